@@ -1,0 +1,54 @@
+# make run: from a fresh checkout to a table and figures. make test: the fast tests.
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+RUNS ?= runs
+
+.PHONY: run figures test test-all lint format bench clean
+
+run: $(VENV)/run.stamp
+	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
+	$(PYTHON) -m analysis
+
+figures: $(VENV)/run.stamp
+	$(PYTHON) -m analysis --runs $(RUNS)
+
+test: $(VENV)/test.stamp
+	$(PYTHON) -m pytest -m "not network and not slow and not gpu"
+
+test-all: $(VENV)/test.stamp
+	$(PYTHON) -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: $(VENV)/dev.stamp
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: $(VENV)/test.stamp
+	$(PYTHON) -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The first Python from 3.11 to 3.13 that is found makes the environment.
+$(VENV)/bin/python:
+	@for python in python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$python --version)"; exec $$python -m venv $(VENV); \
+	  fi; \
+	done; echo "error: no Python 3.11, 3.12 or 3.13 found; install one and run make again" >&2; exit 1
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/test.stamp $(VENV)/run.stamp

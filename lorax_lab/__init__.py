@@ -1,0 +1,1 @@
+"""How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""

@@ -1,0 +1,113 @@
+"""From command-line words to checked configurations, by Hydra; used by the entries and by studies."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from lorax_lab.config import ConfigError, RunConfig, from_dict, known_keys, suggest
+
+PACKAGE = Path(__file__).parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""Inside the package once installed from a wheel, beside it in a checkout."""
+REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
+"""Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
+
+
+def task_names() -> list[str]:
+    """Names of the presets in `conf/task/`, `glue/mrpc` and the like included."""
+    files = (CONF / "task").rglob("*.yaml")
+    return sorted(str(f.relative_to(CONF / "task").with_suffix("")) for f in files if f.stem != "_base")
+
+
+def spell_out(words: list[str]) -> list[str]:
+    """Words that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
+
+    Raises:
+        ConfigError: an unknown key, or a task that looks like a misspelt preset.
+    """
+    spelled: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        _check_key(key, word, bool(equals))
+        if key == "task" and not all(name in task_names() for name in value.split(",")):
+            spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
+        else:
+            spelled.append(word)
+    return spelled
+
+
+def _check_key(key: str, word: str, assigned: bool) -> None:
+    bare = key.lstrip("+~")
+    if bare.startswith(("hydra.", "hydra/")) or bare == "hydra" or bare.split("@")[0] in known_keys():
+        if assigned or key.startswith("~"):
+            return
+        raise ConfigError(f"{word} has no value; type {word}=…")
+    if not assigned:
+        raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
+    raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
+
+
+def _hub_id(value: str) -> str:
+    names = [name for name in task_names() if name != "hub"]
+    if "," in value:
+        raise ConfigError(f"task={value}: only presets can be swept like this; type task=hub task.path={value}")
+    hint = suggest(value, names)
+    if "/" not in value and not Path(value).exists() and hint.startswith("did you mean"):
+        raise ConfigError(f"task={value} is not a preset; {hint}, or a data set id")
+    return value
+
+
+def expand(words: list[str]) -> list[list[str]]:
+    """The grid of a sweep: one list of plain words per job, in Hydra's order.
+
+    >>> expand(["rank=4,8", "seed=0"])
+    [['rank=4', 'seed=0'], ['rank=8', 'seed=0']]
+
+    Raises:
+        ConfigError: a word that Hydra's grammar does not read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        overrides = OverridesParser.create().parse_overrides(words)
+    except HydraException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def compose(words: list[str]) -> RunConfig:
+    """The checked configuration of one job's words.
+
+    Raises:
+        ConfigError: as `from_dict`, and for a choice that no file in `conf/` gives.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            content = hydra_compose("config", overrides=[w for w in words if not w.startswith("hydra")])
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    return from_dict(content)
+
+
+def reference_words(words: list[str]) -> list[str]:
+    """The same command line with `method=full`: same model, task, data, budget and seed.
+
+    >>> reference_words(["rank=8", "seed=1", "train.epochs=2", "method.alpha=32"])
+    ['seed=1', 'train.epochs=2', 'method=full']
+    """
+    kept = [
+        w for w in words if not w.partition("=")[0].startswith("method.") and w.partition("=")[0] not in REFERENCE_DROPS
+    ]
+    return [*kept, "method=full"]

@@ -1,0 +1,107 @@
+"""What a person sees while runs go on: progress bars, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+def _progress(*columns: TextColumn) -> Progress:
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
+        console=console, transient=True,
+    )  # fmt: skip
+
+
+class TrainBar:
+    """A live bar with loss, the validation metric and the time left; a line per validation where the output
+    is no terminal."""
+
+    def __init__(self, run_id: str, metric: str) -> None:
+        self.run_id, self.metric = run_id, metric
+        self.progress = _progress(TextColumn("loss {task.fields[loss]} · {task.fields[score]}"))
+        self.loss: float | None = None
+
+    def __enter__(self) -> Callable[[int, int, dict[str, float]], None]:
+        self.progress.start()
+        self.bar = self.progress.add_task(self.run_id, total=None, loss="—", score="")
+        return self.on_step
+
+    def on_step(self, step: int, steps: int, metrics: dict[str, float]) -> None:
+        """Show one step; the loss is smoothed over about ten steps."""
+        loss = metrics["train/loss"]
+        self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
+        self.progress.update(self.bar, completed=step, total=steps, loss=f"{self.loss:.3f}")
+        if self.metric in metrics:
+            score = f"{self.metric} {metrics[self.metric]:.3f}"
+            self.progress.update(self.bar, score=score)
+            if not console.is_terminal:
+                console.print(f"{self.run_id}: step {step}/{steps}, loss {self.loss:.3f}, {score}", soft_wrap=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for counted work: call what it gives with (done, total)."""
+    with _progress() as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def table(rows: list[tuple[dict[str, Any] | None, str, str]], runs_dir: Path) -> Table:
+    """The closing table; a row is (record or None, run id, status)."""
+    metric = next((record["metric"] for record, _, _ in rows if record and "metric" in record), "accuracy")
+    shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
+    shown.add_column("method")
+    for heading in (
+        "rank",
+        "seed",
+        "trainable",
+        "peak memory",
+        f"test {metric}",
+        "effective rank",
+        "null",
+        "seconds",
+    ):
+        shown.add_column(heading, justify="right")
+    shown.add_column("status")
+    for record, run_id, status in rows:
+        shown.add_row(*_cells(record, run_id), status)
+    return shown
+
+
+def _cells(record: dict[str, Any] | None, run_id: str) -> list[str]:
+    if record is None:
+        return [run_id, *[""] * 8]
+    rank = "" if record["rank"] is None else str(record["rank"])
+    first = [record["method"], rank, str(record["seed"])]
+    if "metrics" not in record:
+        return [*first, *[""] * 6]
+    summary = record["summary"]
+    return [
+        *first,
+        f"{record['parameters']['trainable']:,}",
+        f"{record['memory']['peak_bytes'] / 2**20:,.0f} MiB",
+        f"{record['metrics']['test/' + record['metric']]:.3f}",
+        f"{summary['effective_rank']:.1f}",
+        f"{summary['null.effective_rank']:.1f}",
+        f"{record['time']['total_seconds']:.0f}",
+    ]

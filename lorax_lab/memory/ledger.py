@@ -1,0 +1,157 @@
+"""Measure one training step: every tensor storage it makes, when it dies, and what it was for.
+
+A dispatch mode sees each operation's results. Storages are followed from birth to death and labelled when the
+step is over, when it is known what became of them; the peak is then the moment with the most live bytes.
+
+| category | which storages |
+|---|---|
+| weights | parameters and buffers, trained or frozen |
+| gradients | what ends up as a parameter's `.grad` |
+| optimizer_states | what ends up in the optimizer's state |
+| activations | made in the forward pass and alive when the backward pass begins; the batch |
+| temporaries | everything else |
+
+It counts the logical bytes of storages. Scratch that a kernel takes and returns inside one operation, and the
+allocator's rounding, are not seen.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
+
+
+@dataclass
+class Ledger:
+    """Bytes at the peak of a step: in all, by category, and the phase the peak fell into."""
+
+    peak_bytes: int
+    by_category: dict[str, int]
+    phase: str
+
+
+@dataclass
+class _Storage:
+    bytes: int
+    phase: str
+    category: str | None = None
+    born: int = 0
+    died: int | None = None
+
+
+@dataclass
+class _Recorder(TorchDispatchMode):
+    """Follows storages; time is the number of births and deaths so far."""
+
+    phase: str = "start"
+    storages: list[_Storage] = field(default_factory=list)
+    alive: dict[int, tuple[Any, _Storage]] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    time: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.see(item for item in tree_iter(result) if isinstance(item, Tensor))
+        return result
+
+    def enter(self, phase: str) -> None:
+        self.phase = phase
+        self.starts[phase] = self.time
+
+    def see(self, tensors: Iterable[Tensor], category: str | None = None) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self.alive:
+                self.time += 1
+                entry = _Storage(storage.nbytes(), self.phase, born=self.time)
+                self.storages.append(entry)
+                self.alive[key] = (weakref.ref(storage, partial(self.bury, key)), entry)
+            if category is not None:
+                self.alive[key][1].category = category
+
+    def bury(self, key: int, _: object) -> None:
+        _, entry = self.alive.pop(key)
+        self.time += 1
+        entry.died = self.time
+
+    def category_of(self, entry: _Storage) -> str:
+        if entry.category:
+            return entry.category
+        outlives = entry.died is None or entry.died > self.starts["backward"]
+        return "activations" if entry.phase == "forward" and outlives else "temporaries"
+
+    def ledger(self) -> Ledger:
+        """The composition at the moment with the most live bytes."""
+        events = [(e.born, e.bytes) for e in self.storages] + [(e.died, -e.bytes) for e in self.storages if e.died]
+        live = peak = moment = 0
+        for time, size in sorted(events):
+            live += size
+            if live > peak:
+                peak, moment = live, time
+        by_category = dict.fromkeys(CATEGORIES, 0)
+        for entry in self.storages:
+            if entry.born <= moment and (entry.died is None or entry.died > moment):
+                by_category[self.category_of(entry)] += entry.bytes
+        begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
+        return Ledger(peak, by_category, max(begun)[1] if begun else "start")
+
+
+def measure_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], accelerator: Any
+) -> Ledger:
+    """The ledger of one whole training step, the second: Adam's states appear at the end of the first.
+
+    The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
+    """
+    _step(model, optimizer, batch, accelerator, None)
+    recorder = _Recorder()
+    with recorder:
+        _step(model, optimizer, batch, accelerator, recorder)
+    ledger = recorder.ledger()
+    optimizer.zero_grad()
+    return ledger
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    accelerator: Any,
+    recorder: _Recorder | None,
+) -> None:
+    optimizer.zero_grad()
+    if recorder:
+        recorder.see([*model.parameters(), *model.buffers()], "weights")
+        recorder.see(_state_tensors(optimizer), "optimizer_states")
+        recorder.see(batch.values(), "activations")
+        recorder.enter("forward")
+    loss = model(**batch).loss
+    if recorder:
+        recorder.enter("backward")
+    accelerator.backward(loss)
+    del loss
+    if recorder:
+        recorder.see([p.grad for p in model.parameters() if p.grad is not None], "gradients")
+        recorder.enter("optimizer")
+    optimizer.step()
+    if recorder:
+        recorder.see(_state_tensors(optimizer), "optimizer_states")
+
+
+def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    states = optimizer.state.values()
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]

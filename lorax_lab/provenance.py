@@ -1,0 +1,69 @@
+"""Where a record comes from: configuration, versions, git commit, hardware, time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import SCHEMA, RunConfig
+
+PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
+
+
+def provenance(config: RunConfig, run_id: str, status: str) -> dict[str, Any]:
+    """The part of a record that every status has."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "status": status,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "config": dataclasses.asdict(config),
+        "method": config.method.name,
+        "rank": config.rank,
+        "seed": config.seed,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "hardware": _hardware(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
+
+    def ask(*words: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    if ask("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return {"commit": None, "dirty": None}
+    changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(Path(__file__).parent))
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changes)}
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    }

@@ -1,0 +1,244 @@
+"""One run's files: written whole, verified when read, read back as tables.
+
+`runs/<run_id>/` holds `config.yaml`, `record.json`, `metrics.jsonl`, `spectra.npz` and the trained part as
+safetensors. The record is written last, so a run without a completed record has no result. The record carries
+the SHA-256 of its own content; one that does not match is damaged: named, set aside, never averaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import SCHEMA
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
+REQUIRED = ("schema", "run_id", "status", "config", "method", "rank", "seed", "versions", "git", "hardware")
+REQUIRED_COMPLETED = ("parameters", "memory", "time", "metrics", "matrices")
+RECORD = "record.json"
+QUARANTINE = "quarantine"
+
+
+class DamagedRecord(ValueError):
+    """A record that cannot be trusted: cut short, altered, of another schema, or missing a part."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A folder whose record cannot be used, and why."""
+
+    folder: Path
+    reason: str
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it to `path`:
+    a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        write(scratch)
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        scratch.chmod(0o644)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+
+    def write(scratch: Path) -> None:
+        scratch.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Write tensors as safetensors, whole; tensors that share memory are written once each."""
+    from safetensors.torch import save_file
+
+    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
+
+
+def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Write a method's exported files: tensors as safetensors, plain values as JSON."""
+    for name, content in files.items():
+        if name.endswith(".json"):
+            write_text(folder / name, json.dumps(content, indent=2) + "\n")
+        else:
+            save_tensors(folder / name, content)
+
+
+def save_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """Write the learning curve, one JSON object per step, as `metrics.jsonl`."""
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(_plain(row)) + "\n" for row in history))
+
+
+def save_spectra(folder: Path, spectra: dict[str, dict[str, np.ndarray]]) -> None:
+    """Write `{matrix: {sigma, U, Vh}}` as `spectra.npz` with the keys `<matrix>/sigma` and so on."""
+    import numpy as np
+
+    arrays = {f"{name}/{part}": array for name, parts in spectra.items() for part, array in parts.items()}
+
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(folder / "spectra.npz", write)
+
+
+def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What `save_spectra` wrote: `{matrix: {sigma (fp64), U, Vh}}`."""
+    import numpy as np
+
+    spectra: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(folder / "spectra.npz", allow_pickle=False) as arrays:
+        for key in arrays.files:
+            name, _, part = key.rpartition("/")
+            spectra.setdefault(name, {})[part] = arrays[key]
+    return spectra
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write `record.json` with its checksum; call it after every other file of the run."""
+    content = _plain(record)
+    content["sha256"] = _checksum(content)
+    write_text(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The verified record of one run.
+
+    Raises:
+        FileNotFoundError: there is no record in the folder.
+        DamagedRecord: it is not whole, not of this schema, or not what was written.
+    """
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedRecord(f"{folder / RECORD} is not whole: {error}") from error
+    if not isinstance(content, dict):
+        raise DamagedRecord(f"{folder / RECORD} is not a record")
+    if content.get("schema") != SCHEMA:
+        raise DamagedRecord(f"{folder / RECORD} has schema {content.get('schema')}; this version reads {SCHEMA}")
+    if content.pop("sha256", None) != _checksum(content):
+        raise DamagedRecord(f"{folder / RECORD} is not what was written: its checksum does not match")
+    needed = REQUIRED + (REQUIRED_COMPLETED if content.get("status") == "completed" else ())
+    missing = [key for key in needed if key not in content]
+    if missing or content["status"] not in STATUSES:
+        raise DamagedRecord(f"{folder / RECORD} lacks {', '.join(missing) or 'a known status'}")
+    return content
+
+
+def status_of(folder: Path) -> str | None:
+    """The status of a run's folder: one of `STATUSES`, `damaged`, or None where nothing is recorded."""
+    try:
+        return str(read_record(folder)["status"])
+    except FileNotFoundError:
+        return None
+    except DamagedRecord:
+        return "damaged"
+
+
+def quarantine(folder: Path) -> Path:
+    """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
+    target = folder.parent / QUARANTINE / folder.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{folder.name}-{number}")
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(folder, target)
+    return target
+
+
+def scan(runs_dir: Path) -> tuple[list[dict[str, Any]], list[Damage]]:
+    """Every verified record under `runs_dir`, sorted by run id and with its `folder`, and the damaged ones."""
+    records, damages = [], []
+    folders = sorted(p.parent for p in Path(runs_dir).glob(f"*/{RECORD}"))
+    for folder in folders:
+        try:
+            records.append(read_record(folder) | {"folder": str(folder)})
+        except DamagedRecord as error:
+            damages.append(Damage(folder, str(error)))
+    return records, damages
+
+
+def load_runs(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
+    `metrics.test/accuracy`, `summary.effective_rank`); every status is there, in the column `status`.
+
+    Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. The per-matrix part
+    is read by `load_matrices`.
+    """
+    import pandas as pd
+
+    records, damages = scan(Path(runs_dir))
+    for damage in damages:
+        warnings.warn(f"left out: {damage.reason}", stacklevel=2)
+    bulky = ("matrices", "functional", "history", "null")
+    rows = [{key: value for key, value in record.items() if key not in bulky} for record in records]
+    frame = pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
+    frame.attrs["damaged"] = [(str(d.folder), d.reason) for d in damages]
+    return frame
+
+
+def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
+    (`effective_rank`, `null.effective_rank`, …)."""
+    return _long(runs_dir, lambda record: [{"matrix": n, **m} for n, m in record["matrices"].items()])
+
+
+def load_functional(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per cut of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), and the scores."""
+    return _long(runs_dir, lambda record: record.get("functional") or [])
+
+
+def _long(runs_dir: str | Path, rows_of: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> pd.DataFrame:
+    import pandas as pd
+
+    records = [record for record in scan(Path(runs_dir))[0] if record["status"] == "completed"]
+    rows = [_identity(record) | row for record in records for row in rows_of(record)]
+    return pd.json_normalize(rows) if rows else pd.DataFrame()
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    config = record["config"]
+    names = {"model": config["model"], "task": config["task"]["name"]}
+    return {key: record[key] for key in ("run_id", "folder", "method", "rank", "seed")} | names
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; a float that is not finite becomes null, since JSON has none."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""Named random streams: each use of chance in a run has its own seed, derived from the run's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """A 63-bit seed for the stream `name` (`init`, `adapter`, `data`, `dropout`, …) of the run `seed`."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8]) >> 1
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """A CPU generator of its own for the stream `name`."""
+    return torch.Generator().manual_seed(stream_seed(seed, name))
+
+
+@contextmanager
+def global_stream(seed: int, name: str) -> Iterator[None]:
+    """Torch's global generators (which layers' initialisers and dropout draw from) follow the stream `name`
+    inside the block and are put back after it."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(stream_seed(seed, name))
+        yield

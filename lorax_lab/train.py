@@ -1,0 +1,172 @@
+"""The training loop: batches in, a trained model and its learning curve out. Knows no LoRA, no W&B, no SVD."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.config import TrainConfig
+from lorax_lab.streams import global_stream
+
+Batch = dict[str, Tensor]
+Metrics = dict[str, float]
+
+
+class Diverged(RuntimeError):
+    """The loss or the gradient is not finite; the run stops before the weights take it."""
+
+
+@dataclass
+class TrainResult:
+    """What a training run leaves beside the weights: its curve and its cost."""
+
+    steps: int
+    seconds: float
+    examples: int
+    tokens: int
+    history: list[Metrics] = field(default_factory=list)
+
+
+def plan_steps(config: TrainConfig, batches_per_epoch: int) -> int:
+    """Number of optimizer steps: the epochs' batches over the accumulation, cut at `max_steps`.
+
+    A last group of fewer batches than `gradient_accumulation` still makes a step.
+    """
+    steps = config.epochs * math.ceil(batches_per_epoch / config.gradient_accumulation)
+    return min(steps, config.max_steps or steps)
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """What the learning rate is multiplied by at `step` (from 0): linear warm-up over the share `warmup` of
+    the steps, then linear decay to 0 at `steps`, or constant.
+
+    >>> [round(learning_rate_factor(s, 10, 0.2, "linear"), 3) for s in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.125]
+    """
+    rise = math.ceil(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 1.0 if schedule == "constant" else (steps - step) / (steps - rise)
+
+
+def make_accelerator(config: TrainConfig) -> Any:
+    """An Accelerator for the configured device and precision; fp32 weights stay the master copy."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "no" if config.precision == "fp32" else config.precision
+    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
+    if config.device not in ("auto", accelerator.device.type):
+        from lorax_lab.config import ConfigError
+
+        raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
+    return accelerator
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig, learning_rate: float | None = None) -> torch.optim.Optimizer:
+    """AdamW over what is trainable; no weight decay on vectors (biases and norms)."""
+    rate = config.learning_rate if learning_rate is None else learning_rate
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, fused=True)
+
+
+def train(
+    model: nn.Module,
+    epoch_batches: Callable[[int], list[Batch]],
+    config: TrainConfig,
+    seed: int,
+    accelerator: Any,
+    validate: Callable[[], Metrics],
+    on_step: Callable[[int, int, Metrics], None],
+) -> TrainResult:
+    """Train in place; `epoch_batches(epoch)` gives an epoch's batches in order, on the CPU.
+
+    Args:
+        validate: called `config.validations` times, evenly spaced, the last after the last step.
+        on_step: called as `on_step(step, steps, metrics)` after every step and every validation.
+
+    Raises:
+        Diverged: a loss or gradient norm that is not finite, before the optimizer uses it.
+    """
+    start = time.perf_counter()
+    batches = epoch_batches(0)
+    steps = plan_steps(config, len(batches))
+    pauses = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
+    model, optimizer = accelerator.prepare(model, make_optimizer(model, config))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    result = TrainResult(steps=steps, seconds=0.0, examples=0, tokens=0)
+    step, epoch = 0, 0
+    model.train()
+    with global_stream(seed, "dropout"):
+        while step < steps:
+            for first in range(0, len(batches), config.gradient_accumulation):
+                group = batches[first : first + config.gradient_accumulation]
+                factor = learning_rate_factor(step, steps, config.warmup, config.schedule)
+                for settings in optimizer.param_groups:
+                    settings["lr"] = config.learning_rate * factor
+                loss = _accumulate(model, group, accelerator)
+                norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
+                if not math.isfinite(norm) and accelerator.scaler is None:
+                    raise Diverged(f"gradient norm {norm} at step {step + 1} of {steps}")
+                optimizer.step()
+                optimizer.zero_grad()
+                step += 1
+                result.examples += sum(len(b["labels"]) for b in group)
+                result.tokens += sum(int(b["attention_mask"].sum()) for b in group)
+                metrics = {
+                    "step": step,
+                    "train/loss": loss,
+                    "train/gradient_norm": norm,
+                    "train/learning_rate": config.learning_rate * factor,
+                }
+                if step in pauses:
+                    metrics |= {f"validation/{key}": value for key, value in validate().items()}
+                    model.train()
+                result.history.append(metrics)
+                on_step(step, steps, metrics)
+                if step == steps:
+                    break
+            epoch += 1
+            batches = epoch_batches(epoch) if step < steps else batches
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def _accumulate(model: nn.Module, group: list[Batch], accelerator: Any) -> float:
+    """Gradients of the mean loss over all examples of the group of batches; returns that loss."""
+    count = sum(len(batch["labels"]) for batch in group)
+    total = 0.0
+    for batch in group:
+        batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+        loss = model(**batch).loss * (len(batch["labels"]) / count)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise Diverged(f"training loss {value}")
+        total += value
+        accelerator.backward(loss)
+    return total
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, batches: list[Batch]) -> Tensor:
+    """The model's outputs, (examples, labels) fp32 on the CPU, in the order of the batches."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    outputs = []
+    for batch in batches:
+        inputs = {key: value.to(device) for key, value in batch.items() if key != "labels"}
+        outputs.append(model(**inputs).logits.float().cpu())
+    model.train(was_training)
+    return torch.cat(outputs)

@@ -1,0 +1,95 @@
+"""Small real models, tokenizers and tables, made here and saved to disk: no network."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
+
+GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "sweet", "brave"]
+BAD = ["bad", "poor", "dull", "ugly", "cold", "grim", "sour", "weak"]
+PLAIN = ["the", "film", "is", "a", "story", "of", "and", "very", "with", "quite", "scene", "plot", "end", "it"]
+
+
+def tiny_config(kind: str, words: int = 64) -> object:
+    from transformers import AutoConfig
+
+    if kind == "gpt2":
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+        return AutoConfig.for_model("gpt2", vocab_size=words, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if kind == "llama":
+        sizes |= {"num_key_value_heads": 1}
+        return AutoConfig.for_model("llama", vocab_size=words, pad_token_id=0, bos_token_id=0, eos_token_id=0, **sizes)
+    return AutoConfig.for_model("bert", vocab_size=words, max_position_embeddings=64, pad_token_id=0, **sizes)
+
+
+def tiny_model(kind: str = "bert", seed: int = 0) -> nn.Module:
+    """A sequence classifier of two layers, 32 wide, from its configuration alone."""
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForSequenceClassification.from_config(tiny_config(kind)).eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with its tokenizer, saved as any model folder is."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model") / "tiny-bert"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *PLAIN]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    wrapped.save_pretrained(folder)
+    tiny_model("bert").base_model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 different sentences with the label that their good or bad words give."""
+    draw, path = random.Random(0), tmp_path_factory.mktemp("data") / "reviews.csv"
+    rows: dict[str, str] = {}
+    while len(rows) < 400:
+        label = draw.choice(["negative", "positive"])
+        words = draw.choices(PLAIN, k=draw.randint(2, 9)) + draw.choices(GOOD if label == "positive" else BAD, k=3)
+        draw.shuffle(words)
+        rows[" ".join(words)] = label
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sentence", "label"])
+        writer.writerows(rows.items())
+    return path
+
+
+@pytest.fixture
+def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]:
+    """Command-line words of a run that takes a second: tiny model, local table, W&B off."""
+    return [
+        f"model={model_folder}",
+        "task=local",
+        f"task.path={table_file}",
+        "task.text=sentence",
+        "task.label=label",
+        "task.train_examples=96",
+        "task.validation_examples=64",
+        "task.test_examples=64",
+        "train.device=cpu",
+        "tracking=disabled",
+        f"runs_dir={tmp_path / 'runs'}",
+    ]
