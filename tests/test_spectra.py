@@ -1,0 +1,250 @@
+"""Spectra and measures against answers known beforehand: exact spectra, extremes, refusals."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
+
+from lorax_lab import spectra
+from lorax_lab.spectra import (
+    MEASURES,
+    LowRank,
+    gaussian_null,
+    gaussian_singular_values,
+    singular_values,
+    summary,
+)
+
+BAD_SHAPE = (ValueError, TypeCheckError)
+"""With jaxtyping's import hook on, a wrong number of dimensions is refused before our own check sees it."""
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthonormal(d: int, k: int, seed: int = 0) -> torch.Tensor:
+    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
+
+
+def powers(ratio: float, count: int = 400) -> torch.Tensor:
+    return torch.diag(ratio ** torch.arange(count, dtype=torch.float64))
+
+
+def measured(x: spectra.Update) -> dict[str, float]:
+    return summary(singular_values(x), x.shape)
+
+
+# effective, stable, participation, k90, k99; None where the source gives no closed form
+EXACT = {
+    "orthogonal 7": (orthonormal(7, 7), 7, 7, 7, 7, 7),
+    "orthogonal 100": (orthonormal(100, 100), 100, 100, 100, 90, 99),
+    "4 equal of 10": (orthonormal(10, 4) @ orthonormal(10, 4, seed=1).T, 4, 4, 4, 4, 4),
+    "2^-i": (powers(0.5, 60), 4, 4 / 3, 5 / 3, 2, 4),
+    "ratio .9": (
+        powers(0.9),
+        math.exp(-math.log(0.1) - 0.9 * math.log(0.9) / 0.1),
+        1 / (1 - 0.81),
+        1.81 / 0.19,
+        None,
+        None,
+    ),
+    "diag(3, 4)": (
+        torch.diag(torch.tensor([3.0, 4.0])),
+        7 / (3 ** (3 / 7) * 4 ** (4 / 7)),
+        25 / 16,
+        625 / 337,
+        2,
+        2,
+    ),
+    "shear": (torch.tensor([[1.0, 1.0], [0.0, 1.0]]), None, 1.145898, 9 / 7, 2, 2),
+    "1e-200 I": (1e-200 * torch.eye(10, dtype=torch.float64), 10, 10, 10, 9, 10),
+    "smallest fp64 I": (5e-324 * torch.eye(10, dtype=torch.float64), 10, 10, 10, 9, 10),
+    "1e30 I fp32": (1e30 * torch.eye(10), 10, 10, 10, 9, 10),
+    "1e300 I": (1e300 * torch.eye(10, dtype=torch.float64), 10, 10, 10, 9, 10),
+    "1 x n": (torch.ones(1, 5), 1, 1, 1, 1, 1),
+    "1 x 1": (torch.tensor([[-2.0]]), 1, 1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_known_spectra(name: str) -> None:
+    x, *expected = EXACT[name]
+    found = measured(x)
+    names = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "energy_rank_99")
+    for measure, value in zip(names, expected, strict=True):
+        assert value is None or found[measure] == pytest.approx(value, rel=1e-6), measure
+
+
+def test_energy_entropy_rank_of_diag_3_4() -> None:
+    p, q = 9 / 25, 16 / 25
+    assert spectra.energy_entropy_rank(torch.tensor([3.0, 4.0])) == pytest.approx(p**-p * q**-q, rel=1e-14)
+
+
+def test_summary_names_and_norms() -> None:
+    found = summary(torch.tensor([3.0, 4.0]), (2, 2))
+    assert list(found) == [
+        "effective_rank",
+        "energy_entropy_rank",
+        "stable_rank",
+        "participation_ratio",
+        "energy_rank_50",
+        "energy_rank_90",
+        "energy_rank_95",
+        "energy_rank_99",
+        "numerical_rank",
+        "frobenius_norm",
+        "spectral_norm",
+    ]
+    assert (found["frobenius_norm"], found["spectral_norm"]) == (5.0, 4.0)
+    assert all(type(value) is float for value in found.values())
+
+
+@pytest.mark.parametrize("x", [torch.zeros(4, 3), LowRank(torch.zeros(4, 2), gaussian(2, 3)), torch.zeros(0, 3)])
+def test_nothing_has_no_rank(x: spectra.Update) -> None:
+    found = measured(x)
+    ratios = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
+    assert all(math.isnan(found[name]) for name in ratios)
+    assert all(value == 0 for name, value in found.items() if name not in ratios)
+
+
+def test_empty_and_thin_shapes() -> None:
+    assert singular_values(torch.zeros(0, 3)).shape == (0,)
+    assert [tuple(t.shape) for t in spectra.svd(torch.zeros(3, 0))] == [(3, 0), (0,), (0, 0)]
+    assert singular_values(torch.full((1, 4), 2.0)).tolist() == pytest.approx([4.0])
+    assert singular_values(LowRank(torch.zeros(5, 0), torch.zeros(0, 4))).shape == (0,)
+    assert [tuple(t.shape) for t in spectra.svd(LowRank(gaussian(3, 9), gaussian(9, 2)))] == [
+        (3, 2),
+        (2,),
+        (2, 2),
+    ]
+    assert [tuple(t.shape) for t in spectra.svd(LowRank(gaussian(0, 2), gaussian(2, 3)))] == [
+        (0, 0),
+        (0,),
+        (0, 3),
+    ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_entries_are_named(bad: float) -> None:
+    x = gaussian(6, 4)
+    x[2, 3] = bad
+    for decompose in (singular_values, spectra.svd):
+        with pytest.raises(ValueError, match=rf"the matrix has 1 non-finite entries, the first {bad} at \(2, 3\)"):
+            decompose(x)
+        with pytest.raises(ValueError, match=r"^B has 1 non-finite"):
+            decompose(LowRank(x, gaussian(4, 5)))
+        with pytest.raises(ValueError, match=r"^A has 1 non-finite"):
+            decompose(LowRank(gaussian(5, 6), x))
+    with pytest.raises(ValueError, match="scaling"):
+        LowRank(gaussian(5, 6), gaussian(6, 4), scaling=bad)
+
+
+def test_wrong_matrices_are_refused() -> None:
+    with pytest.raises(ValueError, match="two dimensions"):
+        singular_values(torch.ones(3))
+    with pytest.raises(ValueError, match="complex"):
+        singular_values(torch.ones(2, 2, dtype=torch.complex64))
+    with pytest.raises(BAD_SHAPE):
+        LowRank(torch.ones(2, 3), torch.ones(2, 3))
+    with pytest.raises(BAD_SHAPE):
+        LowRank(torch.ones(3), torch.ones(3, 1))
+
+
+def test_a_result_beyond_fp64_is_refused() -> None:
+    with pytest.raises(ValueError, match="largest fp64"):
+        singular_values(torch.full((10, 10), 1e308, dtype=torch.float64))
+
+
+def test_transposed_factors() -> None:
+    low = LowRank(gaussian(5, 2), gaussian(2, 3), 0.5)
+    assert low.T.shape == (3, 5)
+    torch.testing.assert_close(low.T.dense(), low.dense().T)
+
+
+def test_low_rank_factors_of_extreme_size() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    assert singular_values(LowRank(1e200 * one, 1e200 * one, 1e-300)).item() == pytest.approx(1e100)
+    assert singular_values(LowRank(1e-200 * one, 1e-200 * one, -1e300)).item() == pytest.approx(1e-100)
+
+
+def test_low_rank_scaling_between_the_factors_costs_no_digits() -> None:
+    B, A = gaussian(20, 3), gaussian(3, 15, seed=1)
+    D = torch.tensor([1e9, 1.0, 1e-9], dtype=torch.float64)
+    torch.testing.assert_close(
+        singular_values(LowRank(B * D, A / D[:, None])), singular_values(LowRank(B, A)), rtol=1e-13, atol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64])
+def test_any_dtype_is_measured_in_fp64(dtype: torch.dtype) -> None:
+    x = (8 * gaussian(6, 5)).to(dtype).requires_grad_(dtype.is_floating_point)
+    sigma = singular_values(x)
+    assert sigma.dtype == torch.float64
+    assert not any(t.requires_grad for t in (sigma, *spectra.svd(x)))
+    torch.testing.assert_close(sigma, torch.linalg.svdvals(x.detach().double()), rtol=1e-14, atol=0)
+
+
+def test_a_broken_solver_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.linalg, "svdvals", lambda x: torch.ones(min(x.shape), dtype=x.dtype))
+    with pytest.raises(ArithmeticError, match="SVD"):
+        singular_values(gaussian(5, 5))
+
+
+def test_truncate_is_the_best_approximation() -> None:
+    x = gaussian(9, 6)
+    U, sigma, Vh = spectra.svd(x)
+    for k in range(7):
+        error = (x - spectra.truncate(U, sigma, Vh, k)).square().sum()
+        torch.testing.assert_close(error, sigma[k:].square().sum(), rtol=1e-12, atol=1e-24)
+    for k in (-1, 7):
+        with pytest.raises(ValueError, match="0 to 6"):
+            spectra.truncate(U, sigma, Vh, k)
+
+
+def test_numerical_rank_knows_where_the_numbers_come_from() -> None:
+    W = gaussian(60, 40).float()
+    tuned = W + (gaussian(60, 3, seed=1) @ gaussian(3, 40, seed=2)).float()
+    sigma = singular_values(tuned - W)
+    assert spectra.numerical_rank(sigma, (60, 40)) == 40
+    assert spectra.numerical_rank(sigma, (60, 40), eps=torch.finfo(torch.float32).eps) == 3
+    assert summary(sigma, (60, 40), eps=torch.finfo(torch.float32).eps)["numerical_rank"] == 3
+    assert spectra.numerical_rank(sigma, tolerance=1e-3) == 3
+    edge = torch.tensor([1.0, 500 * torch.finfo(torch.float64).eps], dtype=torch.float64)
+    assert [spectra.numerical_rank(edge, shape) for shape in (None, (9, 499), (501, 9))] == [2, 2, 1]
+    for bad in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="tolerance"):
+            spectra.numerical_rank(sigma, tolerance=bad)
+
+
+def test_annotated_shapes_are_the_real_ones() -> None:
+    W, low = gaussian(7, 5).float(), LowRank(gaussian(7, 2), gaussian(2, 5), 0.5)
+    U, sigma, Vh = spectra.svd(W)
+    calls = [
+        (spectra.singular_values, W),
+        (spectra.singular_values, low),
+        (spectra.svd, W),
+        (spectra.svd, low),
+    ]
+    calls += [(measure, sigma) for measure in MEASURES.values() if not hasattr(measure, "keywords")]
+    calls += [(spectra.truncate, U, sigma, Vh, 2), (spectra.summary, sigma, W.shape), (LowRank.dense, low)]
+    calls += [(spectra.energy_rank, sigma, 0.9), (spectra.numerical_rank, sigma, (7, 5), None, 1e-7)]
+    calls += [
+        (gaussian_singular_values, (7, 5)),
+        (gaussian_null, (7, 5), 2),
+        (spectra.noise_edge, (7, 5), 1.0),
+    ]
+    calls += [(spectra.subspace_similarity, U, U[:, :2]), (spectra.column_share, W, low)]
+    for function, *arguments in calls:
+        jaxtyped(function, typechecker=beartype)(*arguments)
+
+
+def test_import_is_light() -> None:
+    heavy = ("scipy", "transformers", "peft", "wandb", "pandas", "matplotlib", "hydra")
+    program = f"import sys, lorax_lab.spectra; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

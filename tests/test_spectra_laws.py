@@ -1,0 +1,163 @@
+"""Laws that hold for every measure and every update."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorax_lab import spectra
+from lorax_lab.spectra import MEASURES, LowRank, singular_values
+from lorax_lab.spectra.measures import EPS64
+
+laws = settings(max_examples=60, deadline=None, derandomize=True)
+
+Measure = Callable[[torch.Tensor], float]
+ALL = MEASURES | {"numerical_rank": spectra.numerical_rank}
+REAL = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
+every_measure = pytest.mark.parametrize("measure", ALL.values(), ids=ALL.keys())
+
+positive = st.floats(1e-6, 1e6)
+spectrum = st.lists(positive, min_size=1, max_size=12).map(lambda values: torch.tensor(values, dtype=torch.float64))
+
+
+def gaussian(*size: int, seed: int) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthogonal(n: int, seed: int) -> torch.Tensor:
+    return torch.linalg.qr(gaussian(n, n, seed=seed)).Q
+
+
+@every_measure
+class TestEveryMeasure:
+    @laws
+    @given(sigma=spectrum)
+    def test_bounds(self, measure: Measure, sigma: torch.Tensor) -> None:
+        assert 1 - 1e-12 <= measure(sigma) <= len(sigma) * (1 + 1e-12)
+
+    @laws
+    @given(sigma=spectrum, exponent=st.integers(-1000, 1000))
+    def test_scale(self, measure: Measure, sigma: torch.Tensor, exponent: int) -> None:
+        assert measure(sigma * 2.0**exponent) == measure(sigma)
+
+    @laws
+    @given(sigma=spectrum, seed=st.integers(0, 99))
+    def test_order(self, measure: Measure, sigma: torch.Tensor, seed: int) -> None:
+        order = torch.randperm(len(sigma), generator=torch.Generator().manual_seed(seed))
+        assert measure(sigma[order]) == measure(sigma)
+
+    @laws
+    @given(sigma=spectrum, zeros=st.integers(1, 9))
+    def test_zeros_add_nothing(self, measure: Measure, sigma: torch.Tensor, zeros: int) -> None:
+        padded = torch.cat([sigma, sigma.new_zeros(zeros)])
+        assert measure(padded) == pytest.approx(measure(sigma), rel=1e-12)
+
+    @pytest.mark.parametrize("k", [1, 2, 3, 10, 20, 100, 768, 1000])
+    @pytest.mark.parametrize("size", [1.0, 0.1, 1e-300, 1e300])
+    def test_k_equal_values(self, measure: Measure, k: int, size: float) -> None:
+        share = getattr(measure, "keywords", {}).get("share", 1.0)
+        expected = -(-round(100 * share) * k // 100)
+        assert measure(torch.full((k,), size, dtype=torch.float64)) == expected
+
+    @pytest.mark.parametrize("bad", [-1e-9, math.nan, math.inf])
+    def test_bad_values_are_refused(self, measure: Measure, bad: float) -> None:
+        with pytest.raises(ValueError, match="negative, nan or infinite"):
+            measure(torch.tensor([2.0, bad, 1.0]))
+
+    def test_one_dimension_only(self, measure: Measure) -> None:
+        with pytest.raises((ValueError, TypeError), match=r"one dimension|Type-check"):
+            measure(torch.ones(2, 2))
+
+    @pytest.mark.parametrize("x", [torch.zeros(0), torch.zeros(5)])
+    def test_nothing(self, measure: Measure, x: torch.Tensor) -> None:
+        value = measure(x)
+        assert value == 0 if isinstance(value, int) else math.isnan(value)
+
+    @pytest.mark.parametrize("change", ["transpose", "rotate", "permute", "negate"])
+    @pytest.mark.parametrize("rank", [None, 3])
+    def test_change_of_basis(self, measure: Measure, change: str, rank: int | None) -> None:
+        x = gaussian(12, 9, seed=1) if rank is None else LowRank(gaussian(12, 3, seed=1), gaussian(3, 9, seed=2))
+        W = x if isinstance(x, torch.Tensor) else x.dense()
+        changed = {
+            "transpose": x.T,
+            "rotate": orthogonal(12, 3) @ W @ orthogonal(9, 4),
+            "permute": W.flip(0).roll(2, dims=1),
+            "negate": -W,
+        }[change]
+        assert measure(singular_values(changed)) == pytest.approx(measure(singular_values(x)), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", REAL)
+@laws
+@given(sigma=spectrum)
+def test_two_copies_have_twice_the_rank(name: str, sigma: torch.Tensor) -> None:
+    measure = MEASURES[name]
+    assert measure(torch.cat([sigma, sigma])) == pytest.approx(2 * measure(sigma), rel=1e-12)
+
+
+@laws
+@given(sigma=spectrum)
+def test_ordering(sigma: torch.Tensor) -> None:
+    chain = ("stable_rank", "participation_ratio", "energy_entropy_rank", "effective_rank", "numerical_rank")
+    values = [ALL[name](sigma) for name in chain]
+    assert all(a <= b * (1 + 1e-9) for a, b in pairwise(values)), dict(zip(chain, values, strict=True))
+
+
+@laws
+@given(sigma=spectrum, share=st.floats(0.01, 1.0))
+def test_energy_rank_is_the_smallest_sufficient(sigma: torch.Tensor, share: float) -> None:
+    energy = sigma.sort(descending=True).values.square()
+    k = spectra.energy_rank(sigma, share)
+    assert energy[:k].sum() >= share * energy.sum() * (1 - 1e-13)
+    assert energy[: k - 1].sum() < share * energy.sum()
+
+
+def test_energy_rank_of_an_exact_tie() -> None:
+    assert [spectra.energy_rank(torch.ones(100), i / 100) for i in range(1, 101)] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, math.nan])
+def test_energy_rank_refuses_a_share_outside(share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        spectra.energy_rank(torch.ones(3), share)
+
+
+sizes = st.integers(1, 9)
+
+
+@laws
+@given(out=sizes, rank=sizes, into=sizes, scaling=st.floats(-100, 100), seed=st.integers(0, 999))
+def test_low_rank_is_dense(out: int, rank: int, into: int, scaling: float, seed: int) -> None:
+    low = LowRank(gaussian(out, rank, seed=seed), gaussian(rank, into, seed=seed + 1), scaling)
+    full = singular_values(low.dense())
+    U, sigma, Vh = spectra.svd(low)
+    bound = 35 * max(out, into, rank) * EPS64 * abs(scaling) * torch.linalg.norm(low.B) * torch.linalg.norm(low.A)
+    assert len(sigma) == min(out, rank, into)
+    assert low.shape == tuple(low.dense().shape)
+    assert (sigma - full[: len(sigma)]).abs().max() <= bound
+    assert (full[len(sigma) :] <= bound).all()
+    assert (singular_values(low) - sigma).abs().max() <= bound
+    assert ((U * sigma) @ Vh - low.dense()).abs().max() <= bound
+    check_thin(U, sigma, Vh)
+
+
+@laws
+@given(out=sizes, into=sizes, exponent=st.integers(-900, 900), seed=st.integers(0, 999))
+def test_svd_of_a_dense_update(out: int, into: int, exponent: int, seed: int) -> None:
+    x = gaussian(out, into, seed=seed) * 2.0**exponent
+    U, sigma, Vh = spectra.svd(x)
+    assert torch.equal(singular_values(x), singular_values(x / 2.0**exponent) * 2.0**exponent)
+    torch.testing.assert_close(sigma, singular_values(x), rtol=1e-12, atol=0)
+    assert ((U * sigma) @ Vh - x).abs().max() <= 35 * max(out, into) * EPS64 * sigma[0]
+    check_thin(U, sigma, Vh)
+
+
+def check_thin(U: torch.Tensor, sigma: torch.Tensor, Vh: torch.Tensor) -> None:
+    eye = torch.eye(len(sigma), dtype=torch.float64)
+    assert (sigma.diff() <= 0).all()
+    torch.testing.assert_close(U.T @ U, eye, rtol=0, atol=1e-13)
+    torch.testing.assert_close(Vh @ Vh.T, eye, rtol=0, atol=1e-13)

@@ -1,0 +1,120 @@
+"""The noise null against random-matrix limits and simulation."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from scipy.integrate import quad
+
+from lorax_lab import spectra
+from lorax_lab.spectra import (
+    MEASURES,
+    LowRank,
+    gaussian_null,
+    gaussian_singular_values,
+    singular_values,
+    summary,
+)
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# β: effective, energy-entropy, k90, k95, k99, all per m: random-matrix limits
+NULL = {
+    1.0: (0.805, 0.607, 0.510, 0.609, 0.771),
+    0.75: (0.876, 0.687, 0.580, 0.690, 0.861),
+    0.5: (0.926, 0.779, 0.664, 0.777, 0.927),
+    0.25: (0.966, 0.883, 0.761, 0.861, 0.965),
+}
+
+
+@pytest.mark.parametrize("beta", NULL)
+def test_gaussian_null_is_the_random_matrix_limit(beta: float) -> None:
+    m, n = 768, round(768 / beta)
+    null = gaussian_null((m, n))
+    names = ("effective_rank", "energy_entropy_rank", "energy_rank_90", "energy_rank_95", "energy_rank_99")
+    for name, limit in zip(names, NULL[beta], strict=True):
+        one_direction = 1 / m if name.startswith("energy_rank") else 0
+        assert null[name] / m == pytest.approx(limit, abs=0.0006 + one_direction), name
+    assert null["participation_ratio"] / m == pytest.approx(1 / (1 + beta), rel=1e-3)
+    # a finite matrix stays below the edge, by 1 % in σ_1 here: the limit is approached as m^(-2/3)
+    assert null["stable_rank"] / m == pytest.approx(1 / (1 + math.sqrt(beta)) ** 2, rel=0.025)
+    assert null["numerical_rank"] == m
+    assert gaussian_null((n, m)) == null
+
+
+@pytest.mark.parametrize("beta", NULL)
+def test_gaussian_null_agrees_with_a_simulation(beta: float) -> None:
+    shape = (384, round(384 / beta))
+    sigma, null = singular_values(gaussian(*shape)), gaussian_null(shape)
+    assert (sigma - gaussian_singular_values(shape)).abs().max() < 0.015 * sigma[0]
+    for name, value in summary(sigma, shape).items():
+        if name in null:
+            assert value == pytest.approx(null[name], rel=0.03 if name == "stable_rank" else 0.008), name
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (7, 4), (3, 5000)])
+def test_gaussian_singular_values_are_quantiles(shape: tuple[int, int]) -> None:
+    m, n = min(shape), max(shape)
+    low, high = (1 - math.sqrt(m / n)) ** 2, (1 + math.sqrt(m / n)) ** 2
+
+    def density(s: float) -> float:
+        return n / (m * math.pi * s) * math.sqrt(max(0.0, (s * s - low) * (high - s * s)))
+
+    sigma = [math.sqrt(high), *(gaussian_singular_values(shape) / math.sqrt(n)).tolist()]
+    shares = [quad(density, below, above)[0] for above, below in pairwise(sigma)]
+    assert shares == pytest.approx([0.5 / m] + [1 / m] * (m - 1), abs=1e-9)
+
+
+def test_gaussian_singular_values_by_hand() -> None:
+    for shape in ((64, 64), (64, 100), (3, 5000)):
+        sigma = gaussian_singular_values(shape)
+        edge = spectra.noise_edge(shape, 1.0)
+        assert (sigma.diff() < 0).all()
+        assert abs(math.sqrt(shape[1]) - math.sqrt(shape[0])) < sigma[-1]
+        assert sigma[0] < edge
+        assert sigma.square().sum() == pytest.approx(math.prod(shape), rel=0.01)
+    assert [len(gaussian_singular_values(shape)) for shape in ((0, 0), (0, 5), (5, 0))] == [0, 0, 0]
+    middle = gaussian_singular_values((1, 10**6)).item()
+    assert middle == pytest.approx(1000, rel=1e-3)
+
+
+def test_low_rank_null() -> None:
+    dense, low = gaussian_null((300, 200)), gaussian_null((300, 200), rank=8)
+    assert list(low) == list(dense) == [*MEASURES, "numerical_rank"]
+    assert low["numerical_rank"] == 8
+    assert low["stable_rank"] < low["effective_rank"] < 8 < dense["stable_rank"]
+    factors = [(gaussian(300, 8, seed=s), gaussian(8, 200, seed=1000 + s)) for s in range(100)]
+    draws = [spectra.stable_rank(singular_values(LowRank(B, A))) for B, A in factors]
+    assert low["stable_rank"] == pytest.approx(sum(draws) / 100, rel=0.02)
+    assert gaussian_null((6, 4), rank=50)["numerical_rank"] == 4
+    assert math.isnan(gaussian_null((6, 4), rank=0)["effective_rank"])
+    with pytest.raises(ValueError, match="rank is -1"):
+        gaussian_null((6, 4), rank=-1)
+    with pytest.raises(ValueError, match="shape"):
+        gaussian_null((-6, 4))
+
+
+def test_null_is_reproducible_and_moves_no_global_stream() -> None:
+    state = torch.get_rng_state()
+    first = gaussian_null((31, 17), rank=3)
+    assert torch.equal(state, torch.get_rng_state())
+    expected, first["stable_rank"] = dict(first), -1.0
+    assert gaussian_null((31, 17), rank=3) == expected
+    torch.manual_seed(1)
+    spectra.null._gaussian_null.cache_clear()
+    assert gaussian_null((31, 17), rank=3) == expected
+    assert gaussian_null(torch.Size((31, 17)), rank=3) == expected
+    torch.set_rng_state(state)
+
+
+def test_noise_edge() -> None:
+    assert spectra.noise_edge((100, 25), 2.0) == 30.0
+    sigma = singular_values(0.1 * gaussian(400, 300))
+    assert sigma[0] == pytest.approx(spectra.noise_edge((400, 300), 0.1), rel=0.03)
+    for shape, std in (((-1, 2), 1.0), ((2, 2), -1.0), ((2, 2), math.nan)):
+        with pytest.raises(ValueError, match="std"):
+            spectra.noise_edge(shape, std)
