@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.config import ConfigError, RunConfig, from_dict, known_keys, suggest
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside the package once installed from a wheel, beside it in a checkout."""
+GROUPS = ("task", "method", "train", "tracking")
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
 
 
-def task_names() -> list[str]:
-    """Names of the presets in `conf/task/`, `glue/mrpc` and the like included."""
-    files = (CONF / "task").rglob("*.yaml")
-    return sorted(str(f.relative_to(CONF / "task").with_suffix("")) for f in files if f.stem != "_base")
+def presets(group: str) -> list[str]:
+    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`."""
+    files = (CONF / group).rglob("*.yaml")
+    return sorted(str(f.relative_to(CONF / group).with_suffix("")) for f in files if f.stem != "_base")
 
 
 def spell_out(words: list[str]) -> list[str]:
     """Words that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
 
     Raises:
-        ConfigError: an unknown key, or a task that looks like a misspelt preset.
+        ConfigError: an unknown key or choice, or a task that looks like a misspelt preset.
     """
     spelled: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         _check_key(key, word, bool(equals))
-        if key == "task" and not all(name in task_names() for name in value.split(",")):
+        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key)]
+        if unknown and key != "task":
+            raise ConfigError(f"{word}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key))}")
+        if unknown:
             spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
         else:
             spelled.append(word)
@@ -49,7 +54,7 @@ def _check_key(key: str, word: str, assigned: bool) -> None:
 
 
 def _hub_id(value: str) -> str:
-    names = [name for name in task_names() if name != "hub"]
+    names = [name for name in presets("task") if name != "hub"]
     if "," in value:
         raise ConfigError(f"task={value}: only presets can be swept like this; type task=hub task.path={value}")
     hint = suggest(value, names)
@@ -67,13 +72,7 @@ def expand(words: list[str]) -> list[list[str]]:
     Raises:
         ConfigError: a word that Hydra's grammar does not read.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        overrides = OverridesParser.create().parse_overrides(words)
-    except HydraException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
+    overrides = [_parse(word) for word in words]
     choices = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
@@ -83,19 +82,35 @@ def expand(words: list[str]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
+def _parse(word: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{word} is not understood ({reason}); quote special signs, as in 'key=\"a,b\"'") from None
+
+
 def compose(words: list[str]) -> RunConfig:
     """The checked configuration of one job's words.
 
     Raises:
         ConfigError: as `from_dict`, and for a choice that no file in `conf/` gives.
     """
+    from contextlib import nullcontext
+
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    inside_a_job = GlobalHydra.instance().is_initialized()
+    settings = [word for word in words if not word.startswith("hydra")]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            content = hydra_compose("config", overrides=[w for w in words if not w.startswith("hydra")])
+        with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
+            content = hydra_compose("config", overrides=settings)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from None
     return from_dict(content)

@@ -18,7 +18,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+WIDTH = 120
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDTH)
 
 
 def _progress(*columns: TextColumn) -> Progress:

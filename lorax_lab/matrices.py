@@ -15,8 +15,18 @@ from lorax_lab.spectra import LowRank, Update, column_share, gaussian_null, row_
 
 KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
-EPS_FP32 = 2.0**-24
+EPS_FP32 = 2.0**-23
 Row = dict[str, Any]
+
+
+def rounding(base_norm: float, update_norm: float) -> float:
+    """Relative rounding of the difference of two fp32 matrices of norm `base_norm` that lie `update_norm` apart:
+    what is below it counts as zero in the numerical rank.
+
+    >>> rounding(100.0, 1.0) == 100 * 2.0**-23
+    True
+    """
+    return EPS_FP32 * base_norm / update_norm if update_norm else EPS_FP32
 
 
 def decompose(updates: dict[str, Update]) -> dict[str, Directions]:
@@ -42,10 +52,11 @@ def measure(
 def _row(name: str, update: Update, directions: Directions, base: Tensor, reference: dict[str, Tensor] | None) -> Row:
     shape = (int(update.shape[0]), int(update.shape[1]))
     rank = len(directions.sigma) if isinstance(update, LowRank) else None
-    measures = summary(directions.sigma, shape, EPS_FP32)
+    norms = float(base.double().norm()), float(directions.sigma.norm())
+    measures = summary(directions.sigma, shape) if rank else summary(directions.sigma, shape, rounding(*norms))
     row: Row = {"shape": list(shape), "module": short_name(name), "layer": layer_number(name)}
     row |= measures
-    row["relative_norm"] = measures["frobenius_norm"] / float(base.double().norm())
+    row["relative_norm"] = norms[1] / norms[0]
     row["null"] = gaussian_null(shape, rank)
     if isinstance(update, LowRank) and reference is not None:
         row["captured"] = captured(update, reference[name])

@@ -29,7 +29,7 @@ def provenance(config: RunConfig, run_id: str, status: str) -> dict[str, Any]:
         "seed": config.seed,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git": _git(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
 
 
@@ -56,7 +56,8 @@ def _git() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changes)}
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """Machine, system, processors, torch threads and the accelerator's name."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -87,6 +87,13 @@ def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             save_tensors(folder / name, content)
 
 
+def save_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the full resolved configuration as `config.yaml`."""
+    import yaml
+
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:
     """Write the learning curve, one JSON object per step, as `metrics.jsonl`."""
     write_text(folder / "metrics.jsonl", "".join(json.dumps(_plain(row)) + "\n" for row in history))

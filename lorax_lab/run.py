@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -94,6 +95,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
 
     # record, then show
     saved_spectra = matrices.to_save(directions)
+    record.save_config(folder, dataclasses.asdict(config))
     record.save_trained(folder, method.export(model, config.method, base.name))
     record.save_spectra(folder, saved_spectra)
     record.save_history(folder, result.history)

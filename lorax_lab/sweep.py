@@ -79,6 +79,7 @@ def launch(execute: Execute) -> int:
         runs = plan(words, bool(flags))
         waiting = [run for run in runs if run.config.force or record.status_of(run.folder) != "completed"]
         console.print(f"{len(runs) - len(waiting)} of {len(runs)} already recorded in {runs[0].config.runs_dir}")
+        _check_data(waiting)
         interrupted = bool(waiting) and _train(execute, runs, spell_out(words) + flags)
     except ConfigError as error:
         console.print(f"[red]error:[/red] {_literal(error)}", soft_wrap=True)
@@ -88,6 +89,14 @@ def launch(execute: Execute) -> int:
         console.print("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
+
+
+def _check_data(runs: list[Planned]) -> None:
+    """Read each data set once, so that one that cannot be used stops the sweep before it starts."""
+    from lorax_lab.tasks import load_task
+
+    for task in {repr(run.config.task): run.config.task for run in runs}.values():
+        load_task(task)
 
 
 def _train(execute: Execute, runs: list[Planned], arguments: list[str]) -> bool:

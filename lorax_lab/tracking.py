@@ -122,6 +122,7 @@ def _spectrum_chart(record: dict[str, Any], spectra: dict[str, dict[str, np.ndar
 
 def _heat_map(record: dict[str, Any]) -> Any:
     """Effective rank of ΔW, layers down, module types across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = record["matrices"].values()
@@ -138,5 +139,6 @@ def _heat_map(record: dict[str, Any]) -> Any:
     axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
     figure.colorbar(image)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

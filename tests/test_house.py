@@ -1,0 +1,89 @@
+"""The house: who may import whom, one door per foreign library, no room without a subject."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENTRIES = {"run", "sweep", "compose"}
+MAY_IMPORT = {
+    "config": set(),
+    "streams": set(),
+    "archives": set(),
+    "assets": {"config", "archives"},
+    "models": {"config", "assets", "streams"},
+    "tasks": {"config", "assets", "train"},
+    "adapters": {"config", "models", "spectra"},
+    "train": {"config", "streams"},
+    "spectra": set(),
+    "memory": {"config"},
+    "functional": {"models"},
+    "matrices": {"spectra", "models", "functional"},
+    "record": {"config"},
+    "provenance": {"config"},
+    "tracking": {"config"},
+    "console": set(),
+    "compose": {"config"},
+}
+DOORS = {
+    "wandb": {"lorax_lab/tracking"},
+    "hydra": {"lorax_lab/sweep", "lorax_lab/compose"},
+    "transformers": {"lorax_lab/models", "lorax_lab/tasks"},
+    "peft": {"lorax_lab/adapters"},
+    "seaborn": {"analysis"},
+    "datasets": {"lorax_lab/tasks"},
+    "accelerate": {"lorax_lab/train"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "lorax_lab").with_suffix("").parts[0]
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+def test_the_arrows_run_one_way() -> None:
+    wrong = []
+    for path in files("lorax_lab"):
+        if room(path) in ENTRIES - {"compose"} | {"__init__"}:
+            continue
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
+        wrong += [f"{room(path)} → {other}" for other in ours - MAY_IMPORT[room(path)] - {room(path)}]
+    assert not wrong
+
+
+def test_analysis_reads_records_and_spectra_only() -> None:
+    for path in files("analysis"):
+        ours = {".".join(name.split(".")[:2]) for name in imports(path) if name.startswith("lorax_lab")}
+        assert ours <= {"lorax_lab", "lorax_lab.record", "lorax_lab.spectra"}, path
+
+
+def test_each_foreign_library_has_one_door() -> None:
+    wrong = []
+    for path in [*files("lorax_lab"), *files("analysis")]:
+        place = str(path.relative_to(ROOT).with_suffix(""))
+        for library in {name.split(".")[0] for name in imports(path)} & set(DOORS):
+            if not any(place.startswith(door) for door in DOORS[library]):
+                wrong.append(f"{place} imports {library}")
+    assert not wrong
+
+
+def test_no_room_without_a_subject_and_no_long_file() -> None:
+    for path in [*files("lorax_lab"), *files("analysis")]:
+        assert path.stem not in {"utils", "helpers", "common", "misc"}
+        assert len(path.read_text().splitlines()) <= 300, path

@@ -1,0 +1,230 @@
+"""The real command line, end to end, on a tiny model and a small table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lorax_lab.record import load_functional, load_matrices, load_runs, read_record
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, str]:
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
+
+
+def lab(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
+
+
+def runs_dir(words: list[str]) -> Path:
+    return Path(next(word for word in words if word.startswith("runs_dir=")).partition("=")[2])
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], str, Path]:
+    """A sweep over two ranks with W&B offline, its words, what it printed, and its store."""
+    store = tmp_path_factory.mktemp("sweep") / "runs"
+    words = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
+    words += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
+    words += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
+    done = lab(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return words, done.stdout, store
+
+
+def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: tuple[list[str], str, Path]) -> None:
+    _, output, store = sweep
+    frame = load_runs(store)
+    assert sorted(zip(frame["method"], frame["rank"].fillna(0).astype(int), strict=True)) == [
+        ("full", 0), ("lora", 2), ("lora", 4),
+    ]  # fmt: skip
+    assert set(frame["status"]) == {"completed"}
+    assert "0 of 3 already recorded" in output
+    assert all(f"[{n}/3]" in output for n in (1, 2, 3))
+    assert "completed" in output.splitlines()[-2]
+
+
+def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    for folder in store.glob("tiny-bert-*"):
+        content = read_record(folder)
+        names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz"}
+        trained = {"model.safetensors"} if content["method"] == "full" else {"adapter_model.safetensors"}
+        trained |= set() if content["method"] == "full" else {"adapter_config.json"}
+        assert {path.name for path in folder.iterdir()} == names | trained
+        assert set(content["parameters"]) == {"trainable", "adapter", "head", "total"}
+        assert sum(content["memory"]["by_category"].values()) == content["memory"]["peak_bytes"]
+        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(content["metrics"])
+        assert len(content["matrices"]) == 12
+        history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in history] == list(range(1, 25))
+        assert sum("validation/accuracy" in row for row in history) == 3
+
+
+def test_lora_is_compared_with_the_full_fine_tune(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    matrices = load_matrices(store)
+    lora = matrices[matrices["method"] == "lora"]
+    assert lora["captured.column_share"].between(0, 1).all()
+    assert (lora["captured.best"] <= 1).all()
+    assert (lora["numerical_rank"] <= lora["rank"]).all()
+    assert matrices[matrices["method"] == "full"]["captured.best"].isna().all()
+
+
+def test_the_functional_curve_ends_at_the_tuned_model(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    rows = load_functional(store).set_index(["part", "k"])["accuracy"]
+    full = load_runs(store).set_index("method").loc["full"]
+    assert rows["cut", 32] == rows["remainder", 0] == full["metrics.validation/accuracy"]
+    assert rows["cut", 0] == rows["remainder", 32]
+
+
+def test_training_learns(small_run: list[str]) -> None:
+    done = lab(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load_runs(runs_dir(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
+
+
+def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path]) -> None:
+    words, _, store = sweep
+    before = {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")}
+    again = lab(*words)
+    assert again.returncode == 0
+    assert "3 of 3 already recorded" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")} == before
+
+
+def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    files = sorted(store.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 3
+    shown = []
+    for file in files:
+        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(file)]
+        shown.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert {run["run_id"].split("-")[4] for run in shown} >= {"r2", "r4"}
+    for run in shown:
+        assert {"full", "lora"} & set(run["tags"])
+        summary = run["summary"]
+        flat = summary if "test/accuracy" in summary else {}
+        assert 0 <= flat["test/accuracy"] <= 1
+        assert "spectrum/effective_rank_map" in json.dumps(summary)
+        assert run["config"]
+
+
+def test_the_same_configuration_twice_gives_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
+    words = [*small_run[:-1], "rank=2", "reference=false", "method.dropout=0.1", "train.gradient_accumulation=2"]
+    weights = []
+    for name in ("a", "b"):
+        done = lab(*words, f"runs_dir={tmp_path / name}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_force_trains_again_and_other_ranks_only_add(small_run: list[str]) -> None:
+    lab(*small_run, "rank=2")
+    first = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
+    added = lab(*small_run, "rank=3", "seed=0")
+    assert "1 of 2 already recorded" in added.stdout
+    forced = lab(*small_run, "rank=2", "reference=false", "force=true")
+    assert forced.returncode == 0
+    second = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
+    assert len(second) == 3
+    assert [name for name in first if second[name] != first[name]] == [name for name in first if "-r2-" in name]
+
+
+def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str]) -> None:
+    words = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
+    done = lab(*small_run, *words)
+    assert done.returncode == 1
+    frame = load_runs(runs_dir(small_run))
+    assert sorted(frame["status"]) == ["completed", "diverged"]
+    assert "diverged: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list[str]) -> None:
+    words = [*small_run, "rank=2", "reference=false"]
+    lab(*words)
+    path = next(runs_dir(small_run).glob("*/record.json"))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    again = lab(*words)
+    assert again.returncode == 0
+    assert "damaged" in again.stdout
+    assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
+    assert read_record(path.parent)["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> None:
+    words = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
+    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    deadline = time.time() + 120
+    while len(list(runs_dir(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on with what is missing" in output
+    assert "Traceback" not in output + errors
+    assert sorted(load_runs(runs_dir(small_run))["status"]) == ["completed", "killed"]
+    again = lab(*words)
+    assert "1 of 3 already recorded" in again.stdout
+    assert again.returncode == 0
+    assert list(load_runs(runs_dir(small_run))["status"]) == ["completed"] * 3
+
+
+def _second_has_begun(words: list[str]) -> bool:
+    return any(runs_dir(words).glob("*-r3-*/record.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["rnak=8"], 2, "there is no key rnak; did you mean 'rank'"),
+        (["method=full", "rank=8"], 2, "full fine-tuning has no rank"),
+        (["rank=2,0", "-m"], 2, "rank=0 is not possible"),
+        (["rank=2,4"], 2, "is a sweep of 2 runs; type -m"),
+        (["rank=64", "reference=false"], 1, "rank=64 is above min(out, in) = 32"),
+        (["method.target_modules=[qury]", "reference=false"], 1, "qury matches no matrix of the model; did you mean"),
+        (["model=no/such-model"], 2, "model=no/such-model is no preset and no folder"),
+        (["model=./nowhere"], 2, "model=./nowhere: there is no such folder"),
+        (["task.path=/nowhere.csv"], 2, "/nowhere.csv"),
+        (["task.label=lable"], 2, "lable"),
+    ],
+)
+def test_bad_input_has_one_clear_message(small_run: list[str], words: list[str], code: int, message: str) -> None:
+    given = {word.partition("=")[0] for word in words}
+    done = lab(*[word for word in small_run if word.partition("=")[0] not in given], *words)
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert message in shown
+    assert "Traceback" not in shown
+    assert done.returncode == code
+
+
+def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:
+    done = lab("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(f"  {dial}=" in done.stdout for dial in ("model", "task", "method", "rank", "seed"))
+    shown = lab("--cfg", "job", "rank=4", cwd=tmp_path)
+    assert "rank: 4" in shown.stdout
+    assert not any(tmp_path.iterdir())

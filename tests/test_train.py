@@ -1,0 +1,157 @@
+"""The loop: steps, schedule, accumulation, validation points, streams, divergence."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lorax_lab.compose import compose
+from lorax_lab.config import ConfigError, TrainConfig
+from lorax_lab.streams import generator, global_stream, stream_seed
+from lorax_lab.train import Diverged, learning_rate_factor, make_accelerator, make_optimizer, plan_steps, train
+
+
+def settings(**changes: Any) -> TrainConfig:
+    words = {"device": "cpu", "learning_rate": 0.1, "weight_decay": 0.0} | changes
+    return compose([f"train.{key}={value}" for key, value in words.items()]).train
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 1))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(loss=(self.dropout(x) @ self.weight - labels).square().mean())
+
+
+def batches(count: int, size: int = 4) -> list[dict[str, torch.Tensor]]:
+    draw = generator(0, "batches")
+    made = []
+    for _ in range(count):
+        x = torch.randn(size, 3, generator=draw)
+        made.append({"x": x, "labels": x.sum(1, keepdim=True), "attention_mask": torch.ones(size, 3)})
+    return made
+
+
+def run(
+    model: nn.Module, config: TrainConfig, data: list[dict[str, torch.Tensor]], seed: int = 0
+) -> tuple[Any, list[int]]:
+    pauses: list[int] = []
+    steps: list[int] = []
+
+    def validate() -> dict[str, float]:
+        pauses.append(len(steps) + 1)
+        return {"accuracy": 1.0}
+
+    on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
+    result = train(model, lambda epoch: data, config, seed, make_accelerator(config), validate, on_step)
+    assert steps == list(range(1, result.steps + 1))
+    return result, pauses
+
+
+@pytest.mark.parametrize(
+    ("batch_count", "changes", "steps"),
+    [
+        (5, {}, 5), (5, {"epochs": 3}, 15), (5, {"gradient_accumulation": 2}, 3),
+        (5, {"gradient_accumulation": 2, "epochs": 2}, 6), (5, {"max_steps": 4, "epochs": 3}, 4),
+        (5, {"max_steps": 99}, 5),
+    ],
+)  # fmt: skip
+def test_the_number_of_steps(batch_count: int, changes: dict[str, int], steps: int) -> None:
+    config = settings(**changes)
+    assert plan_steps(config, batch_count) == steps
+    result, _ = run(Line(), config, batches(batch_count))
+    assert result.steps == len(result.history) == steps
+
+
+def test_every_example_is_seen_once_an_epoch() -> None:
+    result, _ = run(Line(), settings(epochs=2, gradient_accumulation=3), batches(5))
+    assert result.examples == 2 * 5 * 4
+    assert result.tokens == 2 * 5 * 4 * 3
+
+
+@pytest.mark.parametrize(("validations", "pauses"), [(0, []), (1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10])])
+def test_validation_is_evenly_spaced_and_ends_with_the_last_step(validations: int, pauses: list[int]) -> None:
+    assert run(Line(), settings(validations=validations), batches(10))[1] == pauses
+
+
+def test_the_schedule() -> None:
+    linear = [learning_rate_factor(step, 100, 0.1, "linear") for step in range(100)]
+    assert linear[9] == linear[10] == 1.0
+    assert linear[0] == 0.1
+    assert 0 < linear[99] < 0.02
+    assert [learning_rate_factor(step, 100, 0.0, "constant") for step in (0, 99)] == [1.0, 1.0]
+    used = [row["train/learning_rate"] for row in run(Line(), settings(), batches(10))[0].history]
+    assert used == pytest.approx([0.1 * learning_rate_factor(step, 10, 0.1, "linear") for step in range(10)])
+
+
+def test_accumulated_batches_give_the_step_of_one_large_batch() -> None:
+    small = batches(4)
+    large = [{key: torch.cat([b[key] for b in small]) for key in small[0]}]
+    weights = []
+    for data, accumulation in ((small, 4), (large, 1)):
+        model = Line()
+        model.dropout.p = 0.0
+        run(model, settings(gradient_accumulation=accumulation), data)
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+def test_the_run_draws_from_its_own_streams_and_leaves_the_global_one_alone() -> None:
+    weights = []
+    for state, seed in ((1, 7), (2, 7), (2, 8)):
+        torch.manual_seed(state)
+        model = Line()
+        before = torch.random.get_rng_state()
+        run(model, settings(), batches(6), seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        weights.append(model.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_streams_differ_by_name_and_seed() -> None:
+    assert len({stream_seed(seed, name) for seed in range(50) for name in ("init", "data", "dropout")}) == 150
+    with global_stream(3, "x"):
+        first = torch.rand(3)
+    assert torch.equal(torch.rand(3, generator=generator(3, "x")), first)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(where: str) -> None:
+    data = batches(5)
+    data[2]["labels"] = torch.full_like(data[2]["labels"], float("nan") if where == "loss" else 3e18)
+    if where == "gradient":
+        data[2]["x"] = torch.full_like(data[2]["x"], 3e25)
+        data[2]["labels"] = torch.zeros_like(data[2]["labels"])
+    model = Line()
+    seen: list[torch.Tensor] = []
+    config = settings()
+    if where == "gradient":
+        model.weight.data.fill_(1e-10)
+        model.dropout.p = 0.0
+    with pytest.raises(Diverged):
+        train(
+            model, lambda epoch: data, config, 0, make_accelerator(config), dict,
+            lambda *_: seen.append(model.weight.detach().clone()),
+        )  # fmt: skip
+    assert len(seen) == 2
+    assert torch.equal(model.weight, seen[-1])
+
+
+def test_decay_is_for_matrices_only() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    groups = make_optimizer(model, settings(weight_decay=0.5)).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.5), (3, 0.0)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train.device=cuda is not on this machine; type train.device=auto"):
+        make_accelerator(settings(device="cuda"))
