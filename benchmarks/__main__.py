@@ -1,0 +1,50 @@
+"""`python -m benchmarks [step] [sweep]`: run the benches, write their JSON, and the table in README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHES = ("step", "sweep")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="which benches; all by default")
+    parser.add_argument("--rounds", type=int, default=40, help="timed steps of each contender (step)")
+    arguments = parser.parse_args()
+    for name in arguments.names or BENCHES:
+        if name == "step":
+            from benchmarks import step
+
+            result = step.measure(arguments.rounds)
+        else:
+            from benchmarks import sweep
+
+            result = sweep.measure()
+        (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_table()
+
+
+def write_table() -> None:
+    """Replace the part of `README.md` after its marker by the tables of the results there are."""
+    readme, marker = HERE / "README.md", "<!-- results -->"
+    lines = []
+    for path in sorted((HERE / "results").glob("*.json")):
+        result = json.loads(path.read_text())
+        machine = result["hardware"]
+        lines += [f"### {result['title']}", ""]
+        lines += [
+            f"{machine['device']}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."
+        ]
+        lines += ["", "| what | ratio | spread | aim |", "|---|---|---|---|"]
+        lines += [f"| {r['what']} | {r['ratio']:.2f} | {r['spread']} | {r['aim']} |" for r in result["rows"]]
+        lines += ["", result["note"], ""]
+    head = readme.read_text().split(marker)[0]
+    readme.write_text(head + marker + "\n\n" + "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""One training step of our LoRA against PEFT's and against full fine-tuning, taking turns in one process."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorax_lab.adapters import METHODS
+from lorax_lab.compose import compose
+from lorax_lab.models import adaptable, head_modules, load_base, select
+from lorax_lab.provenance import hardware
+from lorax_lab.streams import generator
+from lorax_lab.tasks import load_task
+from lorax_lab.tasks.encoded import Encoded
+from lorax_lab.train import make_optimizer
+
+WARMUP = 4
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Median of the paired ratios over `rounds` batches; each batch is given to all three in turn."""
+    models, batches, config = _contenders()
+    optimizers = {name: make_optimizer(model, config.train) for name, model in models.items()}
+    times: dict[str, list[float]] = {name: [] for name in models}
+    names = list(models)
+    for turn in range(WARMUP + rounds):
+        batch = batches[turn % len(batches)]
+        for name in names[turn % 3 :] + names[: turn % 3]:
+            seconds = _step(models[name], optimizers[name], batch)
+            if turn >= WARMUP:
+                times[name].append(seconds)
+    rows = [_row("our LoRA / PEFT", times["ours"], times["peft"], "≤ 0.95")]
+    rows += [_row("our LoRA / full", times["ours"], times["full"], "≤ 0.75")]
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "title": "One training step, r = 8 on all encoder matrices",
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        "rows": rows,
+        "median_seconds": medians,
+        "note": f"Median of {rounds} batches of {config.train.batch_size}, each given to all three; spread: quartiles.",
+    }
+
+
+def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], Any]:
+    from peft import LoraConfig, get_peft_model
+
+    config = compose(["rank=8"])
+    task = load_task(config.task)
+    base = load_base(config.model, task.num_labels, False, 0)
+    encoded = Encoded.of(base.tokenizer, task.train, config.task.max_length, task.kind)
+    batches = encoded.batches(config.train.batch_size, generator(0, "data-0"))
+    if torch.cuda.is_available():
+        base.model.cuda()
+        batches = [{key: value.cuda() for key, value in batch.items()} for batch in batches]
+    ours, full = copy.deepcopy(base.model), copy.deepcopy(base.model)
+    METHODS["lora"].attach(ours, select(ours, ["all-linear"]), config.method, 8, generator(0, "adapter"))
+    settings = LoraConfig(
+        task_type="SEQ_CLS",
+        r=8,
+        lora_alpha=config.method.alpha,
+        target_modules=list(adaptable(base.model)),
+        modules_to_save=head_modules(base.model),
+    )
+    theirs = get_peft_model(base.model, settings)
+    counts = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (ours, theirs)]
+    assert counts[0] == counts[1], f"the same parameters must train on both sides, not {counts}"
+    return {"ours": ours.train(), "peft": theirs.train(), "full": full.train()}, batches, config
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> float:
+    _wait()
+    start = time.perf_counter()
+    model(**batch).loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    _wait()
+    return time.perf_counter() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _row(what: str, ours: list[float], theirs: list[float], aim: str) -> dict[str, Any]:
+    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {"what": what, "ratio": middle, "spread": f"{low:.2f} – {high:.2f}", "aim": aim}
