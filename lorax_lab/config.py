@@ -30,6 +30,10 @@ class ConfigError(ValueError):
     """The user's fault: names the key, the value it got, what is allowed and what to type."""
 
 
+class Diverged(RuntimeError):
+    """A run's numbers stopped being finite; it ends before its weights take them."""
+
+
 def suggest(value: str, allowed: list[str] | tuple[str, ...]) -> str:
     """`did you mean 'x'? allowed: x, y`, for the end of an error message."""
     close = get_close_matches(value, allowed, n=3, cutoff=0.5)

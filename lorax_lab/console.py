@@ -28,7 +28,7 @@ def _progress(*columns: TextColumn) -> Progress:
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
-        console=console, transient=True,
+        console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
 
 

@@ -86,4 +86,4 @@ def _put(view: Tensor, part: str, k: int, base: Tensor, tuned: Tensor, direction
     elif part == "cut":
         view.copy_(base.double() + directions.cut(k))
     else:
-        view.copy_(tuned.double().cpu() - directions.cut(k))
+        view.copy_(tuned.cpu().double() - directions.cut(k))

@@ -12,11 +12,12 @@ from lorax_lab.config import RunConfig
 from lorax_lab.sweep import launch
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from lorax_lab.models import Base
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.encoded import Encoded
+    from lorax_lab.train import TrainResult
 
 
 def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) -> dict[str, Any]:
@@ -32,19 +33,16 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss that is not finite.
     """
-    import torch
-
     from lorax_lab import functional, matrices, memory, record, tracking
     from lorax_lab.adapters import METHODS, count_parameters, full
-    from lorax_lab.console import TrainBar, bar
+    from lorax_lab.console import bar
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.provenance import provenance
-    from lorax_lab.streams import generator, global_stream
+    from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
-    from lorax_lab.train import make_accelerator, make_optimizer, train
+    from lorax_lab.train import make_accelerator
 
-    started = time.time()
-    can_reset_peak = memory.reset_peak()
+    started, fresh_peak = time.time(), memory.reset_peak()
     method, folder = METHODS[config.method.name], Path(config.runs_dir) / run_id
 
     # data and base
@@ -55,86 +53,83 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
     original = base_weights(base.model, names)
     full_update = full.stored_updates(reference / "model.safetensors", base.model, original) if reference else None
 
-    # what may change, and what one step of it takes
+    # what may change, what one step of it takes, and training it
     model: nn.Module = base.model
     method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
-    parameters = count_parameters(model)
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
-    largest = splits["train"].largest_batch(config.train.batch_size)
-    with global_stream(config.seed, "memory"):
-        model.train()
-        ledger = memory.measure_step(model, make_optimizer(model, config.train, 0.0), largest, accelerator)
+    ledger = _ledger(config, model, splits["train"], accelerator)
+    result = _train(config, run_id, model, splits, task, accelerator)
 
-    # train
-    def validate(candidate: nn.Module = model) -> dict[str, float]:
-        return splits["validation"].score(candidate, task)
-
-    with TrainBar(run_id, f"validation/{task.metric}") as on_step:
-        result = train(
-            model,
-            lambda epoch: splits["train"].batches(config.train.batch_size, generator(config.seed, f"data-{epoch}")),
-            config.train,
-            config.seed,
-            accelerator,
-            validate,
-            on_step,
-        )
-
-    # measure the update, cut it, score
+    # the update: its measures, and what is left of the score when it is cut
     updates = method.updates(model, original)
     directions = matrices.decompose(updates)
     table = matrices.measure(updates, directions, original, full_update)
-    rows = None
+    cuts = None
     if config.method.name == "full":
         with bar("cutting the update") as on_score:
-            rows = functional.functional_rank(model, original, directions, validate, on_score)
-    metrics = {f"validation/{key}": value for key, value in validate().items()}
-    metrics |= {f"test/{key}": value for key, value in splits["test"].score(model, task).items()}
-    metrics |= {"train/loss": result.history[-1]["train/loss"]}
+            score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
+            cuts = functional.functional_rank(model, original, directions, score, on_score)
+    scores = {name: splits[name].score(model, task) for name in ("validation", "test")}
 
-    # record, then show
-    saved_spectra = matrices.to_save(directions)
+    # the record, whole, and then the window on it
+    spectra = matrices.to_save(directions)
     record.save_config(folder, dataclasses.asdict(config))
     record.save_trained(folder, method.export(model, config.method, base.name))
-    record.save_spectra(folder, saved_spectra)
+    record.save_spectra(folder, spectra)
     record.save_history(folder, result.history)
+    process = {
+        "process_peak_bytes": memory.peak_resident_bytes(),
+        "process_peak_covers": "run" if fresh_peak else "process",
+        "device_peak_bytes": memory.peak_device_bytes(),
+    }
     content = provenance(config, run_id, "completed") | {
         "inputs": _inputs(config, task),
         "reference": reference.name if reference else None,
-        "parameters": parameters,
-        "memory": {
-            "peak_bytes": ledger.peak_bytes,
-            "by_category": ledger.by_category,
-            "phase": ledger.phase,
-            "batch_shape": list(largest["input_ids"].shape),
-            "process_peak_bytes": memory.peak_resident_bytes(),
-            "process_peak_covers": "run" if can_reset_peak else "process",
-            "device_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-        },
-        "time": {
-            "train_seconds": result.seconds,
-            "total_seconds": time.time() - started,
-            "steps": result.steps,
-            "examples": result.examples,
-            "tokens": result.tokens,
-        },
+        "parameters": count_parameters(model),
+        "memory": ledger | process,
+        "time": result.cost() | {"total_seconds": time.time() - started},
         "metric": task.metric,
-        "metrics": metrics,
+        "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
+        | {"train/loss": result.history[-1]["train/loss"]},
         "summary": matrices.summarise(table),
         "matrices": table,
-        "functional": rows,
+        "functional": cuts,
     }
     record.write_record(folder, content)
-    tracking.publish(
-        config.tracking,
-        Path(config.runs_dir),
-        record.read_record(folder),
-        result.history,
-        saved_spectra,
-        group,
-    )
-    return content
+    stored = record.read_record(folder)
+    tracking.publish(config.tracking, folder.parent, stored, result.history, spectra, group)
+    return stored
+
+
+def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> dict[str, Any]:
+    """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
+    from lorax_lab.memory import measure_step
+    from lorax_lab.streams import global_stream
+    from lorax_lab.train import make_optimizer
+
+    batch = split.largest_batch(config.train.batch_size)
+    shape = list(batch["input_ids"].shape)
+    batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+    model.train()
+    with global_stream(config.seed, "memory"):
+        ledger = measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
+    return dataclasses.asdict(ledger) | {"batch_shape": shape}
+
+
+def _train(
+    config: RunConfig, run_id: str, model: nn.Module, splits: dict[str, Encoded], task: Task, accelerator: Any
+) -> TrainResult:
+    from lorax_lab.console import TrainBar
+    from lorax_lab.streams import generator
+    from lorax_lab.train import train
+
+    def epoch(number: int) -> list[dict[str, Tensor]]:
+        return splits["train"].batches(config.train.batch_size, generator(config.seed, f"data-{number}"))
+
+    with TrainBar(run_id, f"validation/{task.metric}") as on_step:
+        validate = lambda: splits["validation"].score(model, task)  # noqa: E731
+        return train(model, epoch, config.train, config.seed, accelerator, validate, on_step)
 
 
 def _encode(base: Base, task: Task, max_length: int) -> dict[str, Encoded]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lorax_lab import record
 from lorax_lab.compose import CONF, compose, expand, reference_words, spell_out
-from lorax_lab.config import ConfigError, RunConfig, from_dict, run_id
+from lorax_lab.config import ConfigError, Diverged, RunConfig, from_dict, run_id
 
 Execute = Callable[[RunConfig, str, Path | None, str], dict[str, Any]]
 SWEEP_FLAGS = ("-m", "--multirun")
@@ -138,8 +138,9 @@ def attempt(execute: Execute, run: Planned, reference: Path | None, group: str, 
     keep = before == "completed"
     console.print(title, style="bold", soft_wrap=True, markup=False)
     _note(run, "running", None, keep)
-    if reference is not None and record.status_of(reference) != "completed":
-        console.print(f"  {reference.name} is not complete: this run goes without the comparison", soft_wrap=True)
+    if reference is not None and not _has_weights(reference):
+        why = "is not complete, or its weights are gone: no comparison with it"
+        console.print(f"  {reference.name} {why}", soft_wrap=True)
         reference = None
     try:
         execute(run.config, run.run_id, reference, group)
@@ -148,17 +149,20 @@ def attempt(execute: Execute, run: Planned, reference: Path | None, group: str, 
         raise
     except Exception as error:
         status = _status_of(error)
-        reason = str(error) if isinstance(error, ValueError | RuntimeError) else repr(error)
+        known = isinstance(error, ConfigError | Diverged)
+        reason = str(error) if known else f"{error!r}; the traceback is in {run.folder / record.RECORD}"
         _note(run, status, "".join(traceback.format_exception(error)), keep)
         console.print(f"  {status}: {_literal(reason)}", soft_wrap=True, markup=True)
         return status
     return "completed"
 
 
+def _has_weights(reference: Path) -> bool:
+    return record.status_of(reference) == "completed" and (reference / "model.safetensors").exists()
+
+
 def _status_of(error: Exception) -> str:
     import torch
-
-    from lorax_lab.train import Diverged
 
     if isinstance(error, Diverged):
         return "diverged"

@@ -11,15 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config import TrainConfig
+from lorax_lab.config import ConfigError, Diverged, TrainConfig
 from lorax_lab.streams import global_stream
 
 Batch = dict[str, Tensor]
 Metrics = dict[str, float]
-
-
-class Diverged(RuntimeError):
-    """The loss or the gradient is not finite; the run stops before the weights take it."""
 
 
 @dataclass
@@ -31,6 +27,15 @@ class TrainResult:
     examples: int
     tokens: int
     history: list[Metrics] = field(default_factory=list)
+
+    def cost(self) -> dict[str, float]:
+        """Seconds of training, optimizer steps, and the examples and tokens that went through them."""
+        return {
+            "train_seconds": self.seconds,
+            "steps": self.steps,
+            "examples": self.examples,
+            "tokens": self.tokens,
+        }
 
 
 def plan_steps(config: TrainConfig, batches_per_epoch: int) -> int:
@@ -64,8 +69,6 @@ def make_accelerator(config: TrainConfig) -> Any:
     precision = "no" if config.precision == "fp32" else config.precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
     if config.device not in ("auto", accelerator.device.type):
-        from lorax_lab.config import ConfigError
-
         raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
     return accelerator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from lorax_lab.memory import CATEGORIES, measure_step, peak_resident_bytes, rese
 from lorax_lab.models import select
 from lorax_lab.streams import generator
 
-ACCELERATOR = SimpleNamespace(backward=lambda loss: loss.backward())
+ACCELERATOR = SimpleNamespace(backward=lambda loss: loss.backward(), autocast=nullcontext)
 IN, HIDDEN, ROWS = 1000, 500, 100
 
 

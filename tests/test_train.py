@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lorax_lab.compose import compose
-from lorax_lab.config import ConfigError, TrainConfig
+from lorax_lab.config import ConfigError, Diverged, TrainConfig
 from lorax_lab.streams import generator, global_stream, stream_seed
-from lorax_lab.train import Diverged, learning_rate_factor, make_accelerator, make_optimizer, plan_steps, train
+from lorax_lab.train import learning_rate_factor, make_accelerator, make_optimizer, plan_steps, train
 
 
 def settings(**changes: Any) -> TrainConfig:

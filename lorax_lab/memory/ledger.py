@@ -139,7 +139,8 @@ def _step(
         recorder.see(_state_tensors(optimizer), "optimizer_states")
         recorder.see(batch.values(), "activations")
         recorder.enter("forward")
-    loss = model(**batch).loss
+    with accelerator.autocast():
+        loss = model(**batch).loss
     if recorder:
         recorder.enter("backward")
     accelerator.backward(loss)

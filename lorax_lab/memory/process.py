@@ -7,7 +7,12 @@ from pathlib import Path
 
 
 def reset_peak() -> bool:
-    """Start the resident peak anew, where the system allows it (Linux); returns whether it did."""
+    """Start the peaks anew, the device's and, where the system allows it (Linux), the resident one; returns
+    whether the latter did."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -25,3 +30,10 @@ def peak_resident_bytes() -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes() -> int | None:
+    """The most bytes of tensors on the CUDA device since the last `reset_peak`; None without one."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

@@ -110,7 +110,8 @@ def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> 
     for i, example in enumerate(examples):
         key = (True, example.group) if example.group is not None else (False, str(i))
         units.setdefault(key, []).append(example)
-    shuffled = [list(units.values())[i] for i in rng.permutation(len(units))]
+    listed = list(units.values())
+    shuffled = [listed[i] for i in rng.permutation(len(listed))]
     if not stratify:
         return shuffled
     sizes, seen = Counter(unit[0].label for unit in shuffled), Counter[float]()

