@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-LEARNING_RATE = {"full": 5e-5, "lora": 5e-4}
+LEARNING_RATE = {"full": 1e-4, "lora": 1e-3}
 
 
 def main(folder: str, data: str, method: str) -> None:

@@ -117,7 +117,7 @@ def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     import numpy as np
 
     spectra: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(folder / "spectra.npz", allow_pickle=False) as arrays:
+    with (folder / "spectra.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for key in arrays.files:
             name, _, part = key.rpartition("/")
             spectra.setdefault(name, {})[part] = arrays[key]

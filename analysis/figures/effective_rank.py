@@ -1,0 +1,110 @@
+"""Effective rank of every update, layer by module type, beside what noise of the same shape has.
+
+The effective rank is exp H(p), p_i = σ_i / Σσ (Roy & Vetterli 2007). A share of 1 is what noise gives: dense for
+full fine-tuning, a product of Gaussian factors of the same rank for LoRA. Only shares well below it are structure.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.groups import CannotDraw, Group, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "heat map of the effective rank, layer by module type, as a share of what noise has"
+PANELS, WIDEST, TALLEST = 4, 8, 12
+"""Panels at most; module types that still fit two panels beside each other; layers that still fit two lines."""
+
+
+def table(group: Group) -> pd.DataFrame:
+    """One row per run and matrix: `effective_rank`, that of noise in `null`, and their ratio `share`.
+
+    Raises:
+        CannotDraw: no matrix was measured.
+    """
+    runs = group.best[["run_id", "arm"]]
+    if group.matrices.empty:
+        raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16', '-m')}")
+    rows = runs.merge(group.matrices, on="run_id", how="inner")
+    rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
+        {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
+    )
+    rows = rows.assign(share=rows["effective_rank"] / rows["null"], **group.title)
+    columns = ["model", "task", "arm", "method", "rank", "seed", "layer", "module", "matrix"]
+    return rows[[*columns, "effective_rank", "null", "share"]]
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A heat map per arm, coloured by the share; each cell says the effective rank and, below it, the share.
+
+    With many arms: full fine-tuning and a spread of the ranks. Matrices outside the layers are in the table only.
+    """
+    rows = table[table["layer"].notna()] if table["layer"].notna().any() else table.assign(layer=0)
+    arms = list(dict.fromkeys(rows["arm"]))
+    shown = spread(arms[:-1], PANELS - 1) + arms[-1:]
+    layers, modules = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["module"]))
+    across = 2 if len(shown) % 2 == 0 and len(modules) <= WIDEST else 1
+    down = math.ceil(len(shown) / across)
+    height = 0.34 if len(layers) <= TALLEST else 0.19
+    labels = 0.07 * max(len(module) for module in modules)
+    figure = style.canvas(_width(across, modules), 0.9 + labels + down * (0.35 + height * len(layers)))
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, arm in zip(grid.flat, shown, strict=False):
+        _panel(axes, rows[rows["arm"] == arm], layers, modules)
+        axes.set_title(arm)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    bar = figure.colorbar(grid[0][0].collections[0], ax=grid, location="bottom", aspect=50, shrink=0.6)
+    bar.set_label("share of noise's effective rank (in brackets)")
+    first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
+    style.title(figure, f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}")
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]) -> None:
+    import seaborn as sns
+
+    def grid(column: str) -> pd.DataFrame:
+        return rows.pivot_table(column, "layer", "module", "mean").reindex(index=layers, columns=modules)
+
+    value, share = grid("effective_rank"), grid("share")
+    words = [
+        [_words(v, s, "\n" if len(layers) <= TALLEST else " ") for v, s in zip(*pair, strict=True)]
+        for pair in zip(value.to_numpy(float), share.to_numpy(float), strict=True)
+    ]
+    look: dict[str, Any] = {
+        "cmap": style.PALETTE.removesuffix("_r"),
+        "vmin": 0,
+        "vmax": 1,
+        "cbar": False,
+        "linewidths": 0.5,
+    }
+    sns.heatmap(share.astype(float), annot=words, fmt="", ax=axes, annot_kws={"fontsize": 6}, **look)
+    axes.set(xlabel="", ylabel="layer")
+    axes.label_outer()
+    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
+    axes.tick_params(length=0)
+
+
+def _words(value: float, share: float, between: str) -> str:
+    """`212 (.69)`, with a space or a line break between."""
+    if value != value:
+        return "–"
+    size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{size}{between}({share:.2f})".replace("(0.", "(.")
+
+
+def _width(across: int, modules: list[str]) -> float:
+    return max(style.COLUMN, min(style.PAGE, 1.0 + across * 0.55 * len(modules)))
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    seeds = rows["seed"].nunique()
+    return f", mean over {seeds} seeds" if seeds > 1 else ""

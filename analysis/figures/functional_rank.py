@@ -1,0 +1,153 @@
+"""The answer figure: validation score of the full update cut to its top k directions, and of LoRA at rank k.
+
+How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it? The cut model
+is W0 + [ΔW]_k in every measured matrix, the remainder W0 + ΔW − [ΔW]_k; what is not a measured matrix stays as
+trained, so k = 0 shows what the rest alone does.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.groups import CannotDraw, Group
+from analysis.scores import scores, standard_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "validation score of the full update cut at k, and of LoRA trained at rank k: the answer"
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cut": ("cut: W₀ + [ΔW]ₖ", {"marker": "o", "linestyle": "-"}),
+    "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
+}
+SHARE = 0.99
+"""Of the whole update's score that counts as matching it where the metric has no standard error."""
+
+
+def table(group: Group) -> pd.DataFrame:
+    """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k.
+
+    Columns: model, task, metric, examples, part, variant, seed, k, score.
+
+    Raises:
+        CannotDraw: there is no completed full fine-tune.
+    """
+    import pandas as pd
+
+    full = group.full
+    cuts = group.functional[group.functional["run_id"].isin(full["run_id"])] if len(group.functional) else full[:0]
+    if cuts.empty:
+        raise CannotDraw(f"there is no completed full fine-tune; type {group.command('method=full')}")
+    cuts = cuts.assign(variant=full["variant"].iloc[0], score=cuts[group.metric])
+    trained = scores(group, "validation").dropna(subset="rank")
+    trained = trained.assign(part="trained", k=trained["rank"].astype(int))
+    examples = int(full["inputs.examples.validation"].iloc[0])
+    columns = ["part", "variant", "seed", "k", "score"]
+    rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
+    return rows.assign(**group.title, metric=group.metric, examples=examples)[
+        ["model", "task", "metric", "examples", *columns]
+    ]
+
+
+def finding(table: pd.DataFrame) -> str:
+    """What the figure shows, in a sentence or two, from the numbers of its table.
+
+    A rank matches where its mean score, and that of every larger one, lies within one standard error of the whole
+    update's; where the metric has none, within 1 %.
+    """
+    cut, trained = _means(table, "cut"), _best_means(table)
+    full = max(cut)
+    whole, error = _whole(table)
+    floor, near = whole - error, "within one standard error of"
+    if math.isnan(error):
+        floor, near = SHARE * whole, f"at least {SHARE:.0%} of"
+    k = _from_where(cut, floor)
+    if k is None or k == full:
+        first = f"only the whole update reaches its {whole:.3f}; no cut of its {full:,} directions is {near} it"
+    else:
+        part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
+        first = f"{part} {cut[k]:.3f}, {near} the whole update's {whole:.3f}"
+    return f"{first}; {_of_lora(trained, floor)}" if trained else first
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Lines for cut and remainder over k, diamonds for trained ranks, and the whole update's score."""
+    figure = style.canvas(style.PAGE, 3.9)
+    axes = figure.add_subplot()
+    first = table.iloc[0]
+    _draw_whole(axes, table)
+    for (part, (label, look)), colour in zip(PARTS.items(), reversed(style.colours(2)), strict=True):
+        _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
+    _draw_trained(axes, table[table["part"] == "trained"])
+    style.rank_axis(axes, sorted({int(k) for k in table[table["part"] == "cut"]["k"]}))
+    axes.set(xlabel="k: directions of the update kept or removed; rank of LoRA")
+    several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
+    axes.set(ylabel=f"validation {first['metric']}{several}")
+    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}")
+    style.legend(figure, axes, columns=2)
+    return figure
+
+
+def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
+    whole, error = _whole(table)
+    label = "whole update: W₀ + ΔW"
+    if not math.isnan(error):
+        axes.axhspan(whole - error, whole + error, color="0.9", linewidth=0, zorder=0)
+        label += f" ± 1 standard error, {table['examples'].iloc[0]:,} examples"
+    axes.axhline(whole, color="0.25", linewidth=0.8, label=label)
+
+
+def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
+    by_k = rows.groupby("k")["score"]
+    axes.plot(by_k.mean(), label=label, **look)
+    axes.fill_between(by_k.min().index, by_k.min(), by_k.max(), color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
+    look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
+    for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v"), strict=False):
+        by_k = part.groupby("k")["score"]
+        mean = by_k.mean()
+        bars = [mean - by_k.min(), by_k.max() - mean]
+        axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=f"{variant}, trained at rank k", **look)
+
+
+def _of_lora(trained: dict[int, float], floor: float) -> str:
+    rank = _from_where(trained, floor)
+    if rank is None:
+        return f"LoRA does not up to rank {max(trained):,}"
+    lowest = ", the lowest trained" if rank == min(trained) else ""
+    return f"LoRA does from rank {rank:,}{lowest}"
+
+
+def _means(rows: pd.DataFrame, part: str) -> dict[int, float]:
+    return _by_k(rows[rows["part"] == part].groupby("k")["score"].mean())
+
+
+def _best_means(table: pd.DataFrame) -> dict[int, float]:
+    """The mean over seeds of each trained rank's best variant."""
+    trained = table[table["part"] == "trained"]
+    return _by_k(trained.groupby(["k", "variant"])["score"].mean().groupby("k").max())
+
+
+def _by_k(scores: pd.Series[Any]) -> dict[int, float]:
+    return dict(zip(scores.index.astype(int).tolist(), scores.tolist(), strict=True))
+
+
+def _whole(table: pd.DataFrame) -> tuple[float, float]:
+    cut = _means(table, "cut")
+    whole, first = cut[max(cut)], table.iloc[0]
+    return whole, standard_error(whole, first["metric"], first["examples"])
+
+
+def _from_where(means: dict[int, float], floor: float) -> int | None:
+    """The smallest k from which on every score reaches the floor; None where the largest does not."""
+    short = [k for k, score in means.items() if not score >= floor]
+    reached = [k for k in means if k > max(short, default=-1)]
+    return min(reached, default=None)

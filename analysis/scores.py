@@ -1,0 +1,56 @@
+"""Scores of runs, and how far a score may be off: what the figures of accuracy share."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from analysis.groups import Group
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def scores(group: Group, split: str) -> pd.DataFrame:
+    """One row per run of `group.shown`: its primary metric on `validation` or `test`, and the parameters it
+    trained.
+
+    Columns: model, task, split, metric, examples, method, variant, rank, seed, trainable, head, score, and the
+    score's standard `error`.
+    """
+    runs = group.shown
+    table = runs[["method", "variant", "rank", "seed"]].assign(
+        rank=runs["rank"].astype("Int64"),
+        trainable=runs["parameters.trainable"],
+        head=runs["parameters.head"],
+        score=runs[f"metrics.{split}/{group.metric}"],
+    )
+    about = group.title | {"split": split, "metric": group.metric}
+    for place, (name, value) in enumerate(about.items()):
+        table.insert(place, name, value)
+    table.insert(len(about), "examples", runs[f"inputs.examples.{split}"].astype(int))
+    pairs = zip(table["score"], table["examples"], strict=True)
+    table["error"] = [standard_error(score, group.metric, examples) for score, examples in pairs]
+    return table.reset_index(drop=True)
+
+
+def standard_error(score: float, metric: str, examples: int) -> float:
+    """Binomial standard error of an accuracy, √(p (1 − p) / n); NaN for other metrics, which have no such form.
+
+    It is that of the split's examples, and holds for one trained model: more seeds do not make it smaller.
+
+    >>> round(standard_error(0.8, "accuracy", 400), 6)
+    0.02
+    """
+    return math.sqrt(score * (1 - score) / examples) if metric == "accuracy" else math.nan
+
+
+def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
+    """Low and high end around the mean score of one arm, and what they are: the range over its seeds, or with
+    one seed the standard error of its examples. NaN where there is neither."""
+    score, seeds = rows["score"].mean(), len(rows)
+    if seeds > 1:
+        return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"
+    error, examples = rows["error"].iloc[0], rows["examples"].iloc[0]
+    words = "1 seed" if math.isnan(error) else f"± 1 standard error, {examples:,} examples"
+    return score - error, score + error, words

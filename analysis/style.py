@@ -1,0 +1,119 @@
+"""One look for every figure, legible in grey, and the files that a figure becomes. The only door to seaborn."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.record import write_text, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.5, 7.0
+"""Widths of a paper's column and of its page, inches."""
+PALETTE = "mako_r"
+"""Sequential, light to dark: its order survives print in grey."""
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
+OWN = {
+    "axes.titlelocation": "left",
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "font.size": 7.5,
+    "hatch.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,  # letters stay letters, so a journal can edit and search them
+}
+METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
+Draw = Callable[["pd.DataFrame"], "Figure"]
+
+
+def styled(draw: Draw) -> Draw:
+    """`draw` under the lab's style, whatever the caller's own style is; nothing of it stays behind."""
+
+    @functools.wraps(draw)
+    def wrapper(table: pd.DataFrame) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_settings()):
+            return draw(table)
+
+    return wrapper
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that belongs to no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def colours(count: int) -> list[Any]:
+    """`count` colours from light to dark, none too light for a line on white."""
+    import seaborn as sns
+
+    return list(sns.color_palette(PALETTE, count + 2))[2:]
+
+
+def title(figure: Figure, text: str) -> None:
+    """A title over the whole figure, at its left edge, wrapped to its width."""
+    width = int(figure.get_figwidth() * 15.5)
+    lines = "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+
+
+def legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of `axes` below the figure, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    width = int(figure.get_figwidth() * 18 / columns) - 8
+    labels = [textwrap.fill(label, width) for label in labels]
+    below = figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
+    for text in below.get_texts():
+        text.set_multialignment("left")
+
+
+def rank_axis(axes: Axes, ranks: list[int]) -> None:
+    """A log₂ axis of ranks, each rank a tick; 0, where it is one of them, has its place on the left."""
+    if 0 in ranks:
+        axes.set_xscale("symlog", base=2, linthresh=1)
+    else:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(ranks, [f"{rank:,}" for rank in ranks])
+    axes.minorticks_off()
+
+
+def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
+    """Write `<stem>.png` (200 dpi), `.pdf` and `.csv`, each whole and without a date: the same table gives the
+    same bytes."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_settings()):
+        for kind, metadata in METADATA.items():
+            write = functools.partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
+            write_whole(Path(f"{stem}.{kind}"), write)
+    write_text(Path(f"{stem}.csv"), table.to_csv(index=False, lineterminator="\n"))
+    return [Path(f"{stem}.{kind}") for kind in (*METADATA, "csv")]
+
+
+@functools.cache
+def _settings() -> Any:
+    import seaborn as sns
+
+    return sns.axes_style("ticks") | sns.plotting_context("paper") | OWN

@@ -1,0 +1,485 @@
+"""The figures, from records written here: small real spectra, scores and memory that can be worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis import missing
+from analysis.__main__ import main
+from analysis.figures import FIGURES
+from analysis.figures.functional_rank import finding
+from analysis.groups import CannotDraw, Group, load
+from analysis.scores import interval
+from lorax_lab import record, spectra
+from lorax_lab.config import SCHEMA
+
+MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
+CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
+MIB = 2**20
+TRAIN = {"learning_rate": 5e-4, "batch_size": 16, "epochs": 1, "max_steps": None, "device": "auto"}
+TASK = {"name": "movie_reviews", "path": None, "metric": None, "max_length": 64}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A runs folder to write records into. `size` is the width of its matrices, `layers` their depth."""
+
+    folder: Path
+    size: int = 16
+    layers: int = 3
+    modules: dict[str, float] = field(default_factory=lambda: MODULES)
+
+    def run(
+        self,
+        rank: int | None = None,
+        seed: int = 0,
+        test: float = 0.8,
+        validation: float | None = None,
+        cuts: dict[int, float] | None = None,
+        status: str = "completed",
+        model: str = "minilm",
+        task: dict[str, Any] | None = None,
+        train: dict[str, Any] | None = None,
+        alpha: float = 16.0,
+        memory: tuple[int, ...] = (10, 1, 2, 5, 0),
+        metric: str = "accuracy",
+        with_spectra: bool = True,
+    ) -> Path:
+        """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
+        method = "lora" if rank else "full"
+        settings = {"name": method, "target_modules": ["all-linear"], "alpha": alpha if rank else None}
+        config = {"model": model, "task": TASK | (task or {}), "method": settings, "train": TRAIN | (train or {})}
+        words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
+        digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"
+        run_id = f"{'-'.join(words)}-{digest}".replace("/", "_")
+        folder = self.folder / run_id
+        content: dict[str, Any] = {"schema": SCHEMA, "run_id": run_id, "status": status, "config": config}
+        content |= {"method": method, "rank": rank, "seed": seed, "versions": {}, "git": {}, "hardware": {}}
+        if status == "completed":
+            matrices, saved = self.spectra(rank, seed)
+            if with_spectra:
+                record.save_spectra(folder, saved)
+            body = 2 * (rank or 100) * 1000
+            examples = {"validation": 400, "test": 1000}
+            content |= {
+                "inputs": {"model_sha256": f"hash of {Path(model).name}", "data_sha256": "d", "examples": examples},
+                "parameters": {"trainable": body + 500, "adapter": body, "head": 500, "total": 10**6},
+                "memory": {
+                    "by_category": {c: n * MIB for c, n in zip(CATEGORIES, memory, strict=True)},
+                    "peak_bytes": sum(memory) * MIB,
+                    "phase": "backward",
+                    "batch_shape": [16, 64],
+                },
+                "time": {"total_seconds": 1.0},
+                "metric": metric,
+                "metrics": {f"test/{metric}": test, f"validation/{metric}": test if validation is None else validation},
+                "summary": {},
+                "matrices": matrices,
+                "functional": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
+            }
+        record.write_record(folder, content)
+        return folder
+
+    def functional(self, metric: str, cuts: dict[int, float]) -> list[dict[str, Any]]:
+        """The cut scores as given, and a remainder that is their mirror."""
+        cut = [{"k": k, "part": "cut", metric: score} for k, score in cuts.items()]
+        mirrored = zip(cuts, reversed(cuts.values()), strict=True)
+        return cut + [{"k": k, "part": "remainder", metric: score} for k, score in mirrored]
+
+    def spectra(self, rank: int | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Rows and singular values of each matrix: a planted direction in noise; for LoRA, that cut at its rank."""
+        draw, matrices, saved = torch.Generator().manual_seed(seed), {}, {}
+        for layer in range(self.layers):
+            for module, scale in self.modules.items():
+                shape = (2 * self.size if module == "intermediate.dense" else self.size, self.size)
+                name, null = f"bert.encoder.layer.{layer}.{module}", spectra.gaussian_null(shape, rank)
+                update = torch.full(shape, scale, dtype=torch.float64) / shape[0]
+                update += 0.1 * scale / shape[0] * torch.randn(shape, generator=draw, dtype=torch.float64)
+                sigma = spectra.singular_values(update)[:rank]
+                saved[name] = {"sigma": sigma.numpy(), "U": np.zeros((1, 1)), "Vh": np.zeros((1, 1))}
+                matrices[name] = {"shape": list(shape), "module": module, "layer": layer, "null": null}
+                matrices[name] |= spectra.summary(sigma, shape)
+        return matrices, saved
+
+
+def group_of(store: Store) -> Group:
+    (group,) = load(store.folder)[1]
+    return group
+
+
+def drawn(store: Store, *words: str) -> int:
+    return main([*words, "--runs", str(store.folder), "--out", str(store.folder / "out")])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The default sweep with two seeds: full, and LoRA at 1, 2, 4."""
+    store = Store(tmp_path_factory.mktemp("study") / "runs", layers=2)
+    for seed in (0, 1):
+        store.run(seed=seed, test=0.8 + 0.02 * seed, memory=(10, 10, 20, 5, 1))
+        for rank, score in ((1, 0.7), (2, 0.79), (4, 0.82)):
+            store.run(rank=rank, seed=seed, test=score + 0.02 * seed, validation=score)
+    return store
+
+
+def test_every_figure_becomes_png_pdf_and_csv(study: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(FIGURES) == 6
+    assert drawn(study) == 0
+    files = sorted(study.folder.joinpath("out").iterdir())
+    assert [f.name for f in files] == sorted(
+        f"minilm-movie_reviews-{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert all(str(file) in printed for file in files)
+    assert printed[-len(FIGURES) - 1] == "drawn:"
+    assert all(f.stat().st_size > 200 for f in files)
+    assert all(b"Date" not in f.read_bytes() for f in files if f.suffix == ".pdf")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_table_and_its_csv_draw_the_same_figure(study: Store, name: str, tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    table = FIGURES[name].table(group_of(study))
+    table.to_csv(tmp_path / "table.csv", index=False)
+    pictures = [BytesIO(), BytesIO()]
+    with mpl.rc_context({"font.size": 17}):
+        for again, picture in zip((table, pd.read_csv(tmp_path / "table.csv")), pictures, strict=True):
+            FIGURES[name].draw(again).savefig(picture, format="pdf", metadata={"CreationDate": None})
+        assert mpl.rcParams["font.size"] == 17
+    assert pictures[0].getvalue() == pictures[1].getvalue()
+
+
+def test_scores_are_one_row_per_run_with_their_standard_error(study: Store) -> None:
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
+    assert len(rows) == 8
+    row = rows[(rows["rank"] == 2) & (rows["seed"] == 1)].iloc[0]
+    assert row["score"] == pytest.approx(0.81)
+    assert row["trainable"] == 2 * 2 * 1000 + 500
+    assert row["error"] == pytest.approx((0.81 * 0.19 / 1000) ** 0.5)
+    assert list(rows["method"])[-2:] == ["full", "full"]
+
+
+def test_the_band_is_the_range_of_seeds_or_one_standard_error(study: Store, store: Store) -> None:
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
+    low, high, words = interval(rows[rows["method"] == "full"])
+    assert (low, high, words) == (pytest.approx(0.80), pytest.approx(0.82), "range of 2 seeds")
+    store.run(test=0.8)
+    store.run(rank=4)
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
+    low, high, words = interval(rows[rows["method"] == "full"])
+    assert (low + high) / 2 == pytest.approx(0.8)
+    assert high - low == pytest.approx(2 * 0.4 / 1000**0.5)
+    assert words == "± 1 standard error, 1,000 examples"
+    figure = FIGURES["accuracy_vs_rank"].draw(rows)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"full fine-tuning, {words}", "LoRA"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
+
+
+def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:
+    rows = FIGURES["memory"].table(group_of(study))
+    full = rows[rows["method"] == "full"]
+    assert list(full["category"]) == list(CATEGORIES)
+    assert list(full["mib"]) == [10, 10, 20, 5, 1]
+    assert list(dict.fromkeys(rows["arm"])) == ["LoRA r = 1", "LoRA r = 2", "LoRA r = 4", "full fine-tuning"]
+    figure = FIGURES["memory"].draw(rows)
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.texts] == ["18", "18", "18", "46"]
+    assert max(bar.get_y() + bar.get_height() for bar in axes.patches) == 46
+    assert len({bar.get_hatch() for bar in axes.patches}) == 5
+    assert "16 × 64" in figure.get_suptitle()
+
+
+def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
+    rows = FIGURES["functional_rank"].table(group_of(study))
+    assert dict(rows["part"].value_counts()) == {"cut": 8, "remainder": 8, "trained": 6}
+    assert rows[(rows["part"] == "cut") & (rows["k"] == 1)]["score"].tolist() == [0.7, 0.7]
+    assert rows[(rows["part"] == "remainder") & (rows["k"] == 0)]["score"].tolist() == [0.8, 0.8]
+    assert rows[rows["part"] == "trained"].groupby("k")["score"].first().to_dict() == {1: 0.7, 2: 0.79, 4: 0.82}
+    figure = FIGURES["functional_rank"].draw(rows)
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "16"]
+    # 400 examples: one standard error of .8 is .02, so .79 matches and .7 does not
+    assert " ".join(figure.get_suptitle().split()) == (
+        "minilm on movie_reviews: the top 2 of each matrix's 16 directions reach 0.800, within one standard error of "
+        "the whole update's 0.800; LoRA does from rank 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cuts", "trained", "expected"),
+    [
+        ({0: 0.5, 1: 0.785, 2: 0.7, 4: 0.79, 16: 0.8}, {}, "the top 4 of each matrix's 16 directions reach 0.790"),
+        ({0: 0.79, 1: 0.79, 16: 0.8}, {}, "without any update it reaches 0.790, within one standard error of"),
+        ({0: 0.5, 8: 0.775, 16: 0.8}, {}, "only the whole update reaches its 0.800; no cut of its 16 directions"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.7, 8: 0.7}, "LoRA does not up to rank 8"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.79, 8: 0.7, 16: 0.8}, "LoRA does from rank 16"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.79, 8: 0.8}, "LoRA does from rank 4, the lowest trained"),
+    ],
+)
+def test_the_finding_follows_the_numbers(
+    store: Store, cuts: dict[int, float], trained: dict[int, float], expected: str
+) -> None:
+    store.run(cuts=cuts)
+    for rank, score in trained.items():
+        store.run(rank=rank, validation=score)
+    said = finding(FIGURES["functional_rank"].table(group_of(store)))
+    assert expected in said
+    assert said.endswith(expected) or not trained
+
+
+def test_a_metric_without_standard_error_matches_within_one_percent(store: Store) -> None:
+    store.run(metric="pearson", cuts={0: 0.1, 1: 0.791, 2: 0.793, 16: 0.8})
+    store.run(rank=2, metric="pearson")
+    said = finding(FIGURES["functional_rank"].table(group_of(store)))
+    assert said.startswith("the top 2 of each matrix's 16 directions reach 0.793, at least 99% of")
+    assert drawn(store, "accuracy_vs_parameters", "functional_rank") == 0
+
+
+def test_noise_has_the_norm_of_the_full_update(study: Store) -> None:
+    rows = FIGURES["singular_values"].table(group_of(study))
+    first = rows[rows["matrix"] == "bert.encoder.layer.0.intermediate.dense"]
+    arms = {arm: part["sigma"].to_numpy() for arm, part in first.groupby("arm")}
+    full, noise = arms["full fine-tuning"], arms["noise of full's shape and norm"]
+    assert np.linalg.norm(noise) == pytest.approx(np.linalg.norm(full))
+    shape = (32, 16)
+    assert noise == pytest.approx(
+        spectra.gaussian_singular_values(shape).numpy() * np.linalg.norm(full) / (32 * 16) ** 0.5, rel=0.02
+    )
+    std = np.linalg.norm(full) / (32 * 16) ** 0.5
+    assert first["edge"].iloc[0] == pytest.approx(std * (32**0.5 + 16**0.5))
+    assert {arm: len(sigma) for arm, sigma in arms.items() if arm.startswith("LoRA")} == {
+        "LoRA r = 1": 1,
+        "LoRA r = 2": 2,
+        "LoRA r = 4": 4,
+    }
+    saved = record.load_spectra(Path(group_of(study).full["folder"].iloc[0]))
+    assert full.tolist() == saved["bert.encoder.layer.0.intermediate.dense"]["sigma"].tolist()
+    figure = FIGURES["singular_values"].draw(rows)
+    assert len(figure.axes) == 6
+    assert "full: 1 of 16 above the edge" in figure.axes[0].get_title(loc="left")
+
+
+def test_singular_values_choose_three_layers_of_three_module_types(store: Store) -> None:
+    names = ("attn.k_proj", "attn.q_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj")
+    deep = Store(store.folder, size=8, layers=7, modules=dict.fromkeys(names, 1.0))
+    deep.run()
+    rows = FIGURES["singular_values"].table(group_of(deep))
+    assert list(dict.fromkeys(rows["module"])) == ["attn.q_proj", "attn.v_proj", "mlp.up_proj"]
+    assert list(dict.fromkeys(rows["layer"])) == [0, 3, 6]
+
+
+def test_effective_rank_stands_beside_its_null(study: Store) -> None:
+    rows = FIGURES["effective_rank"].table(group_of(study))
+    assert len(rows) == 8 * 6
+    assert (rows["share"] == rows["effective_rank"] / rows["null"]).all()
+    one = rows[rows["rank"] == 1]
+    assert one["share"].tolist() == pytest.approx([1.0] * 12)
+    full = rows[rows["method"] == "full"]
+    square = full[full["module"] == "attention.self.query"]["null"]
+    assert square.tolist() == pytest.approx([spectra.gaussian_null((16, 16))["effective_rank"]] * 4)
+    figure = FIGURES["effective_rank"].draw(rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == [
+        "LoRA r = 1",
+        "LoRA r = 2",
+        "LoRA r = 4",
+        "full fine-tuning",
+    ]
+    assert figure.axes[0].texts[0].get_text() == "1.0\n(1.00)"
+
+
+@pytest.mark.parametrize("ranks", [(), (2,), (1, 2), (1, 2, 3, 4, 5, 6)])
+def test_the_heat_map_draws_any_number_of_ranks(store: Store, ranks: tuple[int, ...]) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    small.run()
+    for rank in ranks:
+        small.run(rank=rank)
+    figure = FIGURES["effective_rank"].draw(FIGURES["effective_rank"].table(group_of(small)))
+    titles = [title for axes in figure.axes if (title := axes.get_title(loc="left"))]
+    assert len(titles) == min(len(ranks), 3) + 1
+    assert figure.axes[0].texts[0].get_text().count("(") == 1
+    assert ("4 of 7" in figure.get_suptitle()) == (len(ranks) == 6)
+
+
+def test_an_update_of_zero_has_no_rank_and_no_line(store: Store) -> None:
+    still = Store(store.folder, size=8, layers=1, modules={"attention.self.query": 0.0, "intermediate.dense": 1.0})
+    still.run()
+    assert FIGURES["effective_rank"].table(group_of(still))["effective_rank"].isna().tolist() == [True, False]
+    assert drawn(still, "effective_rank", "singular_values") == 0
+    nothing = Store(store.folder / "nothing", size=8, layers=1, modules={"attention.self.query": 0.0})
+    nothing.run()
+    with pytest.raises(CannotDraw, match="is zero"):
+        FIGURES["singular_values"].table(group_of(nothing))
+
+
+def test_only_runs_of_one_budget_share_a_figure(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for epochs in (1, 2):
+        store.run(train={"epochs": epochs, "learning_rate": 5e-5})
+        store.run(rank=2, test=0.6 + 0.1 * epochs, train={"epochs": epochs})
+    store.run(rank=2, seed=1, test=0.7, train={"device": "cuda"})
+    store.run(model="smollm2", rank=2)
+    groups = load(store.folder)[1]
+    assert [len(group.runs) for group in groups] in ([3, 2, 1], [2, 3, 1])
+    assert [group.settings for group in groups if group.settings] in (
+        [("train.epochs=1",), ("train.epochs=2",)],
+        [("train.epochs=2",), ("train.epochs=1",)],
+    )
+    assert groups[2].name == "smollm2-movie_reviews"
+    for group in groups[:2]:
+        rows = FIGURES["accuracy_vs_rank"].table(group)
+        epochs = int(group.settings[0][-1])
+        assert rows[rows["rank"] == 2]["score"].tolist() == pytest.approx([0.6 + 0.1 * epochs] * (3 - epochs))
+    assert drawn(store, "memory") == 0
+    names = {file.name for file in store.folder.joinpath("out").glob("*.csv")}
+    assert names == {f"{group.name}-memory.csv" for group in groups}
+    assert len({name[: len("minilm-movie_reviews-123456")] for name in names}) == 3
+    assert "train.epochs=2" in capsys.readouterr().out
+
+
+def test_one_model_under_two_names_is_one_group(store: Store) -> None:
+    store.run()
+    store.run(model="/models/minilm", rank=2)
+    assert len(group_of(store).runs) == 2
+
+
+def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -> None:
+    store.run(validation=0.8, train={"learning_rate": 5e-5})
+    store.run(validation=0.7, train={"learning_rate": 9e-5})
+    for alpha, score in ((8, 0.6), (16, 0.7)):
+        for seed in (0, 1):
+            store.run(rank=2, alpha=alpha, seed=seed, validation=score, test=score)
+    group = group_of(store)
+    rows = FIGURES["accuracy_vs_rank"].table(group)
+    means = rows.groupby("variant")["score"].mean().to_dict()
+    assert means == pytest.approx(
+        {"LoRA (alpha 8)": 0.6, "LoRA (alpha 16)": 0.7, "full fine-tuning (learning rate 5e-05)": 0.8}
+    )
+    assert set(group.best["variant"]) == {"LoRA (alpha 16)", "full fine-tuning (learning rate 5e-05)"}
+    assert len(FIGURES["memory"].table(group)) == 2 * 5
+
+
+def test_alpha_that_follows_the_rank_parts_no_variants(store: Store) -> None:
+    store.run(rank=2, alpha=4)
+    store.run(rank=4, alpha=8)
+    assert set(group_of(store).runs["variant"]) == {"LoRA"}
+
+
+def test_what_is_not_drawn_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run()
+    done = store.run(rank=4)
+    others = {status: store.run(rank=8, seed=i, status=status) for i, status in enumerate(record.STATUSES[1:], 1)}
+    damaged = store.run(rank=16)
+    damaged.joinpath("record.json").write_text(damaged.joinpath("record.json").read_text().replace("0.8", "0.9"))
+    aside = record.quarantine(store.run(rank=32))
+    bare = store.folder / "minilm-without-record"
+    bare.mkdir()
+    bare.joinpath("metrics.jsonl").touch()
+    (store.folder / "wandb").mkdir()
+    assert drawn(store, "accuracy_vs_rank") == 0
+    printed = capsys.readouterr().out
+    for status, folder in others.items():
+        assert f"{folder.name} is {status}\n" in printed
+    assert f"{damaged.name} is damaged: " in printed
+    assert f"{aside.name} is damaged, set aside in" in printed
+    assert "minilm-without-record has no record.json" in printed
+    assert "wandb" not in printed
+    assert f"{done.name} is" not in printed
+    assert "missing" not in printed
+    rows = pd.read_csv(store.folder / "out" / "minilm-movie_reviews-accuracy_vs_rank.csv")
+    assert rows["rank"].dropna().tolist() == [4]
+
+
+def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> None:
+    store.run()
+    for seed in (0, 1, 2):
+        store.run(rank=2, seed=seed)
+    store.run(rank=4)
+    store.run(rank=8)
+    assert missing.gaps(group_of(store)) == [
+        "full fine-tuning of seeds 1, 2; type "
+        "python -m lorax_lab.run model=minilm task=movie_reviews method=full seed=1,2 -m",
+        "LoRA r = 4, 8 of seeds 1, 2; type "
+        "python -m lorax_lab.run model=minilm task=movie_reviews method=lora rank=4,8 seed=1,2 -m",
+    ]
+
+
+def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run(rank=2)
+    assert drawn(store, "functional_rank", "accuracy_vs_rank", "singular_values", "memory") == 1
+    printed = capsys.readouterr().out
+    names = {file.stem for file in store.folder.joinpath("out").glob("*.png")}
+    assert names == {"minilm-movie_reviews-accuracy_vs_rank", "minilm-movie_reviews-memory"}
+    for name in ("functional_rank", "singular_values"):
+        assert (
+            f"minilm-movie_reviews-{name}: there is no completed full fine-tune; type "
+            "python -m lorax_lab.run model=minilm task=movie_reviews method=full\n" in printed
+        )
+    assert "full fine-tuning of seed 0; type" in printed
+
+
+@pytest.mark.parametrize("broken", [None, b"PK\x03\x04 cut short", b""])
+def test_spectra_that_cannot_be_read_are_named(store: Store, broken: bytes | None) -> None:
+    folder = store.run(with_spectra=False)
+    if broken is not None:
+        (folder / "spectra.npz").write_bytes(broken)
+    with pytest.raises(CannotDraw, match=f"spectra.npz of {folder.name} cannot be read.*force=true"):
+        FIGURES["singular_values"].table(group_of(store))
+
+
+def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", str(store.folder / "nowhere")]) == 2
+    assert "python -m lorax_lab.run rank=4,8,16 -m" in capsys.readouterr().err
+    failed = store.run(rank=2, status="failed")
+    assert drawn(store) == 2
+    both = capsys.readouterr()
+    assert f"{failed.name} is failed" in both.out
+    assert "there is no completed run" in both.err
+    assert "python -m lorax_lab.run rank=4,8,16 -m" in both.err
+    assert main(["efective_rank"]) == 2
+    message = capsys.readouterr().err
+    assert "there is no figure efective_rank; did you mean effective_rank?" in message
+    assert all(name in message for name in FIGURES)
+    assert not (store.folder / "out").exists()
+
+
+def test_help_lists_the_figures_and_loads_nothing_heavy() -> None:
+    heavy = ("torch", "pandas", "numpy", "matplotlib", "seaborn")
+    script = (
+        "import sys\nfrom analysis.__main__ import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
+        f"    print('loaded', [m for m in {heavy} if m in sys.modules])"
+    )
+    printed = run_python("-c", script).stdout
+    assert printed.rstrip().endswith("loaded []")
+    assert all(f"{name} " in printed and figure.TITLE in printed for name, figure in FIGURES.items())
+
+
+def test_the_command_needs_no_training_stack(study: Store, tmp_path: Path) -> None:
+    foreign = ("transformers", "accelerate", "wandb", "hydra", "datasets", "peft")
+    script = (
+        "import sys\nfrom analysis.__main__ import main\n"
+        f"code = main(['memory', 'singular_values', '--runs', {str(study.folder)!r}, '--out', {str(tmp_path)!r}])\n"
+        f"print('loaded', code, [m for m in {foreign} if m in sys.modules])"
+    )
+    assert run_python("-W", "error", "-c", script).stdout.rstrip().endswith("loaded 0 []")
+    assert run_python("-m", "analysis", "--runs", str(tmp_path / "none")).returncode == 2
+
+
+def run_python(*words: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[1]
+    return subprocess.run([sys.executable, *words], cwd=root, capture_output=True, text=True, check=False)
