@@ -191,6 +191,29 @@ def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
         assert not one.lora_B.any()
 
 
+@pytest.mark.parametrize("stored", ["linear", "linear without bias", "conv1d"])
+def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    draw = generator(0, "test")
+    base = Conv1D(7, 5) if stored == "conv1d" else nn.Linear(5, 7, bias=stored == "linear")
+    layer = lora.LoRALinear(base, 3, 1.7).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+    x = torch.randn(2, 4, 5, generator=draw, dtype=torch.float64, requires_grad=True)
+    plain = base(x) + 1.7 * (x @ layer.lora_A.t() @ layer.lora_B.t())
+    torch.testing.assert_close(layer(x), plain)
+    trainable = (x, layer.lora_A, layer.lora_B)
+    cotangent = torch.randn(plain.shape, generator=draw, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad(layer(x), trainable, cotangent), torch.autograd.grad(plain, trainable, cotangent)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.float()(x.float()).dtype == torch.bfloat16
+    assert layer(x.float().detach()).shape == (2, 4, 7)
+
+
 def test_dropout_acts_in_training_only() -> None:
     model, _ = trained("bert", "lora", dropout=0.5)
     assert torch.equal(outputs(model), outputs(model))

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorax_lab.config import ConfigError, MethodConfig
 from lorax_lab.models import delta_view, head_modules, is_head
 from lorax_lab.spectra import LowRank, Update
+
+
+class _Fused(torch.autograd.Function):
+    """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
+
+    With g = ∂L/∂y and h = x Aᵀ: ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves one pass over
+    the outputs forward and one over the inputs backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+    ) -> Tensor:
+        flat = x.flatten(0, -2)  # (tokens, in)
+        y = F.linear(flat, weight, bias)
+        hidden = flat @ a.t()  # (tokens, rank)
+        y.addmm_(hidden, b.t(), alpha=scaling)
+        ctx.save_for_backward(flat, weight, a, b, hidden)
+        ctx.scaling, ctx.shape = scaling, x.shape
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        flat, weight, a, b, hidden = ctx.saved_tensors
+        grad = grad.flatten(0, -2)  # (tokens, out)
+        grad_hidden = (grad @ b).mul_(ctx.scaling)
+        grad_b = (grad.t() @ hidden).mul_(ctx.scaling)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_hidden, a).view(ctx.shape)
+        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None
 
 
 class LoRALinear(nn.Module):
@@ -29,14 +62,14 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
         self.base_bits: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if self.merged:
-            return y
-        if self.dropout and self.training:
-            x = F.dropout(x, self.dropout)
-        hidden = F.linear(x, self.lora_A).flatten(0, -2)  # (tokens, rank)
-        return torch.addmm(y.flatten(0, -2), hidden, self.lora_B.t(), alpha=self.scaling).view_as(y)
+            return self.base(x)
+        if (self.dropout and self.training) or torch.is_autocast_enabled(x.device.type):
+            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A)
+            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B)
+        weight, bias = delta_view(self.base), self.base.bias
+        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
 
     @property
     def merged(self) -> bool:
