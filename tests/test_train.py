@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -143,6 +143,22 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
         )  # fmt: skip
     assert len(seen) == 2
     assert torch.equal(model.weight, seen[-1])
+
+
+def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:
+    class Seen(Line):
+        dtypes: ClassVar[list[torch.dtype]] = []
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            product = x @ self.weight
+            self.dtypes.append(product.dtype)
+            return SimpleNamespace(loss=(product.float() - labels).square().mean())
+
+    model = Seen()
+    run(model, settings(precision="bf16", learning_rate=1e-4), batches(3))
+    assert set(Seen.dtypes) == {torch.bfloat16}
+    assert model.weight.dtype == torch.float32
+    assert (model.weight.detach().bfloat16().float() != model.weight.detach()).any()
 
 
 def test_decay_is_for_matrices_only() -> None:
