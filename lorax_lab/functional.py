@@ -43,6 +43,7 @@ def functional_rank(
     model: nn.Module,
     base: dict[str, Tensor],
     directions: dict[str, Directions],
+    whole: dict[str, float],
     score: Callable[[nn.Module], dict[str, float]],
     on_score: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
@@ -52,7 +53,8 @@ def functional_rank(
         model: the tuned model; its weights are put back, to the bit, before this returns.
         base: W0 of each measured matrix, (out, in).
         directions: the SVD of each matrix's update.
-        score: metrics of a model on the validation split.
+        whole: metrics of the tuned model on the validation split.
+        score: metrics of any model on the validation split.
         on_score: called with the number of scores done and in all.
 
     Returns:
@@ -62,20 +64,19 @@ def functional_rank(
     tuned = {name: view.detach().clone() for name, view in views.items()}
     full = max(len(d.sigma) for d in directions.values())
     ranks = cut_ranks(full)
-    whole, nothing = ("cut", full), ("cut", 0)
-    jobs = [("cut", k) for k in ranks] + [("remainder", k) for k in ranks if 0 < k < full]
-    scores: dict[tuple[str, int], dict[str, float]] = {}
+    jobs = [("cut", k) for k in ranks if k < full] + [("remainder", k) for k in ranks if 0 < k < full]
+    scores = {("cut", full): whole, ("remainder", 0): whole}
     try:
         for part, k in jobs:
             for name, view in views.items():
                 _put(view, part, k, base[name], tuned[name], directions[name])
             scores[part, k] = score(model)
-            on_score(len(scores), len(jobs))
+            on_score(len(scores) - 2, len(jobs))
     finally:
         with torch.no_grad():
             for name, view in views.items():
                 view.copy_(tuned[name])
-    scores["remainder", 0], scores["remainder", full] = scores[whole], scores[nothing]
+    scores["remainder", full] = scores["cut", 0]
     return [{"k": k, "part": part, **scores[part, k]} for part in ("cut", "remainder") for k in ranks]
 
 

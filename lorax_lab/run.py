@@ -65,12 +65,14 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
     updates = method.updates(model, original)
     directions = matrices.decompose(updates)
     table = matrices.measure(updates, directions, original, full_update)
-    cuts = None
+    validation = result.last("validation") or splits["validation"].score(model, task)
+    cuts, cut_at = None, time.perf_counter()
     if config.method.name == "full":
         with bar("cutting the update") as on_score:
             score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
-            cuts = functional.functional_rank(model, original, directions, score, on_score)
-    scores = {name: splits[name].score(model, task) for name in ("validation", "test")}
+            cuts = functional.functional_rank(model, original, directions, validation, score, on_score)
+    functional_seconds = time.perf_counter() - cut_at
+    scores = {"validation": validation, "test": splits["test"].score(model, task)}
 
     # the record, whole, and then the window on it
     spectra = matrices.to_save(directions)
@@ -88,7 +90,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
         "reference": reference.name if reference else None,
         "parameters": count_parameters(model),
         "memory": ledger | process,
-        "time": result.cost() | {"total_seconds": time.time() - started},
+        "time": result.cost() | {"functional_seconds": functional_seconds, "total_seconds": time.time() - started},
         "metric": task.metric,
         "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
         | {"train/loss": result.history[-1]["train/loss"]},

@@ -28,6 +28,11 @@ class TrainResult:
     tokens: int
     history: list[Metrics] = field(default_factory=list)
 
+    def last(self, split: str) -> Metrics:
+        """The metrics of `split` after the last step, by their plain names; empty where none were taken."""
+        prefix = f"{split}/"
+        return {k.removeprefix(prefix): v for k, v in self.history[-1].items() if k.startswith(prefix)}
+
     def cost(self) -> dict[str, float]:
         """Seconds of training, optimizer steps, and the examples and tokens that went through them."""
         return {

@@ -32,18 +32,17 @@ def test_each_cut_holds_the_top_k_and_the_remainder_the_rest(kind: str) -> None:
         seen.append({name: delta_view(candidate.get_submodule(name)).clone() for name in names})
         return {"accuracy": float(len(seen))}
 
-    rows = functional_rank(model, base, directions, score)
+    rows = functional_rank(model, base, directions, {"accuracy": 0.0}, score)
     ranks = [0, 1, 2, 4, 8, 16, 32]
     assert [(row["part"], row["k"]) for row in rows] == [(p, k) for p in ("cut", "remainder") for k in ranks]
     assert all(torch.equal(delta_view(model.get_submodule(name)), tuned[name]) for name in names)
     scores = {(row["part"], row["k"]): row["accuracy"] for row in rows}
-    assert scores["remainder", 0] == scores["cut", 32]
+    assert scores["remainder", 0] == scores["cut", 32] == 0.0
     assert scores["remainder", 32] == scores["cut", 0]
     for name in names:
         u, s, vh = torch.linalg.svd(updates[name], full_matrices=False)
-        at = {key: seen[int(value) - 1][name] for key, value in scores.items()}
+        at = {key: seen[int(value) - 1][name] for key, value in scores.items() if value}
         assert torch.equal(at["cut", 0], base[name])
-        assert torch.equal(at["cut", 32], tuned[name])
         top = (u[:, :4] * s[:4]) @ vh[:4]
         torch.testing.assert_close(at["cut", 4], (base[name] + top).float(), atol=1e-6, rtol=0)
         torch.testing.assert_close(at["remainder", 4], (tuned[name] - top).float(), atol=1e-6, rtol=0)
@@ -59,7 +58,7 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        functional_rank(model, base, directions, score)
+        functional_rank(model, base, directions, {}, score)
     assert all(torch.equal(delta_view(model.get_submodule(name)), base[name]) for name in names)
 
 
