@@ -13,7 +13,7 @@ BENCHES = ("step", "sweep")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="which benches; all by default")
-    parser.add_argument("--rounds", type=int, default=40, help="timed steps of each contender (step)")
+    parser.add_argument("--rounds", type=int, default=60, help="timed steps of each contender (step)")
     arguments = parser.parse_args()
     for name in arguments.names or BENCHES:
         if name == "step":

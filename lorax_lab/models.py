@@ -138,18 +138,16 @@ def _dequantize(source: Path, target: Path) -> None:
 
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    file = source if source.is_file() else next(source.glob("*.gguf"))
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(scratch)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet():
+        folder = Path(scratch) / target.name
+        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+        plain = GgufConfig(gguf_file=source.name, dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
-            gguf_file=file.name,
-            dtype=torch.float32,
+            source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
         )
-        model.save_pretrained(scratch)
-        Path(scratch).rename(target)
-        Path(scratch).mkdir()
+        model.save_pretrained(folder)
+        if not target.exists():  # another process may have been faster
+            folder.rename(target)
 
 
 def _public_name(name: str) -> str:
