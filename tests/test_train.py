@@ -126,12 +126,12 @@ def test_streams_differ_by_name_and_seed() -> None:
 @pytest.mark.parametrize(("where", "message"), [("loss", "training loss nan"), ("gradient", "gradient norm inf")])
 def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(where: str, message: str) -> None:
     data, model, config = batches(5), Line(), settings(learning_rate=1e-9)
-    model.weight.data.fill_(0.1)
+    model.weight.data.fill_(0.02)
     model.dropout.p = 0.0
     if where == "loss":
         data[2]["labels"].fill_(float("nan"))
-    else:  # predictions of 1.2e19 have a finite square, but their gradient is above fp32's largest number
-        data[2]["x"].fill_(4e19)
+    else:  # predictions of 6e18 have finite squares, but their gradient is above fp32's largest number
+        data[2]["x"].fill_(1e20)
     seen: list[torch.Tensor] = []
     keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
     with pytest.raises(Diverged, match=message):
