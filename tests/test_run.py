@@ -154,6 +154,7 @@ def test_the_same_configuration_twice_gives_the_same_bits(small_run: list[str], 
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_force_trains_again_and_other_ranks_only_add(small_run: list[str]) -> None:
     lab(*small_run, "rank=2")
     first = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
@@ -177,6 +178,7 @@ def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str]) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list[str]) -> None:
     words = [*small_run, "rank=2", "reference=false"]
     lab(*words)
