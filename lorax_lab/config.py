@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ class RunConfig:
     reference: bool
     force: bool
     runs_dir: str
-    tracking: TrackingConfig = field(metadata={"science": False})
+    tracking: TrackingConfig
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")

@@ -80,16 +80,11 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
     record.save_trained(folder, method.export(model, config.method, base.name))
     record.save_spectra(folder, spectra)
     record.save_history(folder, result.history)
-    process = {
-        "process_peak_bytes": memory.peak_resident_bytes(),
-        "process_peak_covers": "run" if fresh_peak else "process",
-        "device_peak_bytes": memory.peak_device_bytes(),
-    }
     content = provenance(config, run_id, "completed") | {
         "inputs": _inputs(config, task),
         "reference": reference.name if reference else None,
         "parameters": count_parameters(model),
-        "memory": ledger | process,
+        "memory": ledger | _process(fresh_peak),
         "time": result.cost() | {"functional_seconds": functional_seconds, "total_seconds": time.time() - started},
         "metric": task.metric,
         "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
@@ -117,6 +112,17 @@ def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: An
     with global_stream(config.seed, "memory"):
         ledger = measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
     return dataclasses.asdict(ledger) | {"batch_shape": shape}
+
+
+def _process(fresh_peak: bool) -> dict[str, Any]:
+    """The peaks of the process and of the device, and whether the first is this run's own."""
+    from lorax_lab.memory import peak_device_bytes, peak_resident_bytes
+
+    return {
+        "process_peak_bytes": peak_resident_bytes(),
+        "process_peak_covers": "run" if fresh_peak else "process",
+        "device_peak_bytes": peak_device_bytes(),
+    }
 
 
 def _train(
