@@ -99,6 +99,48 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
     axes.minorticks_off()
 
 
+def index_axis(axes: Axes, largest: int) -> None:
+    """A log₂ axis of the numbers from 1 to `largest`; each power of 2 a tick, or of 4 where there are many."""
+    step = 2 if largest <= 32 else 4
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([step**power for power in range(16) if step**power <= max(largest, 1)])
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+
+
+def looks(count: int) -> list[dict[str, Any]]:
+    """Settings of `count` lines that differ in colour, dashes and mark, so that no two are alike in grey."""
+    return [
+        {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, colour in enumerate(colours(count))
+    ]
+
+
+def sparse(number: int, points: int) -> tuple[int, int]:
+    """Where line `number` of many has its marks, about 8 of them, none above those of its neighbours."""
+    every = max(1, points // 8)
+    return 3 * number % every, every
+
+
+def halo() -> dict[str, Any]:
+    """Settings of a text that stays legible over lines."""
+    from matplotlib.patheffects import withStroke
+
+    return {"path_effects": [withStroke(linewidth=2, foreground="white")]}
+
+
+def folded(name: str, width: int) -> str:
+    """A dotted name on lines of at most `width` letters, broken after its dots or underscores where it has them.
+
+    >>> folded("block_sparse_moe.experts.w1", 20)
+    'block_sparse_moe.\\nexperts.w1'
+    """
+    if len(name) <= width:
+        return name
+    cut = max(name.rfind(mark, 0, width) for mark in "._") + 1 or width
+    return f"{name[:cut]}\n{folded(name[cut:], width)}"
+
+
 def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` (200 dpi), `.pdf` and `.csv`, each whole and without a date: the same table gives the
     same bytes."""

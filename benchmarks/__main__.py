@@ -1,13 +1,14 @@
-"""`python -m benchmarks [step] [sweep]`: run the benches, write their JSON, and the table in README.md."""
+"""`python -m benchmarks [step] [sweep] [spectra] [audit]`: the ratios, into JSON and README.md."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep")
+BENCHES = ("step", "sweep", "spectra", "audit")
 
 
 def main() -> None:
@@ -16,14 +17,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60, help="timed steps of each contender (step)")
     arguments = parser.parse_args()
     for name in arguments.names or BENCHES:
-        if name == "step":
-            from benchmarks import step
-
-            result = step.measure(arguments.rounds)
-        else:
-            from benchmarks import sweep
-
-            result = sweep.measure()
+        bench = importlib.import_module(f"benchmarks.{name}")
+        result = bench.measure(arguments.rounds) if name == "step" else bench.measure()
         (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     write_table()
 
@@ -40,10 +35,14 @@ def write_table() -> None:
             f"{machine['device']}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."
         ]
         lines += ["", "| what | ratio | spread | aim |", "|---|---|---|---|"]
-        lines += [f"| {r['what']} | {r['ratio']:.2f} | {r['spread']} | {r['aim']} |" for r in result["rows"]]
+        lines += [f"| {r['what']} | {_ratio(r['ratio'])} | {r['spread']} | {r['aim']} |" for r in result["rows"]]
         lines += ["", result["note"], ""]
     head = readme.read_text().split(marker)[0]
     readme.write_text(head + marker + "\n\n" + "\n".join(lines))
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -67,6 +69,41 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     with _progress() as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class WorkBar:
+    """A bar for work of known cost: what is done now, the percentage, the time left. Where the output is no terminal,
+    a line at every tenth."""
+
+    def __init__(self, total: int) -> None:
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
+        self.progress = Progress(
+            BarColumn(), TaskProgressColumn(), *times, TextColumn("{task.description}"),
+            console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=600,
+        )  # fmt: skip
+        self.total, self.done, self.start = max(total, 1), 0, time.monotonic()
+
+    def __enter__(self) -> WorkBar:
+        self.progress.start()
+        self.bar = self.progress.add_task("", total=self.total)
+        return self
+
+    def begin(self, title: str) -> None:
+        """Say what is being done."""
+        self.progress.update(self.bar, description=title)
+
+    def advance(self, cost: int, title: str) -> None:
+        """Count one part as done."""
+        before, self.done = self.done, self.done + cost
+        self.progress.update(self.bar, completed=self.done)
+        if not console.is_terminal and 10 * before // self.total != 10 * self.done // self.total:
+            spent = time.monotonic() - self.start
+            left = spent * (self.total - self.done) / max(self.done, 1)
+            share = f"{self.done / self.total:.0%}"
+            console.print(f"{share} done in {spent:.0f} s, about {left:.0f} s left: {title}", soft_wrap=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
 
 
 def table(rows: list[tuple[dict[str, Any] | None, str, str]], runs_dir: Path) -> Table:

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = {"run", "sweep", "compose"}
+ENTRIES = {"run", "sweep", "compose", "audit"}
 MAY_IMPORT = {
     "config": set(),
     "streams": set(),
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "tracking": {"config"},
     "console": set(),
     "compose": {"config"},
+    "checkpoints": {"config", "models"},
 }
 DOORS = {
     "wandb": {"lorax_lab/tracking"},

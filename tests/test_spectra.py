@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import scipy.linalg
 import torch
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
@@ -41,18 +42,27 @@ def measured(x: spectra.Update) -> dict[str, float]:
 
 # effective, stable, participation, k90, k99; None where the source gives no closed form
 EXACT = {
-    "orthogonal 7": (orthonormal(7, 7), 7, 7, 7, 7, 7),
-    "orthogonal 100": (orthonormal(100, 100), 100, 100, 100, 90, 99),
+    **{
+        f"orthogonal {n}": (orthonormal(n, n), n, n, n, -(-9 * n // 10), -(-99 * n // 100))
+        for n in (1, 2, 7, 9, 10, 11, 20, 99, 100, 101, 128, 200)
+    },
+    **{
+        f"{k} equal of {n}": (orthonormal(n, k) @ orthonormal(n, k, seed=1).T, k, k, k, -(-9 * k // 10), None)
+        for k, n in ((1, 6), (2, 40), (10, 10), (30, 130))
+    },
     "4 equal of 10": (orthonormal(10, 4) @ orthonormal(10, 4, seed=1).T, 4, 4, 4, 4, 4),
     "2^-i": (powers(0.5, 60), 4, 4 / 3, 5 / 3, 2, 4),
-    "ratio .9": (
-        powers(0.9),
-        math.exp(-math.log(0.1) - 0.9 * math.log(0.9) / 0.1),
-        1 / (1 - 0.81),
-        1.81 / 0.19,
-        None,
-        None,
-    ),
+    **{
+        f"ratio {q}": (
+            powers(q),
+            math.exp(-math.log(1 - q) - q * math.log(q) / (1 - q)),
+            1 / (1 - q * q),
+            (1 + q * q) / (1 - q * q),
+            math.ceil(math.log(0.1) / math.log(q * q)),
+            math.ceil(math.log(0.01) / math.log(q * q)),
+        )
+        for q in (0.1, 0.3, 0.5, 0.75, 0.9, 0.95)
+    },
     "diag(3, 4)": (
         torch.diag(torch.tensor([3.0, 4.0])),
         7 / (3 ** (3 / 7) * 4 ** (4 / 7)),
@@ -189,10 +199,37 @@ def test_any_dtype_is_measured_in_fp64(dtype: torch.dtype) -> None:
     torch.testing.assert_close(sigma, torch.linalg.svdvals(x.detach().double()), rtol=1e-14, atol=0)
 
 
-def test_a_broken_solver_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.linalg, "svdvals", lambda x: torch.ones(min(x.shape), dtype=x.dtype))
-    with pytest.raises(ArithmeticError, match="SVD"):
-        singular_values(gaussian(5, 5))
+def diverges(*_: object, **__: object) -> torch.Tensor:
+    raise torch.linalg.LinAlgError("linalg: the algorithm failed to converge")
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3)])
+def test_a_broken_solver_is_caught(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    x = gaussian(*shape)
+    right = torch.linalg.svd(x).S
+    assert spectra.spectrum(x).route == ("gram",)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", diverges)
+    assert spectra.spectrum(x).route == ("gram: linalg: the algorithm failed to converge", "svdvals")
+    torch.testing.assert_close(singular_values(x), right, rtol=1e-11, atol=0)
+    monkeypatch.setattr(torch.linalg, "svdvals", lambda y: torch.ones(min(y.shape), dtype=y.dtype))
+    found = spectra.spectrum(x)
+    assert [step.split(":")[0] for step in found.route] == ["gram", "svdvals", "gesvd"]
+    assert f"Σσ² is {min(shape)}.0 but ‖A‖²_F is " in found.route[1]
+    torch.testing.assert_close(found.sigma, right, rtol=1e-12, atol=0)
+    monkeypatch.setattr(scipy.linalg, "svd", lambda y, **_: 2 * y[0, : len(y)])
+    with pytest.raises(ArithmeticError, match=r"gram: linalg: .*; svdvals: Σσ² is .*; gesvd: Σσ² is "):
+        singular_values(x)
+
+
+def test_a_broken_solver_of_low_rank_updates_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    low = LowRank(gaussian(5, 2), gaussian(2, 7), 0.5)
+    monkeypatch.setattr(torch.linalg, "svdvals", lambda y: torch.ones(y.shape[:-1], dtype=y.dtype))
+    with pytest.raises(ArithmeticError, match=r"the SVD of a \(2, 2\) matrix on cpu is wrong: Σσ² = 2.0"):
+        singular_values(low)
+    monkeypatch.setattr(torch.linalg, "svd", lambda y, **_: (y, torch.ones(2, dtype=y.dtype), y))
+    for x in (low, low.dense()):
+        with pytest.raises(ArithmeticError, match=r"the SVD of a .* is wrong"):
+            spectra.svd(x)
 
 
 def test_truncate_is_the_best_approximation() -> None:
@@ -239,6 +276,9 @@ def test_annotated_shapes_are_the_real_ones() -> None:
         (spectra.noise_edge, (7, 5), 1.0),
     ]
     calls += [(spectra.subspace_similarity, U, U[:, :2]), (spectra.column_share, W, low)]
+    calls += [(spectra.spectrum, W, 1.0), (spectra.gram_participation_ratio, W), (spectra.top_directions, W, 2)]
+    calls += [(spectra.top_spectrum, W, 2, torch.Generator()), (spectra.certified, W, 2, torch.Generator())]
+    calls += [(spectra.low_rank_singular_values, [low, low])]
     for function, *arguments in calls:
         jaxtyped(function, typechecker=beartype)(*arguments)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.spectra import MEASURES, LowRank, singular_values
@@ -129,17 +130,179 @@ def test_energy_rank_refuses_a_share_outside(share: float) -> None:
 sizes = st.integers(1, 9)
 
 
+def graded(out: int, into: int, rank: int, decades: float, seed: int) -> Tensor:
+    """Of rank `rank` at most, its columns falling by so many powers of ten."""
+    falling = torch.logspace(0, -decades, into, dtype=torch.float64)
+    return gaussian(out, rank, seed=seed) @ gaussian(rank, into, seed=seed + 5000) * falling
+
+
+seeds = st.integers(0, 999)
+matrices = st.builds(graded, sizes, sizes, sizes, st.sampled_from([0.0, 1.0, 5.0, 11.0]), seeds)
+
+
+def values(x: Tensor) -> tuple[Tensor, float]:
+    """All singular values, and the most that one may be off."""
+    found = spectra.spectrum(x)
+    return found.sigma, float(found.error.max()) if len(found.error) else 0.0
+
+
+def like(x: Tensor, seed: int, decades: float) -> Tensor:
+    return graded(*x.shape, min(x.shape), decades, seed) * x.abs().max().clamp(min=1e-300)
+
+
+@laws
+@given(x=matrices, seed=seeds)
+def test_the_basis_and_the_sign_change_nothing(x: Tensor, seed: int) -> None:
+    sigma, error = values(x)
+    out, into = x.shape
+    generator = torch.Generator().manual_seed(seed)
+    rotated = orthogonal(out, seed) @ x @ orthogonal(into, seed + 1)
+    rounding = 10 * (out + into) * EPS64 * float(sigma[0])
+    for changed, more in (
+        (x.T, 0.0),
+        (-x, 0.0),
+        (x[torch.randperm(out, generator=generator)], 0.0),
+        (x[:, torch.randperm(into, generator=generator)], 0.0),
+        (rotated, rounding),
+    ):
+        other, other_error = values(changed)
+        assert (other - sigma).abs().max() <= error + other_error + more
+
+
+@laws
+@given(x=matrices, exponent=st.integers(-900, 900), factor=st.floats(0.1, 10))
+def test_scale_comes_out(x: Tensor, exponent: int, factor: float) -> None:
+    sigma, error = values(x)
+    assert torch.equal(values(x * 2.0**exponent)[0], sigma * 2.0**exponent)
+    scaled, scaled_error = values(factor * x)
+    assert (scaled - factor * sigma).abs().max() <= factor * error + scaled_error + 4 * EPS64 * scaled[0]
+
+
+@laws
+@given(A=matrices, B=matrices)
+def test_a_direct_sum_has_the_values_of_both(A: Tensor, B: Tensor) -> None:
+    (a, a_error), (b, b_error), (both, error) = values(A), values(B), values(torch.block_diag(A, B))
+    union = torch.cat([a, b]).sort(descending=True).values
+    assert len(both) >= len(union)
+    assert (both[: len(union)] - union).abs().max() <= a_error + b_error + error
+    assert (both[len(union) :] <= error).all()
+
+
+@laws
+@given(A=matrices, seed=seeds, decades=st.floats(0, 6), size=st.floats(1e-6, 10))
+def test_weyl(A: Tensor, seed: int, decades: float, size: float) -> None:
+    """|σ_i(A + E) − σ_i(A)| ≤ ‖E‖₂ and σ_{i+j−1}(A + E) ≤ σ_i(A) + σ_j(E)."""
+    E = size * like(A, seed, decades)
+    (a, a_error), (e, e_error), (both, error) = values(A), values(E), values(A + E)
+    slack = a_error + e_error + error + 4 * EPS64 * float(a[0] + e[0])
+    assert ((both - a).abs() <= e[0] + slack).all()
+    for i in range(len(a)):
+        for j in range(len(a) - i):
+            assert both[i + j] <= a[i] + e[j] + slack
+
+
+@laws
+@given(x=matrices, seed=seeds)
+def test_interlacing(x: Tensor, seed: int) -> None:
+    """Without one row or column, each value lies between two of the whole."""
+    sigma, error = values(x)
+    for whole in (x, x.T):
+        keep = torch.arange(len(whole)) != seed % len(whole)
+        part, part_error = values(whole[keep])
+        slack = error + part_error
+        assert (part <= sigma[: len(part)] + slack).all()
+        below = torch.cat([sigma[1:], sigma.new_zeros(1)])[: len(part)]
+        assert (part >= below - slack).all()
+
+
+@laws
+@given(x=matrices, seed=seeds, k=st.integers(0, 9))
+def test_eckart_young(x: Tensor, seed: int, k: int) -> None:
+    """What `truncate` leaves is the tail of the spectrum, and no other matrix of rank k leaves less."""
+    sigma, error = values(x)
+    k = min(k, len(sigma))
+    kept = spectra.truncate(*spectra.svd(x), k)
+    left, left_error = values(x - kept)
+    rounding = 50 * EPS64 * float(sigma[0])
+    slack = error + left_error + rounding
+    assert (left[: len(sigma) - k] - sigma[k:]).abs().max() <= slack if k < len(sigma) else left.max() <= slack
+    tail = float(sigma[k:].norm())
+    assert abs(float((x - kept).norm()) - tail) <= 4 * slack
+    near, far = kept + 0.1 * like(x, seed, 0.0), like(x, seed + 1, 2.0)
+    for other in (near, far, x):
+        rival = spectra.truncate(*spectra.svd(other), k)
+        assert float((x - rival).norm()) >= tail - 4 * slack
+        assert float(values(x - rival)[0][0]) >= (float(sigma[k]) if k < len(sigma) else 0.0) - slack
+
+
+@laws
+@given(A=matrices, seed=seeds, k=st.integers(1, 9))
+def test_ky_fan(A: Tensor, seed: int, k: int) -> None:
+    """σ_1 + … + σ_k is a norm, and the most that tr(Uᵀ A V) reaches with k orthonormal columns each."""
+    sigma, error = values(A)
+    k = min(k, len(sigma))
+    B = like(A, seed, 1.0)
+    (b, b_error), (both, both_error) = values(B), values(A + B)
+    slack = k * (error + b_error + both_error + 20 * EPS64 * float(sigma[0] + b[0]))
+    assert both[:k].sum() <= sigma[:k].sum() + b[:k].sum() + slack
+    U, V = orthogonal(A.shape[0], seed)[:, :k], orthogonal(A.shape[1], seed + 1)[:, :k]
+    assert (U.T @ A @ V).trace() <= sigma[:k].sum() + slack
+    U, _, Vh = spectra.svd(A)
+    assert abs((U[:, :k].T @ A @ Vh[:k].T).trace() - sigma[:k].sum()) <= slack
+
+
+@laws
+@given(x=matrices)
+def test_ordering_of_the_measures_of_a_matrix(x: Tensor) -> None:
+    sigma = singular_values(x)
+    names = ("stable_rank", "participation_ratio", "energy_entropy_rank", "effective_rank")
+    chain = [*(MEASURES[name](sigma) for name in names), spectra.numerical_rank(sigma, x.shape)]
+    assert all(a <= b * (1 + 1e-9) for a, b in pairwise(chain)), chain
+    assert chain[0] >= 1 - 1e-12
+    assert chain[-1] <= min(x.shape)
+    assert spectra.gram_participation_ratio(x) == pytest.approx(chain[1], rel=1e-11)
+
+
+@laws
+@given(out=sizes, rank=sizes, into=sizes, seed=seeds)
+def test_the_rank_of_a_product_is_counted(out: int, rank: int, into: int, seed: int) -> None:
+    x = graded(out, into, rank, 0.0, seed)
+    assert spectra.numerical_rank(singular_values(x), x.shape, tolerance=1e-12) == min(out, rank, into)
+
+
+@laws
+@given(
+    shapes=st.lists(
+        st.tuples(sizes, st.integers(0, 6), sizes, st.floats(-1e9, 1e9), st.integers(-300, 300)), max_size=8
+    )
+)
+def test_a_batch_is_one_by_one(shapes: list[tuple[int, int, int, float, int]]) -> None:
+    updates = []
+    for seed, (out, rank, into, scaling, exponent) in enumerate([*shapes, *shapes[:2]]):
+        B, A = gaussian(out, rank, seed=seed) * 2.0**exponent, gaussian(rank, into, seed=seed + 50).float()
+        updates.append(LowRank(B, A, scaling))
+    batch = spectra.low_rank_singular_values(updates)
+    assert len(batch) == len(updates)
+    for update, sigma in zip(updates, batch, strict=True):
+        alone = spectra.svd(update)[1]
+        assert len(sigma) == min(*update.shape, update.B.shape[1])
+        torch.testing.assert_close(sigma, singular_values(update), rtol=1e-12, atol=0)
+        assert ((sigma - alone).abs() <= 100 * EPS64 * sigma[:1]).all()
+        assert (sigma.diff() <= 0).all()
+
+
 @laws
 @given(out=sizes, rank=sizes, into=sizes, scaling=st.floats(-100, 100), seed=st.integers(0, 999))
 def test_low_rank_is_dense(out: int, rank: int, into: int, scaling: float, seed: int) -> None:
     low = LowRank(gaussian(out, rank, seed=seed), gaussian(rank, into, seed=seed + 1), scaling)
-    full = singular_values(low.dense())
+    dense = spectra.spectrum(low.dense())
+    full = dense.sigma
     U, sigma, Vh = spectra.svd(low)
     bound = 35 * max(out, into, rank) * EPS64 * abs(scaling) * torch.linalg.norm(low.B) * torch.linalg.norm(low.A)
     assert len(sigma) == min(out, rank, into)
     assert low.shape == tuple(low.dense().shape)
-    assert (sigma - full[: len(sigma)]).abs().max() <= bound
-    assert (full[len(sigma) :] <= bound).all()
+    assert ((sigma - full[: len(sigma)]).abs() <= bound + dense.error[: len(sigma)]).all()
+    assert (full[len(sigma) :] <= bound + dense.error[len(sigma) :]).all()
     assert (singular_values(low) - sigma).abs().max() <= bound
     assert ((U * sigma) @ Vh - low.dense()).abs().max() <= bound
     check_thin(U, sigma, Vh)

@@ -4,10 +4,23 @@ import math
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype import beartype
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError, jaxtyped
 
 from lorax_lab import spectra
 from lorax_lab.spectra import LowRank
+from lorax_lab.spectra.subspaces import (
+    principal_angles,
+    random_cosines_below,
+    random_max_cosine,
+    random_similarities,
+    subspace_similarities,
+)
+
+laws = settings(max_examples=60, deadline=None, derandomize=True)
+sizes = st.integers(1, 7)
 
 
 def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
@@ -42,6 +55,140 @@ def test_subspace_similarity_refuses() -> None:
     for sizes in ((0, 1, 4), (1, 5, 4)):
         with pytest.raises(ValueError, match="expected 1 to d"):
             spectra.random_similarity(*sizes)
+
+
+def planted(angles: list[float], d: int, more: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two subspaces in mixed bases with the given principal angles; the second has `more` orthogonal directions."""
+    theta, k = torch.tensor(angles, dtype=torch.float64), len(angles)
+    Q = orthonormal(d, 2 * k + more)
+    U_b = torch.cat([Q[:, :k] * theta.cos() + Q[:, k : 2 * k] * theta.sin(), Q[:, 2 * k :]], dim=1)
+    return Q[:, :k] @ orthonormal(k, k, seed=1), U_b @ orthonormal(k + more, k + more, seed=2)
+
+
+@laws
+@given(i=sizes, j=sizes, extra=st.integers(0, 5), seed=st.integers(0, 999))
+def test_similarity_grid(i: int, j: int, extra: int, seed: int) -> None:
+    d = max(i, j) + extra
+    U_a, U_b = orthonormal(d, i, seed), orthonormal(d, j, seed + 1)
+    grid = subspace_similarities(U_a, U_b)
+    assert grid.shape == (i, j)
+    for a in range(1, i + 1):
+        for b in range(1, j + 1):
+            by_hand = torch.linalg.svdvals(U_a[:, :a].T @ U_b[:, :b]).square().mean().item()
+            assert grid[a - 1, b - 1].item() == pytest.approx(by_hand, abs=1e-14)
+            assert spectra.subspace_similarity(U_a[:, :a], U_b[:, :b]) == pytest.approx(by_hand, abs=1e-14)
+    Q, sign = orthonormal(d, d, seed + 2), torch.tensor([(-1.0) ** n for n in range(i)], dtype=torch.float64)
+    torch.testing.assert_close(subspace_similarities(Q @ U_a * sign, Q @ U_b), grid, rtol=0, atol=1e-13)
+    torch.testing.assert_close(subspace_similarities(U_b, U_a), grid.T, rtol=0, atol=1e-14)
+
+
+def test_similarity_grid_at_the_extremes() -> None:
+    U = orthonormal(30, 8)
+    torch.testing.assert_close(subspace_similarities(U, U), torch.ones(8, 8, dtype=torch.float64))
+    assert subspace_similarities(U[:, :3], U[:, 3:]).abs().max() < 1e-15
+    assert subspace_similarities(U, U[:, :0]).shape == (8, 0)
+    with pytest.raises((ValueError, TypeCheckError), match=r"rows|Type-check"):
+        subspace_similarities(U, orthonormal(20, 4))
+    grids = [subspace_similarities(orthonormal(20, 3, s), orthonormal(20, 6, 1000 + s)) for s in range(600)]
+    torch.testing.assert_close(torch.stack(grids).mean(0), random_similarities(3, 6, 20), rtol=0.15, atol=0)
+    assert random_similarities(3, 6, 20)[2, 5].item() == spectra.random_similarity(3, 6, 20)
+    with pytest.raises(ValueError, match="expected 1 to d"):
+        random_similarities(3, 6, 5)
+
+
+@pytest.mark.parametrize("more", [0, 3])
+@pytest.mark.parametrize(
+    "angles",
+    [[0.0], [1e-12, 1e-10], [1e-10, 1e-9, 1e-4, 1.2, 1.3], [0.0, 0.5, math.pi / 2], [math.pi / 2 - 1e-10, math.pi / 2]],
+)
+def test_principal_angles_planted(angles: list[float], more: int) -> None:
+    U_a, U_b = planted(angles, 40, more)
+    for pair in ((U_a, U_b), (U_b, U_a)):
+        torch.testing.assert_close(principal_angles(*pair).tolist(), angles, rtol=0, atol=2e-15)
+
+
+def test_principal_angles_of_vectors_in_fp32() -> None:
+    U = orthonormal(50, 6).float()
+    assert principal_angles(U, U[:, [3, 1, 0]]).max() < 1e-14
+    assert 0 < principal_angles(U, U.double() + 0.0).max() < 1e-14
+    assert principal_angles(U, U[:, :0]).shape == (0,)
+
+
+@laws
+@given(i=sizes, j=sizes, extra=st.integers(0, 5), seed=st.integers(0, 999))
+def test_principal_angles_laws(i: int, j: int, extra: int, seed: int) -> None:
+    from scipy.linalg import subspace_angles
+
+    d = max(i, j) + extra
+    U_a, U_b, Q = orthonormal(d, i, seed), orthonormal(d, j, seed + 1), orthonormal(d, d, seed + 2)
+    theta = principal_angles(U_a, U_b)
+    assert theta.shape == (min(i, j),)
+    assert (theta.diff() >= 0).all()
+    assert torch.cos(theta).square().mean().item() == pytest.approx(spectra.subspace_similarity(U_a, U_b), abs=1e-13)
+    for other in (principal_angles(U_b, U_a), principal_angles(Q @ U_a @ orthonormal(i, i, seed + 3), Q @ U_b.flip(1))):
+        torch.testing.assert_close(other, theta, rtol=0, atol=1e-13)
+    torch.testing.assert_close(torch.tensor(subspace_angles(U_a, U_b)[::-1].copy()), theta, rtol=0, atol=1e-7)
+
+
+def random_cosines(p: int, d: int, draws: int = 40_000) -> torch.Tensor:
+    x = gaussian(draws, d, seed=p + 100 * d)
+    return x[:, :p].abs().amax(1) / torch.linalg.vector_norm(x, dim=1)
+
+
+@pytest.mark.parametrize(("p", "d"), [(1, 1), (1, 2), (2, 3), (5, 5), (4, 8), (8, 8), (6, 12), (16, 16), (32, 32)])
+def test_random_cosines_against_draws(p: int, d: int) -> None:
+    from scipy.special import betainc
+
+    cosines = random_cosines(p, d)
+    assert random_max_cosine(p, d) == pytest.approx(cosines.mean().item(), abs=4 * cosines.std().item() / 200 + 1e-6)
+    for epsilon in (0.3, 0.5, 0.8, 1.0):
+        chance = random_cosines_below(epsilon, p, d)
+        below = (cosines < epsilon).double().mean().item() if d > 1 else 0.0
+        summed = 1e-8 if d >= 5 else 2e-4 if d > 2 else 0.01
+        assert chance == pytest.approx(below, abs=4 * math.sqrt(chance * (1 - chance)) / 200 + summed)
+        one = betainc(0.5, (d - 1) / 2, epsilon**2) if d > 1 else 0.0
+        assert 1 - p * (1 - one) - summed <= chance <= one**p + summed
+
+
+def test_random_cosines_in_closed_form() -> None:
+    for epsilon in (0.1, 0.5, 0.9):
+        assert random_cosines_below(epsilon, 1, 3) == pytest.approx(epsilon, abs=2e-4)
+        assert random_cosines_below(epsilon, 1, 5) == pytest.approx((3 * epsilon - epsilon**3) / 2, abs=1e-8)
+        assert random_cosines_below(epsilon, 1, 2) == pytest.approx(2 / math.pi * math.asin(epsilon), abs=5e-4)
+        assert random_cosines_below(epsilon, 0, 4) == 1.0
+    assert [random_cosines_below(0.5, d, d) for d in (1, 2, 3, 4)] == [0.0] * 4
+    assert [random_cosines_below(0.5, d, d) for d in (384, 768, 4096, 12288)] == pytest.approx([1.0] * 4, abs=1e-10)
+    assert random_cosines_below(0.5, 64, 64) == pytest.approx(0.99857, abs=1e-5)
+    assert random_max_cosine(1, 1) == pytest.approx(1.0, abs=1e-6)
+    assert random_max_cosine(2, 2) == pytest.approx(2 * math.sqrt(2) / math.pi, abs=1e-6)
+    assert random_max_cosine(0, 5) == 0.0
+
+
+@pytest.mark.parametrize(("d", "known"), [(768, 0.121), (1024, 0.108), (4096, 0.059)])
+def test_random_max_cosine_of_real_sizes(d: int, known: float) -> None:
+    assert random_max_cosine(d, d) == pytest.approx(known, abs=5e-4)
+    assert random_cosines(d, d, draws=400).mean().item() == pytest.approx(random_max_cosine(d, d), rel=0.02)
+
+
+def test_random_cosines_refuse() -> None:
+    for p, d in ((-1, 4), (5, 4), (0, 0)):
+        with pytest.raises(ValueError, match="p ≤ d"):
+            random_max_cosine(p, d)
+        with pytest.raises(ValueError, match="p ≤ d"):
+            random_cosines_below(0.5, p, d)
+    for epsilon in (0.0, -0.5, 1.1, math.nan):
+        with pytest.raises(ValueError, match=r"epsilon is .* \(0, 1\]"):
+            random_cosines_below(epsilon, 3, 4)
+
+
+def test_annotated_shapes_of_the_grids() -> None:
+    U = orthonormal(7, 4)
+    for function, *arguments in (
+        (subspace_similarities, U, U[:, :2]),
+        (principal_angles, U[:, :2], U),
+        (random_similarities, 3, 2, 7),
+    ):
+        jaxtyped(function, typechecker=beartype)(*arguments)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-200, 1e200])

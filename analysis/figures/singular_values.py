@@ -6,13 +6,13 @@ structure; where the full update's tail follows the noise, its directions cannot
 
 from __future__ import annotations
 
-import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.groups import CannotDraw, Group, spread
+from analysis.matrices import representative
 from lorax_lab import record
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 TITLE = "singular values of the update in a few matrices, against noise of the same size"
 FULL, NOISE = "full fine-tuning", "noise of full's shape and norm"
-WANTED = (r"query|q_|c_attn|qkv", r"value|v_", r"intermediate|up_|c_fc|fc1|lin1")
-"""Module types drawn first where a model has them: query, value, and the way into the feed-forward block."""
-PANELS, RANKS = 3, 3
+RANKS = 3
 DEPTH = 30
 """How far below the noise's edge the axis goes: the smallest values of a square matrix fall towards 0 for any."""
 
@@ -48,7 +46,7 @@ def table(group: Group) -> pd.DataFrame:
     arms |= {run["arm"]: _spectra(run, group) for run in spread([run for _, run in ranked.iterrows()], RANKS)}
     parts = []
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
-    for matrix in _choose(matrices).to_dict("records"):
+    for matrix in representative(matrices).to_dict("records"):
         name = matrix["matrix"]
         about = group.title | {"seed": full["seed"]} | {key: matrix[key] for key in ("matrix", "module", "layer")}
         sigma = {arm: spectra[name]["sigma"] for arm, spectra in arms.items() if name in spectra}
@@ -85,9 +83,7 @@ def draw(table: pd.DataFrame) -> Figure:
             rows = table[(table["module"] == module) & (table["layer"] == layer)]
             _panel(axes, rows, looks)
             axes.set_title(_heading(rows), fontsize=7.5)
-    grid[0][0].set_xticks([4**power for power in range(10) if 4**power <= table["i"].max()])
-    grid[0][0].xaxis.set_major_formatter("{x:,.0f}")
-    grid[0][0].minorticks_off()
+    style.index_axis(grid[0][0], table["i"].max())
     lowest = table[table["edge"] > 0]["edge"].min()  # 0 where an update is the zero matrix
     if lowest > 0:
         grid[0][0].set_ylim(bottom=lowest / DEPTH)
@@ -126,19 +122,6 @@ def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
     for arm, colour, marker in zip(ranked, style.colours(RANKS), style.MARKERS, strict=False):
         looks[arm] = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
     return looks
-
-
-def _choose(matrices: pd.DataFrame) -> pd.DataFrame:
-    """The matrices drawn: first, middle and last layer of the wanted module types, else of the first ones."""
-    layered = matrices[matrices["layer"].notna()]
-    layered = layered if len(layered) else matrices.assign(layer=0)
-    known = list(dict.fromkeys(layered["module"]))
-    wanted = [next((m for m in known if re.search(pattern, m)), None) for pattern in WANTED]
-    modules = list(dict.fromkeys([m for m in wanted if m] + known))[:PANELS]
-    rows = layered[layered["module"].isin(modules)]
-    rows = rows[rows["layer"].isin(spread(sorted(set(rows["layer"])), PANELS))]
-    place = rows["module"].map(known.index)
-    return rows.assign(place=place).sort_values(["layer", "place"])
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:

@@ -6,7 +6,6 @@ its own name) and `adapter_config.json`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.adapters import lora
+from lorax_lab.adapters.peft_files import PREFIX, SETTINGS, WEIGHTS, number_for, read_files
 from lorax_lab.config import ConfigError, MethodConfig, suggest
 from lorax_lab.models import adaptable, delta_view, head_modules, is_head
 
-PREFIX = "base_model.model."
-WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "layer_replication": None}
 
 
@@ -69,7 +67,8 @@ def load(model: nn.Module, folder: Path) -> None:
     _load_head(model, {key: t for key, t in tensors.items() if ".lora_" not in key}, folder)
     model.requires_grad_(False)
     for name, (a, b) in pairs.items():
-        scaling = _scaling(settings, name, a.shape[0])
+        alpha = number_for(settings, "lora_alpha", name)
+        scaling = lora.scaling_of(alpha, a.shape[0], bool(settings.get("use_rslora")))
         dropout = float(settings.get("lora_dropout", 0.0))
         layer = lora.LoRALinear(model.get_submodule(name), a.shape[0], scaling, dropout)
         with torch.no_grad():
@@ -84,14 +83,7 @@ def load(model: nn.Module, folder: Path) -> None:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        settings = json.loads((folder / SETTINGS).read_text())
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
-        raise ConfigError(f"{folder} holds no readable adapter ({WEIGHTS}, {SETTINGS}): {error}") from error
+    settings, tensors = read_files(folder)
     if settings.get("peft_type") != "LORA":
         raise ConfigError(f"{folder}: peft_type={settings.get('peft_type')} is not possible; allowed: LORA")
     for key, plain in UNSUPPORTED.items():
@@ -117,10 +109,3 @@ def _load_head(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> No
     if wrong:
         raise ConfigError(f"{folder}: the model's head does not fit these saved tensors: {', '.join(wrong)}")
     model.load_state_dict(state, strict=False)
-
-
-def _scaling(settings: dict[str, Any], name: str, rank: int) -> float:
-    alphas = settings.get("alpha_pattern") or {}
-    matching = [value for key, value in alphas.items() if name == key or name.endswith(f".{key}")]
-    alpha = float(matching[0] if matching else settings["lora_alpha"])
-    return lora.scaling_of(alpha, rank, bool(settings.get("use_rslora")))

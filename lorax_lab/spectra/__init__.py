@@ -1,6 +1,25 @@
 """Pure numerics on update matrices: spectra, measures, their null, subspaces. Knows no model, no config."""
 
-from lorax_lab.spectra.matrix import LowRank, Update, singular_values, svd, truncate
+from lorax_lab.spectra.directions import (
+    Amplification,
+    Intruders,
+    amplification,
+    amplification_factor,
+    cosines_through,
+    intruder_dimensions,
+    intruders,
+)
+from lorax_lab.spectra.gram import (
+    Blocks,
+    Spectrum,
+    gram_participation_ratio,
+    short_directions,
+    spectrum,
+    times,
+    top_directions,
+)
+from lorax_lab.spectra.krylov import Bracket, Certified, TopSpectrum, certified, top_spectrum
+from lorax_lab.spectra.matrix import LowRank, Update, svd, truncate
 from lorax_lab.spectra.measures import (
     MEASURES,
     effective_rank,
@@ -11,35 +30,85 @@ from lorax_lab.spectra.measures import (
     stable_rank,
     summary,
 )
-from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_edge
+from lorax_lab.spectra.noise import (
+    SpikeStrength,
+    bulk_misfit,
+    gavish_donoho_rank,
+    noise_scale,
+    signal_share,
+    spike_strength,
+    spikes,
+)
+from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
+from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
 from lorax_lab.spectra.subspaces import (
     column_share,
+    principal_angles,
     random_share,
+    random_similarities,
     random_similarity,
     row_share,
+    subspace_similarities,
     subspace_similarity,
 )
+from lorax_lab.spectra.values import low_rank_singular_values, singular_values
 
 __all__ = [
     "MEASURES",
+    "Amplification",
+    "Blocks",
+    "Bracket",
+    "Certified",
+    "Intruders",
     "LowRank",
+    "Spectrum",
+    "SpikeStrength",
+    "TopSpectrum",
     "Update",
+    "amplification",
+    "amplification_factor",
+    "bulk_misfit",
+    "certified",
     "column_share",
+    "cosines_through",
+    "edge_of",
     "effective_rank",
     "energy_entropy_rank",
     "energy_rank",
     "gaussian_null",
     "gaussian_singular_values",
+    "gavish_donoho_rank",
+    "gram_participation_ratio",
+    "intruder_dimensions",
+    "intruders",
+    "low_rank_singular_values",
+    "noise_ceiling",
     "noise_edge",
+    "noise_scale",
     "numerical_rank",
     "participation_ratio",
+    "principal_angles",
     "random_share",
+    "random_similarities",
     "random_similarity",
+    "rounding_edge",
+    "rounding_energy",
+    "rounding_std",
     "row_share",
+    "short_directions",
+    "signal_share",
     "singular_values",
+    "spectrum",
+    "spike_strength",
+    "spikes",
     "stable_rank",
+    "subspace_similarities",
     "subspace_similarity",
     "summary",
     "svd",
+    "times",
+    "top_directions",
+    "top_spectrum",
     "truncate",
+    "untrusted",
 ]

@@ -66,40 +66,10 @@ class LowRank:
 Update = torch.Tensor | LowRank
 
 
-def singular_values(x: Update) -> Float64[Tensor, " m"]:
-    """Singular values σ_1 ≥ … ≥ σ_m of an update, in fp64.
-
-    Dense: LAPACK's divide and conquer on the whole matrix. Low-rank: with B = Q_B R_B and Aᵀ = Q_A R_A, the
-    values of the small core scaling · R_B R_Aᵀ; the zeros that complete them to min(out, in) are left out.
-
-    Args:
-        x: dense (out, in) of any real dtype, or LowRank.
-
-    Returns:
-        Descending. m = min(out, in) for a dense update, min(out, rank, in) for a low-rank one; 0 if empty.
-
-    Raises:
-        ValueError: not 2-D, complex, nan or inf inside, or a singular value beyond the fp64 range.
-        ArithmeticError: the solver broke Σσ² = ‖A‖²_F.
-
-    >>> singular_values(torch.diag(torch.tensor([3.0, 4.0]))).tolist()
-    [4.0, 3.0]
-    >>> singular_values(LowRank(torch.eye(5, 1), torch.eye(1, 9), scaling=-2.0)).tolist()
-    [2.0]
-    """
-    if isinstance(x, LowRank):
-        _, core, _, exponent = _core(x)
-    else:
-        core, exponent = scaled(checked_matrix(x, "the matrix"))
-    sigma = torch.linalg.svdvals(core)
-    _check_energy(sigma, core)
-    return _times_power_of_two(sigma, exponent)
-
-
 def svd(
     x: Update,
 ) -> tuple[Float64[Tensor, "out m"], Float64[Tensor, " m"], Float64[Tensor, "m in"]]:
-    """Thin singular value decomposition x = U diag(σ) Vh, in fp64, by the route of `singular_values`.
+    """Thin singular value decomposition x = U diag(σ) Vh, in fp64, LAPACK on the whole matrix or on a small core.
 
     Args:
         x: dense (out, in) of any real dtype, or LowRank.
@@ -122,8 +92,8 @@ def svd(
     else:
         core, exponent = scaled(checked_matrix(x, "the matrix"))
         U, sigma, Vh = torch.linalg.svd(core, full_matrices=False)
-    _check_energy(sigma, core)
-    return U, _times_power_of_two(sigma, exponent), Vh
+    check_energy(sigma, core)
+    return U, times_power_of_two(sigma, exponent), Vh
 
 
 def truncate(
@@ -151,11 +121,12 @@ def truncate(
     return (U[:, :k] * sigma[:k]) @ Vh[:k]
 
 
-def checked_matrix(x: Tensor, name: str) -> Float64[Tensor, "out in"]:
+def checked_matrix(x: Tensor, name: str, offset: tuple[int, int] = (0, 0)) -> Float64[Tensor, "out in"]:
     """x in fp64, detached, after the checks every measurement needs: LAPACK may answer a NaN with a number.
 
     Raises:
-        ValueError: not 2-D, complex, or nan or inf inside; the message calls x by `name`.
+        ValueError: not 2-D, complex, or nan or inf inside; the message calls x by `name`, and counts rows and columns
+            from `offset` where x is a part of it.
 
     >>> checked_matrix(torch.tensor([[0.0, float("nan")]]), "lora_A")
     Traceback (most recent call last):
@@ -171,7 +142,7 @@ def checked_matrix(x: Tensor, name: str) -> Float64[Tensor, "out in"]:
         row, column = bad.nonzero()[0].tolist()
         raise ValueError(
             f"{name} has {int(bad.sum())} non-finite entries, the first {x[row, column].item()} "
-            f"at ({row}, {column}): a diverged run or a bad file"
+            f"at ({row + offset[0]}, {column + offset[1]}): a diverged run or a bad file"
         )
     return x
 
@@ -204,7 +175,7 @@ def _core(
     return Q_B, core, Q_A, exponent_B + exponent_A + exponent_scaling + exponent_core
 
 
-def _check_energy(sigma: Float64[Tensor, " m"], x: Float64[Tensor, "out in"]) -> None:
+def check_energy(sigma: Float64[Tensor, " m"], x: Float64[Tensor, "out in"]) -> None:
     found, expected = sigma.square().sum().item(), x.square().sum().item()
     if not abs(found - expected) <= ENERGY_TOLERANCE * expected:
         raise ArithmeticError(
@@ -213,7 +184,12 @@ def _check_energy(sigma: Float64[Tensor, " m"], x: Float64[Tensor, "out in"]) ->
         )
 
 
-def _times_power_of_two(sigma: Float64[Tensor, " m"], exponent: int) -> Float64[Tensor, " m"]:
+def times_power_of_two(sigma: Float64[Tensor, " m"], exponent: int) -> Float64[Tensor, " m"]:
+    """2^exponent · σ, also where 2^exponent alone leaves the fp64 range.
+
+    Raises:
+        ValueError: a value does.
+    """
     try:
         return sigma.new_tensor([math.ldexp(value, exponent) for value in sigma.tolist()])
     except OverflowError:

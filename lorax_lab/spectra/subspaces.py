@@ -1,6 +1,7 @@
 """How much of the same directions two updates use."""
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float, Float64
@@ -20,8 +21,7 @@ def subspace_similarity(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) ->
     orthogonal, `random_similarity` for unrelated ones.
 
     Args:
-        U_a: (d, i), orthonormal columns: top-i left singular vectors, or the right ones as Vh[:i].T.
-        U_b: (d, j), orthonormal columns.
+        U_a, U_b: (d, i) and (d, j), orthonormal columns: top left singular vectors, or right ones as Vh[:i].T.
 
     Returns:
         In [0, 1] up to rounding; NaN if i or j is 0.
@@ -32,14 +32,50 @@ def subspace_similarity(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) ->
     >>> subspace_similarity(torch.eye(4)[:, :2], torch.eye(4)[:, 1:4])
     0.5
     """
-    U_a, U_b = _orthonormal(U_a, "U_a"), _orthonormal(U_b, "U_b")
-    if len(U_a) != len(U_b):
-        raise ValueError(
-            f"U_a has {len(U_a)} rows and U_b {len(U_b)}; both must be vectors of the same space "
-            "(left with left, right with right)"
-        )
-    directions = min(U_a.shape[1], U_b.shape[1])
-    return (U_a.T @ U_b).square().sum().item() / directions if directions else math.nan
+    similarities = subspace_similarities(U_a, U_b)
+    return similarities[-1, -1].item() if similarities.numel() else math.nan
+
+
+def subspace_similarities(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> Float64[Tensor, "i j"]:
+    """`subspace_similarity` of the first i with the first j directions, for all i and j at once (figs. 3, 4).
+
+    With p = min(i, j) and the projection distance d² = Σ sin² θ of the principal angles, φ = Σ cos² θ / p is
+    1 − d²/p; the paper's app. G prints (1/p)(1 − d²).
+
+    Args, Raises: as `subspace_similarity`; the largest directions come first.
+
+    Returns:
+        φ(i, j) at [i − 1, j − 1], in [0, 1] up to rounding.
+
+    >>> subspace_similarities(torch.eye(3)[:, :2], torch.eye(3)[:, [1, 0]]).tolist()
+    [[0.0, 1.0], [1.0, 1.0]]
+    """
+    U_a, U_b = _same_space(U_a, U_b)
+    squared = (U_a.T @ U_b).square()
+    i, j = (torch.arange(1, size + 1, device=squared.device) for size in squared.shape)
+    return squared.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j)
+
+
+def principal_angles(U_a: Float[Tensor, "d i"], U_b: Float[Tensor, "d j"]) -> Float64[Tensor, " k"]:
+    """Principal angles between two subspaces, θ_1 ≤ … ≤ θ_k, k = min(i, j) (Björck & Golub 1973).
+
+    0 in a shared direction, π/2 in an orthogonal one. cos θ are the singular values of Q_aᵀ Q_b, sin θ those of
+    Q_b − Q_a Q_aᵀ Q_b, and atan2 of the two is right to 1e-15 at both ends. (The arccos reads 1e-10 as 0 or 2e-8;
+    so does `scipy.linalg.subspace_angles` if another angle exceeds 45°.)
+
+    Args, Raises: as `subspace_similarity`; vectors stored in fp32 are made orthonormal in fp64 first.
+
+    Returns:
+        Radians in [0, π/2], ascending.
+
+    >>> torch.rad2deg(principal_angles(torch.eye(3)[:, :2], torch.eye(3)[:, 1:])).tolist()
+    [0.0, 90.0]
+    """
+    U_a, U_b = _same_space(U_a, U_b)
+    Q_a, Q_b = (torch.linalg.qr(U).Q for U in sorted((U_a, U_b), key=lambda U: -U.shape[1]))
+    cosines = Q_a.T @ Q_b
+    sin = torch.linalg.svdvals(Q_b - Q_a @ cosines).flip(0)
+    return torch.atan2(sin, torch.linalg.svdvals(cosines))
 
 
 def random_similarity(i: int, j: int, d: int) -> float:
@@ -48,8 +84,7 @@ def random_similarity(i: int, j: int, d: int) -> float:
     E‖U_aᵀ U_b‖²_F = i j / d for one fixed and one uniformly random space; 1 if one of them is everything.
 
     Args:
-        i, j: sizes of the subspaces, 1..d.
-        d: size of the space.
+        i, j, d: sizes of the subspaces, 1..d, and of the space.
 
     Raises:
         ValueError: i or j outside 1..d.
@@ -62,16 +97,76 @@ def random_similarity(i: int, j: int, d: int) -> float:
     return max(i, j) / d
 
 
+def random_similarities(i: int, j: int, d: int) -> Float64[Tensor, "i j"]:
+    """Expected `subspace_similarities` of random directions, max(a, b) / d for all a ≤ i and b ≤ j.
+
+    >>> random_similarities(2, 2, 4).tolist()
+    [[0.25, 0.5], [0.5, 0.5]]
+    """
+    random_similarity(i, j, d)  # refuses what is out of range
+    a, b = torch.arange(1, i + 1), torch.arange(1, j + 1)
+    return torch.maximum(a[:, None], b).to(torch.float64) / d
+
+
+def random_max_cosine(p: int, d: int) -> float:
+    """Expected max_i |cos| of a random direction with p fixed orthonormal ones in d dimensions.
+
+    Exactly E max_{i≤p} |g_i| / E‖g‖, since the length of a Gaussian g is independent of its direction: .121 for
+    p = d = 768, .108 for 1024, .059 for 4096; 0 for p = 0, 1 for p = d = 1.
+
+    Raises:
+        ValueError: unless 0 ≤ p ≤ d and d ≥ 1.
+
+    >>> round(random_max_cosine(1, 3), 5)  # uniform in [0, 1] (Archimedes)
+    0.5
+    """
+    _check_fixed_directions(p, d)
+    x = torch.linspace(0, 12, 8193, dtype=torch.float64)
+    largest = torch.trapezoid(1 - torch.erf(x / math.sqrt(2)) ** p, x).item()
+    return largest * math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2)) / math.sqrt(2)
+
+
+@cache
+def random_cosines_below(epsilon: float, p: int, d: int) -> float:
+    """Chance that a random direction has all |cos| < ε with p fixed orthonormal ones in d dimensions.
+
+    The part of the sphere |x|² = 1 in the box |x_i| < ε, i ≤ p. The box has the Laplace transform in |x|²
+    (π/z)^(d/2) erf(ε√z)^p, and its inverse is exactly
+
+        P = Γ(d/2) / (2πi) ∫ e^z z^(−d/2) erf(ε√z)^p dz,   along Re z = d/2, the saddle point,
+
+    summed to 1e-8 for d ≥ 5, 2e-4 for 3 and .01 for 2. At ε = .5 and p = d: .03 for 8, .90 for 32, .9986 for 64.
+    With q = P(|cos| ≥ ε) for one direction, 1 − pq ≤ P ≤ (1 − q)^p, which is .22 for 8.
+
+    Raises:
+        ValueError: unless 0 < ε ≤ 1, 0 ≤ p ≤ d and d ≥ 1.
+
+    >>> round(random_cosines_below(0.25, 1, 3), 3)  # uniform in [0, 1] (Archimedes)
+    0.25
+    """
+    _check_fixed_directions(p, d)
+    if not 0 < epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}; expected a cosine in (0, 1], such as 0.5")
+    if p == 0 or (p == d and p * epsilon**2 <= 1):  # the largest cosine of a whole basis is at least 1/√d
+        return float(p == 0)
+    import numpy as np
+    from scipy.special import erf
+
+    step = math.sqrt(d) / 4
+    z = d / 2 + 1j * step * (np.arange(8192) + 0.5)
+    integrand = np.exp(z - d / 2 * np.log(z) + p * np.log(erf(epsilon * np.sqrt(z))) + math.lgamma(d / 2))
+    return min(max(float(integrand.real.sum()) * step / math.pi, 0.0), 1.0)
+
+
 def column_share(delta_weight: Update, other: LowRank) -> float:
     """Share of ‖ΔW‖²_F inside the column space of another update, ‖Qᵀ ΔW‖²_F / ‖ΔW‖²_F.
 
-    Q is an orthonormal basis of what `other` can write to, its (numerically nonzero) left singular vectors:
-    how much of a full update a LoRA's outputs could carry. 1 if all of it, 0 if none. A random `other`
-    captures `random_share(rank, out)` on average.
+    Q is an orthonormal basis of what `other` can write to, its (numerically nonzero) left singular vectors: how much
+    of a full update a LoRA's outputs could carry. 1 if all of it, 0 if none. A random `other` captures
+    `random_share(rank, out)` on average.
 
     Args:
-        delta_weight: (out, in), dense or low-rank.
-        other: low-rank update of the same shape.
+        delta_weight, other: (out, in), dense or low-rank, and low-rank.
 
     Returns:
         In [0, 1] up to rounding; NaN if delta_weight is zero, 0 if `other` is.
@@ -83,10 +178,8 @@ def column_share(delta_weight: Update, other: LowRank) -> float:
     0.36
     """
     if tuple(delta_weight.shape) != other.shape:
-        raise ValueError(
-            f"delta_weight has shape {tuple(delta_weight.shape)} and the other update {other.shape}; "
-            "both must be (out, in) of the same matrix"
-        )
+        shapes = f"delta_weight has shape {tuple(delta_weight.shape)} and the other update {other.shape}"
+        raise ValueError(f"{shapes}; both must be (out, in) of the same matrix")
     U, sigma, _ = svd(other)
     Q = U[:, : numerical_rank(sigma, other.shape)]
     W = _column_factor(delta_weight)
@@ -97,8 +190,8 @@ def column_share(delta_weight: Update, other: LowRank) -> float:
 def row_share(delta_weight: Update, other: LowRank) -> float:
     """Share of ‖ΔW‖²_F inside the row space of another update, ‖ΔW Q‖²_F / ‖ΔW‖²_F.
 
-    Q is an orthonormal basis of what `other` can read: how much of a full update a LoRA's inputs could
-    carry. 1 if all of it, 0 if none. A random `other` captures `random_share(rank, in)` on average.
+    Q is an orthonormal basis of what `other` can read: how much of a full update a LoRA's inputs could carry. 1 if
+    all of it, 0 if none. A random `other` captures `random_share(rank, in)` on average.
 
     Args, Returns, Raises: as `column_share`.
 
@@ -112,8 +205,7 @@ def random_share(rank: int, features: int) -> float:
     """Expected share of any fixed update inside a random subspace, rank / features.
 
     Args:
-        rank: of the other update.
-        features: out for `column_share`, in for `row_share`.
+        rank, features: of the other update, and out for `column_share`, in for `row_share`.
 
     Raises:
         ValueError: rank outside 0..features.
@@ -124,6 +216,18 @@ def random_share(rank: int, features: int) -> float:
     if not 0 <= rank <= features or features == 0:
         raise ValueError(f"rank is {rank}; expected 0 to the number of features, {features}")
     return rank / features
+
+
+def _same_space(U_a: Tensor, U_b: Tensor) -> tuple[Float64[Tensor, "d i"], Float64[Tensor, "d j"]]:
+    U_a, U_b = _orthonormal(U_a, "U_a"), _orthonormal(U_b, "U_b")
+    if len(U_a) != len(U_b):
+        raise ValueError(f"U_a has {len(U_a)} rows and U_b {len(U_b)}; compare left with left, right with right")
+    return U_a, U_b
+
+
+def _check_fixed_directions(p: int, d: int) -> None:
+    if not (0 <= p <= d and d >= 1):
+        raise ValueError(f"p is {p} and d is {d}; expected 0 ≤ p ≤ d and d ≥ 1: at most d directions are orthonormal")
 
 
 def _orthonormal(U: Float[Tensor, "d k"], name: str) -> Float64[Tensor, "d k"]:

@@ -1,0 +1,211 @@
+"""Ranks of every update, layer by module type: what noise of the same shape has beside them, and what to distrust.
+
+A share of 1 is what noise gives (Gaussian entries, or Gaussian factors of the same rank): only shares well below it
+are structure. Directions above the noise need no such comparison.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.audit.rows import MISFIT, outside
+from analysis.groups import CannotDraw
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FLAG, NO_NOISE, ENDS = "*", "†", "≤≥"
+SHARES = ("effective_rank", "energy_rank_90")
+MARKS = {
+    FLAG: "not to be trusted: decided by what lies under the rounding floor of the stored weights",
+    NO_NOISE: "the rest is not distributed as iid noise, so not all below its edge need be chance",
+    "≤": "at most; the top singular values alone leave it open",
+    "≥": "at least; all the top singular values stand above the noise",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A heat map: what a cell says, what colours it, and what both are in words."""
+
+    column: str
+    colour: str
+    title: str
+    bar: str
+
+
+PANELS = (
+    Panel("effective_rank.share", "effective_rank.share", "effective rank,\nas a share of noise's", "share of noise's"),
+    Panel("spikes", "spikes", "directions\nabove the noise", "number"),
+    Panel("energy_rank_90", "energy_rank_90.share", "rank that holds\n90% of the energy", "share of noise's"),
+)
+NUMBERS, MARKS_ONLY = 2, 1
+CELL, COLUMN = 0.27, 0.13
+"""Width that four letters in a cell need, and that a module type's name does, inches."""
+LINE, THIN, TALLEST = 0.17, 0.085, 6.8
+"""Height of a layer with numbers and with marks only, and of heat maps above each other, inches."""
+WIDEST, TYPES = 22, 40
+"""Module types that a page has room for with numbers, and without."""
+
+
+def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One row per matrix. Columns: matrix, module, layer; effective_rank and energy_rank_90, each with `.null` (what
+    noise has), `.share` (their ratio) and `.mark`; spikes (directions above the noise) and spikes.mark.
+
+    A mark is made of: `*` decided by rounding, `†` the bulk is no iid noise, `≤` or `≥` an end of what is open.
+
+    Raises:
+        CannotDraw: no matrix changed.
+    """
+    found = rows[["matrix", "module", "layer"]].copy()
+    flags = [set(text.split()) for text in rows["untrusted"]]
+    for name in SHARES:
+        found[name] = rows[name].where(rows[name] > 0)
+        found[f"{name}.null"] = rows[f"null.{name}"]
+        found[f"{name}.share"] = found[name] / found[f"{name}.null"]
+        found[f"{name}.mark"] = [FLAG if name in flag else "" for flag in flags]
+    open_end = rows["energy_rank_90.low"] < rows["energy_rank_90"]
+    found["energy_rank_90.mark"] += ["≤" if is_open else "" for is_open in open_end]
+    found["spikes"] = rows["spikes"]
+    found["spikes.mark"] = [_spike_mark(row, len(sigma.get(row["matrix"], ()))) for row in rows.to_dict("records")]
+    if not _measured(found) or not (rows["frobenius_norm"] != 0).any():
+        raise CannotDraw("no matrix changed, or no rank of it was measured")
+    return found
+
+
+def _measured(rows: pd.DataFrame) -> list[Panel]:
+    return [panel for panel in PANELS if rows[panel.colour].notna().any()]
+
+
+def _spike_mark(row: dict[str, Any], measured: int) -> str:
+    rounded = "spikes" in row["untrusted"].split() or row["numerical_rank"] < row["spikes"]
+    is_open = 0 < measured <= row["spikes"] and measured < min(row["out"], row["in"])
+    return FLAG * rounded + NO_NOISE * (row["bulk_misfit"] > MISFIT) + "≥" * is_open
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A heat map per rank that was measured; cells have words, or only their marks, where there is room for them."""
+    layered = bool(_measured(table[table["layer"].notna()]))
+    inside = table[table["layer"].notna()] if layered else table.assign(layer=0)
+    modules = list(dict.fromkeys(inside["module"]))[:TYPES]
+    rows = inside[inside["module"].isin(modules)]
+    panels, layers = _measured(rows), sorted({int(layer) for layer in rows["layer"]})
+    across, height, words = _arrange(len(panels), len(layers), len(modules))
+    down, names = math.ceil(len(panels) / across), 0.062 * max(map(len, modules))
+    size = _width(across, modules), 1.0 + down * (0.75 + max(height * len(layers), 0.4)) + names
+    figure = style.canvas(*size)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _panel(axes, rows, panel, layers, modules, words)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    if not layered:
+        grid[0][0].set(ylabel="", yticks=[])
+    style.title(figure, "Ranks of ΔW by layer and module type")
+    notes = [textwrap.fill(note, int(size[0] * 18)) for note in _notes(table, rows, panels, words)]
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5)
+    return figure
+
+
+def _arrange(panels: int, layers: int, modules: int) -> tuple[int, float, int]:
+    """(heat maps beside each other, height of a layer, what has room in a cell: `NUMBERS`, `MARKS_ONLY` or nothing)."""
+
+    def beside(cell: float) -> int:
+        return max(1, min(panels, int((style.PAGE - 0.7) / (cell * modules + 0.1))))
+
+    if math.ceil(panels / beside(CELL)) * LINE * layers <= TALLEST and modules <= WIDEST:
+        return beside(CELL), LINE, NUMBERS
+    height = min(THIN, TALLEST / layers)
+    return beside(COLUMN), height, MARKS_ONLY if height == THIN else 0
+
+
+def _width(across: int, modules: list[str]) -> float:
+    return max(style.COLUMN, min(style.PAGE, 0.9 + across * (0.1 + 0.36 * max(len(modules), 3))))
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, panel: Panel, layers: list[int], modules: list[str], room: int) -> None:
+    import seaborn as sns
+
+    def grid(column: str, how: Any = "mean") -> pd.DataFrame:
+        return rows.pivot_table(column, "layer", "module", how).reindex(index=layers, columns=modules).astype(float)
+
+    colour = grid(panel.colour)
+    marks = rows.pivot_table(_mark_column(panel), "layer", "module", _joined).reindex(index=layers, columns=modules)
+    words = [
+        [_cell(panel, value, mark if isinstance(mark, str) else "", room) for value, mark in zip(*pair, strict=True)]
+        for pair in zip(grid(panel.column).to_numpy(), marks.to_numpy(), strict=True)
+    ]
+    look: dict[str, Any] = {"linewidths": 0.4 if room == NUMBERS else 0, "annot_kws": {"fontsize": 4 + room}}
+    scale, ticks = _scale(panel, rows)
+    bar = {"location": "bottom", "aspect": 18, "pad": 0.02, "label": panel.bar, "ticks": ticks}
+    sns.heatmap(colour, annot=words if any(map(any, words)) else None, fmt="", ax=axes, cbar_kws=bar, **scale, **look)
+    axes.set_title(panel.title)
+    axes.set(xlabel="", ylabel="layer")
+    axes.label_outer()
+    shown = range(0, len(layers), math.ceil(len(layers) / (40 if room == NUMBERS else 20)))
+    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown], rotation=0)
+    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
+    axes.tick_params(length=0)
+
+
+def _mark_column(panel: Panel) -> str:
+    return f"{panel.column.removesuffix('.share')}.mark"
+
+
+def _joined(marks: pd.Series[Any]) -> str:
+    return "".join(sorted({letter for mark in marks if isinstance(mark, str) for letter in mark}))
+
+
+def _scale(panel: Panel, rows: pd.DataFrame) -> tuple[dict[str, Any], list[float]]:
+    """Colours and the ticks of their bar. Dark is structure: a small share of noise's, or many directions."""
+    from matplotlib.colors import PowerNorm
+
+    if panel.colour.endswith(".share"):
+        return {"cmap": style.PALETTE.removesuffix("_r"), "vmin": 0, "vmax": 1}, [0, 0.5, 1]
+    largest = max(float(rows[panel.colour].max()), 1.0)
+    ticks = sorted({0.0, float(math.ceil(largest / 4)), largest})
+    return {"cmap": style.PALETTE, "norm": PowerNorm(0.5, vmin=0, vmax=largest)}, ticks
+
+
+def _cell(panel: Panel, value: float, mark: str, room: int) -> str:
+    """`.81*`, `≤412`, `2.1k`; only the mark, or nothing, where there is no room."""
+    flags = "".join(letter for letter in mark if letter not in ENDS)
+    if room < NUMBERS or math.isnan(value):
+        return flags if room else ""
+    if panel.column.endswith(".share"):
+        return f"{value:.2f}".removeprefix("0") + flags
+    return "".join(letter for letter in mark if letter in ENDS) + _short(value) + flags
+
+
+def _short(value: float) -> str:
+    """A number of directions in at most four letters.
+
+    >>> [_short(value) for value in (0.0, 8.0, 8.5, 412.0, 2088.0, 12345.0)]
+    ['0', '8', '8.5', '412', '2.1k', '12k']
+    """
+    if value >= 999.5:
+        return f"{value / 1000:.1f}k" if value < 9950 else f"{value / 1000:.0f}k"
+    return f"{value:.0f}" if value == int(value) or value >= 99.5 else f"{value:.1f}"
+
+
+def _notes(table: pd.DataFrame, rows: pd.DataFrame, panels: list[Panel], room: int) -> list[str]:
+    used = "".join(_joined(rows[_mark_column(panel)]) for panel in panels)
+    known = MARKS if room == NUMBERS else {mark: text for mark, text in MARKS.items() if mark not in ENDS}
+    where = "" if room else " (marked in the table)"
+    notes = [f"{mark} {text}{where}" for mark, text in known.items() if mark in used]
+    missing = [panel.title.replace("\n", " ") for panel in PANELS if panel not in panels]
+    notes += [f"not measured: {'; '.join(missing)}"] if missing else []
+    blank = rows[[panel.colour for panel in panels]].isna().any(axis=None)
+    notes += ["blank: did not change, or was not measured"] if blank else []
+    notes += outside(table, rows)
+    if rows.duplicated(["layer", "module"]).any():
+        notes.append("cells that stand for several matrices show their mean")
+    return notes

@@ -1,0 +1,133 @@
+"""What the figures of an audit share: its rows with every column there, noise to compare with, points of a curve."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+TEXT = ("matrix", "module", "kind", "untrusted")
+MEASURES = ("effective_rank", "energy_rank_90")
+NUMBERS = (
+    "out",
+    "in",
+    "rank",
+    "frobenius_norm",
+    *MEASURES,
+    *(f"null.{name}" for name in MEASURES),
+    "energy_rank_90.low",
+    "numerical_rank",
+    "noise_std",
+    "noise_edge",
+    "bulk_misfit",
+    "spikes",
+    "spike_energy",
+    "rounding_edge",
+    *(f"amplification.{name}" for name in ("factor", "random_factor", "base_factor", "rank")),
+    *(f"intruders.{side}.{name}" for side in ("left", "right") for name in ("count", "random_count")),
+    "intruders.k",
+)
+MISFIT = 0.1
+"""Bulks further than this from the Marchenko–Pastur law are no iid noise: at 256 values noise itself reaches .03."""
+DRAWS = 4
+"""Products that the noise of a low-rank update is averaged over: their values spread by a few per cent."""
+PER_OCTAVE = 32
+"""Points of a curve between an index and its double; up to this index it has all."""
+MOST = 12
+"""Lines of module types that can be told from each other."""
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an audit with every column that a figure asks for: NaN, or no text, where one is absent.
+
+    `layer` becomes Int64; a matrix without a module type is its own.
+    """
+    import pandas as pd
+
+    table = rows.reset_index(drop=True).reindex(columns=[*dict.fromkeys([*rows.columns, *TEXT, *NUMBERS, "layer"])])
+    for name in TEXT:
+        table[name] = [value if isinstance(value, str) else "" for value in table[name]]
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+    table["module"] = table["module"].where(table["module"] != "", table["matrix"])
+    table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
+    return table
+
+
+def noise_values(row: dict[str, Any], spikes: int = 0) -> np.ndarray | None:
+    """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
+    the root mean squares of those of products of Gaussian factors. None where the row has no shape.
+
+    Args:
+        spikes: directions that a signal takes: the noise is that of the (out − spikes, in − spikes) left over.
+    """
+    if not (row["out"] > 0 and row["in"] > 0):
+        return None
+    rank = int(row["rank"]) if row["rank"] > 0 else None
+    return _noise_values(int(row["out"]) - spikes, int(row["in"]) - spikes, rank)
+
+
+@cache
+def _noise_values(out_features: int, in_features: int, rank: int | None) -> np.ndarray:
+    import torch
+
+    from lorax_lab.spectra import LowRank, gaussian_singular_values, low_rank_singular_values
+
+    if rank is None:
+        return gaussian_singular_values((out_features, in_features)).numpy()
+    generator = torch.Generator().manual_seed(0)
+
+    def gaussian(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64)
+
+    draws = [LowRank(gaussian(out_features, rank), gaussian(rank, in_features)) for _ in range(DRAWS)]
+    return torch.stack(low_rank_singular_values(draws)).square().mean(0).sqrt().numpy()
+
+
+def known_whole(row: dict[str, Any], sigma: np.ndarray) -> bool:
+    """Whether nothing of an update's energy lies outside these singular values."""
+    norm = row["frobenius_norm"]
+    return len(sigma) >= min(row["out"], row["in"]) or bool((sigma**2).sum() >= norm**2 * (1 - 1e-9))
+
+
+def points(count: int) -> list[int]:
+    """Indices from 1 to `count`, all at first and then evenly spaced in their logarithm; the last among them.
+
+    >>> points(3), len(points(4096)), points(4096)[-1]
+    ([1, 2, 3], 256, 4096)
+    """
+    if count <= PER_OCTAVE:
+        return list(range(1, count + 1))
+    first, found = list(range(1, PER_OCTAVE)), []
+    step = 0
+    while (index := round(PER_OCTAVE * 2 ** (step / PER_OCTAVE))) < count:
+        found.append(index)
+        step += 1
+    return list(dict.fromkeys([*first, *found, count]))
+
+
+def strongest(table: pd.DataFrame, weight: str) -> list[str]:
+    """The module types with the largest sums of a column, at most `MOST`, in the order of the table."""
+    sums = table.groupby("module", sort=False)[weight].sum()
+    return [str(name) for name in sums.index if name in set(sums.nlargest(MOST).index)]
+
+
+def outside(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """Notes on the module types of the table that `rows` leave out: those outside the layers, and for want of room."""
+    out = table[~table.index.isin(rows.index)]
+    reasons = {"outside the layers": out["layer"].isna(), "too many for the page": out["layer"].notna()}
+    names = {reason: list(dict.fromkeys(out[mask]["module"])) for reason, mask in reasons.items()}
+    return [f"{reason}, in the table only: {listed(found)}" for reason, found in names.items() if found]
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"]), listed(["a", "b"])
+    ('a, b, c and 1 more', 'a, b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

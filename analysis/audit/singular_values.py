@@ -1,0 +1,180 @@
+"""Singular values of ΔW in a few matrices, with the noise that fits their bulk and the floor that rounding leaves.
+
+What rises above the noise edge is structure; where the update follows the noise, its directions cannot be told from
+chance, and below the rounding edge not even from the storage of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.audit.rows import MISFIT, noise_values, points
+from analysis.groups import CannotDraw
+from analysis.matrices import representative
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+UPDATE, FITTED = "ΔW", "noise fitted to its bulk"
+SAME_NORM, FACTORS = "noise of the same norm", "noise of the same rank and norm"
+ABOUT = ("matrix", "module", "layer", "out", "in", "rank", "noise_edge", "rounding_edge", "spikes", "bulk_misfit")
+DEPTH, DEEPEST = 30, 1e8
+"""How far the axis goes below the noise edge, and below the largest value."""
+CLOSE = 0.09
+"""Labels of two lines nearer than this share of the axis would lie on each other."""
+FEW, LETTERS = 32, 34
+"""Values up to which each has a mark; letters that a panel is wide."""
+EDGES = {"noise edge": ":", "rounding edge": "-."}
+
+
+def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One row per point: up to 3 module types × 3 layers, the update and the noise.
+
+    Columns: matrix, module, layer, out, in, rank (of factors), noise_edge, rounding_edge, spikes (directions above
+    the noise), bulk_misfit, above_rounding (directions above the rounding edge), measured (number of singular values
+    that are known), series, i (from 1, for fitted noise from spikes + 1; thinned where they lie close), sigma.
+
+    Raises:
+        CannotDraw: no matrix changed.
+    """
+    import numpy as np
+    import pandas as pd
+
+    known = rows[rows["matrix"].isin([name for name, values in sigma.items() if len(values)])]
+    moved = rows["matrix"].isin([name for name, values in sigma.items() if np.any(values > 0)])
+    known = known[known["module"].isin(rows[moved]["module"])]
+    if known.empty:
+        raise CannotDraw("no matrix changed")
+    chosen = representative(known).drop_duplicates(["layer", "module"])
+    chosen["layer"] = known["layer"].loc[chosen.index]  # a model without layers was given one
+    parts = []
+    for row in chosen.to_dict("records"):
+        values = sigma[row["matrix"]]
+        above = float((values > row["rounding_edge"]).sum()) if row["rounding_edge"] >= 0 else math.nan
+        about = {name: row[name] for name in ABOUT} | {"above_rounding": above, "measured": len(values)}
+        parts += [_series(about, UPDATE, values), _noise(about, row, values)]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True).astype({"layer": "Int64"})
+
+
+def _series(about: dict[str, Any], name: str, values: np.ndarray, first: int = 0) -> pd.DataFrame:
+    import pandas as pd
+
+    index = [i for i in points(first + len(values)) if i > first]
+    return pd.DataFrame(about | {"series": name, "i": index, "sigma": values[[i - 1 - first for i in index]]})
+
+
+def _noise(about: dict[str, Any], row: dict[str, Any], values: np.ndarray) -> pd.DataFrame:
+    """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
+    import numpy as np
+
+    fitted = row["noise_std"] >= 0
+    spikes = int(row["spikes"]) if fitted and row["spikes"] > 0 else 0
+    unit = noise_values(row, spikes)
+    if unit is None:
+        return _series(about, SAME_NORM, np.empty(0))
+    if fitted:
+        return _series(about, FITTED, unit * row["noise_std"], spikes)
+    norm = row["frobenius_norm"] if row["frobenius_norm"] >= 0 else np.linalg.norm(values)
+    return _series(about, FACTORS if row["rank"] > 0 else SAME_NORM, unit * norm / np.linalg.norm(unit))
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel per matrix, layers down, module types across; both axes logarithmic."""
+    table = table.astype({"layer": "Int64"})
+    place = table["layer"].astype(float).fillna(-1)
+    layers, modules = sorted(set(place)), list(dict.fromkeys(table["module"]))
+    figure = style.canvas(_width(modules), 1.15 + 1.75 * len(layers))
+    grid = figure.subplots(len(layers), len(modules), sharex=True, sharey=True, squeeze=False)
+    for row, layer in zip(grid, layers, strict=True):
+        for axes, module in zip(row, modules, strict=True):
+            _panel(axes, table[(table["module"] == module) & (place == layer)], _bottom(table))
+    style.index_axis(grid[0][0], table["i"].max())
+    grid[0][0].set_ylim(_bottom(table), 2 * table["sigma"].max())
+    grid[-1][len(modules) // 2].set_xlabel("index i")
+    grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
+    below = "\nwhere no rounding edge is drawn, it lies below the axis" if _hidden(table).any() else ""
+    style.title(figure, f"Singular values of ΔW, beside those of noise{below}")
+    style.legend(figure, max(grid.flat, key=lambda axes: len(axes.lines)), columns=len(modules))
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    if rows.empty:
+        axes.set_axis_off()
+        return
+    for name, part in rows.groupby("series", sort=False):
+        look: dict[str, Any] = {"color": "black"} if name == UPDATE else {"color": "0.5", "linestyle": "--"}
+        look |= {"marker": "o", "markersize": 3} if name == UPDATE and len(part) <= FEW else {}
+        axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **look)
+    _edges(axes, rows, bottom)
+    moved = bool((rows[rows["series"] == UPDATE]["sigma"] > 0).any())
+    axes.set_title(_heading(rows.iloc[0], moved), fontsize=7.5)
+
+
+def _edges(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
+    """A line at each edge that lies on the axis, with its name; one name for two lines that nearly meet."""
+    first = rows.iloc[0]
+    edges = {"noise edge": first["noise_edge"], "rounding edge": first["rounding_edge"]}
+    shown = {name: edge for name, edge in edges.items() if edge > bottom}
+    for name, edge in shown.items():
+        axes.axhline(edge, color="0.35", linewidth=0.7, linestyle=EDGES[name])
+    height = math.log(max(rows["sigma"].max(), *edges.values()) / bottom)
+    if len(shown) == 2 and abs(math.log(edges["noise edge"] / edges["rounding edge"])) < CLOSE * height:
+        shown = {"noise and rounding edge": max(shown.values())}
+    for name, edge in shown.items():
+        _name_line(axes, name, edge, rows[rows["series"] == UPDATE])
+
+
+def _name_line(axes: Axes, name: str, edge: float, update: pd.DataFrame) -> None:
+    """On the side that the values leave free: right and above once they have fallen below the line, else left and
+    below."""
+    above = update[update["sigma"] > edge]["i"].max()
+    free = not above > update["i"].max() ** 0.55
+    x, y, ha, va = (1.0, 1.5, "right", "bottom") if free else (0.02, -1.5, "left", "top")
+    look: dict[str, Any] = {"fontsize": 6, "color": "0.25", "textcoords": "offset points", **style.halo()}
+    axes.annotate(name, (x, edge), (0, y), xycoords=("axes fraction", "data"), ha=ha, va=va, **look)
+
+
+def _heading(first: pd.Series[Any], moved: bool) -> str:
+    """Where the matrix is, how many directions stand above the noise, and what to hold against that number."""
+    import pandas as pd
+
+    layer = "" if pd.isna(first["layer"]) else f"layer {first['layer']}, "
+    lines = [style.folded(f"{layer}{first['module']}", LETTERS)]
+    if not moved:
+        return "\n".join([*lines, "did not change"])
+    if not math.isnan(first["spikes"]):
+        size = min(first["out"], first["in"])
+        least = "at least " if first["spikes"] >= first["measured"] < size else ""
+        lines.append(f"{least}{first['spikes']:,.0f} of {size:,.0f} above the noise")
+    elif first["rank"] > 0:
+        lines.append(f"factors of rank {first['rank']:,.0f}")
+    if first["above_rounding"] < first["spikes"]:
+        lines.append(f"only {first['above_rounding']:,.0f} above rounding")
+    if first["bulk_misfit"] > MISFIT:
+        lines.append(f"the rest is no iid noise (KS {first['bulk_misfit']:.2f})")
+    return "\n".join(lines)
+
+
+def _bottom(table: pd.DataFrame) -> float:
+    """Where the axis begins: somewhat below the lowest noise edge, or the smallest value of factors."""
+    positive = table[table["sigma"] > 0]["sigma"]
+    edges = table[table["noise_edge"] > 0]["noise_edge"]
+    lowest = edges.min() / DEPTH if len(edges) else positive.min() / 2
+    return float(max(lowest, positive.max() / DEEPEST))
+
+
+def _hidden(table: pd.DataFrame) -> pd.Series[bool]:
+    return table["rounding_edge"] <= _bottom(table)
+
+
+def _width(modules: list[str]) -> float:
+    return max(style.COLUMN, 0.4 + 2.2 * len(modules))

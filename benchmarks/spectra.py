@@ -1,0 +1,125 @@
+"""The spectral engine against torch and PEFT on the same matrices, taking turns in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.provenance import hardware
+from lorax_lab.spectra import LowRank, low_rank_singular_values, singular_values, spectrum, top_spectrum
+
+SIZE, TOP = 4096, 64
+FAST = 30
+"""Rounds of what takes milliseconds; what takes seconds has as many rounds as the caller asks for."""
+Call = Callable[[], object]
+
+
+def measure(rounds: int = 3) -> dict[str, Any]:
+    """Ratios of the peer's time to ours, medians over rounds in which each contender has its turn."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    noise, decaying = _gaussian(SIZE).to(device), _decaying(SIZE).to(device)
+    dense = _turns(
+        {
+            "ours": lambda: spectrum(noise),
+            "svdvals": lambda: torch.linalg.svdvals(noise),
+            "svd": lambda: torch.linalg.svd(noise, full_matrices=False),
+        },
+        rounds,
+    )
+    rows = [_row("all values, 4096²: torch svdvals / ours", dense["svdvals"], dense["ours"], "≥ 2.5")]
+    rows += [_row("all values, 4096²: torch svd / ours", dense["svd"], dense["ours"], "≥ 3")]
+    rows += _errors(noise)
+    top = _turns({"ours": lambda: top_spectrum(decaying, TOP, torch.Generator().manual_seed(0))}, max(rounds, 5))
+    rows += [_row("top 64 with brackets, 4096²: torch svdvals / ours", dense["svdvals"], top["ours"], "≥ 20")]
+    for rank in (16, 64):
+        rows += _factors(rank, dense["svdvals"], device)
+    return {
+        "title": "Singular values of an update",
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        "rows": rows,
+        "median_seconds": {name: statistics.median(times) for name, times in {**dense, "top": top["ours"]}.items()},
+        "brackets": _brackets(decaying),
+        "note": f"fp32 matrices; {rounds} rounds of the dense ones, each contender in turn. All values: iid Gaussian. "
+        "Top 64: σ_i = 1/i, with the widths of the brackets in the JSON. Errors are against svdvals in fp64, "
+        "largest |Δσ_i|/σ_i; PEFT's convert_to_lora is timed on one linear layer.",
+    }
+
+
+def _gaussian(size: int) -> Tensor:
+    return torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+
+
+def _decaying(size: int) -> Tensor:
+    """σ_i = 1/i with random singular vectors."""
+    U, V = (torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(s))).Q for s in (1, 2))
+    return (U / torch.arange(1, size + 1)) @ V.T
+
+
+def _errors(x: Tensor) -> list[dict[str, Any]]:
+    oracle = torch.linalg.svdvals(x.double())
+    ours = float(((spectrum(x).sigma - oracle).abs() / oracle).max())
+    theirs = float(((torch.linalg.svdvals(x).double() - oracle).abs() / oracle).max())
+    return [_row(f"largest relative error: fp32 svdvals {theirs:.0e} / ours {ours:.0e}", [theirs], [ours], "≥ 1")]
+
+
+def _factors(rank: int, svdvals: list[float], device: torch.device) -> list[dict[str, Any]]:
+    layer, update = _peft_layer(rank)
+    layer, update = layer.to(device), LowRank(update.B.to(device), update.A.to(device), update.scaling)
+    from peft.tuners.lora.conversion import _convert_module_to_lora
+
+    calls: dict[str, Call] = {"ours": lambda: singular_values(update)}
+    ours = _turns(calls, FAST)["ours"]
+    batch = [update] * 64
+    together = [t / 64 for t in _turns({"ours": lambda: low_rank_singular_values(batch)}, 3)["ours"]]
+    peft = _turns({"peft": lambda: _convert_module_to_lora(layer, rank=rank)}, 1)["peft"]
+    return [
+        _row(f"factors, 4096², r = {rank}: dense svdvals / ours", svdvals, ours, "≥ 1000"),
+        _row(f"factors, 4096², r = {rank}, 64 at once: dense svdvals / ours", svdvals, together, ""),
+        _row(f"factors, 4096², r = {rank}: PEFT's convert_to_lora / ours", peft, ours, ""),
+    ]
+
+
+def _peft_layer(rank: int) -> tuple[nn.Module, LowRank]:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(SIZE, SIZE, bias=False))
+    tuned = get_peft_model(model, LoraConfig(r=rank, target_modules=["0"], init_lora_weights=False))
+    layer = next(module for name, module in tuned.named_modules() if name.endswith(".0"))
+    B, A = layer.lora_B["default"].weight.detach(), layer.lora_A["default"].weight.detach()
+    return layer, LowRank(B, A, layer.scaling["default"])
+
+
+def _brackets(x: Tensor) -> dict[str, list[float]]:
+    found = top_spectrum(x, TOP, torch.Generator().manual_seed(0))
+    assert found is not None, "the matrix is not zero"
+    return {name: [bracket.low, bracket.high] for name, bracket in found.brackets().items()}
+
+
+def _turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            start = _now()
+            call()
+            if turn or rounds == 1:
+                times[name].append(_now() - start)
+    return times
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _row(what: str, theirs: list[float], ours: list[float], aim: str) -> dict[str, Any]:
+    low, high = min(theirs) / max(ours), max(theirs) / min(ours)
+    spread = f"{low:.3g} – {high:.3g}" if len(theirs) + len(ours) > 2 else "one pass"
+    return {"what": what, "ratio": statistics.median(theirs) / statistics.median(ours), "spread": spread, "aim": aim}

@@ -1,0 +1,125 @@
+"""What is asked of the base's own directions: intruder dimensions and amplification.
+
+All singular vectors of W0's smaller side, and its singular values, cost several times what the spectrum of an update
+does. They depend on the base alone, so they are computed once per base and kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lorax_lab.assets import cache_folder
+from lorax_lab.audit.store import Row
+from lorax_lab.audit.subject import Matrix
+from lorax_lab.checkpoints import Stored, norm
+from lorax_lab.record import save_tensors
+from lorax_lab.spectra import (
+    LowRank,
+    amplification,
+    cosines_through,
+    intruders,
+    numerical_rank,
+    short_directions,
+    svd,
+    times,
+    top_directions,
+)
+
+TOP = 10
+"""Directions of W_tuned that are looked at for intruders, as in Shuttleworth et al. 2024."""
+AMPLIFIED = 8
+"""Directions of a dense update whose amplification is measured; a LoRA's are those of its rank."""
+FP32_EPS = 2.0**-23
+
+
+def directions(matrix: Matrix, update_norm: float, base_fingerprint: str, device: torch.device) -> Row:
+    """Columns `amplification.*` and, where there is a tuned matrix, `intruders.left.*` and `intruders.right.*`.
+
+    Empty for an adapter without a base, and for an update or a base that is zero.
+    """
+    if matrix.base is None or not update_norm:
+        return {}
+    short, sigma = base_directions(matrix.base, base_fingerprint, device)
+    if not sigma.any():
+        return {}
+    row = _amplification(matrix, update_norm, sigma, device)
+    return row if matrix.tuned is None else row | _intruders(matrix.base, matrix.tuned, short, sigma, device)
+
+
+def base_directions(stored: Stored, fingerprint: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(all singular vectors of W0's smaller side as columns, its singular values), from the cache where it has them."""
+    path = _path(stored, fingerprint)
+    found = _cached(path, min(stored.shape))
+    if found is None:
+        found = short_directions(_On(stored, device))
+        save_tensors(path, {"vectors": found[0].float(), "sigma": found[1]})
+    return found[0].to(device, torch.float64), found[1].to(device)
+
+
+class _On:
+    """A stored matrix whose blocks come on a device."""
+
+    def __init__(self, stored: Stored, device: torch.device) -> None:
+        self.stored, self.shape, self.device = stored, stored.shape, device
+
+    def block(self, dim: int, start: int, stop: int) -> Tensor:
+        return self.stored.block(dim, start, stop).to(self.device)
+
+
+def _path(stored: Stored, fingerprint: str) -> Path:
+    name = hashlib.sha256(stored.name.encode()).hexdigest()[:16]
+    return cache_folder() / "bases" / fingerprint[:16] / f"{name}.safetensors"
+
+
+def _cached(path: Path, size: int) -> tuple[Tensor, Tensor] | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    fits = {name: tuple(t.shape) for name, t in tensors.items()} == {"vectors": (size, size), "sigma": (size,)}
+    return (tensors["vectors"], tensors["sigma"]) if fits else None
+
+
+def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: torch.device) -> Row:
+    assert matrix.base is not None, matrix.name
+    U, Vh = _top(matrix, device)
+    turned = matrix.base.shape != matrix.shape  # a base that stores (in, out)
+    projected = (Vh if turned else U.T) @ times(_On(matrix.base, device), U if turned else Vh.T)
+    base_norm = float(torch.linalg.vector_norm(sigma))
+    found = amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
+    return {f"amplification.{key}": value for key, value in dataclasses.asdict(found).items()}
+
+
+def _top(matrix: Matrix, device: torch.device) -> tuple[Tensor, Tensor]:
+    update = matrix.update()
+    if isinstance(update, LowRank):
+        U, sigma, Vh = svd(update)
+        rank = numerical_rank(sigma, update.shape, eps=FP32_EPS)
+        return U[:, :rank].to(device), Vh[:rank].to(device)
+    U, _, Vh = top_directions(update, min(AMPLIFIED, *matrix.shape))
+    return U.to(device), Vh.to(device)
+
+
+def _intruders(base: Stored, tuned: Stored, short: Tensor, sigma: Tensor, device: torch.device) -> Row:
+    source = _On(tuned, device)
+    U, sigma_tuned, Vh = top_directions(source, min(TOP, *tuned.shape))
+    tuned_norm, tall = norm(tuned), base.shape[0] >= base.shape[1]
+    near, far = (Vh.T, U) if tall else (U, Vh.T)
+    kept = sigma > 1e-6 * sigma[0]
+    cosines_near = short[:, kept].T @ near
+    cosines_far = cosines_through(short, sigma, times(_On(base, device), far, transposed=tall))
+    sides = {"right" if tall else "left": cosines_near, "left" if tall else "right": cosines_far}
+    row: Row = {}
+    for side, cosines in sides.items():
+        found = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
+        for key in ("count", "energy_share", "random_count", "random_energy_share", "random_max_cosine"):
+            row[f"intruders.{side}.{key}"] = getattr(found, key)
+    return row | {"intruders.k": len(sigma_tuned)}

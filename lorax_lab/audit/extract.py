@@ -1,0 +1,141 @@
+"""The truncated update as a PEFT adapter: `--extract rank=16` or `--extract energy=0.9`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lorax_lab.adapters.peft_format import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.audit.store import Measured
+from lorax_lab.audit.subject import Matrix, Subject
+from lorax_lab.checkpoints import is_embedding, is_output_layer
+from lorax_lab.config import ConfigError
+from lorax_lab.record import save_tensors, write_text
+from lorax_lab.spectra import LowRank, svd, top_directions
+
+CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+"""Model types whose matrices are stored (in, out)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How much of each update is kept: its top `rank` directions, or as many as hold the share `energy` if rank is
+    None."""
+
+    rank: int | None = None
+    energy: float = 1.0
+
+    def of(self, measured: Measured, matrix: Matrix) -> int:
+        """The rank for one matrix; 0 where its update is zero.
+
+        Raises:
+            ConfigError: only the top of the spectrum is known, and does not hold the share.
+        """
+        if not measured.row["frobenius_norm"]:
+            return 0
+        if self.rank is not None:
+            return min(self.rank, *matrix.shape)
+        held = np.cumsum(np.square(measured.sigma)) / measured.row["frobenius_norm"] ** 2
+        enough = np.flatnonzero(held >= self.energy * (1 - 1e-9))
+        if not len(enough):
+            raise ConfigError(
+                f"--extract energy={self.energy}: the top {len(held)} directions of {matrix.name} hold {held[-1]:.2f}; "
+                "type a larger --top, or leave it out for all"
+            )
+        return int(enough[0]) + 1
+
+
+def parse_cut(text: str) -> Cut:
+    """`rank=16`, or `energy=0.9`.
+
+    Raises:
+        ConfigError: anything else; it says what is allowed.
+
+    >>> parse_cut("rank=16")
+    Cut(rank=16, energy=1.0)
+    """
+    key, _, value = text.partition("=")
+    try:
+        if key == "rank" and int(value) >= 1:
+            return Cut(rank=int(value))
+        if key == "energy" and 0 < float(value) < 1:
+            return Cut(energy=float(value))
+    except ValueError:
+        pass
+    allowed = "rank=N, N ≥ 1, and energy=SHARE, 0 < SHARE < 1"
+    raise ConfigError(f"--extract {text}: allowed are {allowed}; type --extract rank=16")
+
+
+def write_adapter(
+    folder: Path,
+    subject: Subject,
+    measured: dict[str, Measured],
+    cut: Cut,
+    device: torch.device,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, int], list[str]]:
+    """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
+
+    Embeddings and output layers are left out, and so is all that is not a matrix: biases and norms stay the base's.
+
+    Returns:
+        ({module: rank}, names of changed matrices that were left out).
+
+    Raises:
+        ConfigError: no matrix is left to be written.
+    """
+    ranks, tensors, left = {}, {}, []
+    conv1d = subject.base is not None and subject.base.config.get("model_type") in CONV1D
+    for index, matrix in enumerate(subject.matrices):
+        rank = cut.of(measured[matrix.name], matrix) if matrix.name in measured else 0
+        module = matrix.name.removesuffix(".weight")
+        if module == matrix.name or is_embedding(matrix.name) or is_output_layer(matrix.name):
+            left += [matrix.name] if rank else []
+        elif rank:
+            B, A = _factors(matrix, rank, device)
+            ranks[module] = len(A)
+            turned = conv1d and matrix.kind == "pair"
+            tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
+            tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
+        on_done(index + 1, len(subject.matrices))
+    if not ranks:
+        raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
+    save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
+    write_text(folder / SETTINGS, json.dumps(_settings(subject, ranks, conv1d), indent=2) + "\n")
+    return ranks, left
+
+
+def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    update = matrix.update()
+    if isinstance(update, LowRank):
+        U, sigma, Vh = (part[..., :rank] if i < 2 else part[:rank] for i, part in enumerate(svd(update)))
+    else:
+        U, sigma, Vh = top_directions(update.to(device) if isinstance(update, Tensor) else update, rank)
+    root = sigma.sqrt()
+    return (U * root).cpu(), (root[:, None] * Vh).cpu()
+
+
+def _settings(subject: Subject, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
+    """alpha = rank in every module, so that the scaling is 1."""
+    common = max(set(ranks.values()), key=list(ranks.values()).count)
+    others = {f"^{name.replace('.', chr(92) + '.')}$": rank for name, rank in ranks.items() if rank != common}
+    base = Path(subject.base.name).name if subject.base and Path(subject.base.name).exists() else None
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base or (subject.base.name if subject.base else None),
+        "r": common,
+        "lora_alpha": common,
+        "lora_dropout": 0.0,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+        "fan_in_fan_out": conv1d,
+        "bias": "none",
+        "inference_mode": True,
+    }

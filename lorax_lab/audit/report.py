@@ -1,0 +1,79 @@
+"""What an audit leaves: a row per matrix, figures, and a report in words."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from lorax_lab.audit import words
+from lorax_lab.audit.store import Measured
+from lorax_lab.audit.subject import Subject
+from lorax_lab.console import WIDTH, console
+from lorax_lab.record import write_text, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def introduce(subject: Subject, folder: Path) -> None:
+    """Say what is measured and, one by one, what is not or not under its own name."""
+    console.print(f"{subject.title}: {len(subject.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
+    for note in subject.notes:
+        console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
+
+
+def close(subject: Subject, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
+    """Print the table and the words; write `audit.csv`, `audit.parquet`, `report.md` and the figures."""
+    for failure in failures:
+        console.print(f"not measured: {failure}", soft_wrap=True, markup=False, style="red")
+    if not measured:
+        return
+    found = list(measured.values())
+    rows = frame(found)
+    write_text(folder / "audit.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_whole(folder / "audit.parquet", lambda scratch: rows.to_parquet(scratch, index=False))
+    console.print(words.table(found))
+    said = words.verdict(subject, found)
+    for sentence in said:
+        console.print(sentence, markup=False)
+    write_text(folder / "report.md", _report(subject, found, failures, said))
+    figures = _figures(rows, {name: m.sigma for name, m in measured.items()}, folder)
+    console.print(f"in {folder}: audit.csv, audit.parquet, report.md, {', '.join(figures)}", soft_wrap=True)
+
+
+def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
+    """Say what the adapter holds and what it leaves out."""
+    ranks, left = written
+    low, high = min(ranks.values()), max(ranks.values())
+    rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
+    console.print(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}", soft_wrap=True, markup=False)
+    for name in left:
+        console.print(f"  left out, no linear layer: {name}", soft_wrap=True, markup=False)
+
+
+def frame(measured: list[Measured]) -> pd.DataFrame:
+    """One row per matrix, in the order of the layers."""
+    import pandas as pd
+
+    return pd.DataFrame([m.row for m in measured]).drop(columns="directions", errors="ignore")
+
+
+def _report(subject: Subject, measured: list[Measured], failures: list[str], said: list[str]) -> str:
+    page = io.StringIO()
+    Console(width=WIDTH, file=page, color_system=None).print(words.table(measured))
+    notes = [f"- {note.kind}: {note.name}: {note.detail}" for note in subject.notes]
+    notes += [f"  - {name}" for note in subject.notes for name in note.names]
+    notes += [f"- not measured: {failure}" for failure in failures]
+    parts = [f"# {subject.title}", *said, f"```\n{page.getvalue().rstrip()}\n```"]
+    parts += ["## What was not measured, or not under its own name", "\n".join(notes)] if notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> list[str]:
+    from analysis import audit
+
+    return audit.draw_all(rows, sigma, folder)

@@ -1,0 +1,70 @@
+"""What the names of tensors tell: their order, their place in a model, and which are one under a wrapper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+EMBEDDING = re.compile(r"embed|wte|shared")
+OUTPUT_LAYERS = ("lm_head", "embed_out", "decoder", "output", "head")
+WRAPPERS = {"base_model", "module", "model", "transformer", "language_model", "auto_model"}
+WRAPPED = WRAPPERS | {"bert", "roberta", "distilbert", "electra", "deberta", "mpnet", "gpt_neox"}
+"""Parts that a wrapper, or a head on top, puts before a name."""
+INSERTED = {"base_layer", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts that PEFT, torch.compile and FSDP put anywhere into a name."""
+
+
+def natural(name: str) -> list[str | int]:
+    """A sort key by which layer 2 comes before layer 10.
+
+    >>> sorted(["h.10.w", "h.2.w"], key=natural)
+    ['h.2.w', 'h.10.w']
+    """
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def is_output_layer(name: str) -> bool:
+    """Whether a weight's module is one that models tie to their embedding.
+
+    >>> is_output_layer("cls.predictions.decoder.weight"), is_output_layer("decoder.layers.0.fc1.weight")
+    (True, False)
+    """
+    return name.split(".")[-2:-1] in [[layer] for layer in OUTPUT_LAYERS]
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a weight is looked up by token or position.
+
+    >>> is_embedding("model.embed_tokens.weight"), is_embedding("embed_out.weight")
+    (True, False)
+    """
+    return EMBEDDING.search(name) is not None and not is_output_layer(name)
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without what wrappers and heads put before it or into it.
+
+    >>> plain_name("base_model.model.bert.encoder.layer.0.query.base_layer.weight")
+    'encoder.layer.0.query.weight'
+    >>> plain_name("model.weight")
+    'model.weight'
+    """
+    parts = [part for part in name.split(".") if part not in INSERTED]
+    while len(parts) > 2 and parts[0] in WRAPPED:
+        del parts[0]
+    return ".".join(parts)
+
+
+def by_plain_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """`{plain name: the names that have it}`."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), []).append(name)
+    return found
+
+
+def renames(base: Iterable[str], tuned: Iterable[str]) -> dict[str, str]:
+    """`{tuned name: base name}` where the two differ and no other name of either side has their plain form."""
+    left, right = by_plain_name(base), by_plain_name(tuned)
+    single = [plain for plain in left if len(left[plain]) == len(right.get(plain, [])) == 1]
+    return {right[plain][0]: left[plain][0] for plain in single if right[plain] != left[plain]}

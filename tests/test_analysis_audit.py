@@ -1,0 +1,411 @@
+"""The figures of an audit, from small tables whose numbers can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.audit import FIGURES, draw_all
+from analysis.audit.rows import NUMBERS, TEXT, tidy
+from analysis.groups import CannotDraw
+from lorax_lab import spectra
+
+MODULES = {"self_attn.q_proj": (24, 24), "self_attn.v_proj": (16, 24), "mlp.up_proj": (40, 24)}
+STD, DEAD = 0.01, "they were not measured; type --directions"
+Rows = list[dict[str, Any]]
+Sigma = dict[str, np.ndarray]
+
+
+def pair(name: str, sigma: list[float] | torch.Tensor, shape: tuple[int, int], **more: Any) -> tuple[Rows, Sigma]:
+    """The row of one pair of matrices, as an audit writes it, and its singular values."""
+    parts, values = name.split("."), torch.as_tensor(sigma, dtype=torch.float64)
+    number = [int(part) for part in parts if part.isdigit()]
+    module = name.split(f".{number[-1]}.")[-1] if number else name
+    edge = spectra.noise_edge(shape, STD)
+    found = values[values > edge]
+    row: dict[str, Any] = {"matrix": f"{name}.weight", "module": module, "layer": number[-1] if number else None}
+    row |= {"kind": "pair", "out": shape[0], "in": shape[1], "base_dtype": "float32", "tuned_dtype": "float32"}
+    row |= spectra.summary(values, shape)
+    row |= {f"null.{key}": value for key, value in spectra.gaussian_null(shape).items()}
+    energy = float(values.square().sum())
+    row |= {"noise_std": STD, "noise_edge": edge, "bulk_misfit": 0.02, "spikes": float(len(found))}
+    row |= {"spike_energy": float(found.square().sum()) / energy if energy else math.nan}
+    row |= {"rounding_edge": edge / 100, "numerical_rank": float(len(values)), "untrusted": "", **more}
+    return [row], {row["matrix"]: values.numpy()}
+
+
+def join(*parts: tuple[Rows, Sigma]) -> tuple[pd.DataFrame, Sigma]:
+    rows, sigma = [row for part, _ in parts for row in part], {k: v for _, part in parts for k, v in part.items()}
+    return pd.DataFrame(rows), sigma
+
+
+def noisy(shape: tuple[int, int], spikes: int = 2) -> torch.Tensor:
+    """`spikes` strong directions above noise of std STD."""
+    strong = 10.0 / torch.arange(1, spikes + 1, dtype=torch.float64)
+    return torch.cat([strong, STD * spectra.gaussian_singular_values((shape[0] - spikes, shape[1] - spikes))])
+
+
+def full(layers: int = 3, **more: Any) -> tuple[pd.DataFrame, Sigma]:
+    """A full fine-tune: planted directions in noise, and an embedding outside the layers."""
+    names = {f"model.layers.{i}.{module}": shape for i in range(layers) for module, shape in MODULES.items()}
+    parts = [pair(name, noisy(shape), shape, **more) for name, shape in names.items()]
+    return join(pair("model.embed_tokens", noisy((90, 24)), (90, 24)), *parts)
+
+
+def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
+    """An adapter whose factors are noise: no columns of noise or rounding, a rank instead."""
+    generator, parts = torch.Generator().manual_seed(3), []
+    for layer in range(2):
+        for module, (out, into) in MODULES.items():
+            B = torch.randn(out, rank, generator=generator, dtype=torch.float64)
+            A = torch.randn(rank, into, generator=generator, dtype=torch.float64)
+            sigma = spectra.singular_values(spectra.LowRank(B, A))
+            rows, values = pair(f"model.layers.{layer}.{module}", sigma, (out, into))
+            null = {f"null.{key}": value for key, value in spectra.gaussian_null((out, into), rank).items()}
+            gone = ("noise_std", "noise_edge", "bulk_misfit", "spikes", "spike_energy", "rounding_edge")
+            row = {key: value for key, value in rows[0].items() if key not in gone}
+            parts.append(([row | null | {"kind": "lora", "rank": rank}], values))
+    return join(*parts)
+
+
+def certified(top: int = 6) -> tuple[pd.DataFrame, Sigma]:
+    """The top values alone: no effective rank, and brackets."""
+    rows, sigma = full()
+    rows[["effective_rank", "bulk_misfit", "numerical_rank"]] = math.nan
+    rows["energy_rank_90.low"] = rows["energy_rank_90"]
+    rows.loc[1, "energy_rank_90"] = 9.0
+    return rows, {name: values[:top] for name, values in sigma.items()}
+
+
+def with_directions(rows: pd.DataFrame) -> pd.DataFrame:
+    count = np.arange(len(rows)) % 4
+    return rows.assign(
+        **{
+            "amplification.factor": 2.0 + count,
+            "amplification.random_factor": 8.0,
+            "amplification.base_factor": 0.5,
+            "amplification.rank": 8,
+            "intruders.left.count": count,
+            "intruders.right.count": 1,
+            "intruders.left.random_count": 10.0,
+            "intruders.right.random_count": 9.5,
+            "intruders.k": 10,
+        }
+    )
+
+
+def table_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> pd.DataFrame:
+    return FIGURES[name].table(tidy(rows), sigma)
+
+
+def figure_of(name: str, rows: pd.DataFrame, sigma: Sigma) -> Any:
+    return FIGURES[name].draw(table_of(name, rows, sigma))
+
+
+def titles(figure: Any) -> list[str]:
+    return [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+
+
+def legend_of(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
+    rows, sigma = full(layers=1)
+    rows = with_directions(rows)
+    assert len(FIGURES) == 4
+    assert draw_all(rows, sigma, tmp_path) == [f"{name}.{{png,pdf,csv}}" for name in FIGURES]
+    expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
+    for name in FIGURES:
+        written = pd.read_csv(tmp_path / f"{name}.csv")
+        table = table_of(name, rows, sigma)
+        assert list(written.columns) == list(table.columns)
+        assert len(written) == len(table)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_table_and_its_csv_draw_the_same_figure(name: str, tmp_path: Path) -> None:
+    rows, sigma = full(layers=2, untrusted="effective_rank")
+    table = table_of(name, with_directions(rows), sigma)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    pictures = [BytesIO(), BytesIO()]
+    for again, picture in zip((table, pd.read_csv(tmp_path / "table.csv")), pictures, strict=True):
+        FIGURES[name].draw(again).savefig(picture, format="pdf", metadata={"CreationDate": None})
+    assert pictures[0].getvalue() == pictures[1].getvalue()
+
+
+def test_an_adapter_is_compared_with_noise_of_its_rank() -> None:
+    rows, sigma = lora(rank=4)
+    with pytest.raises(CannotDraw, match="not measured; type --directions"):
+        table_of("directions", rows, sigma)
+    lines = table_of("energy", rows, sigma)
+    noise, whole = (lines[lines["line"] == line] for line in ("noise", "all"))
+    assert noise["r"].tolist() == [1, 2, 3, 4]
+    assert noise["share"].iloc[-1] == pytest.approx(1)
+    assert noise["share"].to_numpy() == pytest.approx(whole["share"].to_numpy(), abs=0.08)
+    values = table_of("singular_values", rows, sigma)
+    first = values[values["matrix"] == values["matrix"].iloc[0]]
+    by_series = {name: part["sigma"].to_numpy() for name, part in first.groupby("series")}
+    beside = by_series["noise of the same rank and norm"]
+    assert len(beside) == 4
+    assert np.linalg.norm(beside) == pytest.approx(np.linalg.norm(by_series["ΔW"]))
+    null = spectra.gaussian_null((24, 24), rank=4)["effective_rank"]
+    assert spectra.effective_rank(torch.tensor(beside)) == pytest.approx(null, rel=0.03)
+    assert titles(FIGURES["singular_values"].draw(values))[0] == "layer 0, self_attn.q_proj\nfactors of rank 4"
+    assert titles(figure_of("ranks", rows, sigma))[:2] == [
+        "effective rank,\nas a share of noise's",
+        "rank that holds\n90% of the energy",
+    ]
+
+
+def test_energies_of_layers_and_module_types_add_up() -> None:
+    rows, sigma = join(
+        pair("l.0.q", [3.0, 1.0, 1.0], (3, 5)),
+        pair("l.1.q", [2.0, 2.0], (2, 2)),
+        pair("l.0.v", [1.0, 1.0, 1.0, 1.0], (4, 4)),
+        pair("l.0.k", [0.0, 0.0], (2, 2)),
+    )
+    table = table_of("energy", rows, sigma)
+    shares = {module: part["share"].tolist() for module, part in table.groupby("module")}
+    assert shares["q"] == pytest.approx([13 / 19, 18 / 19, 1])
+    assert shares["v"] == pytest.approx([0.25, 0.5, 0.75, 1])
+    assert shares["all matrices"] == pytest.approx([14 / 23, 20 / 23, 22 / 23, 1])
+    assert math.isnan(shares["k"][0])
+    of = {module: part.iloc[0] for module, part in table.groupby("module")}
+    assert of["all matrices"]["energy"] == pytest.approx(23)
+    assert of["q"]["matrices"] == 2
+    noise = sum(
+        energy * np.pad(np.cumsum(values**2) / (values**2).sum(), (0, 4 - len(values)), mode="edge")
+        for shape, energy in (((3, 5), 11), ((2, 2), 8), ((4, 4), 4))
+        for values in [spectra.gaussian_singular_values(shape).numpy()]
+    )
+    assert shares["pure noise of the same shapes"] == pytest.approx(noise / 23)
+    figure = FIGURES["energy"].draw(table)
+    assert "one for all matrices: ΔW 1, 3, 4; pure noise 1, 2, 3" in " ".join(figure.get_suptitle().split())
+    assert "did not change: k" in figure.get_suptitle()
+    assert legend_of(figure) == ["all matrices", "pure noise of the same shapes", "q", "v"]
+
+
+def test_levels_are_met_exactly_where_the_table_is_thinned() -> None:
+    table = table_of("energy", *join(pair("l.0.q", [1.0] * 300, (300, 300))))
+    line = table[table["line"] == "all"]
+    assert len(line) < 180
+    assert {150, 270, 297, 300} <= set(line["r"])
+    assert line["share"].to_numpy() == pytest.approx(line["r"].to_numpy() / 300)
+    assert "ΔW 150, 270, 297; pure noise" in FIGURES["energy"].draw(table).get_suptitle()
+
+
+def test_what_only_the_top_values_tell_is_not_guessed() -> None:
+    rows, sigma = certified(top=6)
+    line = table_of("energy", rows, sigma).query("line == 'all'")
+    assert line["r"].max() == 6
+    norms = (rows["frobenius_norm"] ** 2).sum()
+    assert line["share"].iloc[-1] == pytest.approx(sum((v**2).sum() for v in sigma.values()) / norms)
+    sigma = {name: 0.5 * values for name, values in sigma.items()}  # three quarters of the energy are not known
+    assert "ΔW >6, >6, >6; pure noise" in figure_of("energy", rows, sigma).get_suptitle()
+    figure = figure_of("ranks", rows, sigma)
+    assert titles(figure)[:2] == ["directions\nabove the noise", "rank that holds\n90% of the energy"]
+    assert [text.get_text() for text in figure.axes[1].texts].count("≤9") == 1
+    assert "≤ at most" in figure.get_supxlabel()
+    assert "not measured: effective rank" in figure.get_supxlabel()
+
+
+def test_as_many_spikes_as_values_are_at_least_so_many() -> None:
+    rows, sigma = certified(top=2)
+    figure = figure_of("ranks", rows, sigma)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"≥2"}
+    assert "≥ at least" in figure.get_supxlabel()
+    assert "at least 2 of 24 above the noise" in titles(figure_of("singular_values", rows, sigma))[0]
+    assert "≥" not in "".join(table_of("ranks", *full())["spikes.mark"])
+
+
+def test_the_fitted_noise_follows_the_spikes() -> None:
+    rows, sigma = full(layers=5)
+    table = table_of("singular_values", rows, sigma)
+    assert sorted(set(table["layer"])) == [0, 2, 4]
+    assert list(dict.fromkeys(table["module"])) == list(MODULES)
+    first = table[table["matrix"] == "model.layers.0.self_attn.v_proj.weight"]
+    update, noise = (first[first["series"] == name] for name in ("ΔW", "noise fitted to its bulk"))
+    assert update["sigma"].tolist() == pytest.approx(sigma["model.layers.0.self_attn.v_proj.weight"].tolist())
+    assert noise["i"].tolist() == list(range(3, 17))
+    assert noise["sigma"].to_numpy() == pytest.approx(STD * spectra.gaussian_singular_values((14, 22)).numpy())
+    assert first["noise_edge"].iloc[0] == pytest.approx(STD * (4 + 24**0.5))
+    figure = FIGURES["singular_values"].draw(table)
+    assert titles(figure)[1] == "layer 0, self_attn.v_proj\n2 of 16 above the noise"
+    heights = sorted(line.get_ydata()[0] for line in figure.axes[1].lines if len(set(line.get_ydata())) == 1)
+    assert heights == pytest.approx([STD * (4 + 24**0.5)])
+    assert [text.get_text() for text in figure.axes[1].texts] == ["noise edge"]
+    assert "rounding edge is drawn, it lies below" in figure.get_suptitle()
+    assert legend_of(figure) == ["ΔW", "noise fitted to its bulk"]
+
+
+def test_edges_are_named_and_distrust_is_said() -> None:
+    shape, edge = (24, 24), spectra.noise_edge((24, 24), STD)
+    named = {
+        edge / 10: ["noise edge", "rounding edge"],
+        edge * 1.01: ["noise and rounding edge"],
+        edge * 100: ["noise edge", "rounding edge"],
+    }
+    for rounding, words in named.items():
+        figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape, 3), shape, rounding_edge=rounding)))
+        assert [text.get_text() for text in figure.axes[0].texts] == words
+        heights = [line.get_ydata()[0] for line in figure.axes[0].lines[2:]]
+        assert heights == pytest.approx([edge, rounding])
+        assert ("only 1 above rounding" in titles(figure)[0]) == (rounding > 5)
+        assert "lies below" not in figure.get_suptitle()
+    figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape), shape, bulk_misfit=0.234)))
+    assert titles(figure)[0].endswith("the rest is no iid noise (KS 0.23)")
+
+
+def test_without_a_fit_the_noise_has_the_norm_of_the_update() -> None:
+    rows, sigma = full()
+    table = table_of("singular_values", rows.drop(columns=["noise_std", "noise_edge", "spikes"]), sigma)
+    first = table[table["matrix"] == table["matrix"].iloc[0]]
+    norms = first.groupby("series")["sigma"].apply(np.linalg.norm)
+    assert norms["noise of the same norm"] == pytest.approx(norms["ΔW"])
+    assert "above" not in titles(FIGURES["singular_values"].draw(table))[0]
+
+
+def test_ranks_stand_beside_noise_with_their_marks() -> None:
+    flags = {"untrusted": "effective_rank energy_rank_99", "numerical_rank": 1.0, "bulk_misfit": 0.3}
+    rows, sigma = join(
+        pair("l.0.q", [1.0, 1.0, 0.0, 0.0], (4, 4), **flags),
+        pair("l.0.v", [1.0, 1.0, 1.0, 0.0], (4, 4), untrusted="energy_rank_90"),
+        pair("l.1.q", [0.0] * 4, (4, 4), spikes=0.0, numerical_rank=0.0),
+        pair("head", [1.0], (1, 4)),
+    )
+    table = table_of("ranks", rows, sigma).set_index("matrix")
+    null = spectra.gaussian_null((4, 4))
+    assert table.loc["l.0.q.weight", "effective_rank"] == pytest.approx(2)
+    assert table.loc["l.0.q.weight", "effective_rank.share"] == pytest.approx(2 / null["effective_rank"])
+    assert table.loc["l.0.v.weight", "energy_rank_90.share"] == pytest.approx(3 / null["energy_rank_90"])
+    columns = ["effective_rank.mark", "spikes.mark", "energy_rank_90.mark"]
+    assert table.loc["l.0.q.weight", columns].tolist() == ["*", "*†", ""]
+    assert table.loc["l.0.v.weight", columns].tolist() == ["", "", "*"]
+    figure = figure_of("ranks", rows, sigma)
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:3]]
+    share = [f"{k / null['effective_rank']:.2f}".removeprefix("0") for k in (2, 3)]
+    assert said == [[f"{share[0]}*", share[1]], ["2*†", "3", "0"], ["2", "3*"]]
+    note = figure.get_supxlabel()
+    assert "* not to be trusted" in note
+    assert "† the rest is not distributed as iid noise" in note
+    assert "outside the layers, in the table only: head" in note
+    assert "blank: did not change" in note
+    assert "≤" not in note
+    colours = figure.axes[0].collections[0].get_array().compressed()
+    assert colours == pytest.approx([2 / null["effective_rank"], 3 / null["effective_rank"]])
+
+
+def test_matrices_of_one_place_share_a_cell() -> None:
+    rows, sigma = join(
+        pair("experts.a.0.w", [1.0, 1.0], (2, 2), untrusted="energy_rank_90"),
+        pair("experts.b.0.w", [1.0, 0.0], (2, 2)),
+    )
+    figure = figure_of("ranks", rows, sigma)
+    assert [text.get_text() for text in figure.axes[2].texts] == ["1.5*"]
+    assert "show their mean" in figure.get_supxlabel()
+    assert len(titles(figure_of("singular_values", rows, sigma))) == 1
+
+
+def test_directions_stand_beside_random_ones() -> None:
+    rows, sigma = full(layers=2)
+    rows = with_directions(rows)
+    rows.loc[1, "amplification.factor"] = math.inf  # the base does nothing there
+    table = table_of("directions", rows, sigma)
+    assert len(table) == 7
+    figure = FIGURES["directions"].draw(table)
+    intruders, amplification = figure.axes
+    lines = {line.get_label(): line.get_ydata().tolist() for line in intruders.lines}
+    assert lines["left directions"] == pytest.approx([(1 + 2 + 3) / 3, (0 + 1 + 2) / 3])
+    assert lines["right directions"] == [1, 1]
+    assert lines["random directions, left"] == [10, 10]
+    assert lines["random directions, right"] == [9.5, 9.5]
+    factors = {line.get_label(): line.get_ydata().tolist() for line in amplification.lines}
+    assert factors["self_attn.q_proj"] == [2]
+    assert factors["mlp.up_proj"] == [5, 4]
+    assert factors["random: ΔW ignores W"] == [8, 8]
+    assert factors["W's own: ΔW repeats W"] == [0.5, 0.5]
+    assert "in the top 8 directions" in amplification.get_ylabel()
+    assert "of the top 10" in intruders.get_ylabel()
+    assert "most intruders: 3 in model.layers.0.mlp.up_proj.weight\n" in figure.get_suptitle()
+    assert "outside the layers, in the table only: model.embed_tokens" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("kept", ["amplification", "intruders"])
+def test_either_kind_of_directions_is_enough(kept: str) -> None:
+    rows, sigma = full(layers=1)
+    rows = with_directions(rows)
+    gone = [c for c in rows.columns if c.startswith({"amplification": "intruders", "intruders": "amplif"}[kept])]
+    figure = figure_of("directions", rows.drop(columns=gone), sigma)
+    assert len(figure.axes) == 1
+    assert kept[:8] in figure.axes[0].get_ylabel()
+
+
+def test_one_matrix_is_enough() -> None:
+    rows, sigma = join(pair("model.embed_tokens", noisy((40, 24)), (40, 24)))
+    for name in FIGURES:
+        figure_of(name, with_directions(rows), sigma).draw_without_rendering()
+    assert titles(figure_of("singular_values", rows, sigma)) == ["model.embed_tokens\n2 of 24 above the noise"]
+    assert "outside" not in figure_of("ranks", rows, sigma).get_supxlabel()
+
+
+def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
+    parts = [pair(f"l.{i}.q", [0.0] * 4, (4, 4), noise_std=0.0, noise_edge=0.0, spikes=0.0) for i in range(2)]
+    written = draw_all(*join(*parts), tmp_path)
+    assert written == [
+        "singular_values not drawn (no matrix changed)",
+        "energy not drawn (no matrix changed)",
+        "ranks not drawn (no matrix changed, or no rank of it was measured)",
+        f"directions not drawn ({DEAD})",
+    ]
+    assert not list(tmp_path.iterdir())
+    moved = pair("l.2.q", [1.0, 0.0, 0.0, 0.0], (4, 4), noise_std=0.0, noise_edge=0.0)
+    figure = figure_of("singular_values", *join(*parts, moved))
+    assert [title.split("\n")[1] for title in titles(figure)] == ["did not change"] * 2 + ["1 of 4 above the noise"]
+    figure.draw_without_rendering()
+
+
+def test_absent_columns_cost_only_what_needs_them() -> None:
+    rows, sigma = full(layers=1)
+    rows = with_directions(rows)
+    for column in {*TEXT, *NUMBERS, "layer"} & {*rows.columns} - {"matrix", "frobenius_norm"}:
+        for name in FIGURES:
+            assert len(table_of(name, rows.drop(columns=column), sigma)), column
+    bare = rows[["matrix"]]
+    assert figure_of("singular_values", bare, sigma).axes
+    for name in ("energy", "ranks", "directions"):
+        with pytest.raises(CannotDraw):
+            table_of(name, bare, sigma)
+    for name in FIGURES:
+        with pytest.raises(CannotDraw):
+            table_of(name, rows[:0], {})
+
+
+def test_long_names_and_deep_models_stay_within_their_place() -> None:
+    names = [f"block_sparse_attention.mixer_{i:02d}.projection" for i in range(13)]
+    (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6))
+    places = [(name, layer) for layer in range(45) for name in names]
+    rows = pd.DataFrame([row | {"matrix": f"{i}.{name}", "module": name, "layer": i} for name, i in places])
+    sigma = dict.fromkeys(rows["matrix"], values[row["matrix"]])
+    figure = figure_of("singular_values", rows, sigma)
+    figure.draw_without_rendering()
+    boxes = [axes._left_title.get_window_extent() for axes in figure.axes]
+    assert len(boxes) == 9
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+    figure = figure_of("energy", rows, sigma)
+    assert len(legend_of(figure)) == 2 + 12
+    assert "in the table only, for their small energy" in figure.get_suptitle()
+    figure = figure_of("ranks", rows, sigma)
+    assert len(titles(figure)[:3]) == 3
+    assert figure.get_figwidth() <= 7
+    assert {text.get_text() for axes in figure.axes[:3] for text in axes.texts} == set()

@@ -1,0 +1,368 @@
+"""The audit through files on disk: planted updates come back, adapters equal their merged weights, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lorax_lab.audit import base as base_side
+from lorax_lab.audit import measure, report
+from lorax_lab.audit.__main__ import main
+from lorax_lab.spectra import summary
+
+SHAPES = {"layers.0.q": (96, 96), "layers.0.up": (200, 96), "layers.1.q": (96, 96), "layers.1.up": (200, 96)}
+RANK = 5
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(report, "_figures", lambda *_: [])
+
+
+def gaussian(*size: int, seed: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def planted(size: float = 1.0, noise: float = 0.0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A base (std .02) and the same plus rank-5 updates of `size` · ‖W‖ with noise of `noise` · ‖ΔW‖."""
+    base, tuned = {}, {}
+    for seed, (name, shape) in enumerate(SHAPES.items()):
+        W = 0.02 * gaussian(*shape, seed=seed)
+        U, V = (torch.linalg.qr(gaussian(d, RANK, seed=100 + seed)).Q for d in shape)
+        update = U * torch.arange(RANK, 0, -1) @ V.T
+        E = gaussian(*shape, seed=200 + seed)
+        update = update / update.norm() + noise * E / E.norm()
+        base[f"{name}.weight"], tuned[f"{name}.weight"] = W, W + size * W.norm() * update
+    return base, tuned
+
+
+def write(folder: Path, tensors: dict[str, Tensor], shards: int = 1, dtype: torch.dtype = torch.float32) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
+    where = {name: names[i % shards] for i, name in enumerate(tensors)}
+    for file in names:
+        save_file({n: t.to(dtype).contiguous() for n, t in tensors.items() if where[n] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def audit(*words: Any, code: int = 0) -> pd.DataFrame:
+    assert main([str(w) for w in (*words, "--out", "out")]) == code
+    return pd.read_csv("out/audit.csv", keep_default_na=True)
+
+
+def flags(rows: pd.DataFrame) -> list[set[str]]:
+    return [set(str(cell).split()) - {"nan"} for cell in rows["untrusted"]]
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-2, 1e-3])
+def test_a_planted_rank_comes_back_exactly_in_fp32(size: float) -> None:
+    base, tuned = planted(size)
+    rows = audit(write(Path("base"), base, 2), write(Path("tuned"), tuned, 3))
+    assert list(rows["matrix"]) == list(base)
+    assert list(rows["numerical_rank"]) == [RANK] * 4
+    assert list(rows["energy_rank_99"]) == [RANK] * 4
+    assert not any(
+        {"energy_rank_90", "stable_rank", "participation_ratio", "energy_entropy_rank"} & f for f in flags(rows)
+    )
+    torch.testing.assert_close(
+        torch.tensor(rows["relative_norm"]), torch.full((4,), size, dtype=torch.float64), rtol=1e-3, atol=0
+    )
+    true = summary(torch.arange(RANK, 0, -1.0), (96, 96))
+    assert rows["participation_ratio"].to_numpy() == pytest.approx(true["participation_ratio"], rel=1e-4)
+
+
+def test_a_planted_rank_is_flagged_in_bf16() -> None:
+    base, tuned = planted(1e-2)
+    exact = {name: W.bfloat16().float() for name, W in base.items()}
+    tuned = {name: exact[name] + tuned[name] - base[name] for name in base}
+    rows = audit(write(Path("base"), exact, dtype=torch.bfloat16), write(Path("tuned"), tuned, dtype=torch.bfloat16))
+    assert all({"effective_rank", "energy_rank_99"} <= f for f in flags(rows))
+    assert (rows["effective_rank"] > 4 * RANK).all()
+    assert (rows["rounding_share"] > 0.01).all()
+    text = Path("out/report.md").read_text()
+    assert "Do not trust" in text
+    assert "effective_rank (4 of 4 matrices)" in text
+
+
+def test_spikes_stand_above_planted_noise() -> None:
+    base, tuned = planted(1e-1, noise=0.1)
+    rows = audit(write(Path("base"), base), write(Path("tuned"), tuned))
+    assert list(rows["spikes"]) == [RANK] * 4
+    assert rows["spike_energy"].to_numpy() == pytest.approx(1 / 1.01, abs=0.01)
+    assert (rows["bulk_misfit"] < 0.1).all()
+    assert (rows["gavish_donoho_rank"] == RANK).all()
+    report = Path("out/report.md").read_text()
+    assert "5 directions of a matrix stand above its noise" in report
+    assert "3 for 50%" in report or "2 for 50%" in report
+    saved = pd.read_parquet("out/audit.parquet")
+    assert list(saved.columns) == list(rows.columns)
+
+
+def test_the_values_are_those_of_the_difference() -> None:
+    base, tuned = planted(1e-2, noise=0.5)
+    audit(write(Path("base"), base), write(Path("tuned"), tuned, 2))
+    for index, name in enumerate(base):
+        with np.load(f"out/matrices/{index:05d}.npz") as arrays:
+            sigma = torch.from_numpy(arrays["sigma"])
+        torch.testing.assert_close(
+            sigma, torch.linalg.svdvals(tuned[name].double() - base[name].double()), rtol=1e-6, atol=0
+        )
+
+
+def test_a_stopped_audit_goes_on_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned = planted(1e-2)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    real, done = measure.measure, []
+
+    def stopped(matrix: Any, *rest: Any) -> Any:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(matrix.name)
+        return real(matrix, *rest)
+
+    monkeypatch.setattr(measure, "measure", stopped)
+    assert main([*map(str, folders), "--out", "out"]) == 130
+    assert "type the same command" in capsys.readouterr().err
+    before = {p.name: p.read_bytes() for p in Path("out/matrices").iterdir()}
+    assert len(before) == 2
+    monkeypatch.setattr(measure, "measure", lambda matrix, *rest: (done.append(matrix.name), real(matrix, *rest))[1])
+    rows = audit(*folders)
+    assert done == list(base) == list(rows["matrix"])
+    assert all((Path("out/matrices") / name).read_bytes() == content for name, content in before.items())
+
+
+def test_a_damaged_part_is_measured_again() -> None:
+    base, tuned = planted(1e-2)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    rows = audit(*folders)
+    part = Path("out/matrices/00001.npz")
+    part.write_bytes(part.read_bytes()[:100])
+    pd.testing.assert_frame_equal(audit(*folders), rows)
+
+
+def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = planted(1e-2)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    audit(*folders)
+    before = Path("out/audit.csv").read_bytes()
+    assert main([str(folders[1]), str(folders[0]), "--out", "out"]) == 2
+    assert "holds another audit" in capsys.readouterr().err
+    assert main([*map(str, folders), "--out", "out", "--top", "3"]) == 2
+    assert "top" in capsys.readouterr().err
+    assert main([*map(str, folders), "--out", "base"]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert Path("out/audit.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "tuned"], "nowhere"),
+        (["base"], "BASE TUNED"),
+        (["base", "tuned", "--extract", "16"], "rank=16"),
+        (["base", "tuned", "--extract", "rank=0"], "rank=N"),
+        (["base", "tuned", "--extract", "energy=1.5"], "0 < SHARE < 1"),
+        (["base", "tuned", "--top", "0"], "--top 64"),
+        (["base", "tuned", "--device", "abacus"], "--device cpu"),
+    ],
+)
+def test_wrong_words_say_what_to_type(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = planted()
+    write(Path("base"), base), write(Path("tuned"), tuned)
+    assert main([*words, "--out", "out"]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_what_cannot_be_measured_is_named_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = planted(1e-2)
+    tuned["layers.0.up.weight"][3, 7] = math.nan
+    tuned["layers.1.up.weight"] = tuned["layers.1.up.weight"][:-1]
+    rows = audit(write(Path("base"), base), write(Path("tuned"), tuned), code=1)
+    assert list(rows["matrix"]) == ["layers.0.q.weight", "layers.1.q.weight"]
+    out = capsys.readouterr().out
+    assert "layers.0.up.weight: the matrix has 1 non-finite entries, the first nan at (3, 7)" in out
+    assert "reshaped: layers.1.up.weight" in out
+    assert "layers.1.up.weight" in Path("out/report.md").read_text()
+
+
+def test_nothing_changed() -> None:
+    base, _ = planted()
+    rows = audit(write(Path("base"), base), write(Path("tuned"), base))
+    assert (rows["frobenius_norm"] == 0).all()
+    assert (rows["numerical_rank"] == 0).all()
+    assert rows["effective_rank"].isna().all()
+    assert (rows["unchanged"] == 1).all()
+    assert "none of them changed" in Path("out/report.md").read_text()
+
+
+def test_certified_brackets_hold_the_exact_measures(tmp_path: Path) -> None:
+    base, tuned = planted(1e-1, noise=0.02)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    exact = audit(*folders)
+    assert main([*map(str, folders), "--out", "top", "--top", "8"]) == 0
+    rows = pd.read_csv("top/audit.csv")
+    assert set(rows["route"]) == {"krylov"}
+    for name in ("stable_rank", "participation_ratio", "energy_rank_50", "energy_rank_90", "energy_rank_99"):
+        assert ((rows[f"{name}.low"] <= exact[name] * (1 + 1e-9)) & (exact[name] <= rows[name] * (1 + 1e-9))).all(), (
+            name
+        )
+    assert list(rows["spikes"]) == list(exact["spikes"]) == [RANK] * 4
+
+
+def test_a_bracket_that_is_too_wide_makes_it_exact() -> None:
+    base, tuned = planted(1e-1, noise=3.0)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    exact = audit(*folders)
+    assert main([*map(str, folders), "--out", "top", "--top", "8"]) == 0
+    rows = pd.read_csv("top/audit.csv")
+    assert rows["route"].str.startswith("krylov: too wide: ").all()
+    assert rows["route"].str.endswith("gram").all()
+    assert rows["effective_rank"].to_numpy() == pytest.approx(exact["effective_rank"].to_numpy(), rel=1e-9)
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.up = nn.Linear(96, 96, bias=False), nn.Linear(96, 200, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.tanh(self.q(x)))
+
+
+def tiny(seed: int) -> Tiny:
+    torch.manual_seed(seed)
+    return Tiny()
+
+
+def adapter(folder: str, **settings: Any) -> tuple[Path, Path, dict[str, Tensor]]:
+    """A base on disk, a PEFT adapter on it, and PEFT's own merged weights."""
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny(0)
+    base = write(Path("base"), {n: t.clone() for n, t in model.state_dict().items()})
+    tuned = get_peft_model(model, LoraConfig(r=3, target_modules=["q", "up"], **settings))
+    with torch.no_grad():
+        for seed, (name, parameter) in enumerate(tuned.named_parameters()):
+            if "lora_" in name:
+                parameter += 0.1 * gaussian(*parameter.shape, seed=seed)
+    tuned.save_pretrained(folder)
+    return base, Path(folder), tuned.merge_and_unload().state_dict()
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"use_dora": True}, {"init_lora_weights": "pissa"}])
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
+    base, folder, merged = adapter("adapter", **settings)
+    assert main([str(base), str(folder), "--out", "out", "--directions"]) == 0
+    rows = pd.read_csv("out/audit.csv")
+    pair = write(Path("merged"), {n: t.clone() for n, t in merged.items()})
+    assert main([str(base), str(pair), "--out", "pair"]) == 0
+    expected = pd.read_csv("pair/audit.csv")
+    assert list(rows["matrix"]) == list(expected["matrix"])
+    for name in ("frobenius_norm", "relative_norm", "stable_rank", "participation_ratio", "energy_rank_90"):
+        assert rows[name].to_numpy() == pytest.approx(expected[name].to_numpy(), rel=1e-4), name
+    if not settings:
+        assert list(rows["numerical_rank"]) == [3, 3]
+        assert (rows["amplification.rank"] == 3).all()
+    assert "above its noise" in Path("pair/report.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder, _ = adapter("adapter")
+    rows = audit(folder)
+    assert list(rows["numerical_rank"]) == [3, 3]
+    assert (rows["null.effective_rank"] < 3).all()
+    assert "product of factors of rank 3" in Path("out/report.md").read_text()
+    _, folder, _ = adapter("dora", use_dora=True)
+    assert main([str(folder), "--out", "other"]) == 2
+    assert "BASE ADAPTER" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_extracted_adapter_is_the_truncated_update() -> None:
+    from peft import PeftModel
+
+    model, other = tiny(0), tiny(1)
+    base = write(Path("base"), model.state_dict())
+    tuned = write(Path("tuned"), {n: t + 0.1 * other.state_dict()[n] for n, t in model.state_dict().items()})
+    assert main([str(base), str(tuned), "--out", "out", "--extract", "rank=7"]) == 0
+    merged = PeftModel.from_pretrained(tiny(0), "out/adapter-rank=7").merge_and_unload().state_dict()
+    for name, W in model.state_dict().items():
+        U, sigma, Vh = torch.linalg.svd((load_all(tuned)[name] - W).double(), full_matrices=False)
+        expected = (U[:, :7] * sigma[:7]) @ Vh[:7]
+        torch.testing.assert_close((merged[name] - W).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_extract_by_energy_has_a_rank_for_each_matrix() -> None:
+    from peft import PeftModel
+
+    base, tuned = planted(1e-1, noise=0.5)
+    tuned["layers.0.q.weight"] = base["layers.0.q.weight"] + 0.1 * torch.outer(*gaussian(2, 96, seed=9))
+    audit(write(Path("base"), base), write(Path("tuned"), tuned), "--extract", "energy=0.8")
+    settings = json.loads(Path("out/adapter-energy=0.8/adapter_config.json").read_text())
+    tensors = load_file("out/adapter-energy=0.8/adapter_model.safetensors")
+    ranks = {
+        n.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(t)
+        for n, t in tensors.items()
+        if "lora_A" in n
+    }
+    assert ranks["layers.0.q"] == 1
+    assert set(ranks) == set(settings["target_modules"]) == set(SHAPES)
+    for name, rank in ranks.items():
+        update = (tuned[f"{name}.weight"] - base[f"{name}.weight"]).double()
+        held = torch.linalg.svdvals(update).square().cumsum(0) / update.square().sum()
+        assert held[rank - 1] >= 0.8 > (held[rank - 2] if rank > 1 else 0)
+    model = nn.Module()
+    model.layers = nn.ModuleList([nn.ModuleDict({"q": nn.Linear(96, 96), "up": nn.Linear(96, 200)}) for _ in range(2)])
+    loaded = PeftModel.from_pretrained(model, "out/adapter-energy=0.8")
+    assert loaded.base_model.model.layers[0]["q"].lora_A["default"].weight.shape[0] == 1
+
+
+def load_all(folder: Path) -> dict[str, Tensor]:
+    return {name: t for file in folder.glob("*.safetensors") for name, t in load_file(file).items()}
+
+
+def test_the_base_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned = planted(1e-1)
+    U, V = (torch.linalg.qr(gaussian(d, 1, seed=7)).Q for d in (96, 96))
+    tuned["layers.1.q.weight"] = base["layers.1.q.weight"] + 2.0 * U @ V.T
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    rows = audit(*folders, "--directions").set_index("matrix")
+    assert rows.loc["layers.1.q.weight", "intruders.left.count"] == 1
+    assert rows.loc["layers.1.q.weight", "intruders.right.count"] == 1
+    assert rows.loc["layers.0.q.weight", "intruders.left.count"] == 0
+    W = tuned["layers.1.q.weight"]
+    share = float(torch.linalg.svdvals(W)[0] ** 2 / W.square().sum())
+    assert rows.loc["layers.1.q.weight", "intruders.left.energy_share"] == pytest.approx(share, rel=1e-4)
+    monkeypatch.setattr(base_side, "short_directions", lambda x: pytest.fail("the cache has it"))
+    assert main([*map(str, folders), "--out", "again", "--directions"]) == 0
+    again = pd.read_csv("again/audit.csv").set_index("matrix")
+    columns = [c for c in rows if c.startswith(("intruders", "amplification"))]
+    pd.testing.assert_frame_equal(again[columns], rows[columns], rtol=1e-5)
+
+
+def test_directions_can_be_added_later() -> None:
+    base, tuned = planted(1e-1)
+    folders = write(Path("base"), base), write(Path("tuned"), tuned)
+    rows = audit(*folders)
+    more = audit(*folders, "--directions")
+    assert set(more) > set(rows)
+    pd.testing.assert_frame_equal(more[list(rows)], rows)

@@ -1,0 +1,515 @@
+"""The updates read from a PEFT adapter's files are those of PEFT's own merge into the original base weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from lorax_lab.adapters import peft_files
+from lorax_lab.adapters.peft_updates import AdapterUpdate, is_adapter, read_adapter
+from lorax_lab.config import ConfigError
+from lorax_lab.spectra import LowRank, numerical_rank, singular_values
+from lorax_lab.streams import generator
+
+WORDS, WIDTH, RANK = 20, 12, 4
+LINEAR, CONV1D = ["q", "o"], ["up", "square"]
+ONE = "layers.0.q"
+
+
+class Block(nn.Module):
+    """Linear layers wide and tall, one whose name ends like another's, and GPT-2's layers, one of them square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.o, self.kq = nn.Linear(WIDTH, 8), nn.Linear(8, WIDTH), nn.Linear(WIDTH, 8)
+        self.up, self.square = Conv1D(16, WIDTH), Conv1D(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.o(self.q(x) + self.kq(x)) + self.square(self.up(x))[..., :WIDTH]
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layers = nn.Embedding(WORDS, WIDTH), nn.Sequential(Block(), Block())
+        self.head, self.picture = nn.Linear(WIDTH, 3), nn.Conv2d(3, 5, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.layers(self.words(tokens)))
+
+
+def network() -> Network:
+    model, draw = Network(), generator(0, "network")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw) / 3)
+    return model
+
+
+def tuned(targets: list[str], **settings: object) -> Any:
+    """A PEFT model of which every trainable number has moved."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = {"r": RANK, "lora_alpha": 6, "fan_in_fan_out": targets == CONV1D} | settings
+    torch.manual_seed(0)
+    model = get_peft_model(network(), LoraConfig(target_modules=targets, **settings))  # type: ignore[arg-type]
+    return moved(model)
+
+
+def moved(model: nn.Module) -> Any:
+    draw = generator(1, "moves")
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.add_(torch.randn(parameter.shape, generator=draw) / 3)
+    return model
+
+
+def merged_differences(folder: Path, base: Callable[[], nn.Module] = network) -> dict[str, Tensor]:
+    """PEFT's merged weights minus the original ones, (out, in), for every module that changed."""
+    from peft import PeftModel
+
+    before, after = base(), PeftModel.from_pretrained(base(), folder).merge_and_unload()
+    differences = {}
+    for name, module in before.named_modules():
+        if isinstance(getattr(module, "weight", None), Tensor) and module.weight.ndim == 2:
+            change = (after.get_submodule(name).weight.double() - module.weight.double()).detach()
+            differences[name] = change.T if isinstance(module, Conv1D) else change
+    return {name: change for name, change in differences.items() if change.any()}
+
+
+def assert_same(found: LowRank | Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    dense = found.dense() if isinstance(found, LowRank) else found
+    assert dense.dtype == torch.float64
+    assert dense.shape == expected.shape
+    assert expected.norm() > 0.05
+    assert (dense - expected).norm() <= tolerance * expected.norm()
+
+
+def assert_as_merged(folder: Path) -> dict[str, AdapterUpdate]:
+    """Every update of the folder equals PEFT's, with the base's weights as they are stored."""
+    updates, expected, base = read_adapter(folder).updates, merged_differences(folder), network()
+    assert updates.keys() >= expected.keys()
+    for name, update in updates.items():
+        if name not in expected:  # nothing is left of it
+            assert len(update.product.A) == 0
+            continue
+        assert update.name == name
+        stored = base.get_submodule(name).weight
+        assert_same(update.update(update.oriented(stored)), expected[name])
+        assert (update.low_rank is None) == update.needs_base
+        if not update.needs_base:
+            assert_same(update.update(), expected[name])
+    return updates
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "rslora+dora": {"use_dora": True, "use_rslora": True},
+    "pissa": {"init_lora_weights": "pissa"},
+    "pissa+rslora": {"init_lora_weights": "pissa", "use_rslora": True},
+    "pissa+dora": {"init_lora_weights": "pissa", "use_dora": True},
+}
+everywhere = pytest.mark.parametrize("targets", [LINEAR, CONV1D, ["words"]], ids=["linear", "conv1d", "embedding"])
+
+
+@everywhere
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_update_is_pefts(kind: str, targets: list[str], tmp_path: Path) -> None:
+    tuned(targets, **METHODS[kind]).save_pretrained(tmp_path)
+    updates = assert_as_merged(tmp_path)
+    assert len(updates) == (1 if targets == ["words"] else 4)
+    if targets == ["words"]:
+        kind = kind.removeprefix("pissa+") if "+" in kind else kind.replace("pissa", "lora")  # PEFT leaves these alone
+    assert {update.kind for update in updates.values()} == {kind}
+    assert {update.needs_base for update in updates.values()} == {"pissa" in kind or "dora" in kind}
+    assert not any(update.note for update in updates.values())
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_olora_is_pefts(rslora: bool, tmp_path: Path) -> None:
+    tuned(LINEAR, init_lora_weights="olora", use_rslora=rslora).save_pretrained(tmp_path)
+    assert {u.kind for u in assert_as_merged(tmp_path).values()} == {"olora+rslora" if rslora else "olora"}
+
+
+@pytest.mark.filterwarnings("ignore:`init_lora_weights` is 'eva' but", "ignore:lora with eva initialization used with")
+@pytest.mark.parametrize("start", [True, False, "gaussian", "orthogonal", "mica", "eva"])
+def test_starts_that_leave_the_base_alone_are_plain_lora(start: str | bool, tmp_path: Path) -> None:
+    tuned(LINEAR, init_lora_weights=start).save_pretrained(tmp_path)
+    assert {update.kind for update in assert_as_merged(tmp_path).values()} == {"lora"}
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_a_start_has_no_more_directions_than_the_matrix(start: str, tmp_path: Path) -> None:
+    tuned(LINEAR, init_lora_weights=start, r=10).save_pretrained(tmp_path)
+    updates = assert_as_merged(tmp_path)
+    assert len(updates[ONE].product.A) == 8
+
+
+def test_pissa_is_low_rank_with_twice_the_columns(tmp_path: Path) -> None:
+    tuned(CONV1D, init_lora_weights="pissa").save_pretrained(tmp_path)
+    update = read_adapter(tmp_path).updates["layers.1.square"]
+    found = update.update(update.oriented(network().layers[1].square.weight))
+    assert isinstance(found, LowRank)
+    assert found.A.shape == (2 * RANK, 16)
+    assert numerical_rank(singular_values(found), found.shape) == 2 * RANK
+
+
+def test_an_untrained_pissa_or_dora_is_no_update(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=LINEAR, r=RANK, init_lora_weights="pissa", use_dora=True)
+    get_peft_model(network(), config).save_pretrained(tmp_path)
+    for name, update in read_adapter(tmp_path).updates.items():
+        found = update.update(network().get_submodule(name).weight)
+        assert isinstance(found, Tensor)
+        assert found.norm() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning")
+@pytest.mark.parametrize("rslora", [False, True])
+@everywhere
+def test_ranks_and_alphas_follow_pefts_patterns(targets: list[str], rslora: bool, tmp_path: Path) -> None:
+    targets = ["q", "o", "kq"] if targets == LINEAR else targets
+    patterns = {
+        "rank_pattern": {r"layers\.1\.(q|square)": 2, "q": 3, "up": 6, "words": 5, "0": 7},
+        "alpha_pattern": {r"layers\.[0-9]\.o": 5, "^layers.0.q": 9, "o": 7, "square": 3, "word": 11},
+    }
+    model = tuned(targets, use_rslora=rslora, **patterns)
+    model.save_pretrained(tmp_path)
+    updates = assert_as_merged(tmp_path)
+    if "q" in targets:
+        assert {name: len(u.product.A) for name, u in updates.items() if "o" not in name[-1]} == {
+            "layers.0.q": 3, "layers.1.q": 2, "layers.0.kq": RANK, "layers.1.kq": RANK,
+        }  # fmt: skip
+        assert {u.product.scaling for name, u in updates.items() if name[-1] == "o"} == {5 / (2 if rslora else RANK)}
+
+
+def test_patterns_that_overlap_are_taken_as_peft_loads_them_with_a_caution(tmp_path: Path) -> None:
+    model = tuned(LINEAR, alpha_pattern={"q": 7, "layers.0.q": 9})
+    assert model.get_submodule(f"base_model.model.{ONE}").scaling["default"] == 7 / RANK
+    model.save_pretrained(tmp_path)
+    updates = assert_as_merged(tmp_path)
+    assert updates[ONE].product.scaling == 9 / RANK
+    assert "several alpha_patterns match" in updates[ONE].note
+    assert not updates["layers.1.q"].note
+
+
+@pytest.mark.filterwarnings("ignore:(PiSSA|OLoRA) changes the base weights")
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_converted_by_peft_it_is_plain_lora_with_the_same_update(start: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=LINEAR, r=RANK, lora_alpha=6, init_lora_weights=start, rank_pattern={"o": 3})
+    model = get_peft_model(network(), config)
+    config.init_lora_weights = True
+    model.save_pretrained(tmp_path / "initial")
+    config.init_lora_weights = start  # type: ignore[assignment]
+    moved(model).save_pretrained(tmp_path / "own")
+    model.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "initial"))
+    assert {update.kind for update in assert_as_merged(tmp_path / "own").values()} == {start}
+    plain = assert_as_merged(tmp_path / "plain")
+    assert {update.kind for update in plain.values()} == {"lora"}
+    assert len(plain[ONE].product.A) == 2 * RANK
+    own = read_adapter(tmp_path / "own").updates
+    for name, update in plain.items():
+        assert_same(own[name].update(network().get_submodule(name).weight), update.product.dense())
+
+
+def test_a_randomised_pissa_carries_a_caution(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def gapped() -> Network:
+        model = network()
+        with torch.no_grad():
+            for name in (ONE, "layers.1.q"):
+                weight = model.get_submodule(name).weight
+                U, sigma, Vh = torch.linalg.svd(weight, full_matrices=False)
+                sigma[RANK:] *= 1e-3
+                weight.copy_(U * sigma @ Vh)
+        return model
+
+    config = LoraConfig(target_modules=["q"], r=RANK, init_lora_weights="pissa_niter_16")
+    moved(get_peft_model(gapped(), config)).save_pretrained(tmp_path)
+    update, expected = read_adapter(tmp_path).updates[ONE], merged_differences(tmp_path, gapped)[ONE]
+    assert_same(update.update(gapped().layers[0].q.weight), expected)
+    assert update.kind == "pissa"
+    assert "pissa_niter_16" in update.note
+    assert "path_initial_model_for_weight_conversion" in update.note
+
+
+def adalora(folder: Path, targets: list[str], steps: int, **settings: object) -> None:
+    """An AdaLoRA adapter trained until its ranks were cut, if `steps` reach that far."""
+    from peft import AdaLoraConfig, get_peft_model
+
+    plan = {"init_r": 6, "target_r": 2, "total_step": 10, "tinit": 1, "tfinal": 2, "deltaT": 1}
+    settings = plan | {"lora_alpha": 5, "fan_in_fan_out": targets == CONV1D} | settings
+    torch.manual_seed(0)
+    model = moved(get_peft_model(network(), AdaLoraConfig(target_modules=targets, **settings)))  # type: ignore[arg-type]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    for step in range(1, steps + 1):
+        model(torch.arange(WORDS)).square().mean().backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+
+
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Adapter 'default'. . LoRA tensor.s. have invalid shape")  # a rank of 0
+@pytest.mark.parametrize("alpha", [5, 0])
+@pytest.mark.parametrize("steps", [0, 10])
+@pytest.mark.parametrize("targets", [LINEAR, CONV1D], ids=["linear", "conv1d"])
+def test_adalora_is_what_peft_makes_of_the_saved_files(
+    targets: list[str], steps: int, alpha: int, tmp_path: Path
+) -> None:
+    adalora(tmp_path, targets, steps, lora_alpha=alpha)
+    updates = assert_as_merged(tmp_path)
+    assert {update.kind for update in updates.values()} == {"adalora"}
+    ranks = [len(update.product.A) for update in updates.values()]
+    assert ranks == [6] * 4 if steps == 0 else sum(ranks) == 8
+    if alpha:
+        assert {update.product.scaling for update in updates.values()} == {5 / (6 + 1e-5)}
+
+
+def test_a_saved_ranknum_is_taken_as_peft_takes_it(tmp_path: Path) -> None:
+    adalora(tmp_path, LINEAR, 0)
+    file = tmp_path / peft_files.WEIGHTS
+    tensors = load_file(file)
+    for key in [key for key in tensors if key.endswith("lora_E")]:
+        tensors[key.replace("lora_E", "ranknum")] = torch.tensor([3.0])
+    save_file(tensors, file)
+    assert assert_as_merged(tmp_path)[ONE].product.scaling == 5 / (3 + 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Adapter 'default'. . LoRA tensor.s. have invalid shape")  # PEFT's biases
+def test_biases_heads_and_token_rows_are_noted(tmp_path: Path) -> None:
+    model = tuned(
+        LINEAR, bias="all", lora_bias=True, modules_to_save=["head"], trainable_token_indices={"words": [1, 2]}
+    )
+    model.save_pretrained(tmp_path)
+    adapter = read_adapter(tmp_path)
+    expected = merged_differences(tmp_path)
+    for name, update in adapter.updates.items():
+        assert_same(update.update(), expected[name])
+    notes = "\n".join(adapter.notes)
+    assert "lora_bias: these biases were tuned too and are not measured (4): layers.0.o.lora_B.bias" in notes
+    assert "only some rows of these were tuned; they are not measured (1): words.token_adapter" in notes
+    assert "saved in full beside the low-rank updates" in notes
+    assert torch.equal(adapter.saved["head.weight"], model.base_model.model.head.modules_to_save.default.weight)
+    assert torch.equal(adapter.saved["layers.0.q.bias"], model.base_model.model.layers[0].q.base_layer.bias)
+    weights = {f"{name}.weight" for name, module in network().named_modules() if hasattr(module, "weight")}
+    assert adapter.saved.keys() <= weights | {name.replace("weight", "bias") for name in weights}
+
+
+def test_convolutions_are_noted_and_the_rest_is_measured(tmp_path: Path) -> None:
+    tuned([*LINEAR, "picture"], use_dora=True).save_pretrained(tmp_path)
+    adapter = read_adapter(tmp_path)
+    assert len(adapter.updates) == 4
+    assert adapter.notes == ["the updates of these convolutions are not measured (1): picture"]
+    assert_same(adapter.updates[ONE].update(network().layers[0].q.weight), merged_differences(tmp_path)[ONE])
+
+
+def test_an_old_bin_file_and_a_path_to_the_weights_are_read(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    tuned(LINEAR).save_pretrained(tmp_path / "new")
+    update = read_adapter(tmp_path / "new" / peft_files.WEIGHTS).updates[ONE]
+    tuned(LINEAR).save_pretrained(tmp_path / "old", safe_serialization=False)
+    assert not (tmp_path / "old" / peft_files.WEIGHTS).exists()
+    adapter = read_adapter(tmp_path / "old")
+    assert adapter.name == "old"
+    assert torch.equal(adapter.updates[ONE].product.dense(), update.product.dense())
+    assert torch.equal(read_adapter(tmp_path / "old" / "adapter_model.bin").updates[ONE].product.B, update.product.B)
+    shutil.copy(tmp_path / "old" / "adapter_model.bin", tmp_path / "new")
+    with torch.no_grad():
+        tensors = {key: 2 * tensor for key, tensor in load_file(tmp_path / "new" / peft_files.WEIGHTS).items()}
+    save_file(tensors, tmp_path / "new" / peft_files.WEIGHTS)
+    theirs = PeftModel.from_pretrained(network(), tmp_path / "new").get_submodule(f"base_model.model.{ONE}")
+    assert torch.equal(read_adapter(tmp_path / "new").updates[ONE].product.A, theirs.lora_A.default.weight)
+
+
+def test_half_precision_factors_and_magnitudes(tmp_path: Path) -> None:
+    tuned(LINEAR, use_dora=True).save_pretrained(tmp_path)
+    file = tmp_path / peft_files.WEIGHTS
+    save_file({key: tensor.bfloat16() for key, tensor in load_file(file).items()}, file)
+    updates = assert_as_merged(tmp_path)
+    assert "torch.bfloat16" in updates[ONE].note
+
+
+SETTINGS: dict[str, Any] = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "org/base"}
+KEY = f"base_model.model.{ONE}."
+
+
+def factors() -> dict[str, Tensor]:
+    draw = generator(2, "factors")
+    return {
+        KEY + "lora_A.weight": torch.randn(4, 12, generator=draw),
+        KEY + "lora_B.weight": torch.randn(8, 4, generator=draw),
+    }
+
+
+def write(folder: Path, changes: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None) -> Path:
+    """A small adapter's files with some settings or tensors changed; None takes a tensor out."""
+    folder.mkdir(exist_ok=True)
+    (folder / peft_files.SETTINGS).write_text(json.dumps(SETTINGS | (changes or {})))
+    kept = {key: tensor for key, tensor in (factors() | (tensors or {})).items() if tensor is not None}
+    save_file(kept, folder / peft_files.WEIGHTS)
+    return folder
+
+
+def test_what_the_files_say_is_passed_on(tmp_path: Path) -> None:
+    adapter = read_adapter(write(tmp_path / "some-adapter"))
+    assert (adapter.name, adapter.base_name, adapter.settings["r"]) == ("some-adapter", "org/base", 4)
+    assert (adapter.notes, adapter.saved) == ([], {})
+    assert adapter.updates[ONE].shape == (8, 12)
+    assert read_adapter(write(tmp_path / "other", {"base_model_name_or_path": None})).base_name is None
+
+
+def test_keys_without_pefts_prefix_are_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    save_file({key.removeprefix("base_model.model."): t for key, t in factors().items()}, tmp_path / peft_files.WEIGHTS)
+    assert list(read_adapter(tmp_path).updates) == [ONE]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stored_weight_is_turned_where_it_does_not_fit_or_the_settings_say_so(turned: bool, tmp_path: Path) -> None:
+    square = {"x.lora_A.weight": torch.ones(4, 5), "x.lora_B.weight": torch.ones(5, 4)}
+    rows = {"w.lora_embedding_A": torch.ones(4, 6), "w.lora_embedding_B": torch.ones(6, 4)}
+    updates = read_adapter(write(tmp_path, {"fan_in_fan_out": turned}, square | rows)).updates
+    weights = {ONE: torch.rand(8, 12), "x": torch.rand(5, 5), "w": torch.rand(6, 6)}
+    expected = weights | {"x": weights["x"].T if turned else weights["x"]}
+    for name, weight in weights.items():
+        assert torch.equal(updates[name].oriented(weight), expected[name])
+    assert torch.equal(updates[ONE].oriented(weights[ONE].T), weights[ONE])
+    assert updates[ONE].oriented(torch.zeros(3, 8)).shape == (3, 8)
+
+
+def test_which_paths_are_adapters(tmp_path: Path) -> None:
+    folder = write(tmp_path / "adapter")
+    assert is_adapter(folder)
+    assert is_adapter(folder / peft_files.WEIGHTS)
+    assert not is_adapter(folder / peft_files.SETTINGS)
+    assert not is_adapter(tmp_path)
+    assert not is_adapter(tmp_path / "absent")
+    (folder / peft_files.WEIGHTS).unlink()
+    assert is_adapter(folder)
+    (tmp_path / "model").mkdir()
+    save_file(factors(), tmp_path / "model" / "model.safetensors")
+    assert not is_adapter(tmp_path / "model")
+    assert not is_adapter(tmp_path / "model" / "model.safetensors")
+
+
+ZEROS = torch.zeros
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "method": ({"peft_type": "LOHA"}, {}, r"peft_type=LOHA is not possible: .*allowed: LORA, ADALORA; or merge it"),
+    **{key: ({key: [1]}, {}, rf"{key}=\[1\] is not possible") for key in peft_files.REFUSED},
+    "corda": ({"init_lora_weights": "corda"}, {}, "init_lora_weights=corda .*path_initial_model_for_weight_conversion"),
+    "lora_ga": ({"init_lora_weights": "lora_ga"}, {}, "path_initial_model_for_weight_conversion"),
+    "loftq": ({"init_lora_weights": "loftq"}, {}, "init_lora_weights=loftq .*lorax_lab.audit BASE MERGED"),
+    "olora turned": ({"init_lora_weights": "olora", "fan_in_fan_out": True}, {}, "=olora .*BASE MERGED"),
+    "no partner": ({}, {KEY + "lora_B.weight": None}, f"{ONE}: lora_B is missing"),
+    "no partner A": ({}, {KEY + "lora_A.weight": None}, f"{ONE}: lora_A is missing"),
+    "embedding": ({}, {"w.lora_embedding_A": ZEROS(4, 9)}, "w: lora_embedding_B is missing"),
+    "no E": ({"peft_type": "ADALORA", "init_r": 4}, {}, f"{ONE}: lora_E is missing"),
+    "no m": ({"use_dora": True}, {}, f"{ONE}: lora_magnitude_vector is missing"),
+    "m too many": ({}, {KEY + "lora_magnitude_vector": ZEROS(8)}, "lora_magnitude_vector does not go with these"),
+    "m of in": ({"use_dora": True}, {KEY + "lora_magnitude_vector": ZEROS(12)}, r"is \(12,\); expected \(8,\)"),
+    "inner": ({}, {KEY + "lora_B.weight": ZEROS(8, 5)}, rf"{ONE}: B has shape \(8, 5\) and A has shape \(4, 12\)"),
+    "1-D": ({}, {KEY + "lora_A.weight": ZEROS(4)}, r"lora_A has the shape \(4,\)"),
+    "rank": ({"r": 8}, {}, "rank 4, but the settings give 8"),
+    "rank above": ({"r": 3, "init_lora_weights": "pissa"}, {}, "rank 4, but the settings give 3"),
+    "rank 0": ({"r": 0}, {KEY + "lora_A.weight": ZEROS(0, 12), KEY + "lora_B.weight": ZEROS(8, 0)}, "rank 0"),
+    "kept": ({"peft_type": "ADALORA", "init_r": 6, "rank_pattern": {ONE + ".lora_E": [True, True, False]}},
+             {KEY + "lora_E": ZEROS(4, 1)}, "rank 4, but the settings give 2"),
+    "E": ({"peft_type": "ADALORA", "init_r": 4}, {KEY + "lora_E": ZEROS(4, 2)}, r"lora_E is \(4, 2\); expected \(4, 1"),
+    "alpha nan": ({"lora_alpha": float("nan")}, {}, "lora_alpha=nan is not possible"),
+    "alpha inf": ({"alpha_pattern": {"q": float("inf")}}, {}, "lora_alpha=inf is not possible"),
+    "alpha text": ({"lora_alpha": "8"}, {}, "lora_alpha=8 is not possible"),
+    "alpha true": ({"lora_alpha": True}, {}, "lora_alpha=True is not possible"),
+    "no alpha": ({"lora_alpha": None}, {}, "lora_alpha=None is not possible"),
+    "overflow": ({"peft_type": "ADALORA", "init_r": 4, "lora_alpha": 1e305},
+                 {KEY + "lora_E": ZEROS(4, 1), KEY + "ranknum": ZEROS(1)}, "scaling is inf"),
+    "regex": ({"rank_pattern": {"q(": 4}}, {}, r"rank_pattern={'q\(': 4}: expected numbers by regular expression"),
+    "patterns": ({"alpha_pattern": [3]}, {}, r"alpha_pattern=\[3\]"),
+    "nan": ({}, {KEY + "lora_B.weight": torch.full((8, 4), float("nan"))}, f"{ONE}: lora_B has nan or inf inside"),
+    "adapter's name": ({}, {KEY + "lora_A.default.weight": ZEROS(4, 12)}, "lora_A.default.weight is not a name"),
+    "no factor": ({}, dict.fromkeys(factors()) | {"head.weight": ZEROS(2, 2)}, "none of its tensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    changes, tensors, message = WRONG[case]
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_adapter(write(tmp_path, changes, tensors))
+    assert str(tmp_path / peft_files.WEIGHTS) in str(caught.value)
+
+
+def damage(folder: Path, how: str) -> None:
+    file, settings = folder / peft_files.WEIGHTS, folder / peft_files.SETTINGS
+    if how == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif how == "no weights":
+        file.unlink()
+    elif how == "no settings":
+        settings.unlink()
+    elif how in ("bad json", "bytes"):
+        settings.write_bytes(b"{'r': 4" if how == "bad json" else b"\xff\xfe\x00")
+    elif how in ("list", "no type"):
+        settings.write_text("[1]" if how == "list" else "{}")
+    else:
+        file.unlink()
+        old = folder / peft_files.OLD_WEIGHTS
+        contents = {"code": Path("x"), "numbers": [1], "numbers by name": {"lora_A": 1}}
+        torch.save(contents[how], old) if how in contents else old.write_bytes(b"noise" * 99)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("cut", "adapter_model.safetensors cannot be read"),
+        ("no weights", "adapter_model.safetensors cannot be read .*No such file"),
+        ("no settings", "adapter_config.json cannot be read .*No such file"),
+        ("bad json", "adapter_config.json cannot be read"),
+        ("bytes", "adapter_config.json cannot be read"),
+        ("list", "adapter_config.json names no peft_type"),
+        ("no type", "adapter_config.json names no peft_type"),
+        ("code", "adapter_model.bin cannot be read .*damaged or holds more than tensors"),
+        ("numbers", "adapter_model.bin holds no tensors by name"),
+        ("numbers by name", "adapter_model.bin holds no tensors by name"),
+        ("noise", "adapter_model.bin cannot be read"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(how: str, message: str, tmp_path: Path) -> None:
+    damage(write(tmp_path), how)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_adapter(tmp_path)
+    assert "weights_only=False" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"init_lora_weights": "pissa"}])
+def test_a_base_that_is_missing_or_does_not_fit_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
+    magnitude = {KEY + "lora_magnitude_vector": torch.ones(8)} if "use_dora" in settings else {}
+    update = read_adapter(write(tmp_path, settings, magnitude)).updates[ONE]
+    with pytest.raises(ConfigError, match=f"{ONE}: .*type `python -m lorax_lab.audit BASE ADAPTER`"):
+        update.update()
+    with pytest.raises(ConfigError, match=rf"{ONE}: the base weight is \(12, 8\), the adapter's update \(8, 12\)"):
+        update.update(torch.zeros(12, 8))
+
+
+def test_a_base_that_is_not_needed_must_fit_too(tmp_path: Path) -> None:
+    update = read_adapter(write(tmp_path)).updates[ONE]
+    assert update.update(torch.zeros(8, 12)) is update.product
+    with pytest.raises(ConfigError, match=r"\(9, 12\), the adapter's update \(8, 12\)"):
+        update.update(torch.zeros(9, 12))

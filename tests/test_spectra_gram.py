@@ -1,0 +1,348 @@
+"""Exact spectra against the SVD: every family and shape, many blocks, extremes, and the way round a broken solver."""
+
+import math
+from collections.abc import Callable
+from itertools import permutations
+
+import pytest
+import scipy.linalg
+import torch
+
+from lorax_lab import spectra
+from lorax_lab.spectra import gram as engine
+from lorax_lab.spectra import gram_participation_ratio, spectrum, top_directions
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def uniform(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthonormal(d: int, k: int, seed: int = 0) -> torch.Tensor:
+    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
+
+
+def with_values(sigma: torch.Tensor, out: int, into: int) -> torch.Tensor:
+    return (orthonormal(out, len(sigma)) * sigma) @ orthonormal(into, len(sigma), seed=1).T
+
+
+FAMILIES: dict[str, Callable[[int, int], torch.Tensor]] = {
+    "gaussian": gaussian,
+    "positive": uniform,
+    "constant": lambda out, into: torch.full((out, into), 0.1, dtype=torch.float64),
+    "rank-deficient": lambda out, into: (
+        gaussian(out, min(out, into) // 2) @ gaussian(min(out, into) // 2, into, seed=1)
+    ),
+    "one short of full rank": lambda out, into: (
+        gaussian(out, max(min(out, into) - 1, 0)) @ gaussian(max(min(out, into) - 1, 0), into, seed=1)
+    ),
+    "graded 1 to 1e-12": lambda out, into: with_values(torch.logspace(0, -12, min(out, into)).double(), out, into),
+    "graded 1 to 1e-6": lambda out, into: with_values(torch.logspace(0, -6, min(out, into)).double(), out, into),
+    "orthogonal": lambda out, into: with_values(torch.ones(min(out, into)).double(), out, into),
+    "one huge column": lambda out, into: gaussian(out, into) * torch.where(torch.arange(into) == into // 2, 1e9, 1.0),
+    "sparse": lambda out, into: gaussian(out, into) * (uniform(out, into, seed=1) < 0.1),
+    "rows scaled": lambda out, into: gaussian(out, into) * 10 ** (12 * uniform(out, 1, seed=1) - 6),
+    "integers": lambda out, into: (5 * gaussian(out, into)).to(torch.int64),
+    "float32": lambda out, into: gaussian(out, into).float(),
+    "float16": lambda out, into: gaussian(out, into).half(),
+    "bfloat16": lambda out, into: (0.02 * gaussian(out, into)).bfloat16(),
+    "Hilbert": lambda out, into: 1 / (1 + torch.arange(out)[:, None] + torch.arange(into)).double(),
+    "zero": torch.zeros,
+}
+SIZES = (0, 1, 2, 3, 5, 10, 16)
+SHAPES = {
+    "one block": [(out, into) for out in SIZES for into in SIZES]
+    + [(33, 500), (500, 33), (1, 500), (500, 1), (130, 130)],
+    "many blocks": [(0, 9), (9, 0), (5, 5), (16, 10), (3, 16), (33, 60), (60, 33), (1, 500), (500, 1)],
+}
+
+
+class Sliced:
+    """A matrix that gives slices only, and remembers the largest."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self._x, self.shape, self.largest = x, tuple(x.shape), 0
+
+    def block(self, dim: int, start: int, stop: int) -> torch.Tensor:
+        self.largest = max(self.largest, (stop - start) * self.shape[1 - dim])
+        return self._x.narrow(dim, start, stop - start).clone()
+
+
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "many blocks":
+        monkeypatch.setattr(engine, "BLOCK_ENTRIES", 40)
+        monkeypatch.setattr(engine, "PANEL", 3)
+    return request.param
+
+
+@pytest.fixture
+def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BLOCK_ENTRIES", 8)
+    monkeypatch.setattr(engine, "PANEL", 3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("wanted", [0.0, 1.0])
+def test_the_error_holds(family: str, wanted: float, blocks: str) -> None:
+    for shape in SHAPES[blocks]:
+        x = FAMILIES[family](*shape)
+        oracle = torch.linalg.svdvals(x.double())
+        found = spectrum(x if blocks == "one block" else Sliced(x), wanted)
+        assert found.shape == shape
+        assert found.sigma.dtype == found.error.dtype == torch.float64
+        assert len(found.sigma) == len(found.error) == min(shape)
+        assert ((found.sigma - oracle).abs() <= found.error).all(), (shape, found.route)
+        assert (found.sigma.diff() <= 0).all()
+        assert (found.sigma >= 0).all()
+        assert found.norm == pytest.approx(x.double().norm().item(), rel=1e-14)
+        assert found.sigma.square().sum().item() == pytest.approx(found.norm**2, rel=1e-12)
+        assert found.route[-1] in (("gram",) if wanted else ("gram", "svdvals"))
+
+
+@pytest.mark.parametrize("shape", [(33, 500), (500, 33), (40, 40), (700, 1), (1, 700)])
+def test_blocks_are_small_and_cover_the_matrix(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, whole = gaussian(*shape), spectrum(gaussian(*shape))
+    for entries, length, limit in ((2**22, 1024, math.prod(shape)), (100, 1024, 100), (2**22, 7, 7 * min(shape))):
+        monkeypatch.setattr(engine, "BLOCK_ENTRIES", entries)
+        monkeypatch.setattr(engine, "BLOCK_LENGTH", length)
+        parts = Sliced(x)
+        found = spectrum(parts)
+        assert 0 < parts.largest <= limit
+        assert ((found.sigma - whole.sigma).abs() <= found.error).all()
+
+
+def test_the_gram_matrix_in_blocks_and_panels(blocks: str) -> None:
+    for shape in ((7, 5), (5, 7), (33, 50), (130, 90)):
+        x = 1e-3 * gaussian(*shape)
+        found = engine.gram(x)
+        short = x if shape[0] <= shape[1] else x.T
+        expected = (short @ short.T).tril()
+        found_lower = found.matrix.tril() * 4.0**found.exponent
+        torch.testing.assert_close(found_lower, expected, rtol=0, atol=1e-14 * float(expected.max()))
+        assert found.energy * 4.0**found.exponent == pytest.approx(float(x.square().sum()), rel=1e-14)
+
+
+def test_the_bound_says_something() -> None:
+    for shape in ((33, 500), (16, 30), (100, 300), (1, 5)):
+        found = spectrum(gaussian(*shape))
+        assert found.route == ("gram",)
+        assert found.error[0] < 1e-13 * found.sigma[0]
+        carried = engine.gram_error(shape) * found.sigma[0] ** 2 / (2 * found.sigma)
+        torch.testing.assert_close(found.error, carried, rtol=0.05, atol=0)
+    for family in ("graded 1 to 1e-6", "graded 1 to 1e-12", "gaussian", "rank-deficient"):
+        found = spectrum(FAMILIES[family](16, 10), wanted=1.0)
+        bound, energy = engine.gram_error((16, 10)) * found.sigma[0] ** 2, found.sigma.square()
+        ends = torch.stack([(energy - bound).clamp(min=0).sqrt(), (energy + bound).sqrt()])
+        torch.testing.assert_close(found.error, (ends - found.sigma).abs().amax(0), rtol=0.05, atol=0)
+    assert engine.gram_error((4096, 14336)) < 1e-12
+    assert engine.svd_error((4096, 14336)) < 1e-10
+    exact = spectrum(with_values(torch.logspace(0, -12, 10).double(), 20, 10))
+    assert exact.route[-1] == "svdvals"
+    assert (exact.error < 1e-13).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (5, 100_000), (32_000, 16), (1024, 64), (5, 1024)])
+def test_equal_terms_do_not_add_up_their_rounding(shape: tuple[int, int]) -> None:
+    for value in (0.1, 1 / 3, 0.97):
+        found = spectrum(torch.full(shape, value, dtype=torch.float64), wanted=1.0)
+        true = value * math.sqrt(math.prod(shape))
+        assert found.route == ("gram",)
+        assert abs(found.sigma[0] - true) <= found.error[0]
+        assert found.error[0] < 1e-11 * true
+        assert found.norm == pytest.approx(true, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2000, 5), (5, 20_000), (16, 500), (3, 5)])
+def test_what_the_gram_matrix_cannot_see_is_no_rank(shape: tuple[int, int]) -> None:
+    rank = min(shape) - 1
+    for seed in range(16):
+        x = gaussian(shape[0], rank, seed=seed) @ gaussian(rank, shape[1], seed=seed + 100)
+        found = spectrum(x)
+        assert spectra.numerical_rank(found.sigma, shape) == rank
+        assert found.route[-1] == "svdvals"
+
+
+def test_wanted_decides_the_route() -> None:
+    floor = math.sqrt(engine.gram_error((2, 2)))
+    assert 1e-8 < floor < 1e-7
+
+    def route(below: float, wanted: float) -> str:
+        return spectrum(torch.diag(torch.tensor([7.0, 7 * below], dtype=torch.float64)), wanted).route[-1]
+
+    assert [route(b, 0.0) for b in (1.0, 1e-3, 2 * floor)] == ["gram"] * 3
+    assert [route(b, 0.0) for b in (0.5 * floor, 1e-12, 0.0)] == ["svdvals"] * 3
+    assert [route(1e-12, w) for w in (0.0, 1e-9, 0.99 * floor)] == ["svdvals"] * 3
+    assert [route(1e-12, w) for w in (1.01 * floor, 1e-3, 1.0)] == ["gram"] * 3
+    assert route(1e-3, 1e-12) == "gram"
+    reason = spectrum(torch.diag(torch.tensor([1.0, 1e-9, 1e-10, 1.0]))).route[0]
+    assert reason.startswith("gram: 2 of 4 wanted values lie below ")
+    for bad in (-1e-9, 1.1, math.nan):
+        with pytest.raises(ValueError, match=r"wanted is .*expected 0"):
+            spectrum(torch.ones(2, 2), bad)
+
+
+@pytest.mark.parametrize("wanted", [0.0, 1.0])
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1e200, 1e300])
+def test_extreme_sizes(size: float, wanted: float, blocks: str) -> None:
+    for shape in ((3, 3), (9, 5), (5, 9), (1, 6)):
+        x = (9 * gaussian(*shape)).round()
+        unit, found = spectrum(x, wanted), spectrum(size * x, wanted)
+        assert found.route == unit.route
+        resolution = 5e-324 if size < 1e-300 else 0.0
+        assert ((found.sigma - size * unit.sigma).abs() <= 2 * size * unit.error + resolution).all()
+        assert abs(found.norm - size * unit.norm) <= 1e-14 * size * unit.norm + resolution
+        assert gram_participation_ratio(size * x) == pytest.approx(gram_participation_ratio(x), rel=1e-13)
+
+
+@pytest.mark.parametrize("exponent", [-1000, -333, 700])
+def test_a_power_of_two_changes_no_digit(exponent: int, blocks: str) -> None:
+    for x in (gaussian(9, 6), gaussian(6, 9), gaussian(9, 2) @ gaussian(2, 6)):
+        unit, found = spectrum(x), spectrum(x * 2.0**exponent)
+        assert torch.equal(found.sigma, unit.sigma * 2.0**exponent)
+        assert torch.equal(found.error, unit.error * 2.0**exponent)
+        assert found.norm == unit.norm * 2.0**exponent
+
+
+def diverges(*_: object, **__: object) -> torch.Tensor:
+    raise torch.linalg.LinAlgError("linalg: the algorithm failed to converge\nmore lines")
+
+
+@pytest.mark.parametrize("route", ["gram", "svdvals"])
+@pytest.mark.usefixtures("many_blocks")
+def test_blocks_of_wildly_different_size(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if route == "svdvals":
+        monkeypatch.setattr(torch.linalg, "eigvalsh", diverges)
+    for sizes in permutations((0.0, 1e-200, 1.0, 1e200)):
+        for count in (2, 3, 4):
+            scales = torch.tensor(sizes[:count], dtype=torch.float64)
+            rows = scales.repeat_interleave(4)[:, None] * gaussian(4 * count, 4)
+            top = float(scales.max())
+            oracle = torch.linalg.svdvals(rows / top)
+            for x in (rows, rows.T, Sliced(rows), Sliced(rows.T)):
+                found = spectrum(x, wanted=1.0)
+                assert found.route[-1] == route
+                assert ((found.sigma / top - oracle).abs() <= found.error / top).all(), (sizes, count)
+                assert found.norm / top == pytest.approx(float(oracle.norm()), rel=1e-13), (sizes, count)
+                participation = gram_participation_ratio(x)
+                assert participation == pytest.approx(spectra.participation_ratio(oracle), rel=1e-12)
+
+
+@pytest.mark.parametrize("orientation", ["tall", "wide"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.usefixtures("many_blocks")
+def test_a_bad_entry_is_named_by_its_place_in_the_whole(orientation: str, bad: float) -> None:
+    for row, column in ((0, 0), (1, 2), (17, 3), (19, 0)):
+        x = gaussian(20, 4)
+        x[row, column] = bad
+        x, place = (x, (row, column)) if orientation == "tall" else (x.T, (column, row))
+        for given in (x, Sliced(x)):
+            for measure in (spectrum, gram_participation_ratio, lambda y: top_directions(y, 2)):
+                with pytest.raises(
+                    ValueError, match=rf"non-finite entries, the first {bad} at \({place[0]}, {place[1]}\)"
+                ):
+                    measure(given)
+
+
+def test_wrong_matrices_are_refused() -> None:
+    for measure in (spectrum, gram_participation_ratio):
+        for x in (torch.ones(3), torch.ones(2, 2, 2), Sliced(torch.ones(3))):
+            with pytest.raises(ValueError, match="two dimensions"):
+                measure(x)
+        with pytest.raises(ValueError, match="complex64"):
+            measure(torch.ones(2, 2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="largest fp64"):
+        spectrum(torch.full((4, 4), 1e308, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_participation_ratio_without_a_decomposition(family: str, blocks: str) -> None:
+    for shape in ((5, 5), (16, 10), (3, 16), (1, 500), (33, 60)):
+        x = FAMILIES[family](*shape)
+        expected = spectra.participation_ratio(spectrum(x).sigma)
+        for given in (x, x.T, Sliced(x)):
+            assert gram_participation_ratio(given) == pytest.approx(expected, rel=1e-11, nan_ok=True)
+
+
+def test_participation_ratio_by_hand(blocks: str) -> None:
+    assert gram_participation_ratio(torch.tensor([[1.0, 1.0], [0.0, 1.0]])) == pytest.approx(9 / 7, rel=1e-15)
+    assert gram_participation_ratio(torch.diag(torch.tensor([3.0, 4.0]))) == pytest.approx(625 / 337, rel=1e-15)
+    assert gram_participation_ratio(orthonormal(12, 12)) == pytest.approx(12, rel=1e-13)
+    assert all(math.isnan(gram_participation_ratio(torch.zeros(shape))) for shape in ((3, 4), (0, 3), (3, 0)))
+
+
+Broken = Callable[..., torch.Tensor]
+
+
+def ones(x: torch.Tensor, **_: object) -> torch.Tensor:
+    return torch.ones(min(x.shape), dtype=torch.float64)
+
+
+def nans(x: torch.Tensor, **_: object) -> torch.Tensor:
+    return torch.full((min(x.shape),), math.nan, dtype=torch.float64)
+
+
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    """The trace is right and the matrix is not positive."""
+    values = torch.zeros(len(x), dtype=torch.float64)
+    values[-1], values[0] = 2 * x.trace(), -x.trace()
+    return values
+
+
+BROKEN = {"diverges": (diverges, "converge"), "ones": (ones, "‖A‖²_F"), "nans": (nans, "nan")}
+
+
+@pytest.mark.parametrize("fault", [*BROKEN, "shifted"])
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6)])
+def test_a_broken_eigensolver_is_gone_round(
+    fault: str, shape: tuple[int, int], blocks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, reason = (BROKEN | {"shifted": (shifted, "an eigenvalue of -")})[fault]
+    x = gaussian(*shape)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", broken)
+    found = spectrum(x)
+    assert found.route[1:] == ("svdvals",)
+    assert found.route[0].startswith("gram: ")
+    assert reason in found.route[0]
+    assert "\n" not in found.route[0]
+    assert ((found.sigma - torch.linalg.svdvals(x)).abs() <= found.error).all()
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6)])
+def test_the_last_way_round(fault: str, shape: tuple[int, int], blocks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, reason = BROKEN[fault]
+    x, oracle = gaussian(*shape), torch.linalg.svdvals(gaussian(*shape))
+    monkeypatch.setattr(torch.linalg, "eigvalsh", diverges)
+    monkeypatch.setattr(torch.linalg, "svdvals", broken)
+    found = spectrum(1e-200 * x)
+    assert [step.split(":")[0] for step in found.route] == ["gram", "svdvals", "gesvd"]
+    assert reason in found.route[1]
+    assert ((1e200 * found.sigma - oracle).abs() <= 1e200 * found.error).all()
+    assert found.norm == pytest.approx(1e-200 * float(x.norm()), rel=1e-14)
+
+
+def test_when_all_are_broken_each_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gesvd_diverges(*_: object, **options: object) -> None:
+        assert options["lapack_driver"] == "gesvd"
+        raise scipy.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", nans)
+    monkeypatch.setattr(torch.linalg, "svdvals", ones)
+    monkeypatch.setattr(scipy.linalg, "svd", gesvd_diverges)
+    with pytest.raises(ArithmeticError, match=r"\(9, 5\).*gram: .*nan.*; svdvals: Σσ² is 5.*; gesvd: SVD did not"):
+        spectrum(gaussian(9, 5))
+    monkeypatch.setattr(scipy.linalg, "svd", lambda x, **_: ones(torch.from_numpy(x)).numpy())
+    with pytest.raises(ArithmeticError, match=r"svdvals: Σσ² is 5.*; gesvd: Σσ² is 5"):
+        spectrum(gaussian(9, 5))
+
+
+def test_a_wrong_gram_matrix_is_caught_by_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, honest = gaussian(8, 5), engine.gram
+    monkeypatch.setattr(engine, "gram", lambda y: engine.Gram(1.001 * honest(y).matrix, 0, honest(y).energy))
+    found = spectrum(x)
+    assert found.route[0].startswith("gram: the trace is ")
+    assert ((found.sigma - torch.linalg.svdvals(x)).abs() <= found.error).all()

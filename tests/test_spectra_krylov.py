@@ -1,0 +1,370 @@
+"""Top spectra: what is said to hold does hold, on spectra that make a random start look bad."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lorax_lab.spectra import MEASURES, Bracket, TopSpectrum, certified, krylov, top_spectrum
+from lorax_lab.spectra.krylov import FAILURE, WIDTH, missed_ratio
+
+ROUNDING = 1e-12
+NAMES = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for percent in (50, 90, 95, 99)))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=generator(seed), dtype=torch.float64)
+
+
+def levels(m: int, *values: float) -> torch.Tensor:
+    """m values in equal groups."""
+    return torch.tensor(values, dtype=torch.float64).repeat_interleave(-(-m // len(values)))[:m]
+
+
+def with_values(sigma: torch.Tensor, out: int, into: int, seed: int = 0) -> torch.Tensor:
+    """A matrix of these singular values: two reflections on each side of their diagonal."""
+    x = torch.zeros(out, into, dtype=torch.float64)
+    x.diagonal().copy_(sigma)
+    for i in range(2):
+        u = torch.nn.functional.normalize(gaussian(out, seed=seed + 2 * i), dim=0)
+        v = torch.nn.functional.normalize(gaussian(into, seed=seed + 2 * i + 1), dim=0)
+        x -= 2 * torch.outer(u, u @ x)
+        x -= 2 * torch.outer(x @ v, v)
+    return x
+
+
+def series(m: int) -> torch.Tensor:
+    return torch.arange(1, m + 1, dtype=torch.float64)
+
+
+SPECTRA: dict[str, Callable[[int], torch.Tensor]] = {
+    "flat": lambda m: torch.ones(m, dtype=torch.float64),
+    "power -1/2": lambda m: series(m) ** -0.5,
+    "power -1": lambda m: 1 / series(m),
+    "power -2": lambda m: series(m) ** -2,
+    "geometric .9": lambda m: 0.9 ** series(m),
+    "geometric .5": lambda m: 0.5 ** series(m),
+    "two levels": lambda m: levels(m, 1, 0.1),
+    "two near levels": lambda m: levels(m, 1, 0.95),
+    "four levels": lambda m: levels(m, 1, 0.5, 0.25, 0.1),
+    "six levels": lambda m: levels(m, 1, 0.8, 0.6, 0.4, 0.2, 0.1),
+    "three above six levels": lambda m: torch.cat(
+        [torch.tensor([3.0, 2.5, 2.0]), levels(m - 3, 1, 0.8, 0.6, 0.4, 0.2, 0.1)]
+    ),
+    "six far levels": lambda m: levels(m, 1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+    "rank 3": lambda m: (series(m) <= 3).double(),
+    "rank 20": lambda m: (series(m) <= 20) / series(m),
+    "rank 40 flat": lambda m: (series(m) <= 40).double(),
+    "17 equal over a bulk": lambda m: torch.cat([torch.ones(17), torch.linspace(0.8, 0, m - 17)]).double(),
+    "30 nearly equal over a bulk": lambda m: torch.cat(
+        [1 - 1e-7 * series(30), 0.7 * torch.linspace(1, 0, m - 30) ** 2]
+    ).double(),
+    "clusters of five": lambda m: 0.8 ** ((series(m) - 1) // 5) * (1 - 1e-6 * (series(m) % 5)),
+    "one spike on a flat bulk": lambda m: torch.cat([torch.tensor([1.02]), torch.ones(m - 1)]).double(),
+    "one far above the rest": lambda m: torch.cat([torch.tensor([1e6]), levels(m - 1, 1, 0.5)]),
+}
+SHAPES = {(300, 300): (1, 17, 50, 100), (320, 600): (5, 18), (640, 300): (16, 90)}
+"""Shapes, each with the numbers of directions to take."""
+
+
+def check(top: TopSpectrum, true: torch.Tensor, every: bool = False) -> None:
+    """Everything `top` says, against all the singular values; `every` number of directions, or some."""
+    k, m, shares = len(top.sigma), len(true), true / true[0]
+    energy = shares.square() / shares.square().sum()
+    assert top.norm == pytest.approx(float(true[0] * shares.norm()), rel=1e-13)
+    assert len(top.high) == k
+    assert (top.sigma <= true[:k]).all()
+    assert (true[:k] <= top.high * (1 + 1e-14)).all(), float((true[:k] / top.high).max())
+    curve = torch.cat([torch.zeros(1), energy.cumsum(0)]).tolist()
+    for j in range(m + 1) if every else {0, 1, k // 2, k - 1, k, min(k + 1, m), (k + m) // 2, m}:
+        found = top.energy(j)
+        assert found.low - ROUNDING <= curve[j] <= found.high + ROUNDING, (j, found)
+    tail = top.tail_energy()
+    assert tail.low - ROUNDING <= 1 - curve[k] <= tail.high + ROUNDING, tail
+    brackets = top.brackets()
+    assert tuple(brackets) == NAMES
+    for name, bracket in brackets.items():
+        value = MEASURES[name](true)
+        slack = 0 if name.startswith("energy_rank") else ROUNDING * value
+        assert bracket.low - slack <= value <= bracket.high + slack, (name, bracket, value)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", SPECTRA)
+def test_brackets_hold_the_truth(name: str, shape: tuple[int, int]) -> None:
+    true = SPECTRA[name](min(shape)).sort(descending=True).values
+    x = with_values(true, *shape)
+    for seed, k in enumerate(SHAPES[shape]):
+        top = top_spectrum(x, k, generator(seed))
+        assert top is not None
+        check(top, true, every=k == 18)
+
+
+@pytest.mark.parametrize(("name", "k"), [("six levels", 50), ("17 equal over a bulk", 17), ("power -1", 40)])
+def test_brackets_hold_at_a_large_size(name: str, k: int) -> None:
+    true = SPECTRA[name](900)
+    x = with_values(true, 900, 900)
+    for seed in (0, 1):
+        check(top_spectrum(x, k, generator(seed)), true)
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (300, 600)])
+@pytest.mark.parametrize("strength", [0.0, 1.2, 3.0])
+def test_spikes_in_noise(shape: tuple[int, int], strength: float) -> None:
+    noise = gaussian(*shape) / math.sqrt(max(shape))
+    spikes = with_values(torch.linspace(2, 1, min(shape)).double() * (series(min(shape)) <= 6), *shape, seed=9)
+    x = noise + strength * spikes
+    true = torch.linalg.svdvals(x)
+    for seed, k in enumerate((3, 6, 24)):
+        top = top_spectrum(x, k, generator(seed))
+        check(top, true)
+        if strength == 3.0 and k == 6:
+            assert (top.high / top.sigma < 1 + 1e-3).all()
+
+
+@pytest.mark.parametrize("block", [1, 3, 8])
+@pytest.mark.parametrize("depth", [2, 6, 20])
+def test_any_block_and_depth(block: int, depth: int) -> None:
+    for name in ("flat", "power -1", "four levels"):
+        true = SPECTRA[name](300)
+        check(top_spectrum(with_values(true, 300, 320), min(7, block * depth), generator(), block, depth), true)
+
+
+def test_a_small_matrix_is_exact() -> None:
+    for shape in ((1, 5), (5, 1), (2, 2), (9, 6), (100, 240), (240, 100), (241, 241)):
+        true = 1 / series(min(shape))
+        x = with_values(true, *shape)
+        for k in {1, min(5, min(shape) - 1), min(shape) - 1} - {0}:
+            top = top_spectrum(x, k, generator())
+            check(top, true)
+            if min(shape) <= 240:
+                assert (top.high / top.sigma < 1 + 1e-6).all()
+
+
+def test_a_complement_that_the_second_space_fills() -> None:
+    for name in ("four levels", "three above six levels"):
+        true = SPECTRA[name](250)
+        x = with_values(true, 250, 260)
+        for k in (1, 20, 60):
+            check(top_spectrum(x, k, generator()), true)
+            check(top_spectrum(x, k, generator(), block=4, depth=50), true)
+
+
+def test_what_a_start_can_miss_is_added_to_what_lies_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(krylov, "missed_ratio", lambda *arguments: asked.append(arguments) or 4.0)
+    x = with_values(SPECTRA["flat"](400), 400, 420)
+    for k, block, depth in ((5, 16, None), (20, 8, 9), (100, 16, None)):
+        high = top_spectrum(x, k, generator(), block, depth).high
+        torch.testing.assert_close(high, torch.full_like(high, 2.0), rtol=0.02, atol=0)  # √4: the values beyond are 1
+    assert asked == [(395, 16, 14, FAILURE), (380, 8, 9, FAILURE), (300, 16, 19, FAILURE)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_converged_values_are_tight(shape: tuple[int, int]) -> None:
+    true = SPECTRA["geometric .9"](min(shape))
+    top = top_spectrum(with_values(true, *shape), 24, generator())
+    torch.testing.assert_close(top.sigma, true[:24], rtol=1e-9, atol=0)
+    assert (top.high[:20] / true[:20] < 1 + 1e-3).all()
+    assert top.tail_energy().high < 1.01 * 0.9**48
+    assert top.brackets()["energy_rank_95"].width == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["flat", "power -1", "four levels", "rank 3"])
+def test_vectors(name: str, shape: tuple[int, int]) -> None:
+    x = with_values(SPECTRA[name](min(shape)), *shape)
+    for k in (1, 24):
+        top = top_spectrum(x, k, generator())
+        assert (tuple(top.U.shape), tuple(top.Vh.shape)) == ((shape[0], k), (k, shape[1]))
+        eye = torch.eye(k, dtype=torch.float64)
+        torch.testing.assert_close(top.U.T @ top.U, eye, rtol=0, atol=1e-12)
+        torch.testing.assert_close(top.Vh @ top.Vh.T, eye, rtol=0, atol=1e-12)
+        # on the side the space is built of, A V = U σ holds to rounding; on the other only as far as it converged
+        image, vectors = (x @ top.Vh.T, top.U) if shape[0] >= shape[1] else (x.T @ top.U, top.Vh.T)
+        torch.testing.assert_close(image, vectors * top.sigma, rtol=0, atol=1e-11)
+        torch.testing.assert_close((top.U.T @ x @ top.Vh.T).diagonal(), top.sigma, rtol=0, atol=1e-11)
+
+
+def test_the_seed_decides_and_no_global_stream_moves() -> None:
+    x, state = gaussian(300, 310), torch.get_rng_state()
+    first, again, other = (top_spectrum(x, 20, generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    for name in ("U", "sigma", "Vh", "high"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert not torch.equal(first.sigma, other.sigma)
+    torch.manual_seed(5)
+    assert torch.equal(top_spectrum(x, 20, generator(0)).sigma, first.sigma)
+    torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-30, 1e30, 1e200])
+@pytest.mark.parametrize("name", ["power -1", "four levels"])
+def test_extreme_sizes(name: str, size: float) -> None:
+    for shape in ((300, 310), (9, 7)):
+        unit = SPECTRA[name](min(shape))
+        check(top_spectrum(size * with_values(unit, *shape), 5, generator()), size * unit)
+
+
+@pytest.mark.parametrize("exponent", [-700, -60, 60, 700])
+def test_a_power_of_two_changes_no_digit(exponent: int) -> None:
+    x = with_values(SPECTRA["power -1"](300), 300, 310)
+    unit, found = (top_spectrum(y, 8, generator()) for y in (x, x * 2.0**exponent))
+    torch.testing.assert_close(found.sigma * 2.0**-exponent, unit.sigma, rtol=1e-9, atol=0)
+    assert found.norm * 2.0**-exponent == pytest.approx(unit.norm, rel=1e-15)
+    assert list(found.brackets()) == list(unit.brackets())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64])
+def test_any_real_dtype(dtype: torch.dtype) -> None:
+    x = (3 * gaussian(300, 300) + with_values(SPECTRA["rank 3"](300), 300, 300) * 300).to(dtype)
+    check(top_spectrum(x, 8, generator()), torch.linalg.svdvals(x.double()))
+
+
+def test_what_is_refused() -> None:
+    for shape in ((300, 310), (6, 9), (9, 6)):
+        for k in (-1, 0, min(shape), min(shape) + 1):
+            with pytest.raises(ValueError, match=rf"k is {k}; .*1 to {min(shape) - 1}"):
+                top_spectrum(torch.ones(shape), k, generator())
+    for bad in (math.nan, math.inf):
+        for shape in ((300, 310), (9, 6)):
+            x = gaussian(*shape)
+            x[4, 5] = bad
+            for measure in (top_spectrum, certified):
+                with pytest.raises(ValueError, match=rf"first {bad} at \(4, 5\)"):
+                    measure(x, 2, generator())
+    for x, reason in ((torch.ones(5), "two dim"), (torch.ones(4, 4, dtype=torch.complex64), "complex64")):
+        with pytest.raises(ValueError, match=reason):
+            top_spectrum(x, 1, generator())
+
+
+def test_nothing_has_no_top() -> None:
+    for shape in ((300, 300), (5, 9), (1, 1)):
+        assert top_spectrum(torch.zeros(shape), 1, generator()) is None
+    for shape in ((300, 300), (5, 9), (0, 4)):
+        found = certified(torch.zeros(shape), 1, generator())
+        assert found.route == ("gram",)
+        assert (len(found.sigma), found.norm) == (min(shape), 0)
+        ratios, counts = list(found.brackets.values())[:2], list(found.brackets.values())[2:]
+        assert all(math.isnan(b.low) and math.isnan(b.high) for b in ratios)
+        assert counts == [Bracket(0, 0)] * 4
+
+
+class TestCertified:
+    @pytest.mark.parametrize("name", SPECTRA)
+    def test_krylov_only_where_it_is_narrow(self, name: str) -> None:
+        true = SPECTRA[name](300).sort(descending=True).values
+        found = certified(with_values(true, 300, 320), 24, generator())
+        assert tuple(found.brackets) == NAMES
+        assert found.norm == pytest.approx(float(true.norm()), rel=1e-13)
+        for measure, bracket in found.brackets.items():
+            assert bracket.width <= WIDTH
+            value = MEASURES[measure](true)
+            assert bracket.low - 1e-9 * value <= value <= bracket.high + 1e-9 * value, (measure, bracket, value)
+        assert len(found.sigma) == (24 if found.route == ("krylov",) else 300)
+        if name in ("geometric .9", "geometric .5", "power -2", "rank 3", "rank 20"):
+            assert found.route == ("krylov",)
+        if name in ("power -1/2", "power -1", "two levels", "four levels"):
+            assert found.route[0].startswith("krylov: too wide: ")
+
+    def test_the_way_back_names_the_wide_brackets(self) -> None:
+        x = gaussian(300, 320)
+        true, top = torch.linalg.svdvals(x), top_spectrum(x, 24, generator())
+        found = certified(x, 24, generator())
+        assert found.route[1:] == ("gram",)
+        for name, bracket in top.brackets().items():
+            said = f"{name} in [{bracket.low:.4g}, {bracket.high:.4g}]"
+            assert (said in found.route[0]) == (bracket.width > WIDTH)
+        assert "participation_ratio in [" in found.route[0]
+        torch.testing.assert_close(found.sigma, true, rtol=1e-9, atol=0)
+        for name, bracket in found.brackets.items():
+            assert bracket.low == bracket.high == pytest.approx(MEASURES[name](true), rel=1e-12)
+
+    @pytest.mark.parametrize("k", [0, 6, 7])
+    def test_no_top_to_take(self, k: int) -> None:
+        x = gaussian(6, 9)
+        found = certified(x, k, generator())
+        assert found.route == ("gram",)
+        torch.testing.assert_close(found.sigma, torch.linalg.svdvals(x), rtol=1e-12, atol=0)
+
+    def test_the_width_asked_for_is_kept(self) -> None:
+        x = with_values(SPECTRA["geometric .9"](300), 300, 300)
+        widths = [b.width for b in top_spectrum(x, 30, generator()).brackets().values()]
+        assert 1 < max(widths) < WIDTH
+        assert certified(x, 30, generator(), width=max(widths)).route == ("krylov",)
+        assert certified(x, 30, generator(), width=math.nextafter(max(widths), 0)).route[0].startswith("krylov: too")
+
+
+def test_bracket() -> None:
+    assert [Bracket(2, 3).width, Bracket(0, 0).width, Bracket(0, 1).width, Bracket(5, 5).width] == [1.5, 1, math.inf, 1]
+    assert [Bracket(2, 3).holds(v) for v in (1.9, 2, 2.5, 3, 3.1, math.nan)] == [False, True, True, True, False, False]
+
+
+def largest_ritz_values(values: torch.Tensor, block: int, depth: int, draws: int) -> torch.Tensor:
+    """θ_1 of diag(values) in the block Krylov space of many Gaussian starts, in fp64."""
+    space = [gaussian(draws, len(values), block, seed=7)]
+    for _ in range(depth):
+        space.append(torch.linalg.qr(values[:, None] * space[-1]).Q)
+    basis = torch.linalg.qr(torch.cat(space, dim=2)).Q
+    return torch.linalg.eigvalsh(basis.mT @ (values[:, None] * basis))[:, -1]
+
+
+def worst_bulks(m: int, depth: int) -> list[torch.Tensor]:
+    """Eigenvalues 1 and a bulk below it that is hard to tell from 1: flat, or where a Chebyshev polynomial is ±1."""
+    bulks = []
+    for gap in (0.02, 0.05, 0.1, 0.2, 0.4):
+        nodes = (1 - gap) * (1 + torch.cos(math.pi * torch.arange(depth + 1, dtype=torch.float64) / depth)) / 2
+        bulks.append(torch.cat([torch.ones(1), nodes.repeat(-(-m // (depth + 1)))[: m - 1]]).double())
+        weighted = nodes[torch.arange(m - 1).clamp(max=depth)].clone()
+        weighted[depth + 1 :] = nodes[0]
+        bulks.append(torch.cat([torch.ones(1), weighted]).double())
+    return bulks
+
+
+@pytest.mark.parametrize(("m", "block", "depth"), [(40, 1, 2), (40, 2, 3), (70, 3, 4), (60, 2, 8), (100, 4, 3)])
+def test_missed_ratio_against_simulation(m: int, block: int, depth: int) -> None:
+    draws, failure = 200, 0.1
+    rho = missed_ratio(m, block, depth, failure)
+    ratios = [1 / largest_ritz_values(values, block, depth, draws) for values in worst_bulks(m, depth)]
+    shares = [float((ratio > rho).double().mean()) for ratio in ratios]
+    assert max(shares) <= failure + 3 * math.sqrt(failure / draws)
+    misses = max(float(ratio.quantile(1 - failure)) for ratio in ratios)
+    assert 1.01 < misses < rho < 1 + 8 * (misses - 1)
+
+
+@pytest.mark.parametrize("failure", [0.3, 0.1])
+@pytest.mark.parametrize(("m", "block", "depth"), [(40, 1, 2), (40, 2, 3), (90, 3, 6)])
+def test_missed_ratio_is_its_formula(m: int, block: int, depth: int, failure: float) -> None:
+    """F² by simulation, the Chebyshev polynomial by its recurrence, ε from a grid."""
+    start = gaussian(8000, m, block)
+    first = start[:, 0].norm(dim=1)
+    along = (start @ (start[:, 0] / first[:, None])[:, :, None])[:, :, 0]
+    F2 = float((along[:, 1:].square().sum(1) / first.square()).quantile(1 - failure))
+    epsilon = torch.linspace(0.001, 0.9, 2000).double()
+    x = (1 + epsilon) / (1 - epsilon)
+    before, chebyshev = torch.ones_like(x), x
+    for _ in range(depth - 1):
+        before, chebyshev = chebyshev, 2 * x * chebyshev - before
+    expected = float(((1 + F2 / chebyshev.square()) / (1 - epsilon)).min())
+    assert missed_ratio(m, block, depth, failure) - 1 == pytest.approx(expected - 1, rel=0.06)
+
+
+def test_missed_ratio_is_monotone() -> None:
+    base = (2000, 16, 14, FAILURE)
+    rho = missed_ratio(*base)
+    assert 1 < rho < 1.1
+    for place, larger in ((0, -1), (1, 1), (2, 1), (3, 1)):
+        values = []
+        for factor in (0.25, 0.5, 1, 2, 4) if place != 3 else (1e-6, 1e-3, 1, 1e3, 1e6):
+            changed = [*base]
+            changed[place] = type(base[place])(base[place] * factor)
+            values.append(missed_ratio(*changed))
+        assert values == sorted(values, reverse=larger > 0), (place, values)
+        assert len(set(values)) == 5
+    assert missed_ratio(240, 16, 14, FAILURE) == 1
+    assert missed_ratio(241, 16, 14, FAILURE) > 1

@@ -1,0 +1,348 @@
+"""Noise scale, spikes and their strength against random-matrix limits, planted signals and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.linalg import eigvalsh_tridiagonal
+from scipy.special import airy
+from scipy.stats import kstest
+
+from lorax_lab.spectra import gaussian_singular_values, noise_edge
+from lorax_lab.spectra.matrix import LowRank
+from lorax_lab.spectra.noise import (
+    bulk_misfit,
+    gavish_donoho_rank,
+    noise_scale,
+    signal_share,
+    spike_strength,
+    spikes,
+)
+from lorax_lab.spectra.null import TRACY_WIDOM_999, gaussian_quantile, gaussian_share_above, noise_ceiling
+
+BETAS = (1.0, 0.75, 0.5, 0.25)
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthonormal(d: int, k: int, seed: int) -> torch.Tensor:
+    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
+
+
+def planted(shape: tuple[int, int], theta: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...]:
+    """U diag(θ √n) Vᵀ + X with entries of X of std 1, and U, V."""
+    U, V = orthonormal(shape[0], len(theta), 100 + seed), orthonormal(shape[1], len(theta), 200 + seed)
+    return U @ torch.diag(theta * math.sqrt(max(shape))) @ V.T + gaussian(*shape, seed=seed), U, V
+
+
+def tridiagonal(m: int, n: int, rng: np.random.Generator, *draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Diagonal and off-diagonal of a matrix with the σ² of an (m, n) Gaussian one (Dumitriu & Edelman 2002)."""
+    d, e = rng.chisquare(n - np.arange(m), (*draws, m)), rng.chisquare(m - 1 - np.arange(m - 1), (*draws, m - 1))
+    diagonal = d.copy()
+    diagonal[..., 1:] += e
+    return diagonal, np.sqrt(d[..., :-1] * e)
+
+
+def noise_spectrum(m: int, n: int, rng: np.random.Generator) -> torch.Tensor:
+    return torch.from_numpy(eigvalsh_tridiagonal(*tridiagonal(m, n, rng)).clip(0)).sqrt()
+
+
+def share_with_largest_above(value: float, m: int, n: int, draws: int) -> float:
+    """Share of Gaussian matrices with σ_1 > value: those where value² − σ² is not positive definite (Sturm)."""
+    diagonal, off = tridiagonal(m, n, np.random.default_rng(m * n), draws)
+    pivot = value**2 - diagonal[:, 0]
+    above = pivot <= 0
+    for i in range(1, m):
+        pivot = value**2 - diagonal[:, i] - off[:, i - 1] ** 2 / pivot
+        above |= pivot <= 0
+    return above.mean()
+
+
+class TestNull:
+    def test_the_tracy_widom_quantile(self) -> None:
+        nodes, weights = np.polynomial.legendre.leggauss(60)
+        x, root = TRACY_WIDOM_999 + 8 * (nodes + 1), np.sqrt(8 * weights)
+        kernel = airy((x[:, None] + x) / 2)[0] / 2  # F_1(s) = det(1 − ½ Ai((x + y)/2)) on (s, ∞): Ferrari & Spohn 2005
+        assert np.linalg.det(np.eye(60) - root[:, None] * kernel * root) == pytest.approx(0.999, abs=1e-6)
+
+    @pytest.mark.parametrize(("shape", "rate"), [((4, 4), 1.7), ((4, 16), 1.3), ((32, 32), 1.2), ((32, 64), 1.0)])
+    def test_one_matrix_in_a_thousand_is_above_the_ceiling(self, shape: tuple[int, int], rate: float) -> None:
+        share = share_with_largest_above(noise_ceiling(shape, 1.0), *shape, draws=60_000)
+        assert 1e3 * share == pytest.approx(rate, abs=0.4)
+
+    def test_ceiling(self) -> None:
+        for shape in ((1, 1), (3, 5000), (40, 40)):
+            assert noise_ceiling(shape, 0.5) == noise_ceiling(shape[::-1], 0.5) == 0.5 * noise_ceiling(shape, 1.0)
+            assert noise_ceiling(shape, 0.5) > noise_edge(shape, 0.5)
+        assert noise_ceiling((10**8, 10**8), 1.0) == pytest.approx(noise_edge((10**8, 10**8), 1.0), rel=1e-5)
+        assert noise_ceiling((9, 4), 0.0) == noise_ceiling((0, 4), 1.0) == noise_ceiling((4, 0), 1.0) == 0
+        for shape, std in (((-1, 2), 1.0), ((2, 2), -1.0), ((2, 2), math.nan)):
+            with pytest.raises(ValueError, match="std"):
+                noise_ceiling(shape, std)
+
+    @pytest.mark.parametrize("shape", [(300, 300), (300, 400), (50, 200), (2, 5000)])
+    def test_share_above_is_the_integral_and_the_quantile_its_inverse(self, shape: tuple[int, int]) -> None:
+        m, n = shape
+        low, high = math.sqrt(n) - math.sqrt(m), math.sqrt(n) + math.sqrt(m)
+        value = low + 0.6 * (high - low)
+        share, _ = quad(
+            lambda s: math.sqrt(max(0.0, (s * s - low**2) * (high**2 - s * s))) / (m * math.pi * s), value, high
+        )
+        assert gaussian_share_above(torch.tensor([value], dtype=torch.float64), shape).item() == pytest.approx(
+            share, abs=1e-7
+        )
+        shares = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+        torch.testing.assert_close(gaussian_share_above(gaussian_quantile(shares, shape), shape), shares)
+        ends = torch.tensor([0, low * 0.99, high * 1.01, math.inf], dtype=torch.float64)
+        torch.testing.assert_close(gaussian_share_above(ends, shape), ends.new_tensor([1, 1, 0, 0]))
+
+
+class TestNoiseScale:
+    @pytest.mark.parametrize("beta", [1.0, 0.5, 0.25])
+    @pytest.mark.parametrize(("m", "draws"), [(32, 160), (128, 30), (256, 10)])
+    def test_of_noise(self, m: int, draws: int, beta: float) -> None:
+        n, rng = round(m / beta), np.random.default_rng(m)
+        found = [noise_scale(0.3 * noise_spectrum(m, n, rng), (n, m)) for _ in range(draws)]
+        assert np.mean(found) == pytest.approx(0.3, rel=0.006)
+        assert np.std(found) < 0.3 * 1.1 / m
+
+    def test_of_large_noise(self) -> None:
+        sigma = noise_spectrum(1024, 1024, np.random.default_rng(0))
+        assert noise_scale(sigma, (1024, 1024)) == pytest.approx(1, rel=0.004)
+        assert spikes(sigma, (1024, 1024)) == 0
+
+    @pytest.mark.parametrize("theta", [3.0, 10.0, 1e3])
+    @pytest.mark.parametrize("share", [0.05, 0.2])
+    @pytest.mark.parametrize(("shape", "draws"), [((64, 64), 20), ((64, 128), 20), ((240, 200), 2)])
+    def test_strong_spikes_leave_it_alone(self, shape: tuple[int, int], draws: int, share: float, theta: float) -> None:
+        k = round(share * min(shape))
+        sigmas = [
+            torch.linalg.svdvals(planted(shape, torch.full((k,), theta).double(), seed)[0]) for seed in range(draws)
+        ]
+        assert np.mean([noise_scale(sigma, shape) for sigma in sigmas]) == pytest.approx(
+            1, rel=0.02 if theta == 3 else 0.01
+        )
+        assert np.mean([spikes(sigma, shape) for sigma in sigmas]) == pytest.approx(k, abs=0.1)
+
+    def test_weak_spikes_raise_it_by_a_tenth_at_most(self) -> None:
+        Y, _, _ = planted((256, 256), torch.full((51,), 1.5).double(), seed=0)
+        assert 1.03 < noise_scale(torch.linalg.svdvals(Y), (256, 256)) < 1.12
+
+    def test_by_hand(self) -> None:
+        sigma, q = torch.tensor([9.0, 5.3], dtype=torch.float64), gaussian_singular_values((2, 50))
+        expected = ((sigma * q).sum() / q.square().sum()).item()
+        assert noise_edge((2, 50), expected) < 9.0 < noise_ceiling((2, 50), expected)  # no spike
+        assert noise_scale(sigma, (2, 50)) == pytest.approx(expected, rel=1e-12)
+        sigma, q = torch.tensor([100.0, 6.3], dtype=torch.float64), gaussian_singular_values((1, 49))
+        assert noise_scale(sigma, (2, 50)) == pytest.approx(6.3 / q.item(), rel=1e-12)
+
+    def test_scale_order_and_transpose(self) -> None:
+        sigma, shape = torch.linalg.svdvals(gaussian(30, 50)), (30, 50)
+        expected = noise_scale(sigma, shape)
+        assert noise_scale(sigma.flip(0), (50, 30)) == expected
+        for exponent in (-1000, -300, 300, 1010):
+            assert noise_scale(sigma * 2.0**exponent, shape) == expected * 2.0**exponent
+        assert noise_scale(sigma.float(), shape) == pytest.approx(expected, rel=1e-6)
+
+    def test_low_rank(self) -> None:
+        low = LowRank(gaussian(64, 4, seed=1), gaussian(4, 96, seed=2))
+        for rounding in (0.0, 1e-15):
+            sigma = torch.linalg.svdvals(low.dense() * (1 + rounding * gaussian(64, 96, seed=3)))
+            assert len(sigma) == 64
+            assert noise_scale(sigma, low.shape) == 0
+            assert spikes(sigma, low.shape) == spikes(sigma[:4], low.shape) == 4
+            assert math.isnan(bulk_misfit(sigma, low.shape))
+            assert signal_share(sigma, low.shape) == (1.0, 1.0)
+        rounded = torch.linalg.svdvals(low.dense().float().double())
+        assert 0 < noise_scale(rounded, low.shape) < 1e-7
+
+    def test_nothing(self) -> None:
+        for sigma, shape in ((torch.zeros(5), (5, 7)), (torch.zeros(0), (5, 7)), (torch.zeros(0), (0, 0))):
+            assert noise_scale(sigma, shape) == spikes(sigma, shape) == 0
+            assert math.isnan(bulk_misfit(sigma, shape))
+            assert all(math.isnan(share) for share in signal_share(sigma, shape))
+            assert [len(values) for values in spike_strength(sigma, shape, 1.0)] == [len(sigma)] * 3
+        assert spikes(torch.tensor([2.0]), (1, 1)) == 0
+
+    @pytest.mark.parametrize("size", [2, 7, 60])
+    def test_any_spectrum_is_answered(self, size: int) -> None:
+        steps = torch.arange(size, dtype=torch.float64)
+        for sigma in (0.5**steps, 1 / (1 + steps), size - steps, torch.ones(size), 10.0 ** (-10 * steps)):
+            assert 0 <= noise_scale(sigma, (size, size)) <= sigma[0]
+            assert 0 <= spikes(sigma, (size, size)) < size or sigma[-1] < 1e-10
+
+    @pytest.mark.parametrize(
+        ("sigma", "problem"),
+        [([1.0, -1.0], "negative"), ([math.nan], "negative, nan"), ([math.inf], "infinite"), ([1.0] * 4, "m ≤ 3")],
+    )
+    def test_bad_values_are_refused(self, sigma: list[float], problem: str) -> None:
+        for measure in (noise_scale, spikes, bulk_misfit, signal_share, gavish_donoho_rank):
+            with pytest.raises(ValueError, match=problem):
+                measure(torch.tensor(sigma), (3, 9))
+        with pytest.raises(ValueError, match=problem):
+            spike_strength(torch.tensor(sigma), (3, 9), 1.0)
+
+    @pytest.mark.parametrize("std", [-1.0, math.nan])
+    def test_a_bad_std_is_refused(self, std: float) -> None:
+        for measure in (spikes, bulk_misfit, signal_share, spike_strength, gavish_donoho_rank):
+            with pytest.raises(ValueError, match="std"):
+                measure(torch.ones(3), (3, 9), std)
+
+
+class TestBulkMisfit:
+    @pytest.mark.parametrize(("m", "n", "draws"), [(32, 32, 60), (64, 256, 40), (256, 256, 10), (512, 512, 3)])
+    def test_of_noise(self, m: int, n: int, draws: int) -> None:
+        rng, expected = np.random.default_rng(m), (0.4 + 0.27 * math.log2(m)) / m
+        found = [bulk_misfit(0.02 * noise_spectrum(m, n, rng), (m, n)) for _ in range(draws)]
+        assert np.mean(found) == pytest.approx(expected, rel=0.15)
+        assert max(found) < 2 * expected
+
+    @pytest.mark.parametrize(("spread", "expected"), [(0.3, 0.04), (1.0, 0.1)])
+    def test_unequal_rows(self, spread: float, expected: float) -> None:
+        rows = (spread * gaussian(256, 1, seed=1)).exp()
+        sigma = torch.linalg.svdvals(rows * gaussian(256, 256))
+        assert bulk_misfit(sigma, (256, 256)) == pytest.approx(expected, rel=0.3)
+
+    def test_is_the_kolmogorov_smirnov_distance_of_what_spikes_leave(self) -> None:
+        Y, _, _ = planted((60, 90), torch.tensor([5.0, 20.0]).double(), seed=3)
+        sigma = torch.linalg.svdvals(Y)
+        for std in (0.97, 1.0, 1.1):
+            bulk = (sigma[2:] / std).numpy()
+            reference = kstest(bulk, lambda s: 1 - gaussian_share_above(torch.from_numpy(s), (58, 88)).numpy())
+            assert bulk_misfit(sigma, (60, 90), std) == pytest.approx(reference.statistic, rel=1e-9)
+        assert bulk_misfit(sigma, (60, 90)) < 0.05
+        assert bulk_misfit(sigma, (60, 90), std=100.0) > 0.9
+        assert math.isnan(bulk_misfit(sigma, (60, 90), std=1e-9))
+
+
+class TestSpikes:
+    def test_false_alarms(self) -> None:
+        sigmas = torch.linalg.svdvals(gaussian(2000, 24, 32))
+        assert 1 <= sum(spikes(sigma, (24, 32), std=1.0) for sigma in sigmas) <= 6
+        assert sum(spikes(sigma, (24, 32)) > 0 for sigma in sigmas[:400]) <= 5
+
+    @pytest.mark.parametrize("shape", [(240, 240), (160, 320), (320, 160)])
+    def test_planted_directions(self, shape: tuple[int, int]) -> None:
+        beta = min(shape) / max(shape)
+        theta = torch.tensor([6.0, 3.0, 1.8, 0.6 * beta**0.25], dtype=torch.float64)
+        found = []
+        for seed in range(8):
+            Y, U, V = planted(shape, theta, seed)
+            U_found, sigma, Vh_found = torch.linalg.svd(0.01 * Y, full_matrices=False)
+            assert spikes(sigma, shape) == spikes(sigma, shape, 0.01) == 3
+            assert (U[:, 3] @ U_found[:, :5]).square().sum() < 0.3  # below the threshold: lost
+            left, right = (U * U_found[:, :4]).sum(0).square(), (V * Vh_found[:4].T).sum(0).square()
+            found.append(torch.stack([sigma[:4], left, right, *(x[:4] for x in spike_strength(sigma, shape, 0.01))]))
+        sigma, left, right, strength, left_told, right_told = torch.stack(found).mean(0)[:, :3]
+        t = theta[:3]
+        u, v = 1 - beta * (1 + t**2) / (t**2 * (t**2 + beta)), 1 - (beta + t**2) / (t**2 * (t**2 + 1))
+        u, v = (u, v) if shape[0] <= shape[1] else (v, u)
+        unit = 0.01 * math.sqrt(max(shape))
+        torch.testing.assert_close(sigma, unit * ((1 + t**2) * (beta + t**2)).sqrt() / t, rtol=0.02, atol=0)
+        torch.testing.assert_close(strength, unit * t, rtol=0.02, atol=0)
+        torch.testing.assert_close(torch.stack([left, left_told]), torch.stack([u, u]), rtol=0, atol=0.02)
+        torch.testing.assert_close(torch.stack([right, right_told]), torch.stack([v, v]), rtol=0, atol=0.02)
+
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_nothing_is_found_below_the_threshold(self, beta: float) -> None:
+        shape = (100, round(100 / beta))
+        for seed in range(20):
+            sigma = torch.linalg.svdvals(planted(shape, torch.tensor([0.6 * beta**0.25]).double(), seed)[0])
+            assert spikes(sigma, shape, std=1.0) == 0
+
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_strength_inverts_the_formula(self, beta: float) -> None:
+        n = 400
+        theta = beta**0.25 * torch.tensor([1e6, 30.0, 2.0, 1.1, 1.001], dtype=torch.float64)
+        s = ((1 + theta.square()) * (beta + theta.square())).sqrt() / theta
+        strength = spike_strength(s * 0.5 * math.sqrt(n), (round(beta * n), n), std=0.5)
+        torch.testing.assert_close(strength.theta, theta * 0.5 * math.sqrt(n), rtol=1e-6, atol=0)
+        assert strength.left[0] == pytest.approx(1) == strength.right[0]
+        assert strength.left[-1] < 0.01 > strength.right[-1]
+        assert (strength.left[1:-1] >= strength.right[1:-1]).all()  # noise of the shorter side is the weaker
+        assert all((values.diff() < 0).all() for values in strength)
+
+    def test_strength_at_the_extremes(self) -> None:
+        sigma = torch.tensor([1e-200, 3.0, 1e200], dtype=torch.float64)
+        for std in (0.0, 1e-250):
+            theta, left, right = spike_strength(sigma, (9, 16), std)
+            assert theta.tolist()[:1] == [1e200]
+            assert left[0] == right[0] == 1
+        strength = spike_strength(torch.tensor([7.0, 6.9]), (9, 16), std=1.0)  # at the edge and below
+        assert all(values.tolist() == [0.0, 0.0] for values in strength)
+        for n in range(1, 60):
+            edge = math.nextafter(noise_edge((7, n), 0.3), math.inf)
+            theta, left, right = spike_strength(torch.tensor([edge], dtype=torch.float64), (7, n), std=0.3)
+            assert theta.item() == pytest.approx(0.3 * (7 * n) ** 0.25, rel=1e-6)
+            assert abs(left.item()) < 1e-6 > abs(right.item())
+        sigma = torch.tensor([8e-200], dtype=torch.float64)
+        expected = spike_strength(1e200 * sigma, (9, 16), std=1.0).theta.item()
+        assert spike_strength(sigma, (9, 16), std=1e-200).theta.item() == pytest.approx(1e-200 * expected)
+
+    def test_signal_share(self) -> None:
+        shape, theta = (300, 400), torch.tensor([4.0, 3.0, 2.0]).double()
+        Y, _, _ = planted(shape, theta, seed=5)
+        sigma = torch.linalg.svdvals(Y)
+        raw, cleaned = signal_share(sigma, shape)
+        assert raw == pytest.approx((sigma[:3].square().sum() / sigma.square().sum()).item(), rel=1e-12)
+        assert cleaned == pytest.approx((400 * theta.square().sum() / Y.square().sum()).item(), rel=0.04)
+        assert cleaned < 0.9 * raw
+        assert signal_share(sigma * 1e200, shape) == pytest.approx((raw, cleaned))
+        assert signal_share(sigma[3:], shape) == (0.0, 0.0)
+
+
+# λ*(β) and ω(β) as printed by Gavish & Donoho
+THRESHOLDS = {1.0: (2.309, 2.858), 0.75: (2.156, 2.501), 0.5: (1.979, 2.171), 0.25: (1.758, 1.837)}
+
+
+def threshold(shape: tuple[int, int], others: float, std: float | None) -> float:
+    """The value at which one singular value beside equal others is counted, by bisection."""
+    low, high = 1.0, 4.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        sigma = torch.tensor([middle] + (min(shape) - 1) * [others]).double()
+        low, high = (low, middle) if gavish_donoho_rank(sigma, shape, std) else (middle, high)
+    return low
+
+
+class TestGavishDonoho:
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_thresholds(self, beta: float) -> None:
+        for shape in ((60, round(60 / beta)), (round(75 / beta), 75)):
+            known, unknown = THRESHOLDS[beta]
+            assert threshold(shape, 0.5, 1 / math.sqrt(max(shape))) == pytest.approx(known, abs=5.1e-4)
+            assert threshold(shape, 1.0, None) == pytest.approx(unknown, abs=5.1e-4)
+
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_keeping_and_dropping_cost_the_same_at_the_threshold(self, beta: float) -> None:
+        shape = (100, round(100 / beta))
+        s = threshold(shape, 0.5, 1 / math.sqrt(shape[1]))
+        theta, left, right = (x.item() for x in spike_strength(torch.tensor([s]), shape, 1 / math.sqrt(shape[1])))
+        # ‖θ u vᵀ − s û v̂ᵀ‖² = ‖θ u vᵀ‖²
+        assert s == pytest.approx(2 * theta * math.sqrt(left * right), rel=1e-5)
+
+    def test_planted_directions(self) -> None:
+        shape = (200, 300)
+        sigma = torch.linalg.svdvals(planted(shape, torch.tensor([8.0, 4.0, 2.5, 1.2]).double(), seed=1)[0])
+        assert gavish_donoho_rank(sigma, shape) == gavish_donoho_rank(sigma, shape, std=1.0) == 3
+        assert spikes(sigma, shape) == 4
+        assert gavish_donoho_rank(sigma.flip(0), shape[::-1]) == 3
+        assert gavish_donoho_rank(torch.zeros(0), (0, 4)) == 0
+
+    def test_low_rank_is_refused(self) -> None:
+        low = LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))
+        sigma = torch.linalg.svdvals(low.dense())
+        for std in (None, 1.0):
+            with pytest.raises(ValueError, match=r"sigma has 8 of the 30 values.*numerical_rank"):
+                gavish_donoho_rank(sigma[:8], low.shape, std)
+        with pytest.raises(ValueError, match=r"rounding level.*pass std"):
+            gavish_donoho_rank(sigma, low.shape)
+        for sigma in ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0]):
+            with pytest.raises(ValueError, match="rounding level"):
+                gavish_donoho_rank(torch.tensor(sigma), (9, len(sigma)))
+        assert gavish_donoho_rank(torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]), (9, 5)) == 0
+        assert gavish_donoho_rank(torch.linalg.svdvals(low.dense()), low.shape, std=1e-9) == 8

@@ -1,0 +1,201 @@
+"""The rounding floor against real rounding, and the measures that bf16 copies of weights get wrong."""
+
+import math
+from functools import cache
+
+import pytest
+import torch
+
+from lorax_lab import spectra
+from lorax_lab.spectra import effective_rank, noise_edge, summary
+from lorax_lab.spectra.rounding import FORMATS, rounding_edge, rounding_std, untrusted
+
+N = 768
+DECAY = 0.8521241564361105
+"""σ_i = DECAY^i, i < 8, has the effective rank 7.50."""
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def stored(x: torch.Tensor, name: str) -> torch.Tensor:
+    return x.to(FORMATS[name]).to(torch.float64)
+
+
+@cache
+def base_weight() -> torch.Tensor:
+    return 0.02 * gaussian(N, N)
+
+
+@cache
+def planted() -> torch.Tensor:
+    U, V = (torch.linalg.qr(gaussian(N, 8, seed=seed)).Q for seed in (1, 2))
+    return U * DECAY ** torch.arange(8, dtype=torch.float64) @ V.T
+
+
+def update(ratio: float) -> torch.Tensor:
+    """ΔW of rank 8 with ‖ΔW‖ = ratio · ‖W_0‖."""
+    return planted() * (ratio * base_weight().norm() / planted().norm())
+
+
+class TestRoundingStd:
+    @pytest.mark.parametrize("std", [1.0, 0.02, 1e-4, 1e-6])
+    @pytest.mark.parametrize("name", ["bf16", "fp16", "fp32"])
+    def test_is_the_error_of_rounding(self, name: str, std: float) -> None:
+        weight = std * gaussian(400, 500)
+        error = (stored(weight, name) - weight).square().mean().sqrt().item()
+        assert rounding_std(weight, name) == pytest.approx(error, rel=0.01)
+
+    @pytest.mark.parametrize("std", [1.0, 0.02])
+    def test_of_gaussian_weights_in_bf16(self, std: float) -> None:
+        assert rounding_std(std * gaussian(300, 300), torch.bfloat16) == pytest.approx(0.00166 * std, rel=0.01)
+
+    @pytest.mark.parametrize(("name", "bits"), [("bf16", 8), ("fp16", 11), ("fp32", 24), ("fp64", 53)])
+    def test_by_hand(self, name: str, bits: int) -> None:
+        ulp = 2.0 ** (1 - bits)
+        for value, expected in ((1.0, ulp), (-1.99, ulp), (2.0, 2 * ulp), (0.99, ulp / 2), (0.0, 0.0)):
+            weight = torch.full((2, 3), value, dtype=torch.float64)
+            assert rounding_std(weight, name) == pytest.approx(expected / math.sqrt(12), rel=1e-12)
+            assert rounding_std(weight, FORMATS[name]) == rounding_std(weight, name)
+        assert rounding_std(torch.tensor([[1.0, 0.0]]), name) == pytest.approx(ulp / math.sqrt(24), rel=1e-12)
+
+    def test_below_the_normal_numbers(self) -> None:
+        smallest = 2**-24 / math.sqrt(12)
+        for value in (2**-14, 1.9 * 2**-14, 1e-5, 1e-7, 1e-12):
+            assert rounding_std(torch.full((2, 2), value), "fp16") == pytest.approx(smallest, rel=1e-12)
+        assert rounding_std(torch.full((2, 2), 2**-13), "fp16") == pytest.approx(2 * smallest, rel=1e-12)
+        for value in (1e-300, 1e-315):
+            weight = torch.full((2, 2), value, dtype=torch.float64)
+            assert 0 <= rounding_std(weight, "fp64") < 1e-316
+            assert rounding_std(weight, "bf16") == pytest.approx(2**-133 / math.sqrt(12), rel=1e-12)
+
+    def test_nothing(self) -> None:
+        assert rounding_std(torch.zeros(3, 3), "bf16") == rounding_edge(torch.zeros(3, 3), "bf16") == 0
+        assert math.isnan(rounding_std(torch.zeros(0, 3), "bf16"))
+
+    @pytest.mark.parametrize("dtype", ["fp8", "bfloat16", torch.float8_e4m3fn, torch.int8])
+    def test_other_formats_are_refused(self, dtype: torch.dtype | str) -> None:
+        with pytest.raises(ValueError, match=r"dtype is .*expected one of 'bf16' \(torch.bfloat16\), 'fp16'"):
+            rounding_std(torch.ones(2, 2), dtype)
+
+    @pytest.mark.parametrize(("value", "name"), [(1e5, "fp16"), (math.inf, "fp64"), (math.nan, "bf16"), (1e39, "fp32")])
+    def test_what_the_format_cannot_hold_is_refused(self, value: float, name: str) -> None:
+        with pytest.raises(ValueError, match="weight has an entry of"):
+            rounding_std(torch.tensor([[1.0, -value]], dtype=torch.float64), name)
+
+    def test_an_update_below_a_512th_of_the_weight_vanishes(self) -> None:
+        weight = stored(gaussian(300, 300), "bf16")
+        for sign in (-1, 1):
+            assert torch.equal(stored(weight * (1 + sign * 0.999 / 512), "bf16"), weight)
+            assert not torch.equal(stored(weight * (1 + sign * 0.999 / 256), "bf16"), weight)
+            assert (stored(weight * (1 + sign * 1.001 / 256), "bf16") != weight).all()
+
+
+class TestRoundingEdge:
+    @pytest.mark.parametrize("shape", [(256, 256), (128, 400)])
+    def test_holds_the_rounding_errors(self, shape: tuple[int, int]) -> None:
+        weight, change = 0.02 * gaussian(*shape), 1e-3 * gaussian(*shape, seed=1)
+        base, sum_ = stored(weight, "bf16"), stored(stored(weight, "bf16") + change, "bf16")
+        one, two = sum_ - base - change, stored(weight + change, "bf16") - base - change
+        for copies, error in ((1, one), (2, two)):
+            edge = rounding_edge(weight, "bf16", copies)
+            assert 0.8 * edge < torch.linalg.matrix_norm(error, 2) < edge
+            assert edge == pytest.approx(noise_edge(shape, 0.00166 * 0.02 * math.sqrt(copies)), rel=0.2)
+
+    @pytest.mark.parametrize("copies", [0, 3])
+    def test_copies(self, copies: int) -> None:
+        with pytest.raises(ValueError, match="copies is"):
+            rounding_edge(torch.ones(2, 2), "bf16", copies)
+
+
+# ‖ΔW‖ / ‖W_0‖: effective rank and k99 with only the sum rounded, then with the base rounded too
+GATE = {0.1: (19.1, 8, 24.9, 8), 0.01: (197, 194, 269, 304), 0.001: (494, 493, 572, 564)}
+RANKS = {"effective_rank", "energy_rank_99"}
+
+
+class TestPrecisionGate:
+    def test_the_planted_update(self) -> None:
+        measures = summary(torch.linalg.svdvals(update(0.1)), (N, N))
+        assert measures["effective_rank"] == pytest.approx(7.50, abs=1e-3)
+        assert measures["energy_rank_99"] == measures["numerical_rank"] == 8
+
+    @pytest.mark.parametrize("ratio", GATE)
+    def test_bf16(self, ratio: float) -> None:
+        base, change = stored(base_weight(), "bf16"), update(ratio)
+        differences = stored(base + change, "bf16") - base, stored(base_weight() + change, "bf16") - base
+        for copies, difference, expected in zip((1, 2), differences, (GATE[ratio][:2], GATE[ratio][2:]), strict=True):
+            sigma = torch.linalg.svdvals(difference)
+            measures = summary(sigma, (N, N))
+            assert measures["effective_rank"] == pytest.approx(expected[0], rel=0.01)
+            assert measures["energy_rank_99"] == pytest.approx(expected[1], rel=0.01)
+            flags = untrusted(sigma, (N, N), rounding_edge(base_weight(), "bf16", copies))
+            assert RANKS & set(flags) == (RANKS if ratio < 0.1 else {"effective_rank"})
+            assert ("stable_rank" in flags) == (ratio < 0.01)
+            assert "numerical_rank" in flags
+            assert "spectral_norm" not in flags
+
+    @pytest.mark.parametrize("ratio", GATE)
+    def test_fp32_is_trusted(self, ratio: float) -> None:
+        base, change = base_weight().float(), update(ratio).float()
+        sigma = torch.linalg.svdvals((base + change).double() - base.double())
+        edge = rounding_edge(base, "fp32")
+        assert effective_rank(sigma) == pytest.approx(7.50, rel=0.005)
+        assert untrusted(sigma, (N, N), edge, eps=torch.finfo(torch.float32).eps / ratio) == ()
+        assert untrusted(sigma, (N, N), edge) == ("numerical_rank",)  # 768 by the eps of fp64
+
+    def test_a_lora_update_merged_into_bf16(self) -> None:
+        base = stored(0.02 * gaussian(512, 512), "bf16")
+        change = gaussian(512, 8, seed=1) @ gaussian(8, 512, seed=2)
+        change *= 0.057 * base.norm() / change.norm()
+        sigma = torch.linalg.svdvals(stored(base + change, "bf16") - base)
+        assert effective_rank(torch.linalg.svdvals(change)) == pytest.approx(7.96, abs=0.02)
+        assert effective_rank(sigma) == pytest.approx(23.6, rel=0.03)
+        assert untrusted(sigma, (512, 512), rounding_edge(base, "bf16")) == ("effective_rank", "numerical_rank")
+
+
+class TestUntrusted:
+    sigma = torch.tensor([4.0, 3.0] + 30 * [0.1], dtype=torch.float64)
+
+    def test_edges(self) -> None:
+        everything = tuple(summary(self.sigma, (32, 32)))
+        for edge in (4.0, 5.0, math.inf):
+            assert untrusted(self.sigma, (32, 32), edge) == everything
+        assert untrusted(self.sigma, (32, 32), edge=0.0) == untrusted(self.sigma, (32, 32), edge=0.099) == ()
+        assert "numerical_rank" in untrusted(self.sigma.flip(0), (32, 32), edge=0.1)  # at the edge is under it
+        assert untrusted(torch.zeros(3), (3, 3), edge=0.0) == untrusted(torch.zeros(0), (3, 3), 1.0) == everything
+
+    def test_tolerance(self) -> None:
+        nine = torch.tensor([1.0] * 9 + [0.99], dtype=torch.float64)
+        assert untrusted(nine, (10, 10), edge=0.995, tolerance=0.12) == ()
+        flags = untrusted(nine, (10, 10), edge=0.995, tolerance=0.1)
+        assert {"effective_rank", "numerical_rank", "stable_rank"} <= set(flags)
+        assert not {"frobenius_norm", "spectral_norm"} & set(flags)
+        assert "frobenius_norm" in untrusted(nine, (10, 10), edge=0.995, tolerance=0.05)
+        assert untrusted(self.sigma, (32, 32), edge=0.5, tolerance=math.inf) == ()
+        every = untrusted(self.sigma, (32, 32), edge=0.5, tolerance=0.0)
+        assert "spectral_norm" not in every
+        assert {"stable_rank", "participation_ratio", "frobenius_norm"} <= set(every)
+
+    @pytest.mark.parametrize(("edge", "tolerance"), [(-1.0, 0.1), (math.nan, 0.1), (1.0, -0.1), (1.0, math.nan)])
+    def test_bad_values_are_refused(self, edge: float, tolerance: float) -> None:
+        with pytest.raises(ValueError, match=r"edge is .* and tolerance"):
+            untrusted(self.sigma, (32, 32), edge, tolerance)
+        with pytest.raises(ValueError, match="negative, nan or infinite"):
+            untrusted(torch.tensor([1.0, -1.0]), (32, 32), 0.5)
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_rounding_stays_under_its_edge_where_rows_and_columns_differ(sd: float, dtype: torch.dtype) -> None:
+    scale = (sd * gaussian(200, seed=1)).exp()[:, None] * (sd * gaussian(300, seed=2)).exp()
+    W = 0.02 * scale * gaussian(200, 300, seed=3)
+    error = torch.linalg.matrix_norm(W - W.to(dtype).double(), 2).item()
+    edge = rounding_edge(W, dtype)
+    assert edge / 3 < error <= edge
+    rows, columns = spectra.rounding_energy(W.to(dtype), dtype)
+    assert rows.sum().item() == pytest.approx(rounding_std(W, dtype) ** 2 * W.numel(), rel=0.02)
+    assert columns.sum().item() == pytest.approx(rows.sum().item(), rel=1e-5)
+    parts = [spectra.rounding_energy(part.to(dtype), dtype) for part in W.split(70)]
+    torch.testing.assert_close(torch.cat([part[0] for part in parts]), rows)
+    torch.testing.assert_close(sum(part[1] for part in parts), columns, rtol=1e-5, atol=0)
