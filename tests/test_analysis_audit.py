@@ -209,6 +209,12 @@ def test_what_only_the_top_values_tell_is_not_guessed() -> None:
     line = table_of("energy", rows, sigma).query("line == 'all'")
     assert line["r"].max() == 6
     norms = (rows["frobenius_norm"] ** 2).sum()
+    whole = table_of("energy", *full()).query("line == 'all'")
+    assert line["share"].tolist() == pytest.approx(whole["share"].iloc[:6].tolist())
+    uneven = {name: values[: 3 + i] for i, (name, values) in enumerate(sigma.items())}
+    ends = table_of("energy", rows, uneven).query("line != 'noise'").groupby("module")["r"].max()
+    assert ends["all matrices"] == ends["model.embed_tokens"] == 3
+    assert ends["self_attn.q_proj"] == 4
     assert line["share"].iloc[-1] == pytest.approx(sum((v**2).sum() for v in sigma.values()) / norms)
     sigma = {name: 0.5 * values for name, values in sigma.items()}  # three quarters of the energy are not known
     assert "ΔW >6, >6, >6; pure noise" in figure_of("energy", rows, sigma).get_suptitle()
@@ -311,9 +317,9 @@ def test_matrices_of_one_place_share_a_cell() -> None:
         pair("experts.b.0.w", [1.0, 0.0], (2, 2)),
     )
     figure = figure_of("ranks", rows, sigma)
-    assert [text.get_text() for text in figure.axes[2].texts] == ["1.5*"]
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes[1:3]] == [["1.5"], ["1.5*"]]
     assert "show their mean" in figure.get_supxlabel()
-    assert len(titles(figure_of("singular_values", rows, sigma))) == 1
+    assert set(table_of("singular_values", rows, sigma)["matrix"]) == {"experts.a.0.w.weight"}
 
 
 def test_directions_stand_beside_random_ones() -> None:
@@ -381,7 +387,7 @@ def test_absent_columns_cost_only_what_needs_them() -> None:
         for name in FIGURES:
             assert len(table_of(name, rows.drop(columns=column), sigma)), column
     bare = rows[["matrix"]]
-    assert figure_of("singular_values", bare, sigma).axes
+    assert set(table_of("singular_values", bare, sigma)["module"]) < set(rows["matrix"])
     for name in ("energy", "ranks", "directions"):
         with pytest.raises(CannotDraw):
             table_of(name, bare, sigma)
@@ -409,3 +415,27 @@ def test_long_names_and_deep_models_stay_within_their_place() -> None:
     assert len(titles(figure)[:3]) == 3
     assert figure.get_figwidth() <= 7
     assert {text.get_text() for axes in figure.axes[:3] for text in axes.texts} == set()
+
+
+def test_what_a_page_has_no_room_for_is_said() -> None:
+    (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6), untrusted="effective_rank")
+    still = row | dict.fromkeys(["effective_rank", "energy_rank_90", "spikes"], math.nan)
+    wide = pd.DataFrame([(row if i else still) | {"matrix": f"{i}", "module": f"type{i}"} for i in range(43)])
+    note = figure_of("ranks", wide, {}).get_supxlabel()
+    assert "too many for the page, in the table only: type0, type41, type42" in note
+    deep = pd.DataFrame([row | {"matrix": f"{i}", "layer": i} for i in range(200)])
+    figure = figure_of("ranks", deep, dict.fromkeys(deep["matrix"], values[row["matrix"]]))
+    assert figure.get_figheight() < 11
+    assert not [text for axes in figure.axes for text in axes.texts]
+    assert "floor of the stored weights (marked in the table)" in " ".join(figure.get_supxlabel().split())
+
+
+def test_where_only_the_embedding_changed_it_is_drawn() -> None:
+    rows, sigma = full(layers=1)
+    rows.loc[1:, ["effective_rank", "energy_rank_90", "spikes"]] = math.nan
+    figure = figure_of("ranks", rows, sigma)
+    assert len([text for axes in figure.axes[:3] for text in axes.texts]) == 3
+    assert "blank: did not change" in figure.get_supxlabel()
+    nulls = [column for column in rows.columns if column.startswith("null.")]
+    with pytest.raises(CannotDraw, match="no rank of it was measured"):
+        table_of("ranks", rows.drop(columns=[*nulls, "spikes"]), sigma)

@@ -9,8 +9,9 @@ import scipy.linalg
 import torch
 
 from lorax_lab import spectra
+from lorax_lab.spectra import blocks as blocked
+from lorax_lab.spectra import exact, gram_participation_ratio, spectrum, top_directions
 from lorax_lab.spectra import gram as engine
-from lorax_lab.spectra import gram_participation_ratio, spectrum, top_directions
 
 
 def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
@@ -74,14 +75,14 @@ class Sliced:
 @pytest.fixture(params=["one block", "many blocks"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "many blocks":
-        monkeypatch.setattr(engine, "BLOCK_ENTRIES", 40)
+        monkeypatch.setattr(blocked, "BLOCK_ENTRIES", 40)
         monkeypatch.setattr(engine, "PANEL", 3)
     return request.param
 
 
 @pytest.fixture
 def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BLOCK_ENTRIES", 8)
+    monkeypatch.setattr(blocked, "BLOCK_ENTRIES", 8)
     monkeypatch.setattr(engine, "PANEL", 3)
 
 
@@ -107,8 +108,8 @@ def test_the_error_holds(family: str, wanted: float, blocks: str) -> None:
 def test_blocks_are_small_and_cover_the_matrix(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     x, whole = gaussian(*shape), spectrum(gaussian(*shape))
     for entries, length, limit in ((2**22, 1024, math.prod(shape)), (100, 1024, 100), (2**22, 7, 7 * min(shape))):
-        monkeypatch.setattr(engine, "BLOCK_ENTRIES", entries)
-        monkeypatch.setattr(engine, "BLOCK_LENGTH", length)
+        monkeypatch.setattr(blocked, "BLOCK_ENTRIES", entries)
+        monkeypatch.setattr(blocked, "BLOCK_LENGTH", length)
         parts = Sliced(x)
         found = spectrum(parts)
         assert 0 < parts.largest <= limit
@@ -139,9 +140,9 @@ def test_the_bound_says_something() -> None:
         ends = torch.stack([(energy - bound).clamp(min=0).sqrt(), (energy + bound).sqrt()])
         torch.testing.assert_close(found.error, (ends - found.sigma).abs().amax(0), rtol=0.05, atol=0)
     assert engine.gram_error((4096, 14336)) < 1e-12
-    assert engine.svd_error((4096, 14336)) < 1e-10
-    exact = spectrum(with_values(torch.logspace(0, -12, 10).double(), 20, 10))
-    assert exact.route[-1] == "svdvals"
+    assert exact.svd_error((4096, 14336)) < 1e-10
+    graded = spectrum(with_values(torch.logspace(0, -12, 10).double(), 20, 10))
+    assert graded.route[-1] == "svdvals"
     assert (exact.error < 1e-13).all()
 
 
@@ -205,6 +206,38 @@ def test_a_power_of_two_changes_no_digit(exponent: int, blocks: str) -> None:
         assert torch.equal(found.sigma, unit.sigma * 2.0**exponent)
         assert torch.equal(found.error, unit.error * 2.0**exponent)
         assert found.norm == unit.norm * 2.0**exponent
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6), (1, 30), (60, 33), (33, 60)])
+def test_top_directions(shape: tuple[int, int], size: float, blocks: str) -> None:
+    x, m = gaussian(*shape), min(shape)
+    whole = spectra.svd(x)
+    for k in {0, 1, m // 2, m}:
+        for given in (size * x, Sliced(size * x)):
+            U, sigma, Vh = top_directions(given, k)
+            assert (tuple(U.shape), len(sigma), tuple(Vh.shape)) == ((shape[0], k), k, (k, shape[1]))
+            torch.testing.assert_close(sigma / size, whole[1][:k], rtol=1e-11, atol=0)
+            torch.testing.assert_close((U * sigma) @ Vh / size, spectra.truncate(*whole, k), rtol=0, atol=1e-11)
+            for vectors in (U, Vh.T):
+                torch.testing.assert_close(vectors.T @ vectors, torch.eye(k).double(), rtol=0, atol=1e-13)
+    short, sigma = spectra.short_directions(Sliced(size * x))
+    torch.testing.assert_close(sigma / size, whole[1], rtol=1e-9, atol=0)
+    image = x @ short if shape[0] >= shape[1] else x.T @ short
+    torch.testing.assert_close(
+        image.T @ image, torch.diag(whole[1].square()), rtol=0, atol=1e-12 * float(whole[1][0]) ** 2
+    )
+    for bad in (-1, m + 1):
+        with pytest.raises(ValueError, match=rf"k is {bad}; .* 0 to {m} directions"):
+            top_directions(x, bad)
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6), (1, 30), (60, 33), (0, 4), (4, 0)])
+def test_products_in_blocks(shape: tuple[int, int], blocks: str) -> None:
+    x, right, left = gaussian(*shape).float(), gaussian(shape[1], 3, seed=1), gaussian(shape[0], 3, seed=2)
+    for given in (x, Sliced(x)):
+        torch.testing.assert_close(spectra.times(given, right), x.double() @ right, rtol=0, atol=1e-12)
+        torch.testing.assert_close(spectra.times(given, left, transposed=True), x.T.double() @ left, rtol=0, atol=1e-12)
 
 
 def diverges(*_: object, **__: object) -> torch.Tensor:
@@ -342,7 +375,7 @@ def test_when_all_are_broken_each_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_wrong_gram_matrix_is_caught_by_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     x, honest = gaussian(8, 5), engine.gram
-    monkeypatch.setattr(engine, "gram", lambda y: engine.Gram(1.001 * honest(y).matrix, 0, honest(y).energy))
+    monkeypatch.setattr(exact, "gram", lambda y: engine.Gram(1.001 * honest(y).matrix, 0, honest(y).energy))
     found = spectrum(x)
     assert found.route[0].startswith("gram: the trace is ")
     assert ((found.sigma - torch.linalg.svdvals(x)).abs() <= found.error).all()

@@ -146,13 +146,12 @@ def test_a_small_matrix_is_exact() -> None:
                 assert (top.high / top.sigma < 1 + 1e-6).all()
 
 
-def test_a_complement_that_the_second_space_fills() -> None:
-    for name in ("four levels", "three above six levels"):
-        true = SPECTRA[name](250)
-        x = with_values(true, 250, 260)
-        for k in (1, 20, 60):
-            check(top_spectrum(x, k, generator()), true)
-            check(top_spectrum(x, k, generator(), block=4, depth=50), true)
+@pytest.mark.parametrize(("m", "block", "depth"), [(250, 8, 26), (250, 4, 50), (300, 16, 14), (300, 1, 220)])
+def test_a_complement_that_the_second_space_fills(m: int, block: int, depth: int) -> None:
+    for name in ("four levels", "three above six levels", "power -1"):
+        x, true = with_values(SPECTRA[name](m), m, m + 10), SPECTRA[name](m)
+        for k in (20, 100):
+            check(top_spectrum(x, k, generator(1), block, depth), true)
 
 
 def test_what_a_start_can_miss_is_added_to_what_lies_beyond(monkeypatch: pytest.MonkeyPatch) -> None:

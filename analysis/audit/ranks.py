@@ -92,27 +92,34 @@ def _spike_mark(row: dict[str, Any], measured: int) -> str:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A heat map per rank that was measured; cells have words, or only their marks, where there is room for them."""
-    layered = bool(_measured(table[table["layer"].notna()]))
-    inside = table[table["layer"].notna()] if layered else table.assign(layer=0)
-    modules = list(dict.fromkeys(inside["module"]))[:TYPES]
-    rows = inside[inside["module"].isin(modules)]
+    """A heat map per rank that was measured; cells have numbers, or only their marks, where there is room for them."""
+    rows, layered = _shown(table)
     panels, layers = _measured(rows), sorted({int(layer) for layer in rows["layer"]})
-    across, height, words = _arrange(len(panels), len(layers), len(modules))
+    modules = list(dict.fromkeys(rows["module"]))
+    across, height, room = _arrange(len(panels), len(layers), len(modules))
     down, names = math.ceil(len(panels) / across), 0.062 * max(map(len, modules))
     size = _width(across, modules), 1.0 + down * (0.75 + max(height * len(layers), 0.4)) + names
     figure = style.canvas(*size)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _panel(axes, rows, panel, layers, modules, words)
+        _panel(axes, rows, panel, layers, modules, room)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     if not layered:
         grid[0][0].set(ylabel="", yticks=[])
     style.title(figure, "Ranks of ΔW by layer and module type")
-    notes = [textwrap.fill(note, int(size[0] * 18)) for note in _notes(table, rows, panels, words)]
+    notes = [textwrap.fill(note, int(size[0] * 18)) for note in _notes(table, rows, panels, room)]
     figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5)
     return figure
+
+
+def _shown(table: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """The rows within layers, or all as one layer where nothing was measured there; measured module types first, if
+    there are too many."""
+    layered = bool(_measured(table[table["layer"].notna()]))
+    rows = table[table["layer"].notna()] if layered else table.assign(layer=0)
+    measured = rows[rows[[panel.colour for panel in PANELS]].notna().any(axis=1)]["module"]
+    return rows[rows["module"].isin(list(dict.fromkeys([*measured, *rows["module"]]))[:TYPES])], layered
 
 
 def _arrange(panels: int, layers: int, modules: int) -> tuple[int, float, int]:

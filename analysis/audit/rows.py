@@ -97,7 +97,7 @@ def points(count: int) -> list[int]:
     """Indices from 1 to `count`, all at first and then evenly spaced in their logarithm; the last among them.
 
     >>> points(3), len(points(4096)), points(4096)[-1]
-    ([1, 2, 3], 256, 4096)
+    ([1, 2, 3], 253, 4096)
     """
     if count <= PER_OCTAVE:
         return list(range(1, count + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SHOWN = 10
+"""Notes of one kind that the screen gets; the report gets all."""
+
+
 def introduce(subject: Subject, folder: Path) -> None:
     """Say what is measured and, one by one, what is not or not under its own name."""
     console.print(f"{subject.title}: {len(subject.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
-    for note in subject.notes:
-        console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
+    for kind, notes in itertools.groupby(subject.notes, key=lambda note: note.kind):
+        members = list(notes)
+        for note in members[:SHOWN]:
+            console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
+        if len(members) > SHOWN:
+            console.print(f"  {kind}: and {len(members) - SHOWN} more, one by one in report.md", markup=False)
 
 
 def close(subject: Subject, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:

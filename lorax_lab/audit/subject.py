@@ -38,7 +38,7 @@ class Matrix:
     @property
     def cost(self) -> int:
         """Multiplications of its Gram matrix, or of the QR of its factors: what the time left is told by."""
-        short = min(self.shape) if self.kind in ("pair", "dora") else 64
+        short = min(self.shape) if self.kind == "pair" or "dora" in self.kind else 64
         return self.shape[0] * self.shape[1] * short
 
 
@@ -106,6 +106,10 @@ def _adapter(base: Checkpoint | None, name: str) -> Subject:
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
             raise ConfigError(
                 f"{name}: {where}; type: python -m lorax_lab.audit BASE ADAPTER with the adapter's own base"
+            )
+        if stored and stored.shape not in (update.shape, update.shape[::-1]):
+            raise ConfigError(
+                f"{name}: {update.name} is {update.shape}, in BASE {stored.shape}; give the adapter's own base"
             )
         matrices.append(_matrix(update, stored))
         if update.note:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lorax_lab.audit.store import Measured
@@ -38,19 +39,21 @@ def table(measured: list[Measured]) -> Table:
     groups: dict[str, list[Measured]] = defaultdict(list)
     for m in measured:
         groups[m.row["module"]].append(m)
-    shown = Table(title="by module type: medians over its matrices", title_justify="left", caption_justify="left")
-    shown.add_column("module")
-    for heading in ("matrices", "‖ΔW‖/‖W‖", "effective rank", "stable rank", "above noise", "their energy"):
+    shown = Table(
+        title="by module type: medians over its matrices", title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+    )
+    shown.add_column("module", overflow="fold", min_width=30)
+    for heading in ("n", "‖ΔW‖/‖W‖", "effective/noise", "stable", "spikes", "energy"):
         shown.add_column(heading, justify="right")
     for share in SHARES:
-        shown.add_column(f"{share:.0%} at", justify="right")
+        shown.add_column(f"{share:.0%}", justify="right")
     shown.add_column("flagged", justify="right")
     for module, members in groups.items():
         shown.add_row(module, *_cells(members))
     shown.caption = (
-        "effective rank: and what noise of that shape has (for factors: Gaussian ones of their rank); 50% at: the LoRA "
-        "rank that could hold that share of the energy; flagged: measures that the rounding floor decides, of "
-        f"{len(MEASURES)}"
+        "n: matrices; effective/noise: effective rank, and that of noise of the same shape (for factors: of Gaussian "
+        "factors of their rank); spikes: directions above the noise, and the energy they hold; 50%: the LoRA rank "
+        f"that could hold that share of it; flagged: of {len(MEASURES)} measures, those that the rounding floor decides"
     )
     return shown
 
@@ -60,8 +63,8 @@ def _cells(members: list[Measured]) -> list[str]:
     return [
         str(len(members)),
         _median(members, "relative_norm", ".2g"),
-        f"{_median(members, 'effective_rank', ',.1f')} / {_median(members, 'null.effective_rank', ',.1f')}",
-        _median(members, "stable_rank", ",.1f"),
+        f"{_median(members, 'effective_rank')} / {_median(members, 'null.effective_rank')}",
+        _median(members, "stable_rank"),
         _median(members, "spikes", ",.0f"),
         _median(members, "spike_energy", ".0%"),
         *[_median(members, f"energy_rank_{share:.0%}".rstrip("%"), ",.0f") for share in SHARES],
@@ -69,9 +72,13 @@ def _cells(members: list[Measured]) -> list[str]:
     ]
 
 
-def _median(members: list[Measured], key: str, form: str) -> str:
+def _median(members: list[Measured], key: str, form: str = "") -> str:
+    """The median of the known values; without a form with one decimal below 100, none from there on."""
     values = [m.row[key] for m in members if not math.isnan(_number(m.row.get(key)))]
-    return format(float(np.median(values)), form) if values else "–"
+    if not values:
+        return "–"
+    median = float(np.median(values))
+    return format(median, form or (",.0f" if median >= 100 else ".1f"))
 
 
 def _number(value: float | None) -> float:
@@ -111,7 +118,12 @@ def _above_noise(changed: list[Measured]) -> str:
     counts = [int(m.row["spikes"]) for m in known]
     energy = sum(m.row["spike_energy"] * m.row["frobenius_norm"] ** 2 for m in known)
     share = energy / sum(m.row["frobenius_norm"] ** 2 for m in known)
+    effective = [m.row["effective_rank"] for m in known if not math.isnan(_number(m.row.get("effective_rank")))]
+    null = np.median([m.row["null.effective_rank"] for m in known])
     text = (
+        f"The effective rank is {np.median(effective):,.0f} in the median, noise's {null:,.0f}. " if effective else ""
+    )
+    text += (
         f"{_range(sorted(counts))} directions of a matrix stand above its noise (median {np.median(counts):.0f}); all "
         f"of them hold {share:.0%} of the energy ‖ΔW‖²_F."
     )
@@ -141,7 +153,7 @@ def _carried(changed: list[Measured]) -> str:
         if r is None
     ]
     text = f"A LoRA of one rank in every matrix could hold the update's energy from this rank on: {', '.join(parts)}."
-    dense = [m for m in changed if m.row["kind"] in ("pair", "dora")]
+    dense = [m for m in changed if "rank" not in m.row]
     if dense:
         size = np.median([min(m.row["out"], m.row["in"]) for m in dense])
         null = np.median([m.row["null.energy_rank_90"] for m in dense])

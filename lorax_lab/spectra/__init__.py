@@ -1,5 +1,6 @@
 """Pure numerics on update matrices: spectra, measures, their null, subspaces. Knows no model, no config."""
 
+from lorax_lab.spectra.blocks import Blocks, times
 from lorax_lab.spectra.directions import (
     Amplification,
     Intruders,
@@ -9,15 +10,8 @@ from lorax_lab.spectra.directions import (
     intruder_dimensions,
     intruders,
 )
-from lorax_lab.spectra.gram import (
-    Blocks,
-    Spectrum,
-    gram_participation_ratio,
-    short_directions,
-    spectrum,
-    times,
-    top_directions,
-)
+from lorax_lab.spectra.exact import Spectrum, spectrum
+from lorax_lab.spectra.gram import gram_participation_ratio, short_directions, top_directions
 from lorax_lab.spectra.krylov import Bracket, Certified, TopSpectrum, certified, top_spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, svd, truncate
 from lorax_lab.spectra.measures import (

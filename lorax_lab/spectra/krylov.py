@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from lorax_lab.spectra.gram import spectrum, svd_error
+from lorax_lab.spectra.exact import spectrum, svd_error
 from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
 
@@ -234,7 +234,8 @@ def _ritz_vectors(
             new = torch.linalg.qr(new[:, : stop - start] - old @ (old.T @ new[:, : stop - start])).Q
         V[:, known + start : known + stop] = new
         image[:, start:stop] = made = A @ new
-        new = A.T @ made
+        if stop < columns:
+            new = A.T @ made
     _, vectors = torch.linalg.eigh((image.T @ image).double())
     found = V[:, known:].double() @ vectors[:, -k:].flip(1)
     return torch.linalg.qr(found if away is None else found - away @ (away.T @ found)).Q

@@ -33,7 +33,7 @@ def rounding_std(weight: Float[Tensor, "out in"], dtype: torch.dtype | str) -> f
     bf16: half an ulp is between abs(w)/512 and abs(w)/256.
 
     Args:
-        weight: base or tuned weight, any shape and any real dtype.
+        weight: base or tuned weight, (out, in), any float dtype.
         dtype: of the stored weights: torch.bfloat16, float16, float32, float64, or "bf16", "fp16", "fp32", "fp64".
 
     Returns:

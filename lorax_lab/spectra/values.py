@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lorax_lab.spectra.gram import spectrum
+from lorax_lab.spectra.exact import spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, check_energy, checked_matrix, scaled, times_power_of_two
 
 
