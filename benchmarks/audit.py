@@ -49,8 +49,10 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
 
         exact, exact_peak = ours("exact")
         certified, certified_peak = ours("certified", "--top", str(TOP))
-        first, _ = ours("first", "--top", str(TOP), "--directions")
-        second, _ = ours("second", "--top", str(TOP), "--directions")
+        few = [sys.executable, "-m", "lorax_lab.audit", str(folder / "base-2"), str(folder / "tuned-2"), "--directions"]
+        write_pair(folder / "base-2", folder / "tuned-2", 2)
+        first, _ = _timed([*few, "--out", str(folder / "first")], environment)
+        second, _ = _timed([*few, "--out", str(folder / "second")], environment)
         plain, plain_peak = _timed([sys.executable, str(PEERS), "plain", str(base), str(tuned)], environment)
         known = importlib.util.find_spec("weightwatcher") is not None
         command = [sys.executable, str(PEERS), "weightwatcher", str(base), str(tuned)]
@@ -68,7 +70,7 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
             _row(f"our peak memory, GB: top {TOP} certified", certified_peak / 1e9, "< 1"),
             _row("peak memory: WeightWatcher / ours", watcher_peak / exact_peak, ""),
             _row("peak memory: the plain script / ours", plain_peak / exact_peak, ""),
-            _row("with the base's directions: first run / second run", first / second, ""),
+            _row("with the base's directions, 2 layers and embedding: first run / second run", first / second, ""),
         ],
         "seconds": {
             "exact": exact, "certified": certified, "directions, first": first, "directions, again": second,

@@ -119,7 +119,7 @@ def legend_of(figure: Any) -> list[str]:
 
 def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
     rows, sigma = full(layers=1)
-    rows = with_directions(rows)
+    rows = with_directions(rows)[:2]
     assert len(FIGURES) == 4
     assert draw_all(rows, sigma, tmp_path) == [f"{name}.{{png,pdf,csv}}" for name in FIGURES]
     expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")}
@@ -134,7 +134,7 @@ def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_table_and_its_csv_draw_the_same_figure(name: str, tmp_path: Path) -> None:
-    rows, sigma = full(layers=2, untrusted="effective_rank")
+    rows, sigma = full(layers=1, untrusted="effective_rank")
     table = table_of(name, with_directions(rows), sigma)
     table.to_csv(tmp_path / "table.csv", index=False)
     pictures = [BytesIO(), BytesIO()]
@@ -202,6 +202,8 @@ def test_levels_are_met_exactly_where_the_table_is_thinned() -> None:
     assert {150, 270, 297, 300} <= set(line["r"])
     assert line["share"].to_numpy() == pytest.approx(line["r"].to_numpy() / 300)
     assert "ΔW 150, 270, 297; pure noise" in FIGURES["energy"].draw(table).get_suptitle()
+    rounded = table_of("energy", *join(pair("l.0.q", [1.0, 1.0], (2, 2), frobenius_norm=2**0.5 - 1e-9)))
+    assert rounded["share"].max() == 1
 
 
 def test_what_only_the_top_values_tell_is_not_guessed() -> None:
@@ -264,12 +266,22 @@ def test_edges_are_named_and_distrust_is_said() -> None:
     for rounding, words in named.items():
         figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape, 3), shape, rounding_edge=rounding)))
         assert [text.get_text() for text in figure.axes[0].texts] == words
-        heights = [line.get_ydata()[0] for line in figure.axes[0].lines[2:]]
+        heights = [line.get_ydata()[0] for line in figure.axes[0].lines[2:4]]
         assert heights == pytest.approx([edge, rounding])
         assert ("only 1 above rounding" in titles(figure)[0]) == (rounding > 5)
         assert "lies below" not in figure.get_suptitle()
     figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape), shape, bulk_misfit=0.234)))
     assert titles(figure)[0].endswith("the rest is no iid noise (KS 0.23)")
+
+
+def test_every_kind_of_noise_is_in_the_legend() -> None:
+    shape = (6, 6)
+    (alone,), values = pair("l.1.q", noisy(shape), shape, rank=6, noise_std=math.nan)
+    rows, sigma = join(pair("l.0.q", noisy(shape), shape, spikes=9.0), ([alone], values))
+    figure = figure_of("singular_values", rows, sigma)
+    assert legend_of(figure) == ["ΔW", "noise of the same rank and norm"]  # 9 spikes of 6 leave no noise to be drawn
+    figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape), shape), ([alone], values)))
+    assert legend_of(figure) == ["ΔW", "noise fitted to its bulk", "noise of the same rank and norm"]
 
 
 def test_without_a_fit_the_noise_has_the_norm_of_the_update() -> None:
@@ -290,6 +302,7 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
         pair("head", [1.0], (1, 4)),
     )
     table = table_of("ranks", rows, sigma).set_index("matrix")
+    assert table["layer"].dtype == "Int64"
     null = spectra.gaussian_null((4, 4))
     assert table.loc["l.0.q.weight", "effective_rank"] == pytest.approx(2)
     assert table.loc["l.0.q.weight", "effective_rank.share"] == pytest.approx(2 / null["effective_rank"])
@@ -301,6 +314,10 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
     said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:3]]
     share = [f"{k / null['effective_rank']:.2f}".removeprefix("0") for k in (2, 3)]
     assert said == [[f"{share[0]}*", share[1]], ["2*†", "3", "0"], ["2", "3*"]]
+    many, none = figure.axes[1].texts[1:]
+    assert (many.get_position(), none.get_position()) == ((1.5, 0.5), (0.5, 1.5))
+    assert (many.get_color(), none.get_color()) == ("white", "0.15")
+    assert figure.axes[1].get_ylim() == (2, 0)
     note = figure.get_supxlabel()
     assert "* not to be trusted" in note
     assert "† the rest is not distributed as iid noise" in note
@@ -313,8 +330,8 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
 
 def test_matrices_of_one_place_share_a_cell() -> None:
     rows, sigma = join(
-        pair("experts.a.0.w", [1.0, 1.0], (2, 2), untrusted="energy_rank_90"),
-        pair("experts.b.0.w", [1.0, 0.0], (2, 2)),
+        pair("experts.a.0.w", [1.0, 1.0], (2, 2)),
+        pair("experts.b.0.w", [1.0, 0.0], (2, 2), untrusted="energy_rank_90"),
     )
     figure = figure_of("ranks", rows, sigma)
     assert [[text.get_text() for text in axes.texts] for axes in figure.axes[1:3]] == [["1.5"], ["1.5*"]]
@@ -399,13 +416,13 @@ def test_absent_columns_cost_only_what_needs_them() -> None:
 def test_long_names_and_deep_models_stay_within_their_place() -> None:
     names = [f"block_sparse_attention.mixer_{i:02d}.projection" for i in range(13)]
     (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6))
-    places = [(name, layer) for layer in range(45) for name in names]
+    places = [(name, layer) for layer in range(41) for name in names]
     rows = pd.DataFrame([row | {"matrix": f"{i}.{name}", "module": name, "layer": i} for name, i in places])
     sigma = dict.fromkeys(rows["matrix"], values[row["matrix"]])
-    figure = figure_of("singular_values", rows, sigma)
+    figure = figure_of("singular_values", rows[rows["layer"] < 1], sigma)
     figure.draw_without_rendering()
     boxes = [axes._left_title.get_window_extent() for axes in figure.axes]
-    assert len(boxes) == 9
+    assert len(boxes) == 3
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     figure = figure_of("energy", rows, sigma)
@@ -419,12 +436,15 @@ def test_long_names_and_deep_models_stay_within_their_place() -> None:
 
 def test_what_a_page_has_no_room_for_is_said() -> None:
     (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6), untrusted="effective_rank")
-    still = row | dict.fromkeys(["effective_rank", "energy_rank_90", "spikes"], math.nan)
+    row |= {"energy_rank_90": math.nan, "spikes": math.nan}
+    still = row | {"effective_rank": math.nan}
     wide = pd.DataFrame([(row if i else still) | {"matrix": f"{i}", "module": f"type{i}"} for i in range(43)])
     note = figure_of("ranks", wide, {}).get_supxlabel()
     assert "too many for the page, in the table only: type0, type41, type42" in note
     deep = pd.DataFrame([row | {"matrix": f"{i}", "layer": i} for i in range(200)])
-    figure = figure_of("ranks", deep, dict.fromkeys(deep["matrix"], values[row["matrix"]]))
+    sigma = dict.fromkeys(deep["matrix"], values[row["matrix"]])
+    assert [text.get_text() for text in figure_of("ranks", deep[:80], sigma).axes[0].texts] == ["*"] * 80
+    figure = figure_of("ranks", deep, sigma)
     assert figure.get_figheight() < 11
     assert not [text for axes in figure.axes for text in axes.texts]
     assert "floor of the stored weights (marked in the table)" in " ".join(figure.get_supxlabel().split())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 FLAG, NO_NOISE, ENDS = "*", "†", "≤≥"
@@ -49,7 +50,7 @@ PANELS = (
 NUMBERS, MARKS_ONLY = 2, 1
 CELL, COLUMN = 0.27, 0.13
 """Width that four letters in a cell need, and that a module type's name does, inches."""
-LINE, THIN, TALLEST = 0.17, 0.085, 6.8
+LINE, THIN, TALLEST = 0.17, 0.085, 7.0
 """Height of a layer with numbers and with marks only, and of heat maps above each other, inches."""
 WIDEST, TYPES = 22, 40
 """Module types that a page has room for with numbers, and without."""
@@ -139,28 +140,35 @@ def _width(across: int, modules: list[str]) -> float:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, panel: Panel, layers: list[int], modules: list[str], room: int) -> None:
-    import seaborn as sns
+    def grid(column: str, how: Any = "mean") -> np.ndarray:
+        return rows.pivot_table(column, "layer", "module", how).reindex(index=layers, columns=modules).to_numpy()
 
-    def grid(column: str, how: Any = "mean") -> pd.DataFrame:
-        return rows.pivot_table(column, "layer", "module", how).reindex(index=layers, columns=modules).astype(float)
-
-    colour = grid(panel.colour)
-    marks = rows.pivot_table(_mark_column(panel), "layer", "module", _joined).reindex(index=layers, columns=modules)
-    words = [
-        [_cell(panel, value, mark if isinstance(mark, str) else "", room) for value, mark in zip(*pair, strict=True)]
-        for pair in zip(grid(panel.column).to_numpy(), marks.to_numpy(), strict=True)
-    ]
-    look: dict[str, Any] = {"linewidths": 0.4 if room == NUMBERS else 0, "annot_kws": {"fontsize": 4 + room}}
     scale, ticks = _scale(panel, rows)
-    bar = {"location": "bottom", "aspect": 18, "pad": 0.02, "label": panel.bar, "ticks": ticks}
-    sns.heatmap(colour, annot=words if any(map(any, words)) else None, fmt="", ax=axes, cbar_kws=bar, **scale, **look)
-    axes.set_title(panel.title)
-    axes.set(xlabel="", ylabel="layer")
+    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4} if room == NUMBERS else {}
+    mesh = axes.pcolormesh(grid(panel.colour).astype(float), **scale, **edges)
+    bar = axes.figure.colorbar(mesh, ax=axes, location="bottom", aspect=18, pad=0.02, label=panel.bar, ticks=ticks)
+    bar.outline.set_visible(False)
+    _write(axes, mesh, panel, grid(panel.column).astype(float), grid(_mark_column(panel), _joined), room)
+    axes.set(title=panel.title, ylabel="layer", ylim=(len(layers), 0))
+    axes.spines[:].set_visible(False)
     axes.label_outer()
     shown = range(0, len(layers), math.ceil(len(layers) / (40 if room == NUMBERS else 20)))
-    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown], rotation=0)
+    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown])
     axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
     axes.tick_params(length=0)
+
+
+def _write(axes: Axes, mesh: QuadMesh, panel: Panel, values: np.ndarray, marks: np.ndarray, room: int) -> None:
+    """The words of the coloured cells, white on dark and dark on light."""
+    import numpy as np
+
+    colours = mesh.to_rgba(np.ma.asarray(mesh.get_array()))
+    for (i, j), value in [(place, value) for place, value in np.ndenumerate(values) if not math.isnan(value)]:
+        mark = str(marks[i, j]) if isinstance(marks[i, j], str) else ""
+        red, green, blue, _ = colours[i, j]
+        ink = "white" if 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 else "0.15"
+        if words := _cell(panel, value, mark, room):
+            axes.text(j + 0.5, i + 0.5, words, ha="center", va="center_baseline", color=ink, fontsize=4 + room)
 
 
 def _mark_column(panel: Panel) -> str:
@@ -185,7 +193,7 @@ def _scale(panel: Panel, rows: pd.DataFrame) -> tuple[dict[str, Any], list[float
 def _cell(panel: Panel, value: float, mark: str, room: int) -> str:
     """`.81*`, `≤412`, `2.1k`; only the mark, or nothing, where there is no room."""
     flags = "".join(letter for letter in mark if letter not in ENDS)
-    if room < NUMBERS or math.isnan(value):
+    if room < NUMBERS:
         return flags if room else ""
     if panel.column.endswith(".share"):
         return f"{value:.2f}".removeprefix("0") + flags

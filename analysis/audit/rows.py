@@ -66,7 +66,7 @@ def noise_values(row: dict[str, Any], spikes: int = 0) -> np.ndarray | None:
     """
     if not (row["out"] > 0 and row["in"] > 0):
         return None
-    rank = int(row["rank"]) if row["rank"] > 0 else None
+    rank, spikes = int(row["rank"]) if row["rank"] > 0 else None, min(spikes, int(row["out"]), int(row["in"]))
     return _noise_values(int(row["out"]) - spikes, int(row["in"]) - spikes, rank)
 
 

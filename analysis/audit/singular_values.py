@@ -27,8 +27,14 @@ DEPTH, DEEPEST = 30, 1e8
 """How far the axis goes below the noise edge, and below the largest value."""
 CLOSE = 0.09
 """Labels of two lines nearer than this share of the axis would lie on each other."""
-FEW, LETTERS = 32, 34
+FEW, LETTERS = 16, 34
 """Values up to which each has a mark; letters that a panel is wide."""
+LOOKS: dict[str, dict[str, Any]] = {
+    UPDATE: {"color": "black"},
+    FITTED: {"color": "0.5", "linestyle": "--"},
+    SAME_NORM: {"color": "0.5", "linestyle": "--"},
+    FACTORS: {"color": "0.5", "linestyle": (0, (2, 1))},
+}
 EDGES = {"noise edge": ":", "rounding edge": "-."}
 
 
@@ -100,7 +106,7 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     below = "\nwhere no rounding edge is drawn, it lies below the axis" if _hidden(table).any() else ""
     style.title(figure, f"Singular values of ΔW, beside those of noise{below}")
-    style.legend(figure, max(grid.flat, key=lambda axes: len(axes.lines)), columns=len(modules))
+    _legend(figure, grid[0][0], table, columns=len(modules))
     return figure
 
 
@@ -111,12 +117,18 @@ def _panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
         axes.set_axis_off()
         return
     for name, part in rows.groupby("series", sort=False):
-        look: dict[str, Any] = {"color": "black"} if name == UPDATE else {"color": "0.5", "linestyle": "--"}
-        look |= {"marker": "o", "markersize": 3} if name == UPDATE and len(part) <= FEW else {}
-        axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **look)
+        marks: dict[str, Any] = {"marker": "o", "markersize": 3} if name == UPDATE and len(part) <= FEW else {}
+        axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), **LOOKS[str(name)], **marks)
     _edges(axes, rows, bottom)
     moved = bool((rows[rows["series"] == UPDATE]["sigma"] > 0).any())
     axes.set_title(_heading(rows.iloc[0], moved), fontsize=7.5)
+
+
+def _legend(figure: Figure, axes: Axes, table: pd.DataFrame, columns: int) -> None:
+    """Every kind of line in any panel."""
+    for name in dict.fromkeys(table["series"]):
+        axes.plot([], [], label=name, **LOOKS[str(name)])
+    style.legend(figure, axes, columns)
 
 
 def _edges(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:

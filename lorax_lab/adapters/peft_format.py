@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.adapters import lora
-from lorax_lab.adapters.peft_files import PREFIX, SETTINGS, WEIGHTS, number_for, read_files
+from lorax_lab.adapters.peft_files import PREFIX, SETTINGS, WEIGHTS, number_for, read_files, start_of
 from lorax_lab.config import ConfigError, MethodConfig, suggest
 from lorax_lab.models import adaptable, delta_view, head_modules, is_head
 
@@ -89,6 +89,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for key, plain in UNSUPPORTED.items():
         if settings.get(key, plain) != plain:
             raise ConfigError(f"{folder}: {key}={settings[key]} is not possible; allowed: {plain}")
+    if start_of(settings):
+        start = settings["init_lora_weights"]
+        raise ConfigError(f"{folder}: init_lora_weights={start} changes the base; save it converted to a plain LoRA")
     return settings, tensors
 
 
