@@ -28,11 +28,13 @@ def measure(rounds: int = 3) -> dict[str, Any]:
             "ours": lambda: spectrum(noise),
             "svdvals": lambda: torch.linalg.svdvals(noise),
             "svd": lambda: torch.linalg.svd(noise, full_matrices=False),
+            "fp64": lambda: torch.linalg.svdvals(noise.double()),
         },
         rounds,
     )
     rows = [_row("all values, 4096²: torch svdvals / ours", dense["svdvals"], dense["ours"], "≥ 2.5")]
     rows += [_row("all values, 4096²: torch svd / ours", dense["svd"], dense["ours"], "≥ 3")]
+    rows += [_row("all values, 4096²: torch svdvals in fp64 / ours", dense["fp64"], dense["ours"], "")]
     rows += _errors(noise)
     top = _turns({"ours": lambda: top_spectrum(decaying, TOP, torch.Generator().manual_seed(0))}, max(rounds, 5))
     rows += [_row("top 64 with brackets, 4096²: torch svdvals / ours", dense["svdvals"], top["ours"], "≥ 20")]

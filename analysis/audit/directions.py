@@ -95,7 +95,7 @@ def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
     top = rows["intruders.k"].max()
     of = f" of the top {top:.0f}" if top > 0 else ""
     range_of = ",\nmean and range in a layer" if rows["layer"].duplicated().any() else ""
-    axes.set(ylim=(0, 1.05 * max(float(rows[["intruders.k", *COUNTS, *RANDOM]].max(axis=None)), 1.0)))
+    axes.set(ylim=(0, 1.05 * max(float(rows[["intruders.k", *COUNTS, *RANDOM]].max().max()), 1.0)))
     axes.set(ylabel=f"intruder dimensions{of}{range_of}")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 

@@ -8,10 +8,10 @@ says how much a rank holds without any structure.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis import style
-from analysis.audit.rows import known_whole, listed, noise_values, points, strongest
+from analysis.audit.rows import Row, known_whole, listed, noise_values, points, strongest
 from analysis.groups import CannotDraw
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(lines, ignore_index=True)
 
 
-def _part(row: dict[str, Any], values: np.ndarray) -> Part:
+def _part(row: Row, values: np.ndarray) -> Part:
     return values**2, row["frobenius_norm"] ** 2, known_whole(row, values)
 
 
-def _noise_part(row: dict[str, Any]) -> Part | None:
+def _noise_part(row: Row) -> Part | None:
     unit = noise_values(row)
     energy = row["frobenius_norm"] ** 2
     return None if unit is None else (unit**2 * energy / (unit**2).sum(), energy, True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
-from analysis.audit.rows import MISFIT, outside
+from analysis.audit.rows import MISFIT, Row, outside
 from analysis.groups import CannotDraw
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _measured(rows: pd.DataFrame) -> list[Panel]:
     return [panel for panel in PANELS if rows[panel.colour].notna().any()]
 
 
-def _spike_mark(row: dict[str, Any], measured: int) -> str:
+def _spike_mark(row: Row, measured: int) -> str:
     rounded = "spikes" in row["untrusted"].split() or row["numerical_rank"] < row["spikes"]
     is_open = 0 < measured <= row["spikes"] and measured < min(row["out"], row["in"])
     return FLAG * rounded + NO_NOISE * (row["bulk_misfit"] > MISFIT) + "≥" * is_open

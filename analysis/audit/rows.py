@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+Row: TypeAlias = dict[Any, Any]
+"""A row of an audit by its column names, as pandas gives it."""
 TEXT = ("matrix", "module", "kind", "untrusted")
 MEASURES = ("effective_rank", "energy_rank_90")
 NUMBERS = (
@@ -57,7 +59,7 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def noise_values(row: dict[str, Any], spikes: int = 0) -> np.ndarray | None:
+def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:
     """Singular values of Gaussian noise of a row's shape with entries of std 1, descending; where it has a `rank`,
     the root mean squares of those of products of Gaussian factors. None where the row has no shape.
 
@@ -87,7 +89,7 @@ def _noise_values(out_features: int, in_features: int, rank: int | None) -> np.n
     return torch.stack(low_rank_singular_values(draws)).square().mean(0).sqrt().numpy()
 
 
-def known_whole(row: dict[str, Any], sigma: np.ndarray) -> bool:
+def known_whole(row: Row, sigma: np.ndarray) -> bool:
     """Whether nothing of an update's energy lies outside these singular values."""
     norm = row["frobenius_norm"]
     return len(sigma) >= min(row["out"], row["in"]) or bool((sigma**2).sum() >= norm**2 * (1 - 1e-9))

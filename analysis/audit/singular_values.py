@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
-from analysis.audit.rows import MISFIT, noise_values, points
+from analysis.audit.rows import MISFIT, Row, noise_values, points
 from analysis.groups import CannotDraw
 from analysis.matrices import representative
 
@@ -74,7 +74,7 @@ def _series(about: dict[str, Any], name: str, values: np.ndarray, first: int = 0
     return pd.DataFrame(about | {"series": name, "i": index, "sigma": values[[i - 1 - first for i in index]]})
 
 
-def _noise(about: dict[str, Any], row: dict[str, Any], values: np.ndarray) -> pd.DataFrame:
+def _noise(about: dict[str, Any], row: Row, values: np.ndarray) -> pd.DataFrame:
     """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
     import numpy as np
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-EMBEDDING = re.compile(r"embed|wte|shared")
+EMBEDDING = re.compile(r"embed|wte|wpe|shared|relative_attention_bias")
 OUTPUT_LAYERS = ("lm_head", "embed_out", "decoder", "output", "head")
 WRAPPERS = {"base_model", "module", "model", "transformer", "language_model", "auto_model"}
 WRAPPED = WRAPPERS | {"bert", "roberta", "distilbert", "electra", "deberta", "mpnet", "gpt_neox"}
@@ -35,8 +35,8 @@ def is_output_layer(name: str) -> bool:
 def is_embedding(name: str) -> bool:
     """Whether a weight is looked up by token or position.
 
-    >>> is_embedding("model.embed_tokens.weight"), is_embedding("embed_out.weight")
-    (True, False)
+    >>> [is_embedding(name) for name in ("model.embed_tokens.weight", "h.wpe.weight", "embed_out.weight")]
+    [True, True, False]
     """
     return EMBEDDING.search(name) is not None and not is_output_layer(name)
 
