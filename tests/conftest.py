@@ -93,3 +93,10 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
         "tracking=disabled",
         f"runs_dir={tmp_path / 'runs'}",
     ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
