@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 RUNS ?= runs
 
-.PHONY: run figures test test-all lint format bench clean
+.PHONY: run figures test test-faults test-all lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -13,7 +13,10 @@ figures: $(VENV)/run.stamp
 	$(PYTHON) -m analysis --runs $(RUNS)
 
 test: $(VENV)/test.stamp
-	$(PYTHON) -m pytest -m "not network and not slow and not gpu"
+	$(PYTHON) -m pytest -m "not network and not slow and not gpu and not faults"
+
+test-faults: $(VENV)/test.stamp
+	$(PYTHON) -m pytest -m faults
 
 test-all: $(VENV)/test.stamp
 	$(PYTHON) -m pytest

@@ -35,6 +35,15 @@ def main(words: list[str] | None = None) -> int:
     drawn, not_drawn = [], []
     for group in groups:
         _introduce(group)
+        absent = missing.cells(group, runs)
+        whole = len(group.runs) + absent
+        stamp = f"{len(group.runs)} of {whole} runs" if absent else ""
+        if absent and not given.allow_partial:
+            named = ", ".join(missing.begun(group, runs)) or "those above"
+            not_drawn.append(
+                f"{group.name}: {absent} of {whole} runs are missing ({named}); type them, or --allow-partial"
+            )
+            continue
         for name in names:
             stem = given.out / f"{group.name}-{name}"
             try:
@@ -42,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
             except CannotDraw as error:
                 not_drawn.append(f"{stem.name}: {error}")
                 continue
-            _write(name, table, stem)
+            _write(name, table, stem, stamp)
             drawn.append(f"{stem}.{{png,pdf,csv}}")
     _list("drawn", drawn)
     _list("not drawn", not_drawn)
@@ -59,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the records are (runs)")
+    partial = "draw grids that lack runs too, stamped with how many of how many they have"
+    parser.add_argument("--allow-partial", action="store_true", help=partial)
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the files go (figures)")
     return parser
 
@@ -70,8 +81,11 @@ def _introduce(group: Group) -> None:
     _list("missing (add the other settings of your sweep, if it had any)", missing.gaps(group))
 
 
-def _write(name: str, table: pd.DataFrame, stem: Path) -> None:
-    for path in style.save(table, FIGURES[name].draw(table), stem):
+def _write(name: str, table: pd.DataFrame, stem: Path, stamp: str) -> None:
+    figure = FIGURES[name].draw(table)
+    if stamp:
+        style.stamp(figure, stamp)
+    for path in style.save(table, figure, stem):
         print(path, flush=True)
 
 

@@ -29,6 +29,30 @@ def left_out(runs_dir: Path, runs: pd.DataFrame) -> list[str]:
     return lines
 
 
+def cells(group: Group, runs: pd.DataFrame) -> int:
+    """How many runs the group's grid lacks: every arm at every one of its seeds, and the runs of the same model and
+    task that were begun and not completed."""
+    seeds, arms = set(group.runs["seed"]), ["method", "variant", "settings", "rank"]
+    absent = sum(len(seeds - set(part["seed"])) for _, part in group.runs.groupby(arms, dropna=False))
+    if "full" not in set(group.runs["method"]):
+        absent += len(seeds)
+    return absent + len(begun(group, runs))
+
+
+def begun(group: Group, runs: pd.DataFrame) -> list[str]:
+    """Runs of the group's model and task that were begun and are not completed, unless another of the same method,
+    rank and seed is."""
+    mine = group.runs.iloc[0]
+    same = (runs["config.model"] == mine["config.model"]) & (runs["config.task.name"] == mine["config.task.name"])
+    done = {_cell(row) for row in group.runs.to_dict("records")}
+    open_rows = runs[same & (runs["status"] != "completed")].to_dict("records")
+    return [str(row["run_id"]) for row in open_rows if _cell(row) not in done]
+
+
+def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:
+    return row["method"], None if row["rank"] != row["rank"] else row["rank"], row["seed"]
+
+
 def gaps(group: Group) -> list[str]:
     """What the group's seeds are not complete in: full fine-tunes first, then methods by their ranks; each line
     ends with what to type."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.record import write_text, write_whole
+from lorax_lab.files import write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +77,12 @@ def title(figure: Figure, text: str) -> None:
     width = int(figure.get_figwidth() * 15.5)
     lines = "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
     figure.suptitle(lines, x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+
+
+def stamp(figure: Figure, text: str) -> None:
+    """A framed note at the figure's lower right edge, that nobody overlooks."""
+    frame = {"boxstyle": "square,pad=0.3", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
+    figure.text(0.99, 0.01, text, ha="right", va="bottom", weight="bold", bbox=frame)
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import ConfigError, RunConfig, from_dict, known_keys, suggest
+from lorax_lab.config import ConfigError, RunConfig, code_in, from_dict, known_keys, suggest
+from lorax_lab.redact import redact
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside the package once installed from a wheel, beside it in a checkout."""
 GROUPS = ("task", "method", "train", "tracking")
+LAUNCHERS = {
+    "basic": "hydra",
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
+}
+"""Hydra's launchers that the store is tested with, and the module that each needs."""
+HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
 
@@ -43,14 +53,35 @@ def spell_out(words: list[str]) -> list[str]:
 
 
 def _check_key(key: str, word: str, assigned: bool) -> None:
+    if redact(word) != word:
+        raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
+    if special := code_in(word):
+        raise ConfigError(f"{word}: {special} is not possible; settings are plain values")
     bare = key.lstrip("+~")
-    if bare.startswith(("hydra.", "hydra/")) or bare == "hydra" or bare.split("@")[0] in known_keys():
+    if bare.startswith("hydra"):
+        if not bare.startswith(HYDRA_KEYS):
+            raise ConfigError(f"there is no key {bare} here; of Hydra's own there are {', '.join(HYDRA_KEYS)}")
+        if bare == "hydra/launcher":
+            _check_launcher(word.partition("=")[2])
+        return
+    if bare.split("@")[0] in known_keys():
         if assigned or key.startswith("~"):
             return
         raise ConfigError(f"{word} has no value; type {word}=…")
     if not assigned:
         raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
     raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
+
+
+def _check_launcher(name: str) -> None:
+    if name not in LAUNCHERS:
+        raise ConfigError(f"hydra/launcher={name} is not possible; {suggest(name, list(LAUNCHERS))}")
+    try:
+        known = importlib.util.find_spec(LAUNCHERS[name]) is not None
+    except ModuleNotFoundError:
+        known = False
+    if not known:
+        raise ConfigError(f"hydra/launcher={name} is not installed; type pip install -e '.[parallel]'")
 
 
 def _hub_id(value: str) -> str:

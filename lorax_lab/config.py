@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -169,10 +170,19 @@ class RunConfig:
     reference: bool
     force: bool
     runs_dir: str
+    checkpoint_seconds: float | None
+    isolate: bool
+    time_limit_seconds: float | None
     tracking: TrackingConfig
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
+        interval = self.checkpoint_seconds
+        ok = interval is None or (math.isfinite(interval) and interval >= 0)
+        _require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")
+        _positive("time_limit_seconds", self.time_limit_seconds, optional=True)
+        if self.time_limit_seconds is not None and not self.isolate:
+            raise ConfigError("time_limit_seconds needs a process for each run, to end it; type isolate=true as well")
         if self.method.name == "full":
             what = "full fine-tuning has no rank; leave rank out, or type method=lora"
             _require(self.rank is None, "method=full rank", self.rank, what)
@@ -182,7 +192,16 @@ class RunConfig:
 
 
 NOT_SCIENCE = {
-    "": ("model", "reference", "force", "runs_dir", "tracking"),
+    "": (
+        "model",
+        "reference",
+        "force",
+        "runs_dir",
+        "tracking",
+        "checkpoint_seconds",
+        "isolate",
+        "time_limit_seconds",
+    ),
     "task": ("name", "path"),
     "train": ("device",),
 }
@@ -225,6 +244,21 @@ def known_keys(kind: type = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+CODE = re.compile(r"_target_|_partial_|_recursive_|\$\{\s*[\w.]+\s*:[^}]*\}?")
+"""What makes Hydra and OmegaConf call something: a target, or a resolver, of which none is allowed (`oc.env` reads the
+environment, and so keys). A reference to another key, `${seed}`, is none."""
+
+
+def code_in(text: str) -> str | None:
+    """The first part of a setting that would call something.
+
+    >>> code_in("x=${oc.env:HOME}"), code_in("x=${seed}"), code_in("a._target_=os.system")
+    ('${oc.env:HOME}', None, '_target_')
+    """
+    found = CODE.search(text)
+    return found[0] if found else None
+
+
 def from_dict(content: Any) -> RunConfig:
     """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`.
 
@@ -234,6 +268,9 @@ def from_dict(content: Any) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    raw = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
+    if special := code_in(json.dumps(raw, default=str)):
+        raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), content)
         config = OmegaConf.to_object(merged)

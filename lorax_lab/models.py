@@ -51,10 +51,10 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
     folder = resolve(name)
     problem = "regression" if regression else "single_label_classification"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with global_stream(seed, "init"), _quiet():
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=num_labels, problem_type=problem, dtype=torch.float32
+                folder, num_labels=num_labels, problem_type=problem, dtype=torch.float32, trust_remote_code=False
             )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {_first_line(error)}") from error

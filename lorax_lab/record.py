@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import SCHEMA
+from lorax_lab.files import save_tensors, write_text, write_whole
+from lorax_lab.redact import redact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ REQUIRED = ("schema", "run_id", "status", "config", "method", "rank", "seed", "v
 REQUIRED_COMPLETED = ("parameters", "memory", "time", "metrics", "matrices")
 RECORD = "record.json"
 QUARANTINE = "quarantine"
+LARGEST = 2**28
+"""Bytes of a record: one of 1,000 matrices has less than a megabyte."""
 
 
 class DamagedRecord(ValueError):
@@ -42,40 +44,6 @@ class Damage:
 
     folder: Path
     reason: str
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it to `path`:
-    a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    scratch = Path(name)
-    try:
-        write(scratch)
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        scratch.chmod(0o644)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-
-    def write(scratch: Path) -> None:
-        scratch.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
-
-
-def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    """Write tensors as safetensors, whole; tensors that share memory are written once each."""
-    from safetensors.torch import save_file
-
-    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
 
 
 def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
@@ -128,7 +96,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `record.json` with its checksum; call it after every other file of the run."""
     content = _plain(record)
     content["sha256"] = _checksum(content)
-    write_text(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / RECORD, _text(content))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -138,15 +106,20 @@ def read_record(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is no record in the folder.
         DamagedRecord: it is not whole, not of this schema, or not what was written.
     """
+    path = folder / RECORD
+    if (size := path.stat().st_size) > LARGEST:
+        raise DamagedRecord(f"{path} has {size} bytes, more than any record; it is not read")
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedRecord(f"{folder / RECORD} is not whole: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedRecord(f"{path} is not whole: {error}") from error
     if not isinstance(content, dict):
         raise DamagedRecord(f"{folder / RECORD} is not a record")
     if content.get("schema") != SCHEMA:
         raise DamagedRecord(f"{folder / RECORD} has schema {content.get('schema')}; this version reads {SCHEMA}")
-    if content.pop("sha256", None) != _checksum(content):
+    written = text == _text(content)
+    if content.pop("sha256", None) != _checksum(content) or not written:
         raise DamagedRecord(f"{folder / RECORD} is not what was written: its checksum does not match")
     needed = REQUIRED + (REQUIRED_COMPLETED if content.get("status") == "completed" else ())
     missing = [key for key in needed if key not in content]
@@ -243,7 +216,12 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return redact(value) if isinstance(value, str) else value
+
+
+def _text(content: dict[str, Any]) -> str:
+    """A record as it is written; no other text is taken for it."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -12,32 +12,40 @@ from lorax_lab.config import RunConfig
 from lorax_lab.sweep import launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
+    from lorax_lab.memory import Ledger
     from lorax_lab.models import Base
+    from lorax_lab.resume import Checkpoints
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.encoded import Encoded
     from lorax_lab.train import TrainResult
 
 
-def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) -> dict[str, Any]:
+def execute(
+    config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]
+) -> dict[str, Any]:
     """One run, from its configuration to its record.
 
     Args:
         reference: folder of the completed full fine-tune that a LoRA run is compared with.
         group: the name under which W&B shows the sweep.
+        check: called before the results are written; raises where they are no longer wanted.
 
     Returns:
         The completed record, as written.
 
     Raises:
-        ConfigError: an input that cannot be used. Diverged: a loss that is not finite.
+        ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import functional, matrices, memory, record, tracking
     from lorax_lab.adapters import METHODS, count_parameters, full
     from lorax_lab.console import bar
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.provenance import provenance
+    from lorax_lab.resume import Checkpoints
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.train import make_accelerator
@@ -47,7 +55,8 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
 
     # data and base
     task = load_task(config.task)
-    base = load_base(config.model, task.num_labels, task.kind == "regression", config.seed)
+    with memory.explained("weights"):
+        base = load_base(config.model, task.num_labels, task.kind == "regression", config.seed)
     splits = _encode(base, task, config.task.max_length)
     names = select(base.model, config.method.target_modules)
     original = base_weights(base.model, names)
@@ -59,7 +68,11 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    result = _train(config, run_id, model, splits, task, accelerator)
+    versions = provenance(config, run_id, "running")
+    identity = {key: versions[key] for key in ("run_id", "versions", "git")}
+    checkpoints = Checkpoints(folder, identity, config.checkpoint_seconds, _tell)
+    with memory.explained("activations", ledger, config.train.batch_size):
+        result = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # the update: its measures, and what is left of the score when it is cut
     updates = method.updates(model, original)
@@ -76,6 +89,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
 
     # the record, whole, and then the window on it
     spectra = matrices.to_save(directions)
+    check()
     record.save_config(folder, dataclasses.asdict(config))
     record.save_trained(folder, method.export(model, config.method, base.name))
     record.save_spectra(folder, spectra)
@@ -84,7 +98,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
         "inputs": _inputs(config, task),
         "reference": reference.name if reference else None,
         "parameters": count_parameters(model),
-        "memory": ledger | _process(fresh_peak),
+        "memory": dataclasses.asdict(ledger) | _process(fresh_peak),
         "time": result.cost() | {"functional_seconds": functional_seconds, "total_seconds": time.time() - started},
         "metric": task.metric,
         "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
@@ -94,24 +108,26 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str) 
         "functional": cuts,
     }
     record.write_record(folder, content)
-    stored = record.read_record(folder)
-    tracking.publish(config.tracking, folder.parent, stored, result.history, spectra, group)
-    return stored
+    checkpoints.clear()
+    tracking.publish(config.tracking, folder, group)
+    return record.read_record(folder)
 
 
-def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> dict[str, Any]:
+def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
-    from lorax_lab.memory import measure_step
+    from lorax_lab.memory import explained, measure_step
     from lorax_lab.streams import global_stream
     from lorax_lab.train import make_optimizer
 
-    batch = split.largest_batch(config.train.batch_size)
-    shape = list(batch["input_ids"].shape)
-    batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+    def measure(size: int) -> Ledger:
+        batch = {key: value.to(accelerator.device) for key, value in split.largest_batch(size).items()}
+        with global_stream(config.seed, "memory"):
+            return measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
+
     model.train()
-    with global_stream(config.seed, "memory"):
-        ledger = measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
-    return dataclasses.asdict(ledger) | {"batch_shape": shape}
+    size = config.train.batch_size
+    with explained("activations", lambda: measure(1), size):
+        return measure(size)
 
 
 def _process(fresh_peak: bool) -> dict[str, Any]:
@@ -126,7 +142,13 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
 
 
 def _train(
-    config: RunConfig, run_id: str, model: nn.Module, splits: dict[str, Encoded], task: Task, accelerator: Any
+    config: RunConfig,
+    run_id: str,
+    model: nn.Module,
+    splits: dict[str, Encoded],
+    task: Task,
+    accelerator: Any,
+    checkpoints: Checkpoints,
 ) -> TrainResult:
     from lorax_lab.console import TrainBar
     from lorax_lab.streams import generator
@@ -137,7 +159,13 @@ def _train(
 
     with TrainBar(run_id, f"validation/{task.metric}") as on_step:
         validate = lambda: splits["validation"].score(model, task)  # noqa: E731
-        return train(model, epoch, config.train, config.seed, accelerator, validate, on_step)
+        return train(model, epoch, config.train, config.seed, accelerator, validate, on_step, checkpoints)
+
+
+def _tell(text: str) -> None:
+    from lorax_lab.console import console
+
+    console.print(f"  {text}", soft_wrap=True, markup=False)
 
 
 def _encode(base: Base, task: Task, max_length: int) -> dict[str, Encoded]:

@@ -1,69 +1,36 @@
-"""From the command line to recorded runs: plan the whole grid, train what is missing, close with a table."""
+"""From the command line to recorded runs: train what is missing of the whole grid, close with a table."""
 
 from __future__ import annotations
 
 import hashlib
 import signal
 import sys
-import traceback
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorax_lab import record
-from lorax_lab.compose import CONF, compose, expand, reference_words, spell_out
-from lorax_lab.config import ConfigError, Diverged, RunConfig, from_dict, run_id
+from lorax_lab import claims, record
+from lorax_lab.attempts import ELSEWHERE, POLL, Execute, attempt, note
+from lorax_lab.compose import CONF, spell_out
+from lorax_lab.config import ConfigError, from_dict, suggest
+from lorax_lab.isolated import attempt_apart
+from lorax_lab.plan import Planned, plan, with_reference
 
-Execute = Callable[[RunConfig, str, Path | None, str], dict[str, Any]]
 SWEEP_FLAGS = ("-m", "--multirun")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run to be had: its configuration and where its record is, or will be."""
-
-    config: RunConfig
-    run_id: str
-
-    @property
-    def folder(self) -> Path:
-        """`<runs_dir>/<run_id>`."""
-        return Path(self.config.runs_dir) / self.run_id
-
-
-def planned(config: RunConfig) -> Planned:
-    """The run of a configuration; its model and data are looked at for their hashes, not read.
-
-    Raises:
-        ConfigError: a model or data set that is not to be had.
-    """
-    from lorax_lab.models import model_sha256
-    from lorax_lab.tasks import data_sha256
-
-    return Planned(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
-
-
-def with_reference(words: list[str], config: RunConfig | None = None) -> list[Planned]:
-    """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
-    config = config or compose(words)
-    run = planned(config)
-    if config.method.name == "full" or not config.reference:
-        return [run]
-    return [planned(compose(reference_words(words))), run]
-
-
-def plan(words: list[str], multirun: bool) -> list[Planned]:
-    """Every run of the command line, each once, references first where they are needed.
-
-    Raises:
-        ConfigError: any bad setting anywhere in the grid, before anything is trained.
-    """
-    jobs = expand(spell_out(words))
-    if len(jobs) > 1 and not multirun:
-        raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
-    runs = [run for job in jobs for run in with_reference(job)]
-    return list({run.run_id: run for run in runs}.values())
+ASKING_FLAGS = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--package",
+    "-p",
+    "--resolve",
+)
 
 
 def launch(execute: Execute) -> int:
@@ -74,17 +41,20 @@ def launch(execute: Execute) -> int:
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     flags = [word for word in sys.argv[1:] if word.startswith("-")]
     try:
+        for flag in flags:
+            if flag.partition("=")[0] not in SWEEP_FLAGS + ASKING_FLAGS:
+                raise ConfigError(f"{flag} is not possible; {suggest(flag, SWEEP_FLAGS + ASKING_FLAGS)}")
         if any(flag not in SWEEP_FLAGS for flag in flags):
             return _hydra(lambda _: None, sys.argv[1:])
-        runs = plan(words, bool(flags))
-        waiting = [run for run in runs if run.config.force or record.status_of(run.folder) != "completed"]
-        console.print(f"{len(runs) - len(waiting)} of {len(runs)} already recorded in {runs[0].config.runs_dir}")
-        _check_data(waiting)
-        interrupted = bool(waiting) and _train(execute, runs, spell_out(words) + flags)
+        sweep = Sweep(execute, plan(words, bool(flags)))
+        recorded, count = len(sweep.recorded), len(sweep.runs)
+        console.print(f"{recorded} of {count} already recorded in {sweep.runs[0].config.runs_dir}")
+        _check_data(sweep.waiting)
+        interrupted = bool(sweep.waiting) and sweep.train(spell_out(words) + flags)
     except ConfigError as error:
         console.print(f"[red]error:[/red] {_literal(error)}", soft_wrap=True)
         return 2
-    complete = _close(runs)
+    complete = sweep.close()
     if interrupted:
         console.print("interrupted; the same command goes on with what is missing")
         return 130
@@ -99,81 +69,138 @@ def _check_data(runs: list[Planned]) -> None:
         load_task(task)
 
 
-def _train(execute: Execute, runs: list[Planned], arguments: list[str]) -> bool:
-    """Hand the grid to Hydra's launcher; returns whether it was interrupted."""
-    group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
-    position, done = {run.run_id: i for i, run in enumerate(runs, 1)}, set[str]()
+class Sweep:
+    """A planned grid on its way; a launcher of Hydra's may carry it into other processes."""
 
-    def job(cfg: Any) -> None:
+    def __init__(self, execute: Execute, runs: list[Planned]) -> None:
+        self.execute, self.runs, self.began = execute, runs, time.time()
+        self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
+        self.recorded = [run.run_id for run in runs if _is_recorded(run)]
+        self.done: set[str] = set()
+
+    @property
+    def waiting(self) -> list[Planned]:
+        """Runs that were not recorded when the sweep began, or are to be repeated."""
+        return [run for run in self.runs if run.run_id not in self.recorded]
+
+    def train(self, arguments: list[str]) -> bool:
+        """Hand the grid to Hydra's launcher, then finish what it, or another sweep, left; returns whether it was
+        interrupted."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            _hydra(self.job, arguments)
+            self.finish()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def job(self, cfg: Any) -> None:
+        """One job of Hydra's: its run, and before it the reference where it needs one."""
         from hydra.core.hydra_config import HydraConfig
 
         words = list(HydraConfig.get().overrides.task)
         *before, run = with_reference(words, from_dict(cfg))
         for item in (*before, run):
-            if item.run_id not in done:
-                title = f"[{position.get(item.run_id, '?')}/{len(runs)}] {item.run_id}"
-                attempt(execute, item, before[0].folder if before and item is run else None, group, title)
-                done.add(item.run_id)
+            self.one(item, wait=item is not run)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _hydra(job, arguments)
-    except KeyboardInterrupt:
-        return True
-    return False
+    def one(self, run: Planned, wait: bool = False) -> str:
+        """Try a run that was not tried here yet, saying so before and after."""
+        from lorax_lab.console import console
 
-
-def attempt(execute: Execute, run: Planned, reference: Path | None, group: str, title: str) -> str:
-    """Train one run unless it is recorded, and leave a record of whatever came of it; returns its status.
-
-    A completed record that `force` repeats stays until the new one is complete.
-    """
-    from lorax_lab.console import console
-
-    before = record.status_of(run.folder)
-    if before == "completed" and not run.config.force:
-        return before
-    if before == "damaged":
-        console.print(f"the record is damaged; the folder is now {record.quarantine(run.folder)}", soft_wrap=True)
-    keep = before == "completed"
-    console.print(title, style="bold", soft_wrap=True, markup=False)
-    _note(run, "running", None, keep)
-    if reference is not None and not _has_weights(reference):
-        why = "is not complete, or its weights are gone: no comparison with it"
-        console.print(f"  {reference.name} {why}", soft_wrap=True)
-        reference = None
-    try:
-        execute(run.config, run.run_id, reference, group)
-    except KeyboardInterrupt:
-        _note(run, "killed", "interrupted", keep)
-        raise
-    except Exception as error:
-        status = _status_of(error)
-        known = isinstance(error, ConfigError | Diverged)
-        reason = str(error) if known else f"{error!r}; the traceback is in {run.folder / record.RECORD}"
-        _note(run, status, "".join(traceback.format_exception(error)), keep)
-        console.print(f"  {status}: {_literal(reason)}", soft_wrap=True, markup=True)
+        if run.run_id in self.done or run.run_id in self.recorded:
+            return "completed"
+        position = [other.run_id for other in self.runs].index(run.run_id) + 1
+        title = f"[{position}/{len(self.runs)}] {run.title}"
+        fresh = not _is_recorded(run)
+        if fresh:
+            console.print(f"{title}  {run.run_id}", style="bold", soft_wrap=True, markup=False)
+        if run.config.isolate:
+            status = attempt_apart(run, self.group, wait)
+        else:
+            status = attempt(self.execute, run, self.group, wait)
+        if status != ELSEWHERE:
+            self.done.add(run.run_id)
+            if fresh:
+                console.print(f"{title} {self._result(run, status)}", soft_wrap=True, markup=False)
         return status
-    return "completed"
+
+    def finish(self) -> None:
+        """Train what other launchers had claimed and did not complete, and what a process of a parallel launcher left
+        when it died; a run that died there is not tried again here, since it may take this process too."""
+        while left := [run for run in self.runs if run.run_id not in self.done and not self._is_settled(run)]:
+            open_ids = {run.run_id for run in left}
+            tried = [self.one(run) for run in left if run.reference not in open_ids]
+            if all(status == ELSEWHERE for status in tried):
+                time.sleep(POLL)
+
+    def _is_settled(self, run: Planned) -> bool:
+        status = record.status_of(run.folder)
+        if status in (None, "damaged"):
+            return False
+        content = record.read_record(run.folder)
+        here = _seconds(content["written"]) >= int(self.began)
+        if status == "running" and here and claims.holder(run.runs_dir, run.run_id) is None:
+            note(run, "failed", "its process ended without a word; type isolate=true to see how")
+            return True
+        return status == "completed" or (here and status != "running")
+
+    def _result(self, run: Planned, status: str) -> str:
+        """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
+        content = record.read_record(run.folder) if record.status_of(run.folder) == "completed" else {}
+        parts = [status]
+        if status == "completed" and content:
+            score = f"{content['metrics']['test/' + content['metric']]:.3f}"
+            parts = [f"{content['metric']} {score} {content['time']['total_seconds']:.0f} s"]
+        parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
+        statuses = [record.status_of(other.folder) for other in self.runs]
+        failed = sum(s in ("failed", "oom", "diverged", "killed") for s in statuses)
+        parts += [f"{failed} failed"] if failed else []
+        left = [other for other, s in zip(self.runs, statuses, strict=True) if s in (None, "running")]
+        return " · ".join([*parts, *([f"{_minutes(self._time_left(left))} left"] if left else [])])
+
+    def _time_left(self, left: list[Planned]) -> float:
+        """Seconds, by the mean of the recorded runs of the same method, or of all."""
+        times: dict[str, list[float]] = {}
+        for run in self.runs:
+            if record.status_of(run.folder) == "completed":
+                seconds = record.read_record(run.folder)["time"]["total_seconds"]
+                times.setdefault(run.config.method.name, []).append(seconds)
+        known = [seconds for group in times.values() for seconds in group]
+        if not known:
+            return 0.0
+        mean = {method: sum(group) / len(group) for method, group in times.items()}
+        return sum(mean.get(run.config.method.name, sum(known) / len(known)) for run in left)
+
+    def close(self) -> bool:
+        """The closing table; returns whether every run is completed."""
+        from lorax_lab.console import console, table
+
+        rows = []
+        for run in self.runs:
+            status = record.status_of(run.folder) or "not run"
+            content = record.read_record(run.folder) if status not in ("not run", "damaged") else None
+            reason = content.get("reason") if content else None
+            rows.append((content, run.run_id, f"{status}: {reason}" if reason else status))
+        console.print(table(rows, Path(self.runs[0].config.runs_dir)))
+        return all(status == "completed" for _, _, status in rows)
 
 
-def _has_weights(reference: Path) -> bool:
-    return record.status_of(reference) == "completed" and (reference / "model.safetensors").exists()
+def _is_recorded(run: Planned) -> bool:
+    return not run.config.force and record.status_of(run.folder) == "completed"
 
 
-def _status_of(error: Exception) -> str:
-    import torch
+def _seconds(written: str) -> float:
+    import calendar
 
-    if isinstance(error, Diverged):
-        return "diverged"
-    return "oom" if isinstance(error, MemoryError | torch.OutOfMemoryError) else "failed"
+    return calendar.timegm(time.strptime(written, "%Y-%m-%dT%H:%M:%SZ"))
 
 
-def _note(run: Planned, status: str, error: str | None, keep: bool) -> None:
-    from lorax_lab.provenance import provenance
-
-    if not keep:
-        record.write_record(run.folder, provenance(run.config, run.run_id, status) | {"error": error})
+def _minutes(seconds: float) -> str:
+    """
+    >>> _minutes(42.4), _minutes(372)
+    ('42 s', '6 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _hydra(job: Callable[[Any], None], arguments: list[str]) -> int:
@@ -185,18 +212,6 @@ def _hydra(job: Callable[[Any], None], arguments: list[str]) -> int:
     sys.argv[1:] = arguments
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
     return 0
-
-
-def _close(runs: list[Planned]) -> bool:
-    from lorax_lab.console import console, table
-
-    rows = []
-    for run in runs:
-        status = record.status_of(run.folder) or "not run"
-        content = record.read_record(run.folder) if status == "completed" else None
-        rows.append((content, run.run_id, status))
-    console.print(table(rows, Path(runs[0].config.runs_dir)))
-    return all(status == "completed" for _, _, status in rows)
 
 
 def _literal(text: object) -> str:

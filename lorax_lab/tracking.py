@@ -1,44 +1,115 @@
-"""Weights & Biases, a window on the records: told after a run's own files are complete, and never able to hurt
-the run. The only file that imports wandb.
+"""Weights & Biases, a window on the records: told after a run's own files are complete, from these files alone, by a
+process of its own that is ended when it takes too long. The only file that imports wandb.
 
-Offline runs lie in `<runs_dir>/wandb/`; `wandb leet <runs_dir>/wandb` browses them, `wandb sync` uploads them.
+Offline runs lie in `<runs_dir>/wandb/`; `wandb leet <runs_dir>/wandb` browses them. What was not uploaded,
+`python -m lorax_lab.tracking sync` uploads, once. `<run>/wandb.json` says how far a run is known.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lorax_lab import claims
 from lorax_lab.config import TrackingConfig
+from lorax_lab.files import write_text
+from lorax_lab.record import load_spectra, read_record, scan
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
+MARK = "wandb.json"
+PATIENCE = 90.0
+"""Seconds after which the process that tells W&B of a run is ended."""
 
 
-def publish(
-    config: TrackingConfig,
-    runs_dir: Path,
-    record: dict[str, Any],
-    history: list[dict[str, float]],
-    spectra: dict[str, dict[str, np.ndarray]],
-    group: str,
-) -> None:
-    """Send one finished run: its configuration, learning curves, summary, spectra and effective-rank heat map.
+def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
+    """Tell W&B of one recorded run: its configuration, learning curves, summary, spectra and effective-rank heat map.
 
-    Whatever goes wrong becomes a warning: the record on disk is what counts.
+    Whatever goes wrong becomes a warning, after `patience` seconds at most: the record on disk is what counts.
+
+    Args:
+        folder: the run's, with a completed record.
+        group: the name under which W&B shows the sweep.
+
+    Returns:
+        Whether W&B was told, or nothing was to be told.
     """
     if config.mode == "disabled":
-        return
+        return True
+    command = [sys.executable, "-m", "lorax_lab.tracking", "publish", str(folder), "--group", group]
+    command += ["--mode", config.mode, "--project", config.project]
+    command += ["--entity", config.entity] if config.entity else []
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
-        _publish(config, runs_dir, record, history, spectra, group)
-    except Exception as error:
-        warnings.warn(
-            f"W&B was not told of {record['run_id']} ({type(error).__name__}: {error}); the record is complete",
-            stacklevel=2,
-        )
+        process = subprocess.Popen(command, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
+    except OSError as error:
+        return _untold(folder, str(error))
+    try:
+        _, said = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # wandb's own process too, which holds the pipe
+        process.communicate()
+        return _untold(folder, f"it took more than {patience:g} s")
+    if process.returncode != 0:
+        lines = said.strip().splitlines() or [f"its process ended with status {process.returncode}"]
+        return _untold(folder, lines[-1])
+    return True
+
+
+def _untold(folder: Path, why: str) -> bool:
+    again = f"python -m lorax_lab.tracking sync {folder.parent}"
+    warnings.warn(f"W&B was not told of {folder.name} ({why}); its record is complete; later: {again}", stacklevel=3)
+    return False
+
+
+def mark_of(folder: Path) -> str | None:
+    """`online` or `offline`, as W&B was told of a run; None where it was not."""
+    try:
+        mode = json.loads((folder / MARK).read_text(encoding="utf-8"))["mode"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return str(mode)
+
+
+def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> int:
+    """Upload every completed run that was not, each once however many do it at a time; returns how many could not."""
+    from lorax_lab.console import console
+
+    records, damages = scan(runs_dir)
+    for damage in damages:
+        console.print(f"left out: {damage.reason}", soft_wrap=True, markup=False)
+    folders = [Path(found["folder"]) for found in records if found["status"] == "completed"]
+    waiting = [folder for folder in folders if mark_of(folder) != "online"]
+    failed = 0
+    for number, folder in enumerate(waiting, 1):
+        claim = claims.take(runs_dir, f"{folder.name}.wandb")
+        if isinstance(claim, claims.Owner):
+            console.print(f"[{number}/{len(waiting)}] {folder.name}: {claim} uploads it", markup=False)
+            continue
+        with claim:
+            if mark_of(folder) != "online":
+                told = publish(config, folder, _group(folder), patience)
+                failed += not told
+                word = "uploaded" if told else "not uploaded"
+                console.print(f"[{number}/{len(waiting)}] {folder.name}: {word}", soft_wrap=True, markup=False)
+    console.print(f"{len(folders) - len(waiting)} of {len(folders)} were uploaded before, {failed} could not be")
+    return failed
+
+
+def _group(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["group"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "sync"
 
 
 def resolve_mode(mode: str) -> str:
@@ -52,15 +123,17 @@ def resolve_mode(mode: str) -> str:
     return "online" if wandb.login(prompt=False) else "offline"
 
 
-def _publish(
-    config: TrackingConfig,
-    runs_dir: Path,
-    record: dict[str, Any],
-    history: list[dict[str, float]],
-    spectra: dict[str, dict[str, np.ndarray]],
-    group: str,
-) -> None:
-    runs_dir = runs_dir.resolve()
+def tell(config: TrackingConfig, folder: Path, group: str) -> None:
+    """What `publish` has done in a process of its own.
+
+    Raises:
+        Exception: whatever wandb raises.
+    """
+    runs_dir, record = folder.resolve().parent, read_record(folder)
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    spectra, mode = load_spectra(folder), resolve_mode(config.mode)
+    if mode == "disabled":
+        return
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str(runs_dir / "wandb"))
     (runs_dir / "wandb").mkdir(parents=True, exist_ok=True)
@@ -80,7 +153,7 @@ def _publish(
         job_type=record["method"],
         tags=[tag[-64:] for tag in tags] + ([f"rank={record['rank']}"] if record["rank"] else []),
         config=record["config"],
-        mode=resolve_mode(config.mode),  # type: ignore[arg-type]
+        mode=mode,  # type: ignore[arg-type]
         settings=settings,
     ) as run:
         for row in history:
@@ -91,6 +164,8 @@ def _publish(
         }
         run.log(pictures, step=int(history[-1]["step"]))
         run.summary.update(_summary(record))
+    told = {"mode": mode, "project": config.project, "group": group}
+    write_text(folder / MARK, json.dumps(told | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:
@@ -142,3 +217,35 @@ def _heat_map(record: dict[str, Any]) -> Any:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`sync [RUNS]`, for people, and `publish RUN`, which a run starts."""
+    parser = argparse.ArgumentParser(prog="python -m lorax_lab.tracking", description="Upload what W&B was not told.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    upload = commands.add_parser("sync", help="upload the completed runs that were not, each once")
+    upload.add_argument("folder", nargs="?", default="runs", type=Path, metavar="RUNS", help="runs by default")
+    one = commands.add_parser("publish", help="tell W&B of one run; what a sweep does after each")
+    one.add_argument("folder", type=Path, metavar="RUN")
+    one.add_argument("--group", default="sync", help="the name under which W&B shows the sweep")
+    for command, mode in ((upload, "online"), (one, "auto")):
+        command.add_argument("--mode", default=mode, choices=["auto", "offline", "online"])
+        command.add_argument("--project", default="lorax_lab")
+        command.add_argument("--entity")
+    upload.add_argument("--patience", type=float, default=PATIENCE, help=f"seconds for a run ({PATIENCE:.0f})")
+    asked = parser.parse_args(arguments)
+    config = TrackingConfig(asked.mode, asked.project, asked.entity)
+    if not asked.folder.is_dir():
+        parser.error(f"{asked.folder} is no folder; type the one with the records, as in: {asked.command} runs")
+    if asked.command == "sync":
+        return 1 if sync(asked.folder, config, asked.patience) else 0
+    try:
+        tell(config, asked.folder, asked.group)
+    except Exception as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

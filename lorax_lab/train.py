@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.config import ConfigError, Diverged, TrainConfig
+from lorax_lab.resume import Checkpoints, Position
 from lorax_lab.streams import global_stream
 
 Batch = dict[str, Tensor]
@@ -97,58 +98,64 @@ def train(
     accelerator: Any,
     validate: Callable[[], Metrics],
     on_step: Callable[[int, int, Metrics], None],
+    checkpoints: Checkpoints,
 ) -> TrainResult:
-    """Train in place; `epoch_batches(epoch)` gives an epoch's batches in order, on the CPU.
+    """Train in place, from the newest checkpoint if there is one; `epoch_batches(epoch)` gives an epoch's batches in
+    order, on the CPU, the same whenever it is asked.
 
     Args:
         validate: called `config.validations` times, evenly spaced, the last after the last step.
         on_step: called as `on_step(step, steps, metrics)` after every step and every validation.
 
     Raises:
-        Diverged: a loss or gradient norm that is not finite, before the optimizer uses it.
+        Diverged: a loss or gradient norm that is not finite, before the optimizer uses it; parameters that are not,
+            before the next step or a checkpoint does.
+        OSError: a checkpoint could not be written; the one before it is whole.
     """
-    start = time.perf_counter()
     batches = epoch_batches(0)
     steps = plan_steps(config, len(batches))
     pauses = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
     model, optimizer = accelerator.prepare(model, make_optimizer(model, config))
     parameters = [p for p in model.parameters() if p.requires_grad]
-    result = TrainResult(steps=steps, seconds=0.0, examples=0, tokens=0)
-    step, epoch = 0, 0
     model.train()
     with global_stream(seed, "dropout"):
-        while step < steps:
-            for first in range(0, len(batches), config.gradient_accumulation):
-                group = batches[first : first + config.gradient_accumulation]
-                factor = learning_rate_factor(step, steps, config.warmup, config.schedule)
-                for settings in optimizer.param_groups:
-                    settings["lr"] = config.learning_rate * factor
-                loss = _accumulate(model, group, accelerator)
-                norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
-                if not math.isfinite(norm) and accelerator.scaler is None:
-                    raise Diverged(f"gradient norm {norm} at step {step + 1} of {steps}")
-                optimizer.step()
-                optimizer.zero_grad()
-                step += 1
-                result.examples += sum(len(b["labels"]) for b in group)
-                result.tokens += sum(int(b["attention_mask"].sum()) for b in group)
-                metrics = {
-                    "step": step,
-                    "train/loss": loss,
-                    "train/gradient_norm": norm,
-                    "train/learning_rate": config.learning_rate * factor,
-                }
-                if step in pauses:
-                    metrics |= {f"validation/{key}": value for key, value in validate().items()}
-                    model.train()
-                result.history.append(metrics)
-                on_step(step, steps, metrics)
-                if step == steps:
-                    break
-            epoch += 1
-            batches = epoch_batches(epoch) if step < steps else batches
-    result.seconds = time.perf_counter() - start
-    return result
+        at = checkpoints.load(model, optimizer, accelerator.scaler) or Position()
+        batches = epoch_batches(at.epoch) if at.epoch else batches
+        before, start = at.seconds, time.perf_counter()
+        while at.step < steps:
+            if at.batch >= len(batches):
+                at.epoch, at.batch = at.epoch + 1, 0
+                batches = epoch_batches(at.epoch)
+            group = batches[at.batch : at.batch + config.gradient_accumulation]
+            rate = config.learning_rate * learning_rate_factor(at.step, steps, config.warmup, config.schedule)
+            for settings in optimizer.param_groups:
+                settings["lr"] = rate
+            loss = _accumulate(model, group, accelerator)
+            norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
+            if not math.isfinite(norm) and accelerator.scaler is None:
+                raise Diverged(f"gradient norm {norm} at step {at.step + 1} of {steps}")
+            optimizer.step()
+            optimizer.zero_grad()
+            at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation
+            if not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):
+                raise Diverged(f"parameters that are not finite after step {at.step} of {steps}")
+            at.examples += sum(len(b["labels"]) for b in group)
+            at.tokens += sum(int(b["attention_mask"].sum()) for b in group)
+            metrics = {
+                "step": at.step,
+                "train/loss": loss,
+                "train/gradient_norm": norm,
+                "train/learning_rate": rate,
+            }
+            if at.step in pauses:
+                metrics |= {f"validation/{key}": value for key, value in validate().items()}
+                model.train()
+            at.history.append(metrics)
+            at.seconds = before + time.perf_counter() - start
+            if at.step == steps or checkpoints.due():
+                checkpoints.save(model, optimizer, accelerator.scaler, at)
+            on_step(at.step, steps, metrics)
+    return TrainResult(steps, at.seconds, at.examples, at.tokens, at.history)
 
 
 def _accumulate(model: nn.Module, group: list[Batch], accelerator: Any) -> float:
@@ -168,7 +175,11 @@ def _accumulate(model: nn.Module, group: list[Batch], accelerator: Any) -> float
 
 @torch.inference_mode()
 def predict(model: nn.Module, batches: list[Batch]) -> Tensor:
-    """The model's outputs, (examples, labels) fp32 on the CPU, in the order of the batches."""
+    """The model's outputs, (examples, labels) fp32 on the CPU, in the order of the batches.
+
+    Raises:
+        Diverged: one is not finite.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -176,5 +187,7 @@ def predict(model: nn.Module, batches: list[Batch]) -> Tensor:
     for batch in batches:
         inputs = {key: value.to(device) for key, value in batch.items() if key != "labels"}
         outputs.append(model(**inputs).logits.float().cpu())
+        if not outputs[-1].isfinite().all():
+            raise Diverged("outputs that are not finite")
     model.train(was_training)
     return torch.cat(outputs)

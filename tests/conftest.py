@@ -95,6 +95,20 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
     ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="ten times as many kills and resumes (marker faults)")
+    parser.addoption("--seed", type=int, help="replay the chances of an earlier run (marker faults)")
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers whose seed is printed, for replay with --seed."""
+    seed = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    print(f"replay with --seed={seed}")
+    return random.Random(seed)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lorax_lab import tracking
-from lorax_lab.config import TrackingConfig
+from lorax_lab import record, tracking
+from lorax_lab.config import SCHEMA, TrackingConfig
 
 RECORD: dict[str, Any] = {
-    "run_id": "tiny-local-lora-r4-s0-0", "method": "lora", "rank": 4, "seed": 0, "status": "completed",
+    "schema": SCHEMA, "run_id": "tiny-local-lora-r4-s0-0", "method": "lora", "rank": 4, "seed": 0,
+    "status": "completed", "versions": {}, "git": {}, "hardware": {},
     "config": {"model": "tiny", "task": {"name": "local"}},
     "parameters": {"trainable": 10}, "time": {"total_seconds": 1.0}, "metrics": {"test/accuracy": 0.5},
     "memory": {"peak_bytes": 5, "by_category": {"weights": 5}},
@@ -24,10 +26,28 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 SPECTRA = {name: {"sigma": np.array([2.0, 1.0])} for name in RECORD["matrices"]}
 HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
+STUB = """
+import errors, os, signal, sys, time
+class Settings:
+    def __init__(self, **_): pass
+def login(**_): return True
+def init(**_):
+    {fault}
+"""
+"""A wandb that does one thing wrong."""
 
 
-def publish(mode: str, folder: Path) -> None:
-    tracking.publish(TrackingConfig(mode, "lorax_lab", None), folder, RECORD, HISTORY, SPECTRA, "sweep-1")
+def recorded(runs_dir: Path, run_id: str = RECORD["run_id"]) -> Path:
+    """A completed run's folder, as W&B is told of it."""
+    folder = runs_dir / run_id
+    record.save_history(folder, HISTORY)
+    record.save_spectra(folder, SPECTRA)
+    record.write_record(folder, RECORD | {"run_id": run_id})
+    return folder
+
+
+def publish(mode: str, folder: Path, patience: float = 60) -> bool:
+    return tracking.publish(TrackingConfig(mode, "lorax_lab", None), folder, "sweep-1", patience)
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +55,11 @@ def _no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for key in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DATA_DIR"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
-    publish("disabled", tmp_path / "runs")
+    assert publish("disabled", tmp_path / "runs" / "x")
     assert not (tmp_path / "runs").exists()
 
 
@@ -48,29 +69,57 @@ def test_auto_without_a_login_is_offline_and_never_asks(monkeypatch: pytest.Monk
     assert tracking.resolve_mode("online") == "online"
 
 
-def test_an_offline_run_lies_in_the_store(tmp_path: Path) -> None:
-    publish("offline", tmp_path)
+def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
+    folder = recorded(tmp_path)
+    assert publish("offline", folder)
     folders = list(tmp_path.glob("wandb/offline-run-*"))
     assert len(folders) == 1
     assert folders[0].name.endswith(RECORD["run_id"])
     assert list(folders[0].glob("files/media/images/spectrum/*.png"))
     assert list(folders[0].glob("files/media/table/spectrum/*.json"))
+    assert tracking.mark_of(folder) == "offline"
 
 
-@pytest.mark.parametrize("fault", ["init", "log"])
-def test_whatever_goes_wrong_is_a_warning(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raise RuntimeError('the server is gone')", "the server is gone"),
+        ("sys.exit(3)", "status 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "status -9"),
+        ("time.sleep(1000)", "more than 5 s"),
+    ],
+)
+def test_whatever_goes_wrong_is_a_warning(
+    fault: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.py").write_text(STUB.format(fault=fault).replace("errors, ", ""))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    folder = recorded(tmp_path / "runs")
+    before = (folder / "record.json").read_bytes()
+    start = time.monotonic()
+    with pytest.warns(UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"):
+        assert not publish("online", folder, patience=5)
+    assert time.monotonic() - start < 30
+    assert (folder / "record.json").read_bytes() == before
+    assert tracking.mark_of(folder) is None
 
-    def broken(*_: object, **__: object) -> None:
-        raise wandb.errors.CommError("the server is gone")
 
-    monkeypatch.setattr(wandb if fault == "init" else wandb.Run, fault, broken)
-    with pytest.warns(UserWarning, match=r"W&B was not told of .*the server is gone.*the record is complete"):
-        publish("offline", tmp_path)
-
-
-def test_a_read_only_store_is_a_warning(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
+def test_a_folder_of_wandb_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    folder = recorded(tmp_path)
+    (tmp_path / "wandb").write_text("")
     with pytest.warns(UserWarning, match="W&B was not told"):
-        publish("offline", blocked)
+        assert not publish("offline", folder)
+
+
+def test_sync_uploads_what_is_missing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    monkeypatch.setattr(tracking, "publish", lambda config, folder, group, patience: told.append((folder.name, group)))
+    for name, mode in (("a", "online"), ("b", "offline"), ("c", None)):
+        folder = recorded(tmp_path, name)
+        if mode:
+            (folder / tracking.MARK).write_text(f'{{"mode": "{mode}", "group": "sweep-9"}}')
+    assert tracking.main(["sync", str(tmp_path)]) == 1
+    assert told == [("b", "sweep-9"), ("c", "sync")]
+    assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out

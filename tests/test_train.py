@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -11,13 +12,17 @@ from torch import nn
 
 from lorax_lab.compose import compose
 from lorax_lab.config import ConfigError, Diverged, TrainConfig
+from lorax_lab.resume import Checkpoints
 from lorax_lab.streams import generator, global_stream, stream_seed
-from lorax_lab.train import learning_rate_factor, make_accelerator, make_optimizer, plan_steps, train
+from lorax_lab.train import learning_rate_factor, make_accelerator, make_optimizer, plan_steps, predict, train
 
 
 def settings(**changes: Any) -> TrainConfig:
     words = {"device": "cpu", "learning_rate": 0.1, "weight_decay": 0.0} | changes
     return compose([f"train.{key}={value}" for key, value in words.items()]).train
+
+
+NONE = Checkpoints(Path("nowhere"), {}, None, print)
 
 
 class Line(nn.Module):
@@ -50,7 +55,7 @@ def run(
         return {"accuracy": 1.0}
 
     on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
-    result = train(model, lambda epoch: data, config, seed, make_accelerator(config), validate, on_step)
+    result = train(model, lambda epoch: data, config, seed, make_accelerator(config), validate, on_step, NONE)
     assert steps == list(range(1, result.steps + 1))
     return result, pauses
 
@@ -135,9 +140,27 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     seen: list[torch.Tensor] = []
     keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
     with pytest.raises(Diverged, match=message):
-        train(model, lambda epoch: data, config, 0, make_accelerator(config), dict, keep)
+        train(model, lambda epoch: data, config, 0, make_accelerator(config), dict, keep, NONE)
     assert len(seen) == 2
     assert torch.equal(model.weight, seen[-1])
+
+
+def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them() -> None:
+    data, model, config = batches(5), Line(), settings(learning_rate=1e39, warmup=0)
+    seen: list[int] = []
+    keep = lambda step, *_: seen.append(step)  # noqa: E731
+    with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
+        train(model, lambda epoch: data, config, 0, make_accelerator(config), dict, keep, NONE)
+    assert not seen
+
+
+def test_outputs_that_are_not_finite_are_no_score() -> None:
+    class Broken(Line):
+        def forward(self, x: torch.Tensor, **_: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=x * float("nan"))
+
+    with pytest.raises(Diverged, match="outputs that are not finite"):
+        predict(Broken(), [{"x": torch.ones(2, 3)}])
 
 
 def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:

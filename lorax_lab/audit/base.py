@@ -17,7 +17,7 @@ from lorax_lab.assets import cache_folder
 from lorax_lab.audit.store import Row
 from lorax_lab.audit.subject import Matrix
 from lorax_lab.checkpoints import Stored, norm
-from lorax_lab.record import save_tensors
+from lorax_lab.files import save_tensors
 from lorax_lab.spectra import (
     LowRank,
     amplification,

@@ -16,7 +16,7 @@ from lorax_lab.audit.store import Measured
 from lorax_lab.audit.subject import Matrix, Subject
 from lorax_lab.checkpoints import is_embedding, is_output_layer
 from lorax_lab.config import ConfigError
-from lorax_lab.record import save_tensors, write_text
+from lorax_lab.files import save_tensors, write_text
 from lorax_lab.spectra import LowRank, svd, top_directions
 
 CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")

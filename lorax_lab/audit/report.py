@@ -14,7 +14,7 @@ from lorax_lab.audit import words
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.subject import Subject
 from lorax_lab.console import WIDTH, console
-from lorax_lab.record import write_text, write_whole
+from lorax_lab.files import write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,11 +33,12 @@ CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "tempor
 
 @dataclass
 class Ledger:
-    """Bytes at the peak of a step: in all, by category, and the phase the peak fell into."""
+    """Bytes at the peak of a step: in all, by category, the phase the peak fell into, and the shape of the batch."""
 
     peak_bytes: int
     by_category: dict[str, int]
     phase: str
+    batch_shape: tuple[int, ...]
 
 
 @dataclass
@@ -94,7 +95,7 @@ class _Recorder(TorchDispatchMode):
         outlives = entry.died is None or entry.died > self.starts["backward"]
         return "activations" if entry.phase == "forward" and outlives else "temporaries"
 
-    def ledger(self) -> Ledger:
+    def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
         """The composition at the moment with the most live bytes."""
         events = [(e.born, e.bytes) for e in self.storages] + [(e.died, -e.bytes) for e in self.storages if e.died]
         live = peak = moment = 0
@@ -107,7 +108,7 @@ class _Recorder(TorchDispatchMode):
             if entry.born <= moment and (entry.died is None or entry.died > moment):
                 by_category[self.category_of(entry)] += entry.bytes
         begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
-        return Ledger(peak, by_category, max(begun)[1] if begun else "start")
+        return Ledger(peak, by_category, max(begun)[1] if begun else "start", batch_shape)
 
 
 def measure_step(
@@ -121,7 +122,7 @@ def measure_step(
     recorder = _Recorder()
     with recorder:
         _step(model, optimizer, batch, accelerator, recorder)
-    ledger = recorder.ledger()
+    ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
     optimizer.zero_grad()
     return ledger
 

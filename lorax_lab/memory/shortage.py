@@ -1,0 +1,120 @@
+"""What to say when memory runs out: which category asked for how much, and what would fit."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import torch
+
+from lorax_lab.memory.ledger import Ledger
+
+UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, CUDA's, or that of torch's allocator on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def bytes_asked(error: BaseException) -> int | None:
+    """How much was asked for in vain, where the error tells.
+
+    >>> bytes_asked(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."))
+    2048
+    >>> bytes_asked(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB."))
+    1610612736
+    """
+    found = ASKED.search(str(error))
+    return round(float(found[1]) * UNITS[found[2].replace("bytes", "")]) if found else None
+
+
+def free_bytes() -> int:
+    """What could still be had: of the CUDA device, or of the system and the process's own limit."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    import psutil
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    available = int(psutil.virtual_memory().available)
+    return available if limit < 0 else min(available, limit - int(psutil.Process().memory_info().vms))
+
+
+@contextmanager
+def explained(category: str, ledger: Ledger | Callable[[], Ledger] | None = None, batch: int = 0) -> Iterator[None]:
+    """Inside the block, an error for want of memory gets a note: what asked, for how much, and what would fit.
+
+    Args:
+        category: of the ledger's, that the block's allocations belong to unless the traceback tells better.
+        ledger: of a step of the run, or what measures a step on one example; None where no step was to be made.
+        batch: examples in the run's batches.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            error.add_note(_explanation(error, category, ledger, batch))
+        raise
+
+
+def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int) -> str:
+    asked = bytes_asked(error)
+    size = "more" if asked is None else _size(asked)
+    said = f"[{size} asked for as {_category(error.__traceback__) or category}; {_size(free_bytes())} free"
+    if ledger is None:
+        return f"{said}; a smaller model, or a machine with more memory, would fit]"
+    error.__traceback__ = None  # it holds what the failed step had made
+    try:
+        step = ledger() if callable(ledger) else ledger
+    except Exception as second:
+        if not is_out_of_memory(second):
+            raise
+        return f"{said}; not even one example fits: fewer tokens (task.max_length) or LoRA would take less]"
+    per_example, constant = _split(step)
+    fits = min((free_bytes() - constant) // per_example, batch - 1) if per_example else batch - 1
+    if fits < 1:
+        return f"{said}; no batch would fit: fewer tokens (task.max_length) or LoRA would take less]"
+    return (
+        f"{said}; one example takes {_size(per_example)} of activations and temporaries, the rest of a step "
+        f"{_size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"
+    )
+
+
+def _split(step: Ledger) -> tuple[int, int]:
+    """Bytes that grow with the batch, for each example, and those still to be had that do not: gradients and
+    optimizer states."""
+    examples, parts = max(step.batch_shape[0], 1), step.by_category
+    growing = (parts["activations"] + parts["temporaries"]) // examples
+    return growing, parts["gradients"] + parts["optimizer_states"]
+
+
+def _category(where: TracebackType | None) -> str | None:
+    """The category that the innermost telling frame of a traceback belongs to."""
+    found = None
+    while where is not None:
+        file, name = where.tb_frame.f_code.co_filename, where.tb_frame.f_code.co_name
+        if "optim" in file and name == "step":
+            found = "optimizer_states"
+        elif "autograd" in file and "backward" in name:
+            found = "gradients"
+        where = where.tb_next
+    return found
+
+
+def _size(size: int) -> str:
+    """
+    >>> _size(1536), _size(3 * 2**30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    number, unit = float(size), "B"
+    for bigger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(number) < 1024:
+            break
+        number, unit = number / 1024, bigger
+    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"

@@ -1,0 +1,70 @@
+"""Which runs a command line asks for: the whole grid, each once, references first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorax_lab.compose import compose, expand, reference_words, spell_out
+from lorax_lab.config import ConfigError, RunConfig, run_id
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be had: its configuration and where its record is, or will be."""
+
+    config: RunConfig
+    run_id: str
+    reference: str | None = None
+    """Run id of the full fine-tune that a LoRA run is compared with."""
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where all records of the sweep are."""
+        return Path(self.config.runs_dir)
+
+    @property
+    def folder(self) -> Path:
+        """`<runs_dir>/<run_id>`."""
+        return self.runs_dir / self.run_id
+
+    @property
+    def title(self) -> str:
+        """`lora r=8 seed=1`."""
+        rank = "" if self.config.rank is None else f" r={self.config.rank}"
+        return f"{self.config.method.name}{rank} seed={self.config.seed}"
+
+
+def planned(config: RunConfig) -> Planned:
+    """The run of a configuration; its model and data are looked at for their hashes, not read.
+
+    Raises:
+        ConfigError: a model or data set that is not to be had.
+    """
+    from lorax_lab.models import model_sha256
+    from lorax_lab.tasks import data_sha256
+
+    return Planned(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
+
+
+def with_reference(words: list[str], config: RunConfig | None = None) -> list[Planned]:
+    """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
+    config = config or compose(words)
+    run = planned(config)
+    if config.method.name == "full" or not config.reference:
+        return [run]
+    reference = planned(compose(reference_words(words)))
+    return [reference, replace(run, reference=reference.run_id)]
+
+
+def plan(words: list[str], multirun: bool) -> list[Planned]:
+    """Every run of the command line, each once, references first where they are needed.
+
+    Raises:
+        ConfigError: any bad setting anywhere in the grid, before anything is trained.
+    """
+    jobs = expand(spell_out(words))
+    if len(jobs) > 1 and not multirun:
+        raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
+    runs = [run for job in jobs for run in with_reference(job)]
+    return list({run.run_id: run for run in runs}.values())

@@ -1,0 +1,197 @@
+"""`python tests/faults/breakages.py [WORD …]`: break the lab's own code, one place at a time; a test must fail.
+
+Each breakage is applied to a copy of the project, its tests are run there, and the score is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SWEEPS, NEIGHBOURS = "tests/faults/test_sweeps.py", "tests/faults/test_neighbours.py"
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """What is broken, where, by which change, and the tests that have to see it."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+BREAKAGES = (
+    Breakage("skip the fsync of a file", "files.py", "        sync(scratch)\n", "", "tests/test_files.py"),
+    Breakage("skip the fsync of a folder", "files.py", "        sync(path.parent)\n", "", "tests/test_files.py"),
+    Breakage(
+        "write in place",
+        "files.py",
+        "        write(scratch)\n",
+        "        write(path)\n        write(scratch)\n",
+        "tests/test_files.py tests/test_record.py",
+    ),
+    Breakage(
+        "load a checkpoint without verifying it",
+        "resume.py",
+        "if not path.is_file() or _facts(path) != manifest",
+        "if False and _facts(path) != manifest",
+        "tests/test_resume.py",
+    ),
+    Breakage(
+        "take a manifest without its checksum",
+        "resume.py",
+        "if expected != _checksum(manifest)",
+        "if False",
+        "tests/test_resume.py",
+    ),
+    Breakage(
+        "drop the random stream on resume",
+        "resume.py",
+        '    torch.set_rng_state(tensors["random/cpu"])\n',
+        "",
+        f"tests/test_resume.py {SWEEPS}::test_a_run_killed_at_any_step_ends_in_the_same_bits",
+    ),
+    Breakage(
+        "drop the optimizer on resume",
+        "resume.py",
+        '    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})\n',
+        "",
+        "tests/test_resume.py",
+    ),
+    Breakage(
+        "forget the place in the epoch",
+        "train.py",
+        "at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation",
+        "at.step, at.batch = at.step + 1, config.gradient_accumulation",
+        f"{SWEEPS}::test_a_run_killed_at_any_step_ends_in_the_same_bits tests/test_train.py",
+    ),
+    Breakage(
+        "save before the validation is noted",
+        "resume.py",
+        "state = asdict(position) |",
+        'state = asdict(position) | {"history": position.history[:-1]} |',
+        f"tests/test_resume.py {SWEEPS}::test_a_run_killed_at_any_step_ends_in_the_same_bits",
+    ),
+    Breakage("keep one checkpoint", "resume.py", "KEPT = 2", "KEPT = 1", "tests/test_resume.py"),
+    Breakage(
+        "draw the adapter from no stream of the run",
+        "run.py",
+        'generator(config.seed, "adapter")',
+        "__import__('torch').Generator().manual_seed(__import__('time').time_ns() % 2**60)",
+        "tests/test_run.py::test_the_same_configuration_twice_gives_the_same_bits",
+    ),
+    Breakage(
+        "do not look again once the claim is there",
+        "attempts.py",
+        '    if before == "completed" and not run.config.force:\n        return before\n',
+        "",
+        f"{SWEEPS}::test_launchers_that_start_together_train_each_run_once",
+    ),
+    Breakage(
+        "claim what another has",
+        "claims.py",
+        "if holder is not None and _alive(holder, path, lock):",
+        "if False:",
+        "tests/test_claims.py",
+    ),
+    Breakage(
+        "never take over from the dead",
+        "claims.py",
+        "        return _start_of(owner.pid) == owner.started\n",
+        "        return True\n",
+        "tests/test_claims.py",
+    ),
+    Breakage(
+        "take a record without its checksum",
+        "record.py",
+        'if content.pop("sha256", None) != _checksum(content) or not written:',
+        'if content.pop("sha256", None) is None:',
+        "tests/test_record.py",
+    ),
+    Breakage(
+        "train on with parameters that are not finite",
+        "train.py",
+        '        raise Diverged(f"parameters',
+        '        print(f"parameters',
+        "tests/test_train.py",
+    ),
+    Breakage(
+        "wait for a hanging run",
+        "isolated.py",
+        "timeout=run.config.time_limit_seconds",
+        "timeout=None",
+        f"{NEIGHBOURS}::test_every_end_is_known_by_its_cause_and_hurts_no_neighbour",
+    ),
+    Breakage(
+        "take the end of a process for its success",
+        "isolated.py",
+        'if answer and (answer != "completed" or record.status_of(run.folder) == "completed"):',
+        "if answer:",
+        f"{NEIGHBOURS}::test_every_end_is_known_by_its_cause_and_hurts_no_neighbour",
+    ),
+    Breakage(
+        "wait for W&B",
+        "tracking.py",
+        "communicate(timeout=patience)",
+        "communicate(timeout=60)",
+        "tests/test_tracking.py",
+    ),
+    Breakage(
+        "write the values of secret variables",
+        "redact.py",
+        "    for secret in _secrets():\n        text = text.replace(secret, HIDDEN)\n",
+        "",
+        "tests/test_files.py",
+    ),
+    Breakage(
+        "let settings call something",
+        "config.py",
+        "return found[0] if found else None",
+        "return None",
+        f"{NEIGHBOURS} -k command_line",
+    ),
+)
+
+
+def main(words: list[str]) -> int:
+    """Apply the breakages whose description has one of the words, or all; returns how many survived."""
+    chosen = [b for b in BREAKAGES if not words or any(word in b.what for word in words)]
+    survived = []
+    for breakage in chosen:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            caught, said = _caught(breakage, Path(folder) / "project")
+        word = "caught" if caught else "SURVIVED"
+        print(f"{word:<9}{breakage.what} ({time.monotonic() - start:.0f} s): {said}", flush=True)
+        survived += [] if caught else [breakage]
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
+    return len(survived)
+
+
+def _caught(breakage: Breakage, copy: Path) -> tuple[bool, str]:
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "figures", "audits", "wandb", "__pycache__")
+    )
+    path = copy / "lorax_lab" / breakage.file
+    text = path.read_text()
+    if text.count(breakage.old) != 1:
+        return False, f"{breakage.file} has what is to be broken {text.count(breakage.old)} times: mend this list"
+    path.write_text(text.replace(breakage.old, breakage.new))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *breakage.tests.split()]
+    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment)
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 1, (failed or done.stdout.splitlines() or [done.stderr])[-1][:160]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

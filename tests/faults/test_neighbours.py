@@ -1,0 +1,275 @@
+"""One bad run never hurts its neighbours, however it ends; W&B never hurts any; memory that runs out is explained."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from lorax_lab import record, tracking
+from lorax_lab.record import load_runs, read_record
+
+pytestmark = pytest.mark.faults
+ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
+
+
+def lab(*words: str, faults: dict[str, Any] | None = None, limit: int | None = None, **variables: str) -> Any:
+    """`python -m lorax_lab.run`, with faults in its isolated runs and a limit on its address space."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))}
+    path = f"{ROOT}:{HERE}" if faults else str(ROOT)
+    kept |= {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": path,
+        "LORAX_FAULTS": json.dumps(faults or {}),
+    }
+    before = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
+    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=kept | variables, timeout=300, preexec_fn=before
+    )  # fmt: skip
+
+
+def store_of(words: list[str]) -> Path:
+    return Path(next(word for word in words if word.startswith("runs_dir=")).partition("=")[2])
+
+
+ENDS = {
+    1: ("exception", "failed", "RuntimeError: boom"),
+    2: ("sys.exit", "failed", "sys.exit(7) was called"),
+    3: ("os._exit", "failed", "its process ended with status 0 and left no record"),
+    4: ("segfault", "failed", "its process was ended by SIGSEGV"),
+    5: ("sigkill", "killed", "its process was ended by SIGKILL"),
+    6: ("memory", "oom", "MemoryError"),
+    7: ("hang", "failed", "it did not end within time_limit_seconds=25"),
+    8: ("inf", "diverged", "training loss"),
+}
+
+
+def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
+    words = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
+    faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
+    done = lab(*words, "isolate=true", "time_limit_seconds=25", "-m", faults=faults)
+    assert done.returncode == 1
+    frame = load_runs(store_of(words)).set_index("seed")
+    shown = " ".join(done.stdout.split())
+    for seed, (_, status, reason) in ENDS.items():
+        assert frame.loc[seed, "status"] == status, seed
+        assert reason in frame.loc[seed, "reason"]
+        assert f"{status}: {reason}" in shown
+    assert set(frame.loc[[0, 9], "status"]) == {"completed"}
+    assert "8 failed" in done.stdout
+    again = lab(*words, "isolate=true", "-m")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 of 10 already recorded" in again.stdout
+    assert set(load_runs(store_of(words))["status"]) == {"completed"}
+
+
+def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
+    weights = []
+    for isolate in ("true", "false"):
+        store = tmp_path / isolate
+        words = [word for word in small_run if not word.startswith("runs_dir")] + [f"runs_dir={store}", "rank=2"]
+        assert lab(*words, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
+        weights.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_parallel_launchers_share_the_store(small_run: list[str], launcher: str, tmp_path: Path) -> None:
+    jobs = "hydra.launcher.n_jobs=2" if launcher == "joblib" else "hydra.launcher.timeout_min=5"
+    words = [*small_run, "rank=1,2,3", f"hydra/launcher={launcher}", jobs, "-m"]
+    done = lab(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    frame = load_runs(store_of(words))
+    assert sorted(frame["rank"].fillna(0)) == [0, 1, 2, 3]
+    assert set(frame["status"]) == {"completed"}
+    assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
+
+
+class Hanging(http.server.BaseHTTPRequestHandler):
+    """Answers nothing, or only 500."""
+
+    answer = 0
+
+    def do_POST(self) -> None:
+        if self.answer:
+            self.send_error(self.answer)
+        else:
+            time.sleep(60)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def server(answer: int) -> Iterator[str]:
+    handler = type("Handler", (Hanging,), {"answer": answer})
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    served.daemon_threads = True
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+
+
+@pytest.mark.parametrize("answer", [0, 500])
+def test_a_server_that_hangs_or_fails_delays_a_run_by_no_more_than_said(
+    small_run: list[str], answer: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = [*small_run, "rank=1", "reference=false", "train.max_steps=2"]
+    assert lab(*words).returncode == 0
+    (folder,) = [path.parent for path in store_of(words).glob("*/record.json")]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with server(answer) as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+        start = time.monotonic()
+        config = tracking.TrackingConfig("online", "lorax_lab", None)
+        with pytest.warns(UserWarning, match="W&B was not told of"):
+            assert not tracking.publish(config, folder, "group", patience=12)
+        assert time.monotonic() - start < 20
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    everything = [path.read_bytes() for path in store_of(words).rglob("*") if path.is_file()]
+    assert not [content for content in everything if b"0123456789" * 4 in content]
+
+
+def test_memory_that_runs_out_is_explained(small_run: list[str]) -> None:
+    small = [word for word in small_run if not word.startswith("task.max_length")]
+    base = lab(*small, "method=full", "train.max_steps=1", "task.max_length=32")
+    assert base.returncode == 0, base.stdout
+    words = ["method=full", "train.batch_size=96", "train.max_steps=1", "seed=1"]
+    for size in range(1500, 500, -20):
+        done = lab(*small, *words, limit=size * 2**20)
+        if done.returncode == 1:
+            break
+    said = " ".join(done.stdout.split())
+    frame = load_runs(store_of(small)).set_index("seed")
+    assert frame.loc[1, "status"] == "oom", said
+    assert "asked for as" in said, said
+
+
+def test_secrets_reach_no_file_and_no_output(small_run: list[str], tmp_path: Path) -> None:
+    secrets = {"WANDB_API_KEY": "k3y-" + "a1" * 20, "HF_TOKEN": "hf_" + "Zz09" * 8, "MY_PASSWORD": "correct horse"}
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.wandb.ai\n login user\n password n3trc-" + "b2" * 18 + "\n")
+    netrc.chmod(0o600)
+    planted = [*secrets.values(), "n3trc-" + "b2" * 18]
+    words = [word.replace("tracking=disabled", "tracking=offline") for word in small_run]
+    words += ["rank=1", "reference=false", "train.max_steps=2"]
+    faults = {"by_seed": {"s1": "exception"}}
+    done = lab(*words, "seed=0,1", "isolate=true", "-m", faults=faults, NETRC=str(netrc), **secrets)
+    assert done.returncode == 1
+    for word in ("task.name=", "task.label=https://me:", "tracking.entity="):
+        refused = lab(*small_run, word + secrets["HF_TOKEN"] + ("@host" if "//" in word else ""), **secrets)
+        assert refused.returncode == 2
+        assert "has a key or password in it" in " ".join(refused.stdout.split())
+        done.stdout += refused.stdout + refused.stderr
+    written = {path: path.read_bytes() for path in store_of(words).rglob("*") if path.is_file()}
+    assert len(written) > 5
+    for secret in planted:
+        assert secret not in done.stdout + done.stderr
+        assert not [path for path, content in written.items() if secret.encode() in content]
+
+
+HOSTILE = [
+    ["+task._target_=os.system"],
+    ["task.name={_target_:os.system}"],
+    ["+hydra.launcher._target_=os.system"],
+    ["hydra.sweeper._target_=os.system"],
+    ["hydra.searchpath=[file:///tmp]"],
+    ["task.name=${oc.env:HOME}"],
+    ["hydra.run.dir=${oc.env:HOME}"],
+    ["runs_dir=${oc.env:HOME}"],
+    ["--experimental-rerun", "config.pickle"],
+    ["--config-dir", "/tmp"],
+    ["--config-name=evil"],
+]
+
+
+@pytest.mark.parametrize("words", HOSTILE, ids=" ".join)
+def test_nothing_on_the_command_line_calls_anything(small_run: list[str], words: list[str]) -> None:
+    done = lab(*small_run, "rank=1", *words)
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert "error:" in said
+    assert "Traceback" not in said
+    assert not store_of(small_run).exists()
+
+
+def test_paths_stay_in_the_folder_of_the_runs(small_run: list[str], tmp_path: Path) -> None:
+    words = [*small_run, "rank=1", "reference=false", "train.max_steps=1", "task.name=../../evil\\/x"]
+    outside = set(tmp_path.iterdir())
+    assert lab(*words).returncode == 0
+    assert set(tmp_path.iterdir()) - outside == {store_of(words)}
+    (folder,) = [path.parent for path in store_of(words).glob("*/record.json")]
+    assert folder.parent == store_of(words)
+    assert read_record(folder)["run_id"] == folder.name
+
+
+def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_path: Path) -> None:
+    import pickle
+    import shutil
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'pwned'}",)
+
+    model = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        folder = tmp_path / f"with-{name}"
+        shutil.copytree(model, folder)
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+        words = [word for word in small_run if not word.startswith("model=")]
+        done = lab(*words, f"model={folder}", "rank=1", "reference=false")
+        assert done.returncode == 1
+        assert "cannot be read" in " ".join(done.stdout.split())
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Path) -> None:
+    import shutil
+
+    model = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    folder = tmp_path / "with-code"
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil"},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')\nclass Evil: pass\n")
+    words = [word for word in small_run if not word.startswith("model=")]
+    done = lab(*words, f"model={folder}", "rank=1", "reference=false")
+    assert done.returncode == 1
+    assert not (tmp_path / "pwned").exists()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"schema": ' * 50_000, "&a [" + "*a," * 1000 + "]", "\x00" * 1000, "null"]
+)
+def test_a_record_made_to_hurt_its_reader_is_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "record.json").write_text(content)
+    assert record.status_of(tmp_path) == "damaged"
+
+
+def test_a_record_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "record.json").open("wb") as file:
+        file.truncate(record.LARGEST + 1)
+    assert record.status_of(tmp_path) == "damaged"
