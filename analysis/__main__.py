@@ -39,10 +39,8 @@ def main(words: list[str] | None = None) -> int:
         whole = len(group.runs) + absent
         stamp = f"{len(group.runs)} of {whole} runs" if absent else ""
         if absent and not given.allow_partial:
-            named = ", ".join(missing.begun(group, runs)) or "those above"
-            not_drawn.append(
-                f"{group.name}: {absent} of {whole} runs are missing ({named}); type them, or --allow-partial"
-            )
+            why = f"{absent} of {whole} runs are missing, named above; run them, or type --allow-partial"
+            not_drawn.append(f"{group.name}: {why}")
             continue
         for name in names:
             stem = given.out / f"{group.name}-{name}"

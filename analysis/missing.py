@@ -30,12 +30,10 @@ def left_out(runs_dir: Path, runs: pd.DataFrame) -> list[str]:
 
 
 def cells(group: Group, runs: pd.DataFrame) -> int:
-    """How many runs the group's grid lacks: every arm at every one of its seeds, and the runs of the same model and
-    task that were begun and not completed."""
+    """How many runs the group's grid lacks: every arm that it has at every one of its seeds, and the runs of the same
+    model and task that were begun and not completed."""
     seeds, arms = set(group.runs["seed"]), ["method", "variant", "settings", "rank"]
     absent = sum(len(seeds - set(part["seed"])) for _, part in group.runs.groupby(arms, dropna=False))
-    if "full" not in set(group.runs["method"]):
-        absent += len(seeds)
     return absent + len(begun(group, runs))
 
 

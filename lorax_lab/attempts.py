@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,44 @@ from lorax_lab.config import ConfigError, Diverged, RunConfig
 from lorax_lab.plan import Planned
 
 Execute = Callable[[RunConfig, str, Path | None, str, Callable[[], None]], dict[str, Any]]
-ELSEWHERE = "elsewhere"
-"""What `attempt` answers where another launcher has the claim on a run."""
+ELSEWHERE, RECORDED = "elsewhere", "recorded"
+"""What `attempt` answers where another launcher has the claim on a run, and where it was completed before."""
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
 
-def attempt(execute: Execute, run: Planned, group: str, wait: bool = False) -> str:
-    """Train one run unless it is recorded; returns its status, or `ELSEWHERE`.
-
-    A completed record that `force` repeats stays until the new one is complete.
+@dataclass(frozen=True)
+class Trial:
+    """How a run is tried.
 
     Args:
+        title: said when it begins.
+        group: the name under which W&B shows the sweep.
+        launch: of the launcher that tries it, to tell its dead from those of others.
         wait: for another launcher that has the claim, until the run is completed or the claim is free.
     """
-    claim = _claim(run, wait)
+
+    title: str
+    group: str
+    launch: str
+    wait: bool = False
+
+
+def attempt(execute: Execute, run: Planned, trial: Trial) -> str:
+    """Train one run unless it is recorded; returns its status, `RECORDED` or `ELSEWHERE`.
+
+    A completed record that `force` repeats stays until the new one is complete.
+    """
+    try:
+        claim = _claim(run, trial.wait)
+    except (OSError, TimeoutError) as error:
+        _say(f"  failed: {run.runs_dir} cannot be written: {error}")
+        return "failed"
     if isinstance(claim, str):
         return claim
     with claim:
         try:
-            return _train(execute, run, group, claim)
+            return _train(execute, run, trial, claim)
         except claims.ClaimLost as lost:
             _say(f"  {lost}")
             return ELSEWHERE
@@ -41,9 +60,8 @@ def attempt(execute: Execute, run: Planned, group: str, wait: bool = False) -> s
 def _claim(run: Planned, wait: bool) -> claims.Claim | str:
     said = False
     while True:
-        status = record.status_of(run.folder)
-        if status == "completed" and not run.config.force:
-            return status
+        if record.status_of(run.folder) == "completed" and not run.config.force:
+            return RECORDED
         claim = claims.take(run.runs_dir, run.run_id)
         if isinstance(claim, claims.Claim):
             return claim
@@ -55,10 +73,11 @@ def _claim(run: Planned, wait: bool) -> claims.Claim | str:
         time.sleep(POLL)
 
 
-def _train(execute: Execute, run: Planned, group: str, claim: claims.Claim) -> str:
+def _train(execute: Execute, run: Planned, trial: Trial, claim: claims.Claim) -> str:
     before = record.status_of(run.folder)
     if before == "completed" and not run.config.force:
-        return before
+        return RECORDED
+    _say(trial.title, style="bold")
     if before == "damaged":
         _say(f"  the record is damaged; the folder is now {record.quarantine(run.folder)}")
     keep = before == "completed"
@@ -67,8 +86,8 @@ def _train(execute: Execute, run: Planned, group: str, claim: claims.Claim) -> s
         _say(f"  {reference.name} is not complete, or its weights are gone: no comparison with it")
         reference = None
     try:
-        note(run, "running", keep=keep)
-        execute(run.config, run.run_id, reference, group, claim.check)
+        note(run, "running", keep=keep, launch=trial.launch)
+        execute(run.config, run.run_id, reference, trial.group, claim.check)
     except claims.ClaimLost:
         raise
     except KeyboardInterrupt:
@@ -109,16 +128,23 @@ def _reason(error: BaseException) -> str:
     return " ".join([f"{type(error).__name__}: {' '.join(str(error).split())}", *notes])
 
 
-def note(run: Planned, status: str, reason: str | None = None, error: str | None = None, keep: bool = False) -> None:
+def note(
+    run: Planned,
+    status: str,
+    reason: str | None = None,
+    error: str | None = None,
+    keep: bool = False,
+    launch: str | None = None,
+) -> None:
     """Record that a run has no result, and why; nothing where a completed record is to stay."""
     from lorax_lab.provenance import provenance
 
     if not keep:
-        content = provenance(run.config, run.run_id, status) | {"reason": reason, "error": error}
+        content = provenance(run.config, run.run_id, status) | {"reason": reason, "error": error, "launch": launch}
         record.write_record(run.folder, content)
 
 
-def _say(text: str) -> None:
+def _say(text: str, style: str | None = None) -> None:
     from lorax_lab.console import console
 
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(text, style=style, soft_wrap=True, markup=False)

@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab import claims, record
-from lorax_lab.attempts import ELSEWHERE, attempt, note
+from lorax_lab.attempts import ELSEWHERE, RECORDED, Trial, attempt, note
 from lorax_lab.config import from_dict
 from lorax_lab.plan import Planned
 
-EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75}
+EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75, RECORDED: 76}
 """Exit status of the process by what it answers; any other is an end that it did not choose."""
 PATIENCE = 15.0
 """Seconds that an interrupted process gets to record that it was."""
 
 
-def attempt_apart(run: Planned, group: str, wait: bool = False) -> str:
+def attempt_apart(run: Planned, trial: Trial) -> str:
     """`attempt` in a new process; returns the status, which the process's own end decides where it left none."""
     if record.status_of(run.folder) == "completed" and not run.config.force:
-        return "completed"
-    spec = {"run": dataclasses.asdict(run), "group": group, "wait": wait}
+        return RECORDED
+    spec = {"run": dataclasses.asdict(run), "trial": dataclasses.asdict(trial)}
     kills = _oom_kills()
     command = [sys.executable, "-X", "faulthandler", "-m", "lorax_lab.isolated"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
@@ -105,7 +105,7 @@ def main() -> int:
     spec = json.load(sys.stdin)
     run = Planned(**spec["run"] | {"config": from_dict(spec["run"]["config"])})
     try:
-        status = attempt(execute, run, spec["group"], spec["wait"])
+        status = attempt(execute, run, Trial(**spec["trial"]))
     except KeyboardInterrupt:
         return 130
     return EXIT[status]

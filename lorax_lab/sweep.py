@@ -6,12 +6,13 @@ import hashlib
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lorax_lab import claims, record
-from lorax_lab.attempts import ELSEWHERE, POLL, Execute, attempt, note
+from lorax_lab.attempts import ELSEWHERE, POLL, RECORDED, Execute, Trial, attempt, note
 from lorax_lab.compose import CONF, spell_out
 from lorax_lab.config import ConfigError, from_dict, suggest
 from lorax_lab.isolated import attempt_apart
@@ -73,7 +74,7 @@ class Sweep:
     """A planned grid on its way; a launcher of Hydra's may carry it into other processes."""
 
     def __init__(self, execute: Execute, runs: list[Planned]) -> None:
-        self.execute, self.runs, self.began = execute, runs, time.time()
+        self.execute, self.runs, self.began, self.launch = execute, runs, time.time(), uuid.uuid4().hex
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
         self.recorded = [run.run_id for run in runs if _is_recorded(run)]
         self.done: set[str] = set()
@@ -108,20 +109,14 @@ class Sweep:
         from lorax_lab.console import console
 
         if run.run_id in self.done or run.run_id in self.recorded:
-            return "completed"
-        position = [other.run_id for other in self.runs].index(run.run_id) + 1
-        title = f"[{position}/{len(self.runs)}] {run.title}"
-        fresh = not _is_recorded(run)
-        if fresh:
-            console.print(f"{title}  {run.run_id}", style="bold", soft_wrap=True, markup=False)
-        if run.config.isolate:
-            status = attempt_apart(run, self.group, wait)
-        else:
-            status = attempt(self.execute, run, self.group, wait)
+            return RECORDED
+        place = f"[{[other.run_id for other in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
+        trial = Trial(f"{place}  {run.run_id}", self.group, self.launch, wait)
+        status = attempt_apart(run, trial) if run.config.isolate else attempt(self.execute, run, trial)
         if status != ELSEWHERE:
             self.done.add(run.run_id)
-            if fresh:
-                console.print(f"{title} {self._result(run, status)}", soft_wrap=True, markup=False)
+        if status not in (ELSEWHERE, RECORDED):
+            console.print(f"{place} {self._result(run, status)}", soft_wrap=True, markup=False)
         return status
 
     def finish(self) -> None:
@@ -139,7 +134,8 @@ class Sweep:
             return False
         content = record.read_record(run.folder)
         here = _seconds(content["written"]) >= int(self.began)
-        if status == "running" and here and claims.holder(run.runs_dir, run.run_id) is None:
+        mine = content.get("launch") == self.launch
+        if status == "running" and mine and claims.holder(run.runs_dir, run.run_id) is None:
             note(run, "failed", "its process ended without a word; type isolate=true to see how")
             return True
         return status == "completed" or (here and status != "running")

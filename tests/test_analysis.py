@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import missing
+from analysis import missing, style
 from analysis.__main__ import main
 from analysis.figures import FIGURES
 from analysis.figures.functional_rank import finding
@@ -345,7 +345,7 @@ def test_only_runs_of_one_budget_share_a_figure(store: Store, capsys: pytest.Cap
         rows = FIGURES["accuracy_vs_rank"].table(group)
         epochs = int(group.settings[0][-1])
         assert rows[rows["rank"] == 2]["score"].tolist() == pytest.approx([0.6 + 0.1 * epochs] * (3 - epochs))
-    assert drawn(store, "memory") == 0
+    assert drawn(store, "memory", "--allow-partial") == 0
     names = {file.name for file in store.folder.joinpath("out").glob("*.csv")}
     assert names == {f"{group.name}-memory.csv" for group in groups}
     assert len({name[: len("minilm-movie_reviews-123456")] for name in names}) == 3
@@ -391,7 +391,10 @@ def test_what_is_not_drawn_is_named(store: Store, capsys: pytest.CaptureFixture[
     bare.mkdir()
     bare.joinpath("metrics.jsonl").touch()
     (store.folder / "wandb").mkdir()
-    assert drawn(store, "accuracy_vs_rank") == 0
+    assert drawn(store, "accuracy_vs_rank") == 1
+    assert "5 of 7 runs are missing, named above; run them, or type --allow-partial" in capsys.readouterr().out
+    assert not (store.folder / "out").exists()
+    assert drawn(store, "accuracy_vs_rank", "--allow-partial") == 0
     printed = capsys.readouterr().out
     for status, folder in others.items():
         assert f"{folder.name} is {status}\n" in printed
@@ -417,6 +420,20 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
         "LoRA r = 4, 8 of seeds 1, 2; type "
         "python -m lorax_lab.run model=minilm task=movie_reviews method=lora rank=4,8 seed=1,2 -m",
     ]
+
+
+def test_a_figure_of_a_partial_grid_is_stamped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps: list[str] = []
+    monkeypatch.setattr(style, "stamp", lambda figure, text: stamps.append(text))
+    for seed in (0, 1):
+        store.run(rank=2, seed=seed)
+        store.run(seed=seed)
+    assert drawn(store, "memory", "--allow-partial") == 0
+    store.run(rank=4)
+    assert drawn(store, "memory") == 1
+    assert stamps == []
+    assert drawn(store, "memory", "--allow-partial") == 0
+    assert stamps == ["5 of 6 runs"]
 
 
 def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,8 +69,7 @@ class Launchers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
     def start(self, words: list[str], **fault: Any) -> Launch:
         """Start `python -m lorax_lab.run WORDS`, with a fault of `faults.FAULTS` in it."""

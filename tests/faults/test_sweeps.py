@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_costs_no_more_than_its_interval(launchers: Launche
 
 
 def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(launchers: Launchers, tiny: list[str]) -> None:
-    words = [*tiny, "rank=1,2", "reference=false", "train.max_steps=2", "-m"]
+    words = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
     store = store_of(words)
     assert launchers.run(words).exit_code == 0
     finished = {name: files["adapter_model.safetensors"] for name, files in completed(store).items()}
@@ -153,8 +153,8 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(launchers: Lau
         assert before.items() <= after.items()
         assert {name: files["adapter_model.safetensors"] for name, files in after.items()} == finished
         assert not list(store.glob("quarantine/*"))
-    assert cuts >= 40
-    print(f"{cuts} power cuts, one at every write of two runs")
+    assert cuts >= 20
+    print(f"{cuts} power cuts, one at every write of a run")
 
 
 def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
