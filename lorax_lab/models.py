@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,7 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
     Raises:
         ConfigError: `name` is no preset, no folder and no hub id that can be reached from here.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = resolve(name)
@@ -56,7 +58,7 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, num_labels=num_labels, problem_type=problem, dtype=torch.float32, trust_remote_code=False
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {_first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -76,6 +76,12 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def _ask_for(size: int) -> None:
+    import torch
+
+    torch.empty(size, dtype=torch.uint8)
+
+
 def _segfault(_: Any) -> None:
     import ctypes
 
@@ -95,7 +101,7 @@ ENDS: dict[str, Callable[[Any], None]] = {
     "os._exit": lambda _: os._exit(0),
     "segfault": _segfault,
     "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
-    "memory": lambda _: _raise(MemoryError()),
+    "memory": lambda _: _ask_for(2**45),
     "hang": lambda _: time.sleep(1000),
     "inf": _not_finite,
 }
