@@ -16,6 +16,7 @@ from lorax_lab.plan import Planned
 Execute = Callable[[RunConfig, str, Path | None, str, Callable[[], None]], dict[str, Any]]
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """What `attempt` answers where another launcher has the claim on a run, and where it was completed before."""
+WEIGHTS = "model.safetensors"
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
@@ -108,7 +109,14 @@ def _train(execute: Execute, run: Planned, trial: Trial, claim: claims.Claim) ->
 
 
 def _has_weights(reference: Path) -> bool:
-    return record.status_of(reference) == "completed" and (reference / "model.safetensors").exists()
+    if record.status_of(reference) != "completed" or not (reference / WEIGHTS).exists():
+        return False
+    try:
+        record.check_file(reference, WEIGHTS)
+    except record.DamagedRecord as error:
+        _say(f"  {error}")
+        return False
+    return True
 
 
 def _status_of(error: BaseException) -> str:

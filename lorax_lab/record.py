@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import SCHEMA
-from lorax_lab.files import save_tensors, write_text, write_whole
+from lorax_lab.files import save_tensors, sha256_of, write_text, write_whole
 from lorax_lab.redact import redact
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ REQUIRED = ("schema", "run_id", "status", "config", "method", "rank", "seed", "v
 REQUIRED_COMPLETED = ("parameters", "memory", "time", "metrics", "matrices")
 RECORD = "record.json"
 QUARANTINE = "quarantine"
+NOT_RESULTS = (RECORD, "wandb.json")
 LARGEST = 2**28
 """Bytes of a record: one of 1,000 matrices has less than a megabyte."""
 
@@ -80,9 +81,33 @@ def save_spectra(folder: Path, spectra: dict[str, dict[str, np.ndarray]]) -> Non
     write_whole(folder / "spectra.npz", write)
 
 
+def files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of a run's files, for its record: `{name: {bytes, sha256}}`."""
+    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_RESULTS)
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in names}
+
+
+def check_file(folder: Path, name: str) -> None:
+    """See that a file of a completed run is what its record says; nothing where the record is too old to say.
+
+    Raises:
+        FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
+    """
+    path, known = folder / name, read_record(folder).get("files", {}).get(name)
+    if known and (path.stat().st_size, sha256_of(path)) != (known["bytes"], known["sha256"]):
+        raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
+
+
 def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """What `save_spectra` wrote: `{matrix: {sigma (fp64), U, Vh}}`."""
+    """What `save_spectra` wrote: `{matrix: {sigma (fp64), U, Vh}}`.
+
+    Raises:
+        DamagedRecord: the file is not what the record says.
+    """
     import numpy as np
+
+    if (folder / RECORD).exists():
+        check_file(folder, "spectra.npz")
 
     spectra: dict[str, dict[str, np.ndarray]] = {}
     with (folder / "spectra.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -174,7 +199,7 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     records, damages = scan(Path(runs_dir))
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=2)
-    bulky = ("matrices", "functional", "history", "null")
+    bulky = ("matrices", "functional", "history", "null", "files")
     rows = [{key: value for key, value in record.items() if key not in bulky} for record in records]
     frame = pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
     frame.attrs["damaged"] = [(str(d.folder), d.reason) for d in damages]

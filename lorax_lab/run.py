@@ -106,6 +106,7 @@ def execute(
         "summary": matrices.summarise(table),
         "matrices": table,
         "functional": cuts,
+        "files": record.files_of(folder),
     }
     record.write_record(folder, content)
     checkpoints.clear()

@@ -78,6 +78,7 @@ class Sweep:
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
         self.recorded = [run.run_id for run in runs if _is_recorded(run)]
         self.done: set[str] = set()
+        self.seconds: dict[str, list[float]] = {}
 
     @property
     def waiting(self) -> list[Planned]:
@@ -142,30 +143,24 @@ class Sweep:
 
     def _result(self, run: Planned, status: str) -> str:
         """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
-        content = record.read_record(run.folder) if record.status_of(run.folder) == "completed" else {}
         parts = [status]
-        if status == "completed" and content:
-            score = f"{content['metrics']['test/' + content['metric']]:.3f}"
-            parts = [f"{content['metric']} {score} {content['time']['total_seconds']:.0f} s"]
+        if status == "completed":
+            content = record.read_record(run.folder)
+            score, seconds = content["metrics"]["test/" + content["metric"]], content["time"]["total_seconds"]
+            parts = [f"{content['metric']} {score:.3f} {seconds:.0f} s"]
+            self.seconds.setdefault(run.config.method.name, []).append(seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
-        statuses = [record.status_of(other.folder) for other in self.runs]
-        failed = sum(s in ("failed", "oom", "diverged", "killed") for s in statuses)
+        statuses = {other.run_id: record.status_of(other.folder) for other in self.waiting}
+        failed = sum(found in ("failed", "oom", "diverged", "killed") for found in statuses.values())
         parts += [f"{failed} failed"] if failed else []
-        left = [other for other, s in zip(self.runs, statuses, strict=True) if s in (None, "running")]
-        return " · ".join([*parts, *([f"{_minutes(self._time_left(left))} left"] if left else [])])
+        left = [other for other in self.waiting if statuses[other.run_id] in (None, "running")]
+        return " · ".join([*parts, *([f"{_minutes(self._time_left(left))} left"] if left and self.seconds else [])])
 
     def _time_left(self, left: list[Planned]) -> float:
-        """Seconds, by the mean of the recorded runs of the same method, or of all."""
-        times: dict[str, list[float]] = {}
-        for run in self.runs:
-            if record.status_of(run.folder) == "completed":
-                seconds = record.read_record(run.folder)["time"]["total_seconds"]
-                times.setdefault(run.config.method.name, []).append(seconds)
-        known = [seconds for group in times.values() for seconds in group]
-        if not known:
-            return 0.0
-        mean = {method: sum(group) / len(group) for method, group in times.items()}
-        return sum(mean.get(run.config.method.name, sum(known) / len(known)) for run in left)
+        """Seconds, by the mean of the runs trained here of the same method, or of all."""
+        known = [seconds for times in self.seconds.values() for seconds in times]
+        times = [self.seconds.get(run.config.method.name, known) for run in left]
+        return sum(sum(group) / len(group) for group in times)
 
     def close(self) -> bool:
         """The closing table; returns whether every run is completed."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+collect_ignore = ["faults/sitecustomize.py", "faults/breakages.py"]
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
 GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "sweet", "brave"]

@@ -84,6 +84,21 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
         assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:
+    record.save_spectra(tmp_path, {"q": {"sigma": np.ones(3)}})
+    record.save_history(tmp_path, [{"step": 1}])
+    record.write_record(tmp_path, content(files=record.files_of(tmp_path)))
+    assert set(record.read_record(tmp_path)["files"]) == {"spectra.npz", "metrics.jsonl"}
+    assert record.load_spectra(tmp_path)["q"]["sigma"].tolist() == [1, 1, 1]
+    record.check_file(tmp_path, "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2}\n')
+    with pytest.raises(record.DamagedRecord, match=r"metrics.jsonl is not what was written"):
+        record.check_file(tmp_path, "metrics.jsonl")
+    record.save_spectra(tmp_path, {"q": {"sigma": np.zeros(3)}})
+    with pytest.raises(record.DamagedRecord, match=r"spectra.npz is not what was written"):
+        record.load_spectra(tmp_path)
+
+
 def test_tables(tmp_path: Path) -> None:
     record.write_record(tmp_path / "b", content("b"))
     record.write_record(tmp_path / "a", content("a", status="running"))
