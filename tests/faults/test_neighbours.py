@@ -65,7 +65,8 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
     for seed, (_, status, reason) in ENDS.items():
         assert frame.loc[seed, "status"] == status, seed
         assert reason in frame.loc[seed, "reason"]
-        assert f"{status}: {reason}" in shown
+        assert f"] lora r=1 seed={seed} {status}" in shown
+        assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert "8 failed" in done.stdout
     again = lab(*words, "isolate=true", "-m")
