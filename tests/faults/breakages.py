@@ -92,7 +92,7 @@ BREAKAGES = (
     Breakage(
         "do not look again once the claim is there",
         "attempts.py",
-        '    if before == "completed" and not run.config.force:\n        return before\n',
+        '    if before == "completed" and not run.config.force:\n        return RECORDED\n',
         "",
         f"{SWEEPS}::test_launchers_that_start_together_train_each_run_once",
     ),
