@@ -1,4 +1,4 @@
-"""`python -m benchmarks [step] [sweep] [spectra] [audit]`: the ratios, into JSON and README.md."""
+"""`python -m benchmarks [NAME …]`: the ratios, into JSON and README.md."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ BENCHES = ("step", "sweep", "spectra", "audit")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="which benches; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; all by default")
     parser.add_argument("--rounds", type=int, default=60, help="timed steps of each contender (step)")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in BENCHES]:
+        parser.error(f"there is no bench {unknown[0]}; type one or more of {', '.join(BENCHES)}")
     for name in arguments.names or BENCHES:
         bench = importlib.import_module(f"benchmarks.{name}")
         result = bench.measure(arguments.rounds) if name == "step" else bench.measure()

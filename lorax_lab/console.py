@@ -106,9 +106,9 @@ class WorkBar:
         self.progress.stop()
 
 
-def table(rows: list[tuple[dict[str, Any] | None, str, str]], runs_dir: Path) -> Table:
-    """The closing table; a row is (record or None, run id, status)."""
-    metric = next((record["metric"] for record, _, _ in rows if record and "metric" in record), "accuracy")
+def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
+    """The closing table; a row is (record, status), of a run without a record its method, rank and seed alone."""
+    metric = next((record["metric"] for record, _ in rows if "metric" in record), "accuracy")
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
     shown.add_column("method")
     for heading in (
@@ -123,14 +123,12 @@ def table(rows: list[tuple[dict[str, Any] | None, str, str]], runs_dir: Path) ->
     ):
         shown.add_column(heading, justify="right")
     shown.add_column("status")
-    for record, run_id, status in rows:
-        shown.add_row(*_cells(record, run_id), status)
+    for record, status in rows:
+        shown.add_row(*_cells(record), status)
     return shown
 
 
-def _cells(record: dict[str, Any] | None, run_id: str) -> list[str]:
-    if record is None:
-        return [run_id, *[""] * 8]
+def _cells(record: dict[str, Any]) -> list[str]:
     rank = "" if record["rank"] is None else str(record["rank"])
     first = [record["method"], rank, str(record["seed"])]
     if "metrics" not in record:

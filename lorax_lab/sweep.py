@@ -169,11 +169,13 @@ class Sweep:
         rows = []
         for run in self.runs:
             status = record.status_of(run.folder) or "not run"
-            content = record.read_record(run.folder) if status not in ("not run", "damaged") else None
-            reason = content.get("reason") if content else None
-            rows.append((content, run.run_id, f"{status}: {reason}" if reason else status))
+            config = run.config
+            content = {"method": config.method.name, "rank": config.rank, "seed": config.seed}
+            if status not in ("not run", "damaged"):
+                content = record.read_record(run.folder)
+            rows.append((content, f"{status}: {content['reason']}" if content.get("reason") else status))
         console.print(table(rows, Path(self.runs[0].config.runs_dir)))
-        return all(status == "completed" for _, _, status in rows)
+        return all(status == "completed" for _, status in rows)
 
 
 def _is_recorded(run: Planned) -> bool:

@@ -116,11 +116,18 @@ def _from_hub(name: str) -> Path:
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise ConfigError(
                 f"checkpoint {name!r} is no folder, no file and no preset, and the hub did not give it "
-                f"({first_line(error)}); {TO_TYPE}"
+                f"({first_line(error)}){_nearest(name)}; {TO_TYPE}"
             ) from error
         if any(folder.glob(weights)):
             break
     return folder
+
+
+def _nearest(name: str) -> str:
+    """A question, where the name looks like that of a preset."""
+    from difflib import get_close_matches
+
+    return "".join(f" (did you mean {preset!r}?)" for preset in get_close_matches(name, PRESETS, n=1))
 
 
 def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
