@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lorax_lab.config import ConfigError, TaskConfig
-from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, load_task, movie_reviews
+from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, hutto_gilbert, load_task
 from lorax_lab.tasks.splits import split, text_key
 
 BASE = TaskConfig(
@@ -592,7 +592,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = [-2.5, -0.5, -0.49, 0.49, 0.5, 3.0]
     lines = [f'{i}\t{scores[i % 6]}\tsentence {i} says “no” "maybe\ttab' for i in range(60)]
     (tmp_path / "reviews.txt").write_text("\r\n".join(lines), encoding="utf-8", newline="")
-    monkeypatch.setattr(movie_reviews, "fetch", lambda _: tmp_path / "reviews.txt")
+    monkeypatch.setattr(hutto_gilbert, "fetch", lambda _: tmp_path / "reviews.txt")
 
 
 REVIEWS = dataclasses.replace(BASE, name="movie_reviews", source="movie_reviews", path=None, text=None, label=None)
@@ -630,7 +630,7 @@ print(sorted(heavy & set(sys.modules)))
 
 @pytest.mark.network
 def test_movie_reviews_as_published():
-    assert len(movie_reviews.parse(movie_reviews.fetch("movie_reviews").read_text("utf-8"))) == 10_605
+    assert len(hutto_gilbert.parse(hutto_gilbert.fetch("movie_reviews").read_text("utf-8"))) == 10_605
     task = load_task(REVIEWS)
     assert len(everything(task)) + sum(task.dropped.values()) == 10_072
     assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
