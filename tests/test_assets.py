@@ -397,7 +397,7 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     assert "lorax_lab" in str(assets.cache_folder())
 
 
-@pytest.mark.parametrize("name", ["minilm", "smollm2", "movie_reviews"])
+@pytest.mark.parametrize("name", list(ASSETS))
 def test_every_asset_is_pinned(name):
     asset = ASSETS[name]
     assert all(len(bytes.fromhex(value)) == 32 for value in (asset.archive_sha256, asset.pinned[1], sha256_of(name)))

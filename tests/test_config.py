@@ -20,8 +20,8 @@ def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
     groups = {"task", "method", "train", "tracking"}
     choices = [f for f in files if f.parts[0] in groups]
-    assert len(files) == 21
-    assert len(choices) == 19
+    assert len(files) == 26
+    assert len(choices) == 24
     for file in choices:
         own = LOCAL if file.stem in ("local", "hub") else []
         config = compose([f"{file.parts[0]}={file.relative_to(file.parts[0]).with_suffix('')}", *own])

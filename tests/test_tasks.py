@@ -6,10 +6,7 @@ import csv
 import dataclasses
 import json
 import socket
-import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import numpy as np
 import pytest
 
 from lorax_lab.config import ConfigError, TaskConfig
-from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, load_task, movie_reviews
+from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, load_task
 from lorax_lab.tasks.splits import split, text_key
 
 BASE = TaskConfig(
@@ -582,61 +579,6 @@ def test_a_misspelt_preset(no_network):
 def test_a_file_is_no_hub_id(no_network, table):
     with pytest.raises(ConfigError, match=r"is a file; type task=local task\.path="):
         load_task(hub_config(table(ROWS)))
-
-
-# ---- movie reviews
-
-
-@pytest.fixture
-def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = [-2.5, -0.5, -0.49, 0.49, 0.5, 3.0]
-    lines = [f'{i}\t{scores[i % 6]}\tsentence {i} says “no” "maybe\ttab' for i in range(60)]
-    (tmp_path / "reviews.txt").write_text("\r\n".join(lines), encoding="utf-8", newline="")
-    monkeypatch.setattr(movie_reviews, "fetch", lambda _: tmp_path / "reviews.txt")
-
-
-REVIEWS = dataclasses.replace(BASE, name="movie_reviews", source="movie_reviews", path=None, text=None, label=None)
-
-
-def test_movie_reviews_are_the_clear_ones(reviews):
-    task = load_task(REVIEWS)
-    assert task.classes == ("negative", "positive")
-    assert len(everything(task)) == 40
-    for e in everything(task):
-        assert e.label == (int(e.text.split()[1]) % 6 >= 4)
-        assert e.text.endswith('says “no” "maybe\ttab')
-
-
-def test_movie_reviews_as_regression(reviews):
-    task = load_task(dataclasses.replace(REVIEWS, kind="regression"))
-    assert len(everything(task)) == 60
-    assert {e.label for e in everything(task)} == {-2.5, -0.5, -0.49, 0.49, 0.5, 3.0}
-
-
-def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
-    program = f"""
-import sys
-from lorax_lab.config import TaskConfig
-from lorax_lab.tasks import data_sha256
-print(data_sha256(TaskConfig(**{dataclasses.asdict(REVIEWS)!r})))
-heavy = {{"torch", "numpy", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
-print(sorted(heavy & set(sys.modules)))
-"""
-    environment = {"LORAX_LAB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split("\n")[:2] == ["c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350", "[]"]
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.network
-def test_movie_reviews_as_published():
-    assert len(movie_reviews.parse(movie_reviews.fetch("movie_reviews").read_text("utf-8"))) == 10_605
-    task = load_task(REVIEWS)
-    assert len(everything(task)) + sum(task.dropped.values()) == 10_072
-    assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
-    shares = Counter(e.label for e in everything(task))
-    assert abs(shares[1] / shares.total() - 0.5) < 0.01
-    assert (len(task.train), len(task.validation), len(task.test)) == (8056, 1007, 1007)
 
 
 # ---- scores

@@ -1,18 +1,27 @@
 """The tasks: examples in three splits, fixed by the data and `task.split_seed`, with their score.
 
-A new family is one module here with `KEYS`, `read` and `data_sha256` (see `Source`), its line in `SOURCES`, and
-a file in `conf/task/`.
+A new family is one module here with `KEYS`, `KINDS`, `read` and `data_sha256` (see `Source`), its line in `SOURCES`,
+and a file in `conf/task/`.
 """
 
 from __future__ import annotations
 
 from lorax_lab.config import ConfigError, TaskConfig, suggest
-from lorax_lab.tasks import hub, local, movie_reviews
+from lorax_lab.tasks import boolq, hub, hutto_gilbert, local, sarcasm
 from lorax_lab.tasks.task import Example, Pools, Source, Task
 
 __all__ = ["SOURCES", "Example", "Pools", "Source", "Task", "data_sha256", "load_task"]
 
-SOURCES: dict[str, Source] = {"movie_reviews": movie_reviews, "local": local, "hub": hub}
+SOURCES: dict[str, Source] = {
+    "movie_reviews": hutto_gilbert,
+    "product_reviews": hutto_gilbert,
+    "editorials": hutto_gilbert,
+    "tweets": hutto_gilbert,
+    "sarcasm": sarcasm,
+    "boolq": boolq,
+    "local": local,
+    "hub": hub,
+}
 
 CHOSEN = ("path", "subset", "text", "text_pair", "label", "group")
 """Keys that choose what is read; each is used by some sources only."""
@@ -22,7 +31,7 @@ def data_sha256(config: TaskConfig) -> str:
     """The hash of the task's data: pinned for what is built in (nothing is fetched), else of the content.
 
     Raises:
-        ConfigError: an unknown source, a key that the source ignores, data that cannot be read.
+        ConfigError: an unknown source, a key or kind that the source has not, data that cannot be read.
     """
     return _source(config).data_sha256(config)
 
@@ -34,7 +43,7 @@ def load_task(config: TaskConfig) -> Task:
     of the others, and fewer training examples are a part of more.
 
     Raises:
-        ConfigError: an unknown source or metric, an ignored key, data that cannot be read or is too small.
+        ConfigError: an unknown source, metric or kind, an ignored key, data that cannot be read or is too small.
     """
     from lorax_lab.tasks.score import primary_metric
     from lorax_lab.tasks.splits import split
@@ -56,6 +65,10 @@ def _source(config: TaskConfig) -> Source:
         if value is not None and key not in source.KEYS:
             what = f"task={config.name} does not read task.{key}, and it is set to {value}"
             raise ConfigError(f"{what}; leave it out, or type task=local for a table of your own")
+    if config.kind not in source.KINDS:
+        what = f"task.kind={config.kind} is not possible with task={config.name}, whose labels are classes"
+        scored = ", ".join(name for name in SOURCES if SOURCES[name] is hutto_gilbert)
+        raise ConfigError(f"{what}; leave task.kind out, or type task={scored.replace(', ', ' or task=')}")
     return source
 
 

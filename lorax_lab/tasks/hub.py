@@ -15,6 +15,7 @@ from lorax_lab.tasks.table import Table, to_pools
 from lorax_lab.tasks.task import Pools
 
 KEYS = frozenset({"path", "subset", "text", "text_pair", "label", "group"})
+KINDS: tuple[str, ...] = ("classification", "regression")
 VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
 TEST = ("test", "test_matched")
 HIDDEN = (-1, None)

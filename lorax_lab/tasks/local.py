@@ -14,6 +14,7 @@ from lorax_lab.tasks.table import Table, to_pools
 from lorax_lab.tasks.task import Pools
 
 KEYS = frozenset({"path", "text", "text_pair", "label", "group"})
+KINDS: tuple[str, ...] = ("classification", "regression")
 
 Columns = dict[str, list[Any]]
 

@@ -48,7 +48,8 @@ def split(
         validation, _ = carve(own_validation, config.validation_examples or len(pools.validation))
     train = [example for unit in rest for example in unit][: config.train_examples]
     if not (train and validation and test):
-        what = f"task.group={config.group} makes groups too large to fill three splits of {pools.where}"
+        maker = f"task.group={config.group}" if config.group else f"task={config.name}"
+        what = f"{maker} makes groups too large to fill three splits of {pools.where}"
         raise ConfigError(f"{what}; ask for more in task.test_examples and task.validation_examples")
     return (train, validation, test), dropped
 

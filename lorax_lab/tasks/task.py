@@ -43,6 +43,8 @@ class Source(Protocol):
 
     KEYS: frozenset[str]
     """The keys of `CHOSEN` (in `tasks`) that the source reads; the others are refused when set."""
+    KINDS: tuple[str, ...]
+    """The values of `task.kind` that its labels allow."""
 
     def read(self, config: TaskConfig) -> Pools:
         """Every usable row."""
