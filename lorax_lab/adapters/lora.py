@@ -65,9 +65,10 @@ class LoRALinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if self.merged:
             return self.base(x)
-        if (self.dropout and self.training) or torch.is_autocast_enabled(x.device.type):
-            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A)
-            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B)
+        mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
+        if (self.dropout and self.training) or mixed:
+            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
+            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
         weight, bias = delta_view(self.base), self.base.bias
         return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
 
