@@ -5,7 +5,9 @@ Nothing here reads or allocates a weight: a skeleton of 180 billion parameters t
 
 from __future__ import annotations
 
+import copy
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.config import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from transformers import PreTrainedModel
 
-ATTENTION = ("sdpa", "eager")
+ATTENTION = ("flash", "sdpa", "eager")
+"""`eager` keeps every score; `flash` none, as fused kernels on a GPU do; `sdpa` is torch's choice on a CPU: flash, but
+where attention has dropout, as in BERT and GPT-2, all scores."""
+ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
 LARGEST = 2**20
 """Bytes of a config.json; real ones have some thousand."""
@@ -50,7 +55,9 @@ _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_siz
 
 PRESETS: dict[str, dict[str, Any]] = {
     "minilm": _encoder("bert", 384, 1536, 6, 12, vocab_size=30522),
-    "smollm2-135m": _llama(576, 1536, 30, 9, 3, vocab_size=49152, max_position_embeddings=8192, tie_word_embeddings=True),
+    "smollm2-135m": _llama(
+        576, 1536, 30, 9, 3, vocab_size=49152, max_position_embeddings=8192, tie_word_embeddings=True
+    ),
     "roberta-base": _encoder("roberta", 768, 3072, 12, 12, **_ROBERTA),
     "roberta-large": _encoder("roberta", 1024, 4096, 24, 16, **_ROBERTA),
     "gpt2": _gpt2(768, 12, 12),
@@ -106,9 +113,10 @@ class Architecture:
         return known - 2 if self.config.model_type == "roberta" and known else known
 
 
-def architecture(name: str, head: str = "auto") -> Architecture:
+def architecture(name: str, head: str = "auto", layers: int | None = None) -> Architecture:
     """The architecture `name`: a preset, a `config.json` or the folder with it, or a hub id (its config.json alone is
-    fetched). A decoder has an `lm` head unless `head` says otherwise, all else a `classifier`.
+    fetched). A decoder has an `lm` head unless `head` says otherwise, all else a `classifier`; `layers` other than its
+    own number, where it is given.
 
     Raises:
         ConfigError: an unknown name; a configuration that transformers has no model for, or of a kind that no step is
@@ -116,6 +124,8 @@ def architecture(name: str, head: str = "auto") -> Architecture:
     """
     settings = PRESETS[name] if name in PRESETS else _read(name)
     config = _config(name, dict(settings))
+    if layers is not None:
+        config.num_hidden_layers = layers
     kind = _kind(name, config)
     head = head if head != "auto" else "lm" if kind == "decoder" else "classifier"
     if kind == "image" and head == "lm":
@@ -123,13 +133,20 @@ def architecture(name: str, head: str = "auto") -> Architecture:
     return Architecture(name, config, kind, head)
 
 
-def skeleton(shape: Architecture, attention: str, dtype: Any) -> nn.Module:
-    """The model with its head in `dtype`, to be called where tensors are fake: its weights are never drawn.
+def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel:
+    """The model with its head in `dtype`; where tensors are fake, its weights are not drawn.
 
     Args:
-        attention: transformers' name of the implementation, one of `ATTENTION`.
+        attention: one of `ATTENTION`.
     """
     import transformers
+    from torch._guards import detect_fake_mode
+    from transformers.initialization import no_init_weights
+
+    config = copy.deepcopy(shape.config)
+    if attention == "flash":
+        for key in vars(config).keys() & ATTENTION_DROPOUT:
+            setattr(config, key, 0.0)
 
     kinds = {
         ("encoder", "lm"): transformers.AutoModelForMaskedLM,
@@ -137,7 +154,10 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> nn.Module:
         ("image", "classifier"): transformers.AutoModelForImageClassification,
     }
     auto = kinds.get((shape.kind, shape.head), transformers.AutoModelForSequenceClassification)
-    model: nn.Module = auto.from_config(shape.config, attn_implementation=attention, dtype=dtype)
+    transformers.logging.set_verbosity_error()  # its advice is for those who train
+    with no_init_weights() if detect_fake_mode() else nullcontext():
+        model = auto.from_config(config, attn_implementation=attention.replace("flash", "sdpa"), dtype=dtype)
+    model.tie_weights()
     return model
 
 
@@ -146,6 +166,8 @@ def _read(name: str) -> dict[str, Any]:
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
         path = _from_hub(name)
+    if not path.is_file():
+        raise ConfigError(f"model={name} has no config.json; {_what_to_type(name)}")
     if path.stat().st_size > LARGEST:
         raise ConfigError(f"model={name}: {path} has more than {LARGEST:,} bytes, which no configuration has")
     try:
@@ -158,17 +180,18 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, _, revision = name.partition("@")
     if not name or repo.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
     try:
-        return Path(hf_hub_download(repo, "config.json", revision=revision or None))
+        folder = snapshot_download(repo, revision=revision or None, allow_patterns=["config.json"])
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"model={name}: the hub did not give it ({reason}); {_what_to_type(name)}") from None
+    return Path(folder) / "config.json"
 
 
 def _what_to_type(name: str = "") -> str:
@@ -177,6 +200,7 @@ def _what_to_type(name: str = "") -> str:
 
 def _config(name: str, settings: dict[str, Any]) -> Any:
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     kind = settings.pop("model_type")
     for unused in ("architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "quantization_config"):
@@ -189,8 +213,9 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
         known = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
         what = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
         raise ConfigError(f"{what}{read}. {known} How its layers are joined is not known, so nothing is assumed")
-    except (TypeError, AttributeError, KeyError) as error:
-        raise ConfigError(f"model={name}: its settings are no {kind} configuration ({error})") from None
+    except (TypeError, AttributeError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model={name}: its settings are no {kind} configuration ({reason})") from None
     config.use_cache = False
     config.pad_token_id = 0 if getattr(config, "pad_token_id", None) is None else config.pad_token_id
     return config
@@ -201,7 +226,9 @@ def _kind(name: str, config: Any) -> str:
 
     of = config.model_type
     if of in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise ConfigError(f"model={name}: {of} is an encoder-decoder; encoders, decoders and image models are predicted")
+        raise ConfigError(
+            f"model={name}: {of} is an encoder-decoder; encoders, decoders and image models are predicted"
+        )
     if any(getattr(config, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts")):
         raise ConfigError(f"model={name}: {of} routes tokens to experts by their content, so no step can be predicted")
     if of in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:

@@ -17,23 +17,55 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.memory.ledger import Ledger, measure_step
+from lorax_lab.memory.ledger import Ledger, record_step
 
 BLOCK, SMALLEST = 256, 4096
 """Values that share one scale in an 8-bit state, and the smallest tensor that has one (Dettmers et al. 2022)."""
 
 
+STATIC = ("weights", "gradients", "optimizer_states")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A step that did not happen, in bytes.
+
+    `moments` are the (static, other) bytes of the moments that matter, static being weights, gradients and optimizer
+    states: what can be sharded. `gathered` is what a sharded step holds whole beside them (see `cards.sharded_peak`).
+    `stored` is what is kept of the training: the weights that were trained.
+    """
+
+    ledger: Ledger
+    moments: list[tuple[int, int]]
+    gathered: int
+    trained: int
+    stored: int
+
+
 def predict_step(
     build: Callable[[], nn.Module], batch: Callable[[], dict[str, Tensor]], optimizer: str, mixed: bool
-) -> Ledger:
-    """The ledger of one training step of the model that `build` makes, on what `batch` makes; both are called where
-    tensors are fake. The optimizer is one of `OPTIMIZERS`; `mixed` is autocast to bf16."""
+) -> Prediction:
+    """One training step of the model that `build` makes, on what `batch` makes; both are called where tensors are fake.
+    The optimizer is one of `OPTIMIZERS`; `mixed` is autocast to bf16."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = build().train()
         trained = [p for p in model.parameters() if p.requires_grad]
-        return measure_step(model, OPTIMIZERS[optimizer](trained), batch(), Plain(mixed))
+        inputs = batch()
+        recorder = record_step(model, OPTIMIZERS[optimizer](trained), inputs, Plain(mixed))
+        ledger = recorder.ledger(tuple(next(iter(inputs.values())).shape))
+        stored = sum(p.numel() * p.element_size() for p in trained)
+        return Prediction(ledger, recorder.moments(STATIC), _gathered(model), sum(p.numel() for p in trained), stored)
+
+
+def _gathered(model: nn.Module) -> int:
+    """Bytes of the weights outside the layers, and twice those of the largest layer."""
+    layers = [layer for stack in model.modules() if isinstance(stack, nn.ModuleList) for layer in stack]
+    sizes = [sum(p.numel() * p.element_size() for p in layer.parameters()) for layer in layers]
+    inside = {id(p) for layer in layers for p in layer.parameters()}
+    outside = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in inside)
+    return outside + 2 * max(sizes, default=0)
 
 
 @dataclass(frozen=True)

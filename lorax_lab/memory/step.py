@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,10 @@ import torch
 
 from lorax_lab.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.config import ConfigError, MethodConfig, suggest
-from lorax_lab.memory.predict import OPTIMIZERS, predict_step
+from lorax_lab.memory.predict import OPTIMIZERS, Prediction, predict_step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from lorax_lab.memory.ledger import Ledger
 
 PRECISIONS = {"fp32": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
 """What the model's weights are stored in. `bf16-mixed` multiplies in bf16 over fp32 weights (autocast, as `train.precision`
@@ -42,9 +39,12 @@ class Step:
     checkpointing: bool
     head: str
     target_modules: Any
+    layers: int | None = None
 
     def __post_init__(self) -> None:
-        for key in ("rank", "batch", "sequence"):
+        targets = [self.target_modules] if isinstance(self.target_modules, str) else list(self.target_modules or ())
+        object.__setattr__(self, "target_modules", tuple(targets))
+        for key in ("rank", "batch", "sequence", "layers"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
@@ -59,18 +59,24 @@ class Step:
         """The same step of full fine-tuning."""
         return replace(self, rank=None)
 
+    def one_layer(self) -> Step:
+        """The same step of one example through the model cut to one layer."""
+        return replace(self, layers=1, batch=1)
+
     def shape(self) -> Architecture:
         """The architecture, checked against the sequence.
 
         Raises:
             ConfigError: an unknown model; a sequence that its positions do not allow.
         """
-        shape = _architecture(self.model, self.head)
+        shape = _architecture(self.model, self.head, self.layers)
         if shape.kind == "image":
             if self.sequence is not None:
                 raise ConfigError(f"sequence={self.sequence}: {self.model} reads images; type sequence=null")
         elif self.sequence is None:
-            raise ConfigError(f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512")
+            raise ConfigError(
+                f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512"
+            )
         elif shape.longest is not None and self.sequence > shape.longest:
             what = f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}"
             raise ConfigError(f"{what}; type sequence={shape.longest}")
@@ -89,7 +95,7 @@ class Step:
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
         own = (None, None, None) if self.rank is None else (ALPHA, DROPOUT, False)
-        config = MethodConfig(method, self.target_modules, *own)
+        config = MethodConfig(method, list(self.target_modules), *own)
         names = select(model, config.target_modules)
         METHODS[method].attach(model, names, config, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
@@ -121,22 +127,18 @@ class Step:
             "labels": tokens.clone() if shape.head == "lm" else labels,
         }
 
-    def predict(self) -> Ledger:
-        """The ledger, without a weight: seconds and a few megabytes, whatever the size of the model.
+    def predict(self) -> Prediction:
+        """What the step takes, without a weight: seconds and a few megabytes, whatever the size of the model.
 
         Raises:
             ConfigError: as `build`.
         """
         return predict_step(self.build, self.make_batch, self.optimizer, self.precision == "bf16-mixed")
 
-    def settings(self) -> dict[str, Any]:
-        """Every setting, as plain values."""
-        return dataclasses.asdict(self)
-
 
 @lru_cache(maxsize=64)
-def _architecture(name: str, head: str) -> Architecture:
-    return architecture(name, head)
+def _architecture(name: str, head: str, layers: int | None) -> Architecture:
+    return architecture(name, head, layers)
 
 
 def _checkpoint(model: nn.Module) -> None:
