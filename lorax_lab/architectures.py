@@ -90,8 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen3-14b": _qwen3(5120, 17408, 40, 40, False),
     "qwen3-32b": _qwen3(5120, 25600, 64, 64, False),
 }
-"""Published shapes by name; what is not named here has transformers' default for the model type. GPT-3 is a GPT-2 of its
-published sizes (Brown et al. 2020, table 2.1), its alternating sparse attention taken as dense."""
+"""Published shapes by name; what is not named here has transformers' default for the model type. GPT-3 is a GPT-2 of
+its published sizes (Brown et al. 2020, table 2.1), its alternating sparse attention taken as dense."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,9 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
         read = f"; what could be read of it: {sizes}" if sizes else ""
         known = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
         what = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
-        raise ConfigError(f"{what}{read}. {known} How its layers are joined is not known, so nothing is assumed")
+        raise ConfigError(
+            f"{what}{read}. {known} How its layers are joined is not known, so nothing is assumed"
+        ) from None
     except (TypeError, AttributeError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"model={name}: its settings are no {kind} configuration ({reason})") from None

@@ -54,8 +54,8 @@ def measure_apart(step: Step) -> Measured:
 def measure(step: Step) -> Measured:
     """The step by all three instruments, its weights freshly drawn.
 
-    Before the process's memory is read, one example has gone through the model cut to one layer: what the libraries load
-    and keep at their first use is none of the step's.
+    Before the process's memory is read, one example has gone through the model cut to one layer: what the libraries
+    load and keep at their first use is none of the step's.
     """
     _return_freed_memory()
     once, plain = step.one_layer(), Plain(step.precision == "bf16-mixed")

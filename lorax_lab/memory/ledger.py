@@ -118,8 +118,8 @@ class Recorder(TorchDispatchMode):
         """(bytes in `categories`, other bytes) at every moment of the step that no other one exceeds in both."""
         changes = []
         for entry in self.storages:
-            inside = self.category_of(entry) in categories
-            change = (entry.bytes, 0) if inside else (0, entry.bytes)
+            counted = self.category_of(entry) in categories
+            change = (entry.bytes, 0) if counted else (0, entry.bytes)
             changes += [(entry.born, change)]
             changes += [(entry.died, (-change[0], -change[1]))] if entry.died else []
         inside = outside = 0

@@ -92,7 +92,7 @@ class States(torch.optim.Optimizer):
         self.make = make
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Make the states that are not there yet."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -119,5 +119,5 @@ OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "adam8bit": partial(States, make=partial(_block_states, 2)),
     "lion": partial(States, make=partial(_full_states, 1)),
 }
-"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW and Lion as bitsandbytes
-keeps them (but for its two tables of 256 values), with fp32 states for parameters of any dtype."""
+"""torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW and Lion as
+bitsandbytes keeps them (but for its two tables of 256 values), with fp32 states for parameters of any dtype."""

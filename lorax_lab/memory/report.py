@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rich.table import Table
 
 from lorax_lab.console import console
@@ -14,8 +12,8 @@ from lorax_lab.memory.step import Step
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NOTE = """\
-memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients and
-optimizer states are sharded (ZeRO 3), and each card has a batch of its own; 1 GiB of each is left to driver and gaps."""
+Memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients
+and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps."""
 
 
 def show(full: Step, found: dict[Step, Prediction]) -> None:
@@ -36,25 +34,23 @@ def table(full: Step, found: dict[Step, Prediction]) -> Table:
         if step is not full:
             shown.add_column("of full", justify="right")
     for category in CATEGORIES:
-        _row(shown, full, found, category.replace("_", " "), lambda p, c=category: p.ledger.by_category[c])
-    _row(shown, full, found, "peak", lambda p: p.ledger.peak_bytes)
-    shown.add_row("peak falls into", *_cells(full, found, lambda p: p.ledger.phase))
+        sizes = {step: p.ledger.by_category[category] for step, p in found.items()}
+        shown.add_row(category.replace("_", " "), *_sizes(full, sizes))
+    shown.add_row("peak", *_sizes(full, {step: p.ledger.peak_bytes for step, p in found.items()}))
+    shown.add_row("peak falls into", *_texts([p.ledger.phase for p in found.values()]))
     shown.add_section()
-    _row(shown, full, found, "checkpoint", lambda p: p.stored)
-    shown.add_row("trained", *_cells(full, found, lambda p: f"{p.trained:,}"))
+    shown.add_row("checkpoint", *_sizes(full, {step: p.stored for step, p in found.items()}))
+    shown.add_row("trained", *_texts([f"{p.trained:,}" for p in found.values()]))
     for card in CARDS:
-        shown.add_row(f"{card} GiB cards", *_cells(full, found, lambda p, c=card: _cards(cards_needed(p, c))))
+        shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in found.values()]))
     return shown
 
 
-def _row(
-    shown: Table, full: Step, found: dict[Step, Prediction], name: str, value: Callable[[Prediction], int]
-) -> None:
-    whole, cells = value(found[full]), [size(value(found[full]))]
-    for step, prediction in found.items():
-        if step is not full:
-            cells += [size(value(prediction)), _share(value(prediction), whole)]
-    shown.add_row(name, *cells)
+def _sizes(full: Step, sizes: dict[Step, int]) -> list[str]:
+    cells = []
+    for step, count in sizes.items():
+        cells += [size(count)] if step is full else [size(count), _share(count, sizes[full])]
+    return cells
 
 
 def _share(part: int, whole: int) -> str:
@@ -62,8 +58,9 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if part <= 10 * whole and whole else ""
 
 
-def _cells(full: Step, found: dict[Step, Prediction], value: Callable[[Prediction], str]) -> list[str]:
-    return [cell for step, p in found.items() for cell in ([value(p)] if step is full else [value(p), ""])]
+def _texts(texts: list[str]) -> list[str]:
+    """The first column is full's own; each other one has an empty share beside it."""
+    return [texts[0], *(cell for text in texts[1:] for cell in (text, ""))]
 
 
 def _cards(count: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The training step that is asked about: its settings, their checks, and its model and batch, on fake tensors or real."""
+"""The training step that is asked about: its settings, their checks, and its model and batch, fake or real."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
-"""What the model's weights are stored in. `bf16-mixed` multiplies in bf16 over fp32 weights (autocast, as `train.precision`
-does); `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+"""What the model's weights are stored in. `bf16-mixed` multiplies in bf16 over fp32 weights (autocast, as
+`train.precision=bf16` does); `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
 ALPHA, DROPOUT = 16.0, 0.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """A training step: `rank` None is full fine-tuning. `sequence` is in tokens, None for images. See `conf/memory.yaml`.
+    """A training step: `rank` None is full fine-tuning, `sequence` is in tokens, None for images; `conf/memory.yaml`.
 
     Raises:
         ConfigError: a value that is not possible, with what is.
@@ -48,7 +48,12 @@ class Step:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
-        choices = {"optimizer": OPTIMIZERS, "precision": PRECISIONS, "attention": ATTENTION, "head": HEADS}
+        choices: dict[str, Any] = {
+            "optimizer": OPTIMIZERS,
+            "precision": PRECISIONS,
+            "attention": ATTENTION,
+            "head": HEADS,
+        }
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 value = getattr(self, key)
@@ -141,7 +146,7 @@ def _architecture(name: str, head: str, layers: int | None) -> Architecture:
     return architecture(name, head, layers)
 
 
-def _checkpoint(model: nn.Module) -> None:
+def _checkpoint(model: Any) -> None:
     """Keep only each layer's input, and compute the rest again in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})

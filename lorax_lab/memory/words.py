@@ -19,7 +19,7 @@ def steps(words: list[str], multirun: bool) -> list[Step]:
         ConfigError: an unknown key, a value of a wrong type or out of range, a grid without -m.
     """
     for word in words:
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if not equals:
             raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
         if key not in KEYS:
