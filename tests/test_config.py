@@ -20,7 +20,7 @@ def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
     groups = {"task", "method", "train", "tracking"}
     choices = [f for f in files if f.parts[0] in groups]
-    assert len(files) == 26
+    assert len(files) == 27
     assert len(choices) == 24
     for file in choices:
         own = LOCAL if file.stem in ("local", "hub") else []

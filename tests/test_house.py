@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "plan": {"compose", "config", "models", "tasks"},
     "attempts": {"claims", "record", "config", "plan", "provenance", "console", "memory"},
     "spectra": set(),
-    "memory": {"config"},
+    "architectures": {"config"},
+    "memory": {"config", "architectures", "models", "adapters", "compose", "console"},
     "functional": {"models"},
     "matrices": {"spectra", "models", "functional"},
     "record": {"config", "files", "redact"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {
 DOORS = {
     "wandb": {"lorax_lab/tracking"},
     "hydra": {"lorax_lab/sweep", "lorax_lab/compose"},
-    "transformers": {"lorax_lab/models", "lorax_lab/tasks"},
+    "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/architectures"},
     "peft": {"lorax_lab/adapters"},
     "seaborn": {"analysis"},
     "datasets": {"lorax_lab/tasks"},

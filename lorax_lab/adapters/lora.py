@@ -15,6 +15,19 @@ from lorax_lab.models import delta_view, head_modules, is_head
 from lorax_lab.spectra import LowRank, Update
 
 
+def add_low_rank(
+    y: Float[Tensor, "tokens out"],
+    x: Float[Tensor, "tokens in"],
+    a: Float[Tensor, "rank in"],
+    b: Float[Tensor, "out rank"],
+    scaling: float,
+) -> Float[Tensor, "tokens rank"]:
+    """y += scaling · (x Aᵀ) Bᵀ in place; returns x Aᵀ."""
+    hidden = x @ a.t()
+    y.addmm_(hidden, b.t(), alpha=scaling)
+    return hidden
+
+
 class _Fused(torch.autograd.Function):
     """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
 
@@ -27,12 +40,17 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
         flat = x.flatten(0, -2)  # (tokens, in)
-        y = F.linear(flat, weight, bias)
-        hidden = flat @ a.t()  # (tokens, rank)
-        y.addmm_(hidden, b.t(), alpha=scaling)
+        # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        flat_y = y.view(-1, len(weight))
+        if bias is None:
+            torch.mm(flat, weight.t(), out=flat_y)
+        else:
+            torch.addmm(bias, flat, weight.t(), out=flat_y)
+        hidden = add_low_rank(flat_y, flat, a, b, scaling)
         ctx.save_for_backward(flat, weight, a, b, hidden)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
@@ -65,9 +83,10 @@ class LoRALinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if self.merged:
             return self.base(x)
-        if (self.dropout and self.training) or torch.is_autocast_enabled(x.device.type):
-            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A)
-            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B)
+        mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
+        if (self.dropout and self.training) or mixed:
+            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
+            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
         weight, bias = delta_view(self.base), self.base.bias
         return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
 

@@ -51,7 +51,7 @@ class _Storage:
 
 
 @dataclass
-class _Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):
     """Follows storages; time is the number of births and deaths so far."""
 
     phase: str = "start"
@@ -110,6 +110,29 @@ class _Recorder(TorchDispatchMode):
         begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
         return Ledger(peak, by_category, max(begun)[1] if begun else "start", batch_shape)
 
+    def start_bytes(self) -> int:
+        """What there was when the forward pass began."""
+        return sum(entry.bytes for entry in self.storages if entry.phase == "start")
+
+    def moments(self, categories: tuple[str, ...]) -> list[tuple[int, int]]:
+        """(bytes in `categories`, other bytes) at every moment of the step that no other one exceeds in both."""
+        changes = []
+        for entry in self.storages:
+            counted = self.category_of(entry) in categories
+            change = (entry.bytes, 0) if counted else (0, entry.bytes)
+            changes += [(entry.born, change)]
+            changes += [(entry.died, (-change[0], -change[1]))] if entry.died else []
+        inside = outside = 0
+        seen = set()
+        for _, (more_inside, more_outside) in sorted(changes):
+            inside, outside = inside + more_inside, outside + more_outside
+            seen.add((inside, outside))
+        kept: list[tuple[int, int]] = []
+        for inside, outside in sorted(seen, reverse=True):
+            if not kept or outside > kept[-1][1]:
+                kept.append((inside, outside))
+        return kept
+
 
 def measure_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], accelerator: Any
@@ -118,22 +141,30 @@ def measure_step(
 
     The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
     """
-    _step(model, optimizer, batch, accelerator, None)
-    recorder = _Recorder()
+    return record_step(model, optimizer, batch, accelerator).ledger(tuple(next(iter(batch.values())).shape))
+
+
+def record_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], accelerator: Any
+) -> Recorder:
+    """As `measure_step`, every storage of the step. A first step is made only where the optimizer has no states yet."""
+    if not optimizer.state:
+        take_step(model, optimizer, batch, accelerator)
+    recorder = Recorder()
     with recorder:
-        _step(model, optimizer, batch, accelerator, recorder)
-    ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
+        take_step(model, optimizer, batch, accelerator, recorder)
     optimizer.zero_grad()
-    return ledger
+    return recorder
 
 
-def _step(
+def take_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     accelerator: Any,
-    recorder: _Recorder | None,
+    recorder: Recorder | None = None,
 ) -> None:
+    """One training step, watched by the recorder where there is one."""
     optimizer.zero_grad()
     if recorder:
         recorder.see([*model.parameters(), *model.buffers()], "weights")

@@ -22,14 +22,30 @@ def reset_peak() -> bool:
 
 def peak_resident_bytes() -> int:
     """The largest resident set since the start or the last `reset_peak`, in bytes."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        import resource
+    if (peak := _status("VmHWM")) is not None:
+        return peak
+    import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def anonymous_bytes() -> int | None:
+    """The process's resident memory that no file stands behind, in bytes; None where the system does not tell."""
+    return _status("RssAnon")
+
+
+def peak_anonymous_bytes() -> int | None:
+    """The largest resident set since the last `reset_peak`, less the pages of files that are resident now."""
+    peak, mapped, shared = _status("VmHWM"), _status("RssFile"), _status("RssShmem")
+    return None if peak is None or mapped is None or shared is None else peak - mapped - shared
+
+
+def _status(key: str) -> int | None:
+    try:
+        return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return None
 
 
 def peak_device_bytes() -> int | None:

@@ -1,0 +1,93 @@
+"""`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step takes, fully and with LoRA, and on what
+cards it fits. Nothing is trained, and no weight is read."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lorax_lab.config import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from lorax_lab.memory.predict import Prediction
+    from lorax_lab.memory.step import Step
+
+HELP = """\
+What does a training step take, full fine-tuning beside LoRA, and on what cards does it fit?
+
+It is predicted from the shape of the model alone: no weight is read, nothing is trained, seconds for 180 billion
+parameters.
+
+settings (conf/memory.yaml has their defaults):
+  model=minilm           {presets};
+                         the path of a config.json or its folder; or a hub id (org/name), its config.json alone
+  rank=8                 LoRA's rank; rank=1,8,64 -m puts several side by side
+  batch=16 sequence=128  examples, and tokens of each; sequence=null for images
+  optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
+  precision=fp32         fp32, bf16-mixed (autocast over fp32 weights), bf16-true (LoRA's factors stay fp32)
+  attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
+  checkpointing=false    keep each layer's input only, compute the rest again
+  head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
+  target_modules=all-linear, or [q_proj,v_proj]
+
+examples:
+  python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
+  python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16-mixed -m
+  python -m lorax_lab.memory model=qwen3-8b batch=1,4,16 checkpointing=true precision=bf16-true -m
+"""
+FLAGS = ("-m", "--multirun", "-h", "--help")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Predict and print. Returns the exit code: 0 done, 2 a setting that cannot be, 130 stopped."""
+    words = sys.argv[1:] if words is None else words
+    flags = [word for word in words if word.startswith("-")]
+    if {"-h", "--help"} & set(flags):
+        print(_help())
+        return 0
+    try:
+        for flag in flags:
+            if flag not in FLAGS:
+                raise ConfigError(f"{flag} is not possible; {suggest(flag, FLAGS)}")
+        _show([word for word in words if word not in flags], bool(flags))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    import textwrap
+
+    from lorax_lab.architectures import PRESETS
+
+    names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
+    return HELP.replace("{presets}", names)
+
+
+def _show(words: list[str], multirun: bool) -> None:
+    from lorax_lab.console import bar
+    from lorax_lab.memory.report import show
+    from lorax_lab.memory.words import steps
+
+    asked = steps(words, multirun)
+    for step in asked:
+        step.shape()
+    tables = list(dict.fromkeys(step.full for step in asked))
+    found: dict[Step, Prediction] = {}
+    with bar("predicting") as on_done:
+        wanted = list(dict.fromkeys([*tables, *asked]))
+        for number, step in enumerate(wanted):
+            on_done(number, len(wanted))
+            found[step] = step.predict()
+    for full in tables:
+        ranks = [step for step in dict.fromkeys(asked) if replace(step, rank=None) == full]
+        show(full, {step: found[step] for step in (full, *ranks)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

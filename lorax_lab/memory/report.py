@@ -1,0 +1,76 @@
+"""A predicted step as a table: full fine-tuning, LoRA at each rank, and what share of full each takes."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from lorax_lab.console import console
+from lorax_lab.memory.cards import CARDS, cards_needed
+from lorax_lab.memory.ledger import CATEGORIES
+from lorax_lab.memory.predict import Prediction
+from lorax_lab.memory.step import Step
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+NOTE = """\
+Memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients
+and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps."""
+
+
+def show(full: Step, found: dict[Step, Prediction]) -> None:
+    """Print the table of `full` and the LoRA steps that differ from it in rank alone."""
+    console.print(table(full, found))
+    console.print(NOTE, highlight=False)
+
+
+def table(full: Step, found: dict[Step, Prediction]) -> Table:
+    """A row per category, for the whole, the checkpoint and each card; a column per step, with its share of full."""
+    length = "" if full.sequence is None else f" × {full.sequence} tokens"
+    more = ", checkpointing" if full.checkpointing else ""
+    title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("")
+    for step in found:
+        shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
+        if step is not full:
+            shown.add_column("of full", justify="right")
+    for category in CATEGORIES:
+        sizes = {step: p.ledger.by_category[category] for step, p in found.items()}
+        shown.add_row(category.replace("_", " "), *_sizes(full, sizes))
+    shown.add_row("peak", *_sizes(full, {step: p.ledger.peak_bytes for step, p in found.items()}))
+    shown.add_row("peak falls into", *_texts([p.ledger.phase for p in found.values()]))
+    shown.add_section()
+    shown.add_row("checkpoint", *_sizes(full, {step: p.stored for step, p in found.items()}))
+    shown.add_row("trained", *_texts([f"{p.trained:,}" for p in found.values()]))
+    for card in CARDS:
+        shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in found.values()]))
+    return shown
+
+
+def _sizes(full: Step, sizes: dict[Step, int]) -> list[str]:
+    cells = []
+    for step, count in sizes.items():
+        cells += [size(count)] if step is full else [size(count), _share(count, sizes[full])]
+    return cells
+
+
+def _share(part: int, whole: int) -> str:
+    """The peaks fall on different moments: where full holds next to nothing of a category, its share says nothing."""
+    return f"{part / whole:.1%}" if part <= 10 * whole and whole else ""
+
+
+def _texts(texts: list[str]) -> list[str]:
+    """The first column is full's own; each other one has an empty share beside it."""
+    return [texts[0], *(cell for text in texts[1:] for cell in (text, ""))]
+
+
+def _cards(count: int | None) -> str:
+    return "none do" if count is None else str(count)
+
+
+def size(count: float) -> str:
+    """
+    >>> size(1536), size(3.5 * 2**40)
+    ('1.5 KiB', '3.5 TiB')
+    """
+    power = min(len(UNITS) - 1, max(0, (int(count).bit_length() - 1) // 10))
+    return f"{count / 1024**power:,.1f} {UNITS[power]}"

@@ -1,0 +1,152 @@
+"""The training step that is asked about: its settings, their checks, and its model and batch, fake or real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lorax_lab.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
+from lorax_lab.config import ConfigError, MethodConfig, suggest
+from lorax_lab.memory.predict import OPTIMIZERS, Prediction, predict_step
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PRECISIONS = {"fp32": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
+"""What the model's weights are stored in. `bf16-mixed` multiplies in bf16 over fp32 weights (autocast, as
+`train.precision=bf16` does); `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+ALPHA, DROPOUT = 16.0, 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step: `rank` None is full fine-tuning, `sequence` is in tokens, None for images; `conf/memory.yaml`.
+
+    Raises:
+        ConfigError: a value that is not possible, with what is.
+    """
+
+    model: str
+    rank: int | None
+    batch: int
+    sequence: int | None
+    optimizer: str
+    precision: str
+    attention: str
+    checkpointing: bool
+    head: str
+    target_modules: Any
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        targets = [self.target_modules] if isinstance(self.target_modules, str) else list(self.target_modules or ())
+        object.__setattr__(self, "target_modules", tuple(targets))
+        for key in ("rank", "batch", "sequence", "layers"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
+        choices: dict[str, Any] = {
+            "optimizer": OPTIMIZERS,
+            "precision": PRECISIONS,
+            "attention": ATTENTION,
+            "head": HEADS,
+        }
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                value = getattr(self, key)
+                raise ConfigError(f"{key}={value} is not possible; {suggest(str(value), list(known))}")
+
+    @property
+    def full(self) -> Step:
+        """The same step of full fine-tuning."""
+        return replace(self, rank=None)
+
+    def one_layer(self) -> Step:
+        """The same step of one example through the model cut to one layer."""
+        return replace(self, layers=1, batch=1)
+
+    def shape(self) -> Architecture:
+        """The architecture, checked against the sequence.
+
+        Raises:
+            ConfigError: an unknown model; a sequence that its positions do not allow.
+        """
+        shape = _architecture(self.model, self.head, self.layers)
+        if shape.kind == "image":
+            if self.sequence is not None:
+                raise ConfigError(f"sequence={self.sequence}: {self.model} reads images; type sequence=null")
+        elif self.sequence is None:
+            raise ConfigError(
+                f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512"
+            )
+        elif shape.longest is not None and self.sequence > shape.longest:
+            what = f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}"
+            raise ConfigError(f"{what}; type sequence={shape.longest}")
+        return shape
+
+    def build(self) -> nn.Module:
+        """The model with its trainable part: under fake tensors without memory, else with freshly drawn weights.
+
+        Raises:
+            ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
+        """
+        from lorax_lab.adapters import METHODS, lora
+        from lorax_lab.models import head_modules, select
+
+        shape = self.shape()
+        model = skeleton(shape, self.attention, PRECISIONS[self.precision])
+        method = "full" if self.rank is None else "lora"
+        own = (None, None, None) if self.rank is None else (ALPHA, DROPOUT, False)
+        config = MethodConfig(method, list(self.target_modules), *own)
+        names = select(model, config.target_modules)
+        METHODS[method].attach(model, names, config, self.rank, torch.Generator().manual_seed(0))
+        if self.rank is not None:
+            if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
+                for name in head_modules(model):
+                    model.get_submodule(name).requires_grad_(False)
+            for layer in lora.lora_layers(model).values():
+                layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
+        if self.checkpointing:
+            _checkpoint(model)
+        return model
+
+    def make_batch(self) -> dict[str, Tensor]:
+        """A batch of random content, its last row padded to half its length: a mask that no model can leave out."""
+        shape, draw = self.shape(), torch.Generator().manual_seed(0)
+        labels = torch.zeros(self.batch, dtype=torch.long)
+        if shape.kind == "image":
+            size = shape.config.image_size
+            height, width = size if isinstance(size, list | tuple) else (size, size)
+            pixels = torch.randn(self.batch, shape.config.num_channels, height, width, generator=draw)
+            return {"pixel_values": pixels.to(PRECISIONS[self.precision]), "labels": labels}
+        assert self.sequence is not None
+        tokens = torch.randint(2, shape.config.vocab_size, (self.batch, self.sequence), generator=draw)
+        mask = torch.ones_like(tokens)
+        mask[-1, (self.sequence + 1) // 2 :] = 0
+        return {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "labels": tokens.clone() if shape.head == "lm" else labels,
+        }
+
+    def predict(self) -> Prediction:
+        """What the step takes, without a weight: seconds and a few megabytes, whatever the size of the model.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        return predict_step(self.build, self.make_batch, self.optimizer, self.precision == "bf16-mixed")
+
+
+@lru_cache(maxsize=64)
+def _architecture(name: str, head: str, layers: int | None) -> Architecture:
+    return architecture(name, head, layers)
+
+
+def _checkpoint(model: Any) -> None:
+    """Keep only each layer's input, and compute the rest again in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
