@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from lorax_lab.config import ConfigError, suggest
 
 if TYPE_CHECKING:
+    from lorax_lab.memory.operations import Operations
     from lorax_lab.memory.predict import Prediction
     from lorax_lab.memory.step import Step
 
 HELP = """\
-What does a training step take, full fine-tuning beside LoRA, and on what cards does it fit?
+What does a training step take, full fine-tuning beside LoRA, how much does it compute, and on what cards does it fit?
 
 It is predicted from the shape of the model alone: no weight is read, nothing is trained, seconds for 180 billion
 parameters.
@@ -71,6 +72,7 @@ def _help() -> str:
 
 def _show(words: list[str], multirun: bool) -> None:
     from lorax_lab.console import bar
+    from lorax_lab.memory.operations import closed_form
     from lorax_lab.memory.report import show
     from lorax_lab.memory.words import steps
 
@@ -79,14 +81,15 @@ def _show(words: list[str], multirun: bool) -> None:
         step.shape()
     tables = list(dict.fromkeys(step.full for step in asked))
     found: dict[Step, Prediction] = {}
+    operations: dict[Step, Operations] = {}
     with bar("predicting") as on_done:
         wanted = list(dict.fromkeys([*tables, *asked]))
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
-            found[step] = step.predict()
+            found[step], operations[step] = step.predict(), closed_form(step)
     for full in tables:
         ranks = [step for step in dict.fromkeys(asked) if replace(step, rank=None) == full]
-        show(full, {step: found[step] for step in (full, *ranks)})
+        show(full, {step: found[step] for step in (full, *ranks)}, operations)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.table import Table
 
 from lorax_lab.console import console
 from lorax_lab.memory.cards import CARDS, cards_needed
 from lorax_lab.memory.ledger import CATEGORIES
+from lorax_lab.memory.operations import Operations
 from lorax_lab.memory.predict import Prediction
 from lorax_lab.memory.step import Step
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NOTE = """\
 Memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients
-and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps."""
+and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps.
+Operations are floating-point ones; what checkpointing computes a second time is not among them."""
 
 
-def show(full: Step, found: dict[Step, Prediction]) -> None:
+def show(full: Step, found: dict[Step, Prediction], operations: dict[Step, Operations]) -> None:
     """Print the table of `full` and the LoRA steps that differ from it in rank alone."""
-    console.print(table(full, found))
+    console.print(table(full, found, operations))
     console.print(NOTE, highlight=False)
 
 
-def table(full: Step, found: dict[Step, Prediction]) -> Table:
-    """A row per category, for the whole, the checkpoint and each card; a column per step, with its share of full."""
+def table(full: Step, found: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:
+    """A row per category, for the whole, the checkpoint, each card and each part of the computation; a column per step,
+    with its share of full."""
     length = "" if full.sequence is None else f" × {full.sequence} tokens"
     more = ", checkpointing" if full.checkpointing else ""
     title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
@@ -35,21 +40,25 @@ def table(full: Step, found: dict[Step, Prediction]) -> Table:
             shown.add_column("of full", justify="right")
     for category in CATEGORIES:
         sizes = {step: p.ledger.by_category[category] for step, p in found.items()}
-        shown.add_row(category.replace("_", " "), *_sizes(full, sizes))
-    shown.add_row("peak", *_sizes(full, {step: p.ledger.peak_bytes for step, p in found.items()}))
+        shown.add_row(category.replace("_", " "), *_shares(full, sizes, size))
+    shown.add_row("peak", *_shares(full, {step: p.ledger.peak_bytes for step, p in found.items()}, size))
     shown.add_row("peak falls into", *_texts([p.ledger.phase for p in found.values()]))
     shown.add_section()
-    shown.add_row("checkpoint", *_sizes(full, {step: p.stored for step, p in found.items()}))
+    shown.add_row("checkpoint", *_shares(full, {step: p.stored for step, p in found.items()}, size))
     shown.add_row("trained", *_texts([f"{p.trained:,}" for p in found.values()]))
     for card in CARDS:
         shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in found.values()]))
+    shown.add_section()
+    for part in ("forward", "backward", "update", "total"):
+        counts = {step: getattr(operations[step], part) for step in found}
+        shown.add_row(f"{part} operations", *_shares(full, counts, "{:.2e}".format))
     return shown
 
 
-def _sizes(full: Step, sizes: dict[Step, int]) -> list[str]:
+def _shares(full: Step, counts: dict[Step, int], text: Callable[[int], str]) -> list[str]:
     cells = []
-    for step, count in sizes.items():
-        cells += [size(count)] if step is full else [size(count), _share(count, sizes[full])]
+    for step, count in counts.items():
+        cells += [text(count)] if step is full else [text(count), _share(count, counts[full])]
     return cells
 
 

@@ -1,0 +1,176 @@
+"""What a training step computes: floating-point operations of forward, backward and update, in closed form and counted.
+
+For a matrix (out m, in n) and T tokens, a multiply and an add being two operations:
+
+| | forward | backward |
+|---|---|---|
+| full | 2nmT | 4nmT: the input's gradient and the weight's |
+| LoRA | 2nmT + 2r(n + m)T | 2nmT + 4r(n + m)T: the weight's gradient is not taken |
+
+So LoRA takes 2/3 + r(n + m)/(nm) of full fine-tuning: 2/3 for a small rank, as much as full at r = n/6 for a square
+matrix, more above. Where a matrix's input needs no gradient, because nothing before it trains,
+its part is left out: 2nmT, and 2rnT of LoRA's. Attention's two products take 4ST times its width forward and twice
+that backward, in both arms alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lorax_lab.memory.step import Step
+
+UPDATE = {"adamw": 14, "sgd": 3, "adam8bit": 14, "lion": 10}
+"""Operations for each trained parameter. AdamW: decay 1, first moment 3 (a lerp), second 1 + 3, root 1, its correction
+1, eps 1, the step 3; in 8 bits the same, (de)quantizing not counted. SGD: momentum 2, the step 1. Lion: decay 1, two
+lerps of 3, sign 1, the step 2."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of one training step."""
+
+    forward: int
+    backward: int
+    update: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.forward + self.backward + self.update
+
+
+def matrix_operations(n: int, m: int, tokens: int, rank: int | None, trained: bool, first: bool) -> tuple[int, int]:
+    """Operations (forward, backward) of one matrix, in n, out m.
+
+    Args:
+        rank: of the LoRA beside it, None without.
+        trained: whether the matrix itself trains.
+        first: whether nothing before it trains, so that its input needs no gradient.
+
+    >>> full = matrix_operations(384, 384, 100, None, True, False)
+    >>> lora = matrix_operations(384, 384, 100, 8, False, False)
+    >>> round(sum(lora) / sum(full), 3)
+    0.708
+    """
+    product = 2 * n * m * tokens
+    forward, backward = product, product * trained + product * (not first)
+    if rank is not None:
+        forward += 2 * rank * (n + m) * tokens
+        backward += 4 * rank * (n + m) * tokens - 2 * rank * n * tokens * first
+    return forward, backward
+
+
+def closed_form(step: Step) -> Operations:
+    """The sum over the model's matrices, attention's products and the parameters trained; from shapes alone. What
+    checkpointing computes a second time is not in it."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = step.build().train()
+        seen: list[tuple[int, int]] = []
+        for module in _matrices(model):
+            module.register_forward_hook(_note(seen))
+        model(**step.make_batch())
+    attention = _attention(step)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    forward = sum(f for f, _ in seen) + attention
+    backward = sum(b for _, b in seen) + 2 * attention
+    return Operations(forward, backward, UPDATE[step.optimizer] * trained)
+
+
+def counted(step: Step) -> Operations:
+    """The same, counted operation by operation on fake tensors by torch's `FlopCounterMode`.
+
+    The step is to have `attention="eager"`, whose products the counter sees, and no checkpointing.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    products: dict[Any, Callable[..., int]] = {torch.ops.aten.addmm_: _added_product}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model, batch = step.build().train(), step.make_batch()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        with FlopCounterMode(display=False, custom_mapping=products) as forward:
+            loss = model(**batch).loss
+        with FlopCounterMode(display=False, custom_mapping=products) as backward:
+            loss.backward()
+        optimizer = PLAIN[step.optimizer](trained)
+        optimizer.step()
+        with FlopCounterMode(display=False, custom_mapping=POINTWISE) as update:
+            optimizer.step()
+    return Operations(forward.get_total_flops(), backward.get_total_flops(), update.get_total_flops())
+
+
+def _added_product(_: Any, a: Any, b: Any, **__: Any) -> int:
+    """Operations of y += a b, which torch's counter does not know in place."""
+    return int(2 * a[0] * a[1] * b[1])
+
+
+def _elements(each: int) -> Callable[..., int]:
+    def count(shape: Any, *_: Any, **__: Any) -> int:
+        return each * torch.Size(shape).numel()
+
+    return count
+
+
+POINTWISE: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.mul_: _elements(1),
+    torch.ops.aten.lerp_: _elements(3),
+    torch.ops.aten.addcmul_: _elements(3),
+    torch.ops.aten.addcdiv_: _elements(3),
+    torch.ops.aten.sqrt: _elements(1),
+    torch.ops.aten.div: _elements(1),
+    torch.ops.aten.add_: _elements(1),
+}
+PLAIN: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adamw": lambda trained: torch.optim.AdamW(trained, lr=1e-3, foreach=False, fused=False),
+    "sgd": lambda trained: torch.optim.SGD(trained, lr=1e-3, momentum=0.9, foreach=False, fused=False),
+}
+"""Optimizers that work operation by operation, so that each can be counted."""
+
+
+def _matrices(model: nn.Module) -> list[nn.Module]:
+    from lorax_lab.adapters.lora import LoRALinear
+
+    adapted = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    inside = {id(module.base) for module in adapted}
+    plain = (nn.Linear, nn.Conv2d)
+    return adapted + [
+        module
+        for module in model.modules()
+        if id(module) not in inside and (isinstance(module, plain) or type(module).__name__ == "Conv1D")
+    ]
+
+
+def _note(seen: list[tuple[int, int]]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    from lorax_lab.adapters.lora import LoRALinear
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        rank = len(module.lora_A) if isinstance(module, LoRALinear) else None
+        base: Any = module.base if isinstance(module, LoRALinear) else module
+        weights, width = base.weight.numel(), output.shape[-1]
+        if isinstance(base, nn.Conv2d):
+            width = output.shape[1]
+        tokens = output.numel() // width
+        first = not inputs[0].requires_grad
+        seen.append(matrix_operations(weights // width, width, tokens, rank, base.weight.requires_grad, first))
+
+    return note
+
+
+def _attention(step: Step) -> int:
+    """Forward operations of the scores and of what they weigh, all layers together."""
+    shape = step.shape()
+    config = shape.config
+    tokens = step.sequence
+    if tokens is None:
+        tokens = (config.image_size // config.patch_size) ** 2 + 1
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(4 * step.batch * tokens * tokens * width * config.num_hidden_layers)
