@@ -214,6 +214,17 @@ def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
     assert layer(x.float().detach()).shape == (2, 4, 7)
 
 
+def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
+    layer, x, other = lora.LoRALinear(nn.Linear(5, 7), 3, 1.7), torch.randn(2, 4, 5), torch.randn(2, 4, 7)
+    torch.nn.init.normal_(layer.lora_B)
+    y = layer(x)
+    y += other  # as Falcon does with its attention's output
+    y.square().sum().backward()
+    found, layer.lora_B.grad = layer.lora_B.grad, None
+    (layer(x) + other).square().sum().backward()
+    torch.testing.assert_close(found, layer.lora_B.grad)
+
+
 def test_dropout_acts_in_training_only() -> None:
     model, _ = trained("bert", "lora", dropout=0.5)
     assert torch.equal(outputs(model), outputs(model))

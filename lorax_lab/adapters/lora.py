@@ -15,6 +15,19 @@ from lorax_lab.models import delta_view, head_modules, is_head
 from lorax_lab.spectra import LowRank, Update
 
 
+def add_low_rank(
+    y: Float[Tensor, "tokens out"],
+    x: Float[Tensor, "tokens in"],
+    a: Float[Tensor, "rank in"],
+    b: Float[Tensor, "out rank"],
+    scaling: float,
+) -> Float[Tensor, "tokens rank"]:
+    """y += scaling · (x Aᵀ) Bᵀ in place; returns x Aᵀ."""
+    hidden = x @ a.t()
+    y.addmm_(hidden, b.t(), alpha=scaling)
+    return hidden
+
+
 class _Fused(torch.autograd.Function):
     """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
 
@@ -27,12 +40,17 @@ class _Fused(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
         flat = x.flatten(0, -2)  # (tokens, in)
-        y = F.linear(flat, weight, bias)
-        hidden = flat @ a.t()  # (tokens, rank)
-        y.addmm_(hidden, b.t(), alpha=scaling)
+        # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        flat_y = y.view(-1, len(weight))
+        if bias is None:
+            torch.mm(flat, weight.t(), out=flat_y)
+        else:
+            torch.addmm(bias, flat, weight.t(), out=flat_y)
+        hidden = add_low_rank(flat_y, flat, a, b, scaling)
         ctx.save_for_backward(flat, weight, a, b, hidden)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
