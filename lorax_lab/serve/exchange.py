@@ -51,6 +51,11 @@ class Exchange:
             lora.replace(self.model, name, ServedHead(name, self._place))
 
     @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        return next(self.model.parameters()).device
+
+    @property
     def in_place(self) -> str | None:
         """Name of the adapter in place, None before the first exchange."""
         parts = self._place.state.parts
@@ -139,19 +144,24 @@ class Exchange:
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def held_bytes(self) -> dict[str, int]:
-        """Bytes in memory of the base, of all adapters with their heads, and of what is merged."""
-        factors = [t for adapter in self.adapters.values() for u in adapter.factors.values() for t in (u.A, u.B)]
-        heads = [p for adapter in self.adapters.values() for head in adapter.heads.values() for p in head.parameters()]
-        held = {"base": self._base, "adapters": [*factors, *heads], "merged": self._place.state.merged}
-        return {
-            name: sum(t.nbytes for t in (tensors.values() if isinstance(tensors, dict) else tensors))
-            for name, tensors in held.items()
-        }
+    def held(self) -> dict[str, list[Tensor]]:
+        """All tensors in memory: of the base, of the adapters with their heads, and what is merged."""
+        adapters = self.adapters.values()
+        factors = [t for adapter in adapters for update in adapter.factors.values() for t in (update.A, update.B)]
+        heads = [p for adapter in adapters for head in adapter.heads.values() for p in head.parameters()]
+        merged = list(self._place.state.merged.values())
+        return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
+
+    def head_bytes(self, name: str) -> int:
+        """Bytes of an adapter's head that the base's checkpoint has no place for."""
+        heads = self._known(name).heads
+        return sum(p.nbytes for key, head in heads.items() if not self._in_body(key) for p in head.parameters())
+
+    def _in_body(self, key: str) -> bool:
+        return key.startswith(f"{self.model.base_model_prefix}.")
 
     def _logits(self, batch: Batch) -> Tensor:
-        device = next(self.model.parameters()).device
-        inputs = {key: tensor.to(device) for key, tensor in batch.items() if key != "labels"}
+        inputs = {key: tensor.to(self.device) for key, tensor in batch.items() if key != "labels"}
         logits: Tensor = self.model(**inputs).logits
         return logits
 
@@ -175,8 +185,7 @@ class Exchange:
         """The task's head, and its width; what the body has of it (a pooler) is the base's where it is not saved."""
         heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
         own = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
-        body = f"{self.model.base_model_prefix}."
-        if missing := [key for key in own if key not in saved and not key.startswith(body)]:
+        if missing := [key for key in own if key not in saved and not self._in_body(key)]:
             raise ConfigError(f"{folder}: {missing[0]} is missing; a task's head is saved with its adapter")
         last = [key.rpartition(".")[0] for key, p in own.items() if len(p) == self.model.config.num_labels][-1]
         outputs = len(saved.get(f"{last}.weight", own[f"{last}.weight"]))
