@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXCHANGES = ("load from disk", "load from page cache", "merge", "unmerge", "switch")
+LABELS = {"load from disk": "a full model from disk", "load from page cache": "a full model from the page cache"}
 DISK, EXCHANGE, REQUEST = "disk", "exchange", "request"
 MEGABYTE = 1e6
 
@@ -53,37 +54,36 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _draw_disk(axes: Axes, rows: pd.DataFrame, tasks: int) -> None:
     names = {"full": f"{tasks} full\nmodels", "exchanged": f"1 base,\n{tasks} adapters"}
-    looks = dict(
-        zip(("base", "adapters", "full models"), zip(style.colours(3), style.HATCHES, strict=False), strict=True)
-    )
+    looks = dict(zip(rows["part"], zip(style.colours(3), style.HATCHES[::-1], strict=False), strict=True))
     for place, name in enumerate(names):
         bottom = 0.0
         for part, value in zip(rows[rows["name"] == name]["part"], rows[rows["name"] == name]["value"], strict=True):
             colour, hatch = looks[part]
-            axes.bar(place, value / MEGABYTE, 0.6, bottom, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+            axes.bar(place, value / MEGABYTE, 0.6, bottom, label=part, **look)
             bottom += value / MEGABYTE
         axes.annotate(f"{bottom:,.1f}", (place, bottom), (0, 2), textcoords="offset points", ha="center")
     axes.set_xticks(range(len(names)), list(names.values()))
     axes.margins(y=0.1)
+    axes.legend(loc="upper right")
     axes.set(ylabel="on disk, MB")
 
 
 def _draw_seconds(axes: Axes, rows: pd.DataFrame, size: int) -> None:
-    labels = [f"{size} rows, {row.name_}" if row.panel == REQUEST else row.name_ for row in _renamed(rows)]
-    for place, row in enumerate(_renamed(rows)):
-        marker = "s" if row.panel == REQUEST else "o"
-        axes.plot(row.value, place, marker, color="black", markerfacecolor="0.75" if marker == "s" else "black")
-        axes.annotate(_said(row.value), (row.value, place), (6, 0), textcoords="offset points", va="center")
+    marks = list(zip(rows["panel"], rows["name"], rows["value"], strict=True))
+    for place, (panel, _, seconds) in enumerate(marks):
+        marker, fill = ("s", "0.75") if panel == REQUEST else ("o", "black")
+        axes.plot(seconds, place, marker, color="black", markerfacecolor=fill)
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center"} | style.halo()
+        axes.annotate(_said(seconds), (seconds, place), (6, 0), **beside)
+    labels = [f"{size} rows, {name}" if panel == REQUEST else LABELS.get(name, name) for panel, name, _ in marks]
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xscale("log")
-    axes.margins(x=0.2)
+    axes.set_xlim(rows["value"].min() / 3, rows["value"].max() * 30)
+    axes.minorticks_off()
     axes.grid(axis="y", linewidth=0.4, color="0.85")
     axes.set(xlabel="seconds")
-
-
-def _renamed(rows: pd.DataFrame) -> list[Any]:
-    return list(rows.rename(columns={"name": "name_"}).itertuples())
 
 
 def _said(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [step] [sweep] [spectra] [audit]`: the ratios, into JSON and README.md."""
+"""`python -m benchmarks [step] [sweep] [spectra] [audit] [serving]`: the ratios, into JSON and README.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit")
+BENCHES = ("step", "sweep", "spectra", "audit", "serving")
 
 
 def main() -> None:
