@@ -257,7 +257,7 @@ def test_a_rank_above_the_matrix_is_refused() -> None:
         lora.attach(model, select(model, ["all-linear"]), method_config("lora"), 33, generator(0, "adapter"))
 
 
-@pytest.mark.parametrize("damage", ["method", "dora", "shape", "cut", "absent"])
+@pytest.mark.parametrize("damage", ["method", "dora", "shape", "rank", "nan", "head", "cut", "absent"])
 def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str, tmp_path: Path) -> None:
     model, _ = trained("bert", "lora")
     files = METHODS["lora"].export(model, method_config("lora"), "x")
@@ -268,6 +268,11 @@ def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str
         settings["use_dora"] = True
     if damage == "shape":
         tensors[next(key for key in tensors if "lora_A" in key)] = torch.zeros(4, 31)
+    if damage == "rank":
+        settings["r"] = 5
+    if damage in ("nan", "head"):
+        key = next(key for key in tensors if ("lora_B" if damage == "nan" else "classifier") in key)
+        tensors[key] = torch.full_like(tensors[key], float("nan"))
     save_trained(tmp_path, files)
     path = tmp_path / "adapter_model.safetensors"
     if damage == "cut":

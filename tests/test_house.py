@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = {"run", "sweep", "isolated", "audit"}
+ENTRIES = {"run", "sweep", "isolated", "audit", "serve"}
 MAY_IMPORT = {
     "config": set(),
     "streams": set(),

@@ -1,6 +1,6 @@
 """The memory ledger: what one training step holds, by category; and what to say when there is no more."""
 
-from lorax_lab.memory.ledger import CATEGORIES, Ledger, measure_step
+from lorax_lab.memory.ledger import CATEGORIES, Ledger, measure_step, peak_of
 from lorax_lab.memory.process import peak_device_bytes, peak_resident_bytes, reset_peak
 from lorax_lab.memory.shortage import bytes_asked, explained, free_bytes, is_out_of_memory
 
@@ -13,6 +13,7 @@ __all__ = [
     "is_out_of_memory",
     "measure_step",
     "peak_device_bytes",
+    "peak_of",
     "peak_resident_bytes",
     "reset_peak",
 ]

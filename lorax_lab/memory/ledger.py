@@ -18,7 +18,7 @@ allocator's rounding, are not seen.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -95,14 +95,19 @@ class Recorder(TorchDispatchMode):
         outlives = entry.died is None or entry.died > self.starts["backward"]
         return "activations" if entry.phase == "forward" and outlives else "temporaries"
 
-    def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
-        """The composition at the moment with the most live bytes."""
+    def peak(self) -> tuple[int, int]:
+        """The most live bytes, and the moment they were reached."""
         events = [(e.born, e.bytes) for e in self.storages] + [(e.died, -e.bytes) for e in self.storages if e.died]
         live = peak = moment = 0
         for time, size in sorted(events):
             live += size
             if live > peak:
                 peak, moment = live, time
+        return peak, moment
+
+    def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
+        """The composition at the moment with the most live bytes."""
+        peak, moment = self.peak()
         by_category = dict.fromkeys(CATEGORIES, 0)
         for entry in self.storages:
             if entry.born <= moment and (entry.died is None or entry.died > moment):
@@ -155,6 +160,16 @@ def record_step(
         take_step(model, optimizer, batch, accelerator, recorder)
     optimizer.zero_grad()
     return recorder
+
+
+def peak_of(call: Callable[[], object], held: Iterable[Tensor]) -> int:
+    """The most bytes of storages that `call` makes and has alive at one moment, beside those of `held`."""
+    recorder = Recorder()
+    with recorder:
+        recorder.see(held, "weights")
+        call()
+    before = sum(entry.bytes for entry in recorder.storages if entry.category == "weights")
+    return recorder.peak()[0] - before
 
 
 def take_step(

@@ -52,10 +52,13 @@ class Encoded:
         order = sorted(range(len(self.rows)), key=self.lengths.__getitem__, reverse=True)
         return self.batch(order[:batch_size])
 
+    def outputs(self, model: nn.Module) -> Tensor:
+        """What `model` says to each example, (n, num_labels), fp32 on the CPU."""
+        order = sorted(range(len(self.rows)), key=self.lengths.__getitem__)
+        groups = [order[i : i + SCORE_BATCH] for i in range(0, len(order), SCORE_BATCH)]
+        found = predict(model, [self.batch(group) for group in groups])
+        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
+
     def score(self, model: nn.Module, task: Task) -> dict[str, float]:
         """The task's metrics of `model` on this split."""
-        lengths = self.lengths
-        order = sorted(range(len(self.rows)), key=lengths.__getitem__)
-        groups = [order[i : i + SCORE_BATCH] for i in range(0, len(order), SCORE_BATCH)]
-        outputs = predict(model, [self.batch(group) for group in groups])
-        return task.score(outputs.numpy(), self.labels[order].numpy())
+        return task.score(self.outputs(model).numpy(), self.labels.numpy())

@@ -1,0 +1,240 @@
+"""Six adapters on one MiniLM: switches and requests against PEFT on the same files, and against full checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorax_lab.adapters import METHODS, peft_format
+from lorax_lab.adapters.peft_files import SETTINGS, WEIGHTS
+from lorax_lab.compose import compose
+from lorax_lab.memory import peak_of
+from lorax_lab.models import Base, load_base, model_sha256, resolve, select
+from lorax_lab.provenance import hardware
+from lorax_lab.record import save_trained
+from lorax_lab.serve.exchange import Batch, Exchange
+from lorax_lab.serve.measure import Contender, checkpoint_seconds, held_bytes, in_turn, requests
+from lorax_lab.streams import generator
+from lorax_lab.tasks import load_task
+from lorax_lab.tasks.encoded import Encoded
+
+NAMES = [f"task-{number}" for number in range(6)]
+EACH = 4
+"""Rows of each task in a request."""
+SWITCHES = 50
+"""Switches that are timed together, of PEFT's and of ours."""
+PEFT_HEADS = ["classifier", "pooler.dense"]
+"""PEFT mixes heads in a batch only where they are linear modules: the pooler's one matrix instead of the pooler."""
+
+
+def measure(rounds: int = 15) -> dict[str, Any]:
+    """Median of the paired ratios; each contender has the same batch in each round, in turn."""
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as scratch:
+        folder = Path(scratch)
+        base = _base()
+        batch = _batch(base)
+        tokens = batch["input_ids"].shape[1]
+        _write_adapters(folder)
+        exchange = Exchange(base, model_sha256("minilm"))
+        for name in NAMES:
+            exchange.add(name, folder / name)
+        theirs = _peft(folder)
+        names = [name for name in NAMES for _ in range(EACH)]
+        ours, peft = requests(exchange, batch, names), _peft_requests(theirs, batch, names)
+        changed = _changed_by_merging(exchange, theirs)  # first: a second time round, rounding changes no more
+        _check_answers(ours, peft)
+        turns = {f"ours, {way}": ours[way] for way in peft} | {f"PEFT, {way}": peft[way] for way in peft}
+        turns |= {"ours, one task after another": ours["one task after another"]}
+        turns |= _switches(exchange, theirs)
+        times = in_turn(turns, rounds)
+        loads = checkpoint_seconds(_base().model, folder)
+        peaks = {f"ours, {way}": _peak(ours[way], lambda: itertools.chain(*exchange.held().values())) for way in peft}
+        peaks |= {f"PEFT, {way}": _peak(peft[way], theirs.parameters) for way in peft}
+        held = held_bytes(exchange) | {"PEFT": sum(p.nbytes for p in theirs.parameters())}
+        disk = {"base": sum(file.stat().st_size for file in resolve("minilm").glob("*.safetensors"))}
+        disk["adapters"] = sum((folder / name / file).stat().st_size for name in NAMES for file in (WEIGHTS, SETTINGS))
+        disk["six full models"] = 6 * (disk["base"] + exchange.head_bytes(NAMES[0]))
+    return {
+        "title": "One base, six adapters: r = 8 on all encoder matrices of MiniLM",
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        "rows": _rows(times, loads, peaks, held, disk),
+        "median_seconds": {name: statistics.median(values) for name, values in times.items()} | loads,
+        "switches_timed_together": SWITCHES,
+        "request_bytes": peaks,
+        "held_bytes": held,
+        "bytes_on_disk": disk,
+        "weights_changed_by_merging_and_unmerging": changed,
+        "note": f"Random factors and heads, read by both from the same files. A request is {len(names)} movie reviews "
+        f"of up to {tokens} tokens; median of {rounds}, each contender in turn; spread: quartiles. "
+        "Memory of a request: bytes of tensors alive at its peak beside the weights; while an adapter is merged ours "
+        f"holds {held['merged'] / 1e6:.0f} MB more, PEFT nothing. Merging and unmerging once changed "
+        f"{changed['PEFT']:.1%} of the base's adapted weights in PEFT, {changed['ours']:.0%} in ours.",
+    }
+
+
+def _base() -> Base:
+    return load_base("minilm", 2, False, 0)
+
+
+def _batch(base: Base) -> Batch:
+    config = compose([])
+    task = load_task(config.task)
+    encoded = Encoded.of(base.tokenizer, task.test, config.task.max_length, task.kind)
+    return {key: t for key, t in encoded.batch(list(range(EACH * len(NAMES)))).items() if key != "labels"}
+
+
+def _write_adapters(folder: Path) -> None:
+    """Each adapter twice: as we write it, and, in `<name>-peft`, with the heads that PEFT can mix."""
+    config = compose(["rank=8"])
+    for name in NAMES:
+        base, draw = _base(), generator(0, name)
+        METHODS["lora"].attach(base.model, select(base.model, ["all-linear"]), config.method, 8, draw)
+        with torch.no_grad():
+            for parameter in base.model.parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(torch.randn(parameter.shape, generator=draw) / 50)
+        files = peft_format.export(base.model, config.method, base.name)
+        save_trained(folder / name, files)
+        save_trained(folder / f"{name}-peft", files | {SETTINGS: files[SETTINGS] | {"modules_to_save": PEFT_HEADS}})
+
+
+def _peft(folder: Path) -> Any:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(_base().model, folder / f"{NAMES[0]}-peft", adapter_name=NAMES[0])
+    for name in NAMES[1:]:
+        model.load_adapter(folder / f"{name}-peft", adapter_name=name)
+    return model.eval()
+
+
+def _peft_requests(model: Any, batch: Batch, names: list[str]) -> dict[str, Contender]:
+    def unmerged() -> None:
+        _unmerge_peft(model)
+        model.set_adapter(names[0])
+
+    def merged() -> None:
+        unmerged()
+        model.merge_adapter()
+
+    @torch.inference_mode()
+    def serve() -> Tensor:
+        logits: Tensor = model(**batch).logits
+        return logits
+
+    @torch.inference_mode()
+    def mixed() -> Tensor:
+        logits: Tensor = model(**batch, adapter_names=names).logits
+        return logits
+
+    return {"unmerged": (unmerged, serve), "merged": (merged, serve), "mixed": (unmerged, mixed)}
+
+
+def _unmerge_peft(model: Any) -> None:
+    if next(_peft_layers(model)).merged:
+        model.unmerge_adapter()
+
+
+def _peft_layers(model: Any) -> Iterator[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return (module for module in model.modules() if isinstance(module, LoraLayer))
+
+
+def _check_answers(ours: dict[str, Contender], peft: dict[str, Contender]) -> None:
+    for way in peft:
+        found: list[Any] = []
+        for before, call in (ours[way], peft[way]):
+            before()
+            answer = call()
+            found.append(torch.stack(answer) if isinstance(answer, list) else answer)
+        torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
+def _switches(exchange: Exchange, theirs: Any) -> dict[str, Contender]:
+    """Switches of both, many timed together; merges and unmerges of the first adapter."""
+
+    def switches(switch: Callable[[str], object]) -> Callable[[], object]:
+        def many() -> None:
+            for name in itertools.islice(itertools.cycle(NAMES), SWITCHES):
+                switch(name)
+
+        return many
+
+    def peft_merged() -> None:
+        _unmerge_peft(theirs)
+        theirs.merge_adapter()
+
+    return {
+        "ours, switches": (exchange.unmerge, switches(exchange.switch)),
+        "PEFT, switches": (lambda: _unmerge_peft(theirs), switches(theirs.set_adapter)),
+        "ours, merge": (exchange.unmerge, exchange.merge),
+        "PEFT, merge": (lambda: _unmerge_peft(theirs), theirs.merge_adapter),
+        "ours, unmerge": (exchange.merge, exchange.unmerge),
+        "PEFT, unmerge": (peft_merged, theirs.unmerge_adapter),
+    }
+
+
+def _changed_by_merging(exchange: Exchange, theirs: Any) -> dict[str, float]:
+    """Share of the base's adapted weights whose bits are others after one merge and unmerge."""
+    _unmerge_peft(theirs)
+    weights = [layer.get_base_layer().weight for layer in _peft_layers(theirs)]
+    before = [weight.detach().clone() for weight in weights]
+    theirs.merge_adapter()
+    theirs.unmerge_adapter()
+    pairs = zip(weights, before, strict=True)
+    changed = sum(int((now != then).sum()) for now, then in pairs) / sum(t.numel() for t in before)
+    for weight, then in zip(weights, before, strict=True):
+        weight.data.copy_(then)
+    base = [tensor.clone() for tensor in exchange.held()["base"]]
+    exchange.switch(NAMES[0])
+    exchange.merge()
+    exchange.unmerge()
+    ours = sum(int((now != then).sum()) for now, then in zip(exchange.held()["base"], base, strict=True))
+    return {"PEFT": changed, "ours": ours / sum(t.numel() for t in base)}
+
+
+def _peak(contender: Contender, held: Callable[[], Iterable[Tensor]]) -> int:
+    before, call = contender
+    before()
+    return peak_of(call, held())
+
+
+def _rows(
+    times: dict[str, list[float]],
+    loads: dict[str, float | None],
+    peaks: dict[str, int],
+    held: dict[str, int],
+    disk: dict[str, int],
+) -> list[dict[str, Any]]:
+    def against(what: str, over: str, under: str) -> dict[str, Any]:
+        ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        return {"what": what, "ratio": middle, "spread": f"{low:.3g} – {high:.3g}", "aim": ""}
+
+    def single(what: str, ratio: float) -> dict[str, Any]:
+        return {"what": what, "ratio": ratio, "spread": "one value", "aim": ""}
+
+    ways = ("unmerged", "merged", "mixed")
+    switch = statistics.median(times["ours, switches"]) / SWITCHES
+    both, stored = held["base"] + held["adapters"], disk["base"] + disk["adapters"]
+    rows = [against("a switch: PEFT's set_adapter / ours", "PEFT, switches", "ours, switches")]
+    rows += [single(f"{name.replace('load', 'full model')} / our switch", t / switch) for name, t in loads.items() if t]
+    rows += [against(f"{name}: PEFT / ours", f"PEFT, {name}", f"ours, {name}") for name in ("merge", "unmerge")]
+    rows += [against(f"a request, {way}: ours / PEFT", f"ours, {way}", f"PEFT, {way}") for way in ways]
+    rows += [against("ours: mixed / unmerged, one adapter", "ours, mixed", "ours, unmerged")]
+    rows += [against("ours: mixed / one task after another", "ours, mixed", "ours, one task after another")]
+    for way in ways:
+        ratio = peaks[f"ours, {way}"] / peaks[f"PEFT, {way}"]
+        rows.append(single(f"memory of a request, {way}: ours / PEFT", ratio))
+    rows += [single("weights held, base and six adapters: ours / PEFT", both / held["PEFT"])]
+    rows += [single("on disk: six full models / base and six adapters", disk["six full models"] / stored)]
+    return rows

@@ -1,0 +1,71 @@
+"""The entry: `python -m lorax_lab.serve`. Six tasks on one base: trained or found, proved equal, measured."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from lorax_lab.config import ConfigError
+from lorax_lab.serve.words import HELP, Order, read_words
+
+if TYPE_CHECKING:
+    from lorax_lab.plan import Planned
+
+
+def main(words: list[str] | None = None) -> int:
+    """Train what is missing, serve, print, write. Returns the exit code: 0 done and every prediction equal, 1 a run
+    could not be trained or a prediction differs, 2 a wrong input, 130 stopped."""
+    words = sys.argv[1:] if words is None else words
+    if {"--help", "-h"} & set(words):
+        print(HELP)
+        return 0
+    try:
+        order = read_words(words)
+        return _serve(order) if _train(list(order.runs.values())) else 1
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what is trained is kept: type the same command to go on", file=sys.stderr)
+        return 130
+
+
+def _train(runs: list[Planned]) -> bool:
+    """Train what the store lacks of the runs, in this process; returns whether all are there."""
+    import signal
+
+    from lorax_lab.console import console
+    from lorax_lab.run import execute
+    from lorax_lab.sweep import Sweep
+    from lorax_lab.tasks import load_task
+
+    for run in runs:
+        load_task(run.config.task)  # data that cannot be used stops this before anything is trained
+    sweep = Sweep(execute, runs)
+    console.print(f"{len(sweep.recorded)} of {len(runs)} already recorded in {runs[0].runs_dir}", markup=False)
+    if not sweep.waiting:
+        return True
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sweep.finish()
+    return sweep.close()
+
+
+def _serve(order: Order) -> int:
+    from lorax_lab.serve import report
+    from lorax_lab.serve.measure import measure
+    from lorax_lab.serve.proof import prove
+    from lorax_lab.serve.served import open_served
+
+    served = open_served(order.runs)
+    folder = order.out or report.default_folder(list(order.runs.values()))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={folder} is not possible: {error.strerror}") from error
+    proof = prove(served)
+    report.close(report.results(served, proof, measure(served, folder)), folder)
+    return 0 if proof.equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

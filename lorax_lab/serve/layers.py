@@ -1,0 +1,103 @@
+"""The places of the base that follow the adapter in place: its matrices and its head.
+
+All of them look at one `Place`. Its state is exchanged as a whole, by one assignment, so that no layer is ever ahead of
+another; the base's own tensors are read and never written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorax_lab.adapters.lora import add_low_rank
+from lorax_lab.models import delta_view
+from lorax_lab.spectra import LowRank
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """One task's part, ready to be put in place.
+
+    Args:
+        factors: ΔW by the matrix's dotted name in the bare base, in the base's dtype and on its device.
+        heads: the task's own head modules by dotted name.
+        outputs: width of the head: number of classes, 1 for regression.
+    """
+
+    name: str
+    factors: dict[str, LowRank]
+    heads: dict[str, nn.Module]
+    outputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What the layers do now.
+
+    Args:
+        parts: (adapter, first row, end) for consecutive rows of a batch of `rows`; one adapter has row 0 of 1, which
+            stands for a batch of any size.
+        merged: W0 + ΔW (out, in) by matrix, where the one adapter is merged.
+    """
+
+    parts: tuple[tuple[Adapter, int, int], ...] = ()
+    rows: int = 1
+    merged: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Place:
+    """Holds the state that all layers follow."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+
+class ServedLinear(nn.Module):
+    """y = W0 x + b + scaling · B A x with the B A of each row's adapter; W0's product is taken once for all rows."""
+
+    def __init__(self, name: str, base: nn.Module, place: Place) -> None:
+        super().__init__()
+        self.name, self.base, self.place = name, base, place
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        state, bias = self.place.state, self.base.bias
+        assert bias is None or isinstance(bias, Tensor)
+        if self.name in state.merged:
+            return F.linear(x, state.merged[self.name], bias)
+        flat = x.flatten(0, -2)  # (tokens, in), a row's tokens side by side
+        y = F.linear(flat, delta_view(self.base), bias)
+        share = len(flat) // state.rows
+        for adapter, first, end in state.parts:
+            if self.name in adapter.factors:
+                update, tokens = adapter.factors[self.name], slice(first * share, end * share)
+                add_low_rank(y[tokens], flat[tokens], update.A, update.B, update.scaling)
+        return y.view(*x.shape[:-1], -1)
+
+    def merged_weight(self, update: LowRank) -> Float[Tensor, "out in"]:
+        """W0 + ΔW, in memory of its own."""
+        return torch.addmm(delta_view(self.base), update.B, update.A, alpha=update.scaling)
+
+
+class ServedHead(nn.Module):
+    """One module of the head; each row goes through its own task's, and narrow outputs are filled up with zeros."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        super().__init__()
+        self.name, self.place = name, place
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        state = self.place.state
+        share = len(x) // state.rows
+        outputs = [
+            adapter.heads[self.name](x[first * share : end * share], *args, **kwargs)
+            for adapter, first, end in state.parts
+        ]
+        if len(outputs) == 1:
+            return outputs[0]
+        width = max(output.shape[-1] for output in outputs)
+        return torch.cat([F.pad(output, (0, width - output.shape[-1])) for output in outputs])

@@ -1,0 +1,199 @@
+"""The entry that serves many tasks on one base: its words, the real command line on small tables, and its figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import serving
+from lorax_lab.record import load_runs
+from lorax_lab.serve.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def serve(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
+    command = [sys.executable, "-m", "lorax_lab.serve", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def words(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three tasks from one table: two classes, three classes, a number."""
+    folder = tmp_path_factory.mktemp("serving")
+    with table_file.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    with (folder / "more.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sentence", "length", "words"])
+        lengths = [len(text.split()) for text, _ in rows]
+        names = ["short" if n < 7 else "long" if n > 9 else "middle" for n in lengths]
+        writer.writerows((text, name, n) for (text, _), name, n in zip(rows, names, lengths, strict=True))
+    more = f"local task.path={folder / 'more.csv'} task.text=sentence"
+    tasks = [
+        f"'local task.path={table_file} task.text=sentence task.label=label task.name=opinion'",
+        f"'{more} task.label=length task.name=length'",
+        f"'{more} task.label=words task.name=words task.kind=regression'",
+    ]
+    sizes = [f"task.{split}_examples={n}" for split, n in (("train", 96), ("validation", 32), ("test", 64))]
+    places = [f"runs_dir={folder / 'runs'}", f"out={folder / 'out'}", f"model={model_folder}", "tracking=disabled"]
+    return [f"tasks=[{','.join(tasks)}]", "rank=2", "train.device=cpu", *sizes, *places]
+
+
+@pytest.fixture(scope="module")
+def served(words: list[str]) -> tuple[str, dict[str, Any], Path]:
+    """What the command printed, its results, and their folder."""
+    done = serve(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = Path(next(word for word in words if word.startswith("out=")).partition("=")[2])
+    return done.stdout, json.loads((folder / "serving.json").read_text()), folder
+
+
+def test_each_task_is_trained_once_and_every_prediction_is_equal(served: tuple[str, dict[str, Any], Path]) -> None:
+    printed, found, folder = served
+    runs = load_runs(folder.parent / "runs")
+    assert set(runs["method"]) == {"lora"}
+    assert len(runs) == 3
+    assert found["equal"]
+    assert found["base_unchanged"]
+    assert found["exchanges"]["count"] == 1000
+    assert list(found["tasks"]) == ["opinion", "length", "words"]
+    for row in found["tasks"].values():
+        assert row["examples"] == row["same.exchanged"] == row["same.merged"] == row["same.mixed"] == 64
+        assert row["exchanged"] == row["alone"] == pytest.approx(row["recorded"], abs=1e-6)
+    assert "Equal: outputs differ by at most" in printed
+    assert "0 of 3 already recorded" in printed
+
+
+def test_bytes_and_seconds_are_those_of_the_files_and_in_order(served: tuple[str, dict[str, Any], Path]) -> None:
+    _, found, folder = served
+    disk, seconds = found["bytes_on_disk"], found["seconds"]
+    runs = folder.parent / "runs"
+    for name, count in disk["adapters"].items():
+        run = runs / found["tasks"][name]["run_id"]
+        assert count == sum((run / f"adapter_{part}").stat().st_size for part in ("model.safetensors", "config.json"))
+    assert disk["full"]["length"] == disk["base"] + 4 * (3 * 32 + 3)
+    assert found["bytes_held"]["merged"] == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert 0 < seconds["switch"] < seconds["merge"] < 1
+    assert all(value > 0 for value in [*seconds.values(), *found["request"]["seconds"].values()])
+    assert found["request"]["peak_bytes"]["one task after another"] < found["request"]["peak_bytes"]["mixed"]
+    assert not list(folder.glob(".checkpoint*"))
+
+
+def test_a_mixed_batch_is_shown_with_the_words_of_each_task(served: tuple[str, dict[str, Any], Path]) -> None:
+    printed, found, _ = served
+    rows = found["mixed_batch"]
+    assert [row["task"] for row in rows] == ["opinion"] * 2 + ["length"] * 2 + ["words"] * 2
+    assert {row["label"] for row in rows[:2]} <= {"negative", "positive"}
+    assert float(rows[5]["label"]) == len(rows[5]["text"].split())
+    assert rows[0]["text"][:20] in printed
+
+
+def test_the_same_again_trains_nothing_and_a_damaged_adapter_is_named(
+    served: tuple[str, dict[str, Any], Path], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, found, folder = served
+    path = folder.parent / "runs" / found["tasks"]["length"]["run_id"] / "adapter_model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        assert main(words) == 2
+    finally:
+        path.write_bytes(content)
+    printed = capsys.readouterr()
+    assert "3 of 3 already recorded" in printed.out
+    assert f"{path} is not what was written" in printed.err
+
+
+def test_help_answers_at_once() -> None:
+    start = time.monotonic()
+    done = serve("--help")
+    assert done.returncode == 0
+    assert "tasks=[movie_reviews,product_reviews,editorials,tweets,sarcasm,boolq]" in done.stdout
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["rnk=4"], "there is no key rnk; did you mean 'rank'"),
+        (["tasks=[movie_revews]"], "task=movie_revews is not a preset; did you mean 'movie_reviews'"),
+        (["tasks=[]"], "tasks=[] is not possible: a list of tasks"),
+        (["tasks=[movie_reviews,movie_reviews]"], "two are named movie_reviews"),
+        (["tasks=[movie_reviews]", "rank=4,8"], "rank=4,8 is a sweep"),
+        (["task=movie_reviews"], "the tasks are a list here"),
+        (["method=full"], "what is served are adapters"),
+        (["reference=true"], "no full fine-tune is trained for serving"),
+        (["force=true"], "to train a run again"),
+        (["hydra/launcher=joblib"], "train in parallel before"),
+        (["-m"], "-m is not possible"),
+        (["tasks=[movie_reviews]", "rank=0"], "rank=0 is not possible"),
+        (["tasks=['local task.path=/nowhere.csv task.text=a task.label=b']"], "there is no such file"),
+        (["tasks=['local task.path=\"x']"], "No closing quotation"),
+    ],
+)
+def test_wrong_words_give_one_clear_message(
+    given: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(given) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+
+
+RESULTS = {
+    "model": "/models/minilm",
+    "rank": 8,
+    "tasks": {"a": {}, "b": {}},
+    "bytes_on_disk": {"base": 90e6, "adapters": {"a": 1e6, "b": 2e6}, "full": {"a": 91e6, "b": 92e6}},
+    "seconds": {"load from disk": 0.2, "load from page cache": 0.05, "merge": 0.01, "unmerge": 1e-6, "switch": 3e-7},
+    "request": {"rows": 8, "seconds": {"unmerged": 0.05, "merged": 0.04, "mixed": 0.055}},
+}
+
+
+def test_the_figure_shows_what_is_in_the_results_and_its_csv_draws_the_same(tmp_path: Path) -> None:
+    rows = serving.table(RESULTS)
+    assert list(rows[rows["panel"] == "disk"]["value"]) == [183e6, 90e6, 3e6]
+    figure = serving.draw(rows)
+    left, right = figure.axes
+    assert [text.get_text() for text in left.texts] == ["183.0", "93.0"]
+    marks = [text.get_text() for text in right.texts]
+    assert marks[:5] == [
+        "0.2 s".replace("0.2 s", "200 ms"),
+        "50 ms",
+        "10 ms",
+        "1 µs",
+        "0.3 µs",
+    ]
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    pictures = [BytesIO(), BytesIO()]
+    for again, picture in zip((rows, pd.read_csv(tmp_path / "table.csv")), pictures, strict=True):
+        serving.draw(again).savefig(picture, format="pdf", metadata={"CreationDate": None})
+    assert pictures[0].getvalue() == pictures[1].getvalue()
+
+
+def test_a_machine_that_cannot_forget_a_file_has_no_mark_for_the_disk() -> None:
+    rows = serving.table(RESULTS | {"seconds": RESULTS["seconds"] | {"load from disk": None}})
+    assert "load from disk" not in set(rows["name"])
+
+
+def test_the_figure_is_drawn_again_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "serving.json"
+    path.write_text(json.dumps(RESULTS))
+    assert serving.main([str(path)]) == 0
+    assert {file.name for file in tmp_path.iterdir()} == {f"serving.{kind}" for kind in ("json", "png", "pdf", "csv")}
+    path.write_text("{}")
+    assert serving.main([str(path)]) == 2
+    assert "cannot be drawn" in capsys.readouterr().err
