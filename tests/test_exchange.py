@@ -118,8 +118,9 @@ def test_merging_writes_no_bit_of_the_base_and_unmerging_restores_the_outputs_bi
     base = exchange.fingerprint()
     exchange.switch("three")
     exchange.merge()
-    once = exchange.serve(BATCH)
+    once, held = exchange.serve(BATCH), exchange.held()["merged"]
     exchange.merge()
+    assert all(now is then for now, then in zip(exchange.held()["merged"], held, strict=True))
     assert torch.equal(exchange.serve(BATCH), once)
     assert not torch.equal(once, expected["three"])
     assert exchange.fingerprint() == base

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorax_lab.adapters import METHODS
 from lorax_lab.config import MethodConfig
-from lorax_lab.memory import CATEGORIES, measure_step, peak_resident_bytes, reset_peak
+from lorax_lab.memory import CATEGORIES, measure_step, peak_of, peak_resident_bytes, reset_peak
 from lorax_lab.models import select
 from lorax_lab.streams import generator
 
@@ -83,3 +83,16 @@ def test_the_process_peak_rises_with_what_is_held_and_can_start_anew() -> None:
     del block
     assert after - before > 0.8 * 4 * 64 * 2**20 or not fresh
     assert not reset_peak() or peak_resident_bytes() < after - 0.5 * 4 * 64 * 2**20
+
+
+def test_the_peak_of_a_call_leaves_out_what_was_there() -> None:
+    held = torch.zeros(1000)
+
+    @torch.inference_mode()
+    def call() -> None:
+        first = held + 1
+        second = first + 1
+        del first
+        _ = second + held.view(-1)
+
+    assert peak_of(call, [held]) == 2 * held.nbytes

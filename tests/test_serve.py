@@ -17,7 +17,12 @@ import pytest
 
 from analysis import serving
 from lorax_lab.record import load_runs
+from lorax_lab.serve import proof
 from lorax_lab.serve.__main__ import main
+from lorax_lab.serve.exchange import Exchange
+from lorax_lab.serve.layers import ServedLinear
+from lorax_lab.serve.served import open_served
+from lorax_lab.serve.words import read_words
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +54,7 @@ def words(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPat
     ]
     sizes = [f"task.{split}_examples={n}" for split, n in (("train", 96), ("validation", 32), ("test", 64))]
     places = [f"runs_dir={folder / 'runs'}", f"out={folder / 'out'}", f"model={model_folder}", "tracking=disabled"]
-    return [f"tasks=[{','.join(tasks)}]", "rank=2", "train.device=cpu", *sizes, *places]
+    return [f"tasks=[{','.join(tasks)}]", "rank=2", "train.device=cpu", "train.validations=0", *sizes, *places]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,46 @@ def test_each_task_is_trained_once_and_every_prediction_is_equal(served: tuple[s
         assert row["exchanged"] == row["alone"] == pytest.approx(row["recorded"], abs=1e-6)
     assert "Equal: outputs differ by at most" in printed
     assert "0 of 3 already recorded" in printed
+
+
+def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers_in_a_mix(
+    served: tuple[str, dict[str, Any], Path], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "EXCHANGES", 20)
+    opened = open_served(read_words(words).runs)
+    assert proof.prove(opened).equal
+    mixed = Exchange.mixed
+    with monkeypatch.context() as patch:
+        patch.setattr(Exchange, "mixed", lambda self, batch, names: [-row for row in mixed(self, batch, names)])
+        assert not proof.prove(opened).equal
+    with monkeypatch.context() as patch:
+        patch.setattr(ServedLinear, "merged_weight", lambda self, update: self.base.weight.mul_(1.5))
+        found = proof.prove(opened)
+    assert not found.base_unchanged
+    assert not found.equal
+
+
+ROW = {"recorded": 0.5, "alone": 0.5, "exchanged": 0.5, "merged": 0.5, "mixed": 0.5, "examples": 8, "difference": 1e-6}
+ROW |= {"same.exchanged": 8, "same.merged": 8, "same.mixed": 8}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"same.mixed": 7},
+        {"same.exchanged": 7},
+        {"merged": 0.501},
+        {"alone": 0.499},
+        {"difference": 1e-3},
+        "again",
+        "base",
+    ],
+)
+def test_nothing_but_rounding_may_differ(wrong: Any) -> None:
+    assert proof.Proof({"a": ROW, "b": ROW}, {"count": 9, "difference": 1e-6}, True).equal
+    row = ROW | (wrong if isinstance(wrong, dict) else {})
+    exchanges = {"count": 9, "difference": 1e-3 if wrong == "again" else 1e-6}
+    assert not proof.Proof({"a": ROW, "b": row}, exchanges, wrong != "base").equal
 
 
 def test_bytes_and_seconds_are_those_of_the_files_and_in_order(served: tuple[str, dict[str, Any], Path]) -> None:
