@@ -6,15 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from lorax_lab.architectures import PRESETS, architecture, skeleton
 from lorax_lab.config import ConfigError
 from lorax_lab.memory import __main__ as entry
+from lorax_lab.memory import study
 from lorax_lab.memory.cards import GIB, RESERVED, cards_needed, sharded_peak
 from lorax_lab.memory.instruments import measure, measure_apart
-from lorax_lab.memory.ledger import Ledger
+from lorax_lab.memory.ledger import CATEGORIES, Ledger
 from lorax_lab.memory.predict import OPTIMIZERS, Prediction
 from lorax_lab.memory.step import Step
 from lorax_lab.memory.words import steps
@@ -224,3 +226,27 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
 def test_a_grid_is_every_combination(folder: Path) -> None:
     asked = steps([f"model={folder / 'llama'}", "rank=1,8", "batch=1,2,4"], multirun=True)
     assert len({(s.rank, s.batch) for s in asked}) == 6
+
+
+def test_the_figures_are_drawn_from_predictions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(folder / "llama")
+    grid = [(batch, sequence) for batch in (1, 2, 4) for sequence in (8, 16, 32)]
+    small = {
+        "step_presets": lambda: [step(str(folder / kind), rank) for kind in ("bert", "llama") for rank in (None, 8)],
+        "step_batches": lambda: [step(name, rank, batch=b, sequence=s) for b, s in grid for rank in (None, 8)],
+        "step_ranks": lambda: [step(name, rank) for rank in (None, 1, 2, 4)],
+    }
+    assert small.keys() == study.STUDIES.keys()
+    monkeypatch.setattr(study, "STUDIES", small)
+    monkeypatch.chdir(tmp_path)
+    assert entry.main(["--figures"]) == 0
+    for figure in small:
+        for kind in ("png", "pdf", "csv"):
+            assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 300
+    table = pd.read_csv(tmp_path / "figures" / "step_ranks.csv")
+    assert list(table["peak"]) == [asked.predict().ledger.peak_bytes for asked in small["step_ranks"]()]
+    assert (table[list(CATEGORIES)].sum(axis=1) == table["peak"]).all()
+    assert entry.main(["--figures", "rank=8"]) == 2
+    assert "leave it out" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.config import ConfigError, suggest
@@ -36,8 +37,10 @@ examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16-mixed -m
   python -m lorax_lab.memory model=qwen3-8b batch=1,4,16 checkpointing=true precision=bf16-true -m
+  python -m lorax_lab.memory --figures     all presets, and one over batch, sequence and rank: minutes, into figures/
 """
-FLAGS = ("-m", "--multirun", "-h", "--help")
+FLAGS = ("-m", "--multirun", "-h", "--help", "--figures")
+FIGURES = "figures"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -51,7 +54,11 @@ def main(words: list[str] | None = None) -> int:
         for flag in flags:
             if flag not in FLAGS:
                 raise ConfigError(f"{flag} is not possible; {suggest(flag, FLAGS)}")
-        _show([word for word in words if word not in flags], bool(flags))
+        settings = [word for word in words if word not in flags]
+        if "--figures" in flags:
+            _draw(settings + [flag for flag in flags if flag != "--figures"])
+        else:
+            _show(settings, bool(flags))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -90,6 +97,24 @@ def _show(words: list[str], multirun: bool) -> None:
     for full in tables:
         ranks = [step for step in dict.fromkeys(asked) if replace(step, rank=None) == full]
         show(full, {step: found[step] for step in (full, *ranks)}, operations)
+
+
+def _draw(others: list[str]) -> None:
+    from analysis import step as figures
+    from lorax_lab.console import bar, console
+    from lorax_lab.memory.study import STUDIES, predictions
+
+    if others:
+        raise ConfigError(f"{others[0]} is not possible with --figures, whose steps are fixed; leave it out")
+    wanted = {name: steps() for name, steps in STUDIES.items()}
+    with bar("predicting") as on_done:
+        found = predictions([step for steps in wanted.values() for step in steps], on_done)
+    tables, start = {}, 0
+    for name, steps in wanted.items():
+        tables[name] = found.iloc[start : start + len(steps)].reset_index(drop=True)
+        start += len(steps)
+    for line in figures.draw_all(tables, Path(FIGURES)):
+        console.print(f"{FIGURES}/{line}", soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

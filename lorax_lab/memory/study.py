@@ -1,0 +1,64 @@
+"""The steps behind the figures of what fine-tuning takes, and their predictions as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from lorax_lab.architectures import PRESETS
+from lorax_lab.memory.operations import closed_form
+from lorax_lab.memory.step import Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RANK = 8
+MODEL = "llama-3.2-1b"
+"""Of the two figures that vary one model's step."""
+COMMON = Step(
+    model=MODEL,
+    rank=RANK,
+    batch=1,
+    sequence=512,
+    optimizer="adamw",
+    precision="bf16-mixed",
+    attention="flash",
+    checkpointing=False,
+    head="auto",
+    target_modules="all-linear",
+)
+
+
+def presets() -> list[Step]:
+    """Every preset, full and LoRA."""
+    return [replace(COMMON, model=model, rank=rank) for model in PRESETS for rank in (None, RANK)]
+
+
+def batches() -> list[Step]:
+    """One model over batch and sequence, full and LoRA."""
+    sizes = [(2**batch, 128 * 2**sequence) for batch in range(7) for sequence in range(7)]
+    return [replace(COMMON, batch=b, sequence=s, rank=rank) for b, s in sizes for rank in (None, RANK)]
+
+
+def ranks() -> list[Step]:
+    """One model over LoRA's rank, and full."""
+    return [replace(COMMON, rank=rank) for rank in (None, *(2**power for power in range(10)))]
+
+
+STUDIES = {"step_presets": presets, "step_batches": batches, "step_ranks": ranks}
+"""The steps of each figure, by its name."""
+
+
+def predictions(steps: list[Step], on_done: Callable[[int, int], None]) -> pd.DataFrame:
+    """One row per step: its settings, the bytes of its peak in all and by category, and its operations."""
+    import pandas as pd
+
+    rows = []
+    for number, step in enumerate(steps):
+        on_done(number, len(steps))
+        found, operations = step.predict(), closed_form(step)
+        about = asdict(step) | {"target_modules": " ".join(step.target_modules)}
+        about |= {"peak": found.ledger.peak_bytes, "trained": found.trained, "operations": operations.total}
+        rows.append(about | found.ledger.by_category)
+    return pd.DataFrame(rows).astype({"rank": "Int64"}).drop(columns="layers")
