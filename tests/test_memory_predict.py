@@ -140,11 +140,42 @@ def test_cards_by_hand() -> None:
     assert RESERVED == GIB
 
 
+def test_the_moments_are_those_that_no_other_exceeds_in_both(folder: Path) -> None:
+    found = step(str(folder / "bert"), None).predict()
+    inside, outside = zip(*found.moments, strict=True)
+    assert list(inside) == sorted(set(inside), reverse=True)
+    assert list(outside) == sorted(set(outside))
+    assert len(found.moments) > 2
+    assert max(a + b for a, b in found.moments) == found.ledger.peak_bytes
+
+
+def test_flash_keeps_no_scores(folder: Path) -> None:
+    flash, sdpa, eager = (
+        step(str(folder / "bert"), sequence=64, attention=attention).predict().ledger.by_category["activations"]
+        for attention in ("flash", "sdpa", "eager")
+    )
+    scores = 2 * 4 * 4 * 64 * 64 * 4  # layers, examples, heads, tokens, tokens, bytes
+    assert sdpa - flash > scores
+    assert eager - flash > scores
+
+
 def test_a_lower_rank_takes_less_and_checkpointing_too(folder: Path) -> None:
     peaks = [step(str(folder / "llama"), rank).predict().ledger.peak_bytes for rank in (1, 8, 32)]
     assert peaks == sorted(set(peaks))
     kept, again = (step(str(folder / "llama"), checkpointing=c, attention="flash").predict() for c in (False, True))
     assert again.ledger.by_category["activations"] < kept.ledger.by_category["activations"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "vector"), [("adam8bit", 2 * (150_000 + 4 * 586), 4000), ("lion", 600_000, 2000)]
+)
+def test_states_by_hand(name: str, matrix: int, vector: int) -> None:
+    """A 500 × 300 matrix of bf16 and its bias: a byte and 1/256 of an fp32 for each value, twice; fp32 below 4,096."""
+    layer = torch.nn.Linear(300, 500).bfloat16()
+    optimizer = OPTIMIZERS[name](list(layer.parameters()))
+    optimizer.step()
+    held = [sum(t.nbytes for t in optimizer.state[p].values()) for p in (layer.weight, layer.bias)]
+    assert held == [matrix, vector]
 
 
 @pytest.mark.parametrize("name", ["adam8bit", "lion"])
