@@ -4,7 +4,6 @@ cards it fits. Nothing is trained, and no weight is read."""
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +94,7 @@ def _show(words: list[str], multirun: bool) -> None:
             on_done(number, len(wanted))
             found[step], operations[step] = step.predict(), closed_form(step)
     for full in tables:
-        ranks = [step for step in dict.fromkeys(asked) if replace(step, rank=None) == full]
+        ranks = [step for step in dict.fromkeys(asked) if step.full == full]
         show(full, {step: found[step] for step in (full, *ranks)}, operations)
 
 

@@ -33,14 +33,12 @@ class Measured:
     """One real step by three instruments, in bytes.
 
     `allocator` is the allocator's peak. `process` is how far the process's anonymous memory rose from before the model
-    was made to its peak in a step that nothing observed; `before` is what it held before that. Both are None where the
-    system does not tell (Linux does).
+    was made to its peak in a step that nothing observed; None where the system does not tell (Linux does).
     """
 
     ledger: Ledger
     allocator: int
     process: int | None
-    before: int | None
 
 
 def measure_apart(step: Step) -> Measured:
@@ -73,7 +71,7 @@ def measure(step: Step) -> Measured:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         recorder = record_step(model, optimizer, batch, plain)
     ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
-    return Measured(ledger, recorder.start_bytes() + _peak(profile), process, before)
+    return Measured(ledger, recorder.start_bytes() + _peak(profile), process)
 
 
 def _made(step: Step) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -21,9 +21,8 @@ from lorax_lab.memory.ledger import Ledger, record_step
 
 BLOCK, SMALLEST = 256, 4096
 """Values that share one scale in an 8-bit state, and the smallest tensor that has one (Dettmers et al. 2022)."""
-
-
 STATIC = ("weights", "gradients", "optimizer_states")
+"""What does not grow with the batch, and what sharding divides."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from lorax_lab.memory.cards import CARDS, cards_needed
 from lorax_lab.memory.ledger import CATEGORIES
 from lorax_lab.memory.operations import Operations
 from lorax_lab.memory.predict import Prediction
+from lorax_lab.memory.shortage import size
 from lorax_lab.memory.step import Step
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NOTE = """\
 Memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients
 and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps.
@@ -74,12 +74,3 @@ def _texts(texts: list[str]) -> list[str]:
 
 def _cards(count: int | None) -> str:
     return "none do" if count is None else str(count)
-
-
-def size(count: float) -> str:
-    """
-    >>> size(1536), size(3.5 * 2**40)
-    ('1.5 KiB', '3.5 TiB')
-    """
-    power = min(len(UNITS) - 1, max(0, (int(count).bit_length() - 1) // 10))
-    return f"{count / 1024**power:,.1f} {UNITS[power]}"

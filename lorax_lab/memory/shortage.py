@@ -65,8 +65,8 @@ def explained(category: str, ledger: Ledger | Callable[[], Ledger] | None = None
 
 def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int) -> str:
     asked = bytes_asked(error)
-    size = "more" if asked is None else _size(asked)
-    said = f"[{size} asked for as {_category(error.__traceback__) or category}; {_size(free_bytes())} free"
+    wanted = "more" if asked is None else size(asked)
+    said = f"[{wanted} asked for as {_category(error.__traceback__) or category}; {size(free_bytes())} free"
     if ledger is None:
         return f"{said}; a smaller model, or a machine with more memory, would fit]"
     error.__traceback__ = None  # it holds what the failed step had made
@@ -81,8 +81,8 @@ def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], 
     if fits < 1:
         return f"{said}; no batch would fit: fewer tokens (task.max_length) or LoRA would take less]"
     return (
-        f"{said}; one example takes {_size(per_example)} of activations and temporaries, the rest of a step "
-        f"{_size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"
+        f"{said}; one example takes {size(per_example)} of activations and temporaries, the rest of a step "
+        f"{size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"
     )
 
 
@@ -107,14 +107,15 @@ def _category(where: TracebackType | None) -> str | None:
     return found
 
 
-def _size(size: int) -> str:
-    """
-    >>> _size(1536), _size(3 * 2**30)
+def size(count: int) -> str:
+    """A number of bytes, for people.
+
+    >>> size(1536), size(3 * 2**30)
     ('1.5 KiB', '3.0 GiB')
     """
-    number, unit = float(size), "B"
+    number, unit = float(count), "B"
     for bigger in ("KiB", "MiB", "GiB", "TiB"):
         if abs(number) < 1024:
             break
         number, unit = number / 1024, bigger
-    return f"{number:.1f} {unit}" if unit != "B" else f"{size} B"
+    return f"{number:.1f} {unit}" if unit != "B" else f"{count} B"

@@ -23,7 +23,6 @@ class Served:
     """All by the name of the task, in one order; a row is (task, index of an example of its test split)."""
 
     exchange: Exchange
-    base: Base
     runs: dict[str, Planned]
     records: dict[str, dict[str, Any]]
     tasks: dict[str, Task]
@@ -77,7 +76,7 @@ def open_served(runs: dict[str, Planned]) -> Served:
         exchange.add(name, run.folder)
         tests[name] = Encoded.of(base.tokenizer, tasks[name].test, run.config.task.max_length, tasks[name].kind)
     records = {name: record.read_record(run.folder) for name, run in runs.items()}
-    return Served(exchange, base, runs, records, tasks, tests)
+    return Served(exchange, runs, records, tasks, tests)
 
 
 def _bare(run: Planned, task: Task) -> Base:
