@@ -120,6 +120,28 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.styled
+def draw_cost(table: pd.DataFrame) -> Figure:
+    """A step's operations and its measured time against LoRA's rank, as shares of full fine-tuning's; the time's bars
+    are quartiles."""
+    figure = style.canvas(style.COLUMN, 3.0)
+    axes, look = figure.add_subplot(), style.looks(2)
+    ranks, first = table["rank"].astype(int), table.iloc[0]
+    axes.plot(ranks, table["operations"], label="operations, closed form", **look[0])
+    bars = [table["time"] - table["time_low"], table["time_high"] - table["time"]]
+    axes.errorbar(ranks, table["time"], bars, label="time, median and quartiles", capsize=2, **look[1])
+    for share, text in ((1.0, "full fine-tuning"), (2 / 3, "2/3")):
+        axes.axhline(share, color="black", linestyle=":", linewidth=1)
+        axes.annotate(text, (ranks.min(), share), (2, 2), textcoords="offset points", va="bottom")
+    style.rank_axis(axes, list(ranks))
+    axes.set(xlabel="rank of LoRA", ylabel="share of full fine-tuning's step")
+    axes.set_ylim(0, None)
+    sizes = f"{first['batch']} × {first['sequence']} tokens"
+    style.title(figure, f"{first['model']}, {sizes}: a step of LoRA against one of full fine-tuning")
+    style.legend(figure, axes, columns=1)
+    return figure
+
+
 def _about(row: pd.Series, sizes: bool = True) -> str:
     where = f"{row['batch']} × {row['sequence']} tokens, " if sizes else ""
     return f"{where}{row['optimizer']}, {row['precision']}, {row['attention']} attention"

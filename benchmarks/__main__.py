@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory")
+BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost")
 
 
 def main() -> None:

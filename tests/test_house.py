@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 ENTRIES = {"run", "sweep", "isolated", "audit", "serve"}
 MAY_IMPORT = {
     "config": set(),
+    "entry": {"config"},
     "streams": set(),
     "archives": set(),
     "assets": {"config", "archives"},
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     "attempts": {"claims", "record", "config", "plan", "provenance", "console", "memory"},
     "spectra": set(),
     "architectures": {"config"},
-    "memory": {"config", "architectures", "models", "adapters", "compose", "console"},
+    "memory": {"config", "entry", "architectures", "models", "adapters", "compose", "console"},
     "functional": {"models"},
     "matrices": {"spectra", "models", "functional"},
     "record": {"config", "files", "redact"},

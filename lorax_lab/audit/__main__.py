@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import ConfigError
+from lorax_lab.entry import answer
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +34,7 @@ def main(words: list[str] | None = None) -> int:
     """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, 2 a wrong input,
     130 stopped."""
     given = _parser().parse_args(words)
-    try:
-        return _audit(given)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; what is measured is kept: type the same command to go on", file=sys.stderr)
-        return 130
+    return answer(lambda: _audit(given), "; what is measured is kept: type the same command to go on")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.config import ConfigError, suggest
+from lorax_lab.entry import answer
 
 if TYPE_CHECKING:
     from lorax_lab.memory.operations import Operations
@@ -49,21 +50,17 @@ def main(words: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(flags):
         print(_help())
         return 0
-    try:
-        for flag in flags:
-            if flag not in FLAGS:
-                raise ConfigError(f"{flag} is not possible; {suggest(flag, FLAGS)}")
-        settings = [word for word in words if word not in flags]
-        if "--figures" in flags:
-            _draw(settings + [flag for flag in flags if flag != "--figures"])
-        else:
-            _show(settings, bool(flags))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    return answer(lambda: _answer([word for word in words if word not in flags], flags))
+
+
+def _answer(settings: list[str], flags: list[str]) -> int:
+    for flag in flags:
+        if flag not in FLAGS:
+            raise ConfigError(f"{flag} is not possible; {suggest(flag, FLAGS)}")
+    if "--figures" in flags:
+        _draw(settings + [flag for flag in flags if flag != "--figures"])
+    else:
+        _show(settings, bool(flags))
     return 0
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lorax_lab.config import ConfigError
+from lorax_lab.entry import answer
 from lorax_lab.serve.words import HELP, Order, read_words
 
 if TYPE_CHECKING:
@@ -19,15 +20,11 @@ def main(words: list[str] | None = None) -> int:
     if {"--help", "-h"} & set(words):
         print(HELP)
         return 0
-    try:
-        order = read_words(words)
-        return _serve(order) if _train(list(order.runs.values())) else 1
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; what is trained is kept: type the same command to go on", file=sys.stderr)
-        return 130
+    return answer(lambda: _answer(read_words(words)), "; what is trained is kept: type the same command to go on")
+
+
+def _answer(order: Order) -> int:
+    return _serve(order) if _train(list(order.runs.values())) else 1
 
 
 def _train(runs: list[Planned]) -> bool:
