@@ -93,6 +93,8 @@ def load(runs_dir: Path) -> tuple[pd.DataFrame, list[Group]]:
         warnings.simplefilter("ignore")  # the caller names the damaged ones
         runs = record.load_runs(runs_dir)
     done = runs[runs["status"] == "completed"]
+    if "config.measure" in done:
+        done = done[done["config.measure"] != "trial"]
     if done.empty:
         return runs, []
     matrices, functional = record.load_matrices(runs_dir), record.load_functional(runs_dir)

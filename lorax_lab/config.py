@@ -25,6 +25,7 @@ SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 KINDS = ("classification", "regression")
+MEASURES = ("trial", "standard", "controls")
 
 
 class ConfigError(ValueError):
@@ -166,6 +167,7 @@ class RunConfig:
     method: MethodConfig
     rank: int | None
     seed: int
+    measure: str
     train: TrainConfig
     reference: bool
     force: bool
@@ -177,6 +179,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
+        _choice("measure", self.measure, MEASURES)
         interval = self.checkpoint_seconds
         ok = interval is None or (math.isfinite(interval) and interval >= 0)
         _require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")
@@ -187,6 +190,8 @@ class RunConfig:
             what = "full fine-tuning has no rank; leave rank out, or type method=lora"
             _require(self.rank is None, "method=full rank", self.rank, what)
         else:
+            what = "only a full fine-tune's update is cut; type measure=standard, or method=full"
+            _require(self.measure != "controls", "method=lora measure", self.measure, what)
             ok = self.rank is not None and self.rank >= 1
             _require(ok, "rank", self.rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
 
@@ -212,6 +217,8 @@ left out because the hashes of the model's files and of the data stand for them.
 def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str, Any]:
     """The part of a configuration that decides a run's result, with the hashes of its inputs."""
     content = dataclasses.asdict(config)
+    if config.measure == "standard":
+        content.pop("measure")  # the runs that were there before it keep their names
     for section, keys in NOT_SCIENCE.items():
         for key in keys:
             (content[section] if section else content).pop(key)

@@ -107,9 +107,13 @@ class WorkBar:
 
 
 def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
-    """The closing table; a row is (record, status), of a run without a record its method, rank and seed alone."""
+    """The closing table; a row is (record, status), of a run without a record its configuration, method, rank and seed
+    alone. The task has a column where there are several."""
     metric = next((record["metric"] for record, _ in rows if "metric" in record), "accuracy")
+    tasks = [record["config"]["task"]["name"] for record, _ in rows]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
+    if several := len(set(tasks)) > 1:
+        shown.add_column("task")
     shown.add_column("method")
     for heading in (
         "rank",
@@ -123,8 +127,8 @@ def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
     ):
         shown.add_column(heading, justify="right")
     shown.add_column("status")
-    for record, status in rows:
-        shown.add_row(*_cells(record), status)
+    for task, (record, status) in zip(tasks, rows, strict=True):
+        shown.add_row(*([task] if several else []), *_cells(record), status)
     return shown
 
 
@@ -133,13 +137,13 @@ def _cells(record: dict[str, Any]) -> list[str]:
     first = [record["method"], rank, str(record["seed"])]
     if "metrics" not in record:
         return [*first, *[""] * 6]
-    summary = record["summary"]
+    summary, score = record["summary"], record["metrics"].get(f"test/{record['metric']}")
     return [
         *first,
         f"{record['parameters']['trainable']:,}",
         f"{record['memory']['peak_bytes'] / 2**20:,.0f} MiB",
-        f"{record['metrics']['test/' + record['metric']]:.3f}",
-        f"{summary['effective_rank']:.1f}",
-        f"{summary['null.effective_rank']:.1f}",
+        "not read" if score is None else f"{score:.3f}",  # a trial
+        f"{summary['effective_rank']:.1f}" if summary else "",
+        f"{summary['null.effective_rank']:.1f}" if summary else "",
         f"{record['time']['total_seconds']:.0f}",
     ]

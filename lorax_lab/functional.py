@@ -1,20 +1,23 @@
-"""Functional rank: cut every update to its top k singular directions at once, put it back, and score.
+"""Functional rank: change every update at once, put it back, and score.
 
 The spectrum says how ΔW looks; this says what it does. The cut model is W0 + [ΔW]_k in every measured matrix,
 the remainder is W0 + ΔW − [ΔW]_k. Everything that is not a measured matrix (head, embeddings, biases, norms)
 stays as trained, so k = full is the tuned model and k = 0 shows what the rest alone does.
+
+The controls say what a cut would do for other reasons: k of the update's directions drawn at random, the whole update
+made as small as its cut, noise of the same norm, and the cut in matrices of one type alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.models import delta_view
+from lorax_lab.models import delta_view, short_name
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,28 @@ class Directions:
 
     def cut(self, k: int) -> Tensor:
         """[ΔW]_k = U_k diag(σ_k) V_kᵀ, (out, in)."""
-        return (self.U[:, :k] * self.sigma[:k]) @ self.Vh[:k]
+        return self.part(slice(k))
+
+    def part(self, kept: slice | Tensor) -> Tensor:
+        """Σ σ_i u_i v_iᵀ over the indices kept, (out, in)."""
+        return (self.U[:, kept] * self.sigma[kept]) @ self.Vh[kept]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is put in the place of the updates.
+
+    Attributes:
+        part: `cut`, `remainder`, or a control's name.
+        k: of how many directions.
+        update: from a matrix's name and its whole ΔW (out, in) to what is put there, fp64.
+        module: the type of matrix (`short_name`) that is changed while the others stay whole; None changes all.
+    """
+
+    part: str
+    k: int
+    update: Callable[[str, Tensor], Tensor]
+    module: str | None = None
 
 
 def cut_ranks(full: int) -> list[int]:
@@ -39,52 +63,114 @@ def cut_ranks(full: int) -> list[int]:
     return [0] + [2**i for i in range(full.bit_length()) if 2**i < full] + [full]
 
 
-def functional_rank(
+def cuts(directions: dict[str, Directions]) -> list[Change]:
+    """The cut and the remainder at each k of `cut_ranks`."""
+    return [
+        Change(part, k, update)
+        for part, make in (("cut", _cut), ("remainder", _remainder))
+        for k in _ranks(directions)
+        for update in [make(directions, k)]
+    ]
+
+
+def controls(directions: dict[str, Directions], generator: torch.Generator, noise: dict[str, Tensor]) -> list[Change]:
+    """What the cuts are compared with, at each k of `cut_ranks` between 0 and full.
+
+    `random`: k singular directions of ΔW drawn uniformly, those of a smaller k among them. `scaled`: ΔW times
+    ‖[ΔW]_k‖ / ‖ΔW‖, in each matrix. `cut` of one `module`, from k = 0 on. `gaussian`: `noise`, once.
+    """
+    ranks, full = _ranks(directions)[1:-1], _ranks(directions)[-1]
+    drawn = {name: torch.randperm(len(d.sigma), generator=generator) for name, d in directions.items()}
+    changes = [Change("random", k, _random(directions, drawn, k)) for k in ranks]
+    changes += [Change("scaled", k, _scaled(directions, k)) for k in ranks]
+    modules = dict.fromkeys(short_name(name) for name in directions)
+    changes += [Change("cut", k, _cut(directions, k), module) for module in modules for k in (0, *ranks)]
+    return [*changes, Change("gaussian", full, lambda name, _: noise[name])]
+
+
+def gaussian_like(directions: dict[str, Directions], generator: torch.Generator) -> dict[str, Tensor]:
+    """For each update an iid Gaussian matrix of its shape and its Frobenius norm, fp64."""
+    noise = {}
+    for name, d in directions.items():
+        drawn = torch.randn(len(d.U), d.Vh.shape[1], generator=generator, dtype=torch.float64)
+        noise[name] = drawn * (d.sigma.norm() / drawn.norm())
+    return noise
+
+
+def scored(
     model: nn.Module,
     base: dict[str, Tensor],
-    directions: dict[str, Directions],
+    changes: Iterable[Change],
     whole: dict[str, float],
     score: Callable[[nn.Module], dict[str, float]],
     on_score: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Scores of the cut and of the remainder for each k in `cut_ranks`.
+    """The model's scores under each change.
 
     Args:
         model: the tuned model; its weights are put back, to the bit, before this returns.
         base: W0 of each measured matrix, (out, in).
-        directions: the SVD of each matrix's update.
-        whole: metrics of the tuned model on the validation split.
+        whole: metrics of the tuned model on the validation split; what changes nothing is not scored again.
         score: metrics of any model on the validation split.
         on_score: called with the number of scores done and in all.
 
     Returns:
-        Rows `{"k": …, "part": "cut" | "remainder", **metrics}`; `remainder` at k is all but the top k.
+        Rows `{"part": …, "k": …, "module": …, **metrics}`, in the order of the changes.
     """
-    views = {name: delta_view(model.get_submodule(name)) for name in directions}
+    views = {name: delta_view(model.get_submodule(name)) for name in base}
     tuned = {name: view.detach().clone() for name, view in views.items()}
-    full = max(len(d.sigma) for d in directions.values())
-    ranks = cut_ranks(full)
-    jobs = [("cut", k) for k in ranks if k < full] + [("remainder", k) for k in ranks if 0 < k < full]
-    scores = {("cut", full): whole, ("remainder", 0): whole}
+    full = max(min(weight.shape) for weight in base.values())
+    wanted = list(changes)
+    rows: list[dict[str, Any]] = []
     try:
-        for part, k in jobs:
-            for name, view in views.items():
-                _put(view, part, k, base[name], tuned[name], directions[name])
-            scores[part, k] = score(model)
-            on_score(len(scores) - 2, len(jobs))
+        for change in wanted:
+            if (change.part, change.k) in (("cut", full), ("remainder", 0)):
+                found = whole
+            else:
+                for name, view in views.items():
+                    _put(view, change, name, base[name], tuned[name])
+                found = score(model)
+            rows.append({"part": change.part, "k": change.k, "module": change.module, **found})
+            on_score(len(rows), len(wanted))
     finally:
         with torch.no_grad():
             for name, view in views.items():
                 view.copy_(tuned[name])
-    scores["remainder", full] = scores["cut", 0]
-    return [{"k": k, "part": part, **scores[part, k]} for part in ("cut", "remainder") for k in ranks]
+    return rows
 
 
 @torch.no_grad()
-def _put(view: Tensor, part: str, k: int, base: Tensor, tuned: Tensor, directions: Directions) -> None:
-    if part == "cut" and k >= len(directions.sigma):
+def _put(view: Tensor, change: Change, name: str, base: Tensor, tuned: Tensor) -> None:
+    if change.module not in (None, short_name(name)):
         view.copy_(tuned)
-    elif part == "cut":
-        view.copy_(base.double() + directions.cut(k))
-    else:
-        view.copy_(tuned.cpu().double() - directions.cut(k))
+        return
+    update = change.update(name, tuned.cpu().double() - base.double())
+    view.copy_(base.double() + update)
+
+
+def _ranks(directions: dict[str, Directions]) -> list[int]:
+    return cut_ranks(max(len(d.sigma) for d in directions.values()))
+
+
+Update = Callable[[str, Tensor], Tensor]
+
+
+def _cut(directions: dict[str, Directions], k: int) -> Update:
+    return lambda name, delta: delta if k >= len(directions[name].sigma) else directions[name].cut(k)
+
+
+def _remainder(directions: dict[str, Directions], k: int) -> Update:
+    cut = _cut(directions, k)
+    return lambda name, delta: delta - cut(name, delta)
+
+
+def _random(directions: dict[str, Directions], drawn: dict[str, Tensor], k: int) -> Update:
+    return lambda name, _: directions[name].part(drawn[name][:k])
+
+
+def _scaled(directions: dict[str, Directions], k: int) -> Update:
+    def update(name: str, delta: Tensor) -> Tensor:
+        sigma = directions[name].sigma
+        return delta * float(sigma[:k].norm() / sigma.norm()) if sigma.any() else delta
+
+    return update

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,13 @@ def rounding(base_norm: float, update_norm: float) -> float:
     return EPS_FP32 * base_norm / update_norm if update_norm else EPS_FP32
 
 
-def decompose(updates: dict[str, Update]) -> dict[str, Directions]:
+def decompose(updates: Mapping[str, Update]) -> dict[str, Directions]:
     """The SVD of every update, fp64; LoRA's through its factors."""
     return {name: Directions(*svd(update)) for name, update in updates.items()}
 
 
 def measure(
-    updates: dict[str, Update],
+    updates: Mapping[str, Update],
     directions: dict[str, Directions],
     base: dict[str, Tensor],
     reference: dict[str, Tensor] | None = None,

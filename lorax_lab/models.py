@@ -187,6 +187,15 @@ def head_modules(model: nn.Module) -> list[str]:
     return [name for name in beside + inside if any(True for _ in model.get_submodule(name).parameters())]
 
 
+def head_sha256(model: nn.Module) -> str:
+    """What identifies the head's values: SHA-256 over the names, shapes and bytes of its parameters."""
+    digest, heads = hashlib.sha256(), head_modules(model)
+    for name, parameter in model.named_parameters():
+        if is_head(name, heads):
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def is_head(parameter: str, heads: list[str]) -> bool:
     """Whether a parameter's dotted name lies in one of the head's modules."""
     return any(parameter.startswith(f"{head}.") for head in heads)

@@ -51,7 +51,7 @@ def with_reference(words: list[str], config: RunConfig | None = None) -> list[Pl
     """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
     config = config or compose(words)
     run = planned(config)
-    if config.method.name == "full" or not config.reference:
+    if config.method.name == "full" or config.measure == "trial" or not config.reference:
         return [run]
     reference = planned(compose(reference_words(words)))
     return [reference, replace(run, reference=reference.run_id)]

@@ -1,7 +1,7 @@
 """One run's files: written whole, verified when read, read back as tables.
 
-`runs/<run_id>/` holds `config.yaml`, `record.json`, `metrics.jsonl`, `spectra.npz` and the trained part as
-safetensors. The record is written last, so a run without a completed record has no result. The record carries
+`runs/<run_id>/` holds `config.yaml`, `record.json`, `metrics.jsonl`, `spectra.npz`, `outputs.npz` and the trained part
+as safetensors. The record is written last, so a run without a completed record has no result. The record carries
 the SHA-256 of its own content; one that does not match is damaged: named, set aside, never averaged.
 """
 
@@ -29,6 +29,8 @@ STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
 REQUIRED = ("schema", "run_id", "status", "config", "method", "rank", "seed", "versions", "git", "hardware")
 REQUIRED_COMPLETED = ("parameters", "memory", "time", "metrics", "matrices")
 RECORD = "record.json"
+SPECTRA = "spectra.npz"
+OUTPUTS = "outputs.npz"
 QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json")
 LARGEST = 2**28
@@ -68,17 +70,18 @@ def save_history(folder: Path, history: list[dict[str, float]]) -> None:
     write_text(folder / "metrics.jsonl", "".join(json.dumps(_plain(row)) + "\n" for row in history))
 
 
-def save_spectra(folder: Path, spectra: dict[str, dict[str, np.ndarray]]) -> None:
-    """Write `{matrix: {sigma, U, Vh}}` as `spectra.npz` with the keys `<matrix>/sigma` and so on."""
+def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
+    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
+    each matrix, `outputs.npz` the outputs and labels of the test split."""
     import numpy as np
 
-    arrays = {f"{name}/{part}": array for name, parts in spectra.items() for part, array in parts.items()}
+    arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
 
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    write_whole(folder / "spectra.npz", write)
+    write_whole(path, write)
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -98,8 +101,8 @@ def check_file(folder: Path, name: str) -> None:
         raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
 
 
-def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """What `save_spectra` wrote: `{matrix: {sigma (fp64), U, Vh}}`.
+def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`.
 
     Raises:
         DamagedRecord: the file is not what the record says.
@@ -107,14 +110,19 @@ def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     import numpy as np
 
     if (folder / RECORD).exists():
-        check_file(folder, "spectra.npz")
+        check_file(folder, name)
 
-    spectra: dict[str, dict[str, np.ndarray]] = {}
-    with (folder / "spectra.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for key in arrays.files:
-            name, _, part = key.rpartition("/")
-            spectra.setdefault(name, {})[part] = arrays[key]
-    return spectra
+            owner, _, part = key.rpartition("/")
+            tables.setdefault(owner, {})[part] = arrays[key]
+    return tables
+
+
+def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
+    return load_arrays(folder, SPECTRA)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from lorax_lab.sweep import launch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor, nn
 
     from lorax_lab.memory import Ledger
@@ -40,10 +42,9 @@ def execute(
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
-    from lorax_lab import functional, matrices, memory, record, tracking
+    from lorax_lab import memory, record, tracking
     from lorax_lab.adapters import METHODS, count_parameters, full
-    from lorax_lab.console import bar
-    from lorax_lab.models import base_weights, load_base, select
+    from lorax_lab.models import base_weights, head_sha256, load_base, select
     from lorax_lab.provenance import provenance
     from lorax_lab.resume import Checkpoints
     from lorax_lab.streams import generator
@@ -60,6 +61,7 @@ def execute(
     splits = _encode(base, task, config.task.max_length)
     names = select(base.model, config.method.target_modules)
     original = base_weights(base.model, names)
+    head = head_sha256(base.model)
     full_update = full.stored_updates(reference / "model.safetensors", base.model, original) if reference else None
 
     # what may change, what one step of it takes, and training it
@@ -74,44 +76,96 @@ def execute(
     with memory.explained("activations", ledger, config.train.batch_size):
         result = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
-    # the update: its measures, and what is left of the score when it is cut
-    updates = method.updates(model, original)
-    directions = matrices.decompose(updates)
-    table = matrices.measure(updates, directions, original, full_update)
+    # what came of it: a trial is scored on validation alone
     validation = result.last("validation") or splits["validation"].score(model, task)
-    cuts, cut_at = None, time.perf_counter()
-    if config.method.name == "full":
-        with bar("cutting the update") as on_score:
-            score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
-            cuts = functional.functional_rank(model, original, directions, validation, score, on_score)
-    functional_seconds = time.perf_counter() - cut_at
-    scores = {"validation": validation, "test": splits["test"].score(model, task)}
+    found = Findings()
+    if config.measure != "trial":
+        found = _measure(config, model, original, full_update, splits, task, validation)
+    scores = {"validation": validation} | found.scores
 
     # the record, whole, and then the window on it
-    spectra = matrices.to_save(directions)
     check()
     record.save_config(folder, dataclasses.asdict(config))
-    record.save_trained(folder, method.export(model, config.method, base.name))
-    record.save_spectra(folder, spectra)
     record.save_history(folder, result.history)
+    if config.measure != "trial":
+        record.save_trained(folder, method.export(model, config.method, base.name))
+        record.save_arrays(folder / record.SPECTRA, found.spectra)
+        record.save_arrays(folder / record.OUTPUTS, {"test": found.outputs})
     content = provenance(config, run_id, "completed") | {
-        "inputs": _inputs(config, task),
+        "inputs": _inputs(config, task) | {"head_sha256": head},
         "reference": reference.name if reference else None,
         "parameters": count_parameters(model),
         "memory": dataclasses.asdict(ledger) | _process(fresh_peak),
-        "time": result.cost() | {"functional_seconds": functional_seconds, "total_seconds": time.time() - started},
+        "time": result.cost() | {"functional_seconds": found.seconds, "total_seconds": time.time() - started},
         "metric": task.metric,
         "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
         | {"train/loss": result.history[-1]["train/loss"]},
-        "summary": matrices.summarise(table),
-        "matrices": table,
-        "functional": cuts,
+        "summary": found.summary,
+        "matrices": found.table,
+        "functional": found.cuts,
+        "gaussian": found.gaussian,
         "files": record.files_of(folder),
     }
     record.write_record(folder, content)
     checkpoints.clear()
     tracking.publish(config.tracking, folder, group)
     return record.read_record(folder)
+
+
+@dataclass
+class Findings:
+    """What is measured of a trained model besides its validation score; a trial has none of it."""
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    """On the test split: `outputs` (n, num_labels), and the true `labels` (n,)."""
+    table: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    cuts: list[dict[str, Any]] | None = None
+    gaussian: dict[str, dict[str, Any]] | None = None
+    """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
+    seconds: float = 0.0
+
+
+def _measure(
+    config: RunConfig,
+    model: nn.Module,
+    original: dict[str, Tensor],
+    full_update: dict[str, Tensor] | None,
+    splits: dict[str, Encoded],
+    task: Task,
+    validation: dict[str, float],
+) -> Findings:
+    """The update's measures, the test score, and for full fine-tuning what is left of the score when it is cut."""
+    from lorax_lab import matrices
+    from lorax_lab.adapters import METHODS
+    from lorax_lab.console import bar
+    from lorax_lab.functional import controls, cuts, gaussian_like, scored
+    from lorax_lab.streams import generator
+
+    updates = METHODS[config.method.name].updates(model, original)
+    directions = matrices.decompose(updates)
+    table = matrices.measure(updates, directions, original, full_update)
+    outputs, labels = splits["test"].outputs(model).numpy(), splits["test"].labels.numpy()
+    found = Findings(
+        scores={"test": task.score(outputs, labels)},
+        outputs={"outputs": outputs, "labels": labels},
+        table=table,
+        summary=matrices.summarise(table),
+        spectra=matrices.to_save(directions),
+    )
+    if config.method.name == "full":
+        began, changes = time.perf_counter(), cuts(directions)
+        if config.measure == "controls":
+            noise = gaussian_like(directions, generator(config.seed, "gaussian"))
+            found.gaussian = matrices.measure(noise, matrices.decompose(noise), original)
+            changes += controls(directions, generator(config.seed, "directions"), noise)
+        with bar("cutting the update") as on_score:
+            score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
+            found.cuts = scored(model, original, changes, validation, score, on_score)
+        found.seconds = time.perf_counter() - began
+    return found
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import signal
 import sys
@@ -146,8 +147,9 @@ class Sweep:
         parts = [status]
         if status == "completed":
             content = record.read_record(run.folder)
-            score, seconds = content["metrics"]["test/" + content["metric"]], content["time"]["total_seconds"]
-            parts = [f"{content['metric']} {score:.3f} {seconds:.0f} s"]
+            split, seconds = "validation " if run.config.measure == "trial" else "", content["time"]["total_seconds"]
+            score = content["metrics"][f"{split.strip() or 'test'}/{content['metric']}"]
+            parts = [f"{split}{content['metric']} {score:.3f} {seconds:.0f} s"]
             self.seconds.setdefault(run.config.method.name, []).append(seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
         statuses = {other.run_id: record.status_of(other.folder) for other in self.waiting}
@@ -170,7 +172,8 @@ class Sweep:
         for run in self.runs:
             status = record.status_of(run.folder) or "not run"
             config = run.config
-            content = {"method": config.method.name, "rank": config.rank, "seed": config.seed}
+            content: dict[str, Any] = {"config": dataclasses.asdict(config), "rank": config.rank, "seed": config.seed}
+            content["method"] = config.method.name
             if status not in ("not run", "damaged"):
                 content = record.read_record(run.folder)
             rows.append((content, f"{status}: {content['reason']}" if content.get("reason") else status))

@@ -131,7 +131,7 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     """
     runs_dir, record = folder.resolve().parent, read_record(folder)
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    spectra, mode = load_spectra(folder), resolve_mode(config.mode)
+    mode = resolve_mode(config.mode)
     if mode == "disabled":
         return
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -158,11 +158,12 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     ) as run:
         for row in history:
             run.log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
-        pictures = {
-            "spectrum/singular_values": _spectrum_chart(record, spectra),
-            "spectrum/effective_rank_map": wandb.Image(_heat_map(record)),
-        }
-        run.log(pictures, step=int(history[-1]["step"]))
+        if record["matrices"]:  # a trial has none
+            pictures = {
+                "spectrum/singular_values": _spectrum_chart(record, load_spectra(folder)),
+                "spectrum/effective_rank_map": wandb.Image(_heat_map(record)),
+            }
+            run.log(pictures, step=int(history[-1]["step"]))
         run.summary.update(_summary(record))
     told = {"mode": mode, "project": config.project, "group": group}
     write_text(folder / MARK, json.dumps(told | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
@@ -173,7 +174,7 @@ def _summary(record: dict[str, Any]) -> dict[str, Any]:
     flat |= {f"memory/{key}": value for key, value in record["memory"]["by_category"].items()}
     flat |= {"memory/peak_bytes": record["memory"]["peak_bytes"], "status": record["status"]}
     flat |= {f"time/{key}": value for key, value in record["time"].items()}
-    flat |= {f"spectrum/{key}": record["summary"][key] for key in SUMMARY_KEYS}
+    flat |= {f"spectrum/{key}": record["summary"][key] for key in SUMMARY_KEYS if record["summary"]}
     return flat
 
 

@@ -70,7 +70,7 @@ class Store:
         if status == "completed":
             matrices, saved = self.spectra(rank, seed)
             if with_spectra:
-                record.save_spectra(folder, saved)
+                record.save_arrays(folder / record.SPECTRA, saved)
             body = 2 * (rank or 100) * 1000
             examples = {"validation": 400, "test": 1000}
             content |= {

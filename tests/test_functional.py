@@ -2,50 +2,104 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from conftest import tiny_model
+from torch import Tensor, nn
 
-from lorax_lab.functional import Directions, cut_ranks, functional_rank
+from lorax_lab.functional import Change, Directions, controls, cut_ranks, cuts, gaussian_like, scored
 from lorax_lab.matrices import captured, decompose, measure, summarise
-from lorax_lab.models import base_weights, delta_view, select
+from lorax_lab.models import base_weights, delta_view, select, short_name
 from lorax_lab.spectra import LowRank
 from lorax_lab.streams import generator
+
+Seen = tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str, Directions]]
+
+
+def tuned_model(kind: str) -> Seen:
+    """A tiny model with a random update in every matrix: the model, its W0, its tuned weights and the SVDs."""
+    model = tiny_model(kind)
+    model.requires_grad_(False)
+    names = select(model, ["all-linear"])
+    base, draw = base_weights(model, names), generator(0, "test")
+    with torch.no_grad():
+        for name in names:
+            delta_view(model.get_submodule(name)).add_(0.05 * torch.randn(base[name].shape, generator=draw))
+    tuned = {name: delta_view(model.get_submodule(name)).clone() for name in names}
+    return model, base, tuned, decompose({name: tuned[name].double() - base[name].double() for name in names})
+
+
+def weights_under(model: nn.Module, base: dict[str, Tensor], changes: list[Change]) -> tuple[list[Any], list[Any]]:
+    """The rows, and the weights that were in place when each of them was scored; None where it was not."""
+    seen: list[dict[str, Tensor]] = []
+
+    def score(candidate: nn.Module) -> dict[str, float]:
+        seen.append({name: delta_view(candidate.get_submodule(name)).clone() for name in base})
+        return {"accuracy": float(len(seen))}
+
+    rows = scored(model, base, changes, {"accuracy": 0.0}, score)
+    return rows, [seen[int(row["accuracy"]) - 1] if row["accuracy"] else None for row in rows]
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_each_cut_holds_the_top_k_and_the_remainder_the_rest(kind: str) -> None:
-    model = tiny_model(kind)
-    names = select(model, ["all-linear"])
-    base = base_weights(model, names)
-    draw = generator(0, "test")
-    updates = {}
-    with torch.no_grad():
-        for name in names:
-            updates[name] = torch.randn(base[name].shape, generator=draw, dtype=torch.float64) * 0.05
-            delta_view(model.get_submodule(name)).add_(updates[name].float())
-    tuned = {name: delta_view(model.get_submodule(name)).clone() for name in names}
-    directions = decompose({name: tuned[name].double() - base[name].double() for name in names})
-    seen: list[dict[str, torch.Tensor]] = []
-
-    def score(candidate: torch.nn.Module) -> dict[str, float]:
-        seen.append({name: delta_view(candidate.get_submodule(name)).clone() for name in names})
-        return {"accuracy": float(len(seen))}
-
-    rows = functional_rank(model, base, directions, {"accuracy": 0.0}, score)
+    model, base, tuned, directions = tuned_model(kind)
+    rows, weights = weights_under(model, base, cuts(directions))
     ranks = [0, 1, 2, 4, 8, 16, 32]
     assert [(row["part"], row["k"]) for row in rows] == [(p, k) for p in ("cut", "remainder") for k in ranks]
-    assert all(torch.equal(delta_view(model.get_submodule(name)), tuned[name]) for name in names)
-    scores = {(row["part"], row["k"]): row["accuracy"] for row in rows}
-    assert scores["remainder", 0] == scores["cut", 32] == 0.0
-    assert scores["remainder", 32] == scores["cut", 0]
-    for name in names:
-        u, s, vh = torch.linalg.svd(updates[name], full_matrices=False)
-        at = {key: seen[int(value) - 1][name] for key, value in scores.items() if value}
-        assert torch.equal(at["cut", 0], base[name])
+    assert all(torch.equal(delta_view(model.get_submodule(name)), tuned[name]) for name in base)
+    at = {(row["part"], row["k"]): placed for row, placed in zip(rows, weights, strict=True)}
+    assert at["remainder", 0] is None
+    assert at["cut", 32] is None  # the whole: its score is known
+    for name in base:
+        u, s, vh = torch.linalg.svd(tuned[name].double() - base[name].double(), full_matrices=False)
+        assert torch.equal(at["cut", 0][name], base[name])
+        assert torch.equal(at["remainder", 32][name], base[name])
         top = (u[:, :4] * s[:4]) @ vh[:4]
-        torch.testing.assert_close(at["cut", 4], (base[name] + top).float(), atol=1e-6, rtol=0)
-        torch.testing.assert_close(at["remainder", 4], (tuned[name] - top).float(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(at["cut", 4][name], (base[name] + top).float(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(at["remainder", 4][name], (tuned[name] - top).float(), atol=1e-6, rtol=0)
+
+
+def test_the_controls_are_what_they_are_called() -> None:
+    model, base, tuned, directions = tuned_model("bert")
+    noise = gaussian_like(directions, generator(1, "gaussian"))
+    rows, weights = weights_under(model, base, controls(directions, generator(1, "directions"), noise))
+    at = {(row["part"], row["k"], row["module"]): placed for row, placed in zip(rows, weights, strict=True)}
+    assert {key[:2] for key in at if key[2] is None} == {
+        ("gaussian", 32),
+        *((part, k) for part in ("random", "scaled") for k in (1, 2, 4, 8, 16)),
+    }
+    assert {key[2] for key in at if key[0] == "cut"} == {short_name(name) for name in base}
+    for name, d in directions.items():
+        delta = tuned[name].double() - base[name].double()
+        placed = {key: value[name].double() - base[name].double() for key, value in at.items()}
+        scaled = placed["scaled", 4, None]
+        torch.testing.assert_close(scaled, delta * (d.sigma[:4].norm() / d.sigma.norm()), atol=1e-7, rtol=1e-4)
+        # random: each direction of the 4 is one of the update's own, the smaller draw is among the larger
+        for k in (1, 2, 4):
+            along = torch.einsum("oi,oj,ji->i", d.U, placed["random", k, None], d.Vh.T) / d.sigma
+            assert along.round().sum() == k
+            torch.testing.assert_close(along, along.round(), atol=1e-3, rtol=0)
+            smaller = torch.einsum("oi,oj,ji->i", d.U, placed["random", 1, None], d.Vh.T) / d.sigma
+            assert (along.round() >= smaller.round()).all()
+        torch.testing.assert_close(placed["gaussian", 32, None].norm(), d.sigma.norm(), rtol=1e-5, atol=0)
+        assert abs(float((placed["gaussian", 32, None] * delta).sum() / d.sigma.norm() ** 2)) < 0.2
+        for module in {short_name(other) for other in base}:
+            cut = at["cut", 0, module][name]
+            assert torch.equal(cut, base[name] if module == short_name(name) else tuned[name])
+
+
+def test_random_directions_are_not_the_top_ones_and_gaussian_noise_is_not_alike() -> None:
+    draw = generator(3, "test")
+    directions = decompose({str(i): torch.randn(32, 32, generator=draw, dtype=torch.float64) for i in range(40)})
+    changes = controls(directions, generator(2, "directions"), gaussian_like(directions, generator(2, "gaussian")))
+    first = next(change for change in changes if (change.part, change.k) == ("random", 1))
+    norms = [float(first.update(name, torch.zeros(0)).norm() / d.sigma[0]) for name, d in directions.items()]
+    assert sum(norm > 0.999 for norm in norms) <= 6  # 40/32 expected
+    other = gaussian_like(directions, generator(5, "gaussian"))
+    assert not torch.equal(other["0"], gaussian_like(directions, generator(2, "gaussian"))["0"])
 
 
 def test_the_model_comes_back_when_scoring_fails() -> None:
@@ -58,7 +112,7 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        functional_rank(model, base, directions, {}, score)
+        scored(model, base, cuts(directions), {}, score)
     assert all(torch.equal(delta_view(model.get_submodule(name)), base[name]) for name in names)
 
 

@@ -92,6 +92,32 @@ def test_each_foreign_library_has_one_door() -> None:
     assert not wrong
 
 
+NO_RESULT = {
+    "console", "tracking", "redact", "files", "record", "resume", "provenance", "assets", "archives", "sweep",
+    "attempts", "claims", "plan", "compose", "isolated", "memory/__init__", "memory/process", "memory/shortage",
+}  # fmt: skip
+"""What a run passes through and what does not decide its numbers: it shows, stores, fetches by hash, launches."""
+
+
+def test_the_code_version_covers_what_decides_a_run() -> None:
+    from lorax_lab.provenance import RESULT_CODE
+
+    home, reached, open_files = ROOT / "lorax_lab", set[Path](), [ROOT / "lorax_lab" / "run.py"]
+    while open_files:
+        path = open_files.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        if str(path.relative_to(home).with_suffix("")) not in NO_RESULT:
+            parts = [home.joinpath(*name.split(".")[1:]) for name in imports(path) if name.startswith("lorax_lab.")]
+            open_files += [p.with_suffix(".py") for p in parts if p.with_suffix(".py").is_file()]
+            open_files += [p / "__init__.py" for p in parts if p.is_dir()]
+    names = {str(path.relative_to(home).with_suffix("")) for path in reached}
+    covered = {name for name in names for part in RESULT_CODE if name == part[:-3] or name.startswith(f"{part}/")}
+    assert names - covered <= NO_RESULT
+    assert all((home / part).exists() for part in RESULT_CODE)
+
+
 def test_no_room_without_a_subject_and_no_long_file() -> None:
     for path in [*files("lorax_lab"), *files("analysis")]:
         assert path.stem not in {"utils", "helpers", "common", "misc"}

@@ -85,7 +85,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
 
 
 def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:
-    record.save_spectra(tmp_path, {"q": {"sigma": np.ones(3)}})
+    record.save_arrays(tmp_path / record.SPECTRA, {"q": {"sigma": np.ones(3)}})
     record.save_history(tmp_path, [{"step": 1}])
     record.write_record(tmp_path, content(files=record.files_of(tmp_path)))
     assert set(record.read_record(tmp_path)["files"]) == {"spectra.npz", "metrics.jsonl"}
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> Non
     (tmp_path / "metrics.jsonl").write_text('{"step": 2}\n')
     with pytest.raises(record.DamagedRecord, match=r"metrics.jsonl is not what was written"):
         record.check_file(tmp_path, "metrics.jsonl")
-    record.save_spectra(tmp_path, {"q": {"sigma": np.zeros(3)}})
+    record.save_arrays(tmp_path / record.SPECTRA, {"q": {"sigma": np.zeros(3)}})
     with pytest.raises(record.DamagedRecord, match=r"spectra.npz is not what was written"):
         record.load_spectra(tmp_path)
 
@@ -114,7 +114,7 @@ def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     sigma = np.random.default_rng(0).random(5)
-    record.save_spectra(tmp_path, {"layer.0.q": {"sigma": sigma, "U": np.eye(2, dtype=np.float32)}})
+    record.save_arrays(tmp_path / record.SPECTRA, {"layer.0.q": {"sigma": sigma, "U": np.eye(2, dtype=np.float32)}})
     assert np.array_equal(record.load_spectra(tmp_path)["layer.0.q"]["sigma"], sigma)
     shared = torch.randn(3, 4)
     record.save_tensors(tmp_path / "t.safetensors", {"a": shared, "b": shared, "c": shared.t()})

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.record import load_functional, load_matrices, load_runs, read_record
+from lorax_lab.record import OUTPUTS, load_arrays, load_functional, load_matrices, load_runs, read_record
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +63,7 @@ def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -
     _, _, store = sweep
     for folder in store.glob("tiny-bert-*"):
         content = read_record(folder)
-        names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz", "wandb.json"}
+        names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz", "outputs.npz", "wandb.json"}
         trained = {"model.safetensors"} if content["method"] == "full" else {"adapter_model.safetensors"}
         trained |= set() if content["method"] == "full" else {"adapter_config.json"}
         assert {path.name for path in folder.iterdir()} == names | trained
@@ -92,6 +92,60 @@ def test_the_functional_curve_ends_at_the_tuned_model(sweep: tuple[list[str], st
     full = load_runs(store).set_index("method").loc["full"]
     assert rows["cut", 32] == rows["remainder", 0] == full["metrics.validation/accuracy"]
     assert rows["cut", 0] == rows["remainder", 32]
+
+
+def test_the_outputs_on_the_test_split_are_kept(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    for folder in store.glob("tiny-bert-*"):
+        test = load_arrays(folder, OUTPUTS)["test"]
+        right = test["outputs"].argmax(1) == test["labels"]
+        assert right.mean() == read_record(folder)["metrics"]["test/accuracy"]
+
+
+def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    frame = load_runs(store)
+    assert frame["inputs.head_sha256"].nunique() == 1
+    assert frame["code"].nunique() == 1
+    assert len(frame["code"][0]) == 64
+
+
+def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> None:
+    done = lab(*small_run, "rank=2", "measure=trial")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not read" in done.stdout
+    assert "validation accuracy" in done.stdout
+    store = runs_dir(small_run)
+    frame = load_runs(store)  # no reference either: a trial is compared with nothing
+    assert list(frame["method"]) == ["lora"]
+    content = read_record(store / frame.loc[0, "run_id"])
+    assert "validation/accuracy" in content["metrics"]
+    assert not any(key.startswith("test/") for key in content["metrics"])
+    assert content["matrices"] == content["summary"] == {}
+    assert {path.name for path in (store / content["run_id"]).iterdir()} == {
+        "config.yaml", "record.json", "metrics.jsonl",
+    }  # fmt: skip
+    again = lab(*small_run, "rank=2", "measure=standard", "reference=false")
+    assert again.returncode == 0
+    standard = load_runs(store).set_index("config.measure").loc["standard"]
+    assert standard["run_id"] != content["run_id"]
+    assert standard["metrics.validation/accuracy"] == content["metrics"]["validation/accuracy"]
+
+
+def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str]) -> None:
+    refused = lab(*small_run, "rank=2", "measure=controls")
+    assert refused.returncode == 2
+    assert "measure=controls is not possible" in refused.stdout
+    done = lab(*small_run, "method=full", "measure=controls")
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = runs_dir(small_run)
+    rows = load_functional(store)
+    assert {"cut", "remainder", "random", "scaled", "gaussian"} == set(rows["part"])
+    assert rows["module"].nunique() == 6
+    content = read_record(next(store.glob("tiny-bert-*")))
+    for name, row in content["gaussian"].items():
+        assert row["relative_norm"] == pytest.approx(content["matrices"][name]["relative_norm"])
+        assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
 
 
 def test_training_learns(small_run: list[str]) -> None:

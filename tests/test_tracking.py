@@ -41,7 +41,7 @@ def recorded(runs_dir: Path, run_id: str = RECORD["run_id"]) -> Path:
     """A completed run's folder, as W&B is told of it."""
     folder = runs_dir / run_id
     record.save_history(folder, HISTORY)
-    record.save_spectra(folder, SPECTRA)
+    record.save_arrays(folder / record.SPECTRA, SPECTRA)
     record.write_record(folder, RECORD | {"run_id": run_id})
     return folder
 

@@ -43,6 +43,9 @@ def table(group: Group) -> pd.DataFrame:
     cuts = group.functional[group.functional["run_id"].isin(full["run_id"])] if len(group.functional) else full[:0]
     if cuts.empty:
         raise CannotDraw(f"there is no completed full fine-tune; type {group.command('method=full')}")
+    cuts = cuts[cuts["part"].isin(PARTS)]
+    if "module" in cuts:
+        cuts = cuts[cuts["module"].isna()]
     cuts = cuts.assign(variant=full["variant"].iloc[0], score=cuts[group.metric])
     trained = scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
