@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from experiments.study import Plan, Progress, Study, sweeps
 
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
+GRACE = 30.0
 ADDED = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=", "time_limit_seconds=")
 """Words that may follow: how runs are launched and shown, not what they are."""
 
@@ -71,7 +73,7 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
             return 0
         for sweep, command in zip(waiting, commands, strict=True):
             tried.append(sweep)
-            status = subprocess.run(command, check=False).returncode
+            status = _run(command)
             book.publish([plan.run_id(cell) for cell in progress.cells], plan, about)
             if status == STOPPED:
                 raise KeyboardInterrupt
@@ -86,6 +88,28 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
         book.share(progress)
     print(f"records: {book.path}")
     return 0
+
+
+def _run(command: list[str]) -> int:
+    """The exit code of a sweep in a process of its own. One that is stopped has half a minute to write what it has; a
+    terminal's Ctrl-C reaches it by itself, anything else is passed on."""
+    child = subprocess.Popen(command)
+
+    def pass_on(*_: object) -> None:
+        child.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(progress: Progress) -> None:
