@@ -130,9 +130,9 @@ def draw_cost(table: pd.DataFrame) -> Figure:
     axes.plot(ranks, table["operations"], label="operations, closed form", **look[0])
     bars = [table["time"] - table["time_low"], table["time_high"] - table["time"]]
     axes.errorbar(ranks, table["time"], bars, label="time, median and quartiles", capsize=2, **look[1])
-    for share, text in ((1.0, "full fine-tuning"), (2 / 3, "2/3")):
+    for share, text in ((1.0, "full fine-tuning"), (2 / 3, "2/3, the limit")):
         axes.axhline(share, color="black", linestyle=":", linewidth=1)
-        axes.annotate(text, (ranks.min(), share), (2, 2), textcoords="offset points", va="bottom")
+        axes.annotate(text, (ranks.max(), share), (0, -2), textcoords="offset points", va="top", ha="right")
     style.rank_axis(axes, list(ranks))
     axes.set(xlabel="rank of LoRA", ylabel="share of full fine-tuning's step")
     axes.set_ylim(0, None)
