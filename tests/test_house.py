@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "matrices": {"spectra", "models", "functional"},
     "record": {"config", "files", "redact"},
     "provenance": {"config"},
+    "published": {"record", "files", "spectra"},
     "tracking": {"config", "claims", "console", "files", "record"},
     "console": set(),
     "compose": {"config", "redact"},
@@ -44,6 +45,10 @@ DOORS = {
     "datasets": {"lorax_lab/tasks"},
     "accelerate": {"lorax_lab/train"},
 }
+
+
+PROTOCOL = {"experiments.protocol", *(f"experiments.protocol.{n}" for n in ("Arm", "Protocol", "Selection", "select"))}
+"""All of the studies that analysis knows: the rules that it checks their records against."""
 
 
 def imports(path: Path) -> set[str]:
@@ -79,7 +84,18 @@ def test_the_arrows_run_one_way() -> None:
 def test_analysis_reads_records_and_spectra_only() -> None:
     for path in files("analysis"):
         ours = {".".join(name.split(".")[:2]) for name in imports(path) if name.startswith("lorax_lab")}
-        assert ours <= {"lorax_lab", "lorax_lab.record", "lorax_lab.spectra", "lorax_lab.files"}, path
+        rooms = {"record", "spectra", "files", "published"}
+        assert ours <= {"lorax_lab", *(f"lorax_lab.{room}" for room in rooms)}, path
+        assert {name for name in imports(path) if name.startswith("experiments")} <= PROTOCOL, path
+
+
+def test_studies_import_what_composes_and_reads_runs() -> None:
+    rooms = {"plan", "config", "entry", "published", "record", "provenance", "files", "planted", "tasks", "assets"}
+    for path in files("experiments"):
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
+        assert ours <= rooms, path
+    for path in files("lorax_lab"):
+        assert not any(name.startswith(("experiments", "analysis.study")) for name in imports(path)), path
 
 
 def test_each_foreign_library_has_one_door() -> None:
@@ -119,6 +135,6 @@ def test_the_code_version_covers_what_decides_a_run() -> None:
 
 
 def test_no_room_without_a_subject_and_no_long_file() -> None:
-    for path in [*files("lorax_lab"), *files("analysis")]:
+    for path in [*files("lorax_lab"), *files("analysis"), *files("experiments")]:
         assert path.stem not in {"utils", "helpers", "common", "misc"}
         assert len(path.read_text().splitlines()) <= 300, path

@@ -1,0 +1,226 @@
+"""The fair comparison: the choice of rates, what a study needs, and every breach of it refused by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from synthetic import RULES, line, peaked, study
+
+from analysis.study.records import Records
+from analysis.study.validator import breaches, marked, selection_of
+from experiments.protocol import Cell, select
+
+
+def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[str, int, int], float]:
+    """Scores that fall with the distance from each arm's best step."""
+    return {
+        (arm.name, step, seed): 0.9 - 0.01 * abs(step - best[arm.name])
+        for arm in RULES.arms
+        for step in steps
+        for seed in RULES.selection_seeds
+    }
+
+
+def test_the_highest_mean_over_the_seeds_is_chosen() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    scores["full", 0, 100] = 0.95  # one lucky seed
+    scores["full", 0, 101] = 0.80
+    chosen = select(RULES, "t", scores)
+    assert {arm: c.step for arm, c in chosen.choices.items()} == {"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}
+    assert not any(c.edge for c in chosen.choices.values())
+    assert chosen.choices["full"].score == pytest.approx(0.9)
+
+
+def test_missing_trials_are_asked_for_first_of_all_arms_alike() -> None:
+    missing = select(RULES, "t", {}).missing
+    assert len(missing) == 3 * 3 * 2
+    assert {cell.rate for cell in missing if cell.arm == "full"} == {1e-4, 2e-4, 4e-4}
+
+
+@pytest.mark.parametrize(("best", "steps"), [(2, range(4)), (0, range(-1, 3))])
+def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range) -> None:
+    scores = scores_of({"full": best, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
+    waiting = select(RULES, "t", scores)
+    assert waiting.steps == steps
+    assert {cell.arm for cell in waiting.missing} == {arm.name for arm in RULES.arms}
+    assert len(waiting.missing) == 3 * 2
+
+
+def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
+    chosen = select(RULES, "t", scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1}))
+    assert chosen.steps == range(-1, 4)
+    assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
+
+
+def test_a_rate_that_diverges_is_never_chosen() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    scores["full", 1, 100] = -math.inf
+    assert select(RULES, "t", scores).choices["full"].step != 1
+
+
+def test_a_whole_study_is_fair() -> None:
+    assert breaches(study(tasks=("reviews", "headlines"))) == []
+
+
+def test_an_edge_is_said() -> None:
+    def rising(cell: Cell) -> float:
+        return 0.5 + 0.02 * RULES.step(cell.arm, cell.rate)
+
+    records = study(rising)
+    assert len(selection_of(records, "reviews").steps) == 4
+    assert breaches(records) == []
+    assert len(marked(records)) == 3
+
+
+Spoil = Callable[[list[dict[str, Any]]], None]
+
+
+def trials(lines: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+    return [x for x in lines if x["config"]["measure"] == "trial" and all(x[k] == v for k, v in wanted.items())]
+
+
+def final(lines: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
+    found = [x for x in lines if x["config"]["measure"] != "trial" and all(x[k] == v for k, v in wanted.items())]
+    return found[0]
+
+
+def extra_trials(lines: list[dict[str, Any]]) -> None:
+    lines += [line(Cell("trial", "reviews", "LoRA r=8", 1.5e-3, seed), 0.7) for seed in (100, 101)]
+
+
+def lacks_a_trial(lines: list[dict[str, Any]]) -> None:
+    lines.remove(trials(lines, rank=8)[0])
+
+
+def lacks_a_final(lines: list[dict[str, Any]]) -> None:
+    lines.remove(final(lines, rank=8, seed=3))
+
+
+def reads_the_test(lines: list[dict[str, Any]]) -> None:
+    trials(lines)[4]["metrics"]["test/accuracy"] = 0.8
+
+
+def another_rate(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["learning_rate"] = 5e-3
+
+
+def another_seed(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8, seed=3)["seed"] = 7
+
+
+def a_seed_twice(lines: list[dict[str, Any]]) -> None:
+    lines.append(copy.deepcopy(final(lines, rank=8)) | {"run_id": "again"})
+
+
+def other_data(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["data_sha256"] = "e"
+
+
+def other_split_size(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"] = final(lines, rank=8)["inputs"] | {"examples": {"train": 1}}
+
+
+def other_model(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["model_sha256"] = "n"
+
+
+def longer(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["epochs"] = 2
+
+
+def more_steps(lines: list[dict[str, Any]]) -> None:
+    trials(lines, rank=8)[0]["time"]["steps"] = 38
+
+
+def half_precision(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["precision"] = "bf16"
+
+
+def more_threads(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["hardware"]["threads"] = 8
+
+
+def another_head(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["head_sha256"] = "another"
+
+
+def another_version(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["code"] = "d" * 64
+
+
+def uncommitted(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["git"]["dirty"] = True
+
+
+def a_stranger(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["rank"] = 3
+
+
+BREACHES: list[tuple[Spoil, str]] = [
+    (extra_trials, "unequal numbers of learning-rate trials: full 6, LoRA r=1 6, LoRA r=8 8"),
+    (lacks_a_trial, "trials are missing: 1 of LoRA r=8"),
+    (lacks_a_final, "LoRA r=8: final runs are missing: seeds 3"),
+    (reads_the_test, "read the test split: m-reviews"),
+    (another_rate, "LoRA r=8: final runs with another learning rate than the chosen 0.002"),
+    (another_seed, "LoRA r=8: final seeds that were not declared: 7"),
+    (a_seed_twice, "the test split was read more than once: seeds 0"),
+    (other_data, "data or splits differ"),
+    (other_split_size, "data or splits differ"),
+    (other_model, "model differ"),
+    (longer, "training budget differ"),
+    (more_steps, "training budget differ"),
+    (half_precision, "precision differ"),
+    (more_threads, "numeric settings differ"),
+    (another_head, "seed 0: the arms start from 2 different heads"),
+    (another_version, "runs of 2 versions of the code"),
+    (uncommitted, "code that was not committed"),
+    (a_stranger, "runs of no declared arm"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), BREACHES, ids=lambda value: getattr(value, "__name__", ""))
+def test_every_breach_is_refused_by_name(spoil: Spoil, said: str) -> None:
+    records = study()
+    lines = copy.deepcopy(records.lines)
+    spoil(lines)
+    found = breaches(replace(records, lines=lines))
+    assert any(said in breach for breach in found), found
+
+
+def test_what_was_declared_can_break_the_protocol_too() -> None:
+    def declared(**changes: Any) -> list[str]:
+        return breaches(study(rules=replace(RULES, **changes)))
+
+    assert any("3 final seeds" in breach for breach in declared(final_seeds=(0, 1, 2)))
+    assert any("final seeds must be fresh" in breach for breach in declared(final_seeds=(100, 1, 2, 3, 4)))
+    assert any(
+        "no extension is declared" in breach
+        for breach in breaches(study(lambda cell: cell.rate, replace(RULES, extensions=0)))
+    )
+
+
+def test_damaged_lines_are_a_breach() -> None:
+    whole = study()
+    assert "damaged: line 3" in breaches(Records(whole.name, whole.declared, whole.lines, ["line 3"]))
+
+
+def test_the_reference_may_diverge_without_a_breach() -> None:
+    records = study()
+    lines = copy.deepcopy(records.lines)
+    gone = final(lines, rank=1, seed=2)
+    kept = {
+        key: gone[key] for key in ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config")
+    }
+    lines[lines.index(gone)] = kept | {"status": "diverged", "reason": "loss"}
+    assert breaches(replace(records, lines=lines)) == []
+
+
+def test_peaked_scores_are_what_the_tests_take_them_for() -> None:
+    assert {arm: c.step for arm, c in selection_of(study(peaked), "reviews").choices.items()} == {
+        "full": 1, "LoRA r=1": 1, "LoRA r=8": 1,
+    }  # fmt: skip
