@@ -1,0 +1,156 @@
+"""Full fine-tuning against LoRA at each rank on one task: scores, paired differences, the rank that is enough."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.study.records import Records, rate_of, score_of
+from analysis.study.statistics import (
+    Interval,
+    Smallest,
+    bootstrap_interval,
+    holm,
+    paired_p,
+    smallest,
+    t_interval,
+)
+from analysis.study.validator import selection_of
+from lorax_lab.published import Line, correct_answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLIT = "test"
+
+
+def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
+    """An arm's completed final runs by seed."""
+    lines = [line for line in records.of(task, "final") if records.arm_of(line) == arm]
+    return {line["seed"]: line for line in lines if line["status"] == "completed"}
+
+
+def every_seed(records: Records) -> pd.DataFrame:
+    """One row per final run: task, arm, rank, seed, learning rate, status, validation and test score, and its
+    difference on test from the reference of the same seed."""
+    import pandas as pd
+
+    rows = []
+    for task in records.tasks:
+        reference = seeds_of(records, task, records.rules.reference)
+        for line in sorted(records.of(task, "final"), key=_place(records)):
+            score, seed = score_of(line, SPLIT), line["seed"]
+            beside = score_of(reference[seed], SPLIT) if seed in reference else math.nan
+            rows.append(
+                {
+                    "task": task,
+                    "arm": records.arm_of(line),
+                    "rank": line["rank"],
+                    "seed": seed,
+                    "learning_rate": rate_of(line),
+                    "status": line["status"],
+                    "validation": score_of(line, "validation"),
+                    "test": score,
+                    "difference": score - beside,
+                }
+            )
+    return pd.DataFrame(rows).astype({"rank": "Int64"})
+
+
+def trials(records: Records) -> pd.DataFrame:
+    """One row per learning-rate trial: task, arm, learning rate, seed, status, validation score, and whether it is of
+    the rate that was chosen."""
+    import pandas as pd
+
+    rows = []
+    for task in records.tasks:
+        chosen = selection_of(records, task).choices
+        for line in sorted(records.of(task, "trial"), key=_place(records)):
+            arm = str(records.arm_of(line))
+            step = records.rules.step(arm, rate_of(line))
+            about = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
+            about |= {"status": line["status"], "validation": score_of(line, "validation")}
+            rows.append(about | {"chosen": arm in chosen and chosen[arm].step == step})
+    return pd.DataFrame(rows)
+
+
+def differences(records: Records, task: str, arm: str) -> np.ndarray:
+    """(seeds, examples) of right answers, the arm's minus the reference's, seeds and test examples the same on both
+    sides; (seeds, 1) differences of scores where answers are not right or wrong."""
+    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.rules.reference)
+    both = sorted(set(ours) & set(reference))
+    pairs = [(ours[seed], reference[seed]) for seed in both]
+    if all("correct" in line for pair in pairs for line in pair):
+        return np.array([correct_answers(a).astype(float) - correct_answers(b) for a, b in pairs])
+    return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
+
+
+def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
+    """For each arm but the reference, the paired difference on test: its t interval over the seeds, and the bootstrap
+    one over seeds and test examples."""
+    found = {}
+    for arm in records.rules.arms:
+        if arm.name != records.rules.reference:
+            d = differences(records, task, arm.name)
+            found[arm.name] = (t_interval(d.mean(1).tolist()), bootstrap_interval(d))
+    return found
+
+
+def enough(records: Records, task: str, test_examples: bool = False) -> Smallest:
+    """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin.
+
+    Args:
+        test_examples: whether the intervals are those that other test examples would move too.
+    """
+    by_arm = intervals(records, task)
+    ranked = {arm.rank: by_arm[arm.name][test_examples] for arm in records.rules.arms if arm.rank is not None}
+    return smallest({rank: found for rank, found in ranked.items() if rank is not None}, records.rules.margin)
+
+
+def table(records: Records, task: str) -> pd.DataFrame:
+    """One row per arm: learning rate, scores, differences from the reference with both intervals, p (Holm), whether it
+    matches, and what it takes."""
+    import pandas as pd
+
+    rules, chosen, found = records.rules, selection_of(records, task).choices, intervals(records, task)
+    d = {arm: differences(records, task, arm).mean(1) for arm in found}
+    corrected = holm({arm: paired_p(values.tolist()) for arm, values in d.items()})
+    rows: list[dict[str, Any]] = []
+    for arm in rules.arms:
+        lines = seeds_of(records, task, arm.name)
+        scores = t_interval([score_of(line, SPLIT) for line in lines.values()])
+        finals = [x for x in records.of(task, "final") if records.arm_of(x) == arm.name]
+        row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
+        row |= {"learning_rate": rules.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
+        row |= {"seeds": len(lines), "diverged": sum(line["status"] == "diverged" for line in finals)}
+        row |= _columns("test", scores)
+        if arm.name in found:
+            seeds, examples = found[arm.name]
+            row |= _columns("difference", seeds) | {"boot_low": examples.low, "boot_high": examples.high}
+            row |= {"p_holm": corrected[arm.name], "matches": seeds.low > -rules.margin}
+        row |= _cost(list(lines.values()))
+        rows.append(row)
+    return pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"})
+
+
+def _cost(lines: list[Line]) -> dict[str, Any]:
+    """Trained parameters, peak memory in MiB and seconds of training, the latter two as medians over the seeds."""
+    if not lines:
+        return {}
+    return {
+        "trained_body": lines[0]["parameters"]["adapter"],
+        "trained_head": lines[0]["parameters"]["head"],
+        "peak_mib": float(np.median([line["memory"]["peak_bytes"] for line in lines])) / 2**20,
+        "train_seconds": float(np.median([line["time"]["train_seconds"] for line in lines])),
+    }
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _place(records: Records) -> Any:
+    order: list[str | None] = [arm.name for arm in records.rules.arms]
+    return lambda line: (order.index(records.arm_of(line)), rate_of(line), line["seed"])

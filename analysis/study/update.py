@@ -1,0 +1,123 @@
+"""The full update itself: its spectral ranks beside noise and rounding, what its cuts score, what seeds share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.study.comparison import seeds_of
+from analysis.study.records import Records, score_of
+from analysis.study.statistics import Interval, Smallest, smallest, t_interval
+from lorax_lab.published import Line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = (
+    "effective_rank",
+    "stable_rank",
+    "participation_ratio",
+    "energy_rank_90",
+    "energy_rank_95",
+    "energy_rank_99",
+)
+COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
+"""What has no null of its own: directions above the fitted noise, values above fp32 rounding, how far the bulk is from
+noise, and ‖ΔW‖ / ‖W0‖."""
+ALL = "all"
+WHOLE, BASE = "whole", "base"
+
+
+def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
+    """One row per group and measure: the mean over the group's matrices, its t interval over the seeds, and the null's.
+
+    Args:
+        by: `module` or `layer`; the group `all` holds every matrix.
+
+    Returns:
+        Columns task, group, matrices, measure, mean, low, high, seeds, null, gaussian: the last is what the lab reads
+        off Gaussian matrices of the updates' shapes and norms, where they were drawn.
+    """
+    import pandas as pd
+
+    lines = list(seeds_of(records, task, records.rules.reference).values())
+    rows = []
+    for group in [ALL, *dict.fromkeys(row[by] for line in lines[:1] for row in line["matrices"].values())]:
+        members = [name for name, row in lines[0]["matrices"].items() if group in (ALL, row[by])]
+        for measure in (*MEASURES, *COUNTS):
+            found = t_interval([_mean(line["matrices"], members, measure) for line in lines])
+            about = {"task": task, "group": group, "matrices": len(members), "measure": measure}
+            about |= {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.count}
+            null = [
+                row["null"][measure]
+                for name, row in lines[0]["matrices"].items()
+                if name in members and measure in row["null"]
+            ]
+            drawn = [_mean(line["gaussian"], members, measure) for line in lines if line.get("gaussian") and null]
+            about |= {"null": float(np.mean(null)) if null else None}
+            rows.append(about | {"gaussian": float(np.mean(drawn)) if drawn else None})
+    return pd.DataFrame(rows)
+
+
+def functional(records: Records, task: str) -> pd.DataFrame:
+    """One row per part, module, k and seed: the validation score, and its difference from the whole update's."""
+    import pandas as pd
+
+    rows = []
+    for seed, line in seeds_of(records, task, records.rules.reference).items():
+        whole = score_of(line, "validation")
+        for part, k, module, score in line["functional"]:
+            about = {"task": task, "part": part, "module": module or ALL, "k": k, "seed": seed}
+            rows.append(about | {"score": score, "difference": score - whole})
+    return pd.DataFrame(rows)
+
+
+def cut_intervals(cuts: pd.DataFrame, part: str, module: str = ALL) -> dict[int, Interval]:
+    """The t interval over the seeds of the difference from the whole update, by k."""
+    rows = cuts[(cuts["part"] == part) & (cuts["module"] == module)]
+    return {int(k): t_interval(rows[rows["k"] == k]["difference"].tolist()) for k in sorted(rows["k"].unique())}
+
+
+def functional_rank(cuts: pd.DataFrame, margin: float, module: str = ALL, part: str = "cut") -> Smallest:
+    """k*, the smallest k from which on the cut update is not inferior to the whole by more than the margin; of one
+    `module`, with the others whole."""
+    return smallest(cut_intervals(cuts, part, module), margin)
+
+
+def modules(cuts: pd.DataFrame) -> list[str]:
+    """The types of matrix that were cut alone."""
+    return [name for name in dict.fromkeys(cuts["module"]) if name != ALL]
+
+
+def shared(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per kind of pair, k and side: the mean φ(k, k) over matrices and pairs, its t interval over the pairs,
+    the random expectation, and k · (φ − random) / (1 − random), how many directions are common beyond chance.
+
+    The pairs share runs, so their interval is too narrow by what those have in common.
+    """
+    import pandas as pd
+
+    same = table["task"] == table["other_task"]
+    kinds = {f"{task}: two seeds": table[same & (table["task"] == task)] for task in table["task"].unique()}
+    kinds |= {"two tasks, one seed": table[~same]} if (~same).any() else {}
+    found = []
+    for kind, rows in kinds.items():
+        for k in sorted(int(k) for k in rows["k"].unique()):
+            of_k = rows[rows["k"] == k]
+            for side in ("column", "row"):
+                pairs = of_k.groupby(["task", "seed", "other_task", "other_seed"])[side].mean()
+                interval, chance = t_interval(pairs.tolist()), float(of_k[f"random_{side}"].mean())
+                about: dict[str, Any] = {"pair": kind, "k": k, "side": side, "pairs": len(pairs)}
+                about |= {"similarity": interval.mean, "low": interval.low, "high": interval.high, "random": chance}
+                found.append(about | {"common": k * (interval.mean - chance) / (1 - chance)})
+    return pd.DataFrame(found)
+
+
+def _mean(matrices: dict[str, Any], members: list[str], measure: str) -> float:
+    return float(np.mean([matrices[name][measure] for name in members]))
+
+
+def has_controls(line: Line) -> bool:
+    """Whether a run has more than the cuts that every full fine-tune has."""
+    return any(part == "random" for part, *_ in line.get("functional", []))
