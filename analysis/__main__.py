@@ -21,6 +21,11 @@ TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
 def main(words: list[str] | None = None) -> int:
     """Draw the named figures, or all, for every group of runs. Returns the exit code: 0 all drawn, 1 some not,
     2 nothing to draw or a name that is no figure."""
+    words = sys.argv[1:] if words is None else words
+    if words[:1] in (["study"], ["verdict"]):
+        from analysis.study.command import main as study
+
+        return study(words)
     given = _parser().parse_args(words)
     unknown = [name for name in given.figures if name not in FIGURES]
     if unknown:
@@ -61,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Tables (CSV) and figures (PNG, PDF) from the records of runs.",
-        epilog=f"figures:\n{lines}",
+        epilog=f"figures:\n{lines}\n\nthe rank study, from its published records: python -m analysis study --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")

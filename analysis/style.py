@@ -99,6 +99,7 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
     """A log₂ axis of ranks, each rank a tick; 0, where it is one of them, has its place on the left."""
     if 0 in ranks:
         axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [f"{rank:,}" for rank in ranks])

@@ -57,7 +57,7 @@ def line(cell: Cell, score: float, rules: Protocol = RULES) -> dict[str, Any]:
         "config": {
             "model": "m",
             "task": {"name": cell.task, "kind": "classification"},
-            "method": {"name": method},
+            "method": {"name": method, "alpha": None if method == "full" else 16.0},
             "measure": "trial" if trial else "controls" if method == "full" else "standard",
             "train": train,
         },
@@ -76,7 +76,44 @@ def line(cell: Cell, score: float, rules: Protocol = RULES) -> dict[str, Any]:
     if not trial:
         right = np.arange(EXAMPLES["test"]) < round(score * EXAMPLES["test"])
         made["correct"] = np.packbits(right).tobytes().hex()
+        made["matrices"] = {name: matrix(name, cell.seed) for name in NAMES}
+        if method == "full":
+            made["gaussian"] = {name: made["matrices"][name] | made["matrices"][name]["null"] for name in NAMES}
+            made["functional"] = functional(score, cell.seed)
+            made["sigma"] = {name: [1.0] for name in NAMES}
     return made
+
+
+MODULES = ("attention.self.query", "attention.self.value", "intermediate.dense")
+NAMES = [f"bert.encoder.layer.{layer}.{module}" for layer in range(2) for module in MODULES]
+SIDE = 64
+CUT_RANKS = (0, 1, 2, 4, 8, 16, 32, 64)
+
+
+def matrix(name: str, seed: int) -> dict[str, Any]:
+    """The measures of one update: its effective rank is 20 where noise has 50."""
+    layer, module = int(name.split(".")[3]), name.split(".", 4)[4]
+    measures = {"effective_rank": 20.0 + 0.1 * seed, "stable_rank": 3.0, "participation_ratio": 6.0}
+    measures |= {"energy_rank_90": 12, "energy_rank_95": 20, "energy_rank_99": 30}
+    null = {"effective_rank": 50.0, "stable_rank": 16.0, "participation_ratio": 32.0}
+    null |= {"energy_rank_90": 32, "energy_rank_95": 37, "energy_rank_99": 42}
+    row: dict[str, Any] = {"shape": [SIDE, SIDE], "module": module, "layer": layer, "null": null, "relative_norm": 0.01}
+    return row | measures | {"spikes": 5 + seed % 2, "bulk_misfit": 0.1, "rounding_edge": 1e-7, "above_rounding": 60}
+
+
+def functional(whole: float, seed: int) -> list[list[Any]]:
+    """Cuts that keep the whole score from k = 4 on, remainders that lose it from there on, and the controls."""
+    jitter = 0.001 * (seed - 2)
+
+    def rises(k: int, at: int) -> float:
+        return whole if k >= at else whole - 0.2 + jitter
+
+    rows: list[list[Any]] = [["cut", k, None, rises(k, 4)] for k in CUT_RANKS]
+    rows += [["remainder", k, None, whole if k < 4 else whole - 0.2 + jitter] for k in CUT_RANKS]
+    rows += [["random", k, None, rises(k, 32)] for k in CUT_RANKS[1:-1]]
+    rows += [["scaled", k, None, rises(k, 16)] for k in CUT_RANKS[1:-1]]
+    rows += [["cut", k, module, rises(k, 2)] for module in MODULES for k in CUT_RANKS[:-1]]
+    return [*rows, ["gaussian", SIDE, None, whole - 0.25]]
 
 
 def study(truth: Truth = peaked, rules: Protocol = RULES, tasks: tuple[str, ...] = ("reviews",)) -> Records:

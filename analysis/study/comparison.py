@@ -98,15 +98,20 @@ def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval
     return found
 
 
+def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
+    """`intervals` of the arms that have a rank, by it."""
+    found = intervals(records, task)
+    return {arm.rank: found[arm.name] for arm in records.rules.arms if arm.rank is not None and arm.name in found}
+
+
 def enough(records: Records, task: str, test_examples: bool = False) -> Smallest:
     """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin.
 
     Args:
         test_examples: whether the intervals are those that other test examples would move too.
     """
-    by_arm = intervals(records, task)
-    ranked = {arm.rank: by_arm[arm.name][test_examples] for arm in records.rules.arms if arm.rank is not None}
-    return smallest({rank: found for rank, found in ranked.items() if rank is not None}, records.rules.margin)
+    ranked = {rank: found[test_examples] for rank, found in by_rank(records, task).items()}
+    return smallest(ranked, records.rules.margin)
 
 
 def table(records: Records, task: str) -> pd.DataFrame:

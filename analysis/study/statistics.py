@@ -105,7 +105,7 @@ class Smallest:
             return "above the largest tried"
         if self.size is None:
             return f"not found (at least {self.low})"
-        return f"{self.size} (95 % interval {self.low} to {self.size})"
+        return f"{self.size}" + (f" (95 % interval {self.low} to {self.size})" if self.low != self.size else "")
 
 
 def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:

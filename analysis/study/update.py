@@ -60,6 +60,12 @@ def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def entry(spectra: pd.DataFrame, measure: str, group: str = ALL) -> dict[str, Any]:
+    """The row of `spectral` for a measure and a group."""
+    rows = spectra[(spectra["group"] == group) & (spectra["measure"] == measure)].to_dict("records")
+    return {str(key): value for key, value in rows[0].items()}
+
+
 def functional(records: Records, task: str) -> pd.DataFrame:
     """One row per part, module, k and seed: the validation score, and its difference from the whole update's."""
     import pandas as pd

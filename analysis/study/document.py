@@ -1,0 +1,243 @@
+"""`VERDICT.md`: the verdict in words and tables, every number of it taken from the records by this program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.study import comparison, update
+from analysis.study.records import Records
+from analysis.study.statistics import Interval, smallest
+from analysis.study.validator import breaches, marked
+from analysis.study.verdict import LOW_SHARE, Ruling, first_line, low_rank, rule, rulings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTROLS = {"random": "k directions drawn at random", "scaled": "all directions, shrunk to the cut's norm,"}
+MARGINS = (0.01, 0.02, 0.03)
+"""At which the verdict is ruled again, to show what hangs on the margin."""
+
+
+def write(records: Records, controls: Sequence[Records] = ()) -> str:
+    """The whole document; of a comparison that is not fair, what is wrong with it and no verdict."""
+    parts = ["# Verdict"]
+    faults = breaches(records)
+    if faults:
+        parts += ["**None: the comparison breaks its own protocol.**", *_list(faults)]
+        return "\n\n".join(parts) + "\n"
+    found = rulings(records)
+    parts += [f"**{first_line(found)}**", _source(records), "## Is it low?", _rule(records), _rulings(found)]
+    parts += ["## Full fine-tuning against LoRA", *_arms(records)]
+    parts += ["## What the full update looks like, and what is left when it is cut", *_cuts(records)]
+    parts += ["## Controls", *_controls(records, controls)]
+    parts += ["## What was predicted", f"> {' '.join(records.declared['prediction'].split())}"]
+    parts += ["## What would change the verdict", *_changes(records)]
+    parts += ["## Limits", *_limits(records)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _source(records: Records) -> str:
+    lines, rules = records.lines, records.rules
+    trials = sum(line["config"]["measure"] == "trial" for line in lines)
+    diverged = sum(line["status"] == "diverged" for line in lines)
+    days = sorted(line["written"][:10] for line in lines)
+    commit = str(lines[0]["git"]["commit"])[:10]
+    return (
+        f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
+        f"{len(lines) - trials} final runs, {diverged} of them all diverged) of commit {commit}, "
+        f"{days[0]} to {days[-1]}. "
+        f"No breach of the protocol was found: every arm had the same number of trials with seeds "
+        f"{_words(rules.selection_seeds)}, chosen on validation, and was then run with the fresh seeds "
+        f"{_words(rules.final_seeds)}; the test split was read once by each of these. Intervals are 95 %; those in "
+        f"brackets are Student's over the seeds unless said otherwise."
+    )
+
+
+def _rule(records: Records) -> str:
+    low = {task: low_rank(records, task) for task in records.tasks}
+    margin = records.rules.margin
+    return (
+        f"Declared beforehand: a score is matched if it is not worse by more than {margin:g}; a rank is low up to "
+        f"{LOW_SHARE:g} of a matrix's smaller side, here {_words(sorted(set(low.values())))}. r* is the smallest rank "
+        "whose LoRA matches full fine-tuning on the test split (with every larger one), k* the smallest number of "
+        "directions to which the full update can be cut, in all matrices at once or in one type of matrix alone, "
+        "without losing the whole update's validation score. *Supported*: every such rank is surely low. *Not "
+        "supported*: one is surely not. The spectrum's own ranks stand beside what noise of the same shape has."
+    )
+
+
+def _rulings(found: list[Ruling]) -> str:
+    rows = []
+    for r in found:
+        spectrum = f"{_short(r.effective)}; noise {r.null:.1f}"
+        r_star = str(r.r_star) if r.r_star else "—"
+        module = "all matrices" if r.module == update.ALL else f"`{r.module}`"
+        rows.append([r.task, module, r.verdict, r_star, str(r.k_star), spectrum, _short(r.spikes)])
+    headings = ["task", "matrices", "low rank", "r*", "k*", "effective rank", "directions above the noise edge"]
+    return _table(headings, rows)
+
+
+def _arms(records: Records) -> list[str]:
+    parts = []
+    for task in records.tasks:
+        headings = ["arm", "learning rate", f"test {_metric(records)}", "difference from full"]
+        headings += ["with other test examples", "p (Holm)", "matches"]
+        headings += ["trained, head apart", "peak MiB", "seconds", "diverged"]
+        rows = [_arm(row) for row in comparison.table(records, task).to_dict("records")]
+        parts += [f"**{task}**, {len(records.rules.final_seeds)} seeds:", _table(headings, rows)]
+    threads = records.lines[0]["hardware"]["threads"]
+    parts += [
+        "The second interval draws seeds and test examples anew (bootstrap). Seconds are medians on "
+        f"{threads} threads of a shared machine."
+    ]
+    return parts
+
+
+def _arm(row: Any) -> list[str]:
+    cells = [row["arm"], f"{row['learning_rate']:g}" + (" (edge)" if row["at_edge"] else "")]
+    cells += [f"{row['test']:.4f} [{row['test_low']:.4f}, {row['test_high']:.4f}]"]
+    if math.isnan(row["difference"]):
+        cells += ["—"] * 4
+    else:
+        cells += [f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"]
+        cells += [f"[{row['boot_low']:+.4f}, {row['boot_high']:+.4f}]", f"{row['p_holm']:.3f}"]
+        cells += ["yes" if row["matches"] else "no"]
+    cells += [f"{row['trained_body']:,}", f"{row['peak_mib']:,.0f}", f"{row['train_seconds']:.0f}"]
+    return [*cells, str(row["diverged"])]
+
+
+def _cuts(records: Records) -> list[str]:
+    parts = []
+    for task in records.tasks:
+        cuts, spectra = update.functional(records, task), update.spectral(records, task)
+        rows = []
+        for measure in update.MEASURES:
+            row = update.entry(spectra, measure)
+            cells = [measure.replace("_", " "), f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"]
+            rows.append([*cells, f"{row['null']:.1f}", f"{row['mean'] / row['null']:.2f}"])
+        parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
+        parts += [_table(["measure", "full update", "noise of the same shape", "share of noise"], rows)]
+        parts += [_sentence(records.rules.margin, task, cuts, spectra)]
+    return parts
+
+
+def _sentence(margin: float, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
+    norm, above = (update.entry(spectra, measure)["mean"] for measure in ("relative_norm", "above_rounding"))
+    without = -update.cut_intervals(cuts, "cut")[0].mean
+    text = (
+        f"On {task} the update is {norm:.4f} of ‖W₀‖ on average; {above:.0f} of its singular values lie above fp32's "
+    )
+    text += f"rounding. Without it (k = 0, head and embeddings as trained) the score falls by {without:.4f}. "
+    k = update.functional_rank(cuts, margin)
+    rest = update.cut_intervals(cuts, "remainder").get(k.size or 0)
+    if k.size and rest is not None:
+        text += f"What is left without the top k* = {k.size} directions scores {rest.mean:+.4f} against the whole. "
+    for part, what in CONTROLS.items():
+        at = update.cut_intervals(cuts, part)
+        if k.size in at:
+            other = update.functional_rank(cuts, margin, part=part)
+            text += f"At that k, {what} score {at[k.size]} against the whole; their own k* is {other}. "
+    return text.strip()
+
+
+def _controls(records: Records, others: Sequence[Records]) -> list[str]:
+    parts = []
+    for task in records.tasks:
+        spectra, cuts = update.spectral(records, task), update.functional(records, task)
+        rows = [update.entry(spectra, measure) for measure in update.MEASURES]
+        measured = [
+            f"{row['measure'].replace('_', ' ')} {row['gaussian']:.1f} (null {row['null']:.1f})"
+            for row in rows
+            if row["gaussian"] == row["gaussian"]
+        ]
+        for score in update.cut_intervals(cuts, "gaussian").values():
+            parts += [
+                f"**Gaussian ΔW** of equal norm, {task}: the lab reads off it {', '.join(measured)}; in the place of "
+                f"the update it scores {score} against the whole."
+            ]
+    for other in others:
+        parts += _of_control(other)
+    return parts or ["None were run."]
+
+
+def _of_control(other: Records) -> list[str]:
+    faults = breaches(other)
+    if faults:
+        return [f"**{other.name}**: the comparison is not fair, and nothing is concluded from it:", *_list(faults)]
+    parts = []
+    for task in other.tasks:
+        rows = comparison.table(other, task).to_dict("records")
+        scores = ", ".join(f"{row['arm']} {row['test']:.3f}" for row in rows)
+        cuts, spectra = update.functional(other, task), update.spectral(other, task)
+        row = update.entry(spectra, "effective_rank")
+        effective = f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}], noise {row['null']:.1f}"
+        parts += [
+            f"**{other.name}** ({' '.join(other.declared['question'].split())}) Test scores: {scores}. "
+            f"r* = {comparison.enough(other, task)}; k* = {update.functional_rank(cuts, other.rules.margin)}; "
+            f"effective rank {effective}. Predicted: {' '.join(other.declared['prediction'].split())}"
+        ]
+    return parts
+
+
+def _changes(records: Records) -> list[str]:
+    rows = []
+    for task in records.tasks:
+        cuts, low = update.functional(records, task), low_rank(records, task)
+        by_rank = comparison.by_rank(records, task)
+        for margin in MARGINS:
+            stars = [smallest({rank: found[kind] for rank, found in by_rank.items()}, margin) for kind in (0, 1)]
+            evidence = [*stars, update.functional_rank(cuts, margin)]
+            rows.append([task, f"{margin:g}", *map(str, evidence), rule(evidence, low)])
+    headings = ["task", "margin", "r*", "r*, test examples drawn anew", "k*", "low rank"]
+    parts = ["The verdict at other margins than the declared one:", _table(headings, rows)]
+    if edges := marked(records):
+        parts += ["Arms whose best learning rate stands at the edge of what was tried, and which may be short of it:"]
+        parts += _list(edges)
+    return parts
+
+
+def _limits(records: Records) -> list[str]:
+    lines = [line for line in records.lines if line["status"] == "completed"]
+    models = sorted({line["config"]["model"] for line in lines})
+    total = max(line["parameters"]["total"] for line in lines if line["method"] == "full")
+    first, time = lines[0], lines[0]["time"]
+    examples, epochs = first["inputs"]["examples"], first["config"]["train"]["epochs"]
+    alphas = sorted({line["config"]["method"]["alpha"] for line in lines if line["method"] == "lora"})
+    return _list(
+        [
+            f"{len(models)} base model ({_words(models)}, {total / 1e6:.1f} M parameters) and {len(records.tasks)} "
+            f"tasks ({_words(records.tasks)}): nothing is said of other models, sizes or tasks.",
+            f"{examples['train']:,} training examples seen {epochs} time(s), {time['steps']} steps: a longer training "
+            "may need more directions.",
+            f"{len(records.rules.final_seeds)} seeds and {examples['test']:,} test examples of one split. Student's "
+            "intervals hold for other seeds on this split, the bootstrap's for other test examples too.",
+            f"LoRA's alpha is {_words(f'{alpha:g}' for alpha in alphas)} at every rank; only the learning rate is "
+            "tuned, in both arms alike.",
+        ]
+    )
+
+
+def _metric(records: Records) -> str:
+    return str(next(line["metric"] for line in records.lines if "metric" in line))
+
+
+def _short(found: Interval) -> str:
+    if math.isnan(found.low):
+        return f"{found.mean:.1f}"
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _words(items: Iterable[Any]) -> str:
+    listed = [str(item) for item in items]
+    return ", ".join(listed[:-1]) + " and " + listed[-1] if len(listed) > 1 else "".join(listed)
+
+
+def _list(items: Iterable[str]) -> list[str]:
+    return ["\n".join(f"- {item}" for item in items)]
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

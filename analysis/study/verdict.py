@@ -1,0 +1,87 @@
+"""The verdict: per task and type of matrix, is the update of fine-tuning of low rank? From the records alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.study import comparison, update
+from analysis.study.records import Records
+from analysis.study.statistics import Interval, Smallest
+
+LOW_SHARE = 1 / 16
+"""Of a matrix's smaller side: a rank up to this is called low. Declared before the runs, as the margin was."""
+SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What is concluded of one task and one type of matrix (`all` for every matrix at once)."""
+
+    task: str
+    module: str
+    verdict: str
+    r_star: Smallest | None
+    """Of all matrices only: LoRA was trained on all of them."""
+    k_star: Smallest
+    effective: Interval
+    null: float
+    """The effective rank that noise of these shapes has."""
+    spikes: Interval
+
+
+def rulings(records: Records) -> list[Ruling]:
+    """One per task and type of matrix, the whole first."""
+    found = []
+    for task in records.tasks:
+        cuts, spectra = update.functional(records, task), update.spectral(records, task)
+        low = low_rank(records, task)
+        r_star = comparison.enough(records, task)
+        wider = comparison.enough(records, task, test_examples=True)
+        for module in (update.ALL, *update.modules(cuts)):
+            whole = module == update.ALL
+            k_star = update.functional_rank(cuts, records.rules.margin, module)
+            evidence = [k_star, r_star, wider] if whole else [k_star]
+            effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
+            about = (task, module, rule(evidence, low), r_star if whole else None, k_star)
+            found.append(Ruling(*about, _interval(effective), effective["null"], _interval(spikes)))
+    return found
+
+
+def rule(evidence: list[Smallest], low: int) -> str:
+    """Supported where every rank is surely at most `low`, not supported where one is surely above it."""
+    if any(found.low is None or found.low > low for found in evidence):
+        return NOT_SUPPORTED
+    return SUPPORTED if all(found.high is not None and found.high <= low for found in evidence) else UNDECIDED
+
+
+def low_rank(records: Records, task: str) -> int:
+    """The largest rank that is called low, from the matrices' smaller sides."""
+    line = next(iter(comparison.seeds_of(records, task, records.rules.reference).values()))
+    return int(min(min(row["shape"]) for row in line["matrices"].values()) * LOW_SHARE)
+
+
+def first_line(found: list[Ruling]) -> str:
+    """The answer in a sentence, for the README."""
+    parts = []
+    for ruling in (r for r in found if r.module == update.ALL):
+        assert ruling.r_star is not None
+        parts.append(
+            f"on {ruling.task} the low-rank hypothesis is {ruling.verdict}: LoRA matches full fine-tuning from rank "
+            f"{_size(ruling.r_star)}, and the full update keeps its score when cut to its top {_size(ruling.k_star)} "
+            "directions"
+        )
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "."
+
+
+def _size(found: Smallest) -> str:
+    if found.low is None:
+        return "above all that were tried"
+    if found.size is None:
+        return f"{found.low} or more (undecided)"
+    return str(found)
+
+
+def _interval(row: dict[str, Any]) -> Interval:
+    return Interval(row["mean"], row["low"], row["high"], row["seeds"])

@@ -1,0 +1,222 @@
+"""Studies carried out: what is missing is run by ordinary sweeps, what is recorded is not, and the rest is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from synthetic import RULES, line
+
+from analysis.__main__ import main as analyse
+from analysis.study.records import load
+from analysis.study.validator import breaches
+from experiments import rank_sweep
+from experiments.command import main
+from experiments.protocol import Arm, Cell, Protocol
+from experiments.study import Plan, Progress, sweeps
+
+PLAN = Plan(
+    rules=RULES,
+    tasks={"reviews": ("task=movie_reviews",)},
+    common=("task.train_examples=300",),
+    final={"full": ("measure=controls",)},
+    seconds={"trial": 10.0, "final": 20.0},
+)
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are named by their words, so that nothing has to be composed."""
+    monkeypatch.setattr("experiments.study._run_id", lambda words: " ".join(words))
+
+
+def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(RULES.step(cell.arm, cell.rate) - 1)) -> Any:
+    lines = {PLAN.run_id(cell): line(cell, score(cell)) for cell in cells}
+    return lines.get
+
+
+@pytest.mark.usefixtures("named")
+def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> None:
+    begin = Progress(PLAN, recorded([]))
+    assert (len(begin.missing), begin.to_come) == (18, 15)
+    assert begin.seconds_left() == 18 * 10 + 15 * 20
+    trials = begin.missing
+    half = Progress(PLAN, recorded(trials[:9]))
+    assert (len(half.missing), half.to_come) == (9, 15)
+    chosen = Progress(PLAN, recorded(trials))
+    assert {cell.stage for cell in chosen.missing} == {"final"}
+    assert {(cell.arm, cell.rate) for cell in chosen.missing} == {
+        ("full", 2e-4), ("LoRA r=1", 2e-3), ("LoRA r=8", 2e-3),
+    }  # fmt: skip
+    whole = Progress(PLAN, recorded([*trials, *chosen.missing]))
+    assert whole.missing == []
+
+
+@pytest.mark.usefixtures("named")
+def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
+    begin = Progress(PLAN, recorded([]))
+    found = sweeps(PLAN, begin.missing)
+    assert len(found) == 3
+    assert "train.learning_rate=0.0001,0.0002,0.0004" in found[0]
+    assert "seed=100,101" in found[0]
+    assert "measure=trial" in found[0]
+    holes = [cell for cell in begin.missing if not (cell.arm == "full" and cell.rate == 1e-4 and cell.seed == 101)]
+    words = [[w for w in sweep if w.startswith(("train.", "seed"))] for sweep in sweeps(PLAN, holes)]
+    assert words[:2] == [
+        ["train.learning_rate=0.0001", "seed=100"],
+        ["train.learning_rate=0.0002,0.0004", "seed=100,101"],
+    ]
+
+
+@pytest.mark.usefixtures("named")
+def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    lines = {PLAN.run_id(cell): line(cell, 0.8) for cell in trials}
+    lines[PLAN.run_id(trials[0])]["status"] = "failed"
+    lines[PLAN.run_id(trials[1])]["status"] = "diverged"
+    assert Progress(PLAN, lines.get).missing == [trials[0]]
+
+
+def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
+    grid = rank_sweep.grid()
+    assert len(grid) == 2 * 7
+    plan = rank_sweep.plan("full")
+    progress = Progress(plan, lambda _: None)
+    assert len(progress.missing) + progress.to_come == 182
+    assert len({plan.run_id(cell) for cell in progress.missing}) == 112
+    small = Progress(rank_sweep.plan("small"), lambda _: None)
+    assert len(small.missing) + small.to_come < 20
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "tsk=sarcasm"], "did you mean 'task'"),
+        (["--only", "task=sarcsm"], "did you mean 'sarcasm'"),
+        (["rank=3"], "a study's runs are fixed"),
+    ],
+)
+def test_wrong_words_are_answered(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(rank_sweep, [*words, "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def tiny_study(model_folder: Path, table_file: Path) -> Any:
+    data = ("task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label")
+    sizes = ("task.train_examples=96", "task.validation_examples=64", "task.test_examples=64", "train.device=cpu")
+    rules = Protocol(
+        arms=(Arm("full", ("method=full",), 1e-3), Arm("LoRA r=2", ("method=lora", "rank=2"), 1e-2)),
+        reference="full",
+        rates=2,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2, 3, 4),
+        margin=0.05,
+        extensions=1,
+    )
+    plan = Plan(
+        rules=rules,
+        tasks={"local": data},
+        common=(f"model={model_folder}", *sizes),
+        final={"full": ("measure=controls",)},
+        seconds={"trial": 2.0, "final": 2.0},
+        shared=True,
+    )
+    about = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
+    return SimpleNamespace(**about, plan=lambda budget: plan)
+
+
+@pytest.mark.slow
+def test_a_tiny_study_from_its_first_trial_to_its_verdict(
+    model_folder: Path,
+    table_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    study = tiny_study(model_folder, table_file)
+    words = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path / "records"), "tracking=disabled"]
+    assert main(study, [*words, "--only", "stage=trial"]) == 0
+    assert main(study, words) == 0
+    assert "0 missing" in capsys.readouterr().out
+    records = load(tmp_path / "records" / "tiny.jsonl")
+    found = [breach for breach in breaches(records) if "not committed" not in breach]  # of a checkout being worked on
+    assert found == []
+    assert records.shared is not None
+    assert len(records.shared["matrix"].unique()) == 12
+    # the store is lost: what is published still counts, and nothing is trained again
+    (tmp_path / "runs").rename(tmp_path / "lost")
+    assert main(study, words) == 0
+    assert "[1/" not in capsys.readouterr().out
+    # a line is damaged: that run alone is trained again
+    path = tmp_path / "records" / "tiny.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0][:-9], *lines[1:]]) + "\n")
+    assert main(study, words) == 0
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 1
+    assert len(load(path).lines) == len(lines)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The records of a synthetic study, as `rank_sweep`."""
+    from synthetic import study
+
+    from lorax_lab.published import write_lines
+
+    made = study(tasks=("reviews", "headlines"))
+    write_lines(tmp_path / "rank_sweep.jsonl", made.lines)
+    (tmp_path / "rank_sweep.json").write_text(json.dumps(made.declared))
+    return tmp_path
+
+
+def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path, tmp_path: Path) -> None:
+    words = ["study", "--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(words) == 0
+    made = {path.name for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+    names = ("answer", "cost", "spectral", "functional", "modules", "trials")
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")} <= made
+    assert {"answer.tex", "cost.tex"} <= made
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+    assert analyse(words) == 0
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+
+
+def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:
+    assert analyse(["verdict", "--records", str(published), "--verdict", str(tmp_path / "V.md")]) == 0
+    text = (tmp_path / "V.md").read_text()
+    assert "| reviews | all matrices | not supported | 8 | 4 | 20.2 [20.0, 20.4]; noise 50.0 |" in text
+    assert "| reviews | `attention.self.query` | supported | — | 2 |" in text
+    assert "-0.0300 [-0.0300, -0.0300]" in text
+    assert "their own k* is 32" in text
+    assert "their own k* is 16" in text
+    assert "effective rank 50.0 (null 50.0)" in text
+
+
+def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:
+    from lorax_lab.published import read_lines, write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    lines[-1]["code"] = "d" * 64
+    write_lines(published / "rank_sweep.jsonl", lines)
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", *where]) == 1
+    text = (tmp_path / "V.md").read_text()
+    assert "None: the comparison breaks its own protocol" in text
+    assert "2 versions of the code" in text
+    assert "supported" not in text
+    assert analyse(["study", *where]) == 1
+    assert "2 versions of the code" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert analyse(["study", *where, "--allow-unfair"]) == 1
+    assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyse(["verdict", "--records", str(tmp_path)]) == 2
+    assert "python -m experiments.rank_sweep" in capsys.readouterr().err

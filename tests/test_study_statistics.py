@@ -1,0 +1,138 @@
+"""Intervals, non-inferiority and the pipeline itself, tried on comparisons whose truth is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import RULES, study
+
+from analysis.study import comparison
+from analysis.study.statistics import (
+    Interval,
+    bootstrap_interval,
+    holm,
+    paired_p,
+    smallest,
+    t_interval,
+)
+from analysis.study.validator import breaches
+from experiments.protocol import Arm, Cell
+
+SAME = replace(
+    RULES,
+    arms=(Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3)),
+    rates=4,
+    extensions=0,
+)
+COMPARISONS = 1000
+NOISE = 0.01
+
+
+def test_the_t_interval_is_the_textbooks() -> None:
+    found = t_interval([2.0, 4.0, 6.0, 8.0])  # sd 2.582, t 3.182
+    assert (found.mean, found.count) == (5.0, 4)
+    assert found.high - found.mean == pytest.approx(3.18245 * 2.581989 / 2, rel=1e-5)
+    assert math.isnan(t_interval([1.0]).low)
+
+
+def test_the_intervals_cover_as_often_as_they_say() -> None:
+    draw = np.random.default_rng(0)
+    samples = draw.normal(0.3, 1, (2000, 5))
+    covered = np.mean([(i := t_interval(s.tolist())).low < 0.3 < i.high for s in samples])
+    assert 0.935 < covered < 0.965
+
+
+def test_the_bootstrap_sees_seeds_and_examples() -> None:
+    draw = np.random.default_rng(1)
+    seeds, examples = draw.normal(0, 0.02, (5, 1)), draw.normal(0, 0.5, (1, 400))
+    both = bootstrap_interval(0.1 + seeds + examples)
+    alone = bootstrap_interval(0.1 + seeds + 0 * examples)
+    assert both.high - both.low > 3 * (alone.high - alone.low)
+    assert both.mean == pytest.approx(float((0.1 + seeds + examples).mean()))
+    known = bootstrap_interval(draw.normal(0, 1, (1, 400)))
+    assert known.high - known.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    again = bootstrap_interval(0.1 + seeds + examples)
+    assert (again.low, again.high) == (both.low, both.high)
+
+
+def test_holm_is_the_papers() -> None:
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    kept = holm({"a": 0.01, "b": math.nan})
+    assert kept["a"] == pytest.approx(0.01)
+    assert math.isnan(kept["b"])
+
+
+def test_differences_that_do_not_scatter_have_a_p_too() -> None:
+    assert paired_p([0.0, 0.0, 0.0]) == 1.0
+    assert paired_p([0.1, 0.1, 0.1]) == 0.0
+    assert math.isnan(paired_p([0.1]))
+
+
+def at(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 5)
+
+
+@pytest.mark.parametrize(
+    ("found", "size", "low"),
+    [
+        ({1: at(-0.01, 0.01), 2: at(-0.01, 0.01), 4: at(-0.01, 0.01)}, 1, 1),
+        ({1: at(-0.08, -0.06), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 2),
+        ({1: at(-0.01, 0.01), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 1),  # the chain ends at its first failure
+        ({1: at(-0.08, -0.06), 2: at(-0.08, -0.06), 4: at(-0.03, 0.01)}, None, 4),
+        ({1: at(-0.08, -0.06), 2: at(-0.08, -0.06)}, None, None),
+        ({1: at(-0.08, -0.02), 2: at(-0.02, 0.0)}, None, 1),  # a limit on the margin passes neither test
+        ({1: at(math.nan, math.nan)}, None, 1),
+    ],
+)
+def test_the_smallest_size_and_what_it_lies_between(
+    found: dict[int, Interval], size: int | None, low: int | None
+) -> None:
+    answer = smallest(found, 0.02)
+    assert (answer.size, answer.low, answer.high) == (size, low, size)
+
+
+def test_scores_are_paired_by_seed() -> None:
+    def shifted(cell: Cell) -> float:
+        return (
+            0.7
+            + 0.03 * (cell.seed % 5)
+            + 0.01 * (cell.arm == "LoRA r=8")
+            - 0.01 * abs(RULES.step(cell.arm, cell.rate) - 1)
+        )
+
+    row = comparison.table(study(shifted), "reviews").set_index("arm").loc["LoRA r=8"]
+    assert row["difference_high"] - row["difference_low"] < 1e-9  # the seeds' own scatter is gone
+    assert row["difference"] == pytest.approx(0.01)
+    assert row["test_high"] - row["test_low"] > 0.05
+
+
+def winners() -> float:
+    """Share of simulated comparisons of two identical methods, by the whole pipeline, in which one is found better."""
+    draw, found = np.random.default_rng(7), 0
+    for _ in range(COMPARISONS):
+        records = study(lambda cell: float(draw.normal(0.8, NOISE)), SAME)
+        lines = [{k: v for k, v in line.items() if k != "correct"} for line in records.lines]
+        d = comparison.differences(replace(records, lines=lines), "reviews", "LoRA r=8")[:, 0]
+        found += paired_p(d.tolist()) < 0.05
+    return found / COMPARISONS
+
+
+def test_two_identical_methods_win_over_each_other_as_rarely_as_the_level_says() -> None:
+    assert 0.037 <= winners() <= 0.064
+
+
+def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
+    """The best of five trials against the only one, each reported by the score that chose it."""
+    draw, won = np.random.default_rng(8), 0
+    for _ in range(COMPARISONS):
+        tuned, plain = draw.normal(0.8, NOISE, 5).max(), draw.normal(0.8, NOISE)
+        won += tuned > plain
+    assert won / COMPARISONS == pytest.approx(5 / 6, abs=0.035)
+    records = study(lambda cell: float(draw.normal(0.8, NOISE)), replace(SAME, rates=5))
+    spared = [x for x in records.lines if x["config"]["measure"] == "trial" and x["rank"] == 8][2:]
+    lines = [line for line in records.lines if line not in spared]
+    found = breaches(replace(records, lines=lines))
+    assert any("unequal numbers of learning-rate trials: full 10, LoRA r=8 2" in breach for breach in found)
