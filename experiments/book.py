@@ -73,7 +73,7 @@ class Book:
         self.published |= {run: line for run in runs if (line := self.line(run))}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_lines(self.path, self.published.values())
-        tasks = {task: list(words) for task, words in plan.tasks.items()}
+        tasks = {task: [w for w in words if not w.startswith("task.path=")] for task, words in plan.tasks.items()}
         declared = about | {"tasks": tasks, "protocol": dataclasses.asdict(plan.rules)}
         write_text(self.path.with_suffix(".json"), json.dumps(declared, indent=1, ensure_ascii=False) + "\n")
 

@@ -136,7 +136,9 @@ def _correct(test: dict[str, np.ndarray]) -> str:
 
 
 def _config(config: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
+    if Path(kept["model"]).is_absolute():
+        kept["model"] = Path(kept["model"]).name
     for section, keys in NOT_KEPT.items():
         for key in keys:
             (kept[section] if section else kept).pop(key, None)

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "record": {"config", "files", "redact"},
     "provenance": {"config"},
     "published": {"record", "files", "spectra"},
+    "planted": {"config", "files", "models", "tasks"},
     "tracking": {"config", "claims", "console", "files", "record"},
     "console": set(),
     "compose": {"config", "redact"},
@@ -90,7 +91,19 @@ def test_analysis_reads_records_and_spectra_only() -> None:
 
 
 def test_studies_import_what_composes_and_reads_runs() -> None:
-    rooms = {"plan", "config", "entry", "published", "record", "provenance", "files", "planted", "tasks", "assets"}
+    rooms = {
+        "plan",
+        "compose",
+        "config",
+        "entry",
+        "published",
+        "record",
+        "provenance",
+        "files",
+        "planted",
+        "tasks",
+        "assets",
+    }
     for path in files("experiments"):
         ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
         assert ours <= rooms, path

@@ -1,0 +1,78 @@
+"""Control: a teacher whose update has rank 4. Does the lab find 4?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.command import main
+from experiments.protocol import Arm, Protocol
+from experiments.study import Plan
+
+RANK = 4
+QUESTION = f"""\
+The labels come from the base with an update of rank {RANK} planted in one matrix. Does the lab find {RANK}?"""
+PREDICTION = """\
+(2026-11-25, before the runs) LoRA of that matrix falls short of rank 4 by more than 10 points at ranks 1 and 2 and by
+some at 3; from 4 on it matches full fine-tuning or beats it. Of the full update of that matrix 4 directions are
+enough (k* = 4), and 4 stand above the noise edge, if no more."""
+COST = """\
+About 50 runs of half a minute to a minute on 2 cores."""
+
+RANKS = (1, 2, 3, 4, 8)
+TEXTS = 12_000
+
+
+def plan(budget: str) -> Plan:
+    """The planted model and its table are made first, once, in the cache folder."""
+    folder, matrix = _planted()
+    only = (f"method.target_modules=[{matrix}]",)
+    arms = [Arm("full", ("method=full", *only), 2.5e-5)]
+    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 5e-4) for rank in RANKS]
+    rules = Protocol(
+        arms=tuple(arms),
+        reference="full",
+        rates=3,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2, 3, 4),
+        margin=0.02,
+    )
+    data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
+    sizes = ("task.train_examples=2400", "task.validation_examples=400", "task.test_examples=800", "train.epochs=3")
+    whole = Plan(
+        rules=rules,
+        tasks={f"planted rank {RANK}": data},
+        common=(f"model={folder / 'model'}", *sizes),
+        final={},
+        seconds={"trial": 40.0, "final": 60.0},
+    )
+    if budget == "full":
+        return whole
+    few = tuple(arm for arm in arms if arm.rank in (None, 2, 4))
+    return replace(whole, rules=replace(rules, arms=few, rates=2, final_seeds=(0, 1), extensions=0))
+
+
+def _planted() -> tuple[Path, str]:
+    from lorax_lab.assets import cache_folder
+    from lorax_lab.planted import MATRIX, plant
+
+    folder = cache_folder() / f"planted-rank{RANK}"
+    if not (folder / "data.csv").is_file():
+        print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
+        plant(folder, "minilm", headlines(TEXTS), RANK)
+    return folder, MATRIX.format(layer=5)
+
+
+def headlines(count: int) -> list[str]:
+    """The first so many headlines of the sarcasm task's training pool."""
+    from lorax_lab.compose import compose
+    from lorax_lab.tasks import load_task
+
+    task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
+    return [example.text for example in task.train]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.modules[__name__]))

@@ -1,0 +1,67 @@
+"""Control: labels drawn at random. What does an update look like that can learn nothing but noise?"""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.command import main
+from experiments.planted import headlines
+from experiments.protocol import Arm, Protocol
+from experiments.study import Plan
+
+QUESTION = """\
+The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""
+PREDICTION = """\
+(2026-11-25, before the runs) Every arm scores .5 on test, so every rank "matches" and every cut is enough: r* and k*
+say nothing where there is nothing to learn. The spectrum does not know that: its effective rank is above that of
+the real labels' update."""
+COST = """\
+About 25 runs of a minute on 2 cores."""
+
+EXAMPLES = 6000
+
+
+def plan(budget: str) -> Plan:
+    """The table is made first, once, in the cache folder."""
+    arms = (Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3))
+    rules = Protocol(
+        arms=arms,
+        reference="full",
+        rates=3,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2, 3, 4),
+        margin=0.02,
+        extensions=1,
+    )
+    data = ("task=local", f"task.path={_table()}", "task.text=text", "task.label=label")
+    sizes = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
+    whole = Plan(
+        rules=rules,
+        tasks={"random labels": data},
+        common=sizes,
+        final={},
+        seconds={"trial": 35.0, "final": 80.0},
+    )
+    if budget == "full":
+        return whole
+    return replace(whole, rules=replace(rules, rates=2, final_seeds=(0, 1), extensions=0))
+
+
+def _table() -> Path:
+    from lorax_lab.assets import cache_folder
+    from lorax_lab.planted import write_table
+
+    path = cache_folder() / "random-labels.csv"
+    if not path.is_file():
+        draw = random.Random(0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.modules[__name__]))

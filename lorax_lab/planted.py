@@ -1,0 +1,137 @@
+"""A task whose needed update has a known rank: labels from a teacher that is the real base with a planted ΔW.
+
+The teacher's ΔW = Σ s_i u_i v_iᵀ lies in the matrix that leads out of the last feed-forward block. Its classes are the
+signs of the `rank` coordinates u_iᵀ h of the first token's state h, 2^rank of them, so that every direction carries one
+bit of the label. The v_i are where that matrix's inputs vary most among the directions that the base's own output has
+no correlation with, so that no linear reading of the base tells the bits; the u_i are where that output varies least.
+The head that reads the coordinates is part of the model's files: every arm starts from it, and only ΔW is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorax_lab.config import ConfigError
+from lorax_lab.files import save_tensors
+from lorax_lab.models import Base, load_base
+from lorax_lab.tasks.batches import collate, encode
+from lorax_lab.tasks.task import Example
+
+MATRIX = "encoder.layer.{layer}.output.dense"
+BATCH, MAX_LENGTH = 64, 128
+STRENGTH = 3.0
+"""Standard deviation of a planted coordinate, in those that the base's output has there."""
+CLEAR = 0.3
+"""A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
+SHARPNESS = 2.0
+"""Of the head: what a coordinate of one standard deviation adds to a class's logit."""
+
+
+def plant(
+    folder: Path, model: str, texts: list[str], rank: int, on_done: Callable[[int, int], None] = lambda *_: None
+) -> str:
+    """Write `folder/model` (the base with the teacher's head), `folder/data.csv` (text and label, of the clear texts)
+    and `folder/teacher.safetensors` (U (out, rank), scale (rank,), V (in, rank)).
+
+    Args:
+        model: a BERT, by preset or folder.
+        texts: to label, each once; some 10,000 leave 3,000 clear ones at rank 4.
+        on_done: called with the number of texts read and in all.
+
+    Returns:
+        The name of the matrix that ΔW is planted in, for `method.target_modules`.
+
+    Raises:
+        ConfigError: a rank out of range, or a model that is no BERT.
+    """
+    if not 1 <= rank <= 8:
+        raise ConfigError(f"rank={rank} is not possible: 1 to 8, since there are 2^rank classes; type rank=4")
+    base: Base = load_base(model, 2**rank, False, 0)
+    if base.model.config.model_type != "bert":
+        raise ConfigError(f"model={model} is no BERT; type model=minilm")
+    bert: Any = base.model.base_model
+    block = bert.encoder.layer[-1].output
+    inputs, states = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
+    U, V = _quiet(states, rank), _unforeseen(inputs, states, rank)
+    scale = STRENGTH * (states @ U).std(0) / (inputs @ V).std(0)
+    weight = block.dense.weight.detach().clone()
+    with torch.no_grad():
+        block.dense.weight += ((U * scale) @ V.T).float()
+        coordinates = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts)))[1] @ U
+        block.dense.weight.copy_(weight)
+    centre, spread = coordinates.median(0).values, coordinates.std(0)
+    standard = (coordinates - centre) / spread
+    labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1).tolist()
+    clear = (standard.abs() > CLEAR).all(1).tolist()
+    _set_head(base.model, U, centre, spread)
+    folder.mkdir(parents=True, exist_ok=True)
+    base.model.save_pretrained(folder / "model")
+    base.tokenizer.save_pretrained(folder / "model")
+    save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
+    write_table(folder / "data.csv", [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok])
+    return MATRIX.format(layer=base.model.config.num_hidden_layers - 1)
+
+
+def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
+    """A table of texts and labels for `task=local`, with the columns `text` and `label`."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([("text", "label"), *rows])
+
+
+@torch.inference_mode()
+def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+    """Of each text's first token: the planted matrix's input (n, in), and the encoder's output (n, out)."""
+    model: Any = base.model.eval()
+    seen: list[Tensor] = []
+    hook = model.bert.encoder.layer[-1].output.dense.register_forward_hook(
+        lambda _, given, __: seen.append(given[0][:, 0].double())
+    )
+    rows = encode(base.tokenizer, [Example(text, 0) for text in texts], MAX_LENGTH)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    states, pad = [], int(model.config.pad_token_id)
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        batch = collate([rows[i] for i in chosen], torch.zeros(len(chosen)), pad)
+        states.append(model.bert(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, 0].double())
+        on_done(start + len(chosen))
+    hook.remove()
+    back = torch.tensor(order).argsort()
+    return torch.cat(seen)[back], torch.cat(states)[back]
+
+
+def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> Tensor:
+    """Orthonormal directions (in, rank) in which the inputs vary most among those that have no correlation with any of
+    the states' coordinates."""
+    x, h = inputs - inputs.mean(0), states - states.mean(0)
+    free = torch.linalg.svd(h.T @ x).Vh[h.shape[1] :]
+    inside = x @ free.T
+    return (free.T @ torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1)).contiguous()
+
+
+def _quiet(states: Tensor, rank: int) -> Tensor:
+    """Orthonormal directions (out, rank) in which the states vary little, without the constant direction, which the
+    norm takes away; the very last ones are left out, where the norm ties the states."""
+    h = states - states.mean(0)
+    vectors = torch.linalg.eigh(h.T @ h).eigenvectors[:, rank : 2 * rank]
+    return torch.linalg.qr(vectors - vectors.mean(0)).Q.contiguous()
+
+
+@torch.no_grad()
+def _set_head(model: Any, U: Tensor, centre: Tensor, spread: Tensor) -> None:
+    """The pooler gives the standardized coordinates first, and what it was drawn with after them; the classifier has a
+    row for each pattern of their signs, class by class."""
+    rank = U.shape[1]
+    model.bert.pooler.dense.weight[:rank] = (U / spread).T.float()
+    model.bert.pooler.dense.bias[:rank] = (-centre / spread).float()
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
+    model.classifier.weight.zero_()
+    model.classifier.weight[:, :rank] = SHARPNESS * signs
+    model.classifier.bias.zero_()
