@@ -1,7 +1,7 @@
 # make run: from a fresh checkout to a table and figures. make test: the fast tests.
+# make figures: figures, tables and the verdict of the rank study, from its published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-RUNS ?= runs
 
 .PHONY: run figures test test-faults test-all lint format bench clean
 
@@ -10,7 +10,7 @@ run: $(VENV)/run.stamp
 	$(PYTHON) -m analysis
 
 figures: $(VENV)/run.stamp
-	$(PYTHON) -m analysis --runs $(RUNS)
+	$(PYTHON) -m analysis study
 
 test: $(VENV)/test.stamp
 	$(PYTHON) -m pytest -m "not network and not slow and not gpu and not faults"

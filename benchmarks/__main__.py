@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost")
+BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate")
 
 
 def main() -> None:

@@ -109,9 +109,10 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> t
 
 def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> Tensor:
     """Orthonormal directions (in, rank) in which the inputs vary most among those that have no correlation with any of
-    the states' coordinates."""
+    the states' coordinates, and no mean: ΔW then shifts no state on the whole."""
     x, h = inputs - inputs.mean(0), states - states.mean(0)
-    free = torch.linalg.svd(h.T @ x).Vh[h.shape[1] :]
+    ties = torch.cat([h.T @ x / len(x), inputs.mean(0, keepdim=True)])
+    free = torch.linalg.svd(ties).Vh[len(ties) :]
     inside = x @ free.T
     return (free.T @ torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1)).contiguous()
 
