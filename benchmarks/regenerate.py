@@ -1,0 +1,57 @@
+"""Figures, tables and verdict of a study from 1,000 records: the published ones, copied under other tasks' names."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from analysis.__main__ import main
+from analysis.study.command import MAIN
+from analysis.study.records import RECORDS, load
+from lorax_lab.provenance import hardware
+from lorax_lab.published import Line, write_lines
+
+COUNT = 1000
+LIMIT = 30.0
+"""Seconds that it may take."""
+
+
+def measure() -> dict[str, Any]:
+    """Seconds of `python -m analysis study` on the copies, without the start of the interpreter."""
+    records = load(RECORDS / f"{MAIN}.jsonl")
+    lines, tasks, number = list[Line](), dict[str, list[str]](), 0
+    while len(lines) < COUNT:
+        for task in records.tasks:
+            of_task = [*records.of(task, "trial"), *records.of(task, "final")]
+            name = f"{task} {number}"
+            tasks[name] = [f"task={name}"]
+            lines += [_renamed(line, name, number) for line in of_task]
+        number += 1
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_lines(folder / f"{MAIN}.jsonl", lines)
+        (folder / f"{MAIN}.json").write_text(json.dumps(records.declared | {"tasks": tasks}))
+        start = time.perf_counter()
+        status = main(["study", "--records", scratch, "--out", scratch, "--verdict", f"{scratch}/VERDICT.md"])
+        seconds = time.perf_counter() - start
+    assert status == 0
+    row = {"what": f"limit / regenerating {len(lines):,} records", "ratio": LIMIT / seconds}
+    return {
+        "title": f"Regenerating a study of {len(lines):,} records: {len(tasks)} tasks",
+        "date": date.today().isoformat(),
+        "hardware": hardware(),
+        "rows": [row | {"spread": f"{seconds:.1f} s, one pass", "aim": "≥ 1"}],
+        "note": f"The limit is {LIMIT:.0f} s. Every figure (PNG, PDF), table (CSV, LaTeX) and the verdict.",
+    }
+
+
+def _renamed(line: Line, task: str, number: int) -> Line:
+    copied = copy.deepcopy(line)
+    copied["config"]["task"]["name"] = task
+    copied["run_id"] = f"{line['run_id']}-{number}"
+    return copied
