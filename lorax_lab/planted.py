@@ -1,10 +1,11 @@
 """A task whose needed update has a known rank: labels from a teacher that is the real base with a planted ΔW.
 
 The teacher's ΔW = Σ s_i u_i v_iᵀ lies in the matrix that leads out of the last feed-forward block. Its classes are the
-signs of the `rank` coordinates u_iᵀ h of the first token's state h, 2^rank of them, so that every direction carries one
-bit of the label. The v_i are where that matrix's inputs vary most among the directions that the base's own output has
-no correlation with, so that no linear reading of the base tells the bits; the u_i are where that output varies least.
-The head that reads the coordinates is part of the model's files: every arm starts from it, and only ΔW is missing.
+signs of `rank` coordinates of the first token's state, 2^rank of them, so that every direction carries one bit of the
+label. The v_i are where that matrix's inputs vary most once the best linear guess from the base's own output is taken
+off; the u_i are where that output varies least; a coordinate is what ΔW puts along u_i less the best linear guess of
+it from the rest of the state. No linear reading of the base tells a bit. The head that reads the coordinates is part of
+the model's files: every arm starts from it, and only ΔW is missing.
 """
 
 from __future__ import annotations
@@ -64,13 +65,15 @@ def plant(
     weight = block.dense.weight.detach().clone()
     with torch.no_grad():
         block.dense.weight += ((U * scale) @ V.T).float()
-        coordinates = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts)))[1] @ U
+        taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts)))[1]
         block.dense.weight.copy_(weight)
+    reading = _reading(taught, U)
+    coordinates = taught @ reading
     centre, spread = coordinates.median(0).values, coordinates.std(0)
     standard = (coordinates - centre) / spread
     labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1).tolist()
     clear = (standard.abs() > CLEAR).all(1).tolist()
-    _set_head(base.model, U, centre, spread)
+    _set_head(base.model, reading, centre, spread)
     folder.mkdir(parents=True, exist_ok=True)
     base.model.save_pretrained(folder / "model")
     base.tokenizer.save_pretrained(folder / "model")
@@ -108,13 +111,21 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> t
 
 
 def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> Tensor:
-    """Orthonormal directions (in, rank) in which the inputs vary most among those that have no correlation with any of
-    the states' coordinates, and no mean: ΔW then shifts no state on the whole."""
-    x, h = inputs - inputs.mean(0), states - states.mean(0)
-    ties = torch.cat([h.T @ x / len(x), inputs.mean(0, keepdim=True)])
-    free = torch.linalg.svd(ties).Vh[len(ties) :]
-    inside = x @ free.T
-    return (free.T @ torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1)).contiguous()
+    """Orthonormal directions (in, rank) in which the inputs vary most once the best linear guess from the states is
+    taken off, and have no mean: ΔW then shifts no state on the whole."""
+    x, h, mean = inputs - inputs.mean(0), states - states.mean(0), inputs.mean(0) / inputs.mean(0).norm()
+    rest = x - h @ torch.linalg.lstsq(h, x).solution
+    rest = rest - (rest @ mean)[:, None] * mean
+    return torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -rank:].flip(1).contiguous()
+
+
+def _reading(taught: Tensor, U: Tensor) -> Tensor:
+    """What reads the coordinates off the teacher's states, (out, rank): along U, less the best linear guess of that
+    from the rest of the state."""
+    h = taught - taught.mean(0)
+    rest = h - (h @ U) @ U.T
+    guess = torch.linalg.lstsq(rest, h @ U, driver="gelsd").solution
+    return U - (guess - U @ (U.T @ guess))
 
 
 def _quiet(states: Tensor, rank: int) -> Tensor:
@@ -126,11 +137,11 @@ def _quiet(states: Tensor, rank: int) -> Tensor:
 
 
 @torch.no_grad()
-def _set_head(model: Any, U: Tensor, centre: Tensor, spread: Tensor) -> None:
+def _set_head(model: Any, reading: Tensor, centre: Tensor, spread: Tensor) -> None:
     """The pooler gives the standardized coordinates first, and what it was drawn with after them; the classifier has a
     row for each pattern of their signs, class by class."""
-    rank = U.shape[1]
-    model.bert.pooler.dense.weight[:rank] = (U / spread).T.float()
+    rank = reading.shape[1]
+    model.bert.pooler.dense.weight[:rank] = (reading / spread).T.float()
     model.bert.pooler.dense.bias[:rank] = (-centre / spread).float()
     signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
     model.classifier.weight.zero_()

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lorax_lab.compose import compose
 from lorax_lab.config import ConfigError
 from lorax_lab.models import load_base, select
 from lorax_lab.planted import _features, plant
+from lorax_lab.tasks import load_task
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +64,25 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     base = load_base(str(model_folder), 4, False, 0)
     with Path(planted[0] / "data.csv").open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    inputs, states = _features(base, texts, lambda _: None)
-    along, h = inputs @ t["V"], states - states.mean(0)
-    spread = along.std(0)
-    assert (along.mean(0).abs() < 0.6 * spread).all()  # of the clear texts alone; of all it is 0
-    correlation = (h.T @ (along - along.mean(0))) / len(h) / (h.std(0)[:, None] * spread)
-    assert correlation.abs().mean() < 0.3
+    inputs, _ = _features(base, texts, lambda _: None)
+    along = inputs @ t["V"]
+    assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
+
+
+@pytest.mark.network
+def test_no_linear_reading_of_the_real_base_tells_the_bits(tmp_path: Path) -> None:
+    texts = [example.text for example in load_task(compose(["task=sarcasm", "task.train_examples=4000"]).task).train]
+    plant(tmp_path, "minilm", texts, 2)
+    rows = rows_of(tmp_path)
+    inputs, states = _features(load_base("minilm", 4, False, 0), [row["text"] for row in rows], lambda _: None)
+    labels = torch.tensor([int(row["label"]) for row in rows])
+    bits = torch.stack([(labels >> i & 1) * 2.0 - 1 for i in range(2)], dim=1).double()
+    known = torch.cat([states, torch.ones(len(states), 1)], dim=1)
+    half = len(known) // 2
+    guess = known[half:] @ torch.linalg.lstsq(known[:half], bits[:half]).solution
+    assert (guess.sign() == bits[half:]).double().mean() < 0.65
+    along = inputs @ load_file(tmp_path / "teacher.safetensors")["V"]
+    assert (along.mean(0).abs() < 0.2 * along.std(0)).all()
 
 
 def test_the_matrix_is_named_as_target_modules_takes_it(planted: tuple[Path, str]) -> None:
