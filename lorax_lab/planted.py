@@ -27,7 +27,7 @@ from lorax_lab.tasks.task import Example
 
 MATRIX = "encoder.layer.{layer}.output.dense"
 BATCH, MAX_LENGTH = 64, 128
-STRENGTH = 3.0
+STRENGTH = 6.0
 """Standard deviation of a planted coordinate, in those that the base's output has there."""
 CLEAR = 0.3
 """A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
@@ -60,7 +60,8 @@ def plant(
     bert: Any = base.model.base_model
     block = bert.encoder.layer[-1].output
     inputs, states = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    U, V = _quiet(states, rank), _unforeseen(inputs, states, rank)
+    U = _quiet(states, rank)
+    V = _unforeseen(inputs, states, U)
     scale = STRENGTH * (states @ U).std(0) / (inputs @ V).std(0)
     weight = block.dense.weight.detach().clone()
     with torch.no_grad():
@@ -110,13 +111,15 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> t
     return torch.cat(seen)[back], torch.cat(states)[back]
 
 
-def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> Tensor:
+def _unforeseen(inputs: Tensor, states: Tensor, U: Tensor) -> Tensor:
     """Orthonormal directions (in, rank) in which the inputs vary most once the best linear guess from the states is
-    taken off, and have no mean: ΔW then shifts no state on the whole."""
-    x, h, mean = inputs - inputs.mean(0), states - states.mean(0), inputs.mean(0) / inputs.mean(0).norm()
+    taken off, among those that have no mean, so that ΔW shifts no state on the whole, and that are not correlated with
+    the states along U, which ΔW writes over."""
+    x, h = inputs - inputs.mean(0), states - states.mean(0)
     rest = x - h @ torch.linalg.lstsq(h, x).solution
-    rest = rest - (rest @ mean)[:, None] * mean
-    return torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -rank:].flip(1).contiguous()
+    ties = torch.linalg.qr(torch.cat([inputs.mean(0, keepdim=True), (h @ U).T @ x]).T).Q
+    rest = rest - (rest @ ties) @ ties.T
+    return torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -U.shape[1] :].flip(1).contiguous()
 
 
 def _reading(taught: Tensor, U: Tensor) -> Tensor:
