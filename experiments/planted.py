@@ -56,12 +56,14 @@ def plan(budget: str) -> Plan:
 
 def _planted() -> tuple[Path, str]:
     from lorax_lab.assets import cache_folder
+    from lorax_lab.console import bar
     from lorax_lab.planted import MATRIX, plant
 
     folder = cache_folder() / f"planted-rank{RANK}"
     if not (folder / "data.csv").is_file():
         print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
-        plant(folder, "minilm", headlines(TEXTS), RANK)
+        with bar("labelling") as on_done:
+            plant(folder, "minilm", headlines(TEXTS), RANK, on_done)
     return folder, MATRIX.format(layer=5)
 
 

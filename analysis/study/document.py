@@ -25,7 +25,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     parts = ["# Verdict"]
     faults = breaches(records)
     if faults:
-        parts += ["**None: the comparison breaks its own protocol.**", *_list(faults)]
+        parts += ["**None: the comparison breaks its own protocol, or is not complete.**", *_list(faults)]
         return "\n\n".join(parts) + "\n"
     found = rulings(records)
     parts += [f"**{first_line(found)}**", _source(records), "## Is it low?", _rule(records), _rulings(found)]
