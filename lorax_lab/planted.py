@@ -3,15 +3,16 @@
 The teacher's ΔW = Σ s_i u_i v_iᵀ lies in the matrix that leads out of the last feed-forward block. Its classes are the
 signs of `rank` coordinates of the first token's state, 2^rank of them, so that every direction carries one bit of the
 label. The v_i are where that matrix's inputs vary most once the best linear guess from the base's own output is taken
-off; the u_i are where that output varies least; a coordinate is what ΔW puts along u_i less the best linear guess of
-it from the rest of the state. No linear reading of the base tells a bit. The head that reads the coordinates is part of
-the model's files: every arm starts from it, and only ΔW is missing.
+off, the u_i where the sum that the output is normed from varies least; a coordinate is the best linear reading, from
+the teacher's output, of what that guess leaves of v_iᵀ input. So no linear reading of the base's output tells a bit.
+The head that reads the coordinates is part of the model's files: every arm starts from it, and only ΔW is missing.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from lorax_lab.tasks.task import Example
 
 MATRIX = "encoder.layer.{layer}.output.dense"
 BATCH, MAX_LENGTH = 64, 128
-STRENGTH = 6.0
-"""Standard deviation of a planted coordinate, in those that the base's output has there."""
+STRENGTH = 12.0
+"""Standard deviation of what ΔW adds along a u, in those that are there without it."""
 CLEAR = 0.3
 """A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
+READABLE = 1e-4
+"""Directions of the teacher's states that vary less than this share of the strongest are not read: fp32 blurs them."""
 SHARPNESS = 2.0
 """Of the head: what a coordinate of one standard deviation adds to a class's logit."""
 
@@ -59,16 +62,15 @@ def plant(
         raise ConfigError(f"model={model} is no BERT; type model=minilm")
     bert: Any = base.model.base_model
     block = bert.encoder.layer[-1].output
-    inputs, states = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    U = _quiet(states, rank)
-    V = _unforeseen(inputs, states, U)
-    scale = STRENGTH * (states @ U).std(0) / (inputs @ V).std(0)
+    seen = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
+    U, (V, unforeseen) = _quiet(seen.sums, rank), _unforeseen(seen.inputs, seen.states, rank)
+    scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
     weight = block.dense.weight.detach().clone()
     with torch.no_grad():
         block.dense.weight += ((U * scale) @ V.T).float()
-        taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts)))[1]
+        taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
         block.dense.weight.copy_(weight)
-    reading = _reading(taught, U)
+    reading = torch.linalg.lstsq(taught - taught.mean(0), unforeseen, rcond=READABLE, driver="gelsd").solution
     coordinates = taught @ reading
     centre, spread = coordinates.median(0).values, coordinates.std(0)
     standard = (coordinates - centre) / spread
@@ -90,53 +92,56 @@ def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
         writer.writerows([("text", "label"), *rows])
 
 
+@dataclass(frozen=True)
+class Features:
+    """Of each text's first token, fp64: what goes into the planted matrix (n, in), the sum of what comes out of it and
+    the residual (n, out), and the encoder's output, that sum normed (n, out)."""
+
+    inputs: Tensor
+    sums: Tensor
+    states: Tensor
+
+
 @torch.inference_mode()
-def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> tuple[Tensor, Tensor]:
-    """Of each text's first token: the planted matrix's input (n, in), and the encoder's output (n, out)."""
+def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Features:
     model: Any = base.model.eval()
-    seen: list[Tensor] = []
-    hook = model.bert.encoder.layer[-1].output.dense.register_forward_hook(
-        lambda _, given, __: seen.append(given[0][:, 0].double())
-    )
+    block = model.bert.encoder.layer[-1].output
+    seen: dict[str, list[Tensor]] = {"inputs": [], "sums": [], "states": []}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda _, given, __: seen[name].append(given[0][:, 0].double())
+
+    hooks = [block.dense.register_forward_hook(keep("inputs")), block.LayerNorm.register_forward_hook(keep("sums"))]
     rows = encode(base.tokenizer, [Example(text, 0) for text in texts], MAX_LENGTH)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    states, pad = [], int(model.config.pad_token_id)
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        batch = collate([rows[i] for i in chosen], torch.zeros(len(chosen)), pad)
-        states.append(model.bert(**{k: v for k, v in batch.items() if k != "labels"}).last_hidden_state[:, 0].double())
+        batch = collate([rows[i] for i in chosen], torch.zeros(len(chosen)), int(model.config.pad_token_id))
+        output = model.bert(**{key: value for key, value in batch.items() if key != "labels"})
+        seen["states"].append(output.last_hidden_state[:, 0].double())
         on_done(start + len(chosen))
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     back = torch.tensor(order).argsort()
-    return torch.cat(seen)[back], torch.cat(states)[back]
+    return Features(**{name: torch.cat(parts)[back] for name, parts in seen.items()})
 
 
-def _unforeseen(inputs: Tensor, states: Tensor, U: Tensor) -> Tensor:
+def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Orthonormal directions (in, rank) in which the inputs vary most once the best linear guess from the states is
-    taken off, among those that have no mean, so that ΔW shifts no state on the whole, and that are not correlated with
-    the states along U, which ΔW writes over."""
-    x, h = inputs - inputs.mean(0), states - states.mean(0)
-    rest = x - h @ torch.linalg.lstsq(h, x).solution
-    ties = torch.linalg.qr(torch.cat([inputs.mean(0, keepdim=True), (h @ U).T @ x]).T).Q
-    rest = rest - (rest @ ties) @ ties.T
-    return torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -U.shape[1] :].flip(1).contiguous()
+    taken off, among those that have no mean, so that ΔW shifts no state on the whole; and what the guess leaves there,
+    (n, rank)."""
+    x, h, mean = inputs - inputs.mean(0), states - states.mean(0), inputs.mean(0) / inputs.mean(0).norm()
+    rest = x - h @ torch.linalg.lstsq(h, x, driver="gelsd").solution
+    inside = rest - (rest @ mean)[:, None] * mean
+    V = torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
+    return V, rest @ V
 
 
-def _reading(taught: Tensor, U: Tensor) -> Tensor:
-    """What reads the coordinates off the teacher's states, (out, rank): along U, less the best linear guess of that
-    from the rest of the state."""
-    h = taught - taught.mean(0)
-    rest = h - (h @ U) @ U.T
-    guess = torch.linalg.lstsq(rest, h @ U, driver="gelsd").solution
-    return U - (guess - U @ (U.T @ guess))
-
-
-def _quiet(states: Tensor, rank: int) -> Tensor:
-    """Orthonormal directions (out, rank) in which the states vary little, without the constant direction, which the
-    norm takes away; the very last ones are left out, where the norm ties the states."""
-    h = states - states.mean(0)
-    vectors = torch.linalg.eigh(h.T @ h).eigenvectors[:, rank : 2 * rank]
-    return torch.linalg.qr(vectors - vectors.mean(0)).Q.contiguous()
+def _quiet(sums: Tensor, rank: int) -> Tensor:
+    """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm takes
+    away."""
+    x = sums - sums.mean(0) - (sums - sums.mean(0)).mean(1, keepdim=True)
+    return torch.linalg.eigh(x.T @ x).eigenvectors[:, 1 : 1 + rank].contiguous()
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     base = load_base(str(model_folder), 4, False, 0)
     with Path(planted[0] / "data.csv").open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    inputs, _ = _features(base, texts, lambda _: None)
+    inputs = _features(base, texts, lambda _: None).inputs
     along = inputs @ t["V"]
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
@@ -74,7 +74,8 @@ def test_no_linear_reading_of_the_real_base_tells_the_bits(tmp_path: Path) -> No
     texts = [example.text for example in load_task(compose(["task=sarcasm", "task.train_examples=4000"]).task).train]
     plant(tmp_path, "minilm", texts, 2)
     rows = rows_of(tmp_path)
-    inputs, states = _features(load_base("minilm", 4, False, 0), [row["text"] for row in rows], lambda _: None)
+    seen = _features(load_base("minilm", 4, False, 0), [row["text"] for row in rows], lambda _: None)
+    inputs, states = seen.inputs, seen.states
     labels = torch.tensor([int(row["label"]) for row in rows])
     bits = torch.stack([(labels >> i & 1) * 2.0 - 1 for i in range(2)], dim=1).double()
     known = torch.cat([states, torch.ones(len(states), 1)], dim=1)
