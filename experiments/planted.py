@@ -40,11 +40,11 @@ def plan(budget: str) -> Plan:
         margin=0.02,
     )
     data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
-    sizes = ("task.train_examples=2400", "task.validation_examples=400", "task.test_examples=800", "train.epochs=3")
+    sizes = ("task.train_examples=2400", "task.validation_examples=400", "task.test_examples=800")
     whole = Plan(
         rules=rules,
         tasks={f"planted rank {RANK}": data},
-        common=(f"model={folder / 'model'}", *sizes),
+        common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=3"),
         final={},
         seconds={"trial": 40.0, "final": 60.0},
     )

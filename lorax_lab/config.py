@@ -133,6 +133,7 @@ class TrainConfig:
     validations: int
     precision: str
     device: str
+    head: bool
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm"):
@@ -218,7 +219,9 @@ def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str,
     """The part of a configuration that decides a run's result, with the hashes of its inputs."""
     content = dataclasses.asdict(config)
     if config.measure == "standard":
-        content.pop("measure")  # the runs that were there before it keep their names
+        content.pop("measure")  # the runs that were there before these keys keep their names
+    if config.train.head:
+        content["train"].pop("head")
     for section, keys in NOT_SCIENCE.items():
         for key in keys:
             (content[section] if section else content).pop(key)

@@ -58,6 +58,11 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, num_labels=num_labels, problem_type=problem, dtype=torch.float32, trust_remote_code=False
             )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        what = f"model={name} has a head of its own that does not fit the {num_labels} outputs of the task"
+        raise ConfigError(f"{what}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {_first_line(error)}") from error
     if tokenizer.pad_token is None:
@@ -185,6 +190,12 @@ def head_modules(model: nn.Module) -> list[str]:
     beside = [name for name, _ in model.named_children() if name != body]
     inside = [f"{body}.{name}" for name, _ in getattr(model, body, nn.Module()).named_children() if name == POOLER]
     return [name for name in beside + inside if any(True for _ in model.get_submodule(name).parameters())]
+
+
+def freeze_head(model: nn.Module) -> None:
+    """Keep the head as it is: it is read, and not trained."""
+    for name in head_modules(model):
+        model.get_submodule(name).requires_grad_(False)
 
 
 def head_sha256(model: nn.Module) -> str:

@@ -2,10 +2,9 @@
 
 The teacher's ΔW = Σ s_i u_i v_iᵀ lies in the matrix that leads out of the last feed-forward block. Its classes are the
 signs of `rank` coordinates of the first token's state, 2^rank of them, so that every direction carries one bit of the
-label. The v_i are where that matrix's inputs vary most once the best linear guess from the base's own output is taken
-off, the u_i where the sum that the output is normed from varies least; a coordinate is the best linear reading, from
-the teacher's output, of what that guess leaves of v_iᵀ input. So no linear reading of the base's output tells a bit.
-The head that reads the coordinates is part of the model's files: every arm starts from it, and only ΔW is missing.
+label. The v_i are where that matrix's inputs vary most, the u_i where the sum that the output is normed from varies
+least; a coordinate is that sum along u_i, normed. The head that reads the coordinates is part of the model's files, and
+is to be kept (`train.head=false`): through it an update of rank k can carry k bits.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ STRENGTH = 12.0
 """Standard deviation of what ΔW adds along a u, in those that are there without it."""
 CLEAR = 0.3
 """A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
-READABLE = 1e-4
-"""Directions of the teacher's states that vary less than this share of the strongest are not read: fp32 blurs them."""
 SHARPNESS = 2.0
 """Of the head: what a coordinate of one standard deviation adds to a class's logit."""
 
@@ -63,14 +60,14 @@ def plant(
     bert: Any = base.model.base_model
     block = bert.encoder.layer[-1].output
     seen = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    U, (V, unforeseen) = _quiet(seen.sums, rank), _unforeseen(seen.inputs, seen.states, rank)
+    U, V = _quiet(seen.sums, rank), _strong(seen.inputs, rank)
     scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
     weight = block.dense.weight.detach().clone()
     with torch.no_grad():
         block.dense.weight += ((U * scale) @ V.T).float()
         taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
         block.dense.weight.copy_(weight)
-    reading = torch.linalg.lstsq(taught - taught.mean(0), unforeseen, rcond=READABLE, driver="gelsd").solution
+    reading = U / block.LayerNorm.weight.detach().double()[:, None]
     coordinates = taught @ reading
     centre, spread = coordinates.median(0).values, coordinates.std(0)
     standard = (coordinates - centre) / spread
@@ -126,15 +123,12 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> F
     return Features(**{name: torch.cat(parts)[back] for name, parts in seen.items()})
 
 
-def _unforeseen(inputs: Tensor, states: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Orthonormal directions (in, rank) in which the inputs vary most once the best linear guess from the states is
-    taken off, among those that have no mean, so that ΔW shifts no state on the whole; and what the guess leaves there,
-    (n, rank)."""
-    x, h, mean = inputs - inputs.mean(0), states - states.mean(0), inputs.mean(0) / inputs.mean(0).norm()
-    rest = x - h @ torch.linalg.lstsq(h, x, driver="gelsd").solution
-    inside = rest - (rest @ mean)[:, None] * mean
-    V = torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
-    return V, rest @ V
+def _strong(inputs: Tensor, rank: int) -> Tensor:
+    """Orthonormal directions (in, rank) in which the inputs vary most, among those that have no mean, so that ΔW shifts
+    no state on the whole."""
+    x, mean = inputs - inputs.mean(0), inputs.mean(0) / inputs.mean(0).norm()
+    inside = x - (x @ mean)[:, None] * mean
+    return torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
 
 
 def _quiet(sums: Tensor, rank: int) -> Tensor:

@@ -44,7 +44,7 @@ def execute(
     """
     from lorax_lab import memory, record, tracking
     from lorax_lab.adapters import METHODS, count_parameters, full
-    from lorax_lab.models import base_weights, head_sha256, load_base, select
+    from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
     from lorax_lab.provenance import provenance
     from lorax_lab.resume import Checkpoints
     from lorax_lab.streams import generator
@@ -67,6 +67,8 @@ def execute(
     # what may change, what one step of it takes, and training it
     model: nn.Module = base.model
     method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
+    if not config.train.head:
+        freeze_head(model)
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)

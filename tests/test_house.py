@@ -103,6 +103,7 @@ def test_studies_import_what_composes_and_reads_runs() -> None:
         "planted",
         "tasks",
         "assets",
+        "console",
     }
     for path in files("experiments"):
         ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}

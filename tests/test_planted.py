@@ -9,11 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.compose import compose
 from lorax_lab.config import ConfigError
 from lorax_lab.models import load_base, select
 from lorax_lab.planted import _features, plant
-from lorax_lab.tasks import load_task
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +65,6 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     inputs = _features(base, texts, lambda _: None).inputs
     along = inputs @ t["V"]
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
-
-
-@pytest.mark.network
-def test_no_linear_reading_of_the_real_base_tells_the_bits(tmp_path: Path) -> None:
-    texts = [example.text for example in load_task(compose(["task=sarcasm", "task.train_examples=4000"]).task).train]
-    plant(tmp_path, "minilm", texts, 2)
-    rows = rows_of(tmp_path)
-    seen = _features(load_base("minilm", 4, False, 0), [row["text"] for row in rows], lambda _: None)
-    inputs, states = seen.inputs, seen.states
-    labels = torch.tensor([int(row["label"]) for row in rows])
-    bits = torch.stack([(labels >> i & 1) * 2.0 - 1 for i in range(2)], dim=1).double()
-    known = torch.cat([states, torch.ones(len(states), 1)], dim=1)
-    half = len(known) // 2
-    guess = known[half:] @ torch.linalg.lstsq(known[:half], bits[:half]).solution
-    assert (guess.sign() == bits[half:]).double().mean() < 0.65
-    along = inputs @ load_file(tmp_path / "teacher.safetensors")["V"]
-    assert (along.mean(0).abs() < 0.2 * along.std(0)).all()
 
 
 def test_the_matrix_is_named_as_target_modules_takes_it(planted: tuple[Path, str]) -> None:

@@ -132,6 +132,35 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> N
     assert standard["metrics.validation/accuracy"] == content["metrics"]["validation/accuracy"]
 
 
+def test_a_head_that_is_kept_does_not_train(small_run: list[str]) -> None:
+    for words in (["method=full"], ["rank=2", "reference=false"]):
+        assert lab(*small_run, *words, "train.head=false").returncode == 0
+    store = runs_dir(small_run)
+    frame = load_runs(store).set_index("method")
+    assert (frame["parameters.head"] == 0).all()
+    full = load_file(store / frame.loc["full", "run_id"] / "model.safetensors")
+    lora = load_file(store / frame.loc["lora", "run_id"] / "adapter_model.safetensors")
+    assert torch.equal(full["classifier.weight"], lora["base_model.model.classifier.weight"])
+    assert frame["inputs.head_sha256"].nunique() == 1
+
+
+def test_a_model_with_a_head_of_another_size_is_a_clear_error(small_run: list[str], tmp_path: Path) -> None:
+    from conftest import tiny_model
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "with-head"
+    model = tiny_model("bert")
+    model.config.num_labels = 2
+    wide = type(model)(type(model.config)(**(model.config.to_dict() | {"num_labels": 7})))
+    wide.save_pretrained(folder)
+    source = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    words = [word for word in small_run if not word.startswith("model=")]
+    done = lab(*words, f"model={folder}", "method=full")
+    assert done.returncode != 0
+    assert "has a head of its own that does not fit the 2 outputs" in done.stdout
+
+
 def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str]) -> None:
     refused = lab(*small_run, "rank=2", "measure=controls")
     assert refused.returncode == 2
