@@ -14,14 +14,14 @@ RANK = 4
 QUESTION = f"""\
 The labels come from the base with an update of rank {RANK} planted in one matrix. Does the lab find {RANK}?"""
 PREDICTION = """\
-(2026-11-25, before the runs) LoRA of that matrix falls short of rank 4 by more than 10 points at ranks 1 and 2 and by
-some at 3; from 4 on it matches full fine-tuning or beats it. Of the full update of that matrix 4 directions are
-enough (k* = 4), and 4 stand above the noise edge, if no more."""
+(2026-11-25, after one trial each at ranks 2 and 4, .44 and .98, and before the study) The head is kept, so LoRA of that
+matrix carries one bit for each rank and falls short by more than 10 points below rank 4; from 4 on it matches full
+fine-tuning or beats it. Of the full update of that matrix 4 directions are enough (k* = 4)."""
 COST = """\
-About 50 runs of half a minute to a minute on 2 cores."""
+About 50 runs of half a minute on 2 cores."""
 
 RANKS = (1, 2, 3, 4, 8)
-TEXTS = 12_000
+TEXTS = 14_000
 
 
 def plan(budget: str) -> Plan:
@@ -40,13 +40,13 @@ def plan(budget: str) -> Plan:
         margin=0.02,
     )
     data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
-    sizes = ("task.train_examples=2400", "task.validation_examples=400", "task.test_examples=800")
+    sizes = ("task.train_examples=2000", "task.validation_examples=400", "task.test_examples=800")
     whole = Plan(
         rules=rules,
         tasks={f"planted rank {RANK}": data},
-        common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=3"),
+        common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
         final={},
-        seconds={"trial": 40.0, "final": 60.0},
+        seconds={"trial": 20.0, "final": 30.0},
     )
     if budget == "full":
         return whole

@@ -31,6 +31,8 @@ STRENGTH = 12.0
 """Standard deviation of what ΔW adds along a u, in those that are there without it."""
 CLEAR = 0.3
 """A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
+LIVE = 0.1
+"""A coordinate is put out by the norm if its gain is below this share of the median one."""
 SHARPNESS = 2.0
 """Of the head: what a coordinate of one standard deviation adds to a class's logit."""
 
@@ -60,14 +62,15 @@ def plant(
     bert: Any = base.model.base_model
     block = bert.encoder.layer[-1].output
     seen = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    U, V = _quiet(seen.sums, rank), _strong(seen.inputs, rank)
+    gain = block.LayerNorm.weight.detach().double()
+    U, V = _quiet(seen.sums, gain, rank), _strong(seen.inputs, rank)
     scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
     weight = block.dense.weight.detach().clone()
     with torch.no_grad():
         block.dense.weight += ((U * scale) @ V.T).float()
         taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
         block.dense.weight.copy_(weight)
-    reading = U / block.LayerNorm.weight.detach().double()[:, None]
+    reading = U / gain[:, None]
     coordinates = taught @ reading
     centre, spread = coordinates.median(0).values, coordinates.std(0)
     standard = (coordinates - centre) / spread
@@ -131,11 +134,15 @@ def _strong(inputs: Tensor, rank: int) -> Tensor:
     return torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
 
 
-def _quiet(sums: Tensor, rank: int) -> Tensor:
+def _quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
     """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm takes
-    away."""
-    x = sums - sums.mean(0) - (sums - sums.mean(0)).mean(1, keepdim=True)
-    return torch.linalg.eigh(x.T @ x).eigenvectors[:, 1 : 1 + rank].contiguous()
+    away, and without the coordinates that the norm's gain puts out."""
+    live = gain.abs() > LIVE * gain.abs().median()
+    x = (sums - sums.mean(0)) * live
+    x = x - x.sum(1, keepdim=True) / live.sum() * live
+    vectors = torch.linalg.eigh(x.T @ x).eigenvectors
+    dead = len(gain) - int(live.sum())
+    return vectors[:, dead + 1 : dead + 1 + rank].contiguous()
 
 
 @torch.no_grad()
