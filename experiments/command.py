@@ -73,8 +73,10 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
             return 0
         for sweep, command in zip(waiting, commands, strict=True):
             tried.append(sweep)
-            status = _run(command)
-            book.publish([plan.run_id(cell) for cell in progress.cells], plan, about)
+            try:
+                status = _run(command)
+            finally:
+                book.publish([plan.run_id(cell) for cell in progress.cells], plan, about)
             if status == STOPPED:
                 raise KeyboardInterrupt
             if status == WRONG:
