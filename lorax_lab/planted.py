@@ -62,7 +62,7 @@ def plant(
     bert: Any = base.model.base_model
     block = bert.encoder.layer[-1].output
     seen = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    gain = block.LayerNorm.weight.detach().double()
+    gain = _gain(block.LayerNorm.weight.detach().double())
     U, V = _quiet(seen.sums, gain, rank), _strong(seen.inputs, rank)
     scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
     weight = block.dense.weight.detach().clone()
@@ -134,10 +134,15 @@ def _strong(inputs: Tensor, rank: int) -> Tensor:
     return torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
 
 
+def _gain(weight: Tensor) -> Tensor:
+    """The norm's gain by coordinate; infinite where it puts the coordinate out, so that nothing is read there."""
+    return torch.where(weight.abs() > LIVE * weight.abs().median(), weight, torch.inf)
+
+
 def _quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
     """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm takes
     away, and without the coordinates that the norm's gain puts out."""
-    live = gain.abs() > LIVE * gain.abs().median()
+    live = gain.isfinite()
     x = (sums - sums.mean(0)) * live
     x = x - x.sum(1, keepdim=True) / live.sum() * live
     vectors = torch.linalg.eigh(x.T @ x).eigenvectors

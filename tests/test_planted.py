@@ -67,6 +67,21 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
 
+def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, table_file: Path, tmp_path: Path) -> None:
+    """Trained encoders have gains of 1e-33: a reading through them makes infinite gradients."""
+    base = load_base(str(model_folder), 4, False, 0)
+    with torch.no_grad():
+        base.model.base_model.encoder.layer[-1].output.LayerNorm.weight[:3] = 1e-33
+    base.model.base_model.save_pretrained(tmp_path / "dead")
+    base.tokenizer.save_pretrained(tmp_path / "dead")
+    with table_file.open(newline="") as file:
+        texts = [row["sentence"] for row in csv.DictReader(file)]
+    plant(tmp_path, str(tmp_path / "dead"), texts, 2)
+    pooler = load_file(tmp_path / "model" / "model.safetensors")["bert.pooler.dense.weight"]
+    assert (pooler[:2, :3] == 0).all()
+    assert pooler[:2].abs().max() < 1e6
+
+
 def test_the_matrix_is_named_as_target_modules_takes_it(planted: tuple[Path, str]) -> None:
     base = load_base(str(planted[0] / "model"), 4, False, 0)
     assert len(select(base.model, [planted[1]])) == 1
