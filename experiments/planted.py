@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.protocol import Arm, Protocol
-from experiments.study import Plan
+from experiments.study import Plan, trials
 
 RANK = 4
 QUESTION = f"""\
@@ -74,6 +74,11 @@ def headlines(count: int) -> list[str]:
 
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
     return [example.text for example in task.train]
+
+
+def grid(budget: str = "full") -> list[list[str]]:
+    """The trials, as override lists; the final runs follow from their scores."""
+    return trials(plan(budget))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.command import main
 from experiments.planted import headlines
 from experiments.protocol import Arm, Protocol
-from experiments.study import Plan
+from experiments.study import Plan, trials
 
 QUESTION = """\
 The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""
@@ -61,6 +61,11 @@ def _table() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
     return path
+
+
+def grid(budget: str = "full") -> list[list[str]]:
+    """The trials, as override lists; the final runs follow from their scores."""
+    return trials(plan(budget))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from experiments.command import main
 from experiments.protocol import Arm, Protocol
-from experiments.study import Plan, Progress, sweeps
+from experiments.study import Plan, trials
 
 QUESTION = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""
@@ -62,8 +62,7 @@ def plan(budget: str) -> Plan:
 
 def grid(budget: str = "full") -> list[list[str]]:
     """The trials, as override lists; the final runs follow from their scores."""
-    declared = plan(budget)
-    return sweeps(declared, Progress(declared, lambda _: None).missing)
+    return trials(plan(budget))
 
 
 if __name__ == "__main__":

@@ -128,6 +128,11 @@ class Progress:
         return select(rules, task, scores)
 
 
+def trials(plan: Plan) -> list[list[str]]:
+    """What a study begins with, as override lists; its final runs follow from the scores."""
+    return sweeps(plan, Progress(plan, lambda _: None).missing)
+
+
 def validation_score(line: Line) -> float:
     """The primary metric on the validation split; minus infinity of a run that diverged."""
     return float(line["metrics"][f"validation/{line['metric']}"]) if line["status"] == "completed" else float("-inf")

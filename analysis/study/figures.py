@@ -38,10 +38,9 @@ def answer_table(records: Records) -> pd.DataFrame:
     test, or from the whole update on validation; with the mean, its interval, margin, and r* or k*."""
     import pandas as pd
 
-    margin, rows = records.rules.margin, []
+    margin, rows, finals = records.rules.margin, [], comparison.every_seed(records)
     for task in records.tasks:
-        seeds = comparison.every_seed(records)
-        seeds = seeds[(seeds["task"] == task) & seeds["rank"].notna()].rename(columns={"rank": "size"})
+        seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
         cuts = update.functional(records, task)
         cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
         found = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(cuts, margin))}
@@ -61,9 +60,9 @@ def draw_answer(table: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(table["task"]))
     figure = style.canvas(style.PAGE, 1.0 + 1.9 * len(tasks))
     grid = figure.subplots(len(tasks), 2, squeeze=False)
-    names = {"rank": ("LoRA", "rank of LoRA", "r*"), "k": ("cut", "directions kept of the full update, k", "k*")}
+    names = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
     for row, task in zip(grid, tasks, strict=True):
-        for axes, (side, (_, label, star)) in zip(row, names.items(), strict=True):
+        for axes, (side, (label, star)) in zip(row, names.items(), strict=True):
             rows = table[(table["task"] == task) & (table["side"] == side)]
             _differences(axes, rows, float(rows["margin"].iloc[0]))
             axes.set_xlabel(label)

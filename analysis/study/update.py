@@ -9,7 +9,6 @@ import numpy as np
 from analysis.study.comparison import seeds_of
 from analysis.study.records import Records, score_of
 from analysis.study.statistics import Interval, Smallest, smallest, t_interval
-from lorax_lab.published import Line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +121,3 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(matrices: dict[str, Any], members: list[str], measure: str) -> float:
     return float(np.mean([matrices[name][measure] for name in members]))
-
-
-def has_controls(line: Line) -> bool:
-    """Whether a run has more than the cuts that every full fine-tune has."""
-    return any(part == "random" for part, *_ in line.get("functional", []))

@@ -63,8 +63,6 @@ def _of_task(records: Records, task: str) -> list[str]:
         listed = ", ".join(f"{count} of {arm}" for arm, count in cells.items())
         return [*found, f"trials are missing: {listed}"]
     edges = [arm for arm, choice in chosen.choices.items() if choice.edge]
-    if edges and len(chosen.steps) < rules.rates + 1 and rules.extensions:
-        found.append(f"the best rate of {', '.join(edges)} is at the grid's edge and the grid was not extended")
     if edges and not rules.extensions:
         found.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
     for arm in rules.arms:

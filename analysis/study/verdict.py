@@ -10,7 +10,8 @@ from analysis.study.records import Records
 from analysis.study.statistics import Interval, Smallest
 
 LOW_SHARE = 1 / 16
-"""Of a matrix's smaller side: a rank up to this is called low. Declared before the runs, as the margin was."""
+"""Of a matrix's smaller side: a rank up to this is called low. Declared before the first final run; the margin,
+before the first trial."""
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 
 
