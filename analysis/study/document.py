@@ -60,7 +60,8 @@ def _rule(records: Records) -> str:
     margin = records.rules.margin
     return (
         f"Declared before the first final run: a score is matched if it is not worse by more than {margin:g}; a rank "
-        f"is low up to {LOW_SHARE:g} of a matrix's smaller side, here {_words(sorted(set(low.values())))}. r* is the smallest rank "
+        f"is low up to {LOW_SHARE:g} of a matrix's smaller side, here {_words(sorted(set(low.values())))}. "
+        "r* is the smallest rank "
         "whose LoRA matches full fine-tuning on the test split (with every larger one), k* the smallest number of "
         "directions to which the full update can be cut, in all matrices at once or in one type of matrix alone, "
         "without losing the whole update's validation score. *Supported*: every such rank is surely low. *Not "
