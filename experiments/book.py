@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from experiments.protocol import Cell, cell_of
 from experiments.study import Line, Plan, Progress
 
 
 class Book:
-    """Lines by run, from the store and from what was published before.
+    """A study's lines, from the store and from what was published before.
 
     Args:
-        path: of the published lines, `<study>.jsonl`.
+        path: of the published lines, `<study>.jsonl`; what was declared lies beside it.
         runs: the store.
+
+    Raises:
+        ConfigError: what was published is of another plan than this.
     """
 
-    def __init__(self, path: Path, runs: Path) -> None:
+    def __init__(self, path: Path, runs: Path, plan: Plan) -> None:
         from lorax_lab.published import read_lines
 
-        self.path, self.runs = path, runs
+        self.path, self.runs, self.plan = path, runs, plan
         lines, damages = read_lines(path)
         self.published = {str(line["run_id"]): line for line in lines}
+        self._of_cell = {cell_of(plan.rules, list(plan.tasks), line): line for line in lines}
         self._read: dict[tuple[str, int], Line] = {}
+        if lines:
+            self._check_plan()
         for damage in damages:
             print(f"left out, and to be run again: {damage}", file=sys.stderr)
 
-    def line(self, run: str) -> Line | None:
+    def line(self, cell: Cell) -> Line | None:
         """A run's line; what the store has counts before what was published."""
         from lorax_lab.published import line_of
         from lorax_lab.record import DamagedRecord
 
+        run = self.plan.run_id(cell)
         path = self.runs / run / "record.json"
         try:
             key = (run, path.stat().st_mtime_ns)
@@ -43,39 +51,55 @@ class Book:
                 self._read[key] = line_of(path.parent)
             return self._read[key]
         except FileNotFoundError:
-            return self.published.get(run)
+            return self._of_cell.get(cell)
         except (DamagedRecord, OSError) as error:
             print(f"left out, and to be run again: {error}", file=sys.stderr)
-            return self.published.get(run)
+            return self._of_cell.get(cell)
 
-    def check_code(self, progress: Progress) -> None:
-        """Refuse to go on with records of another version of the code: they could not be compared.
+    def check_comparable(self, progress: Progress) -> None:
+        """Refuse to add runs to those of another version of the code or of its defaults. A study that is complete
+        stays so, whatever became of the code.
 
         Raises:
-            ConfigError: there is one among the study's runs.
+            ConfigError: runs are missing, and there are others that could not be compared with them.
         """
         from lorax_lab.config import ConfigError
         from lorax_lab.provenance import code_sha256
 
-        lines = [line for cell in progress.cells if (line := progress.found(cell))]
-        others = [line for line in lines if line["code"] != code_sha256()]
+        if not progress.missing:
+            return
+        found = [(cell, line) for cell in progress.cells if (line := progress.found(cell))]
+        version = code_sha256()
+        others = [x for cell, x in found if (x["code"], x["run_id"]) != (version, self.plan.run_id(cell))]
         if others:
             commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
             what = f"{len(others)} of the study's runs are of another version of the code (commit {commits})"
             how = "check that commit out to go on with them, or start anew: --runs FOLDER --records FOLDER"
             raise ConfigError(f"{what}, and could not be compared with new ones; {how}")
 
-    def publish(self, runs: Iterable[str], plan: Plan, about: dict[str, Any]) -> None:
+    def publish(self, cells: Iterable[Cell], about: dict[str, Any]) -> None:
         """Write the lines of these runs, and beside them what was declared beforehand."""
         from lorax_lab.files import write_text
         from lorax_lab.published import write_lines
 
-        self.published |= {run: line for run in runs if (line := self.line(run))}
+        beside = self.path.with_suffix(".json")
+        lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell))}
+        if all(self.published.get(run) == line for run, line in lines.items()) and beside.is_file():
+            return
+        self.published |= lines
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_lines(self.path, self.published.values())
-        tasks = {task: [w for w in words if not w.startswith("task.path=")] for task, words in plan.tasks.items()}
-        declared = about | {"tasks": tasks, "protocol": dataclasses.asdict(plan.rules)}
-        write_text(self.path.with_suffix(".json"), json.dumps(declared, indent=1, ensure_ascii=False) + "\n")
+        write_text(beside, json.dumps(about | _declared(self.plan), indent=1, ensure_ascii=False) + "\n")
+
+    def _check_plan(self) -> None:
+        from lorax_lab.config import ConfigError
+
+        beside = self.path.with_suffix(".json")
+        told = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        changed = [key for key, value in _declared(self.plan).items() if told.get(key) != value]
+        if changed:
+            what = f"the runs in {self.path} are of another plan of this study: {' and '.join(changed)} changed"
+            raise ConfigError(f"{what}; start anew: --runs FOLDER --records FOLDER")
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one task and one seed of two
@@ -85,11 +109,11 @@ class Book:
         from lorax_lab.files import write_text
         from lorax_lab.published import shared_rows
 
-        path, rules = self.path.with_name(f"{self.path.stem}_shared.csv"), progress.plan.rules
+        path, rules = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.rules
         if path.is_file():
             return
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == rules.reference]
-        folders = {(cell.task, cell.seed): self.runs / progress.plan.run_id(cell) for cell in full}
+        folders = {(cell.task, cell.seed): self.runs / self.plan.run_id(cell) for cell in full}
         if not all((folder / "spectra.npz").is_file() for folder in folders.values()):
             print("the runs' spectra are not here any more, so the directions they share are not measured")
             return
@@ -100,3 +124,15 @@ class Book:
             rows += [about | row for row in shared_rows(folders[one], folders[other])]
             print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
         write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _declared(plan: Plan) -> dict[str, Any]:
+    """The plan as it is written beside the lines, of every file its name alone."""
+    tasks = {task: _portable(words) for task, words in plan.tasks.items()}
+    told = {"tasks": tasks, "common": _portable(plan.common), "final": plan.final, "protocol": asdict(plan.rules)}
+    return dict(json.loads(json.dumps(told)))
+
+
+def _portable(words: Iterable[str]) -> list[str]:
+    pairs = [word.partition("=") for word in words]
+    return [f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs]

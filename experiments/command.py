@@ -54,16 +54,15 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
     _check_added(added)
     plan, name = study.plan(given.budget), _module(study).rpartition(".")[2]
     wanted = _wanted(given.only, plan)
-    book = Book(
-        (given.records or (RECORDS if given.budget == "full" else given.runs / "records")) / f"{name}.jsonl", given.runs
-    )
+    records = given.records or (RECORDS if given.budget == "full" else given.runs / "records")
+    book = Book(records / f"{name}.jsonl", given.runs, plan)
     about = {"study": _module(study), "budget": given.budget, "question": study.QUESTION}
     about |= {"prediction": study.PREDICTION, "cost": study.COST}
     tried: list[list[str]] = []
     while True:
         progress = Progress(plan, book.line, wanted)
-        book.check_code(progress)
         _tell(progress)
+        book.check_comparable(progress)
         waiting = [sweep for sweep in sweeps(plan, progress.missing) if sweep not in tried]
         commands = [
             [sys.executable, "-m", "lorax_lab.run", *s, f"runs_dir={given.runs}", *added, "-m"] for s in waiting
@@ -76,7 +75,7 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
             try:
                 status = _run(command)
             finally:
-                book.publish([plan.run_id(cell) for cell in progress.cells], plan, about)
+                book.publish(progress.cells, about)
             if status == STOPPED:
                 raise KeyboardInterrupt
             if status == WRONG:
@@ -85,7 +84,7 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
             break
     if progress.missing:
         return 1
-    book.publish([plan.run_id(cell) for cell in progress.cells], plan, about)
+    book.publish(progress.cells, about)
     if plan.shared and not given.only:
         book.share(progress)
     print(f"records: {book.path}")

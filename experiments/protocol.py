@@ -10,8 +10,9 @@ is read once by each. Knows no model and no training.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,16 @@ class Arm:
     @property
     def rank(self) -> int | None:
         """LoRA's rank, None of full fine-tuning."""
-        return next((int(word.partition("=")[2]) for word in self.words if word.startswith("rank=")), None)
+        rank = self._value("rank")
+        return None if rank is None else int(rank)
+
+    @property
+    def method(self) -> str | None:
+        """The method that the words choose."""
+        return self._value("method")
+
+    def _value(self, key: str) -> str | None:
+        return next((word.partition("=")[2] for word in self.words if word.startswith(f"{key}=")), None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,22 @@ class Cell:
     arm: str
     rate: float
     seed: int
+
+
+def cell_of(protocol: Protocol, tasks: Sequence[str], line: Mapping[str, Any]) -> Cell | None:
+    """Which run of the comparison a published line is of, by what it says of itself; None of a stranger.
+
+    Args:
+        tasks: the names that were declared; one task alone may be a table of its own, called what it likes.
+    """
+    config = line["config"]
+    name, trial = config["task"]["name"], config["measure"] == "trial"
+    task = name if name in tasks else tasks[0] if name == "local" and len(tasks) == 1 else None
+    chosen = line["method"], line["rank"]
+    arm = next((arm.name for arm in protocol.arms if (arm.method, arm.rank) == chosen), None)
+    if task is None or arm is None:
+        return None
+    return Cell("trial" if trial else "final", task, arm, float(config["train"]["learning_rate"]), line["seed"])
 
 
 @dataclass(frozen=True)

@@ -67,17 +67,17 @@ class Progress:
     """A study's runs: known to be needed, recorded, missing.
 
     Args:
-        line: the record of a run by its name, as `lorax_lab.published` has it; None where there is none.
+        line: the record of a run, as `lorax_lab.published` has it; None where there is none.
         wanted: which of the runs are asked for.
     """
 
     plan: Plan
-    line: Callable[[str], Line | None]
+    line: Callable[[Cell], Line | None]
     wanted: Callable[[Cell], bool] = lambda cell: True
 
     def found(self, cell: Cell) -> Line | None:
         """The line of a run that needs not be run again."""
-        line = self.line(self.plan.run_id(cell))
+        line = self.line(cell)
         return line if line and line["status"] in SETTLED else None
 
     @cached_property

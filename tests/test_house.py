@@ -48,7 +48,10 @@ DOORS = {
 }
 
 
-PROTOCOL = {"experiments.protocol", *(f"experiments.protocol.{n}" for n in ("Arm", "Protocol", "Selection", "select"))}
+PROTOCOL = {
+    "experiments.protocol",
+    *(f"experiments.protocol.{n}" for n in ("Arm", "Cell", "Protocol", "Selection", "cell_of", "select")),
+}
 """All of the studies that analysis knows: the rules that it checks their records against."""
 
 

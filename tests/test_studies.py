@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,8 +35,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(RULES.step(cell.arm, cell.rate) - 1)) -> Any:
-    lines = {PLAN.run_id(cell): line(cell, score(cell)) for cell in cells}
-    return lines.get
+    return {cell: line(cell, score(cell)) for cell in cells}.get
 
 
 @pytest.mark.usefixtures("named")
@@ -74,10 +74,65 @@ def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
 @pytest.mark.usefixtures("named")
 def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
     trials = Progress(PLAN, recorded([])).missing
-    lines = {PLAN.run_id(cell): line(cell, 0.8) for cell in trials}
-    lines[PLAN.run_id(trials[0])]["status"] = "failed"
-    lines[PLAN.run_id(trials[1])]["status"] = "diverged"
+    lines = {cell: line(cell, 0.8) for cell in trials}
+    lines[trials[0]]["status"] = "failed"
+    lines[trials[1]]["status"] = "diverged"
     assert Progress(PLAN, lines.get).missing == [trials[0]]
+
+
+@pytest.fixture
+def older(tmp_path: Path, named: None) -> list[str]:
+    """Words of a study whose every run was published by an older version of the code, under other names."""
+    from lorax_lab.published import write_lines
+
+    trials = Progress(PLAN, recorded([])).missing
+    cells = [*trials, *Progress(PLAN, recorded(trials)).missing]
+    study = tmp_path / "records" / "made.jsonl"
+    study.parent.mkdir()
+    write_lines(study, [line(cell, 0.8 - abs(RULES.step(cell.arm, cell.rate) - 1)) for cell in cells])
+    declared = {"tasks": PLAN.tasks, "common": PLAN.common, "final": PLAN.final, "protocol": dataclasses.asdict(RULES)}
+    study.with_suffix(".json").write_text(json.dumps(declared))
+    return ["--runs", str(tmp_path / "runs"), "--records", str(study.parent)]
+
+
+def made(plan: Plan = PLAN) -> Any:
+    about = {"QUESTION": "?", "PREDICTION": "!", "COST": "None.", "__name__": "experiments.made"}
+    return SimpleNamespace(**about, plan=lambda budget: plan)
+
+
+def test_a_published_study_stays_complete_whatever_became_of_the_code(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {path: path.read_bytes() for path in (tmp_path / "records").iterdir()}
+    assert main(made(), older) == 0
+    assert "33 runs recorded, 0 missing" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == written
+
+
+def test_new_runs_are_not_added_to_those_of_another_version(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert main(made(), [*older, "--dry-run"]) == 2
+    said = capsys.readouterr()
+    assert "32 runs recorded, 1 missing" in said.out
+    assert "32 of the study's runs are of another version of the code (commit aaaaaaaaaa)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"common": ("task.train_examples=500",)}, "common changed"),
+        ({"rules": dataclasses.replace(RULES, margin=0.05)}, "protocol changed"),
+        ({"final": {}}, "final changed"),
+    ],
+)
+def test_what_was_published_of_another_plan_is_left_alone(
+    change: dict[str, Any], said: str, older: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(made(dataclasses.replace(PLAN, **change)), older) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:

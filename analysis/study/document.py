@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTROLS = {"random": "k directions drawn at random", "scaled": "all directions, shrunk to the cut's norm,"}
 MARGINS = (0.01, 0.02, 0.03)
 """At which the verdict is ruled again, to show what hangs on the margin."""
+SHARED_SHOWN = (1, 8, 32)
 
 
 def write(records: Records, controls: Sequence[Records] = ()) -> str:
@@ -31,6 +32,8 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     parts += [f"**{first_line(found)}**", _source(records), "## Is it low?", _rule(records), _rulings(found)]
     parts += ["## Full fine-tuning against LoRA", *_arms(records)]
     parts += ["## What the full update looks like, and what is left when it is cut", *_cuts(records)]
+    if records.shared is not None:
+        parts += ["## What full updates have in common", *_shared(records.shared)]
     parts += ["## Controls", *_controls(records, controls)]
     parts += ["## What was predicted", f"> {' '.join(records.declared['prediction'].split())}"]
     parts += ["## What would change the verdict", *_changes(records)]
@@ -141,6 +144,43 @@ def _sentence(margin: float, task: str, cuts: pd.DataFrame, spectra: pd.DataFram
             other = update.functional_rank(cuts, margin, part=part)
             text += f"At that k, {what} score {at[k.size]} against the whole; their own k* is {other}. "
     return text.strip()
+
+
+def _shared(table: pd.DataFrame) -> list[str]:
+    everywhere = update.shared(table)
+    rows = []
+    for row in everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records"):
+        similarity = f"{row['similarity']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        cells = [row["pair"], str(row["k"]), str(row["side"]), similarity, f"{row['random']:.3f}"]
+        rows.append([*cells, f"{row['common']:.1f}", str(row["pairs"])])
+    headings = ["pair", "k", "space", "φ(k, k)", "random", "in common beyond chance", "pairs"]
+    most = int(table["k"].max())
+    of_modules = {
+        name: update.shared(table[(table["module"] == name) & (table["k"] == most)]) for name in _modules(table)
+    }
+    text = (
+        "How much of their top k directions the full updates of two seeds share, mean over matrices (the pairs share runs, "
+        "which their intervals leave out). Random subspaces share k / d, and what lies beyond that is counted in directions."
+    )
+    by_module = [
+        f"{pair}: " + ", ".join(f"`{name}` {_both(found, pair)}" for name, found in of_modules.items())
+        for pair in dict.fromkeys(everywhere["pair"])
+    ]
+    return [
+        text,
+        _table(headings, rows),
+        f"By type of matrix, of the top {most} directions of the column and of the row space beyond chance:",
+        *_list(by_module),
+    ]
+
+
+def _modules(table: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(table["module"]))
+
+
+def _both(found: pd.DataFrame, pair: str) -> str:
+    rows = found[found["pair"] == pair].set_index("side")["common"]
+    return f"{rows['column']:.1f} and {rows['row']:.1f}"
 
 
 def _controls(records: Records, others: Sequence[Records]) -> list[str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.protocol import Arm, Protocol
+from experiments.protocol import Arm, Cell, Protocol, cell_of
 from lorax_lab.published import Line, read_lines
 
 if TYPE_CHECKING:
@@ -54,16 +54,17 @@ class Records:
 
     def of(self, task: str, stage: str) -> list[Line]:
         """The lines of a task's trials or final runs."""
-        trial = stage == "trial"
-        return [x for x in self.lines if _task(x, self.tasks) == task and (x["config"]["measure"] == "trial") == trial]
+        cells = ((self.cell(line), line) for line in self.lines)
+        return [line for cell, line in cells if cell and (cell.task, cell.stage) == (task, stage)]
 
     def arm_of(self, line: Line) -> str | None:
         """The arm that a line belongs to; None where it is none of the study's."""
-        for arm in self.rules.arms:
-            method = next((w.partition("=")[2] for w in arm.words if w.startswith("method=")), "lora")
-            if (line["method"], line["rank"]) == (method, arm.rank):
-                return arm.name
-        return None
+        cell = self.cell(line)
+        return cell.arm if cell else None
+
+    def cell(self, line: Line) -> Cell | None:
+        """Which of the study's runs a line is of."""
+        return cell_of(self.rules, self.tasks, line)
 
 
 def load(path: Path) -> Records:
@@ -93,9 +94,3 @@ def score_of(line: Line, split: str) -> float:
     """The primary metric on a split; NaN where it was not read."""
     value = line.get("metrics", {}).get(f"{split}/{line.get('metric')}")
     return float("nan") if value is None else float(value)
-
-
-def _task(line: Line, tasks: list[str]) -> str | None:
-    """By its name; a study of one table of its own has one task, called what it likes."""
-    name = line["config"]["task"]["name"]
-    return name if name in tasks else tasks[0] if name == "local" and len(tasks) == 1 else None
