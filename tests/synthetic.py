@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.study.records import Records
 from experiments.protocol import Arm, Cell, Protocol, finals, select
@@ -130,3 +132,18 @@ def study(truth: Truth = peaked, rules: Protocol = RULES, tasks: tuple[str, ...]
         lines += [line(cell, truth(cell), rules) for cell in finals(rules, task, chosen)]
     declared = {"study": "experiments.made", "question": "?", "prediction": "!", "tasks": {t: [t] for t in tasks}}
     return Records("made", declared | {"protocol": dataclasses.asdict(rules)}, lines, [])
+
+
+def shared(tasks: tuple[str, ...], seeds: int = 3) -> pd.DataFrame:
+    """Half of the top k directions of any two full updates in common, of the column space; of the row space, chance."""
+    runs = [(task, seed) for task in tasks for seed in range(seeds)]
+    rows = []
+    for (task, seed), (other, other_seed) in combinations(runs, 2):
+        if task == other or seed == other_seed:
+            about = {"task": task, "seed": seed, "other_task": other, "other_seed": other_seed}
+            for name in NAMES:
+                for k in (1, 8, 32):
+                    of = {"matrix": name, "module": matrix(name, 0)["module"], "layer": 0, "k": k}
+                    random = {"random_column": k / SIDE, "random_row": k / SIDE}
+                    rows.append(about | of | random | {"column": 0.5 + k / (2 * SIDE), "row": k / SIDE})
+    return pd.DataFrame(rows)

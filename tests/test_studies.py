@@ -220,13 +220,14 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """The records of a synthetic study, as `rank_sweep`."""
-    from synthetic import study
+    from synthetic import shared, study
 
     from lorax_lab.published import write_lines
 
     made = study(tasks=("reviews", "headlines"))
     write_lines(tmp_path / "rank_sweep.jsonl", made.lines)
     (tmp_path / "rank_sweep.json").write_text(json.dumps(made.declared))
+    shared(("reviews", "headlines")).to_csv(tmp_path / "rank_sweep_shared.csv", index=False)
     return tmp_path
 
 
@@ -234,7 +235,7 @@ def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path,
     words = ["study", "--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
     assert analyse(words) == 0
     made = {path.name for path in (tmp_path / "out" / "rank_sweep").iterdir()}
-    names = ("answer", "cost", "spectral", "functional", "modules", "trials")
+    names = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
     assert {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")} <= made
     assert {"answer.tex", "cost.tex"} <= made
     first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
@@ -251,6 +252,8 @@ def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path)
     assert "their own k* is 32" in text
     assert "their own k* is 16" in text
     assert "effective rank 50.0 (null 50.0)" in text
+    assert "| reviews: two seeds | 8 | column | 0.562 [0.562, 0.562] | 0.125 | 4.0 | 3 |" in text
+    assert "- two tasks, one seed: `attention.self.query` 16.0 and 0.0" in text
 
 
 def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:

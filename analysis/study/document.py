@@ -159,8 +159,8 @@ def _shared(table: pd.DataFrame) -> list[str]:
         name: update.shared(table[(table["module"] == name) & (table["k"] == most)]) for name in _modules(table)
     }
     text = (
-        "How much of their top k directions the full updates of two seeds share, mean over matrices (the pairs share runs, "
-        "which their intervals leave out). Random subspaces share k / d, and what lies beyond that is counted in directions."
+        "How much of their top k directions two full updates share, mean over matrices (the pairs share runs, which "
+        "their intervals leave out). Random subspaces share k / d; what lies beyond that is counted in directions."
     )
     by_module = [
         f"{pair}: " + ", ".join(f"`{name}` {_both(found, pair)}" for name, found in of_modules.items())
