@@ -108,12 +108,20 @@ class WorkBar:
 
 def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
     """The closing table; a row is (record, status), of a run without a record its configuration, method, rank and seed
-    alone. The task has a column where there are several."""
+    alone. The task has a column where there are several, the learning rate where one method has several."""
     metric = next((record["metric"] for record, _ in rows if "metric" in record), "accuracy")
-    tasks = [record["config"]["task"]["name"] for record, _ in rows]
+    swept = {
+        "task": [record["config"]["task"]["name"] for record, _ in rows],
+        "learning rate": [f"{record['config']['train']['learning_rate']:g}" for record, _ in rows],
+    }
+    methods = [record["config"]["method"]["name"] for record, _ in rows]
+    if len(set(swept["task"])) == 1:
+        del swept["task"]
+    if len(set(zip(methods, swept["learning rate"], strict=True))) == len(set(methods)):
+        del swept["learning rate"]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
-    if several := len(set(tasks)) > 1:
-        shown.add_column("task")
+    for heading in swept:
+        shown.add_column(heading)
     shown.add_column("method")
     for heading in (
         "rank",
@@ -127,8 +135,8 @@ def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
     ):
         shown.add_column(heading, justify="right")
     shown.add_column("status")
-    for task, (record, status) in zip(tasks, rows, strict=True):
-        shown.add_row(*([task] if several else []), *_cells(record), status)
+    for number, (record, status) in enumerate(rows):
+        shown.add_row(*(values[number] for values in swept.values()), *_cells(record), status)
     return shown
 
 
@@ -137,12 +145,13 @@ def _cells(record: dict[str, Any]) -> list[str]:
     first = [record["method"], rank, str(record["seed"])]
     if "metrics" not in record:
         return [*first, *[""] * 6]
-    summary, score = record["summary"], record["metrics"].get(f"test/{record['metric']}")
+    summary, split = record["summary"], "validation" if record["config"]["measure"] == "trial" else "test"
+    score = record["metrics"][f"{split}/{record['metric']}"]
     return [
         *first,
         f"{record['parameters']['trainable']:,}",
         f"{record['memory']['peak_bytes'] / 2**20:,.0f} MiB",
-        "not read" if score is None else f"{score:.3f}",  # a trial
+        f"{score:.3f}" + (" (validation)" if split == "validation" else ""),
         f"{summary['effective_rank']:.1f}" if summary else "",
         f"{summary['null.effective_rank']:.1f}" if summary else "",
         f"{record['time']['total_seconds']:.0f}",

@@ -30,9 +30,10 @@ class Planned:
 
     @property
     def title(self) -> str:
-        """`lora r=8 seed=1`."""
+        """`lora r=8 seed=1`; of a trial the learning rate too, which it is run for."""
         rank = "" if self.config.rank is None else f" r={self.config.rank}"
-        return f"{self.config.method.name}{rank} seed={self.config.seed}"
+        rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
+        return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
 
 def planned(config: RunConfig) -> Planned:

@@ -46,7 +46,6 @@ def execute(
     from lorax_lab.adapters import METHODS, count_parameters, full
     from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
     from lorax_lab.provenance import provenance
-    from lorax_lab.resume import Checkpoints
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.train import make_accelerator
@@ -72,17 +71,13 @@ def execute(
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    versions = provenance(config, run_id, "running")
-    identity = {key: versions[key] for key in ("run_id", "versions", "git")}
-    checkpoints = Checkpoints(folder, identity, config.checkpoint_seconds, _tell)
+    checkpoints = _checkpoints(config, run_id)
     with memory.explained("activations", ledger, config.train.batch_size):
         result = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # what came of it: a trial is scored on validation alone
     validation = result.last("validation") or splits["validation"].score(model, task)
-    found = Findings()
-    if config.measure != "trial":
-        found = _measure(config, model, original, full_update, splits, task, validation)
+    found = _measure(config, model, original, full_update, splits, task, validation)
     scores = {"validation": validation} | found.scores
 
     # the record, whole, and then the window on it
@@ -90,9 +85,7 @@ def execute(
     record.save_config(folder, dataclasses.asdict(config))
     record.save_history(folder, result.history)
     if config.measure != "trial":
-        record.save_trained(folder, method.export(model, config.method, base.name))
-        record.save_arrays(folder / record.SPECTRA, found.spectra)
-        record.save_arrays(folder / record.OUTPUTS, {"test": found.outputs})
+        _save(folder, method.export(model, config.method, base.name), found)
     content = provenance(config, run_id, "completed") | {
         "inputs": _inputs(config, task) | {"head_sha256": head},
         "reference": reference.name if reference else None,
@@ -140,6 +133,8 @@ def _measure(
     validation: dict[str, float],
 ) -> Findings:
     """The update's measures, the test score, and for full fine-tuning what is left of the score when it is cut."""
+    if config.measure == "trial":
+        return Findings()
     from lorax_lab import matrices
     from lorax_lab.adapters import METHODS
     from lorax_lab.console import bar
@@ -198,6 +193,15 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
     }
 
 
+def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
+    from lorax_lab.provenance import provenance
+    from lorax_lab.resume import Checkpoints
+
+    versions = provenance(config, run_id, "running")
+    identity = {key: versions[key] for key in ("run_id", "versions", "git")}
+    return Checkpoints(Path(config.runs_dir) / run_id, identity, config.checkpoint_seconds, _tell)
+
+
 def _train(
     config: RunConfig,
     run_id: str,
@@ -217,6 +221,14 @@ def _train(
     with TrainBar(run_id, f"validation/{task.metric}") as on_step:
         validate = lambda: splits["validation"].score(model, task)  # noqa: E731
         return train(model, epoch, config.train, config.seed, accelerator, validate, on_step, checkpoints)
+
+
+def _save(folder: Path, exported: dict[str, dict[str, Any]], found: Findings) -> None:
+    from lorax_lab import record
+
+    record.save_trained(folder, exported)
+    record.save_arrays(folder / record.SPECTRA, found.spectra)
+    record.save_arrays(folder / record.OUTPUTS, {"test": found.outputs})
 
 
 def _tell(text: str) -> None:

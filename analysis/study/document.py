@@ -156,7 +156,8 @@ def _shared(table: pd.DataFrame) -> list[str]:
     headings = ["pair", "k", "space", "φ(k, k)", "random", "in common beyond chance", "pairs"]
     most = int(table["k"].max())
     of_modules = {
-        name: update.shared(table[(table["module"] == name) & (table["k"] == most)]) for name in _modules(table)
+        name: update.shared(table[(table["module"] == name) & (table["k"] == most)])
+        for name in dict.fromkeys(table["module"])
     }
     text = (
         "How much of their top k directions two full updates share, mean over matrices (the pairs share runs, which "
@@ -172,10 +173,6 @@ def _shared(table: pd.DataFrame) -> list[str]:
         f"By type of matrix, of the top {most} directions of the column and of the row space beyond chance:",
         *_list(by_module),
     ]
-
-
-def _modules(table: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(table["module"]))
 
 
 def _both(found: pd.DataFrame, pair: str) -> str:
