@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAIN = "rank_sweep"
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
+DOCS = Path(__file__).parents[2] / "docs" / "study"
 TABLES = ("answer", "cost")
 """Of the figures' tables those that are written as LaTeX too, rounded for print."""
 
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "study: figures (PNG, PDF), tables (CSV, LaTeX) and the verdict; verdict: that alone"
     parser.add_argument("what", choices=("study", "verdict"), help=what)
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="where figures and tables go (figures)")
+    parser.add_argument("--out", type=Path, default=DOCS, help="where figures and tables go (docs/study)")
     parser.add_argument("--verdict", type=Path, default=VERDICT, help="the verdict's file (analysis/VERDICT.md)")
     unfair = "draw a comparison that breaks the protocol too, stamped"
     parser.add_argument("--allow-unfair", action="store_true", help=unfair)
@@ -72,11 +73,11 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
         for path in style.save(table, picture, folder / name):
             print(path, flush=True)
         if name in TABLES:
-            write_text(folder / f"{name}.tex", _latex(table))
+            write_text(folder / f"{name}.tex", latex(table))
 
 
-def _latex(table: pd.DataFrame) -> str:
-    """The table for a paper, one row per arm or size: seeds, which only the CSV needs, are left out."""
+def latex(table: pd.DataFrame) -> str:
+    """A figure's table for a paper, one row per arm or size: seeds, which only the CSV needs, are left out."""
     short = table.drop(columns=[c for c in ("seed",) if c in table]).drop_duplicates()
     if "difference" in short and "side" in short:
         short = short.drop(columns="difference").drop_duplicates()
