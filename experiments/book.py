@@ -69,11 +69,12 @@ class Book:
         if not progress.missing:
             return
         found = [(cell, line) for cell in progress.cells if (line := progress.found(cell))]
-        version = code_sha256()
-        others = [x for cell, x in found if (x["code"], x["run_id"]) != (version, self.plan.run_id(cell))]
+        code = code_sha256()
+        others = [x for cell, x in found if (x["code"], x["run_id"]) != (code, self.plan.run_id(cell))]
         if others:
             commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
-            what = f"{len(others)} of the study's runs are of another version of the code (commit {commits})"
+            version = f"another version of the code or its defaults (commit {commits})"
+            what = f"{len(others)} of the study's runs are of {version}"
             how = "check that commit out to go on with them, or start anew: --runs FOLDER --records FOLDER"
             raise ConfigError(f"{what}, and could not be compared with new ones; {how}")
 

@@ -109,15 +109,21 @@ def test_a_published_study_stays_complete_whatever_became_of_the_code(
     assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == written
 
 
+@pytest.mark.parametrize("version", ["d" * 64, "c" * 64], ids=["other code", "same code, other defaults"])
 def test_new_runs_are_not_added_to_those_of_another_version(
-    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    version: str,
+    older: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("lorax_lab.provenance.code_sha256", lambda: version)
     path = tmp_path / "records" / "made.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert main(made(), [*older, "--dry-run"]) == 2
     said = capsys.readouterr()
     assert "32 runs recorded, 1 missing" in said.out
-    assert "32 of the study's runs are of another version of the code (commit aaaaaaaaaa)" in said.err
+    assert "32 of the study's runs are of another version of the code or its defaults (commit aaaaaaaaaa)" in said.err
 
 
 @pytest.mark.parametrize(
