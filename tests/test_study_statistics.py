@@ -12,6 +12,7 @@ from synthetic import RULES, study
 from analysis.study import comparison
 from analysis.study.statistics import (
     Interval,
+    Smallest,
     bootstrap_interval,
     holm,
     paired_p,
@@ -19,6 +20,7 @@ from analysis.study.statistics import (
     t_interval,
 )
 from analysis.study.validator import breaches
+from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
 from experiments.protocol import Arm, Cell
 
 SAME = replace(
@@ -136,3 +138,20 @@ def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
     lines = [line for line in records.lines if line not in spared]
     found = breaches(replace(records, lines=lines))
     assert any("unequal numbers of learning-rate trials: full 10, LoRA r=8 2" in breach for breach in found)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "ruling"),
+    [
+        ([Smallest(4, 2, 4), Smallest(8, 1, 8)], SUPPORTED),
+        ([Smallest(4, 2, 4), Smallest(32, 1, 32)], UNDECIDED),
+        ([Smallest(4, 2, 4), Smallest(None, 1, None)], UNDECIDED),
+        ([Smallest(4, 2, 4), Smallest(32, 32, 32)], NOT_SUPPORTED),
+        ([Smallest(4, 2, 4), Smallest(None, None, None)], NOT_SUPPORTED),
+        ([Smallest(0, 0, 0), Smallest(1, 1, 1)], UNDECIDED),
+        ([Smallest(0, 0, 0), Smallest(None, None, None)], NOT_SUPPORTED),
+        ([Smallest(1, 0, 1)], SUPPORTED),
+    ],
+)
+def test_the_rule_of_the_verdict_at_a_low_rank_of_24(evidence: list[Smallest], ruling: str) -> None:
+    assert rule(evidence, 24) == ruling

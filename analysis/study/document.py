@@ -68,7 +68,8 @@ def _rule(records: Records) -> str:
         "whose LoRA matches full fine-tuning on the test split (with every larger one), k* the smallest number of "
         "directions to which the full update can be cut, in all matrices at once or in one type of matrix alone, "
         "without losing the whole update's validation score. *Supported*: every such rank is surely low. *Not "
-        "supported*: one is surely not. The spectrum's own ranks stand beside what noise of the same shape has."
+        "supported*: one is surely not. *Undecided*: neither; or k* is 0, the score being matched without any update of "
+        "these matrices, so that it tells no rank from another. The spectrum's own ranks stand beside what noise of the same shape has."
     )
 
 
