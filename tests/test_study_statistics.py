@@ -150,7 +150,7 @@ def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
         ([Smallest(4, 2, 4), Smallest(None, None, None)], NOT_SUPPORTED),
         ([Smallest(0, 0, 0), Smallest(1, 1, 1)], UNDECIDED),
         ([Smallest(0, 0, 0), Smallest(None, None, None)], NOT_SUPPORTED),
-        ([Smallest(1, 0, 1)], SUPPORTED),
+        ([Smallest(1, 0, 1)], UNDECIDED),
     ],
 )
 def test_the_rule_of_the_verdict_at_a_low_rank_of_24(evidence: list[Smallest], ruling: str) -> None:

@@ -65,12 +65,12 @@ def _rule(records: Records) -> str:
         f"Declared before the first final run: a score is matched if it is not worse by more than {margin:g}; a rank "
         f"is low up to {LOW_SHARE:g} of a matrix's smaller side, here {_words(sorted(set(low.values())))}. "
         "r* is the smallest rank whose LoRA matches full fine-tuning on the test split (with every larger one), k* the "
-        "smallest number of "
-        "directions to which the full update can be cut, in all matrices at once or in one type of matrix alone, "
-        "without losing the whole update's validation score. *Supported*: every such rank is surely low. *Not "
-        "supported*: one is surely not. *Undecided*: neither; or k* is 0, the score being matched without an update of "
-        "these matrices, so that it tells no rank from another (added when the first final run was seen; it can only "
-        "take a support away). The spectrum's own ranks stand beside what noise of the same shape has."
+        "smallest number of directions to which the full update can be cut, in all matrices at once or in one type of "
+        "matrix alone, without losing the whole update's validation score. *Supported*: every such rank is surely low. "
+        "*Not supported*: one surely is not. *Undecided*: neither; or no update of these matrices (k = 0) is not "
+        "surely short of a match, so that the score tells no rank from another (added when the first full fine-tunes "
+        "were seen; it can only take a support away). The spectrum's own ranks stand beside what noise of the same "
+        "shape has."
     )
 
 

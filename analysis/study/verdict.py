@@ -51,10 +51,10 @@ def rulings(records: Records) -> list[Ruling]:
 
 def rule(evidence: list[Smallest], low: int) -> str:
     """Supported where every rank is surely at most `low`, not supported where one is surely above it; undecided where
-    no direction at all is needed, since the score tells no rank from another then."""
+    no direction at all may be enough, since the score tells no rank from another then."""
     if any(found.low is None or found.low > low for found in evidence):
         return NOT_SUPPORTED
-    if any(found.size == 0 for found in evidence):
+    if any(found.low == 0 for found in evidence):
         return UNDECIDED
     return SUPPORTED if all(found.high is not None and found.high <= low for found in evidence) else UNDECIDED
 
