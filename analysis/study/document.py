@@ -130,12 +130,17 @@ def _cuts(records: Records) -> list[str]:
 
 
 def _sentence(margin: float, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
-    norm, above = (update.entry(spectra, measure)["mean"] for measure in ("relative_norm", "above_rounding"))
+    norm, above, spikes, misfit = (
+        update.entry(spectra, measure)["mean"]
+        for measure in ("relative_norm", "above_rounding", "spikes", "bulk_misfit")
+    )
     without = -update.cut_intervals(cuts, "cut")[0].mean
     text = (
-        f"On {task} the update is {norm:.4f} of ‖W₀‖ on average; {above:.0f} of its singular values lie above fp32's "
+        f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
+        f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
+        f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
     )
-    text += f"rounding. Without it (k = 0, head and embeddings as trained) the score falls by {without:.4f}. "
+    text += f"Without it (k = 0, head and embeddings as trained) the score falls by {without:.4f}. "
     k = update.functional_rank(cuts, margin)
     rest = update.cut_intervals(cuts, "remainder").get(k.size or 0)
     if k.size and rest is not None:
@@ -249,7 +254,7 @@ def _limits(records: Records) -> list[str]:
         [
             f"{len(models)} base model ({_words(models)}, {total / 1e6:.1f} M parameters) and {len(records.tasks)} "
             f"tasks ({_words(records.tasks)}): nothing is said of other models, sizes or tasks.",
-            f"{examples['train']:,} training examples seen {epochs} time(s), {time['steps']} steps: a longer training "
+            f"{examples['train']:,} training examples, epochs: {epochs}, steps: {time['steps']}. A longer training "
             "may need more directions.",
             f"{len(records.rules.final_seeds)} seeds and {examples['test']:,} test examples of one split. Student's "
             "intervals hold for other seeds on this split, the bootstrap's for other test examples too.",

@@ -22,7 +22,7 @@ PARTS = {
     "random": ("k random directions", {"marker": "^", "linestyle": ":"}),
     "scaled": ("whole update at the cut's norm", {"marker": "D", "linestyle": "-."}),
 }
-SEEDS: dict[str, Any] = {"linestyle": "", "marker": ".", "color": "0.6", "markersize": 4, "zorder": 1}
+SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": "white", "mew": 0.4, "zorder": 3}
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ def draw_answer(table: pd.DataFrame) -> Figure:
     """Left, LoRA against full fine-tuning over the rank; right, the full update cut to k directions beside it."""
     tasks = list(dict.fromkeys(table["task"]))
     figure = style.canvas(style.PAGE, 1.0 + 1.9 * len(tasks))
-    grid = figure.subplots(len(tasks), 2, squeeze=False)
+    grid = figure.subplots(len(tasks), 2, squeeze=False, width_ratios=(2, 3))
     names = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
     for row, task in zip(grid, tasks, strict=True):
         for axes, (side, (label, star)) in zip(row, names.items(), strict=True):
             rows = table[(table["task"] == task) & (table["side"] == side)]
             _differences(axes, rows, float(rows["margin"].iloc[0]))
             axes.set_xlabel(label)
+            axes.tick_params(axis="x", labelsize=5.5)
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
         row[0].set_ylabel("difference in score")
     margin = table["margin"].iloc[0]
@@ -80,7 +81,7 @@ def draw_answer(table: pd.DataFrame) -> Figure:
 def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
     sizes = rows.drop_duplicates("size").sort_values("size")
     bars = [sizes["mean"] - sizes["low"], sizes["high"] - sizes["mean"]]
-    axes.plot(rows["size"], rows["difference"], **SEEDS)
+    axes.plot(rows["size"], rows["difference"], markersize=3, **SEEDS)
     axes.errorbar(sizes["size"], sizes["mean"], bars, color="black", marker="o", capsize=2, linewidth=1)
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.axhline(-margin, color="0.4", linewidth=0.8, linestyle="--")
@@ -123,7 +124,7 @@ def draw_cost(table: pd.DataFrame) -> Figure:
         if key == "trained_body":
             axes.set_yscale("log")
         elif key != "test":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * table[key].max())
         style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
         axes.set(xlabel="rank of LoRA", ylabel=label)
     style.title(
@@ -222,7 +223,7 @@ def draw_modules(table: pd.DataFrame) -> Figure:
             bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
             axes.errorbar(list(cut), means, bars, capsize=2, label=task, **look)
         style.rank_axis(axes, list(cut))
-        axes.tick_params(axis="x", labelsize=6)
+        axes.tick_params(axis="x", labelsize=5.5)
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_title(name, fontsize=7.5)
     for axes in grid[:, 0]:
