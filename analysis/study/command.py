@@ -39,8 +39,12 @@ def main(words: list[str]) -> int:
             print("the comparison breaks its own protocol; its figures would mislead:", *faults, sep="\n  ")
             print("type --allow-unfair to draw them all the same, stamped")
             return 1
-        for one in (records, *controls):
-            _draw(one, given.out / one.name, "not a fair comparison" if breaches(one) else "")
+        _draw(records, given.out / records.name, "not a fair comparison" if faults else "")
+        for control in controls:
+            if breaches(control):
+                print(f"{control.name} is not drawn: it is not a fair comparison, or not complete")
+            else:
+                _draw(control, given.out / control.name, "")
     write_text(given.verdict, document.write(records, controls))
     print(given.verdict)
     return 1 if faults else 0

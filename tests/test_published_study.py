@@ -1,0 +1,57 @@
+"""The rank study as it is committed: fair, complete, and the tables and the verdict are what its records give."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.study import document
+from analysis.study.command import DOCS, MAIN, TABLES, VERDICT, latex
+from analysis.study.figures import FIGURES
+from analysis.study.records import RECORDS, Records, load
+from analysis.study.validator import breaches
+
+STUDIES = (MAIN,)
+LARGEST = 20 * 2**20
+"""Bytes of all published records."""
+ROOT = Path(__file__).parents[1]
+
+
+@cache
+def records(study: str) -> Records:
+    return load(RECORDS / f"{study}.jsonl")
+
+
+def test_the_studies_are_all_there_and_small() -> None:
+    assert {path.stem for path in RECORDS.glob("*.jsonl")} >= set(STUDIES)
+    assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_comparison_is_fair(study: str) -> None:
+    assert breaches(records(study)) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_tables_are_what_the_records_give(study: str, name: str, tmp_path: Path) -> None:
+    table, committed = FIGURES[name].table(records(study)), DOCS / study / f"{name}.csv"
+    if table is None:
+        assert not committed.exists()
+        return
+    table.to_csv(tmp_path / "again.csv", index=False)
+    again, before = (pd.read_csv(path) for path in (tmp_path / "again.csv", committed))
+    pd.testing.assert_frame_equal(again, before, rtol=1e-9)
+    if name in TABLES:
+        assert latex(table) == (DOCS / study / f"{name}.tex").read_text(encoding="utf-8")
+
+
+def test_the_verdict_is_what_the_records_give() -> None:
+    others = [load(path) for path in sorted(RECORDS.glob("*.jsonl")) if path.stem != MAIN]
+    written = VERDICT.read_text(encoding="utf-8")
+    assert document.write(records(MAIN), others) == written
+    first = next(line for line in written.splitlines() if line.startswith("**"))
+    assert first.strip("*") in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
