@@ -200,7 +200,7 @@ def draw_functional(table: pd.DataFrame) -> Figure:
                 noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label="Gaussian noise of its norm"
             )
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
-        axes.tick_params(axis="x", labelsize=6.5)
+        axes.tick_params(axis="x", labelsize=5)
         axes.set(xlabel="k", title=task)
     figure.axes[0].set_ylabel("score on validation")
     count = table["seed"].nunique()
