@@ -96,13 +96,16 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def rank_axis(axes: Axes, ranks: list[int]) -> None:
-    """A log₂ axis of ranks, each rank a tick; 0, where it is one of them, has its place on the left."""
+    """A log₂ axis of ranks, each rank a tick, in smaller print where they are many; 0, where it is one of them, has its
+    place on the left."""
     if 0 in ranks:
         axes.set_xscale("symlog", base=2, linthresh=1)
         axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
     axes.set_xticks(ranks, [f"{rank:,}" for rank in ranks])
+    if len(ranks) > 9:
+        axes.tick_params(axis="x", labelsize=5)
     axes.minorticks_off()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.protocol import Cell, cell_of
-from experiments.study import Line, Plan, Progress
+from experiments.study import SETTLED, Line, Plan, Progress
 
 
 class Book:
@@ -79,12 +79,12 @@ class Book:
             raise ConfigError(f"{what}, and could not be compared with new ones; {how}")
 
     def publish(self, cells: Iterable[Cell], about: dict[str, Any]) -> None:
-        """Write the lines of these runs, and beside them what was declared beforehand."""
+        """Write the lines of these runs that are settled, and beside them what was declared beforehand."""
         from lorax_lab.files import write_text
         from lorax_lab.published import write_lines
 
         beside = self.path.with_suffix(".json")
-        lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell))}
+        lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED}
         if all(self.published.get(run) == line for run, line in lines.items()) and beside.is_file():
             return
         self.published |= lines

@@ -25,7 +25,7 @@ def records(study: str) -> Records:
     return load(RECORDS / f"{study}.jsonl")
 
 
-def test_the_studies_are_all_there_and_small() -> None:
+def test_the_studies_are_there_and_the_records_small() -> None:
     assert {path.stem for path in RECORDS.glob("*.jsonl")} >= set(STUDIES)
     assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
 

@@ -15,9 +15,11 @@ from analysis.__main__ import main as analyse
 from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
+from experiments.book import Book
 from experiments.command import main
 from experiments.protocol import Arm, Cell, Protocol
 from experiments.study import Plan, Progress, sweeps
+from lorax_lab.published import read_lines
 
 PLAN = Plan(
     rules=RULES,
@@ -141,6 +143,20 @@ def test_what_was_published_of_another_plan_is_left_alone(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("named")
+def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    of_cell = {cell: line(cell, 0.8) for cell in trials}
+    of_cell[trials[0]]["status"] = "killed"
+    of_cell[trials[1]]["status"] = "diverged"
+    book = Book(tmp_path / "made.jsonl", tmp_path / "runs", PLAN)
+    monkeypatch.setattr(book, "line", of_cell.get)
+    book.publish(trials, {})
+    lines, damages = read_lines(tmp_path / "made.jsonl")
+    assert (len(lines), damages) == (len(trials) - 1, [])
+    assert {found["status"] for found in lines} == {"completed", "diverged"}
+
+
 def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
     grid = rank_sweep.grid()
     assert len(grid) == 2 * 7
@@ -249,6 +265,30 @@ def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path,
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
 
 
+def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path, capsys: Any) -> None:
+    """One control has no cuts of single types of matrix; the other lacks a run."""
+    from synthetic import study
+
+    from lorax_lab.published import write_lines
+
+    control = study()
+    plain = [
+        line | {"functional": [row for row in line.get("functional", []) if row[2] is None]} for line in control.lines
+    ]
+    for name, lines in (("plain", plain), ("halved", control.lines[:-1])):
+        write_lines(published / f"{name}.jsonl", lines)
+        (published / f"{name}.json").write_text(json.dumps(control.declared))
+    out, verdict = tmp_path / "out", tmp_path / "V.md"
+    assert analyse(["study", "--records", str(published), "--out", str(out), "--verdict", str(verdict)]) == 0
+    assert "halved is not drawn" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {"plain", "rank_sweep"}
+    assert (out / "plain" / "functional.png").exists()
+    assert not (out / "plain" / "modules.png").exists()
+    text = verdict.read_text()
+    assert "**plain** (?) Test scores: full" in text
+    assert "**halved**: the comparison breaks its own protocol, or is not complete" in text
+
+
 def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:
     assert analyse(["verdict", "--records", str(published), "--verdict", str(tmp_path / "V.md")]) == 0
     text = (tmp_path / "V.md").read_text()
@@ -279,6 +319,20 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
     assert not (tmp_path / "out").exists()
     assert analyse(["study", *where, "--allow-unfair"]) == 1
     assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Path, capsys: Any) -> None:
+    from lorax_lab.published import write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    for kept, said in (("trial", "reviews, full: no final run is completed"), ("controls", "trials are missing")):
+        write_lines(published / "rank_sweep.jsonl", [line for line in lines if line["config"]["measure"] == kept])
+        assert analyse(["study", *where, "--allow-unfair"]) == 1
+        out = capsys.readouterr().out
+        assert said in out
+        assert "type: python -m experiments.rank_sweep" in out
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

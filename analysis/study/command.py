@@ -11,7 +11,7 @@ from analysis import style
 from analysis.study import document
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, NoStudy, Records, load
-from analysis.study.validator import breaches
+from analysis.study.validator import breaches, not_begun
 from lorax_lab.files import write_text
 
 if TYPE_CHECKING:
@@ -39,10 +39,14 @@ def main(words: list[str]) -> int:
             print("the comparison breaks its own protocol; its figures would mislead:", *faults, sep="\n  ")
             print("type --allow-unfair to draw them all the same, stamped")
             return 1
+        if lacking := not_begun(records):
+            print("there is nothing to draw yet:", *lacking, sep="\n  ")
+            print(f"type: python -m experiments.{records.name}")
+            return 1
         _draw(records, given.out / records.name, "not a fair comparison" if faults else "")
         for control in controls:
             if breaches(control):
-                print(f"{control.name} is not drawn: it is not a fair comparison, or not complete")
+                print(f"{control.name} is not drawn: it breaks its own protocol, or is not complete")
             else:
                 _draw(control, given.out / control.name, "")
     write_text(given.verdict, document.write(records, controls))

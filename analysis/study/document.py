@@ -49,7 +49,7 @@ def _source(records: Records) -> str:
     commit = str(lines[0]["git"]["commit"])[:10]
     return (
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
-        f"{len(lines) - trials} final runs, {diverged} of them all diverged) of commit {commit}, "
+        f"{len(lines) - trials} final runs, {diverged} diverged) of commit {commit}, "
         f"{days[0]} to {days[-1]}. "
         f"No breach of the protocol was found: every arm had the same number of trials with seeds "
         f"{_words(rules.selection_seeds)}, chosen on validation, and was then run with the fresh seeds "
@@ -210,7 +210,8 @@ def _controls(records: Records, others: Sequence[Records]) -> list[str]:
 def _of_control(other: Records) -> list[str]:
     faults = breaches(other)
     if faults:
-        return [f"**{other.name}**: the comparison is not fair, and nothing is concluded from it:", *_list(faults)]
+        what = "the comparison breaks its own protocol, or is not complete, and nothing is concluded from it"
+        return [f"**{other.name}**: {what}:", *_list(faults)]
     parts = []
     for task in other.tasks:
         rows = comparison.table(other, task).to_dict("records")

@@ -66,15 +66,12 @@ def draw_answer(table: pd.DataFrame) -> Figure:
             rows = table[(table["task"] == task) & (table["side"] == side)]
             _differences(axes, rows, float(rows["margin"].iloc[0]))
             axes.set_xlabel(label)
-            axes.tick_params(axis="x", labelsize=5.5)
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
         row[0].set_ylabel("difference in score")
-    margin = table["margin"].iloc[0]
-    count = table["seed"].nunique()
+    margin, count = table["margin"].iloc[0], table["seed"].nunique()
     text = "the rank that LoRA needs to match full fine-tuning (test), and the directions that the full update needs"
-    style.title(
-        figure, f"{text} (validation)\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
-    )
+    text += f" (validation)\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
+    style.title(figure, text)
     return figure
 
 
@@ -90,9 +87,7 @@ def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
 
 def cost_table(records: Records) -> pd.DataFrame:
     """`comparison.table` of every task."""
-    import pandas as pd
-
-    return pd.concat([comparison.table(records, task) for task in records.tasks], ignore_index=True)
+    return _every(records, comparison.table)
 
 
 COSTS = {
@@ -127,10 +122,7 @@ def draw_cost(table: pd.DataFrame) -> Figure:
             axes.set_ylim(0, 1.08 * table[key].max())
         style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
         axes.set(xlabel="rank of LoRA", ylabel=label)
-    style.title(
-        figure,
-        "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds",
-    )
+    style.title(figure, "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds")
     style.legend(figure, figure.axes[0], columns=2)
     return figure
 
@@ -139,7 +131,7 @@ def spectral_table(records: Records) -> pd.DataFrame:
     """`update.spectral` of every task, by module and by layer (column `by`)."""
     import pandas as pd
 
-    parts = [update.spectral(records, task, by).assign(by=by) for task in records.tasks for by in ("module", "layer")]
+    parts = [_every(records, update.spectral, by).assign(by=by) for by in ("module", "layer")]
     return pd.concat(parts, ignore_index=True).astype({"group": str})
 
 
@@ -176,10 +168,22 @@ def draw_spectral(table: pd.DataFrame) -> Figure:
 
 
 def functional_table(records: Records) -> pd.DataFrame:
-    """`update.functional` of every task."""
+    """`update.functional` of every task, all matrices changed at once."""
+    table = _every(records, update.functional)
+    return table[table["module"] == update.ALL].drop(columns="module")
+
+
+def modules_table(records: Records) -> pd.DataFrame | None:
+    """`update.functional` of every task, one type of matrix cut alone; None where that was not measured."""
+    table = _every(records, update.functional)
+    table = table[table["module"] != update.ALL]
+    return table if len(table) else None
+
+
+def _every(records: Records, of_task: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.concat([update.functional(records, task) for task in records.tasks], ignore_index=True)
+    return pd.concat([of_task(records, task, *more) for task in records.tasks], ignore_index=True)
 
 
 @style.styled
@@ -188,7 +192,7 @@ def draw_functional(table: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(table["task"]))
     figure = style.canvas(style.PAGE, 3.2)
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        rows = table[(table["task"] == task) & (table["module"] == update.ALL)]
+        rows = table[table["task"] == task]
         for (part, (label, look)), colour in zip(PARTS.items(), style.colours(len(PARTS))[::-1], strict=True):
             scores = rows[rows["part"] == part].groupby("k")["score"]
             if len(scores):
@@ -196,11 +200,9 @@ def draw_functional(table: pd.DataFrame) -> Figure:
                 axes.fill_between(scores.min().index, scores.min(), scores.max(), color=colour, alpha=0.15, linewidth=0)
         noise = rows[rows["part"] == "gaussian"]["score"]
         if len(noise):
-            axes.axhline(
-                noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label="Gaussian noise of its norm"
-            )
+            name = "Gaussian noise of its norm"
+            axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
-        axes.tick_params(axis="x", labelsize=5)
         axes.set(xlabel="k", title=task)
     figure.axes[0].set_ylabel("score on validation")
     count = table["seed"].nunique()
@@ -223,16 +225,14 @@ def draw_modules(table: pd.DataFrame) -> Figure:
             bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
             axes.errorbar(list(cut), means, bars, capsize=2, label=task, **look)
         style.rank_axis(axes, list(cut))
-        axes.tick_params(axis="x", labelsize=5.5)
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_title(name, fontsize=7.5)
     for axes in grid[:, 0]:
         axes.set_ylabel("difference in score")
     for axes in grid[-1]:
         axes.set_xlabel("k")
-    style.title(
-        figure, "one type of matrix cut to k directions, the others whole; validation, 95 % intervals over the seeds"
-    )
+    text = "one type of matrix cut to k directions, the others whole; validation, 95 % intervals over the seeds"
+    style.title(figure, text)
     style.legend(figure, figure.axes[0], columns=len(tasks))
     return figure
 
@@ -294,7 +294,7 @@ FIGURES = {
     "cost": StudyFigure(cost_table, draw_cost),
     "spectral": StudyFigure(spectral_table, draw_spectral),
     "functional": StudyFigure(functional_table, draw_functional),
-    "modules": StudyFigure(functional_table, draw_modules),
+    "modules": StudyFigure(modules_table, draw_modules),
     "shared": StudyFigure(shared_table, draw_shared),
     "trials": StudyFigure(comparison.trials, draw_trials),
 }

@@ -32,6 +32,19 @@ def breaches(records: Records) -> list[str]:
     return found
 
 
+def not_begun(records: Records) -> list[str]:
+    """The tasks whose rates are not chosen yet, and the arms without one completed final run: nothing can be drawn."""
+    found = []
+    for task in records.tasks:
+        done = {records.arm_of(line) for line in records.of(task, "final") if line["status"] == "completed"}
+        if selection_of(records, task).missing:
+            found.append(f"{task}: learning-rate trials are missing")
+        found += [
+            f"{task}, {arm.name}: no final run is completed" for arm in records.rules.arms if arm.name not in done
+        ]
+    return found
+
+
 def selection_of(records: Records, task: str) -> Selection:
     """The choice of the learning rates, made again from the trials' validation scores."""
     rules, scores = records.rules, {}
