@@ -50,7 +50,7 @@ def _source(records: Records) -> str:
     return (
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
         f"{len(lines) - trials} final runs, {diverged} diverged) of commit {commit}, "
-        f"{days[0]} to {days[-1]}. "
+        f"{' to '.join(sorted({days[0], days[-1]}))}. "
         f"No breach of the protocol was found: every arm had the same number of trials with seeds "
         f"{_words(rules.selection_seeds)}, chosen on validation, and was then run with the fresh seeds "
         f"{_words(rules.final_seeds)}; the test split was read once by each of these. Intervals are 95 %; those in "
@@ -213,16 +213,17 @@ def _of_control(other: Records) -> list[str]:
         what = "the comparison breaks its own protocol, or is not complete, and nothing is concluded from it"
         return [f"**{other.name}**: {what}:", *_list(faults)]
     parts = []
-    for task in other.tasks:
-        rows = comparison.table(other, task).to_dict("records")
+    for ruling in (r for r in rulings(other) if r.module == update.ALL):
+        rows = comparison.table(other, ruling.task).to_dict("records")
         scores = ", ".join(f"{row['arm']} {row['test']:.3f}" for row in rows)
-        cuts, spectra = update.functional(other, task), update.spectral(other, task)
-        row = update.entry(spectra, "effective_rank")
-        effective = f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}], noise {row['null']:.1f}"
+        spectra = update.spectral(other, ruling.task)
+        entries = [update.entry(spectra, measure) for measure in update.MEASURES]
+        ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
         parts += [
             f"**{other.name}** ({' '.join(other.declared['question'].split())}) Test scores: {scores}. "
-            f"r* = {comparison.enough(other, task)}; k* = {update.functional_rank(cuts, other.rules.margin)}; "
-            f"effective rank {effective}. Predicted: {' '.join(other.declared['prediction'].split())}"
+            f"Low rank: {ruling.verdict}; r* = {ruling.r_star}; k* = {ruling.k_star}; {', '.join(ranks)}; "
+            f"directions above the noise edge {_short(ruling.spikes)}. "
+            f"Predicted: {' '.join(other.declared['prediction'].split())}"
         ]
     return parts
 

@@ -69,8 +69,8 @@ def draw_answer(table: pd.DataFrame) -> Figure:
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
         row[0].set_ylabel("difference in score")
     margin, count = table["margin"].iloc[0], table["seed"].nunique()
-    text = "the rank that LoRA needs to match full fine-tuning (test), and the directions that the full update needs"
-    text += f" (validation)\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
+    text = "rank at which LoRA matches full fine-tuning (test), directions that the full update needs (validation)"
+    text += f"\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
     style.title(figure, text)
     return figure
 
@@ -161,7 +161,7 @@ def draw_spectral(table: pd.DataFrame) -> Figure:
             axes.set_xlabel("type of matrix" if by == "module" else "layer")
         row[0].set_ylabel("share of what noise has")
     count = int(table["seeds"].max())
-    text = "spectral ranks of the full update, against noise of the same shape (1)"
+    text = "the full update's spectral ranks, noise of its shape = 1"
     style.title(figure, f"{text}; mean over matrices, 95 % intervals over {count} seeds")
     style.legend(figure, figure.axes[0], columns=4)
     return figure
@@ -284,7 +284,7 @@ def draw_trials(table: pd.DataFrame) -> Figure:
         axes.set(xlabel="learning rate", title=task)
     figure.axes[0].set_ylabel("score on validation")
     count = table["seed"].nunique()
-    style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seeds")
+    style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seed{'s' * (count > 1)}")
     style.legend(figure, figure.axes[0], columns=4)
     return figure
 
