@@ -20,6 +20,8 @@ COLUMN, PAGE = 3.5, 7.0
 PALETTE = "mako_r"
 """Sequential, light to dark: its order survives print in grey."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+CROWDED = 0.3
+"""Less room for each number of an axis than this, inches, is too little for the usual print."""
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 OWN = {
@@ -65,6 +67,22 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
+def panels(count: int, height: float, xlabel: str, ylabel: str) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure of `count` panels on common axes, at most three in a row, each row `height` inches high; the
+    outer ones are labelled."""
+    rows, across = -(-count // 3), min(count, 3)
+    figure = canvas(PAGE, 0.9 + height * rows)
+    every = list(figure.subplots(rows, across, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in every[count:]:
+        axes.remove()
+    for axes in every[:count:across]:
+        axes.set_ylabel(ylabel)
+    for axes in every[count - across : count]:
+        axes.set_xlabel(xlabel)
+        axes.tick_params(labelbottom=True)
+    return figure, every[:count]
+
+
 def colours(count: int) -> list[Any]:
     """`count` colours from light to dark, none too light for a line on white."""
     import seaborn as sns
@@ -96,15 +114,18 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def rank_axis(axes: Axes, ranks: list[int]) -> None:
-    """A log₂ axis of ranks, each rank a tick, in smaller print where they are many; 0, where it is one of them, has its
-    place on the left."""
+    """A log₂ axis of ranks, each rank a tick; where they are crowded, in smaller print and without the numbers of those
+    within an octave of the largest. 0, where it is one of them, has its place on the left."""
     if 0 in ranks:
         axes.set_xscale("symlog", base=2, linthresh=1)
         axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(ranks, [f"{rank:,}" for rank in ranks])
-    if len(ranks) > 9:
+    room = axes.get_window_extent().width / axes.figure.dpi / len(ranks)
+    crowded = room < CROWDED
+    close = {rank for rank in ranks if crowded and max(ranks) / 2 < rank < max(ranks)}
+    axes.set_xticks(ranks, ["" if rank in close else f"{rank:,}" for rank in ranks])
+    if crowded:
         axes.tick_params(axis="x", labelsize=5)
     axes.minorticks_off()
 

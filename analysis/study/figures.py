@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PARTS = {
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("top k directions", {"marker": "o"}),
     "remainder": ("all but the top k", {"marker": "s", "linestyle": "--"}),
     "random": ("k random directions", {"marker": "^", "linestyle": ":"}),
@@ -140,12 +140,12 @@ SHOWN = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90
 
 @style.styled
 def draw_spectral(table: pd.DataFrame) -> Figure:
-    """Each measure as a share of what noise of the same shape has, by module type above and by layer below."""
+    """Each measure as a share of what noise of the same shape has, by module type (left) and by layer (right)."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 5.2)
-    grid = figure.subplots(2, len(tasks), squeeze=False, sharey=True)
-    for row, by in zip(grid, ("module", "layer"), strict=True):
-        for axes, task in zip(row, tasks, strict=True):
+    figure = style.canvas(style.PAGE, 1.0 + 2.1 * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey=True)
+    for row, task in zip(grid, tasks, strict=True):
+        for axes, by in zip(row, ("module", "layer"), strict=True):
             rows = table[(table["task"] == task) & (table["by"] == by)]
             groups = list(dict.fromkeys(rows["group"]))
             for number, (measure, look) in enumerate(zip(SHOWN, style.looks(len(SHOWN)), strict=True)):
@@ -157,7 +157,7 @@ def draw_spectral(table: pd.DataFrame) -> Figure:
             axes.axhline(1, color="0.4", linewidth=0.8)
             labels = [style.folded(g, 16) if by == "module" else g for g in groups]
             axes.set_xticks(range(len(groups)), labels, rotation=45 if by == "module" else 0, fontsize=6.5)
-            axes.set_title(task if by == "module" else "", fontsize=7.5)
+            axes.set_title(task, fontsize=7.5)
             axes.set_xlabel("type of matrix" if by == "module" else "layer")
         row[0].set_ylabel("share of what noise has")
     count = int(table["seeds"].max())
@@ -190,8 +190,8 @@ def _every(records: Records, of_task: Callable[..., pd.DataFrame], *more: str) -
 def draw_functional(table: pd.DataFrame) -> Figure:
     """Scores over k of the cut and its controls, mean and range of the seeds."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 3.2)
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    figure, panels = style.panels(len(tasks), 2.3, "k", "score on validation")
+    for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
         for (part, (label, look)), colour in zip(PARTS.items(), style.colours(len(PARTS))[::-1], strict=True):
             scores = rows[rows["part"] == part].groupby("k")["score"]
@@ -203,8 +203,7 @@ def draw_functional(table: pd.DataFrame) -> Figure:
             name = "Gaussian noise of its norm"
             axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
-        axes.set(xlabel="k", title=task)
-    figure.axes[0].set_ylabel("score on validation")
+        axes.set_title(task)
     count = table["seed"].nunique()
     style.title(figure, f"what is left of the full update's score when it is changed; mean and range of {count} seeds")
     style.legend(figure, figure.axes[0], columns=3)
@@ -215,10 +214,8 @@ def draw_functional(table: pd.DataFrame) -> Figure:
 def draw_modules(table: pd.DataFrame) -> Figure:
     """The difference from the whole update when one type of matrix is cut to k directions, a panel per type."""
     names, tasks = update.modules(table), list(dict.fromkeys(table["task"]))
-    rows_of_panels = -(-len(names) // 3)
-    figure = style.canvas(style.PAGE, 0.9 + 1.7 * rows_of_panels)
-    grid = figure.subplots(rows_of_panels, 3, squeeze=False, sharex=True, sharey=True)
-    for axes, name in zip(grid.flat, names, strict=False):
+    figure, panels = style.panels(len(names), 1.7, "k", "difference in score")
+    for axes, name in zip(panels, names, strict=True):
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
             cut = update.cut_intervals(table[table["task"] == task], "cut", name)
             means = [found.mean for found in cut.values()]
@@ -227,13 +224,9 @@ def draw_modules(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, list(cut))
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_title(name, fontsize=7.5)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("difference in score")
-    for axes in grid[-1]:
-        axes.set_xlabel("k")
     text = "one type of matrix cut to k directions, the others whole; validation, 95 % intervals over the seeds"
     style.title(figure, text)
-    style.legend(figure, figure.axes[0], columns=len(tasks))
+    style.legend(figure, figure.axes[0], columns=min(len(tasks), 4))
     return figure
 
 
@@ -269,8 +262,8 @@ def draw_shared(table: pd.DataFrame) -> Figure:
 def draw_trials(table: pd.DataFrame) -> Figure:
     """Validation score over the learning rate, a line per arm, the chosen rate ringed."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 3.2)
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    figure, panels = style.panels(len(tasks), 2.3, "learning rate", "score on validation")
+    for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
         arms = list(dict.fromkeys(rows["arm"]))
         for arm, look in zip(arms, style.looks(len(arms)), strict=True):
@@ -281,8 +274,7 @@ def draw_trials(table: pd.DataFrame) -> Figure:
             ring: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
             axes.plot(best, means[best], color=look["color"], **ring)
         axes.set_xscale("log")
-        axes.set(xlabel="learning rate", title=task)
-    figure.axes[0].set_ylabel("score on validation")
+        axes.set_title(task)
     count = table["seed"].nunique()
     style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seed{'s' * (count > 1)}")
     style.legend(figure, figure.axes[0], columns=4)

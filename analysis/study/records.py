@@ -54,8 +54,15 @@ class Records:
 
     def of(self, task: str, stage: str) -> list[Line]:
         """The lines of a task's trials or final runs."""
-        cells = ((self.cell(line), line) for line in self.lines)
-        return [line for cell, line in cells if cell and (cell.task, cell.stage) == (task, stage)]
+        return list(self._sorted.get((task, stage), []))
+
+    @cached_property
+    def _sorted(self) -> dict[tuple[str, str], list[Line]]:
+        found: dict[tuple[str, str], list[Line]] = {}
+        for line in self.lines:
+            if cell := self.cell(line):
+                found.setdefault((cell.task, cell.stage), []).append(line)
+        return found
 
     def arm_of(self, line: Line) -> str | None:
         """The arm that a line belongs to; None where it is none of the study's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,14 +56,27 @@ def bootstrap_interval(differences: NDArray[np.floating], seed: int = 0) -> Inte
     """
     d = np.asarray(differences, dtype=float)
     seeds, examples = d.shape
-    draw = np.random.default_rng(seed)
+    drawn_seeds, drawn_examples = _drawn(seeds, examples, seed)
     means = np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, 200):
-        rows = draw.multinomial(seeds, np.full(seeds, 1 / seeds), size=200) / seeds
-        columns = draw.multinomial(examples, np.full(examples, 1 / examples), size=200) / examples
-        means[start : start + 200] = ((rows @ d) * columns).sum(1)
+    for block in _BLOCKS:
+        of_seeds = (drawn_examples[block] / examples) @ d.T
+        means[block] = (of_seeds * drawn_seeds[block]).sum(1) / seeds
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(d.mean()), float(low), float(high), seeds)
+
+
+_BLOCKS = [slice(start, start + 200) for start in range(0, RESAMPLES, 200)]
+
+
+@lru_cache(maxsize=2)
+def _drawn(seeds: int, examples: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """How often each seed (RESAMPLES, seeds) and each example (RESAMPLES, examples) was drawn, for every arm alike."""
+    draw = np.random.default_rng(seed)
+    of_seeds, of_examples = np.empty((RESAMPLES, seeds), np.uint8), np.empty((RESAMPLES, examples), np.uint8)
+    for block in _BLOCKS:
+        of_seeds[block] = draw.multinomial(seeds, np.full(seeds, 1 / seeds), size=200)
+        of_examples[block] = draw.multinomial(examples, np.full(examples, 1 / examples), size=200)
+    return of_seeds, of_examples
 
 
 def paired_p(differences: Sequence[float]) -> float:
