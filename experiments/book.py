@@ -39,10 +39,12 @@ class Book:
             print(f"left out, and to be run again: {damage}", file=sys.stderr)
 
     def line(self, cell: Cell) -> Line | None:
-        """A run's line; what the store has counts before what was published."""
+        """A run's line: what was published counts before what the store has."""
         from lorax_lab.published import line_of
         from lorax_lab.record import DamagedRecord
 
+        if cell in self._of_cell:
+            return self._of_cell[cell]
         run = self.plan.run_id(cell)
         path = self.runs / run / "record.json"
         try:
@@ -51,10 +53,10 @@ class Book:
                 self._read[key] = line_of(path.parent)
             return self._read[key]
         except FileNotFoundError:
-            return self._of_cell.get(cell)
+            return None
         except (DamagedRecord, OSError) as error:
             print(f"left out, and to be run again: {error}", file=sys.stderr)
-            return self._of_cell.get(cell)
+            return None
 
     def check_comparable(self, progress: Progress) -> None:
         """Refuse to add runs to those of another version of the code or of its defaults. A study that is complete

@@ -25,9 +25,11 @@ TEXTS = 14_000
 
 
 def plan(budget: str) -> Plan:
-    """The planted model and its table are made first, once, in the cache folder."""
-    folder, matrix = _planted()
-    only = (f"method.target_modules=[{matrix}]",)
+    """The planted model and its table are made before the first run, once, in the cache folder."""
+    from lorax_lab.planted import MATRIX
+
+    folder = _folder()
+    only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
     arms = [Arm("full", ("method=full", *only), 2.5e-5)]
     arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 5e-4) for rank in RANKS]
     rules = Protocol(
@@ -47,6 +49,7 @@ def plan(budget: str) -> Plan:
         common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
         final={},
         seconds={"trial": 20.0, "final": 30.0},
+        prepare=_plant,
     )
     if budget == "full":
         return whole
@@ -54,17 +57,21 @@ def plan(budget: str) -> Plan:
     return replace(whole, rules=replace(rules, arms=few, rates=2, final_seeds=(0, 1), extensions=0))
 
 
-def _planted() -> tuple[Path, str]:
+def _folder() -> Path:
     from lorax_lab.assets import cache_folder
-    from lorax_lab.console import bar
-    from lorax_lab.planted import MATRIX, plant
 
-    folder = cache_folder() / f"planted-rank{RANK}"
+    return cache_folder() / f"planted-rank{RANK}"
+
+
+def _plant() -> None:
+    from lorax_lab.console import bar
+    from lorax_lab.planted import plant
+
+    folder = _folder()
     if not (folder / "data.csv").is_file():
         print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
         with bar("labelling") as on_done:
             plant(folder, "minilm", headlines(TEXTS), RANK, on_done)
-    return folder, MATRIX.format(layer=5)
 
 
 def headlines(count: int) -> list[str]:

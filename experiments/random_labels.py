@@ -25,7 +25,7 @@ EXAMPLES = 6000
 
 
 def plan(budget: str) -> Plan:
-    """The table is made first, once, in the cache folder."""
+    """The table is made before the first run, once, in the cache folder."""
     arms = (Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3))
     rules = Protocol(
         arms=arms,
@@ -45,6 +45,7 @@ def plan(budget: str) -> Plan:
         common=sizes,
         final={},
         seconds={"trial": 35.0, "final": 80.0},
+        prepare=_draw,
     )
     if budget == "full":
         return whole
@@ -53,14 +54,18 @@ def plan(budget: str) -> Plan:
 
 def _table() -> Path:
     from lorax_lab.assets import cache_folder
+
+    return cache_folder() / "random-labels.csv"
+
+
+def _draw() -> None:
     from lorax_lab.planted import write_table
 
-    path = cache_folder() / "random-labels.csv"
+    path = _table()
     if not path.is_file():
         draw = random.Random(0)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
-    return path
 
 
 def grid(budget: str = "full") -> list[list[str]]:

@@ -30,6 +30,7 @@ class Plan:
         final: words of the final runs of an arm, by the arm's name.
         seconds: what a run takes on 2 cores, by stage, until some are recorded.
         shared: whether the directions that full fine-tunes have in common are asked for.
+        prepare: makes the files that the words name, where they are not there yet.
     """
 
     rules: Rules
@@ -38,6 +39,7 @@ class Plan:
     final: Mapping[str, tuple[str, ...]]
     seconds: Mapping[str, float]
     shared: bool = False
+    prepare: Callable[[], None] = lambda: None
 
     def words(self, cell: Cell) -> list[str]:
         """The override list of one run."""
@@ -46,7 +48,8 @@ class Plan:
         return [*words, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *more, "reference=false"]
 
     def run_id(self, cell: Cell) -> str:
-        """The run's name in the store."""
+        """The run's name in the store, which depends on the content of the files that the words name."""
+        self.prepare()
         return _run_id(tuple(self.words(cell)))
 
 
@@ -122,10 +125,13 @@ class Progress:
     def _select(self, task: str) -> Selection:
         rules = self.plan.rules
         scores: dict[tuple[str, int, int], float] = {}
-        for cell in rules.trials(task, range(-rules.extensions, rules.rates + rules.extensions)):
-            if line := self.found(cell):
+        while True:
+            selection = select(rules, task, scores)
+            lines = {cell: line for cell in selection.missing if (line := self.found(cell))}
+            if not lines:
+                return selection
+            for cell, line in lines.items():
                 scores[cell.arm, rules.step(cell.arm, cell.rate), cell.seed] = validation_score(line)
-        return select(rules, task, scores)
 
 
 def trials(plan: Plan) -> list[list[str]]:

@@ -58,6 +58,16 @@ def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> 
 
 
 @pytest.mark.usefixtures("named")
+def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
+    best_at_the_highest = lambda cell: 0.8 - abs(RULES.step(cell.arm, cell.rate) - 2)  # noqa: E731
+    trials = Progress(PLAN, recorded([])).missing
+    wider = Progress(PLAN, recorded(trials, best_at_the_highest)).missing
+    assert {(cell.stage, RULES.step(cell.arm, cell.rate)) for cell in wider} == {("trial", 3)}
+    chosen = Progress(PLAN, recorded([*trials, *wider], best_at_the_highest)).missing
+    assert {(cell.stage, RULES.step(cell.arm, cell.rate)) for cell in chosen} == {("final", 2)}
+
+
+@pytest.mark.usefixtures("named")
 def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
     begin = Progress(PLAN, recorded([]))
     found = sweeps(PLAN, begin.missing)
@@ -109,6 +119,27 @@ def test_a_published_study_stays_complete_whatever_became_of_the_code(
     assert main(made(), older) == 0
     assert "33 runs recorded, 0 missing" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == written
+
+
+def test_what_is_published_is_told_without_composing_a_run_or_preparing_its_files(
+    older: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def composed(words: object) -> str:
+        raise AssertionError(f"composed {words}")
+
+    monkeypatch.setattr("experiments.study._run_id", composed)
+    assert main(made(), [*older, "--dry-run"]) == 0
+    assert "33 runs recorded, 0 missing" in capsys.readouterr().out
+
+
+def test_files_of_a_study_are_prepared_before_a_run_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("experiments.study._run_id", lambda words: told.append("composed") or "run")
+    plan = dataclasses.replace(PLAN, prepare=lambda: told.append("prepared"))
+    assert sweeps(plan, Progress(plan, recorded([])).missing)
+    assert told == []
+    assert plan.run_id(Progress(plan, recorded([])).missing[0]) == "run"
+    assert told == ["prepared", "composed"]
 
 
 @pytest.mark.parametrize("version", ["d" * 64, "c" * 64], ids=["other code", "same code, other defaults"])
