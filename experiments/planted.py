@@ -18,7 +18,7 @@ PREDICTION = """\
 matrix carries one bit for each rank and falls short by more than 10 points below rank 4; from 4 on it matches full
 fine-tuning or beats it. Of the full update of that matrix 4 directions are enough (k* = 4)."""
 COST = """\
-About 50 runs of half a minute on 2 cores."""
+About 70 runs of half a minute: three quarters of an hour on 2 cores."""
 
 RANKS = (1, 2, 3, 4, 8)
 TEXTS = 14_000

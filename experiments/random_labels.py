@@ -19,7 +19,7 @@ PREDICTION = """\
 say nothing where there is nothing to learn. The spectrum does not know that: its effective rank is above that of
 the real labels' update."""
 COST = """\
-About 25 runs of a minute on 2 cores."""
+About 18 runs of a minute: 20 minutes on 2 cores."""
 
 EXAMPLES = 6000
 

@@ -16,7 +16,7 @@ from analysis.study.update import ALL
 from analysis.study.validator import breaches
 from analysis.study.verdict import rulings
 
-STUDIES = (MAIN, "planted", "random_labels")
+STUDIES = sorted(path.stem for path in RECORDS.glob("*.jsonl"))
 LARGEST = 20 * 2**20
 """Bytes of all published records."""
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def readme() -> str:
 
 
 def test_the_studies_are_there_and_the_records_small() -> None:
-    assert {path.stem for path in RECORDS.glob("*.jsonl")} == set(STUDIES)
+    assert {MAIN, "planted", "random_labels"} <= set(STUDIES)
     assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
 
 
