@@ -277,6 +277,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
     words = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
     command = [sys.executable, "-m", "lorax_lab.run", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
