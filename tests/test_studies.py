@@ -93,10 +93,12 @@ def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
 
 
 @pytest.fixture
-def older(tmp_path: Path, named: None) -> list[str]:
-    """Words of a study whose every run was published by an older version of the code, under other names."""
+def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a study whose every run was published by an older version of the code, under other names; nothing of it
+    may be trained."""
     from lorax_lab.published import write_lines
 
+    monkeypatch.setattr("experiments.command._run", lambda command: pytest.fail(f"trained: {command}"))
     trials = Progress(PLAN, recorded([])).missing
     cells = [*trials, *Progress(PLAN, recorded(trials)).missing]
     study = tmp_path / "records" / "made.jsonl"
