@@ -68,3 +68,8 @@ def test_the_readmes_effective_ranks_are_what_the_records_give() -> None:
     ranks = " and ".join(f"{ruling.effective.mean:.0f}" for ruling in whole)
     (noise,) = {f"{ruling.null:.0f}" for ruling in whole}
     assert f"effective rank is {ranks} of 384 on average, where pure noise of the same shapes has {noise}" in readme()
+
+
+def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:
+    (found,) = rulings(records("planted"))
+    assert rf"`experiments.planted`: r\* = {found.r_star}, k\* = {found.k_star})" in readme()

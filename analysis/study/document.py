@@ -213,6 +213,7 @@ def _of_control(other: Records) -> list[str]:
         what = "the comparison breaks its own protocol, or is not complete, and nothing is concluded from it"
         return [f"**{other.name}**: {what}:", *_list(faults)]
     parts = []
+    tried = _words(arm.rank for arm in other.rules.arms if arm.rank is not None)
     for ruling in (r for r in rulings(other) if r.module == update.ALL):
         rows = comparison.table(other, ruling.task).to_dict("records")
         scores = ", ".join(f"{row['arm']} {row['test']:.3f}" for row in rows)
@@ -221,7 +222,8 @@ def _of_control(other: Records) -> list[str]:
         ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
         parts += [
             f"**{other.name}** ({' '.join(other.declared['question'].split())}) Test scores: {scores}. "
-            f"Low rank: {ruling.verdict}; r* = {ruling.r_star}; k* = {ruling.k_star}; {', '.join(ranks)}; "
+            f"Low rank: {ruling.verdict}; r* = {ruling.r_star} (tried: {tried}); k* = {ruling.k_star}; "
+            f"{', '.join(ranks)}; "
             f"directions above the noise edge {_short(ruling.spikes)}. "
             f"Predicted: {' '.join(other.declared['prediction'].split())}"
         ]

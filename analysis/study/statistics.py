@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 2000
+_BLOCKS = [slice(start, start + 200) for start in range(0, RESAMPLES, 200)]
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,6 @@ def bootstrap_interval(differences: NDArray[np.floating], seed: int = 0) -> Inte
         means[block] = (of_seeds * drawn_seeds[block]).sum(1) / seeds
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(d.mean()), float(low), float(high), seeds)
-
-
-_BLOCKS = [slice(start, start + 200) for start in range(0, RESAMPLES, 200)]
 
 
 @lru_cache(maxsize=2)
