@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.variants import LEARNING_RATE, named, text, varies
-from lorax_lab import record
+from lorax_lab.store import record
 
 if TYPE_CHECKING:
     import pandas as pd

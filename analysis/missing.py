@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.groups import Group
-from lorax_lab import record
+from lorax_lab.store import record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.files import write_text, write_whole
+from lorax_lab.store.files import write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

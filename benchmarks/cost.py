@@ -19,10 +19,10 @@ from torch import nn
 
 from analysis import style
 from analysis.step import draw_cost
-from lorax_lab.files import write_text
 from lorax_lab.memory.operations import closed_form, counted
 from lorax_lab.memory.step import Step
-from lorax_lab.provenance import hardware
+from lorax_lab.store.files import write_text
+from lorax_lab.store.provenance import hardware
 
 HERE = Path(__file__).parent
 RANKS = (1, 8, 32, 64, 128, 256)

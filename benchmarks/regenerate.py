@@ -13,8 +13,8 @@ from typing import Any
 from analysis.__main__ import main
 from analysis.study.command import MAIN
 from analysis.study.records import RECORDS, load
-from lorax_lab.provenance import hardware
-from lorax_lab.published import Line, write_lines
+from lorax_lab.store.provenance import hardware
+from lorax_lab.store.published import Line, write_lines
 
 COUNT = 1000
 LIMIT = 30.0

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorax_lab.adapters import METHODS
-from lorax_lab.compose import compose
+from lorax_lab.launch.compose import compose
+from lorax_lab.methods import METHODS
 from lorax_lab.models import adaptable, head_modules, load_base, select
-from lorax_lab.provenance import hardware
+from lorax_lab.store.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.encoded import Encoded

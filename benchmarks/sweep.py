@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.compose import compose
+from lorax_lab.launch.compose import compose
 from lorax_lab.models import resolve
-from lorax_lab.provenance import hardware
-from lorax_lab.record import load_runs
+from lorax_lab.store.provenance import hardware
+from lorax_lab.store.record import load_runs
 from lorax_lab.tasks import load_task
 
 RANKS = (4, 8, 16)

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.book import Book
-from experiments.protocol import Cell
 from experiments.study import Plan, Progress, Study, sweeps
+from experiments.study_records import StudyRecords
+from lorax_lab.store.protocol import Cell
 
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
@@ -27,7 +27,7 @@ ADDED = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoi
 
 def main(study: Study, words: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
-    from lorax_lab.entry import answer
+    from lorax_lab.errors import answer
 
     given, added = _parser(study).parse_known_args(words)
     return answer(lambda: _carry_out(study, given, added), "; the same command goes on with what is missing")
@@ -55,7 +55,7 @@ def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int
     plan, name = study.plan(given.budget), _module(study).rpartition(".")[2]
     wanted = _wanted(given.only, plan)
     records = given.records or (RECORDS if given.budget == "full" else given.runs / "records")
-    book = Book(records / f"{name}.jsonl", given.runs, plan)
+    book = StudyRecords(records / f"{name}.jsonl", given.runs, plan)
     about = {"study": _module(study), "budget": given.budget, "question": study.QUESTION}
     about |= {"prediction": study.PREDICTION, "cost": study.COST}
     tried: list[list[str]] = []
@@ -133,7 +133,7 @@ def _tell(progress: Progress) -> None:
 
 
 def _wanted(words: list[str], plan: Plan) -> Callable[[Cell], bool]:
-    from lorax_lab.config import ConfigError, suggest
+    from lorax_lab.errors import ConfigError, suggest
 
     allowed = {"task": list(plan.tasks), "arm": [arm.name for arm in plan.rules.arms], "stage": ["trial", "final"]}
     allowed["seed"] = [str(seed) for seed in (*plan.rules.selection_seeds, *plan.rules.final_seeds)]
@@ -151,7 +151,7 @@ def _wanted(words: list[str], plan: Plan) -> Callable[[Cell], bool]:
 
 
 def _check_added(words: list[str]) -> None:
-    from lorax_lab.config import ConfigError
+    from lorax_lab.errors import ConfigError
 
     for word in words:
         if not word.startswith(ADDED):

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.command import main
-from experiments.protocol import Arm, Protocol
 from experiments.study import Plan, trials
+from lorax_lab.store.protocol import Arm, Protocol
 
 RANK = 4
 QUESTION = f"""\
@@ -26,7 +26,7 @@ TEXTS = 14_000
 
 def plan(budget: str) -> Plan:
     """The planted model and its table are made before the first run, once, in the cache folder."""
-    from lorax_lab.planted import MATRIX
+    from experiments.teacher import MATRIX
 
     folder = _folder()
     only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
@@ -58,14 +58,14 @@ def plan(budget: str) -> Plan:
 
 
 def _folder() -> Path:
-    from lorax_lab.assets import cache_folder
+    from lorax_lab.data.assets import cache_folder
 
     return cache_folder() / f"planted-rank{RANK}"
 
 
 def _plant() -> None:
+    from experiments.teacher import plant
     from lorax_lab.console import bar
-    from lorax_lab.planted import plant
 
     folder = _folder()
     if not (folder / "data.csv").is_file():
@@ -76,7 +76,7 @@ def _plant() -> None:
 
 def headlines(count: int) -> list[str]:
     """The first so many headlines of the sarcasm task's training pool."""
-    from lorax_lab.compose import compose
+    from lorax_lab.launch.compose import compose
     from lorax_lab.tasks import load_task
 
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)

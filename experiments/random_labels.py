@@ -9,8 +9,8 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.protocol import Arm, Protocol
 from experiments.study import Plan, trials
+from lorax_lab.store.protocol import Arm, Protocol
 
 QUESTION = """\
 The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""
@@ -53,13 +53,13 @@ def plan(budget: str) -> Plan:
 
 
 def _table() -> Path:
-    from lorax_lab.assets import cache_folder
+    from lorax_lab.data.assets import cache_folder
 
     return cache_folder() / "random-labels.csv"
 
 
 def _draw() -> None:
-    from lorax_lab.planted import write_table
+    from experiments.teacher import write_table
 
     path = _table()
     if not path.is_file():

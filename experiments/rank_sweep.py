@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 
 from experiments.command import main
-from experiments.protocol import Arm, Protocol
 from experiments.study import Plan, trials
+from lorax_lab.store.protocol import Arm, Protocol
 
 QUESTION = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""

@@ -11,8 +11,8 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, Protocol
 
-from experiments.protocol import Cell, Selection, finals, select
-from experiments.protocol import Protocol as Rules
+from lorax_lab.store.protocol import Cell, Selection, finals, select
+from lorax_lab.store.protocol import Protocol as Rules
 
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
@@ -70,7 +70,7 @@ class Progress:
     """A study's runs: known to be needed, recorded, missing.
 
     Args:
-        line: the record of a run, as `lorax_lab.published` has it; None where there is none.
+        line: the record of a run, as `lorax_lab.store.published` has it; None where there is none.
         wanted: which of the runs are asked for.
     """
 
@@ -165,6 +165,6 @@ def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
 
 @lru_cache(maxsize=4096)
 def _run_id(words: tuple[str, ...]) -> str:
-    from lorax_lab.plan import plan
+    from lorax_lab.launch.plan import plan
 
     return plan(list(words), multirun=False)[0].run_id

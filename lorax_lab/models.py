@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config import ConfigError, suggest
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
 def resolve(name: str) -> Path:
     """The folder that holds the files of the model `name`, fetched first where that is needed."""
     if name == "minilm":
-        from lorax_lab.assets import fetch
+        from lorax_lab.data.assets import fetch
 
         return fetch("minilm")
     if name == "smollm2":
@@ -93,7 +93,7 @@ def model_sha256(name: str) -> str:
     """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a
     preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files."""
     if name in PRESETS:
-        from lorax_lab.assets import ASSETS
+        from lorax_lab.data.assets import ASSETS
 
         return ASSETS[name].archive_sha256
     folder, digest = resolve(name), hashlib.sha256()
@@ -126,7 +126,7 @@ def _what_to_type(name: str = "") -> str:
 
 def _smollm2() -> Path:
     """SmolLM2-135M-Instruct from its GGUF file, dequantized once to an fp32 folder in the cache."""
-    from lorax_lab.assets import fetch
+    from lorax_lab.data.assets import fetch
 
     source = fetch("smollm2")
     target = source.parent / "smollm2-fp32"

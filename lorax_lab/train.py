@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config import ConfigError, Diverged, TrainConfig
-from lorax_lab.resume import Checkpoints, Position
+from lorax_lab.config import TrainConfig
+from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.store.checkpoints import Checkpoints, Position
 from lorax_lab.streams import global_stream
 
 Batch = dict[str, Tensor]

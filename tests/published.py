@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from lorax_lab.compose import compose
 from lorax_lab.config import TaskConfig
-from lorax_lab.tasks import Example, Task
-from lorax_lab.tasks.splits import text_key
+from lorax_lab.data import Example
+from lorax_lab.data.splits import text_key
+from lorax_lab.launch.compose import compose
+from lorax_lab.tasks import Task
 
 ALL = {"train_examples": None, "validation_examples": None, "test_examples": None}
 Ties = Callable[[Example], set[Hashable]]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.study.records import Records
-from experiments.protocol import Arm, Cell, Protocol, finals, select
+from lorax_lab.store.protocol import Arm, Cell, Protocol, finals, select
 
 RULES = Protocol(
     arms=(

@@ -22,8 +22,9 @@ from analysis.figures import FIGURES
 from analysis.figures.functional_rank import finding
 from analysis.groups import CannotDraw, Group, load
 from analysis.scores import interval
-from lorax_lab import record, spectra
+from lorax_lab import spectra
 from lorax_lab.config import SCHEMA
+from lorax_lab.store import record
 
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from lorax_lab import archives, assets
-from lorax_lab.assets import ASSETS, Asset, AssetError, fetch, sha256_of
+from lorax_lab.data import archives, assets
+from lorax_lab.data.assets import ASSETS, Asset, AssetError, fetch, sha256_of
 
 MODEL = {"model/config.json": b"{}", "model/weights.bin": b"w" * 5000, "model/1_Pooling/config.json": b"[]"}
 METADATA = b"Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n"
@@ -224,7 +224,7 @@ def test_a_killed_process_leaves_nothing_that_is_taken_as_good(serve, cache, tmp
     calls = serve(archive)
     program = f"""
         import os
-        from lorax_lab import assets
+        from lorax_lab.data import assets
         def half(asset, scratch):
             (scratch / "archive").mkdir()
             (scratch / "archive" / "fake.whl").write_bytes(b"half")

@@ -16,10 +16,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lorax_lab.checkpoints import KINDS, MEASURED, Checkpoint, Difference, Pairing, Stored, norm, open_checkpoint, pair
-from lorax_lab.checkpoints import checkpoint as opening
-from lorax_lab.checkpoints import stored as storage
-from lorax_lab.config import ConfigError
+from lorax_lab.audit.checkpoints import (
+    KINDS,
+    MEASURED,
+    Checkpoint,
+    Difference,
+    Pairing,
+    Stored,
+    norm,
+    open_checkpoint,
+    pair,
+)
+from lorax_lab.audit.checkpoints import checkpoint as opening
+from lorax_lab.audit.checkpoints import stored as storage
+from lorax_lab.errors import ConfigError
 from lorax_lab.memory import peak_resident_bytes, reset_peak
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lorax_lab.compose import CONF, compose, expand, presets, reference_words, spell_out
-from lorax_lab.config import ConfigError, RunConfig, known_keys, run_id
+from lorax_lab.config import RunConfig, known_keys, run_id
+from lorax_lab.config.overrides import CONF, expand
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, presets, reference_overrides, spell_out
 
 LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
 
@@ -122,7 +124,7 @@ def test_the_grid_is_every_combination() -> None:
 
 def test_the_reference_keeps_all_but_what_is_the_methods_own() -> None:
     words = ["rank=4", "seed=2", "train.learning_rate=1e-3", "method.alpha=4", "task.train_examples=64"]
-    reference, run = compose(reference_words(words)), compose(words)
+    reference, run = compose(reference_overrides(words)), compose(words)
     assert reference.method.name == "full"
     assert reference.train.learning_rate == compose(["method=full"]).train.learning_rate
     assert (reference.task, reference.seed, reference.model) == (run.task, run.seed, run.model)

@@ -14,11 +14,12 @@ from conftest import tiny_model
 from test_adapters import BATCH, method_config, outputs
 from torch import nn
 
-from lorax_lab import record
-from lorax_lab.adapters import lora, peft_format
-from lorax_lab.config import SCHEMA, ConfigError
+from lorax_lab.config import SCHEMA
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods import lora, peft_format
 from lorax_lab.models import Base, select
 from lorax_lab.serve.exchange import Exchange
+from lorax_lab.store import record
 from lorax_lab.streams import generator
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"

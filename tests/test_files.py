@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.files import save_tensors, sha256_of, write_text
-from lorax_lab.redact import HIDDEN, redact
+from lorax_lab.store.files import save_tensors, sha256_of, write_text
+from lorax_lab.store.redact import HIDDEN, redact
 
 
 def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(

@@ -9,8 +9,8 @@ import torch
 from conftest import tiny_model
 from torch import Tensor, nn
 
-from lorax_lab.functional import Change, Directions, controls, cut_ranks, cuts, gaussian_like, scored
-from lorax_lab.matrices import captured, decompose, measure, summarise
+from lorax_lab.measure.rows import captured, decompose, measure, summarise
+from lorax_lab.measure.truncation import Change, Directions, controls, cut_ranks, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
 from lorax_lab.spectra import LowRank
 from lorax_lab.streams import generator

@@ -6,53 +6,44 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = {"run", "sweep", "isolated", "audit", "serve"}
 MAY_IMPORT = {
-    "config": set(),
-    "entry": {"config"},
+    "errors": set(),
     "streams": set(),
-    "archives": set(),
-    "assets": {"config", "archives"},
-    "models": {"config", "assets", "streams"},
-    "tasks": {"config", "assets", "train"},
-    "adapters": {"config", "models", "spectra"},
-    "train": {"config", "streams", "resume"},
-    "redact": set(),
-    "files": {"redact"},
-    "claims": {"files"},
-    "resume": {"files"},
-    "plan": {"compose", "config", "models", "tasks"},
-    "attempts": {"claims", "record", "config", "plan", "provenance", "console", "memory"},
     "spectra": set(),
-    "architectures": {"config"},
-    "memory": {"config", "entry", "architectures", "models", "adapters", "compose", "console"},
-    "functional": {"models"},
-    "matrices": {"spectra", "models", "functional"},
-    "record": {"config", "files", "redact"},
-    "provenance": {"config"},
-    "published": {"record", "files", "spectra"},
-    "planted": {"config", "files", "models", "tasks"},
-    "tracking": {"config", "claims", "console", "files", "record"},
     "console": set(),
-    "compose": {"config", "redact"},
-    "checkpoints": {"config", "models"},
-}
+    "config": {"errors"},
+    "data": {"config", "errors"},
+    "models": {"data", "errors", "streams"},
+    "tasks": {"config", "data", "errors", "train"},
+    "methods": {"config", "errors", "models", "spectra"},
+    "store": {"config", "console", "errors", "spectra"},
+    "train": {"config", "errors", "store", "streams"},
+    "measure": {"models", "spectra"},
+    "memory": {"config", "console", "errors", "methods", "models"},
+    "execute": {
+        "config", "console", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
+    },
+    "launch": {"config", "console", "data", "errors", "execute", "models", "store", "tasks"},
+    "run": {"launch"},
+    "audit": {"config", "console", "data", "errors", "methods", "models", "spectra", "store", "streams"},
+    "serve": {
+        "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "store", "streams", "tasks",
+        "train",
+    },
+}  # fmt: skip
+"""Who may import whom, room by room; an entry (run, audit, serve) stands in nobody's list."""
 DOORS = {
-    "wandb": {"lorax_lab/tracking"},
-    "hydra": {"lorax_lab/sweep", "lorax_lab/compose"},
-    "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/architectures"},
-    "peft": {"lorax_lab/adapters"},
+    "wandb": {"lorax_lab/store/tracking"},
+    "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
+    "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
+    "peft": {"lorax_lab/methods"},
     "seaborn": {"analysis"},
-    "datasets": {"lorax_lab/tasks"},
+    "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},
 }
-
-
-PROTOCOL = {
-    "experiments.protocol",
-    *(f"experiments.protocol.{n}" for n in ("Arm", "Cell", "Protocol", "Selection", "cell_of", "select")),
-}
-"""All of the studies that analysis knows: the rules that it checks their records against."""
+ANALYSIS_READS = {"store", "spectra", "errors"}
+STUDIES_IMPORT = {"config", "console", "data", "errors", "launch", "models", "store", "tasks"}
+"""What composes and reads runs; nothing that trains."""
 
 
 def imports(path: Path) -> set[str]:
@@ -75,44 +66,84 @@ def files(folder: str) -> list[Path]:
     return found
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the library, the analysis and the studies by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for folder in ("lorax_lab", "analysis", "experiments")
+        for path in files(folder)
+    }
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which of our modules each of them imports, at its top or inside a function."""
+    known = modules()
+    return {name: {other for other in imports(path) if other in known} - {name} for name, path in known.items()}
+
+
+def package(module: str) -> str:
+    """A module's room: `lorax_lab.store` of `lorax_lab.store.record`, `analysis` of `analysis.style`."""
+    parts = module.split(".")
+    return ".".join(parts[:2] if parts[0] == "lorax_lab" else parts[:1])
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Nodes of a cycle in order, empty where there is none."""
+    from graphlib import CycleError, TopologicalSorter
+
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_the_arrows_run_one_way() -> None:
     wrong = []
     for path in files("lorax_lab"):
-        if room(path) in ENTRIES | {"__init__"}:
+        if path == ROOT / "lorax_lab" / "__init__.py":
             continue
         ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
         wrong += [f"{room(path)} → {other}" for other in ours - MAY_IMPORT[room(path)] - {room(path)}]
     assert not wrong
 
 
-def test_analysis_reads_records_and_spectra_only() -> None:
+def test_no_cycle_between_modules() -> None:
+    graph = arrows()
+    inits = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert not cycle(
+        {name: others - {o for o in others & inits if name.startswith(f"{o}.")} for name, others in graph.items()}
+    )
+
+
+def test_no_cycle_between_packages() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, others in arrows().items():
+        if name != "lorax_lab":
+            graph.setdefault(package(name), set()).update(package(o) for o in others if package(o) != package(name))
+    graph.pop("lorax_lab", None)
+    assert not cycle(graph)
+
+
+def test_a_cycle_is_found() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+
+
+def test_few_modules_stand_at_the_top() -> None:
+    assert len([path for path in (ROOT / "lorax_lab").glob("*.py") if path.stem != "__init__"]) <= 8
+
+
+def test_analysis_reads_the_store_and_spectra_only() -> None:
     for path in files("analysis"):
-        ours = {".".join(name.split(".")[:2]) for name in imports(path) if name.startswith("lorax_lab")}
-        rooms = {"record", "spectra", "files", "published"}
-        assert ours <= {"lorax_lab", *(f"lorax_lab.{room}" for room in rooms)}, path
-        assert {name for name in imports(path) if name.startswith("experiments")} <= PROTOCOL, path
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
+        assert ours <= ANALYSIS_READS, path
+        assert not any(name.startswith("experiments") for name in imports(path)), path
 
 
 def test_studies_import_what_composes_and_reads_runs() -> None:
-    rooms = {
-        "plan",
-        "compose",
-        "config",
-        "entry",
-        "published",
-        "record",
-        "provenance",
-        "files",
-        "planted",
-        "tasks",
-        "assets",
-        "console",
-    }
     for path in files("experiments"):
         ours = {name.split(".")[1] for name in imports(path) if name.startswith("lorax_lab.")}
-        assert ours <= rooms, path
-    for path in files("lorax_lab"):
-        assert not any(name.startswith(("experiments", "analysis.study")) for name in imports(path)), path
+        assert ours <= STUDIES_IMPORT, path
 
 
 def test_each_foreign_library_has_one_door() -> None:
@@ -123,32 +154,6 @@ def test_each_foreign_library_has_one_door() -> None:
             if not any(place.startswith(door) for door in DOORS[library]):
                 wrong.append(f"{place} imports {library}")
     assert not wrong
-
-
-NO_RESULT = {
-    "console", "tracking", "redact", "files", "record", "resume", "provenance", "assets", "archives", "sweep",
-    "attempts", "claims", "plan", "compose", "isolated", "memory/__init__", "memory/process", "memory/shortage",
-}  # fmt: skip
-"""What a run passes through and what does not decide its numbers: it shows, stores, fetches by hash, launches."""
-
-
-def test_the_code_version_covers_what_decides_a_run() -> None:
-    from lorax_lab.provenance import RESULT_CODE
-
-    home, reached, open_files = ROOT / "lorax_lab", set[Path](), [ROOT / "lorax_lab" / "run.py"]
-    while open_files:
-        path = open_files.pop()
-        if path in reached:
-            continue
-        reached.add(path)
-        if str(path.relative_to(home).with_suffix("")) not in NO_RESULT:
-            parts = [home.joinpath(*name.split(".")[1:]) for name in imports(path) if name.startswith("lorax_lab.")]
-            open_files += [p.with_suffix(".py") for p in parts if p.with_suffix(".py").is_file()]
-            open_files += [p / "__init__.py" for p in parts if p.is_dir()]
-    names = {str(path.relative_to(home).with_suffix("")) for path in reached}
-    covered = {name for name in names for part in RESULT_CODE if name == part[:-3] or name.startswith(f"{part}/")}
-    assert names - covered <= NO_RESULT
-    assert all((home / part).exists() for part in RESULT_CODE)
 
 
 def test_no_room_without_a_subject_and_no_long_file() -> None:

@@ -10,9 +10,9 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from lorax_lab.adapters import METHODS
 from lorax_lab.config import MethodConfig
 from lorax_lab.memory import CATEGORIES, measure_step, peak_of, peak_resident_bytes, reset_peak
+from lorax_lab.methods import METHODS
 from lorax_lab.models import select
 from lorax_lab.streams import generator
 

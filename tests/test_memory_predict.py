@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from lorax_lab.architectures import PRESETS, architecture, skeleton
-from lorax_lab.config import ConfigError
+from lorax_lab.errors import ConfigError
 from lorax_lab.memory import __main__ as entry
 from lorax_lab.memory import study
+from lorax_lab.memory.architectures import PRESETS, architecture, skeleton
 from lorax_lab.memory.cards import GIB, RESERVED, cards_needed, sharded_peak
 from lorax_lab.memory.instruments import measure, measure_apart
 from lorax_lab.memory.ledger import CATEGORIES, Ledger
+from lorax_lab.memory.overrides import steps
 from lorax_lab.memory.predict import OPTIMIZERS, Prediction
 from lorax_lab.memory.step import Step
-from lorax_lab.memory.words import steps
 
 TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 160, "vocab_size": 96}
 TINY = {

@@ -43,7 +43,7 @@ def installed(site: Path, cwd: Path, module: str, *words: str) -> str:
 def test_the_wheel_answers_help_and_shows_its_configuration(site: Path, tmp_path: Path) -> None:
     assert "rank=8" in installed(site, tmp_path, "lorax_lab.run", "--help")
     assert "rank: 4" in installed(site, tmp_path, "lorax_lab.run", "--cfg", "job", "rank=4", "task=glue/mrpc")
-    code = "import lorax_lab.compose as c; print(c.CONF)"
+    code = "import lorax_lab.launch.compose as c; print(c.CONF)"
     shown = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
                            capture_output=True, text=True, cwd=tmp_path, check=True)  # fmt: skip
     assert shown.stdout.strip() == str(site / "lorax_lab" / "conf")

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from lorax_lab.adapters import peft_files
-from lorax_lab.adapters.peft_updates import AdapterUpdate, is_adapter, read_adapter
-from lorax_lab.config import ConfigError
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods import peft_files
+from lorax_lab.methods.peft_updates import AdapterUpdate, is_adapter, read_adapter
 from lorax_lab.spectra import LowRank, numerical_rank, singular_values
 from lorax_lab.streams import generator
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.config import ConfigError
+from experiments.teacher import _features, plant
+from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base, select
-from lorax_lab.planted import _features, plant
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from synthetic import RULES, line, peaked, study
 
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
-from experiments.protocol import Cell, select
+from lorax_lab.store.protocol import Cell, select
 
 
 def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[str, int, int], float]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_run import lab
 
-from lorax_lab.published import SHARED_RANKS, correct_answers, line_of, read_lines, shared_rows, write_lines
-from lorax_lab.record import DamagedRecord, load_spectra, read_record
+from lorax_lab.store.published import SHARED_RANKS, correct_answers, line_of, read_lines, shared_rows, write_lines
+from lorax_lab.store.record import DamagedRecord, load_spectra, read_record
 
 
 @pytest.fixture(scope="module")

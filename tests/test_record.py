@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lorax_lab import record
+from lorax_lab.store import record
 
 
 def content(run_id: str = "a-lora-r4-s0-0", **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorax_lab.resume import Checkpoints, DamagedCheckpoint, Position, _read
+from lorax_lab.store.checkpoints import Checkpoints, DamagedCheckpoint, Position, _read
 from lorax_lab.streams import generator
 
 IDENTITY = {"run_id": "tiny", "versions": {"torch": "2"}}
@@ -152,7 +152,7 @@ def test_nothing_is_put_in_place_before_all_of_it_is_whole(tmp_path: Path, monke
 
     for part in ("save_tensors", "write_text", "sync"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"lorax_lab.resume.{part}", full)
+            patch.setattr(f"lorax_lab.store.checkpoints.{part}", full)
             with pytest.raises(OSError, match="No space"):
                 checkpoints(tmp_path).save(net, optimizer, None, Position(step=2))
         position = checkpoints(tmp_path).load(*made(), None)
@@ -162,7 +162,7 @@ def test_nothing_is_put_in_place_before_all_of_it_is_whole(tmp_path: Path, monke
 
 def test_a_state_file_of_absurd_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = saved(tmp_path, 1)
-    monkeypatch.setattr("lorax_lab.resume.LARGEST_TEXT", 10)
+    monkeypatch.setattr("lorax_lab.store.checkpoints.LARGEST_TEXT", 10)
     with pytest.raises(DamagedCheckpoint, match="more than any that was written"):
         _read(store.folder / "step-000001")
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.record import OUTPUTS, load_arrays, load_functional, load_matrices, load_runs, read_record
+from lorax_lab.store.record import OUTPUTS, load_arrays, load_functional, load_matrices, load_runs, read_record
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 
 from analysis import serving
-from lorax_lab.record import load_runs
 from lorax_lab.serve import proof
 from lorax_lab.serve.__main__ import main
 from lorax_lab.serve.exchange import Exchange
 from lorax_lab.serve.layers import ServedLinear
+from lorax_lab.serve.overrides import read_overrides
 from lorax_lab.serve.served import open_served
-from lorax_lab.serve.words import read_words
+from lorax_lab.store.record import load_runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,7 +86,7 @@ def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers_in_a_mix(
     served: tuple[str, dict[str, Any], Path], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof, "EXCHANGES", 20)
-    opened = open_served(read_words(words).runs)
+    opened = open_served(read_overrides(words).runs)
     assert proof.prove(opened).equal
     mixed = Exchange.mixed
     with monkeypatch.context() as patch:

@@ -15,11 +15,11 @@ from analysis.__main__ import main as analyse
 from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
-from experiments.book import Book
 from experiments.command import main
-from experiments.protocol import Arm, Cell, Protocol
 from experiments.study import Plan, Progress, sweeps
-from lorax_lab.published import read_lines
+from experiments.study_records import StudyRecords
+from lorax_lab.store.protocol import Arm, Cell, Protocol
+from lorax_lab.store.published import read_lines
 
 PLAN = Plan(
     rules=RULES,
@@ -96,7 +96,7 @@ def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
 def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Words of a study whose every run was published by an older version of the code, under other names; nothing of it
     may be trained."""
-    from lorax_lab.published import write_lines
+    from lorax_lab.store.published import write_lines
 
     monkeypatch.setattr("experiments.command._run", lambda command: pytest.fail(f"trained: {command}"))
     trials = Progress(PLAN, recorded([])).missing
@@ -152,7 +152,7 @@ def test_new_runs_are_not_added_to_those_of_another_version(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("lorax_lab.provenance.code_sha256", lambda: version)
+    monkeypatch.setattr("lorax_lab.store.provenance.code_sha256", lambda: version)
     path = tmp_path / "records" / "made.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert main(made(), [*older, "--dry-run"]) == 2
@@ -182,9 +182,9 @@ def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch
     of_cell = {cell: line(cell, 0.8) for cell in trials}
     of_cell[trials[0]]["status"] = "killed"
     of_cell[trials[1]]["status"] = "diverged"
-    book = Book(tmp_path / "made.jsonl", tmp_path / "runs", PLAN)
-    monkeypatch.setattr(book, "line", of_cell.get)
-    book.publish(trials, {})
+    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN)
+    monkeypatch.setattr(records, "line", of_cell.get)
+    records.publish(trials, {})
     lines, damages = read_lines(tmp_path / "made.jsonl")
     assert (len(lines), damages) == (len(trials) - 1, [])
     assert {found["status"] for found in lines} == {"completed", "diverged"}
@@ -277,7 +277,7 @@ def published(tmp_path: Path) -> Path:
     """The records of a synthetic study, as `rank_sweep`."""
     from synthetic import shared, study
 
-    from lorax_lab.published import write_lines
+    from lorax_lab.store.published import write_lines
 
     made = study(tasks=("reviews", "headlines"))
     write_lines(tmp_path / "rank_sweep.jsonl", made.lines)
@@ -302,7 +302,7 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
     """One control has no cuts of single types of matrix; the other lacks a run."""
     from synthetic import study
 
-    from lorax_lab.published import write_lines
+    from lorax_lab.store.published import write_lines
 
     control = study()
     plain = [
@@ -336,7 +336,7 @@ def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path)
 
 
 def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:
-    from lorax_lab.published import read_lines, write_lines
+    from lorax_lab.store.published import read_lines, write_lines
 
     lines, _ = read_lines(published / "rank_sweep.jsonl")
     lines[-1]["code"] = "d" * 64
@@ -355,7 +355,7 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
 
 
 def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Path, capsys: Any) -> None:
-    from lorax_lab.published import write_lines
+    from lorax_lab.store.published import write_lines
 
     lines, _ = read_lines(published / "rank_sweep.jsonl")
     where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]

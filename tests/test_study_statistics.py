@@ -21,7 +21,7 @@ from analysis.study.statistics import (
 )
 from analysis.study.validator import breaches
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
-from experiments.protocol import Arm, Cell
+from lorax_lab.store.protocol import Arm, Cell
 
 SAME = replace(
     RULES,

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorax_lab.config import ConfigError, TaskConfig
-from lorax_lab.tasks import Example, Pools, Task, data_sha256, hub, load_task
-from lorax_lab.tasks.splits import split, text_key
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example, Pools, data_sha256, hub
+from lorax_lab.data.splits import split, text_key
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import Task, load_task
 
 BASE = TaskConfig(
     name="local",

@@ -27,12 +27,14 @@ from published import (
     text_and_group,
 )
 
-from lorax_lab.assets import ASSETS
-from lorax_lab.config import ConfigError, TaskConfig
-from lorax_lab.tasks import SOURCES, Task, data_sha256, load_task
-from lorax_lab.tasks.cards import CARDS
-from lorax_lab.tasks.groups import connected, keys, wording
-from lorax_lab.tasks.splits import split
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data.assets import ASSETS
+from lorax_lab.data.cards import CARDS
+from lorax_lab.data.groups import connected, keys, wording
+from lorax_lab.data.splits import split
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import Task, load_task
 
 RATED = ("movie_reviews", "product_reviews", "editorials", "tweets")
 Serve = Callable[[str, str], TaskConfig]
@@ -210,7 +212,7 @@ def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
     program = f"""
 import sys
 from lorax_lab.config import TaskConfig
-from lorax_lab.tasks import data_sha256
+from lorax_lab.data import data_sha256
 for config in {[dataclasses.asdict(settings(name)) for name in CARDS]!r}:
     print(data_sha256(TaskConfig(**config)))
 heavy = {{"torch", "numpy", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}

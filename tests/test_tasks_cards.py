@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from published import ALL, everything, origins, settings, shared, splits, text_and_group
 
-from lorax_lab.assets import fetch
-from lorax_lab.compose import CONF
-from lorax_lab.tasks import SOURCES, boolq, hutto_gilbert, load_task, sarcasm
-from lorax_lab.tasks.cards import CARDS, table
+from lorax_lab.config.overrides import CONF
+from lorax_lab.data import SOURCES, boolq, hutto_gilbert, sarcasm
+from lorax_lab.data.assets import fetch
+from lorax_lab.data.cards import CARDS, table
+from lorax_lab.tasks import load_task
 from lorax_lab.tasks.score import primary_metric
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorax_lab import record, tracking
 from lorax_lab.config import SCHEMA, TrackingConfig
+from lorax_lab.store import record, tracking
 
 RECORD: dict[str, Any] = {
     "schema": SCHEMA, "run_id": "tiny-local-lora-r4-s0-0", "method": "lora", "rank": 4, "seed": 0,

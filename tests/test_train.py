@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from lorax_lab.compose import compose
-from lorax_lab.config import ConfigError, Diverged, TrainConfig
-from lorax_lab.resume import Checkpoints
+from lorax_lab.config import TrainConfig
+from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.launch.compose import compose
+from lorax_lab.store.checkpoints import Checkpoints
 from lorax_lab.streams import generator, global_stream, stream_seed
 from lorax_lab.train import learning_rate_factor, make_accelerator, make_optimizer, plan_steps, predict, train
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import style
 from analysis.groups import CannotDraw, Group, spread
 from analysis.matrices import representative
-from lorax_lab import record
+from lorax_lab.store import record
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from analysis.study import document
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, NoStudy, Records, load
 from analysis.study.validator import breaches, not_begun
-from lorax_lab.files import write_text
+from lorax_lab.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

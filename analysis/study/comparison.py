@@ -18,7 +18,7 @@ from analysis.study.statistics import (
     t_interval,
 )
 from analysis.study.validator import selection_of
-from lorax_lab.published import Line, correct_answers
+from lorax_lab.store.published import Line, correct_answers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.protocol import Arm, Cell, Protocol, cell_of
-from lorax_lab.published import Line, read_lines
+from lorax_lab.store.protocol import Arm, Cell, Protocol, cell_of
+from lorax_lab.store.published import Line, read_lines
 
 if TYPE_CHECKING:
     import pandas as pd

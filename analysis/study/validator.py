@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from analysis.study.records import Records, rate_of, score_of
-from experiments.protocol import Protocol, Selection, select
-from lorax_lab.published import Line
+from lorax_lab.store.protocol import Protocol, Selection, select
+from lorax_lab.store.published import Line
 
 LEAST_SEEDS = 5
 """Fresh seeds of an arm, at least."""

@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.config import ConfigError
-from lorax_lab.entry import answer
+from lorax_lab.errors import ConfigError, answer
 
 if TYPE_CHECKING:
     import torch
 
-    from lorax_lab.audit.subject import Subject
+    from lorax_lab.audit.updates import Updates
 
 EPILOG = """\
 BASE and TUNED are folders or files (safetensors, sharded or not; PyTorch .bin, read without running code), hub ids
@@ -71,13 +70,13 @@ def _audit(given: argparse.Namespace) -> int:
     from lorax_lab.audit import extract, report
     from lorax_lab.audit.measure import measure_all
     from lorax_lab.audit.store import open_store
-    from lorax_lab.audit.subject import open_subject
+    from lorax_lab.audit.updates import open_updates
     from lorax_lab.console import WorkBar
     from lorax_lab.console import bar as bar_of
 
     cut = extract.parse_cut(given.extract) if given.extract else None
     device = _device(given.device)
-    subject = open_subject(given.base, given.tuned)
+    subject = open_updates(given.base, given.tuned)
     folder = open_store(given.out or Path("audits") / subject.slug, _identity(given, subject))
     report.introduce(subject, folder)
     with WorkBar(sum(matrix.cost for matrix in subject.matrices)) as bar:
@@ -91,7 +90,7 @@ def _audit(given: argparse.Namespace) -> int:
     return 1 if failures or not measured else 0
 
 
-def _identity(given: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+def _identity(given: argparse.Namespace, subject: Updates) -> dict[str, Any]:
     return {"base": given.base, "tuned": given.tuned, "fingerprint": subject.fingerprint, "top": given.top}
 
 

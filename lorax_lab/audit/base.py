@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorax_lab.assets import cache_folder
+from lorax_lab.audit.checkpoints import Stored, norm
 from lorax_lab.audit.store import Row
-from lorax_lab.audit.subject import Matrix
-from lorax_lab.checkpoints import Stored, norm
-from lorax_lab.files import save_tensors
+from lorax_lab.audit.updates import Matrix
+from lorax_lab.data.assets import cache_folder
 from lorax_lab.spectra import (
     LowRank,
     amplification,
@@ -29,6 +28,7 @@ from lorax_lab.spectra import (
     times,
     top_directions,
 )
+from lorax_lab.store.files import save_tensors
 
 TOP = 10
 """Directions of W_tuned that are looked at for intruders, as in Shuttleworth et al. 2024."""

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorax_lab.adapters.peft_format import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.audit.checkpoints import is_embedding, is_output_layer
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.subject import Matrix, Subject
-from lorax_lab.checkpoints import is_embedding, is_output_layer
-from lorax_lab.config import ConfigError
-from lorax_lab.files import save_tensors, write_text
+from lorax_lab.audit.updates import Matrix, Updates
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.peft_format import PREFIX, SETTINGS, WEIGHTS
 from lorax_lab.spectra import LowRank, svd, top_directions
+from lorax_lab.store.files import save_tensors, write_text
 
 CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose matrices are stored (in, out)."""
@@ -74,7 +74,7 @@ def parse_cut(text: str) -> Cut:
 
 def write_adapter(
     folder: Path,
-    subject: Subject,
+    subject: Updates,
     measured: dict[str, Measured],
     cut: Cut,
     device: torch.device,
@@ -121,7 +121,7 @@ def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, T
     return (U * root).cpu(), (root[:, None] * Vh).cpu()
 
 
-def _settings(subject: Subject, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
+def _settings(subject: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
     """alpha = rank in every module, so that the scaling is 1."""
     common = max(set(ranks.values()), key=list(ranks.values()).count)
     others = {f"^{name.replace('.', chr(92) + '.')}$": rank for name, rank in ranks.items() if rank != common}

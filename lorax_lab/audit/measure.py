@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lorax_lab.audit import base, store
+from lorax_lab.audit.checkpoints import Difference, Stored, norm
 from lorax_lab.audit.store import Measured, Row
-from lorax_lab.audit.subject import Matrix, Subject
-from lorax_lab.checkpoints import Difference, Stored, norm
+from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.console import WorkBar
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import (
@@ -73,7 +73,7 @@ class Watched:
 
 
 def measure_all(
-    subject: Subject, folder: Path, device: torch.device, top: int | None, directions: bool, bar: WorkBar
+    subject: Updates, folder: Path, device: torch.device, top: int | None, directions: bool, bar: WorkBar
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured.
 

@@ -1,4 +1,4 @@
-"""What an audit leaves: a row per matrix, figures, and a report in words."""
+"""What an audit leaves: a row per matrix, figures, and a report in summary."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from lorax_lab.audit import words
+from lorax_lab.audit import summary
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.subject import Subject
+from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, console
-from lorax_lab.files import write_text, write_whole
+from lorax_lab.store.files import write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ SHOWN = 10
 """Notes of one kind that the screen gets; the report gets all."""
 
 
-def introduce(subject: Subject, folder: Path) -> None:
+def introduce(subject: Updates, folder: Path) -> None:
     """Say what is measured and, one by one, what is not or not under its own name."""
     console.print(f"{subject.title}: {len(subject.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
     for kind, notes in itertools.groupby(subject.notes, key=lambda note: note.kind):
@@ -35,7 +35,7 @@ def introduce(subject: Subject, folder: Path) -> None:
             console.print(f"  {kind}: and {len(members) - SHOWN} more, one by one in report.md", markup=False)
 
 
-def close(subject: Subject, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
+def close(subject: Updates, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
     """Print the table and the words; write `audit.csv`, `audit.parquet`, `report.md` and the figures."""
     for failure in failures:
         console.print(f"not measured: {failure}", soft_wrap=True, markup=False, style="red")
@@ -45,8 +45,8 @@ def close(subject: Subject, measured: dict[str, Measured], failures: list[str], 
     rows = frame(found)
     write_text(folder / "audit.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_whole(folder / "audit.parquet", lambda scratch: rows.to_parquet(scratch, index=False))
-    console.print(words.table(found))
-    said = words.verdict(subject, found)
+    console.print(summary.table(found))
+    said = summary.verdict(subject, found)
     for sentence in said:
         console.print(sentence, markup=False)
     write_text(folder / "report.md", _report(subject, found, failures, said))
@@ -71,9 +71,9 @@ def frame(measured: list[Measured]) -> pd.DataFrame:
     return pd.DataFrame([m.row for m in measured]).drop(columns="directions", errors="ignore")
 
 
-def _report(subject: Subject, measured: list[Measured], failures: list[str], said: list[str]) -> str:
+def _report(subject: Updates, measured: list[Measured], failures: list[str], said: list[str]) -> str:
     page = io.StringIO()
-    Console(width=WIDTH, file=page, color_system=None).print(words.table(measured))
+    Console(width=WIDTH, file=page, color_system=None).print(summary.table(measured))
     notes = [f"- {note.kind}: {note.name}: {note.detail}" for note in subject.notes]
     notes += [f"  - {name}" for note in subject.notes for name in note.names]
     notes += [f"- not measured: {failure}" for failure in failures]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lorax_lab.config import ConfigError
-from lorax_lab.files import write_text, write_whole
+from lorax_lab.errors import ConfigError
+from lorax_lab.store.files import write_text, write_whole
 
 FORMAT = 1
 IDENTITY = "audit.json"

@@ -3,7 +3,7 @@ out."""
 
 from lorax_lab.memory.ledger import CATEGORIES, Ledger, measure_step, peak_of
 from lorax_lab.memory.process import peak_device_bytes, peak_resident_bytes, reset_peak
-from lorax_lab.memory.shortage import bytes_asked, explained, free_bytes, is_out_of_memory
+from lorax_lab.memory.shortage import bytes_asked, explained, free_bytes
 
 __all__ = [
     "CATEGORIES",
@@ -11,7 +11,6 @@ __all__ = [
     "bytes_asked",
     "explained",
     "free_bytes",
-    "is_out_of_memory",
     "measure_step",
     "peak_device_bytes",
     "peak_of",

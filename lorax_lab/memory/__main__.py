@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorax_lab.config import ConfigError, suggest
-from lorax_lab.entry import answer
+from lorax_lab.errors import ConfigError, answer, suggest
 
 if TYPE_CHECKING:
     from lorax_lab.memory.operations import Operations
@@ -67,7 +66,7 @@ def _answer(settings: list[str], flags: list[str]) -> int:
 def _help() -> str:
     import textwrap
 
-    from lorax_lab.architectures import PRESETS
+    from lorax_lab.memory.architectures import PRESETS
 
     names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
     return HELP.replace("{presets}", names)
@@ -76,8 +75,8 @@ def _help() -> str:
 def _show(words: list[str], multirun: bool) -> None:
     from lorax_lab.console import bar
     from lorax_lab.memory.operations import closed_form
+    from lorax_lab.memory.overrides import steps
     from lorax_lab.memory.report import show
-    from lorax_lab.memory.words import steps
 
     asked = steps(words, multirun)
     for step in asked:

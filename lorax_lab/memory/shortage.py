@@ -10,17 +10,11 @@ from types import TracebackType
 
 import torch
 
+from lorax_lab.errors import is_out_of_memory
 from lorax_lab.memory.ledger import Ledger
 
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, CUDA's, or that of torch's allocator on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def bytes_asked(error: BaseException) -> int | None:

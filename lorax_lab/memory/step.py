@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lorax_lab.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
-from lorax_lab.config import ConfigError, MethodConfig, suggest
+from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.predict import OPTIMIZERS, Prediction, predict_step
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
-        from lorax_lab.adapters import METHODS, lora
+        from lorax_lab.methods import METHODS, lora
         from lorax_lab.models import head_modules, select
 
         shape = self.shape()

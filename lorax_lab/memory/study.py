@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from lorax_lab.architectures import PRESETS
+from lorax_lab.memory.architectures import PRESETS
 from lorax_lab.memory.operations import closed_form
 from lorax_lab.memory.step import Step
 

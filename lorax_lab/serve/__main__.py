@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lorax_lab.config import ConfigError
-from lorax_lab.entry import answer
-from lorax_lab.serve.words import HELP, Order, read_words
+from lorax_lab.errors import ConfigError, answer
+from lorax_lab.serve.overrides import HELP, Order, read_overrides
 
 if TYPE_CHECKING:
-    from lorax_lab.plan import Planned
+    from lorax_lab.launch.plan import Run
 
 
 def main(words: list[str] | None = None) -> int:
@@ -20,25 +19,24 @@ def main(words: list[str] | None = None) -> int:
     if {"--help", "-h"} & set(words):
         print(HELP)
         return 0
-    return answer(lambda: _answer(read_words(words)), "; what is trained is kept: type the same command to go on")
+    return answer(lambda: _answer(read_overrides(words)), "; what is trained is kept: type the same command to go on")
 
 
 def _answer(order: Order) -> int:
     return _serve(order) if _train(list(order.runs.values())) else 1
 
 
-def _train(runs: list[Planned]) -> bool:
+def _train(runs: list[Run]) -> bool:
     """Train what the store lacks of the runs, in this process; returns whether all are there."""
     import signal
 
     from lorax_lab.console import console
-    from lorax_lab.run import execute
-    from lorax_lab.sweep import Sweep
+    from lorax_lab.launch.sweep import Sweep
     from lorax_lab.tasks import load_task
 
     for run in runs:
         load_task(run.config.task)  # data that cannot be used stops this before anything is trained
-    sweep = Sweep(execute, runs)
+    sweep = Sweep(runs)
     console.print(f"{len(sweep.recorded)} of {len(runs)} already recorded in {runs[0].runs_dir}", markup=False)
     if not sweep.waiting:
         return True

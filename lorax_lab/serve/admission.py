@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lorax_lab import record
-from lorax_lab.adapters import peft_format
-from lorax_lab.adapters.peft_files import SETTINGS, WEIGHTS
-from lorax_lab.config import ConfigError
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods import peft_format
+from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
+from lorax_lab.store import record
 
 
 def admit(folder: Path, shapes: dict[str, tuple[int, int]], base_name: str, model_sha256: str) -> peft_format.Saved:

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.adapters import lora, peft_format
-from lorax_lab.config import ConfigError, suggest
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.methods import lora, peft_format
 from lorax_lab.models import Base, adaptable, head_modules, is_head
 from lorax_lab.serve.admission import admit
-from lorax_lab.serve.layers import Adapter, Place, ServedHead, ServedLinear, State
+from lorax_lab.serve.layers import Adapter, ServedHead, ServedLinear, Slot, State
 from lorax_lab.spectra import LowRank
 
 Batch = dict[str, Tensor]
@@ -39,16 +39,16 @@ class Exchange:
         self.model = base.model.eval().requires_grad_(False)
         self.base_name, self.model_sha256 = base.name, model_sha256
         self.adapters: dict[str, Adapter] = {}
-        self._place = Place()
+        self._slot = Slot()
         names = head_modules(self.model)
         self._base = {key: t for key, t in self.model.state_dict().items() if not is_head(key, names)}
         self._shapes = peft_format.shapes_of(self.model)
         self._heads = {name: self.model.get_submodule(name) for name in names}
-        self._layers = {name: ServedLinear(name, module, self._place) for name, module in adaptable(self.model).items()}
+        self._layers = {name: ServedLinear(name, module, self._slot) for name, module in adaptable(self.model).items()}
         for name, layer in self._layers.items():
             lora.replace(self.model, name, layer)
         for name in names:
-            lora.replace(self.model, name, ServedHead(name, self._place))
+            lora.replace(self.model, name, ServedHead(name, self._slot))
 
     @property
     def device(self) -> torch.device:
@@ -58,13 +58,13 @@ class Exchange:
     @property
     def in_place(self) -> str | None:
         """Name of the adapter in place, None before the first exchange."""
-        parts = self._place.state.parts
+        parts = self._slot.state.parts
         return parts[0][0].name if parts else None
 
     @property
     def merged(self) -> bool:
         """Whether the adapter in place is merged."""
-        return bool(self._place.state.merged)
+        return bool(self._slot.state.merged)
 
     def add(self, name: str, folder: Path) -> None:
         """Take in the adapter saved in `folder`: a run's folder, or one of PEFT's. What is in place stays.
@@ -86,7 +86,7 @@ class Exchange:
         Raises:
             ConfigError: an unknown name; the adapter in place stays, merged or not.
         """
-        self._place.state = State(((self._known(name), 0, 1),))
+        self._slot.state = State(((self._known(name), 0, 1),))
 
     def merge(self) -> None:
         """Serve the adapter in place at the base's own speed; merging twice is merging once.
@@ -97,11 +97,11 @@ class Exchange:
         if not state.merged:
             factors = state.parts[0][0].factors
             merged = {name: self._layers[name].merged_weight(update) for name, update in factors.items()}
-            self._place.state = replace(state, merged=merged)
+            self._slot.state = replace(state, merged=merged)
 
     def unmerge(self) -> None:
         """Serve from the base's own bits again, which were never written; nothing where nothing is merged."""
-        self._place.state = replace(self._place.state, merged={})
+        self._slot.state = replace(self._slot.state, merged={})
 
     @torch.inference_mode()
     def serve(self, batch: Batch) -> Tensor:
@@ -128,11 +128,11 @@ class Exchange:
         parts, first = [], 0
         for name, adapter in chosen.items():
             parts.append((adapter, first, first := first + names.count(name)))
-        standing, self._place.state = self._place.state, State(tuple(parts), rows)
+        standing, self._slot.state = self._slot.state, State(tuple(parts), rows)
         try:
             logits = self._logits({key: tensor[order] for key, tensor in batch.items()})
         finally:
-            self._place.state = standing
+            self._slot.state = standing
         found = dict(zip(order, logits, strict=True))
         return [found[row][: chosen[names[row]].outputs] for row in range(rows)]
 
@@ -149,7 +149,7 @@ class Exchange:
         adapters = self.adapters.values()
         factors = [t for adapter in adapters for update in adapter.factors.values() for t in (update.A, update.B)]
         heads = [p for adapter in adapters for head in adapter.heads.values() for p in head.parameters()]
-        merged = list(self._place.state.merged.values())
+        merged = list(self._slot.state.merged.values())
         return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
 
     def head_bytes(self, name: str) -> int:
@@ -173,7 +173,7 @@ class Exchange:
     def _standing(self) -> State:
         if self.in_place is None:
             raise ConfigError(f"no adapter is in place; switch to one of {', '.join(self.adapters)}")
-        return self._place.state
+        return self._slot.state
 
     def _placed(self, name: str, update: LowRank) -> LowRank:
         """Factors where the base is, copied: what was read is mapped from a file that may change."""

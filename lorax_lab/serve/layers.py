@@ -1,6 +1,6 @@
 """The places of the base that follow the adapter in place: its matrices and its head.
 
-All of them look at one `Place`. Its state is exchanged as a whole, by one assignment, so that no layer is ever ahead of
+All of them look at one `Slot`. Its state is exchanged as a whole, by one assignment, so that no layer is ever ahead of
 another; the base's own tensors are read and never written.
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.adapters.lora import add_low_rank
+from lorax_lab.methods.lora import add_low_rank
 from lorax_lab.models import delta_view
 from lorax_lab.spectra import LowRank
 
@@ -50,7 +50,7 @@ class State:
     merged: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Place:
+class Slot:
     """Holds the state that all layers follow."""
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Place:
 class ServedLinear(nn.Module):
     """y = W0 x + b + scaling · B A x with the B A of each row's adapter; W0's product is taken once for all rows."""
 
-    def __init__(self, name: str, base: nn.Module, place: Place) -> None:
+    def __init__(self, name: str, base: nn.Module, slot: Slot) -> None:
         super().__init__()
-        self.name, self.base, self.place = name, base, place
+        self.name, self.base, self.slot = name, base, slot
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        state, bias = self.place.state, self.base.bias
+        state, bias = self.slot.state, self.base.bias
         assert bias is None or isinstance(bias, Tensor)
         if self.name in state.merged:
             return F.linear(x, state.merged[self.name], bias)
@@ -86,12 +86,12 @@ class ServedLinear(nn.Module):
 class ServedHead(nn.Module):
     """One module of the head; each row goes through its own task's, and narrow outputs are filled up with zeros."""
 
-    def __init__(self, name: str, place: Place) -> None:
+    def __init__(self, name: str, slot: Slot) -> None:
         super().__init__()
-        self.name, self.place = name, place
+        self.name, self.slot = name, slot
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        state = self.place.state
+        state = self.slot.state
         share = len(x) // state.rows
         outputs = [
             adapter.heads[self.name](x[first * share : end * share], *args, **kwargs)

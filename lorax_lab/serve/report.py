@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorax_lab.console import console
-from lorax_lab.files import write_text
-from lorax_lab.plan import Planned
-from lorax_lab.provenance import hardware
+from lorax_lab.launch.plan import Run
 from lorax_lab.serve.proof import WAYS, Proof
 from lorax_lab.serve.served import Served
+from lorax_lab.store.files import write_text
+from lorax_lab.store.provenance import hardware
 
 SHOWN = 2
 """Rows of each task in the batch that is shown."""
@@ -24,7 +24,7 @@ TEXT = 58
 """Letters of a text that are shown."""
 
 
-def default_folder(runs: list[Planned]) -> Path:
+def default_folder(runs: list[Run]) -> Path:
     """`serving/<model>-r<rank>-s<seed>-<mark>`; the mark tells other tasks and settings apart."""
     config = runs[0].config
     mark = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:6]

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lorax_lab import record
-from lorax_lab.adapters import peft_format
+from lorax_lab.launch.plan import Run
+from lorax_lab.methods import peft_format
 from lorax_lab.models import Base, load_base, model_sha256
-from lorax_lab.plan import Planned
 from lorax_lab.serve.exchange import Batch, Exchange
+from lorax_lab.store import record
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.batches import collate
 from lorax_lab.tasks.encoded import Encoded
@@ -23,7 +23,7 @@ class Served:
     """All by the name of the task, in one order; a row is (task, index of an example of its test split)."""
 
     exchange: Exchange
-    runs: dict[str, Planned]
+    runs: dict[str, Run]
     records: dict[str, dict[str, Any]]
     tasks: dict[str, Task]
     tests: dict[str, Encoded]
@@ -59,7 +59,7 @@ class Served:
         return outputs[:, 0] if self.tasks[name].kind == "regression" else outputs.argmax(1)
 
 
-def open_served(runs: dict[str, Planned]) -> Served:
+def open_served(runs: dict[str, Run]) -> Served:
     """The base once, and every run's adapter on it.
 
     Raises:
@@ -79,5 +79,5 @@ def open_served(runs: dict[str, Planned]) -> Served:
     return Served(exchange, runs, records, tasks, tests)
 
 
-def _bare(run: Planned, task: Task) -> Base:
+def _bare(run: Run, task: Task) -> Base:
     return load_base(run.config.model, task.num_labels, task.kind == "regression", run.config.seed)

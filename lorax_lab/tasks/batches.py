@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lorax_lab.config import ConfigError
-from lorax_lab.tasks.task import Example
+from lorax_lab.data.examples import Example
+from lorax_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

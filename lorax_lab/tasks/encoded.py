@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.tasks import Example, Task
+from lorax_lab.data import Example
+from lorax_lab.tasks import Task
 from lorax_lab.tasks.batches import collate, encode, length_bucketed_batches
 from lorax_lab.train import predict
 

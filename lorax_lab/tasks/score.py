@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lorax_lab.config import ConfigError, suggest
+from lorax_lab.errors import ConfigError, suggest
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:

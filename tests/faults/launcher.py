@@ -89,7 +89,7 @@ class Launchers:
         return str(self.process.stdout.readline().strip())
 
 
-def _child(request: dict[str, Any], execute: Any, launch: Any) -> None:
+def _child(request: dict[str, Any], launch: Any) -> None:
     os.setpgid(0, 0)
     handle = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
@@ -100,7 +100,7 @@ def _child(request: dict[str, Any], execute: Any, launch: Any) -> None:
     sys.argv = ["lorax_lab.run", *request["words"]]
     code = 70
     try:
-        code = launch(execute)
+        code = launch()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -118,11 +118,11 @@ def _serve() -> None:
     heavy = (
         "transformers.models.bert.modeling_bert transformers.models.auto.modeling_auto accelerate hydra sklearn.metrics"
     )
-    ours = "run functional matrices memory record tracking adapters models provenance tasks train console resume"
+    ours = "execute measure.truncation measure.rows memory store.record store.tracking methods"
+    ours += " models store.provenance tasks train"
     for name in [*heavy.split(), *(f"lorax_lab.{part}" for part in ours.split())]:
         importlib.import_module(name)
-    from lorax_lab.run import execute
-    from lorax_lab.sweep import launch
+    from lorax_lab.launch.sweep import launch
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the children
     for line in sys.stdin:
@@ -134,7 +134,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _child(request, execute, launch)
+            _child(request, launch)
         print(pid, flush=True)
 
 

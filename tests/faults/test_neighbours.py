@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from lorax_lab import record, tracking
-from lorax_lab.record import load_runs, read_record
+from lorax_lab.store import record, tracking
+from lorax_lab.store.record import load_runs, read_record
 
 pytestmark = pytest.mark.faults
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent

@@ -17,7 +17,7 @@ import torch
 from launcher import Launchers
 from safetensors.torch import load_file
 
-from lorax_lab import record
+from lorax_lab.store import record
 
 pytestmark = pytest.mark.faults
 RESULT = re.compile(r"^\[(\d+)/\d+\] \S.* accuracy [\d.]+ \d+ s", re.MULTILINE)

@@ -1,0 +1,191 @@
+"""A checkpoint by the name the user types: its files found, fetched where needed, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, first_line, read_tensors
+from lorax_lab.audit.checkpoints.stored import Stored
+from lorax_lab.audit.checkpoints.ties import find_tied
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import PRESETS, resolve
+
+FORMS = (
+    ("model.safetensors", "*.safetensors"),
+    ("pytorch_model.bin", "*.bin"),
+    ("model.pt", "*.pt"),
+    ("model.pth", "*.pth"),
+)
+"""What a folder is searched for, in order: a file of that name, its index, any file of the pattern."""
+NOT_WEIGHTS = ("adapter_", "training_args", "optimizer", "scheduler", "rng_state", "scaler")
+NOT_FETCHED = ["*/*", "consolidated*"]
+"""Other forms of the same weights, in folders or under Mistral's own names, and adapters' checkpoints."""
+INDEX = ".index.json"
+TO_TYPE = (
+    f"type a folder with model.safetensors, a file ({', '.join((SAFETENSORS, *TORCH))}), a hub id such as org/name or "
+    f"org/name@revision, or a preset ({', '.join(PRESETS)})"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The tensors of one model, on disk.
+
+    Args:
+        name: as the user typed it.
+        folder: where the files are.
+        files: the weights' files.
+        tensors: every tensor by name, aliases too.
+        config: the content of config.json; {} where there is none.
+        tied: `{alias: kept}`, tensors that are bit for bit another one, see `ties.find_tied`.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    tensors: dict[str, Stored]
+    config: dict[str, Any]
+    tied: dict[str, str]
+
+    def fingerprint(self) -> str:
+        """A cheap identity: the SHA-256 over each file's name, size and time of change (ns), and over each tensor's
+        name, dtype, shape and place. It reads no data: a copy of the files has another, and so has a file that was
+        written again.
+
+        Raises:
+            ConfigError: a file is gone.
+        """
+        digest = hashlib.sha256()
+        for file in self.files:
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise ConfigError(f"{file} cannot be read any more ({error.strerror}); start again") from error
+            digest.update(repr((file.name, status.st_size, status.st_mtime_ns)).encode())
+        for name, t in sorted(self.tensors.items()):
+            digest.update(repr((name, str(t.dtype), t.shape, t.file.name, t.offset, t.strides)).encode())
+        return digest.hexdigest()
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """Find and check a checkpoint; of the tensors' data, only embeddings are read, to see what is tied to them.
+
+    Args:
+        name: a folder, a file, an index file, a preset, or a hub id, `org/name` or `org/name@revision`. Where a
+            folder has both forms, safetensors is read.
+
+    Raises:
+        ConfigError: nothing of that name; no weights there, or only an adapter's; a file that is missing, cut
+            short, damaged, or that holds more than tensors.
+    """
+    path = _path(name)
+    files, places = _files(path)
+    folder = path if path.is_dir() else path.parent
+    tensors = _collect(files, places)
+    return Checkpoint(name, folder, tuple(files), tensors, _json(folder / "config.json"), find_tied(tensors))
+
+
+def _path(name: str) -> Path:
+    if name in PRESETS:
+        return resolve(name)
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return path
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix in (SAFETENSORS, *TORCH):
+        raise ConfigError(f"checkpoint {name!r}: there is no such folder or file ({path.absolute()}); {TO_TYPE}")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    """The repository's weights and JSON files; torch's files are fetched only where there is no safetensors."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    repo, _, revision = name.partition("@")
+    for weights in ("*.safetensors", "*.bin"):
+        wanted = [weights, "*.json"]
+        try:
+            folder = Path(
+                snapshot_download(repo, revision=revision or None, allow_patterns=wanted, ignore_patterns=NOT_FETCHED)
+            )
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise ConfigError(
+                f"checkpoint {name!r} is no folder, no file and no preset, and the hub did not give it "
+                f"({first_line(error)}){_nearest(name)}; {TO_TYPE}"
+            ) from error
+        if any(folder.glob(weights)):
+            break
+    return folder
+
+
+def _nearest(name: str) -> str:
+    """A question, where the name looks like that of a preset."""
+    from difflib import get_close_matches
+
+    return "".join(f" (did you mean {preset!r}?)" for preset in get_close_matches(name, PRESETS, n=1))
+
+
+def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """The weights' files, and `{tensor: file name}` where an index says so."""
+    if path.name.endswith(INDEX):
+        return _indexed(path)
+    if path.is_file():
+        return [path], {}
+    for single, pattern in FORMS:
+        if (path / single).is_file():
+            return [path / single], {}
+        if (path / f"{single}{INDEX}").is_file():
+            return _indexed(path / f"{single}{INDEX}")
+        if found := [file for file in sorted(path.glob(pattern)) if not file.name.startswith(NOT_WEIGHTS)]:
+            return found, {}
+    if any(path.glob("adapter_model.*")):
+        raise ConfigError(f"{path} holds an adapter, not a whole checkpoint: merge it into its base and save that")
+    looked_for = ", ".join(f"{single}[{INDEX}], {pattern}" for single, pattern in FORMS)
+    raise ConfigError(f"{path} has no weights: looked for {looked_for}; {TO_TYPE}")
+
+
+def _indexed(index: Path) -> tuple[list[Path], dict[str, str]]:
+    places = _json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise ConfigError(f"{index} has no weight_map of tensor names to files: copy or download it again")
+    shards = sorted(set(places.values()))
+    if outside := [shard for shard in shards if Path(shard).name != shard]:
+        raise ConfigError(f"{index} names {outside[0]}, which is not a file beside it: only files beside it are read")
+    if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
+        raise ConfigError(f"{index.parent} lacks {', '.join(missing)}, named in {index.name}: download them as well")
+    return [index.parent / shard for shard in shards], places
+
+
+def _collect(files: Sequence[Path], places: Mapping[str, str]) -> dict[str, Stored]:
+    tensors: dict[str, Stored] = {}
+    for file in files:
+        for name, stored in read_tensors(file).items():
+            if places.get(name, file.name) != file.name:
+                continue
+            if name in tensors:
+                raise ConfigError(f"{tensors[name].file} and {file} both hold {name}: type the file that is meant")
+            tensors[name] = stored
+    if absent := [name for name in places if name not in tensors]:
+        file = files[0].parent / places[absent[0]]
+        raise ConfigError(f"{file} lacks {len(absent)} tensors of the index, such as {absent[0]}: download both again")
+    if not tensors:
+        raise ConfigError(f"{files[0]} holds no tensors: copy or download it again")
+    return tensors
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON file's object; {} where there is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON ({error}): copy or download it again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no JSON object: copy or download it again")
+    return content

@@ -1,0 +1,154 @@
+"""What is audited: two checkpoints, a checkpoint and a PEFT adapter, or an adapter alone, as a list of matrices."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from lorax_lab.audit.checkpoints import Checkpoint, Difference, Note, Stored, open_checkpoint, pair, plain_name
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate, is_adapter, read_adapter
+from lorax_lab.spectra import Update
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """One update to be measured; nothing of it is read before it is asked for.
+
+    Args:
+        name: the weight's name in the base.
+        kind: `pair`, or the adapter's method.
+        shape: (out, in).
+        base, tuned: W0 and W_tuned on disk, as stored; None where there is no such side.
+        update: ΔW: the difference on disk, factors, or a dense matrix.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int]
+    base: Stored | None
+    tuned: Stored | None
+    update: Callable[[], Difference | Update]
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of its Gram matrix, or of the QR of its factors: what the time left is told by."""
+        short = min(self.shape) if self.kind == "pair" or "dora" in self.kind else 64
+        return self.shape[0] * self.shape[1] * short
+
+
+@dataclass(frozen=True, eq=False)
+class Updates:
+    """Everything to be measured, what is not and why, and what identifies it all.
+
+    `title` names it for people, `slug` for a folder; `adapter` is None for two checkpoints.
+    """
+
+    title: str
+    slug: str
+    matrices: list[Matrix]
+    notes: list[Note]
+    fingerprint: str
+    base: Checkpoint | None
+    adapter: Adapter | None
+
+
+def open_updates(base: str, tuned: str | None) -> Updates:
+    """The subject that the two names on the command line stand for.
+
+    Raises:
+        ConfigError: a name that is nothing of the kind, or a lone checkpoint.
+    """
+    if tuned is None:
+        if not _is_adapter(base):
+            raise ConfigError(
+                f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors); "
+                "type: python -m lorax_lab.audit BASE TUNED"
+            )
+        return _adapter(None, base)
+    if _is_adapter(base):
+        raise ConfigError(f"BASE={base} is an adapter; type: python -m lorax_lab.audit BASE ADAPTER")
+    return _adapter(open_checkpoint(base), tuned) if _is_adapter(tuned) else _pair(base, tuned)
+
+
+def _is_adapter(name: str) -> bool:
+    return is_adapter(Path(name).expanduser())
+
+
+def _pair(base_name: str, tuned_name: str) -> Updates:
+    base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
+    pairing = pair(base, tuned)
+    matrices = [
+        Matrix(p.name, "pair", _two(p.base.shape), p.base, p.tuned, lambda p=p: Difference(p.base, p.tuned))  # type: ignore[misc]
+        for p in pairing.pairs
+    ]
+    if not matrices:
+        reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
+        raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
+    marks = base.fingerprint() + tuned.fingerprint()
+    title = f"{tuned_name} against {base_name}"
+    return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, marks, base, None)
+
+
+def _adapter(base: Checkpoint | None, name: str) -> Updates:
+    adapter = read_adapter(Path(name).expanduser())
+    homes = _homes(base) if base else {}
+    notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
+    matrices = []
+    for update in adapter.updates.values():
+        stored = homes.get(plain_name(f"{update.name}.weight"))
+        if stored is None and (base or update.needs_base):
+            where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
+            raise ConfigError(
+                f"{name}: {where}; type: python -m lorax_lab.audit BASE ADAPTER with the adapter's own base"
+            )
+        if stored and stored.shape not in (update.shape, update.shape[::-1]):
+            raise ConfigError(
+                f"{name}: {update.name} is {update.shape}, in BASE {stored.shape}; give the adapter's own base"
+            )
+        matrices.append(_matrix(update, stored))
+        if update.note:
+            notes.append(Note("caution", update.name, update.note))
+    if not matrices:
+        raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
+    marks = (base.fingerprint() if base else "") + _files_mark(Path(name).expanduser())
+    title = f"the adapter {name}" + (f" on {base.name}" if base else "")
+    return Updates(title, _slug(*([base.name] if base else []), name), matrices, notes, marks, base, adapter)
+
+
+def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
+    def whole() -> Tensor:
+        assert stored is not None, f"{update.name} needs its base"
+        return update.oriented(stored.block(0, 0, stored.shape[0]))
+
+    ask = (lambda: update.update(whole())) if update.needs_base else update.update
+    name = stored.name if stored else f"{update.name}.weight"
+    return Matrix(name, update.kind, update.shape, stored, None, ask)
+
+
+def _homes(base: Checkpoint) -> dict[str, Stored]:
+    """The base's tensors by plain name; an alias of a tied tensor too."""
+    return {plain_name(name): stored for name, stored in base.tensors.items()}
+
+
+def _files_mark(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    files = sorted(p for p in folder.iterdir() if p.name.startswith("adapter_") and p.is_file())
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
+
+
+def _slug(*names: str) -> str:
+    ends = [re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name).strip("-.") for name in reversed(names)]
+    mark = hashlib.sha256("\0".join(names).encode()).hexdigest()[:6]
+    return "-against-".join([*dict.fromkeys(ends)]) + f"-{mark}"
+
+
+def _two(shape: tuple[int, ...]) -> tuple[int, int]:
+    assert len(shape) == 2, f"a matrix, not {shape}"
+    return shape[0], shape[1]

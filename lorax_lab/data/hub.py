@@ -1,0 +1,153 @@
+"""A data set by its hub id, or a folder that `datasets` reads, in its own splits where they have labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.examples import Pools
+from lorax_lab.data.table import Table, to_pools
+from lorax_lab.errors import ConfigError, suggest
+
+KEYS = frozenset({"path", "subset", "text", "text_pair", "label", "group"})
+KINDS: tuple[str, ...] = ("classification", "regression")
+VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
+TEST = ("test", "test_matched")
+HIDDEN = (-1, None)
+REACH_SECONDS = 5.0
+INSTEAD = "use task=movie_reviews, or a table: task=local task.path=/path/to/table.csv task.text=… task.label=…"
+
+
+def read(config: TaskConfig) -> Pools:
+    """Every row, in the data set's own splits. Where its test labels are hidden (-1, as in GLUE) or there is no
+    test split, its validation split is our test, and our validation is carved out of its train split.
+
+    Raises:
+        ConfigError: no network and no copy in the cache, no such data set, subset or column, a row at fault.
+    """
+    tables, names = _tables(str(config.path), config.subset, str(config.label))
+    return to_pools(_where(config.path, config.subset), tables, config, names)
+
+
+def data_sha256(config: TaskConfig) -> str:
+    """The SHA-256 of the content that is used: splits, chosen columns, class names."""
+    tables, names = _tables(str(config.path), config.subset, str(config.label))
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for role, table in sorted(tables.items()):
+        for key in ("text", "text_pair", "label", "group"):
+            if column := getattr(config, key):
+                content = json.dumps([role, key, table.column(key, column)], default=str)
+                digest.update(content.encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _tables(path: str, subset: str | None, label: str) -> tuple[dict[str, Table], list[str] | None]:
+    """The tables by role, and the class names where the data set declares them."""
+    splits = _load(path, subset)
+    roles = _roles(splits, label, path)
+    names: list[str] | None = None
+    tables = {}
+    for role, split in roles.items():
+        columns: dict[str, Any] = {name: splits[split][name] for name in splits[split].column_names}
+        declared = getattr(splits[split].features.get(label), "names", None)
+        if declared:
+            names = list(declared)
+            columns[label] = [_name(value, names) for value in columns[label][:]]
+        tables[role] = Table(f"{_where(path, subset)} ({split})", columns)
+    return tables, names
+
+
+def _where(path: str | None, subset: str | None) -> str:
+    return " ".join(filter(None, (path, subset)))
+
+
+def _name(value: Any, names: list[str]) -> Any:
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
+
+
+def _roles(splits: Mapping[str, Any], label: str, path: str) -> dict[str, str]:
+    """Which split of the data set is our `train`, `validation` and `test`; what is missing is carved."""
+    train = next(iter(splits)) if len(splits) == 1 else "train"
+    if train not in splits:
+        raise ConfigError(f"task.path={path} has no train split; it has {', '.join(splits)}; {INSTEAD}")
+    validation = next((name for name in VALIDATION if name in splits), None)
+    test = next((name for name in TEST if name in splits and not _hidden(splits[name], label)), None)
+    if test is None:
+        validation, test = None, validation
+    roles = {"train": train, "validation": validation, "test": test}
+    return {role: name for role, name in roles.items() if name and (role == "train" or name != train)}
+
+
+def _hidden(split: Any, label: str) -> bool:
+    return label not in split.column_names or all(value in HIDDEN for value in split[label][:])
+
+
+def _load(path: str, subset: str | None) -> Mapping[str, Any]:
+    """The splits by name.
+
+    Raises:
+        ConfigError: whatever keeps `datasets` from loading them, as one message.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        raise ConfigError(f"task.path={path} is a file; type task=local task.path={path} task.text=… task.label=…")
+    _refuse_misspelt(path, place)
+    import datasets
+
+    unreached = None if place.is_dir() else _unreached()
+    try:
+        with _offline() if unreached else nullcontext():
+            if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
+                loaded = datasets.load_from_disk(str(place))
+            else:
+                loaded = datasets.load_dataset(str(place) if place.is_dir() else path, subset)
+    except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
+        what = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
+        if unreached:
+            reason = f"is not in the local cache, and no network reaches the hub ({unreached});"
+        else:
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = f"cannot be loaded ({said}); change task.path or task.subset, or"
+        raise ConfigError(f"{what} {reason} {INSTEAD}") from error
+    return loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def _refuse_misspelt(path: str, place: Path) -> None:
+    from lorax_lab.data import SOURCES
+
+    hint = suggest(path, [name for name in SOURCES if name != "hub"])
+    if "/" not in path and not place.exists() and hint.startswith("did you mean"):
+        raise ConfigError(f"task={path} is not built in; {hint}, or a data set id (org/name)")
+
+
+def _unreached() -> str | None:
+    """Why the hub does not answer, None if it does. Asked once, briefly: the client's own retries take minutes."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        status = get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS).status_code
+    except Exception as error:  # any failure to answer is the answer
+        return " ".join(str(error).split())[:120] or type(error).__name__
+    return f"{constants.ENDPOINT} answers {status}" if status >= 500 else None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Inside the block `datasets` looks at its local cache only."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    was = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = was

@@ -1,0 +1,103 @@
+"""A table of one's own: a CSV, JSON-lines or Parquet file on this machine."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.examples import Pools
+from lorax_lab.data.table import Table, to_pools
+from lorax_lab.errors import ConfigError, suggest
+
+KEYS = frozenset({"path", "text", "text_pair", "label", "group"})
+KINDS: tuple[str, ...] = ("classification", "regression")
+
+Columns = dict[str, list[Any]]
+
+
+def read(config: TaskConfig) -> Pools:
+    """Every row of the file `task.path`, as one pool. Text is UTF-8; in CSV an empty field is a missing value
+    and every other is taken literally, `NA` and `null` too.
+
+    Raises:
+        ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
+    """
+    path = _file(config)
+    try:
+        columns = READERS[path.suffix.lower()](path)
+    except ConfigError:
+        raise
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"task.path={path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (OSError, ValueError, NotImplementedError, csv.Error) as error:
+        raise ConfigError(f"task.path={path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    return to_pools(path.name, {"train": Table(path.name, columns)}, config)
+
+
+def data_sha256(config: TaskConfig) -> str:
+    """The SHA-256 of the file."""
+    path = _file(config)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"task.path={path} cannot be read: {error.strerror}") from error
+
+
+def _file(config: TaskConfig) -> Path:
+    path = Path(str(config.path)).expanduser()
+    if path.is_dir():
+        what = f"type task=hub task.path={path} for a folder of train, validation and test files"
+        raise ConfigError(f"task.path={path} is a folder, and task=local reads one file; {what}")
+    if path.suffix.lower() not in READERS:
+        raise ConfigError(f"task.path={path} is no table that can be read; its name ends in {' or '.join(READERS)}")
+    if not path.is_file():
+        beside = [p.name for p in path.parent.glob("*") if p.suffix.lower() in READERS]
+        hint = suggest(path.name, beside).replace("allowed:", "tables there:") if beside else "no table is there"
+        raise ConfigError(f"task.path={path}: there is no such file in {path.parent.absolute()}; {hint}")
+    return path
+
+
+def _csv(path: Path) -> Columns:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = next(reader, [])
+        rows = []
+        for row in reader:
+            if row and len(row) != len(header):
+                what = f"{len(row)} fields and the header has {len(header)}; put quotes around text with commas"
+                raise ConfigError(f"{path.name}, line {reader.line_num}: {what}")
+            rows += [row] if row else []
+    if repeated := {name for name in header if header.count(name) > 1}:
+        raise ConfigError(f"{path.name} has more than one column {', '.join(sorted(repeated))}; rename one")
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def _jsonl(path: Path) -> Columns:
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.strip() else {}
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"{path.name}, line {number}: not JSON ({error.msg}); one object a line") from error
+            if not isinstance(row, dict):
+                raise ConfigError(f'{path.name}, line {number}: not an object like {{"text": …, "label": …}}')
+            rows += [row] if row else []
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _parquet(path: Path) -> Columns:
+    from pyarrow import parquet
+
+    columns: Columns = parquet.ParquetFile(path).read().to_pydict()
+    return columns
+
+
+READERS: dict[str, Callable[[Path], Columns]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

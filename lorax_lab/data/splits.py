@@ -1,0 +1,159 @@
+"""Three splits that share no text and no group, fixed by the data's hash and `task.split_seed`."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.examples import Example, Pools
+from lorax_lab.errors import ConfigError
+
+SHARE = 0.1
+"""Of the rows, to test and to validation each, where their numbers are not set."""
+
+Unit = list[Example]
+
+
+def split(
+    pools: Pools, config: TaskConfig, sha256: str
+) -> tuple[tuple[list[Example], list[Example], list[Example]], dict[str, int]]:
+    """Train, validation and test, and how many rows were left out and why.
+
+    Test comes first, then validation, then train out of what is left: neither of the first two depends on
+    `train_examples`, and 500 training examples are the first of 1,500. Classes have the same shares in all.
+
+    Raises:
+        ConfigError: fewer rows than are asked for; says how many there are and what to type.
+    """
+    if config.split_seed < 0:
+        raise ConfigError(f"task.split_seed={config.split_seed} is not possible: 0 or more")
+    pools, dropped = disjoint(pools)
+    _require_rows(pools, config, dropped)
+    rng = np.random.default_rng([config.split_seed, int(sha256[:16], 16)])
+    stratify = config.kind == "classification"
+    own_test = order(pools.test or [], stratify, rng)
+    own_validation = order(pools.validation or [], stratify, rng)
+    rest = order(pools.train, stratify, rng)
+    share = max(1, round(SHARE * len(pools.train)))
+    if pools.test is None:
+        test, rest = carve(rest, config.test_examples or share)
+    else:
+        test, _ = carve(own_test, config.test_examples or len(pools.test))
+    if pools.validation is None:
+        validation, rest = carve(rest, config.validation_examples or share)
+    else:
+        validation, _ = carve(own_validation, config.validation_examples or len(pools.validation))
+    train = [example for unit in rest for example in unit][: config.train_examples]
+    if not (train and validation and test):
+        maker = f"task.group={config.group}" if config.group else f"task={config.name}"
+        what = f"{maker} makes groups too large to fill three splits of {pools.where}"
+        raise ConfigError(f"{what}; ask for more in task.test_examples and task.validation_examples")
+    return (train, validation, test), dropped
+
+
+def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
+    """The same pools with each text once, in the order test, validation, train.
+
+    Copies that agree on the label become one; copies that disagree all go, since no label of theirs can be
+    trusted to score by. A text or group of a pool is left out of the later ones (`overlap`).
+    """
+    dropped = Counter(blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
+    texts: set[tuple[str, str]] = set()
+    groups: set[str | None] = set()
+    kept: dict[str, list[Example] | None] = {}
+    for role in ("test", "validation", "train"):
+        pool: list[Example] | None = getattr(pools, role)
+        if pool is not None:
+            copies: dict[tuple[str, str], list[Example]] = defaultdict(list)
+            for example in pool:
+                key = text_key(example)
+                if key in texts or example.group in groups:
+                    dropped["overlap"] += 1
+                else:
+                    copies[key].append(example)
+            pool = _each_once(copies.values(), dropped)
+            texts |= copies.keys()
+            groups |= {example.group for example in pool if example.group is not None}
+        kept[role] = pool
+    train = kept["train"] or []
+    return Pools(pools.where, pools.classes, train, kept["validation"], kept["test"], pools.blank), dict(dropped)
+
+
+def _each_once(copies: Iterable[list[Example]], dropped: Counter[str]) -> list[Example]:
+    kept = []
+    for same in copies:
+        agree = len({example.label for example in same}) == 1
+        kept += same[:1] if agree else []
+        dropped["duplicate" if agree else "conflicting"] += len(same) - agree
+    return kept
+
+
+def text_key(example: Example) -> tuple[str, str]:
+    """What makes two examples the same: text and pair without regard to case, spacing and Unicode's forms.
+
+    >>> text_key(Example("Ａ  good\\tFilm ", 1)) == text_key(Example("a good film", 0))
+    True
+    """
+    return _normal(example.text), _normal(example.text_pair or "")
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> list[Unit]:
+    """The examples' groups (each ungrouped example is its own) in a random order of which every beginning has
+    the shares of the classes: the i-th of a class's n groups stands at (i + ½) / n of the way."""
+    units: dict[tuple[bool, str], Unit] = {}
+    for i, example in enumerate(examples):
+        key = (True, example.group) if example.group is not None else (False, str(i))
+        units.setdefault(key, []).append(example)
+    listed = list(units.values())
+    shuffled = [listed[i] for i in rng.permutation(len(listed))]
+    if not stratify:
+        return shuffled
+    sizes, seen = Counter(unit[0].label for unit in shuffled), Counter[float]()
+    placed = []
+    for unit in shuffled:
+        label = unit[0].label
+        placed.append(((seen[label] + 0.5) / sizes[label], unit))
+        seen[label] += 1
+    return [unit for _, unit in sorted(placed, key=lambda pair: pair[0])]
+
+
+def carve(units: list[Unit], count: int) -> tuple[list[Example], list[Unit]]:
+    """The first groups that fit into `count` examples, whole, and the groups that are left."""
+    taken: list[Example] = []
+    left: list[Unit] = []
+    for unit in units:
+        if len(taken) + len(unit) <= count:
+            taken += unit
+        else:
+            left.append(unit)
+    return taken, left
+
+
+def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> None:
+    lost = sum(dropped.values())
+    after = f" after {lost} blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
+    carved = ["train"]
+    for role in ("test", "validation"):
+        own: list[Example] | None = getattr(pools, role)
+        asked = getattr(config, f"{role}_examples")
+        if own is None:
+            carved.append(role)
+        elif len(own) < (asked or 1):
+            what = f"{pools.where} has {len(own)} rows of its own for {role}{after}, too few"
+            known = f"task.{role}_examples={asked}; type task.{role}_examples=null for all"
+            raise ConfigError(f"{what} for {known}, or a smaller number")
+    keys = [f"task.{role}_examples" for role in carved]
+    asked = {key: getattr(config, key.removeprefix("task.")) for key in keys}
+    if len(pools.train) < sum(number or 1 for number in asked.values()):
+        wanted = " ".join(f"{key}={'null' if number is None else number}" for key, number in asked.items())
+        everything = " ".join(f"{key}=null" for key in keys)
+        what = f"{pools.where} has {len(pools.train)} rows{after}, too few for {wanted}"
+        raise ConfigError(f"{what}; type smaller numbers, or {everything} for all rows")

@@ -1,0 +1,255 @@
+"""One run, from its configuration to its record, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import RunConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor, nn
+
+    from lorax_lab.memory import Ledger
+    from lorax_lab.models import Base
+    from lorax_lab.store.checkpoints import Checkpoints
+    from lorax_lab.tasks import Task
+    from lorax_lab.tasks.encoded import Encoded
+    from lorax_lab.train import TrainResult
+
+
+def execute(
+    config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]
+) -> dict[str, Any]:
+    """One run, from its configuration to its record.
+
+    Args:
+        reference: folder of the completed full fine-tune that a LoRA run is compared with.
+        group: the name under which W&B shows the sweep.
+        check: called before the results are written; raises where they are no longer wanted.
+
+    Returns:
+        The completed record, as written.
+
+    Raises:
+        ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
+    """
+    from lorax_lab import memory
+    from lorax_lab.methods import METHODS, count_parameters, full
+    from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
+    from lorax_lab.store import record, tracking
+    from lorax_lab.store.provenance import provenance
+    from lorax_lab.streams import generator
+    from lorax_lab.tasks import load_task
+    from lorax_lab.train import make_accelerator
+
+    started, fresh_peak = time.time(), memory.reset_peak()
+    method, folder = METHODS[config.method.name], Path(config.runs_dir) / run_id
+
+    # data and base
+    task = load_task(config.task)
+    with memory.explained("weights"):
+        base = load_base(config.model, task.num_labels, task.kind == "regression", config.seed)
+    splits = _encode(base, task, config.task.max_length)
+    names = select(base.model, config.method.target_modules)
+    original = base_weights(base.model, names)
+    head = head_sha256(base.model)
+    full_update = full.stored_updates(reference / "model.safetensors", base.model, original) if reference else None
+
+    # what may change, what one step of it takes, and training it
+    model: nn.Module = base.model
+    method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
+    if not config.train.head:
+        freeze_head(model)
+    accelerator = make_accelerator(config.train)
+    model.to(accelerator.device)
+    ledger = _ledger(config, model, splits["train"], accelerator)
+    checkpoints = _checkpoints(config, run_id)
+    with memory.explained("activations", ledger, config.train.batch_size):
+        result = _train(config, run_id, model, splits, task, accelerator, checkpoints)
+
+    # what came of it: a trial is scored on validation alone
+    validation = result.last("validation") or splits["validation"].score(model, task)
+    found = _measure(config, model, original, full_update, splits, task, validation)
+    scores = {"validation": validation} | found.scores
+
+    # the record, whole, and then the window on it
+    check()
+    record.save_config(folder, dataclasses.asdict(config))
+    record.save_history(folder, result.history)
+    if config.measure != "trial":
+        _save(folder, method.export(model, config.method, base.name), found)
+    content = provenance(config, run_id, "completed") | {
+        "inputs": _inputs(config, task) | {"head_sha256": head},
+        "reference": reference.name if reference else None,
+        "parameters": count_parameters(model),
+        "memory": dataclasses.asdict(ledger) | _process(fresh_peak),
+        "time": result.cost() | {"functional_seconds": found.seconds, "total_seconds": time.time() - started},
+        "metric": task.metric,
+        "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
+        | {"train/loss": result.history[-1]["train/loss"]},
+        "summary": found.summary,
+        "matrices": found.table,
+        "functional": found.cuts,
+        "gaussian": found.gaussian,
+        "files": record.files_of(folder),
+    }
+    record.write_record(folder, content)
+    checkpoints.clear()
+    tracking.publish(config.tracking, folder, group)
+    return record.read_record(folder)
+
+
+@dataclass
+class Findings:
+    """What is measured of a trained model besides its validation score; a trial has none of it."""
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    """On the test split: `outputs` (n, num_labels), and the true `labels` (n,)."""
+    table: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    cuts: list[dict[str, Any]] | None = None
+    gaussian: dict[str, dict[str, Any]] | None = None
+    """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
+    seconds: float = 0.0
+
+
+def _measure(
+    config: RunConfig,
+    model: nn.Module,
+    original: dict[str, Tensor],
+    full_update: dict[str, Tensor] | None,
+    splits: dict[str, Encoded],
+    task: Task,
+    validation: dict[str, float],
+) -> Findings:
+    """The update's measures, the test score, and for full fine-tuning what is left of the score when it is cut."""
+    if config.measure == "trial":
+        return Findings()
+    from lorax_lab.console import bar
+    from lorax_lab.measure import rows
+    from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored
+    from lorax_lab.methods import METHODS
+    from lorax_lab.streams import generator
+
+    updates = METHODS[config.method.name].updates(model, original)
+    directions = rows.decompose(updates)
+    table = rows.measure(updates, directions, original, full_update)
+    outputs, labels = splits["test"].outputs(model).numpy(), splits["test"].labels.numpy()
+    found = Findings(
+        scores={"test": task.score(outputs, labels)},
+        outputs={"outputs": outputs, "labels": labels},
+        table=table,
+        summary=rows.summarise(table),
+        spectra=rows.to_save(directions),
+    )
+    if config.method.name == "full":
+        began, changes = time.perf_counter(), cuts(directions)
+        if config.measure == "controls":
+            noise = gaussian_like(directions, generator(config.seed, "gaussian"))
+            found.gaussian = rows.measure(noise, rows.decompose(noise), original)
+            changes += controls(directions, generator(config.seed, "directions"), noise)
+        with bar("cutting the update") as on_score:
+            score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
+            found.cuts = scored(model, original, changes, validation, score, on_score)
+        found.seconds = time.perf_counter() - began
+    return found
+
+
+def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> Ledger:
+    """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
+    from lorax_lab.memory import explained, measure_step
+    from lorax_lab.streams import global_stream
+    from lorax_lab.train import make_optimizer
+
+    def measure(size: int) -> Ledger:
+        batch = {key: value.to(accelerator.device) for key, value in split.largest_batch(size).items()}
+        with global_stream(config.seed, "memory"):
+            return measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
+
+    model.train()
+    size = config.train.batch_size
+    with explained("activations", lambda: measure(1), size):
+        return measure(size)
+
+
+def _process(fresh_peak: bool) -> dict[str, Any]:
+    """The peaks of the process and of the device, and whether the first is this run's own."""
+    from lorax_lab.memory import peak_device_bytes, peak_resident_bytes
+
+    return {
+        "process_peak_bytes": peak_resident_bytes(),
+        "process_peak_covers": "run" if fresh_peak else "process",
+        "device_peak_bytes": peak_device_bytes(),
+    }
+
+
+def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
+    from lorax_lab.store.checkpoints import Checkpoints
+    from lorax_lab.store.provenance import provenance
+
+    versions = provenance(config, run_id, "running")
+    identity = {key: versions[key] for key in ("run_id", "versions", "git")}
+    return Checkpoints(Path(config.runs_dir) / run_id, identity, config.checkpoint_seconds, _tell)
+
+
+def _train(
+    config: RunConfig,
+    run_id: str,
+    model: nn.Module,
+    splits: dict[str, Encoded],
+    task: Task,
+    accelerator: Any,
+    checkpoints: Checkpoints,
+) -> TrainResult:
+    from lorax_lab.console import TrainBar
+    from lorax_lab.streams import generator
+    from lorax_lab.train import train
+
+    def epoch(number: int) -> list[dict[str, Tensor]]:
+        return splits["train"].batches(config.train.batch_size, generator(config.seed, f"data-{number}"))
+
+    with TrainBar(run_id, f"validation/{task.metric}") as on_step:
+        validate = lambda: splits["validation"].score(model, task)  # noqa: E731
+        return train(model, epoch, config.train, config.seed, accelerator, validate, on_step, checkpoints)
+
+
+def _save(folder: Path, exported: dict[str, dict[str, Any]], found: Findings) -> None:
+    from lorax_lab.store import record
+
+    record.save_trained(folder, exported)
+    record.save_arrays(folder / record.SPECTRA, found.spectra)
+    record.save_arrays(folder / record.OUTPUTS, {"test": found.outputs})
+
+
+def _tell(text: str) -> None:
+    from lorax_lab.console import console
+
+    console.print(f"  {text}", soft_wrap=True, markup=False)
+
+
+def _encode(base: Base, task: Task, max_length: int) -> dict[str, Encoded]:
+    from lorax_lab.tasks.encoded import Encoded
+
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    return {name: Encoded.of(base.tokenizer, rows, max_length, task.kind) for name, rows in splits.items()}
+
+
+def _inputs(config: RunConfig, task: Task) -> dict[str, Any]:
+    from lorax_lab.models import model_sha256
+
+    sizes = {"train": len(task.train), "validation": len(task.validation), "test": len(task.test)}
+    return {
+        "model_sha256": model_sha256(config.model),
+        "data_sha256": task.data_sha256,
+        "examples": sizes,
+        "classes": list(task.classes),
+    }

@@ -1,0 +1,73 @@
+"""Which runs a command line asks for: the whole grid, each once, references first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorax_lab.config import RunConfig, run_id
+from lorax_lab.config.overrides import expand
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, reference_overrides, spell_out
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run to be had: its configuration and where its record is, or will be."""
+
+    config: RunConfig
+    run_id: str
+    reference: str | None = None
+    """Run id of the full fine-tune that a LoRA run is compared with."""
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where all records of the sweep are."""
+        return Path(self.config.runs_dir)
+
+    @property
+    def folder(self) -> Path:
+        """`<runs_dir>/<run_id>`."""
+        return self.runs_dir / self.run_id
+
+    @property
+    def title(self) -> str:
+        """`lora r=8 seed=1`; of a trial the learning rate too, which it is run for."""
+        rank = "" if self.config.rank is None else f" r={self.config.rank}"
+        rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
+        return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
+
+
+def run_of(config: RunConfig) -> Run:
+    """The run of a configuration; its model and data are looked at for their hashes, not read.
+
+    Raises:
+        ConfigError: a model or data set that is not to be had.
+    """
+    from lorax_lab.data import data_sha256
+    from lorax_lab.models import model_sha256
+
+    return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
+
+
+def with_reference(words: list[str], config: RunConfig | None = None) -> list[Run]:
+    """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
+    config = config or compose(words)
+    run = run_of(config)
+    if config.method.name == "full" or config.measure == "trial" or not config.reference:
+        return [run]
+    reference = run_of(compose(reference_overrides(words)))
+    return [reference, replace(run, reference=reference.run_id)]
+
+
+def plan(words: list[str], multirun: bool) -> list[Run]:
+    """Every run of the command line, each once, references first where they are needed.
+
+    Raises:
+        ConfigError: any bad setting anywhere in the grid, before anything is trained.
+    """
+    jobs = expand(spell_out(words))
+    if len(jobs) > 1 and not multirun:
+        raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
+    runs = [run for job in jobs for run in with_reference(job)]
+    return list({run.run_id: run for run in runs}.values())

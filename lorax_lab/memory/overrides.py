@@ -1,0 +1,55 @@
+"""From command-line words to the steps that are asked about."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lorax_lab.config.overrides import CONF, code_in, expand
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.memory.step import Step
+
+KEYS = tuple(field.name for field in dataclasses.fields(Step) if field.name != "layers")
+
+
+def steps(words: list[str], multirun: bool) -> list[Step]:
+    """Every step of the grid, each with the rank that its words name.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type or out of range, a grid without -m.
+    """
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
+        if key not in KEYS:
+            raise ConfigError(f"there is no key {key}; {suggest(key, KEYS)}")
+        if special := code_in(word):
+            raise ConfigError(f"{word}: {special} is not possible; settings are plain values")
+    jobs = expand(words)
+    if len(jobs) > 1 and not multirun:
+        raise ConfigError(f"{' '.join(words)} asks about {len(jobs)} steps; type -m at the end")
+    return [_step(job) for job in jobs]
+
+
+def _step(words: list[str]) -> Step:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        chosen = OmegaConf.merge(
+            OmegaConf.structured(Step), OmegaConf.load(CONF / "memory.yaml"), OmegaConf.from_dotlist(words)
+        )
+        step = OmegaConf.to_object(chosen)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise ConfigError(_explain(error)) from None
+    assert isinstance(step, Step)
+    if step.rank is None:
+        raise ConfigError("rank=null: full fine-tuning is shown beside LoRA anyway; type a rank, for instance rank=8")
+    return step
+
+
+def _explain(error: Any) -> str:
+    return f"{error.full_key}: {str(error).splitlines()[0]}; --help shows what is possible"

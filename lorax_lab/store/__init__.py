@@ -1,0 +1,1 @@
+"""What is kept: records, published lines, checkpoints, provenance, and the W&B window."""

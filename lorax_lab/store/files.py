@@ -1,0 +1,66 @@
+"""Files that are written whole: a reader, and whoever comes after a crash, sees the old file or the new one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.store.redact import redact
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it to `path`, and bring
+    the name to the disk too.
+
+    Raises:
+        OSError: nothing was changed; a temporary file may be left where the process was killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        write(scratch)
+        sync(scratch)
+        scratch.chmod(0o644)
+        os.replace(scratch, path)
+        sync(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole; keys and passwords in it are hidden."""
+    shown = redact(text)
+
+    def write(scratch: Path) -> None:
+        scratch.write_text(shown, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """Write tensors as safetensors, whole; tensors that share memory are written once each."""
+    from safetensors.torch import save_file
+
+    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""Where a record comes from: configuration, versions, git commit, hardware, time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import SCHEMA, RunConfig
+
+HOME = Path(__file__).parents[1]
+"""The package's folder."""
+PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
+
+
+def provenance(config: RunConfig, run_id: str, status: str) -> dict[str, Any]:
+    """The part of a record that every status has."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "status": status,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "config": dataclasses.asdict(config),
+        "method": config.method.name,
+        "rank": config.rank,
+        "seed": config.seed,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "code": code_sha256(),
+        "hardware": hardware(),
+    }
+
+
+RESULT_CODE = (
+    "config",
+    "data",
+    "measure",
+    "methods",
+    "spectra",
+    "tasks",
+    "execute.py",
+    "models.py",
+    "streams.py",
+    "train.py",
+    "memory/ledger.py",
+)
+"""The rooms and files of this package that decide what a record says; the others plan, store, show and predict."""
+
+
+@lru_cache(maxsize=1)
+def code_sha256() -> str:
+    """The version of the code that made a record: SHA-256 over names and texts of `RESULT_CODE`. Two records of one
+    version are comparable; another commit may well have the same."""
+    digest, home = hashlib.sha256(), HOME
+    for path in sorted(path for part in RESULT_CODE for path in _sources(home / part)):
+        digest.update(f"{path.relative_to(home).as_posix()}:{path.read_text(encoding='utf-8')}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources(path: Path) -> list[Path]:
+    return [path] if path.suffix else list(path.rglob("*.py"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
+
+    def ask(*words: str) -> str | None:
+        command = ["git", "-C", str(HOME), *words]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    if ask("ls-files", "--error-unmatch", "__init__.py") is None:
+        return {"commit": None, "dirty": None}
+    changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(HOME))
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changes)}
+
+
+def hardware() -> dict[str, Any]:
+    """Machine, system, processors, torch threads and the accelerator's name."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    }

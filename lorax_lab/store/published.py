@@ -1,0 +1,165 @@
+"""Records without weights: one line of JSON per run, small enough to be committed with a study, written and read back.
+
+A line carries what tables, figures and tests need: the scores, which test examples were right, every matrix's measures,
+the cuts' scores, where the run comes from, and the SHA-256 of its own content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.store.files import write_text
+from lorax_lab.store.record import OUTPUTS, DamagedRecord, load_arrays, load_spectra, read_record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+"""Version of a line's layout."""
+DIGITS = 6
+SIGMA_DIGITS = 4
+COPIED = ("run_id", "status", "method", "rank", "seed", "code", "git", "versions", "hardware", "written")
+COPIED_COMPLETED = ("inputs", "parameters", "metric", "metrics")
+NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",), "train": ("device",)}
+"""Of the configuration: places and windows."""
+FP32_ROUNDING = 0.00166 * 2.0**-16
+"""Rms rounding of Gaussian weights in fp32, in units of their standard deviation: bf16's, at 16 bits more."""
+SHARED_RANKS = (1, 2, 4, 8, 16, 32)
+
+Line = dict[str, Any]
+
+
+def line_of(folder: Path) -> Line:
+    """One run's line.
+
+    Raises:
+        FileNotFoundError: there is no record. DamagedRecord: it, or one of its arrays, is not what was written.
+    """
+    record = read_record(folder)
+    line: Line = {"format": FORMAT} | {key: record[key] for key in COPIED} | {"config": _config(record["config"])}
+    if record["status"] != "completed":
+        return _rounded(line | {"reason": record.get("reason")}, DIGITS)
+    memory = {key: record["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
+    line |= {key: record[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": record["time"]}
+    if not record["matrices"]:
+        return _rounded(line, DIGITS)
+    spectra = load_spectra(folder)
+    matrices = {name: row | _signal(row, spectra[name]["sigma"]) for name, row in record["matrices"].items()}
+    if record["config"]["task"]["kind"] == "classification":
+        line["correct"] = _correct(load_arrays(folder, OUTPUTS)["test"])
+    line = _rounded(line | {"matrices": matrices, "gaussian": record.get("gaussian")}, DIGITS)
+    if record["method"] == "full":
+        metric = record["metric"]
+        line["functional"] = [[r["part"], r["k"], r.get("module"), r[metric]] for r in record["functional"]]
+        line["sigma"] = {name: _rounded(parts["sigma"].tolist(), SIGMA_DIGITS) for name, parts in spectra.items()}
+    return line
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Write the lines, sorted by run, each with its checksum; the same lines give the same bytes."""
+    ordered = sorted(lines, key=lambda line: str(line["run_id"]))
+    write_text(path, "".join(_text(line | {"sha256": _checksum(line)}) + "\n" for line in ordered))
+
+
+def read_lines(path: Path) -> tuple[list[Line], list[str]]:
+    """The intact lines of a file, and what is wrong with each of the others; both empty where there is no file."""
+    lines, damages = [], []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
+        try:
+            line = json.loads(text)
+            stated = line.pop("sha256", None)
+            if stated != _checksum(line) or text != _text(line | {"sha256": stated}):
+                raise DamagedRecord("it is not what was written: its checksum does not match")
+            if line["format"] != FORMAT:
+                raise DamagedRecord(f"it has format {line['format']}; this version reads {FORMAT}")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            damages.append(f"{path.name}, line {number}: {error}")
+        else:
+            lines.append(line)
+    return lines, damages
+
+
+def correct_answers(line: Line) -> np.ndarray:
+    """Whether each test example was answered rightly, (n,) bool, in the order of the test split."""
+    import numpy as np
+
+    packed = np.frombuffer(bytes.fromhex(line["correct"]), dtype=np.uint8)
+    return np.unpackbits(packed, count=line["inputs"]["examples"]["test"]).astype(bool)
+
+
+def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
+    """How much of two full updates' top k directions is common, matrix by matrix: φ(k, k) of the column and of the row
+    spaces (Hu et al. 2021, sec. 7.2), beside what random subspaces have, k / out and k / in."""
+    import torch
+
+    from lorax_lab.spectra import subspace_similarity
+
+    one, other = load_spectra(first), load_spectra(second)
+    table, rows = read_record(first)["matrices"], []
+    for name in one:
+        out, into = table[name]["shape"]
+        about = {"matrix": name, "module": table[name]["module"], "layer": table[name]["layer"]}
+        for k in SHARED_RANKS:
+            if k <= min(one[name]["U"].shape[1], out, into):
+                column = subspace_similarity(*(torch.from_numpy(s[name]["U"][:, :k]) for s in (one, other)))
+                row = subspace_similarity(*(torch.from_numpy(s[name]["Vh"][:k].T) for s in (one, other)))
+                found = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
+                rows.append(about | _rounded(found, DIGITS))
+    return rows
+
+
+def _signal(row: dict[str, Any], sigma: np.ndarray) -> dict[str, Any]:
+    """Directions above the noise fitted to the bulk, how far the bulk is from noise, and what lies above rounding."""
+    import torch
+
+    from lorax_lab.spectra import bulk_misfit, noise_edge, spikes
+
+    values, shape = torch.from_numpy(sigma), row["shape"]
+    weight_rms = float(values.norm()) / row["relative_norm"] / math.sqrt(shape[0] * shape[1]) if values.any() else 0.0
+    floor = noise_edge(shape, FP32_ROUNDING * weight_rms)
+    found: dict[str, Any] = {"rounding_edge": floor, "above_rounding": int((values > floor).sum())}
+    if len(values) == min(shape):
+        found |= {"spikes": spikes(values, shape), "bulk_misfit": bulk_misfit(values, shape)}
+    return found
+
+
+def _correct(test: dict[str, np.ndarray]) -> str:
+    import numpy as np
+
+    right: np.ndarray = test["outputs"].argmax(axis=1) == test["labels"]
+    return np.packbits(right).tobytes().hex()
+
+
+def _config(config: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
+    if Path(kept["model"]).is_absolute():
+        kept["model"] = Path(kept["model"]).name
+    for section, keys in NOT_KEPT.items():
+        for key in keys:
+            (kept[section] if section else kept).pop(key, None)
+    return kept
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """The same with every float to so many significant digits, and null for one that is not finite."""
+    if isinstance(value, dict):
+        return {key: _rounded(item, digits) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(line: Line) -> str:
+    text = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

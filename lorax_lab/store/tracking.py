@@ -1,0 +1,256 @@
+"""Weights & Biases, a window on the records: told after a run's own files are complete, from these files alone, by a
+process of its own that is ended when it takes too long. The only file that imports wandb.
+
+Offline runs lie in `<runs_dir>/wandb/`; `wandb leet <runs_dir>/wandb` browses them. What was not uploaded,
+`python -m lorax_lab.store.tracking sync` uploads, once. `<run>/wandb.json` says how far a run is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorax_lab.config import TrackingConfig
+from lorax_lab.store.files import write_text
+from lorax_lab.store.record import load_spectra, read_record, scan
+
+SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
+MARK = "wandb.json"
+PATIENCE = 90.0
+"""Seconds after which the process that tells W&B of a run is ended."""
+
+
+def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
+    """Tell W&B of one recorded run: its configuration, learning curves, summary, spectra and effective-rank heat map.
+
+    Whatever goes wrong becomes a warning, after `patience` seconds at most: the record on disk is what counts.
+
+    Args:
+        folder: the run's, with a completed record.
+        group: the name under which W&B shows the sweep.
+
+    Returns:
+        Whether W&B was told, or nothing was to be told.
+    """
+    if config.mode == "disabled":
+        return True
+    command = [sys.executable, "-m", "lorax_lab.store.tracking", "publish", str(folder), "--group", group]
+    command += ["--mode", config.mode, "--project", config.project]
+    command += ["--entity", config.entity] if config.entity else []
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    try:
+        process = subprocess.Popen(command, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
+    except OSError as error:
+        return _untold(folder, str(error))
+    try:
+        _, said = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # wandb's own process too, which holds the pipe
+        process.communicate()
+        return _untold(folder, f"it took more than {patience:g} s")
+    if process.returncode != 0:
+        lines = said.strip().splitlines() or [f"its process ended with status {process.returncode}"]
+        return _untold(folder, lines[-1])
+    return True
+
+
+def _untold(folder: Path, why: str) -> bool:
+    again = f"python -m lorax_lab.store.tracking sync {folder.parent}"
+    warnings.warn(f"W&B was not told of {folder.name} ({why}); its record is complete; later: {again}", stacklevel=3)
+    return False
+
+
+def mark_of(folder: Path) -> str | None:
+    """`online` or `offline`, as W&B was told of a run; None where it was not."""
+    try:
+        mode = json.loads((folder / MARK).read_text(encoding="utf-8"))["mode"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return str(mode)
+
+
+def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> int:
+    """Upload every completed run that was not, each once however many do it at a time; returns how many could not."""
+    from filelock import FileLock, Timeout
+
+    from lorax_lab.console import console
+
+    records, damages = scan(runs_dir)
+    for damage in damages:
+        console.print(f"left out: {damage.reason}", soft_wrap=True, markup=False)
+    folders = [Path(found["folder"]) for found in records if found["status"] == "completed"]
+    waiting = [folder for folder in folders if mark_of(folder) != "online"]
+    failed = 0
+    (runs_dir / "wandb").mkdir(exist_ok=True)
+    for number, folder in enumerate(waiting, 1):
+        place = f"[{number}/{len(waiting)}] {folder.name}"
+        try:
+            with FileLock(runs_dir / "wandb" / f"{folder.name}.lock", timeout=0):
+                if mark_of(folder) != "online":
+                    uploaded = publish(config, folder, _group(folder), patience)
+                    failed += not uploaded
+                    answer = "uploaded" if uploaded else "not uploaded"
+                    console.print(f"{place}: {answer}", soft_wrap=True, markup=False)
+        except Timeout:
+            console.print(f"{place}: another process uploads it", soft_wrap=True, markup=False)
+    console.print(f"{len(folders) - len(waiting)} of {len(folders)} were uploaded before, {failed} could not be")
+    return failed
+
+
+def _group(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / MARK).read_text(encoding="utf-8"))["group"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "sync"
+
+
+def resolve_mode(mode: str) -> str:
+    """`online` or `offline` for `auto`: online when there is a login already; it never asks for one."""
+    if mode != "auto":
+        return mode
+    import wandb
+
+    if os.environ.get("WANDB_MODE") in ("offline", "online", "disabled"):
+        return os.environ["WANDB_MODE"]
+    return "online" if wandb.login(prompt=False) else "offline"
+
+
+def tell(config: TrackingConfig, folder: Path, group: str) -> None:
+    """What `publish` has done in a process of its own.
+
+    Raises:
+        Exception: whatever wandb raises.
+    """
+    runs_dir, record = folder.resolve().parent, read_record(folder)
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    mode = resolve_mode(config.mode)
+    if mode == "disabled":
+        return
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_DATA_DIR", str(runs_dir / "wandb"))
+    (runs_dir / "wandb").mkdir(parents=True, exist_ok=True)
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True, console="off", init_timeout=30, x_disable_stats=True, disable_git=True, disable_code=True
+    )
+    tags = [record["config"]["model"], record["config"]["task"]["name"], record["method"]]
+    with wandb.init(
+        project=config.project,
+        entity=config.entity,
+        dir=str(runs_dir),
+        id=record["run_id"],
+        name=record["run_id"],
+        group=group,
+        job_type=record["method"],
+        tags=[tag[-64:] for tag in tags] + ([f"rank={record['rank']}"] if record["rank"] else []),
+        config=record["config"],
+        mode=mode,  # type: ignore[arg-type]
+        settings=settings,
+    ) as run:
+        for row in history:
+            run.log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+        if record["matrices"]:  # a trial has none
+            pictures = {
+                "spectrum/singular_values": _spectrum_chart(record, load_spectra(folder)),
+                "spectrum/effective_rank_map": wandb.Image(_heat_map(record)),
+            }
+            run.log(pictures, step=int(history[-1]["step"]))
+        run.summary.update(_summary(record))
+    told = {"mode": mode, "project": config.project, "group": group}
+    write_text(folder / MARK, json.dumps(told | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+
+
+def _summary(record: dict[str, Any]) -> dict[str, Any]:
+    flat = dict(record["metrics"]) | {f"parameters/{k}": v for k, v in record["parameters"].items()}
+    flat |= {f"memory/{key}": value for key, value in record["memory"]["by_category"].items()}
+    flat |= {"memory/peak_bytes": record["memory"]["peak_bytes"], "status": record["status"]}
+    flat |= {f"time/{key}": value for key, value in record["time"].items()}
+    flat |= {f"spectrum/{key}": record["summary"][key] for key in SUMMARY_KEYS if record["summary"]}
+    return flat
+
+
+def _spectrum_chart(record: dict[str, Any], spectra: dict[str, dict[str, np.ndarray]]) -> Any:
+    """Singular values averaged over the layers of each module type, σ_i against i."""
+    import wandb
+
+    modules: dict[str, list[np.ndarray]] = {}
+    for name, row in record["matrices"].items():
+        modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
+    lines = {module: np.mean(values, axis=0) for module, values in modules.items()}
+    indices = [list(range(1, len(line) + 1)) for line in lines.values()]
+    return wandb.plot.line_series(
+        indices,
+        [line.tolist() for line in lines.values()],
+        keys=list(lines),
+        title="singular values",
+        xname="index",
+    )
+
+
+def _heat_map(record: dict[str, Any]) -> Any:
+    """Effective rank of ΔW, layers down, module types across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = record["matrices"].values()
+    modules = list(dict.fromkeys(row["module"] for row in rows))
+    layers = sorted({row["layer"] or 0 for row in rows})
+    grid = np.full((len(layers), len(modules)), np.nan)
+    for row in rows:
+        value = row["effective_rank"]
+        grid[layers.index(row["layer"] or 0), modules.index(row["module"])] = np.nan if value is None else value
+    figure = Figure(figsize=(1.2 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(grid, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
+    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
+    figure.colorbar(image)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`sync [RUNS]`, for people, and `publish RUN`, which a run starts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lorax_lab.store.tracking", description="Upload what W&B was not told."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    upload = commands.add_parser("sync", help="upload the completed runs that were not, each once")
+    upload.add_argument("folder", nargs="?", default="runs", type=Path, metavar="RUNS", help="runs by default")
+    one = commands.add_parser("publish", help="tell W&B of one run; what a sweep does after each")
+    one.add_argument("folder", type=Path, metavar="RUN")
+    one.add_argument("--group", default="sync", help="the name under which W&B shows the sweep")
+    for command, mode in ((upload, "online"), (one, "auto")):
+        command.add_argument("--mode", default=mode, choices=["auto", "offline", "online"])
+        command.add_argument("--project", default="lorax_lab")
+        command.add_argument("--entity")
+    upload.add_argument("--patience", type=float, default=PATIENCE, help=f"seconds for a run ({PATIENCE:.0f})")
+    asked = parser.parse_args(arguments)
+    config = TrackingConfig(asked.mode, asked.project, asked.entity)
+    if not asked.folder.is_dir():
+        parser.error(f"{asked.folder} is no folder; type the one with the records, as in: {asked.command} runs")
+    if asked.command == "sync":
+        return 1 if sync(asked.folder, config, asked.patience) else 0
+    try:
+        tell(config, asked.folder, asked.group)
+    except Exception as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
