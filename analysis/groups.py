@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.variants import LEARNING_RATE, named, text, varies
-from lorax_lab.store import record
+from lorax_lab.store import tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,17 +87,17 @@ class Group:
 
 
 def load(runs_dir: Path) -> tuple[pd.DataFrame, list[Group]]:
-    """Every recorded run of any status (damaged ones in its `attrs`, as `record.load_runs` gives it), and the
+    """Every recorded run of any status (damaged ones in its `attrs`, as `tables.load_runs` gives it), and the
     groups of the completed ones, in the order of their names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller names the damaged ones
-        runs = record.load_runs(runs_dir)
+        runs = tables.load_runs(runs_dir)
     done = runs[runs["status"] == "completed"]
     if "config.measure" in done:
         done = done[done["config.measure"] != "trial"]
     if done.empty:
         return runs, []
-    matrices, functional = record.load_matrices(runs_dir), record.load_functional(runs_dir)
+    matrices, functional = tables.load_matrices(runs_dir), tables.load_truncation(runs_dir)
     done = done.assign(rank=done["rank"].astype(float), key=_keys(done), name=_names(done))
     groups = []
     for name, namesakes in done.groupby("name"):

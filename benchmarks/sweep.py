@@ -12,8 +12,8 @@ from typing import Any
 
 from lorax_lab.launch.compose import compose
 from lorax_lab.models import resolve
+from lorax_lab.store import load_runs
 from lorax_lab.store.provenance import hardware
-from lorax_lab.store.record import load_runs
 from lorax_lab.tasks import load_task
 
 RANKS = (4, 8, 16)
@@ -37,7 +37,7 @@ def measure() -> dict[str, Any]:
             peer += seconds
             peer_scores.append(json.loads(output.strip().splitlines()[-1]))
         frame = load_runs(runs)
-    cuts = float(frame["time.functional_seconds"].sum())
+    cuts = float(frame["time.truncation_seconds"].sum())
     scores = frame[["method", "rank", "metrics.test/accuracy", "summary.effective_rank"]]
     return {
         "title": "The four-run sweep, full and r = 4, 8, 16",

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from lorax_lab.memory import Ledger
     from lorax_lab.models import Base
     from lorax_lab.store.checkpoints import Checkpoints
+    from lorax_lab.store.record import Record
+    from lorax_lab.store.result import Inputs
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.encoded import Encoded
     from lorax_lab.train import TrainResult
 
 
-def execute(
-    config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]
-) -> dict[str, Any]:
+def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]) -> Record:
     """One run, from its configuration to its record.
 
     Args:
@@ -43,8 +43,11 @@ def execute(
     from lorax_lab import memory
     from lorax_lab.methods import METHODS, count_parameters, full
     from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
-    from lorax_lab.store import record, tracking
-    from lorax_lab.store.provenance import provenance
+    from lorax_lab.store import tracking
+    from lorax_lab.store.folder import files_of, save_config, save_history
+    from lorax_lab.store.provenance import new_record
+    from lorax_lab.store.record import read_record, write_record
+    from lorax_lab.store.result import Memory, Parameters, Result, Time
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.train import make_accelerator
@@ -72,38 +75,45 @@ def execute(
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id)
     with memory.explained("activations", ledger, config.train.batch_size):
-        result = _train(config, run_id, model, splits, task, accelerator, checkpoints)
+        trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # what came of it: a trial is scored on validation alone
-    validation = result.last("validation") or splits["validation"].score(model, task)
-    found = _measure(config, model, original, full_update, splits, task, validation)
-    scores = {"validation": validation} | found.scores
+    validation = trained.last("validation") or splits["validation"].score(model, task)
+    findings = _measure(config, model, original, full_update, splits, task, validation)
+    scores = {"validation": validation} | findings.scores
 
     # the record, whole, and then the window on it
     check()
-    record.save_config(folder, dataclasses.asdict(config))
-    record.save_history(folder, result.history)
+    save_config(folder, dataclasses.asdict(config))
+    save_history(folder, trained.history)
     if config.measure != "trial":
-        _save(folder, method.export(model, config.method, base.name), found)
-    content = provenance(config, run_id, "completed") | {
-        "inputs": _inputs(config, task) | {"head_sha256": head},
-        "reference": reference.name if reference else None,
-        "parameters": count_parameters(model),
-        "memory": dataclasses.asdict(ledger) | _process(fresh_peak),
-        "time": result.cost() | {"functional_seconds": found.seconds, "total_seconds": time.time() - started},
-        "metric": task.metric,
-        "metrics": {f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
-        | {"train/loss": result.history[-1]["train/loss"]},
-        "summary": found.summary,
-        "matrices": found.table,
-        "functional": found.cuts,
-        "gaussian": found.gaussian,
-        "files": record.files_of(folder),
-    }
-    record.write_record(folder, content)
+        _save(folder, method.export(model, config.method, base.name), findings)
+    result = Result(
+        inputs=_inputs(config, task, head),
+        reference=reference.name if reference else None,
+        parameters=Parameters(**count_parameters(model)),
+        memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
+        time=Time(
+            train_seconds=trained.seconds,
+            steps=trained.steps,
+            examples=trained.examples,
+            tokens=trained.tokens,
+            truncation_seconds=findings.truncation_seconds,
+            total_seconds=time.time() - started,
+        ),
+        metric=task.metric,
+        metrics={f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
+        | {"train/loss": trained.history[-1]["train/loss"]},
+        summary=findings.summary,
+        matrices=findings.matrices,
+        truncation=findings.truncation,
+        gaussian=findings.gaussian,
+        files=files_of(folder),
+    )
+    write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
     tracking.publish(config.tracking, folder, group)
-    return record.read_record(folder)
+    return read_record(folder)
 
 
 @dataclass
@@ -113,13 +123,13 @@ class Findings:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     """On the test split: `outputs` (n, num_labels), and the true `labels` (n,)."""
-    table: dict[str, dict[str, Any]] = field(default_factory=dict)
+    matrices: dict[str, dict[str, Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    cuts: list[dict[str, Any]] | None = None
+    truncation: list[dict[str, Any]] | None = None
     gaussian: dict[str, dict[str, Any]] | None = None
     """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
-    seconds: float = 0.0
+    truncation_seconds: float = 0.0
 
 
 def _measure(
@@ -131,7 +141,7 @@ def _measure(
     task: Task,
     validation: dict[str, float],
 ) -> Findings:
-    """The update's measures, the test score, and for full fine-tuning what is left of the score when it is cut."""
+    """The update's measures, the test score, and for full fine-tuning the scores of the truncated update."""
     if config.measure == "trial":
         return Findings()
     from lorax_lab.console import bar
@@ -144,10 +154,10 @@ def _measure(
     directions = rows.decompose(updates)
     table = rows.measure(updates, directions, original, full_update)
     outputs, labels = splits["test"].outputs(model).numpy(), splits["test"].labels.numpy()
-    found = Findings(
+    findings = Findings(
         scores={"test": task.score(outputs, labels)},
         outputs={"outputs": outputs, "labels": labels},
-        table=table,
+        matrices=table,
         summary=rows.summarise(table),
         spectra=rows.to_save(directions),
     )
@@ -155,13 +165,13 @@ def _measure(
         began, changes = time.perf_counter(), cuts(directions)
         if config.measure == "controls":
             noise = gaussian_like(directions, generator(config.seed, "gaussian"))
-            found.gaussian = rows.measure(noise, rows.decompose(noise), original)
+            findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
             changes += controls(directions, generator(config.seed, "directions"), noise)
-        with bar("cutting the update") as on_score:
+        with bar("truncating the update") as on_score:
             score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
-            found.cuts = scored(model, original, changes, validation, score, on_score)
-        found.seconds = time.perf_counter() - began
-    return found
+            findings.truncation = scored(model, original, changes, validation, score, on_score)
+        findings.truncation_seconds = time.perf_counter() - began
+    return findings
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> Ledger:
@@ -194,10 +204,15 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
 
 def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
     from lorax_lab.store.checkpoints import Checkpoints
-    from lorax_lab.store.provenance import provenance
+    from lorax_lab.store.provenance import new_record
 
-    versions = provenance(config, run_id, "running")
-    identity = {key: versions[key] for key in ("run_id", "versions", "git")}
+    record = new_record(config, run_id, "running")
+    identity = {
+        "run_id": run_id,
+        "versions": record.versions,
+        "git": dataclasses.asdict(record.git),
+        "code": record.code,
+    }
     return Checkpoints(Path(config.runs_dir) / run_id, identity, config.checkpoint_seconds, _tell)
 
 
@@ -222,12 +237,12 @@ def _train(
         return train(model, epoch, config.train, config.seed, accelerator, validate, on_step, checkpoints)
 
 
-def _save(folder: Path, exported: dict[str, dict[str, Any]], found: Findings) -> None:
-    from lorax_lab.store import record
+def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings) -> None:
+    from lorax_lab.store.folder import OUTPUTS, SPECTRA, save_arrays, save_trained
 
-    record.save_trained(folder, exported)
-    record.save_arrays(folder / record.SPECTRA, found.spectra)
-    record.save_arrays(folder / record.OUTPUTS, {"test": found.outputs})
+    save_trained(folder, exported)
+    save_arrays(folder / SPECTRA, findings.spectra)
+    save_arrays(folder / OUTPUTS, {"test": findings.outputs})
 
 
 def _tell(text: str) -> None:
@@ -243,13 +258,9 @@ def _encode(base: Base, task: Task, max_length: int) -> dict[str, Encoded]:
     return {name: Encoded.of(base.tokenizer, rows, max_length, task.kind) for name, rows in splits.items()}
 
 
-def _inputs(config: RunConfig, task: Task) -> dict[str, Any]:
+def _inputs(config: RunConfig, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.models import model_sha256
+    from lorax_lab.store.result import Inputs
 
     sizes = {"train": len(task.train), "validation": len(task.validation), "test": len(task.test)}
-    return {
-        "model_sha256": model_sha256(config.model),
-        "data_sha256": task.data_sha256,
-        "examples": sizes,
-        "classes": list(task.classes),
-    }
+    return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256)

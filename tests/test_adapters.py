@@ -15,7 +15,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS, count_parameters, full, lora, peft_format
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select
 from lorax_lab.spectra import LowRank, numerical_rank, singular_values
-from lorax_lab.store.record import save_trained
+from lorax_lab.store.folder import save_trained
 from lorax_lab.streams import generator
 
 KINDS = ("bert", "gpt2", "llama")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recorded import run_record
 
 from analysis import missing, style
 from analysis.__main__ import main
@@ -23,8 +24,9 @@ from analysis.figures.functional_rank import finding
 from analysis.groups import CannotDraw, Group, load
 from analysis.scores import interval
 from lorax_lab import spectra
-from lorax_lab.config import SCHEMA
 from lorax_lab.store import record
+from lorax_lab.store.folder import SPECTRA, load_spectra, save_arrays
+from lorax_lab.store.result import Inputs, Memory, Parameters
 
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
@@ -61,36 +63,31 @@ class Store:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
         method = "lora" if rank else "full"
         settings = {"name": method, "target_modules": ["all-linear"], "alpha": alpha if rank else None}
-        config = {"model": model, "task": TASK | (task or {}), "method": settings, "train": TRAIN | (train or {})}
+        config = {"model": model, "measure": "standard", "task": TASK | (task or {}), "method": settings}
+        config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
         digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"
         run_id = f"{'-'.join(words)}-{digest}".replace("/", "_")
         folder = self.folder / run_id
-        content: dict[str, Any] = {"schema": SCHEMA, "run_id": run_id, "status": status, "config": config}
-        content |= {"method": method, "rank": rank, "seed": seed, "versions": {}, "git": {}, "hardware": {}}
+        validation = test if validation is None else validation
+        parts: dict[str, Any] = {"status": status, "config": config, "method": method}
+        parts |= {"rank": rank, "seed": seed}
         if status == "completed":
             matrices, saved = self.spectra(rank, seed)
             if with_spectra:
-                record.save_arrays(folder / record.SPECTRA, saved)
+                save_arrays(folder / SPECTRA, saved)
             body = 2 * (rank or 100) * 1000
-            examples = {"validation": 400, "test": 1000}
-            content |= {
-                "inputs": {"model_sha256": f"hash of {Path(model).name}", "data_sha256": "d", "examples": examples},
-                "parameters": {"trainable": body + 500, "adapter": body, "head": 500, "total": 10**6},
-                "memory": {
-                    "by_category": {c: n * MIB for c, n in zip(CATEGORIES, memory, strict=True)},
-                    "peak_bytes": sum(memory) * MIB,
-                    "phase": "backward",
-                    "batch_shape": [16, 64],
-                },
-                "time": {"total_seconds": 1.0},
+            by_category = {c: n * MIB for c, n in zip(CATEGORIES, memory, strict=True)}
+            parts |= {
+                "inputs": Inputs(f"hash of {Path(model).name}", "d", {"validation": 400, "test": 1000}, ["no", "yes"]),
+                "parameters": Parameters(body + 500, body, 500, 10**6),
+                "memory": Memory(sum(memory) * MIB, by_category, "backward", [16, 64], 7, "run", None),
                 "metric": metric,
-                "metrics": {f"test/{metric}": test, f"validation/{metric}": test if validation is None else validation},
-                "summary": {},
+                "metrics": {f"test/{metric}": test, f"validation/{metric}": validation},
                 "matrices": matrices,
-                "functional": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
+                "truncation": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
             }
-        record.write_record(folder, content)
+        record.write_record(folder, run_record(run_id, **parts))
         return folder
 
     def functional(self, metric: str, cuts: dict[int, float]) -> list[dict[str, Any]]:
@@ -270,7 +267,7 @@ def test_noise_has_the_norm_of_the_full_update(study: Store) -> None:
         "LoRA r = 2": 2,
         "LoRA r = 4": 4,
     }
-    saved = record.load_spectra(Path(group_of(study).full["folder"].iloc[0]))
+    saved = load_spectra(Path(group_of(study).full["folder"].iloc[0]))
     assert full.tolist() == saved["bert.encoder.layer.0.intermediate.dense"]["sigma"].tolist()
     figure = FIGURES["singular_values"].draw(rows)
     assert len(figure.axes) == 6

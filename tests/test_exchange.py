@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_model
+from recorded import run_record
 from test_adapters import BATCH, method_config, outputs
 from torch import nn
 
-from lorax_lab.config import SCHEMA
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora, peft_format
 from lorax_lab.models import Base, select
 from lorax_lab.serve.exchange import Exchange
 from lorax_lab.store import record
+from lorax_lab.store.folder import files_of, save_trained
+from lorax_lab.store.result import Inputs
 from lorax_lab.streams import generator
 
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -50,12 +52,10 @@ def save_run(folder: Path, kind: str, name: str, spoil: Spoil = lambda files: No
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) / 5)
     files = peft_format.export(model, config, "tiny")
     spoil(files)
-    record.save_trained(folder, files)
-    parts = ("versions", "git", "hardware", "parameters", "memory", "time", "metrics", "matrices")
-    content: dict[str, Any] = {key: {} for key in parts} | {"schema": SCHEMA, "run_id": folder.name, "seed": 0}
-    content |= {"status": "completed", "method": "lora", "rank": 4}
-    content |= {"config": {"model": "tiny"}, "inputs": {"model_sha256": "ours"}, "files": record.files_of(folder)}
-    record.write_record(folder, content | changes)
+    save_trained(folder, files)
+    inputs = Inputs("ours", "d", {}, [])
+    parts: dict[str, Any] = {"config": {"model": "tiny"}, "inputs": inputs, "files": files_of(folder)}
+    record.write_record(folder, run_record(folder.name, **parts | changes))
     return folder
 
 
@@ -217,7 +217,10 @@ CHANGED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
 }
 RECORDED: dict[str, tuple[dict[str, Any], str]] = {
-    "another base": ({"inputs": {"model_sha256": "theirs"}}, r"another base, tiny \(sha256 theirs…\); .*sha256 ours"),
+    "another base": (
+        {"inputs": Inputs("theirs", "d", {}, [])},
+        r"another base, tiny \(sha256 theirs…\); .*sha256 ours",
+    ),
     "another rank than the record": ({"rank": 8}, "has rank 4, but its record says rank 8"),
     "a diverged run": ({"status": "diverged"}, "a diverged run of method=lora, no trained adapter"),
     "a full fine-tune": ({"method": "full"}, "a completed run of method=full"),

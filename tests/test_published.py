@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_run import lab
 
+from lorax_lab.store import load_spectra, read_record
 from lorax_lab.store.published import SHARED_RANKS, correct_answers, line_of, read_lines, shared_rows, write_lines
-from lorax_lab.store.record import DamagedRecord, load_spectra, read_record
+from lorax_lab.store.record import DamagedRecord
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +34,18 @@ def store(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPat
 
 def folders(store: Path, measure: str) -> list[Path]:
     found = [path.parent for path in sorted(store.glob("*/record.json"))]
-    return [folder for folder in found if read_record(folder)["config"]["measure"] == measure]
+    return [folder for folder in found if read_record(folder).config["measure"] == measure]
 
 
 def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     folder = folders(store, "controls")[0]
     line, record = line_of(folder), read_record(folder)
-    assert correct_answers(line).mean() == pytest.approx(record["metrics"]["test/accuracy"])
+    assert correct_answers(line).mean() == pytest.approx(record.completed.metrics["test/accuracy"])
     assert len(correct_answers(line)) == 60
-    assert len(line["functional"]) == len(record["functional"])
+    assert len(line["functional"]) == len(record.completed.truncation)
     spectra = load_spectra(folder)
     for name, row in line["matrices"].items():
-        assert row["effective_rank"] == pytest.approx(record["matrices"][name]["effective_rank"], rel=1e-5)
+        assert row["effective_rank"] == pytest.approx(record.completed.matrices[name]["effective_rank"], rel=1e-5)
         assert 0 <= row["spikes"] <= row["above_rounding"] <= min(row["shape"])
         assert line["sigma"][name] == pytest.approx(spectra[name]["sigma"].tolist(), rel=1e-3)
         weight_norm = np.linalg.norm(spectra[name]["sigma"]) / row["relative_norm"]
@@ -53,7 +54,7 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
         assert row["rounding_edge"] == pytest.approx(floor, rel=1e-4)
     text = json.dumps(line)
     assert str(store) not in text
-    assert str(Path(record["config"]["task"]["path"])) not in text
+    assert str(Path(record.config["task"]["path"])) not in text
 
 
 def test_a_trials_line_has_no_test_and_no_update(store: Path) -> None:

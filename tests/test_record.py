@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from recorded import run_record
 
-from lorax_lab.store import record
+from lorax_lab.store import load_matrices, load_runs, load_truncation, record
+from lorax_lab.store.files import save_tensors
+from lorax_lab.store.folder import SPECTRA, check_file, files_of, load_spectra, save_arrays, save_history
+
+ROWS = {"m": {"shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 1.9}}}
+TRUNCATION = [{"k": 0, "part": "cut", "accuracy": 0.5}]
 
 
-def content(run_id: str = "a-lora-r4-s0-0", **changes: Any) -> dict[str, Any]:
-    return {
-        "schema": record.SCHEMA, "run_id": run_id, "status": "completed", "method": "lora", "rank": 4, "seed": 0,
-        "config": {"model": "tiny", "task": {"name": "local"}}, "versions": {}, "git": {}, "hardware": {},
-        "parameters": {"trainable": 10}, "memory": {"peak_bytes": 5}, "time": {}, "metrics": {"test/accuracy": 0.5},
-        "matrices": {"m": {"shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 1.9}}},
-        "functional": [{"k": 0, "part": "cut", "accuracy": 0.5}],
-    } | changes  # fmt: skip
+def content(run_id: str = "a-lora-r4-s0-0", **changes: Any) -> record.Record:
+    return run_record(run_id, **{"matrices": ROWS, "truncation": TRUNCATION} | changes)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     record.write_record(tmp_path / "run", content(metrics={"x": np.float64(0.25), "nan": float("nan")}))
-    read = record.read_record(tmp_path / "run")
-    assert read["metrics"] == {"x": 0.25, "nan": None}
-    assert read | {"metrics": 0} == content(metrics=0)
+    assert record.read_record(tmp_path / "run") == content(metrics={"x": 0.25, "nan": None})
 
 
-@pytest.mark.parametrize("damage", ["cut", "number", "schema", "missing", "status", "list", "empty", "binary"])
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_a_run_without_a_result_is_read_back(tmp_path: Path, status: str) -> None:
+    record.write_record(tmp_path / "run", content(status=status, reason="why"))
+    assert record.read_record(tmp_path / "run") == content(status=status, reason="why")
+
+
+@pytest.mark.parametrize("damage", ["cut", "number", "list", "empty", "binary"])
 def test_damage_is_named(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "run" / "record.json"
-    changes: dict[str, Any] = {"schema": {"schema": 99}, "status": {"status": "done"}}.get(damage, {})
-    whole = content(**changes)
-    if damage == "missing":
-        del whole["matrices"]
-    record.write_record(path.parent, whole)
+    record.write_record(path.parent, content())
     text = path.read_text()
     path.write_text(text[:-40] if damage == "cut" else text.replace("0.5", "0.6", 1) if damage == "number" else text)
     if damage in ("list", "empty", "binary"):
@@ -48,13 +50,67 @@ def test_damage_is_named(damage: str, tmp_path: Path) -> None:
     assert record.status_of(path.parent) == "damaged"
 
 
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the plain content of a record, under a checksum that fits."""
+    read = json.loads((folder / "record.json").read_text())
+    del read["sha256"]
+    change(read)
+    read["sha256"] = record._checksum(read)
+    (folder / "record.json").write_text(record._text(read))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(schema=99), "schema 99; this version reads 1 and 2"),
+        (lambda r: r.update(status="done"), "status: Input should be 'completed'"),
+        (lambda r: r.update(status="failed"), "a failed record has a result"),
+        (lambda r: r.update(result=None), "a completed record lacks its result"),
+        (lambda r: r["result"].pop("matrices"), "result.matrices: Field required"),
+        (lambda r: r.update(colour="red"), "colour: Unexpected keyword argument"),
+        (lambda r: r["result"]["parameters"].update(head="2"), "result.parameters.head: Input should be a valid int"),
+        (lambda r: r["result"]["time"].update(days=1), "result.time.days: Unexpected keyword argument"),
+    ],
+)
+def test_what_is_no_record_is_refused_though_its_checksum_fits(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    record.write_record(tmp_path, content())
+    rewritten(tmp_path, change)
+    with pytest.raises(record.DamagedRecord, match=re.escape(message)):
+        record.read_record(tmp_path)
+
+
+def test_a_record_of_version_1_is_read(tmp_path: Path) -> None:
+    def older(read: dict[str, Any]) -> None:
+        result = read.pop("result")
+        result["functional"] = result.pop("truncation")
+        result["time"]["functional_seconds"] = result["time"].pop("truncation_seconds")
+        read |= result | {"schema": 1}
+        for key in ("reason", "error", "launch"):
+            del read[key]
+
+    record.write_record(tmp_path, content())
+    rewritten(tmp_path, older)
+    assert record.read_record(tmp_path) == content()
+    rewritten(tmp_path, lambda read: read.pop("memory"))
+    with pytest.raises(record.DamagedRecord, match="lacks memory"):
+        record.read_record(tmp_path)
+
+
+def test_a_failed_record_of_version_1_is_read(tmp_path: Path) -> None:
+    record.write_record(tmp_path, content(status="failed", reason="why"))
+    rewritten(tmp_path, lambda read: (read.pop("result"), read.update(schema=1)))
+    assert record.read_record(tmp_path).reason == "why"
+
+
 def test_a_damaged_record_is_left_out_named_and_warned_about(tmp_path: Path) -> None:
     record.write_record(tmp_path / "good", content("good"))
     record.write_record(tmp_path / "bad", content("bad"))
     path = tmp_path / "bad" / "record.json"
     path.write_text(path.read_text().replace("0.5", "0.9"))
     with pytest.warns(UserWarning, match=r"left out: .*bad.*checksum"):
-        frame = record.load_runs(tmp_path)
+        frame = load_runs(tmp_path)
     assert list(frame["run_id"]) == ["good"]
     assert [Path(folder).name for folder, _ in frame.attrs["damaged"]] == ["bad"]
 
@@ -66,7 +122,7 @@ def test_quarantine_keeps_every_byte_and_every_earlier_one(tmp_path: Path) -> No
         assert json.loads((moved / "record.json").read_text())["seed"] == number
     assert not (tmp_path / "run").exists()
     assert len(list((tmp_path / "quarantine").iterdir())) == 2
-    assert record.load_runs(tmp_path).empty
+    assert load_runs(tmp_path).empty
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,44 +136,44 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
             patch.setattr(os, step, broken)
             with pytest.raises(OSError, match="disk full"):
                 record.write_record(tmp_path, content(seed=2))
-        assert record.read_record(tmp_path)["seed"] == 1
+        assert record.read_record(tmp_path).seed == 1
         assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:
-    record.save_arrays(tmp_path / record.SPECTRA, {"q": {"sigma": np.ones(3)}})
-    record.save_history(tmp_path, [{"step": 1}])
-    record.write_record(tmp_path, content(files=record.files_of(tmp_path)))
-    assert set(record.read_record(tmp_path)["files"]) == {"spectra.npz", "metrics.jsonl"}
-    assert record.load_spectra(tmp_path)["q"]["sigma"].tolist() == [1, 1, 1]
-    record.check_file(tmp_path, "metrics.jsonl")
+    save_arrays(tmp_path / SPECTRA, {"q": {"sigma": np.ones(3)}})
+    save_history(tmp_path, [{"step": 1}])
+    record.write_record(tmp_path, content(files=files_of(tmp_path)))
+    assert set(record.read_record(tmp_path).completed.files) == {"spectra.npz", "metrics.jsonl"}
+    assert load_spectra(tmp_path)["q"]["sigma"].tolist() == [1, 1, 1]
+    check_file(tmp_path, "metrics.jsonl")
     (tmp_path / "metrics.jsonl").write_text('{"step": 2}\n')
     with pytest.raises(record.DamagedRecord, match=r"metrics.jsonl is not what was written"):
-        record.check_file(tmp_path, "metrics.jsonl")
-    record.save_arrays(tmp_path / record.SPECTRA, {"q": {"sigma": np.zeros(3)}})
+        check_file(tmp_path, "metrics.jsonl")
+    save_arrays(tmp_path / SPECTRA, {"q": {"sigma": np.zeros(3)}})
     with pytest.raises(record.DamagedRecord, match=r"spectra.npz is not what was written"):
-        record.load_spectra(tmp_path)
+        load_spectra(tmp_path)
 
 
 def test_tables(tmp_path: Path) -> None:
     record.write_record(tmp_path / "b", content("b"))
     record.write_record(tmp_path / "a", content("a", status="running"))
-    runs = record.load_runs(tmp_path).set_index("run_id")
+    runs = load_runs(tmp_path).set_index("run_id")
     assert runs.loc["b", "metrics.test/accuracy"] == 0.5
     assert runs.loc["a", "status"] == "running"
-    matrices = record.load_matrices(tmp_path)
+    matrices = load_matrices(tmp_path)
     assert matrices.loc[0, ["run_id", "matrix", "null.effective_rank"]].tolist() == ["b", "m", 1.9]
-    assert record.load_functional(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
+    assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
 
 
 def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     sigma = np.random.default_rng(0).random(5)
-    record.save_arrays(tmp_path / record.SPECTRA, {"layer.0.q": {"sigma": sigma, "U": np.eye(2, dtype=np.float32)}})
-    assert np.array_equal(record.load_spectra(tmp_path)["layer.0.q"]["sigma"], sigma)
+    save_arrays(tmp_path / SPECTRA, {"layer.0.q": {"sigma": sigma, "U": np.eye(2, dtype=np.float32)}})
+    assert np.array_equal(load_spectra(tmp_path)["layer.0.q"]["sigma"], sigma)
     shared = torch.randn(3, 4)
-    record.save_tensors(tmp_path / "t.safetensors", {"a": shared, "b": shared, "c": shared.t()})
+    save_tensors(tmp_path / "t.safetensors", {"a": shared, "b": shared, "c": shared.t()})
     loaded = load_file(tmp_path / "t.safetensors")
     assert torch.equal(loaded["a"], shared)
     assert torch.equal(loaded["c"], shared.t())

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.store.record import OUTPUTS, load_arrays, load_functional, load_matrices, load_runs, read_record
+from lorax_lab.store import load_matrices, load_runs, load_truncation, read_record
+from lorax_lab.store.folder import OUTPUTS, load_arrays
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,13 +65,16 @@ def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -
     for folder in store.glob("tiny-bert-*"):
         content = read_record(folder)
         names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz", "outputs.npz", "wandb.json"}
-        trained = {"model.safetensors"} if content["method"] == "full" else {"adapter_model.safetensors"}
-        trained |= set() if content["method"] == "full" else {"adapter_config.json"}
+        trained = {"model.safetensors"} if content.method == "full" else {"adapter_model.safetensors"}
+        trained |= set() if content.method == "full" else {"adapter_config.json"}
         assert {path.name for path in folder.iterdir()} == names | trained
-        assert set(content["parameters"]) == {"trainable", "adapter", "head", "total"}
-        assert sum(content["memory"]["by_category"].values()) == content["memory"]["peak_bytes"]
-        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(content["metrics"])
-        assert len(content["matrices"]) == 12
+        assert (
+            content.completed.parameters.trainable
+            == content.completed.parameters.adapter + content.completed.parameters.head
+        )
+        assert sum(content.completed.memory.by_category.values()) == content.completed.memory.peak_bytes
+        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(content.completed.metrics)
+        assert len(content.completed.matrices) == 12
         history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in history] == list(range(1, 25))
         assert sum("validation/accuracy" in row for row in history) == 3
@@ -88,7 +92,7 @@ def test_lora_is_compared_with_the_full_fine_tune(sweep: tuple[list[str], str, P
 
 def test_the_functional_curve_ends_at_the_tuned_model(sweep: tuple[list[str], str, Path]) -> None:
     _, _, store = sweep
-    rows = load_functional(store).set_index(["part", "k"])["accuracy"]
+    rows = load_truncation(store).set_index(["part", "k"])["accuracy"]
     full = load_runs(store).set_index("method").loc["full"]
     assert rows["cut", 32] == rows["remainder", 0] == full["metrics.validation/accuracy"]
     assert rows["cut", 0] == rows["remainder", 32]
@@ -99,7 +103,7 @@ def test_the_outputs_on_the_test_split_are_kept(sweep: tuple[list[str], str, Pat
     for folder in store.glob("tiny-bert-*"):
         test = load_arrays(folder, OUTPUTS)["test"]
         right = test["outputs"].argmax(1) == test["labels"]
-        assert right.mean() == read_record(folder)["metrics"]["test/accuracy"]
+        assert right.mean() == read_record(folder).completed.metrics["test/accuracy"]
 
 
 def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[str], str, Path]) -> None:
@@ -120,17 +124,17 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> N
     frame = load_runs(store)  # no reference either: a trial is compared with nothing
     assert list(frame["method"]) == ["lora"]
     content = read_record(store / frame.loc[0, "run_id"])
-    assert "validation/accuracy" in content["metrics"]
-    assert not any(key.startswith("test/") for key in content["metrics"])
-    assert content["matrices"] == content["summary"] == {}
-    assert {path.name for path in (store / content["run_id"]).iterdir()} == {
+    assert "validation/accuracy" in content.completed.metrics
+    assert not any(key.startswith("test/") for key in content.completed.metrics)
+    assert content.completed.matrices == content.completed.summary == {}
+    assert {path.name for path in (store / content.run_id).iterdir()} == {
         "config.yaml", "record.json", "metrics.jsonl",
     }  # fmt: skip
     again = lab(*small_run, "rank=2", "measure=standard", "reference=false")
     assert again.returncode == 0
     standard = load_runs(store).set_index("config.measure").loc["standard"]
-    assert standard["run_id"] != content["run_id"]
-    assert standard["metrics.validation/accuracy"] == content["metrics"]["validation/accuracy"]
+    assert standard["run_id"] != content.run_id
+    assert standard["metrics.validation/accuracy"] == content.completed.metrics["validation/accuracy"]
 
 
 def test_a_head_that_is_kept_does_not_train(small_run: list[str]) -> None:
@@ -169,12 +173,12 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str]) 
     done = lab(*small_run, "method=full", "measure=controls")
     assert done.returncode == 0, done.stdout + done.stderr
     store = runs_dir(small_run)
-    rows = load_functional(store)
+    rows = load_truncation(store)
     assert {"cut", "remainder", "random", "scaled", "gaussian"} == set(rows["part"])
     assert rows["module"].nunique() == 6
     content = read_record(next(store.glob("tiny-bert-*")))
-    for name, row in content["gaussian"].items():
-        assert row["relative_norm"] == pytest.approx(content["matrices"][name]["relative_norm"])
+    for name, row in content.completed.gaussian.items():
+        assert row["relative_norm"] == pytest.approx(content.completed.matrices[name]["relative_norm"])
         assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
 
 
@@ -197,7 +201,7 @@ def test_pairs_and_numbers_from_a_json_lines_file(small_run: list[str], table_fi
     frame = load_runs(runs_dir(small_run))
     assert set(frame["metric"]) == {"pearson"}
     assert frame["metrics.test/spearman"].between(-1, 1).all()
-    assert {"pearson", "spearman"} <= set(load_functional(runs_dir(small_run)).columns)
+    assert {"pearson", "spearman"} <= set(load_truncation(runs_dir(small_run)).columns)
 
 
 def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path]) -> None:
@@ -272,7 +276,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list
     assert again.returncode == 0
     assert "damaged" in again.stdout
     assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
-    assert read_record(path.parent)["status"] == "completed"
+    assert read_record(path.parent).status == "completed"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from lorax_lab.serve.exchange import Exchange
 from lorax_lab.serve.layers import ServedLinear
 from lorax_lab.serve.overrides import read_overrides
 from lorax_lab.serve.served import open_served
-from lorax_lab.store.record import load_runs
+from lorax_lab.store import load_runs
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lorax_lab.launch.table import table
-
-Row = tuple[dict[str, Any], str]
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.table import Row, table
 
 
 def row(method: str, rate: float, task: str = "reviews") -> Row:
-    config = {"task": {"name": task}, "method": {"name": method}, "train": {"learning_rate": rate}}
-    return {"config": config, "method": method, "rank": 8 if method == "lora" else None, "seed": 0}, "not run"
+    overrides = [f"method={method}", f"train.learning_rate={rate}", "task=movie_reviews", f"task.name={task}"]
+    return Row(compose(overrides), None, "not run")
 
 
 @pytest.mark.parametrize(

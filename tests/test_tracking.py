@@ -8,23 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorded import run_record
 
-from lorax_lab.config import SCHEMA, TrackingConfig
-from lorax_lab.store import record, tracking
+from lorax_lab.config import TrackingConfig
+from lorax_lab.store import tracking
+from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
+from lorax_lab.store.record import write_record
 
-RECORD: dict[str, Any] = {
-    "schema": SCHEMA, "run_id": "tiny-local-lora-r4-s0-0", "method": "lora", "rank": 4, "seed": 0,
-    "status": "completed", "versions": {}, "git": {}, "hardware": {},
-    "config": {"model": "tiny", "task": {"name": "local"}},
-    "parameters": {"trainable": 10}, "time": {"total_seconds": 1.0}, "metrics": {"test/accuracy": 0.5},
-    "memory": {"peak_bytes": 5, "by_category": {"weights": 5}},
-    "summary": dict.fromkeys(tracking.SUMMARY_KEYS, 2.0),
-    "matrices": {
-        "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0},
-        "layer.1.query": {"module": "query", "layer": 1, "effective_rank": None},
-    },
-}  # fmt: skip
-SPECTRA = {name: {"sigma": np.array([2.0, 1.0])} for name in RECORD["matrices"]}
+MATRICES: dict[str, Any] = {
+    "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0},
+    "layer.1.query": {"module": "query", "layer": 1, "effective_rank": None},
+}
+RUN_ID = "tiny-local-lora-r4-s0-0"
+SIGMA = {name: {"sigma": np.array([2.0, 1.0])} for name in MATRICES}
 HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
 STUB = """
 import errors, os, signal, sys, time
@@ -37,12 +33,13 @@ def init(**_):
 """A wandb that does one thing wrong."""
 
 
-def recorded(runs_dir: Path, run_id: str = RECORD["run_id"]) -> Path:
+def recorded(runs_dir: Path, run_id: str = RUN_ID) -> Path:
     """A completed run's folder, as W&B is told of it."""
     folder = runs_dir / run_id
-    record.save_history(folder, HISTORY)
-    record.save_arrays(folder / record.SPECTRA, SPECTRA)
-    record.write_record(folder, RECORD | {"run_id": run_id})
+    save_history(folder, HISTORY)
+    save_arrays(folder / SPECTRA, SIGMA)
+    summary = dict.fromkeys(tracking.SUMMARY_KEYS, 2.0)
+    write_record(folder, run_record(run_id, matrices=MATRICES, summary=summary))
     return folder
 
 
@@ -74,7 +71,7 @@ def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
     assert publish("offline", folder)
     folders = list(tmp_path.glob("wandb/offline-run-*"))
     assert len(folders) == 1
-    assert folders[0].name.endswith(RECORD["run_id"])
+    assert folders[0].name.endswith(RUN_ID)
     assert list(folders[0].glob("files/media/images/spectrum/*.png"))
     assert list(folders[0].glob("files/media/table/spectrum/*.json"))
     assert tracking.mark_of(folder) == "offline"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import style
 from analysis.groups import CannotDraw, Group, spread
 from analysis.matrices import representative
-from lorax_lab.store import record
+from lorax_lab.store import load_spectra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +127,7 @@ def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:
     """The saved spectra of a run."""
     try:
-        return record.load_spectra(Path(run["folder"]))
+        return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         words = [f"method={run['method']}", f"seed={run['seed']}", "force=true"]
         words += [] if run["rank"] != run["rank"] else [f"rank={run['rank']:.0f}"]

@@ -11,6 +11,9 @@ from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
 from lorax_lab.store import record
+from lorax_lab.store.folder import check_file
+from lorax_lab.store.provenance import new_record
+from lorax_lab.store.record import Status
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """What `attempt` answers where another launcher has the lease on a run, and where it was completed before."""
@@ -112,14 +115,14 @@ def _has_weights(reference: Path) -> bool:
     if record.status_of(reference) != "completed" or not (reference / WEIGHTS).exists():
         return False
     try:
-        record.check_file(reference, WEIGHTS)
+        check_file(reference, WEIGHTS)
     except record.DamagedRecord as error:
         _say(f"  {error}")
         return False
     return True
 
 
-def _status_of(error: BaseException) -> str:
+def _status_of(error: BaseException) -> Status:
     if isinstance(error, Diverged):
         return "diverged"
     return "oom" if is_out_of_memory(error) else "failed"
@@ -136,18 +139,17 @@ def _reason(error: BaseException) -> str:
 
 def record_status(
     run: Run,
-    status: str,
+    status: Status,
     reason: str | None = None,
     error: str | None = None,
     keep: bool = False,
     launch: str | None = None,
 ) -> None:
     """Record that a run has no result, and why; nothing where a completed record is to stay."""
-    from lorax_lab.store.provenance import provenance
-
     if not keep:
-        content = provenance(run.config, run.run_id, status) | {"reason": reason, "error": error, "launch": launch}
-        record.write_record(run.folder, content)
+        record.write_record(
+            run.folder, new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
+        )
 
 
 def _say(text: str, style: str | None = None) -> None:

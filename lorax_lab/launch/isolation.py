@@ -19,6 +19,7 @@ from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt, record_status
 from lorax_lab.launch.plan import Run
 from lorax_lab.store import record
+from lorax_lab.store.record import Status
 
 EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75, RECORDED: 76}
 """Exit status of the process by what it answers; any other is an end that it did not choose."""
@@ -53,7 +54,7 @@ def attempt_apart(run: Run, how: Attempt) -> str:
     return _left(run, *_cause(process.returncode, _oom_kills() > kills))
 
 
-def _cause(code: int, oom_killed: bool) -> tuple[str, str]:
+def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
     """(status, reason) of a process that ended without a word.
 
     >>> _cause(-11, False), _cause(0, False)
@@ -77,7 +78,7 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _left(run: Run, status: str, reason: str) -> str:
+def _left(run: Run, status: Status, reason: str) -> str:
     """Record the end of a process that could not, unless another launcher has the run by now."""
     from lorax_lab.console import console
 

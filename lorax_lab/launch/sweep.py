@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import signal
 import sys
@@ -21,6 +20,7 @@ from lorax_lab.launch.compose import spell_out
 from lorax_lab.launch.isolation import attempt_apart
 from lorax_lab.launch.plan import Run, plan, with_reference
 from lorax_lab.store import record
+from lorax_lab.store.record import Record
 
 SWEEP_FLAGS = ("-m", "--multirun")
 ASKING_FLAGS = (
@@ -138,8 +138,8 @@ class Sweep:
         if status in (None, "damaged"):
             return False
         content = record.read_record(run.folder)
-        here = _seconds(content["written"]) >= int(self.began)
-        mine = content.get("launch") == self.launch
+        here = _seconds(content.written) >= int(self.began)
+        mine = content.launch == self.launch
         if status == "running" and mine and leases.holder(run.runs_dir, run.run_id) is None:
             record_status(run, "failed", "its process ended without a word; type isolate=true to see how")
             return True
@@ -150,9 +150,9 @@ class Sweep:
         parts = [status]
         if status == "completed":
             content = record.read_record(run.folder)
-            split, seconds = "validation " if run.config.measure == "trial" else "", content["time"]["total_seconds"]
-            score = content["metrics"][f"{split.strip() or 'test'}/{content['metric']}"]
-            parts = [f"{split}{content['metric']} {score:.3f} {seconds:.0f} s"]
+            result, split = content.completed, "validation " if content.is_trial else ""
+            seconds = result.time.total_seconds
+            parts = [f"{split}{result.metric} {result.score(content.split):.3f} {seconds:.0f} s"]
             self.seconds.setdefault(run.config.method.name, []).append(seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
         statuses = {other.run_id: record.status_of(other.folder) for other in self.waiting}
@@ -167,22 +167,24 @@ class Sweep:
         times = [self.seconds.get(run.config.method.name, known) for run in left]
         return sum(sum(group) / len(group) for group in times)
 
+    def _outcome(self, run: Run) -> tuple[Record | None, str]:
+        """A run's record, where there is one, and its status in words."""
+        try:
+            content = record.read_record(run.folder)
+        except FileNotFoundError:
+            return None, "not run"
+        except record.DamagedRecord:
+            return None, "damaged"
+        return content, f"{content.status}: {content.reason}" if content.reason else content.status
+
     def close(self) -> bool:
         """The closing table; returns whether every run is completed."""
         from lorax_lab.console import console
-        from lorax_lab.launch.table import table
+        from lorax_lab.launch.table import Row, table
 
-        rows = []
-        for run in self.runs:
-            status = record.status_of(run.folder) or "not run"
-            config = run.config
-            content: dict[str, Any] = {"config": dataclasses.asdict(config), "rank": config.rank, "seed": config.seed}
-            content["method"] = config.method.name
-            if status not in ("not run", "damaged"):
-                content = record.read_record(run.folder)
-            rows.append((content, f"{status}: {content['reason']}" if content.get("reason") else status))
+        rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, Path(self.runs[0].config.runs_dir)))
-        return all(status == "completed" for _, status in rows)
+        return all(row.status == "completed" for row in rows)
 
 
 def _is_recorded(run: Run) -> bool:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from lorax_lab.config import RunConfig
+from lorax_lab.store.record import Record
 
-def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
-    """The closing table; a row is (record, status), of a run without a record its configuration, method, rank and seed
-    alone. The task has a column where there are several, the learning rate where one method has several."""
-    metric = next((record["metric"] for record, _ in rows if "metric" in record), "accuracy")
+
+@dataclass(frozen=True)
+class Row:
+    """A run of the sweep: its configuration, its record where there is one, and its status in words."""
+
+    config: RunConfig
+    record: Record | None
+    status: str
+
+
+def table(rows: list[Row], runs_dir: Path) -> Table:
+    """One line per run. The task has a column where there are several; the learning rate where a method has several."""
+    metric = next((row.record.completed.metric for row in rows if row.record and row.record.result), "accuracy")
     swept = {
-        "task": [record["config"]["task"]["name"] for record, _ in rows],
-        "learning rate": [f"{record['config']['train']['learning_rate']:g}" for record, _ in rows],
+        "task": [row.config.task.name for row in rows],
+        "learning rate": [f"{row.config.train.learning_rate:g}" for row in rows],
     }
-    methods = [record["config"]["method"]["name"] for record, _ in rows]
+    methods = [row.config.method.name for row in rows]
     if len(set(swept["task"])) == 1:
         del swept["task"]
     if len(set(zip(methods, swept["learning rate"], strict=True))) == len(set(methods)):
@@ -25,36 +36,26 @@ def table(rows: list[tuple[dict[str, Any], str]], runs_dir: Path) -> Table:
     for heading in swept:
         shown.add_column(heading)
     shown.add_column("method")
-    for heading in (
-        "rank",
-        "seed",
-        "trainable",
-        "peak memory",
-        f"test {metric}",
-        "effective rank",
-        "null",
-        "seconds",
-    ):
+    for heading in ("rank", "seed", "trainable", "peak memory", f"test {metric}", "effective rank", "null", "seconds"):
         shown.add_column(heading, justify="right")
     shown.add_column("status")
-    for number, (record, status) in enumerate(rows):
-        shown.add_row(*(values[number] for values in swept.values()), *_cells(record), status)
+    for number, row in enumerate(rows):
+        shown.add_row(*(values[number] for values in swept.values()), *_cells(row), row.status)
     return shown
 
 
-def _cells(record: dict[str, Any]) -> list[str]:
-    rank = "" if record["rank"] is None else str(record["rank"])
-    first = [record["method"], rank, str(record["seed"])]
-    if "metrics" not in record:
+def _cells(row: Row) -> list[str]:
+    rank = "" if row.config.rank is None else str(row.config.rank)
+    first = [row.config.method.name, rank, str(row.config.seed)]
+    if row.record is None or row.record.result is None:
         return [*first, *[""] * 6]
-    summary, split = record["summary"], "validation" if record["config"]["measure"] == "trial" else "test"
-    score = record["metrics"][f"{split}/{record['metric']}"]
+    result, split = row.record.result, row.record.split
     return [
         *first,
-        f"{record['parameters']['trainable']:,}",
-        f"{record['memory']['peak_bytes'] / 2**20:,.0f} MiB",
-        f"{score:.3f}" + (" (validation)" if split == "validation" else ""),
-        f"{summary['effective_rank']:.1f}" if summary else "",
-        f"{summary['null.effective_rank']:.1f}" if summary else "",
-        f"{record['time']['total_seconds']:.0f}",
+        f"{result.parameters.trainable:,}",
+        f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
+        f"{result.score(split):.3f}" + (" (validation)" if split == "validation" else ""),
+        f"{result.summary['effective_rank']:.1f}" if result.summary else "",
+        f"{result.summary['null.effective_rank']:.1f}" if result.summary else "",
+        f"{result.time.total_seconds:.0f}",
     ]

@@ -106,9 +106,9 @@ def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> dict[st
 
 def _compared(served: Served, name: str, outputs: dict[str, Tensor]) -> dict[str, Any]:
     task, labels, alone = served.tasks[name], served.tests[name].labels.numpy(), outputs["alone"]
-    known = served.records[name]
-    row: dict[str, Any] = {"run_id": known["run_id"], "metric": task.metric, "examples": len(alone)}
-    row["recorded"] = known["metrics"][f"test/{task.metric}"]
+    result, run_id = served.records[name].completed, served.records[name].run_id
+    row: dict[str, Any] = {"run_id": run_id, "metric": task.metric, "examples": len(alone)}
+    row["recorded"] = result.metrics[f"test/{task.metric}"]
     row |= {way: task.score(found.numpy(), labels)[task.metric] for way, found in outputs.items()}
     for way in WAYS:
         mine, theirs = served.predictions(name, outputs[way]), served.predictions(name, alone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from lorax_lab.methods import peft_format
 from lorax_lab.models import Base, load_base, model_sha256
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.store import record
+from lorax_lab.store.record import Record
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.batches import collate
 from lorax_lab.tasks.encoded import Encoded
@@ -24,7 +24,7 @@ class Served:
 
     exchange: Exchange
     runs: dict[str, Run]
-    records: dict[str, dict[str, Any]]
+    records: dict[str, Record]
     tasks: dict[str, Task]
     tests: dict[str, Encoded]
 

@@ -13,29 +13,47 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import SCHEMA, RunConfig
+from lorax_lab.config import RunConfig
+from lorax_lab.store.record import Git, Record, Status
+from lorax_lab.store.result import Result
 
 HOME = Path(__file__).parents[1]
 """The package's folder."""
 PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
 
 
-def provenance(config: RunConfig, run_id: str, status: str) -> dict[str, Any]:
-    """The part of a record that every status has."""
-    return {
-        "schema": SCHEMA,
-        "run_id": run_id,
-        "status": status,
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "config": dataclasses.asdict(config),
-        "method": config.method.name,
-        "rank": config.rank,
-        "seed": config.seed,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "git": _git(),
-        "code": code_sha256(),
-        "hardware": hardware(),
-    }
+def new_record(
+    config: RunConfig,
+    run_id: str,
+    status: Status,
+    result: Result | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    launch: str | None = None,
+) -> Record:
+    """The record of a run of this process, written now."""
+    return Record(
+        run_id=run_id,
+        status=status,
+        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        config=dataclasses.asdict(config),
+        method=config.method.name,
+        rank=config.rank,
+        seed=config.seed,
+        versions=versions(),
+        git=git(),
+        code=code_sha256(),
+        hardware=hardware(),
+        reason=reason,
+        error=error,
+        launch=launch,
+        result=result,
+    )
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 RESULT_CODE = (
@@ -75,7 +93,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any]:
+def git() -> Git:
     """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
 
     def ask(*words: str) -> str | None:
@@ -86,9 +104,9 @@ def _git() -> dict[str, Any]:
             return None
 
     if ask("ls-files", "--error-unmatch", "__init__.py") is None:
-        return {"commit": None, "dirty": None}
+        return Git(None, None)
     changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(HOME))
-    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changes)}
+    return Git(ask("rev-parse", "HEAD"), bool(changes))
 
 
 def hardware() -> dict[str, Any]:

@@ -10,11 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.files import write_text
-from lorax_lab.store.record import OUTPUTS, DamagedRecord, load_arrays, load_spectra, read_record
+from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
+from lorax_lab.store.record import DamagedRecord, read_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,21 +43,23 @@ def line_of(folder: Path) -> Line:
         FileNotFoundError: there is no record. DamagedRecord: it, or one of its arrays, is not what was written.
     """
     record = read_record(folder)
-    line: Line = {"format": FORMAT} | {key: record[key] for key in COPIED} | {"config": _config(record["config"])}
-    if record["status"] != "completed":
-        return _rounded(line | {"reason": record.get("reason")}, DIGITS)
-    memory = {key: record["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
-    line |= {key: record[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": record["time"]}
-    if not record["matrices"]:
+    parts = asdict(record)
+    line: Line = {"format": FORMAT} | {key: parts[key] for key in COPIED} | {"config": _config(record.config)}
+    result = record.result
+    if result is None:
+        return _rounded(line | {"reason": record.reason}, DIGITS)
+    values = parts["result"]
+    memory = {key: values["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
+    line |= {key: values[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": values["time"]}
+    if not result.matrices:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)
-    matrices = {name: row | _signal(row, spectra[name]["sigma"]) for name, row in record["matrices"].items()}
-    if record["config"]["task"]["kind"] == "classification":
+    matrices = {name: row | _signal(row, spectra[name]["sigma"]) for name, row in result.matrices.items()}
+    if record.config["task"]["kind"] == "classification":
         line["correct"] = _correct(load_arrays(folder, OUTPUTS)["test"])
-    line = _rounded(line | {"matrices": matrices, "gaussian": record.get("gaussian")}, DIGITS)
-    if record["method"] == "full":
-        metric = record["metric"]
-        line["functional"] = [[r["part"], r["k"], r.get("module"), r[metric]] for r in record["functional"]]
+    line = _rounded(line | {"matrices": matrices, "gaussian": result.gaussian}, DIGITS)
+    if result.truncation is not None:
+        line["functional"] = [[r["part"], r["k"], r.get("module"), r[result.metric]] for r in result.truncation]
         line["sigma"] = {name: _rounded(parts["sigma"].tolist(), SIGMA_DIGITS) for name, parts in spectra.items()}
     return line
 
@@ -100,7 +104,7 @@ def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
     from lorax_lab.spectra import subspace_similarity
 
     one, other = load_spectra(first), load_spectra(second)
-    table, rows = read_record(first)["matrices"], []
+    table, rows = read_record(first).completed.matrices, []
     for name in one:
         out, into = table[name]["shape"]
         about = {"matrix": name, "module": table[name]["module"], "layer": table[name]["layer"]}

@@ -1,44 +1,97 @@
-"""One run's files: written whole, verified when read, read back as tables.
+"""One run's record: typed, versioned, written whole and verified when it is read.
 
-`runs/<run_id>/` holds `config.yaml`, `record.json`, `metrics.jsonl`, `spectra.npz`, `outputs.npz` and the trained part
-as safetensors. The record is written last, so a run without a completed record has no result. The record carries
-the SHA-256 of its own content; one that does not match is damaged: named, set aside, never averaged.
+`runs/<run_id>/record.json` is written last, so a run without a completed record has no result. The record carries the
+SHA-256 of its own content; one that does not match is damaged: it is named, set aside and never averaged.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import shutil
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, cast
 
-from lorax_lab.config import SCHEMA
-from lorax_lab.store.files import save_tensors, sha256_of, write_text, write_whole
+from lorax_lab.store.files import write_text
 from lorax_lab.store.redact import redact
+from lorax_lab.store.result import STRICT, Result
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
+VERSION = 2
+"""Layout that is written. Version 1, which had no types, is read as well."""
 STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
-REQUIRED = ("schema", "run_id", "status", "config", "method", "rank", "seed", "versions", "git", "hardware")
-REQUIRED_COMPLETED = ("parameters", "memory", "time", "metrics", "matrices")
+Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
 RECORD = "record.json"
-SPECTRA = "spectra.npz"
-OUTPUTS = "outputs.npz"
 QUARANTINE = "quarantine"
-NOT_RESULTS = (RECORD, "wandb.json")
 LARGEST = 2**28
 """Bytes of a record: one of 1,000 matrices has less than a megabyte."""
 
 
 class DamagedRecord(ValueError):
-    """A record that cannot be trusted: cut short, altered, of another schema, or missing a part."""
+    """A record that cannot be trusted: cut short, altered, of an unknown version, or missing a part."""
+
+
+@dataclass(frozen=True)
+class Git:
+    """The checkout that the package ran from; None where it was in none."""
+
+    __pydantic_config__ = STRICT
+    commit: str | None
+    dirty: bool | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: what it was to be, where it ran, and what came of it.
+
+    Attributes:
+        written: UTC, as `2026-11-25T00:00:00Z`.
+        config: the whole resolved configuration, plain values.
+        code: hash of the code that decides the numbers; None in records that are older than it.
+        reason, error: why there is no result, in words and as a traceback.
+        launch: identifies the launcher that tried the run.
+        result: of a completed run; None of any other.
+    """
+
+    __pydantic_config__ = STRICT
+    run_id: str
+    status: Status
+    written: str
+    config: dict[str, Any]
+    method: str
+    rank: int | None
+    seed: int
+    versions: dict[str, str | None]
+    git: Git
+    code: str | None
+    hardware: dict[str, Any]
+    reason: str | None = None
+    error: str | None = None
+    launch: str | None = None
+    result: Result | None = None
+
+    def __post_init__(self) -> None:
+        if (self.status == "completed") != (self.result is not None):
+            raise ValueError(f"a {self.status} record {'lacks its' if self.result is None else 'has a'} result")
+
+    @property
+    def completed(self) -> Result:
+        """The result of a run that is known to be completed."""
+        assert self.result is not None, f"{self.run_id} is {self.status} and has no result"
+        return self.result
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the run only tries a learning rate: it is scored on validation alone, and no update is measured."""
+        return bool(self.config["measure"] == "trial")
+
+    @property
+    def split(self) -> str:
+        """The split whose score stands for the run."""
+        return "validation" if self.is_trial else "test"
 
 
 @dataclass(frozen=True)
@@ -49,95 +102,19 @@ class Damage:
     reason: str
 
 
-def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Write a method's exported files: tensors as safetensors, plain values as JSON."""
-    for name, content in files.items():
-        if name.endswith(".json"):
-            write_text(folder / name, json.dumps(content, indent=2) + "\n")
-        else:
-            save_tensors(folder / name, content)
-
-
-def save_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write the full resolved configuration as `config.yaml`."""
-    import yaml
-
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-
-
-def save_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """Write the learning curve, one JSON object per step, as `metrics.jsonl`."""
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(_plain(row)) + "\n" for row in history))
-
-
-def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
-    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
-    each matrix, `outputs.npz` the outputs and labels of the test split."""
-    import numpy as np
-
-    arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
-
-    def write(scratch: Path) -> None:
-        with scratch.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    write_whole(path, write)
-
-
-def files_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of a run's files, for its record: `{name: {bytes, sha256}}`."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_RESULTS)
-    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in names}
-
-
-def check_file(folder: Path, name: str) -> None:
-    """See that a file of a completed run is what its record says; nothing where the record is too old to say.
-
-    Raises:
-        FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
-    """
-    path, known = folder / name, read_record(folder).get("files", {}).get(name)
-    if known and (path.stat().st_size, sha256_of(path)) != (known["bytes"], known["sha256"]):
-        raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
-
-
-def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
-    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`.
-
-    Raises:
-        DamagedRecord: the file is not what the record says.
-    """
-    import numpy as np
-
-    if (folder / RECORD).exists():
-        check_file(folder, name)
-
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            owner, _, part = key.rpartition("/")
-            tables.setdefault(owner, {})[part] = arrays[key]
-    return tables
-
-
-def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
-    return load_arrays(folder, SPECTRA)
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: Record) -> None:
     """Write `record.json` with its checksum; call it after every other file of the run."""
-    content = _plain(record)
+    content = {"schema": VERSION} | _plain(dataclasses.asdict(record))
     content["sha256"] = _checksum(content)
     write_text(folder / RECORD, _text(content))
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> Record:
     """The verified record of one run.
 
     Raises:
         FileNotFoundError: there is no record in the folder.
-        DamagedRecord: it is not whole, not of this schema, or not what was written.
+        DamagedRecord: it is not whole, of no known version, or not what was written.
     """
     path = folder / RECORD
     if (size := path.stat().st_size) > LARGEST:
@@ -148,23 +125,59 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedRecord(f"{path} is not whole: {error}") from error
     if not isinstance(content, dict):
-        raise DamagedRecord(f"{folder / RECORD} is not a record")
-    if content.get("schema") != SCHEMA:
-        raise DamagedRecord(f"{folder / RECORD} has schema {content.get('schema')}; this version reads {SCHEMA}")
+        raise DamagedRecord(f"{path} is not a record")
+    version = content.get("schema")
+    if version not in (1, VERSION):
+        raise DamagedRecord(f"{path} has schema {version}; this version reads 1 and {VERSION}")
     written = text == _text(content)
     if content.pop("sha256", None) != _checksum(content) or not written:
-        raise DamagedRecord(f"{folder / RECORD} is not what was written: its checksum does not match")
-    needed = REQUIRED + (REQUIRED_COMPLETED if content.get("status") == "completed" else ())
-    missing = [key for key in needed if key not in content]
-    if missing or content["status"] not in STATUSES:
-        raise DamagedRecord(f"{folder / RECORD} lacks {', '.join(missing) or 'a known status'}")
-    return content
+        raise DamagedRecord(f"{path} is not what was written: its checksum does not match")
+    del content["schema"]
+    return _typed(path, _upgraded(path, content) if version == 1 else content)
+
+
+def _typed(path: Path, content: dict[str, Any]) -> Record:
+    from pydantic import ValidationError
+
+    try:
+        return cast(Record, _reader().validate_json(json.dumps(content), strict=True))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "record"
+        raise DamagedRecord(f"{path} is no record of version {VERSION}: {place}: {first['msg']}") from error
+
+
+@lru_cache(maxsize=1)
+def _reader() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Record)
+
+
+OF_RESULT = tuple(item.name for item in dataclasses.fields(Result))
+OF_RECORD = tuple(item.name for item in dataclasses.fields(Record))
+
+
+def _upgraded(path: Path, old: dict[str, Any]) -> dict[str, Any]:
+    """A record of version 1, which had the result's keys beside the others, in today's layout."""
+    renamed = {"truncation" if key == "functional" else key: value for key, value in old.items()}
+    content = {key: value for key, value in renamed.items() if key in OF_RECORD}
+    content.setdefault("code", None)
+    if old.get("status") != "completed":
+        return content
+    missing = [key for key in ("parameters", "memory", "time", "metrics", "matrices") if key not in old]
+    if missing:
+        raise DamagedRecord(f"{path} lacks {', '.join(missing)}")
+    result = {key: value for key, value in renamed.items() if key in OF_RESULT}
+    seconds = dict(result["time"])
+    result["time"] = {"truncation_seconds": seconds.pop("functional_seconds", 0.0)} | seconds
+    return content | {"result": result}
 
 
 def status_of(folder: Path) -> str | None:
     """The status of a run's folder: one of `STATUSES`, `damaged`, or None where nothing is recorded."""
     try:
-        return str(read_record(folder)["status"])
+        return read_record(folder).status
     except FileNotFoundError:
         return None
     except DamagedRecord:
@@ -183,60 +196,15 @@ def quarantine(folder: Path) -> Path:
     return target
 
 
-def scan(runs_dir: Path) -> tuple[list[dict[str, Any]], list[Damage]]:
-    """Every verified record under `runs_dir`, sorted by run id and with its `folder`, and the damaged ones."""
-    records, damages = [], []
-    folders = sorted(p.parent for p in Path(runs_dir).glob(f"*/{RECORD}"))
-    for folder in folders:
+def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
+    """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones."""
+    records, damages = {}, []
+    for folder in sorted(path.parent for path in Path(runs_dir).glob(f"*/{RECORD}")):
         try:
-            records.append(read_record(folder) | {"folder": str(folder)})
+            records[folder] = read_record(folder)
         except DamagedRecord as error:
             damages.append(Damage(folder, str(error)))
     return records, damages
-
-
-def load_runs(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
-    `metrics.test/accuracy`, `summary.effective_rank`); every status is there, in the column `status`.
-
-    Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. The per-matrix part
-    is read by `load_matrices`.
-    """
-    import pandas as pd
-
-    records, damages = scan(Path(runs_dir))
-    for damage in damages:
-        warnings.warn(f"left out: {damage.reason}", stacklevel=2)
-    bulky = ("matrices", "functional", "history", "null", "files")
-    rows = [{key: value for key, value in record.items() if key not in bulky} for record in records]
-    frame = pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
-    frame.attrs["damaged"] = [(str(d.folder), d.reason) for d in damages]
-    return frame
-
-
-def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
-    (`effective_rank`, `null.effective_rank`, …)."""
-    return _long(runs_dir, lambda record: [{"matrix": n, **m} for n, m in record["matrices"].items()])
-
-
-def load_functional(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per cut of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), and the scores."""
-    return _long(runs_dir, lambda record: record.get("functional") or [])
-
-
-def _long(runs_dir: str | Path, rows_of: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> pd.DataFrame:
-    import pandas as pd
-
-    records = [record for record in scan(Path(runs_dir))[0] if record["status"] == "completed"]
-    rows = [_identity(record) | row for record in records for row in rows_of(record)]
-    return pd.json_normalize(rows) if rows else pd.DataFrame()
-
-
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    config = record["config"]
-    names = {"model": config["model"], "task": config["task"]["name"]}
-    return {key: record[key] for key in ("run_id", "folder", "method", "rank", "seed")} | names
 
 
 def _plain(value: Any) -> Any:

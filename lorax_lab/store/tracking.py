@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 
 from lorax_lab.config import TrackingConfig
 from lorax_lab.store.files import write_text
-from lorax_lab.store.record import load_spectra, read_record, scan
+from lorax_lab.store.folder import load_spectra
+from lorax_lab.store.record import Record, read_record, scan
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
 MARK = "wandb.json"
@@ -88,7 +90,7 @@ def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> 
     records, damages = scan(runs_dir)
     for damage in damages:
         console.print(f"left out: {damage.reason}", soft_wrap=True, markup=False)
-    folders = [Path(found["folder"]) for found in records if found["status"] == "completed"]
+    folders = [folder for folder, record in records.items() if record.result]
     waiting = [folder for folder in folders if mark_of(folder) != "online"]
     failed = 0
     (runs_dir / "wandb").mkdir(exist_ok=True)
@@ -144,23 +146,23 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     settings = wandb.Settings(
         silent=True, console="off", init_timeout=30, x_disable_stats=True, disable_git=True, disable_code=True
     )
-    tags = [record["config"]["model"], record["config"]["task"]["name"], record["method"]]
+    tags = [record.config["model"], record.config["task"]["name"], record.method]
     with wandb.init(
         project=config.project,
         entity=config.entity,
         dir=str(runs_dir),
-        id=record["run_id"],
-        name=record["run_id"],
+        id=record.run_id,
+        name=record.run_id,
         group=group,
-        job_type=record["method"],
-        tags=[tag[-64:] for tag in tags] + ([f"rank={record['rank']}"] if record["rank"] else []),
-        config=record["config"],
+        job_type=record.method,
+        tags=[tag[-64:] for tag in tags] + ([f"rank={record.rank}"] if record.rank else []),
+        config=record.config,
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
     ) as run:
         for row in history:
             run.log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
-        if record["matrices"]:  # a trial has none
+        if record.completed.matrices:  # a trial has none
             pictures = {
                 "spectrum/singular_values": _spectrum_chart(record, load_spectra(folder)),
                 "spectrum/effective_rank_map": wandb.Image(_heat_map(record)),
@@ -171,21 +173,23 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     write_text(folder / MARK, json.dumps(told | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
 
 
-def _summary(record: dict[str, Any]) -> dict[str, Any]:
-    flat = dict(record["metrics"]) | {f"parameters/{k}": v for k, v in record["parameters"].items()}
-    flat |= {f"memory/{key}": value for key, value in record["memory"]["by_category"].items()}
-    flat |= {"memory/peak_bytes": record["memory"]["peak_bytes"], "status": record["status"]}
-    flat |= {f"time/{key}": value for key, value in record["time"].items()}
-    flat |= {f"spectrum/{key}": record["summary"][key] for key in SUMMARY_KEYS if record["summary"]}
+def _summary(record: Record) -> dict[str, Any]:
+    result = record.completed
+    flat: dict[str, Any] = dict(result.metrics)
+    flat |= {f"parameters/{key}": value for key, value in asdict(result.parameters).items()}
+    flat |= {f"memory/{key}": value for key, value in result.memory.by_category.items()}
+    flat |= {"memory/peak_bytes": result.memory.peak_bytes, "status": record.status}
+    flat |= {f"time/{key}": value for key, value in asdict(result.time).items()}
+    flat |= {f"spectrum/{key}": result.summary[key] for key in SUMMARY_KEYS if result.summary}
     return flat
 
 
-def _spectrum_chart(record: dict[str, Any], spectra: dict[str, dict[str, np.ndarray]]) -> Any:
+def _spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> Any:
     """Singular values averaged over the layers of each module type, σ_i against i."""
     import wandb
 
     modules: dict[str, list[np.ndarray]] = {}
-    for name, row in record["matrices"].items():
+    for name, row in record.completed.matrices.items():
         modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
     lines = {module: np.mean(values, axis=0) for module, values in modules.items()}
     indices = [list(range(1, len(line) + 1)) for line in lines.values()]
@@ -198,12 +202,12 @@ def _spectrum_chart(record: dict[str, Any], spectra: dict[str, dict[str, np.ndar
     )
 
 
-def _heat_map(record: dict[str, Any]) -> Any:
+def _heat_map(record: Record) -> Any:
     """Effective rank of ΔW, layers down, module types across."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = record["matrices"].values()
+    rows = record.completed.matrices.values()
     modules = list(dict.fromkeys(row["module"] for row in rows))
     layers = sorted({row["layer"] or 0 for row in rows})
     grid = np.full((len(layers), len(modules)), np.nan)

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from lorax_lab.store import record, tracking
-from lorax_lab.store.record import load_runs, read_record
+from lorax_lab.store import load_runs, read_record, record, tracking
 
 pytestmark = pytest.mark.faults
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
@@ -211,7 +210,7 @@ def test_paths_stay_in_the_folder_of_the_runs(small_run: list[str], tmp_path: Pa
     assert set(tmp_path.iterdir()) - outside == {store_of(words)}
     (folder,) = [path.parent for path in store_of(words).glob("*/record.json")]
     assert folder.parent == store_of(words)
-    assert read_record(folder)["run_id"] == folder.name
+    assert read_record(folder).run_id == folder.name
 
 
 def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_path: Path) -> None:

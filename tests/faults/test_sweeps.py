@@ -17,7 +17,7 @@ import torch
 from launcher import Launchers
 from safetensors.torch import load_file
 
-from lorax_lab.store import record
+from lorax_lab.store import load_runs, record
 
 pytestmark = pytest.mark.faults
 RESULT = re.compile(r"^\[(\d+)/\d+\] \S.* accuracy [\d.]+ \d+ s", re.MULTILINE)
@@ -112,10 +112,10 @@ def bits(launchers: Launchers, words: list[str], store: Path) -> dict[str, objec
     assert launch.exit_code == 0, launch.output.read_text()
     (folder,) = store.glob("tiny-bert-*")
     assert not (folder / "checkpoints").exists()
-    content = record.read_record(folder)
+    result = record.read_record(folder).completed
     files = {path.name: hashes(folder)[path.name] for path in folder.glob("*.safetensors")}
-    parts = ("metrics", "summary", "matrices", "functional", "parameters")
-    return files | {"curve": (folder / "metrics.jsonl").read_text()} | {part: content[part] for part in parts}
+    parts = ("metrics", "summary", "matrices", "truncation", "parameters")
+    return files | {"curve": (folder / "metrics.jsonl").read_text()} | {part: getattr(result, part) for part in parts}
 
 
 def test_a_damaged_checkpoint_costs_no_more_than_its_interval(launchers: Launchers, tiny: list[str]) -> None:
@@ -207,7 +207,7 @@ def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launc
     time.sleep(0.5)
     second = launchers.run([*tiny, "rank=2", "train.epochs=12"])
     assert (first.wait(), second.exit_code) == (0, 0)
-    lora = record.load_runs(store_of(tiny)).set_index("method").loc["lora"]
+    lora = load_runs(store_of(tiny)).set_index("method").loc["lora"]
     assert lora["reference"] in completed(store_of(tiny))
     trained = [RESULT.findall(launch.output.read_text()) for launch in (first, second)]
     assert [len(numbers) for numbers in trained] == [1, 1]

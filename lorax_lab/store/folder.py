@@ -1,0 +1,97 @@
+"""The other files of a run's folder: `config.yaml`, `metrics.jsonl`, `spectra.npz`, `outputs.npz`, trained tensors."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.store.files import save_tensors, sha256_of, write_text, write_whole
+from lorax_lab.store.record import RECORD, DamagedRecord, read_record
+from lorax_lab.store.result import File
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPECTRA = "spectra.npz"
+OUTPUTS = "outputs.npz"
+NOT_RESULTS = (RECORD, "wandb.json")
+
+
+def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Write a method's exported files: tensors as safetensors, plain values as JSON."""
+    for name, content in files.items():
+        if name.endswith(".json"):
+            write_text(folder / name, json.dumps(content, indent=2) + "\n")
+        else:
+            save_tensors(folder / name, content)
+
+
+def save_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the full resolved configuration as `config.yaml`."""
+    import yaml
+
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def save_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite."""
+    finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in finite))
+
+
+def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
+    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
+    each matrix, `outputs.npz` the outputs and labels of the test split."""
+    import numpy as np
+
+    arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
+
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(path, write)
+
+
+def files_of(folder: Path) -> dict[str, File]:
+    """Size and SHA-256 of a run's files, for its record."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_RESULTS)
+    return {path.name: File(path.stat().st_size, sha256_of(path)) for path in paths}
+
+
+def check_file(folder: Path, name: str) -> None:
+    """See that a file of a completed run is what its record says; nothing where the record is too old to say.
+
+    Raises:
+        FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
+    """
+    path, result = folder / name, read_record(folder).result
+    known = result.files.get(name) if result else None
+    if known and File(path.stat().st_size, sha256_of(path)) != known:
+        raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
+
+
+def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`.
+
+    Raises:
+        DamagedRecord: the file is not what the record says.
+    """
+    import numpy as np
+
+    if (folder / RECORD).exists():
+        check_file(folder, name)
+
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            owner, _, part = key.rpartition("/")
+            tables.setdefault(owner, {})[part] = arrays[key]
+    return tables
+
+
+def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
+    return load_arrays(folder, SPECTRA)

@@ -1,0 +1,107 @@
+"""What a completed run found, as its record has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STRICT = {"extra": "forbid"}
+"""What pydantic reads off each class of a record: a key that is not a field is an error."""
+Row = dict[str, Any]
+"""The measures of one matrix by name; those of noise under `null`."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What identifies a run's inputs. `examples` counts those of each split."""
+
+    __pydantic_config__ = STRICT
+    model_sha256: str
+    data_sha256: str
+    examples: dict[str, int]
+    classes: list[str]
+    head_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters: `trainable` = `adapter` (what the method trains of the body) + `head`."""
+
+    __pydantic_config__ = STRICT
+    trainable: int
+    adapter: int
+    head: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one training step holds at its peak, by category, and the peaks of process and device."""
+
+    __pydantic_config__ = STRICT
+    peak_bytes: int
+    by_category: dict[str, int]
+    phase: str
+    batch_shape: list[int]
+    process_peak_bytes: int
+    process_peak_covers: str
+    device_peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of the parts of a run, and the steps, examples and tokens that were trained on."""
+
+    __pydantic_config__ = STRICT
+    train_seconds: float
+    steps: int
+    examples: int
+    tokens: int
+    truncation_seconds: float
+    total_seconds: float
+
+
+@dataclass(frozen=True)
+class File:
+    """Size and SHA-256 of one of the run's files."""
+
+    __pydantic_config__ = STRICT
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a completed run found.
+
+    Attributes:
+        reference: run id of the full fine-tune that the run is compared with.
+        metric: name of the primary metric.
+        metrics: by `<split>/<name>`; None where a value is not finite.
+        summary: means of the measures over all matrices; under `by_module` over each type of matrix.
+        matrices: one row per matrix; empty for a trial.
+        truncation: one row per truncation of the update: `part`, `k`, `module` and the metrics.
+        gaussian: rows of the Gaussian matrices that stood in for the update.
+        files: of the run's folder, by name.
+    """
+
+    __pydantic_config__ = STRICT
+    inputs: Inputs
+    reference: str | None
+    parameters: Parameters
+    memory: Memory
+    time: Time
+    metric: str
+    metrics: Mapping[str, float | None]
+    summary: dict[str, Any]
+    matrices: dict[str, Row]
+    truncation: list[dict[str, Any]] | None = None
+    gaussian: dict[str, Row] | None = None
+    files: dict[str, File] = field(default_factory=dict)
+
+    def score(self, split: str) -> float:
+        """The primary metric on a split; NaN where it is not finite or was not taken."""
+        value = self.metrics.get(f"{split}/{self.metric}")
+        return math.nan if value is None else value

@@ -1,0 +1,72 @@
+"""Records read back as tables: one row per run, per matrix, per truncation."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.store.record import Record, scan
+from lorax_lab.store.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BULKY = ("matrices", "truncation", "gaussian", "files")
+"""Parts of a result that have tables of their own, or none."""
+
+
+def load_runs(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
+    `metrics.test/accuracy`, `summary.effective_rank`). The column `status` has the status of each.
+
+    Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
+    measures of each matrix.
+    """
+    import pandas as pd
+
+    records, damages = scan(Path(runs_dir))
+    for damage in damages:
+        warnings.warn(f"left out: {damage.reason}", stacklevel=2)
+    rows = [_row(record) | {"folder": str(folder)} for folder, record in records.items()]
+    frame = pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
+    frame.attrs["damaged"] = [(str(damage.folder), damage.reason) for damage in damages]
+    return frame
+
+
+def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
+    (`effective_rank`, `null.effective_rank`, …)."""
+    return _long(runs_dir, lambda result: [{"matrix": name, **row} for name, row in result.matrices.items()])
+
+
+def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
+    """One row per truncation of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), the scores."""
+    return _long(runs_dir, lambda result: result.truncation or [])
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row = dataclasses.asdict(record)
+    result = row.pop("result") or {}
+    return row | {key: value for key, value in result.items() if key not in BULKY}
+
+
+def _long(runs_dir: str | Path, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
+    import pandas as pd
+
+    records, _ = scan(Path(runs_dir))
+    rows = [
+        _identity(folder, record) | row
+        for folder, record in records.items()
+        if record.result
+        for row in rows_of(record.result)
+    ]
+    return pd.json_normalize(rows) if rows else pd.DataFrame()
+
+
+def _identity(folder: Path, record: Record) -> dict[str, Any]:
+    names = {"model": record.config["model"], "task": record.config["task"]["name"]}
+    run = {"run_id": record.run_id, "folder": str(folder)}
+    return run | {"method": record.method, "rank": record.rank, "seed": record.seed} | names

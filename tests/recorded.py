@@ -1,0 +1,37 @@
+"""Records of runs that never ran: what the tests of the store, of W&B and of the figures are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorax_lab.store.record import OF_RESULT, Git, Record
+from lorax_lab.store.result import Inputs, Memory, Parameters, Result, Time
+
+
+def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Record:
+    """A completed LoRA run of rank 4; `changes` are to fields of the record, or of its result."""
+    of_result = {key: changes.pop(key) for key in list(changes) if key in OF_RESULT}
+    fields: dict[str, Any] = {
+        "run_id": run_id, "status": "completed", "written": "2026-11-25T00:00:00Z", "method": "lora", "rank": 4,
+        "seed": 0, "versions": {}, "git": Git(None, None), "code": "c", "hardware": {},
+        "config": {"model": "tiny", "task": {"name": "local"}, "measure": "standard"},
+    }  # fmt: skip
+    fields |= changes
+    if fields["status"] == "completed":
+        fields["result"] = run_result(**of_result)
+    return Record(**fields)
+
+
+def run_result(**changes: Any) -> Result:
+    fields: dict[str, Any] = {
+        "inputs": Inputs("m", "d", {"train": 96, "validation": 400, "test": 1000}, ["no", "yes"], "h"),
+        "reference": None,
+        "parameters": Parameters(trainable=10, adapter=8, head=2, total=100),
+        "memory": Memory(5, {"weights": 5}, "backward", [16, 64], 7, "run", None),
+        "time": Time(0.5, 6, 96, 960, 0.0, 1.0),
+        "metric": "accuracy",
+        "metrics": {"test/accuracy": 0.5, "validation/accuracy": 0.5},
+        "summary": {},
+        "matrices": {},
+    }
+    return Result(**fields | changes)
