@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lorax_lab.launch.compose import compose
 from lorax_lab.memory import peak_of
-from lorax_lab.methods import METHODS, peft_format
+from lorax_lab.methods import METHODS
 from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
 from lorax_lab.serve.exchange import Batch, Exchange
@@ -102,7 +102,7 @@ def _write_adapters(folder: Path) -> None:
             for parameter in base.model.parameters():
                 if parameter.requires_grad:
                     parameter.copy_(torch.randn(parameter.shape, generator=draw) / 50)
-        files = peft_format.export(base.model, config.method, base.name)
+        files = METHODS["lora"].export(base.model, config.method, base.name)
         save_trained(folder / name, files)
         save_trained(folder / f"{name}-peft", files | {SETTINGS: files[SETTINGS] | {"modules_to_save": PEFT_HEADS}})
 

@@ -30,7 +30,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     """One run, from its configuration to its record.
 
     Args:
-        reference: folder of the completed full fine-tune that a LoRA run is compared with.
+        reference: folder of the completed full fine-tune that the run is compared with.
         group: the name under which W&B shows the sweep.
         check: called before the results are written; raises where they are no longer wanted.
 
@@ -41,7 +41,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import memory
-    from lorax_lab.methods import METHODS, count_parameters, full
+    from lorax_lab.methods import METHODS, REFERENCE, count_parameters
     from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
     from lorax_lab.store import tracking
     from lorax_lab.store.folder import files_of, save_config, save_history
@@ -63,7 +63,9 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     names = select(base.model, config.method.target_modules)
     original = base_weights(base.model, names)
     head = head_sha256(base.model)
-    full_update = full.stored_updates(reference / "model.safetensors", base.model, original) if reference else None
+    full_update: dict[str, Any] | None = None  # dense: the reference trains whole matrices
+    if reference:
+        full_update = METHODS[REFERENCE].saved_updates(reference, base.model, original)
 
     # what may change, what one step of it takes, and training it
     model: nn.Module = base.model
@@ -150,7 +152,8 @@ def _measure(
     from lorax_lab.methods import METHODS
     from lorax_lab.streams import generator
 
-    updates = METHODS[config.method.name].updates(model, original)
+    method = METHODS[config.method.name]
+    updates = method.updates(model, original)
     directions = rows.decompose(updates)
     table = rows.measure(updates, directions, original, full_update)
     outputs, labels = splits["test"].outputs(model).numpy(), splits["test"].labels.numpy()
@@ -161,7 +164,7 @@ def _measure(
         summary=rows.summarise(table),
         spectra=rows.to_save(directions),
     )
-    if config.method.name == "full":
+    if method.is_reference:
         began, changes = time.perf_counter(), cuts(directions)
         if config.measure == "controls":
             noise = gaussian_like(directions, generator(config.seed, "gaussian"))

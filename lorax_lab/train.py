@@ -67,6 +67,22 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     return 1.0 if schedule == "constant" else (steps - step) / (steps - rise)
 
 
+def check_machine(config: TrainConfig) -> None:
+    """Refuse a device or a precision that this machine has not.
+
+    Raises:
+        ConfigError: it names the key, its value, and what to type instead.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not here.get(config.device, True):
+        raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
+    device = next(name for name in here if here[name]) if config.device == "auto" else config.device
+    if config.precision == "fp16" and device == "cpu":
+        raise ConfigError("train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32")
+    if config.precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("train.precision=bf16 is not possible on this GPU; type train.precision=fp16 or fp32")
+
+
 def make_accelerator(config: TrainConfig) -> Any:
     """An Accelerator for the configured device and precision; fp32 weights stay the master copy."""
     from accelerate import Accelerator

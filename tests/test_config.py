@@ -1,29 +1,27 @@
-"""Composition, checks and identity: every file in conf/ composes, every bad setting has one clear message."""
+"""Composition and checks: every file in conf/ composes, every bad setting has one clear message."""
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lorax_lab.config import RunConfig, known_keys, run_id
+from lorax_lab.config import RunConfig
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose, presets, reference_overrides, spell_out
+from lorax_lab.launch.compose import GROUPS, compose, from_dict, known_keys, presets, reference_overrides, spell_out
+from lorax_lab.methods import METHODS, REFERENCE
 
 LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
 
 
-def identity(*words: str) -> str:
-    return run_id(compose(spell_out(list(words))), "model-hash", "data-hash")
-
-
 def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
-    groups = {"task", "method", "train", "tracking"}
-    choices = [f for f in files if f.parts[0] in groups]
-    assert len(files) == 27
-    assert len(choices) == 24
+    choices = [f for f in files if f.parts[0] in GROUPS]
+    assert {f.parts[0] for f in choices} == set(GROUPS)
     for file in choices:
         own = LOCAL if file.stem in ("local", "hub") else []
         config = compose([f"{file.parts[0]}={file.relative_to(file.parts[0]).with_suffix('')}", *own])
@@ -33,6 +31,17 @@ def test_every_file_in_conf_composes() -> None:
 def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
     assert {"rank", "method.alpha", "task.text_pair", "train.max_steps", "tracking.mode"} <= set(known_keys())
     assert {"model", "task", "method", "rank", "seed", "reference", "force", "runs_dir"} <= set(known_keys())
+    sections = {key: value for key, value in dataclasses.asdict(compose([])).items() if isinstance(value, dict)}
+    others = {f"{section}.{key}" for section in sections if section != "method" for key in sections[section]}
+    methods = {f"method.{field.name}" for method in METHODS.values() for field in dataclasses.fields(method.settings)}
+    assert {key for key in known_keys() if "." in key} == others | methods
+
+
+def test_a_mistyped_key_is_answered_without_torch() -> None:
+    code = "import sys; from lorax_lab.launch.compose import spell_out\ntry: spell_out(['method.alhpa=1'])\n"
+    code += "except ValueError as error: print(error)\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "did you mean 'method.alpha'" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -51,9 +60,21 @@ def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
         (["rank=2.5"], r"rank: Value '2.5' .*whole number, for instance rank=8"),
         (["rank=eight"], r"rank: Value 'eight'.*whole number"),
         (["rank=null"], r"rank=None is not possible"),
-        (["method=full", "rank=8"], r"method=full rank=8 is not possible: full fine-tuning has no rank"),
-        (["method=full", "method.alpha=8"], r"method.alpha=8.0 is not possible: method=full has no alpha"),
+        (
+            ["method=full", "rank=8"],
+            r"method=full rank=8 is not possible: this method has no rank.*type method=lora",
+        ),
+        (
+            ["method=full", "method.alpha=8"],
+            r"method.alpha=8 is not.*method=full has no alpha; leave method.alpha out",
+        ),
         (["method=full", "method.dropout=0.1"], r"method.dropout=0.1 is not possible"),
+        (["method=full,lora", "method.rslora=true"], r"method=full has no rslora; leave method.rslora out"),
+        (["method.alpha=much"], r"method.alpha: Value 'much'"),
+        (["method.rslora=maybe"], r"method.rslora: Value 'maybe'"),
+        (["method.name=lroa"], r"method=lroa: there is no such method; did you mean 'lora'"),
+        (["measure=controls"], r"measure=controls is not possible: only the update of method=full is truncated"),
+        (["train.precision=bf16-true"], r"train.precision=bf16-true is not possible.*did you mean.*'bf16'"),
         (["method.dropout=1"], r"method.dropout=1.0 is not possible: 0 ≤ dropout < 1"),
         (["method.alpha=0"], r"method.alpha=0.0 is not possible"),
         (["method.target_modules=[]"], r"method.target_modules=\[\] is not possible: all-linear"),
@@ -72,37 +93,6 @@ def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
 def test_bad_settings_have_one_clear_message(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         [compose(job) for job in expand(spell_out(words))]
-
-
-def test_equal_settings_spelled_differently_are_the_same_run() -> None:
-    plain = identity("train.learning_rate=1e-4", "method.target_modules=[query,value]")
-    assert plain == identity("train.learning_rate=0.0001", "method.target_modules=[value,query]")
-    assert identity() == identity("rank=8", "train.learning_rate=0.001", "method.target_modules=[all-linear]")
-
-
-def test_places_windows_and_switches_do_not_make_another_run() -> None:
-    words = ["runs_dir=/elsewhere", "tracking=offline", "force=true", "reference=false", "train.device=cpu"]
-    assert all(identity(word) == identity() for word in words)
-    assert identity(*words) == identity()
-
-
-@pytest.mark.parametrize(
-    "word",
-    ["rank=4", "seed=1", "train.epochs=2", "train.precision=bf16", "method.alpha=8", "method.rslora=true",
-     "task.train_examples=100", "task.split_seed=1", "task.max_length=64", "method=full", "train.warmup=0"],
-)  # fmt: skip
-def test_everything_that_decides_the_result_makes_another_run(word: str) -> None:
-    assert identity(word) != identity()
-
-
-def test_the_inputs_hashes_make_another_run() -> None:
-    config = compose([])
-    assert len({run_id(config, m, d) for m in "ab" for d in "ab"}) == 4
-
-
-def test_the_run_id_can_be_read() -> None:
-    assert identity("rank=4", "seed=3").startswith("minilm-movie_reviews-lora-r4-s3-")
-    assert identity("method=full", "model=/a b/c:d").startswith("c_d-movie_reviews-full-s0-")
 
 
 def test_a_data_set_id_stands_for_the_hub_source() -> None:
@@ -125,8 +115,8 @@ def test_the_grid_is_every_combination() -> None:
 def test_the_reference_keeps_all_but_what_is_the_methods_own() -> None:
     words = ["rank=4", "seed=2", "train.learning_rate=1e-3", "method.alpha=4", "task.train_examples=64"]
     reference, run = compose(reference_overrides(words)), compose(words)
-    assert reference.method.name == "full"
-    assert reference.train.learning_rate == compose(["method=full"]).train.learning_rate
+    assert reference.method.name == REFERENCE
+    assert reference.train.learning_rate == compose([f"method={REFERENCE}"]).train.learning_rate
     assert (reference.task, reference.seed, reference.model) == (run.task, run.seed, run.model)
 
 
@@ -137,3 +127,25 @@ def test_the_learning_rate_of_lora_is_ten_times_that_of_full() -> None:
 
 def test_no_configuration_names_code_to_run() -> None:
     assert not [f for f in Path(CONF).rglob("*.yaml") if "_target_" in f.read_text()]
+
+
+def test_a_recorded_configuration_is_read_back_as_it_was() -> None:
+    for words in ([], ["method=full"], ["rank=2", "method.dropout=0.5", "train.precision=bf16"]):
+        config = compose(words)
+        assert from_dict(dataclasses.asdict(config)) == config
+
+
+def test_a_configuration_that_says_null_for_what_its_method_once_had_is_read() -> None:
+    content = dataclasses.asdict(compose(["method=full"]))
+    content["method"] |= {"alpha": None, "dropout": None, "rslora": None}
+    assert from_dict(content) == compose(["method=full"])
+    content["method"]["alhpa"] = None
+    with pytest.raises(ConfigError, match=r"method=full has no alhpa"):
+        from_dict(content)
+
+
+def test_a_configuration_without_a_method_is_refused() -> None:
+    content = dataclasses.asdict(compose([]))
+    del content["method"]
+    with pytest.raises(ConfigError, match=r"there is no such method; allowed: full, lora"):
+        from_dict(content)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import tiny_model
 from recorded import run_record
-from test_adapters import BATCH, method_config, outputs
+from test_methods import BATCH, lora_config, outputs
 from torch import nn
 
 from lorax_lab.errors import ConfigError
@@ -43,14 +43,14 @@ def model_of(kind: str, classes: int = 2) -> nn.Module:
 def save_run(folder: Path, kind: str, name: str, spoil: Spoil = lambda files: None, **changes: Any) -> Path:
     """The folder of a run whose adapter has random factors and a random head; `spoil` changes its files before they are
     written, `changes` are made to its record."""
-    model, config, draw = model_of(kind, CLASSES[name]), method_config("lora"), generator(0, name)
+    model, config, draw = model_of(kind, CLASSES[name]), lora_config(), generator(0, name)
     targets = ["all-linear"] if name != "few matrices" else [select(model, ["all-linear"])[0]]
     lora.attach(model, select(model, targets), config, 4, draw)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) / 5)
-    files = peft_format.export(model, config, "tiny")
+    files = lora.export(model, config, "tiny")
     spoil(files)
     save_trained(folder, files)
     inputs = Inputs("ours", "d", {}, [])

@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "execute": {
         "config", "console", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
     },
-    "launch": {"config", "console", "data", "errors", "execute", "models", "store", "tasks"},
+    "launch": {
+        "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
+    },
     "run": {"launch"},
     "audit": {"config", "console", "data", "errors", "methods", "models", "spectra", "store", "streams"},
     "serve": {

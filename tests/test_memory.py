@@ -10,7 +10,6 @@ import torch
 from conftest import tiny_model
 from torch import nn
 
-from lorax_lab.config import MethodConfig
 from lorax_lab.memory import CATEGORIES, measure_step, peak_of, peak_resident_bytes, reset_peak
 from lorax_lab.methods import METHODS
 from lorax_lab.models import select
@@ -62,11 +61,11 @@ def test_lora_holds_fewer_gradients_and_states_than_full() -> None:
     tokens = torch.randint(1, 60, (4, 16), generator=generator(0, "tokens"))
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": torch.tensor([0, 1, 0, 1])}
     sizes = {}
-    for name, own in (("full", (None, None, None)), ("lora", (8.0, 0.0, False))):
+    for name in ("full", "lora"):
         model = tiny_model("bert").train()
-        config = MethodConfig(name, "all-linear", *own)
-        rank = 2 if name == "lora" else None
-        METHODS[name].attach(model, select(model, ["all-linear"]), config, rank, generator(0, "adapter"))
+        method = METHODS[name]
+        rank = 2 if method.has_rank else None
+        method.attach(model, select(model, ["all-linear"]), method.settings(), rank, generator(0, "adapter"))
         sizes[name], _ = ledger(model, batch)
         trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
         states = len([p for p in model.parameters() if p.requires_grad]) * 4

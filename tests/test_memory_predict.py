@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 CELLS = [
     *[(kind, rank, {}) for kind in TINY for rank in (None, 8)],
     *[(kind, rank, {"checkpointing": True}) for kind in ("bert", "llama") for rank in (None, 1)],
-    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16-mixed", "bf16-true")],
+    *[("llama", rank, {"precision": precision}) for rank in (None, 8) for precision in ("bf16", "bf16-true")],
     *[("gpt2", 64, {"attention": attention, "batch": 1, "sequence": 64}) for attention in ("eager", "flash")],
     *[("bert", None, {"optimizer": optimizer, "head": "lm"}) for optimizer in OPTIMIZERS],
 ]
@@ -203,7 +203,8 @@ BAD = {
     "rank=1,2": "type -m",
     "sequence=65": "type sequence=64",
     "sequence=null": "type a number of tokens",
-    "precision=bf16": "'bf16-true' or 'bf16-mixed'",
+    "precision=bf16-mixed": "type precision=bf16",
+    "precision=b16": "did you mean 'bf16'",
     "optimizer=adam": "'adamw'",
     "attention=flush": "'flash'",
     "head=mlm": "allowed: auto, classifier, lm",

@@ -309,7 +309,7 @@ def _second_has_begun(words: list[str]) -> bool:
     ("words", "code", "message"),
     [
         (["rnak=8"], 2, "there is no key rnak; did you mean 'rank'"),
-        (["method=full", "rank=8"], 2, "full fine-tuning has no rank"),
+        (["method=full", "rank=8"], 2, "this method has no rank"),
         (["rank=2,0", "-m"], 2, "rank=0 is not possible"),
         (["rank=2,4"], 2, "is a sweep of 2 runs; type -m"),
         (["rank=64", "reference=false"], 1, "rank=64 is above min(out, in) = 32"),

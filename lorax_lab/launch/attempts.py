@@ -17,7 +17,6 @@ from lorax_lab.store.record import Status
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """What `attempt` answers where another launcher has the lease on a run, and where it was completed before."""
-WEIGHTS = "model.safetensors"
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
@@ -112,10 +111,13 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
 
 
 def _has_weights(reference: Path) -> bool:
-    if record.status_of(reference) != "completed" or not (reference / WEIGHTS).exists():
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    weights = METHODS[REFERENCE].weights
+    if record.status_of(reference) != "completed" or not (reference / weights).exists():
         return False
     try:
-        check_file(reference, WEIGHTS)
+        check_file(reference, weights)
     except record.DamagedRecord as error:
         _say(f"  {error}")
         return False

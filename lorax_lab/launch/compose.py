@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from lorax_lab.config import RunConfig, from_dict, known_keys
+from lorax_lab.config import MethodConfig, RunConfig
+from lorax_lab.config.checks import require
 from lorax_lab.config.overrides import CONF, code_in
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.redact import redact
@@ -20,7 +25,7 @@ LAUNCHERS = {
 """Hydra's launchers that the store is tested with, and the module that each needs."""
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
-"""Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
+"""Overrides that the full fine-tune does not take over from the run compared with it: each method has its own."""
 
 
 def presets(group: str) -> list[str]:
@@ -70,6 +75,21 @@ def _check_key(key: str, word: str, assigned: bool) -> None:
     raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
 
 
+@lru_cache(maxsize=1)
+def known_keys() -> tuple[str, ...]:
+    """Every dotted key that the command line accepts; the settings of methods are those of their files in `conf/`."""
+    import yaml
+
+    keys: list[str] = []
+    for section, kind in get_type_hints(RunConfig).items():
+        nested = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+        keys += [section, *(f"{section}.{field.name}" for field in nested)]
+    for name in presets("method"):
+        own = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8"))["method"]
+        keys += [f"method.{key}" for key in own]
+    return tuple(dict.fromkeys(keys))
+
+
 def _check_launcher(name: str) -> None:
     if name not in LAUNCHERS:
         raise ConfigError(f"hydra/launcher={name} is not possible; {suggest(name, list(LAUNCHERS))}")
@@ -106,6 +126,8 @@ def compose(words: list[str]) -> RunConfig:
 
     inside_a_job = GlobalHydra.instance().is_initialized()
     settings = [word for word in words if not word.startswith("hydra")]
+    # `++` lets Hydra take a setting that the method has not, so that `from_dict` refuses it and says what to type
+    settings = [f"++{word}" if word.startswith("method.") else word for word in settings]
     try:
         with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
             content = hydra_compose("config", overrides=settings)
@@ -114,13 +136,83 @@ def compose(words: list[str]) -> RunConfig:
     return from_dict(content)
 
 
+def from_dict(content: Any) -> RunConfig:
+    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`, its method's settings included.
+
+    Raises:
+        ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
+    if special := code_in(json.dumps(raw, default=str)):
+        raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
+    kind, settings = _method_settings(raw)
+    try:
+        typed = OmegaConf.structured(RunConfig)
+        typed.method = OmegaConf.structured(kind)
+        config = OmegaConf.to_object(OmegaConf.merge(typed, {**raw, "method": settings}))
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise ConfigError(_explain(error)) from None
+    assert isinstance(config, RunConfig)
+    _check_method(config)
+    return config
+
+
+def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str, Any]]:
+    """The dataclass of the method's settings, and their values; what an older record says as null is left out."""
+    from lorax_lab.methods import method_named
+
+    settings = dict(raw.get("method") or {})
+    name = settings.get("name")
+    kind = method_named(str(name)).settings
+    own = tuple(field.name for field in dataclasses.fields(kind))
+    for key in kind.HASHED_AS_NULL:
+        if settings.get(key, ...) is None:
+            del settings[key]
+    for key, value in settings.items():
+        if key not in own:
+            what = f"method={name} has no {key}; leave method.{key} out"
+            raise ConfigError(f"method.{key}={value} is not possible: {what}, or name another: {suggest(key, own)}")
+    return kind, settings
+
+
+def _check_method(config: RunConfig) -> None:
+    """The dials that not every method has: rank, and what only the reference is measured by."""
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    name, rank, method = config.method.name, config.rank, METHODS[config.method.name]
+    if method.has_rank:
+        ok = rank is not None and rank >= 1
+        require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
+    else:
+        ranked = " or ".join(f"method={other}" for other in METHODS if METHODS[other].has_rank)
+        what = f"this method has no rank; leave rank out, or type {ranked}"
+        require(rank is None, f"method={name} rank", rank, what)
+    what = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
+    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, what)
+
+
+def _explain(error: Any) -> str:
+    key = error.full_key or "configuration"
+    reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
+    if key == "rank":
+        return f"rank: {reason}; it is a whole number, for instance rank=8"
+    return f"{key}: {reason}"
+
+
 def reference_overrides(words: list[str]) -> list[str]:
-    """The same command line with `method=full`: same model, task, data, budget and seed.
+    """The same command line for the reference: same model, task, data, budget and seed.
 
     >>> reference_overrides(["rank=8", "seed=1", "train.epochs=2", "method.alpha=32"])
     ['seed=1', 'train.epochs=2', 'method=full']
     """
+    from lorax_lab.methods import REFERENCE
+
     kept = [
         w for w in words if not w.partition("=")[0].startswith("method.") and w.partition("=")[0] not in REFERENCE_DROPS
     ]
-    return [*kept, "method=full"]
+    return [*kept, f"method={REFERENCE}"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorax_lab.config import RunConfig, run_id
+from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, reference_overrides, spell_out
@@ -18,7 +19,7 @@ class Run:
     config: RunConfig
     run_id: str
     reference: str | None = None
-    """Run id of the full fine-tune that a LoRA run is compared with."""
+    """Run id of the full fine-tune that the run is compared with."""
 
     @property
     def runs_dir(self) -> Path:
@@ -52,9 +53,11 @@ def run_of(config: RunConfig) -> Run:
 
 def with_reference(words: list[str], config: RunConfig | None = None) -> list[Run]:
     """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
+    from lorax_lab.methods import METHODS
+
     config = config or compose(words)
     run = run_of(config)
-    if config.method.name == "full" or config.measure == "trial" or not config.reference:
+    if METHODS[config.method.name].is_reference or config.measure == "trial" or not config.reference:
         return [run]
     reference = run_of(compose(reference_overrides(words)))
     return [reference, replace(run, reference=reference.run_id)]
@@ -64,10 +67,34 @@ def plan(words: list[str], multirun: bool) -> list[Run]:
     """Every run of the command line, each once, references first where they are needed.
 
     Raises:
-        ConfigError: any bad setting anywhere in the grid, before anything is trained.
+        ConfigError: any bad setting anywhere in the grid, before anything is trained; what the model's matrices, the
+            machine and the data allow is the subject of `check`.
     """
     jobs = expand(spell_out(words))
     if len(jobs) > 1 and not multirun:
         raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
     runs = [run for job in jobs for run in with_reference(job)]
     return list({run.run_id: run for run in runs}.values())
+
+
+def check(runs: list[Run]) -> None:
+    """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
+
+    The model's matrices are known from its configuration, no weight is read; each data set is read once.
+
+    Raises:
+        ConfigError: a device or precision that this machine has not, a target that the model has not, a rank above a
+            matrix, data that cannot be used.
+    """
+    from lorax_lab.methods import METHODS
+    from lorax_lab.models import choose, matrix_shapes
+    from lorax_lab.tasks import load_task
+    from lorax_lab.train import check_machine
+
+    for config in [run.config for run in runs]:
+        check_machine(config.train)
+        shapes = matrix_shapes(config.model)
+        targets = choose(list(shapes), config.method.target_modules)
+        METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
+    for task in {repr(run.config.task): run.config.task for run in runs}.values():
+        load_task(task)

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import from_dict
 from lorax_lab.config.overrides import CONF
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, POLL, RECORDED, Attempt, attempt, record_status
-from lorax_lab.launch.compose import spell_out
+from lorax_lab.launch.compose import from_dict, spell_out
 from lorax_lab.launch.isolation import attempt_apart
-from lorax_lab.launch.plan import Run, plan, with_reference
+from lorax_lab.launch.plan import Run, check, plan, with_reference
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
 
@@ -54,7 +53,7 @@ def launch() -> int:
         sweep = Sweep(plan(words, bool(flags)))
         recorded, count = len(sweep.recorded), len(sweep.runs)
         console.print(f"{recorded} of {count} already recorded in {sweep.runs[0].config.runs_dir}")
-        _check_data(sweep.waiting)
+        check(sweep.waiting)
         interrupted = bool(sweep.waiting) and sweep.train(spell_out(words) + flags)
     except ConfigError as error:
         console.print(f"[red]error:[/red] {_literal(error)}", soft_wrap=True)
@@ -64,14 +63,6 @@ def launch() -> int:
         console.print("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
-
-
-def _check_data(runs: list[Run]) -> None:
-    """Read each data set once, so that one that cannot be used stops the sweep before it starts."""
-    from lorax_lab.tasks import load_task
-
-    for task in {repr(run.config.task): run.config.task for run in runs}.values():
-        load_task(task)
 
 
 class Sweep:

@@ -26,7 +26,7 @@ settings (conf/memory.yaml has their defaults):
   rank=8                 LoRA's rank; rank=1,8,64 -m puts several side by side
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
   optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
-  precision=fp32         fp32, bf16-mixed (autocast over fp32 weights), bf16-true (LoRA's factors stay fp32)
+  precision=fp32         fp32, bf16 (autocast over fp32 weights), bf16-true (LoRA's factors stay fp32)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
   checkpointing=false    keep each layer's input only, compute the rest again
   head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
@@ -34,7 +34,7 @@ settings (conf/memory.yaml has their defaults):
 
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
-  python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16-mixed -m
+  python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16 -m
   python -m lorax_lab.memory model=qwen3-8b batch=1,4,16 checkpointing=true precision=bf16-true -m
   python -m lorax_lab.memory --figures     all presets, and one over batch, sequence and rank: minutes, into figures/
 """

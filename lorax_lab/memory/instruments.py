@@ -56,7 +56,7 @@ def measure(step: Step) -> Measured:
     load and keep at their first use is none of the step's.
     """
     _return_freed_memory()
-    once, plain = step.one_layer(), Plain(step.precision == "bf16-mixed")
+    once, plain = step.one_layer(), Plain(step.precision == "bf16")
     take_step(*_made(once), once.make_batch(), plain)
     gc.collect()
     before = anonymous_bytes()

@@ -136,7 +136,7 @@ PLAIN: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 
 
 def _matrices(model: nn.Module) -> list[nn.Module]:
-    from lorax_lab.methods.lora import LoRALinear
+    from lorax_lab.methods.lora_layer import LoRALinear
 
     adapted = [module for module in model.modules() if isinstance(module, LoRALinear)]
     inside = {id(module.base) for module in adapted}
@@ -149,7 +149,7 @@ def _matrices(model: nn.Module) -> list[nn.Module]:
 
 
 def _note(seen: list[tuple[int, int]]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    from lorax_lab.methods.lora import LoRALinear
+    from lorax_lab.methods.lora_layer import LoRALinear
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         rank = len(module.lora_A) if isinstance(module, LoRALinear) else None

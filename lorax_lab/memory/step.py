@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lorax_lab.config import MethodConfig
+from lorax_lab.config import BF16_WEIGHTS
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.predict import OPTIMIZERS, Prediction, predict_step
@@ -16,10 +16,9 @@ from lorax_lab.memory.predict import OPTIMIZERS, Prediction, predict_step
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PRECISIONS = {"fp32": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16}
-"""What the model's weights are stored in. `bf16-mixed` multiplies in bf16 over fp32 weights (autocast, as
-`train.precision=bf16` does); `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
-ALPHA, DROPOUT = 16.0, 0.0
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
+"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, as `train.precision=bf16` does;
+`bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Step:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
+        if self.precision == "bf16-mixed":
+            raise ConfigError("precision=bf16-mixed is not possible: all entries call it bf16; type precision=bf16")
         choices: dict[str, Any] = {
             "optimizer": OPTIMIZERS,
             "precision": PRECISIONS,
@@ -94,21 +95,21 @@ class Step:
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
         """
-        from lorax_lab.methods import METHODS, lora
+        from lorax_lab.methods import METHODS
+        from lorax_lab.methods.lora_layer import lora_layers
         from lorax_lab.models import head_modules, select
 
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
         method = "full" if self.rank is None else "lora"
-        own = (None, None, None) if self.rank is None else (ALPHA, DROPOUT, False)
-        config = MethodConfig(method, list(self.target_modules), *own)
-        names = select(model, config.target_modules)
-        METHODS[method].attach(model, names, config, self.rank, torch.Generator().manual_seed(0))
+        settings = METHODS[method].settings(target_modules=list(self.target_modules))
+        names = select(model, settings.target_modules)
+        METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
         if self.rank is not None:
             if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
                 for name in head_modules(model):
                     model.get_submodule(name).requires_grad_(False)
-            for layer in lora.lora_layers(model).values():
+            for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
         if self.checkpointing:
             _checkpoint(model)
@@ -139,7 +140,7 @@ class Step:
         Raises:
             ConfigError: as `build`.
         """
-        return predict_step(self.build, self.make_batch, self.optimizer, self.precision == "bf16-mixed")
+        return predict_step(self.build, self.make_batch, self.optimizer, self.precision == "bf16")
 
 
 @lru_cache(maxsize=64)

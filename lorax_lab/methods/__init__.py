@@ -1,38 +1,36 @@
-"""What may change: one entry per method, looked up by name. A new method is one file and one line here."""
+"""What may change: one file per method, looked up by name here and nowhere else.
+
+A new method is one file with its settings and its `METHOD`, one line in `METHODS`, and one file in `conf/method/`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lorax_lab.config import MethodConfig
-from lorax_lab.methods import full, lora, peft_format
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.methods import full, lora
+from lorax_lab.methods.method import Method
 from lorax_lab.models import head_modules, is_head
-from lorax_lab.spectra import Update
 
-
-@dataclass(frozen=True)
-class Method:
-    """How a method makes its part trainable, reads its updates, and is saved.
-
-    attach(model, names, config, rank, generator) changes the model in place.
-    updates(model, base) gives {matrix name: ΔW}, each `LowRank` or dense, always (out, in).
-    export(model, config, base_name) gives {file name: tensors, or plain values for a .json}.
-    """
-
-    attach: Callable[[nn.Module, list[str], MethodConfig, int | None, torch.Generator], None]
-    updates: Callable[[nn.Module, dict[str, Tensor]], dict[str, Update]]
-    export: Callable[[nn.Module, MethodConfig, str], dict[str, dict[str, Any]]]
-
-
-METHODS = {
-    "full": Method(full.attach, full.updates, full.export),
-    "lora": Method(lora.attach, lora.updates, peft_format.export),
+METHODS: dict[str, Method[Any]] = {
+    "full": full.METHOD,
+    "lora": lora.METHOD,
 }
+REFERENCE = next(name for name, method in METHODS.items() if method.is_reference)
+"""The method that the others are compared with."""
+
+
+def method_named(name: str) -> Method[Any]:
+    """The method of that name.
+
+    Raises:
+        ConfigError: there is none; the nearest names come first.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method={name}: there is no such method; {suggest(name, tuple(METHODS))}")
+    return METHODS[name]
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

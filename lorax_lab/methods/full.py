@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.method import Method
 from lorax_lab.models import delta_view, out_in
 from lorax_lab.spectra import Update
 
+WEIGHTS = "model.safetensors"
+
+
+@dataclass
+class FullConfig(MethodConfig):
+    """`target_modules` says which updates are measured and truncated; every weight trains."""
+
+    HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ("alpha", "dropout", "rslora")
+
+    name: str = "full"
+
 
 def attach(
-    model: nn.Module, names: list[str], config: MethodConfig, rank: int | None, generator: torch.Generator
+    model: nn.Module, names: list[str], settings: FullConfig, rank: int | None, generator: torch.Generator
 ) -> None:
     """Make every parameter trainable; `names` only says which updates are measured."""
     model.requires_grad_(True)
@@ -27,17 +42,51 @@ def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
     }
 
 
-def stored_updates(path: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Tensor]:
-    """ΔW of the fine-tune that `export` saved at `path`, for each matrix in `base`; `model` is a bare base."""
+def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
+    """ΔW of the fine-tune that `export` saved in `folder`, for each matrix in `base`; `model` is a bare base."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as tensors:
+    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
         return {
             name: out_in(model.get_submodule(name), tensors.get_tensor(f"{name}.weight")).double() - weight.double()
             for name, weight in base.items()
         }
 
 
-def export(model: nn.Module, config: MethodConfig, base_name: str) -> dict[str, dict[str, object]]:
-    """The files that keep what was trained: every parameter, as `model.safetensors`."""
-    return {"model.safetensors": dict(model.state_dict())}
+def export(model: nn.Module, settings: FullConfig, base_name: str) -> dict[str, dict[str, object]]:
+    """The file that keeps what was trained: every parameter."""
+    return {WEIGHTS: dict(model.state_dict())}
+
+
+def load(model: nn.Module, folder: Path) -> None:
+    """Put the weights that `export` saved in `folder` into a bare base, head included.
+
+    Raises:
+        ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    own = model.state_dict()
+    wrong = [key for key, t in tensors.items() if key not in own or own[key].shape != t.shape]
+    if wrong := wrong + [key for key in own if key not in tensors]:
+        raise ConfigError(f"{folder / WEIGHTS} does not fit the model; these differ: {', '.join(wrong[:3])}")
+    model.load_state_dict(tensors)
+    model.requires_grad_(True)
+
+
+METHOD = Method(
+    settings=FullConfig,
+    weights=WEIGHTS,
+    attach=attach,
+    updates=updates,
+    export=export,
+    load=load,
+    saved_updates=saved_updates,
+    has_rank=False,
+    is_reference=True,
+)

@@ -3,165 +3,81 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lorax_lab.config import MethodConfig
+from lorax_lab.config.checks import require, require_positive
 from lorax_lab.errors import ConfigError
-from lorax_lab.models import delta_view, head_modules, is_head
-from lorax_lab.spectra import LowRank, Update
+from lorax_lab.methods import peft_format
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
+from lorax_lab.methods.method import Method, Shapes
+from lorax_lab.methods.peft_files import WEIGHTS
+from lorax_lab.models import head_modules, is_head, shape_of, shapes_of
+from lorax_lab.spectra import Update
 
 
-def add_low_rank(
-    y: Float[Tensor, "tokens out"],
-    x: Float[Tensor, "tokens in"],
-    a: Float[Tensor, "rank in"],
-    b: Float[Tensor, "out rank"],
-    scaling: float,
-) -> Float[Tensor, "tokens rank"]:
-    """y += scaling · (x Aᵀ) Bᵀ in place; returns x Aᵀ."""
-    hidden = x @ a.t()
-    y.addmm_(hidden, b.t(), alpha=scaling)
-    return hidden
+@dataclass
+class LoraConfig(MethodConfig):
+    """LoRA's settings beside the run's rank.
 
-
-class _Fused(torch.autograd.Function):
-    """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
-
-    With g = ∂L/∂y and h = x Aᵀ: ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves one pass over
-    the outputs forward and one over the inputs backward.
+    Attributes:
+        alpha: scaling = alpha / rank, or alpha / √rank with rslora. 16 is twice the default rank.
+        dropout: share of the adapter's inputs that training drops.
+        rslora: Kalajdzievski 2023, https://arxiv.org/abs/2312.03732.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
-    ) -> Tensor:
-        flat = x.flatten(0, -2)  # (tokens, in)
-        # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
-        y = x.new_empty(*x.shape[:-1], len(weight))
-        flat_y = y.view(-1, len(weight))
-        if bias is None:
-            torch.mm(flat, weight.t(), out=flat_y)
-        else:
-            torch.addmm(bias, flat, weight.t(), out=flat_y)
-        hidden = add_low_rank(flat_y, flat, a, b, scaling)
-        ctx.save_for_backward(flat, weight, a, b, hidden)
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return y
+    name: str = "lora"
+    alpha: float = 16.0
+    dropout: float = 0.0
+    rslora: bool = False
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
-        flat, weight, a, b, hidden = ctx.saved_tensors
-        grad = grad.flatten(0, -2)  # (tokens, out)
-        grad_hidden = (grad @ b).mul_(ctx.scaling)
-        grad_b = (grad.t() @ hidden).mul_(ctx.scaling)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_hidden, a).view(ctx.shape)
-        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("method.alpha", self.alpha)
+        ok = 0 <= self.dropout < 1
+        require(ok, "method.dropout", self.dropout, "0 ≤ dropout < 1, for instance method.dropout=0.1")
 
 
-class LoRALinear(nn.Module):
-    """y = W0 x + b + scaling · B A dropout(x), with W0 and b frozen.
+def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
+    """The rank is at most the smaller side of every target.
 
-    At the start B = 0, so the output is the base's to the bit. `lora_A` is (rank, in), `lora_B` (out, rank).
+    Raises:
+        ConfigError: it is above one; the message names the highest rank that all of them allow.
     """
-
-    def __init__(self, base: nn.Module, rank: int, scaling: float, dropout: float = 0.0) -> None:
-        super().__init__()
-        weight = delta_view(base)
-        self.base = base.requires_grad_(False)
-        self.scaling = scaling
-        self.dropout = dropout
-        self.lora_A = nn.Parameter(weight.new_zeros(rank, weight.shape[1]))
-        self.lora_B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        self.base_bits: Tensor | None = None
-
-    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        if self.merged:
-            return self.base(x)
-        mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
-        if (self.dropout and self.training) or mixed:
-            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
-            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
-        weight, bias = delta_view(self.base), self.base.bias
-        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
-
-    @property
-    def merged(self) -> bool:
-        """Whether W0 + ΔW now stands in the base's weight."""
-        return self.base_bits is not None
-
-    def delta(self) -> LowRank:
-        """ΔW as its factors, detached, on the CPU."""
-        return LowRank(self.lora_B.detach().cpu(), self.lora_A.detach().cpu(), self.scaling)
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Write W0 + ΔW into the base's weight; a second merge changes nothing."""
-        if self.merged:
-            return
-        weight = delta_view(self.base)
-        self.base_bits = weight.clone()
-        weight.addmm_(self.lora_B.to(weight.dtype), self.lora_A.to(weight.dtype), alpha=self.scaling)
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Put W0 back, to the bit: it was kept, not subtracted for."""
-        if self.base_bits is not None:
-            delta_view(self.base).copy_(self.base_bits)
-            self.base_bits = None
-
-
-def scaling_of(alpha: float, rank: int, rslora: bool) -> float:
-    """alpha / rank, or alpha / √rank for rsLoRA (Kalajdzievski 2023).
-
-    >>> scaling_of(16, 4, False), scaling_of(16, 4, True)
-    (4.0, 8.0)
-    """
-    return alpha / (math.sqrt(rank) if rslora else rank)
+    assert rank is not None, "LoRA has a rank"
+    smallest = min(shapes, key=lambda name: min(shapes[name]))
+    highest = min(shapes[smallest])
+    if rank > highest:
+        raise ConfigError(f"rank={rank} is above min(out, in) = {highest} of {smallest}; type rank={highest}")
 
 
 def attach(
-    model: nn.Module, names: list[str], config: MethodConfig, rank: int | None, generator: torch.Generator
+    model: nn.Module, names: list[str], settings: LoraConfig, rank: int | None, generator: torch.Generator
 ) -> None:
     """Freeze the body, put a `LoRALinear` at each name, leave the head trainable.
 
     A is Kaiming-uniform with a = √5, that is U(−1/√in, 1/√in), as in the paper's own code; B is zero.
 
     Raises:
-        ConfigError: a rank above the smaller side of a target.
+        ConfigError: as `check`.
     """
-    assert rank is not None, "LoRA has a rank"
-    assert config.alpha is not None
-    assert config.dropout is not None
+    targets = {name: model.get_submodule(name) for name in names}
+    check(settings, rank, {name: shape_of(module) for name, module in targets.items()})
+    assert rank is not None
     heads = head_modules(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_head(name, heads))
-    scaling = scaling_of(config.alpha, rank, bool(config.rslora))
-    for name in names:
-        shape = tuple(delta_view(model.get_submodule(name)).shape)
-        if rank > min(shape):
-            raise ConfigError(f"rank={rank} is above min(out, in) = {min(shape)} of {name}; type rank={min(shape)}")
-        layer = LoRALinear(model.get_submodule(name), rank, scaling, config.dropout)
+    scaling = scaling_of(settings.alpha, rank, settings.rslora)
+    for name, module in targets.items():
+        layer = LoRALinear(module, rank, scaling, settings.dropout)
         nn.init.kaiming_uniform_(layer.lora_A, a=math.sqrt(5), generator=generator)
         layer.train(model.training)
-        replace(model, name, layer)
-
-
-def replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where the dotted `name` points."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
-
-
-def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
-    """The model's LoRA layers by the dotted name of the matrix they adapt."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+        set_module(model, name, layer)
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -185,4 +101,32 @@ def detach(model: nn.Module) -> None:
     """Take the LoRA layers out again and leave the base as it was."""
     unmerge(model)
     for name, layer in lora_layers(model).items():
-        replace(model, name, layer.base)
+        set_module(model, name, layer.base)
+
+
+def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
+    """The adapter's two files in PEFT's format."""
+    return peft_format.export(model, base_name, settings.alpha, settings.dropout, settings.rslora)
+
+
+def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
+    """ΔW of the adapter saved in `folder`; `model` is a bare base.
+
+    Raises:
+        ConfigError: as `peft_format.read`.
+    """
+    return {**peft_format.read(folder, shapes_of(model)).factors}
+
+
+METHOD = Method(
+    settings=LoraConfig,
+    weights=WEIGHTS,
+    check=check,
+    attach=attach,
+    updates=updates,
+    export=export,
+    load=peft_format.load,
+    saved_updates=saved_updates,
+    merge=merge,
+    unmerge=unmerge,
+)

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import lora
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.peft_files import (
     PREFIX,
     SETTINGS,
@@ -29,18 +28,18 @@ from lorax_lab.methods.peft_files import (
     read_files,
     start_of,
 )
-from lorax_lab.models import adaptable, delta_view, head_modules, is_head
+from lorax_lab.models import head_modules, is_head, shapes_of
 from lorax_lab.spectra import LowRank
 
 UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "layer_replication": None}
 
 
-def export(model: nn.Module, config: MethodConfig, base_name: str) -> dict[str, dict[str, Any]]:
+def export(model: nn.Module, base_name: str, alpha: float, dropout: float, rslora: bool) -> dict[str, dict[str, Any]]:
     """The adapter's two files by name: tensors for the weights, plain values for the settings.
 
     `base_name` is the base's public name; the path it was read from is never written.
     """
-    layers, heads = lora.lora_layers(model), head_modules(model)
+    layers, heads = lora_layers(model), head_modules(model)
     tensors = {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
@@ -52,9 +51,9 @@ def export(model: nn.Module, config: MethodConfig, base_name: str) -> dict[str, 
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": base_name,
         "r": next(iter(layers.values())).lora_A.shape[0],
-        "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout,
-        "use_rslora": config.rslora,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "use_rslora": rslora,
         "target_modules": list(layers),
         "modules_to_save": heads,
         "fan_in_fan_out": conv1d,
@@ -112,26 +111,16 @@ def load(model: nn.Module, folder: Path) -> None:
     _load_head(model, saved.head, folder)
     model.requires_grad_(False)
     for name, update in saved.factors.items():
-        layer = lora.LoRALinear(model.get_submodule(name), len(update.A), update.scaling, saved.dropout)
+        layer = LoRALinear(model.get_submodule(name), len(update.A), update.scaling, saved.dropout)
         with torch.no_grad():
             layer.lora_A.copy_(update.A)
             layer.lora_B.copy_(update.B)
         layer.train(model.training)
-        lora.replace(model, name, layer)
+        set_module(model, name, layer)
     heads = head_modules(model)
     for name, parameter in model.named_parameters():
         if is_head(name, heads):
             parameter.requires_grad_(True)
-
-
-def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """(out, in) of each adaptable matrix of a bare model."""
-    return {name: _shape(module) for name, module in adaptable(model).items()}
-
-
-def _shape(module: nn.Module) -> tuple[int, int]:
-    rows, columns = delta_view(module).shape
-    return rows, columns
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -157,7 +146,7 @@ def _factors(name: str, parts: Parts, settings: Settings, shapes: dict[str, tupl
     rank, alpha = number_for(settings, "r", name), number_for(settings, "lora_alpha", name)
     if len(a) != rank:
         raise ConfigError(f"the factors of {name} have rank {len(a)}, but the settings give {rank}")
-    return LowRank(b, a, lora.scaling_of(alpha, len(a), bool(settings.get("use_rslora"))))
+    return LowRank(b, a, scaling_of(alpha, len(a), bool(settings.get("use_rslora"))))
 
 
 def _load_head(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:

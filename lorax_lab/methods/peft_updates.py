@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.lora import scaling_of
+from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.peft_files import (
     CONVERT,
     LORA_BIAS,

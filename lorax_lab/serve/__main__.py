@@ -31,15 +31,14 @@ def _train(runs: list[Run]) -> bool:
     import signal
 
     from lorax_lab.console import console
+    from lorax_lab.launch.plan import check
     from lorax_lab.launch.sweep import Sweep
-    from lorax_lab.tasks import load_task
 
-    for run in runs:
-        load_task(run.config.task)  # data that cannot be used stops this before anything is trained
     sweep = Sweep(runs)
     console.print(f"{len(sweep.recorded)} of {len(runs)} already recorded in {runs[0].runs_dir}", markup=False)
     if not sweep.waiting:
         return True
+    check(sweep.waiting)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep.finish()
     return sweep.close()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import lora, peft_format
-from lorax_lab.models import Base, adaptable, head_modules, is_head
+from lorax_lab.methods.lora_layer import set_module
+from lorax_lab.models import Base, adaptable, head_modules, is_head, shapes_of
 from lorax_lab.serve.admission import admit
 from lorax_lab.serve.layers import Adapter, ServedHead, ServedLinear, Slot, State
 from lorax_lab.spectra import LowRank
@@ -42,13 +42,13 @@ class Exchange:
         self._slot = Slot()
         names = head_modules(self.model)
         self._base = {key: t for key, t in self.model.state_dict().items() if not is_head(key, names)}
-        self._shapes = peft_format.shapes_of(self.model)
+        self._shapes = shapes_of(self.model)
         self._heads = {name: self.model.get_submodule(name) for name in names}
         self._layers = {name: ServedLinear(name, module, self._slot) for name, module in adaptable(self.model).items()}
         for name, layer in self._layers.items():
-            lora.replace(self.model, name, layer)
+            set_module(self.model, name, layer)
         for name in names:
-            lora.replace(self.model, name, ServedHead(name, self._slot))
+            set_module(self.model, name, ServedHead(name, self._slot))
 
     @property
     def device(self) -> torch.device:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.methods.lora import add_low_rank
+from lorax_lab.methods.lora_layer import add_low_rank, merged_weight
 from lorax_lab.models import delta_view
 from lorax_lab.spectra import LowRank
 
@@ -80,7 +80,7 @@ class ServedLinear(nn.Module):
 
     def merged_weight(self, update: LowRank) -> Float[Tensor, "out in"]:
         """W0 + ΔW, in memory of its own."""
-        return torch.addmm(delta_view(self.base), update.B, update.A, alpha=update.scaling)
+        return merged_weight(delta_view(self.base), update)
 
 
 class ServedHead(nn.Module):

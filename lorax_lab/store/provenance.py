@@ -64,7 +64,7 @@ RESULT_CODE = (
     "spectra",
     "tasks",
     "execute.py",
-    "models.py",
+    "models",
     "streams.py",
     "train.py",
     "memory/ledger.py",

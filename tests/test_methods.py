@@ -1,4 +1,4 @@
-"""Laws that hold for every method, on a BERT and a GPT-2 (whose weights are stored (in, out)); and PEFT's format."""
+"""Laws that hold for every method, on three kinds of model (GPT-2 stores weights (in, out)); LoRA; PEFT's format."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import METHODS, count_parameters, full, lora, peft_format
-from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select
+from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers
+from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.spectra import LowRank, numerical_rank, singular_values
 from lorax_lab.store.folder import save_trained
 from lorax_lab.streams import generator
@@ -22,24 +23,27 @@ KINDS = ("bert", "gpt2", "llama")
 TOKENS = torch.tensor([[2, 5, 9, 12, 7, 3], [2, 30, 22, 3, 0, 0]])
 BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long(), "labels": torch.tensor([0, 1])}
 RANK = 4
+ALPHA = 8.0
 
 
 def method_config(name: str, **changes: object) -> MethodConfig:
-    plain = {"target_modules": "all-linear", "alpha": None, "dropout": None, "rslora": None}
-    own = {"alpha": 8.0, "dropout": 0.0, "rslora": False} if name == "lora" else {}
-    return MethodConfig(name=name, **(plain | own | changes))  # type: ignore[arg-type]
+    return METHODS[name].settings(**changes)
 
 
-def attached(kind: str, name: str, **changes: object) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    model, config = tiny_model(kind), method_config(name, **changes)
+def lora_config(**changes: object) -> MethodConfig:
+    return method_config("lora", **({"alpha": ALPHA} | changes))
+
+
+def attached(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    model, method, config = tiny_model(kind), METHODS[name], config or method_config(name)
     names = select(model, config.target_modules)
     base = base_weights(model, names)
-    METHODS[name].attach(model, names, config, RANK if name == "lora" else None, generator(0, "adapter"))
+    method.attach(model, names, config, RANK if method.has_rank else None, generator(0, "adapter"))
     return model, base
 
 
-def trained(kind: str, name: str, **changes: object) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    model, base = attached(kind, name, **changes)
+def trained(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    model, base = attached(kind, name, config)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
@@ -53,7 +57,17 @@ def outputs(model: nn.Module) -> torch.Tensor:
         return model(**BATCH).logits
 
 
+def dense(update: torch.Tensor | LowRank) -> torch.Tensor:
+    return update.dense() if isinstance(update, LowRank) else update
+
+
+def weights(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
+    """What stands in the place of each matrix now, (out, in)."""
+    return {name: delta_view(model.get_submodule(name)).detach().clone() for name in names}
+
+
 everywhere = pytest.mark.parametrize(("kind", "name"), [(k, n) for k in KINDS for n in METHODS])
+each = pytest.mark.parametrize("name", METHODS)
 
 
 @everywhere
@@ -68,56 +82,127 @@ def test_the_update_is_zero_at_the_start(kind: str, name: str) -> None:
 
 @everywhere
 def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str, name: str) -> None:
-    before = {key: value.clone() for key, value in attached(kind, name)[0].state_dict().items()}
+    start, base = attached(kind, name)
+    before = {key: value.clone() for key, value in start.state_dict().items()}
     model, _ = trained(kind, name)
     trainable = {key for key, p in model.named_parameters() if p.requires_grad}
     assert {key for key, p in model.named_parameters() if p.grad is not None} == trainable
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == trainable
-    heads = head_modules(model)
-    adapter = {key for key in trainable if not is_head(key, heads)}
-    assert adapter == {key for key in adapter if ".lora_" in key} if name == "lora" else trainable == set(before)
+    own = {key for key in trainable if not is_head(key, head_modules(model))}
+    assert own
+    if METHODS[name].is_reference:
+        assert trainable == set(before) == set(tiny_model(kind).state_dict())
+    else:  # the base's own matrices are frozen, to the bit
+        assert all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
+        assert all(torch.equal(weight, base[key]) for key, weight in weights(model, list(base)).items())
 
 
 @everywhere
-def test_the_update_is_what_the_weights_changed_by(kind: str, name: str) -> None:
+def test_the_head_trains_alike_under_every_method(kind: str, name: str) -> None:
+    model, _ = attached(kind, name)
+    heads = head_modules(model)
+    head = {key for key, _ in tiny_model(kind).named_parameters() if is_head(key, heads)}
+    assert head
+    assert head == {key for key, p in model.named_parameters() if p.requires_grad and is_head(key, heads)}
+
+
+@everywhere
+def test_merged_weights_differ_by_the_update_and_answer_alike(kind: str, name: str) -> None:
     model, base = trained(kind, name)
     updates = METHODS[name].updates(model, base)
     before = outputs(model)
-    if name == "lora":
-        lora.merge(model)
-    for key, update in updates.items():
-        module = model.get_submodule(key)
-        weight = delta_view(module.base if isinstance(module, lora.LoRALinear) else module)
-        dense = update.dense() if isinstance(update, LowRank) else update
+    METHODS[name].merge(model)
+    for key, weight in weights(model, list(base)).items():
+        update = dense(updates[key])
         assert tuple(update.shape) == tuple(base[key].shape)
-        torch.testing.assert_close(weight.double() - base[key].double(), dense, atol=1e-6, rtol=0)
-        assert dense.abs().max() > 1e-4
+        torch.testing.assert_close(weight.double() - base[key].double(), update, atol=1e-6, rtol=0)
+        assert update.abs().max() > 1e-4
     torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_lora_updates_have_at_most_the_rank_of_their_factors(kind: str) -> None:
-    model, base = trained(kind, "lora")
-    for update in lora.updates(model, base).values():
-        assert isinstance(update, LowRank)
-        sigma = torch.linalg.svdvals(update.dense())
-        assert 1 <= numerical_rank(sigma, update.shape) <= RANK
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_merging_twice_is_merging_once_and_unmerging_restores_the_bits(kind: str) -> None:
-    model, base = trained(kind, "lora")
-    before = outputs(model)
-    lora.merge(model)
+@everywhere
+def test_merging_twice_is_merging_once_and_unmerging_restores_the_bits(kind: str, name: str) -> None:
+    method, (model, base) = METHODS[name], trained(kind, name)
+    before, unmerged = outputs(model), weights(model, list(base))
+    method.merge(model)
     once = outputs(model)
-    lora.merge(model)
+    method.merge(model)
     assert torch.equal(outputs(model), once)
-    assert not torch.equal(delta_view(next(iter(lora.lora_layers(model).values())).base), next(iter(base.values())))
-    lora.unmerge(model)
+    assert not any(torch.equal(weight, base[key]) for key, weight in weights(model, list(base)).items())
+    method.unmerge(model)
     assert torch.equal(outputs(model), before)
-    for key, layer in lora.lora_layers(model).items():
-        assert torch.equal(delta_view(layer.base), base[key])
+    assert all(torch.equal(weight, unmerged[key]) for key, weight in weights(model, list(base)).items())
+
+
+@everywhere
+def test_an_update_has_the_numerical_rank_that_its_form_promises(kind: str, name: str) -> None:
+    """`LowRank` promises at most the run's rank, a dense update no more than its smaller side."""
+    model, base = trained(kind, name)
+    for update in METHODS[name].updates(model, base).values():
+        promised = RANK if isinstance(update, LowRank) else min(update.shape)
+        sigma = torch.linalg.svdvals(dense(update))
+        assert 1 <= numerical_rank(sigma, update.shape) <= promised
+
+
+@everywhere
+def test_what_is_saved_and_loaded_is_the_same(kind: str, name: str, tmp_path: Path) -> None:
+    method, (model, base) = METHODS[name], trained(kind, name)
+    files = method.export(model, method_config(name), "public/name")
+    assert method.weights in files
+    save_trained(tmp_path, files)
+    bare = tiny_model(kind)
+    saved = method.saved_updates(tmp_path, bare, base)
+    assert torch.equal(outputs(bare), outputs(tiny_model(kind)))
+    updates = method.updates(model, base)
+    assert {key: type(update) for key, update in saved.items()} == {key: type(u) for key, u in updates.items()}
+    assert all(torch.equal(dense(saved[key]), dense(update)) for key, update in updates.items())
+    method.load(bare, tmp_path)
+    assert torch.equal(outputs(bare.eval()), outputs(model))
+    again = method.updates(bare, base)
+    assert all(torch.equal(dense(again[key]), dense(update)) for key, update in updates.items())
+
+
+@everywhere
+def test_a_file_cut_short_is_refused_and_the_model_stays_as_it_was(kind: str, name: str, tmp_path: Path) -> None:
+    method, (model, _) = METHODS[name], trained(kind, name)
+    save_trained(tmp_path, method.export(model, method_config(name), "public/name"))
+    path = tmp_path / method.weights
+    path.write_bytes(path.read_bytes()[:500])
+    bare = tiny_model(kind)
+    with pytest.raises(ConfigError, match=method.weights):
+        method.load(bare, tmp_path)
+    assert torch.equal(outputs(bare), outputs(tiny_model(kind)))
+
+
+@everywhere
+def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> None:
+    model, _ = attached(kind, name)
+    counts, heads, bare = count_parameters(model), head_modules(model), tiny_model(kind)
+    inherited = sum(p.numel() for p in bare.parameters())
+    head = sum(p.numel() for key, p in bare.named_parameters() if is_head(key, heads))
+    assert counts["head"] == head
+    assert counts["trainable"] == counts["adapter"] + head
+    assert counts["total"] == inherited + (0 if METHODS[name].is_reference else counts["adapter"])
+    assert METHODS[name].is_reference or counts["adapter"] < inherited - head
+
+
+@each
+def test_a_method_is_known_by_one_name_and_its_defaults_are_one_fact(name: str) -> None:
+    from lorax_lab.launch.compose import compose
+
+    assert method_named(name) is METHODS[name]
+    assert METHODS[name].settings().name == name
+    assert compose([f"method={name}"]).method == METHODS[name].settings()
+
+
+def test_one_method_is_the_reference() -> None:
+    assert [name for name, method in METHODS.items() if method.is_reference] == [REFERENCE]
+
+
+def test_a_method_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method=lroa: there is no such method; did you mean 'lora'"):
+        method_named("lroa")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,8 +219,8 @@ def test_detaching_gives_the_base_back(kind: str) -> None:
 def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    model, _ = trained(kind, "lora", rslora=rslora)
-    save_trained(tmp_path, METHODS["lora"].export(model, method_config("lora", rslora=rslora), "public/name"))
+    model, _ = trained(kind, "lora", lora_config(rslora=rslora))
+    save_trained(tmp_path, METHODS["lora"].export(model, lora_config(rslora=rslora), "public/name"))
     theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
     torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
     ours = tiny_model(kind)
@@ -162,22 +247,14 @@ def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: 
     torch.testing.assert_close(outputs(ours.eval()), outputs(theirs), atol=1e-6, rtol=1e-5)
 
 
-def test_a_full_fine_tune_is_read_back_as_the_same_update(tmp_path: Path) -> None:
-    for kind in KINDS:
-        model, base = trained(kind, "full")
-        save_trained(tmp_path, METHODS["full"].export(model, method_config("full"), kind))
-        stored = full.stored_updates(tmp_path / "model.safetensors", tiny_model(kind), base)
-        assert all(torch.equal(stored[key], update) for key, update in full.updates(model, base).items())
-
-
-def test_parameters_are_counted_with_the_head_apart() -> None:
+def test_lora_has_rank_times_in_plus_out_parameters_for_each_matrix() -> None:
     model, base = attached("bert", "lora")
     expected = sum(RANK * sum(weight.shape) for weight in base.values())
     head = (32 * 32 + 32) + (32 * 2 + 2)
     counts = count_parameters(model)
     assert counts["adapter"] == expected
     assert counts["head"] == head
-    assert counts["trainable"] == expected + head
+    assert {type(update) for update in lora.updates(model, base).values()} == {LowRank}
     bare = sum(p.numel() for p in tiny_model("bert").parameters())
     assert counts["total"] == bare + expected
     assert count_parameters(attached("bert", "full")[0])["trainable"] == bare
@@ -185,7 +262,7 @@ def test_parameters_are_counted_with_the_head_apart() -> None:
 
 def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
     first, second = attached("bert", "lora")[0], attached("bert", "lora")[0]
-    for one, other in zip(lora.lora_layers(first).values(), lora.lora_layers(second).values(), strict=True):
+    for one, other in zip(lora_layers(first).values(), lora_layers(second).values(), strict=True):
         assert torch.equal(one.lora_A, other.lora_A)
         bound = one.lora_A.shape[1] ** -0.5
         assert bound * 0.8 < one.lora_A.abs().max() <= bound
@@ -198,7 +275,7 @@ def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
 
     draw = generator(0, "test")
     base = Conv1D(7, 5) if stored == "conv1d" else nn.Linear(5, 7, bias=stored == "linear")
-    layer = lora.LoRALinear(base, 3, 1.7).double()
+    layer = LoRALinear(base, 3, 1.7).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
@@ -216,7 +293,7 @@ def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
 
 
 def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
-    layer, x, other = lora.LoRALinear(nn.Linear(5, 7), 3, 1.7), torch.randn(2, 4, 5), torch.randn(2, 4, 7)
+    layer, x, other = LoRALinear(nn.Linear(5, 7), 3, 1.7), torch.randn(2, 4, 5), torch.randn(2, 4, 7)
     torch.nn.init.normal_(layer.lora_B)
     y = layer(x)
     y += other  # as Falcon does with its attention's output
@@ -227,9 +304,9 @@ def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    model, _ = trained("bert", "lora", dropout=0.5)
+    model, _ = trained("bert", "lora", lora_config(dropout=0.5))
     assert torch.equal(outputs(model), outputs(model))
-    layer = next(iter(lora.lora_layers(model).values())).train()
+    layer = next(iter(lora_layers(model).values())).train()
     x = torch.randn(5, 32)
     assert not torch.equal(layer(x), layer(x))
 
@@ -252,16 +329,19 @@ def test_a_target_that_matches_nothing_lists_the_nearest() -> None:
         select(tiny_model("bert"), ["qery"])
 
 
-def test_a_rank_above_the_matrix_is_refused() -> None:
+def test_a_rank_above_the_smallest_matrix_is_refused() -> None:
     model = tiny_model("bert")
     with pytest.raises(ConfigError, match=r"rank=33 is above min\(out, in\) = 32 of .*type rank=32"):
-        lora.attach(model, select(model, ["all-linear"]), method_config("lora"), 33, generator(0, "adapter"))
+        lora.attach(model, select(model, ["all-linear"]), lora_config(), 33, generator(0, "adapter"))
+    with pytest.raises(ConfigError, match=r"rank=40 is above min\(out, in\) = 16 of b; type rank=16"):
+        lora.check(lora_config(), 40, {"a": (32, 64), "b": (64, 16)})
+    assert min(min(shape) for shape in shapes_of(tiny_model("bert")).values()) == 32
 
 
 @pytest.mark.parametrize("damage", ["method", "dora", "shape", "rank", "nan", "head", "cut", "absent"])
 def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str, tmp_path: Path) -> None:
     model, _ = trained("bert", "lora")
-    files = METHODS["lora"].export(model, method_config("lora"), "x")
+    files = METHODS["lora"].export(model, lora_config(), "x")
     settings, tensors = files["adapter_config.json"], files["adapter_model.safetensors"]
     if damage == "method":
         settings["peft_type"] = "IA3"

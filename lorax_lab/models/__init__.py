@@ -18,18 +18,36 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, first_line, model_sha256, quiet, resolve
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PRESETS = ("minilm", "smollm2")
-PUBLIC_NAMES = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
+__all__ = [
+    "PRESETS",
+    "Base",
+    "adaptable",
+    "base_weights",
+    "choose",
+    "delta_view",
+    "freeze_head",
+    "head_modules",
+    "head_sha256",
+    "is_head",
+    "layer_number",
+    "load_base",
+    "matrix_shapes",
+    "model_sha256",
+    "out_in",
+    "resolve",
+    "select",
+    "shape_of",
+    "shapes_of",
+    "short_name",
+]
+
 POOLER = "pooler"
-HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
 
 
 @dataclass
@@ -54,7 +72,7 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
     problem = "regression" if regression else "single_label_classification"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        with global_stream(seed, "init"), _quiet():
+        with global_stream(seed, "init"), quiet():
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, num_labels=num_labels, problem_type=problem, dtype=torch.float32, trust_remote_code=False
             )
@@ -64,123 +82,33 @@ def load_base(name: str, num_labels: int, regression: bool, seed: int) -> Base:
         what = f"model={name} has a head of its own that does not fit the {num_labels} outputs of the task"
         raise ConfigError(f"{what}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {_first_line(error)}") from error
+        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, tokenizer, PUBLIC_NAMES.get(name, _public_name(name)))
 
 
-@lru_cache(maxsize=8)
-def resolve(name: str) -> Path:
-    """The folder that holds the files of the model `name`, fetched first where that is needed."""
-    if name == "minilm":
-        from lorax_lab.data.assets import fetch
-
-        return fetch("minilm")
-    if name == "smollm2":
-        return _smollm2()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ConfigError(f"model={name}: the folder has no config.json; {_what_to_type()}")
-        return folder
-    return _from_hub(name)
-
-
-@lru_cache(maxsize=8)
-def model_sha256(name: str) -> str:
-    """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a
-    preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files."""
-    if name in PRESETS:
-        from lorax_lab.data.assets import ASSETS
-
-        return ASSETS[name].archive_sha256
-    folder, digest = resolve(name), hashlib.sha256()
-    for path in sorted(p for pattern in HASHED for p in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    repo, _, revision = name.partition("@")
-    if not name or repo.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise ConfigError(f"model={name}: there is no such folder; {_what_to_type(name)}")
-    try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(HASHED)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = _first_line(error)
-        raise ConfigError(
-            f"model={name} is no preset and no folder, and the hub did not give it ({reason}); {_what_to_type(name)}"
-        ) from error
-
-
-def _what_to_type(name: str = "") -> str:
-    presets = suggest(name, PRESETS)
-    return f"presets need no hub ({presets}): type model=minilm, or model=/path/to/a/folder with config.json"
-
-
-def _smollm2() -> Path:
-    """SmolLM2-135M-Instruct from its GGUF file, dequantized once to an fp32 folder in the cache."""
-    from lorax_lab.data.assets import fetch
-
-    source = fetch("smollm2")
-    target = source.parent / "smollm2-fp32"
-    if (target / "config.json").is_file():
-        return target
-    try:
-        import gguf  # noqa: F401
-    except ImportError:
-        raise ConfigError("model=smollm2 needs the gguf package: pip install 'lorax_lab[gguf]'") from None
-    _dequantize(source, target)
-    return target
-
-
-def _dequantize(source: Path, target: Path) -> None:
-    import tempfile
-
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet():
-        folder = Path(scratch) / target.name
-        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
-        plain = GgufConfig(gguf_file=source.name, dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
-        )
-        model.save_pretrained(folder)
-        if not target.exists():  # another process may have been faster
-            folder.rename(target)
-
-
 def _public_name(name: str) -> str:
     return Path(name).name if Path(name).expanduser().is_dir() else name
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+@lru_cache(maxsize=8)
+def matrix_shapes(name: str) -> dict[str, tuple[int, int]]:
+    """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn.
 
+    Raises:
+        ConfigError: as `load_base`.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
-class _quiet:
-    """Transformers' report of freshly drawn head weights is expected here: keep it off the screen."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self.level, self.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.level)
-        if self.bars:
-            logging.enable_progress_bar()
+    folder = resolve(name)
+    try:
+        with torch.device("meta"), quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return shapes_of(AutoModelForSequenceClassification.from_config(config, trust_remote_code=False))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
 
 
 def head_modules(model: nn.Module) -> list[str]:
@@ -220,14 +148,29 @@ def adaptable(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(out, in) of each adaptable matrix of a bare model, by dotted name."""
+    return {name: shape_of(module) for name, module in adaptable(model).items()}
+
+
+def shape_of(module: nn.Module) -> tuple[int, int]:
+    """(out, in) of a linear module."""
+    rows, columns = delta_view(module).shape
+    return rows, columns
+
+
 def select(model: nn.Module, targets: list[str]) -> list[str]:
-    """Dotted names of the adaptable matrices that `targets` name: `all-linear`, or last parts of the names
+    """`choose` among the adaptable matrices of a model."""
+    return choose(list(adaptable(model)), targets)
+
+
+def choose(names: list[str], targets: list[str]) -> list[str]:
+    """Those of the matrices' dotted names that `targets` name: `all-linear`, or last parts of the names
     (`query`, `attention.output.dense`).
 
     Raises:
         ConfigError: a target that matches nothing; the nearest names are listed.
     """
-    names = list(adaptable(model))
     if targets == ["all-linear"]:
         return names
     chosen = {target: [n for n in names if n == target or n.endswith(f".{target}")] for target in targets}

@@ -1,0 +1,56 @@
+"""Run identity: which settings decide a run's result, and the name that follows from them.
+
+A field of the configuration says in its metadata what it means for identity:
+
+    field(metadata=NO_RESULT)           it never decides a result: a place, a window or a switch
+    field(metadata={"neutral": value})  at this value it is left out of the hash
+
+So a new setting with a neutral value, a new method and a new kind of task rename nothing that is recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorax_lab.config import RunConfig
+
+FORM = 1
+"""Version of this form of identity; a new one would rename every run. In the hash it is called `schema`."""
+NO_RESULT: Mapping[str, bool] = {"decides_result": False}
+"""Metadata of a field that does not decide a run's result."""
+
+
+def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str, Any]:
+    """The part of a configuration that decides a run's result, with the hashes of its inputs."""
+    return _content(config) | {"schema": FORM, "model_sha256": model_sha256, "data_sha256": data_sha256}
+
+
+def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
+    """Readable prefix and the first 10 hex digits of the SHA-256 of the science part, for example
+    `minilm-movie_reviews-lora-r8-s0-1f0c9a77be`. Equal settings spelled differently give one id."""
+    content = json.dumps(science(config, model_sha256, data_sha256), sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+    parts = [Path(config.model).name, Path(config.task.name).name, config.method.name]
+    parts += [f"r{config.rank}"] if config.rank is not None else []
+    prefix = "-".join([*parts, f"s{config.seed}"])
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix) + f"-{digest}"
+
+
+def _content(settings: Any) -> dict[str, Any]:
+    """A dataclass's settings that count, by key; a section in which none counts is left out too."""
+    content: dict[str, Any] = dict.fromkeys(getattr(settings, "HASHED_AS_NULL", ()))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if not field.metadata.get("decides_result", True) or value == field.metadata.get("neutral", ...):
+            continue
+        if not dataclasses.is_dataclass(value):
+            content[field.name] = value
+        elif section := _content(value):
+            content[field.name] = section
+    return content

@@ -1,0 +1,150 @@
+"""The layer that adds a low-rank update to a frozen linear layer; and merging, in one place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorax_lab.models import delta_view
+from lorax_lab.spectra import LowRank
+
+
+def add_low_rank(
+    y: Float[Tensor, "tokens out"],
+    x: Float[Tensor, "tokens in"],
+    a: Float[Tensor, "rank in"],
+    b: Float[Tensor, "out rank"],
+    scaling: float,
+) -> Float[Tensor, "tokens rank"]:
+    """y += scaling · (x Aᵀ) Bᵀ in place; returns x Aᵀ."""
+    hidden = x @ a.t()
+    y.addmm_(hidden, b.t(), alpha=scaling)
+    return hidden
+
+
+class _Fused(torch.autograd.Function):
+    """y = x W0ᵀ + b + s (x Aᵀ) Bᵀ for a frozen W0, the low-rank part added in place in both directions.
+
+    With g = ∂L/∂y and h = x Aᵀ: ∂L/∂B = s gᵀ h, ∂L/∂A = s (g B)ᵀ x, ∂L/∂x = g W0 + s (g B) A. It saves one pass over
+    the outputs forward and one over the inputs backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+    ) -> Tensor:
+        flat = x.flatten(0, -2)  # (tokens, in)
+        # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        flat_y = y.view(-1, len(weight))
+        if bias is None:
+            torch.mm(flat, weight.t(), out=flat_y)
+        else:
+            torch.addmm(bias, flat, weight.t(), out=flat_y)
+        hidden = add_low_rank(flat_y, flat, a, b, scaling)
+        ctx.save_for_backward(flat, weight, a, b, hidden)
+        ctx.scaling, ctx.shape = scaling, x.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        flat, weight, a, b, hidden = ctx.saved_tensors
+        grad = grad.flatten(0, -2)  # (tokens, out)
+        grad_hidden = (grad @ b).mul_(ctx.scaling)
+        grad_b = (grad.t() @ hidden).mul_(ctx.scaling)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_hidden, a).view(ctx.shape)
+        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None
+
+
+class LoRALinear(nn.Module):
+    """y = W0 x + b + scaling · B A dropout(x), with W0 and b frozen.
+
+    At the start B = 0, so the output is the base's to the bit. `lora_A` is (rank, in), `lora_B` (out, rank).
+    """
+
+    def __init__(self, base: nn.Module, rank: int, scaling: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        weight = delta_view(base)
+        self.base = base.requires_grad_(False)
+        self.scaling = scaling
+        self.dropout = dropout
+        self.lora_A = nn.Parameter(weight.new_zeros(rank, weight.shape[1]))
+        self.lora_B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
+        self.base_bits: Tensor | None = None
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        if self.merged:
+            return self.base(x)
+        mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
+        if (self.dropout and self.training) or mixed:
+            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
+            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
+        weight, bias = delta_view(self.base), self.base.bias
+        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """W0, or W0 + ΔW where it is merged. Some models read the weight of their linear layers."""
+        return delta_view(self.base)
+
+    @property
+    def merged(self) -> bool:
+        """Whether W0 + ΔW now stands in the base's weight."""
+        return self.base_bits is not None
+
+    def delta(self) -> LowRank:
+        """ΔW as its factors, detached, on the CPU."""
+        return LowRank(self.lora_B.detach().cpu(), self.lora_A.detach().cpu(), self.scaling)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Write W0 + ΔW into the base's weight; a second merge changes nothing."""
+        if self.merged:
+            return
+        self.base_bits = self.weight.clone()
+        factors = LowRank(self.lora_B.detach(), self.lora_A.detach(), self.scaling)
+        self.weight.copy_(merged_weight(self.base_bits, factors))
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put W0 back, to the bit: it was kept, not subtracted for."""
+        if self.base_bits is not None:
+            self.weight.copy_(self.base_bits)
+            self.base_bits = None
+
+
+def merged_weight(base_weight: Float[Tensor, "out in"], update: LowRank) -> Float[Tensor, "out in"]:
+    """W0 + ΔW in memory of its own and in W0's dtype; W0 is only read.
+
+    >>> merged_weight(torch.eye(2), LowRank(torch.ones(2, 1), torch.ones(1, 2), scaling=3.0)).tolist()
+    [[4.0, 3.0], [3.0, 4.0]]
+    """
+    B, A = update.B.to(base_weight.dtype), update.A.to(base_weight.dtype)
+    return torch.addmm(base_weight, B, A, alpha=update.scaling)
+
+
+def scaling_of(alpha: float, rank: int, rslora: bool) -> float:
+    """alpha / rank, or alpha / √rank for rsLoRA (Kalajdzievski 2023).
+
+    >>> scaling_of(16, 4, False), scaling_of(16, 4, True)
+    (4.0, 8.0)
+    """
+    return alpha / (math.sqrt(rank) if rslora else rank)
+
+
+def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where the dotted `name` points."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """The model's LoRA layers by the dotted name of the matrix they adapt."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}

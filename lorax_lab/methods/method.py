@@ -1,0 +1,56 @@
+"""What the lab asks of a method: its settings, and the few functions that every method has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.config import MethodConfig
+from lorax_lab.spectra import Update
+
+Settings = TypeVar("Settings", bound=MethodConfig)
+Shapes = dict[str, tuple[int, int]]
+"""(out, in) by the matrix's dotted name."""
+
+
+def _nothing(*_: Any) -> None:
+    """What a method does where it has nothing to do."""
+
+
+@dataclass(frozen=True)
+class Method(Generic[Settings]):
+    """One way to change a model.
+
+    Attributes:
+        settings: the dataclass of the method's own settings, with their defaults and checks.
+        weights: the file of `export` that holds what was trained.
+        attach: (model, names, settings, rank, generator) makes the method's part of the model trainable, in place.
+            Right after it ΔW = 0.
+        updates: (model, base weights) gives {matrix name: ΔW}, each `LowRank` or dense, always (out, in).
+        export: (model, settings, base's public name) gives {file name: tensors, or plain values for a .json}.
+        load: (model, folder) puts what `export` saved onto a bare base, head included.
+        saved_updates: (folder, bare model, base weights) gives the `updates` of what `export` saved.
+        check: (settings, rank, shapes of the targets) raises a `ConfigError` for what `attach` cannot do.
+        merge: writes W0 + ΔW into the weights; a second time it changes nothing.
+        unmerge: undoes `merge`, to the bit.
+        has_rank: whether the run's `rank` is a dial of this method.
+        is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
+    """
+
+    settings: type[Settings]
+    weights: str
+    attach: Callable[[nn.Module, list[str], Settings, int | None, torch.Generator], None]
+    updates: Callable[[nn.Module, dict[str, Tensor]], dict[str, Update]]
+    export: Callable[[nn.Module, Settings, str], dict[str, dict[str, Any]]]
+    load: Callable[[nn.Module, Path], None]
+    saved_updates: Callable[[Path, nn.Module, dict[str, Tensor]], dict[str, Update]]
+    check: Callable[[Settings, int | None, Shapes], None] = _nothing
+    merge: Callable[[nn.Module], None] = _nothing
+    unmerge: Callable[[nn.Module], None] = _nothing
+    has_rank: bool = True
+    is_reference: bool = False
