@@ -10,9 +10,10 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lorax_lab.config.overrides import code_in
 from lorax_lab.errors import ConfigError, suggest
@@ -25,7 +26,6 @@ TRACKING_MODES = ("auto", "offline", "online", "disabled")
 SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-KINDS = ("classification", "regression")
 MEASURES = ("trial", "standard", "controls")
 
 
@@ -46,14 +46,19 @@ def _positive(key: str, value: float | None, optional: bool = False) -> None:
 
 @dataclass
 class TaskConfig:
-    """Which examples, which columns, how many of each split. See `conf/task/`."""
+    """Which examples, and how many of each split. See `conf/task/`. A kind of task adds the settings that are its own:
+    the columns of its inputs, how long they may be (`lorax_lab/tasks/`)."""
+
+    inputs: ClassVar[Mapping[str, str]] = {}
+    """Name of each input of an example, and its form (`text`). Each is a key that names a column, too; the first one is
+    needed, the others may be null."""
+    labels: ClassVar[str] = "classes"
+    """The form of the labels: `classes`, `numbers` or `texts`."""
 
     name: str
     source: str
     path: str | None
     subset: str | None
-    text: str | None
-    text_pair: str | None
     label: str | None
     group: str | None
     kind: str
@@ -62,17 +67,10 @@ class TaskConfig:
     validation_examples: int | None
     test_examples: int | None
     split_seed: int
-    max_length: int
 
     def __post_init__(self) -> None:
-        _choice("task.kind", self.kind, KINDS)
         for split in ("train_examples", "validation_examples", "test_examples"):
             _positive(f"task.{split}", getattr(self, split), optional=True)
-        _require(self.max_length >= 4, "task.max_length", self.max_length, "at least 4 tokens")
-        columns = {key: getattr(self, key) for key in ("path", "text", "label")}
-        missing = [f"task.{key}=…" for key, value in columns.items() if value is None]
-        if self.source in ("local", "hub") and missing:
-            raise ConfigError(f"task={self.name} needs {' '.join(missing)} as well")
 
 
 @dataclass
@@ -240,8 +238,11 @@ def known_keys(kind: type = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def from_dict(content: Any) -> RunConfig:
+def from_dict(content: Any, **sections: type) -> RunConfig:
     """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`.
+
+    Args:
+        sections: the class of a section that has settings of its own, such as `task`: a subclass of the declared one.
 
     Raises:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
@@ -253,7 +254,10 @@ def from_dict(content: Any) -> RunConfig:
     if special := code_in(json.dumps(raw, default=str)):
         raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), content)
+        schema = OmegaConf.structured(RunConfig)
+        for name, section in sections.items():
+            schema[name] = OmegaConf.structured(section)
+        merged = OmegaConf.merge(schema, content)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
+from typing import Any
 
-from lorax_lab.config import RunConfig, from_dict, known_keys
+from lorax_lab import config
+from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, code_in
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.redact import redact
+from lorax_lab.tasks import KINDS, check, kind_of
 
 GROUPS = ("task", "method", "train", "tracking")
 LAUNCHERS = {
@@ -21,6 +25,23 @@ LAUNCHERS = {
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
+
+
+def known_keys() -> list[str]:
+    """Every dotted key that the command line accepts, those of every kind of task among them."""
+    return list(dict.fromkeys([*config.known_keys(), *_keys_of_kinds()]))
+
+
+def _keys_of_kinds() -> list[str]:
+    """The keys that some kinds of task have and others have not; `conf/` need not name them."""
+    shared = {field.name for field in dataclasses.fields(TaskConfig)}
+    fields = [field.name for kind in KINDS.values() for field in dataclasses.fields(kind.config)]
+    return [f"task.{name}" for name in fields if name not in shared]
+
+
+def _added(override: str) -> str:
+    """The override of a kind's own key in the form that adds the key where the files in `conf/` do not name it."""
+    return f"++{override}" if override.partition("=")[0] in _keys_of_kinds() else override
 
 
 def presets(group: str) -> list[str]:
@@ -45,7 +66,7 @@ def spell_out(words: list[str]) -> list[str]:
         if unknown:
             spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
         else:
-            spelled.append(word)
+            spelled.append(_added(word))
     return spelled
 
 
@@ -95,7 +116,8 @@ def compose(words: list[str]) -> RunConfig:
     """The checked configuration of one job's words.
 
     Raises:
-        ConfigError: as `from_dict`, and for a choice that no file in `conf/` gives.
+        ConfigError: as `from_dict`; a choice that no file in `conf/` gives; a task whose source, kind and metric do
+            not go together.
     """
     from contextlib import nullcontext
 
@@ -105,13 +127,35 @@ def compose(words: list[str]) -> RunConfig:
     from hydra.errors import HydraException
 
     inside_a_job = GlobalHydra.instance().is_initialized()
-    settings = [word for word in words if not word.startswith("hydra")]
+    settings = [_added(word) for word in words if not word.startswith("hydra")]
     try:
         with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
             content = hydra_compose("config", overrides=settings)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    return from_dict(content)
+    run = from_dict(content)
+    check(run.task)
+    return run
+
+
+def from_dict(content: Any) -> RunConfig:
+    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`; its task has the settings of its
+    kind.
+
+    Raises:
+        ConfigError: an unknown kind of task, or a key that it has not; a missing key, a wrong type or a value out of
+            range.
+    """
+    from omegaconf import OmegaConf
+
+    raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
+    task = kind_of(str(raw["task"]["kind"])).config
+    known = [field.name for field in dataclasses.fields(task)]
+    for key, value in raw["task"].items():
+        if key not in known:
+            what = f"task.kind={raw['task']['kind']} does not read task.{key}, and it is set to {value}"
+            raise ConfigError(f"{what}; leave it out, {suggest(key, known)}")
+    return config.from_dict(content, task=task)
 
 
 def reference_overrides(words: list[str]) -> list[str]:

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import from_dict
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt, record_status
+from lorax_lab.launch.compose import from_dict
 from lorax_lab.launch.plan import Run
 from lorax_lab.store import record
 

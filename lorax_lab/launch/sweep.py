@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config import from_dict
 from lorax_lab.config.overrides import CONF
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, POLL, RECORDED, Attempt, attempt, record_status
-from lorax_lab.launch.compose import spell_out
+from lorax_lab.launch.compose import from_dict, spell_out
 from lorax_lab.launch.isolation import attempt_apart
 from lorax_lab.launch.plan import Run, plan, with_reference
 from lorax_lab.store import record
