@@ -24,7 +24,7 @@ from lorax_lab.store.folder import save_trained
 from lorax_lab.store.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
-from lorax_lab.tasks.encoded import Encoded
+from lorax_lab.tasks.split import Split
 
 NAMES = [f"task-{number}" for number in range(6)]
 EACH = 4
@@ -82,14 +82,14 @@ def measure(rounds: int = 15) -> dict[str, Any]:
 
 
 def _base() -> Base:
-    return load_base("minilm", 2, False, 0)
+    return load_base("minilm", {"num_labels": 2}, 0)
 
 
 def _batch(base: Base) -> Batch:
     config = compose([])
     task = load_task(config.task)
-    encoded = Encoded.of(base.tokenizer, task.test, config.task.max_length, task.kind)
-    return {key: t for key, t in encoded.batch(list(range(EACH * len(NAMES)))).items() if key != "labels"}
+    inputs = Split.of(task, task.test, base.processor).batch(list(range(EACH * len(NAMES)))).inputs
+    return {key: tensor for key, tensor in inputs.items() if key != "labels"}
 
 
 def _write_adapters(folder: Path) -> None:

@@ -16,7 +16,7 @@ from lorax_lab.models import adaptable, head_modules, load_base, select
 from lorax_lab.store.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
-from lorax_lab.tasks.encoded import Encoded
+from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_optimizer
 
 WARMUP = 4
@@ -52,9 +52,9 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
 
     config = compose(["rank=8"])
     task = load_task(config.task)
-    base = load_base(config.model, task.num_labels, False, 0)
-    encoded = Encoded.of(base.tokenizer, task.train, config.task.max_length, task.kind)
-    batches = encoded.batches(config.train.batch_size, generator(0, "data-0"))
+    base = load_base(config.model, task.head, 0)
+    split = Split.of(task, task.train, base.processor)
+    batches = [batch.inputs for batch in split.batches(config.train.batch_size, generator(0, "data-0"))]
     if torch.cuda.is_available():
         base.model.cuda()
         batches = [{key: value.cuda() for key, value in batch.items()} for batch in batches]

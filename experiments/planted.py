@@ -80,7 +80,7 @@ def headlines(count: int) -> list[str]:
     from lorax_lab.tasks import load_task
 
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
-    return [example.text for example in task.train]
+    return [example.inputs["text"] for example in task.train]
 
 
 def grid(budget: str = "full") -> list[list[str]]:

@@ -23,7 +23,8 @@ from lorax_lab.data.examples import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
 from lorax_lab.store.files import save_tensors
-from lorax_lab.tasks.batches import collate, encode
+from lorax_lab.tasks.classification import head
+from lorax_lab.tasks.text import collate, tokenize
 
 MATRIX = "encoder.layer.{layer}.output.dense"
 BATCH, MAX_LENGTH = 64, 128
@@ -56,7 +57,7 @@ def plant(
     """
     if not 1 <= rank <= 8:
         raise ConfigError(f"rank={rank} is not possible: 1 to 8, since there are 2^rank classes; type rank=4")
-    base: Base = load_base(model, 2**rank, False, 0)
+    base: Base = load_base(model, head([str(number) for number in range(2**rank)]), 0)
     if base.model.config.model_type != "bert":
         raise ConfigError(f"model={model} is no BERT; type model=minilm")
     bert: Any = base.model.base_model
@@ -79,7 +80,7 @@ def plant(
     _set_head(base.model, reading, centre, spread)
     folder.mkdir(parents=True, exist_ok=True)
     base.model.save_pretrained(folder / "model")
-    base.tokenizer.save_pretrained(folder / "model")
+    base.processor.save_pretrained(folder / "model")
     save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
     write_table(folder / "data.csv", [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok])
     return MATRIX.format(layer=base.model.config.num_hidden_layers - 1)
@@ -112,11 +113,11 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> F
         return lambda _, given, __: seen[name].append(given[0][:, 0].double())
 
     hooks = [block.dense.register_forward_hook(keep("inputs")), block.LayerNorm.register_forward_hook(keep("sums"))]
-    rows = encode(base.tokenizer, [Example(text, 0) for text in texts], MAX_LENGTH)
+    rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        batch = collate([rows[i] for i in chosen], torch.zeros(len(chosen)), int(model.config.pad_token_id))
+        batch = collate(base.processor, [rows[i] for i in chosen], torch.zeros(len(chosen)))
         output = model.bert(**{key: value for key, value in batch.items() if key != "labels"})
         seen["states"].append(output.last_hidden_state[:, 0].double())
         on_done(start + len(chosen))

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lorax_lab.memory import Ledger
-    from lorax_lab.models import Base
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.record import Record
     from lorax_lab.store.result import Inputs
     from lorax_lab.tasks import Task
-    from lorax_lab.tasks.encoded import Encoded
-    from lorax_lab.train import TrainResult
+    from lorax_lab.tasks.split import Split
+    from lorax_lab.train import Batch, TrainResult
 
 
 def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]) -> Record:
@@ -50,6 +49,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     from lorax_lab.store.result import Memory, Parameters, Result, Time
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
+    from lorax_lab.tasks.split import encode
     from lorax_lab.train import make_accelerator
 
     started, fresh_peak = time.time(), memory.reset_peak()
@@ -58,8 +58,8 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     # data and base
     task = load_task(config.task)
     with memory.explained("weights"):
-        base = load_base(config.model, task.num_labels, task.kind == "regression", config.seed)
-    splits = _encode(base, task, config.task.max_length)
+        base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original = base_weights(base.model, names)
     head = head_sha256(base.model)
@@ -80,7 +80,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # what came of it: a trial is scored on validation alone
-    validation = trained.last("validation") or splits["validation"].score(model, task)
+    validation = trained.last("validation") or splits["validation"].score(model)
     findings = _measure(config, model, original, full_update, splits, task, validation)
     scores = {"validation": validation} | findings.scores
 
@@ -124,7 +124,7 @@ class Findings:
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    """On the test split: `outputs` (n, num_labels), and the true `labels` (n,)."""
+    """Of the test split, as `Split.answered` gives them."""
     matrices: dict[str, dict[str, Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -139,7 +139,7 @@ def _measure(
     model: nn.Module,
     original: dict[str, Tensor],
     full_update: dict[str, Tensor] | None,
-    splits: dict[str, Encoded],
+    splits: dict[str, Split],
     task: Task,
     validation: dict[str, float],
 ) -> Findings:
@@ -156,10 +156,10 @@ def _measure(
     updates = method.updates(model, original)
     directions = rows.decompose(updates)
     table = rows.measure(updates, directions, original, full_update)
-    outputs, labels = splits["test"].outputs(model).numpy(), splits["test"].labels.numpy()
+    outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
-        scores={"test": task.score(outputs, labels)},
-        outputs={"outputs": outputs, "labels": labels},
+        scores={"test": task.score(outputs, splits["test"].labels)},
+        outputs=splits["test"].answered(outputs),
         matrices=table,
         summary=rows.summarise(table),
         spectra=rows.to_save(directions),
@@ -171,22 +171,23 @@ def _measure(
             findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
             changes += controls(directions, generator(config.seed, "directions"), noise)
         with bar("truncating the update") as on_score:
-            score = lambda cut: splits["validation"].score(cut, task)  # noqa: E731
+            score = splits["validation"].score
             findings.truncation = scored(model, original, changes, validation, score, on_score)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
 
 
-def _ledger(config: RunConfig, model: nn.Module, split: Encoded, accelerator: Any) -> Ledger:
+def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
     from lorax_lab.memory import explained, measure_step
     from lorax_lab.streams import global_stream
     from lorax_lab.train import make_optimizer
 
     def measure(size: int) -> Ledger:
-        batch = {key: value.to(accelerator.device) for key, value in split.largest_batch(size).items()}
+        batch = split.largest_batch(size).to(accelerator.device).inputs
+        optimizer = make_optimizer(model, config.train, learning_rate=0.0)
         with global_stream(config.seed, "memory"):
-            return measure_step(model, make_optimizer(model, config.train, learning_rate=0.0), batch, accelerator)
+            return measure_step(model, optimizer, batch, accelerator, split.task.kind.loss)
 
     model.train()
     size = config.train.batch_size
@@ -223,7 +224,7 @@ def _train(
     config: RunConfig,
     run_id: str,
     model: nn.Module,
-    splits: dict[str, Encoded],
+    splits: dict[str, Split],
     task: Task,
     accelerator: Any,
     checkpoints: Checkpoints,
@@ -232,12 +233,13 @@ def _train(
     from lorax_lab.streams import generator
     from lorax_lab.train import train
 
-    def epoch(number: int) -> list[dict[str, Tensor]]:
+    def epoch(number: int) -> list[Batch]:
         return splits["train"].batches(config.train.batch_size, generator(config.seed, f"data-{number}"))
 
     with TrainBar(run_id, f"validation/{task.metric}") as on_step:
-        validate = lambda: splits["validation"].score(model, task)  # noqa: E731
-        return train(model, epoch, config.train, config.seed, accelerator, validate, on_step, checkpoints)
+        validate = lambda: splits["validation"].score(model)  # noqa: E731
+        loss = task.kind.loss
+        return train(model, epoch, loss, config.train, config.seed, accelerator, validate, on_step, checkpoints)
 
 
 def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings) -> None:
@@ -254,16 +256,9 @@ def _tell(text: str) -> None:
     console.print(f"  {text}", soft_wrap=True, markup=False)
 
 
-def _encode(base: Base, task: Task, max_length: int) -> dict[str, Encoded]:
-    from lorax_lab.tasks.encoded import Encoded
-
-    splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    return {name: Encoded.of(base.tokenizer, rows, max_length, task.kind) for name, rows in splits.items()}
-
-
 def _inputs(config: RunConfig, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.models import model_sha256
     from lorax_lab.store.result import Inputs
 
-    sizes = {"train": len(task.train), "validation": len(task.validation), "test": len(task.test)}
+    sizes = {name: len(examples) for name, examples in task.splits.items()}
     return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256)

@@ -1,11 +1,11 @@
-"""The training loop: batches in, a trained model and its learning curve out. Knows no LoRA, no W&B, no SVD."""
+"""The training loop: batches in, a trained model and its learning curve out. Knows no task, no LoRA, no W&B, no SVD."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,30 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.store.checkpoints import Checkpoints, Position
 from lorax_lab.streams import global_stream
 
-Batch = dict[str, Tensor]
 Metrics = dict[str, float]
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+"""From a model and the inputs of a batch to its mean loss, a scalar."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass takes, and what it counts for.
+
+    Args:
+        inputs: what the model is called with, by name.
+        weight: of the batch's mean loss among the batches of one step, for instance its number of examples.
+        examples: in the batch.
+        tokens: or other units that the model reads of it.
+    """
+
+    inputs: dict[str, Tensor]
+    weight: float
+    examples: int
+    tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(self, inputs={key: value.to(device) for key, value in self.inputs.items()})
 
 
 @dataclass
@@ -110,6 +132,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig, learning_rate: float |
 def train(
     model: nn.Module,
     epoch_batches: Callable[[int], list[Batch]],
+    loss_of: Loss,
     config: TrainConfig,
     seed: int,
     accelerator: Any,
@@ -121,6 +144,7 @@ def train(
     order, on the CPU, the same whenever it is asked.
 
     Args:
+        loss_of: the mean loss of a batch; the batches of a step count by their weights.
         validate: called `config.validations` times, evenly spaced, the last after the last step.
         on_step: called as `on_step(step, steps, metrics)` after every step and every validation.
 
@@ -147,7 +171,7 @@ def train(
             rate = config.learning_rate * learning_rate_factor(at.step, steps, config.warmup, config.schedule)
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
-            loss = _accumulate(model, group, accelerator)
+            loss = _accumulate(model, group, loss_of, accelerator)
             norm = float(accelerator.clip_grad_norm_(parameters, config.clip_norm))
             if not math.isfinite(norm) and accelerator.scaler is None:
                 raise Diverged(f"gradient norm {norm} at step {at.step + 1} of {steps}")
@@ -156,8 +180,8 @@ def train(
             at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation
             if not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):
                 raise Diverged(f"parameters that are not finite after step {at.step} of {steps}")
-            at.examples += sum(len(b["labels"]) for b in group)
-            at.tokens += sum(int(b["attention_mask"].sum()) for b in group)
+            at.examples += sum(batch.examples for batch in group)
+            at.tokens += sum(batch.tokens for batch in group)
             metrics = {
                 "step": at.step,
                 "train/loss": loss,
@@ -175,36 +199,15 @@ def train(
     return TrainResult(steps, at.seconds, at.examples, at.tokens, at.history)
 
 
-def _accumulate(model: nn.Module, group: list[Batch], accelerator: Any) -> float:
-    """Gradients of the mean loss over all examples of the group of batches; returns that loss."""
-    count = sum(len(batch["labels"]) for batch in group)
+def _accumulate(model: nn.Module, group: list[Batch], loss_of: Loss, accelerator: Any) -> float:
+    """Gradients of the group's mean loss Σ wᵢ lossᵢ / Σ wᵢ; returns that loss."""
+    whole = sum(batch.weight for batch in group)
     total = 0.0
     for batch in group:
-        batch = {key: value.to(accelerator.device) for key, value in batch.items()}
-        loss = model(**batch).loss * (len(batch["labels"]) / count)
+        loss = loss_of(model, batch.to(accelerator.device).inputs) * (batch.weight / whole)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise Diverged(f"training loss {value}")
         total += value
         accelerator.backward(loss)
     return total
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, batches: list[Batch]) -> Tensor:
-    """The model's outputs, (examples, labels) fp32 on the CPU, in the order of the batches.
-
-    Raises:
-        Diverged: one is not finite.
-    """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    outputs = []
-    for batch in batches:
-        inputs = {key: value.to(device) for key, value in batch.items() if key != "labels"}
-        outputs.append(model(**inputs).logits.float().cpu())
-        if not outputs[-1].isfinite().all():
-            raise Diverged("outputs that are not finite")
-    model.train(was_training)
-    return torch.cat(outputs)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.data.splits import text_key
+from lorax_lab.data.examples import content_key
 from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import Task
 
@@ -35,7 +35,7 @@ def everything(task: Task) -> list[Example]:
 
 
 def group_of(task: Task) -> dict[str, str | None]:
-    return {e.text: e.group for e in everything(task)}
+    return {e.inputs["text"]: e.group for e in everything(task)}
 
 
 # ---- content as published, made here
@@ -128,7 +128,7 @@ def shared(task: Task, ties: Ties) -> set[Hashable]:
 
 
 def text_and_group(example: Example) -> set[Hashable]:
-    return {text_key(example)} | ({example.group} - {None})
+    return {content_key(example)} | ({example.group} - {None})
 
 
 def letters(text: str) -> str:
@@ -140,15 +140,15 @@ def origins(name: str, content: str) -> Ties:
     """What must not be shared, read off the file and not off the examples' groups."""
     if name == "boolq":
         return lambda e: {
-            ("question", letters(e.text)),
-            ("passage", letters(str(e.text_pair))),
-            ("article", str(e.text_pair).split(" -- ")[0]),
+            ("question", letters(e.inputs["text"])),
+            ("passage", letters(e.inputs["text_pair"])),
+            ("article", e.inputs["text_pair"].split(" -- ")[0]),
         }
     if name == "sarcasm":
-        return lambda e: {letters(e.text)}
+        return lambda e: {letters(e.inputs["text"])}
     held: dict[str, set[Hashable]] = {}
     for line in content.replace("\r", "").split("\n"):
         sentence, _, text = line.split("\t", 2)
         document = {("document", sentence.split("_")[0])} if "_" in sentence else set()
         held.setdefault(text, set()).update(document | ({letters(text)} - {""}))
-    return lambda e: held[e.text]
+    return lambda e: held[e.inputs["text"]]

@@ -11,6 +11,7 @@ import pytest
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.overrides import CONF, expand
+from lorax_lab.data import SOURCES
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import GROUPS, compose, from_dict, known_keys, presets, reference_overrides, spell_out
 from lorax_lab.methods import METHODS, REFERENCE
@@ -20,12 +21,13 @@ LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
 
 def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
-    choices = [f for f in files if f.parts[0] in GROUPS]
+    choices = [f for f in files if len(f.parts) > 1 and f.parts[0] != "hydra"]
     assert {f.parts[0] for f in choices} == set(GROUPS)
     for file in choices:
-        own = LOCAL if file.stem in ("local", "hub") else []
-        config = compose([f"{file.parts[0]}={file.relative_to(file.parts[0]).with_suffix('')}", *own])
-        assert isinstance(config, RunConfig)
+        name = str(file.relative_to(file.parts[0]).with_suffix(""))
+        assert name in presets(file.parts[0])
+        own = LOCAL if name in SOURCES and SOURCES[name].columns else []
+        assert isinstance(compose([f"{file.parts[0]}={name}", *own]), RunConfig)
 
 
 def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
@@ -100,7 +102,7 @@ def test_a_data_set_id_stands_for_the_hub_source() -> None:
         "task=hub",
         "task.path=org/name",
         "task.name=org/name",
-        "task.text=t",
+        "++task.text=t",
     ]
     assert spell_out(["task=glue/mrpc"]) == ["task=glue/mrpc"]
     assert {"movie_reviews", "local", "hub", "glue/stsb"} <= set(presets("task"))

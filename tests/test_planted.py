@@ -30,14 +30,14 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def answers(folder: Path, add: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The classes that the planted model's own head gives, with ΔW or without it, and the labels."""
-    base = load_base(str(folder / "model"), 4, False, 0)
+    base = load_base(str(folder / "model"), {"num_labels": 4}, 0)
     if add:
         t = load_file(folder / "teacher.safetensors")
         matrix = base.model.get_submodule(select(base.model, ["layer.1.output.dense"])[0])
         with torch.no_grad():
             matrix.weight += ((t["U"] * t["scale"]) @ t["V"].T).float()
     rows = rows_of(folder)
-    inputs = base.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    inputs = base.processor([row["text"] for row in rows], padding=True, return_tensors="pt")
     with torch.inference_mode():
         found = base.model.eval()(**inputs).logits.argmax(1)
     return found, torch.tensor([int(row["label"]) for row in rows])
@@ -59,7 +59,7 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     torch.testing.assert_close(t["U"].T @ t["U"], torch.eye(2, dtype=torch.float64))
     torch.testing.assert_close(t["V"].T @ t["V"], torch.eye(2, dtype=torch.float64))
     assert (t["scale"] > 0).all()
-    base = load_base(str(model_folder), 4, False, 0)
+    base = load_base(str(model_folder), {"num_labels": 4}, 0)
     with Path(planted[0] / "data.csv").open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     inputs = _features(base, texts, lambda _: None).inputs
@@ -69,11 +69,11 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
 
 def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, table_file: Path, tmp_path: Path) -> None:
     """Trained encoders have gains of 1e-33: a reading through them makes infinite gradients."""
-    base = load_base(str(model_folder), 4, False, 0)
+    base = load_base(str(model_folder), {"num_labels": 4}, 0)
     with torch.no_grad():
         base.model.base_model.encoder.layer[-1].output.LayerNorm.weight[:3] = 1e-33
     base.model.base_model.save_pretrained(tmp_path / "dead")
-    base.tokenizer.save_pretrained(tmp_path / "dead")
+    base.processor.save_pretrained(tmp_path / "dead")
     with table_file.open(newline="") as file:
         texts = [row["sentence"] for row in csv.DictReader(file)]
     plant(tmp_path, str(tmp_path / "dead"), texts, 2)
@@ -83,7 +83,7 @@ def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, tab
 
 
 def test_the_matrix_is_named_as_target_modules_takes_it(planted: tuple[Path, str]) -> None:
-    base = load_base(str(planted[0] / "model"), 4, False, 0)
+    base = load_base(str(planted[0] / "model"), {"num_labels": 4}, 0)
     assert len(select(base.model, [planted[1]])) == 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import socket
 import time
@@ -16,32 +15,36 @@ import pytest
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example, Pools, data_sha256, hub
-from lorax_lab.data.splits import split, text_key
+from lorax_lab.data.examples import content_key
+from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks import Task, load_task
+from lorax_lab.tasks import KINDS, Task, load_task
 
-BASE = TaskConfig(
-    name="local",
-    source="local",
-    path="?",
-    subset=None,
-    text="text",
-    text_pair=None,
-    label="label",
-    group=None,
-    kind="classification",
-    metric=None,
-    train_examples=None,
-    validation_examples=None,
-    test_examples=None,
-    split_seed=0,
-    max_length=128,
-)
+BASE: dict[str, Any] = {
+    "name": "local",
+    "source": "local",
+    "path": "?",
+    "subset": None,
+    "text": "text",
+    "label": "label",
+    "group": None,
+    "kind": "classification",
+    "metric": None,
+    "train_examples": None,
+    "validation_examples": None,
+    "test_examples": None,
+    "split_seed": 0,
+}
 ROWS = [{"text": f"sentence number {i}", "label": ["bad", "good", "good"][i % 3]} for i in range(60)]
 
 
 def config(path: Path | str = "?", **changes: Any) -> TaskConfig:
-    return dataclasses.replace(BASE, path=str(path), **changes)
+    settings = BASE | {"path": str(path)} | changes
+    return KINDS[settings["kind"]].config(**settings)
+
+
+def example(text: str, label: int, pair: str | None = None, group: str | None = None) -> Example:
+    return Example({"text": text} | ({"text_pair": pair} if pair else {}), label, group)
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -82,21 +85,21 @@ def everything(task: Task) -> list[Example]:
 
 
 def texts(examples: list[Example]) -> list[str]:
-    return [example.text for example in examples]
+    return [example.inputs["text"] for example in examples]
 
 
 # ---- splits
 
 
 def pool(n: int, groups: int | None = None, classes: int = 2) -> list[Example]:
-    return [Example(f"text {i}", i * i % 7 % classes, group=str(i % groups) if groups else None) for i in range(n)]
+    return [example(f"text {i}", i * i % 7 % classes, group=str(i % groups) if groups else None) for i in range(n)]
 
 
 def cut(examples: list[Example], sha: str = "ab" * 32, pools: Pools | None = None, **changes: Any) -> Task:
-    pools = pools or Pools("the table", ("a", "b"), examples)
     settings = config(**changes)
+    pools = pools or Pools("the table", ("a", "b") if settings.labels == "classes" else (), examples)
     splits, dropped = split(pools, settings, sha)
-    return Task("t", settings.kind, pools.classes, "accuracy", *splits, sha, dropped)
+    return Task(settings, KINDS[settings.kind], pools.classes, "accuracy", *splits, sha, dropped)
 
 
 @pytest.mark.parametrize("groups", [None, 13, 60])
@@ -111,7 +114,7 @@ def test_laws_of_every_split(groups, sizes, kind, seed):
     for number, rows in zip(sizes, (task.train, task.validation, task.test), strict=True):
         assert rows
         assert number is None or (len(rows) == number if groups is None else len(rows) <= number)
-    seen = [text_key(e) for e in everything(task)]
+    seen = [content_key(e) for e in everything(task)]
     assert len(seen) == len(set(seen))
     if groups:
         train, validation, test = ({e.group for e in rows} for rows in (task.train, task.validation, task.test))
@@ -155,34 +158,34 @@ def test_the_global_generator_is_neither_used_nor_moved():
 
 
 def test_every_split_and_every_beginning_of_train_has_the_shares_of_the_classes():
-    examples = [Example(f"text {i}", int(i % 10 == 0)) for i in range(1000)]
+    examples = [example(f"text {i}", int(i % 10 == 0)) for i in range(1000)]
     task = cut(examples, test_examples=200, validation_examples=100)
     for rows in (task.test, task.validation, task.train, task.train[:50], task.train[:200]):
         assert abs(sum(e.label for e in rows) - len(rows) / 10) <= 1
 
 
 def test_the_order_is_random_within_a_class():
-    task = cut([Example(f"text {i}", int(i >= 300)) for i in range(600)])
-    numbers = [int(e.text.split()[1]) for e in task.train if e.label == 0]
+    task = cut([example(f"text {i}", int(i >= 300)) for i in range(600)])
+    numbers = [int(e.inputs["text"].split()[1]) for e in task.train if e.label == 0]
     assert abs(np.corrcoef(numbers, range(len(numbers)))[0, 1]) < 0.2
 
 
 def test_copies_are_removed_before_the_cut_and_counted():
-    same = [Example("Same  Text", 1), Example("same text", 1), Example(" ｓａｍｅ text", 1)]
+    same = [example("Same  Text", 1), example("same text", 1), example(" ｓａｍｅ text", 1)]
     task = cut(pool(50) + same)
-    found = [e for e in everything(task) if text_key(e) == ("same text", "")]
+    found = [e for e in everything(task) if content_key(e) == ("same text",)]
     assert found == same[:1]
     assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
 
 
 def test_copies_that_disagree_are_all_left_out_and_counted():
-    task = cut([*pool(50), Example("doubtful", 1), Example("Doubtful", 0), Example("doubtful", 1)])
-    assert "doubtful" not in {e.text.lower() for e in everything(task)}
+    task = cut([*pool(50), example("doubtful", 1), example("Doubtful", 0), example("doubtful", 1)])
+    assert "doubtful" not in {e.inputs["text"].lower() for e in everything(task)}
     assert task.dropped["conflicting"] == 3
 
 
 def test_one_text_with_two_partners_is_two_examples():
-    task = cut([*pool(50), Example("premise", 1, "one"), Example("premise", 0, "two")])
+    task = cut([*pool(50), example("premise", 1, "one"), example("premise", 0, "two")])
     assert len(everything(task)) == 52
 
 
@@ -190,9 +193,9 @@ def test_own_splits_are_used_and_lose_what_a_later_one_holds():
     own = Pools(
         "the set",
         ("a", "b"),
-        train=[Example(f"train {i}", i % 2) for i in range(30)] + [Example("shared", 0), Example("both", 1)],
-        validation=[Example("valid 1", 0), Example("valid 2", 1), Example("Both", 1)],
-        test=[Example("Shared", 1), Example("both", 1), Example("test 3", 0)],
+        train=[example(f"train {i}", i % 2) for i in range(30)] + [example("shared", 0), example("both", 1)],
+        validation=[example("valid 1", 0), example("valid 2", 1), example("Both", 1)],
+        test=[example("Shared", 1), example("both", 1), example("test 3", 0)],
     )
     task = cut([], pools=own)
     assert sorted(texts(task.test)) == ["Shared", "both", "test 3"]
@@ -205,8 +208,8 @@ def test_own_splits_are_used_and_lose_what_a_later_one_holds():
 
 
 def test_a_group_of_the_own_test_split_leaves_train():
-    train = [Example(f"train {i}", i % 2, group=str(i % 10)) for i in range(40)]
-    own = Pools("the set", ("a", "b"), train, test=[Example("test", 1, group="3"), Example("test 2", 0, group="x")])
+    train = [example(f"train {i}", i % 2, group=str(i % 10)) for i in range(40)]
+    own = Pools("the set", ("a", "b"), train, test=[example("test", 1, group="3"), example("test 2", 0, group="x")])
     task = cut([], pools=own)
     assert "3" not in {e.group for e in task.train + task.validation}
     assert task.dropped["overlap"] == 4
@@ -217,7 +220,7 @@ def test_too_few_rows(sizes):
     train, validation, test = sizes
     chosen = {"train_examples": train, "validation_examples": validation, "test_examples": test}
     with pytest.raises(ConfigError) as caught:
-        cut([*pool(400), Example("text 1", 1)], **chosen)
+        cut([*pool(400), example("text 1", 1)], **chosen)
     for part in ("the table has 400 rows", "1 blank, duplicate", "task.train_examples=null", f"test_examples={test}"):
         assert part in str(caught.value)
 
@@ -240,10 +243,10 @@ def test_a_table_of_each_kind(table, ending):
     path = table(ROWS, ending)
     task = load_task(config(path))
     assert (len(task.train), len(task.validation), len(task.test)) == (48, 6, 6)
-    assert (task.classes, task.metric, task.num_labels, task.name) == (("bad", "good"), "accuracy", 2, "local")
+    assert (task.classes, task.metric, task.head["num_labels"]) == (("bad", "good"), "accuracy", 2)
     assert sorted(texts(everything(task))) == sorted(row["text"] for row in ROWS)
     labels = {row["text"]: row["label"] for row in ROWS}
-    assert all(task.classes[int(e.label)] == labels[e.text] for e in everything(task))
+    assert all(task.classes[int(e.label)] == labels[e.inputs["text"]] for e in everything(task))
     assert task.data_sha256 == data_sha256(config(path))
     assert load_task(config(path)) == task
 
@@ -265,15 +268,15 @@ def test_whole_numbers_are_classes_in_their_order(table, ending):
 def test_regression(table, ending):
     rows = [{"text": f"t {i}", "label": i / 4} for i in range(30)]
     task = load_task(config(table(rows, ending), kind="regression"))
-    assert (task.classes, task.metric, task.num_labels) == ((), "pearson", 1)
-    assert all(type(e.label) is float and e.label == int(e.text[2:]) / 4 for e in everything(task))
+    assert (task.classes, task.metric, task.head["num_labels"]) == ((), "pearson", 1)
+    assert all(type(e.label) is float and e.label == int(e.inputs["text"][2:]) / 4 for e in everything(task))
 
 
 def test_pairs_and_groups(table):
     rows = [row | {"other": f"pair {i}", "document": i // 4} for i, row in enumerate(ROWS)]
     task = load_task(config(table(rows), text_pair="other", group="document"))
-    assert all(e.text_pair == f"pair {e.text.split()[-1]}" for e in everything(task))
-    assert all(e.group == str(int(e.text.split()[-1]) // 4) for e in everything(task))
+    assert all(e.inputs["text_pair"] == f"pair {e.inputs['text'].split()[-1]}" for e in everything(task))
+    assert all(e.group == str(int(e.inputs["text"].split()[-1]) // 4) for e in everything(task))
 
 
 def test_csv_is_taken_literally(tmp_path):
@@ -401,9 +404,9 @@ def test_a_folder_is_no_table(tmp_path):
 
 
 def test_a_key_that_the_source_ignores():
-    changes = {"name": "movie_reviews", "source": "movie_reviews", "label": None, "path": None}
+    changes = {"name": "movie_reviews", "source": "movie_reviews", "label": None}
     for key in ("path", "subset", "text", "text_pair", "label", "group"):
-        settings = dataclasses.replace(BASE, **(changes | {"text": None} | {key: "foo"}))
+        settings = KINDS["classification"].config(**(BASE | changes | {"text": None, "path": None} | {key: "foo"}))
         for use in (load_task, data_sha256):
             with pytest.raises(ConfigError, match=rf"task=movie_reviews does not read task\.{key}.*foo; leave it out"):
                 use(settings)
@@ -506,7 +509,7 @@ def test_a_test_split_without_a_validation_split(no_network, tmp_path):
 def test_class_names_keep_their_order(no_network, tmp_path):
     task = load_task(hub_config(save(tmp_path / "set", {"train": columns("t", 40)}, names=["yes", "no"])))
     assert task.classes == ("yes", "no")
-    assert all(e.label == int(e.text.split()[1]) % 2 for e in everything(task))
+    assert all(e.label == int(e.inputs["text"].split()[1]) % 2 for e in everything(task))
 
 
 def test_a_hidden_label_in_train_is_numbered(no_network, tmp_path):
@@ -586,9 +589,12 @@ def test_a_file_is_no_hub_id(no_network, table):
 # ---- scores
 
 
-def scored(outputs: list[Any], labels: list[Any], kind: str = "classification", metric: str = "accuracy") -> Any:
-    classes = tuple("abc"[: len(outputs[0])]) if kind == "classification" else ()
-    return Task("t", kind, classes, metric, [], [], [], "").score(np.array(outputs, np.float32), np.array(labels))
+def scored(
+    outputs: list[Any], labels: list[Any], kind: str = "classification", metric: str = "accuracy", classes: int = 0
+) -> Any:
+    names = tuple("abc"[: classes or len(outputs[0])]) if KINDS[kind].config.labels == "classes" else ()
+    task = Task(config(kind=kind), KINDS[kind], names, metric, [], [], [], "")
+    return task.score(np.array(outputs, np.float32), np.array(labels))
 
 
 def one_hot(classes: list[int], n: int = 2) -> list[list[float]]:
@@ -625,7 +631,7 @@ def test_an_output_that_is_not_finite_has_no_score(bad):
 
 def test_the_width_of_the_outputs_is_checked():
     with pytest.raises(AssertionError):
-        Task("t", "classification", ("a", "b"), "accuracy", [], [], [], "").score(np.zeros((3, 3)), np.zeros(3))
+        scored([[0.0] * 3] * 3, [0, 0, 0], classes=2)
 
 
 def test_a_metric_of_the_other_kind(table):
@@ -657,53 +663,53 @@ def tokenizer(decoder: bool) -> Any:
 
 
 def test_encode_single_texts():
-    from lorax_lab.tasks.batches import encode
+    from lorax_lab.tasks.text import tokenize
 
-    rows = encode(tokenizer(False), [Example("a b c", 0), Example("d", 1)], 4)
+    rows = tokenize(tokenizer(False), [example("a b c", 0), example("d", 1)], 4)
     assert [row["input_ids"] for row in rows] == [[1, 5, 6, 2], [1, 8, 2]]
     assert [row["attention_mask"] for row in rows] == [[1, 1, 1, 1], [1, 1, 1]]
     assert [row["token_type_ids"] for row in rows] == [[0, 0, 0, 0], [0, 0, 0]]
-    assert encode(tokenizer(False), [], 4) == []
+    assert tokenize(tokenizer(False), [], 4) == []
 
 
 def test_encode_pairs_and_cut_the_longer():
-    from lorax_lab.tasks.batches import encode
+    from lorax_lab.tasks.text import tokenize
 
-    (row,) = encode(tokenizer(False), [Example("a b c d e", 0, "f g")], 7)
+    (row,) = tokenize(tokenizer(False), [example("a b c d e", 0, "f g")], 7)
     assert row["input_ids"] == [1, 5, 6, 2, 10, 11, 2]
     assert row["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_encode_and_pad_without_a_pad_token():
-    from lorax_lab.tasks.batches import collate, encode
+    from lorax_lab.tasks.text import collate, tokenize
 
     decoder = tokenizer(True)
-    batch = collate(encode(decoder, [Example("a b", 0), Example("c", 1)], 8), [0, 1], decoder.pad_token_id)
+    batch = collate(decoder, tokenize(decoder, [example("a b", 0), example("c", 1)], 8), [0, 1])
     assert batch["input_ids"].tolist() == [[5, 6], [7, 4]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
 
 
 def test_a_text_without_tokens():
-    from lorax_lab.tasks.batches import encode
+    from lorax_lab.tasks.text import tokenize
 
     with pytest.raises(ConfigError, match=r"makes no token of the text '\\u3000'; leave that row out"):
-        encode(tokenizer(True), [Example("a", 0), Example("\u3000", 1)], 8)
+        tokenize(tokenizer(True), [example("a", 0), example("\u3000", 1)], 8)
 
 
 def test_collate_is_the_tokenizers_own_padding():
     import torch
 
-    from lorax_lab.tasks.batches import collate, encode
+    from lorax_lab.tasks.text import collate, tokenize
 
     bert = tokenizer(False)
-    rows = encode(bert, [Example("a b c", 0, "d"), Example("d", 1, "e f g h"), Example("a", 1, "b")], 16)
-    batch = collate(rows, torch.tensor([0, 1, 1]), bert.pad_token_id)
+    rows = tokenize(bert, [example("a b c", 0, "d"), example("d", 1, "e f g h"), example("a", 1, "b")], 16)
+    batch = collate(bert, rows, torch.tensor([0, 1, 1]))
     theirs = bert.pad(rows, return_tensors="pt", padding_side="right")
     assert {key: value.tolist() for key, value in theirs.items()} == {
         key: value.tolist() for key, value in batch.items() if key != "labels"
     }
     assert batch["labels"].dtype == torch.long
-    assert collate(rows, [0.5, 1.5, 2.5], 0)["labels"].dtype == torch.float32
+    assert collate(bert, rows, [0.5, 1.5, 2.5])["labels"].dtype == torch.float32
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 1000, 2345])

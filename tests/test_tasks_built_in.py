@@ -28,13 +28,12 @@ from published import (
 )
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import SOURCES, data_sha256
+from lorax_lab.data import CARDS, SOURCES, data_sha256
 from lorax_lab.data.assets import ASSETS
-from lorax_lab.data.cards import CARDS
 from lorax_lab.data.groups import connected, keys, wording
 from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks import Task, load_task
+from lorax_lab.tasks import KINDS, Task, load_task
 
 RATED = ("movie_reviews", "product_reviews", "editorials", "tweets")
 Serve = Callable[[str, str], TaskConfig]
@@ -48,7 +47,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
         path = tmp_path / f"{name}.data"
         path.write_text(content, encoding="utf-8", newline="")
         files = {name: path}
-        monkeypatch.setattr(SOURCES[name], "fetch", files.__getitem__)
+        monkeypatch.setattr(sys.modules[SOURCES[name].read.__module__], "fetch", files.__getitem__)
         return settings(name, **ALL)
 
     return put
@@ -76,7 +75,7 @@ def test_the_content_made_here_would_leak_without_groups(name, serve):
     pools = SOURCES[name].read(config)
     ungrouped = [dataclasses.replace(e, group=None) for e in pools.train]
     parts, dropped = split(dataclasses.replace(pools, train=ungrouped), config, "ab" * 32)
-    task = Task(name, config.kind, pools.classes, "accuracy", *parts, "", dropped)
+    task = Task(config, KINDS[config.kind], pools.classes, "accuracy", *parts, "", dropped)
     assert shared(task, origins(name, CONTENT[name]()))
 
 
@@ -150,7 +149,9 @@ def test_what_a_question_is_tied_by(serve):
     assert len({groups[question] for question, _, _ in chain}) == 1
     assert len(set(groups.values())) == 41
     assert len(everything(task)) == 45
-    assert {e.text_pair for e in everything(task) if e.text == "may it be"} == {"Alpha -- One passage."}
+    assert {e.inputs["text_pair"] for e in everything(task) if e.inputs["text"] == "may it be"} == {
+        "Alpha -- One passage."
+    }
 
 
 def test_groups_too_large_name_the_task(serve):
@@ -168,13 +169,13 @@ def test_rated_sentences_are_the_clear_ones(name, serve):
     rows = [(f"{i}_1", scores[i % 6], f'sentence {i} says “no” "maybe\ttab') for i in range(60)]
     config = serve(name, rated_lines(rows))
     task = load_task(config)
-    assert (task.name, task.classes, len(everything(task))) == (name, ("negative", "positive"), 40)
+    assert (task.classes, len(everything(task))) == (("negative", "positive"), 40)
     for e in everything(task):
-        assert e.label == (int(e.text.split()[1]) % 6 >= 4)
-        assert e.text.endswith('says “no” "maybe\ttab')
-    task = load_task(dataclasses.replace(config, kind="regression"))
-    assert (task.classes, task.metric, task.num_labels, len(everything(task))) == ((), "pearson", 1, 60)
-    assert all(e.label == scores[int(e.text.split()[1]) % 6] for e in everything(task))
+        assert e.label == (int(e.inputs["text"].split()[1]) % 6 >= 4)
+        assert e.inputs["text"].endswith('says “no” "maybe\ttab')
+    task = load_task(settings(name, "task.kind=regression", **ALL))
+    assert (task.classes, task.metric, len(everything(task))) == ((), "pearson", 60)
+    assert all(e.label == scores[int(e.inputs["text"].split()[1]) % 6] for e in everything(task))
 
 
 def test_headlines_as_published(serve):
@@ -182,39 +183,42 @@ def test_headlines_as_published(serve):
     rows = [(f"headline {i}", i % 2) for i in range(40)] + [(text, 1) for text in odd]
     task = load_task(serve("sarcasm", headline_lines(rows)))
     assert task.classes == ("not sarcastic", "sarcastic")
-    assert {e.text: e.label for e in everything(task)} == dict(rows)
+    assert {e.inputs["text"]: e.label for e in everything(task)} == dict(rows)
 
 
 def test_questions_as_published(serve):
     rows = [(f"is {i} — so", f"Thing {i} -- On {i} -- and on.", i % 3 == 0) for i in range(40)]
     task = load_task(serve("boolq", question_lines(rows)))
     assert task.classes == ("no", "yes")
-    assert sorted((e.text, e.text_pair, bool(e.label)) for e in everything(task)) == sorted(rows)
+    assert sorted((e.inputs["text"], e.inputs["text_pair"], bool(e.label)) for e in everything(task)) == sorted(rows)
 
 
 @pytest.mark.parametrize("name", ["sarcasm", "boolq"])
 def test_classes_are_no_scores(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
     message = rf"task\.kind=regression is not possible with task={name}, .* leave task\.kind out, or type task="
+    with pytest.raises(ConfigError, match=message):
+        settings(name, "task.kind=regression")
+    config = dataclasses.replace(settings("tweets", "task.kind=regression"), name=name, source=name)
     for use in (data_sha256, load_task):
         with pytest.raises(ConfigError, match=message):
-            use(settings(name, "task.kind=regression"))
+            use(config)
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", list(CARDS))
 def test_a_built_in_task_has_no_columns_to_choose(name):
     with pytest.raises(ConfigError, match=rf"task={name} does not read task\.group, and it is set to document"):
-        load_task(settings(name, "task.group=document"))
+        settings(name, "task.group=document")
 
 
 def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
     program = f"""
 import sys
-from lorax_lab.config import TaskConfig
 from lorax_lab.data import data_sha256
+from lorax_lab.tasks import KINDS
 for config in {[dataclasses.asdict(settings(name)) for name in CARDS]!r}:
-    print(data_sha256(TaskConfig(**config)))
+    print(data_sha256(KINDS[config["kind"]].config(**config)))
 heavy = {{"torch", "numpy", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
 print(sorted(heavy & set(sys.modules)))
 """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -15,7 +15,7 @@ from lorax_lab.errors import ConfigError, Diverged
 from lorax_lab.launch.compose import compose
 from lorax_lab.store.checkpoints import Checkpoints
 from lorax_lab.streams import generator, global_stream, stream_seed
-from lorax_lab.train import learning_rate_factor, make_accelerator, make_optimizer, plan_steps, predict, train
+from lorax_lab.train import Batch, learning_rate_factor, make_accelerator, make_optimizer, plan_steps, train
 
 
 def settings(**changes: Any) -> TrainConfig:
@@ -32,22 +32,24 @@ class Line(nn.Module):
         self.weight = nn.Parameter(torch.zeros(3, 1))
         self.dropout = nn.Dropout(0.5)
 
-    def forward(self, x: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(loss=(self.dropout(x) @ self.weight - labels).square().mean())
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(x) @ self.weight
 
 
-def batches(count: int, size: int = 4) -> list[dict[str, torch.Tensor]]:
+def squared_error(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return (model(inputs["x"]) - inputs["y"]).square().mean()
+
+
+def batches(count: int, size: int = 4) -> list[Batch]:
     draw = generator(0, "batches")
     made = []
     for _ in range(count):
         x = torch.randn(size, 3, generator=draw)
-        made.append({"x": x, "labels": x.sum(1, keepdim=True), "attention_mask": torch.ones(size, 3)})
+        made.append(Batch({"x": x, "y": x.sum(1, keepdim=True)}, weight=size, examples=size, tokens=3 * size))
     return made
 
 
-def run(
-    model: nn.Module, config: TrainConfig, data: list[dict[str, torch.Tensor]], seed: int = 0
-) -> tuple[Any, list[int]]:
+def run(model: nn.Module, config: TrainConfig, data: list[Batch], seed: int = 0) -> tuple[Any, list[int]]:
     pauses: list[int] = []
     steps: list[int] = []
 
@@ -56,7 +58,9 @@ def run(
         return {"accuracy": 1.0}
 
     on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
-    result = train(model, lambda epoch: data, config, seed, make_accelerator(config), validate, on_step, NONE)
+    result = train(
+        model, lambda epoch: data, squared_error, config, seed, make_accelerator(config), validate, on_step, NONE
+    )
     assert steps == list(range(1, result.steps + 1))
     return result, pauses
 
@@ -99,7 +103,8 @@ def test_the_schedule() -> None:
 
 def test_accumulated_batches_of_any_sizes_give_the_step_of_one_large_batch() -> None:
     small = [*batches(3), *batches(1, size=2)]
-    large = [{key: torch.cat([b[key] for b in small]) for key in small[0]}]
+    inputs = {key: torch.cat([batch.inputs[key] for batch in small]) for key in small[0].inputs}
+    large = [Batch(inputs, weight=14, examples=14, tokens=42)]
     outcomes = []
     for data, accumulation in ((small, 4), (large, 1)):
         model = Line()
@@ -107,6 +112,20 @@ def test_accumulated_batches_of_any_sizes_give_the_step_of_one_large_batch() -> 
         result, _ = run(model, settings(gradient_accumulation=accumulation), data)
         outcomes.append((model.weight.detach(), *(result.history[0][f"train/{k}"] for k in ("loss", "gradient_norm"))))
     torch.testing.assert_close(outcomes[0], outcomes[1])
+
+
+def test_the_batches_of_a_step_count_by_their_weights() -> None:
+    light, heavy = batches(2)
+    by_hand = Line()
+    by_hand.dropout.p = 0.0
+    losses = [squared_error(by_hand, batch.inputs) for batch in (light, heavy)]
+    ((losses[0] * 1 + losses[1] * 5) / 6).backward()
+    weighted = [replace(light, weight=1), replace(heavy, weight=5)]
+    model = Line()
+    model.dropout.p = 0.0
+    result, _ = run(model, settings(gradient_accumulation=2), weighted)
+    assert result.history[0]["train/loss"] == pytest.approx((losses[0].item() + 5 * losses[1].item()) / 6)
+    assert result.history[0]["train/gradient_norm"] == pytest.approx(float(by_hand.weight.grad.norm()))
 
 
 def test_the_run_draws_from_its_own_streams_and_leaves_the_global_one_alone() -> None:
@@ -135,13 +154,13 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     model.weight.data.fill_(0.02)
     model.dropout.p = 0.0
     if where == "loss":
-        data[2]["labels"].fill_(float("nan"))
+        data[2].inputs["y"].fill_(float("nan"))
     else:  # predictions of 6e18 have finite squares, but their gradient is above fp32's largest number
-        data[2]["x"].fill_(1e20)
+        data[2].inputs["x"].fill_(1e20)
     seen: list[torch.Tensor] = []
     keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
     with pytest.raises(Diverged, match=message):
-        train(model, lambda epoch: data, config, 0, make_accelerator(config), dict, keep, NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
     assert len(seen) == 2
     assert torch.equal(model.weight, seen[-1])
 
@@ -151,27 +170,18 @@ def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(
     seen: list[int] = []
     keep = lambda step, *_: seen.append(step)  # noqa: E731
     with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
-        train(model, lambda epoch: data, config, 0, make_accelerator(config), dict, keep, NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
     assert not seen
-
-
-def test_outputs_that_are_not_finite_are_no_score() -> None:
-    class Broken(Line):
-        def forward(self, x: torch.Tensor, **_: torch.Tensor) -> SimpleNamespace:
-            return SimpleNamespace(logits=x * float("nan"))
-
-    with pytest.raises(Diverged, match="outputs that are not finite"):
-        predict(Broken(), [{"x": torch.ones(2, 3)}])
 
 
 def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:
     class Seen(Line):
         dtypes: ClassVar[list[torch.dtype]] = []
 
-        def forward(self, x: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             product = x @ self.weight
             self.dtypes.append(product.dtype)
-            return SimpleNamespace(loss=(product.float() - labels).square().mean())
+            return product.float()
 
     model = Seen()
     run(model, settings(precision="bf16", learning_rate=1e-4), batches(3))

@@ -7,6 +7,7 @@ below the entry ever sees a DictConfig. Defaults live in `conf/`, not here; thos
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,20 +25,24 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 BF16_WEIGHTS = "bf16-true"
 """The precision of a step whose weights themselves are bf16: it is predicted by `lorax_lab.memory`, never trained."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
-KINDS = ("classification", "regression")
 MEASURES = ("trial", "standard", "controls")
 
 
 @dataclass
 class TaskConfig:
-    """Which examples, which columns, how many of each split. See `conf/task/`."""
+    """Which examples, and how many of each split. See `conf/task/`. A kind of task adds the settings that are its own:
+    the columns of its inputs, how long they may be (`lorax_lab/tasks/`)."""
+
+    inputs: ClassVar[Mapping[str, str]] = {}
+    """Name of each input of an example, and its form (`text`). Each is a key that names a column, too; the first one is
+    needed, the others may be null."""
+    labels: ClassVar[str] = "classes"
+    """The form of the labels: `classes`, `numbers` or `texts`."""
 
     name: str = field(metadata=NO_RESULT)
     source: str
     path: str | None = field(metadata=NO_RESULT)
     subset: str | None
-    text: str | None
-    text_pair: str | None
     label: str | None
     group: str | None
     kind: str
@@ -46,17 +51,10 @@ class TaskConfig:
     validation_examples: int | None
     test_examples: int | None
     split_seed: int
-    max_length: int
 
     def __post_init__(self) -> None:
-        require_choice("task.kind", self.kind, KINDS)
         for split in ("train_examples", "validation_examples", "test_examples"):
             require_positive(f"task.{split}", getattr(self, split), optional=True)
-        require(self.max_length >= 4, "task.max_length", self.max_length, "at least 4 tokens")
-        columns = {key: getattr(self, key) for key in ("path", "text", "label")}
-        missing = [f"task.{key}=…" for key, value in columns.items() if value is None]
-        if self.source in ("local", "hub") and missing:
-            raise ConfigError(f"task={self.name} needs {' '.join(missing)} as well")
 
 
 @dataclass

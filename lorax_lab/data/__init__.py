@@ -1,58 +1,76 @@
 """Where examples come from: pinned assets, tables, folders, data sets; splits without leaks.
 
-A new source is one module here with `KEYS`, `KINDS`, `read` and `data_sha256` (see `Source`), its line in `SOURCES`,
-and a file in `conf/task/`.
+A new source is one module here with a `Source`, its line in `SOURCES`, and a file in `conf/task/`.
 """
 
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import boolq, hub, hutto_gilbert, local, sarcasm
-from lorax_lab.data.examples import Example, Pools, Source
+from lorax_lab.data.cards import Card
+from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.source import Source
 from lorax_lab.errors import ConfigError, suggest
 
-__all__ = ["SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]
+__all__ = ["CARDS", "SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]
 
 SOURCES: dict[str, Source] = {
-    "movie_reviews": hutto_gilbert,
-    "product_reviews": hutto_gilbert,
-    "editorials": hutto_gilbert,
-    "tweets": hutto_gilbert,
-    "sarcasm": sarcasm,
-    "boolq": boolq,
-    "local": local,
-    "hub": hub,
+    "movie_reviews": hutto_gilbert.MOVIE_REVIEWS,
+    "product_reviews": hutto_gilbert.PRODUCT_REVIEWS,
+    "editorials": hutto_gilbert.EDITORIALS,
+    "tweets": hutto_gilbert.TWEETS,
+    "sarcasm": sarcasm.SOURCE,
+    "boolq": boolq.SOURCE,
+    "local": local.SOURCE,
+    "hub": hub.SOURCE,
 }
-
-CHOSEN = ("path", "subset", "text", "text_pair", "label", "group")
-"""Keys that choose what is read; each is used by some sources only."""
+CARDS: dict[str, Card] = {name: source.card for name, source in SOURCES.items() if source.card}
 
 
 def data_sha256(config: TaskConfig) -> str:
     """The hash of the task's data: pinned for what is built in (nothing is fetched), else of the content.
 
     Raises:
-        ConfigError: an unknown source, a key or kind that the source has not, data that cannot be read.
+        ConfigError: as `source_of`; data that cannot be read.
     """
-    return source_of(config).data_sha256(config)
+    return source_of(config).sha256(config)
 
 
 def source_of(config: TaskConfig) -> Source:
     """The source that a task's configuration names.
 
     Raises:
-        ConfigError: an unknown source, or a key or kind that the source has not.
+        ConfigError: an unknown source; a key that it does not read, or that it needs and is null; a kind of task that
+            its examples do not fit.
     """
     if config.source not in SOURCES:
         raise ConfigError(f"task.source={config.source} is unknown; {suggest(config.source, tuple(SOURCES))}")
     source = SOURCES[config.source]
-    for key in CHOSEN:
+    _require_keys(source, config)
+    _require_fit(source, config)
+    return source
+
+
+def _require_keys(source: Source, config: TaskConfig) -> None:
+    for key in ("path", "subset", "group", "label", *config.inputs):
         value = getattr(config, key)
-        if value is not None and key not in source.KEYS:
+        if value is not None and key not in source.chosen(config):
             what = f"task={config.name} does not read task.{key}, and it is set to {value}"
             raise ConfigError(f"{what}; leave it out, or type task=local for a table of your own")
-    if config.kind not in source.KINDS:
-        what = f"task.kind={config.kind} is not possible with task={config.name}, whose labels are classes"
-        scored = ", ".join(name for name in SOURCES if SOURCES[name] is hutto_gilbert)
-        raise ConfigError(f"{what}; leave task.kind out, or type task={scored.replace(', ', ' or task=')}")
-    return source
+    missing = [f"task.{key}=…" for key in source.needed(config) if getattr(config, key) is None]
+    if missing:
+        raise ConfigError(f"task={config.name} needs {' '.join(missing)} as well")
+
+
+def _require_fit(source: Source, config: TaskConfig) -> None:
+    if source.fits(config):
+        return
+    if source.gives_inputs(config):
+        why = f"whose labels are {' or '.join(source.labels)}, not {config.labels}"
+    else:
+        why = f"whose examples have {', '.join(source.inputs) or 'columns of text'}, not {', '.join(config.inputs)}"
+    fitting = [f"task={name}" for name, other in SOURCES.items() if other.fits(config)]
+    hint = f", or type {' or '.join(fitting)}" if fitting else ""
+    raise ConfigError(
+        f"task.kind={config.kind} is not possible with task={config.name}, {why}; leave task.kind out{hint}"
+    )

@@ -6,11 +6,10 @@ import json
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.cards import Card
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.groups import connected, keys
-
-KEYS: frozenset[str] = frozenset()
-KINDS: tuple[str, ...] = ("classification",)
+from lorax_lab.data.source import Source
 
 
 def read(config: TaskConfig) -> Pools:
@@ -22,7 +21,10 @@ def read(config: TaskConfig) -> Pools:
     """
     rows = parse(fetch("boolq").read_bytes().decode("utf-8"))
     groups = connected([_keys(question, passage) for question, passage, _ in rows])
-    examples = [Example(row[0], row[2], row[1], group) for row, group in zip(rows, groups, strict=True)]
+    examples = [
+        Example({"text": question, "text_pair": passage}, label, group)
+        for (question, passage, label), group in zip(rows, groups, strict=True)
+    ]
     return Pools("boolq", ("no", "yes"), examples)
 
 
@@ -46,3 +48,21 @@ def _keys(question: str, passage: str) -> list[str]:
 def data_sha256(config: TaskConfig) -> str:
     """The pinned hash of the file; nothing is fetched."""
     return sha256_of("boolq")
+
+
+SOURCE = Source(
+    read,
+    data_sha256,
+    labels=("classes",),
+    inputs={"text": "text", "text_pair": "text"},
+    card=Card(
+        what="yes/no question and a passage of Wikipedia",
+        rows=12_697,
+        examples=12_697,
+        classes=("no", "yes"),
+        largest=0.623,
+        metrics=("accuracy",),
+        licence="CC BY-SA 3.0",
+        source="Clark et al., NAACL 2019",
+    ),
+)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-from lorax_lab.config import TaskConfig
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text or pair of texts with its label: a class's index, or a number for regression. Examples of one
-    `group` (a document, a question) never straddle two splits."""
+    """Named inputs with their label.
 
-    text: str
-    label: float | int
-    text_pair: str | None = None
+    Args:
+        inputs: name → a text, or a numpy array such as an image. A kind of task says which names it reads.
+        label: the index of a class, a number or a text, whichever form the kind's labels have.
+        group: examples of one group (a document, a question) never straddle two splits.
+    """
+
+    inputs: Mapping[str, Any]
+    label: float | int | str
     group: str | None = None
 
 
@@ -25,6 +30,7 @@ class Pools:
 
     `validation` and `test` are None where the source has no such labelled split: they are carved out of
     `train`. `where` names the source in messages; `blank` counts the rows without text, which were left out.
+    `classes` are in the order of the labels, empty where the labels are no classes.
     """
 
     where: str
@@ -35,16 +41,20 @@ class Pools:
     blank: int = 0
 
 
-class Source(Protocol):
-    """What a module in this folder offers to be looked up in `SOURCES`."""
+def content_key(example: Example) -> tuple[str, ...]:
+    """What makes two examples the same: their texts without regard to case, spacing and Unicode's forms, and the
+    content of their arrays.
 
-    KEYS: frozenset[str]
-    """The keys of `CHOSEN` (in `tasks`) that the source reads; the others are refused when set."""
-    KINDS: tuple[str, ...]
-    """The values of `task.kind` that its labels allow."""
+    >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))
+    True
+    """
+    return tuple(_normal(value) if isinstance(value, str) else _content(value) for value in example.inputs.values())
 
-    def read(self, config: TaskConfig) -> Pools:
-        """Every usable row."""
 
-    def data_sha256(self, config: TaskConfig) -> str:
-        """The hash of the data's content, the same on every machine, as cheaply as it can be had."""
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _content(array: Any) -> str:
+    assert array.dtype != object, f"an input is a text or an array of numbers, not {type(array)}"
+    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()

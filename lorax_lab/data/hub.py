@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data.columns import INPUTS, chosen_columns, to_pools
 from lorax_lab.data.examples import Pools
-from lorax_lab.data.table import Table, to_pools
+from lorax_lab.data.labels import LABELS
+from lorax_lab.data.source import Source
+from lorax_lab.data.table import Table
 from lorax_lab.errors import ConfigError, suggest
 
-KEYS = frozenset({"path", "subset", "text", "text_pair", "label", "group"})
-KINDS: tuple[str, ...] = ("classification", "regression")
 VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
 TEST = ("test", "test_matched")
 HIDDEN = (-1, None)
@@ -40,10 +41,8 @@ def data_sha256(config: TaskConfig) -> str:
     tables, names = _tables(str(config.path), config.subset, str(config.label))
     digest = hashlib.sha256(json.dumps(names).encode())
     for role, table in sorted(tables.items()):
-        for key in ("text", "text_pair", "label", "group"):
-            if column := getattr(config, key):
-                content = json.dumps([role, key, table.column(key, column)], default=str)
-                digest.update(content.encode())
+        for key, column in chosen_columns(config).items():
+            digest.update(json.dumps([role, key, table.column(key, column)], default=str).encode())
     return digest.hexdigest()
 
 
@@ -151,3 +150,6 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = was
+
+
+SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "subset", "group"))

@@ -7,11 +7,11 @@ import re
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.cards import Card
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.groups import connected, keys
+from lorax_lab.data.source import Source
 
-KEYS: frozenset[str] = frozenset()
-KINDS: tuple[str, ...] = ("classification", "regression")
 NEUTRAL = 0.5
 """Sentences with a mean nearer to 0 have no class: the raters do not agree on the sign."""
 ADDRESS = re.compile(r"@\w+|https?://\S+|\bRT\b")
@@ -21,7 +21,7 @@ Row = tuple[str, float, str]
 
 
 def read(config: TaskConfig) -> Pools:
-    """Sentences of clear sentiment, negative or positive; for regression all sentences, labelled by their score.
+    """Sentences of clear sentiment, negative or positive; where labels are numbers, all sentences with their score.
 
     Sentences of one document are one group, and so are those of one wording: a tweet with its retweets and with
     its louder variants (`Yay.`, `YAY!!!`), of which the tweets have 200.
@@ -30,11 +30,13 @@ def read(config: TaskConfig) -> Pools:
         AssetError: the data are not in the cache and cannot be fetched.
     """
     rows = parse(fetch(config.source).read_bytes().decode("utf-8"))
-    scores = config.kind == "regression"
+    scores = config.labels == "numbers"
     rows = [row for row in rows if scores or abs(row[1]) >= NEUTRAL]
     groups = connected([_keys(row) for row in rows])
     labels = [score if scores else int(score > 0) for _, score, _ in rows]
-    examples = [Example(row[2], label, group=group) for row, label, group in zip(rows, labels, groups, strict=True)]
+    examples = [
+        Example({"text": text}, label, group) for (_, _, text), label, group in zip(rows, labels, groups, strict=True)
+    ]
     return Pools(config.source, () if scores else ("negative", "positive"), examples)
 
 
@@ -57,3 +59,23 @@ def _keys(row: Row) -> list[str]:
 def data_sha256(config: TaskConfig) -> str:
     """The pinned hash of the file; nothing is fetched."""
     return sha256_of(config.source)
+
+
+def _source(what: str, rows: int, examples: int, largest: float) -> Source:
+    card = Card(
+        what,
+        rows,
+        examples,
+        classes=("negative", "positive"),
+        largest=largest,
+        metrics=("accuracy", "pearson"),
+        licence="MIT as packaged; of the texts not stated",
+        source="Hutto & Gilbert, ICWSM 2014",
+    )
+    return Source(read, data_sha256, labels=("classes", "numbers"), inputs={"text": "text"}, card=card)
+
+
+MOVIE_REVIEWS = _source("sentences of film reviews", 10_605, 10_070, 0.504)
+PRODUCT_REVIEWS = _source("sentences of 300 customer reviews", 3_708, 2_977, 0.586)
+EDITORIALS = _source("sentences of 498 newspaper editorials", 5_190, 2_931, 0.599)
+TWEETS = _source("tweets and tweet-like sentences", 4_200, 3_372, 0.687)

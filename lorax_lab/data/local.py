@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data.columns import INPUTS, to_pools
 from lorax_lab.data.examples import Pools
-from lorax_lab.data.table import Table, to_pools
+from lorax_lab.data.labels import LABELS
+from lorax_lab.data.source import Source
+from lorax_lab.data.table import Table
 from lorax_lab.errors import ConfigError, suggest
-
-KEYS = frozenset({"path", "text", "text_pair", "label", "group"})
-KINDS: tuple[str, ...] = ("classification", "regression")
 
 Columns = dict[str, list[Any]]
 
@@ -101,3 +101,4 @@ def _parquet(path: Path) -> Columns:
 
 
 READERS: dict[str, Callable[[Path], Columns]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "group"))

@@ -6,11 +6,10 @@ import json
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.cards import Card
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.groups import connected, keys
-
-KEYS: frozenset[str] = frozenset()
-KINDS: tuple[str, ...] = ("classification",)
+from lorax_lab.data.source import Source
 
 
 def read(config: TaskConfig) -> Pools:
@@ -21,7 +20,7 @@ def read(config: TaskConfig) -> Pools:
     """
     rows = parse(fetch("sarcasm").read_bytes().decode("utf-8"))
     groups = connected([keys(text=text) for text, _ in rows])
-    examples = [Example(text, label, group=group) for (text, label), group in zip(rows, groups, strict=True)]
+    examples = [Example({"text": text}, label, group) for (text, label), group in zip(rows, groups, strict=True)]
     return Pools("sarcasm", ("not sarcastic", "sarcastic"), examples)
 
 
@@ -38,3 +37,21 @@ def parse(content: str) -> list[tuple[str, int]]:
 def data_sha256(config: TaskConfig) -> str:
     """The pinned hash of the file; nothing is fetched."""
     return sha256_of("sarcasm")
+
+
+SOURCE = Source(
+    read,
+    data_sha256,
+    labels=("classes",),
+    inputs={"text": "text"},
+    card=Card(
+        what="headlines of The Onion and of HuffPost",
+        rows=28_614,
+        examples=28_498,
+        classes=("not sarcastic", "sarcastic"),
+        largest=0.525,
+        metrics=("accuracy",),
+        licence="MIT as packaged; of the headlines not stated",
+        source="Misra & Arora, AI Open 2023",
+    ),
+)

@@ -1,15 +1,14 @@
-"""Three splits that share no text and no group, fixed by the data's hash and `task.split_seed`."""
+"""Three splits that share no content and no group, fixed by the data's hash and `task.split_seed`."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.examples import Example, Pools, content_key
 from lorax_lab.errors import ConfigError
 
 SHARE = 0.1
@@ -34,7 +33,7 @@ def split(
     pools, dropped = disjoint(pools)
     _require_rows(pools, config, dropped)
     rng = np.random.default_rng([config.split_seed, int(sha256[:16], 16)])
-    stratify = config.kind == "classification"
+    stratify = bool(pools.classes)
     own_test = order(pools.test or [], stratify, rng)
     own_validation = order(pools.validation or [], stratify, rng)
     rest = order(pools.train, stratify, rng)
@@ -56,27 +55,27 @@ def split(
 
 
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
-    """The same pools with each text once, in the order test, validation, train.
+    """The same pools with each content once, in the order test, validation, train.
 
     Copies that agree on the label become one; copies that disagree all go, since no label of theirs can be
-    trusted to score by. A text or group of a pool is left out of the later ones (`overlap`).
+    trusted to score by. A content or group of a pool is left out of the later ones (`overlap`).
     """
     dropped = Counter(blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
-    texts: set[tuple[str, str]] = set()
+    contents: set[tuple[str, ...]] = set()
     groups: set[str | None] = set()
     kept: dict[str, list[Example] | None] = {}
     for role in ("test", "validation", "train"):
         pool: list[Example] | None = getattr(pools, role)
         if pool is not None:
-            copies: dict[tuple[str, str], list[Example]] = defaultdict(list)
+            copies: dict[tuple[str, ...], list[Example]] = defaultdict(list)
             for example in pool:
-                key = text_key(example)
-                if key in texts or example.group in groups:
+                key = content_key(example)
+                if key in contents or example.group in groups:
                     dropped["overlap"] += 1
                 else:
                     copies[key].append(example)
             pool = _each_once(copies.values(), dropped)
-            texts |= copies.keys()
+            contents |= copies.keys()
             groups |= {example.group for example in pool if example.group is not None}
         kept[role] = pool
     train = kept["train"] or []
@@ -92,19 +91,6 @@ def _each_once(copies: Iterable[list[Example]], dropped: Counter[str]) -> list[E
     return kept
 
 
-def text_key(example: Example) -> tuple[str, str]:
-    """What makes two examples the same: text and pair without regard to case, spacing and Unicode's forms.
-
-    >>> text_key(Example("Ａ  good\\tFilm ", 1)) == text_key(Example("a good film", 0))
-    True
-    """
-    return _normal(example.text), _normal(example.text_pair or "")
-
-
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> list[Unit]:
     """The examples' groups (each ungrouped example is its own) in a random order of which every beginning has
     the shares of the classes: the i-th of a class's n groups stands at (i + ½) / n of the way."""
@@ -116,7 +102,7 @@ def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> 
     shuffled = [listed[i] for i in rng.permutation(len(listed))]
     if not stratify:
         return shuffled
-    sizes, seen = Counter(unit[0].label for unit in shuffled), Counter[float]()
+    sizes, seen = Counter(unit[0].label for unit in shuffled), Counter[float | str]()
     placed = []
     for unit in shuffled:
         label = unit[0].label

@@ -9,11 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from lorax_lab.config import MethodConfig, RunConfig
+from lorax_lab.config import MethodConfig, RunConfig, TaskConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.overrides import CONF, code_in
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.redact import redact
+from lorax_lab.tasks import KINDS, check, kind_of
 
 GROUPS = ("task", "method", "train", "tracking")
 LAUNCHERS = {
@@ -26,6 +27,20 @@ LAUNCHERS = {
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Overrides that the full fine-tune does not take over from the run compared with it: each method has its own."""
+
+
+def _keys_of_kinds() -> list[str]:
+    """The keys that some kinds of task have and others have not; `conf/` need not name them."""
+    shared = {field.name for field in dataclasses.fields(TaskConfig)}
+    fields = [field.name for kind in KINDS.values() for field in dataclasses.fields(kind.config)]
+    return [f"task.{name}" for name in fields if name not in shared]
+
+
+def _added(override: str) -> str:
+    """The override of a setting that not every method or kind of task has, in the form that adds it where it is
+    missing: `from_dict` then says what to type."""
+    key = override.partition("=")[0]
+    return f"++{override}" if key.startswith("method.") or key in _keys_of_kinds() else override
 
 
 def presets(group: str) -> list[str]:
@@ -50,7 +65,7 @@ def spell_out(words: list[str]) -> list[str]:
         if unknown:
             spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
         else:
-            spelled.append(word)
+            spelled.append(_added(word))
     return spelled
 
 
@@ -77,7 +92,9 @@ def _check_key(key: str, word: str, assigned: bool) -> None:
 
 @lru_cache(maxsize=1)
 def known_keys() -> tuple[str, ...]:
-    """Every dotted key that the command line accepts; the settings of methods are those of their files in `conf/`."""
+    """Every dotted key that the command line accepts, the settings of every method and kind of task among them.
+
+    Those of methods are read from their files in `conf/`, since the methods themselves are slow to import."""
     import yaml
 
     keys: list[str] = []
@@ -87,7 +104,7 @@ def known_keys() -> tuple[str, ...]:
     for name in presets("method"):
         own = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8"))["method"]
         keys += [f"method.{key}" for key in own]
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys([*keys, *_keys_of_kinds()]))
 
 
 def _check_launcher(name: str) -> None:
@@ -115,7 +132,8 @@ def compose(words: list[str]) -> RunConfig:
     """The checked configuration of one job's words.
 
     Raises:
-        ConfigError: as `from_dict`, and for a choice that no file in `conf/` gives.
+        ConfigError: as `from_dict`; a choice that no file in `conf/` gives; a task whose source, kind and metric do
+            not go together.
     """
     from contextlib import nullcontext
 
@@ -125,19 +143,20 @@ def compose(words: list[str]) -> RunConfig:
     from hydra.errors import HydraException
 
     inside_a_job = GlobalHydra.instance().is_initialized()
-    settings = [word for word in words if not word.startswith("hydra")]
-    # `++` lets Hydra take a setting that the method has not, so that `from_dict` refuses it and says what to type
-    settings = [f"++{word}" if word.startswith("method.") else word for word in settings]
+    settings = [_added(word) for word in words if not word.startswith("hydra")]
     try:
         with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
             content = hydra_compose("config", overrides=settings)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    return from_dict(content)
+    run = from_dict(content)
+    check(run.task)
+    return run
 
 
 def from_dict(content: Any) -> RunConfig:
-    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`, its method's settings included.
+    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`, with the settings of its method
+    and of its kind of task.
 
     Raises:
         ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
@@ -148,10 +167,10 @@ def from_dict(content: Any) -> RunConfig:
     raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
     if special := code_in(json.dumps(raw, default=str)):
         raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
-    kind, settings = _method_settings(raw)
+    method, settings = _method_settings(raw)
     try:
         typed = OmegaConf.structured(RunConfig)
-        typed.method = OmegaConf.structured(kind)
+        typed.method, typed.task = OmegaConf.structured(method), OmegaConf.structured(_task_settings(raw))
         config = OmegaConf.to_object(OmegaConf.merge(typed, {**raw, "method": settings}))
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
@@ -178,6 +197,18 @@ def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str,
             what = f"method={name} has no {key}; leave method.{key} out"
             raise ConfigError(f"method.{key}={value} is not possible: {what}, or name another: {suggest(key, own)}")
     return kind, settings
+
+
+def _task_settings(raw: dict[str, Any]) -> type[TaskConfig]:
+    """The dataclass of the settings of the task's kind."""
+    task = dict(raw.get("task") or {})
+    kind = kind_of(str(task.get("kind"))).config
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key, value in task.items():
+        if key not in known:
+            what = f"task.kind={task['kind']} does not read task.{key}, and it is set to {value}"
+            raise ConfigError(f"{what}; leave it out, {suggest(key, known)}")
+    return kind
 
 
 def _check_method(config: RunConfig) -> None:

@@ -88,12 +88,12 @@ def check(runs: list[Run]) -> None:
     """
     from lorax_lab.methods import METHODS
     from lorax_lab.models import choose, matrix_shapes
-    from lorax_lab.tasks import load_task
+    from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.train import check_machine
 
     for config in [run.config for run in runs]:
         check_machine(config.train)
-        shapes = matrix_shapes(config.model)
+        shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
     for task in {repr(run.config.task): run.config.task for run in runs}.values():

@@ -139,25 +139,39 @@ class Recorder(TorchDispatchMode):
         return kept
 
 
+def _own_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    loss: Tensor = model(**batch).loss
+    return loss
+
+
 def measure_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], accelerator: Any
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    accelerator: Any,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
 ) -> Ledger:
     """The ledger of one whole training step, the second: Adam's states appear at the end of the first.
 
     The learning rate should be 0, so that the weights keep their bits. `model` is in the mode it will train in.
+    `loss_of` gives the loss of the model on the batch; without it, the model computes its own.
     """
-    return record_step(model, optimizer, batch, accelerator).ledger(tuple(next(iter(batch.values())).shape))
+    return record_step(model, optimizer, batch, accelerator, loss_of).ledger(tuple(next(iter(batch.values())).shape))
 
 
 def record_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], accelerator: Any
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    accelerator: Any,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
 ) -> Recorder:
     """As `measure_step`, every storage of the step. A first step is made only where the optimizer has no states yet."""
     if not optimizer.state:
-        take_step(model, optimizer, batch, accelerator)
+        take_step(model, optimizer, batch, accelerator, loss_of=loss_of)
     recorder = Recorder()
     with recorder:
-        take_step(model, optimizer, batch, accelerator, recorder)
+        take_step(model, optimizer, batch, accelerator, recorder, loss_of)
     optimizer.zero_grad()
     return recorder
 
@@ -178,6 +192,7 @@ def take_step(
     batch: dict[str, Tensor],
     accelerator: Any,
     recorder: Recorder | None = None,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
 ) -> None:
     """One training step, watched by the recorder where there is one."""
     optimizer.zero_grad()
@@ -187,7 +202,7 @@ def take_step(
         recorder.see(batch.values(), "activations")
         recorder.enter("forward")
     with accelerator.autocast():
-        loss = model(**batch).loss
+        loss = loss_of(model, batch)
     if recorder:
         recorder.enter("backward")
     accelerator.backward(loss)

@@ -13,7 +13,7 @@ from lorax_lab.console import WorkBar
 from lorax_lab.serve.served import Served
 from lorax_lab.streams import generator
 from lorax_lab.tasks.batches import length_bucketed_batches
-from lorax_lab.tasks.encoded import SCORE_BATCH
+from lorax_lab.tasks.split import SCORE_BATCH
 
 WAYS = ("exchanged", "merged", "mixed")
 EXCHANGES = 1000
@@ -51,8 +51,8 @@ class Proof:
 def prove(served: Served) -> Proof:
     """Compare all ways on all test splits, then after each of 1,000 random exchanges on one text of each task."""
     before = served.exchange.fingerprint()
-    cost = {name: sum(test.lengths) for name, test in served.tests.items()}
-    one = sum(test.lengths[0] for test in served.tests.values()) * EXCHANGES // len(cost)
+    cost = {name: sum(test.sizes) for name, test in served.tests.items()}
+    one = sum(test.sizes[0] for test in served.tests.values()) * EXCHANGES // len(cost)
     with WorkBar(4 * sum(cost.values()) + one) as bar:
         outputs: dict[str, dict[str, Tensor]] = {}
         for name, test in served.tests.items():
@@ -76,7 +76,7 @@ def prove(served: Served) -> Proof:
 
 def _mixed(served: Served) -> dict[str, Tensor]:
     rows = served.rows
-    lengths = [len(served.tests[name].rows[i]["input_ids"]) for name, i in rows]
+    lengths = [size for test in served.tests.values() for size in test.sizes]
     outputs: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(test.rows) for name, test in served.tests.items()}
     for indices in length_bucketed_batches(lengths, SCORE_BATCH, generator(0, "mixed")):
         batch = [rows[i] for i in indices]
@@ -105,7 +105,7 @@ def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> dict[st
 
 
 def _compared(served: Served, name: str, outputs: dict[str, Tensor]) -> dict[str, Any]:
-    task, labels, alone = served.tasks[name], served.tests[name].labels.numpy(), outputs["alone"]
+    task, labels, alone = served.tasks[name], served.tests[name].labels, outputs["alone"]
     result, run_id = served.records[name].completed, served.records[name].run_id
     row: dict[str, Any] = {"run_id": run_id, "metric": task.metric, "examples": len(alone)}
     row["recorded"] = result.metrics[f"test/{task.metric}"]

@@ -70,7 +70,7 @@ def _mixed_batch(served: Served) -> list[dict[str, Any]]:
 def _answered(served: Served, name: str, i: int, answer: Any) -> dict[str, Any]:
     task, example = served.tasks[name], served.tasks[name].test[i]
     prediction = served.predictions(name, answer[None])[0].item()
-    text = " | ".join(filter(None, (example.text, example.text_pair)))
+    text = " | ".join(filter(None, map(str, example.inputs.values())))
     said = [task.classes[int(value)] if task.classes else f"{value:.2f}" for value in (prediction, example.label)]
     return {"task": name, "text": text, "prediction": said[0], "label": said[1]}
 

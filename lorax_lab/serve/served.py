@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lorax_lab.launch.plan import Run
@@ -13,8 +14,7 @@ from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
 from lorax_lab.tasks import Task, load_task
-from lorax_lab.tasks.batches import collate
-from lorax_lab.tasks.encoded import Encoded
+from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator
 
 
@@ -26,7 +26,7 @@ class Served:
     runs: dict[str, Run]
     records: dict[str, Record]
     tasks: dict[str, Task]
-    tests: dict[str, Encoded]
+    tests: dict[str, Split]
 
     @property
     def rows(self) -> list[tuple[str, int]]:
@@ -39,9 +39,10 @@ class Served:
 
     def batch(self, rows: list[tuple[str, int]]) -> Batch:
         """Examples of any tasks as one batch, padded to the longest; without labels."""
-        pad = next(iter(self.tests.values())).pad
-        batch = collate([self.tests[name].rows[i] for name, i in rows], [0] * len(rows), pad)
-        return {key: tensor for key, tensor in batch.items() if key != "labels"}
+        first = next(iter(self.tests.values()))
+        chosen = [self.tests[name].rows[i] for name, i in rows]
+        inputs = first.task.kind.collate(first.processor, chosen, [0] * len(rows))
+        return {key: tensor for key, tensor in inputs.items() if key != "labels"}
 
     def alone(self, name: str) -> nn.Module:
         """A fresh base with the task's adapter on it, as after training."""
@@ -55,8 +56,8 @@ class Served:
         return model.to(self.exchange.device)
 
     def predictions(self, name: str, outputs: Tensor) -> Tensor:
-        """The class of each row of outputs (n, outputs), or for regression the outputs themselves."""
-        return outputs[:, 0] if self.tasks[name].kind == "regression" else outputs.argmax(1)
+        """The answer that each row of outputs (n, outputs) gives: a class, or a number."""
+        return torch.from_numpy(self.tasks[name].kind.answers(outputs.cpu().numpy()))
 
 
 def open_served(runs: dict[str, Run]) -> Served:
@@ -74,10 +75,11 @@ def open_served(runs: dict[str, Run]) -> Served:
     tests = {}
     for name, run in runs.items():
         exchange.add(name, run.folder)
-        tests[name] = Encoded.of(base.tokenizer, tasks[name].test, run.config.task.max_length, tasks[name].kind)
+        tests[name] = Split.of(tasks[name], tasks[name].test, base.processor)
     records = {name: record.read_record(run.folder) for name, run in runs.items()}
     return Served(exchange, runs, records, tasks, tests)
 
 
 def _bare(run: Run, task: Task) -> Base:
-    return load_base(run.config.model, task.num_labels, task.kind == "regression", run.config.seed)
+    kind = task.kind
+    return load_base(run.config.model, task.head, run.config.seed, kind.model_class, kind.processor_class)

@@ -55,8 +55,8 @@ def line_of(folder: Path) -> Line:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)
     matrices = {name: row | _signal(row, spectra[name]["sigma"]) for name, row in result.matrices.items()}
-    if record.config["task"]["kind"] == "classification":
-        line["correct"] = _correct(load_arrays(folder, OUTPUTS)["test"])
+    if (correct := _correct(load_arrays(folder, OUTPUTS)["test"])) is not None:
+        line["correct"] = correct
     line = _rounded(line | {"matrices": matrices, "gaussian": result.gaussian}, DIGITS)
     if result.truncation is not None:
         line["functional"] = [[r["part"], r["k"], r.get("module"), r[result.metric]] for r in result.truncation]
@@ -132,11 +132,16 @@ def _signal(row: dict[str, Any], sigma: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def _correct(test: dict[str, np.ndarray]) -> str:
+def _correct(test: dict[str, np.ndarray]) -> str | None:
+    """Which answers are right, packed to bits, as hex digits; None where an answer is more or less right.
+
+    A record that was written before it said so has whole numbers as labels where they are classes."""
     import numpy as np
 
-    right: np.ndarray = test["outputs"].argmax(axis=1) == test["labels"]
-    return np.packbits(right).tobytes().hex()
+    right = test.get("correct")
+    if right is None and test["labels"].dtype.kind == "i":
+        right = test["outputs"].argmax(axis=1) == test["labels"]
+    return None if right is None else np.packbits(right).tobytes().hex()
 
 
 def _config(config: dict[str, Any]) -> dict[str, Any]:

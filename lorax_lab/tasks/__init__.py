@@ -1,40 +1,80 @@
-"""What is learned: examples in three splits, fixed by the data and `task.split_seed`, with their score."""
+"""What is learned: examples in three splits, fixed by the data and `task.split_seed`, with their score.
+
+A new kind of task is one module here with a `Kind`, its line in `KINDS`, and a file in `conf/task/`.
+"""
 
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.tasks import classification, regression
+from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.task import Task
 
-__all__ = ["Task", "load_task"]
+__all__ = ["KINDS", "Kind", "Task", "check", "kind_of", "load_task"]
+
+KINDS: dict[str, Kind] = {
+    "classification": classification.KIND,
+    "regression": regression.KIND,
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of task that `task.kind` names.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if name not in KINDS:
+        raise ConfigError(f"task.kind={name} is not possible; {suggest(name, tuple(KINDS))}")
+    return KINDS[name]
+
+
+def check(config: TaskConfig) -> None:
+    """Whether source, kind and metric go together; nothing is read.
+
+    Raises:
+        ConfigError: an unknown source or metric; a key that is ignored or missing; examples that the kind cannot read.
+    """
+    source_of(config)
+    _primary_metric(config)
 
 
 def load_task(config: TaskConfig) -> Task:
-    """The examples of the three splits: no text in two of them, no group in two of them.
+    """The examples of the three splits: no content in two of them, no group in two of them.
 
     Test is taken first, then validation, then train, so that the number of training examples changes neither
     of the others, and fewer training examples are a part of more.
 
     Raises:
-        ConfigError: an unknown source, metric or kind, an ignored key, data that cannot be read or is too small.
+        ConfigError: as `check`; data that cannot be read or are too small.
     """
     from lorax_lab.data.splits import split
-    from lorax_lab.tasks.score import primary_metric
 
-    source = source_of(config)
-    metric = primary_metric(config.kind, config.metric)
-    pools, sha256 = source.read(config), source.data_sha256(config)
-    _require_variety(pools, config.kind)
+    kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
+    pools, sha256 = source.read(config), source.sha256(config)
+    _require_variety(pools)
     splits, dropped = split(pools, config, sha256)
-    return Task(config.name, config.kind, pools.classes, metric, *splits, sha256, dropped)
+    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped)
 
 
-def _require_variety(pools: Pools, kind: str) -> None:
+def _primary_metric(config: TaskConfig) -> str:
+    """The configured metric, or the first of the kind."""
+    kind = kind_of(config.kind)
+    assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"
+    allowed = tuple(kind.metrics)
+    if config.metric is not None and config.metric not in allowed:
+        what = f"task.metric={config.metric} is not possible with task.kind={config.kind}"
+        raise ConfigError(f"{what}: {suggest(config.metric, allowed)}")
+    return config.metric or allowed[0]
+
+
+def _require_variety(pools: Pools) -> None:
     if not pools.train:
         raise ConfigError(f"{pools.where} has no rows with text; check task.path and task.text")
     labels = {example.label for example in pools.train}
     if len(labels) < 2:
         label = next(iter(labels))
-        only = label if kind == "regression" else repr(pools.classes[int(label)])
+        only = repr(pools.classes[int(label)]) if pools.classes else label
         raise ConfigError(f"{pools.where} has one label only ({only}): there is nothing to learn; check task.label")

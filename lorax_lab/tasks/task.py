@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lorax_lab.data.examples import Example
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example
+from lorax_lab.tasks.kind import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
 class Task:
     """Examples to train, validate and test on, and how outputs are scored.
 
-    `classes` are in the order of the labels, empty for regression. `dropped` counts the rows that were left
-    out: `blank`, `duplicate`, `conflicting` (same text, different labels), `overlap` (with a later split).
+    `classes` are in the order of the labels, empty where the labels are no classes. `metric` is the primary score.
+    `dropped` counts the rows that were left out: `blank`, `duplicate`, `conflicting` (same content, different labels),
+    `overlap` (with a later split).
     """
 
-    name: str
-    kind: str
+    config: TaskConfig
+    kind: Kind
     classes: tuple[str, ...]
     metric: str
     train: list[Example]
@@ -30,21 +33,30 @@ class Task:
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
-    def num_labels(self) -> int:
-        """Width of the model's head: the number of classes, 1 for regression."""
-        return 1 if self.kind == "regression" else len(self.classes)
+    def splits(self) -> dict[str, list[Example]]:
+        """The examples of `train`, `validation` and `test`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The settings of the model's head."""
+        return self.kind.head(self.classes)
 
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """The task's metrics, `metric` among them.
+        """The primary metric first, then those that the kind always reports.
 
         Args:
-            outputs: (n, num_labels), logits or predicted numbers.
-            labels: (n,), class indices or numbers.
+            outputs: (n, width), what the kind's `outputs` gives.
+            labels: (n,), class indices, numbers or texts.
 
         Returns:
-            Name → value, accuracy and F1 in [0, 1], the others in [-1, 1]; NaN where an output is not finite.
+            Name → value. NaN, all of them, where an output is not finite: argmax would return a class for it.
         """
-        from lorax_lab.tasks.score import score
+        import numpy as np
 
-        assert outputs.shape == (len(labels), self.num_labels), (outputs.shape, labels.shape, self.num_labels)
-        return score(self.kind, self.metric, outputs, labels)
+        width = self.head.get("num_labels", outputs.shape[1])
+        assert outputs.shape == (len(labels), width), (outputs.shape, labels.shape, width)
+        names = dict.fromkeys((self.metric, *self.kind.always))
+        if not np.isfinite(outputs).all():
+            return dict.fromkeys(names, float("nan"))
+        return {name: self.kind.metrics[name].of(outputs, labels) for name in names}

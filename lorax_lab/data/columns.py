@@ -1,0 +1,66 @@
+"""From a table's columns to examples: which column is an input, the label or the group, and which row is at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.labels import LABELS
+from lorax_lab.data.table import Table, is_missing, shown
+
+
+def to_pools(where: str, tables: Mapping[str, Table], config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
+    """The examples of the tables `train` and, where there are any, `validation` and `test`.
+
+    Args:
+        where: the source's name in messages.
+        names: the classes in the order of their labels; without it, the sorted labels of all tables.
+
+    Raises:
+        ConfigError: a missing column, or a row whose inputs, group or label cannot be used.
+    """
+    classes, labels = LABELS[config.labels](tables, str(config.label), names)
+    read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
+    filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
+    blank = sum(len(read[role]) - len(filled[role]) for role in read)
+    return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank)
+
+
+def chosen_columns(config: TaskConfig) -> dict[str, str]:
+    """The column that each key names, of those keys that are set: the inputs, `label` and `group`."""
+    columns = {key: getattr(config, key) for key in (*config.inputs, "label", "group")}
+    return {key: column for key, column in columns.items() if column}
+
+
+def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Example]:
+    columns = chosen_columns(config)
+    inputs = {key: INPUTS[form](table, key, columns[key]) for key, form in config.inputs.items() if key in columns}
+    groups = _groups(table, config.group) if config.group else [None] * len(labels)
+    rows = [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+    return [Example(*parts) for parts in zip(rows, labels, groups, strict=True)]
+
+
+def _texts(table: Table, key: str, name: str) -> list[str]:
+    values = table.column(key, name)
+    for row, value in enumerate(values):
+        if not isinstance(value, str | int | float) or value != value:
+            raise table.fault(row, f"task.{key}={name} is {shown(value)} and not text; mend it or leave the row out")
+    return [str(value) for value in values]
+
+
+INPUTS: dict[str, Callable[[Table, str, str], list[Any]]] = {"text": _texts}
+"""How a column is read, by the form of the input."""
+
+
+def _groups(table: Table, name: str) -> list[str]:
+    values = table.column("group", name)
+    for row, value in enumerate(values):
+        if is_missing(value):
+            raise table.fault(row, f"task.group={name} is empty; a row without a group could straddle splits")
+    return [str(value) for value in values]
+
+
+def _is_blank(example: Example) -> bool:
+    return all(isinstance(value, str) and not value.strip() for value in example.inputs.values())

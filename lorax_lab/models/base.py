@@ -1,0 +1,111 @@
+"""Load the frozen base with its tokenizer or other processor.
+
+A model is a preset (`PRESETS`), a folder, or a Hugging Face id (`org/name`, `org/name@revision`), read in fp32 by the
+class that the task needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.models.files import resolve
+from lorax_lab.models.matrices import shapes_of
+from lorax_lab.models.reports import first_line, quiet
+from lorax_lab.streams import global_stream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PUBLIC_NAMES = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+
+
+@dataclass
+class Base:
+    """A pretrained model with a fresh head, its tokenizer or other processor, and its public name."""
+
+    model: PreTrainedModel
+    processor: Any
+    name: str
+
+
+def load_base(
+    name: str,
+    head: Mapping[str, Any],
+    seed: int,
+    model_class: str = "AutoModelForSequenceClassification",
+    processor_class: str = "AutoTokenizer",
+) -> Base:
+    """The pretrained model in fp32 with a head drawn from the run's `init` stream.
+
+    Args:
+        head: settings of the model's configuration that shape the head, for instance `{"num_labels": 2}`.
+        model_class: the auto-class of transformers that reads the model.
+        processor_class: the auto-class of transformers that reads the tokenizer, or another processor.
+
+    Raises:
+        ConfigError: `name` is no preset, no folder and no hub id that can be reached from here, or no model that these
+            classes read.
+    """
+    import transformers
+    from safetensors import SafetensorError
+
+    folder = resolve(name)
+    try:
+        processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
+        with global_stream(seed, "init"), quiet():
+            model = getattr(transformers, model_class).from_pretrained(
+                folder, dtype=torch.float32, trust_remote_code=False, **head
+            )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        what = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
+        raise ConfigError(f"{what}; name a model without a head, or a task with as many classes as it has") from None
+    except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    _pad(model, getattr(processor, "tokenizer", processor))
+    return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
+
+
+@lru_cache(maxsize=8)
+def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassification") -> dict[str, tuple[int, int]]:
+    """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn.
+
+    Raises:
+        ConfigError: as `load_base`.
+    """
+    import transformers
+
+    folder = resolve(name)
+    try:
+        with torch.device("meta"), quiet():
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return shapes_of(getattr(transformers, model_class).from_config(config, trust_remote_code=False))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+
+
+def _pad(model: PreTrainedModel, tokenizer: Any) -> None:
+    """Pad texts with the end token where the tokenizer has no token for padding."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _public_name(name: str) -> str:
+    return Path(name).name if Path(name).expanduser().is_dir() else name

@@ -1,0 +1,144 @@
+"""The matrices that can be adapted, by name, and the head.
+
+GPT-2's `Conv1D` stores its weight (in, out): `out_in` is the one place that knows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from torch import Tensor, nn
+
+from lorax_lab.errors import ConfigError, suggest
+
+POOLER = "pooler"
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the modules that belong to the head: those beside the pretrained body, and the pooler, which
+    sentence encoders are not trained with. Both arms train them alike.
+
+    An output layer over the vocabulary is pretrained with the body: it is no head, and is not adapted."""
+    pretrained = _output_layer(model)
+    heads = [name for name in _beside_the_body(model) if name != pretrained]
+    return [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
+
+
+def _beside_the_body(model: nn.Module) -> list[str]:
+    """The model's own modules but for the body, and the body's pooler."""
+    body = getattr(model, "base_model_prefix", "")
+    beside = [name for name, _ in model.named_children() if name != body]
+    inside = getattr(model, body, nn.Module()).named_children()
+    return beside + [f"{body}.{name}" for name, _ in inside if name == POOLER]
+
+
+def _output_layer(model: Any) -> str | None:
+    """The module that holds the output layer over the vocabulary, None where there is none."""
+    layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    children = model.named_children() if layer is not None else []
+    return next((name for name, child in children if any(part is layer for part in child.modules())), None)
+
+
+def freeze_head(model: nn.Module) -> None:
+    """Keep the head as it is: it is read, and not trained."""
+    for name in head_modules(model):
+        model.get_submodule(name).requires_grad_(False)
+
+
+def head_sha256(model: nn.Module) -> str:
+    """What identifies the head's values: SHA-256 over the names, shapes and bytes of its parameters."""
+    digest, heads = hashlib.sha256(), head_modules(model)
+    for name, parameter in model.named_parameters():
+        if is_head(name, heads):
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def is_head(parameter: str, heads: list[str]) -> bool:
+    """Whether a parameter's dotted name lies in one of the head's modules."""
+    return any(parameter.startswith(f"{head}.") for head in heads)
+
+
+def adaptable(model: nn.Module) -> dict[str, nn.Module]:
+    """The weight matrices an update is measured on: every linear module of the body, by dotted name."""
+    beside = _beside_the_body(model)
+    return {
+        name: module for name, module in model.named_modules() if _is_linear(module) and not is_head(f"{name}.", beside)
+    }
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(out, in) of each adaptable matrix of a bare model, by dotted name."""
+    return {name: shape_of(module) for name, module in adaptable(model).items()}
+
+
+def shape_of(module: nn.Module) -> tuple[int, int]:
+    """(out, in) of a linear module."""
+    rows, columns = delta_view(module).shape
+    return rows, columns
+
+
+def select(model: nn.Module, targets: list[str]) -> list[str]:
+    """`choose` among the adaptable matrices of a model."""
+    return choose(list(adaptable(model)), targets)
+
+
+def choose(names: list[str], targets: list[str]) -> list[str]:
+    """Those of the matrices' dotted names that `targets` name: `all-linear`, or last parts of the names
+    (`query`, `attention.output.dense`).
+
+    Raises:
+        ConfigError: a target that matches nothing; the nearest names are listed.
+    """
+    if targets == ["all-linear"]:
+        return names
+    chosen = {target: [n for n in names if n == target or n.endswith(f".{target}")] for target in targets}
+    for target, matches in chosen.items():
+        if not matches:
+            ends = [e for n in names for e in (n.rpartition(".")[2], short_name(n))]
+            known = tuple(dict.fromkeys(ends))
+            raise ConfigError(
+                f"method.target_modules={target} matches no matrix of the model; {suggest(target, known)}, "
+                "or all-linear"
+            )
+    return [name for name in names if any(name in matches for matches in chosen.values())]
+
+
+def short_name(name: str) -> str:
+    """A matrix's type within its layer: what follows the layer's number.
+
+    >>> short_name("bert.encoder.layer.3.attention.output.dense")
+    'attention.output.dense'
+    """
+    parts = name.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[numbers[-1] + 1 :]) if numbers else name
+
+
+def layer_number(name: str) -> int | None:
+    """The depth of a matrix: the last number in its dotted name, None where there is none."""
+    numbers = [int(part) for part in name.split(".") if part.isdigit()]
+    return numbers[-1] if numbers else None
+
+
+def _is_linear(module: Any) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def out_in(module: nn.Module, weight: Tensor) -> Tensor:
+    """A weight stored the way `module` stores it, seen as (out, in): GPT-2's `Conv1D` keeps (in, out)."""
+    assert weight.ndim == 2, f"a linear module has a 2-D weight, not {tuple(weight.shape)}"
+    return weight.t() if type(module).__name__ == "Conv1D" else weight
+
+
+def delta_view(module: nn.Module) -> Tensor:
+    """The module's weight seen as (out, in), whatever way it is stored; a view, so it can be written to."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return out_in(module, weight)
+
+
+def base_weights(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """Copies of the named weights W0, each (out, in), fp32, on the CPU."""
+    return {name: delta_view(model.get_submodule(name)).detach().cpu().clone() for name in names}

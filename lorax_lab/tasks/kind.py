@@ -1,0 +1,85 @@
+"""What a kind of task says of itself: everything that differs between classifying texts and any other kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+Row = dict[str, Any]
+"""One example as the model reads it, before it is padded."""
+Inputs = dict[str, "Tensor"]
+"""One batch: what the model is called with, `labels` among it."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of outputs (n, width) against labels (n,), and its value where every output is right."""
+
+    of: Callable[[np.ndarray, np.ndarray], float]
+    best: float = 1.0
+
+
+def own_loss(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The mean loss that the model's class computes from the labels of a batch, a scalar."""
+    loss: Tensor = model(**inputs).loss
+    return loss
+
+
+def logits(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The model's outputs (n, width), without its loss."""
+    outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
+    return outputs
+
+
+def examples_of(inputs: Inputs) -> int:
+    """How many examples a batch holds."""
+    return len(inputs["labels"])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task.
+
+    Args:
+        config: its settings under `task.` with their defaults and checks. `config.inputs` names the inputs that it
+            reads of an example, `config.labels` the form of its labels.
+        model_class: the auto-class of transformers that reads the base. What this class adds to the pretrained body,
+            and no checkpoint of a base holds, is the head.
+        processor_class: the auto-class of transformers that reads the tokenizer or the image processor.
+        head: the settings of the head, by the names of the classes.
+        encode: examples as rows. It raises ConfigError for one that the model cannot read.
+        size: how long a row is. Rows of like size make a batch.
+        collate: the batch of some rows and their labels.
+        tokens: how many tokens, or other units, of a batch the model reads.
+        metrics: the scores that `task.metric` can name; the first one is the default.
+        always: the scores that are always reported.
+        answers: the answer (n,) that each row of outputs gives, to compare with labels.
+        correct: which answers are right (n,), bool. None where an answer is more or less right.
+        weight: how much a batch's mean loss counts among the batches of one step.
+        loss: the mean loss of a batch.
+        outputs: what the score is computed from, (n, width), in the order of the batch.
+    """
+
+    config: type[TaskConfig]
+    model_class: str
+    processor_class: str
+    head: Callable[[Sequence[str]], dict[str, Any]]
+    encode: Callable[[Any, Sequence[Example], TaskConfig], list[Row]]
+    size: Callable[[Row], int]
+    collate: Callable[[Any, Sequence[Row], Any], Inputs]
+    tokens: Callable[[Inputs], int]
+    metrics: Mapping[str, Metric]
+    always: tuple[str, ...]
+    answers: Callable[[np.ndarray], np.ndarray]
+    correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    weight: Callable[[Inputs], float] = examples_of
+    loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
+    outputs: Callable[[nn.Module, Inputs], Tensor] = logits

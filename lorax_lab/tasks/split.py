@@ -1,0 +1,103 @@
+"""One split as the model reads it: its training batches, its largest batch, and a model's score on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.data import Example
+from lorax_lab.errors import Diverged
+from lorax_lab.tasks.batches import length_bucketed_batches
+from lorax_lab.tasks.kind import Row
+from lorax_lab.tasks.task import Task
+from lorax_lab.train import Batch
+
+SCORE_BATCH = 64
+DTYPES: dict[str, type[np.generic]] = {"classes": np.int64, "numbers": np.float32, "texts": np.str_}
+"""Of the labels, by their form."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Each example as a row without padding, and the labels (n,)."""
+
+    task: Task
+    processor: Any
+    rows: list[Row]
+    labels: np.ndarray
+
+    @staticmethod
+    def of(task: Task, examples: list[Example], processor: Any) -> Split:
+        """Encode `examples` of the task by the tokenizer, or other processor, of the base.
+
+        Raises:
+            ConfigError: an example that the model cannot read.
+        """
+        labels = np.array([example.label for example in examples], DTYPES[task.config.labels])
+        return Split(task, processor, task.kind.encode(processor, examples, task.config), labels)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How long each row is."""
+        return [self.task.kind.size(row) for row in self.rows]
+
+    def batch(self, indices: list[int]) -> Batch:
+        """The named examples, padded to the longest of them."""
+        kind = self.task.kind
+        inputs = kind.collate(self.processor, [self.rows[i] for i in indices], self.labels[indices])
+        return Batch(inputs, kind.weight(inputs), len(indices), kind.tokens(inputs))
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> list[Batch]:
+        """One epoch: every example once, examples of like size together, in an order from `generator`."""
+        return [self.batch(indices) for indices in length_bucketed_batches(self.sizes, batch_size, generator)]
+
+    def largest_batch(self, batch_size: int) -> Batch:
+        """The batch of the longest examples, which decides the peak of memory."""
+        sizes = self.sizes
+        order = sorted(range(len(self.rows)), key=sizes.__getitem__, reverse=True)
+        return self.batch(order[:batch_size])
+
+    @torch.inference_mode()
+    def outputs(self, model: nn.Module) -> Tensor:
+        """What `model` says to each example, (n, width), fp32 on the CPU.
+
+        Raises:
+            Diverged: an output that is not finite.
+        """
+        sizes = self.sizes
+        order = sorted(range(len(self.rows)), key=sizes.__getitem__)
+        was_training, device = model.training, next(model.parameters()).device
+        model.eval()
+        parts = []
+        for start in range(0, len(order), SCORE_BATCH):
+            batch = self.batch(order[start : start + SCORE_BATCH]).to(device)
+            parts.append(self.task.kind.outputs(model, batch.inputs).float().cpu())
+            if not parts[-1].isfinite().all():
+                raise Diverged("outputs that are not finite")
+        model.train(was_training)
+        outputs = torch.cat(parts)
+        return torch.empty_like(outputs).index_copy_(0, torch.tensor(order), outputs)
+
+    def answered(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
+        """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,) and, where an answer is right
+        or wrong, whether it is `correct` (n,)."""
+        correct = self.task.kind.correct
+        kept = {"outputs": outputs, "labels": self.labels}
+        return kept | ({"correct": correct(outputs, self.labels)} if correct else {})
+
+    def score(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics of `model` on this split."""
+        return self.task.score(self.outputs(model).numpy(), self.labels)
+
+
+def encode(task: Task, processor: Any) -> dict[str, Split]:
+    """The task's three splits as the model reads them.
+
+    Raises:
+        ConfigError: an example that the model cannot read.
+    """
+    return {name: Split.of(task, examples, processor) for name, examples in task.splits.items()}

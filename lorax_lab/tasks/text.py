@@ -1,0 +1,104 @@
+"""Texts, or pairs of them, as a sequence classifier reads them: settings, tokens, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks.kind import Inputs, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHORTEST = 4
+"""The least `max_length`: two special tokens and two of the text."""
+
+
+@dataclass
+class TextConfig(TaskConfig):
+    """Settings of a kind that reads a text or a pair of texts. `text` and `text_pair` name columns."""
+
+    inputs: ClassVar[Mapping[str, str]] = {"text": "text", "text_pair": "text"}
+
+    text: str | None = None
+    text_pair: str | None = None
+    max_length: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_length < SHORTEST:
+            what = f"task.max_length={self.max_length} is not possible: at least {SHORTEST} tokens"
+            raise ConfigError(f"{what}, for instance task.max_length=128")
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+    """The tokens of each example, cut at `task.max_length`.
+
+    Raises:
+        ConfigError: a text of which the tokenizer makes no token.
+    """
+    assert isinstance(config, TextConfig)
+    return tokenize(tokenizer, examples, config.max_length)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Row]:
+    """Token ids, attention mask and, where the model has them, token types of each example, without padding.
+
+    Args:
+        max_length: tokens, special ones included; of a pair the longer text is cut first.
+
+    Raises:
+        ConfigError: a text of which the tokenizer makes no token.
+    """
+    if not examples:
+        return []
+    texts = [example.inputs["text"] for example in examples]
+    pairs = [example.inputs.get("text_pair", "") for example in examples]
+    has_pairs = any("text_pair" in example.inputs for example in examples)
+    columns = tokenizer(texts, pairs if has_pairs else None, truncation=True, max_length=max_length)
+    rows = [{key: columns[key][i] for key in columns} for i in range(len(texts))]
+    for row, text in zip(rows, texts, strict=True):
+        if not row["input_ids"]:
+            raise ConfigError(f"the tokenizer makes no token of the text {text[:40]!r}; leave that row out")
+    return rows
+
+
+def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any) -> Inputs:
+    """One batch, padded on the right to its longest row: `input_ids` with the tokenizer's padding, the rest with 0.
+
+    Args:
+        labels: (n,), whole numbers for classes or floats for numbers.
+
+    Returns:
+        Each key of the rows as (n, longest), long, and `labels` (n,).
+
+    >>> from types import SimpleNamespace
+    >>> rows = [{"input_ids": [5, 6]}, {"input_ids": [7]}]
+    >>> batch = collate(SimpleNamespace(pad_token_id=9), rows, [1, 0])
+    >>> batch["input_ids"].tolist(), batch["labels"].tolist()
+    ([[5, 6], [7, 9]], [1, 0])
+    """
+    import torch
+
+    pad = tokenizer.pad_token_id
+    fillers = {"input_ids": pad if isinstance(pad, int) else 0}
+    longest = max(map(length, rows))
+    batch = {}
+    for key in rows[0]:
+        padded = [row[key] + [fillers.get(key, 0)] * (longest - len(row[key])) for row in rows]
+        batch[key] = torch.tensor(padded, dtype=torch.long)
+    return batch | {"labels": torch.as_tensor(labels)}
+
+
+def length(row: Row) -> int:
+    """Tokens of a row."""
+    return len(row["input_ids"])
+
+
+def tokens(inputs: Inputs) -> int:
+    """Tokens of a batch, padding left out."""
+    return int(inputs["attention_mask"].sum())
