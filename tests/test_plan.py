@@ -1,0 +1,102 @@
+"""What cannot train is refused before anything trains, and leaves no record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_model
+from test_run import lab, runs_dir
+
+from lorax_lab.config import TrainConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import check, plan
+from lorax_lab.models import matrix_shapes, shapes_of
+from lorax_lab.train import check_machine
+
+CANNOT = {
+    "a rank above the matrices": (["rank=2,500,4", "-m"], "rank=500 is above min(out, in) = 32 of"),
+    "a target that the model has not": (
+        ["rank=2", "method.target_modules=[query],[qury]", "-m"],
+        "method.target_modules=qury matches no matrix of the model; did you mean 'query'",
+    ),
+    "a column that the table has not": (["task.label=label,lable", "-m"], "task.label=lable is not a column"),
+}
+if not torch.cuda.is_available():
+    CANNOT |= {
+        "a device that the machine has not": (["train.device=cpu,cuda", "-m"], "type train.device=auto"),
+        "a precision that the machine has not": (["train.precision=fp32,fp16", "-m"], "type train.precision=bf16"),
+    }
+
+
+@pytest.mark.parametrize("reason", CANNOT)
+def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(small_run: list[str], reason: str) -> None:
+    overrides, message = CANNOT[reason]
+    given = {word.partition("=")[0] for word in overrides}
+    done = lab(*[word for word in small_run if word.partition("=")[0] not in given], *overrides)
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert message in shown
+    assert done.returncode == 2
+    assert "Traceback" not in shown
+    assert not list(runs_dir(small_run).glob("*/record.json"))
+    assert not list(runs_dir(small_run).glob("tiny-bert-*"))
+
+
+def test_what_is_recorded_is_not_checked_again(small_run: list[str], table_file: Path, tmp_path: Path) -> None:
+    """A store from another machine can be read where its runs could not be trained."""
+    (tmp_path / "runs").mkdir()
+    check([])
+    runs = plan([*small_run, "rank=500"], multirun=False)
+    assert [run.config.rank for run in runs] == [None, 500]
+    with pytest.raises(ConfigError, match="type rank=32"):
+        check(runs)
+    check(runs[:1])
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path) -> None:
+    model = tiny_model(kind)
+    model.config.save_pretrained(tmp_path)
+    state = torch.get_rng_state()
+    assert matrix_shapes(str(tmp_path)) == shapes_of(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_configuration_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no such kind"}')
+    with pytest.raises(ConfigError, match=f"model={tmp_path} cannot be read"):
+        matrix_shapes(str(tmp_path))
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, cuda: bool, bf16: bool = True) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+
+
+def training(*overrides: str) -> TrainConfig:
+    return compose(list(overrides)).train
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_processor_trains_in_fp32_and_bf16(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    machine(monkeypatch, cuda=False)
+    check_machine(training(f"train.precision={precision}"))
+    with pytest.raises(ConfigError, match=r"train.precision=fp16 is not possible on a cpu; type train.precision=bf16"):
+        check_machine(training("train.precision=fp16"))
+    with pytest.raises(ConfigError, match=r"train.device=cuda is not on this machine; type train.device=auto"):
+        check_machine(training("train.device=cuda"))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_without_bf16_is_told_what_it_has(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    machine(monkeypatch, cuda=True, bf16=False)
+    check_machine(training("train.precision=fp16", f"train.device={device}"))
+    with pytest.raises(
+        ConfigError, match=r"train.precision=bf16 is not possible on this GPU; type train.precision=fp16"
+    ):
+        check_machine(training("train.precision=bf16", f"train.device={device}"))
+    check_machine(training("train.precision=bf16", "train.device=cpu"))
