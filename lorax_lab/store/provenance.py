@@ -46,7 +46,7 @@ RESULT_CODE = (
     "spectra",
     "tasks",
     "execute.py",
-    "models.py",
+    "models",
     "streams.py",
     "train.py",
     "memory/ledger.py",
