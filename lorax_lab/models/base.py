@@ -16,18 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.models.files import resolve
+from lorax_lab.models.files import PUBLIC_NAMES, first_line, quiet, resolve
 from lorax_lab.models.matrices import shapes_of
-from lorax_lab.models.reports import first_line, quiet
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-PUBLIC_NAMES = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where a model's files are: presets from the cache, folders, the hub; and the hash that identifies them."""
+"""A model's files: which folder holds them, fetched first where that is needed, and what identifies them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.models.reports import first_line, quiet
 
 PRESETS = ("minilm", "smollm2")
+PUBLIC_NAMES = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
 
 
@@ -87,6 +88,7 @@ def _smollm2() -> Path:
 def _dequantize(source: Path, target: Path) -> None:
     import tempfile
 
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, quiet():
@@ -99,3 +101,26 @@ def _dequantize(source: Path, target: Path) -> None:
         model.save_pretrained(folder)
         if not target.exists():  # another process may have been faster
             folder.rename(target)
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class quiet:
+    """Transformers' report of freshly drawn head weights is expected here: keep it off the screen."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self.level, self.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        logging.set_verbosity(self.level)
+        if self.bars:
+            logging.enable_progress_bar()
