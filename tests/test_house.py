@@ -25,7 +25,7 @@ MAY_IMPORT = {
     },
     "launch": {"config", "console", "data", "errors", "execute", "models", "store", "tasks"},
     "run": {"launch"},
-    "audit": {"config", "console", "data", "errors", "methods", "models", "spectra", "store", "streams"},
+    "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "store", "streams", "tasks",
         "train",

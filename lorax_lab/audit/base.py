@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoints import Stored, norm
-from lorax_lab.audit.store import Row
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
+from lorax_lab.measure.row import Row
 from lorax_lab.spectra import (
     LowRank,
     amplification,

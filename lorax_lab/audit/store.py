@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.measure.row import Row
 from lorax_lab.store.files import write_text, write_whole
 
-FORMAT = 1
+FORMAT = 2
 IDENTITY = "audit.json"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
