@@ -70,8 +70,8 @@ def row_of(
         storage: of the weights that a dense update is the difference of; None where it was computed in fp64.
     """
     norm = float(sigma.norm())
-    row = summary(sigma, shape, _relative_rounding(storage, base_norm, norm)) | _size(norm, base_norm)
-    row = row | {"null": gaussian_null(shape, rank), "untrusted": ""}
+    row: Row = {**summary(sigma, shape, _relative_rounding(storage, base_norm, norm)), **_size(norm, base_norm)}
+    row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
     if rank is not None:
         return row
     row |= _above_noise(sigma, shape)
@@ -82,7 +82,7 @@ def row_of_top(found: Certified, shape: Sequence[int], base_norm: float, storage
     """As `row_of`, from the largest singular values and brackets around the measures; NaN for what they do not tell.
 
     The upper end of a bracket stands for the measure, since a rank that is too high is surely enough; `<name>.low` is
-    the lower end. The noise is taken from the energy that the known values leave over.
+    the lower end. The noise is taken from the energy that the spikes leave over.
     """
     lows = {f"{name}.low": bracket.low for name, bracket in found.brackets.items()}
     sigma = found.sigma.cpu()
@@ -147,12 +147,15 @@ def _gavish_donoho(sigma: Tensor, shape: Sequence[int]) -> float:
 
 
 def _above_remaining_noise(sigma: Tensor, norm: float, shape: Sequence[int]) -> Row:
-    """As `_above_noise`, the noise being the energy that the known values leave over."""
-    k = len(sigma)
-    left = max(norm**2 - float(sigma.square().sum()), 0.0)
-    std = math.sqrt(left / ((shape[0] - k) * (shape[1] - k)))
-    edge = noise_ceiling(shape, std)
-    count = int((sigma > edge).sum())
+    """As `_above_noise`, the noise being the energy that the spikes leave over; from no spike on, those of one fit are
+    left out of the next. Where the rest is not iid noise, this and the fit to the bulk differ."""
+    count, known = -1, 0
+    while known > count:
+        count = known
+        left = max(norm**2 - float(sigma[:count].square().sum()), 0.0)
+        std = math.sqrt(left / ((shape[0] - count) * (shape[1] - count)))
+        edge = noise_ceiling(shape, std)
+        known = int((sigma > edge).sum())
     energy = float(sigma[:count].square().sum()) / norm**2 if norm else math.nan
     return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
 
