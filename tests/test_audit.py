@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lorax_lab.audit import base as base_side
-from lorax_lab.audit import measure, report
+from lorax_lab.audit import measure
 from lorax_lab.audit.__main__ import main
 from lorax_lab.spectra import summary
 
@@ -27,7 +27,6 @@ RANK = 5
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(report, "_figures", lambda *_: [])
 
 
 def gaussian(*size: int, seed: int) -> Tensor:

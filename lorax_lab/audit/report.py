@@ -7,7 +7,6 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
 from lorax_lab.audit import summary
@@ -50,8 +49,8 @@ def close(subject: Updates, measured: dict[str, Measured], failures: list[str], 
     for sentence in said:
         console.print(sentence, markup=False)
     write_text(folder / "report.md", _report(subject, found, failures, said))
-    figures = _figures(rows, {name: m.sigma for name, m in measured.items()}, folder)
-    console.print(f"in {folder}: audit.csv, audit.parquet, report.md, {', '.join(figures)}", soft_wrap=True)
+    console.print(f"in {folder}: audit.csv, audit.parquet, report.md", soft_wrap=True, markup=False)
+    console.print(f"for the figures type: python -m analysis audit {folder}", soft_wrap=True, markup=False)
 
 
 def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
@@ -80,9 +79,3 @@ def _report(subject: Updates, measured: list[Measured], failures: list[str], sai
     parts = [f"# {subject.title}", *said, f"```\n{page.getvalue().rstrip()}\n```"]
     parts += ["## What was not measured, or not under its own name", "\n".join(notes)] if notes else []
     return "\n\n".join(parts) + "\n"
-
-
-def _figures(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> list[str]:
-    from analysis import audit
-
-    return audit.draw_all(rows, sigma, folder)

@@ -50,15 +50,13 @@ def results(served: Served, proof: Proof, costs: dict[str, Any]) -> dict[str, An
 
 def close(found: dict[str, Any], folder: Path) -> None:
     """Print the tables and what was proved, and write the files."""
-    from analysis import serving
-
     console.print(_tasks(found))
     console.print(_costs(found))
     console.print(_rows(found["mixed_batch"]))
     console.print(_verdict(found), soft_wrap=True, markup=False)
     write_text(folder / "serving.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    serving.write(found, folder / "serving")
-    console.print(f"in {folder}: serving.{{json,png,pdf,csv}}", soft_wrap=True, markup=False)
+    console.print(f"in {folder}: serving.json", soft_wrap=True, markup=False)
+    console.print(f"for the figure type: python -m analysis serving {folder}", soft_wrap=True, markup=False)
 
 
 def _mixed_batch(served: Served) -> list[dict[str, Any]]:
