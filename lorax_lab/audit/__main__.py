@@ -46,14 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or a PEFT adapter on BASE")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the results (default: audits/<tuned>-against-<base>-<hash>)"
-    )
+    parser.add_argument("--out", type=Path, help="folder of the results (audits/<tuned>-against-<base>-<hash>)")
     parser.add_argument(
         "--top",
         type=int,
         metavar="K",
-        help="certified mode: only the top K values, and brackets around the measures; all values where a bracket is wide",
+        help="certified mode: the top K values and brackets around the measures; all values where a bracket is wide",
     )
     parser.add_argument(
         "--directions",

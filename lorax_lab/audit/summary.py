@@ -13,7 +13,9 @@ from lorax_lab.audit.store import Measured
 from lorax_lab.spectra import MEASURES
 
 SHARES = (0.5, 0.9, 0.99)
-NOT_ACCURACY = "Energy is not accuracy. How a truncated update scores is measured only in a run: python -m lorax_lab.run method=full"
+NOT_ACCURACY = (
+    "Energy is not accuracy. Only a run measures how a truncated update scores: python -m lorax_lab.run method=full"
+)
 
 
 def uniform_ranks(measured: list[Measured]) -> dict[float, int | None]:
@@ -94,8 +96,7 @@ def findings(measured: list[Measured]) -> list[str]:
     changed = [m for m in measured if m.row["frobenius_norm"] > 0]
     if not changed:
         return [_size(measured, changed)]
-    factors = [m for m in changed if "spikes" not in m.row]
-    noise = _factors(changed) if len(factors) == len(changed) else _above_noise(changed)
+    noise = _above_noise(changed) if any("spikes" in m.row for m in changed) else _factors(changed)
     return [_size(measured, changed), noise, _uniform_rank(changed), NOT_ACCURACY, *_storage(changed)]
 
 
