@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from analysis.groups import CannotDraw, Group, load
 if TYPE_CHECKING:
     import pandas as pd
 
+COMMANDS = {"audit": "analysis.audit", "step": "analysis.step", "serving": "analysis.serving"}
+"""What draws the folder that another entry wrote, by its name on the command line."""
 TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
 
 
@@ -26,6 +29,8 @@ def main(words: list[str] | None = None) -> int:
         from analysis.study.command import main as study
 
         return study(words)
+    if words[:1] and words[0] in COMMANDS:
+        return int(import_module(COMMANDS[words[0]]).main(words[1:]))
     given = _parser().parse_args(words)
     unknown = [name for name in given.figures if name not in FIGURES]
     if unknown:
@@ -66,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Tables (CSV) and figures (PNG, PDF) from the records of runs.",
-        epilog=f"figures:\n{lines}\n\nthe rank study, from its published records: python -m analysis study --help",
+        epilog=f"figures:\n{lines}\n\nthe rank study, from its published records: python -m analysis study --help\n"
+        "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")

@@ -1,17 +1,16 @@
-"""`python -m analysis.serving serving.json [--out STEM]`: what one base with many adapters costs, against full models.
+"""`python -m analysis serving FOLDER`: what one base with many adapters costs, against full models.
 
-Reads what `python -m lorax_lab.serve` wrote; needs no model.
+Reads the `serving.json` that `python -m lorax_lab.serve` wrote; needs no model.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
+from analysis.folders import Drawn, draw_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +21,27 @@ EXCHANGES = ("load from disk", "load from page cache", "merge", "unmerge", "swit
 LABELS = {"load from disk": "a full model from disk", "load from page cache": "a full model from the page cache"}
 DISK, EXCHANGE, REQUEST = "disk", "exchange", "request"
 MEGABYTE = 1e6
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the figure of one folder; returns the exit code."""
+    description = "The figure of serving: bytes on disk, and seconds of exchanges and requests."
+    return draw_folder(arguments, "serving", description, "python -m lorax_lab.serve", read, write)
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The table of a folder's `serving.json`.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError, KeyError, TypeError: it is not what was written.
+    """
+    return table(json.loads((folder / "serving.json").read_text(encoding="utf-8")))
+
+
+def write(table: pd.DataFrame, folder: Path) -> Drawn:
+    """The figure and the table behind it: `serving.png`, `.pdf` and `.csv`."""
+    style.save(table, draw(table), folder / "serving")
+    return ["serving.{png,pdf,csv}"], []
 
 
 def table(results: dict[str, Any]) -> pd.DataFrame:
@@ -95,29 +115,3 @@ def _said(seconds: float) -> str:
         if seconds >= size or unit == "µs":
             break
     return f"{seconds / size:.2g} {unit}" if seconds / size < 100 else f"{seconds / size:.0f} {unit}"
-
-
-def write(results: dict[str, Any], stem: Path) -> list[Path]:
-    """The figure and the table behind it: `<stem>.png`, `.pdf` and `.csv`."""
-    behind = table(results)
-    return style.save(behind, draw(behind), stem)
-
-
-def main(words: list[str] | None = None) -> int:
-    """Draw one file's figure beside it, or where `--out` says. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.serving", description=__doc__)
-    parser.add_argument("results", type=Path, help="serving.json, as `python -m lorax_lab.serve` writes it")
-    parser.add_argument("--out", type=Path, help="path of the figure without its ending (beside the file)")
-    given = parser.parse_args(words)
-    try:
-        results = json.loads(given.results.read_text(encoding="utf-8"))
-        files = write(results, given.out or given.results.with_suffix(""))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"error: {given.results} cannot be drawn: {error!r}", file=sys.stderr)
-        return 2
-    print(*files, sep="\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,7 @@
-"""The figures of predicted training steps: full fine-tuning beside LoRA, over models, batches and ranks."""
+"""`python -m analysis step FOLDER`: predicted training steps, full and LoRA, over models, batches and ranks.
+
+Reads the tables that `python -m lorax_lab.memory --tables FOLDER` wrote; needs no model.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
+from analysis.folders import Drawn, draw_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,11 +22,28 @@ NO_LONGER = 0.9
 """The share of full fine-tuning's peak from which LoRA is said to save no more."""
 
 
-def draw_all(tables: dict[str, pd.DataFrame], folder: Path) -> list[str]:
-    """Draw each table's figure into `folder`, as PNG, PDF and CSV; returns a line for each."""
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the tables of one folder; returns the exit code."""
+    description = "Figures of what a training step holds and computes: every preset, and one model's batches and ranks."
+    return draw_folder(arguments, "step", description, "python -m lorax_lab.memory --tables FOLDER", read, draw_all)
+
+
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a folder by the name of their figure.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    import pandas as pd
+
+    return {name: pd.read_csv(folder / f"{name}.csv", dtype={"rank": "Int64"}) for name in DRAW}
+
+
+def draw_all(tables: dict[str, pd.DataFrame], folder: Path) -> Drawn:
+    """Draw each table's figure into `folder`, as PNG, PDF and CSV."""
     for name, table in tables.items():
         style.save(table, DRAW[name](table), folder / name)
-    return [f"{name}.{{png,pdf,csv}}" for name in tables]
+    return [f"{name}.{{png,pdf,csv}}" for name in tables], []
 
 
 @style.styled

@@ -37,7 +37,8 @@ def pair(name: str, sigma: list[float] | torch.Tensor, shape: tuple[int, int], *
     energy = float(values.square().sum())
     row |= {"noise_std": STD, "noise_edge": edge, "bulk_misfit": 0.02, "spikes": float(len(found))}
     row |= {"spike_energy": float(found.square().sum()) / energy if energy else math.nan}
-    row |= {"rounding_edge": edge / 100, "numerical_rank": float(len(values)), "untrusted": "", **more}
+    row |= {"rounding_edge": edge / 100, "untrusted": "", **more}
+    row = {"above_rounding": float((values > row["rounding_edge"]).sum())} | row
     return [row], {row["matrix"]: values.numpy()}
 
 
@@ -69,7 +70,15 @@ def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
             sigma = spectra.singular_values(spectra.LowRank(B, A))
             rows, values = pair(f"model.layers.{layer}.{module}", sigma, (out, into))
             null = {f"null.{key}": value for key, value in spectra.gaussian_null((out, into), rank).items()}
-            gone = ("noise_std", "noise_edge", "bulk_misfit", "spikes", "spike_energy", "rounding_edge")
+            gone = (
+                "noise_std",
+                "noise_edge",
+                "bulk_misfit",
+                "spikes",
+                "spike_energy",
+                "rounding_edge",
+                "above_rounding",
+            )
             row = {key: value for key, value in rows[0].items() if key not in gone}
             parts.append(([row | null | {"kind": "lora", "rank": rank}], values))
     return join(*parts)
@@ -78,7 +87,7 @@ def lora(rank: int = 4) -> tuple[pd.DataFrame, Sigma]:
 def certified(top: int = 6) -> tuple[pd.DataFrame, Sigma]:
     """The top values alone: no effective rank, and brackets."""
     rows, sigma = full()
-    rows[["effective_rank", "bulk_misfit", "numerical_rank"]] = math.nan
+    rows[["effective_rank", "bulk_misfit", "above_rounding"]] = math.nan
     rows["energy_rank_90.low"] = rows["energy_rank_90"]
     rows.loc[1, "energy_rank_90"] = 9.0
     return rows, {name: values[:top] for name, values in sigma.items()}
@@ -121,7 +130,7 @@ def test_every_figure_becomes_png_pdf_and_csv(tmp_path: Path) -> None:
     rows, sigma = full(layers=1)
     rows = with_directions(rows)[:2]
     assert len(FIGURES) == 4
-    assert draw_all(rows, sigma, tmp_path) == [f"{name}.{{png,pdf,csv}}" for name in FIGURES]
+    assert draw_all(rows, sigma, tmp_path) == ([f"{name}.{{png,pdf,csv}}" for name in FIGURES], [])
     expected = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")}
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
@@ -294,11 +303,11 @@ def test_without_a_fit_the_noise_has_the_norm_of_the_update() -> None:
 
 
 def test_ranks_stand_beside_noise_with_their_marks() -> None:
-    flags = {"untrusted": "effective_rank energy_rank_99", "numerical_rank": 1.0, "bulk_misfit": 0.3}
+    flags = {"untrusted": "effective_rank energy_rank_99", "above_rounding": 1.0, "bulk_misfit": 0.3}
     rows, sigma = join(
         pair("l.0.q", [1.0, 1.0, 0.0, 0.0], (4, 4), **flags),
         pair("l.0.v", [1.0, 1.0, 1.0, 0.0], (4, 4), untrusted="energy_rank_90"),
-        pair("l.1.q", [0.0] * 4, (4, 4), spikes=0.0, numerical_rank=0.0),
+        pair("l.1.q", [0.0] * 4, (4, 4), spikes=0.0, above_rounding=0.0),
         pair("head", [1.0], (1, 4)),
     )
     table = table_of("ranks", rows, sigma).set_index("matrix")
@@ -383,12 +392,13 @@ def test_one_matrix_is_enough() -> None:
 
 def test_an_update_of_zero_says_why_it_is_not_drawn(tmp_path: Path) -> None:
     parts = [pair(f"l.{i}.q", [0.0] * 4, (4, 4), noise_std=0.0, noise_edge=0.0, spikes=0.0) for i in range(2)]
-    written = draw_all(*join(*parts), tmp_path)
-    assert written == [
-        "singular_values not drawn (no matrix changed)",
-        "energy not drawn (no matrix changed)",
-        "ranks not drawn (no matrix changed, or no rank of it was measured)",
-        f"directions not drawn ({DEAD})",
+    drawn, not_drawn = draw_all(*join(*parts), tmp_path)
+    assert drawn == []
+    assert not_drawn == [
+        "singular_values: no matrix changed",
+        "energy: no matrix changed",
+        "ranks: no matrix changed, or no rank of it was measured",
+        f"directions: {DEAD}",
     ]
     assert not list(tmp_path.iterdir())
     moved = pair("l.2.q", [1.0, 0.0, 0.0, 0.0], (4, 4), noise_std=0.0, noise_edge=0.0)

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from analysis.__main__ import main as analysis
 from lorax_lab.audit import base as base_side
-from lorax_lab.audit import measure, report
+from lorax_lab.audit import measure
 from lorax_lab.audit.__main__ import main
 from lorax_lab.spectra import summary
 
@@ -27,7 +28,6 @@ RANK = 5
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(report, "_figures", lambda *_: [])
 
 
 def gaussian(*size: int, seed: int) -> Tensor:
@@ -109,6 +109,25 @@ def test_spikes_stand_above_planted_noise() -> None:
     assert "3 for 50%" in report or "2 for 50%" in report
     saved = pd.read_parquet("out/audit.parquet")
     assert list(saved.columns) == list(rows.columns)
+
+
+def test_its_figures_are_drawn_from_the_folder_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = planted(1e-1, noise=0.1)
+    audit(write(Path("base"), base), write(Path("tuned"), tuned))
+    assert "type: python -m analysis audit out" in capsys.readouterr().out
+    assert not list(Path("out").glob("*.png"))
+    assert analysis(["audit", "out"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("singular_values", "energy", "ranks"):
+        assert f"  {name}.{{png,pdf,csv}}\n" in printed
+        assert all(Path(f"out/{name}.{kind}").is_file() for kind in ("png", "pdf", "csv"))
+    assert "directions: they were not measured; type --directions" in printed
+    settings = json.loads(Path("out/audit.json").read_text())
+    for spoilt, message in (({"format": 1}, "has format 1"), ({}, "cannot be drawn")):
+        Path("out/audit.json").write_text(json.dumps({"base": settings["base"]} | spoilt))
+        assert analysis(["audit", "out"]) == 2
+        assert message in (error := capsys.readouterr().err)
+        assert "python -m lorax_lab.audit BASE TUNED" in error
 
 
 def test_the_values_are_those_of_the_difference() -> None:

@@ -88,7 +88,7 @@ def test_an_exchanged_adapter_answers_to_the_bit_as_alone(served: tuple[str, Fol
     exchange, expected = exchange_of(kind, folders), alone(kind, folders)
     for name in [*folders, *reversed(folders)]:
         exchange.switch(name)
-        assert exchange.in_place == name
+        assert exchange.active == name
         assert torch.equal(exchange.serve(BATCH), expected[name])
     assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
 
@@ -165,7 +165,7 @@ def test_rows_of_a_mixed_batch_answer_as_alone(served: tuple[str, Folders]) -> N
                 expected = models[name].eval()(**one).logits[0]
             assert found[i].shape == (CLASSES[name],)
             torch.testing.assert_close(found[i], expected, **ROUNDING)
-    assert exchange.in_place == "again"
+    assert exchange.active == "again"
     assert torch.equal(exchange.serve(BATCH), before)
 
 
@@ -256,7 +256,7 @@ def test_what_is_refused_leaves_the_adapter_in_place(
         exchange.add(name, folder)
     assert str(folder) in str(refusal.value)
     assert exchange.adapters == known
-    assert (exchange.in_place, exchange.merged) == ("three", merged)
+    assert (exchange.active, exchange.merged) == ("three", merged)
     assert torch.equal(exchange.serve(BATCH), before)
     assert exchange.fingerprint() == base
 
@@ -264,7 +264,7 @@ def test_what_is_refused_leaves_the_adapter_in_place(
 def test_an_unknown_name_is_refused_and_the_one_in_place_stays(served: tuple[str, Folders]) -> None:
     kind, folders = served
     exchange = exchange_of(kind, folders)
-    with pytest.raises(ConfigError, match="no adapter is in place; switch to one of two, again"):
+    with pytest.raises(ConfigError, match="no adapter is active; switch to one of two, again"):
         exchange.serve(BATCH)
     exchange.switch("two")
     before = exchange.serve(BATCH)

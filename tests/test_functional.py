@@ -10,12 +10,12 @@ from conftest import tiny_model
 from torch import Tensor, nn
 
 from lorax_lab.measure.rows import captured, decompose, measure, summarise
-from lorax_lab.measure.truncation import Change, Directions, controls, cut_ranks, cuts, gaussian_like, scored
+from lorax_lab.measure.truncation import Change, Decomposition, controls, cut_ranks, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
 from lorax_lab.spectra import LowRank
 from lorax_lab.streams import generator
 
-Seen = tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str, Directions]]
+Seen = tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str, Decomposition]]
 
 
 def tuned_model(kind: str) -> Seen:
@@ -106,7 +106,7 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
     model = tiny_model("bert")
     names = select(model, ["query"])
     base = base_weights(model, names)
-    directions = {name: Directions(*torch.linalg.svd(torch.randn(32, 32).double())) for name in names}
+    directions = {name: Decomposition(*torch.linalg.svd(torch.randn(32, 32).double())) for name in names}
 
     def score(_: torch.nn.Module) -> dict[str, float]:
         raise KeyboardInterrupt

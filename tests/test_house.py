@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -19,7 +22,7 @@ MAY_IMPORT = {
     "store": {"config", "console", "errors", "spectra"},
     "train": {"config", "errors", "store", "streams"},
     "measure": {"models", "spectra"},
-    "memory": {"config", "console", "errors", "methods", "models"},
+    "memory": {"config", "console", "errors", "methods", "models", "store"},
     "execute": {
         "config", "console", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
     },
@@ -27,7 +30,7 @@ MAY_IMPORT = {
         "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
     },
     "run": {"launch"},
-    "audit": {"config", "console", "data", "errors", "methods", "models", "spectra", "store", "streams"},
+    "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "store", "streams", "tasks",
         "train",
@@ -162,3 +165,39 @@ def test_no_room_without_a_subject_and_no_long_file() -> None:
     for path in [*files("lorax_lab"), *files("analysis"), *files("experiments")]:
         assert path.stem not in {"utils", "helpers", "common", "misc"}
         assert len(path.read_text().splitlines()) <= 300, path
+
+
+@pytest.mark.parametrize("path", files("lorax_lab"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_imports_no_analysis_and_no_studies(path: Path) -> None:
+    """Also not inside a function, nor by a string for `importlib.import_module` or `python -m`."""
+    assert not reached(path) & {"analysis", "experiments", "benchmarks", "tests"}
+
+
+def reached(path: Path) -> set[str]:
+    """The first part of each module that a file imports or names in a string of its own, docstrings left out."""
+    tree = ast.parse(path.read_text())
+    modules = imports(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            modules |= {str(node.args[0].value)} if called in ("import_module", "__import__", "find_spec") else set()
+        if isinstance(node, ast.List | ast.Tuple):  # a command: [sys.executable, "-m", "analysis"]
+            texts = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
+            modules |= {str(module) for flag, module in itertools.pairwise(texts) if flag == "-m"}
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def f():\n    from analysis import style",
+        "import experiments.study",
+        "importlib.import_module('analysis.audit')",
+        "__import__('analysis')",
+        "run([sys.executable, '-m', 'analysis', 'audit'])",
+    ],
+)
+def test_a_way_around_is_seen(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(line)
+    assert reached(path) & {"analysis", "experiments"}

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.__main__ import main as analysis
 from lorax_lab.errors import ConfigError
 from lorax_lab.memory import __main__ as entry
-from lorax_lab.memory import study
+from lorax_lab.memory import grids
 from lorax_lab.memory.architectures import PRESETS, architecture, skeleton
 from lorax_lab.memory.cards import GIB, RESERVED, cards_needed, sharded_peak
 from lorax_lab.memory.instruments import measure, measure_apart
@@ -270,15 +271,27 @@ def test_the_figures_are_drawn_from_predictions(
         "step_batches": lambda: [step(name, rank, batch=b, sequence=s) for b, s in grid for rank in (None, 8)],
         "step_ranks": lambda: [step(name, rank) for rank in (None, 1, 2, 4)],
     }
-    assert small.keys() == study.STUDIES.keys()
-    monkeypatch.setattr(study, "STUDIES", small)
+    assert small.keys() == grids.GRIDS.keys()
+    monkeypatch.setattr(grids, "GRIDS", small)
     monkeypatch.chdir(tmp_path)
-    assert entry.main(["--figures"]) == 0
+    assert entry.main(["--tables", "tables"]) == 0
+    assert "type: python -m analysis step tables" in capsys.readouterr().out
+    written = {name: (tmp_path / "tables" / f"{name}.csv").read_bytes() for name in small}
+    assert analysis(["step", "tables", "--out", "figures"]) == 0
     for figure in small:
         for kind in ("png", "pdf", "csv"):
             assert (tmp_path / "figures" / f"{figure}.{kind}").stat().st_size > 300
+        assert (tmp_path / "figures" / f"{figure}.csv").read_bytes() == written[figure]
     table = pd.read_csv(tmp_path / "figures" / "step_ranks.csv")
     assert list(table["peak"]) == [asked.predict().ledger.peak_bytes for asked in small["step_ranks"]()]
     assert (table[list(CATEGORIES)].sum(axis=1) == table["peak"]).all()
-    assert entry.main(["--figures", "rank=8"]) == 2
-    assert "leave it out" in capsys.readouterr().err
+    for words, message in (
+        (["--tables", "tables", "rank=8"], "leave it out"),
+        (["--tables"], "type --tables FOLDER"),
+        (["--tables", "rank=8"], "type --tables FOLDER"),
+        (["--tables", "-m"], "type --tables FOLDER"),
+    ):
+        assert entry.main(words) == 2
+        assert message in capsys.readouterr().err
+    assert analysis(["step", "nowhere"]) == 2
+    assert "python -m lorax_lab.memory --tables FOLDER" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from analysis import serving
+from analysis.__main__ import main as analysis
 from lorax_lab.serve import proof
 from lorax_lab.serve.__main__ import main
 from lorax_lab.serve.exchange import Exchange
@@ -237,8 +238,11 @@ def test_a_machine_that_cannot_forget_a_file_has_no_mark_for_the_disk() -> None:
 def test_the_figure_is_drawn_again_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "serving.json"
     path.write_text(json.dumps(RESULTS))
-    assert serving.main([str(path)]) == 0
+    assert analysis(["serving", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"drawn, in {tmp_path}:\n  serving.{{png,pdf,csv}}\n"
     assert {file.name for file in tmp_path.iterdir()} == {f"serving.{kind}" for kind in ("json", "png", "pdf", "csv")}
     path.write_text("{}")
-    assert serving.main([str(path)]) == 2
+    assert analysis(["serving", str(tmp_path)]) == 2
     assert "cannot be drawn" in capsys.readouterr().err
+    assert analysis(["serving", str(tmp_path / "nowhere")]) == 2
+    assert "python -m lorax_lab.serve" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 from analysis import style
 from analysis.audit import directions, energy, ranks, singular_values
 from analysis.audit.rows import tidy
+from analysis.folders import Drawn, draw_folder
 from analysis.groups import CannotDraw
+from lorax_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,25 +24,54 @@ FIGURES: dict[str, ModuleType] = {
     "ranks": ranks,
     "directions": directions,
 }
+FORMAT = 2
+"""Version of an audit's folder that is read."""
+WRITER = "python -m lorax_lab.audit BASE TUNED"
+Audit = tuple["pd.DataFrame", "dict[str, np.ndarray]"]
+"""One row per matrix as in `audit.csv`, and the singular values by matrix, descending."""
 
 
-def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> list[str]:
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m analysis audit FOLDER`; returns the exit code."""
+    description = "Figures of an audit: singular values, energy, ranks, directions. Needs no model."
+    return draw_folder(arguments, "audit", description, WRITER, read, lambda audit, out: draw_all(*audit, out))
+
+
+def read(folder: Path) -> Audit:
+    """What `python -m lorax_lab.audit` wrote.
+
+    Raises:
+        ConfigError: the folder is of another version. FileNotFoundError, ValueError, KeyError: it is no audit's.
+    """
+    import numpy as np
+    import pandas as pd
+
+    version = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["format"]
+    if version != FORMAT:
+        raise ConfigError(
+            f"{folder} has format {version}, this version draws {FORMAT}; type {WRITER} --out ANOTHER_FOLDER"
+        )
+    sigma = {}
+    for path in sorted((folder / "matrices").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            sigma[str(json.loads(str(arrays["row"]))["matrix"])] = arrays["sigma"]
+    return pd.read_csv(folder / "audit.csv"), sigma
+
+
+def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> Drawn:
     """Draw every figure that the rows allow into `folder`, each as PNG, PDF and the CSV behind it.
 
     Args:
         rows: one row per matrix, as in `audit.csv`; columns that are absent only cost what needs them.
         sigma: singular values by matrix, descending: all of them, those of the factors, or the top k.
-
-    Returns:
-        A line per figure: `energy.{png,pdf,csv}`, or `directions not drawn (why)`.
     """
-    table, lines = tidy(rows), []
+    table, drawn, not_drawn = tidy(rows), [], []
     for name, figure in FIGURES.items():
         try:
             behind = figure.table(table, sigma)
         except CannotDraw as reason:
-            lines.append(f"{name} not drawn ({reason})")
+            not_drawn.append(f"{name}: {reason}")
             continue
         style.save(behind, figure.draw(behind), folder / name)
-        lines.append(f"{name}.{{png,pdf,csv}}")
-    return lines
+        drawn.append(f"{name}.{{png,pdf,csv}}")
+    return drawn, not_drawn

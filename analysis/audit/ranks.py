@@ -86,7 +86,7 @@ def _measured(rows: pd.DataFrame) -> list[Panel]:
 
 
 def _spike_mark(row: Row, measured: int) -> str:
-    rounded = "spikes" in row["untrusted"].split() or row["numerical_rank"] < row["spikes"]
+    rounded = "spikes" in row["untrusted"].split() or row["above_rounding"] < row["spikes"]
     is_open = 0 < measured <= row["spikes"] and measured < min(row["out"], row["in"])
     return FLAG * rounded + NO_NOISE * (row["bulk_misfit"] > MISFIT) + "≥" * is_open
 

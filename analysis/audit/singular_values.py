@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 UPDATE, FITTED = "ΔW", "noise fitted to its bulk"
 SAME_NORM, FACTORS = "noise of the same norm", "noise of the same rank and norm"
-ABOUT = ("matrix", "module", "layer", "out", "in", "rank", "noise_edge", "rounding_edge", "spikes", "bulk_misfit")
+COPIED = (
+    *("matrix", "module", "layer", "out", "in", "rank"),
+    *("noise_edge", "rounding_edge", "spikes", "bulk_misfit", "above_rounding"),
+)
 DEPTH, DEEPEST = 30, 1e8
 """How far the axis goes below the noise edge, and below the largest value."""
 CLOSE = 0.09
@@ -61,8 +64,7 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     parts = []
     for row in chosen.to_dict("records"):
         values = sigma[row["matrix"]]
-        above = float((values > row["rounding_edge"]).sum()) if row["rounding_edge"] >= 0 else math.nan
-        about = {name: row[name] for name in ABOUT} | {"above_rounding": above, "measured": len(values)}
+        about = {name: row[name] for name in COPIED} | {"measured": len(values)}
         parts += [_series(about, UPDATE, values), _noise(about, row, values)]
     return pd.concat([part for part in parts if len(part)], ignore_index=True).astype({"layer": "Int64"})
 

@@ -1,1 +1,1 @@
-"""Measure a pair of checkpoints, or an adapter, without training: `python -m lorax_lab.audit BASE TUNED`."""
+"""Measures two checkpoints, or an adapter, without training: `python -m lorax_lab.audit BASE TUNED`."""

@@ -24,15 +24,16 @@ PiSSA (BASE is then the original model, not its residual), OLoRA, AdaLoRA. A LoR
   python -m lorax_lab.audit base-folder adapter-folder --directions
   python -m lorax_lab.audit base-folder tuned-folder --extract rank=16
 
-One that was stopped goes on where it was: type the same again. In the folder: audit.csv and .parquet (a row per
-matrix), report.md (the words and the tables), figures (PNG, PDF, CSV) and every singular value (matrices/*.npz).
+An audit that was stopped goes on where it was: type the same command again. Its folder holds audit.csv and
+audit.parquet (a row per matrix), report.md (the findings and a table) and every singular value (matrices/*.npz).
+For the figures type: python -m analysis audit FOLDER
 """
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, 2 a wrong input,
     130 stopped."""
-    given = _parser().parse_args(words)
+    given = _parser().parse_args(arguments)
     return answer(lambda: _audit(given), "; what is measured is kept: type the same command to go on")
 
 
@@ -45,22 +46,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
     parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or a PEFT adapter on BASE")
-    parser.add_argument("--out", type=Path, help="folder of the results (audits/<tuned>-against-<base>-<mark>)")
+    parser.add_argument("--out", type=Path, help="folder of the results (audits/<tuned>-against-<base>-<hash>)")
     parser.add_argument(
         "--top",
         type=int,
         metavar="K",
-        help="certified mode: the top K values and brackets for the measures, all values only where a bracket is wide",
+        help="certified mode: the top K values and brackets around the measures; all values where a bracket is wide",
     )
     parser.add_argument(
         "--directions",
         action="store_true",
-        help="also intruder dimensions and amplification; the base's own directions are kept in the cache",
+        help="measure intruder dimensions and amplification too; the base's singular vectors are kept in the cache",
     )
     parser.add_argument(
-        "--extract", metavar="rank=N|energy=SHARE", help="write the truncated update as a PEFT adapter, in the folder"
+        "--extract", metavar="rank=N|energy=SHARE", help="write the truncated update as a PEFT adapter into the folder"
     )
-    parser.add_argument("--device", help="cpu or cuda (cuda where there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     return parser
 
 
@@ -74,24 +75,24 @@ def _audit(given: argparse.Namespace) -> int:
     from lorax_lab.console import WorkBar
     from lorax_lab.console import bar as bar_of
 
-    cut = extract.parse_cut(given.extract) if given.extract else None
+    extraction = extract.parse_extraction(given.extract) if given.extract else None
     device = _device(given.device)
-    subject = open_updates(given.base, given.tuned)
-    folder = open_store(given.out or Path("audits") / subject.slug, _identity(given, subject))
-    report.introduce(subject, folder)
-    with WorkBar(sum(matrix.cost for matrix in subject.matrices)) as bar:
-        measured, failures = measure_all(subject, folder, device, given.top, given.directions, bar)
-    report.close(subject, measured, failures, folder)
-    if cut and measured:
+    updates = open_updates(given.base, given.tuned)
+    folder = open_store(given.out or Path("audits") / updates.slug, _identity(given, updates))
+    report.introduce(updates, folder)
+    with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
+        measured, failures = measure_all(updates, folder, device, given.top, given.directions, bar)
+    report.close(updates, measured, failures, folder)
+    if extraction and measured:
         target = folder / f"adapter-{given.extract}"
         with bar_of("extracting") as on_done:
-            written = extract.write_adapter(target, subject, measured, cut, device, on_done)
+            written = extract.write_adapter(target, updates, measured, extraction, device, on_done)
         report.extracted(written, target)
     return 1 if failures or not measured else 0
 
 
-def _identity(given: argparse.Namespace, subject: Updates) -> dict[str, Any]:
-    return {"base": given.base, "tuned": given.tuned, "fingerprint": subject.fingerprint, "top": given.top}
+def _identity(given: argparse.Namespace, updates: Updates) -> dict[str, Any]:
+    return {"base": given.base, "tuned": given.tuned, "fingerprint": updates.fingerprint, "top": given.top}
 
 
 def _device(name: str | None) -> torch.device:
@@ -102,7 +103,7 @@ def _device(name: str | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} is not to be had here ({reason}); type --device cpu") from None
+        raise ConfigError(f"--device {name} is not available here ({reason}); type --device cpu") from None
     return device
 
 

@@ -1,7 +1,7 @@
-"""What is asked of the base's own directions: intruder dimensions and amplification.
+"""Intruder dimensions and amplification: what an update does with the singular vectors of its base.
 
-All singular vectors of W0's smaller side, and its singular values, cost several times what the spectrum of an update
-does. They depend on the base alone, so they are computed once per base and kept in the cache folder.
+All singular vectors of W0's smaller side cost several times what the spectrum of an update does. They depend only on
+the base, so they are computed once per base and kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoints import Stored, norm
-from lorax_lab.audit.store import Row
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
+from lorax_lab.measure.row import Row
 from lorax_lab.spectra import (
     LowRank,
     amplification,
@@ -31,9 +31,9 @@ from lorax_lab.spectra import (
 from lorax_lab.store.files import save_tensors
 
 TOP = 10
-"""Directions of W_tuned that are looked at for intruders, as in Shuttleworth et al. 2024."""
+"""How many singular vectors of W_tuned may be intruders, as in Shuttleworth et al. 2024."""
 AMPLIFIED = 8
-"""Directions of a dense update whose amplification is measured; a LoRA's are those of its rank."""
+"""How many directions of a dense update are measured for amplification; a LoRA has those of its rank."""
 FP32_EPS = 2.0**-23
 
 
@@ -54,11 +54,11 @@ def directions(matrix: Matrix, update_norm: float, base_fingerprint: str, device
 def base_directions(stored: Stored, fingerprint: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """(all singular vectors of W0's smaller side as columns, its singular values), from the cache where it has them."""
     path = _path(stored, fingerprint)
-    found = _cached(path, min(stored.shape))
-    if found is None:
-        found = short_directions(_On(stored, device))
-        save_tensors(path, {"vectors": found[0].float(), "sigma": found[1]})
-    return found[0].to(device, torch.float64), found[1].to(device)
+    if (cached := _cached(path, min(stored.shape))) is None:
+        cached = short_directions(_On(stored, device))
+        save_tensors(path, {"vectors": cached[0].float(), "sigma": cached[1]})
+    vectors, sigma = cached
+    return vectors.to(device, torch.float64), sigma.to(device)
 
 
 class _On:
@@ -94,8 +94,8 @@ def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: to
     turned = matrix.base.shape != matrix.shape  # a base that stores (in, out)
     projected = (Vh if turned else U.T) @ times(_On(matrix.base, device), U if turned else Vh.T)
     base_norm = float(torch.linalg.vector_norm(sigma))
-    found = amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
-    return {f"amplification.{key}": value for key, value in dataclasses.asdict(found).items()}
+    amplified = amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
+    return {f"amplification.{key}": value for key, value in dataclasses.asdict(amplified).items()}
 
 
 def _top(matrix: Matrix, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def _intruders(base: Stored, tuned: Stored, short: Tensor, sigma: Tensor, device
     sides = {"right" if tall else "left": cosines_near, "left" if tall else "right": cosines_far}
     row: Row = {}
     for side, cosines in sides.items():
-        found = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
+        of_side = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
         for key in ("count", "energy_share", "random_count", "random_energy_share", "random_max_cosine"):
-            row[f"intruders.{side}.{key}"] = getattr(found, key)
+            row[f"intruders.{side}.{key}"] = getattr(of_side, key)
     return row | {"intruders.k": len(sigma_tuned)}

@@ -24,14 +24,14 @@ CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How much of each update is kept: its top `rank` directions, or as many as hold the share `energy` if rank is
-    None."""
+class Extraction:
+    """How much of each update is kept: its top `rank` directions, or, where rank is None, as many as hold the share
+    `energy` of ‖ΔW‖²_F."""
 
     rank: int | None = None
     energy: float = 1.0
 
-    def of(self, measured: Measured, matrix: Matrix) -> int:
+    def rank_of(self, measured: Measured, matrix: Matrix) -> int:
         """The rank for one matrix; 0 where its update is zero.
 
         Raises:
@@ -51,21 +51,21 @@ class Cut:
         return int(enough[0]) + 1
 
 
-def parse_cut(text: str) -> Cut:
+def parse_extraction(text: str) -> Extraction:
     """`rank=16`, or `energy=0.9`.
 
     Raises:
-        ConfigError: anything else; it says what is allowed.
+        ConfigError: it is anything else.
 
-    >>> parse_cut("rank=16")
-    Cut(rank=16, energy=1.0)
+    >>> parse_extraction("rank=16")
+    Extraction(rank=16, energy=1.0)
     """
     key, _, value = text.partition("=")
     try:
         if key == "rank" and int(value) >= 1:
-            return Cut(rank=int(value))
+            return Extraction(rank=int(value))
         if key == "energy" and 0 < float(value) < 1:
-            return Cut(energy=float(value))
+            return Extraction(energy=float(value))
     except ValueError:
         pass
     allowed = "rank=N, N ≥ 1, and energy=SHARE, 0 < SHARE < 1"
@@ -74,26 +74,26 @@ def parse_cut(text: str) -> Cut:
 
 def write_adapter(
     folder: Path,
-    subject: Updates,
+    updates: Updates,
     measured: dict[str, Measured],
-    cut: Cut,
+    extraction: Extraction,
     device: torch.device,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, int], list[str]]:
     """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
-    Embeddings and output layers are left out, and so is all that is not a matrix: biases and norms stay the base's.
+    Embeddings and output layers are left out. So is what is no matrix: biases and norms stay those of the base.
 
     Returns:
         ({module: rank}, names of changed matrices that were left out).
 
     Raises:
-        ConfigError: no matrix is left to be written.
+        ConfigError: no linear matrix changed.
     """
     ranks, tensors, left = {}, {}, []
-    conv1d = subject.base is not None and subject.base.config.get("model_type") in CONV1D
-    for index, matrix in enumerate(subject.matrices):
-        rank = cut.of(measured[matrix.name], matrix) if matrix.name in measured else 0
+    conv1d = updates.base is not None and updates.base.config.get("model_type") in CONV1D
+    for index, matrix in enumerate(updates.matrices):
+        rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
         module = matrix.name.removesuffix(".weight")
         if module == matrix.name or is_embedding(matrix.name) or is_output_layer(matrix.name):
             left += [matrix.name] if rank else []
@@ -103,11 +103,11 @@ def write_adapter(
             turned = conv1d and matrix.kind == "pair"
             tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
             tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
-        on_done(index + 1, len(subject.matrices))
+        on_done(index + 1, len(updates.matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
-    write_text(folder / SETTINGS, json.dumps(_settings(subject, ranks, conv1d), indent=2) + "\n")
+    write_text(folder / SETTINGS, json.dumps(_settings(updates, ranks, conv1d), indent=2) + "\n")
     return ranks, left
 
 
@@ -121,14 +121,14 @@ def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, T
     return (U * root).cpu(), (root[:, None] * Vh).cpu()
 
 
-def _settings(subject: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
+def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
     """alpha = rank in every module, so that the scaling is 1."""
     common = max(set(ranks.values()), key=list(ranks.values()).count)
     others = {f"^{name.replace('.', chr(92) + '.')}$": rank for name, rank in ranks.items() if rank != common}
-    base = Path(subject.base.name).name if subject.base and Path(subject.base.name).exists() else None
+    base = Path(updates.base.name).name if updates.base and Path(updates.base.name).exists() else None
     return {
         "peft_type": "LORA",
-        "base_model_name_or_path": base or (subject.base.name if subject.base else None),
+        "base_model_name_or_path": base or (updates.base.name if updates.base else None),
         "r": common,
         "lora_alpha": common,
         "lora_dropout": 0.0,

@@ -1,4 +1,4 @@
-"""One matrix: its update's spectrum, the measures, what noise gives beside them, and how far storage can be trusted."""
+"""One matrix: the spectrum of its update, and its row of measures with what one pass over the weights tells."""
 
 from __future__ import annotations
 
@@ -11,33 +11,16 @@ from torch import Tensor
 
 from lorax_lab.audit import base, store
 from lorax_lab.audit.checkpoints import Difference, Stored, norm
-from lorax_lab.audit.store import Measured, Row
+from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.console import WorkBar
+from lorax_lab.measure.row import Row, Storage, flatten, row_of, row_of_top
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import (
-    MEASURES,
-    Certified,
-    LowRank,
-    bulk_misfit,
-    certified,
-    edge_of,
-    gaussian_null,
-    gavish_donoho_rank,
-    low_rank_singular_values,
-    noise_ceiling,
-    noise_scale,
-    rounding_energy,
-    signal_share,
-    spectrum,
-    spikes,
-    summary,
-    untrusted,
-)
+from lorax_lab.spectra import LowRank, Spectrum, certified, low_rank_singular_values, rounding_energy, spectrum
 from lorax_lab.streams import generator
 
 WANTED = 1e-6
-"""Relative to σ_1: smaller values are not wanted, since all m of them move no measure by more than m · 1e-6."""
+"""Relative to σ_1: smaller values need no digits, since all m of them move no measure by more than m · 1e-6."""
 CERTIFIED_ENTRIES = 2**25
 """Largest update that the certified mode holds in memory, 256 MiB in fp64; larger ones are streamed, exactly."""
 COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -45,11 +28,18 @@ COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 class Watched:
-    """ΔW of two stored matrices as blocks on a device, with what else one pass over them tells."""
+    """ΔW of two stored matrices as blocks on a device; a pass over the blocks also sums up how they were stored.
+
+    TUNED's rounding always counts. BASE is what training started from, hence exact, unless it is kept coarser than
+    TUNED: then it may be a rounded copy of the true start.
+    """
 
     def __init__(self, update: Difference, device: torch.device) -> None:
         self.base, self.tuned, self.device = update.base, update.tuned, device
-        self.shape = update.shape
+        self.shape = (int(update.shape[0]), int(update.shape[1]))
+        self.rounded = [self.tuned]
+        if COARSE.index(self.base.dtype) < COARSE.index(self.tuned.dtype):
+            self.rounded.append(self.base)
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
         if start == 0:  # a solver that reads again begins again
@@ -61,19 +51,26 @@ class Watched:
         self.unchanged += difference.numel() - int(difference.count_nonzero())
         return difference
 
+    @property
+    def storage(self) -> Storage:
+        """How the two were stored, as the last pass found it."""
+        return Storage(max(torch.finfo(side.dtype).eps for side in self.rounded), *self.rounding)
+
+    @property
+    def base_norm(self) -> float:
+        """‖W0‖_F, as the last pass found it."""
+        return math.sqrt(self.base_energy)
+
     def _watch(self, base: Tensor, tuned: Tensor, dim: int, place: slice) -> None:
         self.base_energy += float(torch.linalg.vector_norm(base, dtype=torch.float64)) ** 2
-        rounded = [tuned]
-        if COARSE.index(base.dtype) < COARSE.index(tuned.dtype):
-            rounded.append(base)
-        for weight in rounded:
+        for weight in (tuned, base)[: len(self.rounded)]:
             along = rounding_energy(weight, weight.dtype)
             self.rounding[dim][place] += along[dim]
             self.rounding[1 - dim] += along[1 - dim]
 
 
 def measure_all(
-    subject: Updates, folder: Path, device: torch.device, top: int | None, directions: bool, bar: WorkBar
+    updates: Updates, folder: Path, device: torch.device, top: int | None, directions: bool, bar: WorkBar
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured.
 
@@ -82,21 +79,21 @@ def measure_all(
     """
     done: dict[str, Measured] = {}
     failures: list[str] = []
-    base_mark = subject.base.fingerprint() if directions and subject.base else ""
-    for index, matrix in enumerate(subject.matrices):
+    base_fingerprint = updates.base.fingerprint() if directions and updates.base else ""
+    for index, matrix in enumerate(updates.matrices):
         bar.begin(matrix.name)
-        before = found = store.load(folder, index, matrix.name)
+        kept = store.load(folder, index, matrix.name)
         try:
-            found = found or measure(matrix, device, top)
-            if directions and not found.row.get("directions"):
-                more = base.directions(matrix, found.row["frobenius_norm"], base_mark, device)
-                found = Measured(found.row | more | {"directions": True}, found.sigma)
+            measured = kept or measure(matrix, device, top)
+            if directions and not measured.row.get("directions"):
+                more = base.directions(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
+                measured = Measured(measured.row | more | {"directions": True}, measured.sigma)
         except (ValueError, ArithmeticError) as error:
             failures.append(f"{matrix.name}: {error}")
         else:
-            if found is not before:
-                store.save(folder, index, found)
-            done[matrix.name] = found
+            if measured is not kept:
+                store.save(folder, index, measured)
+            done[matrix.name] = measured
         bar.advance(matrix.cost, matrix.name)
     return done, failures
 
@@ -112,7 +109,17 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
         ValueError: nan or inf in the weights. ArithmeticError: no solver worked.
     """
     update = matrix.update()
-    head: Row = {
+    if isinstance(update, LowRank):
+        row, sigma = _low_rank(update, _base_norm(matrix.base))
+    elif isinstance(update, Tensor):
+        row, sigma = _dense(update.to(device), matrix.shape, _base_norm(matrix.base))
+    else:
+        row, sigma = _pair(Watched(update, device), top)
+    return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
+
+
+def _place(matrix: Matrix) -> Row:
+    return {
         "matrix": matrix.name,
         "module": short_name(matrix.name.removesuffix(".weight")),
         "layer": layer_number(matrix.name),
@@ -122,117 +129,44 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
         "base_dtype": _dtype(matrix.base),
         "tuned_dtype": _dtype(matrix.tuned),
     }
-    if isinstance(update, LowRank):
-        return _low_rank(head, update, matrix.base)
-    if isinstance(update, Tensor):
-        return _dense(head, update.to(device), _base_norm(matrix.base))
-    return _pair(head, Watched(update, device), top)
 
 
-def _pair(head: Row, watched: Watched, top: int | None) -> Measured:
-    rows, columns = watched.shape
-    if top and rows * columns <= CERTIFIED_ENTRIES:
-        whole = watched.block(0, 0, rows)
-        found = certified(whole, min(top, min(rows, columns) - 1), generator(0, "audit"))
-        measured = _certified(head, found)
-    else:
-        measured = _exact(head, watched)
-    return Measured(measured.row | _storage(watched, measured), measured.sigma)
+def _pair(watched: Watched, top: int | None) -> tuple[Row, Tensor]:
+    entries = math.prod(watched.shape)
+    row, sigma = _top(watched, top) if top and entries <= CERTIFIED_ENTRIES else _exact(watched)
+    return row | {"unchanged": watched.unchanged / entries if entries else math.nan}, sigma
 
 
-def _storage(watched: Watched, measured: Measured) -> Row:
-    """How far the stored precision can be trusted. TUNED's rounding is always there. BASE is what training started
-    from, hence exact, unless it is kept coarser than TUNED and so may be a rounded copy of the true start."""
-    row, shape, sigma = measured.row, (int(watched.shape[0]), int(watched.shape[1])), torch.from_numpy(measured.sigma)
-    norm, base_norm = row["frobenius_norm"], math.sqrt(watched.base_energy)
-    edge = edge_of(*watched.rounding)
-    whole = len(sigma) == min(shape)
-    return {
-        "base_norm": base_norm,
-        "relative_norm": norm / base_norm if base_norm else math.nan,
-        "unchanged": watched.unchanged / math.prod(shape) if math.prod(shape) else math.nan,
-        "rounding_edge": edge,
-        "rounding_share": min(1.0, float(watched.rounding[0].sum()) / norm**2) if norm else math.nan,
-        "numerical_rank": float((sigma > edge).sum()) if whole or sigma[-1] <= edge else math.nan,
-        "untrusted": " ".join(_untrusted(sigma, shape, edge)) if whole else "",
-    }
+def _exact(watched: Watched) -> tuple[Row, Tensor]:
+    result = spectrum(watched, WANTED)
+    row = row_of(result.sigma, watched.shape, watched.base_norm, storage=watched.storage)
+    return row | _solved(result), result.sigma
 
 
-def _untrusted(sigma: Tensor, shape: tuple[int, int], edge: float) -> list[str]:
-    """The flagged measures but the numerical rank, which counts only what is above the edge."""
-    return [name for name in untrusted(sigma, shape, edge) if name != "numerical_rank"]
+def _top(watched: Watched, top: int) -> tuple[Row, Tensor]:
+    shape = watched.shape
+    result = certified(watched.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
+    row = row_of_top(result, shape, watched.base_norm, watched.storage)
+    return row | {"route": "; ".join(result.route)}, result.sigma
 
 
-def _exact(head: Row, x: Tensor | Watched) -> Measured:
-    found = spectrum(x, WANTED)
-    row = head | summary(found.sigma, found.shape) | _noise(found.sigma, found.shape)
-    row |= {f"null.{name}": value for name, value in gaussian_null(found.shape).items()}
-    largest = float(found.sigma[0]) if len(found.sigma) else 0.0
-    row["error"] = float(found.error.max()) / largest if largest else 0.0
-    return Measured(row | {"route": "; ".join(found.route)}, found.sigma.cpu().numpy())
-
-
-def _noise(sigma: Tensor, shape: tuple[int, int]) -> Row:
-    """What stands above the noise, the noise taken from the bulk."""
-    std = noise_scale(sigma, shape)
-    raw, cleaned = signal_share(sigma, shape, std)
-    try:
-        threshold: float = gavish_donoho_rank(sigma, shape)
-    except ValueError:  # no bulk to take the noise from: the update is numerically low-rank
-        threshold = math.nan
-    return {
-        "noise_std": std,
-        "noise_edge": noise_ceiling(shape, std),
-        "bulk_misfit": bulk_misfit(sigma, shape, std),
-        "spikes": float(spikes(sigma, shape, std)),
-        "spike_energy": raw,
-        "signal_share": cleaned,
-        "gavish_donoho_rank": float(threshold),
-    }
-
-
-def _certified(head: Row, found: Certified) -> Measured:
-    """A bracket's upper end stands for it, which is certain to be enough; `.low` has the other."""
-    shape, sigma = (head["out"], head["in"]), found.sigma.cpu()
-    row = head | dict.fromkeys(MEASURES, math.nan) | {name: b.high for name, b in found.brackets.items()}
-    row |= {f"{name}.low": bracket.low for name, bracket in found.brackets.items()}
-    row |= {f"null.{name}": value for name, value in gaussian_null(shape).items()}
-    row |= {"frobenius_norm": found.norm, "spectral_norm": float(sigma[0]) if len(sigma) else 0.0}
-    if len(sigma) == min(shape):
-        row |= summary(sigma, shape) | _noise(sigma, shape)
-    else:
-        row |= _noise_below(sigma, found.norm, shape)
-    return Measured(row | {"route": "; ".join(found.route)}, sigma.numpy())
-
-
-def _noise_below(sigma: Tensor, norm: float, shape: tuple[int, int]) -> Row:
-    """As `_noise`, the noise taken from the energy that the top k leave."""
-    k = len(sigma)
-    left = max(norm**2 - float(sigma.square().sum()), 0.0)
-    std = math.sqrt(left / ((shape[0] - k) * (shape[1] - k)))
-    edge = noise_ceiling(shape, std)
-    count = int((sigma > edge).sum())
-    energy = float(sigma[:count].square().sum()) / norm**2 if norm else math.nan
-    return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
-
-
-def _dense(head: Row, update: Tensor, base_norm: float) -> Measured:
+def _dense(update: Tensor, shape: tuple[int, int], base_norm: float) -> tuple[Row, Tensor]:
     """DoRA's update: computed in fp64 from the factors and W0, so no storage rounds it."""
-    measured = _exact(head, update)
-    return Measured(measured.row | _relative(measured.row, base_norm) | {"untrusted": ""}, measured.sigma)
+    result = spectrum(update, WANTED)
+    return row_of(result.sigma, shape, base_norm) | _solved(result), result.sigma
 
 
-def _low_rank(head: Row, update: LowRank, base: Stored | None) -> Measured:
+def _low_rank(update: LowRank, base_norm: float) -> tuple[Row, Tensor]:
     (sigma,) = low_rank_singular_values([update])
-    row = head | summary(sigma, update.shape)
-    null = gaussian_null(update.shape, update.B.shape[1])
-    row |= {f"null.{name}": value for name, value in null.items()}
-    row |= {"rank": update.B.shape[1], "untrusted": "", "route": "factors"}
-    return Measured(row | _relative(row, _base_norm(base)), sigma.cpu().numpy())
+    rank = update.B.shape[1]
+    return row_of(sigma, update.shape, base_norm, rank) | {"rank": rank, "route": "factors"}, sigma
 
 
-def _relative(row: Row, base_norm: float) -> Row:
-    return {"base_norm": base_norm, "relative_norm": row["frobenius_norm"] / base_norm if base_norm else math.nan}
+def _solved(result: Spectrum) -> Row:
+    """The relative error of the singular values, and how they were found."""
+    largest = float(result.sigma[0]) if len(result.sigma) else 0.0
+    error = float(result.error.max()) / largest if largest else 0.0
+    return {"error": error, "route": "; ".join(result.route)}
 
 
 def _base_norm(stored: Stored | None) -> float:

@@ -1,4 +1,4 @@
-"""What an audit leaves: a row per matrix, figures, and a report in summary."""
+"""What an audit writes and prints: a table with a row per matrix, and a report of the findings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
 from lorax_lab.audit import summary
@@ -21,47 +20,47 @@ if TYPE_CHECKING:
 
 
 SHOWN = 10
-"""Notes of one kind that the screen gets; the report gets all."""
+"""How many notes of one kind are printed; the report has all."""
 
 
-def introduce(subject: Updates, folder: Path) -> None:
-    """Say what is measured and, one by one, what is not or not under its own name."""
-    console.print(f"{subject.title}: {len(subject.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
-    for kind, notes in itertools.groupby(subject.notes, key=lambda note: note.kind):
+def introduce(updates: Updates, folder: Path) -> None:
+    """Print what is measured, and a note on each tensor that is not measured or has another name."""
+    console.print(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
+    for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
         members = list(notes)
         for note in members[:SHOWN]:
             console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
         if len(members) > SHOWN:
-            console.print(f"  {kind}: and {len(members) - SHOWN} more, one by one in report.md", markup=False)
+            console.print(f"  {kind}: and {len(members) - SHOWN} more, all in report.md", markup=False)
 
 
-def close(subject: Updates, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
-    """Print the table and the words; write `audit.csv`, `audit.parquet`, `report.md` and the figures."""
+def close(updates: Updates, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
+    """Print the table and the findings; write `audit.csv`, `audit.parquet` and `report.md`."""
     for failure in failures:
         console.print(f"not measured: {failure}", soft_wrap=True, markup=False, style="red")
     if not measured:
         return
-    found = list(measured.values())
-    rows = frame(found)
+    matrices = list(measured.values())
+    rows = frame(matrices)
     write_text(folder / "audit.csv", rows.to_csv(index=False, lineterminator="\n"))
     write_whole(folder / "audit.parquet", lambda scratch: rows.to_parquet(scratch, index=False))
-    console.print(summary.table(found))
-    said = summary.verdict(subject, found)
-    for sentence in said:
+    console.print(summary.table(matrices))
+    sentences = summary.findings(matrices)
+    for sentence in sentences:
         console.print(sentence, markup=False)
-    write_text(folder / "report.md", _report(subject, found, failures, said))
-    figures = _figures(rows, {name: m.sigma for name, m in measured.items()}, folder)
-    console.print(f"in {folder}: audit.csv, audit.parquet, report.md, {', '.join(figures)}", soft_wrap=True)
+    write_text(folder / "report.md", _report(updates, matrices, failures, sentences))
+    console.print(f"in {folder}: audit.csv, audit.parquet, report.md", soft_wrap=True, markup=False)
+    console.print(f"for the figures type: python -m analysis audit {folder}", soft_wrap=True, markup=False)
 
 
 def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
-    """Say what the adapter holds and what it leaves out."""
+    """Print what the extracted adapter holds and what it leaves out."""
     ranks, left = written
     low, high = min(ranks.values()), max(ranks.values())
     rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
     console.print(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}", soft_wrap=True, markup=False)
     for name in left:
-        console.print(f"  left out, no linear layer: {name}", soft_wrap=True, markup=False)
+        console.print(f"  left out, it is no linear layer: {name}", soft_wrap=True, markup=False)
 
 
 def frame(measured: list[Measured]) -> pd.DataFrame:
@@ -71,18 +70,12 @@ def frame(measured: list[Measured]) -> pd.DataFrame:
     return pd.DataFrame([m.row for m in measured]).drop(columns="directions", errors="ignore")
 
 
-def _report(subject: Updates, measured: list[Measured], failures: list[str], said: list[str]) -> str:
+def _report(updates: Updates, measured: list[Measured], failures: list[str], sentences: list[str]) -> str:
     page = io.StringIO()
     Console(width=WIDTH, file=page, color_system=None).print(summary.table(measured))
-    notes = [f"- {note.kind}: {note.name}: {note.detail}" for note in subject.notes]
-    notes += [f"  - {name}" for note in subject.notes for name in note.names]
+    notes = [f"- {note.kind}: {note.name}: {note.detail}" for note in updates.notes]
+    notes += [f"  - {name}" for note in updates.notes for name in note.names]
     notes += [f"- not measured: {failure}" for failure in failures]
-    parts = [f"# {subject.title}", *said, f"```\n{page.getvalue().rstrip()}\n```"]
-    parts += ["## What was not measured, or not under its own name", "\n".join(notes)] if notes else []
+    parts = [f"# {updates.title}", *sentences, f"```\n{page.getvalue().rstrip()}\n```"]
+    parts += ["## What was not measured, or has another name", "\n".join(notes)] if notes else []
     return "\n\n".join(parts) + "\n"
-
-
-def _figures(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> list[str]:
-    from analysis import audit
-
-    return audit.draw_all(rows, sigma, folder)

@@ -1,7 +1,7 @@
-"""An audit's folder: one file per measured matrix, so that one that was stopped goes on where it was.
+"""An audit's folder: one file per measured matrix, so that a stopped audit goes on where it was.
 
-`audit.json` says what was audited; `matrices/0012.npz` holds a matrix's row (JSON) and its singular values. All are
-written whole. The tables, figures and words are made from these files alone.
+`audit.json` says what was audited; `matrices/00012.npz` holds a matrix's row (JSON) and its singular values. Each file
+is written whole. The tables, the report and the figures are made from these files only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.measure.row import Row
 from lorax_lab.store.files import write_text, write_whole
 
-FORMAT = 1
+FORMAT = 2
 IDENTITY = "audit.json"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Measured:
 
 
 def open_store(folder: Path, identity: dict[str, Any]) -> Path:
-    """The folder, made if needed, after a check that nothing else was audited into it.
+    """The folder, which is made if needed, after a check that it holds no other audit.
 
     Raises:
         ConfigError: the folder holds another audit, or other files.

@@ -1,4 +1,4 @@
-"""What an audit found, in words and as a table by module type."""
+"""An audit's findings, as sentences and as a table by module type."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import MEASURES
 
 SHARES = (0.5, 0.9, 0.99)
+NOT_ACCURACY = (
+    "Energy is not accuracy. Only a run measures how a truncated update scores: python -m lorax_lab.run method=full"
+)
 
 
 def uniform_ranks(measured: list[Measured]) -> dict[float, int | None]:
-    """Smallest rank r, one for all matrices, such that their best rank-r updates hold a share of Σ‖ΔW‖²_F.
+    """For each share, the smallest rank r such that the best rank-r updates of all matrices hold it of Σ‖ΔW‖²_F.
 
-    Eckart & Young 1936, matrix by matrix. None where only the top of the spectra is known and does not reach it.
+    Eckart & Young 1936, matrix by matrix. None where only the top of each spectrum is known and does not hold it.
     """
     longest = max((len(m.sigma) for m in measured), default=0)
     held, total = np.zeros(longest), 0.0
@@ -27,15 +29,15 @@ def uniform_ranks(measured: list[Measured]) -> dict[float, int | None]:
         energy = np.square(m.sigma)
         held += np.pad(np.cumsum(energy), (0, longest - len(energy)), mode="edge") if len(energy) else 0.0
         total += m.row["frobenius_norm"] ** 2
-    found: dict[float, int | None] = {}
+    ranks: dict[float, int | None] = {}
     for share in SHARES:
         enough = np.flatnonzero(held >= share * total * (1 - 1e-9))
-        found[share] = int(enough[0]) + 1 if total and len(enough) else None
-    return found
+        ranks[share] = int(enough[0]) + 1 if total and len(enough) else None
+    return ranks
 
 
 def table(measured: list[Measured]) -> Table:
-    """One line per module type: medians over its matrices, and the largest of them where that tells more."""
+    """One line per module type: medians over its matrices, and how many measures rounding decides in any of them."""
     groups: dict[str, list[Measured]] = defaultdict(list)
     for m in measured:
         groups[m.row["module"]].append(m)
@@ -51,9 +53,10 @@ def table(measured: list[Measured]) -> Table:
     for module, members in groups.items():
         shown.add_row(module, *_cells(members))
     shown.caption = (
-        "n: matrices; effective/noise: effective rank, and that of noise of the same shape (for factors: of Gaussian "
-        "factors of their rank); spikes: directions above the noise, and the energy they hold; 50%: the LoRA rank "
-        f"that could hold that share of it; flagged: of {len(MEASURES)} measures, those that the rounding floor decides"
+        "n: number of matrices. effective/noise: effective rank, and that of noise of the same shape (for an adapter, "
+        "of Gaussian factors of its rank). spikes: directions above the noise; energy: the share that they hold. "
+        f"50%, 90%, 99%: the LoRA rank that could hold this share. flagged: how many of {len(MEASURES)} measures "
+        "rounding decides"
     )
     return shown
 
@@ -73,96 +76,92 @@ def _cells(members: list[Measured]) -> list[str]:
 
 
 def _median(members: list[Measured], key: str, form: str = "") -> str:
-    """The median of the known values; without a form with one decimal below 100, none from there on."""
-    values = [m.row[key] for m in members if not math.isnan(_number(m.row.get(key)))]
-    if not values:
+    """The median of the known values; by default with one decimal below 100 and with none above."""
+    if not (values := _known(members, key)):
         return "–"
     median = float(np.median(values))
     return format(median, form or (",.0f" if median >= 100 else ".1f"))
+
+
+def _known(members: list[Measured], key: str) -> list[float]:
+    return [m.row[key] for m in members if not math.isnan(_number(m.row.get(key)))]
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def verdict(subject: Updates, measured: list[Measured]) -> list[str]:
-    """The findings, a sentence or two each: size, what stands above the noise, which rank would carry it, storage."""
+def findings(measured: list[Measured]) -> list[str]:
+    """A paragraph each on: size, what stands above noise, which rank could hold the update, what storage leaves."""
     changed = [m for m in measured if m.row["frobenius_norm"] > 0]
-    said = [_size(measured, changed)]
-    if changed:
-        said += [_above_noise(changed), _carried(changed), _functional(), *_storage(changed)]
-    return [sentence for sentence in said if sentence]
+    if not changed:
+        return [_size(measured, changed)]
+    noise = _above_noise(changed) if any("spikes" in m.row for m in changed) else _factors(changed)
+    return [_size(measured, changed), noise, _uniform_rank(changed), NOT_ACCURACY, *_storage(changed)]
 
 
 def _size(measured: list[Measured], changed: list[Measured]) -> str:
-    count = f"{len(measured)} matrices with {sum(m.row['out'] * m.row['in'] for m in measured):,} weights were measured"
-    same = len(measured) - len(changed)
-    still = f"; {same} did not change at all" if same else ""
+    weights = sum(m.row["out"] * m.row["in"] for m in measured)
+    text = f"{len(measured)} matrices with {weights:,} weights were measured"
     if not changed:
-        return f"{count}; none of them changed."
-    relative = [m.row["relative_norm"] for m in changed if not math.isnan(_number(m.row.get("relative_norm")))]
-    size = f" The update is {np.median(relative):.2g} of the weights' norm in the median matrix." if relative else ""
-    return f"{count}{still}.{size}"
+        return f"{text}; none of them changed."
+    if same := len(measured) - len(changed):
+        text += f"; {same} did not change at all"
+    relative = _known(changed, "relative_norm")
+    norm = f" In the median matrix ‖ΔW‖ is {np.median(relative):.2g} of ‖W‖." if relative else ""
+    return f"{text}.{norm}"
+
+
+def _factors(changed: list[Measured]) -> str:
+    ranks = sorted({int(m.row["rank"]) for m in changed if "rank" in m.row})
+    return (
+        f"The update is a product of factors of rank {_range(ranks)}. Its median effective rank is "
+        f"{_median(changed, 'effective_rank', '.1f')}; Gaussian factors of that rank have "
+        f"{_median(changed, 'null.effective_rank', '.1f')}."
+    )
 
 
 def _above_noise(changed: list[Measured]) -> str:
-    known = [m for m in changed if "spikes" in m.row]
-    if not known:
-        ranks = sorted({int(m.row["rank"]) for m in changed if "rank" in m.row})
-        effective = np.median([m.row["effective_rank"] for m in changed])
-        null = np.median([m.row["null.effective_rank"] for m in changed])
-        return (
-            f"The update is a product of factors of rank {_range(ranks)}. Its effective rank is {effective:.1f} in the "
-            f"median; Gaussian factors of that rank would have {null:.1f}."
-        )
-    counts = [int(m.row["spikes"]) for m in known]
-    energy = sum(m.row["spike_energy"] * m.row["frobenius_norm"] ** 2 for m in known)
-    share = energy / sum(m.row["frobenius_norm"] ** 2 for m in known)
-    effective = [m.row["effective_rank"] for m in known if not math.isnan(_number(m.row.get("effective_rank")))]
-    null = np.median([m.row["null.effective_rank"] for m in known])
-    text = (
-        f"The effective rank is {np.median(effective):,.0f} in the median, noise's {null:,.0f}. " if effective else ""
-    )
+    dense = [m for m in changed if "spikes" in m.row]
+    counts = sorted(int(m.row["spikes"]) for m in dense)
+    held = sum(m.row["spike_energy"] * m.row["frobenius_norm"] ** 2 for m in dense)
+    share = held / sum(m.row["frobenius_norm"] ** 2 for m in dense)
+    effective = _median(dense, "effective_rank", ",.0f") if _known(dense, "effective_rank") else None
+    null = _median(dense, "null.effective_rank", ",.0f")
+    text = f"The median effective rank is {effective}; noise has {null}. " if effective else ""
     text += (
-        f"{_range(sorted(counts))} directions of a matrix stand above its noise (median {np.median(counts):.0f}); all "
-        f"of them hold {share:.0%} of the energy ‖ΔW‖²_F."
+        f"{_range(counts)} directions of a matrix stand above its noise (median {np.median(counts):.0f}). Together "
+        f"they hold {share:.0%} of the energy ‖ΔW‖²_F."
     )
-    misfits = [m.row["bulk_misfit"] for m in known if not math.isnan(_number(m.row.get("bulk_misfit")))]
-    far = sum(m.row["bulk_misfit"] > 2 * _misfit_of_noise(m) for m in known if "bulk_misfit" in m.row)
-    if far:
+    misfits = [m.row["bulk_misfit"] for m in dense if _number(m.row.get("bulk_misfit")) > 2 * _misfit_of_noise(m)]
+    if misfits:
         text += (
-            f" In {far} of {len(known)} matrices the rest is not distributed as iid noise (Kolmogorov–Smirnov distance "
-            f"up to {max(misfits):.2f}): there the edge is that of the best-fitting noise, and what lies below it need "
-            "not be chance."
+            f" In {len(misfits)} of {len(dense)} matrices the other directions are not distributed as iid noise "
+            f"(Kolmogorov–Smirnov distance up to {max(misfits):.2f}). The edge there is that of the noise that fits "
+            "best, and a direction below it need not be chance."
         )
     return text
 
 
 def _misfit_of_noise(measured: Measured) -> float:
-    """What `bulk_misfit` is for iid noise of this shape; twice that is no noise."""
+    """The `bulk_misfit` of iid noise of this shape; a bulk with more than twice that is no noise."""
     m = min(measured.row["out"], measured.row["in"])
     return (0.4 + 0.27 * math.log2(m)) / m
 
 
-def _carried(changed: list[Measured]) -> str:
-    ranks = uniform_ranks(changed)
-    parts = [f"{rank} for {share:.0%}" for share, rank in ranks.items() if rank is not None]
-    parts += [
-        f"more than the {max(len(m.sigma) for m in changed)} measured for {s:.0%}"
-        for s, r in ranks.items()
-        if r is None
+def _uniform_rank(changed: list[Measured]) -> str:
+    measured = max(len(m.sigma) for m in changed)
+    parts = [
+        f"more than the {measured} measured for {share:.0%}" if rank is None else f"{rank} for {share:.0%}"
+        for share, rank in uniform_ranks(changed).items()
     ]
-    text = f"A LoRA of one rank in every matrix could hold the update's energy from this rank on: {', '.join(parts)}."
+    text = f"One LoRA rank for every matrix could hold a share of the energy from this rank on: {', '.join(parts)}."
     dense = [m for m in changed if "rank" not in m.row]
     if dense:
         size = np.median([min(m.row["out"], m.row["in"]) for m in dense])
-        null = np.median([m.row["null.energy_rank_90"] for m in dense])
-        text += f" Pure noise of these shapes would need {null:,.0f} of {size:,.0f} for 90% in the median matrix."
+        null = _median(dense, "null.energy_rank_90", ",.0f")
+        text += f" In the median matrix pure noise of its shape needs {null} of {size:,.0f} directions for 90%."
     return text
-
-
-def _functional() -> str:
-    return "Energy is not accuracy: what a cut update scores is told by the functional rank of a run, not by this."
 
 
 def _storage(changed: list[Measured]) -> list[str]:
@@ -172,15 +171,15 @@ def _storage(changed: list[Measured]) -> list[str]:
     dtypes = sorted({f"{m.row['base_dtype']} → {m.row['tuned_dtype']}" for m in pairs})
     rounded = sum(m.row["rounding_share"] * m.row["frobenius_norm"] ** 2 for m in pairs)
     share = rounded / sum(m.row["frobenius_norm"] ** 2 for m in pairs)
-    said = f"Stored as {', '.join(dtypes)}: rounding alone would put {share:.2g} of the energy into ΔW."
+    text = f"The weights are stored as {', '.join(dtypes)}. Rounding alone makes {share:.2g} of the energy of ΔW."
     flagged: dict[str, int] = defaultdict(int)
     for m in pairs:
         for name in str(m.row.get("untrusted") or "").split():
             flagged[name] += 1
     if not flagged:
-        return [f"{said} No measure depends on what lies under the rounding floor."]
+        return [f"{text} No measure depends on the directions below the rounding edge."]
     names = ", ".join(f"{name} ({count} of {len(pairs)} matrices)" for name, count in flagged.items())
-    return [f"{said} Do not trust, because what lies under the rounding floor decides them: {names}."]
+    return [f"{text} Do not trust these measures, because directions below the rounding edge decide them: {names}."]
 
 
 def _range(numbers: list[int]) -> str:

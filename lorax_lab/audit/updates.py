@@ -18,7 +18,7 @@ from lorax_lab.spectra import Update
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """One update to be measured; nothing of it is read before it is asked for.
+    """One update to be measured; its data is read only when `update` is called.
 
     Args:
         name: the weight's name in the base.
@@ -37,16 +37,19 @@ class Matrix:
 
     @property
     def cost(self) -> int:
-        """Multiplications of its Gram matrix, or of the QR of its factors: what the time left is told by."""
+        """Multiplications of its Gram matrix, or of the QR of its factors: how the remaining time is estimated."""
         short = min(self.shape) if self.kind == "pair" or "dora" in self.kind else 64
         return self.shape[0] * self.shape[1] * short
 
 
 @dataclass(frozen=True, eq=False)
 class Updates:
-    """Everything to be measured, what is not and why, and what identifies it all.
+    """The updates to be measured, notes on what is not measured, and a fingerprint of it all.
 
-    `title` names it for people, `slug` for a folder; `adapter` is None for two checkpoints.
+    Args:
+        title: for people.
+        slug: as part of a folder's name.
+        adapter: None for two checkpoints.
     """
 
     title: str
@@ -59,10 +62,10 @@ class Updates:
 
 
 def open_updates(base: str, tuned: str | None) -> Updates:
-    """The subject that the two names on the command line stand for.
+    """The updates between what the two names on the command line stand for.
 
     Raises:
-        ConfigError: a name that is nothing of the kind, or a lone checkpoint.
+        ConfigError: a name is no checkpoint and no adapter, or a checkpoint stands alone.
     """
     if tuned is None:
         if not _is_adapter(base):
@@ -84,24 +87,24 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
     base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
     pairing = pair(base, tuned)
     matrices = [
-        Matrix(p.name, "pair", _two(p.base.shape), p.base, p.tuned, lambda p=p: Difference(p.base, p.tuned))  # type: ignore[misc]
+        Matrix(p.name, "pair", _sides(p.base.shape), p.base, p.tuned, lambda p=p: Difference(p.base, p.tuned))  # type: ignore[misc]
         for p in pairing.pairs
     ]
     if not matrices:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
-    marks = base.fingerprint() + tuned.fingerprint()
+    fingerprint = base.fingerprint() + tuned.fingerprint()
     title = f"{tuned_name} against {base_name}"
-    return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, marks, base, None)
+    return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
 
 
 def _adapter(base: Checkpoint | None, name: str) -> Updates:
     adapter = read_adapter(Path(name).expanduser())
-    homes = _homes(base) if base else {}
+    by_name = _by_plain_name(base) if base else {}
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     matrices = []
     for update in adapter.updates.values():
-        stored = homes.get(plain_name(f"{update.name}.weight"))
+        stored = by_name.get(plain_name(f"{update.name}.weight"))
         if stored is None and (base or update.needs_base):
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
             raise ConfigError(
@@ -116,9 +119,9 @@ def _adapter(base: Checkpoint | None, name: str) -> Updates:
             notes.append(Note("caution", update.name, update.note))
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
-    marks = (base.fingerprint() if base else "") + _files_mark(Path(name).expanduser())
+    fingerprint = (base.fingerprint() if base else "") + _files_hash(Path(name).expanduser())
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
-    return Updates(title, _slug(*([base.name] if base else []), name), matrices, notes, marks, base, adapter)
+    return Updates(title, _slug(*([base.name] if base else []), name), matrices, notes, fingerprint, base, adapter)
 
 
 def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
@@ -126,17 +129,17 @@ def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
         assert stored is not None, f"{update.name} needs its base"
         return update.oriented(stored.block(0, 0, stored.shape[0]))
 
-    ask = (lambda: update.update(whole())) if update.needs_base else update.update
+    make = (lambda: update.update(whole())) if update.needs_base else update.update
     name = stored.name if stored else f"{update.name}.weight"
-    return Matrix(name, update.kind, update.shape, stored, None, ask)
+    return Matrix(name, update.kind, update.shape, stored, None, make)
 
 
-def _homes(base: Checkpoint) -> dict[str, Stored]:
-    """The base's tensors by plain name; an alias of a tied tensor too."""
+def _by_plain_name(base: Checkpoint) -> dict[str, Stored]:
+    """The base's tensors by plain name; aliases of tied tensors are among them."""
     return {plain_name(name): stored for name, stored in base.tensors.items()}
 
 
-def _files_mark(path: Path) -> str:
+def _files_hash(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     files = sorted(p for p in folder.iterdir() if p.name.startswith("adapter_") and p.is_file())
     stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
@@ -145,10 +148,10 @@ def _files_mark(path: Path) -> str:
 
 def _slug(*names: str) -> str:
     ends = [re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name).strip("-.") for name in reversed(names)]
-    mark = hashlib.sha256("\0".join(names).encode()).hexdigest()[:6]
-    return "-against-".join([*dict.fromkeys(ends)]) + f"-{mark}"
+    short_hash = hashlib.sha256("\0".join(names).encode()).hexdigest()[:6]
+    return "-against-".join([*dict.fromkeys(ends)]) + f"-{short_hash}"
 
 
-def _two(shape: tuple[int, ...]) -> tuple[int, int]:
+def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
     assert len(shape) == 2, f"a matrix, not {shape}"
     return shape[0], shape[1]

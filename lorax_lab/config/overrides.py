@@ -46,6 +46,22 @@ def expand(words: list[str]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
+def value_of(override: str) -> Any:
+    """The value of one override, read by Hydra's grammar.
+
+    >>> value_of("tasks=[tweets,'local task.path=a.csv']"), value_of("sequence=null"), value_of("rank=8")
+    (['tweets', 'local task.path=a.csv'], None, 8)
+
+    Raises:
+        ConfigError: an override that Hydra's grammar does not read, or a sweep.
+    """
+    parsed = _parse(override)
+    if parsed.is_sweep_override():
+        key, _, value = override.partition("=")
+        raise ConfigError(f"{override} has several values where one is allowed; type a list as {key}=[{value}]")
+    return parsed.value()
+
+
 def _parse(word: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

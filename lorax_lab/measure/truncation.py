@@ -21,7 +21,7 @@ from lorax_lab.models import delta_view, short_name
 
 
 @dataclass(frozen=True)
-class Directions:
+class Decomposition:
     """The thin SVD of an update, U (out, m), sigma (m,), Vh (m, in), fp32 or wider."""
 
     U: Tensor
@@ -63,35 +63,37 @@ def cut_ranks(full: int) -> list[int]:
     return [0] + [2**i for i in range(full.bit_length()) if 2**i < full] + [full]
 
 
-def cuts(directions: dict[str, Directions]) -> list[Change]:
+def cuts(decompositions: dict[str, Decomposition]) -> list[Change]:
     """The cut and the remainder at each k of `cut_ranks`."""
     return [
         Change(part, k, update)
         for part, make in (("cut", _cut), ("remainder", _remainder))
-        for k in _ranks(directions)
-        for update in [make(directions, k)]
+        for k in _ranks(decompositions)
+        for update in [make(decompositions, k)]
     ]
 
 
-def controls(directions: dict[str, Directions], generator: torch.Generator, noise: dict[str, Tensor]) -> list[Change]:
+def controls(
+    decompositions: dict[str, Decomposition], generator: torch.Generator, noise: dict[str, Tensor]
+) -> list[Change]:
     """What the cuts are compared with, at each k of `cut_ranks` between 0 and full.
 
     `random`: k singular directions of ΔW drawn uniformly, those of a smaller k among them. `scaled`: ΔW times
     ‖[ΔW]_k‖ / ‖ΔW‖, in each matrix. `cut` of one `module`, from k = 0 on. `gaussian`: `noise`, once.
     """
-    ranks, full = _ranks(directions)[1:-1], _ranks(directions)[-1]
-    drawn = {name: torch.randperm(len(d.sigma), generator=generator) for name, d in directions.items()}
-    changes = [Change("random", k, _random(directions, drawn, k)) for k in ranks]
-    changes += [Change("scaled", k, _scaled(directions, k)) for k in ranks]
-    modules = dict.fromkeys(short_name(name) for name in directions)
-    changes += [Change("cut", k, _cut(directions, k), module) for module in modules for k in (0, *ranks)]
+    ranks, full = _ranks(decompositions)[1:-1], _ranks(decompositions)[-1]
+    drawn = {name: torch.randperm(len(d.sigma), generator=generator) for name, d in decompositions.items()}
+    changes = [Change("random", k, _random(decompositions, drawn, k)) for k in ranks]
+    changes += [Change("scaled", k, _scaled(decompositions, k)) for k in ranks]
+    modules = dict.fromkeys(short_name(name) for name in decompositions)
+    changes += [Change("cut", k, _cut(decompositions, k), module) for module in modules for k in (0, *ranks)]
     return [*changes, Change("gaussian", full, lambda name, _: noise[name])]
 
 
-def gaussian_like(directions: dict[str, Directions], generator: torch.Generator) -> dict[str, Tensor]:
+def gaussian_like(decompositions: dict[str, Decomposition], generator: torch.Generator) -> dict[str, Tensor]:
     """For each update an iid Gaussian matrix of its shape and its Frobenius norm, fp64."""
     noise = {}
-    for name, d in directions.items():
+    for name, d in decompositions.items():
         drawn = torch.randn(len(d.U), d.Vh.shape[1], generator=generator, dtype=torch.float64)
         noise[name] = drawn * (d.sigma.norm() / drawn.norm())
     return noise
@@ -125,12 +127,12 @@ def scored(
     try:
         for change in wanted:
             if (change.part, change.k) in (("cut", full), ("remainder", 0)):
-                found = whole
+                metrics = whole
             else:
                 for name, view in views.items():
                     _put(view, change, name, base[name], tuned[name])
-                found = score(model)
-            rows.append({"part": change.part, "k": change.k, "module": change.module, **found})
+                metrics = score(model)
+            rows.append({"part": change.part, "k": change.k, "module": change.module, **metrics})
             on_score(len(rows), len(wanted))
     finally:
         with torch.no_grad():
@@ -148,29 +150,29 @@ def _put(view: Tensor, change: Change, name: str, base: Tensor, tuned: Tensor) -
     view.copy_(base.double() + update)
 
 
-def _ranks(directions: dict[str, Directions]) -> list[int]:
-    return cut_ranks(max(len(d.sigma) for d in directions.values()))
+def _ranks(decompositions: dict[str, Decomposition]) -> list[int]:
+    return cut_ranks(max(len(d.sigma) for d in decompositions.values()))
 
 
-Update = Callable[[str, Tensor], Tensor]
+Replacement = Callable[[str, Tensor], Tensor]
 
 
-def _cut(directions: dict[str, Directions], k: int) -> Update:
-    return lambda name, delta: delta if k >= len(directions[name].sigma) else directions[name].cut(k)
+def _cut(decompositions: dict[str, Decomposition], k: int) -> Replacement:
+    return lambda name, delta: delta if k >= len(decompositions[name].sigma) else decompositions[name].cut(k)
 
 
-def _remainder(directions: dict[str, Directions], k: int) -> Update:
-    cut = _cut(directions, k)
+def _remainder(decompositions: dict[str, Decomposition], k: int) -> Replacement:
+    cut = _cut(decompositions, k)
     return lambda name, delta: delta - cut(name, delta)
 
 
-def _random(directions: dict[str, Directions], drawn: dict[str, Tensor], k: int) -> Update:
-    return lambda name, _: directions[name].part(drawn[name][:k])
+def _random(decompositions: dict[str, Decomposition], drawn: dict[str, Tensor], k: int) -> Replacement:
+    return lambda name, _: decompositions[name].part(drawn[name][:k])
 
 
-def _scaled(directions: dict[str, Directions], k: int) -> Update:
+def _scaled(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     def update(name: str, delta: Tensor) -> Tensor:
-        sigma = directions[name].sigma
+        sigma = decompositions[name].sigma
         return delta * float(sigma[:k].norm() / sigma.norm()) if sigma.any() else delta
 
     return update

@@ -1,5 +1,5 @@
-"""The memory ledger: what one training step holds, by category, measured and predicted; and what to say when it runs
-out."""
+"""The memory ledger: what one training step holds, by category, measured and predicted. It also explains what would
+fit when memory runs out."""
 
 from lorax_lab.memory.ledger import CATEGORIES, Ledger, measure_step, peak_of
 from lorax_lab.memory.process import peak_device_bytes, peak_resident_bytes, reset_peak

@@ -1,5 +1,7 @@
-"""`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step takes, fully and with LoRA, and on what
-cards it fits. Nothing is trained, and no weight is read."""
+"""`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step holds and computes, full and with LoRA.
+
+It also says on how many cards the step fits. Nothing is trained, and no weight is read.
+"""
 
 from __future__ import annotations
 
@@ -15,51 +17,57 @@ if TYPE_CHECKING:
     from lorax_lab.memory.step import Step
 
 HELP = """\
-What does a training step take, full fine-tuning beside LoRA, how much does it compute, and on what cards does it fit?
+What does a training step hold in memory, how much does it compute, and on how many cards does it fit? The answer is a
+table of full fine-tuning beside LoRA.
 
-It is predicted from the shape of the model alone: no weight is read, nothing is trained, seconds for 180 billion
-parameters.
+It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion
+parameters takes seconds.
 
-settings (conf/memory.yaml has their defaults):
+overrides (conf/memory.yaml has their defaults):
   model=minilm           {presets};
-                         the path of a config.json or its folder; or a hub id (org/name), its config.json alone
+                         or the path of a config.json or its folder; or a hub id (org/name), of which only the
+                         config.json is fetched
   rank=8                 LoRA's rank; rank=1,8,64 -m puts several side by side
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
   optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
   precision=fp32         fp32, bf16 (autocast over fp32 weights), bf16-true (LoRA's factors stay fp32)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
-  checkpointing=false    keep each layer's input only, compute the rest again
+  checkpointing=false    true keeps only each layer's input and computes the rest again
   head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders
   target_modules=all-linear, or [q_proj,v_proj]
+
+options:
+  -m, --multirun         allow several values of an override
+  --tables FOLDER        write the tables of three fixed grids (every preset; one model over batch and sequence; over
+                         rank) into FOLDER, which takes minutes; `python -m analysis step FOLDER` draws them
 
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
   python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16 -m
   python -m lorax_lab.memory model=qwen3-8b batch=1,4,16 checkpointing=true precision=bf16-true -m
-  python -m lorax_lab.memory --figures     all presets, and one over batch, sequence and rank: minutes, into figures/
+  python -m lorax_lab.memory --tables tables
 """
-FLAGS = ("-m", "--multirun", "-h", "--help", "--figures")
-FIGURES = "figures"
+OPTIONS = ("-m", "--multirun", "-h", "--help", "--tables")
 
 
-def main(words: list[str] | None = None) -> int:
-    """Predict and print. Returns the exit code: 0 done, 2 a setting that cannot be, 130 stopped."""
-    words = sys.argv[1:] if words is None else words
-    flags = [word for word in words if word.startswith("-")]
-    if {"-h", "--help"} & set(flags):
+def main(arguments: list[str] | None = None) -> int:
+    """Predict and print. Returns the exit code: 0 done, 2 a setting that is not allowed, 130 stopped."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(arguments):
         print(_help())
         return 0
-    return answer(lambda: _answer([word for word in words if word not in flags], flags))
+    return answer(lambda: _answer(arguments))
 
 
-def _answer(settings: list[str], flags: list[str]) -> int:
-    for flag in flags:
-        if flag not in FLAGS:
-            raise ConfigError(f"{flag} is not possible; {suggest(flag, FLAGS)}")
-    if "--figures" in flags:
-        _draw(settings + [flag for flag in flags if flag != "--figures"])
+def _answer(arguments: list[str]) -> int:
+    for argument in arguments:
+        if argument.startswith("-") and argument not in OPTIONS:
+            raise ConfigError(f"{argument} is not possible; {suggest(argument, OPTIONS)}")
+    if "--tables" in arguments:
+        _write_tables(arguments)
     else:
-        _show(settings, bool(flags))
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
+        _show(overrides, multirun=len(overrides) < len(arguments))
     return 0
 
 
@@ -72,44 +80,43 @@ def _help() -> str:
     return HELP.replace("{presets}", names)
 
 
-def _show(words: list[str], multirun: bool) -> None:
+def _show(overrides: list[str], multirun: bool) -> None:
     from lorax_lab.console import bar
     from lorax_lab.memory.operations import closed_form
     from lorax_lab.memory.overrides import steps
     from lorax_lab.memory.report import show
 
-    asked = steps(words, multirun)
+    asked = list(dict.fromkeys(steps(overrides, multirun)))
     for step in asked:
         step.shape()
-    tables = list(dict.fromkeys(step.full for step in asked))
-    found: dict[Step, Prediction] = {}
+    fulls = list(dict.fromkeys(step.full for step in asked))
+    predictions: dict[Step, Prediction] = {}
     operations: dict[Step, Operations] = {}
     with bar("predicting") as on_done:
-        wanted = list(dict.fromkeys([*tables, *asked]))
+        wanted = list(dict.fromkeys([*fulls, *asked]))
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
-            found[step], operations[step] = step.predict(), closed_form(step)
-    for full in tables:
-        ranks = [step for step in dict.fromkeys(asked) if step.full == full]
-        show(full, {step: found[step] for step in (full, *ranks)}, operations)
+            predictions[step], operations[step] = step.predict(), closed_form(step)
+    for full in fulls:
+        of_full = (full, *(step for step in asked if step.full == full))
+        show(full, {step: predictions[step] for step in of_full}, operations)
 
 
-def _draw(others: list[str]) -> None:
-    from analysis import step as figures
+def _write_tables(arguments: list[str]) -> None:
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.study import STUDIES, predictions
+    from lorax_lab.memory.grids import write_tables
 
-    if others:
-        raise ConfigError(f"{others[0]} is not possible with --figures, whose steps are fixed; leave it out")
-    wanted = {name: steps() for name, steps in STUDIES.items()}
+    place = arguments.index("--tables") + 1
+    folder = arguments[place] if place < len(arguments) else ""
+    if not folder or folder.startswith("-") or "=" in folder:
+        raise ConfigError("--tables needs the folder that the tables go to; type --tables FOLDER")
+    if others := arguments[: place - 1] + arguments[place + 1 :]:
+        raise ConfigError(f"{others[0]} is not possible with --tables, whose grids are fixed; leave it out")
     with bar("predicting") as on_done:
-        found = predictions([step for steps in wanted.values() for step in steps], on_done)
-    tables, start = {}, 0
-    for name, steps in wanted.items():
-        tables[name] = found.iloc[start : start + len(steps)].reset_index(drop=True)
-        start += len(steps)
-    for line in figures.draw_all(tables, Path(FIGURES)):
-        console.print(f"{FIGURES}/{line}", soft_wrap=True, markup=False, highlight=False)
+        files = write_tables(Path(folder), on_done)
+    for path in files:
+        console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+    console.print(f"for the figures type: python -m analysis step {folder}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A model's shape without its weights: from a name, a `config.json` or a hub id, built on fake tensors.
+"""A model's shape without its weights, from a name, a `config.json` or a hub id, built on fake tensors.
 
-Nothing here reads or allocates a weight: a skeleton of 180 billion parameters takes seconds and a few megabytes.
+Nothing here reads or allocates a weight. A skeleton of 180 billion parameters takes seconds and a few megabytes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION = ("flash", "sdpa", "eager")
-"""`eager` keeps every score; `flash` none, as fused kernels on a GPU do; `sdpa` is torch's choice on a CPU: flash, but
-where attention has dropout, as in BERT and GPT-2, all scores."""
+"""`eager` keeps every score. `flash` keeps none, as fused kernels on a GPU do. `sdpa` is torch's choice on a CPU: as
+flash, or all scores where attention has dropout, as in BERT and GPT-2."""
 ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
 LARGEST = 2**20
@@ -90,8 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen3-14b": _qwen3(5120, 17408, 40, 40, False),
     "qwen3-32b": _qwen3(5120, 25600, 64, 64, False),
 }
-"""Published shapes by name; what is not named here has transformers' default for the model type. GPT-3 is a GPT-2 of
-its published sizes (Brown et al. 2020, table 2.1), its alternating sparse attention taken as dense."""
+"""Published shapes by name; a size that is not given is transformers' default for the model type. GPT-3 is a GPT-2 of
+the sizes published (Brown et al. 2020, table 2.1); its alternating sparse attention is taken as dense."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,11 @@ class Architecture:
 
 
 def architecture(name: str, head: str = "auto", layers: int | None = None) -> Architecture:
-    """The architecture `name`: a preset, a `config.json` or the folder with it, or a hub id (its config.json alone is
-    fetched). A decoder has an `lm` head unless `head` says otherwise, all else a `classifier`; `layers` other than its
-    own number, where it is given.
+    """The architecture `name`: a preset, a `config.json` or its folder, or a hub id (only its config.json is fetched).
+
+    Args:
+        head: `auto` gives a decoder an `lm` head and all others a `classifier`.
+        layers: their number in place of the model's own.
 
     Raises:
         ConfigError: an unknown name; a configuration that transformers has no model for, or of a kind that no step is
@@ -134,7 +136,7 @@ def architecture(name: str, head: str = "auto", layers: int | None = None) -> Ar
 
 
 def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel:
-    """The model with its head in `dtype`; where tensors are fake, its weights are not drawn.
+    """The model with its head in `dtype`. Where tensors are fake, no weights are drawn.
 
     Args:
         attention: one of `ATTENTION`.
@@ -169,13 +171,13 @@ def _read(name: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"model={name} has no config.json; {_what_to_type(name)}")
     if path.stat().st_size > LARGEST:
-        raise ConfigError(f"model={name}: {path} has more than {LARGEST:,} bytes, which no configuration has")
+        raise ConfigError(f"model={name}: {path} has more than {LARGEST:,} bytes, so it is no configuration")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ConfigError(f"model={name}: {path} is no configuration ({error}); {_what_to_type()}") from None
     if not isinstance(content, dict) or "model_type" not in content:
-        raise ConfigError(f"model={name}: {path} has no model_type, so nothing says what its sizes are sizes of")
+        raise ConfigError(f"model={name}: {path} has no model_type, so its sizes cannot be read")
     return content
 
 

@@ -6,9 +6,9 @@ from lorax_lab.memory.predict import Prediction
 
 GIB = 2**30
 CARDS = (24, 48, 80, 141)
-"""GiB of memory, as the cards of these names report to within 1 %."""
+"""GiB of memory of common cards; what they report is within 1 % of this."""
 RESERVED = GIB
-"""Bytes of every card that are the driver's, its libraries' and the gaps between blocks: a round figure."""
+"""Bytes of every card that the driver, its libraries and the gaps between blocks take: a round figure."""
 MOST = 4096
 
 
@@ -16,8 +16,8 @@ def sharded_peak(prediction: Prediction, cards: int) -> int:
     """Bytes at the peak of each of `cards` cards, the batch being each card's own.
 
     Weights, gradients and optimizer states are divided among them (ZeRO stage 3, Rajbhandari et al. 2020), activations
-    and temporaries are not. For the time of its use a layer is whole again, and the next one is already being fetched;
-    what lies outside the layers (embeddings, head) stays whole.
+    and temporaries are not. A layer is whole again while it is used, and the next one is already being fetched. What
+    lies outside the layers (embeddings, head) stays whole.
     """
     if cards == 1:
         return prediction.ledger.peak_bytes
@@ -25,8 +25,8 @@ def sharded_peak(prediction: Prediction, cards: int) -> int:
 
 
 def cards_needed(prediction: Prediction, card: int) -> int | None:
-    """The fewest cards of `card` GiB that hold the step; None where no number does, since what every card holds for
-    itself is too much already."""
+    """The fewest cards of `card` GiB that hold the step; None where no number does, because the part that every card
+    must hold is too large already."""
     room = card * GIB - RESERVED
     if sharded_peak(prediction, 1) <= room:
         return 1

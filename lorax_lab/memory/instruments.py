@@ -1,8 +1,8 @@
-"""Two more instruments beside the ledger: what the allocator gave, and what the process itself held.
+"""Two more instruments beside the ledger: what the allocator gave, and what the process held.
 
-The ledger counts the storages it saw; torch's profiler hears every allocation and every release of the allocator; and
-the operating system counts the pages. On one step the first two should agree to the byte but for scratch inside single
-operations, and the third to its page size and what the libraries keep for themselves.
+The ledger counts the storages that it saw, torch's profiler every allocation and release, and the operating system the
+pages. On one step the first two should agree to the byte, except for scratch inside single operations. The third
+should agree with them except for its page size and for what the libraries keep.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 class Measured:
     """One real step by three instruments, in bytes.
 
-    `allocator` is the allocator's peak. `process` is how far the process's anonymous memory rose from before the model
-    was made to its peak in a step that nothing observed; None where the system does not tell (Linux does).
+    `allocator` is the allocator's peak. `process` is how far the process's anonymous memory rose, from before the model
+    was made to the peak of a step that nothing observed; None where the system does not report it (Linux does).
     """
 
     ledger: Ledger
@@ -52,8 +52,8 @@ def measure_apart(step: Step) -> Measured:
 def measure(step: Step) -> Measured:
     """The step by all three instruments, its weights freshly drawn.
 
-    Before the process's memory is read, one example has gone through the model cut to one layer: what the libraries
-    load and keep at their first use is none of the step's.
+    First one example goes through the model cut to one layer, so that what the libraries load and keep at their first
+    use is not counted as the step's.
     """
     _return_freed_memory()
     once, plain = step.one_layer(), Plain(step.precision == "bf16")
@@ -80,7 +80,7 @@ def _made(step: Step) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def _peak(profile: Any) -> int:
-    """The most that was allocated and not yet released, over what there was when the profile began."""
+    """The most bytes that were allocated and not yet released, beside those held when the profile began."""
     live = most = 0
     for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
@@ -90,7 +90,7 @@ def _peak(profile: Any) -> int:
 
 
 def _return_freed_memory() -> None:
-    """Let glibc give freed blocks of 128 KiB and more back at once, so that the process holds what is in use."""
+    """Make glibc return freed blocks of 128 KiB and more at once, so that the process holds only what is in use."""
     import ctypes
 
     mallopt: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)

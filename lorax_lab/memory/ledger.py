@@ -1,7 +1,7 @@
 """Measure one training step: every tensor storage it makes, when it dies, and what it was for.
 
-A dispatch mode sees each operation's results. Storages are followed from birth to death and labelled when the
-step is over, when it is known what became of them; the peak is then the moment with the most live bytes.
+A dispatch mode sees each operation's results and follows their storages from birth to death. A storage is labelled
+when the step is over, since only then is its use known. The peak is the moment with the most live bytes.
 
 | category | which storages |
 |---|---|
@@ -11,8 +11,8 @@ step is over, when it is known what became of them; the peak is then the moment 
 | activations | made in the forward pass and alive when the backward pass begins; the batch |
 | temporaries | everything else |
 
-It counts the logical bytes of storages. Scratch that a kernel takes and returns inside one operation, and the
-allocator's rounding, are not seen.
+The logical bytes of storages are counted. Scratch that a kernel takes and returns inside one operation is not seen,
+nor is the allocator's rounding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "tempor
 
 @dataclass
 class Ledger:
-    """Bytes at the peak of a step: in all, by category, the phase the peak fell into, and the shape of the batch."""
+    """Bytes at the peak of a step, in all and by category, with the phase of the peak and the shape of the batch."""
 
     peak_bytes: int
     by_category: dict[str, int]
@@ -106,7 +106,7 @@ class Recorder(TorchDispatchMode):
         return peak, moment
 
     def ledger(self, batch_shape: tuple[int, ...]) -> Ledger:
-        """The composition at the moment with the most live bytes."""
+        """The live bytes by category at the peak."""
         peak, moment = self.peak()
         by_category = dict.fromkeys(CATEGORIES, 0)
         for entry in self.storages:
@@ -116,11 +116,11 @@ class Recorder(TorchDispatchMode):
         return Ledger(peak, by_category, max(begun)[1] if begun else "start", batch_shape)
 
     def start_bytes(self) -> int:
-        """What there was when the forward pass began."""
+        """Bytes that were live when the forward pass began."""
         return sum(entry.bytes for entry in self.storages if entry.phase == "start")
 
     def moments(self, categories: tuple[str, ...]) -> list[tuple[int, int]]:
-        """(bytes in `categories`, other bytes) at every moment of the step that no other one exceeds in both."""
+        """(bytes in `categories`, other bytes) at each moment of the step that no other moment exceeds in both."""
         changes = []
         for entry in self.storages:
             counted = self.category_of(entry) in categories
@@ -166,7 +166,8 @@ def record_step(
     accelerator: Any,
     loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
 ) -> Recorder:
-    """As `measure_step`, every storage of the step. A first step is made only where the optimizer has no states yet."""
+    """Every storage of the step that `measure_step` measures. A step before it is taken only if the optimizer has no
+    states yet."""
     if not optimizer.state:
         take_step(model, optimizer, batch, accelerator, loss_of=loss_of)
     recorder = Recorder()
@@ -177,7 +178,7 @@ def record_step(
 
 
 def peak_of(call: Callable[[], object], held: Iterable[Tensor]) -> int:
-    """The most bytes of storages that `call` makes and has alive at one moment, beside those of `held`."""
+    """The most live bytes at one moment of storages that `call` makes; those of `held` are not counted."""
     recorder = Recorder()
     with recorder:
         recorder.see(held, "weights")
@@ -194,7 +195,7 @@ def take_step(
     recorder: Recorder | None = None,
     loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor] = _own_loss,
 ) -> None:
-    """One training step, watched by the recorder where there is one."""
+    """One training step; the recorder, if given, follows it."""
     optimizer.zero_grad()
     if recorder:
         recorder.see([*model.parameters(), *model.buffers()], "weights")

@@ -1,4 +1,4 @@
-"""What a training step computes: floating-point operations of forward, backward and update, in closed form and counted.
+"""The floating-point operations of a training step (forward, backward, update), in closed form and counted.
 
 For a matrix (out m, in n) and T tokens, a multiply and an add being two operations:
 
@@ -8,9 +8,9 @@ For a matrix (out m, in n) and T tokens, a multiply and an add being two operati
 | LoRA | 2nmT + 2r(n + m)T | 2nmT + 4r(n + m)T: the weight's gradient is not taken |
 
 So LoRA takes 2/3 + r(n + m)/(nm) of full fine-tuning: 2/3 for a small rank, as much as full at r = n/6 for a square
-matrix, more above. Where a matrix's input needs no gradient, because nothing before it trains,
-its part is left out: 2nmT, and 2rnT of LoRA's. Attention's two products take 4ST times its width forward and twice
-that backward, in both arms alike.
+matrix, more above. Where a matrix's input needs no gradient, because nothing before it trains, the input's part is
+left out: 2nmT, and 2rnT of LoRA's. Attention's two products take 4ST times its width forward and twice that backward,
+for full fine-tuning and for LoRA.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def matrix_operations(n: int, m: int, tokens: int, rank: int | None, trained: bo
 
 
 def closed_form(step: Step) -> Operations:
-    """The sum over the model's matrices, attention's products and the parameters trained; from shapes alone. What
-    checkpointing computes a second time is not in it."""
+    """The sum over the model's matrices, attention's products and the trained parameters, from shapes only. What
+    checkpointing computes a second time is not counted."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -87,7 +87,7 @@ def closed_form(step: Step) -> Operations:
 def counted(step: Step) -> Operations:
     """The same, counted operation by operation on fake tensors by torch's `FlopCounterMode`.
 
-    The step is to have `attention="eager"`, whose products the counter sees, and no checkpointing.
+    The step must have `attention="eager"`, whose products the counter sees, and no checkpointing.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
@@ -165,7 +165,7 @@ def _note(seen: list[tuple[int, int]]) -> Callable[[nn.Module, tuple[Tensor, ...
 
 
 def _attention(step: Step) -> int:
-    """Forward operations of the scores and of what they weigh, all layers together."""
+    """Forward operations of the scores and of the weighted sums, all layers together."""
     shape = step.shape()
     config = shape.config
     tokens = step.sequence

@@ -1,46 +1,46 @@
-"""From command-line words to the steps that are asked about."""
+"""From the command line's overrides to the training steps that are asked about."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from lorax_lab.config.overrides import CONF, code_in, expand
+from lorax_lab.config.overrides import CONF, code_in, expand, value_of
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.step import Step
 
 KEYS = tuple(field.name for field in dataclasses.fields(Step) if field.name != "layers")
 
 
-def steps(words: list[str], multirun: bool) -> list[Step]:
-    """Every step of the grid, each with the rank that its words name.
+def steps(overrides: list[str], multirun: bool) -> list[Step]:
+    """Every step of the grid that the overrides make, each with a rank.
 
     Raises:
         ConfigError: an unknown key, a value of a wrong type or out of range, a grid without -m.
     """
-    for word in words:
-        key, equals, _ = word.partition("=")
+    for override in overrides:
+        key, equals, _ = override.partition("=")
         if not equals:
-            raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
+            raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
         if key not in KEYS:
             raise ConfigError(f"there is no key {key}; {suggest(key, KEYS)}")
-        if special := code_in(word):
-            raise ConfigError(f"{word}: {special} is not possible; settings are plain values")
-    jobs = expand(words)
+        if code := code_in(override):
+            raise ConfigError(f"{override}: {code} is not possible; settings are plain values")
+    jobs = expand(overrides)
     if len(jobs) > 1 and not multirun:
-        raise ConfigError(f"{' '.join(words)} asks about {len(jobs)} steps; type -m at the end")
+        raise ConfigError(f"{' '.join(overrides)} asks about {len(jobs)} steps; type -m at the end")
     return [_step(job) for job in jobs]
 
 
-def _step(words: list[str]) -> Step:
+def _step(overrides: list[str]) -> Step:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    changes = {override.partition("=")[0]: value_of(override) for override in overrides}
     try:
-        chosen = OmegaConf.merge(
-            OmegaConf.structured(Step), OmegaConf.load(CONF / "memory.yaml"), OmegaConf.from_dotlist(words)
+        step = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(Step), OmegaConf.load(CONF / "memory.yaml"), changes)
         )
-        step = OmegaConf.to_object(chosen)
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
@@ -52,4 +52,4 @@ def _step(words: list[str]) -> Step:
 
 
 def _explain(error: Any) -> str:
-    return f"{error.full_key}: {str(error).splitlines()[0]}; --help shows what is possible"
+    return f"{error.full_key}: {str(error).splitlines()[0]}; for the values allowed type --help"

@@ -1,7 +1,7 @@
 """Predict one training step: the same step, on tensors that have a shape and no memory.
 
-Under torch's fake tensors every operation of forward, backward and update runs for its shapes alone, and the same
-recorder that measures a real step follows the storages. Nothing is derived by hand, so nothing can be forgotten: the
+Under torch's fake tensors every operation of forward, backward and update computes only its shapes. The recorder that
+measures a real step follows the storages here too. Nothing is derived by hand, so nothing can be forgotten: the
 prediction is the measurement of a step that did not happen.
 """
 
@@ -22,16 +22,20 @@ from lorax_lab.memory.ledger import Ledger, record_step
 BLOCK, SMALLEST = 256, 4096
 """Values that share one scale in an 8-bit state, and the smallest tensor that has one (Dettmers et al. 2022)."""
 STATIC = ("weights", "gradients", "optimizer_states")
-"""What does not grow with the batch, and what sharding divides."""
+"""The categories that do not grow with the batch; sharding divides them."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """A step that did not happen, in bytes.
 
-    `moments` are the (static, other) bytes of the moments that matter, static being weights, gradients and optimizer
-    states: what can be sharded. `gathered` is what a sharded step holds whole beside them (see `cards.sharded_peak`).
-    `stored` is what is kept of the training: the weights that were trained.
+    Args:
+        ledger: as that of a real step.
+        moments: (static, other) bytes at each moment that may be the peak; static are the weights, gradients and
+            optimizer states, which can be sharded.
+        gathered: what a sharded step holds whole in addition (see `cards.sharded_peak`).
+        trained: number of trained parameters.
+        stored: bytes of the trained weights, which are kept after training.
     """
 
     ledger: Ledger
@@ -44,8 +48,8 @@ class Prediction:
 def predict_step(
     build: Callable[[], nn.Module], batch: Callable[[], dict[str, Tensor]], optimizer: str, mixed: bool
 ) -> Prediction:
-    """One training step of the model that `build` makes, on what `batch` makes; both are called where tensors are fake.
-    The optimizer is one of `OPTIMIZERS`; `mixed` is autocast to bf16."""
+    """One training step of the model that `build` makes, on the batch that `batch` makes; both are called where tensors
+    are fake. The optimizer is one of `OPTIMIZERS`; `mixed` means autocast to bf16."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -69,12 +73,12 @@ def _gathered(model: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Plain:
-    """What `measure_step` needs of an accelerator, without one: one device, with or without bf16 products."""
+    """What `measure_step` needs of an accelerator, for one device, with or without bf16 products."""
 
     mixed: bool
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bf16 products where the step has them."""
+        """Products in bf16 if the step is mixed."""
         return torch.autocast("cpu", torch.bfloat16, enabled=self.mixed)
 
     def backward(self, loss: Tensor) -> None:
@@ -83,8 +87,8 @@ class Plain:
 
 
 class States(torch.optim.Optimizer):
-    """What an optimizer holds, without what it computes: its states appear at the first step, and its update, done in
-    place by one kernel for each parameter, makes no temporaries."""
+    """An optimizer that only holds its states and computes nothing. They appear at the first step. A real one updates
+    each parameter in place by one kernel, and so makes no temporaries."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], make: Callable[[Tensor], dict[str, Tensor]]) -> None:
         super().__init__(parameters, {})
@@ -92,7 +96,7 @@ class States(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Make the states that are not there yet."""
+        """Make the states that are missing."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if not self.state[parameter]:

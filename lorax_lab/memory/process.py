@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def reset_peak() -> bool:
-    """Start the peaks anew, the device's and, where the system allows it (Linux), the resident one; returns
-    whether the latter did."""
+    """Reset the device's peak and, where the system allows it (Linux), the resident one; returns whether the resident
+    peak was reset."""
     import torch
 
     if torch.cuda.is_available():
@@ -31,12 +31,12 @@ def peak_resident_bytes() -> int:
 
 
 def anonymous_bytes() -> int | None:
-    """The process's resident memory that no file stands behind, in bytes; None where the system does not tell."""
+    """The process's resident memory that is no page of a file, in bytes; None where the system does not report it."""
     return _status("RssAnon")
 
 
 def peak_anonymous_bytes() -> int | None:
-    """The largest resident set since the last `reset_peak`, less the pages of files that are resident now."""
+    """The largest resident set since the last `reset_peak`, without the pages of files that are resident now."""
     peak, mapped, shared = _status("VmHWM"), _status("RssFile"), _status("RssShmem")
     return None if peak is None or mapped is None or shared is None else peak - mapped - shared
 

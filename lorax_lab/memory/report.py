@@ -15,42 +15,42 @@ from lorax_lab.memory.shortage import size
 from lorax_lab.memory.step import Step
 
 NOTE = """\
-Memory at the peak of one step; the checkpoint is the weights that were trained. On several cards weights, gradients
-and optimizer states are sharded (ZeRO 3) and each card has a batch of its own; 1 GiB of each is driver and gaps.
-Operations are floating-point ones; what checkpointing computes a second time is not among them."""
+Memory is that at the peak of one step; the checkpoint holds the trained weights. On several cards weights, gradients
+and optimizer states are sharded (ZeRO 3) and each card has its own batch; driver and gaps take 1 GiB of each card.
+Operations are floating-point ones; what checkpointing computes a second time is not counted."""
 
 
-def show(full: Step, found: dict[Step, Prediction], operations: dict[Step, Operations]) -> None:
+def show(full: Step, predictions: dict[Step, Prediction], operations: dict[Step, Operations]) -> None:
     """Print the table of `full` and the LoRA steps that differ from it in rank alone."""
-    console.print(table(full, found, operations))
+    console.print(table(full, predictions, operations))
     console.print(NOTE, highlight=False)
 
 
-def table(full: Step, found: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:
-    """A row per category, for the whole, the checkpoint, each card and each part of the computation; a column per step,
-    with its share of full."""
+def table(full: Step, predictions: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:
+    """A row per category, for the peak, the checkpoint, each card and each part of the computation; a column per step,
+    and its share of full."""
     length = "" if full.sequence is None else f" × {full.sequence} tokens"
     more = ", checkpointing" if full.checkpointing else ""
     title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
     shown = Table(title=title, title_justify="left")
     shown.add_column("")
-    for step in found:
+    for step in predictions:
         shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
         if step is not full:
             shown.add_column("of full", justify="right")
     for category in CATEGORIES:
-        sizes = {step: p.ledger.by_category[category] for step, p in found.items()}
+        sizes = {step: p.ledger.by_category[category] for step, p in predictions.items()}
         shown.add_row(category.replace("_", " "), *_shares(full, sizes, size))
-    shown.add_row("peak", *_shares(full, {step: p.ledger.peak_bytes for step, p in found.items()}, size))
-    shown.add_row("peak falls into", *_texts([p.ledger.phase for p in found.values()]))
+    shown.add_row("peak", *_shares(full, {step: p.ledger.peak_bytes for step, p in predictions.items()}, size))
+    shown.add_row("peak falls into", *_texts([p.ledger.phase for p in predictions.values()]))
     shown.add_section()
-    shown.add_row("checkpoint", *_shares(full, {step: p.stored for step, p in found.items()}, size))
-    shown.add_row("trained", *_texts([f"{p.trained:,}" for p in found.values()]))
+    shown.add_row("checkpoint", *_shares(full, {step: p.stored for step, p in predictions.items()}, size))
+    shown.add_row("trained", *_texts([f"{p.trained:,}" for p in predictions.values()]))
     for card in CARDS:
-        shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in found.values()]))
+        shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in predictions.values()]))
     shown.add_section()
     for part in ("forward", "backward", "update", "total"):
-        counts = {step: getattr(operations[step], part) for step in found}
+        counts = {step: getattr(operations[step], part) for step in predictions}
         shown.add_row(f"{part} operations", *_shares(full, counts, "{:.2e}".format))
     return shown
 
@@ -63,12 +63,12 @@ def _shares(full: Step, counts: dict[Step, int], text: Callable[[int], str]) -> 
 
 
 def _share(part: int, whole: int) -> str:
-    """The peaks fall on different moments: where full holds next to nothing of a category, its share says nothing."""
+    """The peaks are at different moments: where full holds next to nothing of a category, a share says nothing."""
     return f"{part / whole:.1%}" if part <= 10 * whole and whole else ""
 
 
 def _texts(texts: list[str]) -> list[str]:
-    """The first column is full's own; each other one has an empty share beside it."""
+    """The first column is full's; each other column has an empty share beside it."""
     return [texts[0], *(cell for text in texts[1:] for cell in (text, ""))]
 
 

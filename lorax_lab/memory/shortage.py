@@ -1,4 +1,4 @@
-"""What to say when memory runs out: which category asked for how much, and what would fit."""
+"""The message when memory runs out: which category asked for how much, and what would fit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECAS
 
 
 def bytes_asked(error: BaseException) -> int | None:
-    """How much was asked for in vain, where the error tells.
+    """How many bytes the failed allocation asked for, where the error states it.
 
     >>> bytes_asked(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2048 bytes."))
     2048
     >>> bytes_asked(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB."))
     1610612736
     """
-    found = ASKED.search(str(error))
-    return round(float(found[1]) * UNITS[found[2].replace("bytes", "")]) if found else None
+    match = ASKED.search(str(error))
+    return round(float(match[1]) * UNITS[match[2].replace("bytes", "")]) if match else None
 
 
 def free_bytes() -> int:
-    """What could still be had: of the CUDA device, or of the system and the process's own limit."""
+    """How many bytes can still be allocated: on the CUDA device, or by the system and the process's own limit."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     import psutil
@@ -42,11 +42,11 @@ def free_bytes() -> int:
 
 @contextmanager
 def explained(category: str, ledger: Ledger | Callable[[], Ledger] | None = None, batch: int = 0) -> Iterator[None]:
-    """Inside the block, an error for want of memory gets a note: what asked, for how much, and what would fit.
+    """Add a note to an out-of-memory error raised inside the block: what asked, for how much, and what would fit.
 
     Args:
-        category: of the ledger's, that the block's allocations belong to unless the traceback tells better.
-        ledger: of a step of the run, or what measures a step on one example; None where no step was to be made.
+        category: the ledger's category that the block's allocations belong to, unless the traceback shows another.
+        ledger: that of a step of the run, or a call that measures a step on one example; None outside training.
         batch: examples in the run's batches.
     """
     try:
@@ -60,45 +60,44 @@ def explained(category: str, ledger: Ledger | Callable[[], Ledger] | None = None
 def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int) -> str:
     asked = bytes_asked(error)
     wanted = "more" if asked is None else size(asked)
-    said = f"[{wanted} asked for as {_category(error.__traceback__) or category}; {size(free_bytes())} free"
+    shortage = f"[{wanted} asked for as {_category(error.__traceback__) or category}; {size(free_bytes())} free"
     if ledger is None:
-        return f"{said}; a smaller model, or a machine with more memory, would fit]"
+        return f"{shortage}; a smaller model, or a machine with more memory, would fit]"
     error.__traceback__ = None  # it holds what the failed step had made
     try:
         step = ledger() if callable(ledger) else ledger
     except Exception as second:
         if not is_out_of_memory(second):
             raise
-        return f"{said}; not even one example fits: fewer tokens (task.max_length) or LoRA would take less]"
+        return f"{shortage}; not even one example fits: fewer tokens (task.max_length) or LoRA would take less]"
     per_example, constant = _split(step)
     fits = min((free_bytes() - constant) // per_example, batch - 1) if per_example else batch - 1
     if fits < 1:
-        return f"{said}; no batch would fit: fewer tokens (task.max_length) or LoRA would take less]"
+        return f"{shortage}; no batch would fit: fewer tokens (task.max_length) or LoRA would take less]"
     return (
-        f"{said}; one example takes {size(per_example)} of activations and temporaries, the rest of a step "
+        f"{shortage}; one example takes {size(per_example)} of activations and temporaries, the rest of a step "
         f"{size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"
     )
 
 
 def _split(step: Ledger) -> tuple[int, int]:
-    """Bytes that grow with the batch, for each example, and those still to be had that do not: gradients and
-    optimizer states."""
+    """Bytes per example that grow with the batch, and those of gradients and optimizer states, which do not."""
     examples, parts = max(step.batch_shape[0], 1), step.by_category
     growing = (parts["activations"] + parts["temporaries"]) // examples
     return growing, parts["gradients"] + parts["optimizer_states"]
 
 
 def _category(where: TracebackType | None) -> str | None:
-    """The category that the innermost telling frame of a traceback belongs to."""
-    found = None
+    """The category of the innermost frame of a traceback that shows one."""
+    category = None
     while where is not None:
         file, name = where.tb_frame.f_code.co_filename, where.tb_frame.f_code.co_name
         if "optim" in file and name == "step":
-            found = "optimizer_states"
+            category = "optimizer_states"
         elif "autograd" in file and "backward" in name:
-            found = "gradients"
+            category = "gradients"
         where = where.tb_next
-    return found
+    return category
 
 
 def size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The training step that is asked about: its settings, their checks, and its model and batch, fake or real."""
+"""A training step to predict: its settings and their checks, its model and its batch."""
 
 from __future__ import annotations
 
@@ -85,12 +85,14 @@ class Step:
                 f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512"
             )
         elif shape.longest is not None and self.sequence > shape.longest:
-            what = f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}"
-            raise ConfigError(f"{what}; type sequence={shape.longest}")
+            raise ConfigError(
+                f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}; "
+                f"type sequence={shape.longest}"
+            )
         return shape
 
     def build(self) -> nn.Module:
-        """The model with its trainable part: under fake tensors without memory, else with freshly drawn weights.
+        """The model with its trainable part: without memory under fake tensors, else with freshly drawn weights.
 
         Raises:
             ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
@@ -116,7 +118,7 @@ class Step:
         return model
 
     def make_batch(self) -> dict[str, Tensor]:
-        """A batch of random content, its last row padded to half its length: a mask that no model can leave out."""
+        """A batch of random content. The last row is padded to half its length: no model can ignore the mask."""
         shape, draw = self.shape(), torch.Generator().manual_seed(0)
         labels = torch.zeros(self.batch, dtype=torch.long)
         if shape.kind == "image":
@@ -135,7 +137,7 @@ class Step:
         }
 
     def predict(self) -> Prediction:
-        """What the step takes, without a weight: seconds and a few megabytes, whatever the size of the model.
+        """What the step takes. No weight is made: the prediction takes seconds and a few megabytes for any model.
 
         Raises:
             ConfigError: as `build`.
@@ -149,6 +151,6 @@ def _architecture(name: str, head: str, layers: int | None) -> Architecture:
 
 
 def _checkpoint(model: Any) -> None:
-    """Keep only each layer's input, and compute the rest again in the backward pass."""
+    """Keep only each layer's input; the rest is computed again in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})

@@ -1,1 +1,1 @@
-"""One base, many tasks: adapters exchanged in place on a base that is held once, and batches that mix them."""
+"""Serves many tasks from one base: adapters are exchanged in place, and a batch may mix the tasks of its rows."""

@@ -1,4 +1,4 @@
-"""The entry: `python -m lorax_lab.serve`. Six tasks on one base: trained or found, proved equal, measured."""
+"""`python -m lorax_lab.serve`: six tasks on one base. Their runs are found or trained, proved equal, and measured."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import sys
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.serve.overrides import HELP, Order, read_overrides
+from lorax_lab.serve.overrides import HELP, Setup, read_overrides
 
 if TYPE_CHECKING:
     from lorax_lab.launch.plan import Run
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Train what is missing, serve, print, write. Returns the exit code: 0 done and every prediction equal, 1 a run
     could not be trained or a prediction differs, 2 a wrong input, 130 stopped."""
-    words = sys.argv[1:] if words is None else words
-    if {"--help", "-h"} & set(words):
+    overrides = sys.argv[1:] if arguments is None else arguments
+    if {"--help", "-h"} & set(overrides):
         print(HELP)
         return 0
-    return answer(lambda: _answer(read_overrides(words)), "; what is trained is kept: type the same command to go on")
+    return answer(
+        lambda: _answer(read_overrides(overrides)), "; what is trained is kept: type the same command to go on"
+    )
 
 
-def _answer(order: Order) -> int:
-    return _serve(order) if _train(list(order.runs.values())) else 1
+def _answer(setup: Setup) -> int:
+    return _serve(setup) if _train(list(setup.runs.values())) else 1
 
 
 def _train(runs: list[Run]) -> bool:
-    """Train what the store lacks of the runs, in this process; returns whether all are there."""
+    """Train the runs that the store lacks, in this process; returns whether all are recorded."""
     import signal
 
     from lorax_lab.console import console
@@ -44,14 +46,14 @@ def _train(runs: list[Run]) -> bool:
     return sweep.close()
 
 
-def _serve(order: Order) -> int:
+def _serve(setup: Setup) -> int:
     from lorax_lab.serve import report
     from lorax_lab.serve.measure import measure
     from lorax_lab.serve.proof import prove
     from lorax_lab.serve.served import open_served
 
-    served = open_served(order.runs)
-    folder = order.out or report.default_folder(list(order.runs.values()))
+    served = open_served(setup.runs)
+    folder = setup.out or report.default_folder(list(setup.runs.values()))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""One frozen base and the adapters of many tasks: exchanged in place, merged and unmerged, mixed in one batch.
+"""One frozen base and the adapters of many tasks: exchanged, merged and unmerged, or mixed in one batch.
 
 The base's bits are never written. An exchange is one assignment, whatever the size of the model. A merge puts W0 + ΔW
-into memory of its own, and undoing it lets that memory go: nothing is subtracted, so nothing is rounded.
+into memory of its own, and unmerging frees that memory: nothing is subtracted, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Batch = dict[str, Tensor]
 
 
 class Exchange:
-    """A base held once, with adapters by name; one of them is in place.
+    """A base held once, with adapters by name; the one in the slot is active.
 
-    Whatever is refused is refused before anything changes: the adapter in place stays, and answers as before. An
-    exchange serves one caller at a time.
+    A call that is refused changes nothing: the active adapter stays and answers as before. An exchange serves one
+    caller at a time.
 
     Args:
-        base: a bare model, which is taken over; its own head is only a pattern for those of the adapters.
+        base: a bare model, which the exchange takes over; its head is only a pattern for the adapters' heads.
         model_sha256: of the base's files, as in the records of the runs on it.
     """
 
@@ -52,92 +52,92 @@ class Exchange:
 
     @property
     def device(self) -> torch.device:
-        """Where the base is."""
+        """The device of the base."""
         return next(self.model.parameters()).device
 
     @property
-    def in_place(self) -> str | None:
-        """Name of the adapter in place, None before the first exchange."""
+    def active(self) -> str | None:
+        """Name of the active adapter, None before the first exchange."""
         parts = self._slot.state.parts
         return parts[0][0].name if parts else None
 
     @property
     def merged(self) -> bool:
-        """Whether the adapter in place is merged."""
+        """Whether the active adapter is merged."""
         return bool(self._slot.state.merged)
 
     def add(self, name: str, folder: Path) -> None:
-        """Take in the adapter saved in `folder`: a run's folder, or one of PEFT's. What is in place stays.
+        """Add the adapter saved in `folder`, a run's folder or one of PEFT's; the active adapter stays.
 
         Raises:
-            ConfigError: a name that is taken, an adapter of another base, of another rank than it says, damaged, or
-                with a head that does not fit.
+            ConfigError: the name is taken; the adapter has another base, or another rank than it states, is damaged, or
+                has a head that does not fit.
         """
         if name in self.adapters:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
         saved = admit(folder, self._shapes, self.base_name, self.model_sha256)
-        factors = {key: self._placed(key, update) for key, update in saved.factors.items()}
+        factors = {key: self._on_device(key, update) for key, update in saved.factors.items()}
         heads, outputs = self._heads_of(saved.head, folder)
         self.adapters[name] = Adapter(name, factors, heads, outputs)
 
     def switch(self, name: str) -> None:
-        """Put the adapter in place, unmerged, with its head.
+        """Make the adapter active, unmerged, with its head.
 
         Raises:
-            ConfigError: an unknown name; the adapter in place stays, merged or not.
+            ConfigError: the name is unknown; the active adapter stays, merged or not.
         """
-        self._slot.state = State(((self._known(name), 0, 1),))
+        self._slot.state = State(((self._adapter(name), 0, 1),))
 
     def merge(self) -> None:
-        """Serve the adapter in place at the base's own speed; merging twice is merging once.
+        """Serve the active adapter at the base's own speed; merging twice is merging once.
 
-        It costs the memory of one more copy of every matrix the adapter has, until `unmerge` or `switch`.
+        Until `unmerge` or `switch` it takes the memory of one more copy of every matrix that the adapter has.
         """
-        state = self._standing()
+        state = self._active_state()
         if not state.merged:
             factors = state.parts[0][0].factors
             merged = {name: self._layers[name].merged_weight(update) for name, update in factors.items()}
             self._slot.state = replace(state, merged=merged)
 
     def unmerge(self) -> None:
-        """Serve from the base's own bits again, which were never written; nothing where nothing is merged."""
+        """Serve from the base's own bits again, which were never written; it does nothing where nothing is merged."""
         self._slot.state = replace(self._slot.state, merged={})
 
     @torch.inference_mode()
     def serve(self, batch: Batch) -> Tensor:
-        """What the adapter in place says to a batch: (rows, outputs). `labels` are not looked at."""
-        self._standing()
+        """The active adapter's outputs for a batch, (rows, outputs); `labels` are ignored."""
+        self._active_state()
         return self._logits(batch)
 
     @torch.inference_mode()
     def mixed(self, batch: Batch, names: list[str]) -> list[Tensor]:
-        """What the adapter `names[i]` says to row i of one batch: (outputs,) for each row, as wide as its own head.
+        """The outputs of adapter `names[i]` for row i of one batch: (outputs,) for each row, as wide as its own head.
 
         The rows are sorted by adapter, so that every matrix of the base is multiplied once for all rows and each
-        adapter's factors once for its own. What is in place does not matter, and stays, merged or not.
+        adapter's factors once for its own rows. The active adapter plays no part, and stays, merged or not.
 
         Raises:
-            ConfigError: an unknown name, or not one name for each row.
+            ConfigError: a name is unknown, or there is not one name for each row.
         """
         rows = len(batch["input_ids"])
         if len(names) != rows or not rows:
             raise ConfigError(f"{len(names)} names for a batch of {rows} rows; it takes one for each row")
-        chosen = {name: self._known(name) for name in names}
-        places = {name: place for place, name in enumerate(chosen)}
-        order = sorted(range(rows), key=lambda row: places[names[row]])
+        chosen = {name: self._adapter(name) for name in names}
+        position = {name: i for i, name in enumerate(chosen)}
+        order = sorted(range(rows), key=lambda row: position[names[row]])
         parts, first = [], 0
         for name, adapter in chosen.items():
             parts.append((adapter, first, first := first + names.count(name)))
-        standing, self._slot.state = self._slot.state, State(tuple(parts), rows)
+        before, self._slot.state = self._slot.state, State(tuple(parts), rows)
         try:
             logits = self._logits({key: tensor[order] for key, tensor in batch.items()})
         finally:
-            self._slot.state = standing
-        found = dict(zip(order, logits, strict=True))
-        return [found[row][: chosen[names[row]].outputs] for row in range(rows)]
+            self._slot.state = before
+        of_row = dict(zip(order, logits, strict=True))
+        return [of_row[row][: chosen[names[row]].outputs] for row in range(rows)]
 
     def fingerprint(self) -> str:
-        """SHA-256 of the names and bytes of the base's tensors as they are held now, its head left out."""
+        """SHA-256 of the names and bytes that the base's tensors have now, without its head."""
         digest = hashlib.sha256()
         for name, tensor in self._base.items():
             digest.update(name.encode())
@@ -145,7 +145,7 @@ class Exchange:
         return digest.hexdigest()
 
     def held(self) -> dict[str, list[Tensor]]:
-        """All tensors in memory: of the base, of the adapters with their heads, and what is merged."""
+        """All tensors in memory: those of the base, of the adapters with their heads, and the merged ones."""
         adapters = self.adapters.values()
         factors = [t for adapter in adapters for update in adapter.factors.values() for t in (update.A, update.B)]
         heads = [p for adapter in adapters for head in adapter.heads.values() for p in head.parameters()]
@@ -153,8 +153,8 @@ class Exchange:
         return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
 
     def head_bytes(self, name: str) -> int:
-        """Bytes of an adapter's head that the base's checkpoint has no place for."""
-        heads = self._known(name).heads
+        """Bytes of the parts of an adapter's head that the base's checkpoint does not have."""
+        heads = self._adapter(name).heads
         return sum(p.nbytes for key, head in heads.items() if not self._in_body(key) for p in head.parameters())
 
     def _in_body(self, key: str) -> bool:
@@ -165,28 +165,28 @@ class Exchange:
         logits: Tensor = self.model(**inputs).logits
         return logits
 
-    def _known(self, name: str) -> Adapter:
+    def _adapter(self, name: str) -> Adapter:
         if name not in self.adapters:
             raise ConfigError(f"there is no adapter {name}; {suggest(name, tuple(self.adapters))}")
         return self.adapters[name]
 
-    def _standing(self) -> State:
-        if self.in_place is None:
-            raise ConfigError(f"no adapter is in place; switch to one of {', '.join(self.adapters)}")
+    def _active_state(self) -> State:
+        if self.active is None:
+            raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
         return self._slot.state
 
-    def _placed(self, name: str, update: LowRank) -> LowRank:
-        """Factors where the base is, copied: what was read is mapped from a file that may change."""
+    def _on_device(self, name: str, update: LowRank) -> LowRank:
+        """A copy of the factors on the base's device: those that were read are mapped from a file that may change."""
         weight = self._layers[name].base.weight
         assert isinstance(weight, Tensor)
         return LowRank(update.B.to(weight, copy=True), update.A.to(weight, copy=True), update.scaling)
 
     def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> tuple[dict[str, nn.Module], int]:
-        """The task's head, and its width; what the body has of it (a pooler) is the base's where it is not saved."""
+        """The task's head and its width. A part of the body (a pooler) is the base's if it was not saved."""
         heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
         own = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
         if missing := [key for key in own if key not in saved and not self._in_body(key)]:
-            raise ConfigError(f"{folder}: {missing[0]} is missing; a task's head is saved with its adapter")
+            raise ConfigError(f"{folder}: {missing[0]} is missing: the adapter was saved without its task's head")
         last = [key.rpartition(".")[0] for key, p in own.items() if len(p) == self.model.config.num_labels][-1]
         outputs = len(saved.get(f"{last}.weight", own[f"{last}.weight"]))
         for key, tensor in saved.items():

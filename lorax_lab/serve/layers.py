@@ -1,7 +1,7 @@
-"""The places of the base that follow the adapter in place: its matrices and its head.
+"""The layers of the base that follow the active adapter: its matrices and its head.
 
-All of them look at one `Slot`. Its state is exchanged as a whole, by one assignment, so that no layer is ever ahead of
-another; the base's own tensors are read and never written.
+All of them read the state of one `Slot`. That state is exchanged as a whole, by one assignment, so that no layer is
+ever ahead of another. The base's own tensors are never written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lorax_lab.spectra import LowRank
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """One task's part, ready to be put in place.
+    """One task's adapter and head, ready to be served.
 
     Args:
         factors: ΔW by the matrix's dotted name in the bare base, in the base's dtype and on its device.
@@ -37,12 +37,12 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What the layers do now.
+    """Which adapters the layers apply, and to which rows.
 
     Args:
-        parts: (adapter, first row, end) for consecutive rows of a batch of `rows`; one adapter has row 0 of 1, which
-            stands for a batch of any size.
-        merged: W0 + ΔW (out, in) by matrix, where the one adapter is merged.
+        parts: (adapter, first row, end) for consecutive rows of a batch of `rows`. An adapter that serves whole
+            batches, of any size, has rows 0 to 1 of 1.
+        merged: W0 + ΔW (out, in) by matrix, where a single adapter is merged.
     """
 
     parts: tuple[tuple[Adapter, int, int], ...] = ()
@@ -51,14 +51,14 @@ class State:
 
 
 class Slot:
-    """Holds the state that all layers follow."""
+    """Holds the one state that all layers read."""
 
     def __init__(self) -> None:
         self.state = State()
 
 
 class ServedLinear(nn.Module):
-    """y = W0 x + b + scaling · B A x with the B A of each row's adapter; W0's product is taken once for all rows."""
+    """y = W0 x + b + scaling · B A x, where B A is that of each row's adapter; W0 x is computed once for all rows."""
 
     def __init__(self, name: str, base: nn.Module, slot: Slot) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ServedLinear(nn.Module):
         assert bias is None or isinstance(bias, Tensor)
         if self.name in state.merged:
             return F.linear(x, state.merged[self.name], bias)
-        flat = x.flatten(0, -2)  # (tokens, in), a row's tokens side by side
+        flat = x.flatten(0, -2)  # (tokens, in), the tokens of a row next to each other
         y = F.linear(flat, delta_view(self.base), bias)
         share = len(flat) // state.rows
         for adapter, first, end in state.parts:
@@ -84,7 +84,7 @@ class ServedLinear(nn.Module):
 
 
 class ServedHead(nn.Module):
-    """One module of the head; each row goes through its own task's, and narrow outputs are filled up with zeros."""
+    """One module of the head. Each row goes through its own task's module; narrow outputs are padded with zeros."""
 
     def __init__(self, name: str, slot: Slot) -> None:
         super().__init__()

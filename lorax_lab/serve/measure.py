@@ -1,4 +1,4 @@
-"""What serving costs: bytes on disk and in memory, seconds of a switch and of a request, bytes that a request takes."""
+"""What serving costs: bytes on disk, in memory and for a request; seconds of a switch and of a request."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ EACH = 4
 """Rows of each task in the request that is timed."""
 CHECKPOINTS = ("*.safetensors", "*.bin")
 Contender = tuple[Callable[[], object], Callable[[], object]]
-"""What has to be done before, which is not timed, and what is."""
+"""A preparation, which is not timed, and the call that is."""
 
 
 def measure(served: Served, folder: Path) -> dict[str, Any]:
-    """All of it; `folder` is where a full checkpoint is written, to be timed and removed again."""
+    """Every cost. A full checkpoint is written into `folder`, timed and removed again."""
     rows = served.few(EACH)
     batch, names = served.batch(rows), [name for name, _ in rows]
     ways = requests(served.exchange, batch, names)
@@ -78,14 +78,14 @@ def requests(exchange: Exchange, batch: Batch, names: list[str]) -> dict[str, Co
 def in_turn(
     contenders: dict[str, Contender], rounds: int, on_done: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, each round beginning with another; a first round warms up."""
+    """Seconds of each contender in each round. Each round begins with another one; a first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(rounds + 1):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            before, call = contenders[name]
-            before()
+            prepare, call = contenders[name]
+            prepare()
             seconds = seconds_of(call)
             if turn:
                 times[name].append(seconds)
@@ -104,11 +104,11 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 def request_bytes(exchange: Exchange, ways: dict[str, Contender]) -> dict[str, int]:
     """The most bytes that one request has alive beside the base, the adapters and what is merged."""
-    found = {}
-    for name, (before, call) in ways.items():
-        before()
-        found[name] = peak_of(call, [tensor for tensors in exchange.held().values() for tensor in tensors])
-    return found
+    peaks = {}
+    for name, (prepare, call) in ways.items():
+        prepare()
+        peaks[name] = peak_of(call, [tensor for tensors in exchange.held().values() for tensor in tensors])
+    return peaks
 
 
 def held_bytes(exchange: Exchange) -> dict[str, int]:
@@ -132,13 +132,13 @@ def exchange_seconds(exchange: Exchange) -> dict[str, float]:
         "merge": (exchange.unmerge, exchange.merge),
         "unmerge": (exchange.merge, exchange.unmerge),
     }
-    found = {name: statistics.median(times) for name, times in in_turn(calls, ROUNDS).items()}
-    return found | {"switch": found["switch"] / SWITCHES}
+    medians = {name: statistics.median(times) for name, times in in_turn(calls, ROUNDS).items()}
+    return medians | {"switch": medians["switch"] / SWITCHES}
 
 
 def checkpoint_seconds(model: nn.Module, folder: Path) -> dict[str, float | None]:
-    """Medians: a full checkpoint into a model that is there, from the page cache and, where the system lets go of its
-    pages (Linux), from the disk."""
+    """Medians of loading a full checkpoint into an existing model: from the page cache and, where the system can be
+    told to drop a file's pages (Linux), from the disk."""
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory(dir=folder, prefix=".checkpoint-") as scratch:
@@ -148,12 +148,12 @@ def checkpoint_seconds(model: nn.Module, folder: Path) -> dict[str, float | None
         ways: dict[str, Contender] = {"load from page cache": (load, load)}
         if hasattr(os, "posix_fadvise"):
             ways["load from disk"] = (lambda: forget(path), load)
-        found = in_turn(ways, ROUNDS)
-    return {"load from disk": None} | {name: statistics.median(times) for name, times in found.items()}
+        seconds = in_turn(ways, ROUNDS)
+    return {"load from disk": None} | {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def forget(path: Path) -> None:
-    """Have the system drop a file's pages from its cache; they are on the disk already."""
+    """Make the system drop a file's pages from its cache; they are on the disk already."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -162,12 +162,12 @@ def forget(path: Path) -> None:
 
 
 def on_disk(served: Served) -> dict[str, Any]:
-    """Bytes of the real files of the base and of each adapter; a full model is the base's file and its task's head."""
+    """Bytes of the files of the base and of each adapter; a full model is the base's files and its task's head."""
     model = next(iter(served.runs.values())).config.model
     folder = resolve(model)
-    files = next((found for pattern in CHECKPOINTS if (found := list(folder.glob(pattern)))), [])
+    files = next((matches for pattern in CHECKPOINTS if (matches := list(folder.glob(pattern)))), [])
     if not files:
-        raise ConfigError(f"model={model}: no weights are in {folder}")
+        raise ConfigError(f"model={model}: {folder} has no weights; allowed are files {' and '.join(CHECKPOINTS)}")
     base = sum(file.stat().st_size for file in files)
     adapters = {
         name: sum((run.folder / file).stat().st_size for file in (WEIGHTS, SETTINGS))

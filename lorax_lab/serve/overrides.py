@@ -1,13 +1,12 @@
-"""From command-line words to the runs that are served: one LoRA for each task, on one base."""
+"""From the command line's overrides to the runs that are served: one LoRA for each task, on one base."""
 
 from __future__ import annotations
 
-import csv
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorax_lab.config.overrides import expand
+from lorax_lab.config.overrides import expand, value_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import Run, run_of
@@ -21,18 +20,20 @@ NOT_HERE = {
     "hydra": "train in parallel before, by `python -m lorax_lab.run reference=false … -m`",
 }
 HELP = f"""\
-One base, many tasks: a LoRA for each task on one base that is held once, shown and measured on real text.
+Serve many tasks from one base: the base is held once, with a LoRA for each task, and tried on real text.
 
-Takes each task's run from the store, trains what is missing, then exchanges the adapters in place, merges and unmerges
-them, and serves batches whose rows belong to different tasks; compares every prediction on every test split with that
-of the adapter alone; measures bytes on disk, switches, requests and memory.
+Each task's run comes from the store; a missing one is trained. Then the adapters are exchanged in place, merged and
+unmerged, and batches are served whose rows belong to different tasks. Every prediction on every test split is compared
+with that of the adapter alone. Measured are bytes on disk and in memory, and seconds of switches and requests.
 
-words:
+overrides:
   tasks=[{",".join(TASKS)}]
-                            one or more of the run's tasks; an item in quotes may carry words of its own
-  out=FOLDER                where serving.json, its table and its figure go (serving/<model>-r<rank>-s<seed>-<mark>)
+                            one or more tasks; an item in quotes may have overrides of its own
+  out=FOLDER                where serving.json goes (serving/<model>-r<rank>-s<seed>-<hash>)
   rank=8  model=minilm  seed=0  runs_dir=runs  isolate=false  tracking=auto
-  method.*, train.*, task.train_examples and the others of `python -m lorax_lab.run --help`, the same for all tasks
+  method.*, train.*, task.train_examples and all others that `python -m lorax_lab.run --help` lists, for every task
+
+For the figure type: python -m analysis serving FOLDER
 
 examples:
   python -m lorax_lab.serve
@@ -42,32 +43,32 @@ examples:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a command line asks for: the runs by the name of their task, and where the results go (None: by default)."""
+class Setup:
+    """The runs to serve by the name of their task, and the folder of the results; None for the default one."""
 
     runs: dict[str, Run]
     out: Path | None
 
 
-def read_overrides(words: list[str]) -> Order:
-    """The six default tasks, or those of `tasks=[…]`, each with the words that are common to all.
+def read_overrides(overrides: list[str]) -> Setup:
+    """The six default tasks, or those of `tasks=[…]`, each with the overrides that all have in common.
 
     Raises:
-        ConfigError: a word that is not possible here or in a run, a sweep, or two tasks of one name.
+        ConfigError: an override that is not possible here or in a run, a sweep, or two tasks of one name.
     """
     items, out, common = list(TASKS), None, []
-    for word in words:
-        key, _, value = word.partition("=")
-        if word.startswith("-"):
-            raise ConfigError(f"{word} is not possible; settings are written key=value, and --help says which")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if override.startswith("-"):
+            raise ConfigError(f"{override} is not possible; settings are written key=value, and --help lists them")
         if reason := NOT_HERE.get("hydra" if key.startswith("hydra") else key):
-            raise ConfigError(f"{word} is not possible: {reason}")
+            raise ConfigError(f"{override} is not possible: {reason}")
         if key == "tasks":
-            items = _listed(value)
+            items = _tasks(override)
         elif key == "out":
-            out = Path(value).expanduser()
+            out = Path(str(value_of(override))).expanduser()
         else:
-            common.append(word)
+            common.append(override)
     runs: dict[str, Run] = {}
     for item in items:
         run = _run(item, common)
@@ -75,18 +76,18 @@ def read_overrides(words: list[str]) -> Order:
         if name in runs:
             raise ConfigError(f"tasks={items}: two are named {name}; give one another name: '{item} task.name=other'")
         runs[name] = run
-    return Order(runs, out)
+    return Setup(runs, out)
 
 
-def _listed(value: str) -> list[str]:
+def _tasks(override: str) -> list[str]:
     """
-    >>> _listed("[tweets,'local task.path=a.csv']"), _listed("tweets")
+    >>> _tasks("tasks=[tweets,'local task.path=a.csv']"), _tasks("tasks=tweets")
     (['tweets', 'local task.path=a.csv'], ['tweets'])
     """
-    inside = value.removeprefix("[").removesuffix("]")
-    items = [item.strip() for item in next(csv.reader([inside], quotechar="'", skipinitialspace=True), [])]
+    value = value_of(override)
+    items = [str(item).strip() for item in (value if isinstance(value, list) else [value])]
     if not items or not all(items):
-        raise ConfigError(f"tasks={value} is not possible: a list of tasks; type tasks=[movie_reviews,tweets]")
+        raise ConfigError(f"{override} is not possible: a list of tasks; type tasks=[movie_reviews,tweets]")
     return items
 
 
@@ -94,10 +95,8 @@ def _run(item: str, common: list[str]) -> Run:
     try:
         task, *own = shlex.split(item)
     except ValueError as error:
-        raise ConfigError(f"tasks: {item} is not understood ({error}); its words are separated by spaces") from None
-    words = spell_out([f"task={task}", *common, *own, "reference=false"])
-    jobs = expand(words)
+        raise ConfigError(f"tasks: {item} is not understood ({error}); its overrides are separated by spaces") from None
+    jobs = expand(spell_out([f"task={task}", *common, *own, "reference=false"]))
     if len(jobs) > 1:
         raise ConfigError(f"{' '.join(common + own)} is a sweep; one base is served with one value of everything")
-    config = compose(jobs[0])
-    return run_of(config)
+    return run_of(compose(jobs[0]))

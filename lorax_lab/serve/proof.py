@@ -1,4 +1,4 @@
-"""Every test example of every task, answered by the adapter alone, exchanged, merged and in mixed batches: the same?"""
+"""The proof that serving changes nothing: every test example, answered by the adapter alone and in every other way."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SCORE_ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared with the adapters alone.
+    """How the ways to serve compare with the adapters alone.
 
     Args:
-        tasks: for each task its score by the record, alone and each way, the examples, how many predictions are the
-            same each way, and the largest relative difference of outputs.
-        exchanges: how many random exchanges, merges and unmerges, and the largest relative difference after any.
-        base_unchanged: whether the base has the bits it had before.
+        tasks: for each task its score in the record, alone and in each way, the number of examples, how many
+            predictions are the same in each way, and the largest relative difference of outputs.
+        exchanges: the number of random exchanges, merges and unmerges, and the largest relative difference after any.
+        base_unchanged: whether the base has the same bits as before.
     """
 
     tasks: dict[str, dict[str, Any]]
@@ -40,7 +40,7 @@ class Proof:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing but rounding differs, and no prediction and no score does."""
+        """Whether only rounding differs, and no prediction and no score."""
         rows = self.tasks.values()
         same = all(row[f"same.{way}"] == row["examples"] for row in rows for way in WAYS)
         recorded = all(abs(row[way] - row["recorded"]) <= SCORE_ROUNDING for row in rows for way in ("alone", *WAYS))
@@ -49,7 +49,7 @@ class Proof:
 
 
 def prove(served: Served) -> Proof:
-    """Compare all ways on all test splits, then after each of 1,000 random exchanges on one text of each task."""
+    """Compare all ways on all test splits, and one text of each task after each of 1,000 random exchanges."""
     before = served.exchange.fingerprint()
     cost = {name: sum(test.sizes) for name, test in served.tests.items()}
     one = sum(test.sizes[0] for test in served.tests.values()) * EXCHANGES // len(cost)
@@ -64,13 +64,13 @@ def prove(served: Served) -> Proof:
             outputs[name]["merged"] = test.outputs(served.exchange.model)
             bar.advance(3 * cost[name], f"{name}: alone, exchanged, merged")
         bar.begin("all tasks mixed")
-        for name, found in _mixed(served).items():
-            outputs[name]["mixed"] = found
+        for name, mixed in _mixed(served).items():
+            outputs[name]["mixed"] = mixed
         bar.advance(sum(cost.values()), "all tasks mixed")
         bar.begin("random exchanges")
-        exchanges = _exchanged_at_random(served, {name: found["alone"][0] for name, found in outputs.items()})
+        exchanges = _exchanged_at_random(served, {name: ways["alone"][0] for name, ways in outputs.items()})
         bar.advance(one, "random exchanges")
-    tasks = {name: _compared(served, name, found) for name, found in outputs.items()}
+    tasks = {name: _compared(served, name, ways) for name, ways in outputs.items()}
     return Proof(tasks, exchanges, served.exchange.fingerprint() == before)
 
 
@@ -83,11 +83,11 @@ def _mixed(served: Served) -> dict[str, Tensor]:
         answers = served.exchange.mixed(served.batch(batch), [name for name, _ in batch])
         for (name, i), answer in zip(batch, answers, strict=True):
             outputs[name][i] = answer.float().cpu()
-    return {name: torch.stack(found) for name, found in outputs.items()}
+    return {name: torch.stack(rows) for name, rows in outputs.items()}
 
 
 def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> dict[str, Any]:
-    """`expected` is what each adapter alone says to the first text of its task."""
+    """`expected` has each adapter's outputs, when alone, for the first text of its task."""
     exchange, draw, worst = served.exchange, random.Random(0), 0.0
     texts = {name: served.batch([(name, 0)]) for name in served.tests}
     name = next(iter(texts))
@@ -106,17 +106,17 @@ def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> dict[st
 
 def _compared(served: Served, name: str, outputs: dict[str, Tensor]) -> dict[str, Any]:
     task, labels, alone = served.tasks[name], served.tests[name].labels, outputs["alone"]
-    result, run_id = served.records[name].completed, served.records[name].run_id
-    row: dict[str, Any] = {"run_id": run_id, "metric": task.metric, "examples": len(alone)}
-    row["recorded"] = result.metrics[f"test/{task.metric}"]
-    row |= {way: task.score(found.numpy(), labels)[task.metric] for way, found in outputs.items()}
+    record = served.records[name]
+    row: dict[str, Any] = {"run_id": record.run_id, "metric": task.metric, "examples": len(alone)}
+    row["recorded"] = record.completed.metrics[f"test/{task.metric}"]
+    row |= {way: task.score(logits.numpy(), labels)[task.metric] for way, logits in outputs.items()}
     for way in WAYS:
-        mine, theirs = served.predictions(name, outputs[way]), served.predictions(name, alone)
-        same = mine == theirs if not mine.is_floating_point() else torch.isclose(mine, theirs, ROUNDING, ROUNDING)
+        ours, expected = served.predictions(name, outputs[way]), served.predictions(name, alone)
+        same = torch.isclose(ours, expected, ROUNDING, ROUNDING) if ours.is_floating_point() else ours == expected
         row[f"same.{way}"] = int(same.sum())
     row["difference"] = max(_difference(outputs[way], alone) for way in WAYS)
     return row
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
+def _difference(outputs: Tensor, expected: Tensor) -> float:
+    return float((outputs - expected).abs().max() / expected.abs().max())

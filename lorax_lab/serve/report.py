@@ -1,4 +1,4 @@
-"""What serving leaves: tables on the screen, `serving.json`, and the figure with its CSV."""
+"""What serving prints and writes: tables, and `serving.json`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lorax_lab.store.files import write_text
 from lorax_lab.store.provenance import hardware
 
 SHOWN = 2
-"""Rows of each task in the batch that is shown."""
+"""How many rows of each task the printed batch has."""
 TEXT = 58
-"""Letters of a text that are shown."""
+"""Letters of a text that are printed."""
 
 
 def default_folder(runs: list[Run]) -> Path:
-    """`serving/<model>-r<rank>-s<seed>-<mark>`; the mark tells other tasks and settings apart."""
+    """`serving/<model>-r<rank>-s<seed>-<hash>`; the hash is that of the runs' ids."""
     config = runs[0].config
-    mark = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:6]
-    return Path("serving") / f"{Path(config.model).name}-r{config.rank}-s{config.seed}-{mark}"
+    short_hash = hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:6]
+    return Path("serving") / f"{Path(config.model).name}-r{config.rank}-s{config.seed}-{short_hash}"
 
 
 def results(served: Served, proof: Proof, costs: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was found, as plain values."""
+    """The proof, the costs and where they were measured, as plain values."""
     config = next(iter(served.runs.values())).config
     return {
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -48,17 +48,15 @@ def results(served: Served, proof: Proof, costs: dict[str, Any]) -> dict[str, An
     } | costs
 
 
-def close(found: dict[str, Any], folder: Path) -> None:
-    """Print the tables and what was proved, and write the files."""
-    from analysis import serving
-
-    console.print(_tasks(found))
-    console.print(_costs(found))
-    console.print(_rows(found["mixed_batch"]))
-    console.print(_verdict(found), soft_wrap=True, markup=False)
-    write_text(folder / "serving.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    serving.write(found, folder / "serving")
-    console.print(f"in {folder}: serving.{{json,png,pdf,csv}}", soft_wrap=True, markup=False)
+def close(results: dict[str, Any], folder: Path) -> None:
+    """Print the tables and the proof, and write `serving.json`."""
+    console.print(_tasks(results))
+    console.print(_costs(results))
+    console.print(_rows(results["mixed_batch"]))
+    console.print(_verdict(results), soft_wrap=True, markup=False)
+    write_text(folder / "serving.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    console.print(f"in {folder}: serving.json", soft_wrap=True, markup=False)
+    console.print(f"for the figure type: python -m analysis serving {folder}", soft_wrap=True, markup=False)
 
 
 def _mixed_batch(served: Served) -> list[dict[str, Any]]:
@@ -71,26 +69,26 @@ def _answered(served: Served, name: str, i: int, answer: Any) -> dict[str, Any]:
     task, example = served.tasks[name], served.tasks[name].test[i]
     prediction = served.predictions(name, answer[None])[0].item()
     text = " | ".join(filter(None, map(str, example.inputs.values())))
-    said = [task.classes[int(value)] if task.classes else f"{value:.2f}" for value in (prediction, example.label)]
-    return {"task": name, "text": text, "prediction": said[0], "label": said[1]}
+    names = [task.classes[int(value)] if task.classes else f"{value:.2f}" for value in (prediction, example.label)]
+    return {"task": name, "text": text, "prediction": names[0], "label": names[1]}
 
 
-def _tasks(found: dict[str, Any]) -> Table:
+def _tasks(results: dict[str, Any]) -> Table:
     shown = Table(title="each task's test split, answered by its adapter", title_justify="left")
     for heading in ("task", "metric", "recorded", "alone", *WAYS, "same predictions", "adapter"):
         shown.add_column(heading, justify="left" if heading in ("task", "metric") else "right")
-    for name, row in found["tasks"].items():
+    for name, row in results["tasks"].items():
         scores = [f"{row[way]:.4f}" for way in ("recorded", "alone", *WAYS)]
         same = f"{min(row[f'same.{way}'] for way in WAYS):,} of {row['examples']:,}"
-        shown.add_row(name, row["metric"], *scores, same, _megabytes(found["bytes_on_disk"]["adapters"][name]))
+        shown.add_row(name, row["metric"], *scores, same, _megabytes(results["bytes_on_disk"]["adapters"][name]))
     return shown
 
 
-def _costs(found: dict[str, Any]) -> Table:
-    disk, held, seconds, request = (found[key] for key in ("bytes_on_disk", "bytes_held", "seconds", "request"))
+def _costs(results: dict[str, Any]) -> Table:
+    disk, held, seconds, request = (results[key] for key in ("bytes_on_disk", "bytes_held", "seconds", "request"))
     shown = Table(title="what it costs", title_justify="left", show_header=False)
     full, base, adapters = sum(disk["full"].values()), disk["base"], sum(disk["adapters"].values())
-    count = len(found["tasks"])
+    count = len(results["tasks"])
     shown.add_row("on disk", f"{count} full models {_megabytes(full)}; base and {count} adapters "
                   f"{_megabytes(base + adapters)}: {full / (base + adapters):.1f} times less")  # fmt: skip
     shown.add_row("in memory", f"base {_megabytes(held['base'])}, {count} adapters {_megabytes(held['adapters'])}, "
@@ -117,12 +115,12 @@ def _rows(rows: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    exchanges, rows = found["exchanges"], found["tasks"].values()
+def _verdict(results: dict[str, Any]) -> str:
+    exchanges, rows = results["exchanges"], results["tasks"].values()
     worst = max(row["difference"] for row in rows)
-    base = f"the base's hash is {'unchanged' if found['base_unchanged'] else 'CHANGED'}"
+    base = f"the base's hash is {'unchanged' if results['base_unchanged'] else 'CHANGED'}"
     return (
-        f"{'Equal' if found['equal'] else 'NOT EQUAL'}: outputs differ by at most {worst:.1g} of the largest, after "
+        f"{'Equal' if results['equal'] else 'NOT EQUAL'}: outputs differ by at most {worst:.1g} of the largest, after "
         f"{exchanges['count']:,} random exchanges, merges and unmerges by {exchanges['difference']:.1g}; {base}."
     )
 

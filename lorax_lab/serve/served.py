@@ -1,4 +1,4 @@
-"""What is served: the exchange with every task's adapter, the tests of each task, and its record."""
+"""What is served: the exchange with every task's adapter, and each task's test split and record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lorax_lab.train import make_accelerator
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """All by the name of the task, in one order; a row is (task, index of an example of its test split)."""
+    """Everything by the name of the task, in one order. A row is (task, index of an example of its test split)."""
 
     exchange: Exchange
     runs: dict[str, Run]
@@ -34,7 +34,7 @@ class Served:
         return [(name, i) for name, test in self.tests.items() for i in range(len(test.rows))]
 
     def few(self, each: int) -> list[tuple[str, int]]:
-        """The first examples of every test split, `each` of a task."""
+        """The first `each` examples of every test split."""
         return [(name, i) for name, i in self.rows if i < each]
 
     def batch(self, rows: list[tuple[str, int]]) -> Batch:
@@ -61,10 +61,10 @@ class Served:
 
 
 def open_served(runs: dict[str, Run]) -> Served:
-    """The base once, and every run's adapter on it.
+    """Load the base once, and add every run's adapter to it.
 
     Raises:
-        ConfigError: an adapter that is refused.
+        ConfigError: an adapter is refused.
     """
     tasks = {name: load_task(run.config.task) for name, run in runs.items()}
     first = next(iter(runs))

@@ -1,7 +1,7 @@
-"""Records without weights: one line of JSON per run, small enough to be committed with a study, written and read back.
+"""Published lines: one line of JSON per run, without weights, small enough to be committed with a study.
 
-A line carries what tables, figures and tests need: the scores, which test examples were right, every matrix's measures,
-the cuts' scores, where the run comes from, and the SHA-256 of its own content.
+A line carries what tables, figures and tests need: the scores, which test examples were answered rightly, every
+matrix's measures, the truncations' scores, where the run comes from, and the SHA-256 of the line's own content.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.store.record import DamagedRecord, read_record
+from lorax_lab.store.result import Result, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +29,9 @@ SIGMA_DIGITS = 4
 COPIED = ("run_id", "status", "method", "rank", "seed", "code", "git", "versions", "hardware", "written")
 COPIED_COMPLETED = ("inputs", "parameters", "metric", "metrics")
 NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",), "train": ("device",)}
-"""Of the configuration: places and windows."""
-FP32_ROUNDING = 0.00166 * 2.0**-16
-"""Rms rounding of Gaussian weights in fp32, in units of their standard deviation: bf16's, at 16 bits more."""
+"""Settings that a line leaves out: where things lie, and how a run was watched."""
+MEASURED_NOW = "base_norm"
+"""A measure that every row has since rows have spikes and the rounding edge."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 
 Line = dict[str, Any]
@@ -40,7 +41,8 @@ def line_of(folder: Path) -> Line:
     """One run's line.
 
     Raises:
-        FileNotFoundError: there is no record. DamagedRecord: it, or one of its arrays, is not what was written.
+        FileNotFoundError: there is no record. DamagedRecord: it, or one of its arrays, is not what was written, or an
+            older version measured its matrices.
     """
     record = read_record(folder)
     parts = asdict(record)
@@ -54,10 +56,9 @@ def line_of(folder: Path) -> Line:
     if not result.matrices:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)
-    matrices = {name: row | _signal(row, spectra[name]["sigma"]) for name, row in result.matrices.items()}
     if (correct := _correct(load_arrays(folder, OUTPUTS)["test"])) is not None:
         line["correct"] = correct
-    line = _rounded(line | {"matrices": matrices, "gaussian": result.gaussian}, DIGITS)
+    line = _rounded(line | {"matrices": _rows(result, folder), "gaussian": result.gaussian}, DIGITS)
     if result.truncation is not None:
         line["functional"] = [[r["part"], r["k"], r.get("module"), r[result.metric]] for r in result.truncation]
         line["sigma"] = {name: _rounded(parts["sigma"].tolist(), SIGMA_DIGITS) for name, parts in spectra.items()}
@@ -107,29 +108,28 @@ def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
     table, rows = read_record(first).completed.matrices, []
     for name in one:
         out, into = table[name]["shape"]
-        about = {"matrix": name, "module": table[name]["module"], "layer": table[name]["layer"]}
+        place = {"matrix": name, "module": table[name]["module"], "layer": table[name]["layer"]}
         for k in SHARED_RANKS:
             if k <= min(one[name]["U"].shape[1], out, into):
                 column = subspace_similarity(*(torch.from_numpy(s[name]["U"][:, :k]) for s in (one, other)))
                 row = subspace_similarity(*(torch.from_numpy(s[name]["Vh"][:k].T) for s in (one, other)))
-                found = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
-                rows.append(about | _rounded(found, DIGITS))
+                shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
+                rows.append(place | _rounded(shares, DIGITS))
     return rows
 
 
-def _signal(row: dict[str, Any], sigma: np.ndarray) -> dict[str, Any]:
-    """Directions above the noise fitted to the bulk, how far the bulk is from noise, and what lies above rounding."""
-    import torch
+def _rows(result: Result, folder: Path) -> dict[str, Row]:
+    """The matrices' rows as the record has them.
 
-    from lorax_lab.spectra import bulk_misfit, noise_edge, spikes
-
-    values, shape = torch.from_numpy(sigma), row["shape"]
-    weight_rms = float(values.norm()) / row["relative_norm"] / math.sqrt(shape[0] * shape[1]) if values.any() else 0.0
-    floor = noise_edge(shape, FP32_ROUNDING * weight_rms)
-    found: dict[str, Any] = {"rounding_edge": floor, "above_rounding": int((values > floor).sum())}
-    if len(values) == min(shape):
-        found |= {"spikes": spikes(values, shape), "bulk_misfit": bulk_misfit(values, shape)}
-    return found
+    Raises:
+        DamagedRecord: an older version measured them, which recorded nothing about noise and rounding.
+    """
+    if any(MEASURED_NOW not in row for row in result.matrices.values()):
+        raise DamagedRecord(
+            f"{folder} was measured by an older version: its matrices have no {MEASURED_NOW}; "
+            "type the run's command with force=true"
+        )
+    return result.matrices
 
 
 def _correct(test: dict[str, np.ndarray]) -> str | None:

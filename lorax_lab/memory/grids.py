@@ -1,21 +1,23 @@
-"""The steps behind the figures of what fine-tuning takes, and their predictions as one table."""
+"""The fixed grids of steps behind the figures of what fine-tuning takes, and their predictions as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.memory.architectures import PRESETS
 from lorax_lab.memory.operations import closed_form
 from lorax_lab.memory.step import Step
+from lorax_lab.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RANK = 8
 MODEL = "llama-3.2-1b"
-"""Of the two figures that vary one model's step."""
+"""The model of the two grids that vary one model's step."""
 COMMON = Step(
     model=MODEL,
     rank=RANK,
@@ -46,8 +48,20 @@ def ranks() -> list[Step]:
     return [replace(COMMON, rank=rank) for rank in (None, *(2**power for power in range(10)))]
 
 
-STUDIES = {"step_presets": presets, "step_batches": batches, "step_ranks": ranks}
-"""The steps of each figure, by its name."""
+GRIDS = {"step_presets": presets, "step_batches": batches, "step_ranks": ranks}
+"""The steps of each table, by its name."""
+
+
+def write_tables(folder: Path, on_done: Callable[[int, int], None]) -> list[Path]:
+    """Predict every grid and write each as `<name>.csv` into `folder`; returns the files."""
+    grids = {name: steps() for name, steps in GRIDS.items()}
+    table, start, files = predictions([step for steps in grids.values() for step in steps], on_done), 0, []
+    for name, steps in grids.items():
+        files.append(folder / f"{name}.csv")
+        rows = table.iloc[start : start + len(steps)]
+        write_text(files[-1], rows.to_csv(index=False, lineterminator="\n"))
+        start += len(steps)
+    return files
 
 
 def predictions(steps: list[Step], on_done: Callable[[int, int], None]) -> pd.DataFrame:
@@ -57,8 +71,8 @@ def predictions(steps: list[Step], on_done: Callable[[int, int], None]) -> pd.Da
     rows = []
     for number, step in enumerate(steps):
         on_done(number, len(steps))
-        found, operations = step.predict(), closed_form(step)
-        about = asdict(step) | {"target_modules": " ".join(step.target_modules)}
-        about |= {"peak": found.ledger.peak_bytes, "trained": found.trained, "operations": operations.total}
-        rows.append(about | found.ledger.by_category)
+        prediction, operations = step.predict(), closed_form(step)
+        row = asdict(step) | {"target_modules": " ".join(step.target_modules)}
+        row |= {"peak": prediction.ledger.peak_bytes, "trained": prediction.trained, "operations": operations.total}
+        rows.append(row | prediction.ledger.by_category)
     return pd.DataFrame(rows).astype({"rank": "Int64"}).drop(columns="layers")

@@ -1,0 +1,61 @@
+"""Commands that draw what another entry wrote into a folder: `python -m analysis audit FOLDER` and the like."""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from lorax_lab.errors import ConfigError, answer
+
+Content = TypeVar("Content")
+Drawn = tuple[list[str], list[str]]
+"""The figures that were drawn, and each other one with the reason why it was not."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+
+
+def draw_folder(
+    arguments: list[str] | None,
+    command: str,
+    description: str,
+    writer: str,
+    read: Callable[[Path], Content],
+    draw: Callable[[Content, Path], Drawn],
+) -> int:
+    """Read a folder, draw its figures beside what was read or into `--out`, and list them.
+
+    Args:
+        arguments: those of the command line after the command's name.
+        command, description: for `--help`.
+        writer: the command that writes such a folder.
+        read: from the folder to what is drawn; any of `UNREADABLE` that it raises is told as the folder's fault.
+        draw: from that and the folder of the figures to what was drawn.
+
+    Returns:
+        The exit code: 0 drawn, 1 nothing could be drawn, 2 there is no such folder or it cannot be read.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m analysis {command}", description=description)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{writer}` wrote")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
+    given = parser.parse_args(arguments)
+    return answer(lambda: _draw(given.folder, given.out or given.folder, writer, read, draw))
+
+
+def _draw(
+    folder: Path, out: Path, writer: str, read: Callable[[Path], Content], draw: Callable[[Content, Path], Drawn]
+) -> int:
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}; name a folder that this wrote: {writer}")
+    try:
+        content = read(folder)
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigError(f"{folder} cannot be drawn: {error!r}; type {writer} to write it") from None
+    drawn, not_drawn = draw(content, out)
+    for heading, lines in ((f"drawn, in {out}", drawn), ("not drawn", not_drawn)):
+        if lines:
+            print(f"{heading}:", *lines, sep="\n  ")
+    return 0 if drawn else 1

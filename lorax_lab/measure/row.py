@@ -1,0 +1,194 @@
+"""One matrix's row of measures: the same names and the same numbers in a run, a published line and an audit.
+
+`row_of` makes it from the singular values and a few facts, `row_of_top` where only the largest values are known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorax_lab.spectra import (
+    MEASURES,
+    Certified,
+    bulk_misfit,
+    edge_of,
+    gaussian_null,
+    gavish_donoho_rank,
+    noise_ceiling,
+    noise_scale,
+    rounding_energy,
+    signal_share,
+    spikes,
+    summary,
+    untrusted,
+)
+
+EPS_FP32 = 2.0**-23
+EPS_FP64 = 2.0**-52
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """How the weights were stored that an update is the difference of.
+
+    Args:
+        eps: relative rounding error of their format, 2^-23 for fp32.
+        rows, columns: (out,) and (in,), the squared rounding errors to be expected (`rounding_energy`), as sums over
+            each row and over each column.
+    """
+
+    eps: float
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Storage:
+        """A tuned weight of which the base is exact: training started from it."""
+        return cls(torch.finfo(weight.dtype).eps, *rounding_energy(weight, weight.dtype))
+
+
+def row_of(
+    sigma: Tensor, shape: Sequence[int], base_norm: float, rank: int | None = None, storage: Storage | None = None
+) -> Row:
+    """Every measure of one update by name, and under `null` what Gaussian noise of its shape gives.
+
+    A dense update also has what stands above noise (`noise_std` is fitted to the bulk, so spikes do not raise it) and,
+    where it was stored, what stands above rounding. A low-rank product has no bulk to take the noise from.
+
+    Args:
+        sigma: all singular values, descending, fp64; min(out, rank, in) of them for a low-rank product.
+        shape: (out, in).
+        base_norm: ‖W0‖_F; NaN where there is no base, and the relative norm is then NaN too, as for a base of zeros.
+        rank: of the product that the update is kept as, None for a dense update.
+        storage: of the weights that a dense update is the difference of; None where it was computed in fp64.
+    """
+    norm = float(sigma.norm())
+    row: Row = {**summary(sigma, shape, _relative_rounding(storage, base_norm, norm)), **_size(norm, base_norm)}
+    row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
+    if rank is not None:
+        return row
+    row |= _above_noise(sigma, shape)
+    return row | _above_rounding(sigma, shape, norm, storage) if storage else row
+
+
+def row_of_top(found: Certified, shape: Sequence[int], base_norm: float, storage: Storage) -> Row:
+    """As `row_of`, from the largest singular values and brackets around the measures; NaN for what they do not tell.
+
+    The upper end of a bracket stands for the measure, since a rank that is too high is surely enough; `<name>.low` is
+    the lower end. The noise is taken from the energy that the spikes leave over.
+    """
+    lows = {f"{name}.low": bracket.low for name, bracket in found.brackets.items()}
+    sigma = found.sigma.cpu()
+    if len(sigma) == min(shape):
+        return row_of(sigma, shape, base_norm, storage=storage) | lows
+    row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in found.brackets.items()}
+    largest, edge = float(sigma[0]), edge_of(storage.rows, storage.columns)
+    worst = max(shape) * _relative_rounding(storage, base_norm, found.norm) * largest
+    return (
+        row
+        | lows
+        | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": found.norm, "spectral_norm": largest}
+        | _size(found.norm, base_norm)
+        | {"null": gaussian_null(shape), "untrusted": ""}
+        | _above_remaining_noise(sigma, found.norm, shape)
+        | {"rounding_edge": edge, "above_rounding": _count_above(sigma, edge)}
+        | {"rounding_share": _rounding_share(storage, found.norm)}
+    )
+
+
+def rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> float:
+    """Relative rounding of the difference of two matrices of norm `base_norm` that lie `update_norm` apart.
+
+    It is `numerical_rank`'s eps: that rank leaves out all that rounding could make in the worst case, while
+    `above_rounding` leaves out what independent roundings do make.
+
+    >>> rounding(100.0, 1.0) == 100 * 2.0**-23
+    True
+    """
+    return eps * base_norm / update_norm if update_norm else eps
+
+
+def _relative_rounding(storage: Storage | None, base_norm: float, norm: float) -> float:
+    return rounding(base_norm, norm, storage.eps) if storage else EPS_FP64
+
+
+def _size(norm: float, base_norm: float) -> Row:
+    return {"base_norm": base_norm, "relative_norm": norm / base_norm if base_norm else math.nan}
+
+
+def _above_noise(sigma: Tensor, shape: Sequence[int]) -> Row:
+    """What stands above the noise that is fitted to the bulk; a new measure of this kind is a line here."""
+    std = noise_scale(sigma, shape)
+    raw, cleaned = signal_share(sigma, shape, std)
+    return {
+        "noise_std": std,
+        "noise_edge": noise_ceiling(shape, std),
+        "spikes": float(spikes(sigma, shape, std)),
+        "spike_energy": raw,
+        "signal_share": cleaned,
+        "bulk_misfit": bulk_misfit(sigma, shape, std),
+        "gavish_donoho_rank": _gavish_donoho(sigma, shape),
+    }
+
+
+def _gavish_donoho(sigma: Tensor, shape: Sequence[int]) -> float:
+    """NaN for an update that is numerically low-rank: its median is at rounding level and tells no noise."""
+    try:
+        return float(gavish_donoho_rank(sigma, shape))
+    except ValueError:
+        return math.nan
+
+
+def _above_remaining_noise(sigma: Tensor, norm: float, shape: Sequence[int]) -> Row:
+    """As `_above_noise`, the noise being the energy that the spikes leave over; from no spike on, those of one fit are
+    left out of the next. Where the rest is not iid noise, this and the fit to the bulk differ."""
+    count, known = -1, 0
+    while known > count:
+        count = known
+        left = max(norm**2 - float(sigma[:count].square().sum()), 0.0)
+        std = math.sqrt(left / ((shape[0] - count) * (shape[1] - count)))
+        edge = noise_ceiling(shape, std)
+        known = int((sigma > edge).sum())
+    energy = float(sigma[:count].square().sum()) / norm**2 if norm else math.nan
+    return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
+
+
+def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, storage: Storage) -> Row:
+    """What stands above rounding, and which measures depend on what does not. The numerical rank is not among those:
+    it counts only what is above rounding already."""
+    edge = edge_of(storage.rows, storage.columns)
+    flagged = [name for name in untrusted(sigma, shape, edge) if name != "numerical_rank"]
+    return {
+        "rounding_edge": edge,
+        "above_rounding": float((sigma > edge).sum()),
+        "rounding_share": _rounding_share(storage, norm),
+        "untrusted": " ".join(flagged),
+    }
+
+
+def _rounding_share(storage: Storage, norm: float) -> float:
+    return min(1.0, float(storage.rows.sum()) / norm**2) if norm else math.nan
+
+
+def _count_above(largest: Tensor, edge: float) -> float:
+    """How many of all values are above the edge; NaN where the known ones, the largest, all are."""
+    return float((largest > edge).sum()) if largest[-1] <= edge else math.nan
+
+
+def flatten(row: Row, prefix: str = "") -> Row:
+    """The row without nested parts.
+
+    >>> flatten({"spikes": 3.0, "null": {"stable_rank": 9.5}})
+    {'spikes': 3.0, 'null.stable_rank': 9.5}
+    """
+    flat: Row = {}
+    for key, value in row.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

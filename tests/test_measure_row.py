@@ -1,0 +1,84 @@
+"""A matrix's row of measures: what it holds, what it leaves out, and that no update makes it fail."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lorax_lab.measure.row import Storage, flatten, row_of, row_of_top
+from lorax_lab.measure.rows import decompose, measure, summarise
+from lorax_lab.spectra import LowRank, certified, noise_ceiling, singular_values
+from lorax_lab.streams import generator
+
+SHAPE = (48, 64)
+
+
+def gaussian(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def spiked(strength: float = 40.0) -> Tensor:
+    """Three directions far above noise of standard deviation 1."""
+    U, V = (torch.linalg.qr(gaussian(side, 3, seed=side)).Q for side in SHAPE)
+    return strength * U @ V.T + gaussian(*SHAPE)
+
+
+def test_spikes_do_not_raise_the_noise_they_stand_above() -> None:
+    weak, strong = (row_of(singular_values(spiked(strength)), SHAPE, 1.0) for strength in (40.0, 4000.0))
+    for row in (weak, strong):
+        assert row["spikes"] == 3
+        assert row["noise_std"] == pytest.approx(1, rel=0.05)
+        assert row["noise_edge"] == noise_ceiling(SHAPE, row["noise_std"])
+    assert strong["noise_edge"] == pytest.approx(weak["noise_edge"], rel=1e-3)
+
+
+def test_rounding_decides_what_a_stored_update_can_tell() -> None:
+    weight = gaussian(*SHAPE).bfloat16()
+    update = weight.double() - gaussian(*SHAPE)  # rounding and nothing else
+    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), storage=Storage.of(weight))
+    assert row["above_rounding"] == 0
+    assert row["rounding_share"] == pytest.approx(1, abs=0.1)
+    assert "effective_rank" in row["untrusted"]
+    exact = row_of(singular_values(update), SHAPE, float(weight.double().norm()))
+    assert exact["untrusted"] == ""
+    assert not {"rounding_edge", "above_rounding", "rounding_share"} & set(exact)
+
+
+def test_a_product_of_factors_has_no_noise_of_its_own() -> None:
+    row = row_of(singular_values(LowRank(gaussian(48, 4), gaussian(4, 64))), SHAPE, 1.0, rank=4)
+    assert not {"spikes", "noise_edge", "rounding_edge"} & set(row)
+    assert row["null"]["effective_rank"] < 4
+    assert row["numerical_rank"] == 4
+
+
+def test_the_top_of_a_spectrum_gives_the_same_names_and_counts() -> None:
+    update, storage = spiked(400.0), Storage.of(gaussian(*SHAPE).float())
+    whole = row_of(singular_values(update), SHAPE, 10.0, storage=storage)
+    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, storage)
+    assert {name.removesuffix(".low") for name in flatten(top)} <= set(flatten(whole))
+    for name in ("spikes", "frobenius_norm", "spectral_norm", "relative_norm", "rounding_edge", "null"):
+        assert top[name] == pytest.approx(whole[name]), name
+    assert math.isnan(top["above_rounding"])  # all eight known values are, so the number of all is not known
+    assert whole["above_rounding"] == 48
+
+
+UPDATES = {
+    "zero": torch.zeros(SHAPE, dtype=torch.float64),
+    "one direction": torch.outer(gaussian(48), gaussian(64)),
+    "zero factors": LowRank(torch.zeros(48, 4), gaussian(4, 64).float()),
+    "noise": gaussian(*SHAPE),
+}
+
+
+@pytest.mark.parametrize("base", [torch.zeros(SHAPE), torch.ones(SHAPE)], ids=["base of zeros", "base of ones"])
+@pytest.mark.parametrize("kind", UPDATES)
+def test_no_update_makes_the_row_fail(kind: str, base: Tensor) -> None:
+    updates = {"layer.0.query": UPDATES[kind]}
+    rows = measure(updates, decompose(updates), {"layer.0.query": base})
+    row = rows["layer.0.query"]
+    assert math.isnan(row["relative_norm"]) == (not base.any())
+    assert (row["numerical_rank"] == 0) == ("zero" in kind)
+    assert "spikes" in summarise(rows) or "factors" in kind
