@@ -1,4 +1,4 @@
-"""The closing table of a sweep: a column for each dial that differs, no two metrics under one heading, whole reasons."""
+"""The closing table of a sweep: a column for each dial that differs, one metric under a heading, and whole reasons."""
 
 from __future__ import annotations
 
