@@ -118,8 +118,8 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> N
     done = lab(*small_run, "rank=2", "measure=trial")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[1/1] lora r=2 seed=0 learning rate 0.001" in done.stdout
-    assert "(validation)" in done.stdout
     assert "validation accuracy" in done.stdout
+    assert "test accuracy" not in done.stdout
     store = runs_dir(small_run)
     frame = load_runs(store)  # no reference either: a trial is compared with nothing
     assert list(frame["method"]) == ["lora"]

@@ -1,31 +1,116 @@
-"""The closing table of a sweep shows what was swept."""
+"""The closing table of a sweep: a column for each dial that differs, one metric under a heading, and whole reasons."""
 
 from __future__ import annotations
 
+import dataclasses
+from io import StringIO
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
+from recorded import run_record
+from rich.console import Console
 
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.table import Row, table
 
+DIALS = {
+    "model=smollm2": "model",
+    "task=boolq": "task",
+    "method=full": "method",
+    "rank=16": "rank",
+    "seed=1": "seed",
+    "method.alpha=8": "alpha",
+    "method.dropout=0.1": "dropout",
+    "method.target_modules=[query,value]": "target modules",
+    "train.learning_rate=5e-4": "learning rate",
+    "train.epochs=2": "epochs",
+    "train.head=false": "head",
+    "task.train_examples=null": "train examples",
+    "measure=trial": "measure",
+}
+"""Each of them alone makes another run than the default one, and has a heading."""
 
-def row(method: str, rate: float, task: str = "reviews") -> Row:
-    overrides = [f"method={method}", f"train.learning_rate={rate}", "task=movie_reviews", f"task.name={task}"]
-    return Row(compose(overrides), None, "not run")
+
+def row(*overrides: str, status: str = "completed", **found: Any) -> Row:
+    config = compose(list(overrides))
+    record = run_record(config=dataclasses.asdict(config), **found) if status == "completed" else None
+    return Row(config, record, status)
+
+
+def headings_of(rows: list[Row]) -> list[str]:
+    return [str(column.header) for column in table(rows, Path("runs")).renderables[0].columns]
+
+
+def printed(rows: list[Row]) -> list[str]:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(table(rows, Path("runs")))
+    return console.export_text().splitlines()
+
+
+def lines_of(rows: list[Row]) -> list[str]:
+    """The cells of each run in one string, however many lines they are folded to."""
+    shown = table(rows, Path("runs")).renderables[0]
+    cells = [[str(cell) for cell in column.cells] for column in shown.columns]
+    return [" | ".join(values) for values in zip(*cells, strict=True)]
+
+
+@pytest.mark.parametrize("override", DIALS)
+def test_a_dial_that_differs_has_a_column(override: str) -> None:
+    rows = [row(), row(override)]
+    assert DIALS[override] in headings_of(rows)
+    assert len(set(lines_of(rows))) == 2
+
+
+def test_runs_that_differ_are_never_alike() -> None:
+    pairs = list(combinations(DIALS, 2))
+    every = [row(), *(row(override) for override in DIALS)]
+    every += [row(*pair) for pair in pairs if not any(p.startswith(("method", "rank")) for p in pair)]
+    assert len(set(lines_of(every))) == len(every)
+
+
+def test_what_follows_from_the_method_has_no_column() -> None:
+    assert headings_of([row("method=full"), row("rank=4"), row("rank=8")])[:4] == [
+        "method", "rank", "seed", "test accuracy",
+    ]  # fmt: skip
+
+
+def test_two_tables_of_one_name_are_told_apart() -> None:
+    words = ("task=local", "task.text=text", "task.label=label")
+    rows = [row(*words, f"task.path=/{folder}/reviews.csv") for folder in "ab"]
+    assert "path" in headings_of(rows)
+    assert len(set(lines_of(rows))) == 2
 
 
 @pytest.mark.parametrize(
-    ("rows", "shown"),
+    ("second", "kind"),
     [
-        ([row("full", 1e-4), row("lora", 1e-3)], []),
-        ([row("full", 1e-4), row("lora", 1e-3), row("lora", 2e-3)], ["learning rate"]),
-        ([row("full", 1e-4), row("full", 1e-4, "headlines")], ["task"]),
-        ([row("full", 1e-4), row("full", 2e-4, "headlines")], ["task", "learning rate"]),
+        (row("task=glue/stsb", metric="pearson", metrics={"test/pearson": 0.6}), "test pearson"),
+        (row("measure=trial", metrics={"validation/accuracy": 0.6}), "validation accuracy"),
     ],
 )
-def test_what_one_method_has_several_of_is_a_column(rows: list[Row], shown: list[str]) -> None:
-    made = table(rows, Path("runs"))
-    headings = [str(column.header) for column in made.columns]
-    assert headings[: len(shown) + 1] == [*shown, "method"]
-    assert made.row_count == len(rows)
+def test_two_metrics_never_share_a_heading(second: Row, kind: str) -> None:
+    first = row(metrics={"test/accuracy": 0.5})
+    assert "test accuracy" in headings_of([first])
+    headings = headings_of([first, second])
+    assert [heading for heading in headings if heading in ("scored", "score")] == ["scored", "score"]
+    assert not any("accuracy" in heading for heading in headings)
+    lines = lines_of([first, second])
+    assert "test accuracy | 0.500" in lines[0]
+    assert f"{kind} | 0.600" in lines[1]
+
+
+def test_a_reason_is_shown_whole_with_its_brackets() -> None:
+    reason = "failed: RuntimeError: [Errno 28] no space left in [bold]blocks[/bold], " + "and so on " * 30
+    lines = printed([row(), row("rank=4", status=reason)])
+    assert " ".join(" ".join(lines).split()).endswith(f"method lora, rank 4, seed 0, {reason.strip()}")
+    assert max(map(len, lines)) <= 120
+
+
+def test_many_dials_stay_readable_on_a_page() -> None:
+    several = [override for override in DIALS if override not in ("method=full", "measure=trial", "task=boolq")]
+    lines = printed([row(), row(*several)])
+    assert max(map(len, lines)) <= 120
+    text = "\n".join(lines)
+    assert all(words in text for words in ("learning rate 0.0005", "dropout 0.1", "train examples null", "completed"))

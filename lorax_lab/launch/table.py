@@ -1,14 +1,31 @@
-"""The table that closes a sweep."""
+"""The table that closes a sweep: a column for each dial that differs, what each run found, and why a run found nothing.
+
+Runs that were scored on different splits or by different metrics are not put under one heading: each says which.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from lorax_lab.config import RunConfig
+from lorax_lab.store import variation
 from lorax_lab.store.record import Record
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+MEASURED = ("trainable", "peak memory", "effective rank", "of noise", "seconds")
+ALWAYS = ("method.name", "rank")
+"""Dials that have a column even where all runs are alike in them."""
+COLUMNS = 7
+"""Settings that have a column each. Of more, those that are no main dial share one, a line each, and take the room of
+what was measured: a page has 120 letters."""
 
 
 @dataclass(frozen=True)
@@ -20,42 +37,73 @@ class Row:
     status: str
 
 
-def table(rows: list[Row], runs_dir: Path) -> Table:
-    """One line per run. The task has a column where there are several; the learning rate where a method has several."""
-    metric = next((row.record.completed.metric for row in rows if row.record and row.record.result), "accuracy")
-    swept = {
-        "task": [row.config.task.name for row in rows],
-        "learning rate": [f"{row.config.train.learning_rate:g}" for row in rows],
-    }
-    methods = [row.config.method.name for row in rows]
-    if len(set(swept["task"])) == 1:
-        del swept["task"]
-    if len(set(zip(methods, swept["learning rate"], strict=True))) == len(set(methods)):
-        del swept["learning rate"]
+def table(rows: list[Row], runs_dir: Path) -> Group:
+    """One line per run, and below the table the whole reason of each run that has no result."""
+    from rich.console import Group
+
+    named = _settings(rows)
+    reasons = [f"{_pairs(values)}, {row.status}" for values, row in zip(named, rows, strict=True) if ":" in row.status]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
-    for heading in swept:
-        shown.add_column(heading)
-    shown.add_column("method")
-    for heading in ("rank", "seed", "trainable", "peak memory", f"test {metric}", "effective rank", "null", "seconds"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("status")
-    for number, row in enumerate(rows):
-        shown.add_row(*(values[number] for values in swept.values()), *_cells(row), row.status)
-    return shown
+    columns = _scores([row.record for row in rows])
+    if len(named[0]) > COLUMNS:
+        named = [_in_one(values) for values in named]
+    else:
+        columns |= _measured([row.record for row in rows])
+    columns["status"] = [row.status.partition(":")[0] for row in rows]
+    for heading in named[0]:
+        shown.add_column(Text(heading), overflow="fold")
+    for heading in columns:
+        shown.add_column(Text(heading), justify="left" if heading in ("scored", "status") else "right")
+    for values, *cells in zip(named, *columns.values(), strict=True):
+        shown.add_row(*map(Text, [*values.values(), *cells]))
+    return Group(shown, *(Text(reason, overflow="fold") for reason in reasons))
 
 
-def _cells(row: Row) -> list[str]:
-    rank = "" if row.config.rank is None else str(row.config.rank)
-    first = [row.config.method.name, rank, str(row.config.seed)]
-    if row.record is None or row.record.result is None:
-        return [*first, *[""] * 6]
-    result, split = row.record.result, row.record.split
+def _settings(rows: list[Row]) -> list[dict[str, str]]:
+    """Each run's values by heading: the main dials, whatever else differs, and last the seed."""
+    runs = [variation.settings(dataclasses.asdict(row.config)) for row in rows]
+    differing = variation.dials(runs)
+    main = [key for key in variation.MAIN if key in differing or key in ALWAYS]
+    headings = variation.headings([*main, *(key for key in differing if key not in main), variation.SEED])
+    return [{headings[key]: value for key, value in run.items()} for run in variation.labels(runs, headings)]
+
+
+def _pairs(values: dict[str, str], between: str = ", ") -> str:
+    return between.join(f"{heading} {value}" for heading, value in values.items() if value)
+
+
+def _in_one(values: dict[str, str]) -> dict[str, str]:
+    """The same with what is neither a main dial nor the seed in one cell, a line each."""
+    headings = variation.headings(variation.MAIN).values()
+    *first, last = values.items()
+    main = [(key, value) for key, value in first if key in headings]
+    return dict([*main, ("settings", _pairs(dict(pair for pair in first if pair not in main), "\n")), last])
+
+
+def _scores(records: list[Record | None]) -> dict[str, list[str]]:
+    """The scores under a heading that says what they are: `test accuracy` where they all are that, else a column of
+    its own says so of each."""
+    done = [record if record and record.result else None for record in records]
+    scored = [f"{record.split} {record.completed.metric}" if record else "" for record in done]
+    scores = [f"{record.completed.score(record.split):.3f}" if record else "" for record in done]
+    kinds = set(scored) - {""}
+    return {"scored": scored, "score": scores} if len(kinds) > 1 else {next(iter(kinds), "score"): scores}
+
+
+def _measured(records: list[Record | None]) -> dict[str, list[str]]:
+    rows = [_measures(record) for record in records]
+    return {heading: [row[number] if row else "" for row in rows] for number, heading in enumerate(MEASURED)}
+
+
+def _measures(record: Record | None) -> list[str]:
+    """In the order of `MEASURED`; empty for a run without a result."""
+    if record is None or record.result is None:
+        return []
+    result, summary = record.result, record.result.summary
     return [
-        *first,
         f"{result.parameters.trainable:,}",
         f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-        f"{result.score(split):.3f}" + (" (validation)" if split == "validation" else ""),
-        f"{result.summary['effective_rank']:.1f}" if result.summary else "",
-        f"{result.summary['null.effective_rank']:.1f}" if result.summary else "",
+        f"{summary['effective_rank']:.1f}" if summary else "",
+        f"{summary['null.effective_rank']:.1f}" if summary else "",
         f"{result.time.total_seconds:.0f}",
     ]

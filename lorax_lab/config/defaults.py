@@ -1,0 +1,46 @@
+"""The declared defaults of a run's settings, read from `conf/` without Hydra: plain values by dotted key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config.overrides import CONF
+
+Settings = dict[str, Any]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Settings:
+    """A nested configuration by dotted key.
+
+    >>> flat({"rank": 8, "method": {"name": "lora", "alpha": 16}})
+    {'rank': 8, 'method.name': 'lora', 'method.alpha': 16}
+    """
+    settings: Settings = {}
+    for key, value in config.items():
+        settings |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return settings
+
+
+def task_preset(name: str, source: str) -> str:
+    """The file in `conf/task/` that a task's settings start from: that of its name, else that of its source."""
+    return name if (CONF / "task" / f"{name}.yaml").is_file() else source
+
+
+@lru_cache(maxsize=256)
+def defaults(task: str, method: str) -> Mapping[str, Any]:
+    """What each setting is where nobody sets it, given the task's preset and the method; what has no file has none."""
+    settings = flat({key: value for key, value in _read("config.yaml").items() if key not in ("defaults", "hydra")})
+    settings |= flat(_read("train/default.yaml"), "train.")
+    for name in ("_base", task):
+        settings |= flat({key: v for key, v in _read(f"task/{name}.yaml").items() if key != "defaults"}, "task.")
+    return settings | flat(_read(f"method/{method}.yaml"))
+
+
+def _read(name: str) -> dict[str, Any]:
+    import yaml
+
+    path = Path(CONF / name)
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}

@@ -1,0 +1,170 @@
+"""What varies among runs: the one notion that the closing table, the figures and W&B share.
+
+A run is known by its *settings*: the values that decide its result, by dotted key (`train.learning_rate`). A setting
+that a record lacks has its default in `conf/`, so a new setting changes nothing for older records; null is as good as
+missing. The *dials* of some runs are the settings in which they differ. An *arm* is all runs with the same settings but
+for the seed: only these are averaged. No method and no setting of a method is named here, so a new one needs no line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config.defaults import Settings, defaults, flat, task_preset
+
+SEED = "seed"
+MAIN = ("model", "task.name", "method.name", "rank")
+"""The dials that come first wherever several are shown."""
+INPUTS = ("model", "task.name", "task.path")
+"""Names under which a run's inputs are had; hashes stand for them where these are known."""
+NO_RESULT = (
+    "reference", "force", "runs_dir", "checkpoint_seconds", "isolate", "time_limit_seconds", "tracking", "train.device",
+)  # fmt: skip
+"""Settings that decide no result: places, windows and switches."""
+OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
+"""Settings whose default another one sets: these vary only where runs with the same owner differ in them. That LoRA has
+an alpha and full fine-tuning has none is no difference beside that of the method."""
+
+
+def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> Settings:
+    """What decides a run's result, of its whole configuration as recorded.
+
+    Args:
+        config: nested plain values.
+        inputs: hashes of the model's files and of the data, which then stand for their names.
+    """
+    given = flat(config)
+    task = task_preset(str(given.get("task.name")), str(given.get("task.source")))
+    whole = {**defaults(task, str(given.get("method.name"))), **given}
+    kept = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
+    if inputs is not None:
+        kept = {key: value for key, value in kept.items() if key not in INPUTS} | dict(inputs)
+    return {key: value for key, value in kept.items() if value is not None}
+
+
+def dials(runs: Sequence[Settings]) -> tuple[str, ...]:
+    """The keys in which the runs differ, the seed apart: the main ones, then by section."""
+    keys = dict.fromkeys(key for run in runs for key in run if key != SEED)
+    return tuple(sorted((key for key in keys if _varies(key, runs)), key=_place))
+
+
+def labels(runs: Sequence[Settings], keys: Iterable[str]) -> list[dict[str, str]]:
+    """Each run's value of each key, in short; empty where the run's method, or task, has no such setting.
+
+    Paths are cut to their last part unless two would then be alike.
+    """
+    columns = {key: _column(key, runs) for key in keys}
+    return [{key: values[number] for key, values in columns.items()} for number in range(len(runs))]
+
+
+def arm(run: Settings) -> str:
+    """What a run has in common with those that differ from it in the seed alone, and with no others."""
+    return json.dumps({key: value for key, value in run.items() if key != SEED}, sort_keys=True)
+
+
+def digest(*content: Any) -> str:
+    """Six hex digits of the SHA-256 of plain values, for names that depend on these alone."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def changed(config: Mapping[str, Any]) -> Settings:
+    """The settings that differ from the defaults of the run's task and method, the main dials and the seed apart."""
+    own = settings(config)
+    usual = settings({**defaults(_preset(own), str(own.get("method.name"))), "task.source": own.get("task.source")})
+    keys = sorted(own.keys() | usual.keys(), key=_place)
+    return {key: own.get(key) for key in keys if own.get(key) != usual.get(key) and key not in (*MAIN, SEED)}
+
+
+def overrides(config: Mapping[str, Any]) -> list[str]:
+    """The overrides of the command line that make this configuration: the main dials, what differs from its defaults,
+    and the seed."""
+    own = settings(config)
+    preset, name = _preset(own), own.get("task.name")
+    main = {"model": own.get("model"), "task": preset, "task.name": name if name != preset else None}
+    main |= {"method": own.get("method.name"), "rank": own.get("rank")}
+    known = {key: value for key, value in main.items() if value is not None}
+    rest = changed(config) | ({SEED: own[SEED]} if SEED in own else {})
+    return [f"{key}={text(value)}" for key, value in (known | rest).items()]
+
+
+def headings(keys: Iterable[str]) -> dict[str, str]:
+    """Short names of settings, each different from the others.
+
+    >>> headings(["task.name", "rank", "train.learning_rate"])
+    {'task.name': 'task', 'rank': 'rank', 'train.learning_rate': 'learning rate'}
+    """
+    short = {key: key.removesuffix(".name").rpartition(".")[2].replace("_", " ") for key in keys}
+    return {key: name if list(short.values()).count(name) == 1 else key for key, name in short.items()}
+
+
+def text(value: Any) -> str:
+    """A setting as the command line has it.
+
+    >>> text(0.0005), text(True), text(["query", "value"]), text(None)
+    ('0.0005', 'true', '[query,value]', 'null')
+    """
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(text, value))}]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if short == str(value) or float(short) == value else repr(value)
+
+
+def _decides_nothing(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
+
+
+def _preset(run: Settings) -> str:
+    return task_preset(str(run.get("task.name")), str(run.get("task.source")))
+
+
+def _plain(value: Any) -> Any:
+    """One spelling of equal values: 16.0 is 16, a list of one is its item, and what is not a number is null."""
+    if isinstance(value, list | tuple):
+        return _plain(value[0]) if len(value) == 1 else [_plain(item) for item in value]
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return int(value) if value.is_integer() else value
+    return value
+
+
+def _owner(key: str) -> str | None:
+    """The setting that sets this one's default."""
+    names = [owner for start, owner in OWNERS.items() if key == start or (start[-1] == "." and key.startswith(start))]
+    return next((owner for owner in names if owner != key), None)
+
+
+def _choice(key: str, run: Settings) -> str:
+    """What the run has of the setting that sets this one's default: its method, or its task."""
+    owner = _owner(key)
+    return text(run.get(owner)) if owner else ""
+
+
+def _varies(key: str, runs: Sequence[Settings]) -> bool:
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        values.setdefault(_choice(key, run), set()).add(json.dumps(run.get(key)))
+    return any(len(different) > 1 for different in values.values())
+
+
+def _column(key: str, runs: Sequence[Settings]) -> list[str]:
+    having = {_choice(key, run) for run in runs if key in run}
+    values = [text(run.get(key)) if _choice(key, run) in having else "" for run in runs]
+    names = [Path(value).name if key in INPUTS else value for value in values]
+    return names if len(set(names)) == len(set(values)) else values
+
+
+def _place(key: str) -> tuple[int, str]:
+    if key in MAIN:
+        return MAIN.index(key), key
+    sections, section = ("method.", "", "train.", "task."), key[: key.find(".") + 1]
+    return len(MAIN) + (sections.index(section) if section in sections else 1), key
