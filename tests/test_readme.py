@@ -111,7 +111,9 @@ def test_the_house_page_names_every_room() -> None:
         parent = parent if indent else entry
         paths.add(parent + entry if indent else entry)
     assert not [path for path in paths if not (ROOT / path).exists()]
-    library = [path for path in (ROOT / "lorax_lab").iterdir() if not path.name.startswith("__") and path.name != "conf"]
+    library = [
+        path for path in (ROOT / "lorax_lab").iterdir() if not path.name.startswith("__") and path.name != "conf"
+    ]
     rooms = {f"lorax_lab/{path.name}{'/' if path.is_dir() else ''}" for path in library}
     assert rooms - paths == set()
 
