@@ -41,7 +41,7 @@ def line_of(folder: Path) -> Line:
         FileNotFoundError: there is no record. DamagedRecord: it, or one of its arrays, is not what was written.
     """
     record = read_record(folder)
-    line: Line = {"format": FORMAT} | {key: record[key] for key in COPIED} | {"config": _config(record["config"])}
+    line: Line = {"format": FORMAT} | {key: record[key] for key in COPIED} | {"config": portable(record["config"])}
     if record["status"] != "completed":
         return _rounded(line | {"reason": record.get("reason")}, DIGITS)
     memory = {key: record["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
@@ -135,7 +135,8 @@ def _correct(test: dict[str, np.ndarray]) -> str:
     return np.packbits(right).tobytes().hex()
 
 
-def _config(config: dict[str, Any]) -> dict[str, Any]:
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a line keeps it: without places and windows, and only the name of a model's folder."""
     kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
     if Path(kept["model"]).is_absolute():
         kept["model"] = Path(kept["model"]).name
