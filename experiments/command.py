@@ -58,16 +58,19 @@ def _carry_out(study: Study, given: argparse.Namespace, launch: list[str]) -> in
     about = {"study": _module(study), "budget": given.budget, "question": study.QUESTION}
     about |= {"prediction": study.PREDICTION, "cost": study.COST}
     records = StudyRecords(folder / f"{name}.jsonl", given.runs, plan, about)
-    progress = Progress(plan, records.line, wanted)
+    progress = records.progress(wanted)
     if given.dry_run:
         _show(progress)
         records.check(progress)
-        print(*(shlex.join(["python", *_command(s, given.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)), sep="\n")
+        print(
+            *(shlex.join(["python", *_command(s, given.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)),
+            sep="\n",
+        )
         return 0
     status = _run_missing(records, progress, given.runs, launch)
     if status:
         return status
-    progress = Progress(plan, records.line, wanted)
+    progress = records.progress(wanted)
     if progress.missing:
         return 1
     records.publish(progress.cells)
@@ -81,7 +84,7 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
     """Run what is missing, each sweep once; trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
     tried: list[list[str]] = []
     while True:
-        progress = Progress(progress.plan, records.line, progress.wanted)
+        progress = records.progress(progress.wanted)
         _show(progress)
         records.check(progress)
         records.declare()

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from experiments.study import Plan
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.declaration import Declaration, Pair, Settings, alike, decisive
+from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
 
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
+NAMES = ("model", "task.name", "task.path")
+"""What hashes stand for in a run's identity, and what tells cells apart here."""
 FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
 """Of the protocol, what stays as it was declared."""
 
@@ -41,6 +44,7 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
         common=_portable(plan.common),
         final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
         settings=settings_of(plan),
+        **_meaning(plan),
         figures=plan.figures,
         control_of=plan.control_of,
     )
@@ -74,20 +78,51 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     Raises:
         ConfigError: two cells have the same, so that no line could tell them apart.
     """
-    from lorax_lab.launch.compose import compose, spell_out
     from lorax_lab.store.published import portable
 
-    settings: dict[Pair, Settings] = {}
-    for condition, overrides in plan.conditions.items():
-        for arm in plan.protocol.arms:
-            config = compose(spell_out([*overrides, *arm.overrides, *plan.common]))
-            settings[condition, arm.name] = decisive(portable(dataclasses.asdict(config)))
+    apart = _meaning(plan)["apart"]
+    settings = {pair: decisive(portable(dataclasses.asdict(config)), apart) for pair, config in _configs(plan).items()}
     for one, other in alike(settings):
         raise ConfigError(
             f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart; "
             "change one, or where they differ in a table's path alone give each a name: task.name=NAME"
         )
     return settings
+
+
+def _configs(plan: Plan) -> dict[Pair, Any]:
+    return {
+        (condition, arm.name): _compose((*overrides, *arm.overrides, *plan.common))
+        for condition, overrides in plan.conditions.items()
+        for arm in plan.protocol.arms
+    }
+
+
+@lru_cache(maxsize=1024)
+def _compose(overrides: tuple[str, ...]) -> Any:
+    from lorax_lab.launch.compose import compose, spell_out
+
+    return compose(spell_out(list(overrides)))
+
+
+def _meaning(plan: Plan) -> dict[str, Any]:
+    """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
+    neutral, apart = dict(NEUTRAL), []
+    for config in _configs(plan).values():
+        for key, field in _fields(config):
+            if "neutral" in field.metadata:
+                neutral[key] = field.metadata["neutral"]
+            if not field.metadata.get("decides_result", True) and key not in NAMES:
+                apart.append(key)
+    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart))}
+
+
+def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{field.name}.")
+        yield prefix + field.name, field
 
 
 def check_continues(before: Declaration, plan: Plan, prediction: str, name: str) -> None:
@@ -132,7 +167,9 @@ def _protocol_changes(before: Declaration, plan: Plan) -> list[str]:
         if other is None:
             changes.append(f"the arm {arm.name} is gone")
         elif (arm.overrides, arm.lowest) != (_portable(other.overrides), other.lowest):
-            changes.append(_change(f"the arm {arm.name}", [*arm.overrides, arm.lowest], [*other.overrides, other.lowest]))
+            changes.append(
+                _change(f"the arm {arm.name}", [*arm.overrides, arm.lowest], [*other.overrides, other.lowest])
+            )
     if gone := sorted(set(was.final_seeds) - set(now.final_seeds)):
         changes.append(f"final seeds {', '.join(map(str, gone))} are gone")
     return changes

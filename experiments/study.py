@@ -88,11 +88,13 @@ class Progress:
     Args:
         line: the line of a run, as `lorax_lab.store.published` has it; None where there is none.
         wanted: which of the runs are asked for.
+        published: final runs that were published before the study grew, and whose rates are to be chosen again.
     """
 
     plan: Plan
     line: Callable[[Cell], Line | None]
     wanted: Callable[[Cell], bool] = lambda cell: True
+    published: frozenset[Cell] = frozenset()
 
     def settled(self, cell: Cell) -> Line | None:
         """The line of a run that need not be run again."""
@@ -110,7 +112,7 @@ class Progress:
         protocol, cells = self.plan.protocol, list[Cell]()
         for name, selection in self.selections.items():
             cells += protocol.trials(name, selection.steps)
-            cells += finals(protocol, name, selection) if selection.choices else []
+            cells += finals(protocol, name, selection) if selection.choices else self._published(name)
         return [cell for cell in cells if self.wanted(cell)]
 
     @cached_property
@@ -128,7 +130,11 @@ class Progress:
             for name in waiting
             for arm in protocol.arms
             for seed in protocol.final_seeds
+            if (arm.name, seed) not in {(cell.arm, cell.seed) for cell in self._published(name)}
         )
+
+    def _published(self, condition: str) -> list[Cell]:
+        return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
         """By the mean of what is recorded of the same stage and condition, else by the plan's guess."""

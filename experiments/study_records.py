@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,9 @@ class StudyRecords:
         lines, damages = read_lines(path)
         self.before = read_declaration(self.beside) if lines and self.beside.is_file() else None
         if lines and self.before is None:
-            raise ConfigError(f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both")
+            raise ConfigError(
+                f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
+            )
         if self.before:
             check_continues(self.before, plan, str(about.get("prediction", "")), path.stem)
         self.published = {str(line["run_id"]): line for line in lines}
@@ -46,6 +48,11 @@ class StudyRecords:
         self._read: dict[tuple[str, int], Line] = {}
         for damage in damages:
             print(f"left out, and to be run again: {damage}", file=sys.stderr)
+
+    def progress(self, wanted: Callable[[Cell], bool]) -> Progress:
+        """How far the study is."""
+        finals = frozenset(cell for cell in self._of_cell if cell and cell.stage == "final")
+        return Progress(self.plan, self.line, wanted, finals)
 
     def line(self, cell: Cell) -> Line | None:
         """A run's line: what was published counts before what the store has."""
@@ -96,9 +103,9 @@ class StudyRecords:
             commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
             version = f"another version of the code or its defaults (commit {commits})"
             raise ConfigError(
-                f"{len(others)} of the study's runs are of {version}, and could not be compared with new ones; show that "
-                f"the versions are equivalent: python -m experiments.equivalence {self.path.stem}; or check that commit "
-                "out to go on with it, or start anew: --runs FOLDER --records FOLDER"
+                f"{len(others)} of the study's runs are of {version}, and could not be compared with new ones; show "
+                f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem}; or check that "
+                "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
             )
 
     def _check_rates(self, progress: Progress) -> None:

@@ -40,17 +40,18 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         role = f"control of {study.declared.control_of}" if study.declared.control_of else "study"
         first = [f"[{study.name}]({links[study.name]})", role]
         if breaches(study):
-            rows.append([*first, listed(study.conditions), "not fair, or not complete", "—", "—", "—"])
+            rows.append([*first, listed(study.conditions), "not fair, or not complete", "—", "—", "—", "—"])
         elif update.has_cuts(study):
             whole = [ruling for ruling in rulings(study) if ruling.module == update.ALL]
-            rows += [[*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), _margin(study)] for r in whole]
+            rows += [[*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study)] for r in whole]
         else:
-            rows += [[*first, condition, "not asked", "—", "—", _margin(study)] for condition in study.conditions]
-    return markdown_table(["study", "role", "task", "low rank", "r*", "k*", "margin"], rows)
+            rows += [[*first, condition, "not asked", "—", "—", *_tried(study)] for condition in study.conditions]
+    return markdown_table(["study", "role", "task", "low rank", "r*", "k*", "ranks tried", "margin"], rows)
 
 
-def _margin(study: Records) -> str:
-    return f"{study.protocol.margin:g}"
+def _tried(study: Records) -> list[str]:
+    ranks = [arm.rank for arm in study.protocol.ranked()]
+    return [listed(ranks) or "—", f"{study.protocol.margin:g}"]
 
 
 def _study(study: Records, controls: Sequence[Records]) -> list[str]:

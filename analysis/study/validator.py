@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from analysis.study.records import KEPT, Records, rate_of, score_of
+from analysis.study.records import KEPT, Records, rate_of
 from lorax_lab.store.code import shared_half
 from lorax_lab.store.equivalence import components
 from lorax_lab.store.protocol import Protocol, Selection, select
@@ -80,7 +80,12 @@ def _of_task(records: Records, task: str) -> list[str]:
         rate = protocol.rate(arm.name, chosen.choices[arm.name].step)
         lines = [line for line in finals if records.arm_of(line) == arm.name]
         found += _finals(protocol, arm.name, rate, lines)
-    return found + _same(records, [*trials, *finals]) + _shared_code(records, [*trials, *finals]) + _paired(records, finals)
+    return (
+        found
+        + _same(records, [*trials, *finals])
+        + _shared_code(records, [*trials, *finals])
+        + _paired(records, finals)
+    )
 
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:

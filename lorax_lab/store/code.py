@@ -1,9 +1,10 @@
 """The version of the code that a run's numbers depend on: a hash of the definitions that the run can reach.
 
-From `execute` every name is followed, by reading the sources, into the rooms that compute: data, tasks, models, methods,
-train, spectra, measure. Where a lookup such as `METHODS` is indexed by a setting, only the run's own entry is followed,
-so that another method's file does not count. Comments, docstrings, formatting, type-checking imports and what a raised
-error says are left out. Where an object is built, its whole class counts; where a module is passed on, the whole module.
+From `execute` every name is followed, by reading the sources, into the rooms that compute: data, tasks, models,
+methods, train, spectra, measure. Where a lookup such as `METHODS` is indexed by a setting, only the run's own entry is
+followed, so that another method's file does not count. Where an object is built, its whole class counts; where a module
+is passed on, the whole module. Comments, docstrings, formatting, type-checking imports and what a raised error says are
+left out.
 """
 
 from __future__ import annotations
@@ -204,7 +205,9 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(part, ast.ImportFrom) and part.module and not part.level:
             yield from ((alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names)
         elif isinstance(part, ast.Import):
-            yield from ((a.asname or a.name.split(".")[0], a.name if a.asname else a.name.split(".")[0]) for a in part.names)
+            for alias in part.names:
+                first = alias.name.split(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (first, first)
 
 
 def _imports(node: ast.AST) -> dict[str, str]:

@@ -8,6 +8,7 @@ declaration of format 1 has the overrides alone; there a line belongs to the cel
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -29,7 +30,7 @@ APART = (
 )
 """Settings of a line that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
 NEUTRAL: dict[str, Any] = {"train.head": True}
-"""What a setting that a record lacks was, where that is not null: the record is older than the setting."""
+"""What a setting was in records that are older than it, where a declaration does not say; null where this does not."""
 
 Settings = dict[str, Any]
 Pair = tuple[str, str]
@@ -46,6 +47,8 @@ class Declaration:
         common: overrides of every run.
         final: overrides of the final runs of an arm, by the arm's name.
         settings: by condition and arm, dotted keys; empty in format 1.
+        neutral: what a setting was in records that are older than it; null where it is not named.
+        apart: settings that decide no result.
         figures: names of its figures; None means the standard ones.
         control_of: the study that it is a control of.
         history: what was added after the first declaration, and when.
@@ -57,6 +60,8 @@ class Declaration:
     common: tuple[str, ...] = ()
     final: dict[str, tuple[str, ...]] = field(default_factory=dict)
     settings: dict[Pair, Settings] = field(default_factory=dict)
+    neutral: Settings = field(default_factory=lambda: dict(NEUTRAL))
+    apart: tuple[str, ...] = ()
     figures: tuple[str, ...] | None = None
     control_of: str | None = None
     history: tuple[dict[str, Any], ...] = ()
@@ -68,7 +73,7 @@ class Declaration:
 
     def cell_of(self, line: Mapping[str, Any]) -> Cell | None:
         """Which of the study's runs a published line is of, by its configuration; None of a stranger."""
-        own = decisive(line["config"])
+        own = decisive(line["config"], self.apart)
         pairs = [pair for pair, declared in self._settings.items() if self._agree(declared, own)]
         if len(pairs) != 1:
             return None
@@ -86,9 +91,8 @@ class Declaration:
         }
 
     def _agree(self, declared: Settings, own: Settings) -> bool:
-        if self.settings:
-            return all(_same(declared, own, key) for key in declared.keys() | own.keys())
-        return all(_same(declared, own, key) for key in declared.keys() - {"task.path"})  # which no line keeps
+        keys = declared.keys() | own.keys() if self.settings else declared.keys() - {"task.path"}  # which no line keeps
+        return all(_same(declared, own, key, self.neutral) for key in keys)
 
 
 def conditions(factors: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
@@ -101,13 +105,13 @@ def conditions(factors: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str
     return {", ".join(name for name, _ in point): tuple(o for _, level in point for o in level) for point in points}
 
 
-def decisive(config: Mapping[str, Any]) -> Settings:
-    """A published configuration as dotted keys, without those that do not tell cells apart.
+def decisive(config: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Settings:
+    """A published configuration as dotted keys, without those that do not tell cells apart, `APART` and `apart`.
 
     >>> decisive({"seed": 1, "rank": 8, "method": {"name": "lora", "alpha": 16}})
     {'rank': 8, 'method.name': 'lora', 'method.alpha': 16}
     """
-    return {key: value for key, value in _dotted(config).items() if key not in APART}
+    return {key: value for key, value in _dotted(config).items() if key not in APART and key not in apart}
 
 
 def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
@@ -117,7 +121,7 @@ def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
         (first, second)
         for number, (first, one) in enumerate(items)
         for second, other in items[number + 1 :]
-        if all(_same(one, other, key) for key in one.keys() | other.keys())
+        if all(_same(one, other, key, {}) for key in one.keys() | other.keys())
     ]
 
 
@@ -128,9 +132,10 @@ def _dotted(config: Mapping[str, Any], prefix: str = "") -> Settings:
     return flat
 
 
-def _same(one: Settings, other: Settings, key: str) -> bool:
-    missing = NEUTRAL.get(key)
-    first, second = one.get(key, missing), other.get(key, missing)
+def _same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
+    first, second = (settings.get(key, neutral.get(key)) for settings in (one, other))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-5)  # a line is rounded
     return bool(first == second)
 
 
@@ -166,6 +171,8 @@ def from_content(content: Mapping[str, Any]) -> Declaration:
         common=tuple(content.get("common", ())),
         final={arm: tuple(overrides) for arm, overrides in content.get("final", {}).items()},
         settings=cells,
+        neutral=dict(content.get("neutral", NEUTRAL)),
+        apart=tuple(content.get("apart", ())),
         figures=None if figures is None else tuple(figures),
         control_of=content.get("control_of"),
         history=tuple(content.get("history", ())),
@@ -183,5 +190,6 @@ def to_content(declaration: Declaration) -> dict[str, Any]:
     ]
     content = {"format": FORMAT} | d.about | {"control_of": d.control_of, "figures": d.figures}
     content |= {"factors": d.factors, "common": d.common, "final": d.final, "protocol": asdict(d.protocol)}
-    content |= {"settings": {"all": shared, "cells": cells}, "history": d.history}
+    content |= {"settings": {"all": shared, "cells": cells}, "neutral": d.neutral, "apart": d.apart}
+    content |= {"history": d.history}
     return dict(json.loads(json.dumps(content)))
