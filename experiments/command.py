@@ -1,7 +1,8 @@
 """`python -m experiments.<study>`: list what is recorded and what is missing, run the rest through ordinary sweeps.
 
 Every missing part is a command that a person could type (`--dry-run` prints them), so whatever stops the study, the
-same command goes on. After each sweep the runs' records, without weights, are written to the study's file.
+same command goes on. What is declared is written before the first run. After each sweep the runs' records, without
+weights, are written to the study's file.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from pathlib import Path
 
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
+from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.protocol import Cell
 
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
 GRACE = 30.0
-ADDED = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=", "time_limit_seconds=")
-"""Words that may follow: how runs are launched and shown, not what they are."""
+LAUNCH = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=", "time_limit_seconds=")
+"""Overrides that may follow: how runs are launched and shown, not what they are."""
 
 
-def main(study: Study, words: list[str] | None = None) -> int:
+def main(study: Study, arguments: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
-    from lorax_lab.errors import answer
-
-    given, added = _parser(study).parse_known_args(words)
-    return answer(lambda: _carry_out(study, given, added), "; the same command goes on with what is missing")
+    given, launch = _parser(study).parse_known_args(arguments)
+    return answer(lambda: _carry_out(study, given, launch), "; the same command goes on with what is missing")
 
 
 def _parser(study: Study) -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def _parser(study: Study) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dry-run", action="store_true", help="say what is recorded and missing, print the commands")
-    only = "of the runs only these: task=…, arm=…, stage=trial or final, seed=…"
+    only = "only these runs: arm=…, stage=trial or final, seed=…, and a factor's level, as task=…"
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help=only)
     parser.add_argument("--budget", choices=("full", "small"), default="full", help="small: a ten-minute version")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are (runs)")
@@ -50,45 +50,61 @@ def _parser(study: Study) -> argparse.ArgumentParser:
     return parser
 
 
-def _carry_out(study: Study, given: argparse.Namespace, added: list[str]) -> int:
-    _check_added(added)
+def _carry_out(study: Study, given: argparse.Namespace, launch: list[str]) -> int:
+    _check_launch(launch)
     plan, name = study.plan(given.budget), _module(study).rpartition(".")[2]
     wanted = _wanted(given.only, plan)
-    records = given.records or (RECORDS if given.budget == "full" else given.runs / "records")
-    book = StudyRecords(records / f"{name}.jsonl", given.runs, plan)
+    folder = given.records or (RECORDS if given.budget == "full" else given.runs / "records")
     about = {"study": _module(study), "budget": given.budget, "question": study.QUESTION}
     about |= {"prediction": study.PREDICTION, "cost": study.COST}
+    records = StudyRecords(folder / f"{name}.jsonl", given.runs, plan, about)
+    progress = records.progress(wanted)
+    if given.dry_run:
+        _show(progress)
+        records.check(progress)
+        print(
+            *(shlex.join(["python", *_command(s, given.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)),
+            sep="\n",
+        )
+        return 0
+    status = _run_missing(records, progress, given.runs, launch)
+    if status:
+        return status
+    progress = records.progress(wanted)
+    if progress.missing:
+        return 1
+    records.publish(progress.cells)
+    if plan.shared and not given.only:
+        records.share(progress)
+    print(f"records: {records.path}")
+    return 0
+
+
+def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: list[str]) -> int:
+    """Run what is missing, each sweep once; trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
     tried: list[list[str]] = []
     while True:
-        progress = Progress(plan, book.line, wanted)
-        _tell(progress)
-        book.check_comparable(progress)
-        waiting = [sweep for sweep in sweeps(plan, progress.missing) if sweep not in tried]
-        commands = [
-            [sys.executable, "-m", "lorax_lab.run", *s, f"runs_dir={given.runs}", *added, "-m"] for s in waiting
-        ]
-        if given.dry_run:
-            print(*(shlex.join(["python", *command[1:]]) for command in commands), sep="\n")
+        progress = records.progress(progress.wanted)
+        _show(progress)
+        records.check(progress)
+        records.declare()
+        waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
+        if not waiting:
             return 0
-        for sweep, command in zip(waiting, commands, strict=True):
+        for sweep in waiting:
             tried.append(sweep)
             try:
-                status = _run(command)
+                status = _run(_command(sweep, runs, launch))
             finally:
-                book.publish(progress.cells, about)
+                records.publish(progress.cells)
             if status == STOPPED:
                 raise KeyboardInterrupt
             if status == WRONG:
                 return WRONG
-        if not commands:
-            break
-    if progress.missing:
-        return 1
-    book.publish(progress.cells, about)
-    if plan.shared and not given.only:
-        book.share(progress)
-    print(f"records: {book.path}")
-    return 0
+
+
+def _command(sweep: list[str], runs: Path, launch: list[str]) -> list[str]:
+    return [sys.executable, "-m", "lorax_lab.run", *sweep, f"runs_dir={runs}", *launch, "-m"]
 
 
 def _run(command: list[str]) -> int:
@@ -113,7 +129,7 @@ def _run(command: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(progress: Progress) -> None:
+def _show(progress: Progress) -> None:
     count, missing = len(progress.cells), len(progress.missing)
     later = f" and {progress.to_come} once rates are chosen" if progress.to_come else ""
     left = progress.seconds_left()
@@ -121,41 +137,48 @@ def _tell(progress: Progress) -> None:
     print(
         f"{count - missing} runs recorded, {missing} missing{later}" + (f": about {time}" if left else ""), flush=True
     )
-    rules = progress.plan.rules
-    for task, chosen in progress.selections.items():
-        sizes = f"{len(chosen.steps)} rates × {len(rules.selection_seeds)} seeds"
-        if not chosen.choices:
-            print(f"  {task}: {sizes} for each arm, {len(chosen.missing)} trials missing", flush=True)
-        for arm, choice in chosen.choices.items():
+    protocol = progress.plan.protocol
+    for condition, selection in progress.selections.items():
+        sizes = f"{len(selection.steps)} rates × {len(protocol.selection_seeds)} seeds"
+        if not selection.choices:
+            print(f"  {condition}: {sizes} for each arm, {len(selection.missing)} trials missing", flush=True)
+        for arm, choice in selection.choices.items():
             edge = ", at the edge of the grid" if choice.edge else ""
-            rate, score = rules.rate(arm, choice.step), f"validation {choice.score:.4f}"
-            print(f"  {task}, {arm}: learning rate {rate:g}, {score} ({sizes}{edge})", flush=True)
+            rate, score = protocol.rate(arm, choice.step), f"validation {choice.score:.4f}"
+            print(f"  {condition}, {arm}: learning rate {rate:g}, {score} ({sizes}{edge})", flush=True)
 
 
-def _wanted(words: list[str], plan: Plan) -> Callable[[Cell], bool]:
-    from lorax_lab.errors import ConfigError, suggest
+def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
+    """Whether a cell is one of those that `--only` names.
 
-    allowed = {"task": list(plan.tasks), "arm": [arm.name for arm in plan.rules.arms], "stage": ["trial", "final"]}
-    allowed["seed"] = [str(seed) for seed in (*plan.rules.selection_seeds, *plan.rules.final_seeds)]
+    Raises:
+        ConfigError: a key or value that the study has not.
+    """
+    allowed = {factor: list(levels) for factor, levels in plan.factors.items()}
+    allowed |= {"arm": [arm.name for arm in plan.protocol.arms], "stage": ["trial", "final"]}
+    allowed["seed"] = [str(seed) for seed in (*plan.protocol.selection_seeds, *plan.protocol.final_seeds)]
     pairs = []
-    for word in words:
-        key, _, value = word.partition("=")
+    for pair in only:
+        key, _, value = pair.partition("=")
         if key not in allowed:
-            raise ConfigError(
-                f"--only {word}: {suggest(key, list(allowed))}; type --only task={next(iter(plan.tasks))}"
-            )
+            raise ConfigError(f"--only {pair}: {suggest(key, list(allowed))}; type --only stage=trial")
         if value not in allowed[key]:
-            raise ConfigError(f"--only {word}: {suggest(value, allowed[key])}")
+            raise ConfigError(f"--only {pair}: {suggest(value, allowed[key])}")
         pairs.append((key, value))
-    return lambda cell: all(str(getattr(cell, key)) == value for key, value in pairs)
+    points = {condition: plan.levels(condition) for condition in plan.conditions}
+
+    def wanted(cell: Cell) -> bool:
+        own = points[cell.condition] | {"arm": cell.arm, "stage": cell.stage, "seed": str(cell.seed)}
+        return all(own[key] == value for key, value in pairs)
+
+    return wanted
 
 
-def _check_added(words: list[str]) -> None:
-    from lorax_lab.errors import ConfigError
-
-    for word in words:
-        if not word.startswith(ADDED):
-            raise ConfigError(f"{word} is not possible: a study's runs are fixed; what may follow: {' '.join(ADDED)}")
+def _check_launch(overrides: list[str]) -> None:
+    for override in overrides:
+        if not override.startswith(LAUNCH):
+            what = f"{override} is not possible: a study's runs are fixed"
+            raise ConfigError(f"{what}; what may follow: {' '.join(LAUNCH)}; options: --help")
 
 
 def _module(study: Study) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.command import main
-from experiments.study import Plan, trials
+from experiments.study import Plan
 from lorax_lab.store.protocol import Arm, Protocol
 
 RANK = 4
@@ -32,7 +32,7 @@ def plan(budget: str) -> Plan:
     only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
     arms = [Arm("full", ("method=full", *only), 2.5e-5)]
     arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 5e-4) for rank in RANKS]
-    rules = Protocol(
+    protocol = Protocol(
         arms=tuple(arms),
         reference="full",
         rates=3,
@@ -44,17 +44,17 @@ def plan(budget: str) -> Plan:
     data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=2000", "task.validation_examples=400", "task.test_examples=800")
     whole = Plan(
-        rules=rules,
-        tasks={f"planted rank {RANK}": data},
+        protocol=protocol,
+        factors={"task": {f"planted rank {RANK}": data}},
         common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
-        final={},
         seconds={"trial": 20.0, "final": 30.0},
+        control_of="rank_sweep",
         prepare=_plant,
     )
     if budget == "full":
         return whole
     few = tuple(arm for arm in arms if arm.rank in (None, 2, 4))
-    return replace(whole, rules=replace(rules, arms=few, rates=2, final_seeds=(0, 1), extensions=0))
+    return replace(whole, protocol=replace(protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0))
 
 
 def _folder() -> Path:
@@ -81,11 +81,6 @@ def headlines(count: int) -> list[str]:
 
     task = load_task(compose(["task=sarcasm", f"task.train_examples={count}"]).task)
     return [example.inputs["text"] for example in task.train]
-
-
-def grid(budget: str = "full") -> list[list[str]]:
-    """The trials, as override lists; the final runs follow from their scores."""
-    return trials(plan(budget))
 
 
 if __name__ == "__main__":

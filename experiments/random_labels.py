@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.study import Plan, trials
+from experiments.study import Plan
 from lorax_lab.store.protocol import Arm, Protocol
 
 QUESTION = """\
@@ -27,7 +27,7 @@ EXAMPLES = 6000
 def plan(budget: str) -> Plan:
     """The table is made before the first run, once, in the cache folder."""
     arms = (Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3))
-    rules = Protocol(
+    protocol = Protocol(
         arms=arms,
         reference="full",
         rates=3,
@@ -40,16 +40,16 @@ def plan(budget: str) -> Plan:
     data = ("task=local", f"task.path={_table()}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
     whole = Plan(
-        rules=rules,
-        tasks={"random labels": data},
+        protocol=protocol,
+        factors={"task": {"random labels": data}},
         common=sizes,
-        final={},
         seconds={"trial": 35.0, "final": 80.0},
+        control_of="rank_sweep",
         prepare=_draw,
     )
     if budget == "full":
         return whole
-    return replace(whole, rules=replace(rules, rates=2, final_seeds=(0, 1), extensions=0))
+    return replace(whole, protocol=replace(protocol, rates=2, final_seeds=(0, 1), extensions=0))
 
 
 def _table() -> Path:
@@ -66,11 +66,6 @@ def _draw() -> None:
         draw = random.Random(0)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, [(text, draw.choice(("no", "yes"))) for text in headlines(EXAMPLES)])
-
-
-def grid(budget: str = "full") -> list[list[str]]:
-    """The trials, as override lists; the final runs follow from their scores."""
-    return trials(plan(budget))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from experiments.command import main
-from experiments.study import Plan, trials
+from experiments.study import Plan
 from lorax_lab.store.protocol import Arm, Protocol
 
 QUESTION = """\
@@ -29,7 +29,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, two ranks, a tenth of the examples."""
     arms = [Arm(FULL, ("method=full",), 5e-5)]
     arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 5e-4) for rank in RANKS]
-    rules = Protocol(
+    protocol = Protocol(
         arms=tuple(arms),
         reference=FULL,
         rates=4,
@@ -40,8 +40,8 @@ def plan(budget: str) -> Plan:
     )
     tasks = {name: (f"task={name}",) for name in ("movie_reviews", "sarcasm")}
     whole = Plan(
-        rules=rules,
-        tasks=tasks,
+        protocol=protocol,
+        factors={"task": tasks},
         common=SIZES,
         final={FULL: ("measure=controls",)},
         seconds={"trial": 35.0, "final": 80.0},
@@ -52,17 +52,12 @@ def plan(budget: str) -> Plan:
     few = tuple(arm for arm in arms if arm.rank in (None, 1, 8))
     return replace(
         whole,
-        rules=replace(rules, arms=few, rates=3, selection_seeds=(100,), final_seeds=(0, 1), extensions=0),
-        tasks={"sarcasm": tasks["sarcasm"]},
+        protocol=replace(protocol, arms=few, rates=3, selection_seeds=(100,), final_seeds=(0, 1), extensions=0),
+        factors={"task": {"sarcasm": tasks["sarcasm"]}},
         common=("task.train_examples=400", "task.validation_examples=200", "task.test_examples=400"),
         final={},
         seconds={"trial": 12.0, "final": 25.0},
     )
-
-
-def grid(budget: str = "full") -> list[list[str]]:
-    """The trials, as override lists; the final runs follow from their scores."""
-    return trials(plan(budget))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from experiments.declare import check_arms, check_continues, declaration_of, is_grown, settings_of
 from experiments.study import SETTLED, Line, Plan, Progress
-from lorax_lab.store.protocol import Cell, cell_of
+from lorax_lab.errors import ConfigError
+from lorax_lab.store.declaration import Declaration, read_declaration, to_content
+from lorax_lab.store.equivalence import proven
+from lorax_lab.store.protocol import Cell
 
 
 class StudyRecords:
@@ -20,23 +23,36 @@ class StudyRecords:
     Args:
         path: of the published lines, `<study>.jsonl`; what was declared lies beside it.
         runs: the store.
+        about: what the study is to a reader: its module, question, prediction, cost, budget.
 
     Raises:
-        ConfigError: what was published is of another plan than this.
+        ConfigError: what was published is of another plan than this, which does not continue it.
     """
 
-    def __init__(self, path: Path, runs: Path, plan: Plan) -> None:
+    def __init__(self, path: Path, runs: Path, plan: Plan, about: dict[str, Any]) -> None:
         from lorax_lab.store.published import read_lines
 
-        self.path, self.runs, self.plan = path, runs, plan
+        check_arms(plan)
+        self.path, self.runs, self.plan, self.about = path, runs, plan, about
+        self.beside = path.with_suffix(".json")
         lines, damages = read_lines(path)
+        self.before = read_declaration(self.beside) if lines and self.beside.is_file() else None
+        if lines and self.before is None:
+            raise ConfigError(
+                f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
+            )
+        if self.before:
+            check_continues(self.before, plan, str(about.get("prediction", "")), path.stem)
         self.published = {str(line["run_id"]): line for line in lines}
-        self._of_cell = {cell_of(plan.rules, list(plan.tasks), line): line for line in lines}
+        self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
         self._read: dict[tuple[str, int], Line] = {}
-        if lines:
-            self._check_plan()
         for damage in damages:
             print(f"left out, and to be run again: {damage}", file=sys.stderr)
+
+    def progress(self, wanted: Callable[[Cell], bool]) -> Progress:
+        """How far the study is."""
+        finals = frozenset(cell for cell in self._of_cell if cell and cell.stage == "final")
+        return Progress(self.plan, self.line, wanted, finals)
 
     def line(self, cell: Cell) -> Line | None:
         """A run's line: what was published counts before what the store has."""
@@ -58,84 +74,98 @@ class StudyRecords:
             print(f"left out, and to be run again: {error}", file=sys.stderr)
             return None
 
-    def check_comparable(self, progress: Progress) -> None:
-        """Refuse to add runs to those of another version of the code or of its defaults. A study that is complete
-        stays so, whatever became of the code.
+    def check(self, progress: Progress) -> None:
+        """Refuse, before anything trains, arms that no record could tell apart, rates that would be chosen anew, and
+        runs that could not be compared with the recorded ones.
 
         Raises:
-            ConfigError: runs are missing, and there are others that could not be compared with them.
+            ConfigError: as said.
         """
-        from lorax_lab.errors import ConfigError
-        from lorax_lab.store.provenance import code_sha256
+        self._check_rates(progress)
+        if progress.missing:
+            self._check_comparable(progress)
+            settings_of(self.plan)
 
-        if not progress.missing:
-            return
-        found = [(cell, line) for cell in progress.cells if (line := progress.found(cell))]
-        code = code_sha256()
-        others = [x for cell, x in found if (x["code"], x["run_id"]) != (code, self.plan.run_id(cell))]
+    def _check_comparable(self, progress: Progress) -> None:
+        """Refuse to add runs to those of another version of the code or of its defaults, unless the versions are proven
+        equivalent. A study that is complete stays so, whatever became of the code."""
+        from lorax_lab.store.code import code_sha256
+
+        pairs = proven(self.path)
+        settled = [(cell, line) for cell in progress.cells if (line := progress.settled(cell))]
+        others = []
+        for cell, line in settled:
+            code = code_sha256(line["config"])
+            same_code = line["code"] == code or (line["code"], code) in pairs
+            if not same_code or line["run_id"] != self.plan.run_id(cell):
+                others.append(line)
         if others:
             commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
             version = f"another version of the code or its defaults (commit {commits})"
-            what = f"{len(others)} of the study's runs are of {version}"
-            how = "check that commit out to go on with them, or start anew: --runs FOLDER --records FOLDER"
-            raise ConfigError(f"{what}, and could not be compared with new ones; {how}")
+            raise ConfigError(
+                f"{len(others)} of the study's runs are of {version}, and could not be compared with new ones; show "
+                f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem}; or check that "
+                "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
+            )
 
-    def publish(self, cells: Iterable[Cell], about: dict[str, Any]) -> None:
-        """Write the lines of these runs that are settled, and beside them what was declared beforehand."""
+    def _check_rates(self, progress: Progress) -> None:
+        """An arm's rate stays the chosen one once its final runs are published: a grid that new arms extended may not
+        choose it anew, since the test split was read."""
+        for cell in self._of_cell:
+            selection = progress.selections.get(cell.condition) if cell else None
+            if cell and cell.stage == "final" and selection and selection.choices:
+                chosen = self.plan.protocol.rate(cell.arm, selection.choices[cell.arm].step)
+                if chosen != cell.rate:
+                    raise ConfigError(
+                        f"{cell.condition}, {cell.arm}: its final runs have the learning rate {cell.rate:g}, and the "
+                        f"extended grid now chooses {chosen:g}; take the new arms out, or start anew: --runs FOLDER "
+                        "--records FOLDER"
+                    )
+
+    def declare(self) -> None:
+        """Write what the study declares, before its runs, where it is not written yet or has grown."""
         from lorax_lab.store.files import write_text
+
+        prediction = str(self.about.get("prediction", ""))
+        if self.before and not is_grown(self.before, self.plan, prediction) and self._shown_alike(self.before):
+            return
+        self.before = declaration_of(self.plan, self.about, self.before)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
+
+    def _shown_alike(self, before: Declaration) -> bool:
+        return (before.figures, before.control_of) == (self.plan.figures, self.plan.control_of)
+
+    def publish(self, cells: Iterable[Cell]) -> None:
+        """Write the lines of these runs that are settled."""
         from lorax_lab.store.published import write_lines
 
-        beside = self.path.with_suffix(".json")
         lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED}
-        if all(self.published.get(run) == line for run, line in lines.items()) and beside.is_file():
-            return
-        self.published |= lines
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_lines(self.path, self.published.values())
-        write_text(beside, json.dumps(about | _declared(self.plan), indent=1, ensure_ascii=False) + "\n")
-
-    def _check_plan(self) -> None:
-        from lorax_lab.errors import ConfigError
-
-        beside = self.path.with_suffix(".json")
-        told = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        changed = [key for key, value in _declared(self.plan).items() if told.get(key) != value]
-        if changed:
-            what = f"the runs in {self.path} are of another plan of this study: {' and '.join(changed)} changed"
-            raise ConfigError(f"{what}; start anew: --runs FOLDER --records FOLDER")
+        if any(self.published.get(run) != line for run, line in lines.items()):
+            self.published |= lines
+            write_lines(self.path, self.published.values())
 
     def share(self, progress: Progress) -> None:
-        """Measure the directions that pairs of full fine-tunes have in common, seeds of one task and one seed of two
-        tasks, into `<study>_shared.csv`; once, and as long as the store has their spectra."""
+        """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
+        two, into `<study>_shared.csv`; once, and as long as the store has their spectra."""
         import pandas as pd
 
         from lorax_lab.store.files import write_text
         from lorax_lab.store.published import shared_rows
 
-        path, rules = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.rules
+        path = self.path.with_name(f"{self.path.stem}_shared.csv")
         if path.is_file():
             return
-        full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == rules.reference]
-        folders = {(cell.task, cell.seed): self.runs / self.plan.run_id(cell) for cell in full}
+        reference = self.plan.protocol.reference
+        full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
+        folders = {(cell.condition, cell.seed): self.runs / self.plan.run_id(cell) for cell in full}
         if not all((folder / "spectra.npz").is_file() for folder in folders.values()):
             print("the runs' spectra are not here any more, so the directions they share are not measured")
             return
         pairs = [(a, b) for a, b in combinations(folders, 2) if a[0] == b[0] or a[1] == b[1]]
         rows: list[dict[str, Any]] = []
         for number, (one, other) in enumerate(pairs, 1):
-            about = {"task": one[0], "seed": one[1], "other_task": other[0], "other_seed": other[1]}
-            rows += [about | row for row in shared_rows(folders[one], folders[other])]
+            pair = {"task": one[0], "seed": one[1], "other_task": other[0], "other_seed": other[1]}
+            rows += [pair | row for row in shared_rows(folders[one], folders[other])]
             print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
         write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-
-
-def _declared(plan: Plan) -> dict[str, Any]:
-    """The plan as it is written beside the lines, of every file its name alone."""
-    tasks = {task: _portable(words) for task, words in plan.tasks.items()}
-    told = {"tasks": tasks, "common": _portable(plan.common), "final": plan.final, "protocol": asdict(plan.rules)}
-    return dict(json.loads(json.dumps(told)))
-
-
-def _portable(words: Iterable[str]) -> list[str]:
-    pairs = [word.partition("=") for word in words]
-    return [f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.study.records import Records
+from lorax_lab.store.declaration import Declaration, to_content
 from lorax_lab.store.protocol import Arm, Cell, Protocol, finals, select
 
-RULES = Protocol(
+PROTOCOL = Protocol(
     arms=(
         Arm("full", ("method=full",), 1e-4),
         Arm("LoRA r=1", ("method=lora", "rank=1"), 1e-3),
@@ -34,19 +35,20 @@ Truth = Callable[[Cell], float]
 
 def peaked(cell: Cell) -> float:
     """Highest in the middle of each grid; rank 1 three points worse than the others."""
-    step = RULES.step(cell.arm, cell.rate)
+    step = PROTOCOL.step(cell.arm, cell.rate)
     return 0.8 - 0.02 * abs(step - 1) - 0.03 * (cell.arm == "LoRA r=1") + 0.001 * (cell.seed % 3)
 
 
-def line(cell: Cell, score: float, rules: Protocol = RULES) -> dict[str, Any]:
+def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, Any]:
     """A completed run's line, as `published.line_of` makes them, of the given score."""
-    arm, trial = rules.arm(cell.arm), cell.stage == "trial"
+    arm, trial = protocol.arm(cell.arm), cell.stage == "trial"
     method = "full" if arm.rank is None else "lora"
+    alpha = next((float(o.partition("=")[2]) for o in arm.overrides if o.startswith("method.alpha=")), 16.0)
     train = {"learning_rate": cell.rate, "batch_size": 16, "epochs": 1, "precision": "fp32", "warmup": 0.1}
     metrics = {"validation/accuracy": score} | ({} if trial else {"test/accuracy": score})
     made: dict[str, Any] = {
         "format": 1,
-        "run_id": f"m-{cell.task}-{method}-r{arm.rank}-s{cell.seed}-{cell.stage}-{cell.rate:g}",
+        "run_id": f"m-{cell.condition}-{method}-r{arm.rank}-a{alpha:g}-s{cell.seed}-{cell.stage}-{cell.rate:g}",
         "status": "completed",
         "method": method,
         "rank": arm.rank,
@@ -58,8 +60,9 @@ def line(cell: Cell, score: float, rules: Protocol = RULES) -> dict[str, Any]:
         "written": "2026-11-25T00:00:00Z",
         "config": {
             "model": "m",
-            "task": {"name": cell.task, "kind": "classification"},
-            "method": {"name": method, "alpha": None if method == "full" else 16.0},
+            "rank": arm.rank,
+            "task": {"name": cell.condition, "kind": "classification", "train_examples": 300},
+            "method": {"name": method, "alpha": None if method == "full" else alpha},
             "measure": "trial" if trial else "controls" if method == "full" else "standard",
             "train": train,
         },
@@ -118,20 +121,27 @@ def functional(whole: float, seed: int) -> list[list[Any]]:
     return [*rows, ["gaussian", SIDE, None, whole - 0.25]]
 
 
-def study(truth: Truth = peaked, rules: Protocol = RULES, tasks: tuple[str, ...] = ("reviews",)) -> Records:
+def declaration(protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",), **more: Any) -> Declaration:
+    """What such a study declares, as format 1 has it: overrides alone."""
+    about = {"study": "experiments.made", "question": "?", "prediction": "!"}
+    return Declaration(about, protocol, {"task": {task: (f"task={task}",) for task in tasks}}, **more)
+
+
+def written(declared: Declaration) -> str:
+    """A declaration's file."""
+    return json.dumps(to_content(declared))
+
+
+def study(truth: Truth = peaked, protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",)) -> Records:
     """A study whose every run is there, its scores those of `truth`."""
-    lines = []
+    made: dict[Cell, dict[str, Any]] = {}
     for task in tasks:
-        scores: dict[tuple[str, int, int], float] = {}
-        chosen = select(rules, task, scores)
+        chosen = select(protocol, task, made.get)
         while chosen.missing:
-            for cell in chosen.missing:
-                scores[cell.arm, rules.step(cell.arm, cell.rate), cell.seed] = truth(cell)
-                lines.append(line(cell, truth(cell), rules))
-            chosen = select(rules, task, scores)
-        lines += [line(cell, truth(cell), rules) for cell in finals(rules, task, chosen)]
-    declared = {"study": "experiments.made", "question": "?", "prediction": "!", "tasks": {t: [t] for t in tasks}}
-    return Records("made", declared | {"protocol": dataclasses.asdict(rules)}, lines, [])
+            made |= {cell: line(cell, truth(cell), protocol) for cell in chosen.missing}
+            chosen = select(protocol, task, made.get)
+        made |= {cell: line(cell, truth(cell), protocol) for cell in finals(protocol, task, chosen)}
+    return Records("made", declaration(protocol, tasks), list(made.values()), [])
 
 
 def shared(tasks: tuple[str, ...], seeds: int = 3) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import RULES, line, peaked, study
+from synthetic import PROTOCOL, line, peaked, study
 
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
@@ -20,24 +20,35 @@ def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[s
     """Scores that fall with the distance from each arm's best step."""
     return {
         (arm.name, step, seed): 0.9 - 0.01 * abs(step - best[arm.name])
-        for arm in RULES.arms
+        for arm in PROTOCOL.arms
         for step in steps
-        for seed in RULES.selection_seeds
+        for seed in PROTOCOL.selection_seeds
     }
+
+
+def lines_of(scores: dict[tuple[str, int, int], float]) -> Callable[[Cell], dict[str, Any] | None]:
+    """The trials' lines of these scores; one of minus infinity diverged."""
+
+    def line_of(cell: Cell) -> dict[str, Any] | None:
+        score = scores.get((cell.arm, PROTOCOL.step(cell.arm, cell.rate), cell.seed))
+        made = None if score is None else line(cell, score)
+        return made and (made | {"status": "diverged"} if score == -math.inf else made)
+
+    return line_of
 
 
 def test_the_highest_mean_over_the_seeds_is_chosen() -> None:
     scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
     scores["full", 0, 100] = 0.95  # one lucky seed
     scores["full", 0, 101] = 0.80
-    chosen = select(RULES, "t", scores)
+    chosen = select(PROTOCOL, "t", lines_of(scores))
     assert {arm: c.step for arm, c in chosen.choices.items()} == {"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}
     assert not any(c.edge for c in chosen.choices.values())
     assert chosen.choices["full"].score == pytest.approx(0.9)
 
 
 def test_missing_trials_are_asked_for_first_of_all_arms_alike() -> None:
-    missing = select(RULES, "t", {}).missing
+    missing = select(PROTOCOL, "t", lines_of({})).missing
     assert len(missing) == 3 * 3 * 2
     assert {cell.rate for cell in missing if cell.arm == "full"} == {1e-4, 2e-4, 4e-4}
 
@@ -45,14 +56,14 @@ def test_missing_trials_are_asked_for_first_of_all_arms_alike() -> None:
 @pytest.mark.parametrize(("best", "steps"), [(2, range(4)), (0, range(-1, 3))])
 def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range) -> None:
     scores = scores_of({"full": best, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
-    waiting = select(RULES, "t", scores)
+    waiting = select(PROTOCOL, "t", lines_of(scores))
     assert waiting.steps == steps
-    assert {cell.arm for cell in waiting.missing} == {arm.name for arm in RULES.arms}
+    assert {cell.arm for cell in waiting.missing} == {arm.name for arm in PROTOCOL.arms}
     assert len(waiting.missing) == 3 * 2
 
 
 def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
-    chosen = select(RULES, "t", scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1}))
+    chosen = select(PROTOCOL, "t", lines_of(scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1})))
     assert chosen.steps == range(-1, 4)
     assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
 
@@ -60,7 +71,7 @@ def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
 def test_a_rate_that_diverges_is_never_chosen() -> None:
     scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
     scores["full", 1, 100] = -math.inf
-    assert select(RULES, "t", scores).choices["full"].step != 1
+    assert select(PROTOCOL, "t", lines_of(scores)).choices["full"].step != 1
 
 
 def test_a_whole_study_is_fair() -> None:
@@ -69,7 +80,7 @@ def test_a_whole_study_is_fair() -> None:
 
 def test_an_edge_is_said() -> None:
     def rising(cell: Cell) -> float:
-        return 0.5 + 0.02 * RULES.step(cell.arm, cell.rate)
+        return 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
 
     records = study(rising)
     assert len(selection_of(records, "reviews").steps) == 4
@@ -158,7 +169,7 @@ def uncommitted(lines: list[dict[str, Any]]) -> None:
 
 
 def a_stranger(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["rank"] = 3
+    final(lines, rank=8)["config"]["rank"] = 3
 
 
 BREACHES: list[tuple[Spoil, str]] = [
@@ -194,13 +205,13 @@ def test_every_breach_is_refused_by_name(spoil: Spoil, said: str) -> None:
 
 def test_what_was_declared_can_break_the_protocol_too() -> None:
     def declared(**changes: Any) -> list[str]:
-        return breaches(study(rules=replace(RULES, **changes)))
+        return breaches(study(protocol=replace(PROTOCOL, **changes)))
 
     assert any("3 final seeds" in breach for breach in declared(final_seeds=(0, 1, 2)))
     assert any("final seeds must be fresh" in breach for breach in declared(final_seeds=(100, 1, 2, 3, 4)))
     assert any(
         "no extension is declared" in breach
-        for breach in breaches(study(lambda cell: cell.rate, replace(RULES, extensions=0)))
+        for breach in breaches(study(lambda cell: cell.rate, replace(PROTOCOL, extensions=0)))
     )
 
 

@@ -9,25 +9,32 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from synthetic import RULES, line
+from synthetic import PROTOCOL, declaration, line, written
 
 from analysis.__main__ import main as analyse
 from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import main
+from experiments.declare import declaration_of, settings_of
 from experiments.study import Plan, Progress, sweeps
 from experiments.study_records import StudyRecords
+from lorax_lab.errors import ConfigError
+from lorax_lab.store.declaration import decisive, from_content, read_declaration
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 from lorax_lab.store.published import read_lines
 
 PLAN = Plan(
-    rules=RULES,
-    tasks={"reviews": ("task=movie_reviews",)},
+    protocol=PROTOCOL,
+    factors={"task": {"movie_reviews": ("task=movie_reviews",)}},
     common=("task.train_examples=300",),
     final={"full": ("measure=controls",)},
     seconds={"trial": 10.0, "final": 20.0},
 )
+
+NEW_ARM = Arm("LoRA r=8, alpha 64", ("method=lora", "rank=8", "method.alpha=64"), 1e-3)
+OTHER_GRID = Arm("LoRA r=8", ("method=lora", "rank=8"), 2e-3)
+TWO_TASKS = {"task": {"movie_reviews": ("task=movie_reviews",), "tweets": ("task=tweets",)}}
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.study._run_id", lambda words: " ".join(words))
 
 
-def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(RULES.step(cell.arm, cell.rate) - 1)) -> Any:
+def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) -> Any:
     return {cell: line(cell, score(cell)) for cell in cells}.get
 
 
@@ -59,12 +66,12 @@ def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> 
 
 @pytest.mark.usefixtures("named")
 def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
-    best_at_the_highest = lambda cell: 0.8 - abs(RULES.step(cell.arm, cell.rate) - 2)  # noqa: E731
+    best_at_the_highest = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 2)  # noqa: E731
     trials = Progress(PLAN, recorded([])).missing
     wider = Progress(PLAN, recorded(trials, best_at_the_highest)).missing
-    assert {(cell.stage, RULES.step(cell.arm, cell.rate)) for cell in wider} == {("trial", 3)}
+    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in wider} == {("trial", 3)}
     chosen = Progress(PLAN, recorded([*trials, *wider], best_at_the_highest)).missing
-    assert {(cell.stage, RULES.step(cell.arm, cell.rate)) for cell in chosen} == {("final", 2)}
+    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in chosen} == {("final", 2)}
 
 
 @pytest.mark.usefixtures("named")
@@ -103,9 +110,9 @@ def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[
     cells = [*trials, *Progress(PLAN, recorded(trials)).missing]
     study = tmp_path / "records" / "made.jsonl"
     study.parent.mkdir()
-    write_lines(study, [line(cell, 0.8 - abs(RULES.step(cell.arm, cell.rate) - 1)) for cell in cells])
-    declared = {"tasks": PLAN.tasks, "common": PLAN.common, "final": PLAN.final, "protocol": dataclasses.asdict(RULES)}
-    study.with_suffix(".json").write_text(json.dumps(declared))
+    write_lines(study, [line(cell, 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) for cell in cells])
+    declared = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final))
+    study.with_suffix(".json").write_text(written(declared))
     return ["--runs", str(tmp_path / "runs"), "--records", str(study.parent)]
 
 
@@ -152,7 +159,7 @@ def test_new_runs_are_not_added_to_those_of_another_version(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("lorax_lab.store.provenance.code_sha256", lambda: version)
+    monkeypatch.setattr("lorax_lab.store.code.code_sha256", lambda config: version)
     path = tmp_path / "records" / "made.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert main(made(), [*older, "--dry-run"]) == 2
@@ -164,16 +171,153 @@ def test_new_runs_are_not_added_to_those_of_another_version(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"common": ("task.train_examples=500",)}, "common changed"),
-        ({"rules": dataclasses.replace(RULES, margin=0.05)}, "protocol changed"),
-        ({"final": {}}, "final changed"),
+        ({"common": ("task.train_examples=500",)}, "was task.train_examples=300 and is task.train_examples=500"),
+        ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
+        ({"protocol": dataclasses.replace(PROTOCOL, rates=4)}, "rates was 3 and is 4"),
+        ({"protocol": dataclasses.replace(PROTOCOL, selection_seeds=(100,))}, "selection_seeds was 100 101 and is 100"),
+        ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3))}, "final seeds 4 are gone"),
+        ({"protocol": dataclasses.replace(PROTOCOL, arms=PROTOCOL.arms[:2])}, "the arm LoRA r=8 is gone"),
+        ({"protocol": dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms[:2], OTHER_GRID))}, "rank=8 0.001 and is"),
+        ({"factors": {"task": {"movie_reviews": ("task=tweets",)}}}, "was task=movie_reviews and is task=tweets"),
+        ({"factors": {"task": {"tweets": ("task=tweets",)}}}, "task movie_reviews is gone"),
+        ({"final": {}}, "final overrides of full was measure=controls and is none"),
     ],
 )
-def test_what_was_published_of_another_plan_is_left_alone(
+def test_what_was_declared_before_the_runs_may_not_change(
     change: dict[str, Any], said: str, older: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(made(dataclasses.replace(PLAN, **change)), older) == 2
-    assert said in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Undo this in experiments/made.py" in error
+
+
+def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    study = made()
+    study.PREDICTION = "It will be otherwise."
+    assert main(study, [*older, "--dry-run"]) == 2
+    assert "the prediction was changed" in capsys.readouterr().err
+    study.PREDICTION = "! Of the new arms: they match."
+    assert main(study, [*older, "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "added"),
+    [
+        (
+            {"protocol": dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))},
+            "33 runs recorded, 6 missing and 5 once rates are chosen",
+            {"arms": ["LoRA r=8, alpha 64"]},
+        ),
+        ({"factors": TWO_TASKS}, "33 runs recorded, 18 missing and 15 once", {"task": ["tweets"]}),
+        (
+            {"protocol": dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3, 4, 5))},
+            "33 runs recorded, 3 missing",
+            {"final_seeds": [5]},
+        ),
+    ],
+    ids=["an arm", "a task", "a seed"],
+)
+def test_a_study_grows_and_only_its_new_cells_run(
+    change: dict[str, Any],
+    missing: str,
+    added: dict[str, Any],
+    older: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("experiments.command._run", lambda command: started.append(command) or 1)
+    monkeypatch.setattr(StudyRecords, "_check_comparable", lambda self, progress: None)
+    assert main(made(dataclasses.replace(PLAN, **change)), older) == 1
+    assert missing in capsys.readouterr().out
+    new = {"an arm": "method.alpha=64", "a task": "task=tweets", "a seed": "seed=5"}
+    assert all(any(override in command for override in new.values()) for command in started)
+    path = tmp_path / "records" / "made.json"
+    declared = read_declaration(path)
+    (entry,) = declared.history
+    assert entry["added"] == added
+    lines, _ = read_lines(path.with_suffix(".jsonl"))
+    assert len(lines) == 33
+
+
+def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = Arm("LoRA r=8 again", ("method=lora", "rank=8", "method.alpha=16"), 1e-3)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, same)))
+    where = ["--runs", str(tmp_path), "--records", str(tmp_path), "--dry-run"]
+    assert main(made(plan), where) == 2
+    said = capsys.readouterr().err
+    assert "movie_reviews / LoRA r=8 and movie_reviews / LoRA r=8 again have the same settings" in said
+    tables = {"a": ("task=local", "task.path=a.csv"), "b": ("task=local", "task.path=b.csv")}
+    columns = ("task.text=text", "task.label=label")
+    plan = dataclasses.replace(PLAN, factors={"task": {k: (*v, *columns) for k, v in tables.items()}})
+    with pytest.raises(ConfigError, match=r"task\.name=NAME"):
+        settings_of(plan)
+    named = {key: (*overrides, *columns, f"task.name={key}") for key, overrides in tables.items()}
+    assert len(settings_of(dataclasses.replace(PLAN, factors={"task": named}))) == 6
+
+
+@pytest.mark.parametrize("fixed", ["train.learning_rate=1e-3", "seed=3", "measure=trial"])
+def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arm = Arm("other", ("method=lora", fixed), 1e-3)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, arm)))
+    assert main(made(plan), ["--runs", str(tmp_path), "--records", str(tmp_path)]) == 2
+    assert f"arm other fixes {fixed}, which the protocol chooses" in capsys.readouterr().err
+
+
+def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
+    arms = (*PROTOCOL.arms, NEW_ARM)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=arms), factors=TWO_TASKS)
+    declared = from_content(json.loads(written(declaration_of(plan, {"prediction": ""}))))
+    for (condition, arm), settings in settings_of(plan).items():
+        config = nested(settings) | {"measure": "standard", "seed": 3}
+        config["train"]["learning_rate"] = 0.25
+        published = {"config": config, "seed": 3}
+        assert declared.cell_of(published) == Cell("final", condition, arm, 0.25, 3)
+        config["train"]["warmup"] = 0.5
+        assert declared.cell_of(published) is None
+
+
+def nested(settings: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[name] = value
+    return config
+
+
+def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sizes = {"300": ("task.train_examples=300",), "100": ("task.train_examples=100",)}
+    plan = dataclasses.replace(PLAN, factors=TWO_TASKS | {"size": sizes}, common=())
+    assert list(plan.conditions) == [
+        "movie_reviews, 300", "movie_reviews, 100", "tweets, 300", "tweets, 100",
+    ]  # fmt: skip
+    where = ["--runs", str(tmp_path), "--records", str(tmp_path), "--dry-run"]
+    assert main(made(plan), [*where, "--only", "task=tweets", "size=100"]) == 0
+    out = capsys.readouterr().out
+    assert "0 runs recorded, 18 missing and 15 once" in out
+    commands = [text for text in out.splitlines() if text.startswith("python -m")]
+    assert len(commands) == 3
+    assert all("task=tweets" in text and "task.train_examples=100" in text for text in commands)
+
+
+def test_an_extended_grid_may_not_choose_a_published_rate_anew(older: list[str], capsys: Any, tmp_path: Path) -> None:
+    """The new arm is best at its highest rate, so every arm's grid is extended, and all are better there."""
+    from lorax_lab.store.published import write_lines
+
+    protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
+    plan, task = dataclasses.replace(PLAN, protocol=protocol), "movie_reviews"
+    path = tmp_path / "records" / "made.jsonl"
+    lines, _ = read_lines(path)
+    trials = [t for t in protocol.trials(task, range(4)) if t.arm == NEW_ARM.name or protocol.step(t.arm, t.rate) == 3]
+    write_lines(path, [*lines, *(line(t, 0.9 + t.rate, protocol) for t in trials)])
+    cells = {arm.name: Cell("final", task, arm.name, 1e-3, 0) for arm in protocol.arms}
+    settings = {(task, arm): decisive(line(cell, 0.5, protocol)["config"]) for arm, cell in cells.items()}
+    grown = declaration(protocol, (task,), common=PLAN.common, final=dict(PLAN.final), settings=settings)
+    path.with_suffix(".json").write_text(written(grown))
+    assert main(made(plan), [*older, "--dry-run"]) == 2
+    assert "the extended grid now chooses" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("named")
@@ -182,19 +326,18 @@ def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch
     of_cell = {cell: line(cell, 0.8) for cell in trials}
     of_cell[trials[0]]["status"] = "killed"
     of_cell[trials[1]]["status"] = "diverged"
-    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN)
+    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, {})
     monkeypatch.setattr(records, "line", of_cell.get)
-    records.publish(trials, {})
+    records.publish(trials)
     lines, damages = read_lines(tmp_path / "made.jsonl")
     assert (len(lines), damages) == (len(trials) - 1, [])
     assert {found["status"] for found in lines} == {"completed", "diverged"}
 
 
 def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
-    grid = rank_sweep.grid()
-    assert len(grid) == 2 * 7
     plan = rank_sweep.plan("full")
     progress = Progress(plan, lambda _: None)
+    assert len(sweeps(plan, progress.missing)) == 2 * 7
     assert len(progress.missing) + progress.to_come == 182
     assert len({plan.run_id(cell) for cell in progress.missing}) == 112
     small = Progress(rank_sweep.plan("small"), lambda _: None)
@@ -217,7 +360,7 @@ def test_wrong_words_are_answered(words: list[str], said: str, capsys: pytest.Ca
 def tiny_study(model_folder: Path, table_file: Path) -> Any:
     data = ("task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label")
     sizes = ("task.train_examples=96", "task.validation_examples=64", "task.test_examples=64", "train.device=cpu")
-    rules = Protocol(
+    protocol = Protocol(
         arms=(Arm("full", ("method=full",), 1e-3), Arm("LoRA r=2", ("method=lora", "rank=2"), 1e-2)),
         reference="full",
         rates=2,
@@ -228,8 +371,8 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         extensions=1,
     )
     plan = Plan(
-        rules=rules,
-        tasks={"local": data},
+        protocol=protocol,
+        factors={"task": {"local": data}},
         common=(f"model={model_folder}", *sizes),
         final={"full": ("measure=controls",)},
         seconds={"trial": 2.0, "final": 2.0},
@@ -281,7 +424,7 @@ def published(tmp_path: Path) -> Path:
 
     made = study(tasks=("reviews", "headlines"))
     write_lines(tmp_path / "rank_sweep.jsonl", made.lines)
-    (tmp_path / "rank_sweep.json").write_text(json.dumps(made.declared))
+    (tmp_path / "rank_sweep.json").write_text(written(made.declared))
     shared(("reviews", "headlines")).to_csv(tmp_path / "rank_sweep_shared.csv", index=False)
     return tmp_path
 
@@ -310,7 +453,8 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
     ]
     for name, lines in (("plain", plain), ("halved", control.lines[:-1])):
         write_lines(published / f"{name}.jsonl", lines)
-        (published / f"{name}.json").write_text(json.dumps(control.declared))
+        declared = dataclasses.replace(control.declared, control_of="rank_sweep")
+        (published / f"{name}.json").write_text(written(declared))
     out, verdict = tmp_path / "out", tmp_path / "V.md"
     assert analyse(["study", "--records", str(published), "--out", str(out), "--verdict", str(verdict)]) == 0
     assert "halved is not drawn" in capsys.readouterr().out
@@ -323,8 +467,9 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
 
 
 def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:
-    assert analyse(["verdict", "--records", str(published), "--verdict", str(tmp_path / "V.md")]) == 0
-    text = (tmp_path / "V.md").read_text()
+    where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path)]
+    assert analyse(["verdict", *where]) == 0
+    text = (tmp_path / "rank_sweep" / "VERDICT.md").read_text()
     assert "| reviews | all matrices | not supported | 8 | 4 | 20.2 [20.0, 20.4]; noise 50.0 |" in text
     assert "| reviews | `attention.self.query` | supported | — | 2 |" in text
     assert "-0.0300 [-0.0300, -0.0300]" in text
@@ -349,7 +494,7 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
     assert "supported" not in text
     assert analyse(["study", *where]) == 1
     assert "2 versions of the code" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
     assert analyse(["study", *where, "--allow-unfair"]) == 1
     assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
 
@@ -369,5 +514,5 @@ def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Pat
 
 
 def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyse(["verdict", "--records", str(tmp_path)]) == 2
+    assert analyse(["verdict", "--records", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "python -m experiments.rank_sweep" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import RULES, study
+from synthetic import PROTOCOL, study
 
 from analysis.study import comparison
 from analysis.study.statistics import (
@@ -24,7 +24,7 @@ from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
 from lorax_lab.store.protocol import Arm, Cell
 
 SAME = replace(
-    RULES,
+    PROTOCOL,
     arms=(Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3)),
     rates=4,
     extensions=0,
@@ -102,7 +102,7 @@ def test_scores_are_paired_by_seed() -> None:
             0.7
             + 0.03 * (cell.seed % 5)
             + 0.01 * (cell.arm == "LoRA r=8")
-            - 0.01 * abs(RULES.step(cell.arm, cell.rate) - 1)
+            - 0.01 * abs(PROTOCOL.step(cell.arm, cell.rate) - 1)
         )
 
     row = comparison.table(study(shifted), "reviews").set_index("arm").loc["LoRA r=8"]

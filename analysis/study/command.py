@@ -1,77 +1,112 @@
-"""`python -m analysis study`, `python -m analysis verdict`: figures, tables, the verdict, from published records."""
+"""`python -m analysis study`, `python -m analysis verdict`: figures, tables and verdicts, from published records."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import style
-from analysis.study import document
-from analysis.study.figures import FIGURES
+from analysis.study import overview, page
+from analysis.study.figures import FIGURES, STANDARD
 from analysis.study.records import RECORDS, NoStudy, Records, load
 from analysis.study.validator import breaches, not_begun
+from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAIN = "rank_sweep"
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
 DOCS = Path(__file__).parents[2] / "docs" / "study"
-TABLES = ("answer", "cost")
-"""Of the figures' tables those that are written as LaTeX too, rounded for print."""
+PAGE = "VERDICT.md"
 
 
-def main(words: list[str]) -> int:
-    """Draw and write. Returns the exit code: 0 done, 1 the comparison is not fair, 2 nothing to read."""
-    given = _parser().parse_args(words)
-    try:
-        records = load(given.records / f"{MAIN}.jsonl")
-    except NoStudy as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    controls = [load(path) for path in sorted(given.records.glob("*.jsonl")) if path.stem != MAIN]
-    faults = breaches(records)
-    if given.what == "study":
-        if faults and not given.allow_unfair:
-            print("the comparison breaks its own protocol; its figures would mislead:", *faults, sep="\n  ")
-            print("type --allow-unfair to draw them all the same, stamped")
-            return 1
-        if lacking := not_begun(records):
-            print("there is nothing to draw yet:", *lacking, sep="\n  ")
-            print(f"type: python -m experiments.{records.name}")
-            return 1
-        _draw(records, given.out / records.name, "not a fair comparison" if faults else "")
-        for control in controls:
-            if breaches(control):
-                print(f"{control.name} is not drawn: it breaks its own protocol, or is not complete")
-            else:
-                _draw(control, given.out / control.name, "")
-    write_text(given.verdict, document.write(records, controls))
-    print(given.verdict)
-    return 1 if faults else 0
+def main(arguments: list[str]) -> int:
+    """Draw and write. Returns the exit code: 0 done, 1 a study that is no control is not fair, or not complete;
+    2 nothing to read, or a wrong input."""
+    given = _parser().parse_args(arguments)
+    return answer(lambda: _write(given))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
-        description="The rank study from its published records: no training, no model.",
+        description="Studies from their published records: no training, no model.",
     )
-    what = "study: figures (PNG, PDF), tables (CSV, LaTeX) and the verdict; verdict: that alone"
+    what = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
     parser.add_argument("what", choices=("study", "verdict"), help=what)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="studies to draw, such as rank_sweep; none means all")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
-    parser.add_argument("--out", type=Path, default=DOCS, help="where figures and tables go (docs/study)")
-    parser.add_argument("--verdict", type=Path, default=VERDICT, help="the verdict's file (analysis/VERDICT.md)")
+    parser.add_argument("--out", type=Path, default=DOCS, help="where figures, tables and pages go (docs/study)")
+    parser.add_argument("--verdict", type=Path, default=VERDICT, help="the verdict over all (analysis/VERDICT.md)")
     unfair = "draw a comparison that breaks the protocol too, stamped"
     parser.add_argument("--allow-unfair", action="store_true", help=unfair)
     return parser
 
 
+def _write(given: argparse.Namespace) -> int:
+    studies = load_all(given.records)
+    names = [study.name for study in studies]
+    for name in given.names:
+        if name not in names:
+            raise ConfigError(f"there are no records of a study {name}; {suggest(name, names)}")
+    drawn = [study for study in studies if not given.names or study.name in given.names]
+    complaints = {study.name: _complaints(study, given.allow_unfair) for study in drawn}
+    for study in drawn:
+        if given.what == "study" and complaints[study.name]:
+            print(*complaints[study.name], sep="\n  ")
+        elif given.what == "study":
+            _draw(study, given.out / study.name, "not a fair comparison" if breaches(study) else "")
+    for study in drawn:
+        if not complaints[study.name] or given.what == "verdict":
+            controls = [other for other in studies if other.declared.control_of == study.name]
+            write_text(given.out / study.name / PAGE, page.write(study, controls))
+    links = {name: os.path.relpath(given.out / name / PAGE, given.verdict.parent) for name in names}
+    write_text(given.verdict, overview.write(studies, links))
+    print(given.verdict)
+    return int(any(breaches(study) and not study.declared.control_of for study in drawn))
+
+
+def load_all(folder: Path) -> list[Records]:
+    """Every published study, the first recorded first, each followed by its controls.
+
+    Raises:
+        ConfigError: none is there.
+    """
+    paths = sorted(path for path in folder.glob("*.jsonl"))
+    if not paths:
+        raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
+    try:
+        studies = [load(path) for path in paths]
+    except NoStudy as error:
+        raise ConfigError(str(error)) from None
+    began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
+    names = set(began)
+
+    def order(study: Records) -> tuple[str, str, str]:
+        main = study.declared.control_of if study.declared.control_of in names else study.name
+        return began[str(main)], "" if main == study.name else study.name, study.name
+
+    return sorted(studies, key=order)
+
+
+def _complaints(records: Records, allow_unfair: bool) -> list[str]:
+    """Why a study is not drawn; nothing where it is."""
+    faults = breaches(records)
+    if faults and not allow_unfair:
+        heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
+        return [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
+    if lacking := not_begun(records):
+        return [f"{records.name} has nothing to draw yet:", *lacking, f"type: python -m experiments.{records.name}"]
+    return []
+
+
 def _draw(records: Records, folder: Path, stamp: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in FIGURES.items():
+    for name in figures_of(records):
+        figure = FIGURES[name]
         table = figure.table(records)
         if table is None:
             continue
@@ -80,8 +115,21 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
             style.stamp(picture, stamp)
         for path in style.save(table, picture, folder / name):
             print(path, flush=True)
-        if name in TABLES:
+        if figure.LATEX:
             write_text(folder / f"{name}.tex", latex(table))
+
+
+def figures_of(records: Records) -> tuple[str, ...]:
+    """The names of a study's figures.
+
+    Raises:
+        ConfigError: it names one that there is not.
+    """
+    names = records.declared.figures or STANDARD
+    for name in names:
+        if name not in FIGURES:
+            raise ConfigError(f"{records.name} names the figure {name}; {suggest(name, tuple(FIGURES))}")
+    return names
 
 
 def latex(table: pd.DataFrame) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.study.records import Records, rate_of, score_of
+from analysis.study.records import KEPT, Records, rate_of, score_of
 from analysis.study.statistics import (
     Interval,
     Smallest,
@@ -38,8 +39,8 @@ def every_seed(records: Records) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for task in records.tasks:
-        reference = seeds_of(records, task, records.rules.reference)
+    for task in records.conditions:
+        reference = seeds_of(records, task, records.protocol.reference)
         for line in sorted(records.of(task, "final"), key=_place(records)):
             score, seed = score_of(line, SPLIT), line["seed"]
             beside = score_of(reference[seed], SPLIT) if seed in reference else math.nan
@@ -65,11 +66,11 @@ def trials(records: Records) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for task in records.tasks:
+    for task in records.conditions:
         chosen = selection_of(records, task).choices
         for line in sorted(records.of(task, "trial"), key=_place(records)):
             arm = str(records.arm_of(line))
-            step = records.rules.step(arm, rate_of(line))
+            step = records.protocol.step(arm, rate_of(line))
             about = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
             about |= {"status": line["status"], "validation": score_of(line, "validation")}
             rows.append(about | {"chosen": arm in chosen and chosen[arm].step == step})
@@ -79,39 +80,43 @@ def trials(records: Records) -> pd.DataFrame:
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
     """(seeds, examples) of right answers, the arm's minus the reference's, seeds and test examples the same on both
     sides; (seeds, 1) differences of scores where answers are not right or wrong."""
-    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.rules.reference)
+    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
     both = sorted(set(ours) & set(reference))
     pairs = [(ours[seed], reference[seed]) for seed in both]
-    if all("correct" in line for pair in pairs for line in pair):
+    sizes = {line["inputs"]["examples"]["test"] for pair in pairs for line in pair}
+    if len(sizes) == 1 and all("correct" in line for pair in pairs for line in pair):
         return np.array([correct_answers(a).astype(float) - correct_answers(b) for a, b in pairs])
     return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
 
 
+@lru_cache(maxsize=KEPT * 16)
 def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
     """For each arm but the reference, the paired difference on test: its t interval over the seeds, and the bootstrap
     one over seeds and test examples."""
     found = {}
-    for arm in records.rules.arms:
-        if arm.name != records.rules.reference:
+    for arm in records.protocol.arms:
+        if arm.name != records.protocol.reference:
             d = differences(records, task, arm.name)
             found[arm.name] = (t_interval(d.mean(1).tolist()), bootstrap_interval(d))
     return found
 
 
 def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
-    """`intervals` of the arms that have a rank, by it."""
+    """`intervals` of the arms that differ in their rank alone, by it."""
     found = intervals(records, task)
-    return {arm.rank: found[arm.name] for arm in records.rules.arms if arm.rank is not None and arm.name in found}
+    ranked = records.protocol.ranked()
+    return {arm.rank: found[arm.name] for arm in ranked if arm.rank is not None and arm.name in found}
 
 
-def enough(records: Records, task: str, test_examples: bool = False) -> Smallest:
-    """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin.
+def enough(records: Records, task: str, test_examples: bool = False) -> Smallest | None:
+    """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin; None where no arms
+    differ in their rank alone.
 
     Args:
         test_examples: whether the intervals are those that other test examples would move too.
     """
     ranked = {rank: found[test_examples] for rank, found in by_rank(records, task).items()}
-    return smallest(ranked, records.rules.margin)
+    return smallest(ranked, records.protocol.margin) if ranked else None
 
 
 def table(records: Records, task: str) -> pd.DataFrame:
@@ -119,22 +124,22 @@ def table(records: Records, task: str) -> pd.DataFrame:
     matches, and what it takes."""
     import pandas as pd
 
-    rules, chosen, found = records.rules, selection_of(records, task).choices, intervals(records, task)
+    protocol, chosen, found = records.protocol, selection_of(records, task).choices, intervals(records, task)
     d = {arm: differences(records, task, arm).mean(1) for arm in found}
     corrected = holm({arm: paired_p(values.tolist()) for arm, values in d.items()})
     rows: list[dict[str, Any]] = []
-    for arm in rules.arms:
+    for arm in protocol.arms:
         lines = seeds_of(records, task, arm.name)
         scores = t_interval([score_of(line, SPLIT) for line in lines.values()])
         finals = [x for x in records.of(task, "final") if records.arm_of(x) == arm.name]
         row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
-        row |= {"learning_rate": rules.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
+        row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
         row |= {"seeds": len(lines), "diverged": sum(line["status"] == "diverged" for line in finals)}
         row |= _columns("test", scores)
         if arm.name in found:
             seeds, examples = found[arm.name]
             row |= _columns("difference", seeds) | {"boot_low": examples.low, "boot_high": examples.high}
-            row |= {"p_holm": corrected[arm.name], "matches": seeds.low > -rules.margin}
+            row |= {"p_holm": corrected[arm.name], "matches": seeds.low > -protocol.margin}
         row |= _cost(list(lines.values()))
         rows.append(row)
     return pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"})
@@ -157,5 +162,5 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
 
 
 def _place(records: Records) -> Any:
-    order: list[str | None] = [arm.name for arm in records.rules.arms]
+    order: list[str | None] = [arm.name for arm in records.protocol.arms]
     return lambda line: (order.index(records.arm_of(line)), rate_of(line), line["seed"])

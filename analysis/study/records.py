@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lorax_lab.store.protocol import Arm, Cell, Protocol, cell_of
+from lorax_lab.store.declaration import Declaration, read_declaration
+from lorax_lab.store.equivalence import proven
+from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import Line, read_lines
 
 if TYPE_CHECKING:
@@ -16,53 +18,55 @@ if TYPE_CHECKING:
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
+KEPT = 16
+"""How many studies' results are kept while figures and pages are made of them."""
+
 
 class NoStudy(ValueError):
     """There are no records of the study that is asked for; says what to type."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Records:
-    """A study's records.
+    """A study's records; each object is equal to itself alone, so that what is computed of it can be kept.
 
     Attributes:
         name: the file's stem, as `rank_sweep`.
-        declared: what was written beside the lines: question, prediction, tasks, protocol.
+        declared: what was written beside the lines: question, prediction, grid, arms, protocol.
         lines: the intact ones.
         damages: what is wrong with the others.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
+        equivalent: pairs of versions of the code that were shown to give the same bits.
     """
 
     name: str
-    declared: dict[str, Any]
+    declared: Declaration
     lines: list[Line]
     damages: list[str]
     shared: pd.DataFrame | None = None
-
-    @cached_property
-    def rules(self) -> Protocol:
-        """The protocol that was declared."""
-        told = dict(self.declared["protocol"])
-        arms = tuple(Arm(arm["name"], tuple(arm["words"]), arm["lowest"]) for arm in told.pop("arms"))
-        told |= {key: tuple(told[key]) for key in ("selection_seeds", "final_seeds")}
-        return Protocol(arms=arms, **told)
+    equivalent: frozenset[tuple[str, str]] = frozenset()
 
     @property
-    def tasks(self) -> list[str]:
-        """The names of the tasks that were declared."""
-        return list(self.declared["tasks"])
+    def protocol(self) -> Protocol:
+        """The protocol that was declared."""
+        return self.declared.protocol
 
-    def of(self, task: str, stage: str) -> list[Line]:
-        """The lines of a task's trials or final runs."""
-        return list(self._sorted.get((task, stage), []))
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions within which arms are compared, such as tasks; the column `task` of every table."""
+        return list(self.declared.conditions)
+
+    def of(self, condition: str, stage: str) -> list[Line]:
+        """The lines of a condition's trials or final runs."""
+        return list(self._sorted.get((condition, stage), []))
 
     @cached_property
     def _sorted(self) -> dict[tuple[str, str], list[Line]]:
-        found: dict[tuple[str, str], list[Line]] = {}
+        lines: dict[tuple[str, str], list[Line]] = {}
         for line in self.lines:
             if cell := self.cell(line):
-                found.setdefault((cell.task, cell.stage), []).append(line)
-        return found
+                lines.setdefault((cell.condition, cell.stage), []).append(line)
+        return lines
 
     def arm_of(self, line: Line) -> str | None:
         """The arm that a line belongs to; None where it is none of the study's."""
@@ -71,7 +75,19 @@ class Records:
 
     def cell(self, line: Line) -> Cell | None:
         """Which of the study's runs a line is of."""
-        return cell_of(self.rules, self.tasks, line)
+        return self._cells[line["run_id"]]
+
+    def trial(self, cell: Cell) -> Line | None:
+        """The line of a trial."""
+        return self._trials.get(cell)
+
+    @cached_property
+    def _cells(self) -> dict[str, Cell | None]:
+        return {line["run_id"]: self.declared.cell_of(line) for line in self.lines}
+
+    @cached_property
+    def _trials(self) -> dict[Cell, Line]:
+        return {cell: line for line in self.lines if (cell := self.cell(line)) and cell.stage == "trial"}
 
 
 def load(path: Path) -> Records:
@@ -88,8 +104,15 @@ def load(path: Path) -> Records:
         raise NoStudy(f"{what}; type: python -m experiments.{path.stem}")
     lines, damages = read_lines(path)
     shared = path.with_name(f"{path.stem}_shared.csv")
-    declared = json.loads(beside.read_text(encoding="utf-8"))
-    return Records(path.stem, declared, lines, damages, pd.read_csv(shared) if shared.is_file() else None)
+    table = pd.read_csv(shared) if shared.is_file() else None
+    return Records(path.stem, read_declaration(beside), lines, damages, table, frozenset(proven(path)))
+
+
+def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:
+    """The tables of all conditions, one under the other."""
+    import pandas as pd
+
+    return pd.concat([of_condition(records, name, *more) for name in records.conditions], ignore_index=True)
 
 
 def rate_of(line: Line) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.study.comparison import seeds_of
-from analysis.study.records import Records, score_of
+from analysis.study.records import KEPT, Records, score_of
 from analysis.study.statistics import Interval, Smallest, smallest, t_interval
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ ALL = "all"
 WHOLE, BASE = "whole", "base"
 
 
+@lru_cache(maxsize=KEPT * 16)
 def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
     """One row per group and measure: the mean over the group's matrices, its t interval over the seeds, and the null's.
 
@@ -40,7 +42,7 @@ def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = list(seeds_of(records, task, records.rules.reference).values())
+    lines = list(seeds_of(records, task, records.protocol.reference).values())
     rows = []
     for group in [ALL, *dict.fromkeys(row[by] for line in lines[:1] for row in line["matrices"].values())]:
         members = [name for name, row in lines[0]["matrices"].items() if group in (ALL, row[by])]
@@ -65,12 +67,21 @@ def entry(spectra: pd.DataFrame, measure: str, group: str = ALL) -> dict[str, An
     return {str(key): value for key, value in rows[0].items()}
 
 
+def has_cuts(records: Records) -> bool:
+    """Whether the reference's updates were cut in every condition, as those of full fine-tuning are."""
+    return all(
+        any(line.get("functional") for line in seeds_of(records, name, records.protocol.reference).values())
+        for name in records.conditions
+    )
+
+
+@lru_cache(maxsize=KEPT * 16)
 def functional(records: Records, task: str) -> pd.DataFrame:
     """One row per part, module, k and seed: the validation score, and its difference from the whole update's."""
     import pandas as pd
 
     rows = []
-    for seed, line in seeds_of(records, task, records.rules.reference).items():
+    for seed, line in seeds_of(records, task, records.protocol.reference).items():
         whole = score_of(line, "validation")
         for part, k, module, score in line["functional"]:
             about = {"task": task, "part": part, "module": module or ALL, "k": k, "seed": seed}

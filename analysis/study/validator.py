@@ -6,9 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
-from analysis.study.records import Records, rate_of, score_of
+from analysis.study.records import KEPT, Records, rate_of
+from lorax_lab.store.code import shared_half
+from lorax_lab.store.equivalence import components
 from lorax_lab.store.protocol import Protocol, Selection, select
 from lorax_lab.store.published import Line
 
@@ -16,18 +19,19 @@ LEAST_SEEDS = 5
 """Fresh seeds of an arm, at least."""
 
 
+@lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
     """What breaks the protocol, a line each, naming task, arm and runs; none where the comparison is fair."""
     found = [f"damaged: {damage}" for damage in records.damages]
-    found += _one_version(records.lines)
+    found += _committed(records.lines) + _one_version(records)
     found += _known_arms(records)
-    rules = records.rules
-    if set(rules.selection_seeds) & set(rules.final_seeds):
-        both = sorted(set(rules.selection_seeds) & set(rules.final_seeds))
+    protocol = records.protocol
+    if set(protocol.selection_seeds) & set(protocol.final_seeds):
+        both = sorted(set(protocol.selection_seeds) & set(protocol.final_seeds))
         found.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
-    if len(set(rules.final_seeds)) < LEAST_SEEDS:
-        found.append(f"{len(set(rules.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
-    for task in records.tasks:
+    if len(set(protocol.final_seeds)) < LEAST_SEEDS:
+        found.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
+    for task in records.conditions:
         found += [f"{task}: {breach}" for breach in _of_task(records, task)]
     return found
 
@@ -35,40 +39,34 @@ def breaches(records: Records) -> list[str]:
 def not_begun(records: Records) -> list[str]:
     """The tasks whose rates are not chosen yet, and the arms without one completed final run: nothing can be drawn."""
     found = []
-    for task in records.tasks:
+    for task in records.conditions:
         done = {records.arm_of(line) for line in records.of(task, "final") if line["status"] == "completed"}
         if selection_of(records, task).missing:
             found.append(f"{task}: learning-rate trials are missing")
         found += [
-            f"{task}, {arm.name}: no final run is completed" for arm in records.rules.arms if arm.name not in done
+            f"{task}, {arm.name}: no final run is completed" for arm in records.protocol.arms if arm.name not in done
         ]
     return found
 
 
-def selection_of(records: Records, task: str) -> Selection:
+def selection_of(records: Records, condition: str) -> Selection:
     """The choice of the learning rates, made again from the trials' validation scores."""
-    rules, scores = records.rules, {}
-    for line in records.of(task, "trial"):
-        arm = records.arm_of(line)
-        if arm is not None and line["seed"] in rules.selection_seeds:
-            score = score_of(line, "validation") if line["status"] == "completed" else -math.inf
-            scores[arm, rules.step(arm, rate_of(line)), line["seed"]] = score
-    return select(rules, task, scores)
+    return select(records.protocol, condition, records.trial)
 
 
 def marked(records: Records) -> list[str]:
     """Arms whose best learning rate still is at the grid's edge after every extension: not a breach, but said."""
     rows = []
-    for task in records.tasks:
+    for task in records.conditions:
         for arm, choice in selection_of(records, task).choices.items():
             if choice.edge:
-                rate = records.rules.rate(arm, choice.step)
+                rate = records.protocol.rate(arm, choice.step)
                 rows.append(f"{task}, {arm}: the best learning rate, {rate:g}, is at the edge of what was tried")
     return rows
 
 
 def _of_task(records: Records, task: str) -> list[str]:
-    rules, trials, finals = records.rules, records.of(task, "trial"), records.of(task, "final")
+    protocol, trials, finals = records.protocol, records.of(task, "trial"), records.of(task, "final")
     found = _trials(records, trials)
     chosen = selection_of(records, task)
     if chosen.missing:
@@ -76,19 +74,24 @@ def _of_task(records: Records, task: str) -> list[str]:
         listed = ", ".join(f"{count} of {arm}" for arm, count in cells.items())
         return [*found, f"trials are missing: {listed}"]
     edges = [arm for arm, choice in chosen.choices.items() if choice.edge]
-    if edges and not rules.extensions:
+    if edges and not protocol.extensions:
         found.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
-    for arm in rules.arms:
-        rate = rules.rate(arm.name, chosen.choices[arm.name].step)
+    for arm in protocol.arms:
+        rate = protocol.rate(arm.name, chosen.choices[arm.name].step)
         lines = [line for line in finals if records.arm_of(line) == arm.name]
-        found += _finals(rules, arm.name, rate, lines)
-    return found + _same(records, [*trials, *finals]) + _paired(records, finals)
+        found += _finals(protocol, arm.name, rate, lines)
+    return (
+        found
+        + _same(records, [*trials, *finals])
+        + _shared_code(records, [*trials, *finals])
+        + _paired(records, finals)
+    )
 
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:
     """Every arm as many trials, on validation alone."""
-    rules, found = records.rules, []
-    counts = Counter({arm.name: 0 for arm in rules.arms})
+    protocol, found = records.protocol, []
+    counts = Counter({arm.name: 0 for arm in protocol.arms})
     counts.update(arm for line in trials if (arm := records.arm_of(line)))
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
@@ -96,57 +99,69 @@ def _trials(records: Records, trials: list[Line]) -> list[str]:
     read = [line["run_id"] for line in trials if any(key.startswith("test/") for key in line.get("metrics", {}))]
     if read:
         found.append(f"learning rates were chosen by runs that read the test split: {_some(read)}")
-    strangers = [line["run_id"] for line in trials if line["seed"] not in rules.selection_seeds]
+    strangers = [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]
     if strangers:
         found.append(f"trials with seeds that are not declared for the selection: {_some(strangers)}")
     return found
 
 
-def _finals(rules: Protocol, arm: str, rate: float, lines: list[Line]) -> list[str]:
+def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> list[str]:
     found = []
     other = [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]
     if other:
         found.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {_some(other)}")
     seeds = Counter(line["seed"] for line in lines if line["status"] in ("completed", "diverged"))
-    if missing := sorted(set(rules.final_seeds) - set(seeds)):
+    if missing := sorted(set(protocol.final_seeds) - set(seeds)):
         found.append(f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}")
-    if extra := sorted(set(seeds) - set(rules.final_seeds)):
+    if extra := sorted(set(seeds) - set(protocol.final_seeds)):
         found.append(f"{arm}: final seeds that were not declared: {', '.join(map(str, extra))}")
     if twice := sorted(seed for seed, count in seeds.items() if count > 1):
         found.append(f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}")
     return found
 
 
-SAME: tuple[tuple[str, Callable[[Line], Any]], ...] = (
-    ("model", lambda line: line["inputs"]["model_sha256"]),
+SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
+    ("model", ("model",), lambda line: line["inputs"]["model_sha256"]),
     (
         "data or splits",
+        ("task",),
         lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
     ),
-    ("precision", lambda line: line["config"]["train"]["precision"]),
-    ("numeric settings", lambda line: [line["versions"], line["hardware"]]),
-    ("training budget", lambda line: _budget(line)),
+    ("precision", ("train.precision",), lambda line: line["config"]["train"]["precision"]),
+    ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
+    ("training budget", ("model", "task", "train"), lambda line: _budget(line)),
 )
-"""What must agree in all runs of a task, and how it is read."""
+"""What must agree in all runs of a condition; the overrides by which arms may differ in it, as they declare; how it is
+read."""
 
 
 def _same(records: Records, lines: list[Line]) -> list[str]:
     found = []
     completed = [line for line in lines if line["status"] == "completed"]
-    for what, read in SAME:
-        kinds: dict[str, list[str]] = {}
-        for line in completed:
-            kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
-        if len(kinds) > 1:
-            few = min(kinds.values(), key=len)
-            found.append(f"{what} differ: {len(kinds)} kinds in {len(completed)} runs, unlike the others {_some(few)}")
+    for what, keys, read in SAME:
+        for some in _groups(records, completed, keys):
+            kinds: dict[str, list[str]] = {}
+            for line in some:
+                kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
+            if len(kinds) > 1:
+                few = min(kinds.values(), key=len)
+                found.append(f"{what} differ: {len(kinds)} kinds in {len(some)} runs, unlike the others {_some(few)}")
     return found
+
+
+def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[list[Line]]:
+    """The lines at once, or arm by arm where an arm's overrides set one of the keys."""
+    set_by_arms = {o.partition("=")[0] for arm in records.protocol.arms for o in arm.overrides}
+    if not any(own == key or own.startswith(f"{key}.") for own in set_by_arms for key in keys):
+        return [lines]
+    return [[line for line in lines if records.arm_of(line) == arm.name] for arm in records.protocol.arms]
 
 
 def _paired(records: Records, finals: list[Line]) -> list[str]:
     """The same seed starts from the same head in every arm."""
     found = []
-    for seed in records.rules.final_seeds:
+    of_one_model = _groups(records, finals, ("model",)) == [finals]
+    for seed in records.protocol.final_seeds if of_one_model else ():
         heads = {line["inputs"]["head_sha256"] for line in finals if line["seed"] == seed and "inputs" in line}
         if len(heads) > 1:
             found.append(f"seed {seed}: the arms start from {len(heads)} different heads")
@@ -159,16 +174,42 @@ def _budget(line: Line) -> dict[str, Any]:
     return train | {key: line["time"][key] for key in ("steps", "examples", "tokens")}
 
 
-def _one_version(lines: list[Line]) -> list[str]:
-    versions = Counter(line["code"] for line in lines)
+def _committed(lines: list[Line]) -> list[str]:
+    dirty = [line["run_id"] for line in lines if line["git"]["dirty"]]
+    return [f"runs of code that was not committed: {_some(dirty)}"] if dirty else []
+
+
+def _one_version(records: Records) -> list[str]:
+    """Runs of one method, kind and source were made by one version of the code, or by versions proven equivalent."""
     found = []
-    if len(versions) > 1:
-        commits = {line["code"]: str(line["git"]["commit"])[:10] for line in lines}
-        listed = ", ".join(f"{count} runs of {commits[code]}" for code, count in versions.most_common())
-        found.append(f"runs of {len(versions)} versions of the code: {listed}")
-    if dirty := [line["run_id"] for line in lines if line["git"]["dirty"]]:
-        found.append(f"runs of code that was not committed: {_some(dirty)}")
-    return found
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for line in records.lines:
+        task = line["config"]["task"]
+        key = (line["config"]["method"]["name"], str(task.get("kind")), str(task.get("source")))
+        groups.setdefault(key, []).append(line)
+    for lines in groups.values():
+        found += _versions(lines, lambda one, other: (one, other) in records.equivalent)
+    return list(dict.fromkeys(found))
+
+
+def _shared_code(records: Records, lines: list[Line]) -> list[str]:
+    """What the runs of all methods have in common was of one version, or of versions proven equivalent."""
+    return _versions(
+        lines, lambda one, other: shared_half(one) == shared_half(other) or (one, other) in records.equivalent
+    )
+
+
+def _versions(lines: list[Line], joined: Callable[[str, str], bool]) -> list[str]:
+    versions = components({line["code"]: None for line in lines}, joined)
+    if len(versions) < 2:
+        return []
+    listed = []
+    for codes in versions:
+        of_version = [line for line in lines if line["code"] in codes]
+        commits = sorted({str(line["git"]["commit"])[:10] for line in of_version})
+        listed.append((len(of_version), f"{len(of_version)} runs of {' and '.join(commits)}"))
+    counts = ", ".join(text for _, text in sorted(listed, reverse=True))
+    return [f"runs of {len(versions)} versions of the code: {counts}"]
 
 
 def _known_arms(records: Records) -> list[str]:

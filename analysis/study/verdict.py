@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from analysis.study import comparison, update
-from analysis.study.records import Records
+from analysis.study.records import KEPT, Records
 from analysis.study.statistics import Interval, Smallest
 
 LOW_SHARE = 1 / 16
@@ -31,18 +32,19 @@ class Ruling:
     spikes: Interval
 
 
+@lru_cache(maxsize=KEPT)
 def rulings(records: Records) -> list[Ruling]:
     """One per task and type of matrix, the whole first."""
     found = []
-    for task in records.tasks:
+    for task in records.conditions:
         cuts, spectra = update.functional(records, task), update.spectral(records, task)
         low = low_rank(records, task)
         r_star = comparison.enough(records, task)
         wider = comparison.enough(records, task, test_examples=True)
         for module in (update.ALL, *update.modules(cuts)):
             whole = module == update.ALL
-            k_star = update.functional_rank(cuts, records.rules.margin, module)
-            evidence = [k_star, r_star, wider] if whole else [k_star]
+            k_star = update.functional_rank(cuts, records.protocol.margin, module)
+            evidence = [k_star, *(star for star in (r_star, wider) if star)] if whole else [k_star]
             effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
             about = (task, module, rule(evidence, low), r_star if whole else None, k_star)
             found.append(Ruling(*about, _interval(effective), effective["null"], _interval(spikes)))
@@ -61,19 +63,37 @@ def rule(evidence: list[Smallest], low: int) -> str:
 
 def low_rank(records: Records, task: str) -> int:
     """The largest rank that is called low, from the matrices' smaller sides."""
-    line = next(iter(comparison.seeds_of(records, task, records.rules.reference).values()))
+    line = next(iter(comparison.seeds_of(records, task, records.protocol.reference).values()))
     return int(min(min(row["shape"]) for row in line["matrices"].values()) * LOW_SHARE)
+
+
+def answer(records: Records) -> str:
+    """The study's answer in a sentence."""
+    return first_line(rulings(records)) if update.has_cuts(records) else arms_line(records)
+
+
+def arms_line(records: Records) -> str:
+    """Which arms match the reference, for a study whose reference is no full fine-tuning."""
+    parts, margin = [], records.protocol.margin
+    for task in records.conditions:
+        found = {arm: seeds for arm, (seeds, _) in comparison.intervals(records, task).items()}
+        matching = [arm for arm, seeds in found.items() if seeds.low > -margin]
+        short = [arm for arm, seeds in found.items() if seeds.high < -margin]
+        unsure = [arm for arm in found if arm not in matching and arm not in short]
+        says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
+        stated = "; ".join(f"{what}: {', '.join(arms)}" for what, arms in says if arms)
+        parts.append(f"On {task}, against {records.protocol.reference} (margin {margin:g}): {stated}.")
+    return " ".join(parts)
 
 
 def first_line(found: list[Ruling]) -> str:
     """The answer in a sentence, for the README."""
     parts = []
     for ruling in (r for r in found if r.module == update.ALL):
-        assert ruling.r_star is not None
+        lora = f"LoRA matches full fine-tuning from rank {_size(ruling.r_star)}, and " if ruling.r_star else ""
         parts.append(
-            f"on {ruling.task} the low-rank hypothesis is {ruling.verdict}: LoRA matches full fine-tuning from rank "
-            f"{_size(ruling.r_star)}, and the full update keeps its score when cut to its top {_size(ruling.k_star)} "
-            "directions"
+            f"on {ruling.task} the low-rank hypothesis is {ruling.verdict}: {lora}the full update keeps its score when "
+            f"cut to its top {_size(ruling.k_star)} directions"
         )
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."

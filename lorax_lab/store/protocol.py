@@ -1,41 +1,38 @@
 """A fair comparison of arms: which runs it takes, and which learning rate each arm is given.
 
-Every arm gets the same number of learning rates, log-spaced around a centre of its own, each tried with the same seeds
-and scored on validation alone; the highest mean is chosen. A choice at the edge of the grid extends the grid of every
-arm by one rate on that side, so that all arms keep the same number of trials; after `extensions` of them a choice that
-still is at the edge is marked. The chosen rate is then run with fresh seeds, the same for all arms, and the test split
-is read once by each. Knows no model and no training.
+Every arm gets the same number of learning rates, log-spaced around a centre of its own. Each rate is tried with the
+same seeds and scored on validation alone; the highest mean is chosen. A choice at the edge of the grid extends the grid
+of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that still is at the
+edge after `extensions` of them is marked. The chosen rate is then run with fresh seeds, the same for all arms, and each
+of these runs reads the test split once. Knows no model and no training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: the words that choose it, and the lowest learning rate of its grid."""
+    """What is compared: a name, the overrides that make it, and the lowest learning rate of its grid."""
 
     name: str
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     lowest: float
 
     @property
     def rank(self) -> int | None:
-        """LoRA's rank, None of full fine-tuning."""
-        rank = self._value("rank")
-        return None if rank is None else int(rank)
+        """The rank that the overrides set; None where they set none, as for full fine-tuning."""
+        ranks = [value for key, _, value in (o.partition("=") for o in self.overrides) if key == "rank"]
+        return int(ranks[-1]) if ranks else None
 
     @property
-    def method(self) -> str | None:
-        """The method that the words choose."""
-        return self._value("method")
-
-    def _value(self, key: str) -> str | None:
-        return next((word.partition("=")[2] for word in self.words if word.startswith(f"{key}=")), None)
+    def apart_from_rank(self) -> tuple[str, ...]:
+        """The overrides that set something other than the rank."""
+        return tuple(o for o in self.overrides if o.partition("=")[0] != "rank")
 
 
 @dataclass(frozen=True)
@@ -67,41 +64,36 @@ class Protocol:
         """The learning rate at a step of an arm's grid, 0 being its lowest, to 4 digits."""
         return float(f"{self.arm(arm).lowest * self.factor**step:.4g}")
 
-    def trials(self, task: str, steps: range) -> list[Cell]:
+    def trials(self, condition: str, steps: range) -> list[Cell]:
         """Every arm at every step of the grid with every selection seed."""
-        places = [(arm.name, step, seed) for arm in self.arms for step in steps for seed in self.selection_seeds]
-        return [Cell("trial", task, arm, self.rate(arm, step), seed) for arm, step, seed in places]
+        points = [(arm.name, step, seed) for arm in self.arms for step in steps for seed in self.selection_seeds]
+        return [Cell("trial", condition, arm, self.rate(arm, step), seed) for arm, step, seed in points]
 
     def step(self, arm: str, rate: float) -> int:
         """The step whose rate this is, or lies nearest to."""
         return round(math.log(rate / self.arm(arm).lowest, self.factor))
 
+    def ranked(self) -> list[Arm]:
+        """The arms that differ in their rank alone, which r* is asked of; none where arms of one rank differ in
+        something else, so that the rank does not tell them apart."""
+        with_rank = [arm for arm in self.arms if arm.rank is not None]
+        return with_rank if len({arm.apart_from_rank for arm in with_rank}) == 1 else []
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a comparison: `stage` is `trial` or `final`."""
+    """One run of a comparison.
+
+    Attributes:
+        stage: `trial` or `final`.
+        condition: the point of the study's grid of factors, such as a task; arms are compared within it.
+    """
 
     stage: str
-    task: str
+    condition: str
     arm: str
     rate: float
     seed: int
-
-
-def cell_of(protocol: Protocol, tasks: Sequence[str], line: Mapping[str, Any]) -> Cell | None:
-    """Which run of the comparison a published line is of, by what it says of itself; None of a stranger.
-
-    Args:
-        tasks: the names that were declared; one task alone may be a table of its own, called what it likes.
-    """
-    config = line["config"]
-    name, trial = config["task"]["name"], config["measure"] == "trial"
-    task = name if name in tasks else tasks[0] if name == "local" and len(tasks) == 1 else None
-    chosen = line["method"], line["rank"]
-    arm = next((arm.name for arm in protocol.arms if (arm.method, arm.rank) == chosen), None)
-    if task is None or arm is None:
-        return None
-    return Cell("trial" if trial else "final", task, arm, float(config["train"]["learning_rate"]), line["seed"])
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """How far the choice of one task's learning rates has come.
+    """How far the choice of one condition's learning rates has come.
 
     Attributes:
         steps: of every arm's grid, extensions included.
@@ -128,18 +120,19 @@ class Selection:
     choices: Mapping[str, Choice]
 
 
-Scores = Mapping[tuple[str, int, int], float]
-"""Mean validation score of each trial by (arm, step, seed); minus infinity where it diverged."""
+def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping[str, Any] | None]) -> Selection:
+    """Choose each arm's rate from its trials, or say which trials are missing.
 
-
-def select(protocol: Protocol, task: str, scores: Scores) -> Selection:
-    """Choose each arm's rate from its trials, or say which trials are missing."""
+    Args:
+        line_of: the published line of a trial; None where it has none that counts.
+    """
     steps = range(protocol.rates)
+    choices: dict[str, Choice] = {}
     for extension in range(protocol.extensions + 1):
-        trials = protocol.trials(task, steps)
-        missing = [t for t in trials if (t.arm, protocol.step(t.arm, t.rate), t.seed) not in scores]
-        if missing:
-            return Selection(steps, tuple(missing), {})
+        lines = {trial: line_of(trial) for trial in protocol.trials(condition, steps)}
+        if missing := tuple(trial for trial, line in lines.items() if line is None):
+            return Selection(steps, missing, {})
+        scores = {trial: trial_score(line) for trial, line in lines.items() if line is not None}
         choices = {arm.name: _choose(protocol, arm.name, steps, scores) for arm in protocol.arms}
         low = any(choice.step == steps[0] for choice in choices.values())
         high = any(choice.step == steps[-1] for choice in choices.values())
@@ -150,17 +143,26 @@ def select(protocol: Protocol, task: str, scores: Scores) -> Selection:
     return Selection(steps, (), choices)
 
 
-def finals(protocol: Protocol, task: str, selection: Selection) -> list[Cell]:
+def trial_score(line: Mapping[str, Any]) -> float:
+    """A trial's primary metric on the validation split; minus infinity of a run that diverged."""
+    if line["status"] != "completed":
+        return -math.inf
+    return float(line["metrics"][f"validation/{line['metric']}"])
+
+
+def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cell]:
     """The runs with fresh seeds that follow a choice."""
     return [
-        Cell("final", task, arm.name, protocol.rate(arm.name, selection.choices[arm.name].step), seed)
+        Cell("final", condition, arm.name, protocol.rate(arm.name, selection.choices[arm.name].step), seed)
         for arm in protocol.arms
         for seed in protocol.final_seeds
     ]
 
 
-def _choose(protocol: Protocol, arm: str, steps: range, scores: Scores) -> Choice:
-    seeds = protocol.selection_seeds
-    means = {step: math.fsum(scores[arm, step, seed] for seed in seeds) / len(seeds) for step in steps}
+def _choose(protocol: Protocol, arm: str, steps: range, scores: Mapping[Cell, float]) -> Choice:
+    means: dict[int, float] = {}
+    for step in steps:
+        of_step = [scores[c] for c in scores if c.arm == arm and c.rate == protocol.rate(arm, step)]
+        means[step] = math.fsum(of_step) / len(of_step)
     best = max(steps, key=lambda step: means[step])  # the lowest of equal ones
     return Choice(best, means[best], best in (steps[0], steps[-1]))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import platform
 import subprocess
 import time
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import RunConfig
+from lorax_lab.store.code import code_sha256
 from lorax_lab.store.record import Git, Record, Status
 from lorax_lab.store.result import Result
 
@@ -32,17 +31,18 @@ def new_record(
     launch: str | None = None,
 ) -> Record:
     """The record of a run of this process, written now."""
+    settings = dataclasses.asdict(config)
     return Record(
         run_id=run_id,
         status=status,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        config=dataclasses.asdict(config),
+        config=settings,
         method=config.method.name,
         rank=config.rank,
         seed=config.seed,
         versions=versions(),
         git=git(),
-        code=code_sha256(),
+        code=code_sha256(settings),
         hardware=hardware(),
         reason=reason,
         error=error,
@@ -54,36 +54,6 @@ def new_record(
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that decide a run's numbers."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-RESULT_CODE = (
-    "config",
-    "data",
-    "measure",
-    "methods",
-    "spectra",
-    "tasks",
-    "execute.py",
-    "models",
-    "streams.py",
-    "train.py",
-    "memory/ledger.py",
-)
-"""The rooms and files of this package that decide what a record says; the others plan, store, show and predict."""
-
-
-@lru_cache(maxsize=1)
-def code_sha256() -> str:
-    """The version of the code that made a record: SHA-256 over names and texts of `RESULT_CODE`. Two records of one
-    version are comparable; another commit may well have the same."""
-    digest, home = hashlib.sha256(), HOME
-    for path in sorted(path for part in RESULT_CODE for path in _sources(home / part)):
-        digest.update(f"{path.relative_to(home).as_posix()}:{path.read_text(encoding='utf-8')}\n".encode())
-    return digest.hexdigest()
-
-
-def _sources(path: Path) -> list[Path]:
-    return [path] if path.suffix else list(path.rglob("*.py"))
 
 
 def _version(package: str) -> str | None:

@@ -46,7 +46,7 @@ def line_of(folder: Path) -> Line:
     """
     record = read_record(folder)
     parts = asdict(record)
-    line: Line = {"format": FORMAT} | {key: parts[key] for key in COPIED} | {"config": _config(record.config)}
+    line: Line = {"format": FORMAT} | {key: parts[key] for key in COPIED} | {"config": portable(record.config)}
     result = record.result
     if result is None:
         return _rounded(line | {"reason": record.reason}, DIGITS)
@@ -144,7 +144,8 @@ def _correct(test: dict[str, np.ndarray]) -> str | None:
     return None if right is None else np.packbits(right).tobytes().hex()
 
 
-def _config(config: dict[str, Any]) -> dict[str, Any]:
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a line keeps it: without places and windows, and only the name of a model's folder."""
     kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
     if Path(kept["model"]).is_absolute():
         kept["model"] = Path(kept["model"]).name

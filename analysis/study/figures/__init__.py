@@ -1,0 +1,21 @@
+"""The figures of studies, one file each: `table(records)` makes its CSV, or None where the study has nothing of it;
+`draw(table)` draws it; `LATEX` says whether the table is written as LaTeX too.
+
+To add one, write its file and its line in `FIGURES`, and name it in the study's plan: `figures=("answer", "mine")`.
+"""
+
+from types import ModuleType
+
+from analysis.study.figures import answer, cost, functional, modules, shared, spectral, trials
+
+FIGURES: dict[str, ModuleType] = {
+    "answer": answer,
+    "cost": cost,
+    "spectral": spectral,
+    "functional": functional,
+    "modules": modules,
+    "shared": shared,
+    "trials": trials,
+}
+STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
+"""Of a study that names none."""

@@ -1,0 +1,74 @@
+"""The answer: the rank at which LoRA matches full fine-tuning, beside the directions that the full update needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.study import comparison, update
+from analysis.study.records import Records
+from analysis.study.statistics import t_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LATEX = True
+SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": "white", "mew": 0.4, "zorder": 3}
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
+    test, or from the whole update on validation; with the mean, its interval, margin, and r* or k*. None where no arms
+    differ in their rank alone, or no full update was cut."""
+    import pandas as pd
+
+    if not records.protocol.ranked() or not update.has_cuts(records):
+        return None
+
+    margin, rows, finals = records.protocol.margin, [], comparison.every_seed(records)
+    for task in records.conditions:
+        seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
+        cuts = update.functional(records, task)
+        cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
+        found = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(cuts, margin))}
+        for side, frame in (("rank", seeds), ("k", cut)):
+            for size, of_size in frame.groupby("size"):
+                interval = t_interval(of_size["difference"].dropna().tolist())
+                about = {"task": task, "side": side, "size": size, "margin": margin, "enough": found[side]}
+                about |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+                pairs = zip(of_size["seed"], of_size["difference"], strict=True)
+                rows += [about | {"seed": seed, "difference": d} for seed, d in pairs]
+    return pd.DataFrame(rows).astype({"size": int})
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Left, LoRA against full fine-tuning over the rank; right, the full update cut to k directions beside it."""
+    tasks = list(dict.fromkeys(table["task"]))
+    figure = style.canvas(style.PAGE, 1.0 + 1.9 * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, width_ratios=(2, 3))
+    names = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
+    for row, task in zip(grid, tasks, strict=True):
+        for axes, (side, (label, star)) in zip(row, names.items(), strict=True):
+            rows = table[(table["task"] == task) & (table["side"] == side)]
+            _differences(axes, rows, float(rows["margin"].iloc[0]))
+            axes.set_xlabel(label)
+            axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
+        row[0].set_ylabel("difference in score")
+    margin, count = table["margin"].iloc[0], table["seed"].nunique()
+    text = "rank at which LoRA matches full fine-tuning (test), directions that the full update needs (validation)"
+    text += f"\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
+    style.title(figure, text)
+    return figure
+
+
+def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
+    sizes = rows.drop_duplicates("size").sort_values("size")
+    bars = [sizes["mean"] - sizes["low"], sizes["high"] - sizes["mean"]]
+    axes.plot(rows["size"], rows["difference"], markersize=3, **SEEDS)
+    axes.errorbar(sizes["size"], sizes["mean"], bars, color="black", marker="o", capsize=2, linewidth=1)
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.axhline(-margin, color="0.4", linewidth=0.8, linestyle="--")
+    style.rank_axis(axes, [int(size) for size in sizes["size"]])

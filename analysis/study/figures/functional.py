@@ -1,0 +1,53 @@
+"""What is left of the full update's score when it is changed: cuts, remainders, and their controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.study import update
+from analysis.study.records import Records, every
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LATEX = False
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cut": ("top k directions", {"marker": "o"}),
+    "remainder": ("all but the top k", {"marker": "s", "linestyle": "--"}),
+    "random": ("k random directions", {"marker": "^", "linestyle": ":"}),
+    "scaled": ("whole update at the cut's norm", {"marker": "D", "linestyle": "-."}),
+}
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """`update.functional` of every task, all matrices changed at once; None where no update was cut."""
+    if not update.has_cuts(records):
+        return None
+    rows = every(records, update.functional)
+    return rows[rows["module"] == update.ALL].drop(columns="module")
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Scores over k of the cut and its controls, mean and range of the seeds."""
+    tasks = list(dict.fromkeys(table["task"]))
+    figure, panels = style.panels(len(tasks), 2.3, "k", "score on validation")
+    for axes, task in zip(panels, tasks, strict=True):
+        rows = table[table["task"] == task]
+        for (part, (label, look)), colour in zip(PARTS.items(), style.colours(len(PARTS))[::-1], strict=True):
+            scores = rows[rows["part"] == part].groupby("k")["score"]
+            if len(scores):
+                axes.plot(scores.mean(), label=label, color=colour, **look)
+                axes.fill_between(scores.min().index, scores.min(), scores.max(), color=colour, alpha=0.15, linewidth=0)
+        noise = rows[rows["part"] == "gaussian"]["score"]
+        if len(noise):
+            name = "Gaussian noise of its norm"
+            axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
+        style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
+        axes.set_title(task)
+    count = table["seed"].nunique()
+    style.title(figure, f"what is left of the full update's score when it is changed; mean and range of {count} seeds")
+    style.legend(figure, figure.axes[0], columns=3)
+    return figure

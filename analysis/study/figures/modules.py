@@ -1,0 +1,44 @@
+"""The difference in score when one type of matrix is cut to k directions, the others whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis import style
+from analysis.study import update
+from analysis.study.records import Records, every
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LATEX = False
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """`update.functional` of every task, one type of matrix cut alone; None where that was not measured."""
+    if not update.has_cuts(records):
+        return None
+    rows = every(records, update.functional)
+    rows = rows[rows["module"] != update.ALL]
+    return rows if len(rows) else None
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """The difference from the whole update when one type of matrix is cut to k directions, a panel per type."""
+    names, tasks = update.modules(table), list(dict.fromkeys(table["task"]))
+    figure, panels = style.panels(len(names), 1.7, "k", "difference in score")
+    for axes, name in zip(panels, names, strict=True):
+        for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
+            cut = update.cut_intervals(table[table["task"] == task], "cut", name)
+            means = [found.mean for found in cut.values()]
+            bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
+            axes.errorbar(list(cut), means, bars, capsize=2, label=task, **look)
+        style.rank_axis(axes, list(cut))
+        axes.axhline(0, color="0.4", linewidth=0.8)
+        axes.set_title(name, fontsize=7.5)
+    text = "one type of matrix cut to k directions, the others whole; validation, 95 % intervals over the seeds"
+    style.title(figure, text)
+    style.legend(figure, figure.axes[0], columns=min(len(tasks), 4))
+    return figure

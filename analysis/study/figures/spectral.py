@@ -1,0 +1,56 @@
+"""The full update's spectral ranks, beside what noise of its shape has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis import style
+from analysis.study import update
+from analysis.study.records import Records, every
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LATEX = False
+SHOWN = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """`update.spectral` of every task, by module and by layer (column `by`); None where the reference is no full
+    fine-tuning, whose update is cut."""
+    import pandas as pd
+
+    if not update.has_cuts(records):
+        return None
+    parts = [every(records, update.spectral, by).assign(by=by) for by in ("module", "layer")]
+    return pd.concat(parts, ignore_index=True).astype({"group": str})
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Each measure as a share of what noise of the same shape has, by module type (left) and by layer (right)."""
+    tasks = list(dict.fromkeys(table["task"]))
+    figure = style.canvas(style.PAGE, 1.0 + 2.1 * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey=True)
+    for row, task in zip(grid, tasks, strict=True):
+        for axes, by in zip(row, ("module", "layer"), strict=True):
+            rows = table[(table["task"] == task) & (table["by"] == by)]
+            groups = list(dict.fromkeys(rows["group"]))
+            for number, (measure, look) in enumerate(zip(SHOWN, style.looks(len(SHOWN)), strict=True)):
+                of = rows[rows["measure"] == measure]
+                share, low, high = (of[key] / of["null"] for key in ("mean", "low", "high"))
+                places = [place + 0.12 * (number - 1.5) for place in range(len(of))]
+                settings = look | {"linestyle": ""}
+                axes.errorbar(places, share, [share - low, high - share], label=measure.replace("_", " "), **settings)
+            axes.axhline(1, color="0.4", linewidth=0.8)
+            labels = [style.folded(g, 16) if by == "module" else g for g in groups]
+            axes.set_xticks(range(len(groups)), labels, rotation=45 if by == "module" else 0, fontsize=6.5)
+            axes.set_title(task, fontsize=7.5)
+            axes.set_xlabel("type of matrix" if by == "module" else "layer")
+        row[0].set_ylabel("share of what noise has")
+    count = int(table["seeds"].max())
+    text = "the full update's spectral ranks, noise of its shape = 1"
+    style.title(figure, f"{text}; mean over matrices, 95 % intervals over {count} seeds")
+    style.legend(figure, figure.axes[0], columns=4)
+    return figure

@@ -1,0 +1,43 @@
+"""The choice of each arm's learning rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis import style
+from analysis.study import comparison
+from analysis.study.records import Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LATEX = False
+
+
+def table(records: Records) -> pd.DataFrame:
+    """`comparison.trials`."""
+    return comparison.trials(records)
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Validation score over the learning rate, a line per arm, the chosen rate ringed."""
+    tasks = list(dict.fromkeys(table["task"]))
+    figure, panels = style.panels(len(tasks), 2.3, "learning rate", "score on validation")
+    for axes, task in zip(panels, tasks, strict=True):
+        rows = table[table["task"] == task]
+        arms = list(dict.fromkeys(rows["arm"]))
+        for arm, look in zip(arms, style.looks(len(arms)), strict=True):
+            of = rows[rows["arm"] == arm]
+            means = of.groupby("learning_rate")["validation"].mean()
+            axes.plot(means.index, means, label=arm, **(look | {"markersize": 3}))
+            best = of[of["chosen"]]["learning_rate"].unique()
+            ring: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
+            axes.plot(best, means[best], color=look["color"], **ring)
+        axes.set_xscale("log")
+        axes.set_title(task)
+    count = table["seed"].nunique()
+    style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seed{'s' * (count > 1)}")
+    style.legend(figure, figure.axes[0], columns=4)
+    return figure

@@ -1,0 +1,141 @@
+"""What a page says of the full update itself, and of the study's controls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from analysis.study import comparison, update
+from analysis.study.markdown import bullets, listed, short
+from analysis.study.markdown import table as markdown_table
+from analysis.study.records import Records
+from analysis.study.validator import breaches
+from analysis.study.verdict import answer, rulings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTROLS = {"random": "k directions drawn at random", "scaled": "all directions, shrunk to the cut's norm,"}
+SHARED_SHOWN = (1, 8, 32)
+
+
+def cuts(records: Records) -> list[str]:
+    """The full update's spectral ranks, and what its cuts score, condition by condition."""
+    parts = []
+    for task in records.conditions:
+        scores, spectra = update.functional(records, task), update.spectral(records, task)
+        rows = []
+        for measure in update.MEASURES:
+            row = update.entry(spectra, measure)
+            cells = [measure.replace("_", " "), f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"]
+            rows.append([*cells, f"{row['null']:.1f}", f"{row['mean'] / row['null']:.2f}"])
+        parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
+        parts += [markdown_table(["measure", "full update", "noise of the same shape", "share of noise"], rows)]
+        parts += [_sentence(records.protocol.margin, task, scores, spectra)]
+    return parts
+
+
+def _sentence(margin: float, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
+    norm, above, spikes, misfit = (
+        update.entry(spectra, measure)["mean"]
+        for measure in ("relative_norm", "above_rounding", "spikes", "bulk_misfit")
+    )
+    without = -update.cut_intervals(cuts, "cut")[0].mean
+    text = (
+        f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
+        f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
+        f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
+    )
+    text += f"Without it (k = 0, head and embeddings as trained) the score falls by {without:.4f}. "
+    k = update.functional_rank(cuts, margin)
+    rest = update.cut_intervals(cuts, "remainder").get(k.size or 0)
+    if k.size and rest is not None:
+        text += f"What is left without the top k* = {k.size} directions scores {rest.mean:+.4f} against the whole. "
+    for part, name in CONTROLS.items():
+        at = update.cut_intervals(cuts, part)
+        if k.size in at:
+            other = update.functional_rank(cuts, margin, part=part)
+            text += f"At that k, {name} score {at[k.size]} against the whole; their own k* is {other}. "
+    return text.strip()
+
+
+def shared(table: pd.DataFrame) -> list[str]:
+    """How many directions pairs of full updates have in common."""
+    everywhere = update.shared(table)
+    rows = []
+    for row in everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records"):
+        similarity = f"{row['similarity']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        cells = [row["pair"], str(row["k"]), str(row["side"]), similarity, f"{row['random']:.3f}"]
+        rows.append([*cells, f"{row['common']:.1f}", str(row["pairs"])])
+    headings = ["pair", "k", "space", "φ(k, k)", "random", "in common beyond chance", "pairs"]
+    most = int(table["k"].max())
+    of_modules = {
+        name: update.shared(table[(table["module"] == name) & (table["k"] == most)])
+        for name in dict.fromkeys(table["module"])
+    }
+    text = (
+        "How much of their top k directions two full updates share, mean over matrices (the pairs share runs, which "
+        "their intervals leave out). Random subspaces share k / d; what lies beyond that is counted in directions."
+    )
+    by_module = [
+        f"{pair}: " + ", ".join(f"`{name}` {_both(found, pair)}" for name, found in of_modules.items())
+        for pair in dict.fromkeys(everywhere["pair"])
+    ]
+    return [
+        text,
+        markdown_table(headings, rows),
+        f"By type of matrix, of the top {most} directions of the column and of the row space beyond chance:",
+        *bullets(by_module),
+    ]
+
+
+def _both(found: pd.DataFrame, pair: str) -> str:
+    rows = found[found["pair"] == pair].set_index("side")["common"]
+    return f"{rows['column']:.1f} and {rows['row']:.1f}"
+
+
+def controls(records: Records, others: Sequence[Records]) -> list[str]:
+    """Gaussian updates where they were measured, and the studies that are controls of this one."""
+    parts = []
+    for task in records.conditions if update.has_cuts(records) else ():
+        spectra, cuts = update.spectral(records, task), update.functional(records, task)
+        rows = [update.entry(spectra, measure) for measure in update.MEASURES]
+        measured = [
+            f"{row['measure'].replace('_', ' ')} {row['gaussian']:.1f} (null {row['null']:.1f})"
+            for row in rows
+            if row["gaussian"] is not None and not math.isnan(row["gaussian"])
+        ]
+        for score in update.cut_intervals(cuts, "gaussian").values():
+            parts += [
+                f"**Gaussian ΔW** of equal norm, {task}: the lab reads off it {', '.join(measured)}; in the place of "
+                f"the update it scores {score} against the whole."
+            ]
+    for other in others:
+        parts += _of_control(other)
+    return parts
+
+
+def _of_control(other: Records) -> list[str]:
+    faults = breaches(other)
+    if faults:
+        heading = "the comparison breaks its own protocol, or is not complete, and nothing is concluded from it"
+        return [f"**{other.name}**: {heading}:", *bullets(faults)]
+    if not update.has_cuts(other):
+        return [f"**{other.name}** {answer(other)}"]
+    parts = []
+    tried = listed(arm.rank for arm in other.protocol.arms if arm.rank is not None)
+    for ruling in (r for r in rulings(other) if r.module == update.ALL):
+        rows = comparison.table(other, ruling.task).to_dict("records")
+        scores = ", ".join(f"{row['arm']} {row['test']:.3f}" for row in rows)
+        spectra = update.spectral(other, ruling.task)
+        entries = [update.entry(spectra, measure) for measure in update.MEASURES]
+        ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
+        parts += [
+            f"**{other.name}** ({' '.join(other.declared.about['question'].split())}) Test scores: {scores}. "
+            f"Low rank: {ruling.verdict}; r* = {ruling.r_star} (tried: {tried}); k* = {ruling.k_star}; "
+            f"{', '.join(ranks)}; "
+            f"directions above the noise edge {short(ruling.spikes)}. "
+            f"Predicted: {' '.join(other.declared.about['prediction'].split())}"
+        ]
+    return parts

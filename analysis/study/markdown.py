@@ -1,0 +1,33 @@
+"""Pieces of Markdown: tables, lists, and numbers with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from analysis.study.statistics import Interval
+
+
+def short(interval: Interval) -> str:
+    """A mean and its interval, to one digit."""
+    if math.isnan(interval.low):
+        return f"{interval.mean:.1f}"
+    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def listed(items: Iterable[Any]) -> str:
+    """The items as a sentence has them: `1, 2 and 3`."""
+    words = [str(item) for item in items]
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def bullets(items: Iterable[str]) -> list[str]:
+    """A list, as one paragraph."""
+    return ["\n".join(f"- {item}" for item in items)]
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,67 @@
+"""`analysis/VERDICT.md`: the answer over all studies, with a link to each study's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.study import findings, page, update
+from analysis.study.markdown import bullets, listed
+from analysis.study.markdown import table as markdown_table
+from analysis.study.records import Records
+from analysis.study.validator import breaches
+from analysis.study.verdict import answer, rulings
+
+
+def write(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+    """The whole document.
+
+    Args:
+        studies: in the order of the document; a control belongs to the study that it names.
+        links: to each study's page, by its name.
+    """
+    names = {study.name for study in studies}
+    controls = [study for study in studies if study.declared.control_of in names]
+    main = [study for study in studies if study not in controls]
+    parts = ["# Verdict", *(_answer(study) for study in main), "## All studies", _table(studies, links)]
+    for study in main:
+        parts += [f"## {study.name}", " ".join(study.declared.about["question"].split())]
+        parts += _study(study, [other for other in controls if other.declared.control_of == study.name])
+        parts += [f"Arms, cuts, shared directions, other margins, limits: [{study.name}]({links[study.name]})."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _answer(study: Records) -> str:
+    return f"**{page.NOT_FAIR}** ({study.name})" if breaches(study) else f"**{answer(study)}**"
+
+
+def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+    rows = []
+    for study in studies:
+        role = f"control of {study.declared.control_of}" if study.declared.control_of else "study"
+        first = [f"[{study.name}]({links[study.name]})", role]
+        if breaches(study):
+            rows.append([*first, listed(study.conditions), "not fair, or not complete", "—", "—", "—", "—"])
+        elif update.has_cuts(study):
+            whole = [ruling for ruling in rulings(study) if ruling.module == update.ALL]
+            rows += [[*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study)] for r in whole]
+        else:
+            rows += [[*first, condition, "not asked", "—", "—", *_tried(study)] for condition in study.conditions]
+    return markdown_table(["study", "role", "task", "low rank", "r*", "k*", "ranks tried", "margin"], rows)
+
+
+def _tried(study: Records) -> list[str]:
+    ranks = [arm.rank for arm in study.protocol.ranked()]
+    return [listed(ranks) or "—", f"{study.protocol.margin:g}"]
+
+
+def _study(study: Records, controls: Sequence[Records]) -> list[str]:
+    if faults := breaches(study):
+        return [f"**{page.NOT_FAIR}**", *bullets(faults)]
+    parts = [page.source(study)]
+    if update.has_cuts(study):
+        parts += ["### Is it low?", page.low_rule(study), page.rulings_table(rulings(study))]
+    else:
+        parts += [answer(study)]
+    if stated := findings.controls(study, controls):
+        parts += ["### Controls", *stated]
+    return parts

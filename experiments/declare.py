@@ -1,0 +1,217 @@
+"""What a study declares before its runs, and by what it may grow afterwards.
+
+A study may gain arms, levels of its factors, final seeds, and a prediction for these. Everything else that was declared
+stays: the margin, the metric, the grid of rates already tried, the prediction. What is added is recorded with its date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from experiments.study import Plan
+from lorax_lab.errors import ConfigError
+from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
+
+OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
+"""Settings that no arm or level may fix."""
+NAMES = ("model", "task.name", "task.path")
+"""What hashes stand for in a run's identity, and what tells cells apart here."""
+FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
+"""Of the protocol, what stays as it was declared."""
+
+
+def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None = None) -> Declaration:
+    """What is written beside the lines, absolute paths as file names only.
+
+    Args:
+        about: question, prediction and cost.
+        before: what was declared earlier, of which the plan is a continuation.
+
+    Raises:
+        ConfigError: two cells that no line could tell apart.
+    """
+    history = before.history if before else ()
+    declared = Declaration(
+        about=about,
+        protocol=plan.protocol,
+        factors=_portable_factors(plan),
+        common=_portable(plan.common),
+        final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
+        settings=settings_of(plan),
+        **_meaning(plan),
+        figures=plan.figures,
+        control_of=plan.control_of,
+    )
+    if before and (added := _added(before, declared)):
+        history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime()), "added": added})
+    return replace(declared, history=history)
+
+
+def check_arms(plan: Plan) -> None:
+    """Refuse arms and levels that fix what the protocol chooses, and names that stand for two of them.
+
+    Raises:
+        ConfigError: as said.
+    """
+    names = [arm.name for arm in plan.protocol.arms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two arms are called {twice[0]}; give each a name of its own")
+    if plan.protocol.reference not in names:
+        raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")
+    parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms}
+    parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
+    for name, overrides in (parts | {"every run": plan.common}).items():
+        for override in overrides:
+            if override.partition("=")[0] in OWN_TO_THE_PROTOCOL:
+                raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+
+
+def settings_of(plan: Plan) -> dict[Pair, Settings]:
+    """Every cell's settings as its lines will have them, by condition and arm.
+
+    Raises:
+        ConfigError: two cells have the same, so that no line could tell them apart.
+    """
+    from lorax_lab.store.published import portable
+
+    apart = _meaning(plan)["apart"]
+    settings = {pair: decisive(portable(dataclasses.asdict(config)), apart) for pair, config in _configs(plan).items()}
+    for one, other in alike(settings):
+        raise ConfigError(
+            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart; "
+            "change one, or where they differ in a table's path alone give each a name: task.name=NAME"
+        )
+    return settings
+
+
+def _configs(plan: Plan) -> dict[Pair, Any]:
+    return {
+        (condition, arm.name): _compose((*overrides, *arm.overrides, *plan.common))
+        for condition, overrides in plan.conditions.items()
+        for arm in plan.protocol.arms
+    }
+
+
+@lru_cache(maxsize=1024)
+def _compose(overrides: tuple[str, ...]) -> Any:
+    from lorax_lab.launch.compose import compose, spell_out
+
+    return compose(spell_out(list(overrides)))
+
+
+def _meaning(plan: Plan) -> dict[str, Any]:
+    """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
+    neutral, apart = dict(NEUTRAL), []
+    for config in _configs(plan).values():
+        for key, field in _fields(config):
+            if "neutral" in field.metadata:
+                neutral[key] = field.metadata["neutral"]
+            if not field.metadata.get("decides_result", True) and key not in NAMES:
+                apart.append(key)
+    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart))}
+
+
+def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{field.name}.")
+        yield prefix + field.name, field
+
+
+def check_continues(before: Declaration, plan: Plan, prediction: str, name: str) -> None:
+    """Refuse a plan that changes what was declared before runs that are recorded.
+
+    Raises:
+        ConfigError: names every change, and what to type.
+    """
+    changes = [*_protocol_changes(before, plan), *_grid_changes(before, plan)]
+    if before.common != _portable(plan.common):
+        changes.append(_change("common overrides", before.common, _portable(plan.common)))
+    for arm in (arm.name for arm in before.protocol.arms):
+        was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
+        changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
+    said = before.about.get("prediction", "").split()
+    if prediction.split()[: len(said)] != said:
+        changes.append("the prediction was changed (a new one may follow the old text)")
+    if changes:
+        raise ConfigError(
+            f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
+            "(arms, levels and final seeds may be added), or start a study of its own: --runs FOLDER --records FOLDER"
+        )
+
+
+def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
+    """Whether the plan has more than was declared."""
+    arms, protocol = len(before.protocol.arms), plan.protocol
+    sizes = [(arms, len(protocol.arms)), (len(before.protocol.final_seeds), len(protocol.final_seeds))]
+    sizes += [(len(before.conditions), len(plan.conditions))]
+    sizes += [(len(before.about.get("prediction", "").split()), len(prediction.split()))]
+    return any(was < now for was, now in sizes)
+
+
+def _protocol_changes(before: Declaration, plan: Plan) -> list[str]:
+    was, now = before.protocol, plan.protocol
+    changes = [
+        _change(key, getattr(was, key), getattr(now, key)) for key in FIXED if getattr(was, key) != getattr(now, key)
+    ]
+    arms = {arm.name: arm for arm in now.arms}
+    for arm in was.arms:
+        other = arms.get(arm.name)
+        if other is None:
+            changes.append(f"the arm {arm.name} is gone")
+        elif (arm.overrides, arm.lowest) != (_portable(other.overrides), other.lowest):
+            changes.append(
+                _change(f"the arm {arm.name}", [*arm.overrides, arm.lowest], [*other.overrides, other.lowest])
+            )
+    if gone := sorted(set(was.final_seeds) - set(now.final_seeds)):
+        changes.append(f"final seeds {', '.join(map(str, gone))} are gone")
+    return changes
+
+
+def _grid_changes(before: Declaration, plan: Plan) -> list[str]:
+    now = _portable_factors(plan)
+    if list(before.factors) != list(now):
+        return [_change("factors", list(before.factors), list(now))]
+    return [
+        _change(f"{factor} {name}", overrides, now[factor].get(name))
+        for factor, levels in before.factors.items()
+        for name, overrides in levels.items()
+        if now[factor].get(name) != overrides
+    ]
+
+
+def _change(what: str, was: object, now: object) -> str:
+    if now is None:
+        return f"{what} is gone"
+    return f"{what} was {_text(was)} and is {_text(now)}"
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
+    declared = {arm.name for arm in before.protocol.arms}
+    added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in declared]}
+    for factor, levels in now.factors.items():
+        added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
+    added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
+    words = len(before.about.get("prediction", "").split())
+    added["prediction"] = " ".join(str(now.about["prediction"]).split()[words:])
+    return {key: value for key, value in added.items() if value}
+
+
+def _portable_factors(plan: Plan) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {factor: {name: _portable(o) for name, o in levels.items()} for factor, levels in plan.factors.items()}
+
+
+def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
+    pairs = [override.partition("=") for override in overrides]
+    return tuple(f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs)

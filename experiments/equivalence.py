@@ -1,0 +1,188 @@
+"""`python -m experiments.equivalence <study>`: do the code that made a study and the present one give the same bits?
+
+A sample of the study's final runs is made twice on this machine: by the recorded commit, in a git worktree of its own,
+and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as equivalent
+in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old records are
+never compared with new runs: bits differ between processors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.command import RECORDS
+from experiments.compare import content_of, differences
+from experiments.study import Line, Plan
+from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.store.code import code_sha256
+from lorax_lab.store.declaration import read_declaration
+from lorax_lab.store.equivalence import equivalence_path, proven, read_proofs
+from lorax_lab.store.protocol import Cell
+
+ROOT = Path(__file__).parents[1]
+Sample = list[tuple[Cell, Line]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare the versions. Returns the exit code: 0 equivalent, 1 numbers moved, 2 a wrong input, 130 stopped."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.equivalence", description=__doc__)
+    parser.add_argument("study", help="such as rank_sweep")
+    most = "compare at most so many runs; the default is one of each version that the present code has for the study"
+    parser.add_argument("--cells", type=int, metavar="N", help=most)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
+    parser.add_argument("--runs", type=Path, help="keep the runs of both versions here (a temporary folder)")
+    parser.add_argument("--dry-run", action="store_true", help="say which runs would be compared")
+    given = parser.parse_args(arguments)
+    return answer(lambda: _compare(given), "; the runs that were compared are recorded")
+
+
+def _compare(given: argparse.Namespace) -> int:
+    plan, lines = _plan(given.study), given.records / f"{given.study}.jsonl"
+    sample = choose(_final_lines(lines), proven(lines), given.cells)
+    if not sample:
+        print(f"{given.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
+        return 0
+    for cell, line in sample:
+        seconds = 2 * line["time"]["total_seconds"]
+        print(f"{line['run_id']}: {cell.condition}, {cell.arm}, seed {cell.seed}; about {seconds / 60:.0f} minutes")
+    if given.dry_run:
+        return 0
+    plan.prepare()
+    with tempfile.TemporaryDirectory(prefix="equivalence-") as scratch:
+        runs = (given.runs or Path(scratch)).absolute()
+        return max(_prove(plan, cell, line, lines, runs) for cell, line in sample)
+
+
+def _plan(study: str) -> Plan:
+    studies = sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if "\nPREDICTION = " in path.read_text(encoding="utf-8")
+    )
+    if study not in studies:
+        raise ConfigError(f"there is no study {study}; {suggest(study, studies)}")
+    plan: Plan = importlib.import_module(f"experiments.{study}").plan("full")
+    return plan
+
+
+def _final_lines(path: Path) -> Sample:
+    """The completed final runs of a study, each with its cell, shortest first."""
+    from lorax_lab.store.published import read_lines
+
+    lines, _ = read_lines(path)
+    if not lines:
+        raise ConfigError(f"there are no records at {path}; type: python -m experiments.{path.stem}")
+    declared = read_declaration(path.with_suffix(".json"))
+    cells = [(declared.cell_of(line), line) for line in lines if line["status"] == "completed"]
+    finals = [(cell, line) for cell, line in cells if cell and cell.stage == "final"]
+    return sorted(finals, key=lambda pair: float(pair[1]["time"]["total_seconds"]))
+
+
+def choose(finals: Sample, pairs: set[tuple[str, str]], most: int | None) -> Sample:
+    """The runs to compare: of each pair of recorded and present version that is not proven yet, the shortest; then,
+    up to `most`, the shortest of other arms and conditions.
+
+    Raises:
+        ConfigError: `most` is less than 1.
+    """
+    if most is not None and most < 1:
+        raise ConfigError(f"--cells {most} is not possible: 1 or more")
+    versions = {line["run_id"]: (str(line["code"]), code_sha256(line["config"])) for _, line in finals}
+    unproven = [(c, line) for c, line in finals if (p := versions[line["run_id"]])[0] != p[1] and p not in pairs]
+    first: dict[Any, tuple[Cell, Line]] = {}
+    for cell, line in unproven:
+        first.setdefault(versions[line["run_id"]], (cell, line))
+    needed = list(first.values())
+    others: dict[Any, tuple[Cell, Line]] = {}
+    for cell, line in unproven:
+        if (cell, line) not in needed:
+            others.setdefault((cell.condition, cell.arm), (cell, line))
+    return [*needed, *list(others.values())[: max((most or 0) - len(needed), 0)]][:most]
+
+
+def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
+    """Make one run under both versions, compare them, and record what came of it. Returns 0, or 1 if numbers moved."""
+    commit = str(line["git"]["commit"])
+    overrides = plan.overrides(cell)
+    with worktree(commit) as old_root:
+        old = _make(old_root, overrides, runs / "recorded" / line["run_id"])
+    new = _make(ROOT, overrides, runs / "present" / line["run_id"])
+    before, after = content_of(old), content_of(new)
+    if before["git"]["commit"] != commit or before["code"] != line["code"]:
+        raise ConfigError(f"the worktree of {commit[:10]} did not run its own code; check PYTHONPATH and try again")
+    count, moved = differences(old, new)
+    proof = {
+        "recorded_code": line["code"],
+        "present_code": code_sha256(line["config"]),
+        "recorded_commit": commit,
+        "present_commit": after["git"]["commit"],
+        "present_dirty": after["git"]["dirty"],
+        "run_id": line["run_id"],
+        "numbers": count,
+        "moved": moved,
+        "hardware": after["hardware"],
+        "versions": after["versions"],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    _write(lines, proof)
+    print(f"{line['run_id']}: {count:,} numbers compared, {len(moved)} places moved", *moved, sep="\n  ", flush=True)
+    return int(bool(moved))
+
+
+def _write(lines: Path, proof: dict[str, Any]) -> None:
+    from lorax_lab.store.files import write_text
+
+    key = ("recorded_code", "present_code", "run_id")
+    kept = [other for other in read_proofs(lines) if any(other[k] != proof[k] for k in key)]
+    write_text(equivalence_path(lines), json.dumps([*kept, proof], indent=1) + "\n")
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A checkout of the commit in a folder of its own, for as long as it is needed.
+
+    Raises:
+        ConfigError: git cannot make one, as where the commit is not in this clone.
+    """
+    with tempfile.TemporaryDirectory(prefix="recorded-") as scratch:
+        path = Path(scratch) / "checkout"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        made = subprocess.run([*git, "add", "--detach", str(path), commit], capture_output=True, text=True)
+        if made.returncode:
+            reason = made.stderr.strip().splitlines()[-1]
+            raise ConfigError(f"git cannot check out {commit[:10]} ({reason}); type: git fetch --unshallow")
+        try:
+            yield path
+        finally:
+            subprocess.run([*git, "remove", "--force", str(path)], capture_output=True, check=False)
+
+
+def _make(root: Path, overrides: list[str], runs: Path) -> Path:
+    """Train one run with the code in `root`, and give its folder. A run that is there already is not made again.
+
+    Raises:
+        ConfigError: it did not complete.
+    """
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides, f"runs_dir={runs}", "tracking=disabled"]
+    done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False)
+    folders = [path.parent for path in runs.glob("*/record.json")]
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode or len(folders) != 1 or content_of(folders[0])["status"] != "completed":
+        raise ConfigError(f"the run did not complete under {root} (exit code {done.returncode}): {' '.join(overrides)}")
+    return folders[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

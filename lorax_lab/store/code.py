@@ -1,0 +1,249 @@
+"""The version of the code that a run's numbers depend on: a hash of the definitions that the run can reach.
+
+From `execute` every name is followed, by reading the sources, into the rooms that compute: data, tasks, models,
+methods, train, spectra, measure. Where a lookup such as `METHODS` is indexed by a setting, only the run's own entry is
+followed, so that another method's file does not count. Where an object is built, its whole class counts; where a module
+is passed on, the whole module. Comments, docstrings, formatting, type-checking imports and what a raised error says are
+left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parents[1]
+ROOMS = ("data", "execute", "measure", "memory.ledger", "methods", "models", "spectra", "streams", "tasks", "train")
+"""The rooms and modules whose definitions decide a record's numbers; the others plan, store, show and predict."""
+ROOT = ("execute", "execute")
+HALF = 32
+"""Hex digits of each half of the hash."""
+
+Symbol = tuple[str, str]
+"""A module inside the package and a name at its top; the name `*` is its statements that define nothing."""
+
+
+def code_sha256(config: Mapping[str, Any], package: Path = PACKAGE) -> str:
+    """The version of the code that a run of this configuration depends on, 64 hex digits.
+
+    The first half is of what runs of every method, kind and source reach, the second of what this one adds. Two records
+    with one first half were made by the same shared code; with one whole, by the same code.
+
+    Args:
+        config: as a record or a published line has it.
+        package: the folder of the sources.
+    """
+    return _hashes(frozenset(_strings(config)), package)
+
+
+def shared_half(code: str) -> str:
+    """The part of a version that runs of every method, kind and source have in common."""
+    return code[:HALF]
+
+
+@lru_cache(maxsize=256)
+def _hashes(choices: frozenset[str], package: Path) -> str:
+    reached = _Reached(package, choices)
+    reached.follow([ROOT])
+    shared = dict(reached.texts)
+    while reached.entries:
+        waiting, reached.entries = reached.entries, {}
+        for (module, name), entries in waiting.items():
+            reached.texts[module, f"{name}[]"] = _plain(entries)
+            reached.follow(reached.targets(module, entries))
+    own = {symbol: text for symbol, text in reached.texts.items() if symbol not in shared}
+    return _digest(shared)[:HALF] + _digest(own)[:HALF]
+
+
+def _digest(texts: Mapping[Symbol, str]) -> str:
+    lines = "".join(f"{module}:{name}:{text}\n" for (module, name), text in sorted(texts.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _strings(config: Mapping[str, Any]) -> Iterator[str]:
+    for value in config.values():
+        if isinstance(value, Mapping):
+            yield from _strings(value)
+        elif isinstance(value, str):
+            yield value
+
+
+@dataclass
+class _Reached:
+    """The definitions that were reached: their texts, and the entries of lookups that the choices pick."""
+
+    package: Path
+    choices: frozenset[str]
+    texts: dict[Symbol, str] = field(default_factory=dict)
+    entries: dict[Symbol, list[ast.expr]] = field(default_factory=dict)
+
+    def follow(self, symbols: list[Symbol]) -> None:
+        """Reach these, and all that they use."""
+        waiting = list(symbols)
+        while waiting:
+            module, name = waiting.pop()
+            if (module, name) in self.texts:
+                continue
+            waiting.append((module, "*"))
+            source = _source(self.package, module)
+            nodes = source.statements if name == "*" else source.definitions[name]
+            if chosen := self._chosen(module, nodes):
+                self.texts[module, name] = "lookup"
+                self.entries[module, name] = chosen
+            else:
+                self.texts[module, name] = _plain(nodes) + self._bindings(module, nodes)
+                waiting += self.targets(module, nodes)
+
+    def targets(self, module: str, nodes: list[Any]) -> list[Symbol]:
+        """The symbols that these nodes use, of the rooms that count."""
+        return [symbol for node in nodes for symbol in self._uses(module, node)]
+
+    def _uses(self, module: str, node: ast.AST) -> Iterator[Symbol]:
+        bindings = _source(self.package, module).imports | _imports(node)
+        seen: set[int] = set()
+        for part in ast.walk(node):
+            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in bindings:
+                target = bindings[part.value.id]
+                if _is_module(self.package, target):
+                    seen.add(id(part.value))
+                    yield from self._resolve(f"{target}.{part.attr}")
+            elif isinstance(part, ast.Name) and id(part) not in seen:
+                if part.id in bindings:
+                    yield from self._resolve(bindings[part.id])
+                elif part.id in _source(self.package, module).definitions:
+                    yield module, part.id
+
+    def _resolve(self, target: str) -> Iterator[Symbol]:
+        """The symbol that a dotted name inside the package stands for; every one of a module that is named whole."""
+        if _is_module(self.package, target):
+            if _counts(target):
+                yield from ((target, name) for name in _source(self.package, target).definitions)
+            return
+        module, _, name = target.rpartition(".")
+        if not _is_module(self.package, module):
+            return
+        source = _source(self.package, module)
+        if name in source.imports and name not in source.definitions:
+            yield from self._resolve(source.imports[name])
+        elif _counts(module) and name in source.definitions:
+            yield module, name
+
+    def _bindings(self, module: str, nodes: list[Any]) -> str:
+        """What the imported names in these nodes stand for."""
+        names = {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
+        source = _source(self.package, module)
+        known = source.foreign | source.imports
+        for node in nodes:
+            known |= _foreign(node) | _imports(node)
+        return ",".join(f"{name}={known[name]}" for name in sorted(names & known.keys()))
+
+    def _chosen(self, module: str, nodes: list[Any]) -> list[ast.expr]:
+        """The entries that the choices pick where the node is a lookup: a dict by name of what the rooms define."""
+        value = nodes[0].value if len(nodes) == 1 and isinstance(nodes[0], ast.Assign | ast.AnnAssign) else None
+        if not isinstance(value, ast.Dict) or not self.targets(module, value.values):
+            return []
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        return [entry for key, entry in zip(keys, value.values, strict=True) if key in self.choices]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A module: its definitions by name, other statements, and what its imported names stand for."""
+
+    definitions: dict[str, list[ast.stmt]]
+    statements: list[ast.stmt]
+    imports: dict[str, str]
+    """Of this package, relative to it."""
+    foreign: dict[str, str]
+
+
+@lru_cache(maxsize=1024)
+def _source(package: Path, module: str) -> _Source:
+    tree = _Bare().visit(ast.parse(_path(package, module).read_text(encoding="utf-8")))
+    definitions: dict[str, list[ast.stmt]] = {}
+    statements, imports, foreign = list[ast.stmt](), dict[str, str](), dict[str, str]()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports |= _imports(node)
+            foreign |= _foreign(node)
+        elif names := _defined(node):
+            for name in names:
+                definitions.setdefault(name, []).append(node)
+        else:
+            statements.append(node)
+    return _Source(definitions, statements, imports, foreign)
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+
+
+def _path(package: Path, module: str) -> Path:
+    path = package.joinpath(*module.split(".")) if module else package
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@lru_cache(maxsize=4096)
+def _is_module(package: Path, module: str) -> bool:
+    return bool(module) and _path(package, module).is_file()
+
+
+def _counts(module: str) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in ROOMS)
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.ImportFrom) and part.module and not part.level:
+            yield from ((alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names)
+        elif isinstance(part, ast.Import):
+            for alias in part.names:
+                first = alias.name.split(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (first, first)
+
+
+def _imports(node: ast.AST) -> dict[str, str]:
+    """Local names of this package's modules and symbols, each with its dotted name inside the package."""
+    own = f"{PACKAGE.name}."
+    return {name: target.removeprefix(own) for name, target in _bound(node) if target.startswith(own)}
+
+
+def _foreign(node: ast.AST) -> dict[str, str]:
+    return {name: target for name, target in _bound(node) if not target.startswith(f"{PACKAGE.name}.")}
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops what changes no number: docstrings, type-checking imports, what errors say."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if checking else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            return ast.Raise(node.exc.func, None)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        return ast.Assert(node.test, None)
+
+
+def _plain(node: Any) -> str:
+    """A syntax tree as text that all versions of Python give alike: no positions, nothing empty, no imports."""
+    if isinstance(node, list):
+        return "[" + ",".join(_plain(part) for part in node if not isinstance(part, ast.Import | ast.ImportFrom)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(key, value) for key, value in ast.iter_fields(node) if value not in (None, []) and key != "ctx"]
+    return f"{type(node).__name__}({','.join(f'{key}={_plain(value)}' for key, value in fields)})"

@@ -1,0 +1,195 @@
+"""What a study declares beside its published lines, `<study>.json`; and which of its runs a line is of.
+
+A line belongs to the cell whose settings are its own: all that decides a result, the learning rate and the seed apart.
+The settings of every cell are part of the declaration, as dotted keys, so that a reader needs no composing. A
+declaration of format 1 has the overrides alone; there a line belongs to the cell whose every override it agrees with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.store.protocol import Arm, Cell, Protocol
+
+FORMAT = 2
+APART = (
+    "seed",
+    "measure",
+    "train.learning_rate",
+    "train.device",
+    "reference",
+    "checkpoint_seconds",
+    "time_limit_seconds",
+)
+"""Settings of a line that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
+NEUTRAL: dict[str, Any] = {"train.head": True}
+"""What a setting was in records that are older than it, where a declaration does not say; null where this does not."""
+
+Settings = dict[str, Any]
+Pair = tuple[str, str]
+"""A condition and an arm."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a study said before its runs.
+
+    Attributes:
+        about: what it is to a reader: question, prediction, cost, budget, the module's name.
+        factors: overrides by level by factor; a condition is one level of each.
+        common: overrides of every run.
+        final: overrides of the final runs of an arm, by the arm's name.
+        settings: by condition and arm, dotted keys; empty in format 1.
+        neutral: what a setting was in records that are older than it; null where it is not named.
+        apart: settings that decide no result.
+        figures: names of its figures; None means the standard ones.
+        control_of: the study that it is a control of.
+        history: what was added after the first declaration, and when.
+    """
+
+    about: dict[str, Any]
+    protocol: Protocol
+    factors: dict[str, dict[str, tuple[str, ...]]]
+    common: tuple[str, ...] = ()
+    final: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: dict[Pair, Settings] = field(default_factory=dict)
+    neutral: Settings = field(default_factory=lambda: dict(NEUTRAL))
+    apart: tuple[str, ...] = ()
+    figures: tuple[str, ...] | None = None
+    control_of: str | None = None
+    history: tuple[dict[str, Any], ...] = ()
+
+    @cached_property
+    def conditions(self) -> dict[str, tuple[str, ...]]:
+        """Overrides by condition, one level of each factor; called by the levels' names."""
+        return conditions(self.factors)
+
+    def cell_of(self, line: Mapping[str, Any]) -> Cell | None:
+        """Which of the study's runs a published line is of, by its configuration; None of a stranger."""
+        own = decisive(line["config"], self.apart)
+        pairs = [pair for pair, declared in self._settings.items() if self._agree(declared, own)]
+        if len(pairs) != 1:
+            return None
+        (condition, arm), stage = pairs[0], "trial" if line["config"]["measure"] == "trial" else "final"
+        return Cell(stage, condition, arm, float(line["config"]["train"]["learning_rate"]), line["seed"])
+
+    @cached_property
+    def _settings(self) -> dict[Pair, Settings]:
+        if self.settings:
+            return self.settings
+        return {
+            (name, arm.name): dict(map(_setting, (*self.common, *overrides, *arm.overrides)))
+            for name, overrides in self.conditions.items()
+            for arm in self.protocol.arms
+        }
+
+    def _agree(self, declared: Settings, own: Settings) -> bool:
+        keys = declared.keys() | own.keys() if self.settings else declared.keys() - {"task.path"}  # which no line keeps
+        return all(_same(declared, own, key, self.neutral) for key in keys)
+
+
+def conditions(factors: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Every combination of one level of each factor: its name, and the overrides of its levels.
+
+    >>> conditions({"task": {"a": ("task=a",)}, "size": {"3": ("n=3",), "9": ("n=9",)}})
+    {'a, 3': ('task=a', 'n=3'), 'a, 9': ('task=a', 'n=9')}
+    """
+    points = product(*(levels.items() for levels in factors.values()))
+    return {", ".join(name for name, _ in point): tuple(o for _, level in point for o in level) for point in points}
+
+
+def decisive(config: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Settings:
+    """A published configuration as dotted keys, without those that do not tell cells apart, `APART` and `apart`.
+
+    >>> decisive({"seed": 1, "rank": 8, "method": {"name": "lora", "alpha": 16}})
+    {'rank': 8, 'method.name': 'lora', 'method.alpha': 16}
+    """
+    return {key: value for key, value in _dotted(config).items() if key not in APART and key not in apart}
+
+
+def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
+    """Pairs of cells that no line can tell apart."""
+    items = list(settings.items())
+    return [
+        (first, second)
+        for number, (first, one) in enumerate(items)
+        for second, other in items[number + 1 :]
+        if all(_same(one, other, key, {}) for key in one.keys() | other.keys())
+    ]
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for key, value in config.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
+    first, second = (settings.get(key, neutral.get(key)) for settings in (one, other))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-5)  # a line is rounded
+    return bool(first == second)
+
+
+def _setting(override: str) -> tuple[str, Any]:
+    """An override of format 1 as the setting that it makes: `method=lora` names a group's file."""
+    import yaml
+
+    key, _, text = override.partition("=")
+    if key in ("task", "method"):
+        return f"{key}.name", text
+    value = yaml.safe_load(text)
+    return key, sorted(value) if isinstance(value, list) else value
+
+
+def read_declaration(path: Path) -> Declaration:
+    """The declaration in `<study>.json`, of format 1 or 2."""
+    return from_content(json.loads(path.read_text(encoding="utf-8")))
+
+
+def from_content(content: Mapping[str, Any]) -> Declaration:
+    """A declaration from what its file holds."""
+    rules = dict(content["protocol"])
+    arms = [Arm(a["name"], tuple(a.get("overrides", a.get("words"))), a["lowest"]) for a in rules.pop("arms")]
+    rules |= {key: tuple(rules[key]) for key in ("selection_seeds", "final_seeds")}
+    factors = content.get("factors") or {"task": content["tasks"]}
+    written = content.get("settings", {"all": {}, "cells": []})
+    cells = {(c["condition"], c["arm"]): written["all"] | c["settings"] for c in written["cells"]}
+    figures = content.get("figures")
+    return Declaration(
+        about={key: content[key] for key in ("study", "budget", "question", "prediction", "cost") if key in content},
+        protocol=Protocol(arms=tuple(arms), **rules),
+        factors={name: {k: tuple(v) for k, v in levels.items()} for name, levels in factors.items()},
+        common=tuple(content.get("common", ())),
+        final={arm: tuple(overrides) for arm, overrides in content.get("final", {}).items()},
+        settings=cells,
+        neutral=dict(content.get("neutral", NEUTRAL)),
+        apart=tuple(content.get("apart", ())),
+        figures=None if figures is None else tuple(figures),
+        control_of=content.get("control_of"),
+        history=tuple(content.get("history", ())),
+    )
+
+
+def to_content(declaration: Declaration) -> dict[str, Any]:
+    """What a declaration's file holds, in format 2; settings that all cells have in common are written once."""
+    d = declaration
+    first, *others = d.settings.values() or ({},)
+    shared = {key: v for key, v in first.items() if all(key in o and o[key] == v for o in others)}
+    cells = [
+        {"condition": condition, "arm": arm, "settings": {k: v for k, v in own.items() if k not in shared}}
+        for (condition, arm), own in d.settings.items()
+    ]
+    content = {"format": FORMAT} | d.about | {"control_of": d.control_of, "figures": d.figures}
+    content |= {"factors": d.factors, "common": d.common, "final": d.final, "protocol": asdict(d.protocol)}
+    content |= {"settings": {"all": shared, "cells": cells}, "neutral": d.neutral, "apart": d.apart}
+    content |= {"history": d.history}
+    return dict(json.loads(json.dumps(content)))
