@@ -9,7 +9,8 @@ import pytest
 from lorax_lab.config import RunConfig, known_keys, run_id
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose, presets, reference_overrides, spell_out
+from lorax_lab.launch.compose import compose, presets, spell_out
+from lorax_lab.launch.references import reference_overrides
 
 LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
 

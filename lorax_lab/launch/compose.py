@@ -1,84 +1,104 @@
-"""From command-line words to checked configurations, by Hydra; used by the entries and by studies."""
+"""From overrides to checked configurations, by Hydra; used by the entries and by studies."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.config import RunConfig, from_dict, known_keys
 from lorax_lab.config.overrides import CONF, code_in
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.launch.launchers import check_launcher
 from lorax_lab.store.redact import redact
 
 GROUPS = ("task", "method", "train", "tracking")
-LAUNCHERS = {
-    "basic": "hydra",
-    "joblib": "hydra_plugins.hydra_joblib_launcher",
-    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
-    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
-}
-"""Hydra's launchers that the store is tested with, and the module that each needs."""
-HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
-REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
-"""Words of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
+HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
+SEARCH_PATH = "hydra.searchpath="
+"""The key by which a folder of the user's own is added; `--config-dir` sets it, nobody types it."""
+NO_SWEEPER = (
+    "hydra/sweeper is not possible: a sweeper such as Optuna's chooses each run by the results of those before, and "
+    "here the whole grid is checked before anything trains; type lists of values, as in rank=4,8,16 -m"
+)
 
 
-def presets(group: str) -> list[str]:
-    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`."""
-    files = (CONF / group).rglob("*.yaml")
-    return sorted(str(f.relative_to(CONF / group).with_suffix("")) for f in files if f.stem != "_base")
+def presets(group: str, own: Path | None = None) -> list[str]:
+    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`.
+
+    Args:
+        own: a folder of the user's, whose files count as well.
+    """
+    folders = [folder / group for folder in (CONF, own) if folder]
+    files = {file.relative_to(folder) for folder in folders for file in folder.rglob("*.yaml")}
+    return sorted(str(file.with_suffix("")) for file in files if file.stem != "_base")
 
 
-def spell_out(words: list[str]) -> list[str]:
-    """Words that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
+def key_of(override: str) -> str:
+    """
+    >>> key_of("+experiment=mine"), key_of("method.alpha=4")
+    ('experiment', 'method.alpha')
+    """
+    return override.partition("=")[0].lstrip("+~")
+
+
+def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
+    """Overrides that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
+
+    Args:
+        own: a folder of the user's with files of its own, `experiment/NAME.yaml` among them.
 
     Raises:
         ConfigError: an unknown key or choice, or a task that looks like a misspelt preset.
     """
     spelled: list[str] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        _check_key(key, word, bool(equals))
-        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key)]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if key_of(override) == "experiment":
+            spelled.append(f"+experiment={_experiment(value, own)}")
+            continue
+        _check_key(key, override, bool(equals))
+        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key, own)]
         if unknown and key != "task":
-            raise ConfigError(f"{word}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key))}")
+            raise ConfigError(f"{override}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key, own))}")
         if unknown:
             spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
         else:
-            spelled.append(word)
+            spelled.append(override)
     return spelled
 
 
-def _check_key(key: str, word: str, assigned: bool) -> None:
-    if redact(word) != word:
+def _experiment(name: str, own: Path | None) -> str:
+    if own is None:
+        raise ConfigError(
+            f"experiment={name} is a file of yours; type --config-dir DIR, which has experiment/{name}.yaml"
+        )
+    names = presets("experiment", own)
+    for one in name.split(","):
+        if one not in names:
+            raise ConfigError(f"experiment={name}: there is no {own / 'experiment' / one}.yaml; {suggest(one, names)}")
+    return name
+
+
+def _check_key(key: str, override: str, assigned: bool) -> None:
+    if redact(override) != override:
         raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
-    if special := code_in(word):
-        raise ConfigError(f"{word}: {special} is not possible; settings are plain values")
+    if special := code_in(override):
+        raise ConfigError(f"{override}: {special} is not possible; settings are plain values")
     bare = key.lstrip("+~")
     if bare.startswith("hydra"):
-        if not bare.startswith(HYDRA_KEYS):
+        if bare.startswith(("hydra/sweeper", "hydra.sweeper")) and override != "hydra/sweeper=basic":
+            raise ConfigError(NO_SWEEPER)
+        if not bare.startswith((*HYDRA_KEYS, "hydra/sweeper")):
             raise ConfigError(f"there is no key {bare} here; of Hydra's own there are {', '.join(HYDRA_KEYS)}")
         if bare == "hydra/launcher":
-            _check_launcher(word.partition("=")[2])
+            check_launcher(override.partition("=")[2])
         return
     if bare.split("@")[0] in known_keys():
         if assigned or key.startswith("~"):
             return
-        raise ConfigError(f"{word} has no value; type {word}=…")
+        raise ConfigError(f"{override} has no value; type {override}=…")
     if not assigned:
-        raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
+        raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
     raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
-
-
-def _check_launcher(name: str) -> None:
-    if name not in LAUNCHERS:
-        raise ConfigError(f"hydra/launcher={name} is not possible; {suggest(name, list(LAUNCHERS))}")
-    try:
-        known = importlib.util.find_spec(LAUNCHERS[name]) is not None
-    except ModuleNotFoundError:
-        known = False
-    if not known:
-        raise ConfigError(f"hydra/launcher={name} is not installed; type pip install -e '.[parallel]'")
 
 
 def _hub_id(value: str) -> str:
@@ -91,36 +111,32 @@ def _hub_id(value: str) -> str:
     return value
 
 
-def compose(words: list[str]) -> RunConfig:
-    """The checked configuration of one job's words.
+def compose(overrides: list[str]) -> RunConfig:
+    """The checked configuration of one job's overrides.
 
     Raises:
         ConfigError: as `from_dict`, and for a choice that no file in `conf/` gives.
     """
-    from contextlib import nullcontext
+    ours = [override for override in overrides if not override.startswith("hydra") or override.startswith(SEARCH_PATH)]
+    return from_dict(content_of(ours))
 
+
+def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]:
+    """What Hydra composes of overrides, unchecked and without calling anything; with Hydra's own settings on request.
+
+    Raises:
+        ConfigError: an override that Hydra cannot compose.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
-    inside_a_job = GlobalHydra.instance().is_initialized()
-    settings = [word for word in words if not word.startswith("hydra")]
     try:
-        with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
-            content = hydra_compose("config", overrides=settings)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides, return_hydra_config=with_hydra)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from None
-    return from_dict(content)
-
-
-def reference_overrides(words: list[str]) -> list[str]:
-    """The same command line with `method=full`: same model, task, data, budget and seed.
-
-    >>> reference_overrides(["rank=8", "seed=1", "train.epochs=2", "method.alpha=32"])
-    ['seed=1', 'train.epochs=2', 'method=full']
-    """
-    kept = [
-        w for w in words if not w.partition("=")[0].startswith("method.") and w.partition("=")[0] not in REFERENCE_DROPS
-    ]
-    return [*kept, "method=full"]
+    content = OmegaConf.to_container(composed)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
