@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from lorax_lab.launch.sweep import launch
+from lorax_lab.launch.entry import launch
 
 
 def main() -> None:
-    """Hand the command line over; `python -m lorax_lab.run` and `lorax-lab run` are the same."""
+    """Hand the command line over."""
     sys.exit(launch())
 
 

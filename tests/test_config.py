@@ -13,7 +13,10 @@ from lorax_lab.config import RunConfig
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.data import SOURCES
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import GROUPS, compose, from_dict, known_keys, presets, reference_overrides, spell_out
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.keys import GROUPS, known_keys, presets
+from lorax_lab.launch.references import reference_overrides
+from lorax_lab.launch.typed import from_dict
 from lorax_lab.methods import METHODS, REFERENCE
 
 LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]

@@ -13,7 +13,8 @@ import pytest
 import lorax_lab.methods as methods
 from lorax_lab.config import RunConfig, TrainConfig
 from lorax_lab.config.identity import run_id, science
-from lorax_lab.launch.compose import compose, from_dict, spell_out
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.typed import from_dict
 from lorax_lab.methods.lora import LoraConfig
 
 RECORDS = Path(__file__).parents[1] / "experiments" / "records"

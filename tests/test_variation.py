@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lorax_lab.config import science
+from lorax_lab.config.identity import science
 from lorax_lab.config.defaults import flat
-from lorax_lab.launch.compose import compose, presets
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.keys import presets
 from lorax_lab.store import variation
 
 OTHER = {

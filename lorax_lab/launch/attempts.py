@@ -1,22 +1,21 @@
-"""One run, tried: leased, trained unless it is recorded, and whatever came of it recorded."""
+"""One attempt at a run: it is leased, trained unless it is recorded, and its end is recorded, whatever it was."""
 
 from __future__ import annotations
 
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
+from lorax_lab.launch.references import why_unusable
 from lorax_lab.store import record
-from lorax_lab.store.folder import check_file
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
-"""What `attempt` answers where another launcher has the lease on a run, and where it was completed before."""
+"""What `attempt` returns besides a status: another launcher has the lease on the run; it was completed before."""
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
@@ -26,10 +25,10 @@ class Attempt:
     """How a run is tried.
 
     Args:
-        title: said when it begins.
+        title: printed when it begins.
         group: the name under which W&B shows the sweep.
-        launch: of the launcher that tries it, to tell its dead from those of others.
-        wait: for another launcher that has the lease, until the run is completed or the lease is free.
+        launch: identifies the sweep that tries it, so that runs which died in it are known from those of others.
+        wait: whether to wait for another launcher that has the lease, until the run is completed or the lease is free.
     """
 
     title: str
@@ -59,7 +58,7 @@ def attempt(run: Run, how: Attempt) -> str:
 
 
 def _lease(run: Run, wait: bool) -> leases.Lease | str:
-    said = False
+    is_waiting = False
     while True:
         if record.status_of(run.folder) == "completed" and not run.config.force:
             return RECORDED
@@ -68,9 +67,9 @@ def _lease(run: Run, wait: bool) -> leases.Lease | str:
             return lease
         if not wait:
             return ELSEWHERE
-        if not said:
+        if not is_waiting:
             _say(f"  waiting for {run.run_id}, which {lease} trains")
-            said = True
+            is_waiting = True
         time.sleep(POLL)
 
 
@@ -85,8 +84,8 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         _say(f"  the record is damaged; the folder is now {record.quarantine(run.folder)}")
     keep = before == "completed"
     reference = run.runs_dir / run.reference if run.reference else None
-    if reference is not None and not _has_weights(reference):
-        _say(f"  {reference.name} is not complete, or its weights are gone: no comparison with it")
+    if reference is not None and (reason := why_unusable(reference)):
+        _say(f"  {reason}: no comparison with it")
         reference = None
     try:
         record_status(run, "running", keep=keep, launch=how.launch)
@@ -108,20 +107,6 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {run.folder / record.RECORD}"))
         return status
     return "completed"
-
-
-def _has_weights(reference: Path) -> bool:
-    from lorax_lab.methods import METHODS, REFERENCE
-
-    weights = METHODS[REFERENCE].weights
-    if record.status_of(reference) != "completed" or not (reference / weights).exists():
-        return False
-    try:
-        check_file(reference, weights)
-    except record.DamagedRecord as error:
-        _say(f"  {error}")
-        return False
-    return True
 
 
 def _status_of(error: BaseException) -> Status:

@@ -1,121 +1,95 @@
-"""From command-line words to checked configurations, by Hydra; used by the entries and by studies."""
+"""From overrides to checked configurations, by Hydra; used by the entries and by studies."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
-import json
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from lorax_lab.config import MethodConfig, RunConfig, TaskConfig
-from lorax_lab.config.checks import require
+from lorax_lab.config import RunConfig
 from lorax_lab.config.overrides import CONF, code_in
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
+from lorax_lab.launch.launchers import check_launcher
+from lorax_lab.launch.typed import from_dict
 from lorax_lab.store.redact import redact
-from lorax_lab.tasks import KINDS, check, kind_of
+from lorax_lab.tasks import check
 
-GROUPS = ("task", "method", "train", "tracking")
-LAUNCHERS = {
-    "basic": "hydra",
-    "joblib": "hydra_plugins.hydra_joblib_launcher",
-    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
-    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
-}
-"""Hydra's launchers that the store is tested with, and the module that each needs."""
-HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
-REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
-"""Overrides that the full fine-tune does not take over from the run compared with it: each method has its own."""
+HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
+SEARCH_PATH = "hydra.searchpath="
+"""The key by which a folder of the user's own is added; `--config-dir` sets it, nobody types it."""
+NO_SWEEPER = (
+    "hydra/sweeper is not possible: a sweeper such as Optuna's chooses each run by the results of those before, and "
+    "here the whole grid is checked before anything trains; type lists of values, as in rank=4,8,16 -m"
+)
 
 
-def _keys_of_kinds() -> list[str]:
-    """The keys that some kinds of task have and others have not; `conf/` need not name them."""
-    shared = {field.name for field in dataclasses.fields(TaskConfig)}
-    fields = [field.name for kind in KINDS.values() for field in dataclasses.fields(kind.config)]
-    return [f"task.{name}" for name in fields if name not in shared]
+def key_of(override: str) -> str:
+    """
+    >>> key_of("+experiment=mine"), key_of("method.alpha=4")
+    ('experiment', 'method.alpha')
+    """
+    return override.partition("=")[0].lstrip("+~")
 
 
-def _added(override: str) -> str:
-    """The override of a setting that not every method or kind of task has, in the form that adds it where it is
-    missing: `from_dict` then says what to type."""
-    key = override.partition("=")[0]
-    return f"++{override}" if key.startswith("method.") or key in _keys_of_kinds() else override
+def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
+    """Overrides that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
 
-
-def presets(group: str) -> list[str]:
-    """Names of the files in `conf/<group>/`, such as `movie_reviews` and `glue/mrpc` for `task`."""
-    files = (CONF / group).rglob("*.yaml")
-    return sorted(str(f.relative_to(CONF / group).with_suffix("")) for f in files if f.stem != "_base")
-
-
-def spell_out(words: list[str]) -> list[str]:
-    """Words that Hydra understands: `task=org/name`, which is no preset, becomes `task=hub task.path=org/name`.
+    Args:
+        own: a folder of the user's with files of its own, `experiment/NAME.yaml` among them.
 
     Raises:
         ConfigError: an unknown key or choice, or a task that looks like a misspelt preset.
     """
     spelled: list[str] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        _check_key(key, word, bool(equals))
-        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key)]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if key_of(override) == "experiment":
+            spelled.append(f"+experiment={_experiment(value, own)}")
+            continue
+        _check_key(key, override, bool(equals))
+        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key, own)]
         if unknown and key != "task":
-            raise ConfigError(f"{word}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key))}")
+            raise ConfigError(f"{override}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key, own))}")
         if unknown:
             spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
         else:
-            spelled.append(_added(word))
+            spelled.append(added(override))
     return spelled
 
 
-def _check_key(key: str, word: str, assigned: bool) -> None:
-    if redact(word) != word:
+def _experiment(name: str, own: Path | None) -> str:
+    if own is None:
+        raise ConfigError(
+            f"experiment={name} is a file of yours; type --config-dir DIR, which has experiment/{name}.yaml"
+        )
+    names = presets("experiment", own)
+    for one in name.split(","):
+        if one not in names:
+            raise ConfigError(f"experiment={name}: there is no {own / 'experiment' / one}.yaml; {suggest(one, names)}")
+    return name
+
+
+def _check_key(key: str, override: str, assigned: bool) -> None:
+    if redact(override) != override:
         raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
-    if special := code_in(word):
-        raise ConfigError(f"{word}: {special} is not possible; settings are plain values")
+    if special := code_in(override):
+        raise ConfigError(f"{override}: {special} is not possible; settings are plain values")
     bare = key.lstrip("+~")
     if bare.startswith("hydra"):
-        if not bare.startswith(HYDRA_KEYS):
+        if bare.startswith(("hydra/sweeper", "hydra.sweeper")) and override != "hydra/sweeper=basic":
+            raise ConfigError(NO_SWEEPER)
+        if not bare.startswith((*HYDRA_KEYS, "hydra/sweeper")):
             raise ConfigError(f"there is no key {bare} here; of Hydra's own there are {', '.join(HYDRA_KEYS)}")
         if bare == "hydra/launcher":
-            _check_launcher(word.partition("=")[2])
+            check_launcher(override.partition("=")[2])
         return
     if bare.split("@")[0] in known_keys():
         if assigned or key.startswith("~"):
             return
-        raise ConfigError(f"{word} has no value; type {word}=…")
+        raise ConfigError(f"{override} has no value; type {override}=…")
     if not assigned:
-        raise ConfigError(f"{word} is not understood; settings are written key=value, as in rank=8")
+        raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
     raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
-
-
-@lru_cache(maxsize=1)
-def known_keys() -> tuple[str, ...]:
-    """Every dotted key that the command line accepts, the settings of every method and kind of task among them.
-
-    Those of methods are read from their files in `conf/`, since the methods themselves are slow to import."""
-    import yaml
-
-    keys: list[str] = []
-    for section, kind in get_type_hints(RunConfig).items():
-        nested = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
-        keys += [section, *(f"{section}.{field.name}" for field in nested)]
-    for name in presets("method"):
-        own = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8"))["method"]
-        keys += [f"method.{key}" for key in own]
-    return tuple(dict.fromkeys([*keys, *_keys_of_kinds()]))
-
-
-def _check_launcher(name: str) -> None:
-    if name not in LAUNCHERS:
-        raise ConfigError(f"hydra/launcher={name} is not possible; {suggest(name, list(LAUNCHERS))}")
-    try:
-        known = importlib.util.find_spec(LAUNCHERS[name]) is not None
-    except ModuleNotFoundError:
-        known = False
-    if not known:
-        raise ConfigError(f"hydra/launcher={name} is not installed; type pip install -e '.[parallel]'")
 
 
 def _hub_id(value: str) -> str:
@@ -128,122 +102,35 @@ def _hub_id(value: str) -> str:
     return value
 
 
-def compose(words: list[str]) -> RunConfig:
-    """The checked configuration of one job's words.
+def compose(overrides: list[str]) -> RunConfig:
+    """The checked configuration of one job's overrides.
 
     Raises:
         ConfigError: as `from_dict`; a choice that no file in `conf/` gives; a task whose source, kind and metric do
             not go together.
     """
-    from contextlib import nullcontext
-
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    inside_a_job = GlobalHydra.instance().is_initialized()
-    settings = [_added(word) for word in words if not word.startswith("hydra")]
-    try:
-        with nullcontext() if inside_a_job else initialize_config_dir(str(CONF), version_base="1.3"):
-            content = hydra_compose("config", overrides=settings)
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from None
-    run = from_dict(content)
-    check(run.task)
-    return run
-
-
-def from_dict(content: Any) -> RunConfig:
-    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`, with the settings of its method
-    and of its kind of task.
-
-    Raises:
-        ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
-    if special := code_in(json.dumps(raw, default=str)):
-        raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
-    method, settings = _method_settings(raw)
-    try:
-        typed = OmegaConf.structured(RunConfig)
-        typed.method, typed.task = OmegaConf.structured(method), OmegaConf.structured(_task_settings(raw))
-        config = OmegaConf.to_object(OmegaConf.merge(typed, {**raw, "method": settings}))
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        raise ConfigError(_explain(error)) from None
-    assert isinstance(config, RunConfig)
-    _check_method(config)
+    ours = [override for override in overrides if not override.startswith("hydra") or override.startswith(SEARCH_PATH)]
+    config = from_dict(content_of([added(override) for override in ours]))
+    check(config.task)
     return config
 
 
-def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str, Any]]:
-    """The dataclass of the method's settings, and their values; what an older record says as null is left out."""
-    from lorax_lab.methods import method_named
+def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]:
+    """What Hydra composes of overrides, unchecked and without calling anything; with Hydra's own settings on request.
 
-    settings = dict(raw.get("method") or {})
-    name = settings.get("name")
-    kind = method_named(str(name)).settings
-    own = tuple(field.name for field in dataclasses.fields(kind))
-    for key in kind.HASHED_AS_NULL:
-        if settings.get(key, ...) is None:
-            del settings[key]
-    for key, value in settings.items():
-        if key not in own:
-            what = f"method={name} has no {key}; leave method.{key} out"
-            raise ConfigError(f"method.{key}={value} is not possible: {what}, or name another: {suggest(key, own)}")
-    return kind, settings
-
-
-def _task_settings(raw: dict[str, Any]) -> type[TaskConfig]:
-    """The dataclass of the settings of the task's kind."""
-    task = dict(raw.get("task") or {})
-    kind = kind_of(str(task.get("kind"))).config
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key, value in task.items():
-        if key not in known:
-            what = f"task.kind={task['kind']} does not read task.{key}, and it is set to {value}"
-            raise ConfigError(f"{what}; leave it out, {suggest(key, known)}")
-    return kind
-
-
-def _check_method(config: RunConfig) -> None:
-    """The dials that not every method has: rank, and what only the reference is measured by."""
-    from lorax_lab.methods import METHODS, REFERENCE
-
-    name, rank, method = config.method.name, config.rank, METHODS[config.method.name]
-    if method.has_rank:
-        ok = rank is not None and rank >= 1
-        require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
-    else:
-        ranked = " or ".join(f"method={other}" for other in METHODS if METHODS[other].has_rank)
-        what = f"this method has no rank; leave rank out, or type {ranked}"
-        require(rank is None, f"method={name} rank", rank, what)
-    what = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
-    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, what)
-
-
-def _explain(error: Any) -> str:
-    key = error.full_key or "configuration"
-    reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
-    if key == "rank":
-        return f"rank: {reason}; it is a whole number, for instance rank=8"
-    return f"{key}: {reason}"
-
-
-def reference_overrides(words: list[str]) -> list[str]:
-    """The same command line for the reference: same model, task, data, budget and seed.
-
-    >>> reference_overrides(["rank=8", "seed=1", "train.epochs=2", "method.alpha=32"])
-    ['seed=1', 'train.epochs=2', 'method=full']
+    Raises:
+        ConfigError: an override that Hydra cannot compose.
     """
-    from lorax_lab.methods import REFERENCE
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
-    kept = [
-        w for w in words if not w.partition("=")[0].startswith("method.") and w.partition("=")[0] not in REFERENCE_DROPS
-    ]
-    return [*kept, f"method={REFERENCE}"]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides, return_hydra_config=with_hydra)
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    content = OmegaConf.to_container(composed)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}

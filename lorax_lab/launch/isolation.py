@@ -1,7 +1,7 @@
-"""`isolate=true`: each run in a process of its own, so that what ends it ends nothing else. As a program, that process.
+"""`isolate=true`: each run has a process of its own, so that a crash ends only that run. As a program, that process.
 
-The run is described on standard input; the process leases, trains and records it as any other would. Its parent tells
-from its end, and from the record, what came of it.
+The process reads the run from its standard input, then leases, trains and records it. Its parent learns the outcome
+from the exit status and the record.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt, record_status
-from lorax_lab.launch.compose import from_dict
 from lorax_lab.launch.plan import Run
+from lorax_lab.launch.typed import from_dict
 from lorax_lab.store import record
 from lorax_lab.store.record import Status
 
 EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75, RECORDED: 76}
-"""Exit status of the process by what it answers; any other is an end that it did not choose."""
+"""Exit status of the process by the outcome of its attempt; any other means that the process was ended."""
 PATIENCE = 15.0
 """Seconds that an interrupted process gets to record that it was."""
 
 
 def attempt_apart(run: Run, how: Attempt) -> str:
-    """`attempt` in a new process; returns the status, which the process's own end decides where it left none."""
+    """`attempt` in a new process; returns the status. Where the process left none, its exit status decides."""
     if record.status_of(run.folder) == "completed" and not run.config.force:
         return RECORDED
     spec = {"run": dataclasses.asdict(run), "how": dataclasses.asdict(how)}
@@ -40,7 +40,7 @@ def attempt_apart(run: Run, how: Attempt) -> str:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return _left(run, "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}")
+        return _record_end(run, "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}")
     except KeyboardInterrupt:
         process.terminate()
         try:
@@ -48,14 +48,14 @@ def attempt_apart(run: Run, how: Attempt) -> str:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
-    answer = next((status for status, code in EXIT.items() if code == process.returncode), None)
-    if answer and (answer != "completed" or record.status_of(run.folder) == "completed"):
-        return answer
-    return _left(run, *_cause(process.returncode, _oom_kills() > kills))
+    outcome = next((status for status, code in EXIT.items() if code == process.returncode), None)
+    if outcome and (outcome != "completed" or record.status_of(run.folder) == "completed"):
+        return outcome
+    return _record_end(run, *_cause(process.returncode, _oom_kills() > kills))
 
 
 def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
-    """(status, reason) of a process that ended without a word.
+    """(status, reason) of a process that ended without recording one.
 
     >>> _cause(-11, False), _cause(0, False)
     (('failed', 'its process was ended by SIGSEGV'), ('failed', 'its process ended with status 0 and left no record'))
@@ -63,14 +63,14 @@ def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
     if code == -signal.SIGKILL:
         if oom_killed:
             return "oom", "its process was ended by SIGKILL: the system ran out of memory"
-        return "killed", "its process was ended by SIGKILL, by someone or for want of memory"
+        return "killed", "its process was ended by SIGKILL: by a person, or because memory ran out"
     if code < 0:
         return "failed", f"its process was ended by {signal.Signals(-code).name}"
     return "failed", f"its process ended with status {code} and left no record"
 
 
 def _oom_kills() -> int:
-    """How often the system has killed a process for want of memory."""
+    """How many processes the system has killed because memory ran out."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _left(run: Run, status: Status, reason: str) -> str:
+def _record_end(run: Run, status: Status, reason: str) -> str:
     """Record the end of a process that could not, unless another launcher has the run by now."""
     from lorax_lab.console import console
 

@@ -1,8 +1,8 @@
-"""Who trains which run: a lease per run id, with a heartbeat, taken over when its owner is dead.
+"""Who trains which run: one lease per run id. Its owner renews it by heartbeats; a dead owner's lease is taken over.
 
-`<runs_dir>/.leases/<run_id>.json` names its owner, and its modification time is the owner's last heartbeat. A lease is
-taken, taken over and given back under a lock of that folder. An owner on this machine is dead when its process is gone;
-one elsewhere when its heartbeat is older than `DEAD` by the clock of the file system.
+`<runs_dir>/.leases/<run_id>.json` names the owner. The file's modification time is the owner's last heartbeat. Every
+change of a lease happens under a lock of that folder. An owner on this machine is dead when its process is gone. An
+owner on another machine is dead when its last heartbeat is older than `DEAD`, by the clock of the file system.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LOCK_WAIT = 30.0
 
 
 class LeaseLost(RuntimeError):
-    """Another launcher took the run over, having found no heartbeat for long: its result is the one that counts."""
+    """Another launcher took the run over, since it saw no heartbeat for long. The other's result counts."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: where it runs (machine, boot, process namespace), its number and its start, and a token of its own."""
+    """A process: its place (machine, boot, process namespace), number, start, and a token that no other has."""
 
     place: str
     host: str
@@ -46,7 +46,7 @@ class Owner:
 
 
 class Lease:
-    """A lease that is held; as a context manager it beats until the block ends, and is then given back."""
+    """A lease that is held. As a context manager it sends heartbeats, and is given back when the block ends."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path, self.owner = path, owner
@@ -70,9 +70,9 @@ class Lease:
         Raises:
             LeaseLost: the lease is another's by now.
         """
-        found = _read(self.path)
-        if found != self.owner:
-            raise LeaseLost(f"{self.path.stem} was taken over by {found or 'another launcher'}; its result counts")
+        owner = _read(self.path)
+        if owner != self.owner:
+            raise LeaseLost(f"{self.path.stem} was taken over by {owner or 'another launcher'}; its result counts")
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -101,11 +101,11 @@ def acquire(runs_dir: Path, run_id: str) -> Lease | Owner:
 def holder(runs_dir: Path, run_id: str) -> Owner | None:
     """The living owner of a run, if there is one."""
     path = runs_dir / FOLDER / f"{run_id}.json"
-    found = _read(path)
-    if found is None:
+    owner = _read(path)
+    if owner is None:
         return None
     with _lock(path.parent) as lock:
-        return found if _alive(found, path, lock) else None
+        return owner if _alive(owner, path, lock) else None
 
 
 def _lock(folder: Path) -> _Locked:
@@ -139,7 +139,7 @@ def _alive(owner: Owner, path: Path, clock: Path) -> bool:
 
 
 def _read(path: Path) -> Owner | None:
-    """The owner written in a lease; None where there is none, or none that can be read."""
+    """The owner that a lease names; None where there is no lease, or it cannot be read."""
     try:
         return Owner(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
@@ -147,8 +147,8 @@ def _read(path: Path) -> Owner | None:
 
 
 def _here() -> tuple[str, str, int, str]:
-    """(place, host, pid, start) of this process. Where the system does not tell them, every process is a place of
-    its own and only heartbeats count."""
+    """(place, host, pid, start) of this process. On a system that does not say, every process has a place of its own,
+    so that only heartbeats count."""
     host, pid = platform.node(), os.getpid()
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -161,7 +161,7 @@ _BEGAN = time.time_ns()
 
 
 def _start_of(pid: int) -> str:
-    """When a process started, in the system's ticks; empty where there is no such process, or only its corpse."""
+    """When a process started, in the system's ticks; empty where there is no such process, or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -9,7 +9,8 @@ from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose, reference_overrides, spell_out
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.references import reference_overrides, wants_reference
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,35 @@ def run_of(config: RunConfig) -> Run:
     return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
 
 
-def with_reference(words: list[str], config: RunConfig | None = None) -> list[Run]:
+def with_reference(overrides: list[str]) -> list[Run]:
     """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
-    from lorax_lab.methods import METHODS
-
-    config = config or compose(words)
-    run = run_of(config)
-    if METHODS[config.method.name].is_reference or config.measure == "trial" or not config.reference:
+    run = run_of(compose(overrides))
+    if not wants_reference(run.config):
         return [run]
-    reference = run_of(compose(reference_overrides(words)))
+    reference = run_of(compose(reference_overrides(overrides)))
     return [reference, replace(run, reference=reference.run_id)]
 
 
-def plan(words: list[str], multirun: bool) -> list[Run]:
-    """Every run of the command line, each once, references first where they are needed.
+def plan(overrides: list[str], multirun: bool) -> list[Run]:
+    """Every run of the overrides as they are typed, each once, references first where they are needed.
 
     Raises:
         ConfigError: any bad setting anywhere in the grid, before anything is trained; what the model's matrices, the
             machine and the data allow is the subject of `check`.
     """
-    jobs = expand(spell_out(words))
+    return grid(spell_out(overrides), multirun)
+
+
+def grid(overrides: list[str], multirun: bool) -> list[Run]:
+    """`plan` of overrides that are spelled out. It is the one place where a sweep is expanded.
+
+    Raises:
+        ConfigError: any bad setting anywhere in the grid, before anything is trained.
+    """
+    jobs = expand(overrides)
     if len(jobs) > 1 and not multirun:
-        raise ConfigError(f"{' '.join(words)} is a sweep of {len(jobs)} runs; type -m at the end to run it")
+        lists = " ".join(override for override in overrides if len(expand([override])) > 1)
+        raise ConfigError(f"{lists} is a sweep of {len(jobs)} runs; type -m at the end to run it")
     runs = [run for job in jobs for run in with_reference(job)]
     return list({run.run_id: run for run in runs}.values())
 

@@ -1,107 +1,74 @@
-"""From the command line to recorded runs: train what is missing of the whole grid, close with a table."""
+"""A sweep on its way: train what is missing of the planned runs, close with a table."""
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import signal
-import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lorax_lab.config.overrides import CONF
-from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import ELSEWHERE, POLL, RECORDED, Attempt, attempt, record_status
-from lorax_lab.launch.compose import from_dict, spell_out
+from lorax_lab.launch.durations import Durations, in_words, like_of
 from lorax_lab.launch.isolation import attempt_apart
-from lorax_lab.launch.plan import Run, check, plan, with_reference
+from lorax_lab.launch.launchers import start
+from lorax_lab.launch.plan import Run
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
 
-SWEEP_FLAGS = ("-m", "--multirun")
-ASKING_FLAGS = (
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--package",
-    "-p",
-    "--resolve",
-)
-
-
-def launch() -> int:
-    """Run the command line in `sys.argv`; returns the exit code: 0 all completed, 1 some not, 2 a setting that
-    cannot be, 130 interrupted."""
-    from lorax_lab.console import console
-
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    flags = [word for word in sys.argv[1:] if word.startswith("-")]
-    try:
-        for flag in flags:
-            if flag.partition("=")[0] not in SWEEP_FLAGS + ASKING_FLAGS:
-                raise ConfigError(f"{flag} is not possible; {suggest(flag, SWEEP_FLAGS + ASKING_FLAGS)}")
-        if any(flag not in SWEEP_FLAGS for flag in flags):
-            return _hydra(lambda _: None, sys.argv[1:])
-        sweep = Sweep(plan(words, bool(flags)))
-        recorded, count = len(sweep.recorded), len(sweep.runs)
-        console.print(f"{recorded} of {count} already recorded in {sweep.runs[0].config.runs_dir}")
-        check(sweep.waiting)
-        interrupted = bool(sweep.waiting) and sweep.train(spell_out(words) + flags)
-    except ConfigError as error:
-        console.print(f"[red]error:[/red] {_literal(error)}", soft_wrap=True)
-        return 2
-    complete = sweep.close()
-    if interrupted:
-        console.print("interrupted; the same command goes on with what is missing")
-        return 130
-    return 0 if complete else 1
-
 
 class Sweep:
-    """A planned grid on its way; a launcher of Hydra's may carry it into other processes."""
+    """The planned runs and what became of them; a launcher of Hydra's may carry it into other processes."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs, self.began, self.launch = runs, time.time(), uuid.uuid4().hex
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
         self.recorded = [run.run_id for run in runs if _is_recorded(run)]
         self.done: set[str] = set()
-        self.seconds: dict[str, list[float]] = {}
+        self.durations = Durations()
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where all records of the sweep are."""
+        return self.runs[0].runs_dir
 
     @property
     def waiting(self) -> list[Run]:
         """Runs that were not recorded when the sweep began, or are to be repeated."""
         return [run for run in self.runs if run.run_id not in self.recorded]
 
-    def train(self, arguments: list[str]) -> bool:
-        """Hand the grid to Hydra's launcher, then finish what it, or another sweep, left; returns whether it was
-        interrupted."""
+    def train(self, launcher: list[str]) -> bool:
+        """Give the runs to Hydra's launcher, then finish what it, or another sweep, left; returns whether it was
+        interrupted.
+
+        Args:
+            launcher: the overrides that choose and set up a parallel launcher, as `launchers.chosen` returns them.
+        """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            _hydra(self.job, arguments)
+            start(self.job, len(self._jobs()), launcher, self.runs_dir)
             self.finish()
         except KeyboardInterrupt:
             return True
         return False
 
-    def job(self, cfg: Any) -> None:
-        """One job of Hydra's: its run, and before it the reference where it needs one."""
-        from hydra.core.hydra_config import HydraConfig
+    def _jobs(self) -> list[Run]:
+        """The runs that a launcher starts: all but the references of others, which come with the first of these."""
+        references = {run.reference for run in self.runs}
+        return [run for run in self.runs if run.run_id not in references]
 
-        words = list(HydraConfig.get().overrides.task)
-        *before, run = with_reference(words, from_dict(cfg))
-        for item in (*before, run):
-            self.one(item, wait=item is not run)
+    def job(self, number: int) -> None:
+        """One of the launcher's jobs: its run, and before it the reference where it needs one."""
+        run = self._jobs()[number]
+        for reference in self.runs:
+            if reference.run_id == run.reference:
+                self.try_once(reference, wait=True)
+        self.try_once(run)
 
-    def one(self, run: Run, wait: bool = False) -> str:
-        """Try a run that was not tried here yet, saying so before and after."""
+    def try_once(self, run: Run, wait: bool = False) -> str:
+        """Try a run that was not tried here yet; print a line before and after."""
         from lorax_lab.console import console
 
         if run.run_id in self.done or run.run_id in self.recorded:
@@ -116,12 +83,14 @@ class Sweep:
         return status
 
     def finish(self) -> None:
-        """Train what other launchers had leased and did not complete, and what a process of a parallel launcher left
-        when it died; a run that died there is not tried again here, since it may take this process too."""
+        """Train what other launchers had leased and did not complete, and what the launcher did not reach.
+
+        A run whose process died in this sweep is not tried again here, since it may take this process with it.
+        """
         while left := [run for run in self.runs if run.run_id not in self.done and not self._is_settled(run)]:
             open_ids = {run.run_id for run in left}
-            tried = [self.one(run) for run in left if run.reference not in open_ids]
-            if all(status == ELSEWHERE for status in tried):
+            statuses = [self.try_once(run) for run in left if run.reference not in open_ids]
+            if all(status == ELSEWHERE for status in statuses):
                 time.sleep(POLL)
 
     def _is_settled(self, run: Run) -> bool:
@@ -129,12 +98,12 @@ class Sweep:
         if status in (None, "damaged"):
             return False
         content = record.read_record(run.folder)
-        here = _seconds(content.written) >= int(self.began)
+        since_it_began = _seconds(content.written) >= int(self.began)
         mine = content.launch == self.launch
         if status == "running" and mine and leases.holder(run.runs_dir, run.run_id) is None:
-            record_status(run, "failed", "its process ended without a word; type isolate=true to see how")
+            record_status(run, "failed", "its process ended without a trace; type isolate=true to see how")
             return True
-        return status == "completed" or (here and status != "running")
+        return status == "completed" or (since_it_began and status != "running")
 
     def _result(self, run: Run, status: str) -> str:
         """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
@@ -144,19 +113,15 @@ class Sweep:
             result, split = content.completed, "validation " if content.is_trial else ""
             seconds = result.time.total_seconds
             parts = [f"{split}{result.metric} {result.score(content.split):.3f} {seconds:.0f} s"]
-            self.seconds.setdefault(run.config.method.name, []).append(seconds)
+            self.durations.add(like_of(run), seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
         statuses = {other.run_id: record.status_of(other.folder) for other in self.waiting}
-        failed = sum(found in ("failed", "oom", "diverged", "killed") for found in statuses.values())
+        failed = sum(other in ("failed", "oom", "diverged", "killed") for other in statuses.values())
         parts += [f"{failed} failed"] if failed else []
         left = [other for other in self.waiting if statuses[other.run_id] in (None, "running")]
-        return " · ".join([*parts, *([f"{_minutes(self._time_left(left))} left"] if left and self.seconds else [])])
-
-    def _time_left(self, left: list[Run]) -> float:
-        """Seconds, by the mean of the runs trained here of the same method, or of all."""
-        known = [seconds for times in self.seconds.values() for seconds in times]
-        times = [self.seconds.get(run.config.method.name, known) for run in left]
-        return sum(sum(group) / len(group) for group in times)
+        seconds_left = self.durations.left(left)
+        parts += [f"{in_words(seconds_left)} left"] if left and seconds_left is not None else []
+        return " · ".join(parts)
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
         """A run's record, where there is one, and its status in words."""
@@ -169,12 +134,12 @@ class Sweep:
         return content, f"{content.status}: {content.reason}" if content.reason else content.status
 
     def close(self) -> bool:
-        """The closing table; returns whether every run is completed."""
+        """Print the closing table; returns whether every run is completed."""
         from lorax_lab.console import console
         from lorax_lab.launch.table import Row, table
 
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
-        console.print(table(rows, Path(self.runs[0].config.runs_dir)))
+        console.print(table(rows, self.runs_dir))
         return all(row.status == "completed" for row in rows)
 
 
@@ -183,31 +148,4 @@ def _is_recorded(run: Run) -> bool:
 
 
 def _seconds(written: str) -> float:
-    import calendar
-
     return calendar.timegm(time.strptime(written, "%Y-%m-%dT%H:%M:%SZ"))
-
-
-def _minutes(seconds: float) -> str:
-    """
-    >>> _minutes(42.4), _minutes(372)
-    ('42 s', '6 min')
-    """
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _hydra(job: Callable[[Any], None], arguments: list[str]) -> int:
-    import hydra
-
-    def task(cfg: Any) -> None:
-        job(cfg)
-
-    sys.argv[1:] = arguments
-    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
-    return 0
-
-
-def _literal(text: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(text))

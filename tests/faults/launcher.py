@@ -122,7 +122,7 @@ def _serve() -> None:
     ours += " models store.provenance tasks train"
     for name in [*heavy.split(), *(f"lorax_lab.{part}" for part in ours.split())]:
         importlib.import_module(name)
-    from lorax_lab.launch.sweep import launch
+    from lorax_lab.launch.entry import launch
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the children
     for line in sys.stdin:

@@ -1,0 +1,101 @@
+"""The console command `lorax-lab`: one sub-command for each thing that `python -m` starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import runpy
+import sys
+from dataclasses import dataclass
+
+import lorax_lab
+from lorax_lab.errors import ConfigError, answer, suggest
+
+ANALYSIS = ("lorax_lab.analysis", "analysis")
+"""Where the figures' package is: inside an installed wheel, or beside the library in a checkout."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: the modules that may stand for it (the first that is there does), and its first arguments."""
+
+    does: str
+    modules: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "run": Command("train the runs of a command line; what is recorded is not trained again", ("lorax_lab.run",)),
+    "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
+    "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
+    "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
+    "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
+    "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
+}
+HELP = """\
+How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?
+
+usage: lorax-lab COMMAND …
+
+commands:
+{commands}
+
+lorax-lab COMMAND --help says what a command takes; lorax-lab --version prints the version.
+python -m MODULE does the same; the modules: {modules}
+"""
+COMPLETION = ("--shell-completion", "-sc")
+
+
+def main() -> None:
+    """Hand the command line over to the module of its sub-command, as `python -m` would."""
+    sys.exit(answer(lambda: _main(sys.argv[1:])))
+
+
+def _main(typed: list[str]) -> int:
+    name, *rest = typed or ["--help"]
+    if name in ("--help", "-h"):
+        commands = "\n".join(f"  {name:<9}{command.does}" for name, command in COMMANDS.items())
+        print(HELP.format(commands=commands, modules=", ".join(_module(command) for command in COMMANDS.values())))
+        return 0
+    if name == "--version":
+        print(f"lorax_lab {lorax_lab.__version__}")
+        return 0
+    if name in COMPLETION:
+        return _complete(typed)
+    if name not in COMMANDS:
+        raise ConfigError(f"there is no command {name}; {suggest(name, list(COMMANDS))}")
+    _hand_over(COMMANDS[name], rest)
+    return 0
+
+
+def _hand_over(command: Command, rest: list[str]) -> None:
+    sys.argv[1:] = [*command.arguments, *rest]
+    runpy.run_module(_module(command), run_name="__main__")
+
+
+def _module(command: Command) -> str:
+    """The first of a command's modules that is there."""
+    for module in command.modules:
+        package = module.partition(".")[0]
+        if importlib.util.find_spec(package) and importlib.util.find_spec(module):
+            return module
+    raise ConfigError(
+        f"{' or '.join(command.modules)} is not installed; type pip install lorax_lab, or go to a checkout"
+    )
+
+
+def _complete(typed: list[str]) -> int:
+    """Shell completion: names of commands first; after `run`, what Hydra proposes for an override."""
+    parts = os.environ.get("COMP_LINE", "").split(" ")
+    if typed[-1].startswith("query=") and len(parts) < 3:
+        print(" ".join(COMMANDS))
+        return 0
+    if typed[-1].startswith("query=") and parts[1] != "run":
+        return 0
+    os.environ["COMP_LINE"] = " ".join([parts[0], *parts[2:]])  # Hydra knows no sub-commands
+    _hand_over(COMMANDS["run"], typed)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

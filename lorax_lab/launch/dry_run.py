@@ -1,0 +1,97 @@
+"""`--dry-run`: what a sweep would do. Nothing trains, and nothing is written to the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.launch import leases
+from lorax_lab.launch.durations import in_words, recorded
+from lorax_lab.launch.plan import Run
+from lorax_lab.store import record
+
+DESCRIBED = ("model", "task", "method", "rank", "seed", "measure", "train")
+"""Parts of a configuration whose settings tell the runs of a sweep apart."""
+
+
+def describe(runs: list[Run]) -> list[str]:
+    """The lines of a dry run: one for each run, then how many are missing and how long they may take.
+
+    A run is `recorded`, `missing`, `in progress` in another launcher, or `failed` (it would be tried again).
+    """
+    states = [_state(run) for run in runs]
+    lines = [
+        f"{state:<12}{run.run_id}  {difference}".rstrip() + (f"  ({reason})" if reason else "")
+        for run, (state, reason), difference in zip(runs, states, differences(runs), strict=True)
+    ]
+    counts = Counter(state for state, _ in states)
+    to_train = [run for run, (state, _) in zip(runs, states, strict=True) if state not in ("recorded", "in progress")]
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return [
+        *lines,
+        f"{len(runs)} run{'s' * (len(runs) > 1)}: {summary}",
+        _estimate(to_train),
+        "dry run: nothing was trained",
+    ]
+
+
+def differences(runs: list[Run]) -> list[str]:
+    """For each run the settings in which it differs from the others, as overrides. Those that belong to one method,
+    such as its learning rate, are compared among the runs of that method only.
+    """
+    settings = [_settings(run) for run in runs]
+    methods = [run.config.method.name for run in runs]
+    varying: set[str] = {"rank"} if len({run.config.rank for run in runs}) > 1 else set()
+    for method in set(methods):
+        of_method = [values for values, name in zip(settings, methods, strict=True) if name == method]
+        varying |= {key for key in of_method[0] if len({values.get(key) for values in of_method}) > 1}
+    if len(set(methods)) > 1:
+        varying.add("method")
+    return [
+        " ".join(f"{key}={values[key]}" for key in values if key in varying and values[key] != "None")
+        for values in settings
+    ]
+
+
+def _settings(run: Run) -> dict[str, str]:
+    content = dataclasses.asdict(run.config)
+    flat: dict[str, str] = {"method": run.config.method.name}
+    for key in DESCRIBED:
+        value: Any = content[key]
+        nested = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+        flat |= {name: str(item) for name, item in nested.items() if name != "method.name"}
+    return flat
+
+
+def _state(run: Run) -> tuple[str, str]:
+    """Where a run stands, and why it has no result where it has none."""
+    status = record.status_of(run.folder)
+    if status == "completed" and not run.config.force:
+        return "recorded", ""
+    if owner := leases.holder(run.runs_dir, run.run_id):
+        return "in progress", f"in {owner}"
+    if status == "completed":
+        return "forced", "recorded; force=true trains it again"
+    if status in (None, "damaged"):
+        return "missing", "its record is damaged" if status else ""
+    content = record.read_record(run.folder)
+    return "failed", f"{status}: {content.reason}" if content.reason else "it was interrupted"
+
+
+def _estimate(runs: list[Run]) -> str:
+    if not runs:
+        return "nothing to train"
+    durations = recorded(Path(runs[0].config.runs_dir))
+    seconds = [durations.of(run) for run in runs]
+    known = [value for value in seconds if value is not None]
+    basis = "by recorded runs of the same method, model and task"
+    if not known:
+        return f"time unknown: there is no recorded run of the same method, model and task in {runs[0].runs_dir}"
+    if len(known) < len(runs):
+        rest = len(runs) - len(known)
+        return (
+            f"about {in_words(sum(known))} for {len(known)} of {len(runs)} runs, {basis}; unknown for the other {rest}"
+        )
+    return f"about {in_words(sum(known))}, one run after the other, {basis}"

@@ -1,0 +1,86 @@
+"""What `python -m lorax_lab.run` does with its command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lorax_lab
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.arguments import Arguments, read
+
+
+def launch() -> int:
+    """Run the command line in `sys.argv`.
+
+    Returns:
+        The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
+    """
+    try:
+        arguments = read(sys.argv[1:])
+        if arguments.version:
+            print(f"lorax_lab {lorax_lab.__version__}")
+            return 0
+        return _ask(arguments) if arguments.questions else _sweep(arguments)
+    except ConfigError as error:
+        from rich.text import Text
+
+        from lorax_lab.console import console
+
+        console.print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
+        return 2
+
+
+def _sweep(arguments: Arguments) -> int:
+    from lorax_lab.console import console
+    from lorax_lab.launch.files import overrides_of
+    from lorax_lab.launch.launchers import chosen
+    from lorax_lab.launch.plan import check, grid
+    from lorax_lab.launch.sweep import Sweep
+
+    overrides = overrides_of(arguments)
+    launcher = chosen(overrides)
+    sweep = Sweep(grid(overrides, arguments.multirun))
+    console.print(f"{len(sweep.recorded)} of {len(sweep.runs)} already recorded in {sweep.runs_dir}", markup=False)
+    if arguments.config and not arguments.overrides:
+        _compare(arguments.config, sweep.runs[-1].run_id)
+    check(sweep.waiting)
+    if arguments.dry_run:
+        from lorax_lab.launch.dry_run import describe
+
+        for line in describe(sweep.runs):
+            console.print(line, soft_wrap=True, markup=False)
+        return 0
+    interrupted = bool(sweep.waiting) and sweep.train(launcher)
+    complete = sweep.close()
+    if interrupted:
+        console.print("interrupted; the same command goes on with what is missing")
+        return 130
+    return 0 if complete else 1
+
+
+def _compare(path: Path, run_id: str) -> None:
+    """Say so where a recorded configuration is another run today: its model or its data are not what they were."""
+    from lorax_lab.console import console
+    from lorax_lab.store.record import status_of
+
+    folder = (path if path.is_dir() else path.parent).resolve()
+    if status_of(folder) is not None and folder.name != run_id:
+        reason = f"its model, its data or its version are not what they were, so this is another run: {run_id}"
+        console.print(f"note: {folder.name} was recorded; {reason}", soft_wrap=True, markup=False)
+
+
+def _ask(arguments: Arguments) -> int:
+    """Let Hydra answer a question about the configuration, once the overrides are checked."""
+    import hydra
+
+    from lorax_lab.config.overrides import CONF
+    from lorax_lab.launch.files import overrides_of
+
+    completing = "--shell-completion" in arguments.questions
+    if completing and sys.argv[0].endswith(".py"):
+        what = "a shell completes the words of one command, and python is many"
+        raise ConfigError(f'--shell-completion: {what}; type eval "$(lorax-lab --shell-completion install=bash)"')
+    sys.argv[1:] = [*arguments.questions, *(arguments.overrides if completing else overrides_of(arguments))]
+    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(lambda _: None)()
+    return 0

@@ -1,0 +1,98 @@
+"""Hydra's launchers: who starts the runs of a sweep, this process alone or several.
+
+A launcher is given numbers, not settings: the runs are planned before, and each job looks its run up by number.
+So the grid is expanded once, and Hydra's sweeper has no part in it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config.overrides import CONF
+from lorax_lab.errors import ConfigError, suggest
+
+LAUNCHERS = {
+    "basic": "hydra",
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
+}
+"""Launchers that the store is tested with, and the module that each needs."""
+
+
+def check_launcher(name: str) -> None:
+    """Refuse a launcher that is not known here or not installed.
+
+    Raises:
+        ConfigError: either of them, with what to type.
+    """
+    if name not in LAUNCHERS:
+        raise ConfigError(f"hydra/launcher={name} is not possible; {suggest(name, list(LAUNCHERS))}")
+    try:
+        installed = importlib.util.find_spec(LAUNCHERS[name]) is not None
+    except ModuleNotFoundError:
+        installed = False
+    if not installed:
+        raise ConfigError(f"hydra/launcher={name} is not installed; type pip install -e '.[parallel]'")
+
+
+def chosen(overrides: list[str]) -> list[str]:
+    """The overrides that choose and set up a parallel launcher; none where this process trains the runs itself.
+
+    Raises:
+        ConfigError: settings of a launcher that was not chosen.
+    """
+    names = [override for override in overrides if override.startswith("hydra/launcher=")][-1:]
+    settings = [override for override in overrides if override.startswith("hydra.launcher.")]
+    if names in ([], ["hydra/launcher=basic"]):
+        if settings:
+            raise ConfigError(f"{settings[0]} needs a launcher that has it; type hydra/launcher=joblib as well")
+        return []
+    return names + settings
+
+
+def start(job: Callable[[int], object], count: int, launcher: list[str], runs_dir: Path) -> None:
+    """Call `job` with each number below `count`, in this process and in order, or through a parallel launcher.
+
+    Args:
+        job: must be picklable for a parallel launcher, which calls it in other processes.
+        launcher: as `chosen` returns it.
+        runs_dir: where the launcher may keep files, in `.hydra`.
+
+    Raises:
+        ConfigError: a setting that the launcher does not have.
+    """
+    if launcher:
+        _start_parallel(job, count, launcher, runs_dir)
+        return
+    for number in range(count):
+        job(number)
+
+
+def _start_parallel(job: Callable[[int], object], count: int, overrides: list[str], runs_dir: Path) -> None:
+    from hydra import compose, initialize_config_dir
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from hydra.types import HydraContext
+
+    def task(_: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        job(int(HydraConfig.get().job.num))
+
+    folder = QuotedString(str(runs_dir / ".hydra"), Quote.single).with_quotes()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            config = compose("config", [*overrides, f"hydra.sweep.dir={folder}"], return_hydra_config=True)
+        except HydraException as error:
+            raise ConfigError(" ".join(str(error).split())) from None
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+        launcher = Plugins.instance().instantiate_launcher(context, task, config)
+        for result in launcher.launch([[] for _ in range(count)], initial_job_idx=0):
+            _ = result.return_value  # raises what the job raised

@@ -1,0 +1,94 @@
+"""From plain settings to a checked `RunConfig`: the method and the kind of task each bring the class of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from lorax_lab.config import MethodConfig, RunConfig, TaskConfig
+from lorax_lab.config.checks import require
+from lorax_lab.config.overrides import code_in
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.tasks import kind_of
+
+
+def from_dict(content: Any) -> RunConfig:
+    """A composed configuration (DictConfig or plain dict) as a checked `RunConfig`, with the settings of its method
+    and of its kind of task.
+
+    Raises:
+        ConfigError: an unknown key, a missing key, a wrong type or a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
+    if special := code_in(json.dumps(raw, default=str)):
+        raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
+    method, settings = _method_settings(raw)
+    try:
+        typed = OmegaConf.structured(RunConfig)
+        typed.method, typed.task = OmegaConf.structured(method), OmegaConf.structured(_task_settings(raw))
+        config = OmegaConf.to_object(OmegaConf.merge(typed, {**raw, "method": settings}))
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise ConfigError(_explain(error)) from None
+    assert isinstance(config, RunConfig)
+    _check_method(config)
+    return config
+
+
+def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str, Any]]:
+    """The dataclass of the method's settings, and their values; what an older record says as null is left out."""
+    from lorax_lab.methods import method_named
+
+    settings = dict(raw.get("method") or {})
+    name = settings.get("name")
+    kind = method_named(str(name)).settings
+    own = tuple(field.name for field in dataclasses.fields(kind))
+    for key in kind.HASHED_AS_NULL:
+        if settings.get(key, ...) is None:
+            del settings[key]
+    for key, value in settings.items():
+        if key not in own:
+            what = f"method={name} has no {key}; leave method.{key} out"
+            raise ConfigError(f"method.{key}={value} is not possible: {what}, or name another: {suggest(key, own)}")
+    return kind, settings
+
+
+def _task_settings(raw: dict[str, Any]) -> type[TaskConfig]:
+    """The dataclass of the settings of the task's kind."""
+    task = dict(raw.get("task") or {})
+    kind = kind_of(str(task.get("kind"))).config
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key, value in task.items():
+        if key not in known:
+            what = f"task.kind={task['kind']} does not read task.{key}, and it is set to {value}"
+            raise ConfigError(f"{what}; leave it out, {suggest(key, known)}")
+    return kind
+
+
+def _check_method(config: RunConfig) -> None:
+    """The dials that not every method has: rank, and what only the reference is measured by."""
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    name, rank, method = config.method.name, config.rank, METHODS[config.method.name]
+    if method.has_rank:
+        ok = rank is not None and rank >= 1
+        require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
+    else:
+        ranked = " or ".join(f"method={other}" for other in METHODS if METHODS[other].has_rank)
+        what = f"this method has no rank; leave rank out, or type {ranked}"
+        require(rank is None, f"method={name} rank", rank, what)
+    what = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
+    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, what)
+
+
+def _explain(error: Any) -> str:
+    key = error.full_key or "configuration"
+    reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
+    if key == "rank":
+        return f"rank: {reason}; it is a whole number, for instance rank=8"
+    return f"{key}: {reason}"
