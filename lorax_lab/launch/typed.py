@@ -47,14 +47,14 @@ def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str,
     settings = dict(raw.get("method") or {})
     name = settings.get("name")
     kind = method_named(str(name)).settings
-    own = tuple(field.name for field in dataclasses.fields(kind))
+    own = tuple(field.name for field in dataclasses.fields(kind) if field.name != "name")
     for key in kind.HASHED_AS_NULL:
         if settings.get(key, ...) is None:
             del settings[key]
     for key, value in settings.items():
-        if key not in own:
+        if key not in ("name", *own):
             what = f"method={name} has no {key}; leave method.{key} out"
-            raise ConfigError(f"method.{key}={value} is not possible: {what}, or name another: {suggest(key, own)}")
+            raise ConfigError(f"method.{key}={value} is not possible: {what}, or set another: {suggest(key, own)}")
     return kind, settings
 
 
