@@ -44,9 +44,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
     try:
         content = record.read_record(folder)
         if (content["status"], content["method"]) != ("completed", "lora"):
-            raise ConfigError(
-                f"{folder}: a {content['status']} run of method={content['method']} has no trained adapter"
-            )
+            raise ConfigError(f"{folder}: a {content['status']} run of method={content['method']}, no trained adapter")
         for name in (SETTINGS, WEIGHTS):
             record.check_file(folder, name)
     except record.DamagedRecord as error:
