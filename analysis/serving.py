@@ -49,15 +49,15 @@ def table(results: dict[str, Any]) -> pd.DataFrame:
     `request`), name, part (of a bar), value (bytes, or seconds)."""
     import pandas as pd
 
-    about = {"model": Path(results["model"]).name, "rank": results["rank"], "tasks": len(results["tasks"])}
-    about |= {"rows": results["request"]["rows"]}
+    facts = {"model": Path(results["model"]).name, "rank": results["rank"], "tasks": len(results["tasks"])}
+    facts |= {"rows": results["request"]["rows"]}
     disk, seconds = results["bytes_on_disk"], results["seconds"]
     rows = [(DISK, "full", "full models", sum(disk["full"].values()))]
     rows += [(DISK, "exchanged", "base", disk["base"])]
     rows += [(DISK, "exchanged", "adapters", sum(disk["adapters"].values()))]
     rows += [(EXCHANGE, name, "", seconds[name]) for name in EXCHANGES if seconds[name] is not None]
     rows += [(REQUEST, name, "", value) for name, value in results["request"]["seconds"].items()]
-    return pd.DataFrame([about | dict(zip(("panel", "name", "part", "value"), row, strict=True)) for row in rows])
+    return pd.DataFrame([facts | dict(zip(("panel", "name", "part", "value"), row, strict=True)) for row in rows])
 
 
 @style.styled

@@ -89,8 +89,8 @@ def draw_batches(table: pd.DataFrame) -> Figure:
     _contours(right, lora["peak"] / full["peak"], "LoRA's peak as a share of full's", NO_LONGER)
     left.set_ylabel("examples in the batch")
     rank = lora["rank"].iloc[0]
-    about = _about(table.iloc[0], sizes=False)
-    style.title(figure, f"{table['model'].iloc[0]}, LoRA r = {rank}: where LoRA stops saving memory ({about})")
+    settings = _about(table.iloc[0], sizes=False)
+    style.title(figure, f"{table['model'].iloc[0]}, LoRA r = {rank}: where LoRA stops saving memory ({settings})")
     return figure
 
 

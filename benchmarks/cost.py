@@ -40,9 +40,9 @@ def measure() -> dict[str, Any]:
         shares = [ours / full for ours, full in zip(times[rank], times[None], strict=True)]
         low, middle, high = statistics.quantiles(shares, n=4)
         operations, count = closed_form(steps[rank]), counted(steps[rank])
-        about = {"model": FULL.model, "batch": FULL.batch, "sequence": FULL.sequence, "rank": rank}
-        about |= {"operations": operations.total / whole.total, "counted": count.total / whole_counted.total}
-        rows.append(about | {"time": middle, "time_low": low, "time_high": high})
+        step = {"model": FULL.model, "batch": FULL.batch, "sequence": FULL.sequence, "rank": rank}
+        step |= {"operations": operations.total / whole.total, "counted": count.total / whole_counted.total}
+        rows.append(step | {"time": middle, "time_low": low, "time_high": high})
     table = pd.DataFrame(rows)
     write_text(HERE / "results" / "cost.csv", table.to_csv(index=False, lineterminator="\n"))
     style.save(table, draw_cost(table), HERE.parent / "docs" / "step_cost")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lorax_lab.config.identity import science
 from lorax_lab.config.defaults import flat
+from lorax_lab.config.identity import science
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.keys import presets
 from lorax_lab.store import variation

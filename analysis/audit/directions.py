@@ -42,11 +42,12 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
         CannotDraw: there is none.
     """
     columns = [*FACTORS, "amplification.rank", *COUNTS, *RANDOM, "intruders.k"]
-    found = rows[["matrix", "module", "layer", *columns]]
-    found = found[found[list(COUNTS)].notna().any(axis=1) | found.index.isin(_finite(found, FACTORS[0]).index)]
-    if found.empty:
+    measured = rows[["matrix", "module", "layer", *columns]]
+    amplified = measured.index.isin(_finite(measured, FACTORS[0]).index)
+    measured = measured[measured[list(COUNTS)].notna().any(axis=1) | amplified]
+    if measured.empty:
         raise CannotDraw("they were not measured; type --directions")
-    return found.reset_index(drop=True)
+    return measured.reset_index(drop=True)
 
 
 @style.styled

@@ -66,13 +66,13 @@ def _line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
     import pandas as pd
 
     total = sum(energy for _, energy, _ in parts)
-    about = {"line": kind, "module": name, "matrices": len(parts), "energy": total}
+    facts = {"line": kind, "module": name, "matrices": len(parts), "energy": total}
     if not total > 0:
-        return pd.DataFrame(about | {"r": [1], "share": [math.nan]})
+        return pd.DataFrame(facts | {"r": [1], "share": [math.nan]})
     held = (_held(parts) / total).clip(max=1.0)
     reached = [int((held < level * (1 - TIE)).sum()) + 1 for level in LEVELS]
     index = sorted({*points(len(held)), *(r for r in reached if r <= len(held))})
-    return pd.DataFrame(about | {"r": index, "share": held[[r - 1 for r in index]]})
+    return pd.DataFrame(facts | {"r": index, "share": held[[r - 1 for r in index]]})
 
 
 def _held(parts: list[Part]) -> np.ndarray:
@@ -130,12 +130,12 @@ def _reaches(rows: pd.DataFrame, level: float) -> int | None:
 
 def _finding(table: pd.DataFrame) -> str:
     """At which ranks all matrices together, and noise, hold the levels."""
-    said = "; ".join(
+    ranks_reached = "; ".join(
         f"{name} {', '.join(_said(table[table['line'] == line], level) for level in LEVELS)}"
         for line, name in (("all", "ΔW"), ("noise", "pure noise"))
         if (table["line"] == line).any()
     )
-    return f"Rank that holds 50, 90 and 99% of the energy, one for all matrices: {said}"
+    return f"Rank that holds 50, 90 and 99% of the energy, one for all matrices: {ranks_reached}"
 
 
 def _said(rows: pd.DataFrame, level: float) -> str:

@@ -65,20 +65,20 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix changed.
     """
-    found = rows[["matrix", "module", "layer"]].copy()
+    ranks = rows[["matrix", "module", "layer"]].copy()
     flags = [set(text.split()) for text in rows["untrusted"]]
     for name in SHARES:
-        found[name] = rows[name].where(rows[name] > 0)
-        found[f"{name}.null"] = rows[f"null.{name}"]
-        found[f"{name}.share"] = found[name] / found[f"{name}.null"]
-        found[f"{name}.mark"] = [FLAG if name in flag else "" for flag in flags]
+        ranks[name] = rows[name].where(rows[name] > 0)
+        ranks[f"{name}.null"] = rows[f"null.{name}"]
+        ranks[f"{name}.share"] = ranks[name] / ranks[f"{name}.null"]
+        ranks[f"{name}.mark"] = [FLAG if name in flag else "" for flag in flags]
     open_end = rows["energy_rank_90.low"] < rows["energy_rank_90"]
-    found["energy_rank_90.mark"] += ["≤" if is_open else "" for is_open in open_end]
-    found["spikes"] = rows["spikes"]
-    found["spikes.mark"] = [_spike_mark(row, len(sigma.get(row["matrix"], ()))) for row in rows.to_dict("records")]
-    if not _measured(found) or not (rows["frobenius_norm"] != 0).any():
+    ranks["energy_rank_90.mark"] += ["≤" if is_open else "" for is_open in open_end]
+    ranks["spikes"] = rows["spikes"]
+    ranks["spikes.mark"] = [_spike_mark(row, len(sigma.get(row["matrix"], ()))) for row in rows.to_dict("records")]
+    if not _measured(ranks) or not (rows["frobenius_norm"] != 0).any():
         raise CannotDraw("no matrix changed, or no rank of it was measured")
-    return found
+    return ranks
 
 
 def _measured(rows: pd.DataFrame) -> list[Panel]:

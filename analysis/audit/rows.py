@@ -103,12 +103,12 @@ def points(count: int) -> list[int]:
     """
     if count <= PER_OCTAVE:
         return list(range(1, count + 1))
-    first, found = list(range(1, PER_OCTAVE)), []
+    first, indices = list(range(1, PER_OCTAVE)), []
     step = 0
     while (index := round(PER_OCTAVE * 2 ** (step / PER_OCTAVE))) < count:
-        found.append(index)
+        indices.append(index)
         step += 1
-    return list(dict.fromkeys([*first, *found, count]))
+    return list(dict.fromkeys([*first, *indices, count]))
 
 
 def strongest(table: pd.DataFrame, weight: str) -> list[str]:

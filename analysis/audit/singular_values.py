@@ -64,19 +64,19 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     parts = []
     for row in chosen.to_dict("records"):
         values = sigma[row["matrix"]]
-        about = {name: row[name] for name in COPIED} | {"measured": len(values)}
-        parts += [_series(about, UPDATE, values), _noise(about, row, values)]
+        facts = {name: row[name] for name in COPIED} | {"measured": len(values)}
+        parts += [_series(facts, UPDATE, values), _noise(facts, row, values)]
     return pd.concat([part for part in parts if len(part)], ignore_index=True).astype({"layer": "Int64"})
 
 
-def _series(about: dict[str, Any], name: str, values: np.ndarray, first: int = 0) -> pd.DataFrame:
+def _series(facts: dict[str, Any], name: str, values: np.ndarray, first: int = 0) -> pd.DataFrame:
     import pandas as pd
 
     index = [i for i in points(first + len(values)) if i > first]
-    return pd.DataFrame(about | {"series": name, "i": index, "sigma": values[[i - 1 - first for i in index]]})
+    return pd.DataFrame(facts | {"series": name, "i": index, "sigma": values[[i - 1 - first for i in index]]})
 
 
-def _noise(about: dict[str, Any], row: Row, values: np.ndarray) -> pd.DataFrame:
+def _noise(facts: dict[str, Any], row: Row, values: np.ndarray) -> pd.DataFrame:
     """The bulk that the fitted noise makes, after the spikes; where none was fitted, noise of the update's own norm."""
     import numpy as np
 
@@ -84,11 +84,11 @@ def _noise(about: dict[str, Any], row: Row, values: np.ndarray) -> pd.DataFrame:
     spikes = int(row["spikes"]) if fitted and row["spikes"] > 0 else 0
     unit = noise_values(row, spikes)
     if unit is None:
-        return _series(about, SAME_NORM, np.empty(0))
+        return _series(facts, SAME_NORM, np.empty(0))
     if fitted:
-        return _series(about, FITTED, unit * row["noise_std"], spikes)
+        return _series(facts, FITTED, unit * row["noise_std"], spikes)
     norm = row["frobenius_norm"] if row["frobenius_norm"] >= 0 else np.linalg.norm(values)
-    return _series(about, FACTORS if row["rank"] > 0 else SAME_NORM, unit * norm / np.linalg.norm(unit))
+    return _series(facts, FACTORS if row["rank"] > 0 else SAME_NORM, unit * norm / np.linalg.norm(unit))
 
 
 @style.styled

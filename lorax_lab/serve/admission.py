@@ -44,7 +44,7 @@ def _record(folder: Path) -> record.Record | None:
     try:
         content = record.read_record(folder)
         if (content.status, content.method) != ("completed", "lora"):
-            raise ConfigError(f"{folder}: a {content.status} run of method={content.method} has no trained adapter")
+            raise ConfigError(f"{folder}: a {content.status} run of method={content.method}, no trained adapter")
         for name in (SETTINGS, WEIGHTS):
             check_file(folder, name)
     except record.DamagedRecord as error:

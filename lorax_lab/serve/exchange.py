@@ -186,7 +186,7 @@ class Exchange:
         heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
         own = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
         if missing := [key for key in own if key not in saved and not self._in_body(key)]:
-            raise ConfigError(f"{folder}: {missing[0]} is missing: the adapter was saved without its task's head")
+            raise ConfigError(f"{folder}: {missing[0]} is missing; a task's head is saved with its adapter")
         last = [key.rpartition(".")[0] for key, p in own.items() if len(p) == self.model.config.num_labels][-1]
         outputs = len(saved.get(f"{last}.weight", own[f"{last}.weight"]))
         for key, tensor in saved.items():

@@ -1,4 +1,16 @@
-"""Pure numerics on update matrices: spectra, measures, their null, subspaces. Knows no model, no config."""
+"""Pure numerics on update matrices. Knows no model and no configuration.
+
+| file | what it computes |
+|---|---|
+| `matrix` | an update, dense or low-rank, and its SVD |
+| `blocks` | a matrix that is read a block at a time |
+| `values`, `exact`, `gram`, `krylov` | singular values: of any update, all, by the Gram matrix, the largest |
+| `measures` | how many directions an update uses |
+| `null` | the same measures on pure noise |
+| `noise` | the scale of the noise in a spectrum, and the directions above it |
+| `rounding` | what storage in a narrow format adds to an update |
+| `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
+"""
 
 from lorax_lab.spectra.blocks import Blocks, times
 from lorax_lab.spectra.directions import (

@@ -51,8 +51,8 @@ def amplification_factor(delta_weight: Update, base_weight: Float[Tensor, "out i
     Raises:
         ValueError: different shapes, rank outside its range, or nan or inf inside.
 
-    >>> found = amplification_factor(torch.diag(torch.tensor([0.0, 6.0])), torch.diag(torch.tensor([4.0, 3.0])), 1)
-    >>> found.factor, found.base_factor, found.base_in_random
+    >>> amplified = amplification_factor(torch.diag(torch.tensor([0.0, 6.0])), torch.diag(torch.tensor([4.0, 3.0])), 1)
+    >>> amplified.factor, amplified.base_factor, amplified.base_in_random
     (2.0, 1.5, 2.5)
     """
     W, shape = checked_matrix(base_weight, "base_weight"), _shared_shape(delta_weight, "delta_weight", base_weight)
@@ -79,8 +79,8 @@ def amplification(
     Raises:
         ValueError: r outside 1..min(shape), k < r, a norm below 0, or nan or inf inside.
 
-    >>> found = amplification(5.0, torch.diag(torch.tensor([0.0, 2.0])), 6.0, torch.tensor([4.0, 3.0, 1.0]), (3, 4))
-    >>> found.factor, found.base_in_base, found.base_factor
+    >>> amplified = amplification(5.0, torch.diag(torch.tensor([0.0, 2.0])), 6.0, torch.tensor([4.0, 3.0, 1.0]), (3, 4))
+    >>> amplified.factor, amplified.base_in_base, amplified.base_factor
     (2.5, 5.0, 1.0)
     """
     rank = len(projected)
@@ -168,8 +168,8 @@ def intruders(
     Raises:
         ValueError: sizes that do not fit, epsilon outside (0, 1], norm below 0, or nan or inf inside.
 
-    >>> found = intruders(torch.tensor([[0.6, -0.1], [0.0, 0.4]]), torch.tensor([4.0, 3.0]), 5.0, features=2)
-    >>> found.indices, found.count / found.k
+    >>> left = intruders(torch.tensor([[0.6, -0.1], [0.0, 0.4]]), torch.tensor([4.0, 3.0]), 5.0, features=2)
+    >>> left.indices, left.count / left.k
     ((1,), 0.5)
     """
     cosines, sigma = checked_matrix(cosines, "cosines").abs(), checked_matrix(sigma[None], "sigma")[0]
@@ -179,13 +179,13 @@ def intruders(
         raise ValueError(f"sigma has {len(sigma)} values and cosines {k} columns; expected one for each direction")
     largest = cosines.amax(0).tolist() if p else [0.0] * k
     shares = [_ratio(value, norm) ** 2 for value in sigma.tolist()]
-    found = tuple(index for index, cosine in enumerate(largest) if cosine < epsilon)
+    indices = tuple(index for index, cosine in enumerate(largest) if cosine < epsilon)
     random_share = random_cosines_below(epsilon, p, features)
     return Intruders(
-        count=len(found),
+        count=len(indices),
         k=k,
-        indices=found,
-        energy_share=sum((shares[index] for index in found), 0.0) if norm else math.nan,
+        indices=indices,
+        energy_share=sum((shares[index] for index in indices), 0.0) if norm else math.nan,
         max_cosines=tuple(largest),
         base_directions=p,
         random_count=k * random_share,

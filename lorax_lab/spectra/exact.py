@@ -53,8 +53,8 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
         ValueError: not 2-D, complex, nan or inf inside, wanted outside 0..1, or a value beyond the fp64 range.
         ArithmeticError: every route failed; the message lists each with its reason.
 
-    >>> found = spectrum(torch.diag(torch.tensor([3.0, 4.0])))
-    >>> found.sigma.tolist(), found.norm, found.route
+    >>> result = spectrum(torch.diag(torch.tensor([3.0, 4.0])))
+    >>> result.sigma.tolist(), result.norm, result.route
     ([4.0, 3.0], 5.0, ('gram',))
     >>> spectrum(torch.diag(torch.tensor([1.0, 1e-9]))).route[0]
     'gram: 1 of 2 wanted values lie below 6.0e-08 of the first'

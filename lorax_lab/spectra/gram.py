@@ -82,11 +82,11 @@ def gram_participation_ratio(x: Tensor | Blocks) -> float:
     >>> gram_participation_ratio(torch.diag(torch.tensor([2.0, 2.0, 0.0])))
     2.0
     """
-    found = gram(x)
-    if not found.energy:
+    result = gram(x)
+    if not result.energy:
         return math.nan
-    diagonal = found.matrix.diagonal()
-    below = found.matrix.tril(-1)
+    diagonal = result.matrix.diagonal()
+    below = result.matrix.tril(-1)
     return float(diagonal.sum() ** 2 / (diagonal.square().sum() + 2 * below.square().sum()))
 
 

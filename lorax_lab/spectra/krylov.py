@@ -150,8 +150,8 @@ def top_spectrum(
         ValueError: k out of range, nan or inf inside, not 2-D.
 
     >>> x = torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5]))
-    >>> found = top_spectrum(x, 2, torch.Generator().manual_seed(0))
-    >>> [round(value, 6) for value in found.sigma.tolist()], found.energy_rank(0.9)
+    >>> top = top_spectrum(x, 2, torch.Generator().manual_seed(0))
+    >>> [round(value, 6) for value in top.sigma.tolist()], top.energy_rank(0.9)
     ([3.0, 2.0], Bracket(low=2, high=2))
     """
     shape = (int(x.shape[0]), int(x.shape[1])) if x.ndim == 2 else (0, 0)
@@ -271,8 +271,8 @@ def certified(x: Float[Tensor, "out in"], k: int, generator: torch.Generator, wi
     Returns:
         `route` names each bracket that was too wide and the solvers after it.
 
-    >>> found = certified(torch.diag(torch.tensor([4.0, 3.0, 1e-3, 1e-3])), 2, torch.Generator().manual_seed(0))
-    >>> found.route, found.brackets["energy_rank_90"]
+    >>> result = certified(torch.diag(torch.tensor([4.0, 3.0, 1e-3, 1e-3])), 2, torch.Generator().manual_seed(0))
+    >>> result.route, result.brackets["energy_rank_90"]
     (('krylov',), Bracket(low=2, high=2))
     """
     top = top_spectrum(x, k, generator) if 1 <= k < min(x.shape) else None

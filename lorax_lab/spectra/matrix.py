@@ -176,11 +176,11 @@ def _core(
 
 
 def check_energy(sigma: Float64[Tensor, " m"], x: Float64[Tensor, "out in"]) -> None:
-    found, expected = sigma.square().sum().item(), x.square().sum().item()
-    if not abs(found - expected) <= ENERGY_TOLERANCE * expected:
+    energy, expected = sigma.square().sum().item(), x.square().sum().item()
+    if not abs(energy - expected) <= ENERGY_TOLERANCE * expected:
         raise ArithmeticError(
             f"the SVD of a {tuple(x.shape)} matrix on {x.device} is wrong: "
-            f"Σσ² = {found} but ‖A‖²_F = {expected} (both of the scaled matrix); compute it on the cpu"
+            f"Σσ² = {energy} but ‖A‖²_F = {expected} (both of the scaled matrix); compute it on the cpu"
         )
 
 

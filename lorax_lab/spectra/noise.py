@@ -45,10 +45,10 @@ def noise_scale(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> float:
     >>> round(noise_scale(0.5 * gaussian_singular_values((40, 60)), (40, 60)), 6)
     0.5
     """
-    sigma, std, k, found = _completed(sigma, shape), 0.0, -1, 0
-    while found > k:
-        k, std = found, _fit(sigma, shape, found)
-        found = int((sigma > noise_ceiling(shape, std)).sum())
+    sigma, std, k, above = _completed(sigma, shape), 0.0, -1, 0
+    while above > k:
+        k, std = above, _fit(sigma, shape, above)
+        above = int((sigma > noise_ceiling(shape, std)).sum())
     return std
 
 
@@ -102,8 +102,8 @@ def bulk_misfit(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | N
     if not len(bulk):
         return math.nan
     expected = gaussian_share_above(bulk, (shape[0] - k, shape[1] - k))
-    found = torch.arange(len(bulk) + 1, dtype=torch.float64) / len(bulk)
-    return torch.maximum((expected - found[:-1]).abs(), (expected - found[1:]).abs()).max().item()
+    steps = torch.arange(len(bulk) + 1, dtype=torch.float64) / len(bulk)
+    return torch.maximum((expected - steps[:-1]).abs(), (expected - steps[1:]).abs()).max().item()
 
 
 class SpikeStrength(NamedTuple):

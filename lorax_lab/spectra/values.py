@@ -60,8 +60,8 @@ def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor,
         groups[(*update.shape, update.B.shape[1])].append(index)
     values: dict[int, Tensor] = {}
     for members in groups.values():
-        found = _of_one_shape([updates[index] for index in members])
-        values |= dict(zip(members, found, strict=True))
+        sigmas = _of_one_shape([updates[index] for index in members])
+        values |= dict(zip(members, sigmas, strict=True))
     return [values[index] for index in range(len(updates))]
 
 

@@ -141,8 +141,8 @@ def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
             return [path / single], {}
         if (path / f"{single}{INDEX}").is_file():
             return _indexed(path / f"{single}{INDEX}")
-        if found := [file for file in sorted(path.glob(pattern)) if not file.name.startswith(NOT_WEIGHTS)]:
-            return found, {}
+        if files := [file for file in sorted(path.glob(pattern)) if not file.name.startswith(NOT_WEIGHTS)]:
+            return files, {}
     if any(path.glob("adapter_model.*")):
         raise ConfigError(f"{path} holds an adapter, not a whole checkpoint: merge it into its base and save that")
     looked_for = ", ".join(f"{single}[{INDEX}], {pattern}" for single, pattern in FORMS)

@@ -83,17 +83,17 @@ def _read_torch(file: Path) -> dict[str, Stored]:
             content = torch.load(file, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({asked[1]})" if asked else ""
+        object_name = f" ({asked[1]})" if asked else ""
         raise ConfigError(
-            f"{file} holds Python objects beside tensors{what}, and a checkpoint's code is never run: where you trust "
-            "it, load it yourself and save model.state_dict() alone, best with safetensors.torch.save_file"
+            f"{file} holds Python objects beside tensors{object_name}, and a checkpoint's code is never run: where "
+            "you trust it, load it yourself and save model.state_dict() alone, best with safetensors.torch.save_file"
         ) from error
     except BROKEN as error:
         raise _damaged(file, error) from error
     tensors = _unwrapped(content)
     if not tensors:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ConfigError(f"{file} holds no tensors by name, only: {found}; save model.state_dict() alone")
+        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ConfigError(f"{file} holds no tensors by name, only: {keys}; save model.state_dict() alone")
     return {name: _from_meta(name, tensor, file, records) for name, tensor in tensors.items()}
 
 
@@ -126,14 +126,14 @@ def _records(file: Path) -> dict[int, int]:
             entries = archive.infolist()
             names = [entry.filename.partition("/")[2] for entry in entries]
             orders = {archive.read(e) for e, name in zip(entries, names, strict=True) if name == "byteorder"}
-            found = {_data_offset(source, entry.header_offset): entry.file_size for entry in entries}
+            sizes = {_data_offset(source, entry.header_offset): entry.file_size for entry in entries}
     except BROKEN as error:
         raise _damaged(file, error) from error
     if "constants.pkl" in names:
         raise ConfigError(f"{file} is a TorchScript program; save model.state_dict() of the model it was made from")
     if any(entry.compress_type for entry in entries) or orders - {sys.byteorder.encode()}:
         raise ConfigError(f"{file} is compressed, or of another byte order: load it with torch and save it again")
-    return found
+    return sizes
 
 
 def _data_offset(source: Any, header: int) -> int:

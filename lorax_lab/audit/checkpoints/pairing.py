@@ -176,8 +176,8 @@ def _why_not(base: Stored, tuned: Stored, is_scale: object) -> tuple[str, str] |
     for label, stored in (("BASE", base), ("TUNED", tuned)):
         if stored.dtype not in MEASURED:
             dtype = str(stored.dtype).removeprefix("torch.")
-            what = "indices or a mask, no weight" if stored.dtype in INDICES else f"not measured: {DEQUANTIZE}"
-            return "unsupported dtype", f"{dtype} in {label}; {what}"
+            reason = "indices or a mask, no weight" if stored.dtype in INDICES else f"not measured: {DEQUANTIZE}"
+            return "unsupported dtype", f"{dtype} in {label}; {reason}"
     if is_scale:
         return "unsupported dtype", f"the scale of a quantized matrix; not measured: {DEQUANTIZE}"
     if base.shape != tuned.shape:
