@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from lorax_lab.config import RunConfig
+from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.data import SOURCES
 from lorax_lab.errors import ConfigError
@@ -18,19 +19,28 @@ from lorax_lab.launch.keys import GROUPS, known_keys, presets
 from lorax_lab.launch.references import reference_overrides
 from lorax_lab.launch.typed import from_dict
 from lorax_lab.methods import METHODS, REFERENCE
+from lorax_lab.tasks import KINDS
 
 LOCAL = ["task.path=x.csv", "task.text=a", "task.label=b"]
 
 
 def test_every_file_in_conf_composes() -> None:
     files = [f.relative_to(CONF) for f in CONF.rglob("*.yaml") if f.stem != "_base"]
-    choices = [f for f in files if len(f.parts) > 1 and f.parts[0] != "hydra"]
+    choices = [f for f in files if len(f.parts) > 1 and f.parts[0] not in ("hydra", "kind")]
     assert {f.parts[0] for f in choices} == set(GROUPS)
     for file in choices:
         name = str(file.relative_to(file.parts[0]).with_suffix(""))
         assert name in presets(file.parts[0])
         own = LOCAL if name in SOURCES and SOURCES[name].columns else []
         assert isinstance(compose([f"{file.parts[0]}={name}", *own]), RunConfig)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_defaults_of_a_kind_are_those_of_its_file(name: str) -> None:
+    shared = {field.name for field in dataclasses.fields(TaskConfig)}
+    own = {f.name: f.default for f in dataclasses.fields(KINDS[name].config) if f.name not in shared}
+    file = yaml.safe_load((CONF / "kind" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    assert file == {key: value for key, value in own.items() if value is not None}
 
 
 def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:

@@ -31,11 +31,14 @@ def task_preset(name: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def defaults(task: str, method: str) -> Mapping[str, Any]:
-    """What each setting is where nobody sets it, given the task's preset and the method; what has no file has none."""
+    """What each setting is where nobody sets it, given the task's preset and the method; what has no file has none.
+
+    The settings of a kind of task are those of `conf/kind/`, which a test compares with the kind's own dataclass."""
     settings = flat({key: value for key, value in _read("config.yaml").items() if key not in ("defaults", "hydra")})
     settings |= flat(_read("train/default.yaml"), "train.")
-    for name in ("_base", task):
-        settings |= flat({key: v for key, v in _read(f"task/{name}.yaml").items() if key != "defaults"}, "task.")
+    presets = [{k: v for k, v in _read(f"task/{name}.yaml").items() if k != "defaults"} for name in ("_base", task)]
+    preset = presets[0] | presets[1]
+    settings |= flat(_read(f"kind/{preset['kind']}.yaml") | preset, "task.")
     return settings | flat(_read(f"method/{method}.yaml"))
 
 
