@@ -7,23 +7,24 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from analysis import missing, style
 from analysis.figures import FIGURES
 from analysis.groups import CannotDraw, Group, load
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 COMMANDS = {"audit": "analysis.audit", "step": "analysis.step", "serving": "analysis.serving"}
 """What draws the folder that another entry wrote, by its name on the command line."""
 TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
+EXIT_CODES = {
+    0: "all that was asked is drawn, and no figure lacks a run",
+    1: "a figure could not be drawn, or is stamped since an arm lacks seeds that others have",
+    2: "nothing to draw, or a name that is no figure",
+}
+"""A run that failed, and of whose method and rank no other seed is recorded, is named and is part of no figure."""
 
 
 def main(words: list[str] | None = None) -> int:
-    """Draw the named figures, or all, for every group of runs. Returns the exit code: 0 all drawn, 1 some not,
-    2 nothing to draw or a name that is no figure."""
+    """Draw the named figures, or all, for every group of runs. Returns one of `EXIT_CODES`."""
     words = sys.argv[1:] if words is None else words
     if words[:1] in (["study"], ["verdict"]):
         from analysis.study.command import main as study
@@ -37,65 +38,67 @@ def main(words: list[str] | None = None) -> int:
         return _error(f"there is no figure {unknown[0]}; {_nearest(unknown[0])}")
     if not given.runs.is_dir():
         return _error(f"there is no folder {given.runs}; {TYPE_THIS}\nor say where the runs are: --runs FOLDER")
-    runs, groups = load(given.runs)
-    _list("left out", missing.left_out(given.runs, runs))
-    if not groups:
+    recorded = load(given.runs)
+    _list("left out", missing.left_out(given.runs, recorded))
+    if not recorded.groups:
         return _error(f"there is no completed run in {given.runs}; {TYPE_THIS}")
     names = list(dict.fromkeys(given.figures)) or list(FIGURES)
-    drawn, not_drawn = [], []
-    for group in groups:
+    lines: dict[str, list[str]] = {"drawn": [], "drawn, but stamped: runs are missing": [], "not drawn": []}
+    for group in recorded.groups:
         _introduce(group)
-        absent = missing.cells(group, runs)
-        whole = len(group.runs) + absent
-        stamp = f"{len(group.runs)} of {whole} runs" if absent else ""
-        if absent and not given.allow_partial:
-            why = f"{absent} of {whole} runs are missing, named above; run them, or type --allow-partial"
-            not_drawn.append(f"{group.name}: {why}")
-            continue
         for name in names:
-            stem = given.out / f"{group.name}-{name}"
-            try:
-                table = FIGURES[name].table(group)
-            except CannotDraw as error:
-                not_drawn.append(f"{stem.name}: {error}")
-                continue
-            _write(name, table, stem, stamp)
-            drawn.append(f"{stem}.{{png,pdf,csv}}")
-    _list("drawn", drawn)
-    _list("not drawn", not_drawn)
-    return 1 if not_drawn else 0
+            heading, line = _figure(name, group, given.out)
+            lines[heading].append(line)
+    for heading, figures in lines.items():
+        _list(heading, figures)
+    complete = len(lines["drawn"]) == len(names) * len(recorded.groups)
+    return 0 if complete else 1
+
+
+def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
+    """Draw one figure of one group; returns under which heading to list it, and as what."""
+    stem = out / f"{group.name}-{name}"
+    try:
+        table = FIGURES[name].table(group)
+    except CannotDraw as error:
+        return "not drawn", f"{stem.name}: {error}"
+    figure, absent = FIGURES[name].draw(table), missing.lacking(group, table)
+    files = f"{stem}.{{png,pdf,csv}}"
+    if absent:
+        present = table[["arm", "seed"]].drop_duplicates().shape[0]
+        stamp = f"{present} of {present + absent} runs"
+        style.stamp(figure, stamp)
+    for path in style.save(table, figure, stem):
+        print(path, flush=True)
+    return ("drawn, but stamped: runs are missing", f"{files}: {stamp}") if absent else ("drawn", files)
 
 
 def _parser() -> argparse.ArgumentParser:
     lines = "\n".join(f"  {name:<24}{figure.TITLE}" for name, figure in FIGURES.items())
+    codes = "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
-        description="Tables (CSV) and figures (PNG, PDF) from the records of runs.",
-        epilog=f"figures:\n{lines}\n\nthe rank study, from its published records: python -m analysis study --help\n"
-        "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER",
+        description=(
+            "Tables (CSV) and figures (PNG, PDF) from the records of runs. Runs of the same model, data and budget\n"
+            "share a figure; seeds are averaged, and whatever else differs is named. Nothing is trained."
+        ),
+        epilog=(
+            f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
+            "the studies, from their published records: python -m analysis study --help\n"
+            "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the records are (runs)")
-    partial = "draw grids that lack runs too, stamped with how many of how many they have"
-    parser.add_argument("--allow-partial", action="store_true", help=partial)
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the files go (figures)")
     return parser
 
 
 def _introduce(group: Group) -> None:
     count = len(group.runs)
-    settings = "".join(f", {word}" for word in group.settings)
-    print(f"{group.name}: {count} run{'s' if count > 1 else ''}{settings}")
-    _list("missing (add the other settings of your sweep, if it had any)", missing.gaps(group))
-
-
-def _write(name: str, table: pd.DataFrame, stem: Path, stamp: str) -> None:
-    figure = FIGURES[name].draw(table)
-    if stamp:
-        style.stamp(figure, stamp)
-    for path in style.save(table, figure, stem):
-        print(path, flush=True)
+    print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
+    _list("missing", missing.gaps(group))
 
 
 def _nearest(name: str) -> str:

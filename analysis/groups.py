@@ -1,32 +1,28 @@
 """Records sorted into groups that may share a figure: same model, same data, same budget.
 
-Within a group runs differ in method, rank, seed and the method's own settings (learning rate, alpha, …).
-Only seeds are ever averaged: runs that differ in a setting are variants, each with a name of its own.
+Within a group runs differ in method, rank, seed and whatever goes with the method. Only seeds are ever averaged.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import shlex
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.variants import LEARNING_RATE, named, text, varies
-from lorax_lab.store import tables
+from analysis.variants import REFERENCE, named
+from lorax_lab.config.defaults import Settings
+from lorax_lab.store import variation
+from lorax_lab.store.record import Damage, Record, scan
+from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-INPUTS = ("inputs.model_sha256", "inputs.data_sha256")
-NOT_SHARED = (LEARNING_RATE, "config.train.device", "config.task.name", "config.task.path")
-"""What need not agree within a group: the method's own rate, the place, and names that hashes stand for."""
-
-OF_TABLE = ("path", "subset", "text", "text_pair", "label", "group", "kind", "metric")
-SIZES = ("train_examples", "validation_examples", "test_examples")
-"""What a run's configuration says of a table or data set of the user's, beside what all tasks have by default."""
+ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
+"""Columns of every table beside those of model, task and dials."""
 
 
 class CannotDraw(ValueError):
@@ -38,18 +34,23 @@ class Group:
     """Completed runs that may be compared.
 
     Attributes:
-        name: `<model>-<task>`, the prefix of its files; with a short hash where several groups share it.
-        settings: words of the command line that tell it from groups of the same name; empty where there are none.
-        runs: one row per run with its `arm` and `variant`, in the order of `variants.named`.
+        name: `<model>-<task>-<hash of what its runs share>`, the prefix of its files; other runs do not change it.
+        shared: overrides that all its runs have in common: model, task, and what differs from the defaults.
+        dials: settings in which runs differ, method, rank and seed apart; each is a column of every table.
+        runs: one row per run, as `variants.named` gives them, `best` and the dials among the columns.
         matrices: one row per run and matrix.
-        functional: one row per full fine-tune, part and k.
+        truncation: one row per full fine-tune, part and k.
+        unfinished: records of its runs that are not completed.
     """
 
     name: str
-    settings: tuple[str, ...]
+    shared: tuple[str, ...]
+    dials: tuple[str, ...]
     runs: pd.DataFrame
     matrices: pd.DataFrame
-    functional: pd.DataFrame
+    truncation: pd.DataFrame
+    records: dict[str, Record]
+    unfinished: list[Record] = field(default_factory=list)
 
     @property
     def metric(self) -> str:
@@ -63,73 +64,74 @@ class Group:
         return {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
 
     @property
+    def columns(self) -> list[str]:
+        """The columns by which every table says whose a row is: of `runs`, and of whatever is merged with it."""
+        return [*ABOUT, *self.dials]
+
+    @property
     def best(self) -> pd.DataFrame:
-        """The runs of one variant per arm: the one whose mean validation score over its seeds is highest."""
-        column = f"metrics.validation/{self.metric}"
-        means = self.runs.groupby(["arm", "variant"])[column].mean().fillna(float("-inf"))
-        winners = set(means.groupby("arm").idxmax())
-        pairs = zip(self.runs["arm"], self.runs["variant"], strict=True)
-        return self.runs[[pair in winners for pair in pairs]]
+        """The runs of one variant per method and rank: that with the highest mean validation score over its seeds."""
+        return self.runs[self.runs["best"]]
 
     @property
     def full(self) -> pd.DataFrame:
         """The full fine-tunes that the others are compared with, of the best variant."""
         best = self.best
-        return best[best["method"] == "full"]
+        return best[best["method"] == REFERENCE]
 
     @property
     def shown(self) -> pd.DataFrame:
         """Every variant of every method, but of full fine-tuning only `full`: there is one reference."""
-        return self.runs[(self.runs["method"] != "full") | self.runs["run_id"].isin(self.full["run_id"])]
+        return self.runs[(self.runs["method"] != REFERENCE) | self.runs["best"]]
 
-    def command(self, *words: str) -> str:
+    def command(self, *overrides: str) -> str:
         """What to type for a run of this group."""
-        first = self.runs.iloc[0]
-        task = _task(first)
-        given = {word.partition("=")[0] for word in task}
-        settings = [w for w in self.settings if not w.startswith(INPUTS) and w.partition("=")[0] not in given]
-        return shlex.join(["python", "-m", "lorax_lab.run", f"model={first['config.model']}", *task, *settings, *words])
+        return command([*self.shared, *overrides])
 
 
-def _task(run: pd.Series[Any]) -> list[str]:
-    """The overrides of a run's task; those of the user's own table or data set stand in no preset."""
-    source, name = run.get("config.task.source"), run["config.task.name"]
-    if source not in ("local", "hub"):
-        return [f"task={name}"]
-    texts = {key: run.get(f"config.task.{key}") for key in OF_TABLE}
-    sizes = {key: run.get(f"config.task.{key}") for key in SIZES}
-    values = {key: value for key, value in texts.items() if isinstance(value, str)}
-    values |= {key: f"{value:.0f}" for key, value in sizes.items() if value is not None and value == value}
-    values |= {"name": name} if name != source else {}
-    return [f"task={source}", *(f"task.{key}={value}" for key, value in values.items())]
+@dataclass(frozen=True)
+class Recorded:
+    """What a folder of runs holds: every record by run id, its groups by name, and what is damaged."""
+
+    records: dict[str, Record]
+    groups: list[Group]
+    damages: list[Damage]
 
 
-def load(runs_dir: Path) -> tuple[pd.DataFrame, list[Group]]:
-    """Every recorded run of any status (damaged ones in its `attrs`, as `tables.load_runs` gives it), and the
-    groups of the completed ones, in the order of their names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the caller names the damaged ones
-        runs = tables.load_runs(runs_dir)
-    done = runs[runs["status"] == "completed"]
-    if "config.measure" in done:
-        done = done[done["config.measure"] != "trial"]
-    if done.empty:
-        return runs, []
-    matrices, functional = tables.load_matrices(runs_dir), tables.load_truncation(runs_dir)
-    done = done.assign(rank=done["rank"].astype(float), key=_keys(done), name=_names(done))
-    groups = []
-    for name, namesakes in done.groupby("name"):
-        for key, members in namesakes.groupby("key"):
-            shared = varies(namesakes["key"])
-            group = Group(
-                name=f"{name}-{hashlib.sha256(str(key).encode()).hexdigest()[:6]}" if shared else str(name),
-                settings=_settings(members, namesakes),
-                runs=named(members),
-                matrices=_of(members, matrices),
-                functional=_of(members, functional),
-            )
-            groups.append(group)
-    return runs, groups
+def load(runs_dir: Path) -> Recorded:
+    """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone."""
+    records, damages = scan(runs_dir)
+    by_id = {record.run_id: record for record in records.values()}
+    done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
+    members: dict[str, dict[Path, Record]] = {}
+    for folder, record in done.items():
+        members.setdefault(_key(record), {})[folder] = record
+    groups = sorted((_group(part) for part in members.values()), key=lambda group: group.name)
+    homes = {_key(record, by_name=True): group for group in groups for record in group.records.values()}
+    for record in by_id.values():
+        if not record.result and not record.is_trial and (home := homes.get(_key(record, by_name=True))):
+            home.unfinished.append(record)
+    return Recorded(by_id, groups, damages)
+
+
+def config_of(record: Record) -> dict[str, Any]:
+    """A record's configuration, with the rank and the seed that the record says."""
+    return record.config | {"rank": record.rank, "seed": record.seed}
+
+
+def settings_of(record: Record, by_name: bool = False) -> Settings:
+    """What decides a run's result; hashes stand for the names of its inputs unless `by_name`."""
+    if by_name or not record.result:
+        return variation.settings(config_of(record))
+    inputs = record.result.inputs
+    hashes = {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
+    return variation.settings(config_of(record), hashes)
+
+
+def command(overrides: Sequence[str]) -> str:
+    """What to type to run these overrides; several values of one make a sweep."""
+    sweep = ["-m"] if any("," in override and "[" not in override for override in overrides) else []
+    return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *sweep])
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -143,34 +145,58 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _shared(runs: pd.DataFrame) -> list[str]:
-    """The columns that must agree within a group."""
-    prefixes = ("config.task.", "config.train.")
-    return [c for c in runs.columns if c in INPUTS or (c.startswith(prefixes) and c not in NOT_SHARED)]
+def is_shared(key: str) -> bool:
+    """Whether runs must agree in a setting to be in one group: inputs, task and budget."""
+    if key in variation.INPUTS or key.startswith("inputs."):
+        return True
+    return key.startswith(("task.", "train.")) and not variation.of_method(key)
 
 
-def _keys(runs: pd.DataFrame) -> list[str]:
-    columns = _shared(runs)
-    return [repr([text(row[c]) for c in columns]) for row in runs.to_dict("records")]
+def _key(record: Record, by_name: bool = False) -> str:
+    shared = {key: value for key, value in settings_of(record, by_name).items() if is_shared(key)}
+    return json.dumps(shared, sort_keys=True)
 
 
-def _settings(members: pd.DataFrame, namesakes: pd.DataFrame) -> tuple[str, ...]:
-    """`train.epochs=2`, `task.max_length=64`: what differs between groups of one name, as `members` have it."""
-    differing = [c for c in _shared(namesakes) if varies(namesakes[c])]
-    values = [text(members[c].iloc[0]) for c in differing]
-    short = [value[:8] if c in INPUTS else value for c, value in zip(differing, values, strict=True)]
-    return tuple(f"{c.removeprefix('config.')}={v}" for c, v in zip(differing, short, strict=True))
+def _group(records: dict[Path, Record]) -> Group:
+    runs = runs_of(records)
+    own = {record.run_id: settings_of(record) for record in records.values()}
+    dials = tuple(key for key in variation.dials(list(own.values())) if key not in ("method.name", "rank"))
+    labels = dict(zip(own, variation.labels(list(own.values()), dials), strict=True))
+    runs = named(runs.assign(rank=runs["rank"].astype(float)), own)
+    runs = runs.assign(**{key: [labels[run_id][key] for run_id in runs["run_id"]] for key in dials}, best=_best(runs))
+    oldest = min(records.values(), key=lambda record: (record.written, record.run_id))
+    return Group(
+        name=_name(oldest),
+        shared=tuple(o for o in variation.overrides(config_of(oldest)) if _is_shared_override(o)),
+        dials=dials,
+        runs=runs,
+        matrices=matrices_of(records),
+        truncation=truncation_of(records),
+        records={record.run_id: record for record in records.values()},
+    )
 
 
-def _names(runs: pd.DataFrame) -> list[str]:
-    pairs = zip(runs["config.model"], runs["config.task.name"], strict=True)
-    names = [f"{_short(model)}-{_short(task)}" for model, task in pairs]
-    return ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in names]
+def _best(runs: pd.DataFrame) -> list[bool]:
+    column = f"metrics.validation/{runs['metric'].iloc[0]}"
+    means = runs.groupby(["method", "rank", "arm_key"], dropna=False)[column].mean().fillna(float("-inf"))
+    winners = {arm for _, _, arm in means.groupby(["method", "rank"], dropna=False).idxmax()}
+    return [arm in winners for arm in runs["arm_key"]]
+
+
+def _is_shared_override(override: str) -> bool:
+    key = override.partition("=")[0]
+    return key in ("model", "task") or is_shared(key)
+
+
+def _name(record: Record) -> str:
+    """The hash is of what differs from the defaults, so that a setting that is new changes no name."""
+    changed = {key: value for key, value in variation.changed(config_of(record)).items() if is_shared(key)}
+    inputs = record.completed.inputs
+    content = {key: value for key, value in changed.items() if key not in variation.INPUTS}
+    name = f"{_short(record.config['model'])}-{_short(record.config['task']['name'])}"
+    clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return f"{clean}-{variation.digest(content, inputs.model_sha256, inputs.data_sha256)}"
 
 
 def _short(name: str) -> str:
     return Path(name).name
-
-
-def _of(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["run_id"].isin(runs["run_id"])] if len(rows) else rows

@@ -1,13 +1,15 @@
-"""What the figures do not show, by name: unfinished and damaged runs, folders without a record, absent seeds."""
+"""What the figures do not show, by name, with what to type: runs that are not completed, damaged ones, absent seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from analysis.groups import Group
-from lorax_lab.store import record
+from analysis.groups import Group, Recorded, command, config_of, settings_of
+from analysis.variants import METHOD_NAMES, REFERENCE
+from lorax_lab.store import record, variation
+from lorax_lab.store.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,11 +18,10 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 """Files that only a run leaves; they tell a run's folder from any other."""
 
 
-def left_out(runs_dir: Path, runs: pd.DataFrame) -> list[str]:
-    """One line per run under `runs_dir` that no figure shows, with its status or what is wrong with it."""
-    unfinished = runs[runs["status"] != "completed"]
-    lines = [f"{run} is {status}" for run, status in zip(unfinished["run_id"], unfinished["status"], strict=True)]
-    lines += [f"{Path(folder).name} is damaged: {reason}" for folder, reason in runs.attrs["damaged"]]
+def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
+    """One line per run under `runs_dir` that no figure shows: what became of it and, where that helps, what to type."""
+    lines = [_unfinished(run) for run in recorded.records.values() if not run.result]
+    lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:
             lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
@@ -29,54 +30,58 @@ def left_out(runs_dir: Path, runs: pd.DataFrame) -> list[str]:
     return lines
 
 
-def cells(group: Group, runs: pd.DataFrame) -> int:
-    """How many runs the group's grid lacks: every arm that it has at every one of its seeds, and the runs of the same
-    model and task that were begun and not completed."""
-    seeds, arms = set(group.runs["seed"]), ["method", "variant", "settings", "rank"]
-    absent = sum(len(seeds - set(part["seed"])) for _, part in group.runs.groupby(arms, dropna=False))
-    return absent + len(begun(group, runs))
+def lacking(group: Group, table: pd.DataFrame) -> int:
+    """How many runs a figure lacks: seeds that the group has, or that were tried, of which an arm of it has no run.
+    A figure that shows fewer seeds than there are averages none, and lacks none."""
+    if set(group.runs["seed"]) - set(table["seed"]):
+        return 0
+    arms = group.runs[group.runs["arm"].isin(table["arm"])].groupby("arm_key")
+    return sum(len(absent(group, str(arm), part)) for arm, part in arms)
 
 
-def begun(group: Group, runs: pd.DataFrame) -> list[str]:
-    """Runs of the group's model and task that were begun and are not completed, unless another of the same method,
-    rank and seed is."""
-    mine = group.runs.iloc[0]
-    same = (runs["config.model"] == mine["config.model"]) & (runs["config.task.name"] == mine["config.task.name"])
-    done = {_cell(row) for row in group.runs.to_dict("records")}
-    open_rows = runs[same & (runs["status"] != "completed")].to_dict("records")
-    return [str(row["run_id"]) for row in open_rows if _cell(row) not in done]
-
-
-def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:
-    return row["method"], None if row["rank"] != row["rank"] else row["rank"], row["seed"]
+def absent(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
+    """Seeds that the group has, or that the arm was tried with, and of which the arm has no completed run."""
+    tried = {run.seed for run in group.unfinished if variation.arm(_like(group, run)) == arm}
+    return sorted((set(group.runs["seed"]) | tried) - set(runs["seed"]))
 
 
 def gaps(group: Group) -> list[str]:
-    """What the group's seeds are not complete in: full fine-tunes first, then methods by their ranks; each line
-    ends with what to type."""
-    runs, seeds = group.runs, set(group.runs["seed"])
-    absent = sorted(seeds - set(runs[runs["method"] == "full"]["seed"]))
-    lines = [_line(group, "full fine-tuning", ["method=full"], absent)] if absent else []
-    others = runs[runs["method"] != "full"]
-    holes: dict[tuple[Any, ...], list[str]] = {}
-    parts = ["method", "variant", "settings", "rank"]
-    for (method, variant, settings, rank), part in others.groupby(parts, sort=False, dropna=False):
-        lacking = sorted(seeds - set(part["seed"]))
-        if lacking:
-            holes.setdefault((method, variant, settings, tuple(lacking)), []).extend(_rank(rank))
-    for (method, variant, settings, lacking), ranks in holes.items():
-        words = [f"rank={','.join(ranks)}"] if ranks else []
-        what = f"{variant} r = {', '.join(ranks)}" if ranks else variant
-        lines.append(_line(group, what, [f"method={method}", *words, *settings], lacking))
-    return lines
+    """The seeds that each arm lacks, arms with the same gap together, the reference first; each line ends with what to
+    type."""
+    lines = [_no_reference(group)] if group.full.empty else []
+    holes: dict[tuple[str, tuple[str, ...], tuple[int, ...]], list[str]] = {}
+    for arm, part in group.runs.groupby("arm_key", sort=False):
+        if seeds := absent(group, str(arm), part):
+            overrides = variation.overrides(config_of(group.records[part["run_id"].iloc[0]]))
+            kept = tuple(o for o in overrides if o.partition("=")[0] not in ("rank", variation.SEED))
+            rank = part["rank"].iloc[0]
+            ranks = [] if rank != rank else [f"{rank:.0f}"]
+            holes.setdefault((part["variant"].iloc[0], kept, tuple(seeds)), []).extend(ranks)
+    ordered = sorted(holes.items(), key=lambda hole: f"method={REFERENCE}" not in hole[0][1])
+    return lines + [_line(variant, kept, seeds, ranks) for (variant, kept, seeds), ranks in ordered]
 
 
-def _line(group: Group, what: str, words: list[str], seeds: Sequence[int]) -> str:
-    words = [*words, f"seed={','.join(map(str, seeds))}"]
-    sweep = ["-m"] if any("," in word and "[" not in word for word in words) else []
+def _no_reference(group: Group) -> str:
+    seeds = sorted(set(group.runs["seed"]))
+    return _line(METHOD_NAMES[REFERENCE], (*group.shared, f"method={REFERENCE}"), seeds, [])
+
+
+def _line(variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:
+    of_rank = [f"rank={','.join(ranks)}"] if ranks else []
+    what = f"{variant} r = {', '.join(ranks)}" if ranks else variant
     number = "seeds" if len(seeds) > 1 else "seed"
-    return f"{what} of {number} {', '.join(map(str, seeds))}; type {group.command(*words, *sweep)}"
+    listed = ", ".join(map(str, seeds))
+    typed = command([*overrides, *of_rank, f"seed={','.join(map(str, seeds))}"])
+    return f"{what} of {number} {listed}; type {typed}"
 
 
-def _rank(rank: Any) -> list[str]:
-    return [] if rank != rank else [f"{rank:.0f}"]
+def _unfinished(run: Record) -> str:
+    reason = f": {' '.join(run.reason.split())}" if run.reason else ""
+    return f"{run.run_id} is {run.status}{reason}; to run it again, type {command(variation.overrides(config_of(run)))}"
+
+
+def _like(group: Group, run: Record) -> dict[str, object]:
+    """The settings of a run without a result, with the hashes that the group's runs have for the same names."""
+    own = {key: value for key, value in settings_of(run).items() if key not in variation.INPUTS}
+    inputs = next(iter(group.records.values())).completed.inputs
+    return own | {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}

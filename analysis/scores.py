@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.groups import Group
 
@@ -15,11 +15,11 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     """One row per run of `group.shown`: its primary metric on `validation` or `test`, and the parameters it
     trained.
 
-    Columns: model, task, split, metric, examples, method, variant, rank, seed, trainable, head, score, and the
+    Columns: model, task, split, metric, examples, those of `group.columns`, trainable, head, score, and the
     score's standard `error`.
     """
     runs = group.shown
-    table = runs[["method", "variant", "rank", "seed"]].assign(
+    table = runs[group.columns].assign(
         rank=runs["rank"].astype("Int64"),
         trainable=runs["parameters.trainable"],
         head=runs["parameters.head"],
@@ -54,3 +54,13 @@ def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     error, examples = rows["error"].iloc[0], rows["examples"].iloc[0]
     words = "1 seed" if math.isnan(error) else f"± 1 standard error, {examples:,} examples"
     return score - error, score + error, words
+
+
+def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list[float], list[float]]:
+    """How far the lowest and the highest score of each level lie from its mean, as `errorbar` takes them.
+
+    The mean of equal scores may round to the other side of them, and a bar's length is never below 0.
+    """
+    groups = scores.groupby(level)
+    mean = groups.mean()
+    return list((mean - groups.min()).clip(lower=0)), list((groups.max() - mean).clip(lower=0))

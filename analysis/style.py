@@ -172,6 +172,11 @@ def folded(name: str, width: int) -> str:
     return f"{name[:cut]}\n{folded(name[cut:], width)}"
 
 
+def wrapped(name: str, width: int) -> str:
+    """A name of several words on lines of at most `width` letters."""
+    return textwrap.fill(name, width, break_on_hyphens=False)
+
+
 def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` (200 dpi), `.pdf` and `.csv`, each whole and without a date: the same table gives the
     same bytes."""

@@ -1,80 +1,84 @@
-"""Names for what a run is: its arm (method and rank) and its variant (method, and settings that differ)."""
+"""What figures call a run: its variant (method, and what differs within it) and its arm (the same at one rank)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config.defaults import Settings
+from lorax_lab.store import variation
 
 if TYPE_CHECKING:
     import pandas as pd
 
+REFERENCE = "full"
+"""The method that the others are compared with."""
 METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA"}
-LEARNING_RATE = "config.train.learning_rate"
-FOLLOWS_RANK = ("config.method.alpha", LEARNING_RATE)
-"""Settings that may go with the rank, as alpha = 2 rank does: they part variants only within one rank."""
+"""What figures call a method, where that is not its own name."""
+BY_RANK = "by rank"
+"""Said of a number that has one value at each rank, such as alpha = 2 r: it goes with the rank along one line."""
 
 
-def arm(method: str, rank: float) -> str:
-    """A method and its rank, as figures call it.
+def named(runs: pd.DataFrame, settings: dict[str, Settings]) -> pd.DataFrame:
+    """The runs, each method by rank and seed, the reference last, with these columns more:
 
-    >>> arm("lora", 8.0), arm("full", float("nan"))
-    ('LoRA r = 8', 'full fine-tuning')
-    """
-    return _name(method) if rank != rank else f"{_name(method)} r = {rank:.0f}"
+    `variant`: `LoRA (alpha 16)`, the method and the settings in which its runs differ, but for the rank.
+    `arm`: `LoRA r = 4 (alpha 16)`, what is averaged over seeds.
+    `arm_key`: the same for all runs of an arm, and different from that of any other.
+    `variants`: how many arms there are of the method and rank.
 
-
-def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with their `arm`, `settings` and `variant`, each method by rank and seed, full fine-tuning last.
-
-    `settings` are the words of the command line in which runs of a method differ (`method.alpha=16`); they
-    name the variant: `LoRA (alpha 16)`.
+    Args:
+        settings: of each run by its id, as `variation.settings` gives them.
     """
     import pandas as pd
 
-    parts: list[pd.DataFrame] = [part for _, part in runs.groupby("method")]
-    runs = pd.concat(part.assign(settings=pd.Series(_settings(part), part.index, dtype=object)) for part in parts)
-    arms = [arm(method, rank) for method, rank in zip(runs["method"], runs["rank"], strict=True)]
-    variants = [_variant(method, words) for method, words in zip(runs["method"], runs["settings"], strict=True)]
-    runs = runs.assign(arm=arms, variant=variants, last=runs["method"] == "full")
-    order = ["last", "method", "rank", "variant", "seed"]
-    return runs.sort_values(order).drop(columns="last").reset_index(drop=True)
+    parts = []
+    for method, part in runs.groupby("method"):
+        own = [settings[run_id] for run_id in part["run_id"]]
+        variants, arms = _names(str(method), own)
+        keys = [variation.arm(run) for run in own]
+        parts.append(part.assign(variant=variants, arm=arms, arm_key=keys, last=method == REFERENCE))
+    named = pd.concat(parts)
+    counts = named.groupby(["method", "rank"], dropna=False)["arm_key"].transform("nunique")
+    order = ["last", "method", "rank", "variant", "arm", "seed"]
+    return named.assign(variants=counts).sort_values(order).drop(columns="last").reset_index(drop=True)
 
 
-def varies(column: pd.Series[Any]) -> bool:
-    """Whether a column of settings holds more than one value; lists count as values."""
-    return len({text(value) for value in column}) > 1
+def choice(table: pd.DataFrame) -> str:
+    """What to say where a figure shows one variant of several: a line of its title, or nothing."""
+    return "\nof each method and rank the variant that validates best" if table["variants"].max() > 1 else ""
 
 
-def text(value: Any) -> str:
-    """A setting as the command line has it.
-
-    >>> text(0.0005), text(True), text(["query", "value"]), text(float("nan"))
-    ('0.0005', 'true', '[query,value]', 'null')
-    """
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    if value is None or value != value:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    short = f"{value:g}" if isinstance(value, float) else str(value)
-    return short if short == str(value) or float(short) == value else repr(value)
+def best_of(rows: pd.DataFrame) -> str:
+    """What to say of one arm that was chosen among several, or nothing."""
+    count = rows["variants"].iloc[0]
+    return f", the best of {count} variants on validation" if count > 1 else ""
 
 
-def _settings(runs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Of one method's runs, the words of the command line in which they differ."""
-    own = [c for c in runs.columns if c.startswith("config.method.") and c != "config.method.name"]
-    by_rank = [part for _, part in runs.groupby("rank", dropna=False)]
-    parts = {c: by_rank if c in FOLLOWS_RANK else [runs] for c in [*own, LEARNING_RATE]}
-    differing = [c for c in parts if any(varies(part[c]) for part in parts[c])]
-    rows = runs.to_dict("records")
-    return [tuple(f"{c.removeprefix('config.')}={text(row[c])}" for c in differing) for row in rows]
+def _names(method: str, runs: Sequence[Settings]) -> tuple[list[str], list[str]]:
+    keys = [key for key in variation.dials(runs) if key not in ("method.name", "rank")]
+    headings, labels = variation.headings(keys), variation.labels(runs, keys)
+    by_rank = {key for key in keys if _goes_with_rank(key, runs)}
+    name, variants, arms = METHOD_NAMES.get(method, method), [], []
+    for run, values in zip(runs, labels, strict=True):
+        rank = f" r = {run['rank']}" if "rank" in run else ""
+        of_arm = [f"{headings[key]} {values[key]}" for key in keys]
+        of_variant = [f"{headings[key]} {BY_RANK if key in by_rank else values[key]}" for key in keys]
+        variants.append(_with(name, of_variant))
+        arms.append(_with(f"{name}{rank}", of_arm))
+    return variants, arms
 
 
-def _variant(method: str, settings: tuple[str, ...]) -> str:
-    pairs = [word.partition("=") for word in settings]
-    words = [f"{key.rpartition('.')[2].replace('_', ' ')} {value}" for key, _, value in pairs]
-    return f"{_name(method)} ({', '.join(words)})" if words else _name(method)
+def _with(name: str, words: list[str]) -> str:
+    return f"{name} ({', '.join(words)})" if words else name
 
 
-def _name(method: str) -> str:
-    return METHOD_NAMES.get(method, method)
+def _goes_with_rank(key: str, runs: Sequence[Settings]) -> bool:
+    """Whether a setting is a number with one value at each of several ranks."""
+    values: dict[Any, set[Any]] = {}
+    for run in runs:
+        value = run.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        values.setdefault(run.get("rank"), set()).add(value)
+    return all(len(different) == 1 for different in values.values())

@@ -22,7 +22,7 @@ from analysis.__main__ import main
 from analysis.figures import FIGURES
 from analysis.figures.functional_rank import finding
 from analysis.groups import CannotDraw, Group, load
-from analysis.scores import interval
+from analysis.scores import interval, spread_of_seeds
 from lorax_lab import spectra
 from lorax_lab.store import record
 from lorax_lab.store.folder import SPECTRA, load_spectra, save_arrays
@@ -31,8 +31,9 @@ from lorax_lab.store.result import Inputs, Memory, Parameters
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
 MIB = 2**20
-TRAIN = {"learning_rate": 5e-4, "batch_size": 16, "epochs": 1, "max_steps": None, "device": "auto"}
-TASK = {"name": "movie_reviews", "path": None, "metric": None, "max_length": 64}
+TRAIN = {"batch_size": 16, "epochs": 1, "max_steps": None, "device": "auto"}
+TASK = {"name": "movie_reviews", "path": None, "metric": None}
+"""What is not here is as in `conf/`."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,15 @@ class Store:
         task: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
         alpha: float = 16.0,
+        targets: tuple[str, ...] = ("all-linear",),
+        noise_fit: bool = False,
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
         with_spectra: bool = True,
     ) -> Path:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
         method = "lora" if rank else "full"
-        settings = {"name": method, "target_modules": ["all-linear"], "alpha": alpha if rank else None}
+        settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
         config = {"model": model, "measure": "standard", "task": TASK | (task or {}), "method": settings}
         config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
@@ -73,7 +76,7 @@ class Store:
         parts: dict[str, Any] = {"status": status, "config": config, "method": method}
         parts |= {"rank": rank, "seed": seed}
         if status == "completed":
-            matrices, saved = self.spectra(rank, seed)
+            matrices, saved = self.spectra(rank, seed, noise_fit)
             if with_spectra:
                 save_arrays(folder / SPECTRA, saved)
             body = 2 * (rank or 100) * 1000
@@ -96,7 +99,7 @@ class Store:
         mirrored = zip(cuts, reversed(cuts.values()), strict=True)
         return cut + [{"k": k, "part": "remainder", metric: score} for k, score in mirrored]
 
-    def spectra(self, rank: int | None, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def spectra(self, rank: int | None, seed: int, noise_fit: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """Rows and singular values of each matrix: a planted direction in noise; for LoRA, that cut at its rank."""
         draw, matrices, saved = torch.Generator().manual_seed(seed), {}, {}
         for layer in range(self.layers):
@@ -109,11 +112,15 @@ class Store:
                 saved[name] = {"sigma": sigma.numpy(), "U": np.zeros((1, 1)), "Vh": np.zeros((1, 1))}
                 matrices[name] = {"shape": list(shape), "module": module, "layer": layer, "null": null}
                 matrices[name] |= spectra.summary(sigma, shape)
+                if noise_fit and not rank:
+                    std = spectra.noise_scale(sigma, shape)
+                    matrices[name] |= {"noise_std": std, "noise_edge": spectra.noise_ceiling(shape, std)}
+                    matrices[name] |= {"spikes": spectra.spikes(sigma, shape, std)}
         return matrices, saved
 
 
 def group_of(store: Store) -> Group:
-    (group,) = load(store.folder)[1]
+    (group,) = load(store.folder).groups
     return group
 
 
@@ -138,11 +145,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_every_figure_becomes_png_pdf_and_csv(study: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(FIGURES) == 6
     assert drawn(study) == 0
+    prefix = group_of(study).name
     files = sorted(study.folder.joinpath("out").iterdir())
     assert [f.name for f in files] == sorted(
-        f"minilm-movie_reviews-{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")
+        f"{prefix}-{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")
     )
     printed = capsys.readouterr().out.splitlines()
     assert all(str(file) in printed for file in files)
@@ -194,13 +201,13 @@ def test_the_band_is_the_range_of_seeds_or_one_standard_error(study: Store, stor
 def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:
     rows = FIGURES["memory"].table(group_of(study))
     full = rows[rows["method"] == "full"]
-    assert list(full["category"]) == list(CATEGORIES)
-    assert list(full["mib"]) == [10, 10, 20, 5, 1]
+    assert list(dict.fromkeys(full["category"])) == list(CATEGORIES)
+    assert list(full[full["seed"] == 0]["mib"]) == [10, 10, 20, 5, 1]
     assert list(dict.fromkeys(rows["arm"])) == ["LoRA r = 1", "LoRA r = 2", "LoRA r = 4", "full fine-tuning"]
     figure = FIGURES["memory"].draw(rows)
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.texts] == ["18", "18", "18", "46"]
-    assert max(bar.get_y() + bar.get_height() for bar in axes.patches) == 46
+    assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == 46
     assert len({bar.get_hatch() for bar in axes.patches}) == 5
     assert "16 × 64" in figure.get_suptitle()
 
@@ -332,22 +339,38 @@ def test_only_runs_of_one_budget_share_a_figure(store: Store, capsys: pytest.Cap
         store.run(rank=2, test=0.6 + 0.1 * epochs, train={"epochs": epochs})
     store.run(rank=2, seed=1, test=0.7, train={"device": "cuda"})
     store.run(model="smollm2", rank=2)
-    groups = load(store.folder)[1]
-    assert [len(group.runs) for group in groups] in ([3, 2, 1], [2, 3, 1])
-    assert [group.settings for group in groups if group.settings] in (
-        [("train.epochs=1",), ("train.epochs=2",)],
-        [("train.epochs=2",), ("train.epochs=1",)],
-    )
-    assert groups[2].name == "smollm2-movie_reviews"
-    for group in groups[:2]:
-        rows = FIGURES["accuracy_vs_rank"].table(group)
-        epochs = int(group.settings[0][-1])
-        assert rows[rows["rank"] == 2]["score"].tolist() == pytest.approx([0.6 + 0.1 * epochs] * (3 - epochs))
-    assert drawn(store, "memory", "--allow-partial") == 0
+    groups = load(store.folder).groups
+    assert sorted(len(group.runs) for group in groups) == [1, 2, 3]
+    budgets = {group.name: group.shared for group in groups}
+    assert sorted(budgets.values()) == [
+        ("model=minilm", "task=movie_reviews"),
+        ("model=minilm", "task=movie_reviews", "train.epochs=2"),
+        ("model=smollm2", "task=movie_reviews"),
+    ]
+    assert [group.name for group in groups] == sorted(budgets)
+    for group in groups:
+        if group.shared[0] == "model=minilm":
+            rows = FIGURES["accuracy_vs_rank"].table(group)
+            epochs = 2 if "train.epochs=2" in group.shared else 1
+            assert rows[rows["rank"] == 2]["score"].tolist() == pytest.approx([0.6 + 0.1 * epochs] * (3 - epochs))
+    drawn(store, "memory")
     names = {file.name for file in store.folder.joinpath("out").glob("*.csv")}
     assert names == {f"{group.name}-memory.csv" for group in groups}
     assert len({name[: len("minilm-movie_reviews-123456")] for name in names}) == 3
     assert "train.epochs=2" in capsys.readouterr().out
+
+
+def test_a_group_keeps_its_name_when_other_runs_join(store: Store) -> None:
+    store.run(rank=2)
+    name = group_of(store).name
+    store.run(rank=2, alpha=8, train={"learning_rate": 0.1})
+    store.run()
+    store.run(rank=2, train={"epochs": 2})
+    store.run(rank=2, task={"max_length": 32})
+    store.run(rank=2, model="smollm2")
+    names = [group.name for group in load(store.folder).groups]
+    assert len(set(names)) == 4
+    assert names.count(name) == 1
 
 
 def test_one_model_under_two_names_is_one_group(store: Store) -> None:
@@ -369,13 +392,82 @@ def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -
         {"LoRA (alpha 8)": 0.6, "LoRA (alpha 16)": 0.7, "full fine-tuning (learning rate 5e-05)": 0.8}
     )
     assert set(group.best["variant"]) == {"LoRA (alpha 16)", "full fine-tuning (learning rate 5e-05)"}
-    assert len(FIGURES["memory"].table(group)) == 2 * 5
+    assert len(set(FIGURES["memory"].table(group)["arm"])) == 4
 
 
-def test_alpha_that_follows_the_rank_parts_no_variants(store: Store) -> None:
+def test_what_goes_with_the_rank_is_one_line_that_says_so(store: Store) -> None:
     store.run(rank=2, alpha=4)
     store.run(rank=4, alpha=8)
-    assert set(group_of(store).runs["variant"]) == {"LoRA"}
+    runs = group_of(store).runs
+    assert set(runs["variant"]) == {"LoRA (alpha by rank)"}
+    assert list(runs["arm"]) == ["LoRA r = 2 (alpha 4)", "LoRA r = 4 (alpha 8)"]
+
+
+def test_other_targets_are_another_line_even_at_another_rank(store: Store) -> None:
+    store.run(rank=1, targets=("query", "value"))
+    store.run(rank=2)
+    assert list(group_of(store).runs["variant"]) == [
+        "LoRA (target modules [query,value])", "LoRA (target modules all-linear)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_mixes_variants_unsaid(store: Store, name: str) -> None:
+    """LoRA of rank 1 on query and value beside rank 2 on all, each with two alphas, and full with two rates."""
+    small = Store(store.folder, size=8, layers=1)
+    for alpha in (8, 16):
+        small.run(train={"learning_rate": alpha * 1e-5}, test=0.6 + alpha / 100)
+        for rank, targets in ((1, ("query", "value")), (2, ("all-linear",))):
+            small.run(rank=rank, targets=targets, alpha=alpha, test=0.6 + alpha / 100)
+    group = group_of(small)
+    assert group.dials == ("method.alpha", "method.target_modules", "train.learning_rate")
+    table = FIGURES[name].table(group)
+    assert {"model", "task", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(table)
+    runs = table[table["method"].isin(("full", "lora"))]
+    of_arm = runs.groupby("arm")[list(group.dials)].nunique(dropna=False)
+    assert (of_arm == 1).all(axis=None)
+    figure = FIGURES[name].draw(table)
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    labels = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+    said = " ".join(" ".join([*legends, *titles, *labels, figure.get_suptitle()]).split())
+    assert "[query,value]" in said
+    assert "all-linear" in said
+    runs = group.shown if name.startswith("accuracy") else group.runs
+    whole = any(all(label in said for label in runs[column]) for column in ("arm", "variant"))
+    assert whole or "validat" in said
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_one_arm_does_not_speak_of_variants(study: Store, name: str) -> None:
+    figure = FIGURES[name].draw(FIGURES[name].table(group_of(study)))
+    assert "variant" not in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("score", [0.8133333333, 0.7 + 0.1, 1 / 3])
+def test_seeds_that_score_alike_draw(store: Store, score: float) -> None:
+    for seed in range(3):
+        store.run(seed=seed, test=score)
+        store.run(rank=2, seed=seed, test=score)
+        store.run(rank=4, seed=seed, test=score)
+    assert drawn(store, *(name for name in FIGURES if name != "singular_values")) == 0
+    low, high = spread_of_seeds(pd.Series([score] * 3 + [0.1] * 6), pd.Series([1] * 3 + [2] * 6))
+    assert min(low + high) >= 0
+
+
+def test_a_failed_run_blocks_no_figure(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run()
+    store.run(rank=4)
+    assert drawn(store) == 0
+    failed = store.run(rank=500, status="failed")
+    elsewhere = store.run(rank=8, status="oom", train={"epochs": 5})
+    capsys.readouterr()
+    assert drawn(store) == 0
+    printed = capsys.readouterr().out
+    typed = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora"
+    assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0\n" in printed
+    assert f"{elsewhere.name} is oom; to run it again, type {typed} rank=8 train.epochs=5 seed=0\n" in printed
+    assert "missing" not in printed
 
 
 def test_what_is_not_drawn_is_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,63 +481,96 @@ def test_what_is_not_drawn_is_named(store: Store, capsys: pytest.CaptureFixture[
     bare.mkdir()
     bare.joinpath("metrics.jsonl").touch()
     (store.folder / "wandb").mkdir()
-    assert drawn(store, "accuracy_vs_rank") == 1
-    assert "5 of 7 runs are missing, named above; run them, or type --allow-partial" in capsys.readouterr().out
-    assert not (store.folder / "out").exists()
-    assert drawn(store, "accuracy_vs_rank", "--allow-partial") == 0
+    assert drawn(store, "accuracy_vs_rank") == 0
     printed = capsys.readouterr().out
     for status, folder in others.items():
-        assert f"{folder.name} is {status}\n" in printed
+        assert f"{folder.name} is {status}; to run it again, type python -m lorax_lab.run" in printed
     assert f"{damaged.name} is damaged: " in printed
     assert f"{aside.name} is damaged, set aside in" in printed
     assert "minilm-without-record has no record.json" in printed
     assert "wandb" not in printed
     assert f"{done.name} is" not in printed
     assert "missing" not in printed
-    rows = pd.read_csv(store.folder / "out" / "minilm-movie_reviews-accuracy_vs_rank.csv")
+    rows = pd.read_csv(store.folder / "out" / f"{group_of(store).name}-accuracy_vs_rank.csv")
     assert rows["rank"].dropna().tolist() == [4]
 
 
 def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> None:
-    store.run()
+    store.run(train={"epochs": 3})
     for seed in (0, 1, 2):
-        store.run(rank=2, seed=seed)
-    store.run(rank=4)
-    store.run(rank=8)
+        store.run(rank=2, seed=seed, train={"epochs": 3})
+    store.run(rank=4, train={"epochs": 3})
+    store.run(rank=8, train={"epochs": 3})
+    store.run(rank=8, train={"epochs": 3}, alpha=8)
+    start, budget = "python -m lorax_lab.run model=minilm task=movie_reviews", "train.epochs=3"
     assert missing.gaps(group_of(store)) == [
-        "full fine-tuning of seeds 1, 2; type "
-        "python -m lorax_lab.run model=minilm task=movie_reviews method=full seed=1,2 -m",
-        "LoRA r = 4, 8 of seeds 1, 2; type "
-        "python -m lorax_lab.run model=minilm task=movie_reviews method=lora rank=4,8 seed=1,2 -m",
+        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} seed=1,2 -m",
+        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 seed=1,2 -m",
+        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 seed=1,2 -m",
     ]
 
 
-def test_a_figure_of_a_partial_grid_is_stamped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_only_a_figure_that_lacks_a_run_is_stamped(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     stamps: list[str] = []
     monkeypatch.setattr(style, "stamp", lambda figure, text: stamps.append(text))
+    small = Store(store.folder, size=8, layers=1)
     for seed in (0, 1):
-        store.run(rank=2, seed=seed)
-        store.run(seed=seed)
-    assert drawn(store, "memory", "--allow-partial") == 0
-    store.run(rank=4)
-    assert drawn(store, "memory") == 1
-    assert stamps == []
-    assert drawn(store, "memory", "--allow-partial") == 0
-    assert stamps == ["5 of 6 runs"]
+        small.run(rank=2, seed=seed)
+        small.run(seed=seed)
+    assert drawn(small, name) == 0
+    small.run(rank=4)
+    small.run(rank=4, seed=1, status="failed")
+    one_seed = len(set(FIGURES[name].table(group_of(small))["seed"])) == 1
+    assert drawn(small, name) == (0 if one_seed else 1)
+    assert stamps == ([] if one_seed else ["5 of 6 runs"])
+    assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in capsys.readouterr().out
+
+
+def test_a_seed_that_failed_is_missing_of_its_arm(store: Store) -> None:
+    store.run()
+    store.run(rank=2)
+    store.run(rank=2, seed=1, status="failed")
+    group = group_of(store)
+    assert missing.lacking(group, FIGURES["memory"].table(group)) == 1
 
 
 def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.run(rank=2)
     assert drawn(store, "functional_rank", "accuracy_vs_rank", "singular_values", "memory") == 1
     printed = capsys.readouterr().out
+    prefix = group_of(store).name
     names = {file.stem for file in store.folder.joinpath("out").glob("*.png")}
-    assert names == {"minilm-movie_reviews-accuracy_vs_rank", "minilm-movie_reviews-memory"}
+    assert names == {f"{prefix}-accuracy_vs_rank", f"{prefix}-memory"}
     for name in ("functional_rank", "singular_values"):
         assert (
-            f"minilm-movie_reviews-{name}: there is no completed full fine-tune; type "
+            f"{prefix}-{name}: there is no completed full fine-tune; type "
             "python -m lorax_lab.run model=minilm task=movie_reviews method=full\n" in printed
         )
     assert "full fine-tuning of seed 0; type" in printed
+
+
+def test_the_edge_is_the_record_s_where_it_has_one(store: Store) -> None:
+    small = Store(store.folder, size=32, layers=1)
+    small.run(noise_fit=True)
+    group = group_of(small)
+    table = FIGURES["singular_values"].table(group)
+    recorded = group.matrices.set_index("matrix")
+    for matrix, rows in table.groupby("matrix"):
+        assert set(rows["edge"]) == {recorded.loc[matrix, "noise_edge"]}
+        full = rows[rows["method"] == "full"]["sigma"]
+        assert (full > rows["edge"].iloc[0]).sum() == recorded.loc[matrix, "spikes"]
+        null = rows[rows["method"] == "noise"]["sigma"].to_numpy()
+        shape, std = recorded.loc[matrix, "shape"], recorded.loc[matrix, "noise_std"]
+        assert null == pytest.approx(spectra.gaussian_singular_values(shape).numpy() * std)
+    legend = [text.get_text() for text in FIGURES["singular_values"].draw(table).legends[0].get_texts()]
+    assert "too high" not in " ".join(legend)
+    older = Store(store.folder / "older", size=32, layers=1)
+    older.run()
+    figure = FIGURES["singular_values"].draw(FIGURES["singular_values"].table(group_of(older)))
+    assert "too high" in " ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
 @pytest.mark.parametrize("broken", [None, b"PK\x03\x04 cut short", b""])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import style
 from analysis.groups import Group
 from analysis.scores import scores
+from analysis.variants import REFERENCE, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,8 @@ def draw(table: pd.DataFrame) -> Figure:
     variants = table.groupby("variant", sort=False)
     looks = zip(style.colours(len(variants))[::-1], cycle(style.MARKERS), strict=False)
     for (variant, rows), (colour, marker) in zip(variants, looks, strict=False):
-        _points(axes, rows, str(variant), {"color": colour, "marker": marker, "linestyle": ""})
+        chosen = best_of(rows) if rows["method"].iloc[0] == REFERENCE else ""
+        _points(axes, rows, f"{variant}{chosen}", {"color": colour, "marker": marker, "linestyle": ""})
     for (rank, trainable), rows in table.groupby(["rank", "trainable"]):
         ends = rows.groupby("variant")[["score", "error"]].mean().sum(axis=1)
         top = max(rows["score"].max(), ends.max())

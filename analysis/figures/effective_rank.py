@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.groups import CannotDraw, Group, spread
+from analysis.variants import REFERENCE, choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,15 +29,15 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix was measured.
     """
-    runs = group.best[["run_id", "arm"]]
     if group.matrices.empty:
-        raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16', '-m')}")
-    rows = runs.merge(group.matrices, on="run_id", how="inner")
+        raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16')}")
+    measured = group.matrices[["run_id", "layer", "module", "matrix", "effective_rank", "null.effective_rank"]]
+    rows = group.runs[["run_id", *group.columns, "best"]].merge(measured, on="run_id", how="inner")
     rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
         {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
     )
     rows = rows.assign(share=rows["effective_rank"] / rows["null"], **group.title)
-    columns = ["model", "task", "arm", "method", "rank", "seed", "layer", "module", "matrix"]
+    columns = ["model", "task", *group.columns, "best", "layer", "module", "matrix"]
     return rows[[*columns, "effective_rank", "null", "share"]]
 
 
@@ -44,27 +45,35 @@ def table(group: Group) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """A heat map per arm, coloured by the share; each cell says the effective rank and, below it, the share.
 
-    With many arms: full fine-tuning and a spread of the ranks. Matrices outside the layers are in the table only.
+    Of several variants of a method and rank, the best; of many arms, the reference and a spread of the others.
+    Matrices outside the layers, and the other variants, are in the table only.
     """
-    rows = table[table["layer"].notna()] if table["layer"].notna().any() else table.assign(layer=0)
+    best = table[table["best"]]
+    rows = best[best["layer"].notna()] if best["layer"].notna().any() else best.assign(layer=0)
     arms = list(dict.fromkeys(rows["arm"]))
-    shown = spread(arms[:-1], PANELS - 1) + arms[-1:]
+    reference = list(dict.fromkeys(rows[rows["method"] == REFERENCE]["arm"]))
+    others = [arm for arm in arms if arm not in reference]
+    shown = spread(others, PANELS - len(reference)) + reference
     layers, modules = sorted({int(layer) for layer in rows["layer"]}), list(dict.fromkeys(rows["module"]))
     across = 2 if len(shown) % 2 == 0 and len(modules) <= WIDEST else 1
     down = math.ceil(len(shown) / across)
     height = 0.34 if len(layers) <= TALLEST else 0.19
     labels = 0.07 * max(len(module) for module in modules)
-    figure = style.canvas(_width(across, modules), 0.9 + labels + down * (0.35 + height * len(layers)))
+    width = _width(across, modules)
+    titles = [style.wrapped(arm, int(15 * (width - 0.6) / across)) for arm in shown]
+    room = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
+    figure = style.canvas(width, 0.9 + labels + down * (room + height * len(layers)))
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, arm in zip(grid.flat, shown, strict=False):
+    for axes, arm, title in zip(grid.flat, shown, titles, strict=False):
         _panel(axes, rows[rows["arm"] == arm], layers, modules)
-        axes.set_title(arm)
+        axes.set_title(title)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     bar = figure.colorbar(grid[0][0].collections[0], ax=grid, location="bottom", aspect=50, shrink=0.6)
     bar.set_label("share of noise's effective rank (in brackets)")
     first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
-    style.title(figure, f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}")
+    about = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
+    style.title(figure, about + choice(table))
     return figure
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.groups import CannotDraw, Group
-from analysis.scores import scores, standard_error
+from analysis.scores import scores, spread_of_seeds, standard_error
+from analysis.variants import REFERENCE, best_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ SHARE = 0.99
 def table(group: Group) -> pd.DataFrame:
     """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k.
 
-    Columns: model, task, metric, examples, part, variant, seed, k, score.
+    Columns: model, task, metric, examples, those of `group.columns`, part, k, score.
 
     Raises:
         CannotDraw: there is no completed full fine-tune.
@@ -40,21 +41,22 @@ def table(group: Group) -> pd.DataFrame:
     import pandas as pd
 
     full = group.full
-    cuts = group.functional[group.functional["run_id"].isin(full["run_id"])] if len(group.functional) else full[:0]
+    cuts = group.truncation[group.truncation["run_id"].isin(full["run_id"])] if len(group.truncation) else full[:0]
     if cuts.empty:
-        raise CannotDraw(f"there is no completed full fine-tune; type {group.command('method=full')}")
+        raise CannotDraw(f"there is no completed full fine-tune; type {group.command(f'method={REFERENCE}')}")
     cuts = cuts[cuts["part"].isin(PARTS)]
     if "module" in cuts:
         cuts = cuts[cuts["module"].isna()]
-    cuts = cuts.assign(variant=full["variant"].iloc[0], score=cuts[group.metric])
+    cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
+    cuts = group.runs[["run_id", *group.columns]].merge(cuts, on="run_id")
     trained = scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
-    examples = int(full["inputs.examples.validation"].iloc[0])
-    columns = ["part", "variant", "seed", "k", "score"]
+    columns = [*group.columns, "part", "k", "score"]
     rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
-    return rows.assign(**group.title, metric=group.metric, examples=examples)[
-        ["model", "task", "metric", "examples", *columns]
-    ]
+    rows = rows.astype({"rank": "Int64"})
+    examples = int(full["inputs.examples.validation"].iloc[0])
+    about = ["model", "task", "metric", "examples"]
+    return rows.assign(**group.title, metric=group.metric, examples=examples)[[*about, *columns]]
 
 
 def finding(table: pd.DataFrame) -> str:
@@ -89,12 +91,19 @@ def draw(table: pd.DataFrame) -> Figure:
         _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
     _draw_trained(axes, table[table["part"] == "trained"])
     style.rank_axis(axes, sorted({int(k) for k in table[table["part"] == "cut"]["k"]}))
-    axes.set(xlabel="k: directions of the update kept or removed; rank of LoRA")
+    axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
     axes.set(ylabel=f"validation {first['metric']}{several}")
-    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}")
+    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}{_whose_update(table)}")
     style.legend(figure, axes, columns=2)
     return figure
+
+
+def _whose_update(table: pd.DataFrame) -> str:
+    """Which full fine-tune is cut, where there are several."""
+    cut = table[table["part"] == "cut"]
+    chosen = best_of(cut)
+    return f"\nthe update is that of {cut['arm'].iloc[0]}{chosen}" if chosen else ""
 
 
 def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
@@ -115,9 +124,8 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
     for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v"), strict=False):
-        by_k = part.groupby("k")["score"]
-        mean = by_k.mean()
-        bars = [mean - by_k.min(), by_k.max() - mean]
+        mean = part.groupby("k")["score"].mean()
+        bars = spread_of_seeds(part["score"], part["k"])
         axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=f"{variant}, trained at rank k", **look)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis import style
 from analysis.groups import Group
+from analysis.variants import choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,40 +15,51 @@ if TYPE_CHECKING:
 TITLE = "peak memory of a training step, by category"
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
 PREFIX = "memory.by_category."
+MOST = 24
+"""Bars at most; of more arms, the best variant of each method and rank is drawn. The table has them all."""
+WIDTH = 34
+"""Letters of an arm's name on a line."""
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per arm and category, MiB (2²⁰ bytes), the mean over seeds; `phase` is where the peak fell."""
+    """One row per run and category, MiB (2²⁰ bytes); `phase` is where the peak fell, `batch` examples × tokens."""
     import pandas as pd
 
-    rows = []
-    for arm, runs in group.best.groupby("arm", sort=False):
-        first = runs.iloc[0]
-        about = group.title | {"batch": " × ".join(map(str, first["memory.batch_shape"])), "arm": arm}
-        about |= {"method": first["method"], "rank": first["rank"], "phase": first["memory.phase"]}
-        rows += [about | {"category": c, "mib": runs[PREFIX + c].mean() / 2**20} for c in CATEGORIES]
-    return pd.DataFrame(rows).astype({"rank": "Int64"})
+    runs, parts = group.runs, []
+    about = runs[[*group.columns, "best"]].assign(
+        batch=[" × ".join(map(str, shape)) for shape in runs["memory.batch_shape"]], phase=runs["memory.phase"]
+    )
+    for place, (name, value) in enumerate(group.title.items()):
+        about.insert(place, name, value)
+    for category in CATEGORIES:
+        parts.append(about.assign(category=category, mib=runs[PREFIX + category] / 2**20))
+    return pd.concat(parts, ignore_index=True).astype({"rank": "Int64"})
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A stacked bar per arm, hatched by category, its total on top."""
-    arms = list(dict.fromkeys(table["arm"]))
-    figure = style.canvas(max(style.COLUMN, 1 + 0.75 * len(arms)), 3.4)
+    """A bar per arm, the mean over its seeds, stacked and hatched by category, with its total at the end."""
+    few = table["arm"].nunique() <= MOST
+    rows = table if few else table[table["best"]]
+    arms = list(dict.fromkeys(rows["arm"]))
+    figure = style.canvas(style.PAGE, 1.3 + 0.27 * len(arms))
     axes = figure.add_subplot()
-    bottom = [0.0] * len(arms)
+    left = [0.0] * len(arms)
     looks = zip(style.colours(len(CATEGORIES)), style.HATCHES, strict=True)
     for category, (colour, hatch) in zip(CATEGORIES, looks, strict=True):
-        heights = [float(mib) for mib in table[table["category"] == category]["mib"]]
-        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0, "width": 0.7}
-        axes.bar(range(len(arms)), heights, bottom=bottom, label=category.replace("_", " "), **look)
-        bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
-    for place, total in enumerate(bottom):
-        axes.annotate(f"{total:,.0f}", (place, total), (0, 2), textcoords="offset points", ha="center")
-    axes.set_xticks(range(len(arms)), [arm.replace(" ", "\n", 1) for arm in arms])
-    axes.margins(y=0.1)
-    first = table.iloc[0]
-    axes.set(ylabel="memory at the peak, MiB")
-    style.title(figure, f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens")
-    style.legend(figure, axes, columns=2)
+        means = rows[rows["category"] == category].groupby("arm")["mib"].mean()
+        widths = [float(means[arm]) for arm in arms]
+        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0, "height": 0.7}
+        axes.barh(range(len(arms)), widths, left=left, label=category.replace("_", " "), **look)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for place, total in enumerate(left):
+        axes.annotate(f"{total:,.0f}", (total, place), (3, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(arms)), [style.wrapped(arm, WIDTH) for arm in arms])
+    axes.invert_yaxis()
+    axes.margins(x=0.08)
+    first = rows.iloc[0]
+    axes.set(xlabel="memory at the peak, MiB")
+    about = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
+    style.title(figure, about + ("" if few else choice(table)))
+    style.legend(figure, axes, columns=5)
     return figure

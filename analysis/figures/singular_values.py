@@ -1,19 +1,23 @@
-"""Singular values of ΔW in a few matrices, full and LoRA, against noise of the same shape and size.
+"""Singular values of ΔW in a few matrices, of full fine-tuning and of others, against noise of the same shape.
 
-The noise has the full update's Frobenius norm spread evenly over its entries. What rises above its edge is
-structure; where the full update's tail follows the noise, its directions cannot be told from chance.
+Where the record has the noise that was fitted to the bulk of the full update's spectrum, that noise is drawn, and its
+edge is the record's: what is above it here is what the record counts as spikes. An older record has no such fit. There
+the noise has the whole update's Frobenius norm, so the spikes raise it, and the edge is too high: the figure says so.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import style
-from analysis.groups import CannotDraw, Group, spread
+from analysis.groups import CannotDraw, Group, command, config_of, spread
 from analysis.matrices import representative
-from lorax_lab.store import load_spectra
+from analysis.variants import REFERENCE, choice
+from lorax_lab.store import load_spectra, variation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,17 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "singular values of the update in a few matrices, against noise of the same size"
-FULL, NOISE = "full fine-tuning", "noise of full's shape and norm"
+TITLE = "singular values of the update in a few matrices, against noise of the same shape"
+NOISE = "noise"
+"""What stands for a method in the rows of noise."""
+FITTED, OF_NORM = "noise fitted to the bulk of full's spectrum", "noise of full's shape and norm"
+EDGES = {FITTED: "edge of that noise", OF_NORM: "edge of that noise: too high, its norm has the spikes in it"}
 RANKS = 3
 DEPTH = 30
 """How far below the noise's edge the axis goes: the smallest values of a square matrix fall towards 0 for any."""
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per singular value: up to 3 module types × 3 layers, full, up to 3 LoRA ranks, and noise.
+    """One row per singular value: up to 3 module types × 3 layers, full, up to 3 other arms of one seed, and noise.
 
-    Columns: model, task, seed, matrix, module, layer, arm, i (from 1), sigma, edge (of the noise).
+    Columns: model, task, those of `group.columns`, matrix, module, layer, i (from 1), sigma, edge (of the noise).
 
     Raises:
         CannotDraw: no full fine-tune, one that changed nothing, or a `spectra.npz` that cannot be read.
@@ -39,36 +46,45 @@ def table(group: Group) -> pd.DataFrame:
     import pandas as pd
 
     if group.full.empty:
-        raise CannotDraw(f"there is no completed full fine-tune; type {group.command('method=full')}")
-    full = group.full.iloc[0]
-    ranked = group.best[(group.best["method"] != "full") & (group.best["seed"] == full["seed"])]
-    arms = {FULL: _spectra(full, group)}
-    arms |= {run["arm"]: _spectra(run, group) for run in spread([run for _, run in ranked.iterrows()], RANKS)}
+        raise CannotDraw(f"there is no completed full fine-tune; type {group.command(f'method={REFERENCE}')}")
+    full, *others = _runs(group)
+    spectra = {run["arm"]: _spectra(run, group) for run in (full, *others)}
     parts = []
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
-    for matrix in representative(matrices).to_dict("records"):
+    for _, matrix in representative(matrices).iterrows():
         name = matrix["matrix"]
-        about = group.title | {"seed": full["seed"]} | {key: matrix[key] for key in ("matrix", "module", "layer")}
-        sigma = {arm: spectra[name]["sigma"] for arm, spectra in arms.items() if name in spectra}
-        sigma[NOISE], edge = noise(sigma[FULL], matrix["shape"])
-        parts += [
-            pd.DataFrame(about | {"arm": arm, "i": range(1, len(s) + 1), "sigma": s, "edge": edge})
-            for arm, s in sigma.items()
-        ]
-    rows = pd.concat(parts, ignore_index=True).astype({"layer": "Int64"})
+        about = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
+        null, null_name, edge = noise(spectra[full["arm"]][name]["sigma"], matrix)
+        lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
+        lines.append((pd.Series({**full, "method": NOISE, "variant": null_name, "arm": null_name}), null))
+        for run, sigma in lines:
+            whose = {key: run[key] for key in group.columns}
+            parts.append(pd.DataFrame(about | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
+    rows = pd.concat(parts, ignore_index=True).astype({"layer": "Int64", "rank": "Int64"})
     if not (rows["sigma"] > 0).any():
         raise CannotDraw(f"every update of {full['run_id']} is zero; its training changed no matrix")
     return rows
 
 
-def noise(sigma: np.ndarray, shape: list[int]) -> tuple[np.ndarray, float]:
-    """Singular values of Gaussian noise with the Frobenius norm of `sigma`, and the noise's edge."""
+def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tuple[np.ndarray, str, float]:
+    """Singular values of Gaussian noise beside those of a full update, what noise it is, and its edge.
+
+    Args:
+        sigma: of the update, (min(out, in),).
+        matrix: the record's row of it; `noise_std` and `noise_edge` are the fit to the bulk.
+    """
     import numpy as np
 
     from lorax_lab.spectra import gaussian_singular_values, noise_edge
 
-    null, norm = gaussian_singular_values(shape).numpy(), float(np.linalg.norm(sigma))
-    return null * norm / np.linalg.norm(null), noise_edge(shape, norm / (shape[0] * shape[1]) ** 0.5)
+    shape = matrix["shape"]
+    null = gaussian_singular_values(shape).numpy()
+    edge = matrix.get("noise_edge")
+    if edge is not None and not math.isnan(edge):
+        return null * matrix["noise_std"], FITTED, edge
+    norm = float(np.linalg.norm(sigma))
+    std = norm / (shape[0] * shape[1]) ** 0.5
+    return null * norm / np.linalg.norm(null), OF_NORM, noise_edge(shape, std)
 
 
 @style.styled
@@ -77,7 +93,7 @@ def draw(table: pd.DataFrame) -> Figure:
     layers, modules = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["module"]))
     figure = style.canvas(max(style.COLUMN, 0.4 + 2.2 * len(modules)), 1.1 + 1.6 * len(layers))
     grid = figure.subplots(len(layers), len(modules), sharex=True, sharey=True, squeeze=False)
-    looks = _looks(list(dict.fromkeys(table["arm"])))
+    looks = _looks(table)
     for row, layer in zip(grid, layers, strict=True):
         for axes, module in zip(row, modules, strict=True):
             rows = table[(table["module"] == module) & (table["layer"] == layer)]
@@ -90,9 +106,9 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[-1][len(modules) // 2].set_xlabel("index i")
     grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     first = table.iloc[0]
-    about = "singular values of ΔW, and of noise of the same shape and norm"
-    style.title(figure, f"{first['model']} on {first['task']}, seed {first['seed']}: {about}")
-    style.legend(figure, grid[0][0], columns=3)
+    about = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
+    style.title(figure, about + choice(table))
+    style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
     return figure
 
 
@@ -104,24 +120,39 @@ def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
         return
     for arm, part in rows.groupby("arm", sort=False):
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=arm, **looks[str(arm)])
-    axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label="edge of the noise")
+    label = EDGES[rows[rows["method"] == NOISE]["arm"].iloc[0]]
+    axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label=label)
 
 
 def _heading(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
-    first, full = rows.iloc[0], rows[rows["arm"] == FULL]["sigma"]
+    first, full = rows.iloc[0], rows[rows["method"] == REFERENCE]["sigma"]
     above = f"full: {(full > first['edge']).sum():,} of {len(full):,} above the edge"
     return f"layer {first['layer']}, {first['module']}\n{above}"
 
 
-def _looks(arms: list[str]) -> dict[str, dict[str, Any]]:
-    """Full and noise as lines without marks, LoRA with a mark per value."""
-    ranked = [arm for arm in arms if arm not in (FULL, NOISE)]
-    looks: dict[str, dict[str, Any]] = {FULL: {"color": "black"}, NOISE: {"color": "0.5", "linestyle": "--"}}
-    for arm, colour, marker in zip(ranked, style.colours(RANKS), style.MARKERS, strict=False):
+def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Full and noise as lines without marks, the others with a mark per value."""
+    methods = dict(zip(table["arm"], table["method"], strict=True))
+    plain: dict[str, dict[str, Any]] = {
+        REFERENCE: {"color": "black"},
+        NOISE: {"color": "0.5", "linestyle": "--"},
+    }
+    others = [arm for arm, method in methods.items() if method not in plain]
+    looks = {arm: plain[method] for arm, method in methods.items() if method in plain}
+    for arm, colour, marker in zip(others, style.colours(RANKS), style.MARKERS, strict=False):
         looks[arm] = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.9}
     return looks
+
+
+def _runs(group: Group) -> list[pd.Series[Any]]:
+    """The full fine-tune of the seed that most arms have, and a spread of the others of that seed."""
+    best = group.best
+    arms = {seed: best[best["seed"] == seed]["arm_key"].nunique() for seed in sorted(set(group.full["seed"]))}
+    rows = best[best["seed"] == max(arms, key=lambda seed: arms[seed])]
+    full = rows[rows["method"] == REFERENCE].iloc[0]
+    return [full, *spread([run for _, run in rows[rows["method"] != REFERENCE].iterrows()], RANKS)]
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:
@@ -129,7 +160,6 @@ def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarra
     try:
         return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        words = [f"method={run['method']}", f"seed={run['seed']}", "force=true"]
-        words += [] if run["rank"] != run["rank"] else [f"rank={run['rank']:.0f}"]
+        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"])
         reason = f"spectra.npz of {run['run_id']} cannot be read ({error})"
-        raise CannotDraw(f"{reason}; type {group.command(*words)}") from error
+        raise CannotDraw(f"{reason}; type {typed}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from lorax_lab.store.result import Result
 if TYPE_CHECKING:
     import pandas as pd
 
+Records = Mapping[Path, Record]
+"""Verified records by their folders, as `scan` gives them."""
 BULKY = ("matrices", "truncation", "gaussian", "files")
 """Parts of a result that have tables of their own, or none."""
 
@@ -25,13 +27,10 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
     measures of each matrix.
     """
-    import pandas as pd
-
     records, damages = scan(Path(runs_dir))
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=2)
-    rows = [_row(record) | {"folder": str(folder)} for folder, record in records.items()]
-    frame = pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
+    frame = runs_of(records)
     frame.attrs["damaged"] = [(str(damage.folder), damage.reason) for damage in damages]
     return frame
 
@@ -39,12 +38,30 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
 def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
     """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
     (`effective_rank`, `null.effective_rank`, …)."""
-    return _long(runs_dir, lambda result: [{"matrix": name, **row} for name, row in result.matrices.items()])
+    return matrices_of(scan(Path(runs_dir))[0])
 
 
 def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
     """One row per truncation of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), the scores."""
-    return _long(runs_dir, lambda result: result.truncation or [])
+    return truncation_of(scan(Path(runs_dir))[0])
+
+
+def runs_of(records: Records) -> pd.DataFrame:
+    """As `load_runs`, of records that are read already."""
+    import pandas as pd
+
+    rows = [_row(record) | {"folder": str(folder)} for folder, record in records.items()]
+    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
+
+
+def matrices_of(records: Records) -> pd.DataFrame:
+    """As `load_matrices`, of records that are read already."""
+    return _long(records, lambda result: [{"matrix": name, **row} for name, row in result.matrices.items()])
+
+
+def truncation_of(records: Records) -> pd.DataFrame:
+    """As `load_truncation`, of records that are read already."""
+    return _long(records, lambda result: result.truncation or [])
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -53,10 +70,9 @@ def _row(record: Record) -> dict[str, Any]:
     return row | {key: value for key, value in result.items() if key not in BULKY}
 
 
-def _long(runs_dir: str | Path, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
+def _long(records: Records, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
     import pandas as pd
 
-    records, _ = scan(Path(runs_dir))
     rows = [
         _identity(folder, record) | row
         for folder, record in records.items()

@@ -92,6 +92,11 @@ def overrides(config: Mapping[str, Any]) -> list[str]:
     return [f"{key}={text(value)}" for key, value in (known | rest).items()]
 
 
+def of_method(key: str) -> bool:
+    """Whether a setting is the method's own, or goes with it: runs that differ in it may still be compared."""
+    return key == "method.name" or _owner(key) == "method.name"
+
+
 def headings(keys: Iterable[str]) -> dict[str, str]:
     """Short names of settings, each different from the others.
 
