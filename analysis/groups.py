@@ -24,10 +24,6 @@ INPUTS = ("inputs.model_sha256", "inputs.data_sha256")
 NOT_SHARED = (LEARNING_RATE, "config.train.device", "config.task.name", "config.task.path")
 """What need not agree within a group: the method's own rate, the place, and names that hashes stand for."""
 
-OF_TABLE = ("path", "subset", "text", "text_pair", "label", "group", "kind", "metric")
-SIZES = ("train_examples", "validation_examples", "test_examples")
-"""What a run's configuration says of a table or data set of the user's, beside what all tasks have by default."""
-
 
 class CannotDraw(ValueError):
     """A figure lacks the runs or files that it needs; the message says which, and what to type."""
@@ -85,23 +81,9 @@ class Group:
     def command(self, *words: str) -> str:
         """What to type for a run of this group."""
         first = self.runs.iloc[0]
-        task = _task(first)
-        given = {word.partition("=")[0] for word in task}
-        settings = [w for w in self.settings if not w.startswith(INPUTS) and w.partition("=")[0] not in given]
-        return shlex.join(["python", "-m", "lorax_lab.run", f"model={first['config.model']}", *task, *settings, *words])
-
-
-def _task(run: pd.Series[Any]) -> list[str]:
-    """The overrides of a run's task; those of a table or data set of the user's are in no preset, and are spelled out."""
-    source, name = run.get("config.task.source"), run["config.task.name"]
-    if source not in ("local", "hub"):
-        return [f"task={name}"]
-    texts = {key: run.get(f"config.task.{key}") for key in OF_TABLE}
-    sizes = {key: run.get(f"config.task.{key}") for key in SIZES}
-    values = {key: value for key, value in texts.items() if isinstance(value, str)}
-    values |= {key: f"{value:.0f}" for key, value in sizes.items() if value is not None and value == value}
-    values |= {"name": name} if name != source else {}
-    return [f"task={source}", *(f"task.{key}={value}" for key, value in values.items())]
+        names = [f"model={first['config.model']}", f"task={first['config.task.name']}"]
+        settings = [word for word in self.settings if not word.startswith(INPUTS)]
+        return shlex.join(["python", "-m", "lorax_lab.run", *names, *settings, *words])
 
 
 def load(runs_dir: Path) -> tuple[pd.DataFrame, list[Group]]:
