@@ -64,7 +64,9 @@ def _ending(words: str) -> Callable[[Place, str], str]:
 
 
 def _help(place: Place, text: str) -> str:
-    return f"{re.match(r'(python -m [\w.]+|lorax-lab \w+|wandb leet)', text)[1]} --help"  # type: ignore[index]
+    program = re.match(r"python -m [\w.]+( sync)?|lorax-lab \w+|wandb leet", text)
+    assert program
+    return f"{program[0]} --help"
 
 
 def _again(place: Place, text: str) -> str:
