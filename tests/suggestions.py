@@ -1,6 +1,6 @@
-"""What the program tells its user to type, collected from the source: each `type …` and each `python -m …` it can print.
+"""What the program tells its user to type, collected from the source: each `type …`, each `python -m …`.
 
-A suggestion is cut out of the string in which it stands. The holes of an f-string keep their expression, as in `{path}`.
+A suggestion is cut out of the string in which it stands. A hole of an f-string gets a plausible value from `HOLES`.
 """
 
 from __future__ import annotations

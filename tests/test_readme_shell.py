@@ -101,6 +101,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"python -m lorax_lab\.memory .*", _same),
     (r"python -m lorax_lab\.serve.*", _help),  # six real tasks
     (r"lorax-lab sync runs", _help),
+    (r"lorax-lab -sc install=bash|eval .*", _same),
     (r"lorax-lab \w+ --help", _same),
     (r"python -m (analysis|lorax_lab\.\w+|experiments\.\w+) --help", _same),
     (r"python -m analysis (audit|memory|serving|step) FOLDER", _help),
