@@ -130,13 +130,14 @@ def _parse(module: str, arguments: list[str]) -> None:
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except Parsed as parsed:
-            assert all(re.fullmatch(r"[\w/.]+=.+", word) for word in parsed.rest), parsed.rest
-            return
+            rest = parsed.rest
         except SystemExit as end:
             if "--help" in arguments and not end.code:
                 return
             raise AssertionError(f"python -m {module} {shlex.join(arguments)} is refused") from end
-    raise AssertionError(f"python -m {module} ended without reading its arguments")
+        else:
+            raise AssertionError(f"python -m {module} ended without reading its arguments")
+    assert all(re.fullmatch(r"[\w/.]+=.+", word) for word in rest), rest
 
 
 @contextmanager
