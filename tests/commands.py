@@ -184,6 +184,8 @@ def _activate(words: list[str]) -> None:
 
 def _pip(words: list[str]) -> None:
     *options, package = words
+    if words == ["lorax_lab"]:
+        return
     assert options in (["--editable"], ["-e"]), options
     extra = re.fullmatch(r"\.\[(\w+)\]", package)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -207,7 +209,7 @@ def _file(words: list[str]) -> None:
 
 
 def _ours(words: list[str]) -> None:
-    if words == ["-sc", "install=bash"]:
+    if words in (["-sc", "install=bash"], ["--shell-completion", "install=bash"]):
         return
     assert words, "lorax-lab needs a sub-command"
     assert words[0] in ENTRIES, words
