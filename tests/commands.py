@@ -184,6 +184,8 @@ def _activate(words: list[str]) -> None:
 
 def _pip(words: list[str]) -> None:
     *options, package = words
+    if words == ["lorax_lab"]:
+        return
     assert options in (["--editable"], ["-e"]), options
     extra = re.fullmatch(r"\.\[(\w+)\]", package)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -207,9 +209,17 @@ def _file(words: list[str]) -> None:
 
 
 def _ours(words: list[str]) -> None:
+    if words in (["-sc", "install=bash"], ["--shell-completion", "install=bash"]):
+        return
     assert words, "lorax-lab needs a sub-command"
     assert words[0] in ENTRIES, words
     _module([ENTRIES[words[0]], *(words if words[0] == "sync" else words[1:])])
+
+
+def _eval(words: list[str]) -> None:
+    inside = re.fullmatch(r"\$\((.*)\)", " ".join(words))
+    assert inside, words
+    accept(inside[1])
 
 
 def _wandb(words: list[str]) -> None:
@@ -227,6 +237,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python": _file,
     "pip install": _pip,
     "lorax-lab": _ours,
+    "eval": _eval,
     "make": _make,
     "source": _activate,
     "wandb": _wandb,

@@ -1,6 +1,6 @@
-"""What the program tells its user to type: each `type …` and each `python -m …` in the strings of the source.
+"""What the program tells its user to type, collected from the source: each `type …`, each `python -m …`.
 
-A suggestion is cut out of the string in which it stands. The holes of an f-string keep their expression: `{path}`.
+A suggestion is cut out of the string in which it stands. A hole of an f-string gets a plausible value from `HOLES`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PRINTED = ("lorax_lab", "analysis", "experiments")
 TYPE = re.compile(r"(?<!module )(?<!by )\btyp(?:e|ing):? (?!of )(`?)(.*)")
 COMMAND = re.compile(r"()((?:python -m|lorax-lab) [\w.]+.*)")
 FOR_INSTANCE = re.compile(r"(?:for instance|as in) ()(--\S.*|[\w.]+=.*)")
-END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|is|at|of|on|—) ")
+END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|is|at|of|on|says|does|—) ")
 """Where a suggestion ends: the sentence goes on with words that are not typed."""
 OR = re.compile(r",? or (?=[\w.]+=|--)")
 HOLES = {
@@ -30,6 +30,7 @@ HOLES = {
     "role": "train",
     "value": "org/name",
     "word": "seed",
+    "override": "seed",
     "highest": "4",
     "ranked": "method=lora",
     "shape.longest": "512",

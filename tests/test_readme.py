@@ -143,11 +143,21 @@ def test_every_command_means_the_same_in_every_shell(command: str) -> None:
     assert shlex.split(command)
 
 
-@pytest.mark.parametrize("command", ["python -m lorax_lab.run rnak=8", "python -m lorax_lab.run rank=4,8", "make tset",
-    "python -m lorax_lab.audit --tpo 3 a b", "python -m analysis --rusn runs", "python -m lorax_lab.nothing",
-    "rm -r runs",
-    "python -m lorax_lab.memory modle=llama-2-7b", "lorax-lab trian", "python -m experiments.rank_sweep --bugdet",
-])  # fmt: skip
+WRONG = """
+python -m lorax_lab.run rnak=8
+python -m lorax_lab.run rank=4,8
+make tset
+python -m lorax_lab.audit --tpo 3 a b
+python -m analysis --rusn runs
+python -m lorax_lab.nothing
+rm -r runs
+python -m lorax_lab.memory modle=llama-2-7b
+lorax-lab trian
+python -m experiments.rank_sweep --bugdet
+"""
+
+
+@pytest.mark.parametrize("command", WRONG.strip().splitlines())
 def test_a_wrong_command_is_refused(command: str) -> None:
     with pytest.raises((AssertionError, ValueError, SystemExit)):
         accept(command)

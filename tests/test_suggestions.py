@@ -21,6 +21,7 @@ SENTENCES = {
     "a larger --top": "it depends on the spectrum",
     "a number": "an example follows, and is checked",
     "a rank": "an example follows, and is checked",
+    "lists": "an example follows, and is checked",
     "smaller numbers": "it depends on the data",
     "the file that": "one of two files of the user",
     "the one": "an example follows, and is checked",
@@ -30,10 +31,11 @@ SENTENCES = {
 """Suggestions in words, and why nothing can be typed to check them."""
 OTHERS = {
     "git lfs pull": "git's own",
+    "git fetch --unshallow": "git's own",
     "python -m ensurepip": "Python's own; in an environment made without pip",
 }
 """Commands of other programs."""
-FROM_RUNS = re.compile(r"\{group\.command\(.*\)\}")
+FROM_RUNS = re.compile(r"\{((group\.)?command\(.*\)|typed)\}")
 """A command that is made of recorded runs; `test_a_command_made_of_runs_is_accepted` checks these."""
 SUGGESTIONS = collect()
 
@@ -41,13 +43,15 @@ SUGGESTIONS = collect()
 def check(suggestion: Suggestion) -> None:
     """Pass where what is suggested is accepted by the entry that suggests it."""
     text = re.sub(r" …(?= |$)", "", suggestion.text).replace("=…", "=1")
+    text = text.replace("lorax-lab COMMAND", "lorax-lab run --help").replace("--help --help", "--help")
+    text = text.replace("MODULE", "lorax_lab.run")
     assert "{" not in text, f"give the hole of this suggestion a plausible value in HOLES: {text}"
-    if re.match(r"python |lorax-lab |make |pip |uv ", text):
+    if re.match(r"python |lorax-lab |make |pip |uv |eval ", text):
         accept(f"{text} --help" if re.fullmatch(r"python -m [\w.]+", text) else text)
     elif text.startswith("-"):
         _option(suggestion.module, shlex.split(text))
     else:
-        assert all(re.match(r"[\w.]+=.", word) for word in shlex.split(text)), f"this cannot be typed: {text}"
+        assert re.fullmatch(r"([\w./]+=.*?)( -m)?", text), f"this cannot be typed: {text}"
         _overrides(suggestion.module, text)
 
 
@@ -59,7 +63,7 @@ def _option(module: str, words: list[str]) -> None:
     elif module.startswith("lorax_lab.memory"):
         accept(f"python -m lorax_lab.memory {text}" if text != "-m" else "python -m lorax_lab.memory rank=1,2 -m")
     elif module.startswith("lorax_lab"):
-        accept(f"python -m lorax_lab.run rank=1,2 {text}")
+        accept(f"python -m lorax_lab.run rank={'1,2' if text == '-m' else '4'} {text}")
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
     else:
@@ -69,6 +73,8 @@ def _option(module: str, words: list[str]) -> None:
 def _overrides(module: str, text: str) -> None:
     if module.startswith("lorax_lab.memory"):
         accept(f"python -m lorax_lab.memory {text}")
+    elif text.endswith(" -m"):
+        accept(f"python -m lorax_lab.run {text}")
     elif text.startswith("tasks="):
         accept(f"python -m lorax_lab.serve {shlex.quote(text)}")
     elif text.startswith("out="):
@@ -117,6 +123,6 @@ def test_a_command_made_of_runs_is_accepted(task: str, tmp_path: Path) -> None:
     """`Group.command`, for runs of a built-in task and of the user's own table."""
     config = asdict(compose(spell_out([*task.split(), "rank=4"])))
     write_record(tmp_path / "one", run_record(config=config, matrices={"a": {"module": "a", "layer": 0}}))
-    _, (group,) = load(tmp_path)
-    accept(group.command("rank=4,8,16", "-m"))
+    (group,) = load(tmp_path).groups
+    accept(group.command("rank=4,8,16"))
     accept(group.command("method=full"))
