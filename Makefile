@@ -1,9 +1,10 @@
-# make run: from a fresh checkout to a table and figures. make test: the fast tests, in two processes (WORKERS=N for N).
+# make run: from a fresh checkout to a table and figures.
+# make test: the fast tests, in parallel (WORKERS=N: in at most N processes).
 # make figures: figures, tables and the verdict of the rank study, from its published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-# Each worker imports torch and transformers and holds 1 to 2 GB.
-WORKERS ?= 2
+# Each test process imports torch and transformers and holds 1 to 2 GB.
+WORKERS ?= 4
 
 .PHONY: run figures test test-faults test-all lint format bench clean
 
@@ -19,7 +20,8 @@ figures: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
 
 test: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile -m "not network and not slow and not gpu and not faults"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile \
+	  -m "not network and not slow and not gpu and not faults"
 
 test-faults: $(VENV)/test.stamp
 	$(PYTHON) -m pytest -m faults

@@ -130,7 +130,8 @@ def test_a_recorded_configuration_runs_again(small_run: list[str], lab_here: Lab
 @pytest.mark.parametrize(
     "typed",
     [[], ["method=full"], ["task=glue/mrpc", "rank=2"], ["task.text=null", "model='/a b/c,d'"],
-     ["train.precision=bf16"], ["task=local", "task.path='it''s, here.csv'", "task.text='a=b'", "task.label=l", "measure=trial"]],
+     ["train.precision=bf16"],
+     ["task=local", "task.path='it''s, here.csv'", "task.text='a=b'", "task.label=l", "measure=trial"]],
 )  # fmt: skip
 def test_a_recorded_configuration_says_the_same_as_what_was_typed(tmp_path: Path, typed: list[str]) -> None:
     config = compose([override.replace("''", "\\'") for override in typed])
