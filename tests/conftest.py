@@ -85,7 +85,7 @@ def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]:
-    """Command-line words of a run that takes a second: tiny model, local table, W&B off."""
+    """Overrides of a run that takes a second: tiny model, local table, W&B off."""
     return [
         f"model={model_folder}",
         "task=local",

@@ -79,8 +79,8 @@ def _ask(arguments: Arguments) -> int:
 
     completing = "--shell-completion" in arguments.questions
     if completing and sys.argv[0].endswith(".py"):
-        what = "a shell completes the words of one command, and python is many"
-        raise ConfigError(f'--shell-completion: {what}; type eval "$(lorax-lab --shell-completion install=bash)"')
+        reason = "a shell completes what follows one command, and python starts many programs"
+        raise ConfigError(f'--shell-completion: {reason}; type eval "$(lorax-lab --shell-completion install=bash)"')
     sys.argv[1:] = [*arguments.questions, *(arguments.overrides if completing else overrides_of(arguments))]
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(lambda _: None)()
     return 0
