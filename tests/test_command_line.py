@@ -22,9 +22,11 @@ from lorax_lab.launch.arguments import read
 from lorax_lab.launch.command import COMMANDS
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.files import overrides_of, written_out
+from lorax_lab.launch.launchers import start
 from lorax_lab.launch.leases import acquire
 from lorax_lab.launch.plan import Run, plan
 from lorax_lab.launch.references import reference_overrides
+from lorax_lab.launch.sweep import Sweep
 from lorax_lab.store.folder import save_config
 from lorax_lab.store.record import write_record
 
@@ -312,7 +314,28 @@ def test_settings_written_out_are_read_back() -> None:
     assert values == plain
 
 
+def test_every_planned_run_is_a_job_or_the_reference_of_one(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(plan([*small_run, "rank=1,2", "seed=0,1"], multirun=True))
+    tried: list[str] = []
+    monkeypatch.setattr(sweep, "try_once", lambda run, wait=False: tried.append(run.run_id))
+    started: list[int] = []
+    start(lambda number: (started.append(number), sweep.job(number)), len(sweep.jobs), [], sweep.runs_dir)
+    assert started == [0, 1, 2, 3]
+    assert list(dict.fromkeys(tried)) == [run.run_id for run in sweep.runs]
+    for run in sweep.runs:
+        assert run.reference is None or tried.index(run.reference) < tried.index(run.run_id)
+
+
 # flags and commands
+
+
+def test_hydra_shows_the_first_run_of_a_sweep_in_a_file(tmp_path: Path, lab_here: Lab) -> None:
+    done = lab_here("--cfg=job", "experiment=mine", experiment(tmp_path, SWEEP))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("# the first of 4 runs\n")
+    assert yaml.safe_load(done.stdout)["method"]["alpha"] == 32
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,7 @@ def test_bad_input_has_one_clear_message(
     assert message in shown
     assert "Traceback" not in shown
     assert done.returncode == code
+    assert runs_dir(small_run).exists() == (code != 2)  # what is refused before it starts leaves no record
 
 
 def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:
