@@ -1,19 +1,27 @@
-# make run: from a fresh checkout to a table and figures. make test: the fast tests.
+# make run: from a fresh checkout to a table and figures.
+# make test: the fast tests, in parallel (WORKERS=N: in at most N processes).
 # make figures: figures, tables and the verdict of the rank study, from its published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
+# Each test process imports torch and transformers and holds 1 to 2 GB.
+WORKERS ?= 4
 
 .PHONY: run figures test test-faults test-all lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
 	$(PYTHON) -m analysis
+	@echo
+	@echo "To go on in this shell, activate the environment first:"
+	@echo "  source $(VENV)/bin/activate"
+	@echo "  python -m lorax_lab.run --help"
 
 figures: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
 
 test: $(VENV)/test.stamp
-	$(PYTHON) -m pytest -m "not network and not slow and not gpu and not faults"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile \
+	  -m "not network and not slow and not gpu and not faults"
 
 test-faults: $(VENV)/test.stamp
 	$(PYTHON) -m pytest -m faults

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: the console and its progress bars."""
+"""The console and its progress bars: what a person sees while work goes on."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _progress(*columns: TextColumn) -> Progress:
 
 
 class TrainBar:
-    """A live bar with loss, the validation metric and the time left; a line per validation where the output
-    is no terminal."""
+    """A live bar with the loss, the validation metric and the time left. Where the output is no terminal, it prints a
+    line for each validation instead."""
 
     def __init__(self, run_id: str, metric: str) -> None:
         self.run_id, self.metric = run_id, metric
@@ -46,7 +46,7 @@ class TrainBar:
         return self.on_step
 
     def on_step(self, step: int, steps: int, metrics: dict[str, float]) -> None:
-        """Show one step; the loss is smoothed over about ten steps."""
+        """Show one step. The loss is smoothed over about ten steps."""
         loss = metrics["train/loss"]
         self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
         self.progress.update(self.bar, completed=step, total=steps, loss=f"{self.loss:.3f}")
@@ -62,15 +62,15 @@ class TrainBar:
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for counted work: call what it gives with (done, total)."""
+    """A bar for work that can be counted. The block calls what it is given with (done, total)."""
     with _progress() as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class WorkBar:
-    """A bar for work of known cost: what is done now, the percentage, the time left. Where the output is no terminal,
-    a line at every tenth."""
+    """A bar for work of known cost: its present part, the percentage, the time left. Where the output is no terminal,
+    it prints a line at every tenth."""
 
     def __init__(self, total: int) -> None:
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
@@ -86,7 +86,7 @@ class WorkBar:
         return self
 
     def begin(self, title: str) -> None:
-        """Say what is being done."""
+        """Show what is being done."""
         self.progress.update(self.bar, description=title)
 
     def advance(self, cost: int, title: str) -> None:

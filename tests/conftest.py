@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import random
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,7 +85,7 @@ def table_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]:
-    """Command-line words of a run that takes a second: tiny model, local table, W&B off."""
+    """Overrides of a run that takes a second: tiny model, local table, W&B off."""
     return [
         f"model={model_folder}",
         "task=local",
@@ -94,6 +99,36 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
         "tracking=disabled",
         f"runs_dir={tmp_path / 'runs'}",
     ]
+
+
+Lab = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def lab_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """`python -m lorax_lab.run` with the given arguments, in this process and so at once; no hub."""
+    from huggingface_hub import constants
+
+    from lorax_lab.launch.entry import launch
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["lorax_lab/run.py", *arguments])
+        before = signal.getsignal(signal.SIGTERM)
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            try:
+                code = launch()
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        output, errors = capsys.readouterr()
+        return subprocess.CompletedProcess(list(arguments), code, output, errors)
+
+    return run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

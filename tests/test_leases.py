@@ -116,7 +116,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     start: Callable[[], subprocess.Popen[str]] = lambda: subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload] # noqa: E731
     processes = [start() for _ in range(6)]
-    said = [process.stdout.readline().strip() for process in processes if process.stdout]
+    answers = [process.stdout.readline().strip() for process in processes if process.stdout]
     for process in processes:
         process.communicate()
-    assert sorted(said) == ["got", *["not"] * 5]
+    assert sorted(answers) == ["got", *["not"] * 5]

@@ -24,17 +24,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     assert "lorax_lab/conf/config.yaml" in names
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis", "experiments"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab"}
     install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, timeout=120)
     return site
 
 
-def installed(site: Path, cwd: Path, module: str, *words: str) -> str:
+def installed(site: Path, cwd: Path, module: str, *typed: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
     code = f"import sys; sys.path.insert(0, {str(site)!r}); {run}"
-    command = [sys.executable, "-c", code, *words]
+    command = [sys.executable, "-c", code, *typed]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -49,8 +49,26 @@ def test_the_wheel_answers_help_and_shows_its_configuration(site: Path, tmp_path
     assert shown.stdout.strip() == str(site / "lorax_lab" / "conf")
 
 
-def test_the_wheel_brings_what_draws_the_figures(site: Path, tmp_path: Path) -> None:
-    assert "functional_rank" in installed(site, tmp_path, "analysis", "--help")
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); import analysis.audit as a; print(a.__file__)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert shown.stdout.startswith(str(site))
+def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path, tmp_path: Path) -> None:
+    assert "rank=8" in script(site, tmp_path, "run", "--help")
+    assert "BASE" in script(site, tmp_path, "audit", "--help")
+    assert script(site, tmp_path, "--version") == installed(site, tmp_path, "lorax_lab.run", "--version")
+
+
+def script(site: Path, cwd: Path, *typed: str) -> str:
+    """What the installed `lorax-lab` prints, from a folder that has nothing of ours."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-I", "-c", START.format(site=str(site)), *typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+START = """\
+import sys
+from importlib.metadata import distribution
+sys.path.insert(0, {site!r})
+[start] = distribution("lorax_lab").entry_points.select(group="console_scripts")
+assert start.name == "lorax-lab"
+start.load()()
+"""

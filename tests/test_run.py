@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Lab
 from safetensors.torch import load_file
 
 from lorax_lab.store import load_matrices, load_runs, load_truncation, read_record
@@ -25,27 +26,27 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
 
 
-def lab(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lorax_lab.run", *words]
+def lab(*overrides: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
 
 
-def runs_dir(words: list[str]) -> Path:
-    return Path(next(word for word in words if word.startswith("runs_dir=")).partition("=")[2])
+def runs_dir(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 @pytest.fixture(scope="module")
 def sweep(
     model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], str, Path]:
-    """A sweep over two ranks with W&B offline, its words, what it printed, and its store."""
+    """A sweep over two ranks with W&B offline, its overrides, what it printed, and its store."""
     store = tmp_path_factory.mktemp("sweep") / "runs"
-    words = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
-    words += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
-    words += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
-    done = lab(*words)
+    overrides = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
+    overrides += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
+    overrides += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
+    done = lab(*overrides)
     assert done.returncode == 0, done.stdout + done.stderr
-    return words, done.stdout, store
+    return overrides, done.stdout, store
 
 
 def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: tuple[list[str], str, Path]) -> None:
@@ -114,8 +115,8 @@ def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[st
     assert len(frame["code"][0]) == 64
 
 
-def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> None:
-    done = lab(*small_run, "rank=2", "measure=trial")
+def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "rank=2", "measure=trial")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[1/1] lora r=2 seed=0 learning rate 0.001" in done.stdout
     assert "validation accuracy" in done.stdout
@@ -130,16 +131,16 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str]) -> N
     assert {path.name for path in (store / content.run_id).iterdir()} == {
         "config.yaml", "record.json", "metrics.jsonl",
     }  # fmt: skip
-    again = lab(*small_run, "rank=2", "measure=standard", "reference=false")
+    again = lab_here(*small_run, "rank=2", "measure=standard", "reference=false")
     assert again.returncode == 0
     standard = load_runs(store).set_index("config.measure").loc["standard"]
     assert standard["run_id"] != content.run_id
     assert standard["metrics.validation/accuracy"] == content.completed.metrics["validation/accuracy"]
 
 
-def test_a_head_that_is_kept_does_not_train(small_run: list[str]) -> None:
-    for words in (["method=full"], ["rank=2", "reference=false"]):
-        assert lab(*small_run, *words, "train.head=false").returncode == 0
+def test_a_head_that_is_kept_does_not_train(small_run: list[str], lab_here: Lab) -> None:
+    for overrides in (["method=full"], ["rank=2", "reference=false"]):
+        assert lab_here(*small_run, *overrides, "train.head=false").returncode == 0
     store = runs_dir(small_run)
     frame = load_runs(store).set_index("method")
     assert (frame["parameters.head"] == 0).all()
@@ -149,7 +150,9 @@ def test_a_head_that_is_kept_does_not_train(small_run: list[str]) -> None:
     assert frame["inputs.head_sha256"].nunique() == 1
 
 
-def test_a_model_with_a_head_of_another_size_is_a_clear_error(small_run: list[str], tmp_path: Path) -> None:
+def test_a_model_with_a_head_of_another_size_is_a_clear_error(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
     from conftest import tiny_model
     from transformers import AutoTokenizer
 
@@ -158,19 +161,19 @@ def test_a_model_with_a_head_of_another_size_is_a_clear_error(small_run: list[st
     model.config.num_labels = 2
     wide = type(model)(type(model.config)(**(model.config.to_dict() | {"num_labels": 7})))
     wide.save_pretrained(folder)
-    source = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    words = [word for word in small_run if not word.startswith("model=")]
-    done = lab(*words, f"model={folder}", "method=full")
+    overrides = [override for override in small_run if not override.startswith("model=")]
+    done = lab_here(*overrides, f"model={folder}", "method=full")
     assert done.returncode != 0
     assert "has a head of its own that does not fit the 2 outputs" in done.stdout
 
 
-def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str]) -> None:
-    refused = lab(*small_run, "rank=2", "measure=controls")
+def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], lab_here: Lab) -> None:
+    refused = lab_here(*small_run, "rank=2", "measure=controls")
     assert refused.returncode == 2
     assert "measure=controls is not possible" in refused.stdout
-    done = lab(*small_run, "method=full", "measure=controls")
+    done = lab_here(*small_run, "method=full", "measure=controls")
     assert done.returncode == 0, done.stdout + done.stderr
     store = runs_dir(small_run)
     rows = load_truncation(store)
@@ -182,21 +185,25 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str]) 
         assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
 
 
-def test_training_learns(small_run: list[str]) -> None:
-    done = lab(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
+def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
     assert done.returncode == 0, done.stdout + done.stderr
     assert load_runs(runs_dir(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
 
 
-def test_pairs_and_numbers_from_a_json_lines_file(small_run: list[str], table_file: Path, tmp_path: Path) -> None:
+def test_pairs_and_numbers_from_a_json_lines_file(
+    small_run: list[str], table_file: Path, tmp_path: Path, lab_here: Lab
+) -> None:
     lines = table_file.read_text().splitlines()[1:]
     pairs = [line.rpartition(",")[0].partition(" ") for line in lines]
     rows = [{"first": a, "second": b, "score": len(b) / 10} for a, _, b in pairs]
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    words = [word for word in small_run if not word.startswith(("task.path", "task.text", "task.label"))]
-    words += [f"task.path={path}", "task.text=first", "task.text_pair=second", "task.label=score"]
-    done = lab(*words, "task.kind=regression", "rank=2", "train.max_steps=3")
+    overrides = [
+        override for override in small_run if not override.startswith(("task.path", "task.text", "task.label"))
+    ]
+    overrides += [f"task.path={path}", "task.text=first", "task.text_pair=second", "task.label=score"]
+    done = lab_here(*overrides, "task.kind=regression", "rank=2", "train.max_steps=3")
     assert done.returncode == 0, done.stdout + done.stderr
     frame = load_runs(runs_dir(small_run))
     assert set(frame["metric"]) == {"pearson"}
@@ -204,10 +211,10 @@ def test_pairs_and_numbers_from_a_json_lines_file(small_run: list[str], table_fi
     assert {"pearson", "spearman"} <= set(load_truncation(runs_dir(small_run)).columns)
 
 
-def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path]) -> None:
-    words, _, store = sweep
+def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
+    overrides, _, store = sweep
     before = {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")}
-    again = lab(*words)
+    again = lab_here(*overrides)
     assert again.returncode == 0
     assert "3 of 3 already recorded" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")} == before
@@ -231,24 +238,25 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         assert run["config"]
 
 
-def test_the_same_configuration_twice_gives_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
-    words = [*small_run[:-1], "rank=2", "reference=false", "method.dropout=0.1", "train.gradient_accumulation=2"]
+def test_two_processes_give_one_configuration_the_same_bits(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    overrides = [*small_run[:-1], "rank=2", "reference=false", "method.dropout=0.1", "train.gradient_accumulation=2"]
     weights = []
-    for name in ("a", "b"):
-        done = lab(*words, f"runs_dir={tmp_path / name}")
+    for name, run in {"a": lab, "b": lab_here}.items():
+        done = run(*overrides, f"runs_dir={tmp_path / name}")
         assert done.returncode == 0, done.stdout + done.stderr
         weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-@pytest.mark.slow
-def test_force_trains_again_and_other_ranks_only_add(small_run: list[str]) -> None:
-    lab(*small_run, "rank=2")
+def test_force_trains_again_and_other_ranks_only_add(small_run: list[str], lab_here: Lab) -> None:
+    lab_here(*small_run, "rank=2")
     first = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
-    added = lab(*small_run, "rank=3", "seed=0")
+    added = lab_here(*small_run, "rank=3", "seed=0")
     assert "1 of 2 already recorded" in added.stdout
-    forced = lab(*small_run, "rank=2,3", "force=true", "-m")
+    forced = lab_here(*small_run, "rank=2,3", "force=true", "-m")
     assert forced.returncode == 0
     assert [forced.stdout.count(f"[{n}/3]") for n in (1, 2, 3)] == [2, 2, 2]  # at its begin and at its end
     second = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
@@ -256,9 +264,9 @@ def test_force_trains_again_and_other_ranks_only_add(small_run: list[str]) -> No
     assert all(second[name] != first[name] for name in first)
 
 
-def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str]) -> None:
-    words = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
-    done = lab(*small_run, *words)
+def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:
+    overrides = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
+    done = lab_here(*small_run, *overrides)
     assert done.returncode == 1
     frame = load_runs(runs_dir(small_run))
     assert sorted(frame["status"]) == ["completed", "diverged"]
@@ -266,13 +274,12 @@ def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str]) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list[str]) -> None:
-    words = [*small_run, "rank=2", "reference=false"]
-    lab(*words)
+def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list[str], lab_here: Lab) -> None:
+    overrides = [*small_run, "rank=2", "reference=false"]
+    lab_here(*overrides)
     path = next(runs_dir(small_run).glob("*/record.json"))
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    again = lab(*words)
+    again = lab_here(*overrides)
     assert again.returncode == 0
     assert "damaged" in again.stdout
     assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
@@ -282,8 +289,8 @@ def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list
 @pytest.mark.slow
 def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
-    words = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
-    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    overrides = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.time() + 120
     while len(list(runs_dir(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
@@ -295,18 +302,18 @@ def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> Non
     assert "interrupted; the same command goes on with what is missing" in output
     assert "Traceback" not in output + errors
     assert sorted(load_runs(runs_dir(small_run))["status"]) == ["completed", "killed"]
-    again = lab(*words)
+    again = lab(*overrides)
     assert "1 of 3 already recorded" in again.stdout
     assert again.returncode == 0
     assert list(load_runs(runs_dir(small_run))["status"]) == ["completed"] * 3
 
 
-def _second_has_begun(words: list[str]) -> bool:
-    return any(runs_dir(words).glob("*-r3-*/record.json"))
+def _second_has_begun(overrides: list[str]) -> bool:
+    return any(runs_dir(overrides).glob("*-r3-*/record.json"))
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("overrides", "code", "message"),
     [
         (["rnak=8"], 2, "there is no key rnak; did you mean 'rank'"),
         (["method=full", "rank=8"], 2, "this method has no rank"),
@@ -320,13 +327,16 @@ def _second_has_begun(words: list[str]) -> bool:
         (["task.label=lable"], 2, "lable"),
     ],
 )
-def test_bad_input_has_one_clear_message(small_run: list[str], words: list[str], code: int, message: str) -> None:
-    given = {word.partition("=")[0] for word in words}
-    done = lab(*[word for word in small_run if word.partition("=")[0] not in given], *words)
+def test_bad_input_has_one_clear_message(
+    small_run: list[str], overrides: list[str], code: int, message: str, lab_here: Lab
+) -> None:
+    given = {override.partition("=")[0] for override in overrides}
+    done = lab_here(*[override for override in small_run if override.partition("=")[0] not in given], *overrides)
     shown = " ".join((done.stdout + done.stderr).split())
     assert message in shown
     assert "Traceback" not in shown
     assert done.returncode == code
+    assert runs_dir(small_run).exists() == (code != 2)  # what is refused before it starts leaves no record
 
 
 def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:

@@ -56,13 +56,14 @@ def read(typed: list[str]) -> Arguments:
     Raises:
         ConfigError: a flag that is not possible, or one without its value.
     """
-    parser = _parser()
-    given, unknown = parser.parse_known_intermixed_args(typed)
-    for flag in unknown:
+    for flag in typed:
         name = flag.partition("=")[0]
         if reason := NOT_HERE.get(SHORT.get(name, name)):
             raise ConfigError(f"{flag} is not possible: {reason}")
-        raise ConfigError(f"{flag} is not possible; {suggest(name, _flags(parser))}")
+    parser = _parser()
+    given, unknown = parser.parse_known_intermixed_args(typed)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is not possible; {suggest(unknown[0].partition('=')[0], _flags(parser))}")
     questions = [f"--{name}" for name in ("help", "hydra-help", "resolve", "shell-completion") if _asked(given, name)]
     questions += [f"--{name}={_asked(given, name)}" for name in ("cfg", "package", "info") if _asked(given, name)]
     return Arguments(

@@ -74,13 +74,18 @@ def _ask(arguments: Arguments) -> int:
     """Let Hydra answer a question about the configuration, once the overrides are checked."""
     import hydra
 
-    from lorax_lab.config.overrides import CONF
+    from lorax_lab.config.overrides import CONF, expand
     from lorax_lab.launch.files import overrides_of
 
+    overrides = arguments.overrides
     completing = "--shell-completion" in arguments.questions
     if completing and sys.argv[0].endswith(".py"):
-        what = "a shell completes the words of one command, and python is many"
-        raise ConfigError(f'--shell-completion: {what}; type eval "$(lorax-lab --shell-completion install=bash)"')
-    sys.argv[1:] = [*arguments.questions, *(arguments.overrides if completing else overrides_of(arguments))]
+        reason = "a shell completes what follows one command, and python starts many programs"
+        raise ConfigError(f'--shell-completion: {reason}; type eval "$(lorax-lab --shell-completion install=bash)"')
+    if not completing:
+        overrides, *others = expand(overrides_of(arguments))
+        if others and any(question.startswith("--cfg") for question in arguments.questions):
+            print(f"# the first of {1 + len(others)} runs")
+    sys.argv[1:] = [*arguments.questions, *overrides]
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(lambda _: None)()
     return 0

@@ -81,6 +81,8 @@ def _start_parallel(job: Callable[[int], object], count: int, overrides: list[st
     from hydra.errors import HydraException
     from hydra.types import HydraContext
 
+    from lorax_lab.console import console
+
     def task(_: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
@@ -94,5 +96,11 @@ def _start_parallel(job: Callable[[int], object], count: int, overrides: list[st
             raise ConfigError(" ".join(str(error).split())) from None
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
         launcher = Plugins.instance().instantiate_launcher(context, task, config)
-        for result in launcher.launch([[] for _ in range(count)], initial_job_idx=0):
-            _ = result.return_value  # raises what the job raised
+        try:
+            for result in launcher.launch([[] for _ in range(count)], initial_job_idx=0):
+                _ = result.return_value  # raises what the job raised
+        except Exception as error:  # such as a worker that the system has killed: the sweep goes on without it
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            console.print(
+                f"{overrides[0]} ended early ({reason}); the rest is trained here", soft_wrap=True, markup=False
+            )

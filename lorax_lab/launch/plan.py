@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from lorax_lab.config import RunConfig
@@ -15,7 +17,7 @@ from lorax_lab.launch.references import reference_overrides, wants_reference
 
 @dataclass(frozen=True)
 class Run:
-    """A run to be had: its configuration and where its record is, or will be."""
+    """A planned run: its configuration, and where its record is or will be."""
 
     config: RunConfig
     run_id: str
@@ -34,17 +36,17 @@ class Run:
 
     @property
     def title(self) -> str:
-        """`lora r=8 seed=1`; of a trial the learning rate too, which it is run for."""
+        """`lora r=8 seed=1`; for a trial also the learning rate that it tries."""
         rank = "" if self.config.rank is None else f" r={self.config.rank}"
         rate = f" learning rate {self.config.train.learning_rate:g}" if self.config.measure == "trial" else ""
         return f"{self.config.method.name}{rank} seed={self.config.seed}{rate}"
 
 
 def run_of(config: RunConfig) -> Run:
-    """The run of a configuration; its model and data are looked at for their hashes, not read.
+    """The run of a configuration. The hashes of its model and data are part of its id.
 
     Raises:
-        ConfigError: a model or data set that is not to be had.
+        ConfigError: a model or data set that cannot be found.
     """
     from lorax_lab.data import data_sha256
     from lorax_lab.models import model_sha256
@@ -52,12 +54,12 @@ def run_of(config: RunConfig) -> Run:
     return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
 
 
-def with_reference(overrides: list[str]) -> list[Run]:
+def with_reference(overrides: list[str], run_for: Callable[[tuple[str, ...]], Run]) -> list[Run]:
     """One job's runs in order: the full fine-tune it is compared with, where it wants one, and the run."""
-    run = run_of(compose(overrides))
+    run = run_for(tuple(overrides))
     if not wants_reference(run.config):
         return [run]
-    reference = run_of(compose(reference_overrides(overrides)))
+    reference = run_for(tuple(reference_overrides(overrides)))
     return [reference, replace(run, reference=reference.run_id)]
 
 
@@ -81,7 +83,8 @@ def grid(overrides: list[str], multirun: bool) -> list[Run]:
     if len(jobs) > 1 and not multirun:
         lists = " ".join(override for override in overrides if len(expand([override])) > 1)
         raise ConfigError(f"{lists} is a sweep of {len(jobs)} runs; type -m at the end to run it")
-    runs = [run for job in jobs for run in with_reference(job)]
+    run_for = lru_cache(maxsize=None)(lambda overrides: run_of(compose(list(overrides))))
+    runs = [run for job in jobs for run in with_reference(job, run_for)]
     return list({run.run_id: run for run in runs}.values())
 
 

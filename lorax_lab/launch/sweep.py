@@ -48,20 +48,21 @@ class Sweep:
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            start(self.job, len(self._jobs()), launcher, self.runs_dir)
+            start(self.job, len(self.jobs), launcher, self.runs_dir)
             self.finish()
         except KeyboardInterrupt:
             return True
         return False
 
-    def _jobs(self) -> list[Run]:
+    @property
+    def jobs(self) -> list[Run]:
         """The runs that a launcher starts: all but the references of others, which come with the first of these."""
         references = {run.reference for run in self.runs}
         return [run for run in self.runs if run.run_id not in references]
 
     def job(self, number: int) -> None:
         """One of the launcher's jobs: its run, and before it the reference where it needs one."""
-        run = self._jobs()[number]
+        run = self.jobs[number]
         for reference in self.runs:
             if reference.run_id == run.reference:
                 self.try_once(reference, wait=True)

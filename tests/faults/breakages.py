@@ -1,4 +1,4 @@
-"""`python tests/faults/breakages.py [WORD …]`: break the lab's own code, one place at a time; a test must fail.
+"""`python tests/faults/breakages.py [TEXT …]`: break the lab's own code, one place at a time; a test must fail.
 
 Each breakage is applied to a copy of the project, its tests are run there, and the score is printed.
 """
@@ -87,7 +87,7 @@ BREAKAGES = (
         "execute.py",
         'generator(config.seed, "adapter")',
         "__import__('torch').Generator().manual_seed(__import__('time').time_ns() % 2**60)",
-        "tests/test_run.py::test_the_same_configuration_twice_gives_the_same_bits",
+        "tests/test_run.py::test_two_processes_give_one_configuration_the_same_bits",
     ),
     Breakage(
         "do not look again once the lease is there",
@@ -98,14 +98,14 @@ BREAKAGES = (
     ),
     Breakage(
         "lease what another has",
-        "leases.py",
+        "launch/leases.py",
         "if holder is not None and _alive(holder, path, lock):",
         "if False:",
         "tests/test_leases.py",
     ),
     Breakage(
         "never take over from the dead",
-        "leases.py",
+        "launch/leases.py",
         "        return _start_of(owner.pid) == owner.started\n",
         "        return True\n",
         "tests/test_leases.py",
@@ -134,8 +134,8 @@ BREAKAGES = (
     Breakage(
         "take the end of a process for its success",
         "launch/isolation.py",
-        'if answer and (answer != "completed" or record.status_of(run.folder) == "completed"):',
-        "if answer:",
+        'if outcome and (outcome != "completed" or record.status_of(run.folder) == "completed"):',
+        "if outcome:",
         f"{NEIGHBOURS}::test_every_end_is_known_by_its_cause_and_hurts_no_neighbour",
     ),
     Breakage(
@@ -153,8 +153,22 @@ BREAKAGES = (
         "tests/test_files.py",
     ),
     Breakage(
+        "train on a dry run",
+        "launch/entry.py",
+        "            console.print(line, soft_wrap=True, markup=False)\n        return 0\n",
+        "            console.print(line, soft_wrap=True, markup=False)\n",
+        "tests/test_command_line.py::test_a_dry_run_lists_every_run_and_writes_nothing",
+    ),
+    Breakage(
+        "take a file's word before what is typed",
+        "launch/files.py",
+        "    return [*kept, *typed]\n",
+        "    return [*typed, *of_file]\n",
+        "tests/test_command_line.py::test_what_is_typed_counts_before_the_file",
+    ),
+    Breakage(
         "let settings call something",
-        "config.py",
+        "config/overrides.py",
         "return found[0] if found else None",
         "return None",
         f"{NEIGHBOURS} -k command_line",
@@ -162,16 +176,16 @@ BREAKAGES = (
 )
 
 
-def main(words: list[str]) -> int:
-    """Apply the breakages whose description has one of the words, or all; returns how many survived."""
-    chosen = [b for b in BREAKAGES if not words or any(word in b.what for word in words)]
+def main(texts: list[str]) -> int:
+    """Apply the breakages whose description has one of the texts, or all; returns how many survived."""
+    chosen = [b for b in BREAKAGES if not texts or any(text in b.what for text in texts)]
     survived = []
     for breakage in chosen:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            caught, said = _caught(breakage, Path(folder) / "project")
-        word = "caught" if caught else "SURVIVED"
-        print(f"{word:<9}{breakage.what} ({time.monotonic() - start:.0f} s): {said}", flush=True)
+            caught, last_line = _caught(breakage, Path(folder) / "project")
+        outcome = "caught" if caught else "SURVIVED"
+        print(f"{outcome:<9}{breakage.what} ({time.monotonic() - start:.0f} s): {last_line}", flush=True)
         survived += [] if caught else [breakage]
     print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
     return len(survived)

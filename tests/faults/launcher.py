@@ -1,7 +1,7 @@
 """Launchers of sweeps that start at once and can be killed: children of one process that has everything imported.
 
 `Launchers` starts this file as a program. It reads requests, a line of JSON each, forks, and the child, head of a
-process group of its own, is `python -m lorax_lab.run` with the words of the request.
+process group of its own, is `python -m lorax_lab.run` with the overrides of the request.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class Launchers:
     def __exit__(self, *_: object) -> None:
         self.process.communicate()
 
-    def start(self, words: list[str], **fault: Any) -> Launch:
+    def start(self, overrides: list[str], **fault: Any) -> Launch:
         """Start `python -m lorax_lab.run WORDS`, with a fault of `faults.FAULTS` in it."""
         self.count += 1
         output = self.folder / f"launch-{self.count}.txt"
-        return Launch(int(self._ask({"words": words, "output": str(output), "fault": fault})), output)
+        return Launch(int(self._ask({"overrides": overrides, "output": str(output), "fault": fault})), output)
 
-    def run(self, words: list[str], **fault: Any) -> Launch:
+    def run(self, overrides: list[str], **fault: Any) -> Launch:
         """Start and wait for the end."""
-        launch = self.start(words, **fault)
+        launch = self.start(overrides, **fault)
         launch.wait()
         return launch
 
@@ -97,7 +97,7 @@ def _child(request: dict[str, Any], launch: Any) -> None:
     from faults import apply
 
     apply(request["fault"])
-    sys.argv = ["lorax_lab.run", *request["words"]]
+    sys.argv = ["lorax_lab.run", *request["overrides"]]
     code = 70
     try:
         code = launch()

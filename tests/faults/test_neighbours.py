@@ -24,7 +24,7 @@ pytestmark = pytest.mark.faults
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 
 
-def lab(*words: str, faults: dict[str, Any] | None = None, **variables: str) -> Any:
+def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str) -> Any:
     """`python -m lorax_lab.run`, with faults in its isolated runs."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))}
     path = f"{ROOT}:{HERE}" if faults else str(ROOT)
@@ -34,12 +34,12 @@ def lab(*words: str, faults: dict[str, Any] | None = None, **variables: str) -> 
         "PYTHONPATH": path,
         "LORAX_FAULTS": json.dumps(faults or {}),
     }
-    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     return subprocess.run(command, capture_output=True, text=True, env=kept | variables, timeout=300)
 
 
-def store_of(words: list[str]) -> Path:
-    return Path(next(word for word in words if word.startswith("runs_dir=")).partition("=")[2])
+def store_of(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 ENDS = {
@@ -55,11 +55,11 @@ ENDS = {
 
 
 def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
-    words = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
+    overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*words, "isolate=true", "time_limit_seconds=25", "-m", faults=faults)
+    done = lab(*overrides, "isolate=true", "time_limit_seconds=25", "-m", faults=faults)
     assert done.returncode == 1
-    frame = load_runs(store_of(words)).set_index("seed")
+    frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
     for seed, (_, status, reason) in ENDS.items():
         assert frame.loc[seed, "status"] == status, seed
@@ -68,18 +68,21 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert "8 failed" in done.stdout
-    again = lab(*words, "isolate=true", "-m")
+    again = lab(*overrides, "isolate=true", "-m")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 of 10 already recorded" in again.stdout
-    assert set(load_runs(store_of(words))["status"]) == {"completed"}
+    assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
 
 
 def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
     weights = []
     for isolate in ("true", "false"):
         store = tmp_path / isolate
-        words = [word for word in small_run if not word.startswith("runs_dir")] + [f"runs_dir={store}", "rank=2"]
-        assert lab(*words, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
+        overrides = [override for override in small_run if not override.startswith("runs_dir")] + [
+            f"runs_dir={store}",
+            "rank=2",
+        ]
+        assert lab(*overrides, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
         weights.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
 
@@ -87,10 +90,10 @@ def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_pat
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_parallel_launchers_share_the_store(small_run: list[str], launcher: str, tmp_path: Path) -> None:
     jobs = "hydra.launcher.n_jobs=2" if launcher == "joblib" else "hydra.launcher.timeout_min=5"
-    words = [*small_run, "rank=1,2,3", f"hydra/launcher={launcher}", jobs, "-m"]
-    done = lab(*words)
+    overrides = [*small_run, "rank=1,2,3", f"hydra/launcher={launcher}", jobs, "-m"]
+    done = lab(*overrides)
     assert done.returncode == 0, done.stdout + done.stderr
-    frame = load_runs(store_of(words))
+    frame = load_runs(store_of(overrides))
     assert sorted(frame["rank"].fillna(0)) == [0, 1, 2, 3]
     assert set(frame["status"]) == {"completed"}
     assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
@@ -128,9 +131,9 @@ def server(answer: int) -> Iterator[str]:
 def test_a_server_that_hangs_or_fails_delays_a_run_by_no_more_than_said(
     small_run: list[str], answer: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words = [*small_run, "rank=1", "reference=false", "train.max_steps=2"]
-    assert lab(*words).returncode == 0
-    (folder,) = [path.parent for path in store_of(words).glob("*/record.json")]
+    overrides = [*small_run, "rank=1", "reference=false", "train.max_steps=2"]
+    assert lab(*overrides).returncode == 0
+    (folder,) = [path.parent for path in store_of(overrides).glob("*/record.json")]
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with server(answer) as address:
         monkeypatch.setenv("WANDB_BASE_URL", address)
@@ -141,7 +144,7 @@ def test_a_server_that_hangs_or_fails_delays_a_run_by_no_more_than_said(
             assert not tracking.publish(config, folder, "group", patience=12)
         assert time.monotonic() - start < 20
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    everything = [path.read_bytes() for path in store_of(words).rglob("*") if path.is_file()]
+    everything = [path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()]
     assert not [content for content in everything if b"0123456789" * 4 in content]
 
 
@@ -149,10 +152,12 @@ def test_memory_that_runs_out_is_explained(small_run: list[str]) -> None:
     faults = {"by_seed": {"s0": "memory"}}
     done = lab(*small_run, "method=full", "isolate=true", faults=faults)
     assert done.returncode == 1
-    said = load_runs(store_of(small_run)).loc[0, "reason"]
-    assert re.search(r"32\.0 TiB asked for as activations; [\d.]+ GiB free; one example takes [\d.]+ KiB", said), said
-    assert "train.batch_size=15 would fit; train.gradient_accumulation makes up for it" in said
-    assert said in " ".join(done.stdout.split())
+    reason = load_runs(store_of(small_run)).loc[0, "reason"]
+    assert re.search(r"32\.0 TiB asked for as activations; [\d.]+ GiB free; one example takes [\d.]+ KiB", reason), (
+        reason
+    )
+    assert "train.batch_size=15 would fit; train.gradient_accumulation makes up for it" in reason
+    assert reason in " ".join(done.stdout.split())
 
 
 def test_secrets_reach_no_file_and_no_output(small_run: list[str], tmp_path: Path) -> None:
@@ -161,17 +166,17 @@ def test_secrets_reach_no_file_and_no_output(small_run: list[str], tmp_path: Pat
     netrc.write_text("machine api.wandb.ai\n login user\n password n3trc-" + "b2" * 18 + "\n")
     netrc.chmod(0o600)
     planted = [*secrets.values(), "n3trc-" + "b2" * 18]
-    words = [word.replace("tracking=disabled", "tracking=offline") for word in small_run]
-    words += ["rank=1", "reference=false", "train.max_steps=2"]
+    overrides = [override.replace("tracking=disabled", "tracking=offline") for override in small_run]
+    overrides += ["rank=1", "reference=false", "train.max_steps=2"]
     faults = {"by_seed": {"s1": "exception"}}
-    done = lab(*words, "seed=0,1", "isolate=true", "-m", faults=faults, NETRC=str(netrc), **secrets)
+    done = lab(*overrides, "seed=0,1", "isolate=true", "-m", faults=faults, NETRC=str(netrc), **secrets)
     assert done.returncode == 1
-    for word in ("task.name=", "task.label=https://me:", "tracking.entity="):
-        refused = lab(*small_run, word + secrets["HF_TOKEN"] + ("@host" if "//" in word else ""), **secrets)
+    for override in ("task.name=", "task.label=https://me:", "tracking.entity="):
+        refused = lab(*small_run, override + secrets["HF_TOKEN"] + ("@host" if "//" in override else ""), **secrets)
         assert refused.returncode == 2
         assert "has a key or password in it" in " ".join(refused.stdout.split())
         done.stdout += refused.stdout + refused.stderr
-    written = {path: path.read_bytes() for path in store_of(words).rglob("*") if path.is_file()}
+    written = {path: path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()}
     assert len(written) > 5
     for secret in planted:
         assert secret not in done.stdout + done.stderr
@@ -188,28 +193,29 @@ HOSTILE = [
     ["hydra.run.dir=${oc.env:HOME}"],
     ["runs_dir=${oc.env:HOME}"],
     ["--experimental-rerun", "config.pickle"],
-    ["--config-dir", "/tmp"],
+    ["--config-dir", "/no/such/folder"],
+    ["--config", "/etc/passwd"],
     ["--config-name=evil"],
 ]
 
 
-@pytest.mark.parametrize("words", HOSTILE, ids=" ".join)
-def test_nothing_on_the_command_line_calls_anything(small_run: list[str], words: list[str]) -> None:
-    done = lab(*small_run, "rank=1", *words)
-    said = done.stdout + done.stderr
-    assert done.returncode == 2, said
-    assert "error:" in said
-    assert "Traceback" not in said
+@pytest.mark.parametrize("overrides", HOSTILE, ids=" ".join)
+def test_nothing_on_the_command_line_calls_anything(small_run: list[str], overrides: list[str]) -> None:
+    done = lab(*small_run, "rank=1", *overrides)
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert "error:" in output
+    assert "Traceback" not in output
     assert not store_of(small_run).exists()
 
 
 def test_paths_stay_in_the_folder_of_the_runs(small_run: list[str], tmp_path: Path) -> None:
-    words = [*small_run, "rank=1", "reference=false", "train.max_steps=1", "task.name=../../evil\\/x"]
+    overrides = [*small_run, "rank=1", "reference=false", "train.max_steps=1", "task.name=../../evil\\/x"]
     outside = set(tmp_path.iterdir())
-    assert lab(*words).returncode == 0
-    assert set(tmp_path.iterdir()) - outside == {store_of(words)}
-    (folder,) = [path.parent for path in store_of(words).glob("*/record.json")]
-    assert folder.parent == store_of(words)
+    assert lab(*overrides).returncode == 0
+    assert set(tmp_path.iterdir()) - outside == {store_of(overrides)}
+    (folder,) = [path.parent for path in store_of(overrides).glob("*/record.json")]
+    assert folder.parent == store_of(overrides)
     assert read_record(folder).run_id == folder.name
 
 
@@ -221,14 +227,14 @@ def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_pat
         def __reduce__(self) -> Any:
             return os.system, (f"touch {tmp_path / 'pwned'}",)
 
-    model = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    model = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
     for name in ("model.safetensors", "pytorch_model.bin"):
         folder = tmp_path / f"with-{name}"
         shutil.copytree(model, folder)
         (folder / "model.safetensors").unlink()
         (folder / name).write_bytes(pickle.dumps(Evil()))
-        words = [word for word in small_run if not word.startswith("model=")]
-        done = lab(*words, f"model={folder}", "rank=1", "reference=false")
+        overrides = [override for override in small_run if not override.startswith("model=")]
+        done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
         assert done.returncode == 1
         assert "cannot be read" in " ".join(done.stdout.split())
     assert not (tmp_path / "pwned").exists()
@@ -237,7 +243,7 @@ def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_pat
 def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Path) -> None:
     import shutil
 
-    model = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
+    model = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
     folder = tmp_path / "with-code"
     shutil.copytree(model, folder)
     settings = json.loads((folder / "config.json").read_text())
@@ -247,8 +253,8 @@ def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Pat
     }
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')\nclass Evil: pass\n")
-    words = [word for word in small_run if not word.startswith("model=")]
-    done = lab(*words, f"model={folder}", "rank=1", "reference=false")
+    overrides = [override for override in small_run if not override.startswith("model=")]
+    done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
     assert done.returncode == 1
     assert not (tmp_path / "pwned").exists()
     assert "Traceback" not in done.stdout + done.stderr

@@ -34,12 +34,12 @@ def launchers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launchers]:
 def tiny(small_run: list[str]) -> list[str]:
     """Words of a run whose training takes a fraction of a second."""
     sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
-    kept = [word for word in small_run if not re.match(r"task\.\w+_examples", word)]
+    kept = [override for override in small_run if not re.match(r"task\.\w+_examples", override)]
     return [*kept, *sizes, "train.batch_size=8", "train.validations=1", "checkpoint_seconds=0"]
 
 
-def store_of(words: list[str]) -> Path:
-    return Path(next(word for word in words if word.startswith("runs_dir=")).partition("=")[2])
+def store_of(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -55,12 +55,12 @@ def completed(store: Path) -> dict[str, dict[str, str]]:
 def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
     launchers: Launchers, tiny: list[str], chance: random.Random, request: pytest.FixtureRequest
 ) -> None:
-    words = [*tiny, "rank=1,2,3,4", "seed=0,1,2", "reference=false", "-m"]
+    overrides = [*tiny, "rank=1,2,3,4", "seed=0,1,2", "reference=false", "-m"]
     kills = 300 if request.config.getoption("--full") else 30
-    whole = completed_in(launchers, words)
-    store, before, done = store_of(words), {}, 0
+    whole = completed_in(launchers, overrides)
+    store, before, done = store_of(overrides), {}, 0
     for _ in range(kills):
-        launch = launchers.start(words)
+        launch = launchers.start(overrides)
         time.sleep(chance.uniform(0.0, 1.2 * whole / 12 + 0.5))
         done += launch.ended
         launch.kill()
@@ -70,7 +70,7 @@ def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
         if len(after) == 12:  # all there: begin again with an empty store, so that every kill hits work
             shutil.rmtree(store)
             before = {}
-    assert launchers.run(words).exit_code == 0
+    assert launchers.run(overrides).exit_code == 0
     after = completed(store)
     assert before.items() <= after.items()
     assert len(after) == 12
@@ -78,11 +78,11 @@ def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
     print(f"{kills} kills, {done} of them after the end, none lost")
 
 
-def completed_in(launchers: Launchers, words: list[str]) -> float:
+def completed_in(launchers: Launchers, overrides: list[str]) -> float:
     """Seconds that a sweep takes that nobody disturbs; its store is removed."""
     start = time.monotonic()
-    assert launchers.run(words).exit_code == 0
-    shutil.rmtree(store_of(words))
+    assert launchers.run(overrides).exit_code == 0
+    shutil.rmtree(store_of(overrides))
     return time.monotonic() - start
 
 
@@ -92,23 +92,23 @@ def test_a_run_killed_at_any_step_ends_in_the_same_bits(
 ) -> None:
     extra = ["method=full"] if method == "full" else ["rank=4", "reference=false", "method.dropout=0.2"]
     extra += ["train.epochs=3", "train.gradient_accumulation=2", "train.clip_norm=0.5", "train.validations=2"]
-    words = [*tiny, *extra]
-    store = store_of(words)
-    expected = bits(launchers, words, store)
+    overrides = [*tiny, *extra]
+    store = store_of(overrides)
+    expected = bits(launchers, overrides, store)
     for _ in range(100 if request.config.getoption("--full") else 10):
         shutil.rmtree(store)
         step = chance.randrange(1, 10)
-        assert launchers.run(words, kill_at_step={"step": step}).exit_code is None
+        assert launchers.run(overrides, kill_at_step={"step": step}).exit_code is None
         (folder,) = store.glob("tiny-bert-*")
         kept = sorted(folder.glob("checkpoints/step-*"))
         assert kept[-1].name == f"step-{step:06d}"
         assert len(kept) <= 2
-        assert bits(launchers, words, store) == expected, f"killed at step {step}"
+        assert bits(launchers, overrides, store) == expected, f"killed at step {step}"
 
 
-def bits(launchers: Launchers, words: list[str], store: Path) -> dict[str, object]:
+def bits(launchers: Launchers, overrides: list[str], store: Path) -> dict[str, object]:
     """Everything that a run ends with, but for what it cost."""
-    launch = launchers.run(words)
+    launch = launchers.run(overrides)
     assert launch.exit_code == 0, launch.output.read_text()
     (folder,) = store.glob("tiny-bert-*")
     assert not (folder / "checkpoints").exists()
@@ -119,36 +119,36 @@ def bits(launchers: Launchers, words: list[str], store: Path) -> dict[str, objec
 
 
 def test_a_damaged_checkpoint_costs_no_more_than_its_interval(launchers: Launchers, tiny: list[str]) -> None:
-    words = [*tiny, "rank=2", "reference=false"]
-    store = store_of(words)
-    expected = bits(launchers, words, store)
+    overrides = [*tiny, "rank=2", "reference=false"]
+    store = store_of(overrides)
+    expected = bits(launchers, overrides, store)
     for name in ("state.safetensors", "state.json", "manifest.json"):
         shutil.rmtree(store)
-        launchers.run(words, kill_at_step={"step": 4})
+        launchers.run(overrides, kill_at_step={"step": 4})
         (path,) = store.glob(f"*/checkpoints/step-000004/{name}")
         path.write_bytes(path.read_bytes()[:-7])
-        assert bits(launchers, words, store) == expected
+        assert bits(launchers, overrides, store) == expected
         output = launchers.folder.joinpath(f"launch-{launchers.count}.txt").read_text()
         assert "a checkpoint is damaged and set aside" in output
 
 
 def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(launchers: Launchers, tiny: list[str]) -> None:
-    words = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
-    store = store_of(words)
-    assert launchers.run(words).exit_code == 0
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
     finished = {name: files["adapter_model.safetensors"] for name, files in completed(store).items()}
     number, cuts = 0, 0
     while True:
         number += 1
         shutil.rmtree(store)
-        launch = launchers.run(words, die_at_write={"number": number})
+        launch = launchers.run(overrides, die_at_write={"number": number})
         if launch.exit_code == 0:
             break
         cuts += 1
         before = completed(store)
         for folder in store.glob("tiny-bert-*"):
             assert record.status_of(folder) in (None, "running", "completed")
-        assert launchers.run(words).exit_code == 0
+        assert launchers.run(overrides).exit_code == 0
         after = completed(store)
         assert before.items() <= after.items()
         assert {name: files["adapter_model.safetensors"] for name, files in after.items()} == finished
@@ -160,46 +160,46 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(launchers: Lau
 def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
     launchers: Launchers, tiny: list[str]
 ) -> None:
-    words = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
-    store = store_of(words)
-    assert launchers.run(words).exit_code == 0
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
     ((first, files),) = completed(store).items()
     number = 0
     while True:
         number += 1
         for folder in store.glob("*-r2-*"):
             shutil.rmtree(folder)
-        launch = launchers.run([*words, "rank=2"], disk_full_at_write={"number": number})
-        said = launch.output.read_text()
-        if "is the one" not in said:
+        launch = launchers.run([*overrides, "rank=2"], disk_full_at_write={"number": number})
+        shown = launch.output.read_text()
+        if "is the one" not in shown:
             assert launch.exit_code == 0
             break
         assert completed(store)[first] == files
         if launch.exit_code != 0:
-            assert "No space left on device" in said
-            assert "Traceback" not in said
-        assert launchers.run([*words, "rank=2"]).exit_code == 0
+            assert "No space left on device" in shown
+            assert "Traceback" not in shown
+        assert launchers.run([*overrides, "rank=2"]).exit_code == 0
     assert number > 10
     print(f"a disk that is full at each of {number - 1} writes")
 
 
 def test_launchers_that_start_together_train_each_run_once(launchers: Launchers, tiny: list[str]) -> None:
     ranks = ",".join(map(str, range(1, 11)))
-    words = [*tiny, f"rank={ranks}", "seed=0,1,2,3", "reference=false", "train.max_steps=2", "-m"]
-    started = [launchers.start(words) for _ in range(8)]
+    overrides = [*tiny, f"rank={ranks}", "seed=0,1,2,3", "reference=false", "train.max_steps=2", "-m"]
+    started = [launchers.start(overrides) for _ in range(8)]
     assert [launch.wait() for launch in started] == [0] * 8
     trained = [number for launch in started for number in RESULT.findall(launch.output.read_text())]
     assert sorted(map(int, trained)) == list(range(1, 41))
-    assert len(completed(store_of(words))) == 40
+    assert len(completed(store_of(overrides))) == 40
 
 
-def test_a_launcher_takes_over_what_a_killed_one_had_claimed(launchers: Launchers, tiny: list[str]) -> None:
-    words = [*tiny, "rank=1,2,3", "reference=false", "-m"]
-    waiting = launchers.start(words)
+def test_a_launcher_takes_over_what_a_killed_one_had_leased(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [*tiny, "rank=1,2,3", "reference=false", "-m"]
+    waiting = launchers.start(overrides)
     time.sleep(0.3)
-    launchers.run(words, kill_at_step={"step": 3})
+    launchers.run(overrides, kill_at_step={"step": 3})
     assert waiting.wait() == 0
-    assert len(completed(store_of(words))) == 3
+    assert len(completed(store_of(overrides))) == 3
 
 
 def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launchers, tiny: list[str]) -> None:
@@ -214,19 +214,19 @@ def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launc
 
 
 def test_checkpoints_do_not_change_what_is_trained(launchers: Launchers, tiny: list[str]) -> None:
-    words = [word for word in tiny if not word.startswith("checkpoint")]
-    store, found = store_of(words), []
+    overrides = [override for override in tiny if not override.startswith("checkpoint")]
+    store, trained = store_of(overrides), []
     for seconds in ("0", "null"):
         shutil.rmtree(store, ignore_errors=True)
-        assert launchers.run([*words, "rank=2", "reference=false", f"checkpoint_seconds={seconds}"]).exit_code == 0
-        found.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        assert launchers.run([*overrides, "rank=2", "reference=false", f"checkpoint_seconds={seconds}"]).exit_code == 0
+        trained.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 
 
 def test_a_record_with_any_bit_flipped_is_damaged(launchers: Launchers, tiny: list[str], chance: random.Random) -> None:
-    words = [*tiny, "rank=1", "reference=false", "train.max_steps=1"]
-    assert launchers.run(words).exit_code == 0
-    (path,) = store_of(words).glob("*/record.json")
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=1"]
+    assert launchers.run(overrides).exit_code == 0
+    (path,) = store_of(overrides).glob("*/record.json")
     whole = path.read_bytes()
     for number in range(500):
         content = bytearray(whole)
