@@ -161,17 +161,17 @@ def test_outputs_that_are_not_finite_are_no_score(task: Task, folder: Path, spli
 
 def test_a_model_that_knows_the_examples_by_heart_has_the_best_score(task: Task, folder: Path, split: Split) -> None:
     model = base_of(task, folder).model.eval()  # without dropout
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     (whole,), loss = cut(split, [COUNT]), 1.0
     for _ in range(400):
-        if loss < 0.01:
+        if loss < 0.02:
             break
         optimizer.zero_grad()
         value = task.kind.loss(model, whole.inputs)
         value.backward()
         optimizer.step()
         loss = value.item()
-    assert loss < 0.01
+    assert loss < 0.02
     for name, metric in task.kind.metrics.items():
         scores = dataclasses.replace(task, metric=name).score(split.outputs(model).numpy(), split.labels)
         assert next(iter(scores)) == name
