@@ -66,11 +66,16 @@ def launch() -> int:
 
 
 def _check_data(runs: list[Run]) -> None:
-    """Read each data set once, so that one that cannot be used stops the sweep before it starts."""
+    """Read each data set once, as each model reads it, so that one that cannot be used stops the sweep before it
+    starts."""
+    from lorax_lab.models import load_processor
     from lorax_lab.tasks import load_task
+    from lorax_lab.tasks.split import encode
 
-    for task in {repr(run.config.task): run.config.task for run in runs}.values():
-        load_task(task)
+    pairs = {(run.config.model, repr(run.config.task)): run.config.task for run in runs}
+    for (model, _), settings in pairs.items():
+        task = load_task(settings)
+        encode(task, load_processor(model, task.kind.processor_class))
 
 
 class Sweep:

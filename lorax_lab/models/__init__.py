@@ -1,6 +1,6 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import Base, load_base
+from lorax_lab.models.base import Base, load_base, load_processor
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
     adaptable,
@@ -28,6 +28,7 @@ __all__ = [
     "is_head",
     "layer_number",
     "load_base",
+    "load_processor",
     "model_sha256",
     "out_in",
     "resolve",
