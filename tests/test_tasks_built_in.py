@@ -56,16 +56,40 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 # ---- the law
 
 
+COLUMNS = {"local": local_table, "hub": hub_folder}
+
+
+@pytest.fixture
+def readable(serve: Serve, tmp_path: Path) -> Callable[[str], TaskConfig]:
+    """A configuration that uses every row of a source: of a table made here, of a file as published, or of what the
+    source makes itself."""
+
+    def put(name: str) -> TaskConfig:
+        if SOURCES[name].columns:
+            return COLUMNS[name](tmp_path)
+        return serve(name, CONTENT[name]()) if name in CONTENT else settings(name, **ALL)
+
+    return put
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", list(SOURCES))
-def test_no_text_and_no_group_in_two_splits(name, seed, serve, tmp_path):
-    others = {"local": local_table, "hub": hub_folder}
-    config = others[name](tmp_path) if name in others else serve(name, CONTENT[name]())
-    task = load_task(dataclasses.replace(config, split_seed=seed))
+def test_no_content_and_no_group_in_two_splits(name, seed, readable):
+    task = load_task(dataclasses.replace(readable(name), split_seed=seed))
     assert all(splits(task))
     assert not shared(task, text_and_group)
-    if name not in others:
+    if name in CONTENT:
         assert not shared(task, origins(name, CONTENT[name]()))
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_every_example_has_the_inputs_and_labels_that_its_source_declares(name, readable):
+    config, source = readable(name), SOURCES[name]
+    pools = source.read(config)
+    declared = set(source.inputs) or {key for key in config.inputs if getattr(config, key)}
+    assert all(set(e.inputs) == declared for e in pools.train)
+    assert {e.label for e in pools.train} == set(range(len(pools.classes)))
+    assert source.sha256(config) == source.sha256(config) == data_sha256(config)
 
 
 @pytest.mark.parametrize("name", list(CONTENT))

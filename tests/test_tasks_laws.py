@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import BAD, GOOD, PLAIN, tiny_config
+from conftest import BAD, GOOD, PLAIN, tiny_config, tiny_model
+from test_run import runs_dir
 from transformers import AutoConfig, AutoTokenizer
 
 from lorax_lab.data import SOURCES, Example, Source
 from lorax_lab.launch.compose import compose
+from lorax_lab.launch.sweep import launch
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, Task
@@ -161,17 +163,17 @@ def test_outputs_that_are_not_finite_are_no_score(task: Task, folder: Path, spli
 
 def test_a_model_that_knows_the_examples_by_heart_has_the_best_score(task: Task, folder: Path, split: Split) -> None:
     model = base_of(task, folder).model.eval()  # without dropout
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     (whole,), loss = cut(split, [COUNT]), 1.0
     for _ in range(400):
-        if loss < 0.01:
+        if loss < 0.02:
             break
         optimizer.zero_grad()
         value = task.kind.loss(model, whole.inputs)
         value.backward()
         optimizer.step()
         loss = value.item()
-    assert loss < 0.01
+    assert loss < 0.02
     for name, metric in task.kind.metrics.items():
         scores = dataclasses.replace(task, metric=name).score(split.outputs(model).numpy(), split.labels)
         assert next(iter(scores)) == name
@@ -212,3 +214,35 @@ def test_some_kind_reads_every_source_in_every_form_of_its_labels(name: str) -> 
     assert kinds
     forms = {kind.config.labels for kind in kinds}
     assert source.columns or set(source.labels) <= forms
+
+
+def change_model(words: list[str], tmp_path: Path) -> list[str]:
+    """A model whose tokenizer is missing."""
+    folder = tmp_path / "no-tokenizer"
+    tiny_model("bert").base_model.save_pretrained(folder)
+    return [f"model={folder}" if word.startswith("model=") else word for word in words]
+
+
+CANNOT: dict[str, tuple[Callable[[list[str], Path], list[str]], str]] = {
+    "a model without what reads the inputs": (change_model, "no-tokenizer has no tokenizer in"),
+    "a missing column": (lambda words, _: [*words, "task.text_pair=other"], "task.text_pair=other is not a column"),
+    "labels that are no numbers": (lambda words, _: [*words, "task.kind=regression"], "is not a finite number"),
+    "a metric of another kind": (lambda words, _: [*words, "task.metric=pearson"], "task.metric=pearson is not"),
+    "an unknown kind": (lambda words, _: [*words, "task.kind=regresion"], "did you mean 'regression'"),
+    "a setting out of range": (lambda words, _: [*words, "task.max_length=3"], "task.max_length=3 is not possible"),
+}
+
+
+@pytest.mark.parametrize("reason", CANNOT)
+def test_a_task_that_cannot_be_is_refused_before_anything_trains(
+    small_run: list[str],
+    tmp_path: Path,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change, message = CANNOT[reason]
+    monkeypatch.setattr("sys.argv", ["lorax_lab", *change(small_run, tmp_path), "rank=2"])
+    assert launch() == 2
+    assert message in " ".join(capsys.readouterr().out.split())
+    assert not list(runs_dir(small_run).glob("*"))

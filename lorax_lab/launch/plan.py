@@ -91,15 +91,16 @@ def grid(overrides: list[str], multirun: bool) -> list[Run]:
 def check(runs: list[Run]) -> None:
     """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
 
-    The model's matrices are known from its configuration, no weight is read; each data set is read once.
+    The model's matrices are known from its configuration, no weight is read; each data set is read once, as each model reads it.
 
     Raises:
         ConfigError: a device or precision that this machine has not, a target that the model has not, a rank above a
             matrix, data that cannot be used.
     """
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, matrix_shapes
+    from lorax_lab.models import choose, load_processor, matrix_shapes
     from lorax_lab.tasks import kind_of, load_task
+    from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
 
     for config in [run.config for run in runs]:
@@ -107,5 +108,7 @@ def check(runs: list[Run]) -> None:
         shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
-    for task in {repr(run.config.task): run.config.task for run in runs}.values():
-        load_task(task)
+    pairs = {(run.config.model, repr(run.config.task)): run.config.task for run in runs}
+    for (model, _), settings in pairs.items():
+        task = load_task(settings)
+        encode(task, load_processor(model, task.kind.processor_class))

@@ -54,9 +54,8 @@ def load_base(
     import transformers
     from safetensors import SafetensorError
 
-    folder = resolve(name)
+    folder, processor = resolve(name), load_processor(name, processor_class)
     try:
-        processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
         with global_stream(seed, "init"), quiet():
             model = getattr(transformers, model_class).from_pretrained(
                 folder, dtype=torch.float32, trust_remote_code=False, **head
@@ -68,8 +67,31 @@ def load_base(
         raise ConfigError(f"{what}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
-    _pad(model, getattr(processor, "tokenizer", processor))
+    if (tokenizer := _tokenizer(processor)) is not None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
+
+
+def load_processor(name: str, processor_class: str) -> Any:
+    """The tokenizer or other processor of the model `name`; a tokenizer pads with its end token where it has no token
+    for padding.
+
+    Raises:
+        ConfigError: as `load_base`; a folder without a tokenizer's files, for which transformers makes an empty one.
+    """
+    import transformers
+
+    folder = resolve(name)
+    try:
+        processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    tokenizer = _tokenizer(processor)
+    if tokenizer is not None and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise ConfigError(f"model={name} has no tokenizer in {folder}; save the tokenizer beside the model")
+    if tokenizer is not None and tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
 
 
 @lru_cache(maxsize=8)
@@ -90,15 +112,10 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
 
 
-def _pad(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Pad texts with the end token where the tokenizer has no token for padding."""
-    from transformers import PreTrainedTokenizerBase
-
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
+def _tokenizer(processor: Any) -> Any:
+    """A processor's tokenizer, which may be itself; None where it reads no text."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return tokenizer if hasattr(tokenizer, "pad_token") else None
 
 
 def _public_name(name: str) -> str:

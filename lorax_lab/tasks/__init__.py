@@ -54,7 +54,7 @@ def load_task(config: TaskConfig) -> Task:
 
     kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
     pools, sha256 = source.read(config), source.sha256(config)
-    _require_variety(pools)
+    _require_variety(pools, next(iter(config.inputs)))
     splits, dropped = split(pools, config, sha256)
     return Task(config, kind, pools.classes, metric, *splits, sha256, dropped)
 
@@ -70,9 +70,9 @@ def _primary_metric(config: TaskConfig) -> str:
     return config.metric or allowed[0]
 
 
-def _require_variety(pools: Pools) -> None:
+def _require_variety(pools: Pools, needed: str) -> None:
     if not pools.train:
-        raise ConfigError(f"{pools.where} has no rows with text; check task.path and task.text")
+        raise ConfigError(f"{pools.where} has no rows with {needed}; check task.path and task.{needed}")
     labels = {example.label for example in pools.train}
     if len(labels) < 2:
         label = next(iter(labels))
