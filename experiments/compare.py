@@ -1,4 +1,4 @@
-"""Whether two folders of one run hold the same bits: trained weights, outputs, singular values, metrics and measures."""
+"""Whether two folders of one run hold the same bits: weights, outputs, singular values, metrics, measures."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """`python -m experiments.equivalence <study>`: do the code that made a study and the present one give the same bits?
 
 A sample of the study's final runs is made twice on this machine: by the recorded commit, in a git worktree of its own,
-and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as equivalent
-in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old records are never
-compared with new runs: bits differ between processors.
+and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as
+equivalent in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old
+records are never compared with new runs: bits differ between processors.
 """
 
 from __future__ import annotations

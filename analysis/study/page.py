@@ -83,8 +83,8 @@ def low_rule(records: Records) -> str:
         f"These rules were declared before the first final run. A score is matched if it is not worse by more than "
         f"{records.protocol.margin:g}. A rank is low up to {LOW_SHARE:g} of a matrix's smaller side, here "
         f"{listed(sorted(set(low.values())))}. r* is the smallest rank from which on LoRA matches full fine-tuning on "
-        "the test split. k* is the smallest number of directions to which the full update can be cut without losing the "
-        "whole update's validation score; it is cut in all matrices at once, or in one type of matrix alone. "
+        "the test split. k* is the smallest number of directions to which the full update can be cut without losing "
+        "the whole update's validation score; it is cut in all matrices at once, or in one type of matrix alone. "
         "*Supported*: every such rank is surely low. *Not supported*: one surely is not. *Undecided*: neither is sure, "
         "or the score without any update of these matrices (k = 0) is not surely short of a match, so that it tells no "
         "rank from another. The last rule was added when the first full fine-tunes were seen; it can only take a "
@@ -162,8 +162,8 @@ def _limits(records: Records) -> list[str]:
         f"{len(models)} base model{'s' * (len(models) > 1)} ({listed(models)}, {total / 1e6:.1f} M parameters) and "
         f"{len(records.conditions)} task{'s' * (len(records.conditions) > 1)} ({listed(records.conditions)}): nothing "
         "is said of other models, sizes or tasks.",
-        f"{_counts(train)} training examples, epochs: {_counts(epochs)}, steps: {_counts(steps)}. A longer training may "
-        "need more directions.",
+        f"{_counts(train)} training examples, epochs: {_counts(epochs)}, steps: {_counts(steps)}. A longer training "
+        "may need more directions.",
         f"{len(records.protocol.final_seeds)} seeds and {_counts(tested)} test examples of one split. Student's "
         "intervals hold for other seeds on this split, the bootstrap's for other test examples too.",
     ]
