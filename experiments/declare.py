@@ -10,11 +10,10 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from experiments.study import Plan
+from experiments.study import Plan, composed
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
 
@@ -92,17 +91,10 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
 
 def _configs(plan: Plan) -> dict[Pair, Any]:
     return {
-        (condition, arm.name): _compose((*overrides, *arm.overrides, *plan.common))
+        (condition, arm.name): composed((*overrides, *arm.overrides, *plan.common))
         for condition, overrides in plan.conditions.items()
         for arm in plan.protocol.arms
     }
-
-
-@lru_cache(maxsize=1024)
-def _compose(overrides: tuple[str, ...]) -> Any:
-    from lorax_lab.launch.compose import compose, spell_out
-
-    return compose(spell_out(list(overrides)))
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:

@@ -89,13 +89,11 @@ class StudyRecords:
     def _check_comparable(self, progress: Progress) -> None:
         """Refuse to add runs to those of another version of the code or of its defaults, unless the versions are proven
         equivalent. A study that is complete stays so, whatever became of the code."""
-        from lorax_lab.store.code import code_sha256
-
         pairs = proven(self.path)
         settled = [(cell, line) for cell in progress.cells if (line := progress.settled(cell))]
         others = []
         for cell, line in settled:
-            code = code_sha256(line["config"])
+            code = self.plan.code(cell)
             same_code = line["code"] == code or (line["code"], code) in pairs
             if not same_code or line["run_id"] != self.plan.run_id(cell):
                 others.append(line)
