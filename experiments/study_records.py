@@ -79,7 +79,7 @@ class StudyRecords:
         runs that could not be compared with the recorded ones.
 
         Raises:
-            ConfigError: as said.
+            ConfigError: names what stands in the way, and what to type.
         """
         self._check_rates(progress)
         if progress.missing:

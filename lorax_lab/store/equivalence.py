@@ -33,7 +33,7 @@ def proven(lines: Path) -> set[tuple[str, str]]:
 def components(nodes: Iterable[str], joined: Callable[[str, str], bool]) -> list[set[str]]:
     """The nodes in sets, of which each is joined to another of its set.
 
-    >>> [sorted(found) for found in components("abc", lambda x, y: x + y == "ab")]
+    >>> [sorted(nodes) for nodes in components("abc", lambda x, y: x + y == "ab")]
     [['a', 'b'], ['c']]
     """
     sets: list[set[str]] = []
