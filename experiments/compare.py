@@ -42,7 +42,11 @@ def content_of(folder: Path) -> dict[str, Any]:
     from lorax_lab.store.record import read_record
 
     record: Any = read_record(folder)
-    return dataclasses.asdict(record) if dataclasses.is_dataclass(record) else dict(record)
+    return (
+        dataclasses.asdict(record)
+        if dataclasses.is_dataclass(record) and not isinstance(record, type)
+        else dict(record)
+    )
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, Any]]]:
