@@ -6,16 +6,18 @@ import copy
 import json
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from analysis.__main__ import main
-from analysis.study.command import MAIN
 from analysis.study.records import RECORDS, load
+from lorax_lab.store.declaration import to_content
 from lorax_lab.store.provenance import hardware
 from lorax_lab.store.published import Line, write_lines
 
+MAIN = "rank_sweep"
 COUNT = 1000
 LIMIT = 30.0
 """Seconds that it may take."""
@@ -24,18 +26,18 @@ LIMIT = 30.0
 def measure() -> dict[str, Any]:
     """Seconds of `python -m analysis study` on the copies, without the start of the interpreter."""
     records = load(RECORDS / f"{MAIN}.jsonl")
-    lines, tasks, number = list[Line](), dict[str, list[str]](), 0
+    lines, tasks, number = list[Line](), dict[str, tuple[str, ...]](), 0
     while len(lines) < COUNT:
-        for task in records.tasks:
+        for task in records.conditions:
             of_task = [*records.of(task, "trial"), *records.of(task, "final")]
             name = f"{task} {number}"
-            tasks[name] = [f"task={name}"]
+            tasks[name] = (f"task={name}",)
             lines += [_renamed(line, name, number) for line in of_task]
         number += 1
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_lines(folder / f"{MAIN}.jsonl", lines)
-        (folder / f"{MAIN}.json").write_text(json.dumps(records.declared | {"tasks": tasks}))
+        (folder / f"{MAIN}.json").write_text(json.dumps(to_content(replace(records.declared, factors={"task": tasks}))))
         start = time.perf_counter()
         status = main(["study", "--records", scratch, "--out", scratch, "--verdict", f"{scratch}/VERDICT.md"])
         seconds = time.perf_counter() - start

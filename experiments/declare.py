@@ -10,11 +10,10 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from experiments.study import Plan
+from experiments.study import Plan, composed
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
 
@@ -57,7 +56,7 @@ def check_arms(plan: Plan) -> None:
     """Refuse arms and levels that fix what the protocol chooses, and names that stand for two of them.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: names the arm or level, and what to change.
     """
     names = [arm.name for arm in plan.protocol.arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -92,17 +91,10 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
 
 def _configs(plan: Plan) -> dict[Pair, Any]:
     return {
-        (condition, arm.name): _compose((*overrides, *arm.overrides, *plan.common))
+        (condition, arm.name): composed((*overrides, *arm.overrides, *plan.common))
         for condition, overrides in plan.conditions.items()
         for arm in plan.protocol.arms
     }
-
-
-@lru_cache(maxsize=1024)
-def _compose(overrides: tuple[str, ...]) -> Any:
-    from lorax_lab.launch.compose import compose, spell_out
-
-    return compose(spell_out(list(overrides)))
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
@@ -137,8 +129,8 @@ def check_continues(before: Declaration, plan: Plan, prediction: str, name: str)
     for arm in (arm.name for arm in before.protocol.arms):
         was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
         changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
-    said = before.about.get("prediction", "").split()
-    if prediction.split()[: len(said)] != said:
+    declared = before.about.get("prediction", "").split()
+    if prediction.split()[: len(declared)] != declared:
         changes.append("the prediction was changed (a new one may follow the old text)")
     if changes:
         raise ConfigError(
@@ -187,10 +179,10 @@ def _grid_changes(before: Declaration, plan: Plan) -> list[str]:
     ]
 
 
-def _change(what: str, was: object, now: object) -> str:
+def _change(key: str, was: object, now: object) -> str:
     if now is None:
-        return f"{what} is gone"
-    return f"{what} was {_text(was)} and is {_text(now)}"
+        return f"{key} is gone"
+    return f"{key} was {_text(was)} and is {_text(now)}"
 
 
 def _text(value: object) -> str:
@@ -203,8 +195,8 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
     added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
-    words = len(before.about.get("prediction", "").split())
-    added["prediction"] = " ".join(str(now.about["prediction"]).split()[words:])
+    length = len(before.about.get("prediction", "").split())
+    added["prediction"] = " ".join(str(now.about["prediction"]).split()[length:])
     return {key: value for key, value in added.items() if value}
 
 

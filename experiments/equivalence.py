@@ -1,9 +1,9 @@
 """`python -m experiments.equivalence <study>`: do the code that made a study and the present one give the same bits?
 
 A sample of the study's final runs is made twice on this machine: by the recorded commit, in a git worktree of its own,
-and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as equivalent
-in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old records are
-never compared with new runs: bits differ between processors.
+and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as
+equivalent in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old
+records are never compared with new runs: bits differ between processors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from experiments.command import RECORDS
 from experiments.compare import content_of, differences
 from experiments.study import Line, Plan
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.code import code_sha256
 from lorax_lab.store.declaration import read_declaration
 from lorax_lab.store.equivalence import equivalence_path, proven, read_proofs
 from lorax_lab.store.protocol import Cell
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     plan, lines = _plan(given.study), given.records / f"{given.study}.jsonl"
-    sample = choose(_final_lines(lines), proven(lines), given.cells)
+    sample = choose(_final_lines(lines), proven(lines), given.cells, plan.code)
     if not sample:
         print(f"{given.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
         return 0
@@ -89,24 +88,29 @@ def _final_lines(path: Path) -> Sample:
     return sorted(finals, key=lambda pair: float(pair[1]["time"]["total_seconds"]))
 
 
-def choose(finals: Sample, pairs: set[tuple[str, str]], most: int | None) -> Sample:
+def choose(finals: Sample, pairs: set[tuple[str, str]], most: int | None, code: Callable[[Cell], str]) -> Sample:
     """The runs to compare: of each pair of recorded and present version that is not proven yet, the shortest; then,
     up to `most`, the shortest of other arms and conditions.
+
+    Args:
+        pairs: recorded and present versions that are proven.
+        code: the present version of a run.
 
     Raises:
         ConfigError: `most` is less than 1.
     """
     if most is not None and most < 1:
         raise ConfigError(f"--cells {most} is not possible: 1 or more")
-    versions = {line["run_id"]: (str(line["code"]), code_sha256(line["config"])) for _, line in finals}
+    versions = {line["run_id"]: (str(line["code"]), code(cell)) for cell, line in finals}
     unproven = [(c, line) for c, line in finals if (p := versions[line["run_id"]])[0] != p[1] and p not in pairs]
     first: dict[Any, tuple[Cell, Line]] = {}
     for cell, line in unproven:
         first.setdefault(versions[line["run_id"]], (cell, line))
     needed = list(first.values())
+    taken = {(cell.condition, cell.arm) for cell, _ in needed}
     others: dict[Any, tuple[Cell, Line]] = {}
     for cell, line in unproven:
-        if (cell, line) not in needed:
+        if (cell.condition, cell.arm) not in taken:
             others.setdefault((cell.condition, cell.arm), (cell, line))
     return [*needed, *list(others.values())[: max((most or 0) - len(needed), 0)]][:most]
 
@@ -124,7 +128,7 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
     count, moved = differences(old, new)
     proof = {
         "recorded_code": line["code"],
-        "present_code": code_sha256(line["config"]),
+        "present_code": after["code"],
         "recorded_commit": commit,
         "present_commit": after["git"]["commit"],
         "present_dirty": after["git"]["dirty"],

@@ -5,15 +5,19 @@ A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experim
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import groupby, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 from lorax_lab.store.declaration import conditions
 from lorax_lab.store.protocol import Cell, Protocol, Selection, finals, select
+
+if TYPE_CHECKING:
+    from lorax_lab.config import RunConfig
 
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
@@ -60,8 +64,18 @@ class Plan:
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""
         listed = [*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common]
-        stage = ["measure=trial"] if cell.stage == "trial" else [*self.final.get(cell.arm, ())]
-        return [*listed, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *stage, "reference=false"]
+        own = [f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}"]
+        return [*listed, *own, *self._of_stage(cell), "reference=false"]
+
+    def code(self, cell: Cell) -> str:
+        """The version of the present code that the run depends on; rate and seed choose no code."""
+        from lorax_lab.store import code
+
+        listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
+        return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell)))))
+
+    def _of_stage(self, cell: Cell) -> tuple[str, ...]:
+        return ("measure=trial",) if cell.stage == "trial" else tuple(self.final.get(cell.arm, ()))
 
     def run_id(self, cell: Cell) -> str:
         """The run's name in the store, which depends on the content of the files that the overrides name."""
@@ -166,6 +180,14 @@ def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
             pairs = [override.partition("=") for override in plan.overrides(first)]
             listed.append([f"{key}={swap.get(key, value)}" for key, _, value in pairs])
     return listed
+
+
+@lru_cache(maxsize=1024)
+def composed(overrides: tuple[str, ...]) -> RunConfig:
+    """The configuration that these overrides make."""
+    from lorax_lab.launch.compose import compose, spell_out
+
+    return compose(spell_out(list(overrides)))
 
 
 @lru_cache(maxsize=4096)

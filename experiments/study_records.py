@@ -16,6 +16,9 @@ from lorax_lab.store.declaration import Declaration, read_declaration, to_conten
 from lorax_lab.store.equivalence import proven
 from lorax_lab.store.protocol import Cell
 
+PAIR = ("task", "seed", "other_task", "other_seed")
+"""Columns that name a pair of runs."""
+
 
 class StudyRecords:
     """A study's lines, from the store and from what was published before.
@@ -79,7 +82,7 @@ class StudyRecords:
         runs that could not be compared with the recorded ones.
 
         Raises:
-            ConfigError: as said.
+            ConfigError: names what stands in the way, and what to type.
         """
         self._check_rates(progress)
         if progress.missing:
@@ -89,13 +92,11 @@ class StudyRecords:
     def _check_comparable(self, progress: Progress) -> None:
         """Refuse to add runs to those of another version of the code or of its defaults, unless the versions are proven
         equivalent. A study that is complete stays so, whatever became of the code."""
-        from lorax_lab.store.code import code_sha256
-
         pairs = proven(self.path)
         settled = [(cell, line) for cell in progress.cells if (line := progress.settled(cell))]
         others = []
         for cell, line in settled:
-            code = code_sha256(line["config"])
+            code = self.plan.code(cell)
             same_code = line["code"] == code or (line["code"], code) in pairs
             if not same_code or line["run_id"] != self.plan.run_id(cell):
                 others.append(line)
@@ -147,25 +148,29 @@ class StudyRecords:
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
-        two, into `<study>_shared.csv`; once, and as long as the store has their spectra."""
+        two, into `<study>_shared.csv`: the pairs that it lacks, as long as the store has their spectra."""
         import pandas as pd
 
         from lorax_lab.store.files import write_text
         from lorax_lab.store.published import shared_rows
 
-        path = self.path.with_name(f"{self.path.stem}_shared.csv")
-        if path.is_file():
-            return
-        reference = self.plan.protocol.reference
+        path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
-        folders = {(cell.condition, cell.seed): self.runs / self.plan.run_id(cell) for cell in full}
+        ends = {(cell.condition, cell.seed): cell for cell in full}
+        known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
+        measured = set(known[list(PAIR)].itertuples(index=False, name=None))
+        pairs = [
+            (a, b) for a, b in combinations(ends, 2) if (a[0] == b[0] or a[1] == b[1]) and (*a, *b) not in measured
+        ]
+        folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
         if not all((folder / "spectra.npz").is_file() for folder in folders.values()):
-            print("the runs' spectra are not here any more, so the directions they share are not measured")
+            print(f"the runs' spectra are not here any more, so {len(pairs)} pairs' shared directions are not measured")
             return
-        pairs = [(a, b) for a, b in combinations(folders, 2) if a[0] == b[0] or a[1] == b[1]]
         rows: list[dict[str, Any]] = []
         for number, (one, other) in enumerate(pairs, 1):
-            pair = {"task": one[0], "seed": one[1], "other_task": other[0], "other_seed": other[1]}
+            pair = dict(zip(PAIR, (*one, *other), strict=True))
             rows += [pair | row for row in shared_rows(folders[one], folders[other])]
             print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
-        write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        if rows:
+            before = path.read_text(encoding="utf-8") if path.is_file() else ""
+            write_text(path, before + pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 from synthetic import PROTOCOL, declaration, line, written
 
+import experiments
 from analysis.__main__ import main as analyse
+from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
-from experiments.command import main
+from experiments.command import RECORDS, main
 from experiments.declare import declaration_of, settings_of
 from experiments.study import Plan, Progress, sweeps
 from experiments.study_records import StudyRecords
@@ -339,9 +342,40 @@ def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
     progress = Progress(plan, lambda _: None)
     assert len(sweeps(plan, progress.missing)) == 2 * 7
     assert len(progress.missing) + progress.to_come == 182
-    assert len({plan.run_id(cell) for cell in progress.missing}) == 112
+    ids = {plan.run_id(cell) for cell in progress.missing}
+    assert len(ids) == 112
+    published, _ = read_lines(RECORDS / "rank_sweep.jsonl")
+    assert ids <= {published_line["run_id"] for published_line in published}
     small = Progress(rank_sweep.plan("small"), lambda _: None)
     assert len(small.missing) + small.to_come < 20
+
+
+STUDIES = sorted(p.stem for p in Path(experiments.__file__).parent.glob("*.py") if "\nPREDICTION = " in p.read_text())
+
+
+@pytest.mark.parametrize("budget", ["full", "small"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str, budget: str) -> None:
+    study = importlib.import_module(f"experiments.{name}")
+    plan = study.plan(budget)
+    assert study.QUESTION
+    assert study.COST
+    assert len(settings_of(plan)) == len(plan.conditions) * len(plan.protocol.arms)
+    assert set(plan.figures or ()) <= set(FIGURES)
+    assert plan.control_of in {None, *STUDIES}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
+    """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
+    plan = importlib.import_module(f"experiments.{name}").plan("full")
+    about = {"prediction": importlib.import_module(f"experiments.{name}").PREDICTION}
+    records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, about)
+    progress = records.progress(lambda cell: True)
+    assert progress.missing == []
+    assert len(progress.cells) == len(records.published)
+    assert records.before
+    assert records.before.control_of == plan.control_of
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def trials(records: Records) -> pd.DataFrame:
         for line in sorted(records.of(task, "trial"), key=_place(records)):
             arm = str(records.arm_of(line))
             step = records.protocol.step(arm, rate_of(line))
-            about = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
-            about |= {"status": line["status"], "validation": score_of(line, "validation")}
-            rows.append(about | {"chosen": arm in chosen and chosen[arm].step == step})
+            row = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
+            row |= {"status": line["status"], "validation": score_of(line, "validation")}
+            rows.append(row | {"chosen": arm in chosen and chosen[arm].step == step})
     return pd.DataFrame(rows)
 
 
@@ -93,19 +93,19 @@ def differences(records: Records, task: str, arm: str) -> np.ndarray:
 def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
     """For each arm but the reference, the paired difference on test: its t interval over the seeds, and the bootstrap
     one over seeds and test examples."""
-    found = {}
+    by_arm = {}
     for arm in records.protocol.arms:
         if arm.name != records.protocol.reference:
             d = differences(records, task, arm.name)
-            found[arm.name] = (t_interval(d.mean(1).tolist()), bootstrap_interval(d))
-    return found
+            by_arm[arm.name] = (t_interval(d.mean(1).tolist()), bootstrap_interval(d))
+    return by_arm
 
 
 def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
     """`intervals` of the arms that differ in their rank alone, by it."""
-    found = intervals(records, task)
+    by_arm = intervals(records, task)
     ranked = records.protocol.ranked()
-    return {arm.rank: found[arm.name] for arm in ranked if arm.rank is not None and arm.name in found}
+    return {arm.rank: by_arm[arm.name] for arm in ranked if arm.rank is not None and arm.name in by_arm}
 
 
 def enough(records: Records, task: str, test_examples: bool = False) -> Smallest | None:
@@ -115,7 +115,7 @@ def enough(records: Records, task: str, test_examples: bool = False) -> Smallest
     Args:
         test_examples: whether the intervals are those that other test examples would move too.
     """
-    ranked = {rank: found[test_examples] for rank, found in by_rank(records, task).items()}
+    ranked = {rank: pair[test_examples] for rank, pair in by_rank(records, task).items()}
     return smallest(ranked, records.protocol.margin) if ranked else None
 
 
@@ -124,8 +124,8 @@ def table(records: Records, task: str) -> pd.DataFrame:
     matches, and what it takes."""
     import pandas as pd
 
-    protocol, chosen, found = records.protocol, selection_of(records, task).choices, intervals(records, task)
-    d = {arm: differences(records, task, arm).mean(1) for arm in found}
+    protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, intervals(records, task)
+    d = {arm: differences(records, task, arm).mean(1) for arm in by_arm}
     corrected = holm({arm: paired_p(values.tolist()) for arm, values in d.items()})
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
@@ -136,8 +136,8 @@ def table(records: Records, task: str) -> pd.DataFrame:
         row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
         row |= {"seeds": len(lines), "diverged": sum(line["status"] == "diverged" for line in finals)}
         row |= _columns("test", scores)
-        if arm.name in found:
-            seeds, examples = found[arm.name]
+        if arm.name in by_arm:
+            seeds, examples = by_arm[arm.name]
             row |= _columns("difference", seeds) | {"boot_low": examples.low, "boot_high": examples.high}
             row |= {"p_holm": corrected[arm.name], "matches": seeds.low > -protocol.margin}
         row |= _cost(list(lines.values()))

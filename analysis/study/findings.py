@@ -79,7 +79,7 @@ def shared(table: pd.DataFrame) -> list[str]:
         "their intervals leave out). Random subspaces share k / d; what lies beyond that is counted in directions."
     )
     by_module = [
-        f"{pair}: " + ", ".join(f"`{name}` {_both(found, pair)}" for name, found in of_modules.items())
+        f"{pair}: " + ", ".join(f"`{name}` {_both(table, pair)}" for name, table in of_modules.items())
         for pair in dict.fromkeys(everywhere["pair"])
     ]
     return [
@@ -90,8 +90,8 @@ def shared(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _both(found: pd.DataFrame, pair: str) -> str:
-    rows = found[found["pair"] == pair].set_index("side")["common"]
+def _both(table: pd.DataFrame, pair: str) -> str:
+    rows = table[table["pair"] == pair].set_index("side")["common"]
     return f"{rows['column']:.1f} and {rows['row']:.1f}"
 
 

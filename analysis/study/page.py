@@ -66,7 +66,7 @@ def source(records: Records) -> str:
 
 def _growth(records: Records) -> list[str]:
     entries = [
-        f"{entry['date']}: " + "; ".join(f"{what}: {_value(value)}" for what, value in entry["added"].items())
+        f"{entry['date']}: " + "; ".join(f"{key}: {_value(value)}" for key, value in entry["added"].items())
         for entry in records.declared.history
     ]
     return ["Added after the first declaration:", *bullets(entries)] if entries else []
@@ -92,10 +92,10 @@ def low_rule(records: Records) -> str:
     )
 
 
-def rulings_table(found: list[Ruling]) -> str:
+def rulings_table(of_study: list[Ruling]) -> str:
     """One row per task and type of matrix."""
     rows = []
-    for r in found:
+    for r in of_study:
         spectrum = f"{short(r.effective)}; noise {r.null:.1f}"
         r_star = str(r.r_star) if r.r_star else "—"
         module = "all matrices" if r.module == update.ALL else f"`{r.module}`"
@@ -139,7 +139,7 @@ def _changes(records: Records) -> list[str]:
         cuts, low = update.functional(records, task), low_rank(records, task)
         by_rank = comparison.by_rank(records, task)
         for margin in MARGINS:
-            stars = [smallest({rank: found[kind] for rank, found in by_rank.items()}, margin) for kind in (0, 1)]
+            stars = [smallest({rank: pair[kind] for rank, pair in by_rank.items()}, margin) for kind in (0, 1)]
             evidence = [*stars, update.functional_rank(cuts, margin)]
             rows.append([task, f"{margin:g}", *map(str, evidence), rule(evidence, low)])
     headings = ["task", "margin", "r*", "r*, test examples drawn anew", "k*", "low rank"]

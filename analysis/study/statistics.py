@@ -136,6 +136,6 @@ def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:
         if not intervals[size].low > -margin:
             break
         passed = size
-    short = [size for size, found in intervals.items() if found.high < -margin]
+    short = [size for size, interval in intervals.items() if interval.high < -margin]
     open_sizes = [size for size in sorted(intervals) if size > max(short, default=-1)]
     return Smallest(passed, open_sizes[0] if open_sizes else None, passed)

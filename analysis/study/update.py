@@ -47,17 +47,17 @@ def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
     for group in [ALL, *dict.fromkeys(row[by] for line in lines[:1] for row in line["matrices"].values())]:
         members = [name for name, row in lines[0]["matrices"].items() if group in (ALL, row[by])]
         for measure in (*MEASURES, *COUNTS):
-            found = t_interval([_mean(line["matrices"], members, measure) for line in lines])
-            about = {"task": task, "group": group, "matrices": len(members), "measure": measure}
-            about |= {"mean": found.mean, "low": found.low, "high": found.high, "seeds": found.count}
+            interval = t_interval([_mean(line["matrices"], members, measure) for line in lines])
+            row = {"task": task, "group": group, "matrices": len(members), "measure": measure}
+            row |= {"mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": interval.count}
             null = [
                 row["null"][measure]
                 for name, row in lines[0]["matrices"].items()
                 if name in members and measure in row["null"]
             ]
             drawn = [_mean(line["gaussian"], members, measure) for line in lines if line.get("gaussian") and null]
-            about |= {"null": float(np.mean(null)) if null else None}
-            rows.append(about | {"gaussian": float(np.mean(drawn)) if drawn else None})
+            row |= {"null": float(np.mean(null)) if null else None}
+            rows.append(row | {"gaussian": float(np.mean(drawn)) if drawn else None})
     return pd.DataFrame(rows)
 
 
@@ -84,8 +84,8 @@ def functional(records: Records, task: str) -> pd.DataFrame:
     for seed, line in seeds_of(records, task, records.protocol.reference).items():
         whole = score_of(line, "validation")
         for part, k, module, score in line["functional"]:
-            about = {"task": task, "part": part, "module": module or ALL, "k": k, "seed": seed}
-            rows.append(about | {"score": score, "difference": score - whole})
+            row = {"task": task, "part": part, "module": module or ALL, "k": k, "seed": seed}
+            rows.append(row | {"score": score, "difference": score - whole})
     return pd.DataFrame(rows)
 
 
@@ -117,17 +117,17 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
     same = table["task"] == table["other_task"]
     kinds = {f"{task}: two seeds": table[same & (table["task"] == task)] for task in table["task"].unique()}
     kinds |= {"two tasks, one seed": table[~same]} if (~same).any() else {}
-    found = []
+    made = []
     for kind, rows in kinds.items():
         for k in sorted(int(k) for k in rows["k"].unique()):
             of_k = rows[rows["k"] == k]
             for side in ("column", "row"):
                 pairs = of_k.groupby(["task", "seed", "other_task", "other_seed"])[side].mean()
                 interval, chance = t_interval(pairs.tolist()), float(of_k[f"random_{side}"].mean())
-                about: dict[str, Any] = {"pair": kind, "k": k, "side": side, "pairs": len(pairs)}
-                about |= {"similarity": interval.mean, "low": interval.low, "high": interval.high, "random": chance}
-                found.append(about | {"common": k * (interval.mean - chance) / (1 - chance)})
-    return pd.DataFrame(found)
+                row: dict[str, Any] = {"pair": kind, "k": k, "side": side, "pairs": len(pairs)}
+                row |= {"similarity": interval.mean, "low": interval.low, "high": interval.high, "random": chance}
+                made.append(row | {"common": k * (interval.mean - chance) / (1 - chance)})
+    return pd.DataFrame(made)
 
 
 def _mean(matrices: dict[str, Any], members: list[str], measure: str) -> float:

@@ -22,31 +22,31 @@ LEAST_SEEDS = 5
 @lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
     """What breaks the protocol, a line each, naming task, arm and runs; none where the comparison is fair."""
-    found = [f"damaged: {damage}" for damage in records.damages]
-    found += _committed(records.lines) + _one_version(records)
-    found += _known_arms(records)
+    faults = [f"damaged: {damage}" for damage in records.damages]
+    faults += _committed(records.lines) + _one_version(records)
+    faults += _known_arms(records)
     protocol = records.protocol
     if set(protocol.selection_seeds) & set(protocol.final_seeds):
         both = sorted(set(protocol.selection_seeds) & set(protocol.final_seeds))
-        found.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
+        faults.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
     if len(set(protocol.final_seeds)) < LEAST_SEEDS:
-        found.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
+        faults.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
     for task in records.conditions:
-        found += [f"{task}: {breach}" for breach in _of_task(records, task)]
-    return found
+        faults += [f"{task}: {breach}" for breach in _of_task(records, task)]
+    return faults
 
 
 def not_begun(records: Records) -> list[str]:
     """The tasks whose rates are not chosen yet, and the arms without one completed final run: nothing can be drawn."""
-    found = []
+    faults = []
     for task in records.conditions:
         done = {records.arm_of(line) for line in records.of(task, "final") if line["status"] == "completed"}
         if selection_of(records, task).missing:
-            found.append(f"{task}: learning-rate trials are missing")
-        found += [
+            faults.append(f"{task}: learning-rate trials are missing")
+        faults += [
             f"{task}, {arm.name}: no final run is completed" for arm in records.protocol.arms if arm.name not in done
         ]
-    return found
+    return faults
 
 
 def selection_of(records: Records, condition: str) -> Selection:
@@ -67,21 +67,21 @@ def marked(records: Records) -> list[str]:
 
 def _of_task(records: Records, task: str) -> list[str]:
     protocol, trials, finals = records.protocol, records.of(task, "trial"), records.of(task, "final")
-    found = _trials(records, trials)
+    faults = _trials(records, trials)
     chosen = selection_of(records, task)
     if chosen.missing:
         cells = Counter(cell.arm for cell in chosen.missing)
         listed = ", ".join(f"{count} of {arm}" for arm, count in cells.items())
-        return [*found, f"trials are missing: {listed}"]
+        return [*faults, f"trials are missing: {listed}"]
     edges = [arm for arm, choice in chosen.choices.items() if choice.edge]
     if edges and not protocol.extensions:
-        found.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
+        faults.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
     for arm in protocol.arms:
         rate = protocol.rate(arm.name, chosen.choices[arm.name].step)
         lines = [line for line in finals if records.arm_of(line) == arm.name]
-        found += _finals(protocol, arm.name, rate, lines)
+        faults += _finals(protocol, arm.name, rate, lines)
     return (
-        found
+        faults
         + _same(records, [*trials, *finals])
         + _shared_code(records, [*trials, *finals])
         + _paired(records, finals)
@@ -90,34 +90,34 @@ def _of_task(records: Records, task: str) -> list[str]:
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:
     """Every arm as many trials, on validation alone."""
-    protocol, found = records.protocol, []
+    protocol, faults = records.protocol, []
     counts = Counter({arm.name: 0 for arm in protocol.arms})
     counts.update(arm for line in trials if (arm := records.arm_of(line)))
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
-        found.append(f"unequal numbers of learning-rate trials: {listed}")
+        faults.append(f"unequal numbers of learning-rate trials: {listed}")
     read = [line["run_id"] for line in trials if any(key.startswith("test/") for key in line.get("metrics", {}))]
     if read:
-        found.append(f"learning rates were chosen by runs that read the test split: {_some(read)}")
+        faults.append(f"learning rates were chosen by runs that read the test split: {_some(read)}")
     strangers = [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]
     if strangers:
-        found.append(f"trials with seeds that are not declared for the selection: {_some(strangers)}")
-    return found
+        faults.append(f"trials with seeds that are not declared for the selection: {_some(strangers)}")
+    return faults
 
 
 def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> list[str]:
-    found = []
+    faults = []
     other = [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]
     if other:
-        found.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {_some(other)}")
+        faults.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {_some(other)}")
     seeds = Counter(line["seed"] for line in lines if line["status"] in ("completed", "diverged"))
     if missing := sorted(set(protocol.final_seeds) - set(seeds)):
-        found.append(f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}")
+        faults.append(f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}")
     if extra := sorted(set(seeds) - set(protocol.final_seeds)):
-        found.append(f"{arm}: final seeds that were not declared: {', '.join(map(str, extra))}")
+        faults.append(f"{arm}: final seeds that were not declared: {', '.join(map(str, extra))}")
     if twice := sorted(seed for seed, count in seeds.items() if count > 1):
-        found.append(f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}")
-    return found
+        faults.append(f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}")
+    return faults
 
 
 SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
@@ -136,17 +136,19 @@ read."""
 
 
 def _same(records: Records, lines: list[Line]) -> list[str]:
-    found = []
+    faults = []
     completed = [line for line in lines if line["status"] == "completed"]
-    for what, keys, read in SAME:
+    for subject, keys, read in SAME:
         for some in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
             for line in some:
                 kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
             if len(kinds) > 1:
                 few = min(kinds.values(), key=len)
-                found.append(f"{what} differ: {len(kinds)} kinds in {len(some)} runs, unlike the others {_some(few)}")
-    return found
+                faults.append(
+                    f"{subject} differ: {len(kinds)} kinds in {len(some)} runs, unlike the others {_some(few)}"
+                )
+    return faults
 
 
 def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[list[Line]]:
@@ -159,13 +161,13 @@ def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[
 
 def _paired(records: Records, finals: list[Line]) -> list[str]:
     """The same seed starts from the same head in every arm."""
-    found = []
+    faults = []
     of_one_model = _groups(records, finals, ("model",)) == [finals]
     for seed in records.protocol.final_seeds if of_one_model else ():
         heads = {line["inputs"]["head_sha256"] for line in finals if line["seed"] == seed and "inputs" in line}
         if len(heads) > 1:
-            found.append(f"seed {seed}: the arms start from {len(heads)} different heads")
-    return found
+            faults.append(f"seed {seed}: the arms start from {len(heads)} different heads")
+    return faults
 
 
 def _budget(line: Line) -> dict[str, Any]:
@@ -181,15 +183,15 @@ def _committed(lines: list[Line]) -> list[str]:
 
 def _one_version(records: Records) -> list[str]:
     """Runs of one method, kind and source were made by one version of the code, or by versions proven equivalent."""
-    found = []
+    faults = []
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in records.lines:
         task = line["config"]["task"]
         key = (line["config"]["method"]["name"], str(task.get("kind")), str(task.get("source")))
         groups.setdefault(key, []).append(line)
     for lines in groups.values():
-        found += _versions(lines, lambda one, other: (one, other) in records.equivalent)
-    return list(dict.fromkeys(found))
+        faults += _versions(lines, lambda one, other: (one, other) in records.equivalent)
+    return list(dict.fromkeys(faults))
 
 
 def _shared_code(records: Records, lines: list[Line]) -> list[str]:

@@ -35,7 +35,7 @@ class Ruling:
 @lru_cache(maxsize=KEPT)
 def rulings(records: Records) -> list[Ruling]:
     """One per task and type of matrix, the whole first."""
-    found = []
+    made = []
     for task in records.conditions:
         cuts, spectra = update.functional(records, task), update.spectral(records, task)
         low = low_rank(records, task)
@@ -46,19 +46,19 @@ def rulings(records: Records) -> list[Ruling]:
             k_star = update.functional_rank(cuts, records.protocol.margin, module)
             evidence = [k_star, *(star for star in (r_star, wider) if star)] if whole else [k_star]
             effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
-            about = (task, module, rule(evidence, low), r_star if whole else None, k_star)
-            found.append(Ruling(*about, _interval(effective), effective["null"], _interval(spikes)))
-    return found
+            key = (task, module, rule(evidence, low), r_star if whole else None, k_star)
+            made.append(Ruling(*key, _interval(effective), effective["null"], _interval(spikes)))
+    return made
 
 
 def rule(evidence: list[Smallest], low: int) -> str:
     """Supported where every rank is surely at most `low`, not supported where one is surely above it; undecided where
     no direction at all may be enough, since the score tells no rank from another then."""
-    if any(found.low is None or found.low > low for found in evidence):
+    if any(rank.low is None or rank.low > low for rank in evidence):
         return NOT_SUPPORTED
-    if any(found.low == 0 for found in evidence):
+    if any(rank.low == 0 for rank in evidence):
         return UNDECIDED
-    return SUPPORTED if all(found.high is not None and found.high <= low for found in evidence) else UNDECIDED
+    return SUPPORTED if all(rank.high is not None and rank.high <= low for rank in evidence) else UNDECIDED
 
 
 def low_rank(records: Records, task: str) -> int:
@@ -76,20 +76,20 @@ def arms_line(records: Records) -> str:
     """Which arms match the reference, for a study whose reference is no full fine-tuning."""
     parts, margin = [], records.protocol.margin
     for task in records.conditions:
-        found = {arm: seeds for arm, (seeds, _) in comparison.intervals(records, task).items()}
-        matching = [arm for arm, seeds in found.items() if seeds.low > -margin]
-        short = [arm for arm, seeds in found.items() if seeds.high < -margin]
-        unsure = [arm for arm in found if arm not in matching and arm not in short]
+        differences = {arm: seeds for arm, (seeds, _) in comparison.intervals(records, task).items()}
+        matching = [arm for arm, seeds in differences.items() if seeds.low > -margin]
+        short = [arm for arm, seeds in differences.items() if seeds.high < -margin]
+        unsure = [arm for arm in differences if arm not in matching and arm not in short]
         says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
-        stated = "; ".join(f"{what}: {', '.join(arms)}" for what, arms in says if arms)
+        stated = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in says if arms)
         parts.append(f"On {task}, against {records.protocol.reference} (margin {margin:g}): {stated}.")
     return " ".join(parts)
 
 
-def first_line(found: list[Ruling]) -> str:
+def first_line(of_study: list[Ruling]) -> str:
     """The answer in a sentence, for the README."""
     parts = []
-    for ruling in (r for r in found if r.module == update.ALL):
+    for ruling in (r for r in of_study if r.module == update.ALL):
         lora = f"LoRA matches full fine-tuning from rank {_size(ruling.r_star)}, and " if ruling.r_star else ""
         parts.append(
             f"on {ruling.task} the low-rank hypothesis is {ruling.verdict}: {lora}the full update keeps its score when "
@@ -99,12 +99,12 @@ def first_line(found: list[Ruling]) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _size(found: Smallest) -> str:
-    if found.low is None:
+def _size(rank: Smallest) -> str:
+    if rank.low is None:
         return "above all that were tried"
-    if found.size is None:
-        return f"{found.low} or more (undecided)"
-    return str(found)
+    if rank.size is None:
+        return f"{rank.low} or more (undecided)"
+    return str(rank)
 
 
 def _interval(row: dict[str, Any]) -> Interval:

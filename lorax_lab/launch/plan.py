@@ -91,7 +91,7 @@ def grid(overrides: list[str], multirun: bool) -> list[Run]:
 def check(runs: list[Run]) -> None:
     """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
 
-    The model's matrices are known from its configuration, no weight is read; each data set is read once, as each model reads it.
+    The matrices are known from the model's configuration: no weight is read. Each data set is read once for each model.
 
     Raises:
         ConfigError: a device or precision that this machine has not, a target that the model has not, a rank above a

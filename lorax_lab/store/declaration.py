@@ -157,16 +157,16 @@ def read_declaration(path: Path) -> Declaration:
 
 def from_content(content: Mapping[str, Any]) -> Declaration:
     """A declaration from what its file holds."""
-    rules = dict(content["protocol"])
-    arms = [Arm(a["name"], tuple(a.get("overrides", a.get("words"))), a["lowest"]) for a in rules.pop("arms")]
-    rules |= {key: tuple(rules[key]) for key in ("selection_seeds", "final_seeds")}
+    protocol = dict(content["protocol"])
+    arms = [Arm(a["name"], tuple(a.get("overrides", a.get("words"))), a["lowest"]) for a in protocol.pop("arms")]
+    protocol |= {key: tuple(protocol[key]) for key in ("selection_seeds", "final_seeds")}
     factors = content.get("factors") or {"task": content["tasks"]}
     written = content.get("settings", {"all": {}, "cells": []})
     cells = {(c["condition"], c["arm"]): written["all"] | c["settings"] for c in written["cells"]}
     figures = content.get("figures")
     return Declaration(
         about={key: content[key] for key in ("study", "budget", "question", "prediction", "cost") if key in content},
-        protocol=Protocol(arms=tuple(arms), **rules),
+        protocol=Protocol(arms=tuple(arms), **protocol),
         factors={name: {k: tuple(v) for k, v in levels.items()} for name, levels in factors.items()},
         common=tuple(content.get("common", ())),
         final={arm: tuple(overrides) for arm, overrides in content.get("final", {}).items()},

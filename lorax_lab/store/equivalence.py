@@ -24,14 +24,16 @@ def read_proofs(lines: Path) -> list[dict[str, Any]]:
 
 
 def proven(lines: Path) -> set[tuple[str, str]]:
-    """Pairs (recorded code, later code) that gave the same bits in every number that was compared."""
-    return {(p["recorded_code"], p["present_code"]) for p in read_proofs(lines) if not p["moved"]}
+    """Pairs (recorded code, later code) that gave the same bits in every number of every run that was compared."""
+    proofs = read_proofs(lines)
+    moved = {(p["recorded_code"], p["present_code"]) for p in proofs if p["moved"]}
+    return {(p["recorded_code"], p["present_code"]) for p in proofs} - moved
 
 
 def components(nodes: Iterable[str], joined: Callable[[str, str], bool]) -> list[set[str]]:
     """The nodes in sets, of which each is joined to another of its set.
 
-    >>> [sorted(found) for found in components("abc", lambda x, y: x + y == "ab")]
+    >>> [sorted(nodes) for nodes in components("abc", lambda x, y: x + y == "ab")]
     [['a', 'b'], ['c']]
     """
     sets: list[set[str]] = []

@@ -32,14 +32,14 @@ def table(records: Records) -> pd.DataFrame | None:
         seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
         cuts = update.functional(records, task)
         cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
-        found = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(cuts, margin))}
+        sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(cuts, margin))}
         for side, frame in (("rank", seeds), ("k", cut)):
             for size, of_size in frame.groupby("size"):
                 interval = t_interval(of_size["difference"].dropna().tolist())
-                about = {"task": task, "side": side, "size": size, "margin": margin, "enough": found[side]}
-                about |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+                row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
+                row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
                 pairs = zip(of_size["seed"], of_size["difference"], strict=True)
-                rows += [about | {"seed": seed, "difference": d} for seed, d in pairs]
+                rows += [row | {"seed": seed, "difference": d} for seed, d in pairs]
     return pd.DataFrame(rows).astype({"size": int})
 
 

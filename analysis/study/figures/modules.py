@@ -32,7 +32,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes, name in zip(panels, names, strict=True):
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
             cut = update.cut_intervals(table[table["task"] == task], "cut", name)
-            means = [found.mean for found in cut.values()]
+            means = [interval.mean for interval in cut.values()]
             bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
             axes.errorbar(list(cut), means, bars, capsize=2, label=task, **look)
         style.rank_axis(axes, list(cut))
