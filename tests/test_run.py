@@ -220,6 +220,18 @@ def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path],
     assert {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")} == before
 
 
+def test_a_recorded_run_is_found_by_its_configuration(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
+    _, _, store = sweep
+    frame = load_runs(store)
+    for run_id, runs in zip(frame["run_id"], frame["reference"].notna() + 1, strict=True):
+        done = lab_here("--config", str(store / run_id / "config.yaml"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{runs} of {runs} already recorded in {store}" in done.stdout
+        assert "note:" not in done.stdout
+    dry = lab_here("--config", str(store / run_id), "--dry-run")
+    assert "nothing to train" in dry.stdout
+
+
 def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], str, Path]) -> None:
     _, _, store = sweep
     files = sorted(store.glob("wandb/offline-run-*/*.wandb"))
