@@ -98,9 +98,11 @@ def title(figure: Figure, text: str) -> None:
 
 
 def stamp(figure: Figure, text: str) -> None:
-    """A framed note at the figure's lower right edge, that nobody overlooks."""
+    """A framed note above the title, at the right edge, that nobody overlooks and that covers nothing."""
     frame = {"boxstyle": "square,pad=0.3", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
-    figure.text(0.99, 0.01, text, ha="right", va="bottom", weight="bold", bbox=frame)
+    figure.set_figheight(figure.get_figheight() + 0.25)
+    figure.suptitle(f"\n\n{figure.get_suptitle()}", x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+    figure.text(0.985, 0.985, text, ha="right", va="top", weight="bold", bbox=frame)
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.config.defaults import Settings
 from lorax_lab.store import variation
+from lorax_lab.store.variation import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

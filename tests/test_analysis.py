@@ -219,7 +219,7 @@ def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
     assert rows[(rows["part"] == "remainder") & (rows["k"] == 0)]["score"].tolist() == [0.8, 0.8]
     assert rows[rows["part"] == "trained"].groupby("k")["score"].first().to_dict() == {1: 0.7, 2: 0.79, 4: 0.82}
     figure = FIGURES["functional_rank"].draw(rows)
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "16"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "4", "16"]
     # 400 examples: one standard error of .8 is .02, so .79 matches and .7 does not
     assert " ".join(figure.get_suptitle().split()) == (
         "minilm on movie_reviews: the top 2 of each matrix's 16 directions reach 0.800, within one standard error of "

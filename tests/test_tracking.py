@@ -120,3 +120,32 @@ def test_sync_uploads_what_is_missing_once(
     assert tracking.main(["sync", str(tmp_path)]) == 1
     assert told == [("b", "sweep-9"), ("c", "sync")]
     assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out
+
+
+DEFAULT = {"model": "/models/minilm", "task": {"name": "movie_reviews"}, "method": {"name": "lora"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, []),
+        ({"method": {"name": "lora", "alpha": 8}}, ["method.alpha=8"]),
+        ({"method": {"name": "lora", "target_modules": ["query"]}}, ["method.target_modules=query"]),
+        ({"train": {"epochs": 3, "learning_rate": 0.5}}, ["train.epochs=3", "train.learning_rate=0.5"]),
+    ],
+)
+def test_w_and_b_shows_what_differs_from_the_defaults(changes: dict[str, Any], shown: list[str]) -> None:
+    names = tracking.window_names(run_record(config=DEFAULT | changes, seed=3))
+    main = ["model=minilm", "task=movie_reviews", "method=lora", "rank=4"]
+    assert names.tags == [*main, *shown, "seed=3"]
+    assert names.arm == " ".join([*main[2:], *shown])
+
+
+def test_seeds_of_one_arm_are_together_in_w_and_b() -> None:
+    arms = {tracking.window_names(run_record(config=DEFAULT, seed=seed)).arm for seed in range(3)}
+    assert len(arms) == 1
+    targets = [[f"layer.{i}" for i in range(count)] for count in (39, 40)]
+    configs = [DEFAULT | {"method": {"name": "lora", "target_modules": names}} for names in targets]
+    several = [tracking.window_names(run_record(config=config)) for config in configs]
+    assert max(len(text) for names in several for text in (*names.tags, names.arm)) <= tracking.LONGEST
+    assert several[0].arm != several[1].arm

@@ -26,7 +26,7 @@ def table(group: Group) -> pd.DataFrame:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A mark per arm at its mean over seeds, a hollow mark per seed, the rank above as a number."""
-    figure = style.canvas(style.COLUMN, 3.1)
+    figure = style.canvas(style.COLUMN, 2.7 + 0.3 * table["variant"].nunique())
     axes = figure.add_subplot()
     variants = table.groupby("variant", sort=False)
     looks = zip(style.colours(len(variants))[::-1], cycle(style.MARKERS), strict=False)

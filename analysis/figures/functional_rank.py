@@ -65,7 +65,7 @@ def finding(table: pd.DataFrame) -> str:
     A rank matches where its mean score, and that of every larger one, lies within one standard error of the whole
     update's; where the metric has none, within 1 %.
     """
-    cut, trained = _means(table, "cut"), _best_means(table)
+    cut = _means(table, "cut")
     full = max(cut)
     whole, error = _whole(table)
     floor, near = whole - error, "within one standard error of"
@@ -77,7 +77,7 @@ def finding(table: pd.DataFrame) -> str:
     else:
         part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
         first = f"{part} {cut[k]:.3f}, {near} the whole update's {whole:.3f}"
-    return f"{first}; {_of_lora(trained, floor)}" if trained else first
+    return f"{first}; {_of_trained(table, floor)}" if (table["part"] == "trained").any() else first
 
 
 @style.styled
@@ -90,7 +90,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for (part, (label, look)), colour in zip(PARTS.items(), reversed(style.colours(2)), strict=True):
         _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
     _draw_trained(axes, table[table["part"] == "trained"])
-    style.rank_axis(axes, sorted({int(k) for k in table[table["part"] == "cut"]["k"]}))
+    style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
     axes.set(ylabel=f"validation {first['metric']}{several}")
@@ -129,12 +129,15 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
         axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=f"{variant}, trained at rank k", **look)
 
 
-def _of_lora(trained: dict[int, float], floor: float) -> str:
+def _of_trained(table: pd.DataFrame, floor: float) -> str:
+    trained = _best_means(table)
+    names = list(dict.fromkeys(table[table["part"] == "trained"]["variant"]))
+    who = names[0] if len(names) == 1 else "the best variant trained at each rank"
     rank = _from_where(trained, floor)
     if rank is None:
-        return f"LoRA does not up to rank {max(trained):,}"
+        return f"{who} does not up to rank {max(trained):,}"
     lowest = ", the lowest trained" if rank == min(trained) else ""
-    return f"LoRA does from rank {rank:,}{lowest}"
+    return f"{who} does from rank {rank:,}{lowest}"
 
 
 def _means(rows: pd.DataFrame, part: str) -> dict[int, float]:

@@ -9,16 +9,14 @@ from typing import Any
 
 from lorax_lab.config.overrides import CONF
 
-Settings = dict[str, Any]
 
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Settings:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested configuration by dotted key.
 
     >>> flat({"rank": 8, "method": {"name": "lora", "alpha": 16}})
     {'rank': 8, 'method.name': 'lora', 'method.alpha': 16}
     """
-    settings: Settings = {}
+    settings: dict[str, Any] = {}
     for key, value in config.items():
         settings |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return settings

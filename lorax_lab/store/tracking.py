@@ -15,19 +15,22 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lorax_lab.config import TrackingConfig
+from lorax_lab.store import variation
 from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import load_spectra
 from lorax_lab.store.record import Record, read_record, scan
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
 MARK = "wandb.json"
+LONGEST = 64
+"""Letters of a tag, or of a job type, at most; W&B refuses more."""
 PATIENCE = 90.0
 """Seconds after which the process that tells W&B of a run is ended."""
 
@@ -55,13 +58,13 @@ def publish(config: TrackingConfig, folder: Path, group: str, patience: float = 
     except OSError as error:
         return _untold(folder, str(error))
     try:
-        _, said = process.communicate(timeout=patience)
+        _, errors = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # wandb's own process too, which holds the pipe
         process.communicate()
         return _untold(folder, f"it took more than {patience:g} s")
     if process.returncode != 0:
-        lines = said.strip().splitlines() or [f"its process ended with status {process.returncode}"]
+        lines = errors.strip().splitlines() or [f"its process ended with status {process.returncode}"]
         return _untold(folder, lines[-1])
     return True
 
@@ -146,7 +149,7 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     settings = wandb.Settings(
         silent=True, console="off", init_timeout=30, x_disable_stats=True, disable_git=True, disable_code=True
     )
-    tags = [record.config["model"], record.config["task"]["name"], record.method]
+    names = window_names(record)
     with wandb.init(
         project=config.project,
         entity=config.entity,
@@ -154,9 +157,9 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
         id=record.run_id,
         name=record.run_id,
         group=group,
-        job_type=record.method,
-        tags=[tag[-64:] for tag in tags] + ([f"rank={record.rank}"] if record.rank else []),
-        config=record.config,
+        job_type=names.arm,
+        tags=names.tags,
+        config=record.config | {"arm": names.arm},
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
     ) as run:
@@ -169,8 +172,31 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
             }
             run.log(pictures, step=int(history[-1]["step"]))
         run.summary.update(_summary(record))
-    told = {"mode": mode, "project": config.project, "group": group}
-    write_text(folder / MARK, json.dumps(told | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+    mark = {"mode": mode, "project": config.project, "group": group}
+    write_text(folder / MARK, json.dumps(mark | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+
+
+@dataclass(frozen=True)
+class WindowNames:
+    """What W&B calls a run beside its id: its arm, all but the seed, and a tag for each dial that is not at its
+    default."""
+
+    arm: str
+    tags: list[str]
+
+
+def window_names(record: Record) -> WindowNames:
+    """Model, task, method and rank, then every setting that differs from its default, and as tags the seed too.
+
+    A run is told to W&B before others of its sweep have begun, so what is visible of it depends on it alone.
+    """
+    config = record.config | {"rank": record.rank, "seed": record.seed}
+    typed = dict(override.split("=", 1) for override in variation.overrides(config))
+    tags = [f"{key}={Path(value).name if key in variation.INPUTS else value}" for key, value in typed.items()]
+    arm = " ".join(tag for tag in tags if not tag.startswith(("model=", "task=", "seed=")))
+    if len(arm) > LONGEST:
+        arm = f"{arm[: LONGEST - 7]} {variation.digest(arm)}"
+    return WindowNames(arm, [tag[-LONGEST:] for tag in tags])
 
 
 def _summary(record: Record) -> dict[str, Any]:

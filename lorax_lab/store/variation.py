@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config.defaults import Settings, defaults, flat, task_preset
+from lorax_lab.config.defaults import defaults, flat, task_preset
 
+Settings = dict[str, Any]
+"""A run's settings by dotted key."""
 SEED = "seed"
 MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
