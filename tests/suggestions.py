@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PRINTED = ("lorax_lab", "analysis", "experiments")
 TYPE = re.compile(r"(?<!module )(?<!by )\btyp(?:e|ing):? (?!of )(`?)(.*)")
 COMMAND = re.compile(r"()((?:python -m|lorax-lab) [\w.]+.*)")
-FOR_INSTANCE = re.compile(r"(?:for instance|as in) ()(--\S.*|[\w.]+=.*)")
+FOR_INSTANCE = re.compile(r"(?:for instance|as in|a list as) ()(--\S.*|[\w.]+=.*)")
 END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|is|at|of|on|says|does|—) ")
 """Where a suggestion ends: the sentence goes on with words that are not typed."""
 OR = re.compile(r",? or (?=[\w.]+=|--)")
@@ -34,7 +34,9 @@ HOLES = {
     "highest": "4",
     "ranked": "method=lora",
     "shape.longest": "512",
-    "command": "serving",
+    "command": "serving --help",
+    "key": "method.target_modules",
+    "REFERENCE": "full",
     "next(iter(plan.tasks))": "sarcasm",
     "scored.replace(', ', ' or task=')": "tweets or task=editorials",
     "' or '.join(fitting)": "task=tweets or task=editorials",
@@ -100,9 +102,12 @@ def _ended(text: str) -> str:
 
 
 def _values(part: str) -> Iterator[str]:
-    """`key=a or b` as `key=a` and `key=b`; what follows another "or" is not typed."""
+    """`key=a or b` as `key=a` and `key=b`, `a|b` as `a` and `b`; what follows another "or" is not typed."""
     first, *others = re.split(r",? or ", part)
-    if first:
+    choices = re.search(r"\w+(\|\w+)+", first)
+    if choices:
+        yield from (first.replace(choices[0], choice) for choice in choices[0].split("|"))
+    elif first:
         yield first
     for other in others:
         if re.fullmatch(r"[\w.-]+", other) and re.fullmatch(r"[\w.]+=\S+", first):
