@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PRINTED = ("lorax_lab", "analysis", "experiments")
 TYPE = re.compile(r"(?<!module )(?<!by )\btyp(?:e|ing):? (?!of )(`?)(.*)")
 COMMAND = re.compile(r"()((?:python -m|lorax-lab) [\w.]+.*)")
-FOR_INSTANCE = re.compile(r"(?:for instance|as in|a list as) ()(--\S.*|[\w.]+=.*)")
+FOR_INSTANCE = re.compile(r"(?:for instance|as in) ()(--\S.*|[\w.]+=.*)")
 END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|is|at|of|on|says|does|—) ")
 """Where a suggestion ends: the sentence goes on with words that are not typed."""
 OR = re.compile(r",? or (?=[\w.]+=|--)")
@@ -35,7 +35,6 @@ HOLES = {
     "ranked": "method=lora",
     "shape.longest": "512",
     "command": "serving --help",
-    "key": "method.target_modules",
     "REFERENCE": "full",
     "next(iter(plan.tasks))": "sarcasm",
     "scored.replace(', ', ' or task=')": "tweets or task=editorials",

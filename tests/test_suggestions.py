@@ -19,7 +19,7 @@ from lorax_lab.store.record import write_record
 SENTENCES = {
     "a folder": "the sentence lists what BASE may be",
     "a larger --top": "it depends on the spectrum",
-    "a list": "an example follows, and is checked",
+    "a list": "its key and its values are the user's own",
     "a number": "an example follows, and is checked",
     "a rank": "an example follows, and is checked",
     "lists": "an example follows, and is checked",
