@@ -112,6 +112,19 @@ def _memory(arguments: list[str]) -> None:
     steps([word for word in arguments if word != "-m"], "-m" in arguments)
 
 
+def _analysis(arguments: list[str]) -> None:
+    """As argparse reads it; and a name is that of a figure, a folder that of a command which draws folders."""
+    from analysis import __main__ as analysis
+
+    first, *rest = arguments or [""]
+    folders = getattr(analysis, "COMMANDS", {})
+    if "FOLDER" in rest:
+        assert first in folders, f"python -m analysis {first} draws no folder"
+    elif first and not first.startswith("-") and first not in ("study", "verdict", *folders):
+        assert first in analysis.FIGURES, first
+    _parse("analysis", arguments)
+
+
 def _serve(arguments: list[str]) -> None:
     from lorax_lab.serve import overrides
 
@@ -226,8 +239,8 @@ def _wandb(words: list[str]) -> None:
     assert words == ["leet", "runs/wandb"], words
 
 
-MODULES = {"lorax_lab.run": _run, "lorax_lab.memory": _memory, "lorax_lab.serve": _serve}
-"""Entries that do not use argparse."""
+MODULES = {"lorax_lab.run": _run, "lorax_lab.memory": _memory, "lorax_lab.serve": _serve, "analysis": _analysis}
+"""Entries of which argparse does not read everything."""
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python -m pip install": _pip,
     "python -m pytest": _pytest,

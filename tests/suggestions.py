@@ -34,7 +34,8 @@ HOLES = {
     "highest": "4",
     "ranked": "method=lora",
     "shape.longest": "512",
-    "command": "serving",
+    "command": "serving --help",
+    "REFERENCE": "full",
     "next(iter(plan.tasks))": "sarcasm",
     "scored.replace(', ', ' or task=')": "tweets or task=editorials",
     "' or '.join(fitting)": "task=tweets or task=editorials",
@@ -100,9 +101,12 @@ def _ended(text: str) -> str:
 
 
 def _values(part: str) -> Iterator[str]:
-    """`key=a or b` as `key=a` and `key=b`; what follows another "or" is not typed."""
+    """`key=a or b` as `key=a` and `key=b`, `a|b` as `a` and `b`; what follows another "or" is not typed."""
     first, *others = re.split(r",? or ", part)
-    if first:
+    choices = re.search(r"\w+(\|\w+)+", first)
+    if choices:
+        yield from (first.replace(choices[0], choice) for choice in choices[0].split("|"))
+    elif first:
         yield first
     for other in others:
         if re.fullmatch(r"[\w.-]+", other) and re.fullmatch(r"[\w.]+=\S+", first):

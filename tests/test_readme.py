@@ -150,6 +150,7 @@ make tset
 python -m lorax_lab.audit --tpo 3 a b
 python -m analysis --rusn runs
 python -m lorax_lab.nothing
+python -m analysis memory FOLDER
 rm -r runs
 python -m lorax_lab.memory modle=llama-2-7b
 lorax-lab trian

@@ -19,14 +19,16 @@ from lorax_lab.store.record import write_record
 SENTENCES = {
     "a folder": "the sentence lists what BASE may be",
     "a larger --top": "it depends on the spectrum",
+    "a list": "its key and its values are the user's own",
     "a number": "an example follows, and is checked",
     "a rank": "an example follows, and is checked",
     "lists": "an example follows, and is checked",
     "smaller numbers": "it depends on the data",
     "the file that": "one of two files of the user",
     "the one": "an example follows, and is checked",
-    "the same again": "the user's own command",
+    "the run's command": "the user's own command",
     "the same command": "the user's own command",
+    "the same command again": "the user's own command",
 }
 """Suggestions in words, and why nothing can be typed to check them."""
 OTHERS = {
