@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from lorax_lab.launch import leases
 from lorax_lab.launch.durations import in_words, recorded
 from lorax_lab.launch.plan import Run
-from lorax_lab.store import record
-
-DESCRIBED = ("model", "task", "method", "rank", "seed", "measure", "train")
-"""Parts of a configuration whose settings tell the runs of a sweep apart."""
+from lorax_lab.store import record, variation
 
 
 def describe(runs: list[Run]) -> list[str]:
@@ -38,31 +34,14 @@ def describe(runs: list[Run]) -> list[str]:
 
 
 def differences(runs: list[Run]) -> list[str]:
-    """For each run the settings in which it differs from the others, as overrides. Those that belong to one method,
-    such as its learning rate, are compared among the runs of that method only.
-    """
-    settings = [_settings(run) for run in runs]
-    methods = [run.config.method.name for run in runs]
-    varying: set[str] = {"rank"} if len({run.config.rank for run in runs}) > 1 else set()
-    for method in set(methods):
-        of_method = [values for values, name in zip(settings, methods, strict=True) if name == method]
-        varying |= {key for key in of_method[0] if len({values.get(key) for values in of_method}) > 1}
-    if len(set(methods)) > 1:
-        varying.add("method")
+    """For each run the settings in which it differs from the others, as overrides."""
+    settings = [variation.settings(dataclasses.asdict(run.config)) for run in runs]
+    seeds = (variation.SEED,) if len({run.config.seed for run in runs}) > 1 else ()
+    values = variation.labels(settings, (*variation.dials(settings), *seeds))
     return [
-        " ".join(f"{key}={values[key]}" for key in values if key in varying and values[key] != "None")
-        for values in settings
+        " ".join(f"{key.removesuffix('.name')}={value}" for key, value in row.items() if value not in ("", "null"))
+        for row in values
     ]
-
-
-def _settings(run: Run) -> dict[str, str]:
-    content = dataclasses.asdict(run.config)
-    flat: dict[str, str] = {"method": run.config.method.name}
-    for key in DESCRIBED:
-        value: Any = content[key]
-        nested = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
-        flat |= {name: str(item) for name, item in nested.items() if name != "method.name"}
-    return flat
 
 
 def _state(run: Run) -> tuple[str, str]:

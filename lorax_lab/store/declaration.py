@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.config.defaults import flat
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 
 FORMAT = 2
@@ -111,7 +112,7 @@ def decisive(config: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Settings
     >>> decisive({"seed": 1, "rank": 8, "method": {"name": "lora", "alpha": 16}})
     {'rank': 8, 'method.name': 'lora', 'method.alpha': 16}
     """
-    return {key: value for key, value in _dotted(config).items() if key not in APART and key not in apart}
+    return {key: value for key, value in flat(config).items() if key not in APART and key not in apart}
 
 
 def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
@@ -123,13 +124,6 @@ def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
         for second, other in items[number + 1 :]
         if all(_same(one, other, key, {}) for key in one.keys() | other.keys())
     ]
-
-
-def _dotted(config: Mapping[str, Any], prefix: str = "") -> Settings:
-    flat: Settings = {}
-    for key, value in config.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
