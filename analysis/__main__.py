@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from analysis import missing, style
-from analysis.figures import FIGURES
-from analysis.groups import CannotDraw, Group, load
+from . import missing, style
+from .figures import FIGURES
+from .groups import CannotDraw, Group, load
 
-COMMANDS = {"audit": "analysis.audit", "step": "analysis.step", "serving": "analysis.serving"}
+COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
 """What draws the folder that another entry wrote, by its name on the command line."""
 TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
 EXIT_CODES = {
@@ -27,11 +27,11 @@ def main(words: list[str] | None = None) -> int:
     """Draw the named figures, or all, for every group of runs. Returns one of `EXIT_CODES`."""
     words = sys.argv[1:] if words is None else words
     if words[:1] in (["study"], ["verdict"]):
-        from analysis.study.command import main as study
+        from .study.command import main as study
 
         return study(words)
     if words[:1] and words[0] in COMMANDS:
-        return int(import_module(COMMANDS[words[0]]).main(words[1:]))
+        return int(import_module(COMMANDS[words[0]], __package__).main(words[1:]))
     given = _parser().parse_args(words)
     unknown = [name for name in given.figures if name not in FIGURES]
     if unknown:

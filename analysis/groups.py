@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.variants import REFERENCE, named
 from lorax_lab.store import variation
 from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
+
+from .variants import REFERENCE, named
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from analysis.groups import spread
+from .groups import spread
 
 if TYPE_CHECKING:
     import pandas as pd

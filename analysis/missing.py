@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.groups import Group, Recorded, command, config_of, settings_of
-from analysis.variants import METHOD_NAMES, REFERENCE
 from lorax_lab.store import record, variation
 from lorax_lab.store.record import Record
+
+from .groups import Group, Recorded, command, config_of, settings_of
+from .variants import METHOD_NAMES, REFERENCE
 
 if TYPE_CHECKING:
     import pandas as pd

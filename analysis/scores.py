@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis.groups import Group
+from .groups import Group
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.folders import Drawn, draw_folder
+from . import style
+from .folders import Drawn, draw_folder
 
 if TYPE_CHECKING:
     import pandas as pd

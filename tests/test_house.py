@@ -56,9 +56,16 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join([*base(path, node.level), *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     return found
+
+
+def base(path: Path, level: int) -> list[str]:
+    """The package that an import with so many leading dots starts from; nothing where there are none."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts) if level else []
+    return parts[: len(parts) - level] if level else []
 
 
 def room(path: Path) -> str:

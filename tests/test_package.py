@@ -52,6 +52,7 @@ def test_the_wheel_answers_help_and_shows_its_configuration(site: Path, tmp_path
 def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path, tmp_path: Path) -> None:
     assert "rank=8" in script(site, tmp_path, "run", "--help")
     assert "BASE" in script(site, tmp_path, "audit", "--help")
+    assert "singular_values" in script(site, tmp_path, "figures", "--help")
     assert script(site, tmp_path, "--version") == installed(site, tmp_path, "lorax_lab.run", "--version")
 
 

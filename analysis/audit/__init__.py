@@ -7,12 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from analysis import style
-from analysis.audit import directions, energy, ranks, singular_values
-from analysis.audit.rows import tidy
-from analysis.folders import Drawn, draw_folder
-from analysis.groups import CannotDraw
 from lorax_lab.errors import ConfigError
+
+from .. import style
+from ..folders import Drawn, draw_folder
+from ..groups import CannotDraw
+from . import directions, energy, ranks, singular_values
+from .rows import tidy
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.audit.rows import MOST, listed, outside
-from analysis.groups import CannotDraw
+from .. import style
+from ..groups import CannotDraw
+from .rows import MOST, listed, outside
 
 if TYPE_CHECKING:
     import numpy as np

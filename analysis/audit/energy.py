@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from analysis import style
-from analysis.audit.rows import Row, known_whole, listed, noise_values, points, strongest
-from analysis.groups import CannotDraw
+from .. import style
+from ..groups import CannotDraw
+from .rows import Row, known_whole, listed, noise_values, points, strongest
 
 if TYPE_CHECKING:
     import numpy as np

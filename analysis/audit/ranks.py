@@ -11,9 +11,9 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.audit.rows import MISFIT, Row, outside
-from analysis.groups import CannotDraw
+from .. import style
+from ..groups import CannotDraw
+from .rows import MISFIT, Row, outside
 
 if TYPE_CHECKING:
     import numpy as np

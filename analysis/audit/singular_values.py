@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.audit.rows import MISFIT, Row, noise_values, points
-from analysis.groups import CannotDraw
-from analysis.matrices import representative
+from .. import style
+from ..groups import CannotDraw
+from ..matrices import representative
+from .rows import MISFIT, Row, noise_values, points
 
 if TYPE_CHECKING:
     import numpy as np

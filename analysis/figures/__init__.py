@@ -5,7 +5,7 @@ To add one, write its file and its line here.
 
 from types import ModuleType
 
-from analysis.figures import (
+from . import (
     accuracy_vs_parameters,
     accuracy_vs_rank,
     effective_rank,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import Group
-from analysis.scores import scores
-from analysis.variants import REFERENCE, best_of
+from .. import style
+from ..groups import Group
+from ..scores import scores
+from ..variants import REFERENCE, best_of
 
 if TYPE_CHECKING:
     import pandas as pd

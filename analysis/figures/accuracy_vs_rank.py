@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import CannotDraw, Group
-from analysis.scores import interval, scores
-from analysis.variants import REFERENCE, best_of
+from .. import style
+from ..groups import CannotDraw, Group
+from ..scores import interval, scores
+from ..variants import REFERENCE, best_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import CannotDraw, Group, spread
-from analysis.variants import REFERENCE, choice
+from .. import style
+from ..groups import CannotDraw, Group, spread
+from ..variants import REFERENCE, choice
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ import math
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import CannotDraw, Group
-from analysis.scores import scores, spread_of_seeds, standard_error
-from analysis.variants import REFERENCE, best_of
+from .. import style
+from ..groups import CannotDraw, Group
+from ..scores import scores, spread_of_seeds, standard_error
+from ..variants import REFERENCE, best_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import Group
-from analysis.variants import choice
+from .. import style
+from ..groups import Group
+from ..variants import choice
 
 if TYPE_CHECKING:
     import pandas as pd

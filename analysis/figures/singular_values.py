@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.groups import CannotDraw, Group, command, config_of, spread
-from analysis.matrices import representative
-from analysis.variants import REFERENCE, choice
 from lorax_lab.store import load_spectra, variation
+
+from .. import style
+from ..groups import CannotDraw, Group, command, config_of, spread
+from ..matrices import representative
+from ..variants import REFERENCE, choice
 
 if TYPE_CHECKING:
     import numpy as np

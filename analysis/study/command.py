@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import style
-from analysis.study import overview, page
-from analysis.study.figures import FIGURES, STANDARD
-from analysis.study.records import RECORDS, NoStudy, Records, load
-from analysis.study.validator import breaches, not_begun
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
+
+from .. import style
+from . import overview, page
+from .figures import FIGURES, STANDARD
+from .records import RECORDS, NoStudy, Records, load
+from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.study.records import KEPT, Records, rate_of, score_of
-from analysis.study.statistics import (
+from lorax_lab.store.published import Line, correct_answers
+
+from .records import KEPT, Records, rate_of, score_of
+from .statistics import (
     Interval,
     Smallest,
     bootstrap_interval,
@@ -18,8 +20,7 @@ from analysis.study.statistics import (
     smallest,
     t_interval,
 )
-from analysis.study.validator import selection_of
-from lorax_lab.store.published import Line, correct_answers
+from .validator import selection_of
 
 if TYPE_CHECKING:
     import pandas as pd

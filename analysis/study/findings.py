@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.study import comparison, update
-from analysis.study.markdown import bullets, listed, short
-from analysis.study.markdown import table as markdown_table
-from analysis.study.records import Records
-from analysis.study.validator import breaches
-from analysis.study.verdict import answer, rulings
+from . import comparison, update
+from .markdown import bullets, listed, short
+from .markdown import table as markdown_table
+from .records import Records
+from .validator import breaches
+from .verdict import answer, rulings
 
 if TYPE_CHECKING:
     import pandas as pd

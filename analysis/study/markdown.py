@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from analysis.study.statistics import Interval
+from .statistics import Interval
 
 
 def short(interval: Interval) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.study import findings, page, update
-from analysis.study.markdown import bullets, listed
-from analysis.study.markdown import table as markdown_table
-from analysis.study.records import Records
-from analysis.study.validator import breaches
-from analysis.study.verdict import answer, rulings
+from . import findings, page, update
+from .markdown import bullets, listed
+from .markdown import table as markdown_table
+from .records import Records
+from .validator import breaches
+from .verdict import answer, rulings
 
 
 def write(studies: Sequence[Records], links: Mapping[str, str]) -> str:

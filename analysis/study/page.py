@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.study import comparison, findings, update
-from analysis.study.markdown import bullets, listed, short
-from analysis.study.markdown import table as markdown_table
-from analysis.study.records import Records
-from analysis.study.statistics import smallest
-from analysis.study.validator import breaches, marked
-from analysis.study.verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
+from . import comparison, findings, update
+from .markdown import bullets, listed, short
+from .markdown import table as markdown_table
+from .records import Records
+from .statistics import smallest
+from .validator import breaches, marked
+from .verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
 MARGINS = (0.01, 0.02, 0.03)

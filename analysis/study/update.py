@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.study.comparison import seeds_of
-from analysis.study.records import KEPT, Records, score_of
-from analysis.study.statistics import Interval, Smallest, smallest, t_interval
+from .comparison import seeds_of
+from .records import KEPT, Records, score_of
+from .statistics import Interval, Smallest, smallest, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from analysis.study.records import KEPT, Records, rate_of
 from lorax_lab.store.code import shared_half
 from lorax_lab.store.equivalence import components
 from lorax_lab.store.protocol import Protocol, Selection, select
 from lorax_lab.store.published import Line
+
+from .records import KEPT, Records, rate_of
 
 LEAST_SEEDS = 5
 """Fresh seeds of an arm, at least."""

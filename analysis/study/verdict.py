@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from analysis.study import comparison, update
-from analysis.study.records import KEPT, Records
-from analysis.study.statistics import Interval, Smallest
+from . import comparison, update
+from .records import KEPT, Records
+from .statistics import Interval, Smallest
 
 LOW_SHARE = 1 / 16
 """Of a matrix's smaller side: a rank up to this is called low. Declared before the first final run; the margin,

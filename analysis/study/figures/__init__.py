@@ -6,7 +6,7 @@ To add one, write its file and its line in `FIGURES`, and name it in the study's
 
 from types import ModuleType
 
-from analysis.study.figures import answer, cost, functional, modules, shared, spectral, trials
+from . import answer, cost, functional, modules, shared, spectral, trials
 
 FIGURES: dict[str, ModuleType] = {
     "answer": answer,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis import style
-from analysis.study import comparison, update
-from analysis.study.records import Records
-from analysis.study.statistics import t_interval
+from ... import style
+from .. import comparison, update
+from ..records import Records
+from ..statistics import t_interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis import style
-from analysis.study import comparison
-from analysis.study.records import Records, every
+from ... import style
+from .. import comparison
+from ..records import Records, every
 
 if TYPE_CHECKING:
     import pandas as pd

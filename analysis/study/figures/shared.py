@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis import style
-from analysis.study import update
-from analysis.study.records import Records
+from ... import style
+from .. import update
+from ..records import Records
 
 if TYPE_CHECKING:
     import pandas as pd
