@@ -44,7 +44,7 @@ class Place:
     def tiny(self, text: str, *more: str) -> str:
         """The same run on the tiny model and table."""
         words = [word for word in shlex.split(text) if not word.startswith(CHOSEN)]
-        return shlex.join([*words, *(word for word in self.small if word.split("=")[0] not in text), *more])
+        return shlex.join([*words, *self.small, *more])
 
     def run_folder(self, part: str) -> str:
         return str(next(self.folder.glob(f"runs/*{part}*/record.json")).parent.relative_to(self.folder))
