@@ -87,7 +87,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"source \.venv/bin/activate", _same),
     (r"make (run|test|figures|lint|bench|test-all|test-faults)", lambda place, text: f"{text} -n -C {ROOT}"),
     (r"python -m pip install .*", _ending("--dry-run --no-deps --no-build-isolation --no-index --help")),
-    (r"python -m pytest -m faults --full", _ending(f"--collect-only -c {ROOT}/pyproject.toml --rootdir {ROOT}")),
+    (r"python -m pytest -m faults --full", _ending(f"--collect-only --rootdir {ROOT} {ROOT}/tests")),
     (r"python tests/faults/breakages.py", lambda place, text: f"test -f {ROOT}/{text.split()[1]}"),  # half an hour
     (r"wandb leet runs/wandb", _help),
     (rf"{RUN}(--help|--version|--cfg job)", _same),
