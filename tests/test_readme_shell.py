@@ -44,7 +44,7 @@ class Place:
     def tiny(self, text: str, *more: str) -> str:
         """The same run on the tiny model and table."""
         words = [word for word in shlex.split(text) if not word.startswith(CHOSEN)]
-        return shlex.join([*words, *(word for word in self.small if word.split("=")[0] not in text), *more])
+        return shlex.join([*words, *self.small, *more])
 
     def run_folder(self, part: str) -> str:
         return str(next(self.folder.glob(f"runs/*{part}*/record.json")).parent.relative_to(self.folder))
@@ -87,7 +87,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"source \.venv/bin/activate", _same),
     (r"make (run|test|figures|lint|bench|test-all|test-faults)", lambda place, text: f"{text} -n -C {ROOT}"),
     (r"python -m pip install .*", _ending("--dry-run --no-deps --no-build-isolation --no-index --help")),
-    (r"python -m pytest -m faults --full", _ending(f"--collect-only -c {ROOT}/pyproject.toml --rootdir {ROOT}")),
+    (r"python -m pytest -m faults --full", _ending(f"--collect-only --rootdir {ROOT} {ROOT}/tests")),
     (r"python tests/faults/breakages.py", lambda place, text: f"test -f {ROOT}/{text.split()[1]}"),  # half an hour
     (r"wandb leet runs/wandb", _help),
     (rf"{RUN}(--help|--version|--cfg job)", _same),
