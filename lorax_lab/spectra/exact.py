@@ -88,20 +88,20 @@ Solved = tuple[Float64[Tensor, " m"], Float64[Tensor, " m"], float, int]
 
 
 def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:
-    found = gram(x)
-    _check("the trace", float(found.matrix.diagonal().sum()), found.energy)
-    eigenvalues = torch.linalg.eigvalsh(found.matrix).flip(0)
+    product = gram(x)
+    _check("the trace", float(product.matrix.diagonal().sum()), product.energy)
+    eigenvalues = torch.linalg.eigvalsh(product.matrix).flip(0)
     bound = gram_error(shape_of(x)) * float(eigenvalues[0]) if len(eigenvalues) else 0.0
     if len(eigenvalues) and not float(eigenvalues[-1]) >= -bound:
         raise _Refused(f"an eigenvalue of {float(eigenvalues[-1]):.1e} of a matrix that has none below 0")
     sigma = eigenvalues.clamp(min=0).sqrt()
-    _check("Σσ²", float(sigma.square().sum()), found.energy)
-    lost, floor = int((eigenvalues <= bound).sum()) if found.energy else 0, math.sqrt(gram_error(shape_of(x)))
+    _check("Σσ²", float(sigma.square().sum()), product.energy)
+    lost, floor = int((eigenvalues <= bound).sum()) if product.energy else 0, math.sqrt(gram_error(shape_of(x)))
     if lost and wanted < floor:
         raise _Refused(f"{lost} of {len(sigma)} wanted values lie below {floor:.1e} of the first")
     above = (eigenvalues + bound).sqrt() - sigma
     below = sigma - (eigenvalues - bound).clamp(min=0).sqrt()
-    return sigma, torch.maximum(above, below), math.sqrt(found.energy), found.exponent
+    return sigma, torch.maximum(above, below), math.sqrt(product.energy), product.exponent
 
 
 def _by_svd(x: Tensor | Blocks, wanted: float) -> Solved:
@@ -147,6 +147,6 @@ def _by_triangle(x: Tensor | Blocks, solve: Callable[[Tensor], Tensor]) -> Solve
     return sigma, error, math.sqrt(energy), exponent
 
 
-def _check(what: str, found: float, expected: float) -> None:
-    if not abs(found - expected) <= ENERGY_TOLERANCE * expected:
-        raise _Refused(f"{what} is {found} but ‖A‖²_F is {expected} (of the scaled matrix)")
+def _check(quantity: str, computed: float, expected: float) -> None:
+    if not abs(computed - expected) <= ENERGY_TOLERANCE * expected:
+        raise _Refused(f"{quantity} is {computed} but ‖A‖²_F is {expected} (of the scaled matrix)")

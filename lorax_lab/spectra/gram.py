@@ -102,9 +102,9 @@ def short_directions(x: Tensor | Blocks) -> tuple[Float64[Tensor, "m m"], Float6
     >>> short_directions(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]))[1].tolist()
     [4.0, 3.0]
     """
-    found = gram(x)
-    eigenvalues, vectors = torch.linalg.eigh(found.matrix)
-    sigma = times_power_of_two(eigenvalues.flip(0).clamp(min=0).sqrt(), found.exponent)
+    product = gram(x)
+    eigenvalues, vectors = torch.linalg.eigh(product.matrix)
+    sigma = times_power_of_two(eigenvalues.flip(0).clamp(min=0).sqrt(), product.exponent)
     return vectors.flip(1), sigma
 
 

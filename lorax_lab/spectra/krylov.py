@@ -237,8 +237,8 @@ def _ritz_vectors(
         if stop < columns:
             new = A.T @ made
     _, vectors = torch.linalg.eigh((image.T @ image).double())
-    found = V[:, known:].double() @ vectors[:, -k:].flip(1)
-    return torch.linalg.qr(found if away is None else found - away @ (away.T @ found)).Q
+    ritz = V[:, known:].double() @ vectors[:, -k:].flip(1)
+    return torch.linalg.qr(ritz if away is None else ritz - away @ (away.T @ ritz)).Q
 
 
 def _unit(x: Float[Tensor, "out in"]) -> tuple[Float64[Tensor, "out in"], float, int]:
@@ -286,7 +286,7 @@ def certified(x: Float[Tensor, "out in"], k: int, generator: torch.Generator, wi
 
 
 def _exact(x: Tensor, route: tuple[str, ...]) -> Certified:
-    found = spectrum(x)
+    exact = spectrum(x)
     names = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for percent in (50, 90, 95, 99)))
-    values = {name: float(MEASURES[name](found.sigma)) for name in names}
-    return Certified({name: Bracket(v, v) for name, v in values.items()}, found.sigma, found.norm, route + found.route)
+    values = {name: float(MEASURES[name](exact.sigma)) for name in names}
+    return Certified({name: Bracket(v, v) for name, v in values.items()}, exact.sigma, exact.norm, route + exact.route)

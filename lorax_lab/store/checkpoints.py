@@ -124,13 +124,13 @@ class Checkpoints:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    found = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
+    tensors = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    found["random/cpu"] = torch.get_rng_state()
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    tensors["random/cpu"] = torch.get_rng_state()
     for device in range(torch.cuda.device_count()):
-        found[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
-    return found
+        tensors[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
+    return tensors
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:

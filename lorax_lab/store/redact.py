@@ -35,8 +35,8 @@ def redact(text: str) -> str:
 def _secrets() -> list[str]:
     """The longest first, since one may contain another."""
     named = {value for name, value in os.environ.items() if SECRET_NAMES.search(name)}
-    found = {value for value in named if len(value) >= SHORTEST} | _netrc_passwords(os.environ.get("NETRC"))
-    return sorted(found, key=len, reverse=True)
+    secrets = {value for value in named if len(value) >= SHORTEST} | _netrc_passwords(os.environ.get("NETRC"))
+    return sorted(secrets, key=len, reverse=True)
 
 
 @lru_cache(maxsize=4)

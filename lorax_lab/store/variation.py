@@ -40,9 +40,9 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
         config: nested plain values.
         inputs: hashes of the model's files and of the data, which then stand for their names.
     """
-    given = flat(config)
-    task = task_preset(str(given.get("task.name")), str(given.get("task.source")))
-    whole = {**defaults(task, str(given.get("method.name"))), **given}
+    recorded = flat(config)
+    task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
+    whole = {**defaults(task, str(recorded.get("method.name"))), **recorded}
     kept = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
     if inputs is not None:
         kept = {key: value for key, value in kept.items() if key not in INPUTS} | dict(inputs)
