@@ -1,9 +1,9 @@
 """All singular values of a dense update, with a bound on their error and the route by which they were found.
 
-The eigenvalues of the Gram matrix cost less than half of an SVD. What is lost is the bottom: rounding moves each λ by
-some u·λ_1 (u = 1.1e-16), `gram_error` at most, so a σ below the root of that, 6e-8·σ_1 at 2² and 4e-7·σ_1 at 4096², may
-be noise. Where such values are wanted, the matrix is reduced by QR, block by block, to an m × m triangle, whose SVD has
-the accuracy of an SVD of the whole.
+The eigenvalues of the Gram matrix cost less than half of an SVD. They lose the smallest values: rounding moves each λ
+by some u·λ_1 (u = 1.1e-16), and by `gram_error` at most. So a σ below the root of that may be noise: 6e-8·σ_1 at 2²,
+4e-7·σ_1 at 4096². If such values are wanted, QR reduces the matrix block by block to an m × m triangle. The SVD of the
+triangle is as accurate as an SVD of the whole matrix.
 """
 
 import math
@@ -31,7 +31,8 @@ class Spectrum:
         error: (m,), |σ_i − true σ_i| ≤ error_i: `gram_error` carried over to σ, or `svd_error`.
         norm: ‖A‖_F, from the entries.
         shape: (out, in).
-        route: the solvers tried, in order, each that failed with its reason; the last one gave the values.
+        route: the solvers in the order they were tried. A solver that failed has its reason; the last one gave the
+            values.
     """
 
     sigma: Float64[Tensor, " m"]
@@ -46,8 +47,8 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
 
     Args:
         x: (out, in), a tensor of any real dtype and device, or anything that gives `Blocks`.
-        wanted: relative to σ_1, the smallest value that has to be right. Where it and a value lie under the floor
-            √`gram_error`, the Gram matrix is dropped for the QR route. 0 wants all, 1 only the first.
+        wanted: the smallest value that must be right, relative to σ_1. If it and a value lie under the floor
+            √`gram_error`, the QR route replaces the Gram matrix. 0 wants all, 1 only the first.
 
     Raises:
         ValueError: not 2-D, complex, nan or inf inside, wanted outside 0..1, or a value beyond the fp64 range.

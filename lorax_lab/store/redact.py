@@ -22,7 +22,7 @@ TOKENS = re.compile(
 
 
 def redact(text: str) -> str:
-    """`text` without the values of secret environment variables, of the netrc file, and of what looks like a key.
+    """`text` without the values of secret environment variables, passwords of the netrc file, and anything like a key.
 
     >>> redact("https://me:pass@host/file, hf_0123456789abcdefghijklmn")
     'https://[hidden]@host/file, [hidden]'
