@@ -23,31 +23,31 @@ EXIT_CODES = {
 """A run that failed, and of whose method and rank no other seed is recorded, is named and is part of no figure."""
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Draw the named figures, or all, for every group of runs. Returns one of `EXIT_CODES`."""
-    words = sys.argv[1:] if words is None else words
-    if words[:1] in (["study"], ["verdict"]):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["study"], ["verdict"]):
         from .study.command import main as study
 
-        return study(words)
-    if words[:1] and words[0] in COMMANDS:
-        return int(import_module(COMMANDS[words[0]], __package__).main(words[1:]))
-    given = _parser().parse_args(words)
-    unknown = [name for name in given.figures if name not in FIGURES]
+        return study(arguments)
+    if arguments[:1] and arguments[0] in COMMANDS:
+        return int(import_module(COMMANDS[arguments[0]], __package__).main(arguments[1:]))
+    options = _parser().parse_args(arguments)
+    unknown = [name for name in options.figures if name not in FIGURES]
     if unknown:
         return _error(f"there is no figure {unknown[0]}; {_nearest(unknown[0])}")
-    if not given.runs.is_dir():
-        return _error(f"there is no folder {given.runs}; {TYPE_THIS}\nor say where the runs are: --runs FOLDER")
-    recorded = load(given.runs)
-    _list("left out", missing.left_out(given.runs, recorded))
+    if not options.runs.is_dir():
+        return _error(f"there is no folder {options.runs}; {TYPE_THIS}\nor say where the runs are: --runs FOLDER")
+    recorded = load(options.runs)
+    _list("left out", missing.left_out(options.runs, recorded))
     if not recorded.groups:
-        return _error(f"there is no completed run in {given.runs}; {TYPE_THIS}")
-    names = list(dict.fromkeys(given.figures)) or list(FIGURES)
+        return _error(f"there is no completed run in {options.runs}; {TYPE_THIS}")
+    names = list(dict.fromkeys(options.figures)) or list(FIGURES)
     lines: dict[str, list[str]] = {"drawn": [], "drawn, but stamped: runs are missing": [], "not drawn": []}
     for group in recorded.groups:
         _introduce(group)
         for name in names:
-            heading, line = _figure(name, group, given.out)
+            heading, line = _figure(name, group, options.out)
             lines[heading].append(line)
     for heading, figures in lines.items():
         _list(heading, figures)

@@ -39,8 +39,8 @@ def draw_folder(
     parser = argparse.ArgumentParser(prog=f"python -m analysis {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"what `{writer}` wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the figures go (the same folder)")
-    given = parser.parse_args(arguments)
-    return answer(lambda: _draw(given.folder, given.out or given.folder, writer, read, draw))
+    options = parser.parse_args(arguments)
+    return answer(lambda: _draw(options.folder, options.out or options.folder, writer, read, draw))
 
 
 def _draw(

@@ -69,11 +69,11 @@ def _no_reference(group: Group) -> str:
 
 def _line(variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:
     of_rank = [f"rank={','.join(ranks)}"] if ranks else []
-    what = f"{variant} r = {', '.join(ranks)}" if ranks else variant
+    arm = f"{variant} r = {', '.join(ranks)}" if ranks else variant
     number = "seeds" if len(seeds) > 1 else "seed"
     listed = ", ".join(map(str, seeds))
     typed = command([*overrides, *of_rank, f"seed={','.join(map(str, seeds))}"])
-    return f"{what} of {number} {listed}; type {typed}"
+    return f"{arm} of {number} {listed}; type {typed}"
 
 
 def _unfinished(run: Record) -> str:

@@ -25,10 +25,10 @@ def scores(group: Group, split: str) -> pd.DataFrame:
         head=runs["parameters.head"],
         score=runs[f"metrics.{split}/{group.metric}"],
     )
-    about = group.title | {"split": split, "metric": group.metric}
-    for place, (name, value) in enumerate(about.items()):
+    constant = group.title | {"split": split, "metric": group.metric}
+    for place, (name, value) in enumerate(constant.items()):
         table.insert(place, name, value)
-    table.insert(len(about), "examples", runs[f"inputs.examples.{split}"].astype(int))
+    table.insert(len(constant), "examples", runs[f"inputs.examples.{split}"].astype(int))
     pairs = zip(table["score"], table["examples"], strict=True)
     table["error"] = [standard_error(score, group.metric, examples) for score, examples in pairs]
     return table.reset_index(drop=True)
@@ -52,8 +52,8 @@ def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     if seeds > 1:
         return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"
     error, examples = rows["error"].iloc[0], rows["examples"].iloc[0]
-    words = "1 seed" if math.isnan(error) else f"± 1 standard error, {examples:,} examples"
-    return score - error, score + error, words
+    spread = "1 seed" if math.isnan(error) else f"± 1 standard error, {examples:,} examples"
+    return score - error, score + error, spread
 
 
 def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list[float], list[float]]:

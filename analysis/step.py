@@ -121,7 +121,7 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
     full = table[table["rank"].isna()].iloc[0]
     lora = table[table["rank"].notna()]
     figure = style.canvas(style.PAGE, 2.9)
-    for axes, key, what in zip(
+    for axes, key, title in zip(
         figure.subplots(1, 2, sharey=True),
         ("peak", "operations"),
         ("memory at the peak", "floating-point operations"),
@@ -135,7 +135,7 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, [int(rank) for rank in lora["rank"]])
         axes.set_ylim(0, max(110, 1.1 * shares.max()))
         axes.set_xlabel("rank of LoRA")
-        axes.set_title(what, fontsize=7.5)
+        axes.set_title(title, fontsize=7.5)
     figure.axes[0].set_ylabel("% of full fine-tuning's")
     style.title(figure, f"{full['model']}: what a step takes against LoRA's rank, {_about(full)}")
     return figure

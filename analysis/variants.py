@@ -69,8 +69,8 @@ def _names(method: str, runs: Sequence[Settings]) -> tuple[list[str], list[str]]
     return variants, arms
 
 
-def _with(name: str, words: list[str]) -> str:
-    return f"{name} ({', '.join(words)})" if words else name
+def _with(name: str, settings: list[str]) -> str:
+    return f"{name} ({', '.join(settings)})" if settings else name
 
 
 def _goes_with_rank(key: str, runs: Sequence[Settings]) -> bool:

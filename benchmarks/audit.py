@@ -44,8 +44,8 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
         environment = os.environ | {"LORAX_LAB_CACHE": str(folder / "cache")}
         audit = [sys.executable, "-m", "lorax_lab.audit", str(base), str(tuned)]
 
-        def ours(name: str, *words: str) -> tuple[float, float]:
-            return _timed([*audit, "--out", str(folder / name), *words], environment)
+        def ours(name: str, *options: str) -> tuple[float, float]:
+            return _timed([*audit, "--out", str(folder / name), *options], environment)
 
         exact, exact_peak = ours("exact")
         certified, certified_peak = ours("certified", "--top", str(TOP))

@@ -92,5 +92,5 @@ def measure() -> dict[str, Any]:
             ratio = shares.loc[(shares - 1).abs().idxmax()]
             rows.append({"what": f"{model}: process / predicted", "ratio": ratio, "spread": spread, "aim": "≤ 1.05"})
     note = "Ratios are those of the cell that is furthest off. Every cell is in `results/memory_cells.csv`."
-    about = {"title": "Memory of a step, predicted against measured", "date": date.today().isoformat(), "note": note}
-    return about | {"hardware": hardware(), "rows": rows}
+    header = {"title": "Memory of a step, predicted against measured", "date": date.today().isoformat(), "note": note}
+    return header | {"hardware": hardware(), "rows": rows}

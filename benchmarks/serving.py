@@ -151,12 +151,12 @@ def _peft_layers(model: Any) -> Iterator[Any]:
 
 def _check_answers(ours: dict[str, Contender], peft: dict[str, Contender]) -> None:
     for way in peft:
-        found: list[Any] = []
+        answers: list[Any] = []
         for before, call in (ours[way], peft[way]):
             before()
             answer = call()
-            found.append(torch.stack(answer) if isinstance(answer, list) else answer)
-        torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+            answers.append(torch.stack(answer) if isinstance(answer, list) else answer)
+        torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
 
 
 def _switches(exchange: Exchange, theirs: Any) -> dict[str, Contender]:

@@ -99,9 +99,9 @@ def _peft_layer(rank: int) -> tuple[nn.Module, LowRank]:
 
 
 def _brackets(x: Tensor) -> dict[str, list[float]]:
-    found = top_spectrum(x, TOP, torch.Generator().manual_seed(0))
-    assert found is not None, "the matrix is not zero"
-    return {name: [bracket.low, bracket.high] for name, bracket in found.brackets().items()}
+    top = top_spectrum(x, TOP, torch.Generator().manual_seed(0))
+    assert top is not None, "the matrix is not zero"
+    return {name: [bracket.low, bracket.high] for name, bracket in top.brackets().items()}
 
 
 def _turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:

@@ -29,8 +29,8 @@ def measure() -> dict[str, Any]:
         data.write_text(json.dumps(rows))
         runs = Path(scratch) / "runs"
         ranks = ",".join(map(str, RANKS))
-        words = [f"rank={ranks}", f"runs_dir={runs}", "tracking=offline", "-m"]
-        ours, _ = _timed(["-m", "lorax_lab.run", *words])
+        overrides = [f"rank={ranks}", f"runs_dir={runs}", "tracking=offline", "-m"]
+        ours, _ = _timed(["-m", "lorax_lab.run", *overrides])
         peer, peer_scores = 0.0, []
         for method in ("full", *map(str, RANKS)):
             seconds, output = _timed([str(Path(__file__).parent / "trainer_peer.py"), str(folder), str(data), method])

@@ -29,8 +29,8 @@ LAUNCH = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpo
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
-    given, launch = _parser(study).parse_known_args(arguments)
-    return answer(lambda: _carry_out(study, given, launch), "; the same command goes on with what is missing")
+    options, launch = _parser(study).parse_known_args(arguments)
+    return answer(lambda: _carry_out(study, options, launch), "; the same command goes on with what is missing")
 
 
 def _parser(study: Study) -> argparse.ArgumentParser:
@@ -50,31 +50,31 @@ def _parser(study: Study) -> argparse.ArgumentParser:
     return parser
 
 
-def _carry_out(study: Study, given: argparse.Namespace, launch: list[str]) -> int:
+def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> int:
     _check_launch(launch)
-    plan, name = study.plan(given.budget), _module(study).rpartition(".")[2]
-    wanted = _wanted(given.only, plan)
-    folder = given.records or (RECORDS if given.budget == "full" else given.runs / "records")
-    about = {"study": _module(study), "budget": given.budget, "question": study.QUESTION}
-    about |= {"prediction": study.PREDICTION, "cost": study.COST}
-    records = StudyRecords(folder / f"{name}.jsonl", given.runs, plan, about)
+    plan, name = study.plan(options.budget), _module(study).rpartition(".")[2]
+    wanted = _wanted(options.only, plan)
+    folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
+    description = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
+    description |= {"prediction": study.PREDICTION, "cost": study.COST}
+    records = StudyRecords(folder / f"{name}.jsonl", options.runs, plan, description)
     progress = records.progress(wanted)
-    if given.dry_run:
+    if options.dry_run:
         _show(progress)
         records.check(progress)
         print(
-            *(shlex.join(["python", *_command(s, given.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)),
+            *(shlex.join(["python", *_command(s, options.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)),
             sep="\n",
         )
         return 0
-    status = _run_missing(records, progress, given.runs, launch)
+    status = _run_missing(records, progress, options.runs, launch)
     if status:
         return status
     progress = records.progress(wanted)
     if progress.missing:
         return 1
     records.publish(progress.cells)
-    if plan.shared and not given.only:
+    if plan.shared and not options.only:
         records.share(progress)
     print(f"records: {records.path}")
     return 0
@@ -177,8 +177,8 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
 def _check_launch(overrides: list[str]) -> None:
     for override in overrides:
         if not override.startswith(LAUNCH):
-            what = f"{override} is not possible: a study's runs are fixed"
-            raise ConfigError(f"{what}; what may follow: {' '.join(LAUNCH)}; options: --help")
+            fixed = f"{override} is not possible: a study's runs are fixed"
+            raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
 
 
 def _module(study: Study) -> str:

@@ -42,24 +42,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--runs", type=Path, help="keep the runs of both versions here (a temporary folder)")
     parser.add_argument("--dry-run", action="store_true", help="say which runs would be compared")
-    given = parser.parse_args(arguments)
-    return answer(lambda: _compare(given), "; the runs that were compared are recorded")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _compare(options), "; the runs that were compared are recorded")
 
 
-def _compare(given: argparse.Namespace) -> int:
-    plan, lines = _plan(given.study), given.records / f"{given.study}.jsonl"
-    sample = choose(_final_lines(lines), proven(lines), given.cells, plan.code)
+def _compare(options: argparse.Namespace) -> int:
+    plan, lines = _plan(options.study), options.records / f"{options.study}.jsonl"
+    sample = choose(_final_lines(lines), proven(lines), options.cells, plan.code)
     if not sample:
-        print(f"{given.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
+        print(f"{options.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
         return 0
     for cell, line in sample:
         seconds = 2 * line["time"]["total_seconds"]
         print(f"{line['run_id']}: {cell.condition}, {cell.arm}, seed {cell.seed}; about {seconds / 60:.0f} minutes")
-    if given.dry_run:
+    if options.dry_run:
         return 0
     plan.prepare()
     with tempfile.TemporaryDirectory(prefix="equivalence-") as scratch:
-        runs = (given.runs or Path(scratch)).absolute()
+        runs = (options.runs or Path(scratch)).absolute()
         return max(_prove(plan, cell, line, lines, runs) for cell, line in sample)
 
 

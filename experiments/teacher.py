@@ -110,7 +110,7 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> F
     seen: dict[str, list[Tensor]] = {"inputs": [], "sums": [], "states": []}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda _, given, __: seen[name].append(given[0][:, 0].double())
+        return lambda _, inputs, __: seen[name].append(inputs[0][:, 0].double())
 
     hooks = [block.dense.register_forward_hook(keep("inputs")), block.LayerNorm.register_forward_hook(keep("sums"))]
     rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)

@@ -15,7 +15,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.memory import __main__ as entry
 from lorax_lab.memory import grids
 from lorax_lab.memory.architectures import PRESETS, architecture, skeleton
-from lorax_lab.memory.cards import GIB, RESERVED, cards_needed, sharded_peak
+from lorax_lab.memory.gpus import GIB, RESERVED, gpus_needed, sharded_peak
 from lorax_lab.memory.instruments import measure, measure_apart
 from lorax_lab.memory.ledger import CATEGORIES, Ledger
 from lorax_lab.memory.overrides import steps
@@ -131,13 +131,13 @@ def test_gpt3_with_r_4_on_query_and_value() -> None:
     assert full.ledger.peak_bytes / 2**40 == pytest.approx(1.27, abs=0.01)  # the paper's 1.2 TB, were all in two bytes
 
 
-def test_cards_by_hand() -> None:
+def test_gpus_by_hand() -> None:
     ledger = Ledger(100 * GIB, {}, "backward", (1,))
     found = Prediction(ledger, [(90 * GIB, 10 * GIB), (20 * GIB, 15 * GIB)], 2 * GIB, 0, 0)
     assert sharded_peak(found, 1) == 100 * GIB
     assert sharded_peak(found, 9) == 22 * GIB
     assert sharded_peak(found, 90) == 15 * GIB + -(-20 * GIB // 90) + 2 * GIB
-    assert {card: cards_needed(found, card) for card in (18, 24, 48, 141)} == {18: None, 24: 9, 48: 3, 141: 1}
+    assert {gib: gpus_needed(found, gib) for gib in (18, 24, 48, 141)} == {18: None, 24: 9, 48: 3, 141: 1}
     assert RESERVED == GIB
 
 
@@ -250,7 +250,7 @@ def test_the_table_has_full_and_each_rank(folder: Path, capsys: pytest.CaptureFi
     with console.capture() as shown:
         assert entry.main([f"model={folder / 'llama'}", "rank=1,8", "batch=2", "sequence=16", "-m"]) == 0
     text = shown.get()
-    for word in ("LoRA r=1", "LoRA r=8", "peak", "temporaries", "141 GiB cards"):
+    for word in ("LoRA r=1", "LoRA r=8", "peak", "temporaries", "141 GiB GPUs"):
         assert word in text
     assert entry.main(["--help"]) == 0
     assert "llama-2-70b" in capsys.readouterr().out

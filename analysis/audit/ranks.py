@@ -167,8 +167,8 @@ def _write(axes: Axes, mesh: QuadMesh, panel: Panel, values: np.ndarray, marks: 
         mark = str(marks[i, j]) if isinstance(marks[i, j], str) else ""
         red, green, blue, _ = colours[i, j]
         ink = "white" if 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 else "0.15"
-        if words := _cell(panel, value, mark, room):
-            axes.text(j + 0.5, i + 0.5, words, ha="center", va="center_baseline", color=ink, fontsize=4 + room)
+        if label := _cell(panel, value, mark, room):
+            axes.text(j + 0.5, i + 0.5, label, ha="center", va="center_baseline", color=ink, fontsize=4 + room)
 
 
 def _mark_column(panel: Panel) -> str:

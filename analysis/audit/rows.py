@@ -122,7 +122,7 @@ def outside(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     out = table[~table.index.isin(rows.index)]
     reasons = {"outside the layers": out["layer"].isna(), "too many for the page": out["layer"].notna()}
     names = {reason: list(dict.fromkeys(out[mask]["module"])) for reason, mask in reasons.items()}
-    return [f"{reason}, in the table only: {listed(found)}" for reason, found in names.items() if found]
+    return [f"{reason}, in the table only: {listed(modules)}" for reason, modules in names.items() if modules]
 
 
 def listed(names: list[str], most: int = 3) -> str:

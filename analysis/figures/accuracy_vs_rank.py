@@ -60,8 +60,8 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _band(axes: Axes, full: pd.DataFrame) -> None:
-    low, high, words = interval(full)
-    label = f"{full['variant'].iloc[0]}{best_of(full)}, {words}"
+    low, high, spread = interval(full)
+    label = f"{full['variant'].iloc[0]}{best_of(full)}, {spread}"
     axes.axhline(full["score"].mean(), color="0.25", linewidth=1, label=label)
     if low < high:
         axes.axhspan(low, high, color="0.88", zorder=0, linewidth=0)

@@ -72,8 +72,8 @@ def draw(table: pd.DataFrame) -> Figure:
     bar = figure.colorbar(grid[0][0].collections[0], ax=grid, location="bottom", aspect=50, shrink=0.6)
     bar.set_label("share of noise's effective rank (in brackets)")
     first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
-    about = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
-    style.title(figure, about + choice(table))
+    heading = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
+    style.title(figure, heading + choice(table))
     return figure
 
 
@@ -84,7 +84,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
         return rows.pivot_table(column, "layer", "module", "mean").reindex(index=layers, columns=modules)
 
     value, share = grid("effective_rank"), grid("share")
-    words = [
+    cells = [
         [_words(v, s, "\n" if len(layers) <= TALLEST else " ") for v, s in zip(*pair, strict=True)]
         for pair in zip(value.to_numpy(float), share.to_numpy(float), strict=True)
     ]
@@ -95,7 +95,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
         "cbar": False,
         "linewidths": 0.5,
     }
-    sns.heatmap(share.astype(float), annot=words, fmt="", ax=axes, annot_kws={"fontsize": 6}, **look)
+    sns.heatmap(share.astype(float), annot=cells, fmt="", ax=axes, annot_kws={"fontsize": 6}, **look)
     axes.set(xlabel="", ylabel="layer")
     axes.label_outer()
     axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)

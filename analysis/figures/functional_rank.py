@@ -55,8 +55,8 @@ def table(group: Group) -> pd.DataFrame:
     rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
-    about = ["model", "task", "metric", "examples"]
-    return rows.assign(**group.title, metric=group.metric, examples=examples)[[*about, *columns]]
+    constant = ["model", "task", "metric", "examples"]
+    return rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
 
 
 def finding(table: pd.DataFrame) -> str:

@@ -26,13 +26,13 @@ def table(group: Group) -> pd.DataFrame:
     import pandas as pd
 
     runs, parts = group.runs, []
-    about = runs[[*group.columns, "best"]].assign(
+    described = runs[[*group.columns, "best"]].assign(
         batch=[" × ".join(map(str, shape)) for shape in runs["memory.batch_shape"]], phase=runs["memory.phase"]
     )
     for place, (name, value) in enumerate(group.title.items()):
-        about.insert(place, name, value)
+        described.insert(place, name, value)
     for category in CATEGORIES:
-        parts.append(about.assign(category=category, mib=runs[PREFIX + category] / 2**20))
+        parts.append(described.assign(category=category, mib=runs[PREFIX + category] / 2**20))
     return pd.concat(parts, ignore_index=True).astype({"rank": "Int64"})
 
 
@@ -59,7 +59,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.margins(x=0.08)
     first = rows.iloc[0]
     axes.set(xlabel="memory at the peak, MiB")
-    about = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
-    style.title(figure, about + ("" if few else choice(table)))
+    heading = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
+    style.title(figure, heading + ("" if few else choice(table)))
     style.legend(figure, axes, columns=5)
     return figure

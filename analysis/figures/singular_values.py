@@ -54,13 +54,13 @@ def table(group: Group) -> pd.DataFrame:
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
     for _, matrix in representative(matrices).iterrows():
         name = matrix["matrix"]
-        about = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
+        place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
         null, null_name, edge = noise(spectra[full["arm"]][name]["sigma"], matrix)
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
         lines.append((pd.Series({**full, "method": NOISE, "variant": null_name, "arm": null_name}), null))
         for run, sigma in lines:
             whose = {key: run[key] for key in group.columns}
-            parts.append(pd.DataFrame(about | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
+            parts.append(pd.DataFrame(place | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
     rows = pd.concat(parts, ignore_index=True).astype({"layer": "Int64", "rank": "Int64"})
     if not (rows["sigma"] > 0).any():
         raise CannotDraw(f"every update of {full['run_id']} is zero; its training changed no matrix")
@@ -107,8 +107,8 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[-1][len(modules) // 2].set_xlabel("index i")
     grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     first = table.iloc[0]
-    about = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
-    style.title(figure, about + choice(table))
+    heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
+    style.title(figure, heading + choice(table))
     style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
     return figure
 

@@ -27,8 +27,8 @@ PAGE = "VERDICT.md"
 def main(arguments: list[str]) -> int:
     """Draw and write. Returns the exit code: 0 done, 1 a study that is no control is not fair, or not complete;
     2 nothing to read, or a wrong input."""
-    given = _parser().parse_args(arguments)
-    return answer(lambda: _write(given))
+    options = _parser().parse_args(arguments)
+    return answer(lambda: _write(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,8 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m analysis",
         description="Studies from their published records: no training, no model.",
     )
-    what = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
-    parser.add_argument("what", choices=("study", "verdict"), help=what)
+    outputs = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
+    parser.add_argument("output", choices=("study", "verdict"), help=outputs)
     parser.add_argument("names", nargs="*", metavar="NAME", help="studies to draw, such as rank_sweep; none means all")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=DOCS, help="where figures, tables and pages go (docs/study)")
@@ -47,26 +47,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(given: argparse.Namespace) -> int:
-    studies = load_all(given.records)
+def _write(options: argparse.Namespace) -> int:
+    studies = load_all(options.records)
     names = [study.name for study in studies]
-    for name in given.names:
+    for name in options.names:
         if name not in names:
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, names)}")
-    drawn = [study for study in studies if not given.names or study.name in given.names]
-    complaints = {study.name: _complaints(study, given.allow_unfair) for study in drawn}
+    drawn = [study for study in studies if not options.names or study.name in options.names]
+    complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
     for study in drawn:
-        if given.what == "study" and complaints[study.name]:
+        if options.output == "study" and complaints[study.name]:
             print(*complaints[study.name], sep="\n  ")
-        elif given.what == "study":
-            _draw(study, given.out / study.name, "not a fair comparison" if breaches(study) else "")
+        elif options.output == "study":
+            _draw(study, options.out / study.name, "not a fair comparison" if breaches(study) else "")
     for study in drawn:
-        if not complaints[study.name] or given.what == "verdict":
+        if not complaints[study.name] or options.output == "verdict":
             controls = [other for other in studies if other.declared.control_of == study.name]
-            write_text(given.out / study.name / PAGE, page.write(study, controls))
-    links = {name: os.path.relpath(given.out / name / PAGE, given.verdict.parent) for name in names}
-    write_text(given.verdict, overview.write(studies, links))
-    print(given.verdict)
+            write_text(options.out / study.name / PAGE, page.write(study, controls))
+    links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
+    write_text(options.verdict, overview.write(studies, links))
+    print(options.verdict)
     return int(any(breaches(study) and not study.declared.control_of for study in drawn))
 
 

@@ -18,8 +18,8 @@ def short(interval: Interval) -> str:
 
 def listed(items: Iterable[Any]) -> str:
     """The items as a sentence has them: `1, 2 and 3`."""
-    words = [str(item) for item in items]
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else "".join(texts)
 
 
 def bullets(items: Iterable[str]) -> list[str]:

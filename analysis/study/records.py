@@ -100,8 +100,8 @@ def load(path: Path) -> Records:
 
     beside = path.with_suffix(".json")
     if not path.is_file() or not beside.is_file():
-        what = f"there are no records of a study at {path} (with {beside.name} beside it)"
-        raise NoStudy(f"{what}; type: python -m experiments.{path.stem}")
+        absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
+        raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
     lines, damages = read_lines(path)
     shared = path.with_name(f"{path.stem}_shared.csv")
     table = pd.read_csv(shared) if shared.is_file() else None

@@ -33,8 +33,8 @@ For the figures type: python -m analysis audit FOLDER
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, 2 a wrong input,
     130 stopped."""
-    given = _parser().parse_args(arguments)
-    return answer(lambda: _audit(given), "; what is measured is kept: type the same command to go on")
+    options = _parser().parse_args(arguments)
+    return answer(lambda: _audit(options), "; what is measured is kept: type the same command to go on")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _audit(given: argparse.Namespace) -> int:
-    if given.top is not None and given.top < 1:
-        raise ConfigError(f"--top {given.top}: allowed are numbers ≥ 1; type --top 64")
+def _audit(options: argparse.Namespace) -> int:
+    if options.top is not None and options.top < 1:
+        raise ConfigError(f"--top {options.top}: allowed are numbers ≥ 1; type --top 64")
     from lorax_lab.audit import extract, report
     from lorax_lab.audit.measure import measure_all
     from lorax_lab.audit.store import open_store
@@ -75,24 +75,24 @@ def _audit(given: argparse.Namespace) -> int:
     from lorax_lab.console import WorkBar
     from lorax_lab.console import bar as bar_of
 
-    extraction = extract.parse_extraction(given.extract) if given.extract else None
-    device = _device(given.device)
-    updates = open_updates(given.base, given.tuned)
-    folder = open_store(given.out or Path("audits") / updates.slug, _identity(given, updates))
+    extraction = extract.parse_extraction(options.extract) if options.extract else None
+    device = _device(options.device)
+    updates = open_updates(options.base, options.tuned)
+    folder = open_store(options.out or Path("audits") / updates.slug, _identity(options, updates))
     report.introduce(updates, folder)
     with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
-        measured, failures = measure_all(updates, folder, device, given.top, given.directions, bar)
+        measured, failures = measure_all(updates, folder, device, options.top, options.directions, bar)
     report.close(updates, measured, failures, folder)
     if extraction and measured:
-        target = folder / f"adapter-{given.extract}"
+        target = folder / f"adapter-{options.extract}"
         with bar_of("extracting") as on_done:
             written = extract.write_adapter(target, updates, measured, extraction, device, on_done)
         report.extracted(written, target)
     return 1 if failures or not measured else 0
 
 
-def _identity(given: argparse.Namespace, updates: Updates) -> dict[str, Any]:
-    return {"base": given.base, "tuned": given.tuned, "fingerprint": updates.fingerprint, "top": given.top}
+def _identity(options: argparse.Namespace, updates: Updates) -> dict[str, Any]:
+    return {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint, "top": options.top}
 
 
 def _device(name: str | None) -> torch.device:

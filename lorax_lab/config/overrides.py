@@ -23,25 +23,25 @@ def code_in(text: str) -> str | None:
     >>> code_in("x=${oc.env:HOME}"), code_in("x=${seed}"), code_in("a._target_=os.system")
     ('${oc.env:HOME}', None, '_target_')
     """
-    found = CODE.search(text)
-    return found[0] if found else None
+    match = CODE.search(text)
+    return match[0] if match else None
 
 
-def expand(words: list[str]) -> list[list[str]]:
-    """The grid of a sweep: one list of plain words per job, in Hydra's order.
+def expand(overrides: list[str]) -> list[list[str]]:
+    """The grid of a sweep: one list of plain overrides per job, in Hydra's order.
 
     >>> expand(["rank=4,8", "seed=0"])
     [['rank=4', 'seed=0'], ['rank=8', 'seed=0']]
 
     Raises:
-        ConfigError: a word that Hydra's grammar does not read.
+        ConfigError: an override that Hydra's grammar does not read.
     """
-    overrides = [_parse(word) for word in words]
+    parsed = [_parse(override) for override in overrides]
     choices = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
         else [str(o.input_line)]
-        for o in overrides
+        for o in parsed
     ]
     return [list(job) for job in itertools.product(*choices)]
 
@@ -62,12 +62,12 @@ def value_of(override: str) -> Any:
     return parsed.value()
 
 
-def _parse(word: str) -> Any:
+def _parse(text: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(word)
+        return OverridesParser.create().parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{word} is not understood ({reason}); quote special signs, as in 'key=\"a,b\"'") from None
+        raise ConfigError(f"{text} is not understood ({reason}); quote special signs, as in 'key=\"a,b\"'") from None

@@ -55,8 +55,8 @@ def _require_keys(source: Source, config: TaskConfig) -> None:
     for key in ("path", "subset", "group", "label", *config.inputs):
         value = getattr(config, key)
         if value is not None and key not in source.chosen(config):
-            what = f"task={config.name} does not read task.{key}, and it is set to {value}"
-            raise ConfigError(f"{what}; leave it out, or type task=local for a table of your own")
+            unused = f"task={config.name} does not read task.{key}, and it is set to {value}"
+            raise ConfigError(f"{unused}; leave it out, or type task=local for a table of your own")
     missing = [f"task.{key}=…" for key in source.needed(config) if getattr(config, key) is None]
     if missing:
         raise ConfigError(f"task={config.name} needs {' '.join(missing)} as well")

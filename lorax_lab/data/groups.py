@@ -22,7 +22,7 @@ def keys(**parts: str) -> list[str]:
     >>> keys(document="31", text="Well worth it!"), keys(text=":-)")
     (['document 31', 'text well worth it'], [])
     """
-    return [f"{kind} {words}" for kind, part in parts.items() if (words := wording(part))]
+    return [f"{kind} {plain}" for kind, part in parts.items() if (plain := wording(part))]
 
 
 def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:

@@ -108,13 +108,13 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
             else:
                 loaded = datasets.load_dataset(str(place) if place.is_dir() else path, subset)
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
-        what = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
+        keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
         if unreached:
             reason = f"is not in the local cache, and no network reaches the hub ({unreached});"
         else:
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            reason = f"cannot be loaded ({said}); change task.path or task.subset, or"
-        raise ConfigError(f"{what} {reason} {INSTEAD}") from error
+            message = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = f"cannot be loaded ({message}); change task.path or task.subset, or"
+        raise ConfigError(f"{keys} {reason} {INSTEAD}") from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
 
 

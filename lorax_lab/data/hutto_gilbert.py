@@ -61,9 +61,9 @@ def data_sha256(config: TaskConfig) -> str:
     return sha256_of(config.source)
 
 
-def _source(what: str, rows: int, examples: int, largest: float) -> Source:
+def _source(texts: str, rows: int, examples: int, largest: float) -> Source:
     card = Card(
-        what,
+        texts,
         rows,
         examples,
         classes=("negative", "positive"),

@@ -61,8 +61,8 @@ def class_names(tables: Tables, label: str) -> tuple[str, ...]:
     values = [name for rows in _each(tables, label, _class).values() for name in rows]
     names = set(values)
     if len(names) > max(2, len(values) // 2):
-        what = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
-        raise ConfigError(f"{tables['train'].where}: {what}; name another column, or type task.kind=regression")
+        too_many = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
+        raise ConfigError(f"{tables['train'].where}: {too_many}; name another column, or type task.kind=regression")
     if all(name.lstrip("-").isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))

@@ -52,8 +52,8 @@ def data_sha256(config: TaskConfig) -> str:
 def _file(config: TaskConfig) -> Path:
     path = Path(str(config.path)).expanduser()
     if path.is_dir():
-        what = f"type task=hub task.path={path} for a folder of train, validation and test files"
-        raise ConfigError(f"task.path={path} is a folder, and task=local reads one file; {what}")
+        other_source = f"type task=hub task.path={path} for a folder of train, validation and test files"
+        raise ConfigError(f"task.path={path} is a folder, and task=local reads one file; {other_source}")
     if path.suffix.lower() not in READERS:
         raise ConfigError(f"task.path={path} is no table that can be read; its name ends in {' or '.join(READERS)}")
     if not path.is_file():
@@ -70,8 +70,8 @@ def _csv(path: Path) -> Columns:
         rows = []
         for row in reader:
             if row and len(row) != len(header):
-                what = f"{len(row)} fields and the header has {len(header)}; put quotes around text with commas"
-                raise ConfigError(f"{path.name}, line {reader.line_num}: {what}")
+                fault = f"{len(row)} fields and the header has {len(header)}; put quotes around text with commas"
+                raise ConfigError(f"{path.name}, line {reader.line_num}: {fault}")
             rows += [row] if row else []
     if repeated := {name for name in header if header.count(name) > 1}:
         raise ConfigError(f"{path.name} has more than one column {', '.join(sorted(repeated))}; rename one")

@@ -49,8 +49,8 @@ def split(
     train = [example for unit in rest for example in unit][: config.train_examples]
     if not (train and validation and test):
         maker = f"task.group={config.group}" if config.group else f"task={config.name}"
-        what = f"{maker} makes groups too large to fill three splits of {pools.where}"
-        raise ConfigError(f"{what}; ask for more in task.test_examples and task.validation_examples")
+        too_large = f"{maker} makes groups too large to fill three splits of {pools.where}"
+        raise ConfigError(f"{too_large}; ask for more in task.test_examples and task.validation_examples")
     return (train, validation, test), dropped
 
 
@@ -133,13 +133,13 @@ def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> 
         if own is None:
             carved.append(role)
         elif len(own) < (asked or 1):
-            what = f"{pools.where} has {len(own)} rows of its own for {role}{after}, too few"
+            too_few = f"{pools.where} has {len(own)} rows of its own for {role}{after}, too few"
             known = f"task.{role}_examples={asked}; type task.{role}_examples=null for all"
-            raise ConfigError(f"{what} for {known}, or a smaller number")
+            raise ConfigError(f"{too_few} for {known}, or a smaller number")
     keys = [f"task.{role}_examples" for role in carved]
     asked = {key: getattr(config, key.removeprefix("task.")) for key in keys}
     if len(pools.train) < sum(number or 1 for number in asked.values()):
         wanted = " ".join(f"{key}={'null' if number is None else number}" for key, number in asked.items())
         everything = " ".join(f"{key}=null" for key in keys)
-        what = f"{pools.where} has {len(pools.train)} rows{after}, too few for {wanted}"
-        raise ConfigError(f"{what}; type smaller numbers, or {everything} for all rows")
+        too_few = f"{pools.where} has {len(pools.train)} rows{after}, too few for {wanted}"
+        raise ConfigError(f"{too_few}; type smaller numbers, or {everything} for all rows")

@@ -29,9 +29,9 @@ class Table:
             raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {hint}")
         return list(self.columns[name][:])
 
-    def fault(self, row: int, what: str) -> ConfigError:
+    def fault(self, row: int, reason: str) -> ConfigError:
         """The error for the row of index `row`, counted from 1 in the message."""
-        return ConfigError(f"{self.where}, row {row + 1}: {what}")
+        return ConfigError(f"{self.where}, row {row + 1}: {reason}")
 
 
 def is_missing(value: Any) -> bool:

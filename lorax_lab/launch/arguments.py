@@ -92,5 +92,5 @@ def _flags(parser: argparse.ArgumentParser) -> list[str]:
     return [action.option_strings[0] for action in parser._actions if action.option_strings]
 
 
-def _asked(given: argparse.Namespace, name: str) -> str | None:
-    return getattr(given, name.replace("-", "_"))
+def _asked(options: argparse.Namespace, name: str) -> str | None:
+    return getattr(options, name.replace("-", "_"))

@@ -53,8 +53,8 @@ def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str,
             del settings[key]
     for key, value in settings.items():
         if key not in ("name", *own):
-            what = f"method={name} has no {key}; leave method.{key} out"
-            raise ConfigError(f"method.{key}={value} is not possible: {what}, or set another: {suggest(key, own)}")
+            unknown = f"method={name} has no {key}; leave method.{key} out"
+            raise ConfigError(f"method.{key}={value} is not possible: {unknown}, or set another: {suggest(key, own)}")
     return kind, settings
 
 
@@ -65,8 +65,8 @@ def _task_settings(raw: dict[str, Any]) -> type[TaskConfig]:
     known = [field.name for field in dataclasses.fields(kind)]
     for key, value in task.items():
         if key not in known:
-            what = f"task.kind={task['kind']} does not read task.{key}, and it is set to {value}"
-            raise ConfigError(f"{what}; leave it out, {suggest(key, known)}")
+            unread = f"task.kind={task['kind']} does not read task.{key}, and it is set to {value}"
+            raise ConfigError(f"{unread}; leave it out, {suggest(key, known)}")
     return kind
 
 
@@ -80,10 +80,10 @@ def _check_method(config: RunConfig) -> None:
         require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
     else:
         ranked = " or ".join(f"method={other}" for other in METHODS if METHODS[other].has_rank)
-        what = f"this method has no rank; leave rank out, or type {ranked}"
-        require(rank is None, f"method={name} rank", rank, what)
-    what = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
-    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, what)
+        no_rank = f"this method has no rank; leave rank out, or type {ranked}"
+        require(rank is None, f"method={name} rank", rank, no_rank)
+    no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"
+    require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, no_cuts)
 
 
 def _explain(error: Any) -> str:

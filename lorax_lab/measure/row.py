@@ -78,28 +78,28 @@ def row_of(
     return row | _above_rounding(sigma, shape, norm, storage) if storage else row
 
 
-def row_of_top(found: Certified, shape: Sequence[int], base_norm: float, storage: Storage) -> Row:
+def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: Storage) -> Row:
     """As `row_of`, from the largest singular values and brackets around the measures; NaN for what they do not tell.
 
     The upper end of a bracket stands for the measure, since a rank that is too high is surely enough; `<name>.low` is
     the lower end. The noise is taken from the energy that the spikes leave over.
     """
-    lows = {f"{name}.low": bracket.low for name, bracket in found.brackets.items()}
-    sigma = found.sigma.cpu()
+    lows = {f"{name}.low": bracket.low for name, bracket in top.brackets.items()}
+    sigma = top.sigma.cpu()
     if len(sigma) == min(shape):
         return row_of(sigma, shape, base_norm, storage=storage) | lows
-    row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in found.brackets.items()}
+    row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in top.brackets.items()}
     largest, edge = float(sigma[0]), edge_of(storage.rows, storage.columns)
-    worst = max(shape) * _relative_rounding(storage, base_norm, found.norm) * largest
+    worst = max(shape) * _relative_rounding(storage, base_norm, top.norm) * largest
     return (
         row
         | lows
-        | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": found.norm, "spectral_norm": largest}
-        | _size(found.norm, base_norm)
+        | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": top.norm, "spectral_norm": largest}
+        | _size(top.norm, base_norm)
         | {"null": gaussian_null(shape), "untrusted": ""}
-        | _above_remaining_noise(sigma, found.norm, shape)
+        | _above_remaining_noise(sigma, top.norm, shape)
         | {"rounding_edge": edge, "above_rounding": _count_above(sigma, edge)}
-        | {"rounding_share": _rounding_share(storage, found.norm)}
+        | {"rounding_share": _rounding_share(storage, top.norm)}
     )
 
 

@@ -1,6 +1,6 @@
 """`python -m lorax_lab.memory model=llama-2-70b rank=8`: what a training step holds and computes, full and with LoRA.
 
-It also says on how many cards the step fits. Nothing is trained, and no weight is read.
+It also says how many GPUs the step needs. Nothing is trained, and no weight is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lorax_lab.memory.step import Step
 
 HELP = """\
-What does a training step hold in memory, how much does it compute, and on how many cards does it fit? The answer is a
+What does a training step hold in memory, how much does it compute, and how many GPUs does it need? The answer is a
 table of full fine-tuning beside LoRA.
 
 It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion

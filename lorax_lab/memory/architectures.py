@@ -213,9 +213,9 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
         sizes = {key: value for key, value in settings.items() if isinstance(value, int) and "size" in key}
         read = f"; what could be read of it: {sizes}" if sizes else ""
         known = suggest(str(kind), sorted(transformers.CONFIG_MAPPING)).partition(" allowed:")[0]
-        what = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
+        unknown = f"model={name}: model_type={kind} is no architecture of transformers {transformers.__version__}"
         raise ConfigError(
-            f"{what}{read}. {known} How its layers are joined is not known, so nothing is assumed"
+            f"{unknown}{read}. {known} How its layers are joined is not known, so nothing is assumed"
         ) from None
     except (TypeError, AttributeError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())

@@ -33,7 +33,7 @@ class Prediction:
         ledger: as that of a real step.
         moments: (static, other) bytes at each moment that may be the peak; static are the weights, gradients and
             optimizer states, which can be sharded.
-        gathered: what a sharded step holds whole in addition (see `cards.sharded_peak`).
+        gathered: what a sharded step holds whole in addition (see `gpus.sharded_peak`).
         trained: number of trained parameters.
         stored: bytes of the trained weights, which are kept after training.
     """

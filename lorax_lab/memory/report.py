@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.table import Table
 
 from lorax_lab.console import console
-from lorax_lab.memory.cards import CARDS, cards_needed
+from lorax_lab.memory.gpus import GPU_SIZES, gpus_needed
 from lorax_lab.memory.ledger import CATEGORIES
 from lorax_lab.memory.operations import Operations
 from lorax_lab.memory.predict import Prediction
@@ -15,8 +15,8 @@ from lorax_lab.memory.shortage import size
 from lorax_lab.memory.step import Step
 
 NOTE = """\
-Memory is that at the peak of one step; the checkpoint holds the trained weights. On several cards weights, gradients
-and optimizer states are sharded (ZeRO 3) and each card has its own batch; driver and gaps take 1 GiB of each card.
+Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
+and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver and gaps take 1 GiB of each GPU.
 Operations are floating-point ones; what checkpointing computes a second time is not counted."""
 
 
@@ -27,8 +27,10 @@ def show(full: Step, predictions: dict[Step, Prediction], operations: dict[Step,
 
 
 def table(full: Step, predictions: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:
-    """A row per category, for the peak, the checkpoint, each card and each part of the computation; a column per step,
-    and its share of full."""
+    """A row per category, then the peak, the checkpoint, the sizes of GPU and the parts of the computation.
+
+    A column per step, and beside it its share of full.
+    """
     length = "" if full.sequence is None else f" × {full.sequence} tokens"
     more = ", checkpointing" if full.checkpointing else ""
     title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
@@ -46,8 +48,8 @@ def table(full: Step, predictions: dict[Step, Prediction], operations: dict[Step
     shown.add_section()
     shown.add_row("checkpoint", *_shares(full, {step: p.stored for step, p in predictions.items()}, size))
     shown.add_row("trained", *_texts([f"{p.trained:,}" for p in predictions.values()]))
-    for card in CARDS:
-        shown.add_row(f"{card} GiB cards", *_texts([_cards(cards_needed(p, card)) for p in predictions.values()]))
+    for gib in GPU_SIZES:
+        shown.add_row(f"{gib} GiB GPUs", *_texts([_count(gpus_needed(p, gib)) for p in predictions.values()]))
     shown.add_section()
     for part in ("forward", "backward", "update", "total"):
         counts = {step: getattr(operations[step], part) for step in predictions}
@@ -72,5 +74,5 @@ def _texts(texts: list[str]) -> list[str]:
     return [texts[0], *(cell for text in texts[1:] for cell in (text, ""))]
 
 
-def _cards(count: int | None) -> str:
+def _count(count: int | None) -> str:
     return "none do" if count is None else str(count)

@@ -71,7 +71,7 @@ def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
         ConfigError: a file is missing or damaged, or holds something else; it names the file.
     """
     file = weights_file(path)
-    settings = _read(file.parent / SETTINGS, lambda found: json.loads(found.read_text(encoding="utf-8")))
+    settings = _read(file.parent / SETTINGS, lambda path: json.loads(path.read_text(encoding="utf-8")))
     tensors = _read(file, _tensors)
     if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
         raise ConfigError(f"{file.parent / SETTINGS} names no peft_type; expected an object with PEFT's settings")
@@ -139,8 +139,8 @@ def start_of(settings: Settings) -> str:
         return "pissa"
     if word == "olora" and not settings.get("fan_in_fan_out"):  # PEFT 0.21 forgets to transpose a Conv1D's
         return "olora"
-    what = f"init_lora_weights={value} is not possible: what it takes out of the base weight is not in the files"
-    raise ConfigError(f"{what}; {CONVERT if word in CONVERTIBLE_STARTS else MERGE}")
+    refusal = f"init_lora_weights={value} is not possible: what it takes out of the base weight is not in the files"
+    raise ConfigError(f"{refusal}; {CONVERT if word in CONVERTIBLE_STARTS else MERGE}")
 
 
 def by_module(tensors: dict[str, Tensor]) -> tuple[dict[str, Parts], Parts]:
@@ -188,8 +188,8 @@ def check_parts(parts: Parts, settings: Settings) -> None:
         if not torch.isfinite(parts[part]).all():
             raise ConfigError(f"{part} has nan or inf inside: a diverged run or a bad file")
     sizes = [parts[part].shape[:1] for part in ("lora_B", "lora_embedding_B") if part in parts]
-    if "lora_magnitude_vector" in wanted and (found := parts["lora_magnitude_vector"].shape) not in sizes:
-        raise ConfigError(f"lora_magnitude_vector is {tuple(found)}; expected {tuple(sizes[0])}")
+    if "lora_magnitude_vector" in wanted and (magnitudes := parts["lora_magnitude_vector"].shape) not in sizes:
+        raise ConfigError(f"lora_magnitude_vector is {tuple(magnitudes)}; expected {tuple(sizes[0])}")
 
 
 def _read(file: Path, read: Callable[[Path], Any]) -> Any:

@@ -103,8 +103,8 @@ class AdapterUpdate:
         if not self.needs_base:
             return self.product
         if base_weight is None:
-            what = f"{self.name}: a {self.kind} update is measured against the original base weight"
-            raise ConfigError(f"{what}; type `python -m lorax_lab.audit BASE ADAPTER`")
+            needs_base = f"{self.name}: a {self.kind} update is measured against the original base weight"
+            raise ConfigError(f"{needs_base}; type `python -m lorax_lab.audit BASE ADAPTER`")
         base = base_weight.detach().to(self.product.B.device, torch.float64)
         learned = self._learned(base) if self.start else self.product
         if self.magnitude is None:
@@ -241,7 +241,7 @@ def _notes(convolutions: list[str], rest: list[str], saved: list[str]) -> list[s
         "only some rows of these were tuned; they are not measured": [k for k in rest if k.endswith(TRAINED_TOKENS)],
         "saved in full beside the low-rank updates": saved,
     }
-    return [f"{what} ({len(names)}): {_some(names)}" for what, names in kinds.items() if names]
+    return [f"{note} ({len(names)}): {_some(names)}" for note, names in kinds.items() if names]
 
 
 def _some(names: list[str]) -> str:

@@ -63,8 +63,8 @@ def load_base(
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
-        what = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
-        raise ConfigError(f"{what}; name a model without a head, or a task with as many classes as it has") from None
+        misfit = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
+        raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
     if (tokenizer := _tokenizer(processor)) is not None:

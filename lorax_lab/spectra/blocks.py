@@ -12,14 +12,14 @@ from lorax_lab.spectra.matrix import checked_matrix
 BLOCK_ENTRIES = 2**22
 """Entries of one block: 32 MiB in fp64, deep enough for matrix products at full speed."""
 BLOCK_LENGTH = 1024
-"""Rows of one block at most: a longer sum of equal terms, each rounded the same way, would leave `gram_error`."""
+"""Most rows of one block. A longer sum of equal terms, each rounded the same way, would exceed `gram_error`."""
 
 
 @runtime_checkable
 class Blocks(Protocol):
     """A matrix (out, in) that is read a slice at a time: a tensor on disk, the difference of two.
 
-    Where it also has a `device`, its blocks are there and so is the work.
+    If it also has a `device`, its blocks lie there, and the work is done there.
     """
 
     @property

@@ -23,7 +23,7 @@ class Amplification:
         factor, random_factor, base_factor: ‖ΔW‖_F over base_in_delta, base_in_random and base_in_base. Inf where the
             base does nothing in those directions, NaN where ΔW is zero too.
         rank, delta_norm: r, the number of directions, and ‖ΔW‖_F.
-        base_in_delta: ‖U_rᵀ W V_r‖_F in the top-r directions of ΔW; NaN if ΔW is zero, which has none.
+        base_in_delta: ‖U_rᵀ W V_r‖_F in the top-r directions of ΔW; NaN if ΔW is zero, since it then has no directions.
         base_in_random: its root mean square in random directions, r ‖W‖_F / √(out · in).
         base_in_base: its value in the top-r directions of W, √(Σ_{i≤r} σ_i²), the largest there is.
     """
@@ -125,9 +125,9 @@ def intruder_dimensions(
 ) -> tuple[Intruders, Intruders]:
     """Intruder dimensions: top-k singular vectors y of W_tuned with max_i |⟨x_i, y⟩| < ε (Shuttleworth et al. 2024).
 
-    x_i are all singular vectors of W_0 on the same side. None if only singular values changed. In more than a
-    hundred dimensions a random direction always is one, and so is an even mix of more than 1/ε² old ones, though not
-    new: read the count beside the energy. Directions with σ_i below rounding are arbitrary, and left out.
+    x_i are all singular vectors of W_0 on the same side. None if only singular values changed. In more than a hundred
+    dimensions a random direction always is an intruder. So is an even mix of more than 1/ε² old directions, although it
+    is not new: read the count beside the energy. Directions with σ_i below rounding are arbitrary, and left out.
 
     Args:
         base_weight, tuned_weight: (out, in), W_0 and W_tuned.

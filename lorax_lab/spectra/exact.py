@@ -1,9 +1,9 @@
 """All singular values of a dense update, with a bound on their error and the route by which they were found.
 
-The eigenvalues of the Gram matrix cost less than half of an SVD. What is lost is the bottom: rounding moves each λ by
-some u·λ_1 (u = 1.1e-16), `gram_error` at most, so a σ below the root of that, 6e-8·σ_1 at 2² and 4e-7·σ_1 at 4096², may
-be noise. Where such values are wanted, the matrix is reduced by QR, block by block, to an m × m triangle, whose SVD has
-the accuracy of an SVD of the whole.
+The eigenvalues of the Gram matrix cost less than half of an SVD. They lose the smallest values: rounding moves each λ
+by some u·λ_1 (u = 1.1e-16), and by `gram_error` at most. So a σ below the root of that may be noise: 6e-8·σ_1 at 2²,
+4e-7·σ_1 at 4096². If such values are wanted, QR reduces the matrix block by block to an m × m triangle. The SVD of the
+triangle is as accurate as an SVD of the whole matrix.
 """
 
 import math
@@ -31,7 +31,8 @@ class Spectrum:
         error: (m,), |σ_i − true σ_i| ≤ error_i: `gram_error` carried over to σ, or `svd_error`.
         norm: ‖A‖_F, from the entries.
         shape: (out, in).
-        route: the solvers tried, in order, each that failed with its reason; the last one gave the values.
+        route: the solvers in the order they were tried. A solver that failed has its reason; the last one gave the
+            values.
     """
 
     sigma: Float64[Tensor, " m"]
@@ -46,8 +47,8 @@ def spectrum(x: Tensor | Blocks, wanted: float = 0.0) -> Spectrum:
 
     Args:
         x: (out, in), a tensor of any real dtype and device, or anything that gives `Blocks`.
-        wanted: relative to σ_1, the smallest value that has to be right. Where it and a value lie under the floor
-            √`gram_error`, the Gram matrix is dropped for the QR route. 0 wants all, 1 only the first.
+        wanted: the smallest value that must be right, relative to σ_1. If it and a value lie under the floor
+            √`gram_error`, the QR route replaces the Gram matrix. 0 wants all, 1 only the first.
 
     Raises:
         ValueError: not 2-D, complex, nan or inf inside, wanted outside 0..1, or a value beyond the fp64 range.
@@ -88,20 +89,20 @@ Solved = tuple[Float64[Tensor, " m"], Float64[Tensor, " m"], float, int]
 
 
 def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:
-    found = gram(x)
-    _check("the trace", float(found.matrix.diagonal().sum()), found.energy)
-    eigenvalues = torch.linalg.eigvalsh(found.matrix).flip(0)
+    product = gram(x)
+    _check("the trace", float(product.matrix.diagonal().sum()), product.energy)
+    eigenvalues = torch.linalg.eigvalsh(product.matrix).flip(0)
     bound = gram_error(shape_of(x)) * float(eigenvalues[0]) if len(eigenvalues) else 0.0
     if len(eigenvalues) and not float(eigenvalues[-1]) >= -bound:
         raise _Refused(f"an eigenvalue of {float(eigenvalues[-1]):.1e} of a matrix that has none below 0")
     sigma = eigenvalues.clamp(min=0).sqrt()
-    _check("Σσ²", float(sigma.square().sum()), found.energy)
-    lost, floor = int((eigenvalues <= bound).sum()) if found.energy else 0, math.sqrt(gram_error(shape_of(x)))
+    _check("Σσ²", float(sigma.square().sum()), product.energy)
+    lost, floor = int((eigenvalues <= bound).sum()) if product.energy else 0, math.sqrt(gram_error(shape_of(x)))
     if lost and wanted < floor:
         raise _Refused(f"{lost} of {len(sigma)} wanted values lie below {floor:.1e} of the first")
     above = (eigenvalues + bound).sqrt() - sigma
     below = sigma - (eigenvalues - bound).clamp(min=0).sqrt()
-    return sigma, torch.maximum(above, below), math.sqrt(found.energy), found.exponent
+    return sigma, torch.maximum(above, below), math.sqrt(product.energy), product.exponent
 
 
 def _by_svd(x: Tensor | Blocks, wanted: float) -> Solved:
@@ -147,6 +148,6 @@ def _by_triangle(x: Tensor | Blocks, solve: Callable[[Tensor], Tensor]) -> Solve
     return sigma, error, math.sqrt(energy), exponent
 
 
-def _check(what: str, found: float, expected: float) -> None:
-    if not abs(found - expected) <= ENERGY_TOLERANCE * expected:
-        raise _Refused(f"{what} is {found} but ‖A‖²_F is {expected} (of the scaled matrix)")
+def _check(quantity: str, computed: float, expected: float) -> None:
+    if not abs(computed - expected) <= ENERGY_TOLERANCE * expected:
+        raise _Refused(f"{quantity} is {computed} but ‖A‖²_F is {expected} (of the scaled matrix)")

@@ -16,7 +16,7 @@ from lorax_lab.spectra.matrix import scaled, times_power_of_two
 
 UNIT = 2.0**-53
 PANEL = 512
-"""Columns of the Gram matrix that are multiplied at once; what lies above the diagonal blocks is never formed."""
+"""Columns of the Gram matrix that are multiplied at once. The part above the diagonal blocks is never formed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,8 @@ def gram_participation_ratio(x: Tensor | Blocks) -> float:
 def short_directions(x: Tensor | Blocks) -> tuple[Float64[Tensor, "m m"], Float64[Tensor, " m"]]:
     """All singular vectors of the smaller side as columns, and the singular values, from the Gram matrix.
 
-    Right vectors of a tall matrix, left ones of a wide one. Those of the other side are x v / σ. Directions below
-    √`gram_error` · σ_1 are arbitrary.
+    They are right vectors of a tall matrix and left vectors of a wide one. The vectors of the other side are x v / σ.
+    Directions below √`gram_error` · σ_1 are arbitrary.
 
     Raises:
         ValueError: as `spectrum`.
@@ -102,9 +102,9 @@ def short_directions(x: Tensor | Blocks) -> tuple[Float64[Tensor, "m m"], Float6
     >>> short_directions(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]))[1].tolist()
     [4.0, 3.0]
     """
-    found = gram(x)
-    eigenvalues, vectors = torch.linalg.eigh(found.matrix)
-    sigma = times_power_of_two(eigenvalues.flip(0).clamp(min=0).sqrt(), found.exponent)
+    product = gram(x)
+    eigenvalues, vectors = torch.linalg.eigh(product.matrix)
+    sigma = times_power_of_two(eigenvalues.flip(0).clamp(min=0).sqrt(), product.exponent)
     return vectors.flip(1), sigma
 
 
@@ -113,9 +113,9 @@ def top_directions(
 ) -> tuple[Float64[Tensor, "out k"], Float64[Tensor, " k"], Float64[Tensor, "k in"]]:
     """The top k singular triplets of a dense update, exact: eigenvectors of the Gram matrix, and one more pass.
 
-    The longer side's vectors come from the SVD of A V (or Aᵀ U), which also sets the values right, so what is kept
-    of the update is U diag(σ) Vh with orthonormal U and Vh to rounding. Directions below √`gram_error` · σ_1 are
-    arbitrary.
+    The vectors of the longer side come from the SVD of A V (or Aᵀ U), which also corrects the values. U diag(σ) Vh is
+    therefore the kept part of the update, and U and Vh are orthonormal up to rounding. Directions below √`gram_error` ·
+    σ_1 are arbitrary.
 
     Args:
         x: (out, in), a tensor or `Blocks`.
@@ -142,5 +142,5 @@ def top_directions(
 
 
 def power_of_two(exponent: int) -> float:
-    """2^exponent; 0 where fp64 has no such number, and 1 at most: it scales down what is smaller."""
+    """2^exponent, and 1 at most; 0 where fp64 has no such number. It only scales down."""
     return math.ldexp(1.0, max(min(exponent, 0), -1100))

@@ -6,9 +6,9 @@ after a few products with A. Ritz values from inside the space never exceed the 
     σ̂_i² ≤ σ_i² ≤ min(σ̂_i² + rest, max(σ̂_i², ρ θ) + r),   rest = ‖A‖²_F − Σ_{i≤k} σ̂_i²,
 
 where r is the residual of the k Ritz vectors (Weyl), θ the largest Ritz value that a second iteration finds in their
-complement and ρ bounds what a random start can miss there. The second start has to be a fresh one: of more equal
-values than it has columns a start holds one direction per column, and the rest is orthogonal to all that it sees.
-From these follow brackets for every measure that the energies alone decide.
+complement and ρ bounds what a random start can miss there. The second start must be a fresh one. If more values are
+equal than a start has columns, it sees one direction per column; the other directions are orthogonal to all that it
+sees. From these follow brackets for every measure that the energies alone decide.
 """
 
 import math
@@ -24,7 +24,7 @@ from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
 
 BLOCK = 16
-"""Columns of the start. At equal work a narrow block goes deeper, and depth is what narrows ρ."""
+"""Columns of the start. At equal work a narrow block goes deeper, and depth narrows ρ."""
 DEPTH = 14
 """Products with AᵀA: ρ = 1.08 at 4096², so σ̂_1 is at most 4 % low."""
 FAILURE = 1e-9
@@ -79,8 +79,8 @@ class TopSpectrum:
         return Bracket(1 - top.high, 1 - top.low)
 
     def energy_rank(self, share: float) -> Bracket:
-        """Smallest number of directions that hold `share` of ‖A‖²_F: low if they hold the most they can, high if
-        the least."""
+        """Smallest number of directions that hold `share` of ‖A‖²_F. It is low if they hold as much as they can, high
+        if they hold as little as they can."""
         low, high = self._curves()
         target = share * (1 - 1e-12)
         return Bracket(int((high < target).sum()), int((low < target).sum()))
@@ -112,8 +112,8 @@ class TopSpectrum:
         return (self.sigma / self.norm).square().cpu(), (self.high / self.norm).square().cpu()
 
     def _curves(self) -> tuple[Float64[Tensor, " m1"], Float64[Tensor, " m1"]]:
-        """Least and most that the first j = 0..m directions can hold. Beyond k the least is an even part of what is
-        left, since the values descend, and the most is σ_k² for each."""
+        """Least and most energy that the first j = 0..m directions can hold. Beyond k each direction holds at least an
+        even part of the remaining energy, since the values descend, and at most σ_k²."""
         low, high = self._shares()
         beyond = torch.arange(1, min(self.shape) - len(low) + 1, dtype=torch.float64)
         least, most = low.cumsum(0), torch.minimum(high.cumsum(0), low.cumsum(0) + max(1 - float(low.sum()), 0.0))
@@ -133,8 +133,8 @@ def top_spectrum(
 ) -> TopSpectrum | None:
     """The top k singular values and vectors of a dense update, with what they leave open.
 
-    The space is built in fp32, which costs it nothing: the values are those of A restricted to k orthonormal fp64
-    vectors in it, so they are lower ends up to fp64 rounding whatever the space is (Cauchy interlacing).
+    The space is built in fp32, and the bounds do not suffer. The values are those of A restricted to k orthonormal fp64
+    vectors in the space. They are lower ends up to fp64 rounding, whatever the space is (Cauchy interlacing).
 
     Args:
         x: (out, in), any real dtype and device; held once more in fp32 and once in fp64.
@@ -237,8 +237,8 @@ def _ritz_vectors(
         if stop < columns:
             new = A.T @ made
     _, vectors = torch.linalg.eigh((image.T @ image).double())
-    found = V[:, known:].double() @ vectors[:, -k:].flip(1)
-    return torch.linalg.qr(found if away is None else found - away @ (away.T @ found)).Q
+    ritz = V[:, known:].double() @ vectors[:, -k:].flip(1)
+    return torch.linalg.qr(ritz if away is None else ritz - away @ (away.T @ ritz)).Q
 
 
 def _unit(x: Float[Tensor, "out in"]) -> tuple[Float64[Tensor, "out in"], float, int]:
@@ -253,7 +253,8 @@ def _unit(x: Float[Tensor, "out in"]) -> tuple[Float64[Tensor, "out in"], float,
 
 @dataclass(frozen=True)
 class Certified:
-    """Brackets of every measure the energies decide, and how they were found; sigma is whole if they are exact."""
+    """Brackets of every measure that the energies decide, and the solvers behind them. sigma is complete if they are
+    exact."""
 
     brackets: dict[str, Bracket]
     sigma: Float64[Tensor, " n"]
@@ -286,7 +287,7 @@ def certified(x: Float[Tensor, "out in"], k: int, generator: torch.Generator, wi
 
 
 def _exact(x: Tensor, route: tuple[str, ...]) -> Certified:
-    found = spectrum(x)
+    exact = spectrum(x)
     names = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for percent in (50, 90, 95, 99)))
-    values = {name: float(MEASURES[name](found.sigma)) for name in names}
-    return Certified({name: Bracket(v, v) for name, v in values.items()}, found.sigma, found.norm, route + found.route)
+    values = {name: float(MEASURES[name](exact.sigma)) for name in names}
+    return Certified({name: Bracket(v, v) for name, v in values.items()}, exact.sigma, exact.norm, route + exact.route)

@@ -1,8 +1,8 @@
 """Update matrices, dense or low-rank, and their singular values in fp64.
 
-A matrix enters as it is and is checked (2-D, finite), upcast to fp64 and divided by a power of two before
-LAPACK sees it: the division is exact, and the squares of 1e-200 or 1e200 no longer leave the fp64 range.
-A low-rank update is never multiplied out.
+Before LAPACK sees a matrix, it is checked (2-D, finite), upcast to fp64 and divided by a power of two. The division is
+exact, and afterwards the squares of 1e-200 or 1e200 stay inside the fp64 range. A low-rank update is never multiplied
+out.
 """
 
 import math

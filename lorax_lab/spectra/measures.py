@@ -8,8 +8,8 @@ the size of the update. For every matrix, with p_i = σ_i² / Σσ²,
 since the first three are the exponentials of the Rényi entropies of p of order ∞, 2 and 1, and the fourth
 that of the flatter distribution σ_i / Σσ.
 
-The zero matrix (also one with no entries) uses no direction, so its p is 0/0: the real-valued measures are
-NaN there, which a mean over matrices cannot overlook as it would a 0. The counted ranks are 0.
+The zero matrix (also one with no entries) uses no direction, so its p is 0/0: the real-valued measures are NaN there. A
+mean over matrices would overlook a 0, but not a NaN. The counted ranks are 0.
 """
 
 import math
@@ -143,14 +143,14 @@ def numerical_rank(
 ) -> int:
     """Numerical rank, the number of σ_i > tolerance · σ_1 (Golub & Van Loan).
 
-    The default tolerance max(out, in) · eps is what rounding the entries may add to a singular value. eps
-    belongs to the numbers that the update was *computed* in, not to those that sigma is stored in: a
-    difference of fp32 weights needs `torch.finfo(torch.float32).eps` · ‖W‖/‖ΔW‖, or noise counts as rank.
+    The default tolerance max(out, in) · eps is what rounding the entries may add to a singular value. eps is that of
+    the numbers in which the update was *computed*, not of those in which sigma is stored. A difference of fp32 weights
+    needs `torch.finfo(torch.float32).eps` · ‖W‖/‖ΔW‖, or noise counts as rank.
 
     Args:
         sigma: (m,), non-negative and finite, any order.
-        shape: (out, in) of the update. Without it m stands for the larger side: too small a number for a
-            low-rank form or an oblong matrix.
+        shape: (out, in) of the update. Without it m stands for the larger side, which is too small for a low-rank form
+            or an oblong matrix.
         tolerance: relative to σ_1, in place of max(out, in) · eps.
         eps: relative rounding error of the entries.
 

@@ -1,8 +1,8 @@
 """Signal and noise in one spectrum: the noise's scale, the spikes above it, and how strong they really are.
 
 The model is ΔW = S + std · X, S of low rank and X with iid entries. X then fills the bulk of Marchenko & Pastur and
-the strong directions of S stand above it as spikes. Whether an update has such a bulk is for `bulk_misfit` to say:
-where it has not, the "noise" is only what the middle of the spectrum looks like.
+the strong directions of S stand above it as spikes. `bulk_misfit` says whether an update has such a bulk. If it has
+none, the "noise" is only the shape of the spectrum's middle.
 """
 
 import math
@@ -27,10 +27,10 @@ def noise_scale(sigma: Float[Tensor, " m"], shape: Sequence[int]) -> float:
     """Standard deviation of the noise entries, fitted to the bulk: Σ σ_i q_i / Σ q_i² over its middle 80 %.
 
     q are the `gaussian_singular_values` of the (out − k, in − k) matrix that k spikes leave over; from k = 0 on, the
-    spikes above the `noise_ceiling` of one fit are left out of the next. The tenth at either end has no say: there
-    hide the spikes that are not found, and the limit holds least. On Gaussian noise it is .3 % low and scatters by
-    2.4 % at 32², by .1 and .6 % at 128². m/5 spikes of θ = 3 (see `spike_strength`) press it 1 % lower, stronger ones
-    do not; as many weak ones, too near the edge to be found, raise it by some 10 %.
+    spikes above the `noise_ceiling` of one fit are left out of the next. The tenth at either end is left out: spikes
+    that were missed hide there, and the limit holds least. On Gaussian noise it is .3 % low and scatters by 2.4 % at
+    32², by .1 and .6 % at 128². m/5 spikes of θ = 3 (see `spike_strength`) lower it by 1 %; stronger spikes do not. As
+    many weak spikes, too near the edge to be seen, raise it by some 10 %.
 
     Args:
         sigma: (m,), non-negative and finite, any order; those missing to min(shape) count as zeros.
@@ -56,7 +56,7 @@ def spikes(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | None =
     """Number of spikes, #{σ_i > `noise_ceiling`}: directions that noise does not make.
 
     Pure noise shows one in about one matrix of 1,000 with its std known, and in about two with it fitted. A planted
-    direction is there to be found if its `spike_strength` θ is above std (out · in)^¼.
+    direction can be found if its `spike_strength` θ is above std (out · in)^¼.
 
     Args:
         sigma: (m,), non-negative and finite, any order.
@@ -107,7 +107,7 @@ def bulk_misfit(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float | N
 
 
 class SpikeStrength(NamedTuple):
-    """What each singular value says of the direction behind it, all (m,) fp64 in descending order."""
+    """What each singular value says about its direction; all (m,) fp64 in descending order."""
 
     theta: Tensor
     """Singular value of the signal alone, in the unit of sigma."""
@@ -126,7 +126,7 @@ def spike_strength(sigma: Float[Tensor, " m"], shape: Sequence[int], std: float)
         ⟨u,û⟩² = 1 − β(1 + θ²) / (θ²(θ² + β)) on the shorter side,  ⟨v,v̂⟩² = 1 − (β + θ²) / (θ²(θ² + 1)) on the longer.
 
     Above the edge θ starts at std (mn)^¼ and both overlaps at 0; far above it θ = σ and both are 1. At and below
-    `noise_edge` nothing can be told and all three are 0. The limit for few spikes in a large matrix.
+    `noise_edge` nothing can be known, and all three are 0. The limit for few spikes in a large matrix.
 
     Args:
         sigma: (m,), non-negative and finite, any order.

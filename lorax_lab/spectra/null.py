@@ -119,10 +119,10 @@ def noise_ceiling(shape: Sequence[int], std: float) -> float:
     """Singular value that the largest of finite Gaussian noise exceeds once in about 1,000 matrices.
 
     The limit of σ_1² is std² (μ + s t) with μ = (a + b)², s = (a + b)(1/a + 1/b)^⅓ and t of the Tracy–Widom law F_1
-    (Johnstone 2001); t is its .999 quantile here. a² = out − ½ and b² = in − ½, where he has n − 1 and p, are Ma's
+    (Johnstone 2001); t is its .999 quantile here. a² = out − ½ and b² = in − ½, in place of his n − 1 and p, are Ma's
     (2012): the error of the law falls from O(m^-⅓) to O(m^-⅔), and a transpose changes nothing. Of 10⁶ simulated
-    matrices 1.7 in 1,000 went above it at 4², 1.2 at 32², 1.1 at 64², 1.3 at 4 × 16. It is above `noise_edge` by
-    9 % at 32², 2.4 % at 256², 1.2 % at 768²; 0 for std 0 or a side of 0.
+    matrices 1.7 in 1,000 went above it at 4², 1.2 at 32², 1.1 at 64², 1.3 at 4 × 16. It is above `noise_edge` by 9 % at
+    32², 2.4 % at 256², 1.2 % at 768²; 0 for std 0 or a side of 0.
 
     Args:
         shape: (out, in).

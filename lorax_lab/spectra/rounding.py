@@ -81,8 +81,8 @@ def rounding_energy(
 ) -> tuple[Float64[Tensor, " out"], Float64[Tensor, " in"]]:
     """Expected squared error of storing a matrix in `dtype`, summed over each row and over each column: Σ ulp²/12.
 
-    As `rounding_std`, by masking all but the exponent's bits, several times as fast; the sums of the blocks of a
-    matrix add up to its own. Not checked: nan and inf give what they give.
+    It is `rounding_std` by masking all but the bits of the exponent, which is several times as fast. The sums of the
+    blocks of a matrix add up to its own. Nothing is checked: for nan and inf the result has no meaning.
 
     >>> rows, columns = rounding_energy(torch.ones(2, 3), torch.bfloat16)
     >>> columns.tolist() == [2 * 2**-14 / 12] * 3, rows.sum() == columns.sum()
@@ -119,10 +119,10 @@ def untrusted(
     tolerance: float = 0.1,
     eps: float = EPS64,
 ) -> tuple[str, ...]:
-    """Measures of `summary` carried by what lies under an edge: those that change by more than tolerance without it.
+    """Measures of `summary` that depend on the values under an edge: they change by more than tolerance without these.
 
-    Compared are measure(σ) and measure({σ_i > edge}), the difference relative to the latter. The default of 10 %
-    lets one direction too many pass on a rank of 10, but not on one of 8.
+    It compares measure(σ) with measure({σ_i > edge}), and takes the difference relative to the latter. The default of
+    10 % lets one direction too many pass on a rank of 10, but not on one of 8.
 
     Args:
         sigma: (m,), non-negative and finite, any order.

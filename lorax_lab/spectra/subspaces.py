@@ -242,7 +242,7 @@ def _orthonormal(U: Float[Tensor, "d k"], name: str) -> Float64[Tensor, "d k"]:
 
 
 def _column_factor(x: Update) -> Float64[Tensor, "out k"]:
-    """F with F Fᵀ ∝ x xᵀ, of a size whose squares fit in fp64; a low-rank x stays thin."""
+    """F with F Fᵀ ∝ x xᵀ, scaled so that its squares fit in fp64. A low-rank x stays thin."""
     if isinstance(x, LowRank):
         U, sigma, _ = svd(x)
         return U * scaled(sigma[None])[0]

@@ -15,7 +15,7 @@ from lorax_lab.spectra.matrix import LowRank, Update, check_energy, checked_matr
 def singular_values(x: Update) -> Float64[Tensor, " m"]:
     """Singular values σ_1 ≥ … ≥ σ_m of an update, in fp64.
 
-    Dense: `spectrum`, which also tells their error and how they were found. Low-rank: with B = Q_B R_B and
+    Dense: `spectrum`, which also gives their error and the solver. Low-rank: with B = Q_B R_B and
     Aᵀ = Q_A R_A, the values of the small core scaling · R_B R_Aᵀ; the zeros that complete them to min(out, in) are
     left out.
 
@@ -40,7 +40,7 @@ def singular_values(x: Update) -> Float64[Tensor, " m"]:
 def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor, " k"]]:
     """`singular_values` of many low-rank updates: one batched QR and SVD for all of the same shapes.
 
-    An adapter has the same few shapes in every layer; on a GPU the batch is what makes them fast.
+    An adapter has the same few shapes in every layer, and on a GPU the batch makes them fast.
 
     Args:
         updates: on one device.

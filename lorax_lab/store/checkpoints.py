@@ -1,8 +1,8 @@
-"""Checkpoints of a training run, from which it goes on to the same bits.
+"""Checkpoints of a training run. A run that resumes from one ends in the same bits.
 
 `<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams),
 `state.json` (position, learning curve, versions) and, written last, `manifest.json` with the size and SHA-256 of both
-and of itself. A checkpoint is made under another name and renamed when it is whole; the last two are kept.
+and of itself. A checkpoint is written under another name and renamed once it is whole. The last two are kept.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: the run's.
+        folder: the folder of the run.
         identity: what must be equal for the bits to be equal: run id, versions of the code. A checkpoint of another
             identity is not used.
-        seconds: between checkpoints; 0 makes one at every step, None makes none.
+        seconds: time between checkpoints; 0 makes one at every step, None makes none.
         tell: called with a sentence for the user.
     """
 
@@ -68,7 +68,7 @@ class Checkpoints:
         return self.seconds is not None and time.monotonic() - self.last >= self.seconds
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
-        """Write a checkpoint whole and let go of all but the last two.
+        """Write a checkpoint whole, then remove all but the last two.
 
         Raises:
             OSError: it could not be written; those before it are untouched.
@@ -92,8 +92,8 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
-        """Put the newest checkpoint that is whole into a model, its optimizer and torch's random streams; None where
-        there is none. A damaged one is named, set aside and the one before it taken."""
+        """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is
+        none. A damaged checkpoint is reported and set aside, and the one before it is used."""
         for folder in self._all():
             try:
                 state, tensors = _read(folder)
@@ -124,13 +124,13 @@ class Checkpoints:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    found = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
+    tensors = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
-        found |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    found["random/cpu"] = torch.get_rng_state()
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    tensors["random/cpu"] = torch.get_rng_state()
     for device in range(torch.cuda.device_count()):
-        found[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
-    return found
+        tensors[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
+    return tensors
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[s
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's state and tensors, after every byte of it was verified.
+    """A checkpoint's state and tensors, once every byte is verified.
 
     Raises:
         DamagedCheckpoint: it is not what was written.

@@ -1,10 +1,10 @@
 """The version of the code that a run's numbers depend on: a hash of the definitions that the run can reach.
 
-From `execute` every name is followed, by reading the sources, into the rooms that compute: data, tasks, models,
-methods, train, spectra, measure. Where a lookup such as `METHODS` is indexed by a setting, only the run's own entry is
-followed, so that another method's file does not count. Where an object is built, its whole class counts; where a module
-is passed on, the whole module. Comments, docstrings, formatting, type-checking imports and what a raised error says are
-left out.
+The sources are read, not run. From `execute` every name is followed into the rooms that compute: data, tasks, models,
+methods, train, spectra, measure. If a setting indexes a lookup such as `METHODS`, only the run's own entry is followed,
+so another method's file does not count. If an object is built, its whole class counts; if a module is passed on, the
+whole module counts. Comments, docstrings, formatting, type-checking imports and the texts of raised errors are left
+out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ Symbol = tuple[str, str]
 def code_sha256(config: Mapping[str, Any], package: Path = PACKAGE) -> str:
     """The version of the code that a run of this configuration depends on, 64 hex digits.
 
-    The first half is of what runs of every method, kind and source reach, the second of what this one adds. Two records
-    with one first half were made by the same shared code; with one whole, by the same code.
+    The first half covers the code that runs of every method, kind and source reach. The second half covers the code
+    that this configuration adds. Two records with the same first half were made by the same shared code. Two records
+    with the same hash were made by the same code.
 
     Args:
         config: as a record or a published line has it.
@@ -100,7 +101,7 @@ class _Reached:
                 waiting += self.targets(module, nodes)
 
     def targets(self, module: str, nodes: list[Any]) -> list[Symbol]:
-        """The symbols that these nodes use, of the rooms that count."""
+        """The symbols in the rooms that count which these nodes use."""
         return [symbol for node in nodes for symbol in self._uses(module, node)]
 
     def _uses(self, module: str, node: ast.AST) -> Iterator[Symbol]:
@@ -158,7 +159,7 @@ class _Source:
     definitions: dict[str, list[ast.stmt]]
     statements: list[ast.stmt]
     imports: dict[str, str]
-    """Of this package, relative to it."""
+    """A module of this package, by its name relative to it."""
     foreign: dict[str, str]
 
 

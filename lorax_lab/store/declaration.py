@@ -1,8 +1,8 @@
-"""What a study declares beside its published lines, `<study>.json`; and which of its runs a line is of.
+"""What a study declares in `<study>.json`, beside its published lines; and which run each line belongs to.
 
-A line belongs to the cell whose settings are its own: all that decides a result, the learning rate and the seed apart.
+A line belongs to the cell that has the same settings: all that decide a result, except the learning rate and the seed.
 The settings of every cell are part of the declaration, as dotted keys, so that a reader needs no composing. A
-declaration of format 1 has the overrides alone; there a line belongs to the cell whose every override it agrees with.
+declaration of format 1 has only the overrides. There a line belongs to the cell if all its overrides agree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ APART = (
 )
 """Settings of a line that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
 NEUTRAL: dict[str, Any] = {"train.head": True}
-"""What a setting was in records that are older than it, where a declaration does not say; null where this does not."""
+"""Value of a setting in records older than the setting, where the declaration gives none; null where this gives
+none."""
 
 Settings = dict[str, Any]
 Pair = tuple[str, str]
@@ -43,12 +44,12 @@ class Declaration:
     """What a study said before its runs.
 
     Attributes:
-        about: what it is to a reader: question, prediction, cost, budget, the module's name.
+        about: texts for a reader: question, prediction, cost, budget, the module's name.
         factors: overrides by level by factor; a condition is one level of each.
         common: overrides of every run.
         final: overrides of the final runs of an arm, by the arm's name.
         settings: by condition and arm, dotted keys; empty in format 1.
-        neutral: what a setting was in records that are older than it; null where it is not named.
+        neutral: values of settings in records older than the setting; null for those not named.
         apart: settings that decide no result.
         figures: names of its figures; None means the standard ones.
         control_of: the study that it is a control of.
@@ -69,11 +70,12 @@ class Declaration:
 
     @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Overrides by condition, one level of each factor; called by the levels' names."""
+        """Overrides by condition. A condition is one level of each factor, and its name consists of the levels'
+        names."""
         return conditions(self.factors)
 
     def cell_of(self, line: Mapping[str, Any]) -> Cell | None:
-        """Which of the study's runs a published line is of, by its configuration; None of a stranger."""
+        """The cell that a published line belongs to, by its configuration; None where it belongs to no cell."""
         own = decisive(line["config"], self.apart)
         pairs = [pair for pair, declared in self._settings.items() if self._agree(declared, own)]
         if len(pairs) != 1:

@@ -1,4 +1,4 @@
-"""Files that are written whole: a reader, and whoever comes after a crash, sees the old file or the new one."""
+"""Files that are written whole: any reader, also after a crash, sees either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from lorax_lab.store.redact import redact
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it to `path`, and bring
-    the name to the disk too.
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, rename it to `path`, and sync the folder.
 
     Raises:
         OSError: nothing was changed; a temporary file may be left where the process was killed.
@@ -34,7 +33,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's content, or the names in a folder, to the disk."""
+    """Sync a file's content, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -62,7 +62,7 @@ def files_of(folder: Path) -> dict[str, File]:
 
 
 def check_file(folder: Path, name: str) -> None:
-    """See that a file of a completed run is what its record says; nothing where the record is too old to say.
+    """Check that a file of a completed run is the one its record describes. A record that is too old to say passes.
 
     Raises:
         FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.

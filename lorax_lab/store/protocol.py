@@ -1,10 +1,10 @@
-"""A fair comparison of arms: which runs it takes, and which learning rate each arm is given.
+"""A fair comparison of arms: which runs it needs, and which learning rate each arm gets.
 
 Every arm gets the same number of learning rates, log-spaced around a centre of its own. Each rate is tried with the
 same seeds and scored on validation alone; the highest mean is chosen. A choice at the edge of the grid extends the grid
-of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that still is at the
-edge after `extensions` of them is marked. The chosen rate is then run with fresh seeds, the same for all arms, and each
-of these runs reads the test split once. Knows no model and no training.
+of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that is still at the
+edge after `extensions` extensions is marked. The chosen rate is then run with fresh seeds, the same for all arms, and
+each of these runs reads the test split once. This module knows no model and no training.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Protocol:
     """The rules of one comparison, declared before its runs.
 
     Attributes:
-        arms: in the order of tables; the one named `reference` is what the others are compared with.
+        arms: in the order of the tables. The others are compared with the one named `reference`.
         rates: learning rates per arm, `factor` apart.
         selection_seeds, final_seeds: share no seed.
         margin: by how much an arm may score below the reference and still match it, in units of the metric.
@@ -74,8 +74,8 @@ class Protocol:
         return round(math.log(rate / self.arm(arm).lowest, self.factor))
 
     def ranked(self) -> list[Arm]:
-        """The arms that differ in their rank alone, which r* is asked of; none where arms of one rank differ in
-        something else, so that the rank does not tell them apart."""
+        """The arms that differ only in their rank; r* is determined from these. None where arms of one rank differ in
+        something else, since the rank then does not tell them apart."""
         with_rank = [arm for arm in self.arms if arm.rank is not None]
         return with_rank if len({arm.apart_from_rank for arm in with_rank}) == 1 else []
 
@@ -110,8 +110,8 @@ class Selection:
     """How far the choice of one condition's learning rates has come.
 
     Attributes:
-        steps: of every arm's grid, extensions included.
-        missing: trials that it waits for.
+        steps: the steps of every arm's grid, extensions included.
+        missing: trials without a line yet.
         choices: by arm; empty while trials are missing.
     """
 

@@ -66,8 +66,8 @@ def _version(package: str) -> str | None:
 def git() -> Git:
     """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
 
-    def ask(*words: str) -> str | None:
-        command = ["git", "-C", str(HOME), *words]
+    def ask(*arguments: str) -> str | None:
+        command = ["git", "-C", str(HOME), *arguments]
         try:
             return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
         except (OSError, subprocess.SubprocessError):

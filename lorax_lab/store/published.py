@@ -1,6 +1,6 @@
 """Published lines: one line of JSON per run, without weights, small enough to be committed with a study.
 
-A line carries what tables, figures and tests need: the scores, which test examples were answered rightly, every
+A line carries what tables, figures and tests need: the scores, which test examples were answered correctly, every
 matrix's measures, the truncations' scores, where the run comes from, and the SHA-256 of the line's own content.
 """
 
@@ -31,7 +31,7 @@ COPIED_COMPLETED = ("inputs", "parameters", "metric", "metrics")
 NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",), "train": ("device",)}
 """Settings that a line leaves out: where things lie, and how a run was watched."""
 MEASURED_NOW = "base_norm"
-"""A measure that every row has since rows have spikes and the rounding edge."""
+"""A measure that every row has, unless the row is older than spikes and the rounding edge."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 
 Line = dict[str, Any]
@@ -90,7 +90,7 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
 
 
 def correct_answers(line: Line) -> np.ndarray:
-    """Whether each test example was answered rightly, (n,) bool, in the order of the test split."""
+    """Whether each test example was answered correctly, (n,) bool, in the order of the test split."""
     import numpy as np
 
     packed = np.frombuffer(bytes.fromhex(line["correct"]), dtype=np.uint8)
@@ -98,8 +98,8 @@ def correct_answers(line: Line) -> np.ndarray:
 
 
 def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
-    """How much of two full updates' top k directions is common, matrix by matrix: φ(k, k) of the column and of the row
-    spaces (Hu et al. 2021, sec. 7.2), beside what random subspaces have, k / out and k / in."""
+    """How much two full updates share of their top k directions, matrix by matrix. It is φ(k, k) of the column and of
+    the row spaces (Hu et al. 2021, sec. 7.2), beside the values of random subspaces, k / out and k / in."""
     import torch
 
     from lorax_lab.spectra import subspace_similarity
@@ -135,7 +135,7 @@ def _rows(result: Result, folder: Path) -> dict[str, Row]:
 def _correct(test: dict[str, np.ndarray]) -> str | None:
     """Which answers are right, packed to bits, as hex digits; None where an answer is more or less right.
 
-    A record that was written before it said so has whole numbers as labels where they are classes."""
+    An older record does not say so: there whole numbers as labels mean classes."""
     import numpy as np
 
     right = test.get("correct")

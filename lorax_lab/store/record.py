@@ -1,7 +1,7 @@
 """One run's record: typed, versioned, written whole and verified when it is read.
 
 `runs/<run_id>/record.json` is written last, so a run without a completed record has no result. The record carries the
-SHA-256 of its own content; one that does not match is damaged: it is named, set aside and never averaged.
+SHA-256 of its own content. A record that does not match it is damaged: it is reported, set aside and never averaged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Git:
 
 @dataclass(frozen=True)
 class Record:
-    """One run: what it was to be, where it ran, and what came of it.
+    """One run: its configuration, where it ran, and its outcome.
 
     Attributes:
         written: UTC, as `2026-11-25T00:00:00Z`.
@@ -53,7 +53,7 @@ class Record:
         code: hash of the code that decides the numbers; None in records that are older than it.
         reason, error: why there is no result, in words and as a traceback.
         launch: identifies the launcher that tried the run.
-        result: of a completed run; None of any other.
+        result: result of a completed run; None for any other run.
     """
 
     __pydantic_config__ = STRICT

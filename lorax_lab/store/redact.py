@@ -22,7 +22,7 @@ TOKENS = re.compile(
 
 
 def redact(text: str) -> str:
-    """`text` without the values of secret environment variables, of the netrc file, and of what looks like a key.
+    """`text` without the values of secret environment variables, passwords of the netrc file, and anything like a key.
 
     >>> redact("https://me:pass@host/file, hf_0123456789abcdefghijklmn")
     'https://[hidden]@host/file, [hidden]'
@@ -35,8 +35,8 @@ def redact(text: str) -> str:
 def _secrets() -> list[str]:
     """The longest first, since one may contain another."""
     named = {value for name, value in os.environ.items() if SECRET_NAMES.search(name)}
-    found = {value for value in named if len(value) >= SHORTEST} | _netrc_passwords(os.environ.get("NETRC"))
-    return sorted(found, key=len, reverse=True)
+    secrets = {value for value in named if len(value) >= SHORTEST} | _netrc_passwords(os.environ.get("NETRC"))
+    return sorted(secrets, key=len, reverse=True)
 
 
 @lru_cache(maxsize=4)

@@ -1,8 +1,8 @@
-"""Weights & Biases, a window on the records: told after a run's own files are complete, from these files alone, by a
-process of its own that is ended when it takes too long. The only file that imports wandb.
+"""Weights & Biases, a window on the records. Once a run's own files are complete, a separate process sends W&B what
+they hold; it is ended if it takes too long. Only this file imports wandb.
 
-Offline runs lie in `<runs_dir>/wandb/`; `wandb leet <runs_dir>/wandb` browses them. What was not uploaded,
-`python -m lorax_lab.store.tracking sync` uploads, once. `<run>/wandb.json` says how far a run is known.
+Offline runs lie in `<runs_dir>/wandb/`; `wandb leet <runs_dir>/wandb` browses them. `python -m lorax_lab.store.tracking
+sync` uploads the runs that were not uploaded yet, each once. `<run>/wandb.json` says how much of a run W&B has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PATIENCE = 90.0
 def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
     """Tell W&B of one recorded run: its configuration, learning curves, summary, spectra and effective-rank heat map.
 
-    Whatever goes wrong becomes a warning, after `patience` seconds at most: the record on disk is what counts.
+    Any failure becomes a warning, after `patience` seconds at most: only the record on disk counts.
 
     Args:
         folder: the run's, with a completed record.
@@ -178,8 +178,8 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
 
 @dataclass(frozen=True)
 class WindowNames:
-    """What W&B calls a run beside its id: its arm, all but the seed, and a tag for each dial that is not at its
-    default."""
+    """The names of a run in W&B beside its id: its arm (all but the seed), and a tag for each dial that differs from
+    its default."""
 
     arm: str
     tags: list[str]

@@ -23,26 +23,26 @@ SEED = "seed"
 MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
 INPUTS = ("model", "task.name", "task.path")
-"""Names under which a run's inputs are had; hashes stand for them where these are known."""
+"""Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
 NO_RESULT = (
     "reference", "force", "runs_dir", "checkpoint_seconds", "isolate", "time_limit_seconds", "tracking", "train.device",
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
 OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
-"""Settings whose default another one sets: these vary only where runs with the same owner differ in them. That LoRA has
-an alpha and full fine-tuning has none is no difference beside that of the method."""
+"""Settings whose default depends on another setting, their owner. They vary only where runs with the same owner differ
+in them: LoRA has an alpha and full fine-tuning has none, which is no difference beside the method itself."""
 
 
 def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> Settings:
-    """What decides a run's result, of its whole configuration as recorded.
+    """The settings in a run's recorded configuration that decide its result.
 
     Args:
         config: nested plain values.
         inputs: hashes of the model's files and of the data, which then stand for their names.
     """
-    given = flat(config)
-    task = task_preset(str(given.get("task.name")), str(given.get("task.source")))
-    whole = {**defaults(task, str(given.get("method.name"))), **given}
+    recorded = flat(config)
+    task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
+    whole = {**defaults(task, str(recorded.get("method.name"))), **recorded}
     kept = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
     if inputs is not None:
         kept = {key: value for key, value in kept.items() if key not in INPUTS} | dict(inputs)
@@ -50,7 +50,7 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
 
 
 def dials(runs: Sequence[Settings]) -> tuple[str, ...]:
-    """The keys in which the runs differ, the seed apart: the main ones, then by section."""
+    """The keys in which the runs differ, without the seed: the main ones first, then by section."""
     keys = dict.fromkeys(key for run in runs for key in run if key != SEED)
     return tuple(sorted((key for key in keys if _varies(key, runs)), key=_place))
 
@@ -65,7 +65,7 @@ def labels(runs: Sequence[Settings], keys: Iterable[str]) -> list[dict[str, str]
 
 
 def arm(run: Settings) -> str:
-    """What a run has in common with those that differ from it in the seed alone, and with no others."""
+    """What a run shares with the runs that differ from it only in the seed, and with no others."""
     return json.dumps({key: value for key, value in run.items() if key != SEED}, sort_keys=True)
 
 
@@ -151,7 +151,7 @@ def _owner(key: str) -> str | None:
 
 
 def _choice(key: str, run: Settings) -> str:
-    """What the run has of the setting that sets this one's default: its method, or its task."""
+    """The run's value of the setting that sets this one's default: its method, or its task."""
     owner = _owner(key)
     return text(run.get(owner)) if owner else ""
 

@@ -65,8 +65,8 @@ def _primary_metric(config: TaskConfig) -> str:
     assert type(config) is kind.config, f"settings of task.kind={config.kind} are {kind.config}, not {type(config)}"
     allowed = tuple(kind.metrics)
     if config.metric is not None and config.metric not in allowed:
-        what = f"task.metric={config.metric} is not possible with task.kind={config.kind}"
-        raise ConfigError(f"{what}: {suggest(config.metric, allowed)}")
+        not_possible = f"task.metric={config.metric} is not possible with task.kind={config.kind}"
+        raise ConfigError(f"{not_possible}: {suggest(config.metric, allowed)}")
     return config.metric or allowed[0]
 
 

@@ -31,8 +31,8 @@ class TextConfig(TaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_length < SHORTEST:
-            what = f"task.max_length={self.max_length} is not possible: at least {SHORTEST} tokens"
-            raise ConfigError(f"{what}, for instance task.max_length=128")
+            too_short = f"task.max_length={self.max_length} is not possible: at least {SHORTEST} tokens"
+            raise ConfigError(f"{too_short}, for instance task.max_length=128")
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:

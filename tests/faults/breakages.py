@@ -169,7 +169,7 @@ BREAKAGES = (
     Breakage(
         "let settings call something",
         "config/overrides.py",
-        "return found[0] if found else None",
+        "return match[0] if match else None",
         "return None",
         f"{NEIGHBOURS} -k command_line",
     ),

@@ -57,10 +57,10 @@ def plain_name(name: str) -> str:
 
 def by_plain_name(names: Iterable[str]) -> dict[str, list[str]]:
     """`{plain name: the names that have it}`."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(plain_name(name), []).append(name)
-    return found
+        by_name.setdefault(plain_name(name), []).append(name)
+    return by_name
 
 
 def renames(base: Iterable[str], tuned: Iterable[str]) -> dict[str, str]:
