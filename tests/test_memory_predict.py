@@ -108,6 +108,7 @@ def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
 
 
+@pytest.mark.slow
 def test_the_known_figures_at_seven_billion() -> None:
     """16 bytes for each trained parameter and 4 or 2 for each frozen one: 112, 29.12 and 15.12 GB at 7 B and 1 %."""
     whole = step("llama-2-7b", None, batch=1, sequence=16, attention="flash")
@@ -120,6 +121,7 @@ def test_the_known_figures_at_seven_billion() -> None:
     assert pytest.approx((112, 29.12, 15.12)) == (16 * 7, 4 * 7 + 16 * 0.07, 2 * 7 + 16 * 0.07)
 
 
+@pytest.mark.slow
 def test_gpt3_with_r_4_on_query_and_value() -> None:
     """A GPT-2 joins query, key and value in one matrix, whose r = 4 has as many parameters as two of r = 4 apart."""
     asked = step("gpt3-175b", 4, batch=1, sequence=16, precision="bf16-true", target_modules=["attn.c_attn"])
@@ -261,6 +263,7 @@ def test_a_grid_is_every_combination(folder: Path) -> None:
     assert len({(s.rank, s.batch) for s in asked}) == 6
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_from_predictions(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from conftest import Lab
 from safetensors.torch import load_file
 
 from lorax_lab.store import load_matrices, load_runs, load_truncation, read_record
+from lorax_lab.store.code import shared_half
 from lorax_lab.store.folder import OUTPUTS, load_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +112,8 @@ def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[st
     _, _, store = sweep
     frame = load_runs(store)
     assert frame["inputs.head_sha256"].nunique() == 1
-    assert frame["code"].nunique() == 1
+    assert frame["code"].map(shared_half).nunique() == 1
+    assert (frame.groupby("method")["code"].nunique() == 1).all()
     assert len(frame["code"][0]) == 64
 
 
@@ -242,7 +244,7 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         shown.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert {run["run_id"].split("-")[4] for run in shown} >= {"r2", "r4"}
     for run in shown:
-        assert {"full", "lora"} & set(run["tags"])
+        assert {"method=full", "method=lora"} & set(run["tags"])
         summary = run["summary"]
         flat = summary if "test/accuracy" in summary else {}
         assert 0 <= flat["test/accuracy"] <= 1

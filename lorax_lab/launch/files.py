@@ -101,13 +101,13 @@ def _experiment(chosen: str, own: str) -> list[str]:
 def onto(of_file: list[str], typed: list[str]) -> list[str]:
     """What a file says, and after it what is typed. A task or method that is typed replaces the file's as a whole.
 
-    >>> onto(["method=lora", "rank=8", "method.alpha=4", "seed=0"], ["method=full"])
+    >>> onto(["method=lora", "rank=8", "++method.alpha=4", "seed=0"], ["method=full"])
     ['seed=0', 'method=full']
     """
     keys = {key_of(override) for override in typed}
     replaced = {f"{key.replace('/', '.')}." for key in keys & {*GROUPS, "hydra/launcher"}}
     dropped = keys | (set(REFERENCE_DROPS) if "method" in keys else set())
-    kept = [of for of in of_file if key_of(of) not in dropped and not of.startswith(tuple(replaced))]
+    kept = [of for of in of_file if key_of(of) not in dropped and not key_of(of).startswith(tuple(replaced))]
     return [*kept, *typed]
 
 
