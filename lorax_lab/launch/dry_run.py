@@ -38,8 +38,8 @@ def describe(runs: list[Run]) -> list[str]:
 
 
 def differences(runs: list[Run]) -> list[str]:
-    """For each run the settings in which it differs from the others, as overrides. Those that belong to one method,
-    such as its learning rate, are compared among the runs of that method only.
+    """For each run, the overrides in which it differs from the others. A setting of one method, such as its learning
+    rate, is compared only among the runs of that method.
     """
     settings = [_settings(run) for run in runs]
     methods = [run.config.method.name for run in runs]
@@ -66,7 +66,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _state(run: Run) -> tuple[str, str]:
-    """Where a run stands, and why it has no result where it has none."""
+    """The state of a run and, if it has no result, why."""
     status = record.status_of(run.folder)
     if status == "completed" and not run.config.force:
         return "recorded", ""
