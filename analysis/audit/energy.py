@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 ALL, NOISE, MODULE = "all matrices", "pure noise of the same shapes", "module"
 LEVELS = (0.5, 0.9, 0.99)
 TIE = 1e-9
-"""Relative; sums of energies are right to less, so a level that is met exactly costs no direction more."""
+"""Relative tolerance. Sums of energies are more exact than this, so a level that is met exactly needs no further
+direction."""
 Part = tuple["np.ndarray", float, bool]
 """Energies of the directions, descending; ‖ΔW‖²_F; whether the former are all of the latter."""
 
@@ -129,7 +130,7 @@ def _reaches(rows: pd.DataFrame, level: float) -> int | None:
 
 
 def _finding(table: pd.DataFrame) -> str:
-    """At which ranks all matrices together, and noise, hold the levels."""
+    """The ranks at which all matrices together, and noise, reach the levels."""
     ranks_reached = "; ".join(
         f"{name} {', '.join(_said(table[table['line'] == line], level) for level in LEVELS)}"
         for line, name in (("all", "ΔW"), ("noise", "pure noise"))
