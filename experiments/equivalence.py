@@ -157,7 +157,7 @@ def worktree(commit: str) -> Iterator[Path]:
     """A checkout of the commit in a folder of its own, for as long as it is needed.
 
     Raises:
-        ConfigError: git cannot make one, as where the commit is not in this clone.
+        ConfigError: git cannot make one, for instance because this clone lacks the commit.
     """
     with tempfile.TemporaryDirectory(prefix="recorded-") as scratch:
         path = Path(scratch) / "checkout"

@@ -101,7 +101,7 @@ class Progress:
 
     Args:
         line: the line of a run, as `lorax_lab.store.published` has it; None where there is none.
-        wanted: which of the runs are asked for.
+        wanted: whether a cell's run is asked for.
         published: final runs that were published before the study grew; their rates must be chosen again.
     """
 

@@ -77,7 +77,7 @@ def _line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
 
 
 def _held(parts: list[Part]) -> np.ndarray:
-    """Σ over matrices of the energy in their top r, for r = 1, 2, … as far as all are known."""
+    """Σ over matrices of the energy in their top r, for r = 1, 2, … up to the last r that every matrix knows."""
     import numpy as np
 
     longest = max(len(energy) for energy, _, _ in parts)

@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
 SHARE = 0.99
-"""Of the whole update's score that counts as matching it where the metric has no standard error."""
+"""If the metric has no standard error, a score of at least this share of the whole update's matches it."""
 
 
 def table(group: Group) -> pd.DataFrame:

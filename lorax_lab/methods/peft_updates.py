@@ -54,7 +54,7 @@ class AdapterUpdate:
 
     Args:
         name: the module's dotted name in the base model, as in `model.layers.0.self_attn.q_proj`.
-        kind: `lora` or `adalora`; or those of `pissa`, `olora`, `rslora`, `dora` that apply, joined by `+`.
+        kind: `lora`, `adalora`, or all that apply of `pissa`, `olora`, `rslora` and `dora`, joined by `+`.
         product: s B A, (out, in). For an embedding (num, dim), as its weight is stored.
         start: `pissa` or `olora` where PEFT takes the start out of W0 before training, else empty.
         magnitude: DoRA's m, (out,), or (dim,) for an embedding.
@@ -103,8 +103,8 @@ class AdapterUpdate:
         if not self.needs_base:
             return self.product
         if base_weight is None:
-            needs_base = f"{self.name}: a {self.kind} update is measured against the original base weight"
-            raise ConfigError(f"{needs_base}; type `python -m lorax_lab.audit BASE ADAPTER`")
+            needed = f"{self.name}: a {self.kind} update is measured against the original base weight"
+            raise ConfigError(f"{needed}; type `python -m lorax_lab.audit BASE ADAPTER`")
         base = base_weight.detach().to(self.product.B.device, torch.float64)
         learned = self._learned(base) if self.start else self.product
         if self.magnitude is None:
