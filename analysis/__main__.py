@@ -13,14 +13,14 @@ from .figures import FIGURES
 from .groups import CannotDraw, Group, load
 
 COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
-"""What draws the folder that another entry wrote, by its name on the command line."""
+"""Modules that draw a folder which another command wrote, by their names on the command line."""
 TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
     1: "a figure could not be drawn, or is stamped since an arm lacks seeds that others have",
     2: "nothing to draw, or a name that is no figure",
 }
-"""A run that failed, and of whose method and rank no other seed is recorded, is named and is part of no figure."""
+"""A failed run is named and is part of no figure if no other seed of its method and rank is recorded."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
-    """Draw one figure of one group; returns under which heading to list it, and as what."""
+    """Draw one figure of one group. Returns the heading to list it under, and its line there."""
     stem = out / f"{group.name}-{name}"
     try:
         table = FIGURES[name].table(group)

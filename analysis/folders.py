@@ -12,7 +12,7 @@ from lorax_lab.errors import ConfigError, answer
 
 Content = TypeVar("Content")
 Drawn = tuple[list[str], list[str]]
-"""The figures that were drawn, and each other one with the reason why it was not."""
+"""The figures that were drawn, and for each other figure the reason why it was not."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
@@ -27,11 +27,12 @@ def draw_folder(
     """Read a folder, draw its figures beside what was read or into `--out`, and list them.
 
     Args:
-        arguments: those of the command line after the command's name.
+        arguments: the command line after the command's name.
         command, description: for `--help`.
         writer: the command that writes such a folder.
-        read: from the folder to what is drawn; any of `UNREADABLE` that it raises is told as the folder's fault.
-        draw: from that and the folder of the figures to what was drawn.
+        read: gives the content of the folder. Errors in `UNREADABLE` are reported as a fault of the folder.
+        draw: takes the content and the folder of the figures; gives the figures that were drawn and those that were
+            not.
 
     Returns:
         The exit code: 0 drawn, 1 nothing could be drawn, 2 there is no such folder or it cannot be read.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
-"""Columns of every table beside those of model, task and dials."""
+"""Columns of every table beside model, task and dials."""
 
 
 class CannotDraw(ValueError):
@@ -66,7 +66,7 @@ class Group:
 
     @property
     def columns(self) -> list[str]:
-        """The columns by which every table says whose a row is: of `runs`, and of whatever is merged with it."""
+        """The columns by which every table says to which run a row belongs."""
         return [*ABOUT, *self.dials]
 
     @property
@@ -86,7 +86,7 @@ class Group:
         return self.runs[(self.runs["method"] != REFERENCE) | self.runs["best"]]
 
     def command(self, *overrides: str) -> str:
-        """What to type for a run of this group."""
+        """The command for a run of this group."""
         return command([*self.shared, *overrides])
 
 
@@ -130,7 +130,7 @@ def settings_of(record: Record, by_name: bool = False) -> Settings:
 
 
 def command(overrides: Sequence[str]) -> str:
-    """What to type to run these overrides; several values of one make a sweep."""
+    """The command that runs these overrides. Several values of one override make a sweep."""
     sweep = ["-m"] if any("," in override and "[" not in override for override in overrides) else []
     return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *sweep])
 
@@ -190,7 +190,7 @@ def _is_shared_override(override: str) -> bool:
 
 
 def _name(record: Record) -> str:
-    """The hash is of what differs from the defaults, so that a setting that is new changes no name."""
+    """The hash covers only settings that differ from the defaults, so a new setting changes no name."""
     changed = {key: value for key, value in variation.changed(config_of(record)).items() if is_shared(key)}
     inputs = record.completed.inputs
     content = {key: value for key, value in changed.items() if key not in variation.INPUTS}

@@ -1,4 +1,4 @@
-"""Which matrices of a model stand for all of them where a figure has room for a few."""
+"""The matrices of a model that represent all of them where a figure has room for a few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures do not show, by name, with what to type: runs that are not completed, damaged ones, absent seeds."""
+"""Names what the figures do not show, and what to type: runs that are not completed, damaged runs, absent seeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
-"""Files that only a run leaves; they tell a run's folder from any other."""
+"""Files that only a run writes. They tell a run's folder from any other folder."""
 
 
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
-    """One line per run under `runs_dir` that no figure shows: what became of it and, where that helps, what to type."""
+    """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
     lines = [_unfinished(run) for run in recorded.records.values() if not run.result]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
@@ -32,8 +32,8 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
 
 
 def lacking(group: Group, table: pd.DataFrame) -> int:
-    """How many runs a figure lacks: seeds that the group has, or that were tried, of which an arm of it has no run.
-    A figure that shows fewer seeds than there are averages none, and lacks none."""
+    """How many runs a figure lacks. An arm lacks a seed if the group has the seed, or it was tried, and the arm has no
+    run of it. A figure that shows fewer seeds than there are averages none, and lacks none."""
     if set(group.runs["seed"]) - set(table["seed"]):
         return 0
     arms = group.runs[group.runs["arm"].isin(table["arm"])].groupby("arm_key")
@@ -41,7 +41,7 @@ def lacking(group: Group, table: pd.DataFrame) -> int:
 
 
 def absent(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
-    """Seeds that the group has, or that the arm was tried with, and of which the arm has no completed run."""
+    """Seeds of which the arm has no completed run, although the group has them or the arm was tried with them."""
     tried = {run.seed for run in group.unfinished if variation.arm(_like(group, run)) == arm}
     return sorted((set(group.runs["seed"]) | tried) - set(runs["seed"]))
 

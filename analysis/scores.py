@@ -1,4 +1,4 @@
-"""Scores of runs, and how far a score may be off: what the figures of accuracy share."""
+"""Scores of runs and their uncertainty, shared by the figures of accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
 def standard_error(score: float, metric: str, examples: int) -> float:
     """Binomial standard error of an accuracy, √(p (1 − p) / n); NaN for other metrics, which have no such form.
 
-    It is that of the split's examples, and holds for one trained model: more seeds do not make it smaller.
+    It comes from the split's examples and holds for one trained model, so more seeds do not make it smaller.
 
     >>> round(standard_error(0.8, "accuracy", 400), 6)
     0.02
@@ -46,8 +46,8 @@ def standard_error(score: float, metric: str, examples: int) -> float:
 
 
 def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
-    """Low and high end around the mean score of one arm, and what they are: the range over its seeds, or with
-    one seed the standard error of its examples. NaN where there is neither."""
+    """Low and high end around the mean score of one arm, and their name. They are the range over its seeds or, with one
+    seed, the standard error over the examples. NaN where there is neither."""
     score, seeds = rows["score"].mean(), len(rows)
     if seeds > 1:
         return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"

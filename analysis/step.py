@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
 GIB = 2**30
 NO_LONGER = 0.9
-"""The share of full fine-tuning's peak from which LoRA is said to save no more."""
+"""From this share of full fine-tuning's peak on, LoRA counts as saving no memory."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +95,7 @@ def draw_batches(table: pd.DataFrame) -> Figure:
 
 
 def _contours(axes: Axes, values: pd.Series, title: str, line: float | None = None) -> None:
-    """Both axes are log₂, and so is what lies between the points."""
+    """Both axes are log₂, and the interpolation between the points is too."""
     import numpy as np
 
     grid = values.rename("share").reset_index().pivot_table(index="batch", columns="sequence", values="share")

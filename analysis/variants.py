@@ -1,4 +1,5 @@
-"""What figures call a run: its variant (method, and what differs within it) and its arm (the same at one rank)."""
+"""Names of a run in figures: its variant (the method and its settings that differ) and its arm (a variant at one
+rank)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The audit of a synthetic pair with a 1-billion-parameter Llama's shapes against WeightWatcher and a plain script.
 
-Each contender is a process of its own, timed whole; its peak memory is what the system counted.
+Each contender is a process of its own, timed whole; the system counts its peak memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHAPES = {
     "mlp.up_proj": (HIDDEN, D),
     "mlp.down_proj": (D, HIDDEN),
 }
-"""Llama-3.2-1B's; its embedding, tied to the output layer, is VOCABULARY × D."""
+"""Shapes of Llama-3.2-1B. Its embedding, tied to the output layer, is VOCABULARY × D."""
 PEERS = Path(__file__).parent / "audit_peers.py"
 TOP = 64
 
@@ -86,7 +86,8 @@ def measure(layers: int = LAYERS) -> dict[str, Any]:
 
 
 def _written(base: Path, tuned: Path, layers: int) -> int:
-    """`write_pair` in a process of its own: what this one holds would count in the peak of those that it starts."""
+    """`write_pair` in a process of its own. Memory of this process would count in the peak of the processes that it
+    starts."""
     call = [sys.executable, "-m", "benchmarks.audit", str(base), str(tuned), str(layers)]
     return int(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
 

@@ -1,8 +1,8 @@
 """A training step predicted from its configuration against the same step measured, cell by cell of a grid.
 
 Cells that are recorded in `results/memory_cells.csv` are not measured again; those of more than `TOKENS` tokens are
-left out for the model named there. Tiny models are measured in this process, real shapes in a fresh one for each cell,
-where the process's own memory is read too.
+left out for the model named there. Tiny models are measured in this process. Real shapes are measured in a fresh
+process for each cell, where its own memory is read too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDES = {32: 40, 128: 88, 512: 176}
 
 
 def measure_grid() -> pd.DataFrame:
-    """Every cell of the grid, measured where it is not recorded yet."""
+    """Every cell of the grid, measured unless it is recorded already."""
     rows = pd.read_csv(CELLS).to_dict("records") if CELLS.exists() else []
     known = {(row["model"], row["method"], row["batch"], row["sequence"], row["checkpointing"]) for row in rows}
     grid = itertools.product((*TINY, *TOKENS), RANKS, BATCHES, SEQUENCES, (False, True))

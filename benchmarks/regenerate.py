@@ -20,7 +20,7 @@ from lorax_lab.store.published import Line, write_lines
 MAIN = "rank_sweep"
 COUNT = 1000
 LIMIT = 30.0
-"""Seconds that it may take."""
+"""Most seconds that it may take."""
 
 
 def measure() -> dict[str, Any]:

@@ -30,9 +30,9 @@ NAMES = [f"task-{number}" for number in range(6)]
 EACH = 4
 """Rows of each task in a request."""
 SWITCHES = 50
-"""Switches that are timed together, of PEFT's and of ours."""
+"""Number of switches that are timed together, for PEFT and for ours."""
 PEFT_HEADS = ["classifier", "pooler.dense"]
-"""PEFT mixes heads in a batch only where they are linear modules: the pooler's one matrix instead of the pooler."""
+"""PEFT mixes heads in a batch only if they are linear modules. So the pooler's one matrix stands in for the pooler."""
 
 
 def measure(rounds: int = 15) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _switches(exchange: Exchange, theirs: Any) -> dict[str, Contender]:
 
 
 def _changed_by_merging(exchange: Exchange, theirs: Any) -> dict[str, float]:
-    """Share of the base's adapted weights whose bits are others after one merge and unmerge."""
+    """Share of the base's adapted weights whose bits differ after one merge and unmerge."""
     _unmerge_peft(theirs)
     weights = [layer.get_base_layer().weight for layer in _peft_layers(theirs)]
     before = [weight.detach().clone() for weight in weights]

@@ -15,7 +15,7 @@ from lorax_lab.store.provenance import hardware
 
 SIZE, TOP = 4096, 64
 FAST = 30
-"""Rounds of what takes milliseconds; what takes seconds has as many rounds as the caller asks for."""
+"""Rounds for work of milliseconds. Work of seconds has as many rounds as the caller asks for."""
 Call = Callable[[], object]
 
 

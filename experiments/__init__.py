@@ -1,1 +1,1 @@
-"""Says which runs a study needs: one file per study. `python -m experiments.rank_sweep --help`."""
+"""The runs that each study needs: one file per study. `python -m experiments.rank_sweep --help`."""

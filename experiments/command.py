@@ -1,7 +1,7 @@
 """`python -m experiments.<study>`: list what is recorded and what is missing, run the rest through ordinary sweeps.
 
-Every missing part is a command that a person could type (`--dry-run` prints them), so whatever stops the study, the
-same command goes on. What is declared is written before the first run. After each sweep the runs' records, without
+Every missing part is a command that a person could type (`--dry-run` prints them). Whatever stops the study, the same
+command continues it. The declaration is written before the first run. After each sweep the runs' records, without
 weights, are written to the study's file.
 """
 
@@ -81,7 +81,7 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
 
 
 def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: list[str]) -> int:
-    """Run what is missing, each sweep once; trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
+    """Run the missing runs, each sweep once: trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
     tried: list[list[str]] = []
     while True:
         progress = records.progress(progress.wanted)
@@ -108,8 +108,8 @@ def _command(sweep: list[str], runs: Path, launch: list[str]) -> list[str]:
 
 
 def _run(command: list[str]) -> int:
-    """The exit code of a sweep in a process of its own. One that is stopped has half a minute to write what it has; a
-    terminal's Ctrl-C reaches it by itself, anything else is passed on."""
+    """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
+    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on."""
     child = subprocess.Popen(command)
 
     def pass_on(*_: object) -> None:
@@ -182,6 +182,6 @@ def _check_launch(overrides: list[str]) -> None:
 
 
 def _module(study: Study) -> str:
-    """Its name to `python -m`, under which it is called `__main__`."""
+    """The module's name for `python -m`, which runs it under the name `__main__`."""
     spec = getattr(study, "__spec__", None)
     return spec.name if spec else study.__name__

@@ -15,7 +15,7 @@ SHOWN = 20
 
 def differences(before: Path, after: Path) -> tuple[int, list[str]]:
     """How many numbers of the first folder were compared, and each place in which the second differs or lacks them, at
-    most `SHOWN` of them. What the second has beyond the first, such as a new measure, does not count."""
+    most `SHOWN` of them. Numbers that only the second has, such as a new measure, do not count."""
     count, moved = 0, list[str]()
     ours, theirs = _numbers(before), dict(_numbers(after))
     for place, value in ours:
@@ -29,7 +29,7 @@ def differences(before: Path, after: Path) -> tuple[int, list[str]]:
 
 
 def _numbers(folder: Path) -> Iterator[tuple[str, tuple[int, Any]]]:
-    """Every result of a run by its place: how many numbers it is, and its bits."""
+    """Every result of a run by its place: the count of its numbers, and its bits."""
     record = content_of(folder)
     for part in MEASURED:
         for place, value in _leaves(record.get(part), part):
@@ -38,7 +38,7 @@ def _numbers(folder: Path) -> Iterator[tuple[str, tuple[int, Any]]]:
 
 
 def content_of(folder: Path) -> dict[str, Any]:
-    """A run's record and its result as one table, of an older version as the present one reads it."""
+    """A run's record and its result as one table. A record of an older version is read in the present layout."""
     from lorax_lab.store.record import read_record
 
     content = dataclasses.asdict(read_record(folder))

@@ -1,4 +1,4 @@
-"""What a study declares before its runs, and by what it may grow afterwards.
+"""What a study declares before its runs, and how it may grow afterwards.
 
 A study may gain arms, levels of its factors, final seeds, and a prediction for these. Everything else that was declared
 stays: the margin, the metric, the grid of rates already tried, the prediction. What is added is recorded with its date.
@@ -20,17 +20,17 @@ from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, al
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
-"""What hashes stand for in a run's identity, and what tells cells apart here."""
+"""Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
 FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
-"""Of the protocol, what stays as it was declared."""
+"""The parts of the protocol that stay as they were declared."""
 
 
 def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None = None) -> Declaration:
-    """What is written beside the lines, absolute paths as file names only.
+    """The declaration that is written beside the lines. Of an absolute path it has only the file's name.
 
     Args:
         about: question, prediction and cost.
-        before: what was declared earlier, of which the plan is a continuation.
+        before: the earlier declaration, which the plan continues.
 
     Raises:
         ConfigError: two cells that no line could tell apart.
@@ -53,7 +53,7 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
 
 
 def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that fix what the protocol chooses, and names that stand for two of them.
+    """Refuse arms and levels that set what the protocol chooses, and a name that two of them share.
 
     Raises:
         ConfigError: names the arm or level, and what to change.

@@ -89,8 +89,8 @@ def _final_lines(path: Path) -> Sample:
 
 
 def choose(finals: Sample, pairs: set[tuple[str, str]], most: int | None, code: Callable[[Cell], str]) -> Sample:
-    """The runs to compare: of each pair of recorded and present version that is not proven yet, the shortest; then,
-    up to `most`, the shortest of other arms and conditions.
+    """The runs to compare: the shortest run of each pair of recorded and present version that is not proven yet. Then,
+    up to `most`, the shortest runs of other arms and conditions.
 
     Args:
         pairs: recorded and present versions that are proven.
@@ -116,7 +116,7 @@ def choose(finals: Sample, pairs: set[tuple[str, str]], most: int | None, code: 
 
 
 def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
-    """Make one run under both versions, compare them, and record what came of it. Returns 0, or 1 if numbers moved."""
+    """Make one run under both versions, compare them, and record the outcome. Returns 0, or 1 if numbers moved."""
     commit = str(line["git"]["commit"])
     overrides = plan.overrides(cell)
     with worktree(commit) as old_root:
@@ -157,7 +157,7 @@ def worktree(commit: str) -> Iterator[Path]:
     """A checkout of the commit in a folder of its own, for as long as it is needed.
 
     Raises:
-        ConfigError: git cannot make one, as where the commit is not in this clone.
+        ConfigError: git cannot make one, for instance because this clone lacks the commit.
     """
     with tempfile.TemporaryDirectory(prefix="recorded-") as scratch:
         path = Path(scratch) / "checkout"

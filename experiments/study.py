@@ -1,4 +1,4 @@
-"""A study under way: what it runs, what of it is recorded, what is missing, and how long that will take.
+"""A study under way: its runs, which are recorded, which are missing, and how long those will take.
 
 A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experiments.command` carries it out.
 """
@@ -34,11 +34,11 @@ class Plan:
             each condition, which is one level of every factor.
         common: overrides of every run.
         final: overrides of the final runs of an arm, by the arm's name.
-        seconds: what a run takes on 2 cores, by stage, until some are recorded.
+        seconds: time of a run on 2 cores by stage, used until some are recorded.
         figures: names in `analysis.study.figures.FIGURES`; None means the standard ones.
         control_of: name of the study that this one is a control of.
-        shared: whether the directions that full fine-tunes have in common are asked for.
-        prepare: makes the files that the overrides name, where they are not there yet.
+        shared: whether the directions that full fine-tunes share are measured.
+        prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
     protocol: Protocol
@@ -84,7 +84,7 @@ class Plan:
 
 
 class Study(Interface):
-    """What a module of a study offers."""
+    """What a study's module contains."""
 
     __name__: str
     QUESTION: str
@@ -101,8 +101,8 @@ class Progress:
 
     Args:
         line: the line of a run, as `lorax_lab.store.published` has it; None where there is none.
-        wanted: which of the runs are asked for.
-        published: final runs that were published before the study grew, and whose rates are to be chosen again.
+        wanted: whether a cell's run is asked for.
+        published: final runs that were published before the study grew; their rates must be chosen again.
     """
 
     plan: Plan
@@ -151,7 +151,7 @@ class Progress:
         return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
-        """By the mean of what is recorded of the same stage and condition, else by the plan's guess."""
+        """Estimated by the mean of the recorded runs of the same stage and condition, or else by the plan's guess."""
         times: dict[tuple[str, str], list[float]] = {}
         for cell in self.cells:
             line = self.settled(cell)
@@ -164,8 +164,8 @@ class Progress:
 
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
-    """The cells as sweeps, override lists of the command line: one for the seeds of each condition, arm and rate, and
-    for the rates too where all have the same seeds."""
+    """The cells as sweeps, which are override lists of the command line. One sweep has the seeds of a condition, arm
+    and rate, and also several rates where all of them have the same seeds."""
     listed = []
     for _, group in groupby(cells, key=lambda cell: (cell.stage, cell.condition, cell.arm)):
         first, *rest = group

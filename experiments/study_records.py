@@ -1,4 +1,4 @@
-"""A study's records: the store that they come from, and the lines that are published of them."""
+"""A study's records: the store that they come from, and their published lines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StudyRecords:
         about: what the study is to a reader: its module, question, prediction, cost, budget.
 
     Raises:
-        ConfigError: what was published is of another plan than this, which does not continue it.
+        ConfigError: the published lines belong to another plan, and this plan does not continue it.
     """
 
     def __init__(self, path: Path, runs: Path, plan: Plan, about: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class StudyRecords:
         return Progress(self.plan, self.line, wanted, finals)
 
     def line(self, cell: Cell) -> Line | None:
-        """A run's line: what was published counts before what the store has."""
+        """A run's line: a published one comes before one from the store."""
         from lorax_lab.store.published import line_of
         from lorax_lab.store.record import DamagedRecord
 
@@ -78,8 +78,8 @@ class StudyRecords:
             return None
 
     def check(self, progress: Progress) -> None:
-        """Refuse, before anything trains, arms that no record could tell apart, rates that would be chosen anew, and
-        runs that could not be compared with the recorded ones.
+        """Refuse three things before anything trains: arms that no record could tell apart, rates that would be chosen
+        anew, and runs that could not be compared with the recorded ones.
 
         Raises:
             ConfigError: names what stands in the way, and what to type.
@@ -110,8 +110,8 @@ class StudyRecords:
             )
 
     def _check_rates(self, progress: Progress) -> None:
-        """An arm's rate stays the chosen one once its final runs are published: a grid that new arms extended may not
-        choose it anew, since the test split was read."""
+        """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate
+        is not chosen anew, since the test split was read."""
         for cell in self._of_cell:
             selection = progress.selections.get(cell.condition) if cell else None
             if cell and cell.stage == "final" and selection and selection.choices:
@@ -124,7 +124,7 @@ class StudyRecords:
                     )
 
     def declare(self) -> None:
-        """Write what the study declares, before its runs, where it is not written yet or has grown."""
+        """Write the study's declaration before its runs, if it is not written yet or has grown."""
         from lorax_lab.store.files import write_text
 
         prediction = str(self.about.get("prediction", ""))
@@ -138,7 +138,7 @@ class StudyRecords:
         return (before.figures, before.control_of) == (self.plan.figures, self.plan.control_of)
 
     def publish(self, cells: Iterable[Cell]) -> None:
-        """Write the lines of these runs that are settled."""
+        """Write the lines of those runs that are finished."""
         from lorax_lab.store.published import write_lines
 
         lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED}
@@ -148,7 +148,7 @@ class StudyRecords:
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
-        two, into `<study>_shared.csv`: the pairs that it lacks, as long as the store has their spectra."""
+        two, into `<study>_shared.csv`. Only pairs that it lacks are measured, if the store has their spectra."""
         import pandas as pd
 
         from lorax_lab.store.files import write_text

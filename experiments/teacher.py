@@ -2,9 +2,9 @@
 
 The teacher's ΔW = Σ s_i u_i v_iᵀ lies in the matrix that leads out of the last feed-forward block. Its classes are the
 signs of `rank` coordinates of the first token's state, 2^rank of them, so that every direction carries one bit of the
-label. The v_i are where that matrix's inputs vary most, the u_i where the sum that the output is normed from varies
-least; a coordinate is that sum along u_i, normed. The head that reads the coordinates is part of the model's files, and
-is to be kept (`train.head=false`): through it an update of rank k can carry k bits.
+label. The v_i are the directions in which that matrix's inputs vary most. The u_i are those in which the sum before the
+output's norm varies least; a coordinate is that sum along u_i, normed. The head that reads the coordinates is part of
+the model's files and must be kept (`train.head=false`). Through it an update of rank k can carry k bits.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from lorax_lab.tasks.text import collate, tokenize
 MATRIX = "encoder.layer.{layer}.output.dense"
 BATCH, MAX_LENGTH = 64, 128
 STRENGTH = 12.0
-"""Standard deviation of what ΔW adds along a u, in those that are there without it."""
+"""Standard deviation of what ΔW adds along a u, in units of the standard deviation without ΔW."""
 CLEAR = 0.3
-"""A text is used if each of its coordinates is at least so many standard deviations from the boundary."""
+"""A text is used if each of its coordinates is at least this many standard deviations from the boundary."""
 LIVE = 0.1
-"""A coordinate is put out by the norm if its gain is below this share of the median one."""
+"""The norm switches a coordinate off if its gain is below this share of the median gain."""
 SHARPNESS = 2.0
-"""Of the head: what a coordinate of one standard deviation adds to a class's logit."""
+"""A coordinate of one standard deviation adds this to a class's logit in the head."""
 
 
 def plant(
@@ -95,8 +95,8 @@ def write_table(path: Path, rows: list[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True)
 class Features:
-    """Of each text's first token, fp64: what goes into the planted matrix (n, in), the sum of what comes out of it and
-    the residual (n, out), and the encoder's output, that sum normed (n, out)."""
+    """Features of each text's first token, fp64: the inputs of the planted matrix (n, in); the sums of its outputs and
+    the residual (n, out); and the encoder's output, which is the sum normed (n, out)."""
 
     inputs: Tensor
     sums: Tensor
@@ -128,21 +128,22 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> F
 
 
 def _strong(inputs: Tensor, rank: int) -> Tensor:
-    """Orthonormal directions (in, rank) in which the inputs vary most, among those that have no mean, so that ΔW shifts
-    no state on the whole."""
+    """Orthonormal directions (in, rank) in which the inputs vary most, among those without a mean. So ΔW shifts no
+    state on average."""
     x, mean = inputs - inputs.mean(0), inputs.mean(0) / inputs.mean(0).norm()
     inside = x - (x @ mean)[:, None] * mean
     return torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
 
 
 def _gain(weight: Tensor) -> Tensor:
-    """The norm's gain by coordinate; infinite where it puts the coordinate out, so that nothing is read there."""
+    """The norm's gain by coordinate. It is infinite where the norm switches the coordinate off, so that nothing is read
+    there."""
     return torch.where(weight.abs() > LIVE * weight.abs().median(), weight, torch.inf)
 
 
 def _quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
-    """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm takes
-    away, and without the coordinates that the norm's gain puts out."""
+    """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm
+    removes, and without the coordinates that the norm's gain switches off."""
     live = gain.isfinite()
     x = (sums - sums.mean(0)) * live
     x = x - x.sum(1, keepdim=True) / live.sum() * live

@@ -26,7 +26,7 @@ FIGURES: dict[str, ModuleType] = {
     "directions": directions,
 }
 FORMAT = 2
-"""Version of an audit's folder that is read."""
+"""Version of an audit's folder that can be read."""
 WRITER = "python -m lorax_lab.audit BASE TUNED"
 Audit = tuple["pd.DataFrame", "dict[str, np.ndarray]"]
 """One row per matrix as in `audit.csv`, and the singular values by matrix, descending."""
@@ -42,7 +42,8 @@ def read(folder: Path) -> Audit:
     """What `python -m lorax_lab.audit` wrote.
 
     Raises:
-        ConfigError: the folder is of another version. FileNotFoundError, ValueError, KeyError: it is no audit's.
+        ConfigError: the folder is of another version. FileNotFoundError, ValueError, KeyError: it is no folder of an
+            audit.
     """
     import numpy as np
     import pandas as pd

@@ -1,8 +1,8 @@
 """What ΔW does with the directions of the base, by layer: how many it adds, and how much it amplifies.
 
 Intruders are top directions of the tuned matrix that no direction of the base resembles (Shuttleworth et al. 2024).
-Amplification is ‖ΔW‖_F / ‖Uᵀ W V‖_F in the top directions U, V of ΔW (Hu et al. 2021): at random's value ΔW ignores
-W, at W's own it repeats what W does most.
+Amplification is ‖ΔW‖_F / ‖Uᵀ W V‖_F in the top directions U, V of ΔW (Hu et al. 2021): at the value for random
+directions ΔW ignores W, at the value for W's own directions it repeats W's strongest ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARKS: tuple[dict[str, Any], ...] = (
     {"marker": "o", "markersize": 6, "markerfacecolor": "white"},
     {"marker": "s", "markersize": 3},
 )
-"""Of left and right: both are seen where they meet."""
+"""Markers of left and right; where they coincide, both can be seen."""
 SIDES = ("left", "right")
 COUNTS = tuple(f"intruders.{side}.count" for side in SIDES)
 RANDOM = tuple(f"intruders.{side}.random_count" for side in SIDES)
@@ -70,7 +70,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _placed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The matrices within layers; where there are no layers, all of them side by side, and their names."""
+    """The matrices within layers. If there are no layers, all matrices side by side, with their names."""
     if table["layer"].notna().any():
         rows = table[table["layer"].notna()]
         return rows.assign(layer=rows["layer"].astype(int)), []

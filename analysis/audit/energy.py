@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 ALL, NOISE, MODULE = "all matrices", "pure noise of the same shapes", "module"
 LEVELS = (0.5, 0.9, 0.99)
 TIE = 1e-9
-"""Relative; sums of energies are right to less, so a level that is met exactly costs no direction more."""
+"""Relative tolerance. Sums of energies are more exact than this, so a level that is met exactly needs no further
+direction."""
 Part = tuple["np.ndarray", float, bool]
 """Energies of the directions, descending; ‖ΔW‖²_F; whether the former are all of the latter."""
 
@@ -76,7 +77,7 @@ def _line(kind: str, name: str, parts: list[Part]) -> pd.DataFrame:
 
 
 def _held(parts: list[Part]) -> np.ndarray:
-    """Σ over matrices of the energy in their top r, for r = 1, 2, … as far as all are known."""
+    """Σ over matrices of the energy in their top r, for r = 1, 2, … up to the last r that every matrix knows."""
     import numpy as np
 
     longest = max(len(energy) for energy, _, _ in parts)
@@ -129,7 +130,7 @@ def _reaches(rows: pd.DataFrame, level: float) -> int | None:
 
 
 def _finding(table: pd.DataFrame) -> str:
-    """At which ranks all matrices together, and noise, hold the levels."""
+    """The ranks at which all matrices together, and noise, reach the levels."""
     ranks_reached = "; ".join(
         f"{name} {', '.join(_said(table[table['line'] == line], level) for level in LEVELS)}"
         for line, name in (("all", "ΔW"), ("noise", "pure noise"))

@@ -1,4 +1,4 @@
-"""Ranks of every update, layer by module type: what noise of the same shape has beside them, and what to distrust.
+"""Ranks of every update, layer by module type, beside those of noise of the same shape, with marks of doubt.
 
 A share of 1 is what noise gives (Gaussian entries, or Gaussian factors of the same rank): only shares well below it
 are structure. Directions above the noise need no such comparison.
@@ -34,7 +34,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Panel:
-    """A heat map: what a cell says, what colours it, and what both are in words."""
+    """A heat map: the column of its numbers, the column of its colours, and both in words."""
 
     column: str
     colour: str
@@ -49,9 +49,9 @@ PANELS = (
 )
 NUMBERS, MARKS_ONLY = 2, 1
 CELL, COLUMN = 0.27, 0.13
-"""Width that four letters in a cell need, and that a module type's name does, inches."""
+"""Width in inches of four letters in a cell, and of a module type's name."""
 LINE, THIN, TALLEST = 0.17, 0.085, 7.0
-"""Height of a layer with numbers and with marks only, and of heat maps above each other, inches."""
+"""Height in inches of a layer with numbers, of a layer with marks only, and of heat maps above each other."""
 WIDEST, TYPES = 22, 40
 """Module types that a page has room for with numbers, and without."""
 
@@ -159,7 +159,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, panel: Panel, layers: list[int], modu
 
 
 def _write(axes: Axes, mesh: QuadMesh, panel: Panel, values: np.ndarray, marks: np.ndarray, room: int) -> None:
-    """The words of the coloured cells, white on dark and dark on light."""
+    """Write the coloured cells' texts, white on dark and dark on light."""
     import numpy as np
 
     colours = mesh.to_rgba(np.ma.asarray(mesh.get_array()))

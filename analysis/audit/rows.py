@@ -35,11 +35,11 @@ NUMBERS = (
 MISFIT = 0.1
 """Bulks further than this from the Marchenko–Pastur law are no iid noise: at 256 values noise itself reaches .03."""
 DRAWS = 4
-"""Products that the noise of a low-rank update is averaged over: their values spread by a few per cent."""
+"""The noise of a low-rank update is averaged over this many products, whose values spread by a few per cent."""
 PER_OCTAVE = 32
-"""Points of a curve between an index and its double; up to this index it has all."""
+"""Points of a curve between an index and its double. Up to this index the curve has every point."""
 MOST = 12
-"""Lines of module types that can be told from each other."""
+"""Most lines of module types that a reader can tell apart."""
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:
     the root mean squares of those of products of Gaussian factors. None where the row has no shape.
 
     Args:
-        spikes: directions that a signal takes: the noise is that of the (out − spikes, in − spikes) left over.
+        spikes: directions that a signal takes: the noise has the shape (out − spikes, in − spikes) of the rest.
     """
     if not (row["out"] > 0 and row["in"] > 0):
         return None
@@ -90,7 +90,7 @@ def _noise_values(out_features: int, in_features: int, rank: int | None) -> np.n
 
 
 def known_whole(row: Row, sigma: np.ndarray) -> bool:
-    """Whether nothing of an update's energy lies outside these singular values."""
+    """Whether these singular values hold all of an update's energy."""
     norm = row["frobenius_norm"]
     return len(sigma) >= min(row["out"], row["in"]) or bool((sigma**2).sum() >= norm**2 * (1 - 1e-9))
 
@@ -118,7 +118,7 @@ def strongest(table: pd.DataFrame, weight: str) -> list[str]:
 
 
 def outside(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Notes on the module types of the table that `rows` leave out: those outside the layers, and for want of room."""
+    """Notes on the module types of the table that `rows` leave out: some lie outside the layers, some have no room."""
     out = table[~table.index.isin(rows.index)]
     reasons = {"outside the layers": out["layer"].isna(), "too many for the page": out["layer"].notna()}
     names = {reason: list(dict.fromkeys(out[mask]["module"])) for reason, mask in reasons.items()}

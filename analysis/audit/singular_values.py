@@ -1,7 +1,7 @@
 """Singular values of ΔW in a few matrices, with the noise that fits their bulk and the floor that rounding leaves.
 
-What rises above the noise edge is structure; where the update follows the noise, its directions cannot be told from
-chance, and below the rounding edge not even from the storage of the weights.
+What rises above the noise edge is structure; where the update follows the noise, its directions may be chance. Below
+the rounding edge they may even come from the storage of the weights.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ COPIED = (
 DEPTH, DEEPEST = 30, 1e8
 """How far the axis goes below the noise edge, and below the largest value."""
 CLOSE = 0.09
-"""Labels of two lines nearer than this share of the axis would lie on each other."""
+"""Two lines nearer than this share of the axis would have overlapping labels."""
 FEW, LETTERS = 16, 34
-"""Values up to which each has a mark; letters that a panel is wide."""
+"""Up to this many values each has a mark; width of a panel in letters."""
 LOOKS: dict[str, dict[str, Any]] = {
     UPDATE: {"color": "black"},
     FITTED: {"color": "0.5", "linestyle": "--"},
@@ -148,7 +148,7 @@ def _edges(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
 
 
 def _name_line(axes: Axes, name: str, edge: float, update: pd.DataFrame) -> None:
-    """On the side that the values leave free: right and above once they have fallen below the line, else left and
+    """The label stands on the side without values: right and above once they have fallen below the line, else left and
     below."""
     above = update[update["sigma"] > edge]["i"].max()
     free = not above > update["i"].max() ** 0.55
@@ -158,7 +158,7 @@ def _name_line(axes: Axes, name: str, edge: float, update: pd.DataFrame) -> None
 
 
 def _heading(first: pd.Series[Any], moved: bool) -> str:
-    """Where the matrix is, how many directions stand above the noise, and what to hold against that number."""
+    """The matrix's place, how many directions stand above the noise, and the doubts about that number."""
     import pandas as pd
 
     layer = "" if pd.isna(first["layer"]) else f"layer {first['layer']}, "

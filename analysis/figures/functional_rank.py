@@ -1,8 +1,8 @@
 """The answer figure: validation score of the full update cut to its top k directions, and of LoRA at rank k.
 
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it? The cut model
-is W0 + [ΔW]_k in every measured matrix, the remainder W0 + ΔW − [ΔW]_k; what is not a measured matrix stays as
-trained, so k = 0 shows what the rest alone does.
+is W0 + [ΔW]_k in every measured matrix, the remainder W0 + ΔW − [ΔW]_k; All other parameters stay as trained, so k = 0
+shows the effect of these alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
 SHARE = 0.99
-"""Of the whole update's score that counts as matching it where the metric has no standard error."""
+"""If the metric has no standard error, a score of at least this share of the whole update's matches it."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _whose_update(table: pd.DataFrame) -> str:
-    """Which full fine-tune is cut, where there are several."""
+    """Names the full fine-tune that is cut, if there are several."""
     cut = table[table["part"] == "cut"]
     chosen = best_of(cut)
     return f"\nthe update is that of {cut['arm'].iloc[0]}{chosen}" if chosen else ""
@@ -161,7 +161,8 @@ def _whole(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def _from_where(means: dict[int, float], floor: float) -> int | None:
-    """The smallest k from which on every score reaches the floor; None where the largest does not."""
+    """The smallest k such that its score and those of all larger k reach the floor; None where the largest k does
+    not."""
     short = [k for k, score in means.items() if not score >= floor]
     reached = [k for k in means if k > max(short, default=-1)]
     return min(reached, default=None)

@@ -1,4 +1,4 @@
-"""Memory at the peak of one training step, by what it holds: what does a lower rank save, and where?"""
+"""Memory at the peak of one training step, by category: how much does a lower rank save, and where?"""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TITLE = "peak memory of a training step, by category"
 CATEGORIES = ("weights", "gradients", "optimizer_states", "activations", "temporaries")
 PREFIX = "memory.by_category."
 MOST = 24
-"""Bars at most; of more arms, the best variant of each method and rank is drawn. The table has them all."""
+"""Most bars. If there are more arms, only the best variant of each method and rank is drawn. The table has all arms."""
 WIDTH = 34
-"""Letters of an arm's name on a line."""
+"""Most letters of an arm's name on a line."""
 
 
 def table(group: Group) -> pd.DataFrame:

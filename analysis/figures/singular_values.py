@@ -1,7 +1,7 @@
 """Singular values of ΔW in a few matrices, of full fine-tuning and of others, against noise of the same shape.
 
 Where the record has the noise that was fitted to the bulk of the full update's spectrum, that noise is drawn, and its
-edge is the record's: what is above it here is what the record counts as spikes. An older record has no such fit. There
+edge is the record's: the values above it here are the record's spikes. An older record has no such fit. There
 the noise has the whole update's Frobenius norm, so the spikes raise it, and the edge is too high: the figure says so.
 """
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 TITLE = "singular values of the update in a few matrices, against noise of the same shape"
 NOISE = "noise"
-"""What stands for a method in the rows of noise."""
+"""The method's name in the rows of noise."""
 FITTED, OF_NORM = "noise fitted to the bulk of full's spectrum", "noise of full's shape and norm"
 EDGES = {FITTED: "edge of that noise", OF_NORM: "edge of that noise: too high, its norm has the spikes in it"}
 RANKS = 3
 DEPTH = 30
-"""How far below the noise's edge the axis goes: the smallest values of a square matrix fall towards 0 for any."""
+"""How far below the noise's edge the axis goes. The smallest values of any square matrix fall towards 0."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def table(group: Group) -> pd.DataFrame:
 
 
 def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tuple[np.ndarray, str, float]:
-    """Singular values of Gaussian noise beside those of a full update, what noise it is, and its edge.
+    """Singular values of Gaussian noise beside those of a full update, the noise's name, and its edge.
 
     Args:
         sigma: of the update, (min(out, in),).

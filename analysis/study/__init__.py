@@ -1,1 +1,1 @@
-"""Reads a study's published records: is the comparison fair, what do its numbers say, and how surely."""
+"""Reads a study's published records: is the comparison fair, what do its numbers say, and how certain is that?"""

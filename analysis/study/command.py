@@ -134,7 +134,7 @@ def figures_of(records: Records) -> tuple[str, ...]:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A figure's table for a paper, one row per arm or size: seeds, which only the CSV needs, are left out."""
+    """A figure's table for a paper, one row per arm or size. It leaves out seeds, which only the CSV needs."""
     short = table.drop(columns=[c for c in ("seed",) if c in table]).drop_duplicates()
     if "difference" in short and "side" in short:
         short = short.drop(columns="difference").drop_duplicates()

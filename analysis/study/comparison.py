@@ -92,8 +92,8 @@ def differences(records: Records, task: str, arm: str) -> np.ndarray:
 
 @lru_cache(maxsize=KEPT * 16)
 def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
-    """For each arm but the reference, the paired difference on test: its t interval over the seeds, and the bootstrap
-    one over seeds and test examples."""
+    """For each arm but the reference, two intervals of the paired difference on test: the t interval over the seeds,
+    and the bootstrap interval over seeds and test examples."""
     by_arm = {}
     for arm in records.protocol.arms:
         if arm.name != records.protocol.reference:
@@ -103,7 +103,7 @@ def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval
 
 
 def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
-    """`intervals` of the arms that differ in their rank alone, by it."""
+    """`intervals` of the arms that differ only in their rank, by rank."""
     by_arm = intervals(records, task)
     ranked = records.protocol.ranked()
     return {arm.rank: by_arm[arm.name] for arm in ranked if arm.rank is not None and arm.name in by_arm}
@@ -114,7 +114,7 @@ def enough(records: Records, task: str, test_examples: bool = False) -> Smallest
     differ in their rank alone.
 
     Args:
-        test_examples: whether the intervals are those that other test examples would move too.
+        test_examples: whether the intervals also include the uncertainty from the test examples.
     """
     ranked = {rank: pair[test_examples] for rank, pair in by_rank(records, task).items()}
     return smallest(ranked, records.protocol.margin) if ranked else None
@@ -122,7 +122,7 @@ def enough(records: Records, task: str, test_examples: bool = False) -> Smallest
 
 def table(records: Records, task: str) -> pd.DataFrame:
     """One row per arm: learning rate, scores, differences from the reference with both intervals, p (Holm), whether it
-    matches, and what it takes."""
+    matches, and its cost."""
     import pandas as pd
 
     protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, intervals(records, task)

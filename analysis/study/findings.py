@@ -1,4 +1,4 @@
-"""What a page says of the full update itself, and of the study's controls."""
+"""What a page says about the full update itself, and about the study's controls."""
 
 from __future__ import annotations
 

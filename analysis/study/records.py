@@ -1,4 +1,4 @@
-"""One study as it was published: what was declared, its lines sorted into trials and final runs, what is damaged."""
+"""One study as it was published: its declaration, its trials and final runs, and its damaged lines."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
 KEPT = 16
-"""How many studies' results are kept while figures and pages are made of them."""
+"""How many studies' results stay cached while their figures and pages are made."""
 
 
 class NoStudy(ValueError):
-    """There are no records of the study that is asked for; says what to type."""
+    """There are no records of the named study; the message says what to type."""
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """A study's records; each object is equal to itself alone, so that what is computed of it can be kept.
+    """A study's records. Each object is equal only to itself, so results computed from it can be cached.
 
     Attributes:
         name: the file's stem, as `rank_sweep`.
-        declared: what was written beside the lines: question, prediction, grid, arms, protocol.
+        declared: the declaration beside the lines: question, prediction, grid, arms, protocol.
         lines: the intact ones.
-        damages: what is wrong with the others.
+        damages: for each of the other lines, what is wrong with it.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         equivalent: pairs of versions of the code that were shown to give the same bits.
     """

@@ -78,7 +78,7 @@ def _drawn(seeds: int, examples: int, seed: int) -> tuple[NDArray[np.uint8], NDA
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test; 1 where all differences are 0, NaN from a single one."""
+    """Two-sided p of the paired t test; 1 where all differences are 0, NaN for a single difference."""
     from scipy.stats import ttest_1samp
 
     x = np.asarray(differences, dtype=float)
@@ -90,7 +90,7 @@ def paired_p(differences: Sequence[float]) -> float:
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p corrected for their number (Holm 1979); NaN stay NaN and are not counted."""
+    """p values, corrected for their number (Holm 1979). NaN stays NaN and is not counted."""
     from statsmodels.stats.multitest import multipletests
 
     known = {name: value for name, value in p.items() if not math.isnan(value)}
@@ -100,7 +100,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest size that is not inferior, and the sizes that the true one lies between.
+    """The smallest size that is not inferior, and the sizes between which the true one lies.
 
     Attributes:
         size: None where even the largest is not shown to match.

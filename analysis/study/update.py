@@ -1,4 +1,5 @@
-"""The full update itself: its spectral ranks beside noise and rounding, what its cuts score, what seeds share."""
+"""The full update itself: its spectral ranks beside noise and rounding, the scores of its cuts, and the directions that
+seeds share."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ MEASURES = (
     "energy_rank_99",
 )
 COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
-"""What has no null of its own: directions above the fitted noise, values above fp32 rounding, how far the bulk is from
-noise, and ‖ΔW‖ / ‖W0‖."""
+"""Measures without a null of their own: directions above the fitted noise, values above fp32 rounding, how far the bulk
+is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
 WHOLE, BASE = "whole", "base"
 
@@ -110,7 +111,7 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
     """One row per kind of pair, k and side: the mean φ(k, k) over matrices and pairs, its t interval over the pairs,
     the random expectation, and k · (φ − random) / (1 − random), how many directions are common beyond chance.
 
-    The pairs share runs, so their interval is too narrow by what those have in common.
+    The pairs share runs and so are not independent, which makes their interval too narrow.
     """
     import pandas as pd
 

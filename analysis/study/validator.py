@@ -1,4 +1,4 @@
-"""Is the comparison fair? What breaks the protocol is named, and nothing is concluded from it."""
+"""Is the comparison fair? Every breach of the protocol is named, and no verdict is drawn from an unfair comparison."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lorax_lab.store.published import Line
 from .records import KEPT, Records, rate_of
 
 LEAST_SEEDS = 5
-"""Fresh seeds of an arm, at least."""
+"""An arm needs at least this many fresh seeds."""
 
 
 @lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
-    """What breaks the protocol, a line each, naming task, arm and runs; none where the comparison is fair."""
+    """Breaches of the protocol, a line each, with task, arm and runs; none where the comparison is fair."""
     faults = [f"damaged: {damage}" for damage in records.damages]
     faults += _committed(records.lines) + _one_version(records)
     faults += _known_arms(records)
@@ -56,7 +56,8 @@ def selection_of(records: Records, condition: str) -> Selection:
 
 
 def marked(records: Records) -> list[str]:
-    """Arms whose best learning rate still is at the grid's edge after every extension: not a breach, but said."""
+    """Arms whose best learning rate is still at the grid's edge after every extension. This is no breach, but it is
+    reported."""
     rows = []
     for task in records.conditions:
         for arm, choice in selection_of(records, task).choices.items():
@@ -90,7 +91,7 @@ def _of_task(records: Records, task: str) -> list[str]:
 
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:
-    """Every arm as many trials, on validation alone."""
+    """Every arm has the same number of trials, scored only on validation."""
     protocol, faults = records.protocol, []
     counts = Counter({arm.name: 0 for arm in protocol.arms})
     counts.update(arm for line in trials if (arm := records.arm_of(line)))
@@ -172,7 +173,7 @@ def _paired(records: Records, finals: list[Line]) -> list[str]:
 
 
 def _budget(line: Line) -> dict[str, Any]:
-    """What a run was given: the training settings without the rate, and the steps and examples that came of them."""
+    """The budget of a run: its training settings without the rate, and the resulting steps and examples."""
     train = {key: value for key, value in line["config"]["train"].items() if key not in ("learning_rate", "precision")}
     return train | {key: line["time"][key] for key in ("steps", "examples", "tokens")}
 
@@ -196,7 +197,7 @@ def _one_version(records: Records) -> list[str]:
 
 
 def _shared_code(records: Records, lines: list[Line]) -> list[str]:
-    """What the runs of all methods have in common was of one version, or of versions proven equivalent."""
+    """The code that runs of all methods share had one version, or versions proven equivalent."""
     return _versions(
         lines, lambda one, other: shared_half(one) == shared_half(other) or (one, other) in records.equivalent
     )

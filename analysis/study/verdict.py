@@ -11,20 +11,20 @@ from .records import KEPT, Records
 from .statistics import Interval, Smallest
 
 LOW_SHARE = 1 / 16
-"""Of a matrix's smaller side: a rank up to this is called low. Declared before the first final run; the margin,
-before the first trial."""
+"""A rank up to this share of a matrix's smaller side is called low. The share was declared before the first final run,
+the margin before the first trial."""
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What is concluded of one task and one type of matrix (`all` for every matrix at once)."""
+    """The conclusion for one task and one type of matrix (`all` for every matrix at once)."""
 
     task: str
     module: str
     verdict: str
     r_star: Smallest | None
-    """Of all matrices only: LoRA was trained on all of them."""
+    """For all matrices only, since LoRA was trained on all of them."""
     k_star: Smallest
     effective: Interval
     null: float
@@ -52,8 +52,8 @@ def rulings(records: Records) -> list[Ruling]:
 
 
 def rule(evidence: list[Smallest], low: int) -> str:
-    """Supported where every rank is surely at most `low`, not supported where one is surely above it; undecided where
-    no direction at all may be enough, since the score tells no rank from another then."""
+    """Supported where every rank is surely at most `low`, not supported where one is surely above it. Undecided where
+    no direction at all may be enough, since then the score cannot distinguish ranks."""
     if any(rank.low is None or rank.low > low for rank in evidence):
         return NOT_SUPPORTED
     if any(rank.low == 0 for rank in evidence):

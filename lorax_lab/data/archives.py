@@ -1,4 +1,4 @@
-"""One file or one folder out of a zip or tar archive, written whole. Knows no index and no cache."""
+"""One file or one folder out of a zip or tar archive, written whole. This module knows no index and no cache."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EO
 def extract(archive: Path, member: str, folder: Path) -> None:
     """Write the file `member`, or every file below the folder `member/`, under `folder`.
 
-    `folder` does not exist afterwards where the archive has no such member. Only regular files are written,
-    and only below `folder`.
+    If the archive has no such member, `folder` does not exist afterwards. Only regular files are written, and only
+    below `folder`.
 
     Raises:
         One of BROKEN: not an archive, a damaged one, or a path that points out of it. OSError: the disk.

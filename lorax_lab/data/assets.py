@@ -29,7 +29,7 @@ DAY = 86400.0
 
 
 class AssetError(ConfigError):
-    """A pinned file that cannot be had: says what is missing and what to type instead."""
+    """A pinned file that cannot be fetched or kept; the message says what is missing and what to type instead."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def sha256_of(name: str) -> str:
 def fetch(name: str) -> Path:
     """The file or folder of the asset `name` in the cache, downloaded and verified first where needed.
 
-    Safe against other processes that fetch the same asset and against being killed: files come to their
-    place by `os.replace`, a list of their sizes (`.manifest`) last, and only what it lists is taken as good.
+    It is safe when other processes fetch the same asset, and when it is killed. `os.replace` moves the files to their
+    place, and last a list of their sizes (`.manifest`). Only files on that list count as complete.
 
     Raises:
         AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be

@@ -1,4 +1,4 @@
-"""A card describes a built-in task: what it is, how much there is of it, where from, under which licence."""
+"""A card describes a built-in task: its content, its size, its source and its licence."""
 
 from __future__ import annotations
 

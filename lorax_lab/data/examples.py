@@ -1,4 +1,4 @@
-"""What a source gives: examples in pools, before they are split."""
+"""What a source returns: examples in pools, before they are split."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pools:
 
 
 def content_key(example: Example) -> tuple[str, ...]:
-    """What makes two examples the same: their texts without regard to case, spacing and Unicode's forms, and the
+    """The key that two equal examples share: their texts, where case, spacing and Unicode's forms do not count, and the
     content of their arrays.
 
     >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def wording(text: str) -> str:
-    """The words of a text alone, without regard to case, punctuation, spacing and Unicode's forms.
+    """Only the words of a text: case, punctuation, spacing and Unicode's forms do not count.
 
     >>> wording("YAY!! Another  good 'phone' interview."), wording(":-)")
     ('yay another good phone interview', '')
@@ -17,7 +17,7 @@ def wording(text: str) -> str:
 
 
 def keys(**parts: str) -> list[str]:
-    """What ties an example to others: each part's kind with its wording. A part without words ties to nothing.
+    """The keys that tie an example to others: each part's kind with its wording. A part without words has no key.
 
     >>> keys(document="31", text="Well worth it!"), keys(text=":-)")
     (['document 31', 'text well worth it'], [])
@@ -26,8 +26,8 @@ def keys(**parts: str) -> list[str]:
 
 
 def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:
-    """The group of each example: two that share a key are in one group, and so are all that a chain of shared
-    keys links. A group is named by its alphabetically first key; an example without keys has none.
+    """The group of each example. Two examples that share a key are in one group, and so are all examples that a chain
+    of shared keys links. A group is named by its alphabetically first key; an example without keys has none.
 
     >>> connected([["document 1", "text wow"], ["document 2", "text wow"], ["document 2"], ["document 3"], []])
     ['document 1', 'document 1', 'document 1', 'document 3', None]

@@ -72,7 +72,8 @@ def _name(value: Any, names: list[str]) -> Any:
 
 
 def _roles(splits: Mapping[str, Any], label: str, path: str) -> dict[str, str]:
-    """Which split of the data set is our `train`, `validation` and `test`; what is missing is carved."""
+    """Which split of the data set is our `train`, `validation` and `test`. A missing one is carved out of `train`
+    later."""
     train = next(iter(splits)) if len(splits) == 1 else "train"
     if train not in splits:
         raise ConfigError(f"task.path={path} has no train split; it has {', '.join(splits)}; {INSTEAD}")
@@ -92,7 +93,7 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     """The splits by name.
 
     Raises:
-        ConfigError: whatever keeps `datasets` from loading them, as one message.
+        ConfigError: `datasets` cannot load them; the message says why.
     """
     place = Path(path).expanduser()
     if place.is_file():
@@ -127,7 +128,8 @@ def _refuse_misspelt(path: str, place: Path) -> None:
 
 
 def _unreached() -> str | None:
-    """Why the hub does not answer, None if it does. Asked once, briefly: the client's own retries take minutes."""
+    """Why the hub does not answer; None if it does. It is asked once, briefly, since the client's own retries take
+    minutes."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 

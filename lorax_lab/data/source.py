@@ -1,4 +1,4 @@
-"""What a source of examples says of itself."""
+"""What a source of examples declares about itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Source:
 
     Args:
         read: every usable row, in pools.
-        sha256: the hash of the data's content, the same on every machine, as cheaply as it can be had.
+        sha256: the hash of the data's content, the same on every machine, computed as cheaply as possible.
         labels: the forms that the labels can have: `classes`, `numbers`, `texts`.
         inputs: the inputs of every example by name, with their forms. Empty where the configuration names columns.
         columns: the forms that a column can be read in. Empty where the source has inputs of its own.
-        keys: what it reads beside the columns: `path`, `subset`, `group`.
+        keys: the settings that it reads beside the columns: `path`, `subset`, `group`.
         card: the description of a built-in task.
     """
 
@@ -33,7 +33,7 @@ class Source:
     card: Card | None = None
 
     def fits(self, config: TaskConfig) -> bool:
-        """Whether the configured kind of task can read these inputs, all of them, and these labels."""
+        """Whether the configured kind of task can read all of these inputs, and these labels."""
         return self.gives_inputs(config) and config.labels in self.labels
 
     def gives_inputs(self, config: TaskConfig) -> bool:
@@ -47,5 +47,5 @@ class Source:
         return (*self.keys, *config.inputs, "label") if self.columns else self.keys
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
-        """Those keys of them that cannot be null."""
+        """Those of the `chosen` keys that cannot be null."""
         return ("path", next(iter(config.inputs)), "label") if self.columns else ()

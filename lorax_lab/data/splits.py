@@ -12,7 +12,7 @@ from lorax_lab.data.examples import Example, Pools, content_key
 from lorax_lab.errors import ConfigError
 
 SHARE = 0.1
-"""Of the rows, to test and to validation each, where their numbers are not set."""
+"""Share of the rows that test and validation each get where their numbers are not set."""
 
 Unit = list[Example]
 
@@ -22,8 +22,8 @@ def split(
 ) -> tuple[tuple[list[Example], list[Example], list[Example]], dict[str, int]]:
     """Train, validation and test, and how many rows were left out and why.
 
-    Test comes first, then validation, then train out of what is left: neither of the first two depends on
-    `train_examples`, and 500 training examples are the first of 1,500. Classes have the same shares in all.
+    Test is taken first, then validation, then train from the rest. So neither of the first two depends on
+    `train_examples`, and 500 training examples are the first 500 of 1,500. Classes have the same shares in all three.
 
     Raises:
         ConfigError: fewer rows than are asked for; says how many there are and what to type.
@@ -57,8 +57,8 @@ def split(
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
     """The same pools with each content once, in the order test, validation, train.
 
-    Copies that agree on the label become one; copies that disagree all go, since no label of theirs can be
-    trusted to score by. A content or group of a pool is left out of the later ones (`overlap`).
+    Copies that agree on the label become one. Copies that disagree are all removed, since none of their labels can be
+    trusted. Content and groups of a pool are left out of the later pools (`overlap`).
     """
     dropped = Counter(blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
     contents: set[tuple[str, ...]] = set()
@@ -92,8 +92,8 @@ def _each_once(copies: Iterable[list[Example]], dropped: Counter[str]) -> list[E
 
 
 def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> list[Unit]:
-    """The examples' groups (each ungrouped example is its own) in a random order of which every beginning has
-    the shares of the classes: the i-th of a class's n groups stands at (i + ½) / n of the way."""
+    """The examples' groups (each ungrouped example is its own) in a random order. Every beginning of it has the shares
+    of the classes: the i-th of a class's n groups stands at (i + ½) / n of the way."""
     units: dict[tuple[bool, str], Unit] = {}
     for i, example in enumerate(examples):
         key = (True, example.group) if example.group is not None else (False, str(i))

@@ -1,4 +1,4 @@
-"""One attempt at a run: it is leased, trained unless it is recorded, and its end is recorded, whatever it was."""
+"""One attempt at a run: lease it, train it unless it is recorded, and record how it ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
-"""What `attempt` returns besides a status: another launcher has the lease on the run; it was completed before."""
+"""Returned by `attempt` besides a status: another launcher has the lease on the run; the run was completed before."""
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
@@ -27,7 +27,8 @@ class Attempt:
     Args:
         title: printed when it begins.
         group: the name under which W&B shows the sweep.
-        launch: identifies the sweep that tries it, so that runs which died in it are known from those of others.
+        launch: identifies the sweep that tries the run, so that runs which died in it differ from those of other
+            sweeps.
         wait: whether to wait for another launcher that has the lease, until the run is completed or the lease is free.
     """
 
@@ -132,7 +133,7 @@ def record_status(
     keep: bool = False,
     launch: str | None = None,
 ) -> None:
-    """Record that a run has no result, and why; nothing where a completed record is to stay."""
+    """Record that a run has no result, and why. If a completed record is to stay, nothing is written."""
     if not keep:
         record.write_record(
             run.folder, new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)

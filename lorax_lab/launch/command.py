@@ -74,7 +74,7 @@ def _hand_over(command: Command, rest: list[str]) -> None:
 
 
 def _module(command: Command) -> str:
-    """The first of a command's modules that is there."""
+    """The first of a command's modules that is installed."""
     for module in command.modules:
         package = module.partition(".")[0]
         if importlib.util.find_spec(package) and importlib.util.find_spec(module):

@@ -16,7 +16,7 @@ from lorax_lab.tasks import check
 
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
-"""The key by which a folder of the user's own is added; `--config-dir` sets it, nobody types it."""
+"""The key that adds a folder of the user's own. `--config-dir` sets it; nobody types it."""
 NO_SWEEPER = (
     "hydra/sweeper is not possible: a sweeper such as Optuna's chooses each run by the results of those before, and "
     "here the whole grid is checked before anything trains; type lists of values, as in rank=4,8,16 -m"
@@ -116,7 +116,7 @@ def compose(overrides: list[str]) -> RunConfig:
 
 
 def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]:
-    """What Hydra composes of overrides, unchecked and without calling anything; with Hydra's own settings on request.
+    """What Hydra composes from overrides, unchecked. Nothing is called. Hydra's own settings are included on request.
 
     Raises:
         ConfigError: an override that Hydra cannot compose.

@@ -45,7 +45,7 @@ def differences(runs: list[Run]) -> list[str]:
 
 
 def _state(run: Run) -> tuple[str, str]:
-    """Where a run stands, and why it has no result where it has none."""
+    """The state of a run and, if it has no result, why."""
     status = record.status_of(run.folder)
     if status == "completed" and not run.config.force:
         return "recorded", ""

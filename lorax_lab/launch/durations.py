@@ -1,4 +1,4 @@
-"""How long runs took, and from that how long others will take."""
+"""How long runs took, and how the remaining time is estimated from that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Like = tuple[str, str, str, str]
 
 
 class Durations:
-    """Seconds that completed runs took, by what decides them most."""
+    """Seconds that completed runs took, by the settings that affect the time most."""
 
     def __init__(self) -> None:
         self._seconds: dict[Like, list[float]] = {}
@@ -27,7 +27,8 @@ class Durations:
         return mean(self._seconds[like_of(run)]) if like_of(run) in self._seconds else None
 
     def left(self, runs: list[Run]) -> float | None:
-        """Seconds for all of the runs; those like none count as the mean over all. None where nothing is known."""
+        """Seconds for all of the runs. A run that is like no completed one counts as the mean over all. None where
+        nothing is known."""
         if not self._seconds:
             return None
         overall = mean(seconds for of_like in self._seconds.values() for seconds in of_like)
@@ -35,7 +36,7 @@ class Durations:
 
 
 def like_of(run: Run) -> Like:
-    """What the duration of a run is known by."""
+    """The settings of a run by which its duration is looked up."""
     return run.config.method.name, run.config.model, run.config.task.name, run.config.measure
 
 

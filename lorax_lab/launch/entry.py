@@ -60,7 +60,7 @@ def _sweep(arguments: Arguments) -> int:
 
 
 def _compare(path: Path, run_id: str) -> None:
-    """Say so where a recorded configuration is another run today: its model or its data are not what they were."""
+    """Say so if a recorded configuration is another run today, because its model or its data changed."""
     from lorax_lab.console import console
     from lorax_lab.store.record import status_of
 

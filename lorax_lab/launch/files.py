@@ -1,5 +1,5 @@
 """Settings that lie in files: a recorded run's `config.yaml`, a sweep of the user's own. Both are read as overrides, so
-what a file says is checked, swept and compared with a reference exactly as if it had been typed."""
+they are checked, swept and compared with a reference exactly as if they had been typed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lorax_lab.launch.keys import GROUPS, presets
 from lorax_lab.launch.references import REFERENCE_DROPS
 
 OF_THE_COMMAND_LINE = ("hydra.overrides.", "hydra.job.override_dirname=", "hydra.runtime.", "hydra.searchpath=")
-"""Settings of Hydra's that differ between any two command lines."""
+"""Hydra's settings that differ between any two command lines."""
 
 
 def overrides_of(arguments: Arguments) -> list[str]:
-    """The overrides of a command line and of the files it names; what is typed counts before what a file says.
+    """The overrides of a command line and of the files that it names. A typed override wins over a file's.
 
     Raises:
         ConfigError: a file that is not there or does not fit, an unknown key or choice.
@@ -65,7 +65,7 @@ def recorded(path: Path) -> list[str]:
 
 
 def _choices(content: dict[str, Any]) -> list[str]:
-    """The files of `conf/` that a configuration began with, as far as it needs them."""
+    """The files of `conf/` that a configuration started from, as far as it needs them."""
     name, source = content["task"].get("name"), content["task"].get("source")
     task = name if name in presets("task") else "hub" if source == "hub" else "local"
     return [f"task={task}", f"method={content['method'].get('name')}"]
@@ -87,7 +87,8 @@ def _with_experiment(overrides: list[str], own: str, folder: Path) -> list[str]:
 
 
 def _experiment(chosen: str, own: str) -> list[str]:
-    """What an experiment's file says: the files of `conf/` that it chooses, its values, and its sweep's lists."""
+    """The content of an experiment's file: the files of `conf/` that it chooses, its values, and the lists of its
+    sweep."""
     content = content_of([chosen, own], with_hydra=True)
     choices, params = content["hydra"]["runtime"]["choices"], content["hydra"]["sweeper"].pop("params", None) or {}
     groups = [f"{group}={choices[group]}" for group in (*GROUPS, "hydra/launcher", "hydra/sweeper")]
@@ -99,7 +100,7 @@ def _experiment(chosen: str, own: str) -> list[str]:
 
 
 def onto(of_file: list[str], typed: list[str]) -> list[str]:
-    """What a file says, and after it what is typed. A task or method that is typed replaces the file's as a whole.
+    """The overrides of a file, then the typed ones. A typed task or method replaces the file's as a whole.
 
     >>> onto(["method=lora", "rank=8", "++method.alpha=4", "seed=0"], ["method=full"])
     ['seed=0', 'method=full']
@@ -127,7 +128,7 @@ def written_out(content: Any, prefix: str = "") -> list[str]:
 
 
 def quoted(value: Any) -> str:
-    """A value as Hydra reads it back.
+    """A value in the spelling that Hydra reads back.
 
     >>> quoted("it's"), quoted(True), quoted(1e-5), quoted(["query", "value"])
     ("'it\\\\'s'", 'true', '1e-05', "['query','value']")

@@ -28,7 +28,8 @@ PATIENCE = 15.0
 
 
 def attempt_apart(run: Run, how: Attempt) -> str:
-    """`attempt` in a new process; returns the status. Where the process left none, its exit status decides."""
+    """Make the `attempt` in a new process and return the status. If the process recorded none, its exit status
+    decides."""
     if record.status_of(run.folder) == "completed" and not run.config.force:
         return RECORDED
     spec = {"run": dataclasses.asdict(run), "how": dataclasses.asdict(how)}

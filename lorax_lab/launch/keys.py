@@ -12,7 +12,7 @@ from lorax_lab.config.overrides import CONF
 from lorax_lab.tasks import KINDS
 
 GROUPS = ("task", "method", "train", "tracking")
-"""The folders of `conf/` of which a run has one file each."""
+"""The folders of `conf/`; a run takes one file of each."""
 
 
 def presets(group: str, own: Path | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """Hydra's launchers: who starts the runs of a sweep, this process alone or several.
 
-A launcher is given numbers, not settings: the runs are planned before, and each job looks its run up by number.
-So the grid is expanded once, and Hydra's sweeper has no part in it.
+A launcher gets numbers, not settings: the runs are planned first, and each job looks up its run by number. So the grid
+is expanded once, without Hydra's sweeper.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which runs a command line asks for: the whole grid, each once, references first."""
+"""The runs that a command line asks for: the whole grid, each run once, references first."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def check(runs: list[Run]) -> None:
     The matrices are known from the model's configuration: no weight is read. Each data set is read once for each model.
 
     Raises:
-        ConfigError: a device or precision that this machine has not, a target that the model has not, a rank above a
-            matrix, data that cannot be used.
+        ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
+            matrix's smaller side, data that cannot be used.
     """
     from lorax_lab.methods import METHODS
     from lorax_lab.models import choose, load_processor, matrix_shapes

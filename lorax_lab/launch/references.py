@@ -9,11 +9,12 @@ from lorax_lab.store import record
 from lorax_lab.store.folder import check_file
 
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
-"""Overrides of a LoRA run that its full fine-tune does not take over; the learning rate is each method's own."""
+"""Overrides of a LoRA run that its full fine-tune does not take over. Each method has its own learning rate."""
 
 
 def wants_reference(config: RunConfig) -> bool:
-    """Whether a run is compared with a full fine-tune: not one itself, no trial, and not by `reference=false`."""
+    """Whether a run is compared with a full fine-tune: a full fine-tune, a trial and a run with `reference=false` are
+    not."""
     from lorax_lab.methods import METHODS
 
     return config.reference and not METHODS[config.method.name].is_reference and config.measure != "trial"

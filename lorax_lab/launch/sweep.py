@@ -1,4 +1,4 @@
-"""A sweep on its way: train what is missing of the planned runs, close with a table."""
+"""A running sweep: train the planned runs that are missing, then print a table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sweep:
         return [run for run in self.runs if run.run_id not in self.recorded]
 
     def train(self, launcher: list[str]) -> bool:
-        """Give the runs to Hydra's launcher, then finish what it, or another sweep, left; returns whether it was
+        """Give the runs to Hydra's launcher, then finish the runs that it or another sweep left. Returns whether it was
         interrupted.
 
         Args:
@@ -56,7 +56,7 @@ class Sweep:
 
     @property
     def jobs(self) -> list[Run]:
-        """The runs that a launcher starts: all but the references of others, which come with the first of these."""
+        """The runs that a launcher starts: all but references, which are trained with the first run that needs them."""
         references = {run.reference for run in self.runs}
         return [run for run in self.runs if run.run_id not in references]
 
@@ -84,7 +84,8 @@ class Sweep:
         return status
 
     def finish(self) -> None:
-        """Train what other launchers had leased and did not complete, and what the launcher did not reach.
+        """Train the runs that other launchers had leased and did not complete, and those that the launcher did not
+        reach.
 
         A run whose process died in this sweep is not tried again here, since it may take this process with it.
         """

@@ -1,4 +1,4 @@
-"""The table that closes a sweep: a column for each dial that differs, what each run found, and why a run found nothing.
+"""The table that closes a sweep: a column for each dial that differs, the results of each run, and why a run has none.
 
 Runs that were scored on different splits or by different metrics are not put under one heading: each says which.
 """
@@ -24,8 +24,8 @@ MEASURED = ("trainable", "peak memory", "effective rank", "of noise", "seconds")
 ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 COLUMNS = 7
-"""Settings that have a column each. Of more, those that are no main dial share one, a line each, and take the room of
-what was measured: a page has 120 letters."""
+"""Most settings that have a column each. If there are more, those that are no main dial share one column, a line each,
+and measured columns give way: a page has 120 letters."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _pairs(values: dict[str, str], between: str = ", ") -> str:
 
 
 def _in_one(values: dict[str, str]) -> dict[str, str]:
-    """The same with what is neither a main dial nor the seed in one cell, a line each."""
+    """The same, with all but the main dials and the seed in one cell, a line each."""
     headings = variation.headings(variation.MAIN).values()
     *first, last = values.items()
     main = [(key, value) for key, value in first if key in headings]

@@ -41,7 +41,7 @@ def from_dict(content: Any) -> RunConfig:
 
 
 def _method_settings(raw: dict[str, Any]) -> tuple[type[MethodConfig], dict[str, Any]]:
-    """The dataclass of the method's settings, and their values; what an older record says as null is left out."""
+    """The dataclass of the method's settings, and their values. A null that only older records have is left out."""
     from lorax_lab.methods import method_named
 
     settings = dict(raw.get("method") or {})
@@ -71,7 +71,7 @@ def _task_settings(raw: dict[str, Any]) -> type[TaskConfig]:
 
 
 def _check_method(config: RunConfig) -> None:
-    """The dials that not every method has: rank, and what only the reference is measured by."""
+    """Check what not every method has: a rank, and the measurements that only the reference gets."""
     from lorax_lab.methods import METHODS, REFERENCE
 
     name, rank, method = config.method.name, config.rank, METHODS[config.method.name]

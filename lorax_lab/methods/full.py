@@ -54,7 +54,7 @@ def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> di
 
 
 def export(model: nn.Module, settings: FullConfig, base_name: str) -> dict[str, dict[str, object]]:
-    """The file that keeps what was trained: every parameter."""
+    """The file that holds every parameter, since every parameter was trained."""
     return {WEIGHTS: dict(model.state_dict())}
 
 

@@ -114,7 +114,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Put W0 back, to the bit: it was kept, not subtracted for."""
+        """Put W0 back, to the bit: a copy of it was kept, and nothing is subtracted."""
         if self.base_bits is not None:
             self.weight.copy_(self.base_bits)
             self.base_bits = None

@@ -1,4 +1,4 @@
-"""What the lab asks of a method: its settings, and the few functions that every method has."""
+"""What the lab needs from a method: its settings, and the few functions that every method has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shapes = dict[str, tuple[int, int]]
 
 
 def _nothing(*_: Any) -> None:
-    """What a method does where it has nothing to do."""
+    """The function of a method that has nothing to do."""
 
 
 @dataclass(frozen=True)

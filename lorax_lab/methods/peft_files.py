@@ -41,9 +41,9 @@ MERGE = "merge it on the base it was trained on (merge_and_unload) and type `pyt
 _PART = re.compile(r"(.+)\.(lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)|ranknum)(?:\.weight)?")
 _FOREIGN = re.compile(r".+\.lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)\..+")
 _INSERTED, _UNTOUCHED = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)"), ".original_module."
-"""What PEFT puts into the names of the base's own tensors, and of copies that it did not train."""
+"""Parts that PEFT inserts into the names of the base's own tensors, and of copies that it did not train."""
 LORA_BIAS, TRAINED_TOKENS = ".lora_B.bias", ".trainable_tokens_delta"
-"""Ends of the names of tensors that are no factors and replace nothing."""
+"""Endings of tensor names. Such tensors are no factors, and they replace nothing."""
 Settings = dict[str, Any]
 Parts = dict[str, Tensor]
 
@@ -55,7 +55,7 @@ def is_adapter(path: Path) -> bool:
 
 
 def weights_file(path: Path) -> Path:
-    """The weights file at `path`: itself, or of the folder's the one that PEFT takes, safetensors first."""
+    """The weights file: `path` itself, or the file that PEFT takes from the folder `path`, safetensors first."""
     if path.is_file():
         return path
     old_only = (path / OLD_WEIGHTS).is_file() and not (path / WEIGHTS).is_file()
@@ -63,7 +63,7 @@ def weights_file(path: Path) -> Path:
 
 
 def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
-    """(settings, tensors) of the adapter in the folder, or with the weights file, `path`.
+    """(settings, tensors) of the adapter at `path`, which is its folder or its weights file.
 
     A `.bin` file may hold nothing but tensors: no code of it is run.
 
@@ -81,7 +81,7 @@ def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
 
 
 def number_for(settings: Settings, key: str, name: str) -> float:
-    """`r` or `lora_alpha` for the module `name`: of the first pattern that matches, else the setting itself.
+    """`r` or `lora_alpha` for the module `name`: the value of the first pattern that matches, else the setting itself.
 
     A pattern is a regular expression for the whole name or for its end after a dot, as in PEFT's `get_pattern_key`.
 
@@ -98,8 +98,7 @@ def number_for(settings: Settings, key: str, name: str) -> float:
 def matches(settings: Settings, key: str, name: str) -> list[Any]:
     """The values of the patterns for `r` or `lora_alpha` that match the module `name`, in the file's order.
 
-    PEFT takes the first, and sorts the patterns when it saves them: the first in the file need not be the one that
-    was first in training.
+    PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
     """
     patterns = settings.get(PATTERNS[key]) or {}
     try:
@@ -126,7 +125,7 @@ def check_method(settings: Settings) -> None:
 
 
 def start_of(settings: Settings) -> str:
-    """Which start PEFT takes out of W0: `pissa`, `olora` or, for most, "".
+    """The start that PEFT subtracts from W0: `pissa`, `olora` or, for most, "".
 
     Raises:
         ConfigError: a start that is neither in the files nor follows from W0.
@@ -167,7 +166,7 @@ def by_module(tensors: dict[str, Tensor]) -> tuple[dict[str, Parts], Parts]:
 
 
 def is_embedding(parts: Parts) -> bool:
-    """Whether a module's factors are those of an `nn.Embedding`: PEFT names them apart."""
+    """Whether a module's factors are those of an `nn.Embedding`, to which PEFT gives other names."""
     return any("embedding" in part for part in parts)
 
 

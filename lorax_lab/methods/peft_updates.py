@@ -45,16 +45,16 @@ from lorax_lab.spectra import LowRank, Update, svd
 __all__ = ["Adapter", "AdapterUpdate", "is_adapter", "read_adapter"]
 
 RANKNUM_EPS = 1e-5
-"""What PEFT's AdaLoRA adds to the rank it divides by."""
+"""PEFT's AdaLoRA adds this to the rank before it divides by it."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdapterUpdate:
-    """One matrix's ΔW = W_tuned − W0: the saved product s B A, and what PEFT does with it on the base weight.
+    """One matrix's ΔW = W_tuned − W0: the saved product s B A, and how PEFT applies it to the base weight.
 
     Args:
         name: the module's dotted name in the base model, as in `model.layers.0.self_attn.q_proj`.
-        kind: `lora`, `adalora`, or those of `pissa`, `olora`, `rslora`, `dora` that apply, joined by `+`.
+        kind: `lora`, `adalora`, or all that apply of `pissa`, `olora`, `rslora` and `dora`, joined by `+`.
         product: s B A, (out, in). For an embedding (num, dim), as its weight is stored.
         start: `pissa` or `olora` where PEFT takes the start out of W0 before training, else empty.
         magnitude: DoRA's m, (out,), or (dim,) for an embedding.
@@ -103,8 +103,8 @@ class AdapterUpdate:
         if not self.needs_base:
             return self.product
         if base_weight is None:
-            needs_base = f"{self.name}: a {self.kind} update is measured against the original base weight"
-            raise ConfigError(f"{needs_base}; type `python -m lorax_lab.audit BASE ADAPTER`")
+            needed = f"{self.name}: a {self.kind} update is measured against the original base weight"
+            raise ConfigError(f"{needed}; type `python -m lorax_lab.audit BASE ADAPTER`")
         base = base_weight.detach().to(self.product.B.device, torch.float64)
         learned = self._learned(base) if self.start else self.product
         if self.magnitude is None:
@@ -113,9 +113,11 @@ class AdapterUpdate:
         return V * self.magnitude.to(V).unsqueeze(dim) / V.norm(dim=dim, keepdim=True) - base
 
     def oriented(self, stored: Tensor) -> Tensor:
-        """W0 (out, in) of the weight as the base stores it: turned where only that fits, or, square, `fan_in_fan_out`.
+        """W0 (out, in) of the weight as the base stores it: transposed if only that fits, or if it is square and
+        `fan_in_fan_out` is set.
 
-        PEFT saves one `fan_in_fan_out` for all modules, that of the last: it is wrong for some if they differ.
+        PEFT saves one `fan_in_fan_out` for all modules, the value of the last one. If the modules differ, it is wrong
+        for some.
         """
         turned = stored.shape[::-1] == self.shape and (stored.shape != self.shape or self.fan_in_fan_out)
         return stored.T if turned else stored
@@ -202,7 +204,8 @@ def _lora(name: str, parts: Parts, settings: Settings, embedding: bool, cut: boo
 
 
 def _adalora(name: str, parts: Parts, settings: Settings) -> LowRank:
-    """s B (E ∘ A). PEFT does not save the rank it divides by: on loading it is init_r, though fewer are kept."""
+    """s B (E ∘ A). PEFT does not save the rank by which it divides. On loading it is init_r, even if fewer directions
+    are kept."""
     initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
     kept = dict(settings.get("rank_pattern") or {}).get(f"{name}.lora_E", initial)
     A, E = parts["lora_A"], parts["lora_E"]

@@ -21,7 +21,7 @@ PANEL = 512
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """A Aᵀ or Aᵀ A, whichever is smaller: 4^exponent · matrix, of which only the lower triangle is filled.
+    """A Aᵀ or Aᵀ A, whichever is smaller: 4^exponent · matrix. Only the lower triangle of `matrix` is filled.
 
     energy is ‖A‖²_F / 4^exponent, summed from the entries.
     """

@@ -1,6 +1,6 @@
 """Versions of the code that were shown to give the same bits, in `<study>_equivalence.json` beside a study's lines.
 
-Each entry was measured by `python -m experiments.equivalence <study>`: runs of the study under both versions, on one
+`python -m experiments.equivalence <study>` measured each entry: it made runs of the study under both versions on one
 machine.
 """
 
@@ -31,7 +31,7 @@ def proven(lines: Path) -> set[tuple[str, str]]:
 
 
 def components(nodes: Iterable[str], joined: Callable[[str, str], bool]) -> list[set[str]]:
-    """The nodes in sets, of which each is joined to another of its set.
+    """The nodes in sets: each node is joined to another node of its set.
 
     >>> [sorted(nodes) for nodes in components("abc", lambda x, y: x + y == "ab")]
     [['a', 'b'], ['c']]

@@ -188,7 +188,7 @@ class WindowNames:
 def window_names(record: Record) -> WindowNames:
     """Model, task, method and rank, then every setting that differs from its default, and as tags the seed too.
 
-    A run is told to W&B before others of its sweep have begun, so what is visible of it depends on it alone.
+    W&B learns of a run before other runs of its sweep begin, so the run's names depend only on itself.
     """
     config = record.config | {"rank": record.rank, "seed": record.seed}
     typed = dict(override.split("=", 1) for override in variation.overrides(config))

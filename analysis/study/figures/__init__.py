@@ -18,4 +18,4 @@ FIGURES: dict[str, ModuleType] = {
     "trials": trials,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
-"""Of a study that names none."""
+"""The figures of a study that names none."""
