@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorax_lab.memory import Ledger
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.record import Record
-    from lorax_lab.store.result import Inputs
+    from lorax_lab.store.result import Inputs, Time
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
@@ -46,7 +46,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
-    from lorax_lab.store.result import Memory, Parameters, Result, Time
+    from lorax_lab.store.result import Memory, Parameters, Result
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
@@ -63,9 +63,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     names = select(base.model, config.method.target_modules)
     original = base_weights(base.model, names)
     head = head_sha256(base.model)
-    full_update: dict[str, Any] | None = None  # dense: the reference trains whole matrices
-    if reference:
-        full_update = METHODS[REFERENCE].saved_updates(reference, base.model, original)
+    full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
 
     # what may change, what one step of it takes, and training it
     model: nn.Module = base.model
@@ -82,7 +80,6 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     # what came of it: a trial is scored on validation alone
     validation = trained.last("validation") or splits["validation"].score(model)
     findings = _measure(config, model, original, full_update, splits, task, validation)
-    scores = {"validation": validation} | findings.scores
 
     # the record, whole, and then the window on it
     check()
@@ -95,17 +92,9 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         reference=reference.name if reference else None,
         parameters=Parameters(**count_parameters(model)),
         memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
-        time=Time(
-            train_seconds=trained.seconds,
-            steps=trained.steps,
-            examples=trained.examples,
-            tokens=trained.tokens,
-            truncation_seconds=findings.truncation_seconds,
-            total_seconds=time.time() - started,
-        ),
+        time=_time(trained, findings, started),
         metric=task.metric,
-        metrics={f"{split}/{key}": value for split in scores for key, value in scores[split].items()}
-        | {"train/loss": trained.history[-1]["train/loss"]},
+        metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.history[-1]["train/loss"]},
         summary=findings.summary,
         matrices=findings.matrices,
         truncation=findings.truncation,
@@ -154,27 +143,42 @@ def _measure(
 
     method = METHODS[config.method.name]
     updates = method.updates(model, original)
-    directions = rows.decompose(updates)
-    table = rows.measure(updates, directions, original, full_update)
+    decomposed = rows.decompose(updates)
+    table = rows.measure(updates, decomposed, original, full_update)
     outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
         scores={"test": task.score(outputs, splits["test"].labels)},
         outputs=splits["test"].answered(outputs),
         matrices=table,
         summary=rows.summarise(table),
-        spectra=rows.to_save(directions),
+        spectra=rows.to_save(decomposed),
     )
     if method.is_reference:
-        began, changes = time.perf_counter(), cuts(directions)
+        began, changes = time.perf_counter(), cuts(decomposed)
         if config.measure == "controls":
-            noise = gaussian_like(directions, generator(config.seed, "gaussian"))
+            noise = gaussian_like(decomposed, generator(config.seed, "gaussian"))
             findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
-            changes += controls(directions, generator(config.seed, "directions"), noise)
+            changes += controls(decomposed, generator(config.seed, "directions"), noise)
         with bar("truncating the update") as on_score:
             score = splits["validation"].score
             findings.truncation = scored(model, original, changes, validation, score, on_score)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
+
+
+def _time(trained: TrainResult, findings: Findings, started: float) -> Time:
+    from lorax_lab.store.result import Time
+
+    work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
+    return Time(*work, findings.truncation_seconds, time.time() - started)
+
+
+def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """
+    >>> _flat({"test": {"accuracy": 0.5}})
+    {'test/accuracy': 0.5}
+    """
+    return {f"{split}/{name}": value for split, metrics in scores.items() for name, value in metrics.items()}
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> Ledger:
