@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from lorax_lab.data import SOURCES, Example, Source
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.sweep import launch
+from lorax_lab.launch.entry import launch
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, Task
