@@ -26,6 +26,8 @@ def table(group: Group) -> pd.DataFrame:
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A mark per arm at its mean over seeds, a hollow mark per seed, the rank above as a number."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     figure = style.canvas(style.COLUMN, 2.7 + 0.3 * table["variant"].nunique())
     axes = figure.add_subplot()
     variants = table.groupby("variant", sort=False)
@@ -38,6 +40,9 @@ def draw(table: pd.DataFrame) -> Figure:
         top = max(rows["score"].max(), ends.max())
         axes.annotate(f"{rank:.0f}", (trainable, top), (0, 3), textcoords="offset points", ha="center")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())  # numbers between these would lie over each other
     axes.margins(x=0.1, y=0.12)
     first = table.iloc[0]
     bars = f"\n± 1 standard error, {first['examples']:,} examples" if table["error"].notna().any() else ""
