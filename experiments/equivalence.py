@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     plan, lines = _plan(options.study), options.records / f"{options.study}.jsonl"
-    sample = choose(_final_lines(lines), proven(lines), options.cells, plan.code)
+    sample = choose(_recorded(lines), proven(lines), options.cells, plan.code)
     if not sample:
         print(f"{options.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
         return 0
@@ -75,8 +75,8 @@ def _plan(study: str) -> Plan:
     return plan
 
 
-def _final_lines(path: Path) -> Sample:
-    """The completed final runs of a study, each with its cell, shortest first."""
+def _recorded(path: Path) -> Sample:
+    """The completed final runs of a study, each with its cell, shortest first; its trials where it has no final run."""
     from lorax_lab.store.published import read_lines
 
     lines, _ = read_lines(path)
@@ -84,7 +84,8 @@ def _final_lines(path: Path) -> Sample:
         raise ConfigError(f"there are no records at {path}; type: python -m experiments.{path.stem}")
     declared = read_declaration(path.with_suffix(".json"))
     cells = [(declared.cell_of(line), line) for line in lines if line["status"] == "completed"]
-    finals = [(cell, line) for cell, line in cells if cell and cell.stage == "final"]
+    known = [(cell, line) for cell, line in cells if cell]
+    finals = [(cell, line) for cell, line in known if cell.stage == "final"] or known
     return sorted(finals, key=lambda pair: float(pair[1]["time"]["total_seconds"]))
 
 
@@ -125,6 +126,13 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
     before, after = content_of(old), content_of(new)
     if before["git"]["commit"] != commit or before["code"] != line["code"]:
         raise ConfigError(f"the worktree of {commit[:10]} did not run its own code; check PYTHONPATH and try again")
+    if after["code"] != plan.code(cell):
+        raise ConfigError(f"{new} was made by other code than the present one; type another --runs FOLDER")
+    for part in ("hardware", "versions"):
+        if before[part] != after[part]:
+            raise ConfigError(f"{old} and {new} differ in their {part}; type another --runs FOLDER, on one machine")
+    if after["git"]["dirty"]:
+        raise ConfigError("the present code is not committed, and a proof names a commit; commit first")
     count, moved = differences(old, new)
     proof = {
         "recorded_code": line["code"],

@@ -105,7 +105,8 @@ class StudyRecords:
             version = f"another version of the code or its defaults (commit {commits})"
             raise ConfigError(
                 f"{len(others)} of the study's runs are of {version}, and could not be compared with new ones; show "
-                f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem}; or check that "
+                f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem} --records "
+                f"{self.path.parent}; or check that "
                 "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
             )
 

@@ -157,7 +157,7 @@ def test_a_methods_own_file_counts_for_its_runs_alone(package: Path) -> None:
 
 def reached_symbols(package: Path, config: dict[str, object]) -> tuple[set[code.Symbol], set[code.Symbol]]:
     """What runs of every method reach, and what this one's choices add."""
-    reached = code._Reached(package, frozenset(code._strings(config)))
+    reached = code._Reached(package, frozenset(code._choices(config)))
     reached.follow([code.ROOT])
     shared = set(reached.texts)
     for (module, _), entries in dict(reached.entries).items():
@@ -169,3 +169,22 @@ def test_every_room_that_computes_is_followed() -> None:
     modules = {module for module, _ in reached_symbols(PACKAGE, LORA)[0]}
     for room in code.ROOMS:
         assert any(module == room or module.startswith(f"{room}.") for module in modules), room
+
+
+def test_a_run_that_is_compared_with_the_reference_counts_its_file(package: Path) -> None:
+    alone, compared = LORA | {"reference": False}, LORA | {"reference": True}
+    before = version(package, alone), version(package, compared)
+    edit("methods/full.py", "- weight.double()", "- 2 * weight.double()")(package)
+    assert (version(package, alone) == before[0], version(package, compared) == before[1]) == (True, False)
+
+
+def test_only_the_settings_that_index_a_lookup_choose_its_entry(package: Path) -> None:
+    for text in ("texts", "f1", "minilm", "full"):
+        task = LORA["task"] | {"text": text, "metric": text}  # type: ignore[operator]
+        assert version(package, LORA | {"model": text, "task": task}) == version(package)
+
+
+def test_the_pins_of_fetched_files_do_not_count(package: Path) -> None:
+    before = version(package)
+    (package / "data" / "assets.py").write_text((package / "data" / "assets.py").read_text() + "\nNEW = 1\n")
+    assert version(package) == before

@@ -1,8 +1,8 @@
 """The version of the code that a run's numbers depend on: a hash of the definitions that the run can reach.
 
 The sources are read, not run. From `execute` every name is followed into the rooms that compute: data, tasks, models,
-methods, train, spectra, measure. If a setting indexes a lookup such as `METHODS`, only the run's own entry is followed,
-so another method's file does not count. If an object is built, its whole class counts; if a module is passed on, the
+methods, train, spectra, measure. Of `METHODS`, `KINDS` and `SOURCES` only the entries that the run uses are followed:
+another method's file does not count. If an object is built, its whole class counts; if a module is passed on, the
 whole module counts. Comments, docstrings, formatting, type-checking imports and the texts of raised errors are left
 out.
 """
@@ -20,6 +20,12 @@ from typing import Any
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("data", "execute", "measure", "memory.ledger", "methods", "models", "spectra", "streams", "tasks", "train")
 """The rooms and modules whose definitions decide a record's numbers; the others plan, store, show and predict."""
+FETCHED = ("data.assets", "data.archives")
+"""What fetches files by their hashes: the hashes of model and data stand for it."""
+INDEXED_BY = {"methods.METHODS": "method.name", "tasks.KINDS": "task.kind", "data.SOURCES": "task.source"}
+"""The lookups of which a run uses one entry, and the setting that names it. Any other lookup counts as a whole."""
+REFERENCE = "the reference"
+"""Stands for the key of the method that the others are compared with."""
 ROOT = ("execute", "execute")
 HALF = 32
 """Hex digits of each half of the hash."""
@@ -39,7 +45,7 @@ def code_sha256(config: Mapping[str, Any], package: Path = PACKAGE) -> str:
         config: as a record or a published line has it.
         package: the folder of the sources.
     """
-    return _hashes(frozenset(_strings(config)), package)
+    return _hashes(frozenset(_choices(config)), package)
 
 
 def shared_half(code: str) -> str:
@@ -48,7 +54,7 @@ def shared_half(code: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _hashes(choices: frozenset[str], package: Path) -> str:
+def _hashes(choices: frozenset[tuple[str, str]], package: Path) -> str:
     reached = _Reached(package, choices)
     reached.follow([ROOT])
     shared = dict(reached.texts)
@@ -66,12 +72,14 @@ def _digest(texts: Mapping[Symbol, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _strings(config: Mapping[str, Any]) -> Iterator[str]:
-    for value in config.values():
-        if isinstance(value, Mapping):
-            yield from _strings(value)
-        elif isinstance(value, str):
-            yield value
+def _choices(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The lookups of `INDEXED_BY`, each with the key that the configuration names; a run that is compared with the
+    reference uses that method's entry too."""
+    for lookup, setting in INDEXED_BY.items():
+        section, _, key = setting.partition(".")
+        yield lookup, str(config[section][key])
+    if config.get("reference") and config.get("measure") != "trial":
+        yield "methods.METHODS", REFERENCE
 
 
 @dataclass
@@ -79,7 +87,7 @@ class _Reached:
     """The definitions that were reached: their texts, and the entries of lookups that the choices pick."""
 
     package: Path
-    choices: frozenset[str]
+    choices: frozenset[tuple[str, str]]
     texts: dict[Symbol, str] = field(default_factory=dict)
     entries: dict[Symbol, list[ast.expr]] = field(default_factory=dict)
 
@@ -93,7 +101,7 @@ class _Reached:
             waiting.append((module, "*"))
             source = _source(self.package, module)
             nodes = source.statements if name == "*" else source.definitions[name]
-            if chosen := self._chosen(module, nodes):
+            if chosen := self._chosen(module, name, nodes):
                 self.texts[module, name] = "lookup"
                 self.entries[module, name] = chosen
             else:
@@ -143,13 +151,27 @@ class _Reached:
             known |= _foreign(node) | _imports(node)
         return ",".join(f"{name}={known[name]}" for name in sorted(names & known.keys()))
 
-    def _chosen(self, module: str, nodes: list[Any]) -> list[ast.expr]:
-        """The entries that the choices pick where the node is a lookup: a dict by name of what the rooms define."""
-        value = nodes[0].value if len(nodes) == 1 and isinstance(nodes[0], ast.Assign | ast.AnnAssign) else None
-        if not isinstance(value, ast.Dict) or not self.targets(module, value.values):
+    def _chosen(self, module: str, name: str, nodes: list[Any]) -> list[ast.expr]:
+        """The entries that the run uses of a lookup; nothing where it is none of `INDEXED_BY`."""
+        keys = {key for lookup, key in self.choices if lookup == f"{module}.{name}"}
+        value = getattr(nodes[0], "value", None) if nodes else None
+        if not keys or not isinstance(value, ast.Dict):
             return []
-        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
-        return [entry for key, entry in zip(keys, value.values, strict=True) if key in self.choices]
+        names = [getattr(key, "value", None) for key in value.keys]
+        return [
+            entry
+            for name, entry in zip(names, value.values, strict=True)
+            if name in keys or (REFERENCE in keys and self._is_reference(module, entry))
+        ]
+
+    def _is_reference(self, module: str, entry: ast.expr) -> bool:
+        """Whether a method's entry is defined with `is_reference=True`."""
+        for home, name in self.targets(module, [entry]):
+            for node in _source(self.package, home).definitions[name]:
+                keywords = [part for part in ast.walk(node) if isinstance(part, ast.keyword)]
+                if any(word.arg == "is_reference" and getattr(word.value, "value", False) for word in keywords):
+                    return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -198,7 +220,7 @@ def _is_module(package: Path, module: str) -> bool:
 
 
 def _counts(module: str) -> bool:
-    return any(module == room or module.startswith(f"{room}.") for room in ROOMS)
+    return module not in FETCHED and any(module == room or module.startswith(f"{room}.") for room in ROOMS)
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:

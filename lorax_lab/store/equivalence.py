@@ -24,8 +24,9 @@ def read_proofs(lines: Path) -> list[dict[str, Any]]:
 
 
 def proven(lines: Path) -> set[tuple[str, str]]:
-    """Pairs (recorded code, later code) that gave the same bits in every number of every run that was compared."""
-    proofs = read_proofs(lines)
+    """Pairs (recorded code, later code) that gave the same bits in every number of every run that was compared. A
+    comparison of nothing, or of code that was not committed, proves nothing."""
+    proofs = [p for p in read_proofs(lines) if p["numbers"] > 0 and not p["present_dirty"]]
     moved = {(p["recorded_code"], p["present_code"]) for p in proofs if p["moved"]}
     return {(p["recorded_code"], p["present_code"]) for p in proofs} - moved
 
