@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
 Line = dict[str, Any]
+ALONE = "reference=false"
+"""A study compares its runs itself: none is trained with a reference of its own."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class Plan:
         """The override list of one run."""
         listed = [*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common]
         own = [f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}"]
-        return [*listed, *own, *self._of_stage(cell), "reference=false"]
+        return [*listed, *own, *self._of_stage(cell), ALONE]
 
     def code(self, cell: Cell) -> str:
         """The version of the present code that the run depends on; rate and seed choose no code."""
         from lorax_lab.store import code
 
         listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
-        return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell)))))
+        return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell), ALONE))))
 
     def _of_stage(self, cell: Cell) -> tuple[str, ...]:
         return ("measure=trial",) if cell.stage == "trial" else tuple(self.final.get(cell.arm, ()))
