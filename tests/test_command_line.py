@@ -420,3 +420,37 @@ def test_the_shell_completes(line: str, proposed: set[str]) -> None:
     assert proposed <= words
     assert bool(words) == bool(proposed)
     assert json.dumps(sorted(words)).isascii()
+
+
+def test_a_text_longer_than_the_model_reads_is_refused_before_it_trains(
+    small_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    rows = [f"{' '.join(['film'] * (i % 90))} good {i},{'yes' if i % 2 else 'no'}" for i in range(240)]
+    (tmp_path / "long.csv").write_text("\n".join(["sentence,label", *rows]) + "\n")
+    done = lab_here(*small_run, f"task.path={tmp_path / 'long.csv'}", "rank=2")
+    assert done.returncode == 2
+    assert "model=" in done.stdout
+    assert "reads 64; type task.max_length=64" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_is_a_file_is_refused(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for more in ([], ["--dry-run"]):
+        done = lab_here(*small_run, "rank=2", f"runs_dir={tmp_path / 'file'}", *more)
+        assert done.returncode == 2
+        assert "is a file; name a folder" in done.stdout
+
+
+def test_a_configuration_cut_at_a_lines_end_is_not_another_run(tmp_path: Path) -> None:
+    save_config(tmp_path, dataclasses.asdict(compose(["rank=2"])))
+    lines = (tmp_path / "config.yaml").read_text().splitlines()
+    cut = lines[: next(i for i, line in enumerate(lines) if line.startswith("rank"))]
+    (tmp_path / "config.yaml").write_text("\n".join(cut) + "\n")
+    with pytest.raises(ConfigError, match="not whole: it has no rank, seed"):
+        overrides_of(read(["--config", str(tmp_path)]))
+
+
+def test_values_that_cannot_be_listed_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"has no list of values; type them, as in train.learning_rate=1,2,3"):
+        expand(["train.learning_rate=interval(0,1)"])

@@ -34,16 +34,23 @@ def expand(overrides: list[str]) -> list[list[str]]:
     [['rank=4', 'seed=0'], ['rank=8', 'seed=0']]
 
     Raises:
-        ConfigError: an override that Hydra's grammar does not read.
+        ConfigError: an override that Hydra's grammar does not read, or whose values cannot be listed.
     """
-    parsed = [_parse(override) for override in overrides]
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parsed
-    ]
-    return [list(job) for job in itertools.product(*choices)]
+    return [list(job) for job in itertools.product(*map(_choices, overrides))]
+
+
+def _choices(override: str) -> list[str]:
+    """One plain override for each value."""
+    from hydra.errors import HydraException
+
+    parsed = _parse(override)
+    if not parsed.is_sweep_override():
+        return [str(parsed.input_line)]
+    try:
+        return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+    except HydraException:
+        key = override.partition("=")[0].lstrip("+")
+        raise ConfigError(f"{override} has no list of values; type them, as in {key}=1,2,3") from None
 
 
 def value_of(override: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def launch() -> int:
             print(f"lorax_lab {lorax_lab.__version__}")
             return 0
         return _ask(arguments) if arguments.questions else _sweep(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted before anything trained", file=sys.stderr)
+        return 130
     except ConfigError as error:
         from rich.text import Text
 
@@ -40,7 +44,9 @@ def _sweep(arguments: Arguments) -> int:
 
     overrides = overrides_of(arguments)
     launcher = chosen(overrides)
-    sweep = Sweep(grid(overrides, arguments.multirun))
+    runs = grid(overrides, arguments.multirun)
+    _check_store(runs[0].runs_dir)
+    sweep = Sweep(runs)
     console.print(f"{len(sweep.recorded)} of {len(sweep.runs)} already recorded in {sweep.runs_dir}", markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
@@ -57,6 +63,19 @@ def _sweep(arguments: Arguments) -> int:
         console.print("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
+
+
+def _check_store(runs_dir: Path) -> None:
+    """Refuse a store that cannot be written, before anything is looked up in it.
+
+    Raises:
+        ConfigError: it is a file, or neither it nor the folder that it would be made in can be written.
+    """
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise ConfigError(f"runs_dir={runs_dir} is a file; name a folder, as in runs_dir=runs")
+    nearest = next(folder for folder in (runs_dir, *runs_dir.absolute().parents) if folder.exists())
+    if not os.access(nearest, os.W_OK) or not nearest.is_dir():
+        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({nearest} is not writable); name another folder")
 
 
 def _compare(path: Path, run_id: str) -> None:

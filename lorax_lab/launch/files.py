@@ -17,6 +17,10 @@ OF_THE_COMMAND_LINE = ("hydra.overrides.", "hydra.job.override_dirname=", "hydra
 """Hydra's settings that differ between any two command lines."""
 
 
+ALWAYS_RECORDED = ("model", "task", "method", "rank", "seed", "train")
+"""Keys that every recorded configuration has."""
+
+
 def overrides_of(arguments: Arguments) -> list[str]:
     """The overrides of a command line and of the files that it names. A typed override wins over a file's.
 
@@ -50,8 +54,9 @@ def recorded(path: Path) -> list[str]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not {"model", "task", "method"} <= content.keys():
-        raise ConfigError(f"--config {path} is no run's configuration: it has no model, task or method")
+    missing = [key for key in ALWAYS_RECORDED if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ConfigError(f"--config {path} is no run's configuration, or not whole: it has no {', '.join(missing)}")
     if not all(isinstance(content.get(group, {}), dict) for group in GROUPS):
         raise ConfigError(f"--config {path} is no run's configuration: task, method, train and tracking are sections")
     content.pop("force", None)

@@ -81,7 +81,7 @@ def grid(overrides: list[str], multirun: bool) -> list[Run]:
     """
     jobs = expand(overrides)
     if len(jobs) > 1 and not multirun:
-        lists = " ".join(override for override in overrides if len(expand([override])) > 1)
+        lists = " ".join(override.lstrip("+") for override in overrides if len(expand([override])) > 1)
         raise ConfigError(f"{lists} is a sweep of {len(jobs)} runs; type -m at the end to run it")
     run_for = lru_cache(maxsize=None)(lambda overrides: run_of(compose(list(overrides))))
     runs = [run for job in jobs for run in with_reference(job, run_for)]
@@ -98,7 +98,7 @@ def check(runs: list[Run]) -> None:
             matrix's smaller side, data that cannot be used.
     """
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, load_processor, matrix_shapes
+    from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
@@ -111,4 +111,9 @@ def check(runs: list[Run]) -> None:
     pairs = {(run.config.model, repr(run.config.task)): run.config.task for run in runs}
     for (model, _), settings in pairs.items():
         task = load_task(settings)
-        encode(task, load_processor(model, task.kind.processor_class))
+        processor = load_processor(model, task.kind.processor_class)
+        longest = max(size for split in encode(task, processor).values() for size in split.sizes)
+        limit = most_tokens(model, processor)
+        if limit is not None and longest > limit:
+            reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
+            raise ConfigError(f"{reason}; type task.max_length={limit}")

@@ -25,7 +25,7 @@ ALWAYS = ("method.name", "rank")
 """Dials that have a column even where all runs are alike in them."""
 COLUMNS = 7
 """Most settings that have a column each. If there are more, those that are no main dial share one column, a line each,
-and measured columns give way: a page has 120 letters."""
+and measured columns give way: a page has 120 letters. They also give way where runs are scored by several metrics."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,14 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     columns = _scores([row.record for row in rows])
     if len(named[0]) > COLUMNS:
         named = [_in_one(values) for values in named]
-    else:
+    elif "scored" not in columns:
         columns |= _measured([row.record for row in rows])
     columns["status"] = [row.status.partition(":")[0] for row in rows]
     for heading in named[0]:
         shown.add_column(Text(heading), overflow="fold")
     for heading in columns:
-        shown.add_column(Text(heading), justify="left" if heading in ("scored", "status") else "right")
+        words = heading in ("scored", "status")
+        shown.add_column(Text(heading), justify="left" if words else "right", no_wrap=words, overflow="fold")
     for values, *cells in zip(named, *columns.values(), strict=True):
         shown.add_row(*map(Text, [*values.values(), *cells]))
     return Group(shown, *(Text(reason, overflow="fold") for reason in reasons))

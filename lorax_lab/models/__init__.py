@@ -1,6 +1,6 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import Base, load_base, load_processor, matrix_shapes
+from lorax_lab.models.base import Base, load_base, load_processor, matrix_shapes, most_tokens
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
     adaptable,
@@ -35,6 +35,7 @@ __all__ = [
     "load_processor",
     "matrix_shapes",
     "model_sha256",
+    "most_tokens",
     "out_in",
     "resolve",
     "select",

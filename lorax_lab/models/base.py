@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+UNBOUNDED = 10**9
+"""Tokenizers without a bound of their own say a number far above this one."""
+
+
 @dataclass
 class Base:
     """A pretrained model with a fresh head, its tokenizer or other processor, and its public name."""
@@ -110,6 +114,20 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
             return shapes_of(getattr(transformers, model_class).from_config(config, trust_remote_code=False))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+
+
+def most_tokens(name: str, processor: Any) -> int | None:
+    """How many tokens the model `name` reads of one input: its positions, or fewer if its tokenizer says so; None where
+    neither bounds them."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+    limits = [
+        getattr(config, "max_position_embeddings", None),
+        getattr(_tokenizer(processor), "model_max_length", None),
+    ]
+    known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]
+    return min(known, default=None)
 
 
 def _tokenizer(processor: Any) -> Any:
