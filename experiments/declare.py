@@ -21,6 +21,8 @@ OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
+TEXTS = ("question", "budget", "prediction")
+"""Texts that stay as they were declared; a prediction may become longer."""
 FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
 """The parts of the protocol that stay as they were declared."""
 
@@ -47,8 +49,10 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
         figures=plan.figures,
         control_of=plan.control_of,
     )
-    if before and (added := _added(before, declared)):
-        history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime()), "added": added})
+    if before:
+        changes = {"added": _added(before, declared), "changed": _changed(before, declared)}
+        if entry := {key: value for key, value in changes.items() if value}:
+            history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime())} | entry)
     return replace(declared, history=history)
 
 
@@ -117,8 +121,11 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
         yield prefix + field.name, field
 
 
-def check_continues(before: Declaration, plan: Plan, prediction: str, name: str) -> None:
+def check_continues(before: Declaration, plan: Plan, about: dict[str, Any], name: str) -> None:
     """Refuse a plan that changes what was declared before runs that are recorded.
+
+    Args:
+        about: the study's present texts, question, prediction and budget among them.
 
     Raises:
         ConfigError: names every change, and what to type.
@@ -129,9 +136,7 @@ def check_continues(before: Declaration, plan: Plan, prediction: str, name: str)
     for arm in (arm.name for arm in before.protocol.arms):
         was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
         changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
-    declared = before.about.get("prediction", "").split()
-    if prediction.split()[: len(declared)] != declared:
-        changes.append("the prediction was changed (a new one may follow the old text)")
+    changes += _text_changes(before.about, about)
     if changes:
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
@@ -146,6 +151,14 @@ def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
     sizes += [(len(before.conditions), len(plan.conditions))]
     sizes += [(len(before.about.get("prediction", "").split()), len(prediction.split()))]
     return any(was < now for was, now in sizes)
+
+
+def _text_changes(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    was, now = ({key: str(texts.get(key, "")).split() for key in TEXTS} for texts in (before, about))
+    changes = [f"the {key} was changed" for key in ("question", "budget") if key in before and was[key] != now[key]]
+    if now["prediction"][: len(was["prediction"])] != was["prediction"]:
+        changes.append("the prediction was changed (a new one may follow the old text)")
+    return changes
 
 
 def _protocol_changes(before: Declaration, plan: Plan) -> list[str]:
@@ -198,6 +211,13 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     length = len(before.about.get("prediction", "").split())
     added["prediction"] = " ".join(str(now.about["prediction"]).split()[length:])
     return {key: value for key, value in added.items() if value}
+
+
+def _changed(before: Declaration, now: Declaration) -> dict[str, Any]:
+    """What a declaration may change and yet tells of: the earlier and the present cost, figures and `control_of`."""
+    pairs = {key: (getattr(before, key), getattr(now, key)) for key in ("figures", "control_of")}
+    pairs["cost"] = (before.about.get("cost"), now.about.get("cost"))
+    return {key: {"was": was, "is": present} for key, (was, present) in pairs.items() if was != present}
 
 
 def _portable_factors(plan: Plan) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -45,7 +45,7 @@ class StudyRecords:
                 f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
             )
         if self.before:
-            check_continues(self.before, plan, str(about.get("prediction", "")), path.stem)
+            check_continues(self.before, plan, about, path.stem)
         self.published = {str(line["run_id"]): line for line in lines}
         self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
         self._read: dict[tuple[str, int], Line] = {}
@@ -128,14 +128,15 @@ class StudyRecords:
         from lorax_lab.store.files import write_text
 
         prediction = str(self.about.get("prediction", ""))
-        if self.before and not is_grown(self.before, self.plan, prediction) and self._shown_alike(self.before):
+        if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
             return
         self.before = declaration_of(self.plan, self.about, self.before)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
 
-    def _shown_alike(self, before: Declaration) -> bool:
-        return (before.figures, before.control_of) == (self.plan.figures, self.plan.control_of)
+    def _told_alike(self, before: Declaration) -> bool:
+        told = (before.figures, before.control_of, before.about.get("cost"))
+        return told == (self.plan.figures, self.plan.control_of, self.about.get("cost"))
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write the lines of those runs that are finished."""

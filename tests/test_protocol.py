@@ -258,6 +258,7 @@ def with_arm_override(override: str, spoil: Callable[[dict[str, Any]], object]) 
     ("override", "spoil", "differs"),
     [
         ("task.split_seed=1", lambda line: line["config"]["task"].update(split_seed=1), "task.split_seed"),
+        ("task.text_pair=b", lambda line: line["config"]["task"].update(text_pair="b"), "task.text_pair"),
         ("task.group=g", lambda line: line["config"]["task"].update(group="g"), "task.group"),
         ("task.metric=f1", lambda line: line["config"]["task"].update(metric="f1"), "task.metric"),
         (

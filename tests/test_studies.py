@@ -204,6 +204,39 @@ def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: 
     assert main(study, [*older, "--dry-run"]) == 0
 
 
+def test_a_question_may_not_change_after_the_runs(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = (tmp_path / "records" / "made.json").read_bytes()
+    study = made()
+    study.QUESTION = "? And what else?"
+    assert main(study, older) == 2
+    assert "the question was changed" in capsys.readouterr().err
+    assert (tmp_path / "records" / "made.json").read_bytes() == written
+
+
+def test_runs_of_another_budget_do_not_continue_a_study(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"budget": "full"}))
+    assert main(made(), older) == 0
+    assert main(made(), [*older, "--budget", "small"]) == 2
+    assert "the budget was changed" in capsys.readouterr().err
+
+
+def test_a_changed_cost_and_figures_are_told_in_the_history(older: list[str], tmp_path: Path) -> None:
+    study = made(dataclasses.replace(PLAN, figures=("answer",), control_of="rank_sweep"))
+    study.COST = "A minute."
+    assert main(study, older) == 0
+    (entry,) = read_declaration(tmp_path / "records" / "made.json").history
+    assert entry["changed"] == {
+        "figures": {"was": None, "is": ["answer"]},
+        "control_of": {"was": None, "is": "rank_sweep"},
+        "cost": {"was": "None.", "is": "A minute."},
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "missing", "added"),
     [
@@ -368,8 +401,9 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
-    plan = importlib.import_module(f"experiments.{name}").plan("full")
-    about = {"prediction": importlib.import_module(f"experiments.{name}").PREDICTION}
+    study = importlib.import_module(f"experiments.{name}")
+    plan = study.plan("full")
+    about = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
     records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, about)
     progress = records.progress(lambda cell: True)
     assert progress.missing == []
