@@ -57,7 +57,8 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
 
 
 def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that set what the protocol chooses, and a name that two of them share.
+    """Refuse arms and levels that set what the protocol chooses, names that are not unique, and final runs that differ
+    from their trials.
 
     Raises:
         ConfigError: names the arm or level, and what to change.
@@ -65,14 +66,29 @@ def check_arms(plan: Plan) -> None:
     names = [arm.name for arm in plan.protocol.arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"two arms are called {twice[0]}; give each a name of its own")
+    for factor, levels in plan.factors.items():
+        if with_comma := [name for name in levels if "," in name]:
+            raise ConfigError(
+                f"{factor} {with_comma[0]!r} has a comma, which separates the levels in a condition's name; "
+                "name the level without it"
+            )
     if plan.protocol.reference not in names:
         raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")
     parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
     for name, overrides in (parts | {"every run": plan.common}).items():
         for override in overrides:
-            if override.partition("=")[0] in OWN_TO_THE_PROTOCOL:
+            if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
                 raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+    for arm, overrides in plan.final.items():
+        if arm not in names:
+            raise ConfigError(f"final={arm} is no arm; arms: {', '.join(names)}")
+        for override in overrides:
+            if not override.startswith("measure=") or override == "measure=trial":
+                raise ConfigError(
+                    f"final of {arm} has {override}. The only override that final runs may have "
+                    f"of their own is measure, as measure=controls; leave {override} out, or declare it for the arm"
+                )
 
 
 def settings_of(plan: Plan) -> dict[Pair, Settings]:
@@ -87,8 +103,8 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     settings = {pair: decisive(portable(dataclasses.asdict(config)), apart) for pair, config in _configs(plan).items()}
     for one, other in alike(settings):
         raise ConfigError(
-            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart; "
-            "change one, or where they differ in a table's path alone give each a name: task.name=NAME"
+            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart. "
+            "Change one of them. If only task.path differs, also set task.name=NAME in each."
         )
     return settings
 

@@ -78,8 +78,8 @@ class StudyRecords:
             return None
 
     def check(self, progress: Progress) -> None:
-        """Refuse three things before anything trains: arms that no record could tell apart, rates that would be chosen
-        anew, and runs that could not be compared with the recorded ones.
+        """Refuse before training if arms have equal settings, a published rate would change, or the code is another
+        version.
 
         Raises:
             ConfigError: names what stands in the way, and what to type.
@@ -153,15 +153,17 @@ class StudyRecords:
         import pandas as pd
 
         from lorax_lab.store.files import write_text
-        from lorax_lab.store.published import shared_rows
+        from lorax_lab.store.published import read_shared, shared_rows
 
         path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
         ends = {(cell.condition, cell.seed): cell for cell in full}
-        known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
-        measured = set(known[list(PAIR)].itertuples(index=False, name=None))
+        known = read_shared(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
+        measured = {frozenset(((a, i), (b, j))) for a, i, b, j in known[list(PAIR)].itertuples(index=False, name=None)}
         pairs = [
-            (a, b) for a, b in combinations(ends, 2) if (a[0] == b[0] or a[1] == b[1]) and (*a, *b) not in measured
+            (a, b)
+            for a, b in combinations(ends, 2)
+            if (a[0] == b[0] or a[1] == b[1]) and frozenset((a, b)) not in measured
         ]
         folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
         if not all((folder / "spectra.npz").is_file() for folder in folders.values()):

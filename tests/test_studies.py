@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from synthetic import PROTOCOL, declaration, line, written
@@ -19,13 +20,13 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import RECORDS, main
-from experiments.declare import declaration_of, settings_of
+from experiments.declare import check_arms, declaration_of, settings_of
 from experiments.study import Plan, Progress, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import decisive, from_content, read_declaration
 from lorax_lab.store.protocol import Arm, Cell, Protocol
-from lorax_lab.store.published import read_lines
+from lorax_lab.store.published import read_lines, read_shared
 
 PLAN = Plan(
     protocol=PROTOCOL,
@@ -294,12 +295,54 @@ def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: 
     assert len(settings_of(dataclasses.replace(PLAN, factors={"task": named}))) == 6
 
 
-@pytest.mark.parametrize("fixed", ["train.learning_rate=1e-3", "seed=3", "measure=trial"])
+FIXED = ["train.learning_rate=1e-3", "seed=3", "measure=trial", "++seed=7", "++train.learning_rate=1", "+measure=trial"]
+
+
+@pytest.mark.parametrize("fixed", [*FIXED, "~seed"])
 def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arm = Arm("other", ("method=lora", fixed), 1e-3)
     plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, arm)))
     assert main(made(plan), ["--runs", str(tmp_path), "--records", str(tmp_path)]) == 2
     assert f"arm other fixes {fixed}, which the protocol chooses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2. The only override"),
+        ({"final": {"full": ("++measure=trial",)}}, "final of full has ++measure=trial"),
+        ({"final": {"full": ("measure=trial",)}}, "final of full has measure=trial"),
+        ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
+        ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
+    ],
+    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma"],
+)
+def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_arms(dataclasses.replace(PLAN, **change))
+
+
+@pytest.mark.usefixtures("named")
+def test_conditions_keep_their_names_in_the_shared_table_and_no_pair_is_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conditions that a reader of tables would take for a number and for a missing value."""
+    tasks = {"100": ("task=movie_reviews",), "NA": ("task=tweets",)}
+    plan = dataclasses.replace(PLAN, factors={"task": tasks}, prepare=lambda: None)
+    cells = [Cell("final", task, "full", 1e-4, seed) for task in tasks for seed in (0, 1)]
+    for cell in cells:
+        folder = tmp_path / "runs" / plan.run_id(cell)
+        folder.mkdir(parents=True)
+        (folder / "spectra.npz").touch()
+    measured: list[tuple[Path, Path]] = []
+    row = {"matrix": "m", "module": "m", "layer": 0, "k": 1, "column": 0.5, "row": 0.5}
+    monkeypatch.setattr("lorax_lab.store.published.shared_rows", lambda *folders: measured.append(folders) or [row])
+    for order in (cells, cells, cells[::-1]):
+        records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", plan, {})
+        records.share(cast("Progress", SimpleNamespace(cells=order)))
+        assert len(measured) == 4
+    table = read_shared(tmp_path / "made_shared.csv")
+    assert set(table["task"]) | set(table["other_task"]) == {"100", "NA"}
 
 
 def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
