@@ -224,6 +224,8 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
     added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
+    common = before.settings.keys() & now.settings.keys()
+    added["settings"] = sorted({key for pair in common for key in now.settings[pair].keys() - before.settings[pair]})
     length = len(before.about.get("prediction", "").split())
     added["prediction"] = " ".join(str(now.about["prediction"]).split()[length:])
     return {key: value for key, value in added.items() if value}

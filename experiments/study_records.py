@@ -123,13 +123,16 @@ class StudyRecords:
                         "--records FOLDER"
                     )
 
-    def declare(self) -> None:
-        """Write the study's declaration before its runs, if it is not written yet or has grown."""
+    def declare(self, progress: Progress) -> None:
+        """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
+        the code has now and its new lines will have."""
         from lorax_lab.store.files import write_text
 
         prediction = str(self.about.get("prediction", ""))
         if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
-            return
+            complete = not progress.missing and not progress.to_come
+            if complete or not self._has_new_settings(self.before):
+                return
         self.before = declaration_of(self.plan, self.about, self.before)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
@@ -137,6 +140,15 @@ class StudyRecords:
     def _told_alike(self, before: Declaration) -> bool:
         told = (before.figures, before.control_of, before.about.get("cost"))
         return told == (self.plan.figures, self.plan.control_of, self.about.get("cost"))
+
+    def _has_new_settings(self, before: Declaration) -> bool:
+        """Whether the plan's cells have other settings than declared, and every published line keeps its cell."""
+        if not before.settings:  # format 1 has only overrides, which a new setting leaves as they are
+            return False
+        now = declaration_of(self.plan, self.about, before)
+        old, new = to_content(before), to_content(now)
+        changed = any(old[key] != new[key] for key in ("settings", "neutral", "apart"))
+        return changed and all(now.cell_of(line) == cell for cell, line in self._of_cell.items())
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write the lines of those runs that are finished."""

@@ -326,3 +326,16 @@ def test_conditions_of_two_models_or_metrics_choose_code_of_their_own(section: s
         (of_task["config"] if section == "model" else of_task["config"]["task"])[section] = "n" if other else "m"
         of_task["code"] = OLD + ("1" if other else "2") * 32
     assert breaches(replace(records, lines=lines)) == []
+
+
+@pytest.mark.parametrize(("section", "key", "neutral"), [("task", "new", None), ("train", "new", 3)])
+def test_a_setting_newer_than_some_lines_is_no_difference_at_its_neutral_value(
+    section: str, key: str, neutral: int | None
+) -> None:
+    records = study()
+    declared = replace(records.declared, neutral={f"{section}.{key}": neutral})
+    for value in (neutral, 4):
+        lines = copy.deepcopy(records.lines)
+        final(lines, rank=8)["config"][section][key] = value
+        found = breaches(replace(records, lines=lines, declared=declared))
+        assert (found == []) is (value == neutral), found

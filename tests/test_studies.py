@@ -358,6 +358,37 @@ def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
         assert declared.cell_of(published) is None
 
 
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("neutral", [True, False], ids=["neutral", "another value in older lines"])
+def test_an_unfinished_study_declares_a_setting_that_is_newer_than_its_lines(neutral: bool, tmp_path: Path) -> None:
+    """The declaration and the published line are older than `train.head`; a line to come has it."""
+    from lorax_lab.store.published import write_lines
+
+    path, about = tmp_path / "made.jsonl", {"question": "?", "prediction": "!"}
+    declared = declaration_of(PLAN, about)
+    other = {} if neutral else {"train.batch_size": 7}
+    settings = {
+        pair: {k: v for k, v in own.items() if k != "train.head"} | other for pair, own in declared.settings.items()
+    }
+    older = dataclasses.replace(declared, settings=settings, neutral={})
+    path.with_suffix(".json").write_text(written(older))
+    trial = Progress(PLAN, recorded([])).missing[0]
+    config = nested(settings["movie_reviews", trial.arm]) | {"measure": "trial", "seed": trial.seed}
+    config["train"]["learning_rate"] = trial.rate
+    write_lines(path, [line(trial, 0.8) | {"config": config}])
+    records = StudyRecords(path, tmp_path / "runs", PLAN, about)
+    newer = {"config": config | {"train": config["train"] | {"head": True}}, "seed": trial.seed}
+    assert older.cell_of(newer) is None
+    records.declare(records.progress(lambda cell: True))
+    now = read_declaration(path.with_suffix(".json"))
+    if neutral:
+        assert now.cell_of(newer) == now.cell_of({"config": config, "seed": trial.seed}) == trial
+        assert [entry["added"] for entry in now.history] == [{"settings": ["train.head"]}]
+    else:
+        assert now == older
+        assert now.cell_of({"config": config, "seed": trial.seed}) == trial
+
+
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for key, value in settings.items():

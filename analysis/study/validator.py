@@ -85,7 +85,7 @@ def _of_task(records: Records, task: str) -> list[str]:
     return (
         faults
         + _same(records, [*trials, *finals])
-        + _one_test_split([*trials, *finals])
+        + _one_test_split(records, [*trials, *finals])
         + _shared_code(records, [*trials, *finals])
         + _paired(records, finals)
     )
@@ -130,7 +130,7 @@ SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
         ("task",),
         lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
     ),
-    ("precision", ("train.precision",), lambda line: line["config"]["train"]["precision"]),
+    ("precision", ("train.precision",), lambda line: line["config"]["train"].get("precision")),
     ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
     ("training budget", ("model", "task", "train"), lambda line: _budget(line)),
 )
@@ -142,7 +142,7 @@ them, because rows with equal texts are kept in one split."""
 
 def _same(records: Records, lines: list[Line]) -> list[str]:
     faults = []
-    completed = [line for line in lines if line["status"] == "completed"]
+    completed = _completed(records, lines)
     for subject, keys, read in SAME:
         for some in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
@@ -156,9 +156,23 @@ def _same(records: Records, lines: list[Line]) -> list[str]:
     return faults
 
 
-def _one_test_split(lines: list[Line]) -> list[str]:
+def _completed(records: Records, lines: list[Line]) -> list[Line]:
+    """The completed runs. Their configurations lack neutral settings, as those of records older than a setting do."""
+    neutral = records.declared.neutral
+
+    def plain(config: dict[str, Any], section: str) -> dict[str, Any]:
+        return {key: value for key, value in config[section].items() if value != neutral.get(f"{section}.{key}")}
+
+    return [
+        line | {"config": line["config"] | {section: plain(line["config"], section) for section in ("task", "train")}}
+        for line in lines
+        if line["status"] == "completed"
+    ]
+
+
+def _one_test_split(records: Records, lines: list[Line]) -> list[str]:
     """All arms are scored on the same test examples, whatever their overrides say: answers are paired by position."""
-    splits = [_test_split(line) for line in lines if line["status"] == "completed"]
+    splits = [_test_split(line) for line in _completed(records, lines)]
     keys = dict.fromkeys(key for split in splits for key in split)
     differ = [key for key in keys if len({json.dumps(split.get(key)) for split in splits}) > 1]
     return [f"the test split is not the same in every run: {', '.join(differ)} differ"] if differ else []
