@@ -87,7 +87,7 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
         progress = records.progress(progress.wanted)
         _show(progress)
         records.check(progress)
-        records.declare()
+        records.declare(progress)
         waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
         if not waiting:
             return 0

@@ -21,6 +21,8 @@ OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
+TEXTS = ("question", "budget", "prediction")
+"""Texts that stay as they were declared; a prediction may become longer."""
 FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
 """The parts of the protocol that stay as they were declared."""
 
@@ -47,13 +49,16 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
         figures=plan.figures,
         control_of=plan.control_of,
     )
-    if before and (added := _added(before, declared)):
-        history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime()), "added": added})
+    if before:
+        changes = {"added": _added(before, declared), "changed": _changed(before, declared)}
+        if entry := {key: value for key, value in changes.items() if value}:
+            history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime())} | entry)
     return replace(declared, history=history)
 
 
 def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that set what the protocol chooses, and a name that two of them share.
+    """Refuse arms and levels that set what the protocol chooses, names that are not unique, and final runs that differ
+    from their trials.
 
     Raises:
         ConfigError: names the arm or level, and what to change.
@@ -61,14 +66,29 @@ def check_arms(plan: Plan) -> None:
     names = [arm.name for arm in plan.protocol.arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"two arms are called {twice[0]}; give each a name of its own")
+    for factor, levels in plan.factors.items():
+        if with_comma := [name for name in levels if "," in name]:
+            raise ConfigError(
+                f"{factor} {with_comma[0]!r} has a comma, which separates the levels in a condition's name; "
+                "name the level without it"
+            )
     if plan.protocol.reference not in names:
         raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")
     parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
     for name, overrides in (parts | {"every run": plan.common}).items():
         for override in overrides:
-            if override.partition("=")[0] in OWN_TO_THE_PROTOCOL:
+            if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
                 raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+    for arm, overrides in plan.final.items():
+        if arm not in names:
+            raise ConfigError(f"final={arm} is no arm; arms: {', '.join(names)}")
+        for override in overrides:
+            if not override.startswith("measure=") or override == "measure=trial":
+                raise ConfigError(
+                    f"final of {arm} has {override}. The only override that final runs may have "
+                    f"of their own is measure, as measure=controls; leave {override} out, or declare it for the arm"
+                )
 
 
 def settings_of(plan: Plan) -> dict[Pair, Settings]:
@@ -83,8 +103,8 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     settings = {pair: decisive(portable(dataclasses.asdict(config)), apart) for pair, config in _configs(plan).items()}
     for one, other in alike(settings):
         raise ConfigError(
-            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart; "
-            "change one, or where they differ in a table's path alone give each a name: task.name=NAME"
+            f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart. "
+            "Change one of them. If only task.path differs, also set task.name=NAME in each."
         )
     return settings
 
@@ -117,8 +137,11 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
         yield prefix + field.name, field
 
 
-def check_continues(before: Declaration, plan: Plan, prediction: str, name: str) -> None:
+def check_continues(before: Declaration, plan: Plan, about: dict[str, Any], name: str) -> None:
     """Refuse a plan that changes what was declared before runs that are recorded.
+
+    Args:
+        about: the study's present texts, question, prediction and budget among them.
 
     Raises:
         ConfigError: names every change, and what to type.
@@ -129,9 +152,7 @@ def check_continues(before: Declaration, plan: Plan, prediction: str, name: str)
     for arm in (arm.name for arm in before.protocol.arms):
         was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
         changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
-    declared = before.about.get("prediction", "").split()
-    if prediction.split()[: len(declared)] != declared:
-        changes.append("the prediction was changed (a new one may follow the old text)")
+    changes += _text_changes(before.about, about)
     if changes:
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
@@ -146,6 +167,14 @@ def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
     sizes += [(len(before.conditions), len(plan.conditions))]
     sizes += [(len(before.about.get("prediction", "").split()), len(prediction.split()))]
     return any(was < now for was, now in sizes)
+
+
+def _text_changes(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    was, now = ({key: str(texts.get(key, "")).split() for key in TEXTS} for texts in (before, about))
+    changes = [f"the {key} was changed" for key in ("question", "budget") if key in before and was[key] != now[key]]
+    if now["prediction"][: len(was["prediction"])] != was["prediction"]:
+        changes.append("the prediction was changed (a new one may follow the old text)")
+    return changes
 
 
 def _protocol_changes(before: Declaration, plan: Plan) -> list[str]:
@@ -195,9 +224,18 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
     added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
+    common = before.settings.keys() & now.settings.keys()
+    added["settings"] = sorted({key for pair in common for key in now.settings[pair].keys() - before.settings[pair]})
     length = len(before.about.get("prediction", "").split())
     added["prediction"] = " ".join(str(now.about["prediction"]).split()[length:])
     return {key: value for key, value in added.items() if value}
+
+
+def _changed(before: Declaration, now: Declaration) -> dict[str, Any]:
+    """What a declaration may change and yet tells of: the earlier and the present cost, figures and `control_of`."""
+    pairs = {key: (getattr(before, key), getattr(now, key)) for key in ("figures", "control_of")}
+    pairs["cost"] = (before.about.get("cost"), now.about.get("cost"))
+    return {key: {"was": was, "is": present} for key, (was, present) in pairs.items() if was != present}
 
 
 def _portable_factors(plan: Plan) -> dict[str, dict[str, tuple[str, ...]]]:

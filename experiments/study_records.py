@@ -45,7 +45,7 @@ class StudyRecords:
                 f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
             )
         if self.before:
-            check_continues(self.before, plan, str(about.get("prediction", "")), path.stem)
+            check_continues(self.before, plan, about, path.stem)
         self.published = {str(line["run_id"]): line for line in lines}
         self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
         self._read: dict[tuple[str, int], Line] = {}
@@ -78,8 +78,8 @@ class StudyRecords:
             return None
 
     def check(self, progress: Progress) -> None:
-        """Refuse three things before anything trains: arms that no record could tell apart, rates that would be chosen
-        anew, and runs that could not be compared with the recorded ones.
+        """Refuse before training if arms have equal settings, a published rate would change, or the code is another
+        version.
 
         Raises:
             ConfigError: names what stands in the way, and what to type.
@@ -124,19 +124,32 @@ class StudyRecords:
                         "--records FOLDER"
                     )
 
-    def declare(self) -> None:
-        """Write the study's declaration before its runs, if it is not written yet or has grown."""
+    def declare(self, progress: Progress) -> None:
+        """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
+        the code has now and its new lines will have."""
         from lorax_lab.store.files import write_text
 
         prediction = str(self.about.get("prediction", ""))
-        if self.before and not is_grown(self.before, self.plan, prediction) and self._shown_alike(self.before):
-            return
+        if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
+            complete = not progress.missing and not progress.to_come
+            if complete or not self._has_new_settings(self.before):
+                return
         self.before = declaration_of(self.plan, self.about, self.before)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
 
-    def _shown_alike(self, before: Declaration) -> bool:
-        return (before.figures, before.control_of) == (self.plan.figures, self.plan.control_of)
+    def _told_alike(self, before: Declaration) -> bool:
+        told = (before.figures, before.control_of, before.about.get("cost"))
+        return told == (self.plan.figures, self.plan.control_of, self.about.get("cost"))
+
+    def _has_new_settings(self, before: Declaration) -> bool:
+        """Whether the plan's cells have other settings than declared, and every published line keeps its cell."""
+        if not before.settings:  # format 1 has only overrides, which a new setting leaves as they are
+            return False
+        now = declaration_of(self.plan, self.about, before)
+        old, new = to_content(before), to_content(now)
+        changed = any(old[key] != new[key] for key in ("settings", "neutral", "apart"))
+        return changed and all(now.cell_of(line) == cell for cell, line in self._of_cell.items())
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write the lines of those runs that are finished."""
@@ -153,15 +166,17 @@ class StudyRecords:
         import pandas as pd
 
         from lorax_lab.store.files import write_text
-        from lorax_lab.store.published import shared_rows
+        from lorax_lab.store.published import read_shared, shared_rows
 
         path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
         ends = {(cell.condition, cell.seed): cell for cell in full}
-        known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
-        measured = set(known[list(PAIR)].itertuples(index=False, name=None))
+        known = read_shared(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
+        measured = {frozenset(((a, i), (b, j))) for a, i, b, j in known[list(PAIR)].itertuples(index=False, name=None)}
         pairs = [
-            (a, b) for a, b in combinations(ends, 2) if (a[0] == b[0] or a[1] == b[1]) and (*a, *b) not in measured
+            (a, b)
+            for a, b in combinations(ends, 2)
+            if (a[0] == b[0] or a[1] == b[1]) and frozenset((a, b)) not in measured
         ]
         folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
         if not all((folder / "spectra.npz").is_file() for folder in folders.values()):

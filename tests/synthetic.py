@@ -123,7 +123,7 @@ def functional(whole: float, seed: int) -> list[list[Any]]:
 
 def declaration(protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",), **more: Any) -> Declaration:
     """What such a study declares, as format 1 has it: overrides alone."""
-    about = {"study": "experiments.made", "question": "?", "prediction": "!"}
+    about = {"study": "experiments.made", "question": "?", "prediction": "!", "cost": "None."}
     return Declaration(about, protocol, {"task": {task: (f"task={task}",) for task in tasks}}, **more)
 
 

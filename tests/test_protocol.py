@@ -164,6 +164,10 @@ def another_version(lines: list[dict[str, Any]]) -> None:
     final(lines, rank=8)["code"] = "d" * 64
 
 
+def other_split_seed(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["task"]["split_seed"] = 1
+
+
 def uncommitted(lines: list[dict[str, Any]]) -> None:
     final(lines, rank=8)["git"]["dirty"] = True
 
@@ -182,6 +186,7 @@ BREACHES: list[tuple[Spoil, str]] = [
     (a_seed_twice, "the test split was read more than once: seeds 0"),
     (other_data, "data or splits differ"),
     (other_split_size, "data or splits differ"),
+    (other_split_seed, "the test split is not the same in every run: task.split_seed differ"),
     (other_model, "model differ"),
     (longer, "training budget differ"),
     (more_steps, "training budget differ"),
@@ -235,3 +240,102 @@ def test_peaked_scores_are_what_the_tests_take_them_for() -> None:
     assert {arm: c.step for arm, c in selection_of(study(peaked), "reviews").choices.items()} == {
         "full": 1, "LoRA r=1": 1, "LoRA r=8": 1,
     }  # fmt: skip
+
+
+def with_arm_override(override: str, spoil: Callable[[dict[str, Any]], object]) -> list[str]:
+    """The breaches where one arm declares an override, and each of its lines has it."""
+    arms = [replace(arm, overrides=(*arm.overrides, override)) if arm.rank == 8 else arm for arm in PROTOCOL.arms]
+    protocol = replace(PROTOCOL, arms=tuple(arms))
+    records = study()
+    lines = copy.deepcopy(records.lines)
+    for of_arm in lines:
+        if of_arm["rank"] == 8:
+            spoil(of_arm)
+    return breaches(replace(records, lines=lines, declared=replace(records.declared, protocol=protocol)))
+
+
+@pytest.mark.parametrize(
+    ("override", "spoil", "differs"),
+    [
+        ("task.split_seed=1", lambda line: line["config"]["task"].update(split_seed=1), "task.split_seed"),
+        ("task.text_pair=b", lambda line: line["config"]["task"].update(text_pair="b"), "task.text_pair"),
+        ("task.group=g", lambda line: line["config"]["task"].update(group="g"), "task.group"),
+        ("task.metric=f1", lambda line: line["config"]["task"].update(metric="f1"), "task.metric"),
+        (
+            "task.test_examples=20",
+            lambda line: line["config"]["task"].update(test_examples=20),
+            "task.test_examples",
+        ),
+        (
+            "task.train_examples=30",
+            lambda line: (
+                line["config"]["task"].update(train_examples=30),
+                line.update(inputs=line["inputs"] | {"data_sha256": "e"}),
+            ),
+            "data_sha256",
+        ),
+    ],
+)
+def test_no_arm_is_scored_on_a_test_split_of_its_own(override: str, spoil: Any, differs: str) -> None:
+    found = with_arm_override(override, spoil)
+    assert f"reviews: the test split is not the same in every run: {differs} differ" in found
+
+
+@pytest.mark.parametrize("key", ["train_examples", "max_length"])
+def test_an_arm_may_declare_less_training_data_or_shorter_texts(key: str) -> None:
+    assert with_arm_override(f"task.{key}=30", lambda line: line["config"]["task"].update({key: 30})) == []
+
+
+OLD, NEW = "a" * 32, "b" * 32
+"""Shared halves of two versions of the code."""
+
+
+def versions(code: Callable[[dict[str, Any]], str], proven: set[tuple[str, str]]) -> list[str]:
+    records = study()
+    lines = [line | {"code": code(line)} for line in records.lines]
+    return breaches(replace(records, lines=lines, equivalent=frozenset(proven)))
+
+
+@pytest.mark.parametrize(("proven", "fair"), [(True, True), (False, False)])
+def test_a_new_method_joins_a_study_through_another_methods_proof(proven: bool, fair: bool) -> None:
+    """LoRA is new: its lines are of the later version alone, and the proof is of full fine-tuning's runs."""
+    full = "f" * 32
+    found = versions(
+        lambda line: OLD + full if line["method"] == "full" else NEW + "e" * 32,
+        {(OLD + full, NEW + full)} if proven else set(),
+    )
+    assert (found == []) is fair
+    assert fair or any("runs of 2 versions of the code" in breach for breach in found)
+
+
+def test_a_proof_of_one_method_joins_no_versions_of_another() -> None:
+    full, lora = "f" * 32, "e" * 32
+    found = versions(
+        lambda line: OLD + full if line["method"] == "full" else (OLD if line["seed"] else NEW) + lora,
+        {(OLD + full, NEW + full)},
+    )
+    assert any("runs of 2 versions of the code" in breach for breach in found)
+
+
+@pytest.mark.parametrize("section", ["model", "metric"])
+def test_conditions_of_two_models_or_metrics_choose_code_of_their_own(section: str) -> None:
+    records = study(tasks=("reviews", "headlines"))
+    lines = copy.deepcopy(records.lines)
+    for of_task in lines:
+        other = of_task["config"]["task"]["name"] == "headlines"
+        (of_task["config"] if section == "model" else of_task["config"]["task"])[section] = "n" if other else "m"
+        of_task["code"] = OLD + ("1" if other else "2") * 32
+    assert breaches(replace(records, lines=lines)) == []
+
+
+@pytest.mark.parametrize(("section", "key", "neutral"), [("task", "new", None), ("train", "new", 3)])
+def test_a_setting_newer_than_some_lines_is_no_difference_at_its_neutral_value(
+    section: str, key: str, neutral: int | None
+) -> None:
+    records = study()
+    declared = replace(records.declared, neutral={f"{section}.{key}": neutral})
+    for value in (neutral, 4):
+        lines = copy.deepcopy(records.lines)
+        final(lines, rank=8)["config"][section][key] = value
+        found = breaches(replace(records, lines=lines, declared=declared))
+        assert (found == []) is (value == neutral), found

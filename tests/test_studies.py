@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from synthetic import PROTOCOL, declaration, line, written
@@ -19,13 +20,13 @@ from analysis.study.records import load
 from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import RECORDS, main
-from experiments.declare import declaration_of, settings_of
+from experiments.declare import check_arms, declaration_of, settings_of
 from experiments.study import Plan, Progress, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import decisive, from_content, read_declaration
 from lorax_lab.store.protocol import Arm, Cell, Protocol
-from lorax_lab.store.published import read_lines
+from lorax_lab.store.published import read_lines, read_shared
 
 PLAN = Plan(
     protocol=PROTOCOL,
@@ -204,6 +205,39 @@ def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: 
     assert main(study, [*older, "--dry-run"]) == 0
 
 
+def test_a_question_may_not_change_after_the_runs(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = (tmp_path / "records" / "made.json").read_bytes()
+    study = made()
+    study.QUESTION = "? And what else?"
+    assert main(study, older) == 2
+    assert "the question was changed" in capsys.readouterr().err
+    assert (tmp_path / "records" / "made.json").read_bytes() == written
+
+
+def test_runs_of_another_budget_do_not_continue_a_study(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"budget": "full"}))
+    assert main(made(), older) == 0
+    assert main(made(), [*older, "--budget", "small"]) == 2
+    assert "the budget was changed" in capsys.readouterr().err
+
+
+def test_a_changed_cost_and_figures_are_told_in_the_history(older: list[str], tmp_path: Path) -> None:
+    study = made(dataclasses.replace(PLAN, figures=("answer",), control_of="rank_sweep"))
+    study.COST = "A minute."
+    assert main(study, older) == 0
+    (entry,) = read_declaration(tmp_path / "records" / "made.json").history
+    assert entry["changed"] == {
+        "figures": {"was": None, "is": ["answer"]},
+        "control_of": {"was": None, "is": "rank_sweep"},
+        "cost": {"was": "None.", "is": "A minute."},
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "missing", "added"),
     [
@@ -261,12 +295,54 @@ def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: 
     assert len(settings_of(dataclasses.replace(PLAN, factors={"task": named}))) == 6
 
 
-@pytest.mark.parametrize("fixed", ["train.learning_rate=1e-3", "seed=3", "measure=trial"])
+FIXED = ["train.learning_rate=1e-3", "seed=3", "measure=trial", "++seed=7", "++train.learning_rate=1", "+measure=trial"]
+
+
+@pytest.mark.parametrize("fixed", [*FIXED, "~seed"])
 def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arm = Arm("other", ("method=lora", fixed), 1e-3)
     plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, arm)))
     assert main(made(plan), ["--runs", str(tmp_path), "--records", str(tmp_path)]) == 2
     assert f"arm other fixes {fixed}, which the protocol chooses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2. The only override"),
+        ({"final": {"full": ("++measure=trial",)}}, "final of full has ++measure=trial"),
+        ({"final": {"full": ("measure=trial",)}}, "final of full has measure=trial"),
+        ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
+        ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
+    ],
+    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma"],
+)
+def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_arms(dataclasses.replace(PLAN, **change))
+
+
+@pytest.mark.usefixtures("named")
+def test_conditions_keep_their_names_in_the_shared_table_and_no_pair_is_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conditions that a reader of tables would take for a number and for a missing value."""
+    tasks = {"100": ("task=movie_reviews",), "NA": ("task=tweets",)}
+    plan = dataclasses.replace(PLAN, factors={"task": tasks}, prepare=lambda: None)
+    cells = [Cell("final", task, "full", 1e-4, seed) for task in tasks for seed in (0, 1)]
+    for cell in cells:
+        folder = tmp_path / "runs" / plan.run_id(cell)
+        folder.mkdir(parents=True)
+        (folder / "spectra.npz").touch()
+    measured: list[tuple[Path, Path]] = []
+    row = {"matrix": "m", "module": "m", "layer": 0, "k": 1, "column": 0.5, "row": 0.5}
+    monkeypatch.setattr("lorax_lab.store.published.shared_rows", lambda *folders: measured.append(folders) or [row])
+    for order in (cells, cells, cells[::-1]):
+        records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", plan, {})
+        records.share(cast("Progress", SimpleNamespace(cells=order)))
+        assert len(measured) == 4
+    table = read_shared(tmp_path / "made_shared.csv")
+    assert set(table["task"]) | set(table["other_task"]) == {"100", "NA"}
 
 
 def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
@@ -280,6 +356,37 @@ def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
         assert declared.cell_of(published) == Cell("final", condition, arm, 0.25, 3)
         config["train"]["warmup"] = 0.5
         assert declared.cell_of(published) is None
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("neutral", [True, False], ids=["neutral", "another value in older lines"])
+def test_an_unfinished_study_declares_a_setting_that_is_newer_than_its_lines(neutral: bool, tmp_path: Path) -> None:
+    """The declaration and the published line are older than `train.head`; a line to come has it."""
+    from lorax_lab.store.published import write_lines
+
+    path, about = tmp_path / "made.jsonl", {"question": "?", "prediction": "!"}
+    declared = declaration_of(PLAN, about)
+    other = {} if neutral else {"train.batch_size": 7}
+    settings = {
+        pair: {k: v for k, v in own.items() if k != "train.head"} | other for pair, own in declared.settings.items()
+    }
+    older = dataclasses.replace(declared, settings=settings, neutral={})
+    path.with_suffix(".json").write_text(written(older))
+    trial = Progress(PLAN, recorded([])).missing[0]
+    config = nested(settings["movie_reviews", trial.arm]) | {"measure": "trial", "seed": trial.seed}
+    config["train"]["learning_rate"] = trial.rate
+    write_lines(path, [line(trial, 0.8) | {"config": config}])
+    records = StudyRecords(path, tmp_path / "runs", PLAN, about)
+    newer = {"config": config | {"train": config["train"] | {"head": True}}, "seed": trial.seed}
+    assert older.cell_of(newer) is None
+    records.declare(records.progress(lambda cell: True))
+    now = read_declaration(path.with_suffix(".json"))
+    if neutral:
+        assert now.cell_of(newer) == now.cell_of({"config": config, "seed": trial.seed}) == trial
+        assert [entry["added"] for entry in now.history] == [{"settings": ["train.head"]}]
+    else:
+        assert now == older
+        assert now.cell_of({"config": config, "seed": trial.seed}) == trial
 
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
@@ -368,8 +475,9 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
-    plan = importlib.import_module(f"experiments.{name}").plan("full")
-    about = {"prediction": importlib.import_module(f"experiments.{name}").PREDICTION}
+    study = importlib.import_module(f"experiments.{name}")
+    plan = study.plan("full")
+    about = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
     records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, about)
     progress = records.progress(lambda cell: True)
     assert progress.missing == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.store.declaration import Declaration, read_declaration
 from lorax_lab.store.equivalence import proven
 from lorax_lab.store.protocol import Cell, Protocol
-from lorax_lab.store.published import Line, read_lines
+from lorax_lab.store.published import Line, read_lines, read_shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,15 +96,13 @@ def load(path: Path) -> Records:
     Raises:
         NoStudy: no such file, or nothing declared.
     """
-    import pandas as pd
-
     beside = path.with_suffix(".json")
     if not path.is_file() or not beside.is_file():
         absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
         raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
     lines, damages = read_lines(path)
     shared = path.with_name(f"{path.stem}_shared.csv")
-    table = pd.read_csv(shared) if shared.is_file() else None
+    table = read_shared(shared) if shared.is_file() else None
     return Records(path.stem, read_declaration(beside), lines, damages, table, frozenset(proven(path)))
 
 

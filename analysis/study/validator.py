@@ -85,6 +85,7 @@ def _of_task(records: Records, task: str) -> list[str]:
     return (
         faults
         + _same(records, [*trials, *finals])
+        + _one_test_split(records, [*trials, *finals])
         + _shared_code(records, [*trials, *finals])
         + _paired(records, finals)
     )
@@ -129,17 +130,19 @@ SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
         ("task",),
         lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
     ),
-    ("precision", ("train.precision",), lambda line: line["config"]["train"]["precision"]),
+    ("precision", ("train.precision",), lambda line: line["config"]["train"].get("precision")),
     ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
     ("training budget", ("model", "task", "train"), lambda line: _budget(line)),
 )
-"""What must agree in all runs of a condition; the overrides by which arms may differ in it, as they declare; how it is
-read."""
+"""Per check: its name; the overrides that let arms differ in it; how to read it from a line."""
+MAY_DIFFER = ("train_examples", "max_length")
+"""Settings of a task that leave the test examples as they are. Arms may differ in these alone. Columns are not among
+them, because rows with equal texts are kept in one split."""
 
 
 def _same(records: Records, lines: list[Line]) -> list[str]:
     faults = []
-    completed = [line for line in lines if line["status"] == "completed"]
+    completed = _completed(records, lines)
     for subject, keys, read in SAME:
         for some in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
@@ -151,6 +154,35 @@ def _same(records: Records, lines: list[Line]) -> list[str]:
                     f"{subject} differ: {len(kinds)} kinds in {len(some)} runs, unlike the others {_some(few)}"
                 )
     return faults
+
+
+def _completed(records: Records, lines: list[Line]) -> list[Line]:
+    """The completed runs. Their configurations lack neutral settings, as those of records older than a setting do."""
+    neutral = records.declared.neutral
+
+    def plain(config: dict[str, Any], section: str) -> dict[str, Any]:
+        return {key: value for key, value in config[section].items() if value != neutral.get(f"{section}.{key}")}
+
+    return [
+        line | {"config": line["config"] | {section: plain(line["config"], section) for section in ("task", "train")}}
+        for line in lines
+        if line["status"] == "completed"
+    ]
+
+
+def _one_test_split(records: Records, lines: list[Line]) -> list[str]:
+    """All arms are scored on the same test examples, whatever their overrides say: answers are paired by position."""
+    splits = [_test_split(line) for line in _completed(records, lines)]
+    keys = dict.fromkeys(key for split in splits for key in split)
+    differ = [key for key in keys if len({json.dumps(split.get(key)) for split in splits}) > 1]
+    return [f"the test split is not the same in every run: {', '.join(differ)} differ"] if differ else []
+
+
+def _test_split(line: Line) -> dict[str, Any]:
+    """What the choice of the test examples depends on."""
+    task = {f"task.{key}": value for key, value in line["config"]["task"].items() if key not in MAY_DIFFER}
+    inputs = line["inputs"]
+    return task | {"data_sha256": inputs["data_sha256"], "number of test examples": inputs["examples"].get("test")}
 
 
 def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[list[Line]]:
@@ -184,12 +216,13 @@ def _committed(lines: list[Line]) -> list[str]:
 
 
 def _one_version(records: Records) -> list[str]:
-    """Runs of one method, kind and source were made by one version of the code, or by versions proven equivalent."""
+    """Runs that choose the same code were made by one version of it, or by versions proven equivalent."""
     faults = []
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in records.lines:
-        task = line["config"]["task"]
-        key = (line["config"]["method"]["name"], str(task.get("kind")), str(task.get("source")))
+        config, task = line["config"], line["config"]["task"]
+        chosen = (config["model"], config["method"]["name"], task.get("kind"), task.get("source"), task.get("metric"))
+        key = tuple(map(str, chosen))
         groups.setdefault(key, []).append(line)
     for lines in groups.values():
         faults += _versions(lines, lambda one, other: (one, other) in records.equivalent)
@@ -197,10 +230,15 @@ def _one_version(records: Records) -> list[str]:
 
 
 def _shared_code(records: Records, lines: list[Line]) -> list[str]:
-    """The code that runs of all methods share had one version, or versions proven equivalent."""
-    return _versions(
-        lines, lambda one, other: shared_half(one) == shared_half(other) or (one, other) in records.equivalent
-    )
+    """The code that runs of all methods share had one version, or versions proven equivalent. A proof of one method's
+    runs counts for all, so that a study may gain a method that no earlier version had."""
+    proven = {(shared_half(one), shared_half(other)) for one, other in records.equivalent}
+
+    def joined(one: str, other: str) -> bool:
+        halves = (shared_half(one), shared_half(other))
+        return halves[0] == halves[1] or halves in proven
+
+    return _versions(lines, joined)
 
 
 def _versions(lines: list[Line], joined: Callable[[str, str], bool]) -> list[str]:

@@ -15,9 +15,6 @@ from lorax_lab.config.checks import require, require_choice, require_positive
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.errors import ConfigError
 
-SCHEMA = 1
-"""Version of the record's layout."""
-
 TRACKING_MODES = ("auto", "offline", "online", "disabled")
 SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")

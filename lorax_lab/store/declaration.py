@@ -31,8 +31,8 @@ APART = (
 )
 """Settings of a line that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
 NEUTRAL: dict[str, Any] = {"train.head": True}
-"""Value of a setting in records older than the setting, where the declaration gives none; null where this gives
-none."""
+"""What an older record is taken to have for a setting that did not exist yet. A setting not listed here counts as
+null."""
 
 Settings = dict[str, Any]
 Pair = tuple[str, str]

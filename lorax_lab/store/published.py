@@ -21,6 +21,7 @@ from lorax_lab.store.result import Result, Row
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 FORMAT = 1
 """Version of a line's layout."""
@@ -116,6 +117,16 @@ def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
                 shares = {"k": k, "column": column, "random_column": k / out, "row": row, "random_row": k / into}
                 rows.append(place | _rounded(shares, DIGITS))
     return rows
+
+
+def read_shared(path: Path) -> pd.DataFrame:
+    """The table of directions that full fine-tunes share. Conditions and matrices are text, whatever they are called:
+    a condition `100` is no number, and `NA` is no missing value."""
+    import pandas as pd
+
+    texts = dict.fromkeys(("task", "other_task", "matrix", "module"), str)
+    numbers = {key: [""] for key in ("layer", "column", "row")}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
 
 
 def _rows(result: Result, folder: Path) -> dict[str, Row]:

@@ -27,7 +27,7 @@ Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
 RECORD = "record.json"
 QUARANTINE = "quarantine"
 LARGEST = 2**28
-"""Bytes of a record: one of 1,000 matrices has less than a megabyte."""
+"""Largest record that is read, in bytes. A run of 1,000 matrices needs under a megabyte."""
 
 
 class DamagedRecord(ValueError):

@@ -1,9 +1,10 @@
 """What varies among runs: the one notion that the closing table, the figures and W&B share.
 
 A run is known by its *settings*: the values that decide its result, by dotted key (`train.learning_rate`). A setting
-that a record lacks has its default in `conf/`, so a new setting changes nothing for older records; null is as good as
-missing. The *dials* of some runs are the settings in which they differ. An *arm* is all runs with the same settings but
-for the seed: only these are averaged. No method and no setting of a method is named here, so a new one needs no line.
+that a record lacks has its default in `conf/`, so a new setting changes nothing for older records. A recorded null
+counts as not set. The *dials* of some runs are the settings in which they differ. An *arm* is all runs with the same
+settings but for the seed: only these are averaged. No method and no setting of a method is named here, so a new one
+needs no line.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ NO_RESULT = (
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
 OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
-"""Settings whose default depends on another setting, their owner. They vary only where runs with the same owner differ
-in them: LoRA has an alpha and full fine-tuning has none, which is no difference beside the method itself."""
+"""Settings whose default depends on another setting, their owner. Such a setting counts as a dial only if two runs with
+the same method (or task) differ in it. LoRA has an alpha and full fine-tuning has none: that is no dial."""
 
 
 def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> Settings:
