@@ -22,6 +22,8 @@ from .variants import REFERENCE, named
 if TYPE_CHECKING:
     import pandas as pd
 
+RUNS = Path("runs")
+"""Where a run's record goes unless `runs_dir` says otherwise."""
 ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
 """Columns of every table beside model, task and dials."""
 
@@ -41,6 +43,7 @@ class Group:
         runs: one row per run, as `variants.named` gives them, `best` and the dials among the columns.
         matrices: one row per run and matrix.
         truncation: one row per full fine-tune, part and k.
+        runs_dir: the folder that holds its runs.
         unfinished: records of its runs that are not completed.
     """
 
@@ -51,6 +54,7 @@ class Group:
     matrices: pd.DataFrame
     truncation: pd.DataFrame
     records: dict[str, Record]
+    runs_dir: Path
     unfinished: list[Record] = field(default_factory=list)
 
     @property
@@ -87,7 +91,7 @@ class Group:
 
     def command(self, *overrides: str) -> str:
         """The command for a run of this group."""
-        return command([*self.shared, *overrides])
+        return command([*self.shared, *overrides], self.runs_dir)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def load(runs_dir: Path) -> Recorded:
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
         members.setdefault(_key(record), {})[folder] = record
-    groups = sorted((_group(part) for part in members.values()), key=lambda group: group.name)
+    groups = sorted((_group(part, runs_dir) for part in members.values()), key=lambda group: group.name)
     homes = {_key(record, by_name=True): group for group in groups for record in group.records.values()}
     for record in by_id.values():
         if not record.result and not record.is_trial and (home := homes.get(_key(record, by_name=True))):
@@ -129,10 +133,11 @@ def settings_of(record: Record, by_name: bool = False) -> Settings:
     return variation.settings(config_of(record), hashes)
 
 
-def command(overrides: Sequence[str]) -> str:
-    """The command that runs these overrides. Several values of one override make a sweep."""
+def command(overrides: Sequence[str], runs_dir: Path) -> str:
+    """The command that runs these overrides into a folder. Several values of one override make a sweep."""
     sweep = ["-m"] if any("," in override and "[" not in override for override in overrides) else []
-    return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *sweep])
+    place = [] if runs_dir == RUNS else [f"runs_dir={runs_dir}"]
+    return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *place, *sweep])
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -158,7 +163,7 @@ def _key(record: Record, by_name: bool = False) -> str:
     return json.dumps(shared, sort_keys=True)
 
 
-def _group(records: dict[Path, Record]) -> Group:
+def _group(records: dict[Path, Record], runs_dir: Path) -> Group:
     runs = runs_of(records)
     own = {record.run_id: settings_of(record) for record in records.values()}
     dials = tuple(key for key in variation.dials(list(own.values())) if key not in ("method.name", "rank"))
@@ -174,6 +179,7 @@ def _group(records: dict[Path, Record]) -> Group:
         matrices=matrices_of(records),
         truncation=truncation_of(records),
         records={record.run_id: record for record in records.values()},
+        runs_dir=runs_dir,
     )
 
 

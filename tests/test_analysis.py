@@ -464,9 +464,9 @@ def test_a_failed_run_blocks_no_figure(store: Store, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert drawn(store) == 0
     printed = capsys.readouterr().out
-    typed = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora"
-    assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0\n" in printed
-    assert f"{elsewhere.name} is oom; to run it again, type {typed} rank=8 train.epochs=5 seed=0\n" in printed
+    typed, place = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora", f"runs_dir={store.folder}"
+    assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0 {place}\n" in printed
+    assert f"{elsewhere.name} is oom; to run it again, type {typed} rank=8 train.epochs=5 seed=0 {place}\n" in printed
     assert "missing" not in printed
 
 
@@ -503,10 +503,11 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
     store.run(rank=8, train={"epochs": 3})
     store.run(rank=8, train={"epochs": 3}, alpha=8)
     start, budget = "python -m lorax_lab.run model=minilm task=movie_reviews", "train.epochs=3"
+    end = f"seed=1,2 runs_dir={store.folder} -m"
     assert missing.gaps(group_of(store)) == [
-        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} seed=1,2 -m",
-        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 seed=1,2 -m",
-        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 seed=1,2 -m",
+        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} {end}",
+        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
+        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
     ]
 
 
@@ -547,7 +548,7 @@ def test_without_full_the_others_still_draw(store: Store, capsys: pytest.Capture
     for name in ("functional_rank", "singular_values"):
         assert (
             f"{prefix}-{name}: there is no completed full fine-tune; type "
-            "python -m lorax_lab.run model=minilm task=movie_reviews method=full\n" in printed
+            f"python -m lorax_lab.run model=minilm task=movie_reviews method=full runs_dir={store.folder}\n" in printed
         )
     assert "full fine-tuning of seed 0; type" in printed
 
@@ -584,18 +585,34 @@ def test_spectra_that_cannot_be_read_are_named(store: Store, broken: bytes | Non
 
 def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runs", str(store.folder / "nowhere")]) == 2
-    assert "python -m lorax_lab.run rank=4,8,16 -m" in capsys.readouterr().err
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder}/nowhere -m\n" in capsys.readouterr().err
     failed = store.run(rank=2, status="failed")
     assert drawn(store) == 2
     both = capsys.readouterr()
     assert f"{failed.name} is failed" in both.out
     assert "there is no completed run" in both.err
-    assert "python -m lorax_lab.run rank=4,8,16 -m" in both.err
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder} -m" in both.err
     assert main(["efective_rank"]) == 2
     message = capsys.readouterr().err
     assert "there is no figure efective_rank; did you mean effective_rank?" in message
     assert all(name in message for name in FIGURES)
     assert not (store.folder / "out").exists()
+
+
+def test_the_usual_folder_is_not_typed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.run(rank=2)
+    monkeypatch.chdir(store.folder.parent)
+    (group,) = load(Path("runs")).groups
+    assert all("runs_dir" not in typed for typed in (group.command(), *missing.gaps(group)))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_where_the_figures_go_is_named(store: Store, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run(rank=2)
+    place = store.folder / "plain"
+    place.touch()
+    assert main(["memory", "--runs", str(store.folder), "--out", str(place / below)]) == 2
+    assert f"{place} is a file; name a folder, --out FOLDER" in capsys.readouterr().err
 
 
 def test_help_lists_the_figures_and_loads_nothing_heavy() -> None:

@@ -161,6 +161,6 @@ def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarra
     try:
         return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"])
+        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"], group.runs_dir)
         reason = f"spectra.npz of {run['run_id']} cannot be read ({error})"
         raise CannotDraw(f"{reason}; type {typed}") from error
