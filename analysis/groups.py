@@ -96,11 +96,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a folder of runs holds: every record by run id, its groups by name, and what is damaged."""
+    """What a folder of runs holds.
+
+    Attributes:
+        records: every record by run id.
+        groups: by name.
+        damages: what cannot be used.
+        doubles: runs that no group has, each with the run of the same training that has controls too.
+    """
 
     records: dict[str, Record]
     groups: list[Group]
     damages: list[Damage]
+    doubles: dict[str, str]
 
 
 def load(runs_dir: Path) -> Recorded:
@@ -108,15 +116,18 @@ def load(runs_dir: Path) -> Recorded:
     records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
+    doubles = _doubles(done)
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
+        if record.run_id in doubles:
+            continue
         members.setdefault(_key(record), {})[folder] = record
     groups = sorted((_group(part, runs_dir) for part in members.values()), key=lambda group: group.name)
     homes = {_key(record, by_name=True): group for group in groups for record in group.records.values()}
     for record in by_id.values():
         if not record.result and not record.is_trial and (home := homes.get(_key(record, by_name=True))):
             home.unfinished.append(record)
-    return Recorded(by_id, groups, damages)
+    return Recorded(by_id, groups, damages, doubles)
 
 
 def config_of(record: Record) -> dict[str, Any]:
@@ -125,12 +136,12 @@ def config_of(record: Record) -> dict[str, Any]:
 
 
 def settings_of(record: Record, by_name: bool = False) -> Settings:
-    """What decides a run's result; hashes stand for the names of its inputs unless `by_name`."""
+    """What decides a run's training; hashes stand for the names of its inputs unless `by_name`."""
     if by_name or not record.result:
-        return variation.settings(config_of(record))
+        return variation.training(variation.settings(config_of(record)))
     inputs = record.result.inputs
     hashes = {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
-    return variation.settings(config_of(record), hashes)
+    return variation.training(variation.settings(config_of(record), hashes))
 
 
 def command(overrides: Sequence[str], runs_dir: Path) -> str:
@@ -156,6 +167,15 @@ def is_shared(key: str) -> bool:
     if key in variation.INPUTS or key.startswith("inputs."):
         return True
     return key.startswith(("task.", "train.")) and not variation.of_method(key)
+
+
+def _doubles(done: dict[Path, Record]) -> dict[str, str]:
+    """Each run without controls whose training was measured with controls as well, and the run that has them."""
+    trainings = {record.run_id: json.dumps(settings_of(record), sort_keys=True) for record in done.values()}
+    with_controls = [record.run_id for record in done.values() if record.config.get(variation.MEASURE) == "controls"]
+    better = {trainings[run_id]: run_id for run_id in with_controls}
+    others = trainings.keys() - set(with_controls)
+    return {run_id: better[trainings[run_id]] for run_id in sorted(others) if trainings[run_id] in better}
 
 
 def _key(record: Record, by_name: bool = False) -> str:

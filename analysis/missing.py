@@ -22,6 +22,7 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
     lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
+    lines += [f"{run} is the same training as {other}, which has controls" for run, other in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:

@@ -62,11 +62,12 @@ class Store:
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
         with_spectra: bool = True,
+        measure: str = "standard",
     ) -> Path:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
         method = "lora" if rank else "full"
         settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
-        config = {"model": model, "measure": "standard", "task": TASK | (task or {}), "method": settings}
+        config = {"model": model, "measure": measure, "task": TASK | (task or {}), "method": settings}
         config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
         digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"
@@ -393,6 +394,21 @@ def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -
     )
     assert set(group.best["variant"]) == {"LoRA (alpha 16)", "full fine-tuning (learning rate 5e-05)"}
     assert len(set(FIGURES["memory"].table(group)["arm"])) == 4
+
+
+def test_what_is_measured_makes_no_variant(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for measure in ("standard", "controls"):
+        store.run(rank=2, measure=measure)
+        store.run(seed=0 if measure == "standard" else 1, measure=measure)
+    store.run(rank=2, seed=1)
+    group = group_of(store)
+    assert list(group.runs["arm"]) == ["LoRA r = 2"] * 2 + ["full fine-tuning"] * 2
+    assert set(group.runs["variants"]) == {1}
+    assert list(group.runs["config.measure"]) == ["controls", "standard", "standard", "controls"]
+    assert group.dials == ()
+    assert missing.gaps(group) == []
+    assert drawn(store, "memory") == 0
+    assert "is the same training as minilm-movie_reviews-lora-r2-s0-" in capsys.readouterr().out
 
 
 def test_what_goes_with_the_rank_is_one_line_that_says_so(store: Store) -> None:
