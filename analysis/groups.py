@@ -17,7 +17,7 @@ from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
 
-from .variants import REFERENCE, named
+from .variants import DEFAULTS, REFERENCE, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,12 @@ class Group:
 
     @property
     def title(self) -> dict[str, str]:
-        """The columns that every table begins with: model and task."""
+        """The columns that every table begins with: model, task, and the shared settings that are not the defaults."""
         first = self.runs.iloc[0]
-        return {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
+        names = {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
+        named = ("task", *variation.INPUTS)
+        changed = [override for override in self.shared if override.partition("=")[0] not in named]
+        return names | {"settings": " ".join(changed) or DEFAULTS}
 
     @property
     def columns(self) -> list[str]:

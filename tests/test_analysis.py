@@ -8,6 +8,7 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,35 @@ def test_only_runs_of_one_budget_share_a_figure(store: Store, capsys: pytest.Cap
     assert "train.epochs=2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_and_table_say_what_a_group_shares_beside_the_defaults(store: Store, name: str) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    for train, task in (({}, {}), ({"epochs": 2}, {}), ({"epochs": 2}, {"max_length": 32})):
+        small.run(train=train, task=task)
+        small.run(rank=2, train=train, task=task)
+    tables = [FIGURES[name].table(group) for group in load(small.folder).groups]
+    titles = {table["settings"].iloc[0]: FIGURES[name].draw(table).get_suptitle() for table in tables}
+    assert titles.keys() == {"defaults", "train.epochs=2", "train.epochs=2 task.max_length=32"}
+    for settings, title in titles.items():
+        said = " ".join(title.split())
+        assert said.endswith(f" all with {settings}") == (settings != "defaults")
+        assert "defaults" not in said
+    assert all(len(set(table["settings"])) == 1 for table in tables)
+
+
+def test_names_of_arms_do_not_lie_over_each_other(store: Store) -> None:
+    long = ("attention.self.query", "attention.self.value", "intermediate.dense", "attention.output.dense")
+    for rank in (1, 2, 4):
+        store.run(rank=rank)
+        store.run(rank=rank, targets=long)
+    figure = FIGURES["memory"].draw(FIGURES["memory"].table(group_of(store)))
+    figure.canvas.draw()
+    labels = figure.axes[0].get_yticklabels()
+    assert max(label.get_text().count("\n") for label in labels) >= 2
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(upper.overlaps(lower) for upper, lower in pairwise(boxes))
+
+
 def test_a_group_keeps_its_name_when_other_runs_join(store: Store) -> None:
     store.run(rank=2)
     name = group_of(store).name
@@ -438,7 +468,9 @@ def test_no_figure_mixes_variants_unsaid(store: Store, name: str) -> None:
     group = group_of(small)
     assert group.dials == ("method.alpha", "method.target_modules", "train.learning_rate")
     table = FIGURES[name].table(group)
-    assert {"model", "task", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(table)
+    assert {"model", "task", "settings", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(
+        table
+    )
     runs = table[table["method"].isin(("full", "lora"))]
     of_arm = runs.groupby("arm")[list(group.dials)].nunique(dropna=False)
     assert (of_arm == 1).all(axis=None)
