@@ -10,11 +10,12 @@ from pathlib import Path
 
 from . import missing, style
 from .figures import FIGURES
-from .groups import CannotDraw, Group, load
+from .groups import RUNS, CannotDraw, Group, command, load
 
 COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
 """Modules that draw a folder which another command wrote, by their names on the command line."""
-TYPE_THIS = "type: python -m lorax_lab.run rank=4,8,16 -m"
+FIRST = ("rank=4,8,16",)
+"""Overrides of the runs to begin with."""
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
     1: "a figure could not be drawn, or is stamped since an arm lacks seeds that others have",
@@ -37,11 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         return _error(f"there is no figure {unknown[0]}; {_nearest(unknown[0])}")
     if not options.runs.is_dir():
-        return _error(f"there is no folder {options.runs}; {TYPE_THIS}\nor say where the runs are: --runs FOLDER")
+        typed = command(FIRST, options.runs)
+        return _error(f"there is no folder {options.runs}; type {typed}\nor say where the runs are: --runs FOLDER")
+    if (place := _file_at(options.out)) is not None:
+        return _error(f"--out {options.out}: {place} is a file; name a folder, --out FOLDER")
     recorded = load(options.runs)
     _list("left out", missing.left_out(options.runs, recorded))
     if not recorded.groups:
-        return _error(f"there is no completed run in {options.runs}; {TYPE_THIS}")
+        return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
     lines: dict[str, list[str]] = {"drawn": [], "drawn, but stamped: runs are missing": [], "not drawn": []}
     for group in recorded.groups:
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the records are (runs)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the files go (figures)")
     return parser
 
@@ -99,6 +103,12 @@ def _introduce(group: Group) -> None:
     count = len(group.runs)
     print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
     _list("missing", missing.gaps(group))
+
+
+def _file_at(folder: Path) -> Path | None:
+    """The file that stands where a folder, or one that it lies in, would have to be."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return None if nearest.is_dir() else nearest
 
 
 def _nearest(name: str) -> str:

@@ -17,11 +17,13 @@ from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
 
-from .variants import REFERENCE, named
+from .variants import DEFAULTS, REFERENCE, named
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RUNS = Path("runs")
+"""Where a run's record goes unless `runs_dir` says otherwise."""
 ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
 """Columns of every table beside model, task and dials."""
 
@@ -41,6 +43,7 @@ class Group:
         runs: one row per run, as `variants.named` gives them, `best` and the dials among the columns.
         matrices: one row per run and matrix.
         truncation: one row per full fine-tune, part and k.
+        runs_dir: the folder that holds its runs.
         unfinished: records of its runs that are not completed.
     """
 
@@ -51,6 +54,7 @@ class Group:
     matrices: pd.DataFrame
     truncation: pd.DataFrame
     records: dict[str, Record]
+    runs_dir: Path
     unfinished: list[Record] = field(default_factory=list)
 
     @property
@@ -60,9 +64,12 @@ class Group:
 
     @property
     def title(self) -> dict[str, str]:
-        """The columns that every table begins with: model and task."""
+        """The columns that every table begins with: model, task, and the shared settings that are not the defaults."""
         first = self.runs.iloc[0]
-        return {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
+        names = {"model": _short(first["config.model"]), "task": _short(first["config.task.name"])}
+        named = ("task", *variation.INPUTS)
+        changed = [override for override in self.shared if override.partition("=")[0] not in named]
+        return names | {"settings": " ".join(changed) or DEFAULTS}
 
     @property
     def columns(self) -> list[str]:
@@ -87,16 +94,24 @@ class Group:
 
     def command(self, *overrides: str) -> str:
         """The command for a run of this group."""
-        return command([*self.shared, *overrides])
+        return command([*self.shared, *overrides], self.runs_dir)
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a folder of runs holds: every record by run id, its groups by name, and what is damaged."""
+    """What a folder of runs holds.
+
+    Attributes:
+        records: every record by run id.
+        groups: by name.
+        damages: what cannot be used.
+        doubles: runs that no group has, each with the run of the same training that has controls too.
+    """
 
     records: dict[str, Record]
     groups: list[Group]
     damages: list[Damage]
+    doubles: dict[str, str]
 
 
 def load(runs_dir: Path) -> Recorded:
@@ -104,15 +119,18 @@ def load(runs_dir: Path) -> Recorded:
     records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
+    doubles = _doubles(done)
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
+        if record.run_id in doubles:
+            continue
         members.setdefault(_key(record), {})[folder] = record
-    groups = sorted((_group(part) for part in members.values()), key=lambda group: group.name)
+    groups = sorted((_group(part, runs_dir) for part in members.values()), key=lambda group: group.name)
     homes = {_key(record, by_name=True): group for group in groups for record in group.records.values()}
     for record in by_id.values():
         if not record.result and not record.is_trial and (home := homes.get(_key(record, by_name=True))):
             home.unfinished.append(record)
-    return Recorded(by_id, groups, damages)
+    return Recorded(by_id, groups, damages, doubles)
 
 
 def config_of(record: Record) -> dict[str, Any]:
@@ -121,18 +139,19 @@ def config_of(record: Record) -> dict[str, Any]:
 
 
 def settings_of(record: Record, by_name: bool = False) -> Settings:
-    """What decides a run's result; hashes stand for the names of its inputs unless `by_name`."""
+    """What decides a run's training; hashes stand for the names of its inputs unless `by_name`."""
     if by_name or not record.result:
-        return variation.settings(config_of(record))
+        return variation.training(variation.settings(config_of(record)))
     inputs = record.result.inputs
     hashes = {"inputs.model_sha256": inputs.model_sha256, "inputs.data_sha256": inputs.data_sha256}
-    return variation.settings(config_of(record), hashes)
+    return variation.training(variation.settings(config_of(record), hashes))
 
 
-def command(overrides: Sequence[str]) -> str:
-    """The command that runs these overrides. Several values of one override make a sweep."""
+def command(overrides: Sequence[str], runs_dir: Path) -> str:
+    """The command that runs these overrides into a folder. Several values of one override make a sweep."""
     sweep = ["-m"] if any("," in override and "[" not in override for override in overrides) else []
-    return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *sweep])
+    place = [] if runs_dir == RUNS else [f"runs_dir={runs_dir}"]
+    return shlex.join(["python", "-m", "lorax_lab.run", *overrides, *place, *sweep])
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -153,12 +172,21 @@ def is_shared(key: str) -> bool:
     return key.startswith(("task.", "train.")) and not variation.of_method(key)
 
 
+def _doubles(done: dict[Path, Record]) -> dict[str, str]:
+    """Each run without controls whose training was measured with controls as well, and the run that has them."""
+    trainings = {record.run_id: json.dumps(settings_of(record), sort_keys=True) for record in done.values()}
+    with_controls = [record.run_id for record in done.values() if record.config.get(variation.MEASURE) == "controls"]
+    better = {trainings[run_id]: run_id for run_id in with_controls}
+    others = trainings.keys() - set(with_controls)
+    return {run_id: better[trainings[run_id]] for run_id in sorted(others) if trainings[run_id] in better}
+
+
 def _key(record: Record, by_name: bool = False) -> str:
     shared = {key: value for key, value in settings_of(record, by_name).items() if is_shared(key)}
     return json.dumps(shared, sort_keys=True)
 
 
-def _group(records: dict[Path, Record]) -> Group:
+def _group(records: dict[Path, Record], runs_dir: Path) -> Group:
     runs = runs_of(records)
     own = {record.run_id: settings_of(record) for record in records.values()}
     dials = tuple(key for key in variation.dials(list(own.values())) if key not in ("method.name", "rank"))
@@ -174,6 +202,7 @@ def _group(records: dict[Path, Record]) -> Group:
         matrices=matrices_of(records),
         truncation=truncation_of(records),
         records={record.run_id: record for record in records.values()},
+        runs_dir=runs_dir,
     )
 
 

@@ -21,7 +21,8 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
-    lines = [_unfinished(run) for run in recorded.records.values() if not run.result]
+    lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
+    lines += [f"{run} is the same training as {other}, which has controls" for run, other in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:
@@ -59,26 +60,27 @@ def gaps(group: Group) -> list[str]:
             ranks = [] if rank != rank else [f"{rank:.0f}"]
             holes.setdefault((part["variant"].iloc[0], kept, tuple(seeds)), []).extend(ranks)
     ordered = sorted(holes.items(), key=lambda hole: f"method={REFERENCE}" not in hole[0][1])
-    return lines + [_line(variant, kept, seeds, ranks) for (variant, kept, seeds), ranks in ordered]
+    return lines + [_line(group, variant, kept, seeds, ranks) for (variant, kept, seeds), ranks in ordered]
 
 
 def _no_reference(group: Group) -> str:
     seeds = sorted(set(group.runs["seed"]))
-    return _line(METHOD_NAMES[REFERENCE], (*group.shared, f"method={REFERENCE}"), seeds, [])
+    return _line(group, METHOD_NAMES[REFERENCE], (*group.shared, f"method={REFERENCE}"), seeds, [])
 
 
-def _line(variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:
+def _line(group: Group, variant: str, overrides: Sequence[str], seeds: Sequence[int], ranks: list[str]) -> str:
     of_rank = [f"rank={','.join(ranks)}"] if ranks else []
     arm = f"{variant} r = {', '.join(ranks)}" if ranks else variant
     number = "seeds" if len(seeds) > 1 else "seed"
     listed = ", ".join(map(str, seeds))
-    typed = command([*overrides, *of_rank, f"seed={','.join(map(str, seeds))}"])
+    typed = command([*overrides, *of_rank, f"seed={','.join(map(str, seeds))}"], group.runs_dir)
     return f"{arm} of {number} {listed}; type {typed}"
 
 
-def _unfinished(run: Record) -> str:
+def _unfinished(run: Record, runs_dir: Path) -> str:
     reason = f": {' '.join(run.reason.split())}" if run.reason else ""
-    return f"{run.run_id} is {run.status}{reason}; to run it again, type {command(variation.overrides(config_of(run)))}"
+    typed = command(variation.overrides(config_of(run)), runs_dir)
+    return f"{run.run_id} is {run.status}{reason}; to run it again, type {typed}"
 
 
 def _like(group: Group, run: Record) -> dict[str, object]:

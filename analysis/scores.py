@@ -15,7 +15,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     """One row per run of `group.shown`: its primary metric on `validation` or `test`, and the parameters it
     trained.
 
-    Columns: model, task, split, metric, examples, those of `group.columns`, trainable, head, score, and the
+    Columns: model, task, settings, split, metric, examples, those of `group.columns`, trainable, head, score, and the
     score's standard `error`.
     """
     runs = group.shown

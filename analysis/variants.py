@@ -16,6 +16,8 @@ REFERENCE = "full"
 """The method that the others are compared with."""
 METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA"}
 """What figures call a method, where that is not its own name."""
+DEFAULTS = "defaults"
+"""Said in a table where no setting that its runs share differs from the defaults."""
 BY_RANK = "by rank"
 """Said of a number that has one value at each rank, such as alpha = 2 r: it goes with the rank along one line."""
 
@@ -43,6 +45,12 @@ def named(runs: pd.DataFrame, settings: dict[str, Settings]) -> pd.DataFrame:
     counts = named.groupby(["method", "rank"], dropna=False)["arm_key"].transform("nunique")
     order = ["last", "method", "rank", "variant", "arm", "seed"]
     return named.assign(variants=counts).sort_values(order).drop(columns="last").reset_index(drop=True)
+
+
+def shared(table: pd.DataFrame) -> str:
+    """The settings that all runs of a figure share and that are not the defaults: a line of its title, or nothing."""
+    settings = table["settings"].iloc[0]
+    return "" if settings == DEFAULTS else f"\nall with {settings}"
 
 
 def choice(table: pd.DataFrame) -> str:

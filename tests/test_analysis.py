@@ -8,6 +8,7 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ class Store:
         memory: tuple[int, ...] = (10, 1, 2, 5, 0),
         metric: str = "accuracy",
         with_spectra: bool = True,
+        measure: str = "standard",
     ) -> Path:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
         method = "lora" if rank else "full"
         settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
-        config = {"model": model, "measure": "standard", "task": TASK | (task or {}), "method": settings}
+        config = {"model": model, "measure": measure, "task": TASK | (task or {}), "method": settings}
         config |= {"train": TRAIN | (train or {})}
         words = [model, config["task"]["name"], method, *([f"r{rank}"] if rank else []), f"s{seed}"]
         digest = f"{zlib.crc32(json.dumps([config, rank, seed], sort_keys=True).encode()):x}"
@@ -360,6 +362,35 @@ def test_only_runs_of_one_budget_share_a_figure(store: Store, capsys: pytest.Cap
     assert "train.epochs=2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_and_table_say_what_a_group_shares_beside_the_defaults(store: Store, name: str) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    for train, task in (({}, {}), ({"epochs": 2}, {}), ({"epochs": 2}, {"max_length": 32})):
+        small.run(train=train, task=task)
+        small.run(rank=2, train=train, task=task)
+    tables = [FIGURES[name].table(group) for group in load(small.folder).groups]
+    titles = {table["settings"].iloc[0]: FIGURES[name].draw(table).get_suptitle() for table in tables}
+    assert titles.keys() == {"defaults", "train.epochs=2", "train.epochs=2 task.max_length=32"}
+    for settings, title in titles.items():
+        said = " ".join(title.split())
+        assert said.endswith(f" all with {settings}") == (settings != "defaults")
+        assert "defaults" not in said
+    assert all(len(set(table["settings"])) == 1 for table in tables)
+
+
+def test_names_of_arms_do_not_lie_over_each_other(store: Store) -> None:
+    long = ("attention.self.query", "attention.self.value", "intermediate.dense", "attention.output.dense")
+    for rank in (1, 2, 4):
+        store.run(rank=rank)
+        store.run(rank=rank, targets=long)
+    figure = FIGURES["memory"].draw(FIGURES["memory"].table(group_of(store)))
+    figure.canvas.draw()
+    labels = figure.axes[0].get_yticklabels()
+    assert max(label.get_text().count("\n") for label in labels) >= 2
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(upper.overlaps(lower) for upper, lower in pairwise(boxes))
+
+
 def test_a_group_keeps_its_name_when_other_runs_join(store: Store) -> None:
     store.run(rank=2)
     name = group_of(store).name
@@ -395,6 +426,21 @@ def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -
     assert len(set(FIGURES["memory"].table(group)["arm"])) == 4
 
 
+def test_what_is_measured_makes_no_variant(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for measure in ("standard", "controls"):
+        store.run(rank=2, measure=measure)
+        store.run(seed=0 if measure == "standard" else 1, measure=measure)
+    store.run(rank=2, seed=1)
+    group = group_of(store)
+    assert list(group.runs["arm"]) == ["LoRA r = 2"] * 2 + ["full fine-tuning"] * 2
+    assert set(group.runs["variants"]) == {1}
+    assert list(group.runs["config.measure"]) == ["controls", "standard", "standard", "controls"]
+    assert group.dials == ()
+    assert missing.gaps(group) == []
+    assert drawn(store, "memory") == 0
+    assert "is the same training as minilm-movie_reviews-lora-r2-s0-" in capsys.readouterr().out
+
+
 def test_what_goes_with_the_rank_is_one_line_that_says_so(store: Store) -> None:
     store.run(rank=2, alpha=4)
     store.run(rank=4, alpha=8)
@@ -422,7 +468,9 @@ def test_no_figure_mixes_variants_unsaid(store: Store, name: str) -> None:
     group = group_of(small)
     assert group.dials == ("method.alpha", "method.target_modules", "train.learning_rate")
     table = FIGURES[name].table(group)
-    assert {"model", "task", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(table)
+    assert {"model", "task", "settings", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(
+        table
+    )
     runs = table[table["method"].isin(("full", "lora"))]
     of_arm = runs.groupby("arm")[list(group.dials)].nunique(dropna=False)
     assert (of_arm == 1).all(axis=None)
@@ -464,9 +512,9 @@ def test_a_failed_run_blocks_no_figure(store: Store, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert drawn(store) == 0
     printed = capsys.readouterr().out
-    typed = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora"
-    assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0\n" in printed
-    assert f"{elsewhere.name} is oom; to run it again, type {typed} rank=8 train.epochs=5 seed=0\n" in printed
+    typed, place = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora", f"runs_dir={store.folder}"
+    assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0 {place}\n" in printed
+    assert f"{elsewhere.name} is oom; to run it again, type {typed} rank=8 train.epochs=5 seed=0 {place}\n" in printed
     assert "missing" not in printed
 
 
@@ -503,10 +551,11 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
     store.run(rank=8, train={"epochs": 3})
     store.run(rank=8, train={"epochs": 3}, alpha=8)
     start, budget = "python -m lorax_lab.run model=minilm task=movie_reviews", "train.epochs=3"
+    end = f"seed=1,2 runs_dir={store.folder} -m"
     assert missing.gaps(group_of(store)) == [
-        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} seed=1,2 -m",
-        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 seed=1,2 -m",
-        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 seed=1,2 -m",
+        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} {end}",
+        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
+        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
     ]
 
 
@@ -547,7 +596,7 @@ def test_without_full_the_others_still_draw(store: Store, capsys: pytest.Capture
     for name in ("functional_rank", "singular_values"):
         assert (
             f"{prefix}-{name}: there is no completed full fine-tune; type "
-            "python -m lorax_lab.run model=minilm task=movie_reviews method=full\n" in printed
+            f"python -m lorax_lab.run model=minilm task=movie_reviews method=full runs_dir={store.folder}\n" in printed
         )
     assert "full fine-tuning of seed 0; type" in printed
 
@@ -584,18 +633,34 @@ def test_spectra_that_cannot_be_read_are_named(store: Store, broken: bytes | Non
 
 def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runs", str(store.folder / "nowhere")]) == 2
-    assert "python -m lorax_lab.run rank=4,8,16 -m" in capsys.readouterr().err
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder}/nowhere -m\n" in capsys.readouterr().err
     failed = store.run(rank=2, status="failed")
     assert drawn(store) == 2
     both = capsys.readouterr()
     assert f"{failed.name} is failed" in both.out
     assert "there is no completed run" in both.err
-    assert "python -m lorax_lab.run rank=4,8,16 -m" in both.err
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder} -m" in both.err
     assert main(["efective_rank"]) == 2
     message = capsys.readouterr().err
     assert "there is no figure efective_rank; did you mean effective_rank?" in message
     assert all(name in message for name in FIGURES)
     assert not (store.folder / "out").exists()
+
+
+def test_the_usual_folder_is_not_typed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.run(rank=2)
+    monkeypatch.chdir(store.folder.parent)
+    (group,) = load(Path("runs")).groups
+    assert all("runs_dir" not in typed for typed in (group.command(), *missing.gaps(group)))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_where_the_figures_go_is_named(store: Store, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run(rank=2)
+    place = store.folder / "plain"
+    place.touch()
+    assert main(["memory", "--runs", str(store.folder), "--out", str(place / below)]) == 2
+    assert f"{place} is a file; name a folder, --out FOLDER" in capsys.readouterr().err
 
 
 def test_help_lists_the_figures_and_loads_nothing_heavy() -> None:

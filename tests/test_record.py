@@ -115,6 +115,13 @@ def test_a_damaged_record_is_left_out_named_and_warned_about(tmp_path: Path) -> 
     assert [Path(folder).name for folder, _ in frame.attrs["damaged"]] == ["bad"]
 
 
+def test_a_copied_folder_counts_its_run_once_and_is_named(tmp_path: Path) -> None:
+    for name in ("run", "run-copy"):
+        record.write_record(tmp_path / name, content("run"))
+    with pytest.warns(UserWarning, match=r"left out: .*run-copy is a copy of run; move it out of the store"):
+        assert list(load_runs(tmp_path)["folder"]) == [str(tmp_path / "run")]
+
+
 def test_quarantine_keeps_every_byte_and_every_earlier_one(tmp_path: Path) -> None:
     for number in range(2):
         record.write_record(tmp_path / "run", content(seed=number))

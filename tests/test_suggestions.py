@@ -124,7 +124,7 @@ def test_the_help_of_a_run_shows_commands_that_are_accepted() -> None:
 def test_a_command_made_of_runs_is_accepted(task: str, tmp_path: Path) -> None:
     """`Group.command`, for runs of a built-in task and of the user's own table."""
     config = asdict(compose(spell_out([*task.split(), "rank=4"])))
-    write_record(tmp_path / "one", run_record(config=config, matrices={"a": {"module": "a", "layer": 0}}))
+    write_record(tmp_path / "one", run_record("one", config=config, matrices={"a": {"module": "a", "layer": 0}}))
     (group,) = load(tmp_path).groups
     accept(group.command("rank=4,8,16"))
     accept(group.command("method=full"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import style
 from ..groups import Group
 from ..scores import scores
-from ..variants import REFERENCE, best_of
+from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,9 @@ def draw(table: pd.DataFrame) -> Figure:
     first = table.iloc[0]
     bars = f"\n± 1 standard error, {first['examples']:,} examples" if table["error"].notna().any() else ""
     axes.set(xlabel="parameters trained, the head included", ylabel=f"{first['split']} {first['metric']}{bars}")
-    style.title(figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters")
+    style.title(
+        figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters{shared(table)}"
+    )
     style.legend(figure, axes, columns=1)
     return figure
 

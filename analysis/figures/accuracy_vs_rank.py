@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import style
 from ..groups import CannotDraw, Group
 from ..scores import interval, scores
-from ..variants import REFERENCE, best_of
+from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,9 @@ def draw(table: pd.DataFrame) -> Figure:
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     first = table.iloc[0]
     axes.set(xlabel="rank r", ylabel=f"{first['split']} {first['metric']}")
-    style.title(figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank")
+    style.title(
+        figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank{shared(table)}"
+    )
     style.legend(figure, axes, columns=1)
     return figure
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, Group, spread
-from ..variants import REFERENCE, choice
+from ..variants import REFERENCE, choice, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def table(group: Group) -> pd.DataFrame:
         {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
     )
     rows = rows.assign(share=rows["effective_rank"] / rows["null"], **group.title)
-    columns = ["model", "task", *group.columns, "best", "layer", "module", "matrix"]
+    columns = [*group.title, *group.columns, "best", "layer", "module", "matrix"]
     return rows[[*columns, "effective_rank", "null", "share"]]
 
 
@@ -73,7 +73,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bar.set_label("share of noise's effective rank (in brackets)")
     first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
     heading = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
-    style.title(figure, heading + choice(table))
+    style.title(figure, heading + shared(table) + choice(table))
     return figure
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import style
 from ..groups import CannotDraw, Group
 from ..scores import scores, spread_of_seeds, standard_error
-from ..variants import REFERENCE, best_of
+from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ SHARE = 0.99
 def table(group: Group) -> pd.DataFrame:
     """One row per seed, part and k: `cut` and `remainder` of the full update, and `trained` at rank k.
 
-    Columns: model, task, metric, examples, those of `group.columns`, part, k, score.
+    Columns: model, task, settings, metric, examples, those of `group.columns`, part, k, score.
 
     Raises:
         CannotDraw: there is no completed full fine-tune.
@@ -55,7 +55,7 @@ def table(group: Group) -> pd.DataFrame:
     rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
-    constant = ["model", "task", "metric", "examples"]
+    constant = [*group.title, "metric", "examples"]
     return rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
 
 
@@ -94,7 +94,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
     axes.set(ylabel=f"validation {first['metric']}{several}")
-    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}{_whose_update(table)}")
+    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}")
     style.legend(figure, axes, columns=2)
     return figure
 

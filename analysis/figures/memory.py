@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import Group
-from ..variants import choice
+from ..variants import choice, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,8 @@ MOST = 24
 """Most bars. If there are more arms, only the best variant of each method and rank is drawn. The table has all arms."""
 WIDTH = 34
 """Most letters of an arm's name on a line."""
+LINE = 0.13
+"""Inches that a line of an arm's name takes."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -42,7 +44,9 @@ def draw(table: pd.DataFrame) -> Figure:
     few = table["arm"].nunique() <= MOST
     rows = table if few else table[table["best"]]
     arms = list(dict.fromkeys(rows["arm"]))
-    figure = style.canvas(style.PAGE, 1.3 + 0.27 * len(arms))
+    names = [style.wrapped(arm, WIDTH) for arm in arms]
+    lines = max(name.count("\n") + 1 for name in names)
+    figure = style.canvas(style.PAGE, 1.3 + max(0.27, 0.05 + LINE * lines) * len(arms))
     axes = figure.add_subplot()
     left = [0.0] * len(arms)
     looks = zip(style.colours(len(CATEGORIES)), style.HATCHES, strict=True)
@@ -54,12 +58,12 @@ def draw(table: pd.DataFrame) -> Figure:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, total in enumerate(left):
         axes.annotate(f"{total:,.0f}", (total, place), (3, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(arms)), [style.wrapped(arm, WIDTH) for arm in arms])
+    axes.set_yticks(range(len(arms)), names)
     axes.invert_yaxis()
     axes.margins(x=0.08)
     first = rows.iloc[0]
     axes.set(xlabel="memory at the peak, MiB")
     heading = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
-    style.title(figure, heading + ("" if few else choice(table)))
+    style.title(figure, heading + shared(table) + ("" if few else choice(table)))
     style.legend(figure, axes, columns=5)
     return figure

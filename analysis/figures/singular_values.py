@@ -18,7 +18,7 @@ from lorax_lab.store import load_spectra, variation
 from .. import style
 from ..groups import CannotDraw, Group, command, config_of, spread
 from ..matrices import representative
-from ..variants import REFERENCE, choice
+from ..variants import REFERENCE, choice, shared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,8 @@ DEPTH = 30
 def table(group: Group) -> pd.DataFrame:
     """One row per singular value: up to 3 module types × 3 layers, full, up to 3 other arms of one seed, and noise.
 
-    Columns: model, task, those of `group.columns`, matrix, module, layer, i (from 1), sigma, edge (of the noise).
+    Columns: model, task, settings, those of `group.columns`, matrix, module, layer, i (from 1), sigma, edge (of the
+    noise).
 
     Raises:
         CannotDraw: no full fine-tune, one that changed nothing, or a `spectra.npz` that cannot be read.
@@ -108,7 +109,7 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     first = table.iloc[0]
     heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
-    style.title(figure, heading + choice(table))
+    style.title(figure, heading + shared(table) + choice(table))
     style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
     return figure
 
@@ -161,6 +162,6 @@ def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarra
     try:
         return load_spectra(Path(run["folder"]))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"])
+        typed = command([*variation.overrides(config_of(group.records[run["run_id"]])), "force=true"], group.runs_dir)
         reason = f"spectra.npz of {run['run_id']} cannot be read ({error})"
         raise CannotDraw(f"{reason}; type {typed}") from error

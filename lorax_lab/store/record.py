@@ -197,13 +197,22 @@ def quarantine(folder: Path) -> Path:
 
 
 def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
-    """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones."""
+    """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones.
+
+    A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
+    """
     records, damages = {}, []
     for folder in sorted(path.parent for path in Path(runs_dir).glob(f"*/{RECORD}")):
         try:
-            records[folder] = read_record(folder)
+            record = read_record(folder)
         except DamagedRecord as error:
             damages.append(Damage(folder, str(error)))
+            continue
+        if record.run_id == folder.name:
+            records[folder] = record
+        else:
+            cure = "move it out of the store, or give it back its name"
+            damages.append(Damage(folder, f"{folder} is a copy of {record.run_id}; {cure}"))
     return records, damages
 
 

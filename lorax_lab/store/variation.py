@@ -21,6 +21,7 @@ from lorax_lab.config.defaults import defaults, flat, task_preset
 Settings = dict[str, Any]
 """A run's settings by dotted key."""
 SEED = "seed"
+MEASURE = "measure"
 MAIN = ("model", "task.name", "method.name", "rank")
 """The dials that come first wherever several are shown."""
 INPUTS = ("model", "task.name", "task.path")
@@ -68,6 +69,11 @@ def labels(runs: Sequence[Settings], keys: Iterable[str]) -> list[dict[str, str]
 def arm(run: Settings) -> str:
     """What a run shares with the runs that differ from it only in the seed, and with no others."""
     return json.dumps({key: value for key, value in run.items() if key != SEED}, sort_keys=True)
+
+
+def training(run: Settings) -> Settings:
+    """The settings that decide what is trained; `measure` only says what is measured of it."""
+    return {key: value for key, value in run.items() if key != MEASURE}
 
 
 def digest(*content: Any) -> str:
