@@ -127,10 +127,10 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
     if before["git"]["commit"] != commit or before["code"] != line["code"]:
         raise ConfigError(f"the worktree of {commit[:10]} did not run its own code; check PYTHONPATH and try again")
     if after["code"] != plan.code(cell):
-        raise ConfigError(f"{new} was made by other code than the present one; type another --runs FOLDER")
+        raise ConfigError(f"{new} was made by other code than the present one; name another folder by --runs")
     for part in ("hardware", "versions"):
         if before[part] != after[part]:
-            raise ConfigError(f"{old} and {new} differ in their {part}; type another --runs FOLDER, on one machine")
+            raise ConfigError(f"{old} and {new} differ in their {part}; name another folder by --runs, on one machine")
     if after["git"]["dirty"]:
         raise ConfigError("the present code is not committed, and a proof names a commit; commit first")
     count, moved = differences(old, new)

@@ -25,6 +25,8 @@ HOLES = {
     "path.stem": "rank_sweep",
     "records.name": "rank_sweep",
     "self.path.stem": "rank_sweep",
+    "self.path.parent": "experiments/records",
+    "limit": "64",
     "folder": "FOLDER",
     "folder.parent": "runs",
     "role": "train",

@@ -50,7 +50,7 @@ def _choices(override: str) -> list[str]:
         return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
     except HydraException:
         key = override.partition("=")[0].lstrip("+")
-        raise ConfigError(f"{override} has no list of values; type them, as in {key}=1,2,3") from None
+        raise ConfigError(f"{override} has no list of values; list them, as in {key}=1,2,3") from None
 
 
 def value_of(override: str) -> Any:
