@@ -182,7 +182,7 @@ def _with_code(content: dict) -> None:
     ("change", "message"),
     [
         (_with_key, "does not fit this version: there is no key train.momentum"),
-        (_without_method, "is no run's configuration: it has no model, task or method"),
+        (_without_method, "is no run's configuration, or not whole: it has no method"),
         (_with_text_for_a_section, "is no run's configuration: task, method, train and tracking are sections"),
         (_with_code, "${oc.env:HOME} is not possible"),
     ],

@@ -17,8 +17,10 @@ from synthetic import study
 from analysis.study.validator import breaches
 from experiments import compare, equivalence
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.equivalence import proven, read_proofs
+from lorax_lab.store.equivalence import equivalence_path, proven, read_proofs
 from lorax_lab.store.protocol import Cell
+
+MEASURED = {"numbers": 9, "present_dirty": False}
 
 
 def folder(path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
@@ -85,7 +87,7 @@ def test_one_run_of_each_version_that_is_not_proven_is_compared() -> None:
 
 def test_a_proof_is_kept_once_and_counts_only_where_nothing_moved(tmp_path: Path) -> None:
     lines = tmp_path / "made.jsonl"
-    proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "moved": ["metrics/test"]}
+    proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "moved": ["metrics/test"]} | MEASURED
     equivalence._write(lines, proof)
     assert proven(lines) == set()
     equivalence._write(lines, proof | {"moved": []})
@@ -96,7 +98,7 @@ def test_a_proof_is_kept_once_and_counts_only_where_nothing_moved(tmp_path: Path
 
 def test_a_version_that_moved_in_one_run_is_not_proven_by_another(tmp_path: Path) -> None:
     lines = tmp_path / "made.jsonl"
-    proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "moved": []}
+    proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "moved": []} | MEASURED
     equivalence._write(lines, proof)
     equivalence._write(lines, proof | {"run_id": "other", "moved": ["metrics/test"]})
     assert proven(lines) == set()
@@ -133,3 +135,13 @@ def test_an_unknown_study_is_answered(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_commit_that_is_not_here_is_answered() -> None:
     with pytest.raises(ConfigError, match="cannot check out ffffffffff"), equivalence.worktree("f" * 40):
         pass
+
+
+@pytest.mark.parametrize("part", [{"numbers": 0}, {"present_dirty": True}])
+def test_a_comparison_of_nothing_or_of_uncommitted_code_proves_nothing(tmp_path: Path, part: dict[str, object]) -> None:
+    lines = tmp_path / "made.jsonl"
+    proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "moved": []} | MEASURED
+    equivalence_path(lines).write_text(json.dumps([proof]))
+    assert proven(lines) == {("a", "b")}
+    equivalence_path(lines).write_text(json.dumps([proof | part]))
+    assert proven(lines) == set()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
-from test_run import lab, runs_dir
+from conftest import Lab, tiny_model
+from test_run import runs_dir
 
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
@@ -32,10 +32,12 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("reason", CANNOT)
-def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(small_run: list[str], reason: str) -> None:
+def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(
+    small_run: list[str], lab_here: Lab, reason: str
+) -> None:
     overrides, message = CANNOT[reason]
     given = {word.partition("=")[0] for word in overrides}
-    done = lab(*[word for word in small_run if word.partition("=")[0] not in given], *overrides)
+    done = lab_here(*[word for word in small_run if word.partition("=")[0] not in given], *overrides)
     shown = " ".join((done.stdout + done.stderr).split())
     assert message in shown
     assert done.returncode == 2

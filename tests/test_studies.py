@@ -571,6 +571,7 @@ def published(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path, tmp_path: Path) -> None:
     words = ["study", "--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
     assert analyse(words) == 0
@@ -583,6 +584,7 @@ def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path,
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
 
 
+@pytest.mark.slow
 def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path, capsys: Any) -> None:
     """One control has no cuts of single types of matrix; the other lacks a run."""
     from synthetic import study
