@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def by_seed(**ends: str) -> None:
     inner = train.train
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        end = ends.get(f"s{args[3]}")
+        end = ends.get(f"s{inspect.signature(inner).bind(*args, **kwargs).arguments['seed']}")
         if end:
             ENDS[end](args[0])
         return inner(*args, **kwargs)
