@@ -255,7 +255,7 @@ def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Pat
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')\nclass Evil: pass\n")
     overrides = [override for override in small_run if not override.startswith("model=")]
     done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert not (tmp_path / "pwned").exists()
     assert "Traceback" not in done.stdout + done.stderr
 
