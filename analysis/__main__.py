@@ -8,8 +8,11 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
+from lorax_lab.errors import ConfigError
+
 from . import missing, style
 from .figures import FIGURES
+from .folders import check_out
 from .groups import RUNS, CannotDraw, Group, command, load
 
 COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
@@ -40,8 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.runs.is_dir():
         typed = command(FIRST, options.runs)
         return _error(f"there is no folder {options.runs}; type {typed}\nor say where the runs are: --runs FOLDER")
-    if (place := _file_at(options.out)) is not None:
-        return _error(f"--out {options.out}: {place} is a file; name a folder, --out FOLDER")
+    try:
+        check_out(options.out)
+    except ConfigError as error:
+        return _error(str(error))
     recorded = load(options.runs)
     _list("left out", missing.left_out(options.runs, recorded))
     if not recorded.groups:
@@ -103,12 +108,6 @@ def _introduce(group: Group) -> None:
     count = len(group.runs)
     print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
     _list("missing", missing.gaps(group))
-
-
-def _file_at(folder: Path) -> Path | None:
-    """The file that stands where a folder, or one that it lies in, would have to be."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return None if nearest.is_dir() else nearest
 
 
 def _nearest(name: str) -> str:

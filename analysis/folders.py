@@ -44,11 +44,23 @@ def draw_folder(
     return answer(lambda: _draw(options.folder, options.out or options.folder, writer, read, draw))
 
 
+def check_out(out: Path) -> None:
+    """Refuse a place for the figures at which, or on the way to which, a file stands.
+
+    Raises:
+        ConfigError: it names the file.
+    """
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {out}: {nearest} is a file; name a folder, --out FOLDER")
+
+
 def _draw(
     folder: Path, out: Path, writer: str, read: Callable[[Path], Content], draw: Callable[[Content, Path], Drawn]
 ) -> int:
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}; name a folder that this wrote: {writer}")
+    check_out(out)
     try:
         content = read(folder)
     except ConfigError:

@@ -659,8 +659,11 @@ def test_a_file_where_the_figures_go_is_named(store: Store, below: str, capsys: 
     store.run(rank=2)
     place = store.folder / "plain"
     place.touch()
-    assert main(["memory", "--runs", str(store.folder), "--out", str(place / below)]) == 2
-    assert f"{place} is a file; name a folder, --out FOLDER" in capsys.readouterr().err
+    out = ["--out", str(place / below)]
+    for typed in (["memory", "--runs", str(store.folder)], ["audit", str(store.folder)], ["study"]):
+        assert main([*typed, *out]) == 2
+        shown = "".join(capsys.readouterr()).replace("\n", "")
+        assert f"{place} is a file; name a folder, --out FOLDER" in shown, typed
 
 
 def test_help_lists_the_figures_and_loads_nothing_heavy() -> None:

@@ -11,6 +11,7 @@ from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
 
 from .. import style
+from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
 from .records import RECORDS, NoStudy, Records, load
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write(options: argparse.Namespace) -> int:
+    check_out(options.out)
     studies = load_all(options.records)
     names = [study.name for study in studies]
     for name in options.names:

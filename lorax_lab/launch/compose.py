@@ -17,6 +17,8 @@ from lorax_lab.tasks import check
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
 """The key that adds a folder of the user's own. `--config-dir` sets it; nobody types it."""
+LISTS = "hydra.sweeper.params."
+"""The key under which an experiment's file keeps the lists of its sweep."""
 NO_SWEEPER = (
     "hydra/sweeper is not possible: a sweeper such as Optuna's chooses each run by the results of those before, and "
     "here the whole grid is checked before anything trains; type lists of values, as in rank=4,8,16 -m"
@@ -76,6 +78,8 @@ def _check_key(key: str, override: str, assigned: bool) -> None:
         raise ConfigError(f"{override}: {special} is not possible; settings are plain values")
     bare = key.lstrip("+~")
     if bare.startswith("hydra"):
+        if bare.startswith(LISTS):
+            raise ConfigError(f"{bare} belongs into a file of --config-dir; type {override.split(LISTS)[-1]} -m")
         if bare.startswith(("hydra/sweeper", "hydra.sweeper")) and override != "hydra/sweeper=basic":
             raise ConfigError(NO_SWEEPER)
         if not bare.startswith((*HYDRA_KEYS, "hydra/sweeper")):
