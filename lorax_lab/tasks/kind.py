@@ -21,10 +21,11 @@ Inputs = dict[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of outputs (n, width) against labels (n,), and its value where every output is right."""
+    """A score of outputs (n, width) against labels (n,), its value where every output is right, and its direction."""
 
     of: Callable[[np.ndarray, np.ndarray], float]
     best: float = 1.0
+    higher_is_better: bool = True
 
 
 def own_loss(model: nn.Module, inputs: Inputs) -> Tensor:
@@ -33,8 +34,8 @@ def own_loss(model: nn.Module, inputs: Inputs) -> Tensor:
     return loss
 
 
-def logits(model: nn.Module, inputs: Inputs) -> Tensor:
-    """The model's outputs (n, width), without its loss."""
+def logits(model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
+    """The model's outputs (n, width), without its loss. The processor is not needed."""
     outputs: Tensor = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits
     return outputs
 
@@ -65,7 +66,7 @@ class Kind:
         correct: which answers are right (n,), bool. None where an answer is more or less right.
         weight: how much a batch's mean loss counts among the batches of one step.
         loss: the mean loss of a batch.
-        outputs: what the score is computed from, (n, width), in the order of the batch.
+        outputs: (model, batch, processor) gives what the score is computed from, (n, width), in the order of the batch.
     """
 
     config: type[TaskConfig]
@@ -82,4 +83,4 @@ class Kind:
     correct: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
     weight: Callable[[Inputs], float] = examples_of
     loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
-    outputs: Callable[[nn.Module, Inputs], Tensor] = logits
+    outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits

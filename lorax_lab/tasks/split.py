@@ -75,7 +75,7 @@ class Split:
         parts = []
         for start in range(0, len(order), SCORE_BATCH):
             batch = self.batch(order[start : start + SCORE_BATCH]).to(device)
-            parts.append(self.task.kind.outputs(model, batch.inputs).float().cpu())
+            parts.append(self.task.kind.outputs(model, batch.inputs, self.processor).float().cpu())
             if not parts[-1].isfinite().all():
                 raise Diverged("outputs that are not finite")
         model.train(was_training)
