@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def _measure(
     method = METHODS[config.method.name]
     updates = method.updates(model, original)
     decomposed = rows.decompose(updates)
-    table = rows.measure(updates, decomposed, original, full_update)
+    table = rows.measure(updates, decomposed, original, full_update, method.update_dtype)
     outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
         scores={"test": task.score(outputs, splits["test"].labels)},
@@ -191,7 +192,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
         batch = split.largest_batch(size).to(accelerator.device).inputs
         optimizer = make_optimizer(model, config.train, learning_rate=0.0)
         with global_stream(config.seed, "memory"):
-            return measure_step(model, optimizer, batch, accelerator, split.task.kind.loss)
+            return measure_step(model, optimizer, batch, accelerator, _loss(config, split.task))
 
     model.train()
     size = config.train.batch_size
@@ -234,6 +235,7 @@ def _train(
     checkpoints: Checkpoints,
 ) -> TrainResult:
     from lorax_lab.console import TrainBar
+    from lorax_lab.methods import METHODS
     from lorax_lab.streams import generator
     from lorax_lab.train import train
 
@@ -242,8 +244,24 @@ def _train(
 
     with TrainBar(run_id, f"validation/{task.metric}") as on_step:
         validate = lambda: splits["validation"].score(model)  # noqa: E731
-        loss = task.kind.loss
-        return train(model, epoch, loss, config.train, config.seed, accelerator, validate, on_step, checkpoints)
+        loss = _loss(config, task)
+        stepped = partial(METHODS[config.method.name].stepped, model)
+        return train(
+            model, epoch, loss, config.train, config.seed, accelerator, validate, on_step, checkpoints, stepped
+        )
+
+
+def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
+    """The loss of the task, with what the method adds to it."""
+    from lorax_lab.methods import METHODS
+
+    penalty = METHODS[config.method.name].penalty
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        value, added = task.kind.loss(model, batch), penalty(model)
+        return value if added is None else value + added
+
+    return loss
 
 
 def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings) -> None:

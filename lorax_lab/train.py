@@ -139,6 +139,7 @@ def train(
     validate: Callable[[], Metrics],
     on_step: Callable[[int, int, Metrics], None],
     checkpoints: Checkpoints,
+    after_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> TrainResult:
     """Train in place, from the newest checkpoint if there is one; `epoch_batches(epoch)` gives an epoch's batches in
     order, on the CPU, the same whenever it is asked.
@@ -147,6 +148,7 @@ def train(
         loss_of: the mean loss of a batch; the batches of a step count by their weights.
         validate: called `config.validations` times, evenly spaced, the last after the last step.
         on_step: called as `on_step(step, steps, metrics)` after every step and every validation.
+        after_step: called as `after_step(step, steps)` when the optimizer has stepped and the gradients are there.
 
     Raises:
         Diverged: a loss or gradient norm that is not finite, before the optimizer uses it; parameters that are not,
@@ -176,6 +178,7 @@ def train(
             if not math.isfinite(norm) and accelerator.scaler is None:
                 raise Diverged(f"gradient norm {norm} at step {at.step + 1} of {steps}")
             optimizer.step()
+            after_step(at.step + 1, steps)
             optimizer.zero_grad()
             at.step, at.batch = at.step + 1, at.batch + config.gradient_accumulation
             if not math.isfinite(float(nn.utils.get_total_norm([p.detach() for p in parameters]))):

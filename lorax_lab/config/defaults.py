@@ -40,6 +40,11 @@ def defaults(task: str, method: str) -> Mapping[str, Any]:
     return settings | flat(_read(f"method/{method}.yaml"))
 
 
+def method_defaults(method: str) -> Mapping[str, Any]:
+    """What a method's file sets of the method's own settings, by name."""
+    return dict(_read(f"method/{method}.yaml")["method"])
+
+
 def _read(name: str) -> dict[str, Any]:
     import yaml
 

@@ -17,6 +17,8 @@ from lorax_lab.tasks import check
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
 """The key that adds a folder of the user's own. `--config-dir` sets it; nobody types it."""
+FOREIGN = "method=peft/"
+"""What makes the settings PEFT's: `conf/` names those that matter, and `from_dict` checks them all."""
 LISTS = "hydra.sweeper.params."
 """The key under which an experiment's file keeps the lists of its sweep."""
 NO_SWEEPER = (
@@ -43,13 +45,18 @@ def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
         ConfigError: an unknown key or choice, or a task that looks like a misspelt preset.
     """
     spelled: list[str] = []
+    foreign = any(override.startswith(FOREIGN) for override in overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
         if key_of(override) == "experiment":
             spelled.append(f"+experiment={_experiment(value, own)}")
             continue
-        _check_key(key, override, bool(equals))
+        _check_key(key, override, bool(equals), foreign)
         unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key, own)]
+        if unknown and override.startswith(FOREIGN):
+            from lorax_lab.methods import method_named
+
+            method_named(unknown[0])
         if unknown and key != "task":
             raise ConfigError(f"{override}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key, own))}")
         if unknown:
@@ -71,7 +78,7 @@ def _experiment(name: str, own: Path | None) -> str:
     return name
 
 
-def _check_key(key: str, override: str, assigned: bool) -> None:
+def _check_key(key: str, override: str, assigned: bool, foreign: bool) -> None:
     if redact(override) != override:
         raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
     if special := code_in(override):
@@ -87,7 +94,7 @@ def _check_key(key: str, override: str, assigned: bool) -> None:
         if bare == "hydra/launcher":
             check_launcher(override.partition("=")[2])
         return
-    if bare.split("@")[0] in known_keys():
+    if bare.split("@")[0] in known_keys() or (foreign and bare.startswith("method.")):
         if assigned or key.startswith("~"):
             return
         raise ConfigError(f"{override} has no value; type {override}=…")

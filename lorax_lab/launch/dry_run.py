@@ -27,10 +27,20 @@ def describe(runs: list[Run]) -> list[str]:
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     return [
         *lines,
+        *_full_rank(runs),
         f"{len(runs)} run{'s' * (len(runs) > 1)}: {summary}",
         _estimate(to_train),
         "dry run: nothing was trained",
     ]
+
+
+def _full_rank(runs: list[Run]) -> list[str]:
+    """For each method with a rank, whose update has full rank all the same, a line that says so."""
+    from lorax_lab.methods import METHODS
+
+    names = dict.fromkeys(run.config.method.name for run in runs if run.config.rank is not None)
+    full = [name for name in names if METHODS[name].update_rank == "full"]
+    return [f"method={name}: ΔW has full rank, whatever the run's rank is (docs/methods.md)" for name in full]
 
 
 def differences(runs: list[Run]) -> list[str]:

@@ -79,7 +79,7 @@ def _check_method(config: RunConfig) -> None:
         ok = rank is not None and rank >= 1
         require(ok, "rank", rank, "a whole number from 1 to the smaller side of the matrices; rank=8")
     else:
-        ranked = " or ".join(f"method={other}" for other in METHODS if METHODS[other].has_rank)
+        ranked = next(f"method={other}" for other in METHODS if METHODS[other].has_rank)
         no_rank = f"this method has no rank; leave rank out, or type {ranked}"
         require(rank is None, f"method={name} rank", rank, no_rank)
     no_cuts = f"only the update of method={REFERENCE} is truncated; type measure=standard, or method={REFERENCE}"

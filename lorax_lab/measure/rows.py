@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lorax_lab.measure.row import Row, Storage, flatten, row_of
@@ -29,16 +30,17 @@ def measure(
     decompositions: Mapping[str, Decomposition],
     base: Mapping[str, Tensor],
     reference: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Row]:
     """Each matrix's measures and its place in the model.
 
     For a LoRA update and a `reference` (the full fine-tune's ΔW), also the share of the reference's energy in
     the update's column and row spaces, with a random subspace's expectation and the best any subspace of that
-    rank could hold.
+    rank could hold. A dense update has the rounding floor of weights that were computed in `dtype`.
     """
     return {
         name: _placed(name, update)
-        | _measured(update, decompositions[name].sigma, base[name])
+        | _measured(update, decompositions[name].sigma, base[name], dtype)
         | (
             {"captured": captured(update, reference[name])}
             if reference is not None and isinstance(update, LowRank)
@@ -52,11 +54,11 @@ def _placed(name: str, update: Update) -> Row:
     return {"shape": [int(side) for side in update.shape], "module": short_name(name), "layer": layer_number(name)}
 
 
-def _measured(update: Update, sigma: Tensor, base: Tensor) -> Row:
+def _measured(update: Update, sigma: Tensor, base: Tensor, dtype: torch.dtype) -> Row:
     shape, base_norm = (int(update.shape[0]), int(update.shape[1])), float(base.double().norm())
     if isinstance(update, LowRank):
         return row_of(sigma, shape, base_norm, rank=len(sigma))
-    return row_of(sigma, shape, base_norm, storage=Storage.of((base.double() + update).float()))
+    return row_of(sigma, shape, base_norm, storage=Storage.of((base.double() + update).to(dtype)))
 
 
 def captured(update: LowRank, reference: Tensor) -> dict[str, float]:

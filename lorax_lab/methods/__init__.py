@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import full, lora
+from lorax_lab.methods import full, lora, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import head_modules, is_head
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
     "lora": lora.METHOD,
+    **peft_bridge.METHODS,
 }
 REFERENCE = next(name for name, method in METHODS.items() if method.is_reference)
 """The method that the others are compared with."""
@@ -26,8 +27,10 @@ def method_named(name: str) -> Method[Any]:
     """The method of that name.
 
     Raises:
-        ConfigError: there is none; the nearest names come first.
+        ConfigError: there is none, and the nearest names come first; or PEFT has it and the lab leaves it out.
     """
+    if reason := peft_bridge.refused(name):
+        raise ConfigError(reason)
     if name not in METHODS:
         raise ConfigError(f"method={name}: there is no such method; {suggest(name, tuple(METHODS))}")
     return METHODS[name]

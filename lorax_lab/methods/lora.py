@@ -129,4 +129,6 @@ METHOD = Method(
     saved_updates=saved_updates,
     merge=merge,
     unmerge=unmerge,
+    update_rank="≤ r",
+    most_rank=lambda settings, rank, shape: min(rank or 0, *shape),
 )

@@ -22,6 +22,11 @@ def _nothing(*_: Any) -> None:
     """The function of a method that has nothing to do."""
 
 
+def _smaller_side(settings: Any, rank: int | None, shape: tuple[int, int]) -> int:
+    """The rank of a matrix that nothing else bounds."""
+    return min(shape)
+
+
 @dataclass(frozen=True)
 class Method(Generic[Settings]):
     """One way to change a model.
@@ -30,7 +35,7 @@ class Method(Generic[Settings]):
         settings: the dataclass of the method's own settings, with their defaults and checks.
         weights: the file of `export` that holds what was trained.
         attach: (model, names, settings, rank, generator) makes the method's part of the model trainable, in place.
-            Right after it ΔW = 0.
+            What ΔW is right after it, `start` says.
         updates: (model, base weights) gives {matrix name: ΔW}, each `LowRank` or dense, always (out, in).
         export: (model, settings, base's public name) gives {file name: tensors, or plain values for a .json}.
         load: (model, folder) puts what `export` saved onto a bare base, head included.
@@ -38,6 +43,12 @@ class Method(Generic[Settings]):
         check: (settings, rank, shapes of the targets) raises a `ConfigError` for what `attach` cannot do.
         merge: writes W0 + ΔW into the weights; a second time it changes nothing.
         unmerge: undoes `merge`, to the bit.
+        penalty: (model) gives what is added to the loss of each training batch; None where nothing is.
+        stepped: (model, step, steps) is called after each optimizer step, while the gradients are there.
+        start: ΔW right after `attach`: `zero`, `rounding` (zero but for fp32 rounding of W0) or `drawn` (not zero).
+        update_rank: what rank ΔW has, in words, r being the run's rank: `≤ r`, `full`.
+        most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
+        update_dtype: the precision that a dense ΔW was computed in; its rounding floor follows from it.
         has_rank: whether the run's `rank` is a dial of this method.
         is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
     """
@@ -52,5 +63,11 @@ class Method(Generic[Settings]):
     check: Callable[[Settings, int | None, Shapes], None] = _nothing
     merge: Callable[[nn.Module], None] = _nothing
     unmerge: Callable[[nn.Module], None] = _nothing
+    penalty: Callable[[nn.Module], Tensor | None] = _nothing
+    stepped: Callable[[nn.Module, int, int], None] = _nothing
+    start: str = "zero"
+    update_rank: str = "full"
+    most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side
+    update_dtype: torch.dtype = torch.float32
     has_rank: bool = True
     is_reference: bool = False

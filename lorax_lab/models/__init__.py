@@ -3,6 +3,7 @@
 from lorax_lab.models.base import Base, load_base, load_processor, matrix_shapes, most_tokens
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
+    Turned,
     adaptable,
     base_weights,
     choose,
@@ -12,6 +13,7 @@ from lorax_lab.models.matrices import (
     head_sha256,
     is_head,
     layer_number,
+    like,
     out_in,
     select,
     shape_of,
@@ -22,6 +24,7 @@ from lorax_lab.models.matrices import (
 __all__ = [
     "PRESETS",
     "Base",
+    "Turned",
     "adaptable",
     "base_weights",
     "choose",
@@ -31,6 +34,7 @@ __all__ = [
     "head_sha256",
     "is_head",
     "layer_number",
+    "like",
     "load_base",
     "load_processor",
     "matrix_shapes",

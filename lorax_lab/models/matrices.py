@@ -73,10 +73,21 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
     return {name: shape_of(module) for name, module in adaptable(model).items()}
 
 
+class Turned(tuple[int, int]):
+    """(out, in) of a weight that is stored (in, out), as GPT-2's `Conv1D` does."""
+
+
 def shape_of(module: nn.Module) -> tuple[int, int]:
-    """(out, in) of a linear module."""
+    """(out, in) of a linear module; `Turned` where it stores (in, out)."""
     rows, columns = delta_view(module).shape
-    return rows, columns
+    return Turned((rows, columns)) if type(module).__name__ == "Conv1D" else (rows, columns)
+
+
+def like(shape: tuple[int, int]) -> nn.Module:
+    """A linear module of its own, with a weight of this shape (out, in), stored as `shape_of` says."""
+    from transformers.pytorch_utils import Conv1D
+
+    return Conv1D(*shape) if isinstance(shape, Turned) else nn.Linear(shape[1], shape[0])
 
 
 def select(model: nn.Module, targets: list[str]) -> list[str]:

@@ -158,10 +158,14 @@ class _Reached:
         if not keys or not isinstance(value, ast.Dict):
             return []
         names = [getattr(key, "value", None) for key in value.keys]
+        elsewhere = keys - {
+            *names,
+            REFERENCE,
+        }  # the entries of a room's own lookup, `**peft_bridge.METHODS`, have no names
         return [
             entry
             for name, entry in zip(names, value.values, strict=True)
-            if name in keys or (REFERENCE in keys and self._is_reference(module, entry))
+            if name in keys or (name is None and elsewhere) or (REFERENCE in keys and self._is_reference(module, entry))
         ]
 
     def _is_reference(self, module: str, entry: ast.expr) -> bool:
