@@ -1,9 +1,16 @@
-"""Laws that hold for every method, on three kinds of model (GPT-2 stores weights (in, out)); LoRA; PEFT's format."""
+"""Laws that hold for every method, on three kinds of model (GPT-2 stores weights (in, out)); LoRA; PEFT's format.
+
+PEFT's own methods are held to all of them on BERT; tests/test_methods_peft.py has the other kinds.
+"""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +19,11 @@ from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.measure import rows
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
-from lorax_lab.spectra import LowRank, numerical_rank, singular_values
+from lorax_lab.spectra import LowRank
 from lorax_lab.store.folder import save_trained
 from lorax_lab.streams import generator
 
@@ -26,8 +34,16 @@ RANK = 4
 ALPHA = 8.0
 
 
+SIZES = {
+    "block_size": 16, "boft_block_size": 4, "group_size": 8, "n_frequency": 50, "num_subspaces": 2, "num_vectors": 16,
+    "oft_block_size": 8, "r": 8, "sparsity": 0.9, "u": 4, "vector_length": 16,
+}  # fmt: skip
+"""Settings that fit matrices of 32 × 32, for the methods that have them."""
+
+
 def method_config(name: str, **changes: object) -> MethodConfig:
-    return METHODS[name].settings(**changes)
+    own = {field.name for field in dataclasses.fields(METHODS[name].settings)}
+    return METHODS[name].settings(**{key: value for key, value in SIZES.items() if key in own} | changes)
 
 
 def lora_config(**changes: object) -> MethodConfig:
@@ -43,6 +59,15 @@ def attached(kind: str, name: str, config: MethodConfig | None = None) -> tuple[
 
 
 def trained(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return copy.deepcopy(_trained(kind, name)) if config is None else _train(kind, name, config)
+
+
+@cache
+def _trained(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return _train(kind, name, None)
+
+
+def _train(kind: str, name: str, config: MethodConfig | None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     model, base = attached(kind, name, config)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
@@ -63,39 +88,56 @@ def dense(update: torch.Tensor | LowRank) -> torch.Tensor:
 
 def weights(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
     """What stands in the place of each matrix now, (out, in)."""
-    return {name: delta_view(model.get_submodule(name)).detach().clone() for name in names}
+    modules = {name: model.get_submodule(name) for name in names}
+    stored = {name: getattr(module, "get_base_layer", lambda own=module: own)() for name, module in modules.items()}
+    return {name: delta_view(module).detach().clone() for name, module in stored.items()}
 
 
-everywhere = pytest.mark.parametrize(("kind", "name"), [(k, n) for k in KINDS for n in METHODS])
+def relative(updates: dict[str, Any], base: dict[str, torch.Tensor]) -> float:
+    """The largest ‖ΔW‖ / ‖W0‖."""
+    return max(float(dense(update).norm() / base[key].norm()) for key, update in updates.items())
+
+
+OWN = [name for name in METHODS if "/" not in name]
+everywhere = pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in (METHODS if kind == KINDS[0] else OWN)]
+)
 each = pytest.mark.parametrize("name", METHODS)
 
 
 @everywhere
-def test_the_update_is_zero_at_the_start(kind: str, name: str) -> None:
+def test_the_update_at_the_start_is_what_the_method_says(kind: str, name: str) -> None:
     before = outputs(tiny_model(kind))
     model, base = attached(kind, name)
-    assert torch.equal(outputs(model), before)
     updates = METHODS[name].updates(model, base)
     assert list(updates) == list(base)
-    assert all(singular_values(update).max() == 0 for update in updates.values())
+    size, moved = relative(updates, base), float((outputs(model) - before).abs().max())
+    held = {
+        "zero": size == 0 and moved == 0,
+        "rounding": size < 1e-6 and moved < 1e-6,
+        "drawn": size > 1e-4 and moved > 0,
+    }
+    assert held[METHODS[name].start], (size, moved)
 
 
 @everywhere
 def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str, name: str) -> None:
     start, base = attached(kind, name)
-    before = {key: value.clone() for key, value in start.state_dict().items()}
-    model, _ = trained(kind, name)
+    before = {key: value.clone() for key, value in [*start.named_parameters(), *start.named_buffers()]}
+    frozen = weights(start, list(base))
+    model, _ = _trained(kind, name)  # a copy would have no gradients
     trainable = {key for key, p in model.named_parameters() if p.requires_grad}
     assert {key for key, p in model.named_parameters() if p.grad is not None} == trainable
-    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    now = [*model.named_parameters(), *model.named_buffers()]
+    changed = {key for key, value in now if not torch.equal(value, before[key])}
     assert changed == trainable
     own = {key for key in trainable if not is_head(key, head_modules(model))}
     assert own
     if METHODS[name].is_reference:
-        assert trainable == set(before) == set(tiny_model(kind).state_dict())
+        assert trainable == {key for key, _ in start.named_parameters()} == set(tiny_model(kind).state_dict())
     else:  # the base's own matrices are frozen, to the bit
         assert all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
-        assert all(torch.equal(weight, base[key]) for key, weight in weights(model, list(base)).items())
+        assert all(torch.equal(weight, frozen[key]) for key, weight in weights(model, list(base)).items())
 
 
 @everywhere
@@ -117,7 +159,7 @@ def test_merged_weights_differ_by_the_update_and_answer_alike(kind: str, name: s
         update = dense(updates[key])
         assert tuple(update.shape) == tuple(base[key].shape)
         torch.testing.assert_close(weight.double() - base[key].double(), update, atol=1e-6, rtol=0)
-        assert update.abs().max() > 1e-4
+        assert update.abs().max() > 1e-6
     torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
 
 
@@ -137,12 +179,13 @@ def test_merging_twice_is_merging_once_and_unmerging_restores_the_bits(kind: str
 
 @everywhere
 def test_an_update_has_the_numerical_rank_that_its_form_promises(kind: str, name: str) -> None:
-    """`LowRank` promises at most the run's rank, a dense update no more than its smaller side."""
-    model, base = trained(kind, name)
-    for update in METHODS[name].updates(model, base).values():
-        promised = RANK if isinstance(update, LowRank) else min(update.shape)
-        sigma = torch.linalg.svdvals(dense(update))
-        assert 1 <= numerical_rank(sigma, update.shape) <= promised
+    """As the record has it: its eps is that of the precision in which ΔW was computed."""
+    method, (model, base) = METHODS[name], trained(kind, name)
+    updates, rank = method.updates(model, base), RANK if method.has_rank else None
+    table = rows.measure(updates, rows.decompose(updates), base, dtype=method.update_dtype)
+    for key, update in updates.items():
+        most = method.most_rank(method_config(name), rank, tuple(update.shape))
+        assert 1 <= table[key]["numerical_rank"] <= most <= min(update.shape)
 
 
 @everywhere
@@ -150,6 +193,7 @@ def test_what_is_saved_and_loaded_is_the_same(kind: str, name: str, tmp_path: Pa
     method, (model, base) = METHODS[name], trained(kind, name)
     files = method.export(model, method_config(name), "public/name")
     assert method.weights in files
+    files = {file: json.loads(json.dumps(part)) if file.endswith("json") else part for file, part in files.items()}
     save_trained(tmp_path, files)
     bare = tiny_model(kind)
     saved = method.saved_updates(tmp_path, bare, base)
