@@ -18,6 +18,10 @@ SCORES = ("exp_avg_ipt", "exp_avg_unc")
 """PEFT's names of the running means of a weight's importance and of its uncertainty (eqs. 9 and 10)."""
 
 
+LEFT = "left"
+"""Which directions are not cut."""
+
+
 def penalty(model: nn.Module) -> Tensor:
     """orth_reg_weight · mean ‖P Pᵀ − I‖_F over the trained factors (eq. 4)."""
     settings = _wrapper(model).active_peft_config
@@ -37,19 +41,25 @@ def stepped(model: nn.Module, step: int, steps: int) -> None:
     settings, allocator = tuner.peft_config["default"], tuner.rankallocator
     if settings.tinit >= steps - settings.tfinal:
         both = f"method.tinit={settings.tinit} method.tfinal={settings.tfinal}"
-        raise ConfigError(f"{both} leave none of the {steps} steps for cutting the rank; type method.tinit=0")
+        raise ConfigError(
+            f"{both} leave none of the {steps} steps for cutting the rank; type method=peft/adalora method.tinit=0 method.tfinal=0"
+        )
     settings.total_step = steps
     allocator.set_total_step(steps)
     scores = _scores(model)
     for kind in SCORES:
         getattr(allocator, kind).update({name: getattr(scores, _key(kind, name)) for name, _ in _trained(model)})
     allocator.ipt.update({name: torch.zeros_like(p) for name, p in _trained(model)})
-    if step > steps - settings.tfinal:
-        settings.rank_pattern = _left(model)
+    if step > steps - settings.tfinal:  # the directions are chosen: what the optimizer moved goes back to zero
+        settings.rank_pattern = {
+            name: getattr(scores, _key(LEFT, name)).flatten().tolist() for name, _ in _values(model)
+        }
     tuner.update_and_allocate(step)
     for kind in SCORES:
         for name, value in getattr(allocator, kind).items():
             getattr(scores, _key(kind, name)).copy_(value)
+    for name, values in _values(model):
+        getattr(scores, _key(LEFT, name)).copy_(values != 0)
 
 
 def add_scores(model: nn.Module) -> None:
@@ -58,13 +68,14 @@ def add_scores(model: nn.Module) -> None:
     for kind in SCORES:
         for name, parameter in _trained(model):
             scores.register_buffer(_key(kind, name), torch.zeros_like(parameter))
+    for name, values in _values(model):
+        scores.register_buffer(_key(LEFT, name), torch.ones_like(values, dtype=torch.bool))
     model.add_module("adalora_scores", scores)
 
 
-def _left(model: nn.Module) -> dict[str, list[bool]]:
-    """The directions that are not cut, by the name of the values: a cut one has a singular value of 0."""
-    values = [(name, p) for name, p in model.named_parameters() if ".lora_E." in name]
-    return {name: (p != 0).flatten().tolist() for name, p in values}
+def _values(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The singular values of each matrix: a direction that is cut has a 0."""
+    return [(name, p) for name, p in _trained(model) if ".lora_E." in name]
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

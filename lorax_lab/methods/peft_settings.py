@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import traceback
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -99,15 +100,16 @@ class PeftSettings(MethodConfig):
 
 def refusal(settings: PeftSettings, rank: int | None, error: Exception, where: str = "") -> ConfigError:
     """PEFT's reason as an error that names the key here."""
-    reason = first_line(error).rstrip(".")
+    asserted = isinstance(error, AssertionError) and not str(error)
+    reason = str(traceback.extract_tb(error.__traceback__)[-1].line) if asserted else first_line(error).rstrip(".")
     ranks = settings.entry.rank
-    own = [field.name for field in dataclasses.fields(settings)]
+    own = [field.name for field in dataclasses.fields(settings) if field.name not in ("name", "target_modules")]
     longest_first = sorted([*own, *ranks], key=len, reverse=True)
-    named = [key for key in longest_first if re.search(rf"\b{re.escape(key)}\b", reason)]
+    named = [key for key in longest_first if re.search(rf"\b{re.escape(key).replace('_', '[_ ]')}\b", reason)]
     keys = [f"rank={rank}" if key in ranks else f"method.{key}={getattr(settings, key)}" for key in named]
-    keys = [key for key in keys if not key.startswith("method.name")] or [f"method={settings.name}"]
+    first = keys[0] if keys else f"method={settings.name}"
     cure = "; type method=lora, or name other method.target_modules" if where else ""
-    return ConfigError(f"{keys[0]} is not possible{where}: PEFT says: {reason}{cure}")
+    return ConfigError(f"{first} is not possible{where}: PEFT says: {reason}{cure}")
 
 
 def config_class(name: str) -> Any:
@@ -123,8 +125,7 @@ def config_class(name: str) -> Any:
     for kind, found in PEFT_TYPE_TO_CONFIG_MAPPING.items():
         if kind.value == wanted:
             return found
-    lacks = f"method={name} is not in PEFT {peft.__version__}, which is installed; PEFT 0.21 has it"
-    raise ConfigError(f'{lacks}; type pip install "peft>=0.21"')
+    raise ConfigError(f"method={name} is not in PEFT {peft.__version__}, which is installed; update PEFT: 0.21 has it")
 
 
 @cache

@@ -86,7 +86,7 @@ TABLE: dict[str, Entry] = {
     "deft": Entry("DEFT", "", computed_in=FP32, start="rounding", **SMALL),
     "adamss": Entry(
         "ADAMSS", "", {"subspace_rank": 1.0}, {"use_asa": False, "use_dynamic_rank": False},
-        update_rank="≤ r × num_subspaces", bound=1, times="num_subspaces", computed_in=FP32,
+        update_rank="≤ r × num_subspaces", bound=1, times="num_subspaces",
     ),
     "gralora": Entry("GRALORA", ARXIV + "2505.20355", update_rank="≤ r × gralora_k", bound=1, times="gralora_k"),
     "loha": Entry("LOHA", ARXIV + "2108.06098", update_rank="≤ r²", bound=1, power=2),
