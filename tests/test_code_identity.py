@@ -155,6 +155,16 @@ def test_a_methods_own_file_counts_for_its_runs_alone(package: Path) -> None:
     assert version(package, FULL) == full
 
 
+def test_the_bridge_to_peft_counts_for_its_runs_alone(package: Path) -> None:
+    dora = LORA | {"method": {"name": "peft/dora"}}
+    before = {name: version(package, config) for name, config in (("lora", LORA), ("full", FULL), ("dora", dora))}
+    assert len({shared_half(code) for code in before.values()}) == 1
+    assert len(set(before.values())) == 3
+    edit("methods/peft_factors.py", "merged.merge()", "merged.merge(True)")(package)
+    assert version(package, dora) != before["dora"]
+    assert (version(package), version(package, FULL)) == (before["lora"], before["full"])
+
+
 def reached_symbols(package: Path, config: dict[str, object]) -> tuple[set[code.Symbol], set[code.Symbol]]:
     """What runs of every method reach, and what this one's choices add."""
     reached = code._Reached(package, frozenset(code._choices(config)))

@@ -41,9 +41,8 @@ def stepped(model: nn.Module, step: int, steps: int) -> None:
     settings, allocator = tuner.peft_config["default"], tuner.rankallocator
     if settings.tinit >= steps - settings.tfinal:
         both = f"method.tinit={settings.tinit} method.tfinal={settings.tfinal}"
-        raise ConfigError(
-            f"{both} leave none of the {steps} steps for cutting the rank; type method=peft/adalora method.tinit=0 method.tfinal=0"
-        )
+        cure = "type method=peft/adalora method.tinit=0 method.tfinal=0"
+        raise ConfigError(f"{both} leave none of the {steps} steps for cutting the rank; {cure}")
     settings.total_step = steps
     allocator.set_total_step(steps)
     scores = _scores(model)

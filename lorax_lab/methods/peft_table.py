@@ -15,6 +15,10 @@ NONE: Mapping[str, Any] = {}
 R: Mapping[str, float] = {"r": 1.0}
 
 
+HEADER = "| `method=peft/…` | what `rank` sets | ΔW at the start | rank of ΔW | how ΔW is read | paper |"
+STARTS = {"zero": "0", "rounding": "0, to rounding", "drawn": "not 0"}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One method of PEFT.
@@ -48,6 +52,18 @@ class Entry:
     factors: str = ""
     quick: Mapping[str, Any] = field(default_factory=dict)
     stepped: bool = False
+
+    def line(self, name: str) -> str:
+        """The method as a row of the table in docs/methods.md.
+
+        >>> Entry("IA3", "https://arxiv.org/abs/2205.05638", {}).line("ia3")
+        '| `ia3` | no rank | 0 | full | merged | [2205.05638](https://arxiv.org/abs/2205.05638) |'
+        """
+        times = {1.0: "", 1.5: " (1.5 times)"}
+        sets = ", ".join(f"`{key}`{times[factor]}" for key, factor in self.rank.items()) or "no rank"
+        link = f"[{self.paper.rpartition('/')[2].rpartition('=')[2]}]({self.paper})" if self.paper else "PEFT's own"
+        read = "factors" if self.factors else "merged" if self.computed_in == torch.float64 else "merged, in fp32"
+        return f"| `{name}` | {sets} | {STARTS[self.start]} | {self.update_rank} | {read} | {link} |"
 
 
 def _lora(paper: str, init: Any, start: str = "zero", **fixed: Any) -> Entry:
@@ -108,6 +124,20 @@ TABLE: dict[str, Entry] = {
         "SUPERTUNING", ARXIV + "2607.09287", NONE, {"r": None, "lora_alpha": None, "lora_dropout": 0.0}
     ),
 }  # fmt: skip
+
+
+def table() -> str:
+    """The methods as a Markdown table."""
+    rule = "|---" * HEADER.count(" | ") + "|---|"
+    return "\n".join([HEADER, rule, *(entry.line(name) for name, entry in TABLE.items())])
+
+
+def left_out() -> str:
+    """What is left out, as a Markdown table: one row for each reason."""
+    reasons = dict.fromkeys(LEFT_OUT.values())
+    names = {reason: ", ".join(f"`{name}`" for name, own in LEFT_OUT.items() if own == reason) for reason in reasons}
+    return "\n".join(["| left out | why |", "|---|---|", *(f"| {names[reason]} | {reason} |" for reason in reasons)])
+
 
 DATA = "its start is computed from the model's activations or gradients on data, and a method here starts from weights"
 PROMPT = "it changes what the model reads, and no weight matrix"
