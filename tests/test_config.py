@@ -176,7 +176,7 @@ def test_a_configuration_without_a_method_is_refused() -> None:
         ["task=local", "task.path=/a b.csv", "task.text=sentence", "task.label=label"],
         ["method.target_modules=[a]", "method.target_modules=[b]", "seed=5", "seed=6"],
         ["task.name='x y'", "task.path=''", 'task.group="a,b"', "task.label=null", "train.head=false"],
-        ["model=${task.name}", "+task.foo=3", "~task.subset", "tracking=offline"],
+        ["model=${task.name}", "+task.foo=3", "~train.warmup", "tracking=offline"],
         ["task.max_length=64", "rank=null", "hydra/launcher=basic"],
     ],
 )
