@@ -639,6 +639,16 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
     assert analyse(["study", *where]) == 1
     assert "2 versions of the code" in capsys.readouterr().out
     assert not (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+@pytest.mark.slow
+def test_an_unfair_comparison_is_drawn_where_that_is_asked(published: Path, tmp_path: Path) -> None:
+    from lorax_lab.store.published import read_lines, write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    lines[-1]["code"] = "d" * 64
+    write_lines(published / "rank_sweep.jsonl", lines)
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
     assert analyse(["study", *where, "--allow-unfair"]) == 1
     assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
 
