@@ -100,6 +100,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         truncation=findings.truncation,
         gaussian=findings.gaussian,
         files=files_of(folder),
+        higher_is_better=task.higher_is_better,
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()

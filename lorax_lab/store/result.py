@@ -85,6 +85,7 @@ class Result:
         truncation: one row per truncation of the update: `part`, `k`, `module` and the metrics.
         gaussian: rows of the Gaussian matrices that stood in for the update.
         files: of the run's folder, by name.
+        higher_is_better: of the primary metric; true in records that are older than the field.
     """
 
     __pydantic_config__ = STRICT
@@ -100,6 +101,7 @@ class Result:
     truncation: list[dict[str, Any]] | None = None
     gaussian: dict[str, Row] | None = None
     files: dict[str, File] = field(default_factory=dict)
+    higher_is_better: bool = True
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""
