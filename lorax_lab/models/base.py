@@ -14,8 +14,10 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.models.coverage import Census, census
 from lorax_lab.models.files import PUBLIC_NAMES, first_line, quiet, resolve
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.streams import global_stream
@@ -105,15 +107,35 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
     Raises:
         ConfigError: as `load_base`.
     """
+    return shapes_of(_skeleton(name, model_class))
+
+
+@lru_cache(maxsize=8)
+def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSequenceClassification") -> Census:
+    """`census` of the model `name`, from its configuration alone.
+
+    Args:
+        names: the matrices whose update is measured.
+
+    Raises:
+        ConfigError: as `load_base`.
+    """
+    return census(_skeleton(name, model_class), names)
+
+
+@lru_cache(maxsize=2)
+def _skeleton(name: str, model_class: str) -> nn.Module:
+    """The model without its weights."""
     import transformers
 
     folder = resolve(name)
     try:
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            return shapes_of(getattr(transformers, model_class).from_config(config, trust_remote_code=False))
+            model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    return model
 
 
 def most_tokens(name: str, processor: Any) -> int | None:
