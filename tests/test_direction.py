@@ -15,13 +15,15 @@ from recorded import run_record
 from synthetic import PROTOCOL, peaked, study
 
 from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
+from analysis.groups import load
 from analysis.scores import directed, higher_is_better, score_label
 from analysis.study import comparison, page, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import arms_line, rulings
-from lorax_lab.store.direction import LOWER, of_line, of_lines
+from lorax_lab.launch.table import _scores
+from lorax_lab.store.direction import LOWER, labelled, of_line, of_lines
 from lorax_lab.store.protocol import Cell, select
 from lorax_lab.store.published import line_of
 from lorax_lab.store.record import read_record, write_record
@@ -241,3 +243,21 @@ def test_an_older_record_is_of_scores_that_are_better_higher(tmp_path: Path) -> 
     content = dataclasses.asdict(run_record())
     del content["result"]["higher_is_better"]
     assert Result(**content["result"]).higher_is_better
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(higher: bool, tmp_path: Path) -> None:
+    for alpha, score in ((8.0, 0.4), (16.0, 0.6)):
+        run = f"run-{alpha:g}"
+        method = {"name": "lora", "alpha": alpha}
+        scores = {"validation/nats": score, "test/nats": score}
+        config = run_record().config | {"method": method}
+        write_record(
+            tmp_path / run,
+            run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher, matrices={"a": {}}),
+        )
+    (group,) = load(tmp_path).groups
+    assert group.best["run_id"].tolist() == ["run-16" if higher else "run-8"]
+    table = accuracy_vs_rank.table(group)
+    assert ("direction" in table) is not higher
+    assert _scores([read_record(tmp_path / "run-8")]) == {labelled("test nats", higher): ["0.400"]}

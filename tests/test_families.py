@@ -241,6 +241,20 @@ def test_a_run_records_what_it_covers_and_the_console_says_what_is_not_measured(
     assert "neither adapted nor measured: " in again.stdout
 
 
+def test_what_a_class_fixes_is_fixed_in_a_model_that_is_read_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorax_lab.models import base
+
+    whisper = by_name["Whisper"]
+    whisper.model().save_pretrained(tmp_path)
+    monkeypatch.setattr(base, "load_processor", lambda *_: None)
+    model = base.load_base(str(tmp_path), {}, 0, whisper.model_class).model
+    attached(model, REFERENCE)
+    still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert still == ["model.encoder.embed_positions.weight"]
+
+
 def test_an_older_record_says_nothing_of_its_coverage() -> None:
     assert run_result().coverage is None
 

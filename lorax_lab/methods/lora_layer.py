@@ -93,7 +93,7 @@ class LoRALinear(nn.Module):
         """W0 + ΔW, stored the way the base stores W0, with the gradient of ΔW. Some models read the weight of a layer,
         or multiply by it, in place of calling the layer: T5 its type, Mamba `dt_proj`'s values. Dropout has no part in
         it."""
-        stored: Tensor = self.base.weight
+        stored = out_in(self.base, self.base_weight)  # turned twice is as it is stored
         if self.merged:
             return stored
         return stored + out_in(self.base, self.scaling * (self.lora_B @ self.lora_A)).to(stored.dtype)
@@ -101,7 +101,9 @@ class LoRALinear(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         """The base's bias."""
-        return self.base.bias
+        bias = self.base.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
 
     @property
     def base_weight(self) -> Float[Tensor, "out in"]:

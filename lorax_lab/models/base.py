@@ -73,9 +73,19 @@ def load_base(
         raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    _keep_fixed(model, _skeleton(name, model_class))
     if (tokenizer := _tokenizer(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
+
+
+def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
+    """Freeze what the model's own class fixes, such as the sinusoids of Whisper's encoder: `from_pretrained` of
+    transformers 5 forgets it."""
+    fixed = {name for name, parameter in skeleton.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def load_processor(name: str, processor_class: str) -> Any:
