@@ -72,6 +72,12 @@ def test_a_mistyped_key_is_answered_without_torch() -> None:
         (["task=moive_reviews"], r"task=moive_reviews is not a preset; did you mean 'movie_reviews'"),
         (["task=movie_reviews,org/name"], r"only presets can be swept"),
         (["task=local"], r"task=local needs task.path=… task.text=… task.label=…"),
+        (
+            [*LOCAL, "task=local", "task.text_pair=b"],
+            r"task.text_pair=b is the column that task.label names; name another column for each, label, text_pair",
+        ),
+        ([*LOCAL, "task=local", "task.label=a"], r"task.text=a is the column that task.label names"),
+        ([*LOCAL, "task=local", "task.text_pair=a"], r"task.text_pair=a is the column that task.text names"),
         (["rank=0"], r"rank=0 is not possible: a whole number from 1"),
         (["rank=-4"], r"rank=-4 is not possible"),
         (["rank=2.5"], r"rank: Value '2.5' .*whole number, for instance rank=8"),

@@ -314,8 +314,9 @@ def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, caps
         ({"final": {"full": ("measure=trial",)}}, "final of full has measure=trial"),
         ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
         ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
+        ({"protocol": dataclasses.replace(PROTOCOL, margin=-0.02)}, "margin=-0.02 is below 0; it is how much worse"),
     ],
-    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma"],
+    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma", "a margin with a sign"],
 )
 def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
