@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import interval, scores
+from ..scores import interval, score_label, scores
 from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.plot(rows["rank"].astype(int), rows["score"], **hollow)
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     first = table.iloc[0]
-    axes.set(xlabel="rank r", ylabel=f"{first['split']} {first['metric']}")
+    axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
     style.title(
         figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank{shared(table)}"
     )

@@ -1,6 +1,7 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import Base, load_base, load_processor, matrix_shapes, most_tokens
+from lorax_lab.models.base import Base, groups, load_base, load_processor, matrix_shapes, most_tokens
+from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
     Turned,
@@ -24,14 +25,19 @@ from lorax_lab.models.matrices import (
 __all__ = [
     "PRESETS",
     "Base",
+    "Census",
     "Turned",
     "adaptable",
     "base_weights",
+    "census",
     "choose",
+    "coverage",
     "delta_view",
     "freeze_head",
+    "groups",
     "head_modules",
     "head_sha256",
+    "in_words",
     "is_head",
     "layer_number",
     "like",
@@ -40,6 +46,7 @@ __all__ = [
     "matrix_shapes",
     "model_sha256",
     "most_tokens",
+    "not_measured",
     "out_in",
     "resolve",
     "select",
