@@ -51,6 +51,15 @@ def lora_config(**changes: object) -> MethodConfig:
 
 
 def attached(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return copy.deepcopy(_attached(kind, name)) if config is None else attach(kind, name, config)
+
+
+@cache
+def _attached(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return attach(kind, name)
+
+
+def attach(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     model, method, config = tiny_model(kind), METHODS[name], config or method_config(name)
     names = select(model, config.target_modules)
     base = base_weights(model, names)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_model
-from test_methods import BATCH, RANK, attached, dense, lora_config, method_config, outputs, trained, weights
+from test_methods import BATCH, RANK, attach, attached, dense, lora_config, method_config, outputs, trained, weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -179,6 +179,7 @@ def test_our_lora_is_pefts_to_rounding(kind: str, rslora: bool) -> None:
     [
         ("lora", (64, 512), 8, 8 * (512 + 64)),
         ("peft/lora", (64, 512), 8, 8 * (512 + 64)),
+        ("peft/lora", (768, 768), 8, 294_912 // 24),  # query and value of the 12 layers of RoBERTa-base
         ("peft/dora", (64, 512), 8, 8 * (512 + 64) + 64),  # and a length for each row
         ("peft/vera", (64, 512), 8, 8 + 64),  # two vectors
         ("peft/loha", (64, 512), 8, 2 * 8 * (512 + 64)),  # two LoRAs
@@ -206,7 +207,7 @@ def test_textbook_counts_of_one_matrix(name: str, shape: tuple[int, int], rank: 
 @each
 def test_draws_come_from_the_runs_stream_and_leave_torchs_own_alone(name: str) -> None:
     before = torch.get_rng_state()
-    first, same = attached("bert", name)[0], attached("bert", name)[0]
+    first, same = attach("bert", name)[0], attach("bert", name)[0]
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), same.parameters(), strict=True))
     own = zip(first.named_buffers(), same.named_buffers(), strict=True)
@@ -300,7 +301,7 @@ def test_a_checkpoint_holds_what_trains_once_and_puts_it_back(name: str, tmp_pat
     trainable = {f"model/{key}" for key, p in model.named_parameters() if p.requires_grad}
     assert trainable <= saved.keys()
     assert not any(key.endswith("base_layer.weight") for key in saved)
-    fresh, _ = attached("bert", name)
+    fresh, _ = attach("bert", name)
     assert store.load(fresh, torch.optim.AdamW([p for p in fresh.parameters() if p.requires_grad], lr=1e-2), None)
     assert torch.equal(outputs(fresh.eval()), outputs(model))
 
