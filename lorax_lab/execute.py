@@ -74,6 +74,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id)
+    baselines = _baselines(config, model, splits, base.processor)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -100,6 +101,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         truncation=findings.truncation,
         gaussian=findings.gaussian,
         files=files_of(folder),
+        baselines=_flat(baselines),
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
@@ -164,6 +166,20 @@ def _measure(
             findings.truncation = scored(model, original, changes, validation, score, on_score)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
+
+
+def _baselines(
+    config: RunConfig, model: nn.Module, splits: dict[str, Split], processor: Any
+) -> dict[str, dict[str, float]]:
+    """Scores on the test split before training, where ΔW = 0, by the names that the kind of task gives them; none for
+    a trial."""
+    from lorax_lab.models import most_tokens
+    from lorax_lab.tasks.split import baselines
+
+    if config.measure == "trial":
+        return {}
+    chosen = baselines(splits, most_tokens(config.model, processor))
+    return {name: split.score(model) for name, split in chosen.items()}
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:

@@ -85,6 +85,8 @@ class Result:
         truncation: one row per truncation of the update: `part`, `k`, `module` and the metrics.
         gaussian: rows of the Gaussian matrices that stood in for the update.
         files: of the run's folder, by name.
+        baselines: scores on the test split before training, by `<name>/<metric>`, such as `untrained/nats`; empty for
+            a trial, and for a kind of task that has none.
     """
 
     __pydantic_config__ = STRICT
@@ -100,6 +102,7 @@ class Result:
     truncation: list[dict[str, Any]] | None = None
     gaussian: dict[str, Row] | None = None
     files: dict[str, File] = field(default_factory=dict)
+    baselines: Mapping[str, float | None] = field(default_factory=dict)
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""
