@@ -112,7 +112,12 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        other = f"model={name} is of type {config.model_type}, of which transformers has no {model_class}"
+        raise ConfigError(f"{other}; name a model that has one") from error
+    except (OSError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
     if _sees_ahead(model):
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"

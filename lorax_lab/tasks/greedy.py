@@ -68,11 +68,12 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     )
     given = made[:, batch["input_ids"].shape[1] :].tolist()
     pairs = zip(given, targets, strict=True)
-    right = [_text(tokenizer, answer, end) == _text(tokenizer, target, end) for answer, target in pairs]
+    right = [
+        end in answer and _text(tokenizer, answer, end) == _text(tokenizer, target, end) for answer, target in pairs
+    ]
     return torch.tensor(right, dtype=torch.float32, device=labels.device)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], end: int) -> str:
     """The text before the first end token."""
-    kept = ids[: ids.index(end)] if end in ids else ids
-    return str(tokenizer.decode(kept)).strip()
+    return str(tokenizer.decode(ids[: ids.index(end)])).strip()
