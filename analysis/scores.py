@@ -10,6 +10,9 @@ from .groups import Group
 if TYPE_CHECKING:
     import pandas as pd
 
+BEFORE = "before training: "
+"""What the columns of `with_baselines` begin with."""
+
 
 def scores(group: Group, split: str) -> pd.DataFrame:
     """One row per run of `group.shown`: its primary metric on `validation` or `test`, and the parameters it
@@ -32,6 +35,14 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     pairs = zip(table["score"], table["examples"], strict=True)
     table["error"] = [standard_error(score, group.metric, examples) for score, examples in pairs]
     return table.reset_index(drop=True)
+
+
+def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """`scores` of the test split, with a column for each score that the model has before training if any."""
+    ends = f"/{group.metric}"
+    found = [column for column in group.shown if column.startswith("baselines.") and column.endswith(ends)]
+    names = [BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in found]
+    return table.assign(**{name: group.shown[column].to_numpy() for name, column in zip(names, found, strict=True)})
 
 
 def standard_error(score: float, metric: str, examples: int) -> float:

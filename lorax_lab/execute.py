@@ -61,8 +61,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
-    original = base_weights(base.model, names)
-    head = head_sha256(base.model)
+    original, head = base_weights(base.model, names), head_sha256(base.model)
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
 
     # what may change, what one step of it takes, and training it
@@ -73,8 +72,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id)
-    baselines = _baselines(config, model, splits, base.processor)
+    checkpoints, baselines = _checkpoints(config, run_id), _baselines(config, model, splits, base.processor)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
