@@ -40,7 +40,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
     """`scores` of the test split, with a column for each score that the model has before training if any."""
     ends = f"/{group.metric}"
-    found = [column for column in group.shown if column.startswith("baselines.") and column.endswith(ends)]
+    found = [column for column in map(str, group.shown) if column.startswith("baselines.") and column.endswith(ends)]
     names = [BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in found]
     return table.assign(**{name: group.shown[column].to_numpy() for name, column in zip(names, found, strict=True)})
 

@@ -51,7 +51,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.plot(means.index.astype(int), means, color=colour, marker=marker, linestyle=line, label=label)
         hollow: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "", "fillstyle": "none", "alpha": 0.6}
         axes.plot(rows["rank"].astype(int), rows["score"], **hollow)
-    before = [column for column in table if column.startswith(BEFORE)]
+    before = [column for column in map(str, table) if column.startswith(BEFORE)]
     for column, line in zip(before, cycle((":", "-.")), strict=False):
         axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
