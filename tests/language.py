@@ -15,15 +15,15 @@ from lorax_lab.tasks import KINDS
 from lorax_lab.tasks.language_modeling import LanguageConfig
 
 KIND = KINDS["language_modeling"]
-WORDS = ["[UNK]", "[END]", *GOOD, *BAD, *PLAIN]
+WORDS = ["[UNK]", "[END]", "\n", *GOOD, *BAD, *PLAIN]
 
 
 def word_tokenizer(begins: bool = False, pad: str | None = None, end: str | None = "[END]") -> PreTrainedTokenizerFast:
-    """A token for each word and each space; no token for padding unless it is named; `begins` puts `the` first."""
+    """A token for each word and for a line break; none for padding unless it is named; `begins` puts `the` first."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
     if begins:
         start = [("the", WORDS.index("the"))]
         tokenizer.post_processor = processors.TemplateProcessing(single="the $A", special_tokens=start)

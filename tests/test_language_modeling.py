@@ -196,7 +196,7 @@ def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
     chosen = baselines(splits, None)
     assert list(chosen) == ["untrained", "few_shot_3"]
     assert chosen["untrained"].rows == splits["test"].rows
-    before = [token for row in splits["train"].rows for token in row["input_ids"]]
+    before = [token for row in splits["train"].rows for token in (*row["input_ids"], WORDS.index("\n"))]
     for few, row in zip(chosen["few_shot_3"].rows, splits["test"].rows, strict=True):
         assert few["input_ids"] == before + row["input_ids"]
         assert few["completion"] == row["completion"]
@@ -207,7 +207,7 @@ def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
     torch.testing.assert_close(outputs[:, 0].double(), torch.tensor(expected).double(), rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize(("limit", "names"), [(21, ["few_shot_2"]), (20, ["few_shot_1"]), (15, [])])
+@pytest.mark.parametrize(("limit", "names"), [(23, ["few_shot_2"]), (22, ["few_shot_1"]), (16, [])])
 def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: int, names: list[str]) -> None:
     splits = {"train": split_of(EXAMPLES[:3], padded_tokenizer()), "test": split_of(EXAMPLES[3:], padded_tokenizer())}
     assert (splits["train"].sizes, max(splits["test"].sizes)) == ([5, 5, 9], 11)

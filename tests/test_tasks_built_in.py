@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +217,27 @@ def test_questions_as_published(serve):
     task = load_task(serve("boolq", question_lines(rows)))
     assert task.classes == ("no", "yes")
     assert sorted((e.inputs["text"], e.inputs["text_pair"], bool(e.label)) for e in everything(task)) == sorted(rows)
+
+
+def test_arithmetic_is_right_and_the_same_on_every_machine():
+    config = settings("arithmetic", **ALL)
+    pools, card = SOURCES["arithmetic"].read(config), CARDS["arithmetic"]
+    assert data_sha256(config) == "1c91bd2ffdbd4d0637f907ae6a0f3b8fba276387b957ccb1450373f8c833ad9c"
+    for e in pools.train:
+        terms = e.inputs["prompt"].removesuffix(" =").replace("- ", "-").replace("+ ", "").split()
+        assert e.label == str(sum(map(int, terms)))
+        assert sorted(map(int, terms)) == list(map(int, e.group.split()))
+    counts = Counter(e.label for e in pools.train)
+    assert counts.total() == len({e.inputs["prompt"] for e in pools.train}) == card.rows
+    assert max(counts.values()) / card.rows == pytest.approx(card.largest, abs=6e-4)
+
+
+def test_boolq_as_text_has_the_rows_and_groups_of_boolq(serve):
+    given = SOURCES["boolq"].read(serve("boolq", CONTENT["boolq"]())).train
+    written = SOURCES["boolq_lm"].read(serve("boolq_lm", CONTENT["boolq"]())).train
+    assert [e.group for e in written] == [e.group for e in given]
+    assert [e.label for e in written] == [("no", "yes")[e.label] for e in given]
+    assert all(e.inputs["text_pair"] in w.inputs["prompt"] for e, w in zip(given, written, strict=True))
 
 
 @pytest.mark.parametrize("name", ["sarcasm", "boolq"])

@@ -51,7 +51,7 @@ def no_notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
 
 
 def no_baselines(
-    train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
+    processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
 ) -> dict[str, list[Row]]:
     """An untrained model is not scored: its head is drawn at random."""
     return {}
@@ -100,4 +100,6 @@ class Kind:
     loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
     outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits
     notes: Callable[[Sequence[Row], TaskConfig], list[str]] = no_notes
-    baselines: Callable[[Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = no_baselines
+    baselines: Callable[[Any, Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = (
+        no_baselines
+    )

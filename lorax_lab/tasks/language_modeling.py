@@ -118,20 +118,28 @@ def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
     return [f"{counted}: each is cut on its left, by up to {max(cut)} tokens; no completion is cut"]
 
 
-def baselines(train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None) -> dict[str, list[Row]]:
+def baselines(
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    config: TaskConfig,
+    limit: int | None,
+) -> dict[str, list[Row]]:
     """The test rows as they are (`untrained`), and behind the first `task.few_shot` training rows (`few_shot_4`).
 
-    The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training. Where
-    so many do not fit before the longest test row, only the first that fit are taken; the name says how many.
+    The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training, and a
+    line break, without which a model does not tell the examples apart. Where so many do not fit before the longest test
+    row, only the first that fit are taken; the name says how many.
     """
     assert isinstance(config, LanguageConfig)
-    shots = list(train[: config.few_shot])
+    (line_break,) = _tokens(tokenizer, ["\n"])
+    shots = [row["input_ids"] + line_break for row in train[: config.few_shot]]
     longest = max(map(text.length, test))
-    while limit is not None and shots and sum(map(text.length, shots)) + longest > limit:
+    while limit is not None and shots and sum(map(len, shots)) + longest > limit:
         shots.pop()
     rows = {"untrained": list(test)}
     if shots:
-        before = [token for shot in shots for token in shot["input_ids"]]
+        before = [token for shot in shots for token in shot]
         rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"]} for row in test]
     return rows
 

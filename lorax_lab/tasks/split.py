@@ -110,5 +110,5 @@ def baselines(splits: dict[str, Split], limit: int | None) -> dict[str, Split]:
         limit: how many tokens the model reads; None where nothing bounds them.
     """
     test = splits["test"]
-    rows = test.task.kind.baselines(splits["train"].rows, test.rows, test.task.config, limit)
+    rows = test.task.kind.baselines(test.processor, splits["train"].rows, test.rows, test.task.config, limit)
     return {name: replace(test, rows=chosen) for name, chosen in rows.items()}
