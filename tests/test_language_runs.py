@@ -21,7 +21,7 @@ from lorax_lab.models import select
 from lorax_lab.serve.overrides import read_overrides
 from lorax_lab.store import load_truncation, read_record, tracking
 from lorax_lab.store.checkpoints import Checkpoints
-from lorax_lab.store.folder import OUTPUTS, load_arrays
+from lorax_lab.store.folder import OUTPUTS, load_arrays, save_trained
 from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
 
@@ -175,6 +175,22 @@ def test_a_result_without_baselines_is_read(tmp_path: Path) -> None:
     content["sha256"] = store._checksum(content)
     (folder / "record.json").write_text(store._text(content))
     assert read_record(folder).completed.baselines == {}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_peft_reads_the_adapter_as_that_of_a_causal_model(kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel, PeftModelForCausalLM
+
+    model, batch = causal_model(kind), split_of(EXAMPLES, padded_tokenizer()).batch([0, 1, 2]).inputs
+    before = KIND.loss(model, batch).item()
+    for name in attached(model):
+        nn.init.normal_(model.get_submodule(name).lora_B)
+    settings_of = METHODS["lora"].settings(alpha=8.0)
+    save_trained(tmp_path, METHODS["lora"].export(model, settings_of, "tiny"))
+    read = PeftModel.from_pretrained(causal_model(kind), tmp_path)
+    assert isinstance(read, PeftModelForCausalLM)
+    assert read(**batch).loss.item() == pytest.approx(KIND.loss(model, batch).item(), rel=1e-5)
+    assert KIND.loss(model, batch).item() != pytest.approx(before, rel=1e-3)
 
 
 # ---- the same steps by PEFT and transformers' Trainer
