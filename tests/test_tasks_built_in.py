@@ -222,11 +222,13 @@ def test_questions_as_published(serve):
 def test_arithmetic_is_right_and_the_same_on_every_machine():
     config = settings("arithmetic", **ALL)
     pools, card = SOURCES["arithmetic"].read(config), CARDS["arithmetic"]
-    assert data_sha256(config) == "1c91bd2ffdbd4d0637f907ae6a0f3b8fba276387b957ccb1450373f8c833ad9c"
+    assert data_sha256(config) == "9c3615c6412ba15c0d8a9264c1c3674f54b1078aa345c3ab28b68716b25a1bc2"
     for e in pools.train:
-        terms = e.inputs["prompt"].removesuffix(" =").replace("- ", "-").replace("+ ", "").split()
-        assert e.label == str(sum(map(int, terms)))
-        assert sorted(map(int, terms)) == list(map(int, e.group.split()))
+        first, sign, second, _ = e.inputs["prompt"].split()
+        answer = int(first) + int(second) if sign == "+" else int(first) - int(second)
+        assert e.label == str(answer)
+        assert answer >= 0
+        assert e.group in (f"{first} {sign} {second}", f"{second} + {first}")
     counts = Counter(e.label for e in pools.train)
     assert counts.total() == len({e.inputs["prompt"] for e in pools.train}) == card.rows
     assert max(counts.values()) / card.rows == pytest.approx(card.largest, abs=6e-4)

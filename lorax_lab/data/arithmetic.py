@@ -1,4 +1,4 @@
-"""Sums and differences of two or three numbers, made here from a fixed seed."""
+"""Sums and differences of two numbers, made here from a fixed seed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.source import Source
 
 COUNT = 8000
-LARGEST = 20
+LARGEST = 99
 
 
 def read(config: TaskConfig) -> Pools:
-    """Every problem. Problems with the same terms in another order, which have one answer, are one group."""
+    """Every problem. The two orders of a sum, which have one answer, are one group."""
     return Pools("arithmetic", (), list(problems()))
 
 
@@ -26,15 +26,17 @@ def problems() -> tuple[Example, ...]:
     """`COUNT` different problems of numbers from 1 to `LARGEST`, as prompt and completion.
 
     >>> problems()[0].inputs["prompt"], problems()[0].label, problems()[0].group
-    ('19 - 1 + 9 =', '27', '-1 +9 +19')
+    ('63 + 73 =', '136', '63 + 73')
     """
     draw, made = random.Random("arithmetic"), dict[str, Example]()
     while len(made) < COUNT:
-        first, *others = [draw.randint(1, LARGEST) for _ in range(draw.choice((2, 3)))]
-        terms = [first, *(number * draw.choice((1, -1)) for number in others)]
-        prompt = " ".join([str(first), *(f"{'-' if term < 0 else '+'} {abs(term)}" for term in terms[1:]), "="])
-        group = " ".join(f"{term:+}" for term in sorted(terms))
-        made[prompt] = Example({"prompt": prompt}, str(sum(terms)), group)
+        first, second = draw.randint(1, LARGEST), draw.randint(1, LARGEST)
+        low, high = sorted((first, second))
+        if draw.choice((True, False)):
+            prompt, answer, group = f"{first} + {second} =", first + second, f"{low} + {high}"
+        else:
+            prompt, answer, group = f"{high} - {low} =", high - low, f"{high} - {low}"
+        made[prompt] = Example({"prompt": prompt}, str(answer), group)
     return tuple(made.values())
 
 
@@ -50,11 +52,11 @@ SOURCE = Source(
     labels=("texts",),
     inputs={"prompt": "text"},
     card=Card(
-        what="sums and differences of two or three numbers up to 20",
+        what="sums and differences of two numbers below 100",
         rows=COUNT,
         examples=COUNT,
         classes=(),
-        largest=0.023,
+        largest=0.01,
         metrics=("nats",),
         licence="made by the lab",
         source="`lorax_lab/data/arithmetic.py`",
