@@ -24,7 +24,7 @@ test: $(VENV)/test.stamp
 	  -m "not network and not slow and not gpu and not faults"
 
 test-faults: $(VENV)/test.stamp
-	$(PYTHON) -m pytest -m faults
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses 2 -m faults
 
 test-all: $(VENV)/test.stamp
 	$(PYTHON) -m pytest

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store import variation
+from lorax_lab.store.direction import oriented
 from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
@@ -63,6 +64,11 @@ class Group:
         return str(self.runs["metric"].iloc[0])
 
     @property
+    def higher_is_better(self) -> bool:
+        """Of the primary metric."""
+        return bool(self.runs["higher_is_better"].iloc[0])
+
+    @property
     def title(self) -> dict[str, str]:
         """The columns that every table begins with: model, task, and the shared settings that are not the defaults."""
         first = self.runs.iloc[0]
@@ -78,7 +84,7 @@ class Group:
 
     @property
     def best(self) -> pd.DataFrame:
-        """The runs of one variant per method and rank: that with the highest mean validation score over its seeds."""
+        """The runs of one variant per method and rank: that with the best mean validation score over its seeds."""
         return self.runs[self.runs["best"]]
 
     @property
@@ -208,7 +214,8 @@ def _group(records: dict[Path, Record], runs_dir: Path) -> Group:
 
 def _best(runs: pd.DataFrame) -> list[bool]:
     column = f"metrics.validation/{runs['metric'].iloc[0]}"
-    means = runs.groupby(["method", "rank", "arm_key"], dropna=False)[column].mean().fillna(float("-inf"))
+    means = runs.groupby(["method", "rank", "arm_key"], dropna=False)[column].mean()
+    means = oriented(means, bool(runs["higher_is_better"].iloc[0])).fillna(float("-inf"))
     winners = {arm for _, _, arm in means.groupby(["method", "rank"], dropna=False).idxmax()}
     return [arm in winners for arm in runs["arm_key"]]
 

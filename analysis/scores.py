@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.direction import HIGHER, LOWER, labelled
+
 from .groups import Group
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DIRECTION = "direction"
+"""The column that says of each row whether lower or higher scores are better. A table has it only if there are rows of
+the former."""
 BEFORE = "before training: "
 """What the columns of `with_baselines` begin with."""
 
@@ -34,7 +39,26 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     table.insert(len(constant), "examples", runs[f"inputs.examples.{split}"].astype(int))
     pairs = zip(table["score"], table["examples"], strict=True)
     table["error"] = [standard_error(score, group.metric, examples) for score, examples in pairs]
-    return table.reset_index(drop=True)
+    return directed(table.reset_index(drop=True), group.higher_is_better)
+
+
+def directed(table: pd.DataFrame, higher_is_better: bool | pd.Series[Any]) -> pd.DataFrame:
+    """The table with its column `DIRECTION` where lower scores are better, of all rows or of some."""
+    import numpy as np
+
+    if np.all(higher_is_better):
+        return table
+    return table.assign(**{DIRECTION: np.where(higher_is_better, HIGHER, LOWER)})
+
+
+def higher_is_better(rows: pd.DataFrame) -> bool:
+    """Of the scores in rows of one direction; of rows of both, which a label cannot say at once, true."""
+    return DIRECTION not in rows or bool((rows[DIRECTION] == HIGHER).any())
+
+
+def score_label(name: str, rows: pd.DataFrame) -> str:
+    """The name of the rows' score, for an axis or a heading, which says so where lower is better."""
+    return labelled(name, higher_is_better(rows))
 
 
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:

@@ -72,6 +72,11 @@ def check_arms(plan: Plan) -> None:
                 f"{factor} {with_comma[0]!r} has a comma, which separates the levels in a condition's name; "
                 "name the level without it"
             )
+    if not plan.protocol.margin >= 0:
+        raise ConfigError(
+            f"margin={plan.protocol.margin:g} is below 0; it is how much worse a score may be, in the metric's units, "
+            "whether higher or lower scores are better; write it without the sign"
+        )
     if plan.protocol.reference not in names:
         raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")
     parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms}

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lorax_lab.memory import Ledger
+    from lorax_lab.models import Census
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.record import Record
-    from lorax_lab.store.result import Inputs, Time
+    from lorax_lab.store.result import Coverage, Inputs, Time
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
@@ -41,7 +42,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     """
     from lorax_lab import memory
     from lorax_lab.methods import METHODS, REFERENCE, count_parameters
-    from lorax_lab.models import base_weights, freeze_head, head_sha256, load_base, select
+    from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
     from lorax_lab.store import tracking
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
@@ -61,7 +62,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
-    original, head = base_weights(base.model, names), head_sha256(base.model)
+    original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
 
     # what may change, what one step of it takes, and training it
@@ -100,6 +101,8 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         gaussian=findings.gaussian,
         files=files_of(folder),
         baselines=_flat(baselines),
+        higher_is_better=task.higher_is_better,
+        coverage=_coverage(before, model),
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
@@ -193,6 +196,14 @@ def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     {'test/accuracy': 0.5}
     """
     return {f"{split}/{name}": value for split, metrics in scores.items() for name, value in metrics.items()}
+
+
+def _coverage(before: Census, model: nn.Module) -> Coverage:
+    from lorax_lab.models import coverage
+    from lorax_lab.store.result import Coverage, Part
+
+    counts = coverage(before, model)
+    return Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]})
 
 
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> Ledger:

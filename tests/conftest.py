@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import random
 import signal
 import subprocess
@@ -104,31 +106,32 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def lab_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lab:
+def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m lorax_lab.run` with the given arguments, in this process and so at once; no hub."""
     from huggingface_hub import constants
 
     from lorax_lab.launch.entry import launch
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["lorax_lab/run.py", *arguments])
-        before = signal.getsignal(signal.SIGTERM)
-        capsys.readouterr()
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            try:
+    before = signal.getsignal(signal.SIGTERM)
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        patch.setattr(sys, "argv", ["lorax_lab/run.py", *arguments])
+        warnings.simplefilter("default")
+        try:
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
                 code = launch()
-            except SystemExit as end:
-                code = int(end.code or 0)
-            finally:
-                signal.signal(signal.SIGTERM, before)
-        output, errors = capsys.readouterr()
-        return subprocess.CompletedProcess(list(arguments), code, output, errors)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return subprocess.CompletedProcess(list(arguments), code, output.getvalue(), errors.getvalue())
 
-    return run
+
+@pytest.fixture
+def lab_here() -> Lab:
+    """`launched`."""
+    return launched
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,6 +34,7 @@ HOLES = {
     "value": "org/name",
     "word": "seed",
     "override": "seed",
+    "override.split(LISTS)[-1]": "rank=4,8",
     "highest": "4",
     "ranked": "method=lora",
     "shape.longest": "512",

@@ -272,7 +272,7 @@ def test_a_metric_without_standard_error_matches_within_one_percent(store: Store
     store.run(metric="pearson", cuts={0: 0.1, 1: 0.791, 2: 0.793, 16: 0.8})
     store.run(rank=2, metric="pearson")
     said = finding(FIGURES["functional_rank"].table(group_of(store)))
-    assert said.startswith("the top 2 of each matrix's 16 directions reach 0.793, at least 99% of")
+    assert said.startswith("the top 2 of each matrix's 16 directions reach 0.793, within 1% of")
     assert drawn(store, "accuracy_vs_parameters", "functional_rank") == 0
 
 
@@ -515,7 +515,7 @@ def test_seeds_that_score_alike_draw(store: Store, score: float) -> None:
         store.run(seed=seed, test=score)
         store.run(rank=2, seed=seed, test=score)
         store.run(rank=4, seed=seed, test=score)
-    assert drawn(store, *(name for name in FIGURES if name != "singular_values")) == 0
+    assert drawn(store, "accuracy_vs_rank", "accuracy_vs_parameters", "functional_rank") == 0
     low, high = spread_of_seeds(pd.Series([score] * 3 + [0.1] * 6), pd.Series([1] * 3 + [2] * 6))
     assert min(low + high) >= 0
 
@@ -523,11 +523,12 @@ def test_seeds_that_score_alike_draw(store: Store, score: float) -> None:
 def test_a_failed_run_blocks_no_figure(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.run()
     store.run(rank=4)
-    assert drawn(store) == 0
+    figures = ("accuracy_vs_rank", "memory", "functional_rank")
+    assert drawn(store, *figures) == 0
     failed = store.run(rank=500, status="failed")
     elsewhere = store.run(rank=8, status="oom", train={"epochs": 5})
     capsys.readouterr()
-    assert drawn(store) == 0
+    assert drawn(store, *figures) == 0
     printed = capsys.readouterr().out
     typed, place = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora", f"runs_dir={store.folder}"
     assert f"{failed.name} is failed; to run it again, type {typed} rank=500 seed=0 {place}\n" in printed

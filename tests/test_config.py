@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.data import SOURCES
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.launch.keys import GROUPS, known_keys, presets
+from lorax_lab.launch.compose import _composed, compose, content_of, spell_out
+from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
 from lorax_lab.launch.references import reference_overrides
 from lorax_lab.launch.typed import from_dict
 from lorax_lab.methods import METHODS, REFERENCE
@@ -71,6 +73,12 @@ def test_a_mistyped_key_is_answered_without_torch() -> None:
         (["task=moive_reviews"], r"task=moive_reviews is not a preset; did you mean 'movie_reviews'"),
         (["task=movie_reviews,org/name"], r"only presets can be swept"),
         (["task=local"], r"task=local needs task.path=… task.text=… task.label=…"),
+        (
+            [*LOCAL, "task=local", "task.text_pair=b"],
+            r"task.text_pair=b is the column that task.label names; name another column for each, label, text_pair",
+        ),
+        ([*LOCAL, "task=local", "task.label=a"], r"task.text=a is the column that task.label names"),
+        ([*LOCAL, "task=local", "task.text_pair=a"], r"task.text_pair=a is the column that task.text names"),
         (["rank=0"], r"rank=0 is not possible: a whole number from 1"),
         (["rank=-4"], r"rank=-4 is not possible"),
         (["rank=2.5"], r"rank: Value '2.5' .*whole number, for instance rank=8"),
@@ -165,3 +173,23 @@ def test_a_configuration_without_a_method_is_refused() -> None:
     del content["method"]
     with pytest.raises(ConfigError, match=r"there is no such method; allowed: full, lora"):
         from_dict(content)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["rank=4", "seed=1", "method=full"],
+        ["method.alpha=3", "task=sarcasm", "train.learning_rate=1e-3"],
+        ["task=local", "task.path=/a b.csv", "task.text=sentence", "task.label=label"],
+        ["method.target_modules=[a]", "method.target_modules=[b]", "seed=5", "seed=6"],
+        ["task.name='x y'", "task.path=''", 'task.group="a,b"', "task.label=null", "train.head=false"],
+        ["model=${task.name}", "+task.foo=3", "~train.warmup", "tracking=offline"],
+        ["task.max_length=64", "rank=null", "hydra/launcher=basic"],
+    ],
+)
+def test_values_are_set_as_hydra_sets_them(typed: list[str]) -> None:
+    overrides = [override if override.startswith(("+", "~")) else added(override) for override in typed]
+    fast, whole = content_of(overrides), OmegaConf.to_container(_composed(tuple(overrides), False))
+    assert json.dumps(fast) == json.dumps(whole)
+    with pytest.raises(ConfigError, match=r"Could not override 'seed\.deeper'"):
+        content_of(["seed.deeper=3"])

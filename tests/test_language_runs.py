@@ -125,7 +125,7 @@ CANNOT = {
     "an empty completion": ([], "task.label=answer is empty; give it a label or leave the row out"),
     "no column of completions": (["task.label=null"], "task=local needs task.label=… as well"),
     "a column of another kind": (["task.text=question"], "task.kind=language_modeling does not read task.text"),
-    "completions without room": (["task.label=question", "task.max_length=4"],
+    "completions without room": (["task.separator=' a very '", "task.max_length=4"],
         "completions have no room in task.max_length=4 tokens"),
     "more tokens than the model reads": (["task.max_length=5000"], ""),
     "a built-in task of another kind": (["task=sarcasm", "task.path=null", "task.prompt=null", "task.label=null"],
@@ -154,7 +154,7 @@ def test_a_model_of_two_parts_is_no_causal_model(lab_here: Lab, words: list[str]
     config.save_pretrained(tmp_path / "t5")
     done = lab_here(f"model={tmp_path / 't5'}", *words[1:], "rank=2")
     assert done.returncode == 2
-    assert "is of type t5, of which transformers has no AutoModelForCausalLM" in " ".join(done.stdout.split())
+    assert "is a t5, and transformers has no AutoModelForCausalLM of that" in " ".join(done.stdout.split())
 
 
 def test_serving_refuses_the_kind_by_name() -> None:

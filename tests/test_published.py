@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_run import lab
+from conftest import launched
 
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.measure.row import flatten
@@ -31,8 +31,8 @@ def store(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPat
     ]
     words += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=60"]
     words += ["train.device=cpu", f"runs_dir={runs}"]
-    assert lab(*words, "method=full", "measure=controls", "seed=0,1", "-m").returncode == 0
-    assert lab(*words, "rank=2", "measure=trial").returncode == 0
+    assert launched(*words, "method=full", "measure=controls", "seed=0,1", "-m").returncode == 0
+    assert launched(*words, "rank=2", "measure=trial").returncode == 0
     return runs
 
 

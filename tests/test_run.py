@@ -252,6 +252,7 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         assert run["config"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_configuration_the_same_bits(
     small_run: list[str], tmp_path: Path, lab_here: Lab
 ) -> None:

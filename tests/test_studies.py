@@ -314,8 +314,9 @@ def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, caps
         ({"final": {"full": ("measure=trial",)}}, "final of full has measure=trial"),
         ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
         ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
+        ({"protocol": dataclasses.replace(PROTOCOL, margin=-0.02)}, "margin=-0.02 is below 0; it is how much worse"),
     ],
-    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma"],
+    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma", "a margin with a sign"],
 )
 def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
@@ -639,6 +640,16 @@ def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tm
     assert analyse(["study", *where]) == 1
     assert "2 versions of the code" in capsys.readouterr().out
     assert not (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+@pytest.mark.slow
+def test_an_unfair_comparison_is_drawn_where_that_is_asked(published: Path, tmp_path: Path) -> None:
+    from lorax_lab.store.published import read_lines, write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    lines[-1]["code"] = "d" * 64
+    write_lines(published / "rank_sweep.jsonl", lines)
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
     assert analyse(["study", *where, "--allow-unfair"]) == 1
     assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
 

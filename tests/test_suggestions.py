@@ -44,7 +44,8 @@ SUGGESTIONS = collect()
 
 def check(suggestion: Suggestion) -> None:
     """Pass where what is suggested is accepted by the entry that suggests it."""
-    text = re.sub(r" …(?= |$)", "", suggestion.text).replace("=…", "=1")
+    text = re.sub(r" …(?= |$)", "", suggestion.text)
+    text = re.sub(r"(task\.\w+)=…", r"\1=\1", text).replace("=…", "=1")  # a column of its own for each key
     text = text.replace("lorax-lab COMMAND", "lorax-lab run --help").replace("--help --help", "--help")
     text = text.replace("MODULE", "lorax_lab.run")
     assert "{" not in text, f"give the hole of this suggestion a plausible value in HOLES: {text}"
@@ -84,7 +85,7 @@ def _overrides(module: str, text: str) -> None:
     else:
         words = shlex.split(text)
         if {"task=local", "task=hub"} & set(words):  # what else these need, the program names when it is lacking
-            words += [f"{key}=x" for key in ("task.path", "task.text", "task.label") if f"{key}=" not in text]
+            words += [f"{key}={key}" for key in ("task.path", "task.text", "task.label") if f"{key}=" not in text]
         accept_overrides(words)
 
 

@@ -31,7 +31,7 @@ def test_every_source_has_a_card_or_columns_and_a_file(name):
     source = SOURCES[name]
     assert bool(source.card) != bool(source.columns)
     assert bool(source.inputs) != bool(source.columns)
-    words = [f"task.{key}=x" for key in source.needed(KINDS["classification"].config)]
+    words = [f"task.{key}=my_{key}" for key in source.needed(KINDS["classification"].config)]
     config = compose([f"task={name}", *words]).task
     assert (config.name, config.source) == (name, name)
     assert source.fits(config)

@@ -195,7 +195,7 @@ def words_for(kind_name: str) -> list[str]:
     """Overrides of a task of the kind: of a source that it reads, with the columns that it needs."""
     config = KINDS[kind_name].config
     name, source = next((name, source) for name, source in SOURCES.items() if source.fits(config))
-    return [f"task={name}", f"task.kind={kind_name}", *(f"task.{key}=x" for key in source.needed(config))]
+    return [f"task={name}", f"task.kind={kind_name}", *(f"task.{key}={key}" for key in source.needed(config))]
 
 
 def test_a_kind_composes_with_its_own_settings(kind_name: str) -> None:

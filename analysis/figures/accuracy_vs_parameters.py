@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import Group
-from ..scores import scores
+from ..scores import score_label, scores
 from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.margins(x=0.1, y=0.12)
     first = table.iloc[0]
     bars = f"\n± 1 standard error, {first['examples']:,} examples" if table["error"].notna().any() else ""
-    axes.set(xlabel="parameters trained, the head included", ylabel=f"{first['split']} {first['metric']}{bars}")
+    score = score_label(f"{first['split']} {first['metric']}", table)
+    axes.set(xlabel="parameters trained, the head included", ylabel=f"{score}{bars}")
     style.title(
         figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters{shared(table)}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import BEFORE, interval, scores, with_baselines
+from ..scores import BEFORE, interval, score_label, scores, with_baselines
 from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     first = table.iloc[0]
-    axes.set(xlabel="rank r", ylabel=f"{first['split']} {first['metric']}")
+    axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
     style.title(
         figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank{shared(table)}"
     )

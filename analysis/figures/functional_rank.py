@@ -8,12 +8,15 @@ shows the effect of these alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.direction import oriented
+
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import scores, spread_of_seeds, standard_error
+from ..scores import directed, higher_is_better, score_label, scores, spread_of_seeds, standard_error
 from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
@@ -26,8 +29,9 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("cut: W₀ + [ΔW]ₖ", {"marker": "o", "linestyle": "-"}),
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
-SHARE = 0.99
-"""If the metric has no standard error, a score of at least this share of the whole update's matches it."""
+NEAR = 0.01
+"""If the metric has no standard error, a score that is worse than the whole update's by at most this share of it
+matches it."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -56,28 +60,28 @@ def table(group: Group) -> pd.DataFrame:
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
     constant = [*group.title, "metric", "examples"]
-    return rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
+    rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
+    return directed(rows, group.higher_is_better)
 
 
 def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence or two, from the numbers of its table.
 
-    A rank matches where its mean score, and that of every larger one, lies within one standard error of the whole
-    update's; where the metric has none, within 1 %.
+    A rank matches where its mean score, and that of every larger one, is worse than the whole update's by at most one
+    standard error; where the metric has none, by at most 1 %.
     """
     cut = _means(table, "cut")
     full = max(cut)
     whole, error = _whole(table)
-    floor, near = whole - error, "within one standard error of"
-    if math.isnan(error):
-        floor, near = SHARE * whole, f"at least {SHARE:.0%} of"
-    k = _from_where(cut, floor)
+    near = f"within {NEAR:.0%} of" if math.isnan(error) else "within one standard error of"
+    reaches = _reaches(table)
+    k = _from_where(cut, reaches)
     if k is None or k == full:
         first = f"only the whole update reaches its {whole:.3f}; no cut of its {full:,} directions is {near} it"
     else:
         part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
         first = f"{part} {cut[k]:.3f}, {near} the whole update's {whole:.3f}"
-    return f"{first}; {_of_trained(table, floor)}" if (table["part"] == "trained").any() else first
+    return f"{first}; {_of_trained(table, reaches)}" if (table["part"] == "trained").any() else first
 
 
 @style.styled
@@ -93,7 +97,7 @@ def draw(table: pd.DataFrame) -> Figure:
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
-    axes.set(ylabel=f"validation {first['metric']}{several}")
+    axes.set(ylabel=score_label(f"validation {first['metric']}", table) + several)
     style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}")
     style.legend(figure, axes, columns=2)
     return figure
@@ -129,11 +133,11 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
         axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=f"{variant}, trained at rank k", **look)
 
 
-def _of_trained(table: pd.DataFrame, floor: float) -> str:
+def _of_trained(table: pd.DataFrame, reaches: Callable[[float], bool]) -> str:
     trained = _best_means(table)
     names = list(dict.fromkeys(table[table["part"] == "trained"]["variant"]))
     who = names[0] if len(names) == 1 else "the best variant trained at each rank"
-    rank = _from_where(trained, floor)
+    rank = _from_where(trained, reaches)
     if rank is None:
         return f"{who} does not up to rank {max(trained):,}"
     lowest = ", the lowest trained" if rank == min(trained) else ""
@@ -147,7 +151,8 @@ def _means(rows: pd.DataFrame, part: str) -> dict[int, float]:
 def _best_means(table: pd.DataFrame) -> dict[int, float]:
     """The mean over seeds of each trained rank's best variant."""
     trained = table[table["part"] == "trained"]
-    return _by_k(trained.groupby(["k", "variant"])["score"].mean().groupby("k").max())
+    means, higher = trained.groupby(["k", "variant"])["score"].mean(), higher_is_better(table)
+    return _by_k(oriented(oriented(means, higher).groupby("k").max(), higher))
 
 
 def _by_k(scores: pd.Series[Any]) -> dict[int, float]:
@@ -160,9 +165,16 @@ def _whole(table: pd.DataFrame) -> tuple[float, float]:
     return whole, standard_error(whole, first["metric"], first["examples"])
 
 
-def _from_where(means: dict[int, float], floor: float) -> int | None:
-    """The smallest k such that its score and those of all larger k reach the floor; None where the largest k does
-    not."""
-    short = [k for k, score in means.items() if not score >= floor]
+def _reaches(table: pd.DataFrame) -> Callable[[float], bool]:
+    """Whether a score matches the whole update's."""
+    (whole, error), higher = _whole(table), higher_is_better(table)
+    allowed = NEAR * abs(whole) if math.isnan(error) else error
+    floor = oriented(whole, higher) - allowed
+    return lambda score: oriented(score, higher) >= floor
+
+
+def _from_where(means: dict[int, float], reaches: Callable[[float], bool]) -> int | None:
+    """The smallest k such that its score and those of all larger k match; None where the largest k does not."""
+    short = [k for k, score in means.items() if not reaches(score)]
     reached = [k for k in means if k > max(short, default=-1)]
     return min(reached, default=None)

@@ -80,12 +80,13 @@ def trials(records: Records) -> pd.DataFrame:
 
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
     """(seeds, examples) of right answers, the arm's minus the reference's, seeds and test examples the same on both
-    sides; (seeds, 1) differences of scores where answers are not right or wrong."""
+    sides; (seeds, 1) differences of scores where answers are not right or wrong, or lower scores are better."""
     ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
     both = sorted(set(ours) & set(reference))
     pairs = [(ours[seed], reference[seed]) for seed in both]
     sizes = {line["inputs"]["examples"]["test"] for pair in pairs for line in pair}
-    if len(sizes) == 1 and all("correct" in line for pair in pairs for line in pair):
+    counted = records.higher_is_better(task) and all("correct" in line for pair in pairs for line in pair)
+    if len(sizes) == 1 and counted:
         return np.array([correct_answers(a).astype(float) - correct_answers(b) for a, b in pairs])
     return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
 
@@ -102,9 +103,17 @@ def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval
     return by_arm
 
 
+def gains(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
+    """`intervals` as gains over the reference: above 0 is better, whichever scores are."""
+    higher = records.higher_is_better(task)
+    return {
+        arm: (seeds.oriented(higher), both.oriented(higher)) for arm, (seeds, both) in intervals(records, task).items()
+    }
+
+
 def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
-    """`intervals` of the arms that differ only in their rank, by rank."""
-    by_arm = intervals(records, task)
+    """`gains` of the arms that differ only in their rank, by rank."""
+    by_arm = gains(records, task)
     ranked = records.protocol.ranked()
     return {arm.rank: by_arm[arm.name] for arm in ranked if arm.rank is not None and arm.name in by_arm}
 
@@ -126,6 +135,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
     import pandas as pd
 
     protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, intervals(records, task)
+    gained = gains(records, task)
     d = {arm: differences(records, task, arm).mean(1) for arm in by_arm}
     corrected = holm({arm: paired_p(values.tolist()) for arm, values in d.items()})
     rows: list[dict[str, Any]] = []
@@ -140,7 +150,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
         if arm.name in by_arm:
             seeds, examples = by_arm[arm.name]
             row |= _columns("difference", seeds) | {"boot_low": examples.low, "boot_high": examples.high}
-            row |= {"p_holm": corrected[arm.name], "matches": seeds.low > -protocol.margin}
+            row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name][0].low > -protocol.margin}
         row |= _cost(list(lines.values()))
         rows.append(row)
     return pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"})

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lorax_lab.store.direction import oriented
+
 from . import comparison, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
@@ -32,30 +34,32 @@ def cuts(records: Records) -> list[str]:
             rows.append([*cells, f"{row['null']:.1f}", f"{row['mean'] / row['null']:.2f}"])
         parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
         parts += [markdown_table(["measure", "full update", "noise of the same shape", "share of noise"], rows)]
-        parts += [_sentence(records.protocol.margin, task, scores, spectra)]
+        parts += [_sentence(records, task, scores, spectra)]
     return parts
 
 
-def _sentence(margin: float, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
+def _sentence(records: Records, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
     norm, above, spikes, misfit = (
         update.entry(spectra, measure)["mean"]
         for measure in ("relative_norm", "above_rounding", "spikes", "bulk_misfit")
     )
-    without = -update.cut_intervals(cuts, "cut")[0].mean
+    higher = records.higher_is_better(task)
+    falls = "falls" if higher else "rises"
+    without = oriented(-update.cut_intervals(cuts, "cut")[0].mean, higher)
     text = (
         f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
         f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
         f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
     )
-    text += f"Without it (k = 0, head and embeddings as trained) the score falls by {without:.4f}. "
-    k = update.functional_rank(cuts, margin)
+    text += f"Without it (k = 0, head and embeddings as trained) the score {falls} by {without:.4f}. "
+    k = update.functional_rank(records, task)
     rest = update.cut_intervals(cuts, "remainder").get(k.size or 0)
     if k.size and rest is not None:
         text += f"What is left without the top k* = {k.size} directions scores {rest.mean:+.4f} against the whole. "
     for part, name in CONTROLS.items():
         at = update.cut_intervals(cuts, part)
         if k.size in at:
-            other = update.functional_rank(cuts, margin, part=part)
+            other = update.functional_rank(records, task, part=part)
             text += f"At that k, {name} score {at[k.size]} against the whole; their own k* is {other}. "
     return text.strip()
 

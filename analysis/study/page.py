@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lorax_lab.store.direction import labelled
+
 from . import comparison, findings, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
@@ -107,7 +109,12 @@ def rulings_table(of_study: list[Ruling]) -> str:
 def _arms(records: Records) -> list[str]:
     parts = []
     for task in records.conditions:
-        headings = ["arm", "learning rate", f"test {_metric(records)}", f"difference from {records.protocol.reference}"]
+        headings = [
+            "arm",
+            "learning rate",
+            f"test {_metric(records, task)}",
+            f"difference from {records.protocol.reference}",
+        ]
         headings += ["with other test examples", "p (Holm)", "matches"]
         headings += ["trained, head apart", "peak MiB", "seconds", "diverged"]
         rows = [_arm(row) for row in comparison.table(records, task).to_dict("records")]
@@ -136,11 +143,10 @@ def _arm(row: Any) -> list[str]:
 def _changes(records: Records) -> list[str]:
     rows = []
     for task in records.conditions:
-        cuts, low = update.functional(records, task), low_rank(records, task)
-        by_rank = comparison.by_rank(records, task)
+        low, by_rank = low_rank(records, task), comparison.by_rank(records, task)
         for margin in MARGINS:
             stars = [smallest({rank: pair[kind] for rank, pair in by_rank.items()}, margin) for kind in (0, 1)]
-            evidence = [*stars, update.functional_rank(cuts, margin)]
+            evidence = [*stars, update.functional_rank(records, task, margin=margin)]
             rows.append([task, f"{margin:g}", *map(str, evidence), rule(evidence, low)])
     headings = ["task", "margin", "r*", "r*, test examples drawn anew", "k*", "low rank"]
     parts = ["The verdict at other margins than the declared one:", markdown_table(headings, rows)]
@@ -179,5 +185,6 @@ def _counts(numbers: list[int]) -> str:
     return listed(f"{number:,}" for number in numbers)
 
 
-def _metric(records: Records) -> str:
-    return str(next(line["metric"] for line in records.lines if "metric" in line))
+def _metric(records: Records, task: str) -> str:
+    name = next(str(line["metric"]) for line in records.of(task, "final") if "metric" in line)
+    return labelled(name, records.higher_is_better(task))

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.store.declaration import Declaration, read_declaration
+from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import proven
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import Line, read_lines, read_shared
+
+from ..scores import directed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +80,10 @@ class Records:
         """Which of the study's runs a line is of."""
         return self._cells[line["run_id"]]
 
+    def higher_is_better(self, condition: str) -> bool:
+        """Of the scores of a condition."""
+        return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
+
     def trial(self, cell: Cell) -> Line | None:
         """The line of a trial."""
         return self._trials.get(cell)
@@ -111,6 +118,12 @@ def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: st
     import pandas as pd
 
     return pd.concat([of_condition(records, name, *more) for name in records.conditions], ignore_index=True)
+
+
+def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
+    better in any condition."""
+    return directed(table, table["task"].map(records.higher_is_better))
 
 
 def rate_of(line: Line) -> float:

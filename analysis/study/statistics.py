@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorax_lab.store.direction import oriented
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -29,6 +31,11 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+    def oriented(self, higher_is_better: bool) -> Interval:
+        """The same of a difference in scores as a gain: mirrored where lower scores are better."""
+        low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
+        return Interval(oriented(self.mean, higher_is_better), low, high, self.count)
 
 
 def t_interval(values: Sequence[float]) -> Interval:
@@ -121,11 +128,11 @@ class Smallest:
 
 
 def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:
-    """The smallest size whose difference from the reference is surely above −margin, tested from the largest down until
-    the first that fails, which keeps the error of the whole sequence at that of one test.
+    """The smallest size whose gain over the reference is surely above −margin, tested from the largest down until the
+    first that fails, which keeps the error of the whole sequence at that of one test.
 
     Args:
-        intervals: of the paired difference from the reference, by size.
+        intervals: of the paired gain over the reference, by size: the difference in scores, oriented.
 
     >>> at = {1: Interval(-0.05, -0.06, -0.04, 5), 2: Interval(-0.02, -0.04, 0, 5), 4: Interval(0, -0.01, 0.01, 5)}
     >>> str(smallest(at, 0.02))

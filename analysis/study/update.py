@@ -96,10 +96,14 @@ def cut_intervals(cuts: pd.DataFrame, part: str, module: str = ALL) -> dict[int,
     return {int(k): t_interval(rows[rows["k"] == k]["difference"].tolist()) for k in sorted(rows["k"].unique())}
 
 
-def functional_rank(cuts: pd.DataFrame, margin: float, module: str = ALL, part: str = "cut") -> Smallest:
-    """k*, the smallest k from which on the cut update is not inferior to the whole by more than the margin; of one
-    `module`, with the others whole."""
-    return smallest(cut_intervals(cuts, part, module), margin)
+def functional_rank(
+    records: Records, task: str, module: str = ALL, part: str = "cut", margin: float | None = None
+) -> Smallest:
+    """k*, the smallest k from which on the cut update is not inferior to the whole by more than the margin, the
+    declared one unless another is given; of one `module`, with the others whole."""
+    of_cuts, higher = cut_intervals(functional(records, task), part, module), records.higher_is_better(task)
+    gains = {k: interval.oriented(higher) for k, interval in of_cuts.items()}
+    return smallest(gains, records.protocol.margin if margin is None else margin)
 
 
 def modules(cuts: pd.DataFrame) -> list[str]:

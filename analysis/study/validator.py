@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from lorax_lab.store.code import shared_half
+from lorax_lab.store.direction import of_line
 from lorax_lab.store.equivalence import components
 from lorax_lab.store.protocol import Protocol, Selection, select
 from lorax_lab.store.published import Line
@@ -130,6 +131,7 @@ SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
         ("task",),
         lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
     ),
+    ("metric", (), lambda line: [line["metric"], of_line(line)]),
     ("precision", ("train.precision",), lambda line: line["config"]["train"].get("precision")),
     ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
     ("training budget", ("model", "task", "train"), lambda line: _budget(line)),

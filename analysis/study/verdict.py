@@ -43,7 +43,7 @@ def rulings(records: Records) -> list[Ruling]:
         wider = comparison.enough(records, task, test_examples=True)
         for module in (update.ALL, *update.modules(cuts)):
             whole = module == update.ALL
-            k_star = update.functional_rank(cuts, records.protocol.margin, module)
+            k_star = update.functional_rank(records, task, module)
             evidence = [k_star, *(star for star in (r_star, wider) if star)] if whole else [k_star]
             effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
             key = (task, module, rule(evidence, low), r_star if whole else None, k_star)
@@ -76,10 +76,10 @@ def arms_line(records: Records) -> str:
     """Which arms match the reference, for a study whose reference is no full fine-tuning."""
     parts, margin = [], records.protocol.margin
     for task in records.conditions:
-        differences = {arm: seeds for arm, (seeds, _) in comparison.intervals(records, task).items()}
-        matching = [arm for arm, seeds in differences.items() if seeds.low > -margin]
-        short = [arm for arm, seeds in differences.items() if seeds.high < -margin]
-        unsure = [arm for arm in differences if arm not in matching and arm not in short]
+        gains = {arm: seeds for arm, (seeds, _) in comparison.gains(records, task).items()}
+        matching = [arm for arm, seeds in gains.items() if seeds.low > -margin]
+        short = [arm for arm, seeds in gains.items() if seeds.high < -margin]
+        unsure = [arm for arm in gains if arm not in matching and arm not in short]
         says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
         stated = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in says if arms)
         parts.append(f"On {task}, against {records.protocol.reference} (margin {margin:g}): {stated}.")

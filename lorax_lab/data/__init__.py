@@ -42,13 +42,14 @@ def source_of(config: TaskConfig) -> Source:
     """The source that a task's configuration names.
 
     Raises:
-        ConfigError: an unknown source; a key that it does not read, or that it needs and is null; a kind of task that
-            its examples do not fit.
+        ConfigError: an unknown source; a key that it does not read, or that it needs and is null; a column that two
+            keys name; a kind of task that its examples do not fit.
     """
     if config.source not in SOURCES:
         raise ConfigError(f"task.source={config.source} is unknown; {suggest(config.source, tuple(SOURCES))}")
     source = SOURCES[config.source]
     _require_keys(source, config)
+    _require_own_columns(source, config)
     _require_fit(source, config)
     return source
 
@@ -62,6 +63,19 @@ def _require_keys(source: Source, config: TaskConfig) -> None:
     missing = [f"task.{key}=…" for key in source.needed(config) if getattr(config, key) is None]
     if missing:
         raise ConfigError(f"task={config.name} needs {' '.join(missing)} as well")
+
+
+def _require_own_columns(source: Source, config: TaskConfig) -> None:
+    """A label that is an input too is read off, not learned; an input that is there twice says nothing more. A group
+    may be a column that is read."""
+    named: dict[str, str] = {}
+    for key in ("label", *config.inputs) if source.columns else ():
+        column = getattr(config, key)
+        if column in named:
+            twice = f"task.{key}={column} is the column that task.{named[column]} names"
+            raise ConfigError(f"{twice}; name another column for each, {', '.join(sorted({key, named[column]}))}")
+        if column is not None:
+            named[column] = key
 
 
 def _require_fit(source: Source, config: TaskConfig) -> None:

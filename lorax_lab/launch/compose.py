@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.overrides import CONF, code_in
+from lorax_lab.config.overrides import CONF, code_in, value_of
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
 from lorax_lab.launch.launchers import check_launcher
 from lorax_lab.launch.typed import from_dict
 from lorax_lab.store.redact import redact
 from lorax_lab.tasks import check
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
@@ -122,19 +127,42 @@ def compose(overrides: list[str]) -> RunConfig:
 def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]:
     """What Hydra composes from overrides, unchecked. Nothing is called. Hydra's own settings are included on request.
 
+    Hydra reads the files of one set of choices once. Then it sets values, and so it is done here: the runs of a sweep
+    mostly differ in values alone.
+
     Raises:
         ConfigError: an override that Hydra cannot compose.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    values = [] if with_hydra else [override for override in overrides if _sets_a_value(override)]
+    composed = copy.deepcopy(_composed(tuple(o for o in overrides if o not in values), with_hydra))
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra_compose("config", overrides=overrides, return_hydra_config=with_hydra)
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+        for override in values:
+            forced = override.startswith("++")
+            OmegaConf.update(composed, key_of(override), value_of(override), merge=True, force_add=forced)
+    except OmegaConfBaseException:
+        composed = _composed(tuple(overrides), with_hydra)  # for Hydra's own message
     content = OmegaConf.to_container(composed)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def _sets_a_value(override: str) -> bool:
+    """Whether an override only sets a value: it chooses no file, adds or deletes no key, and is none of Hydra's own."""
+    key = override.partition("=")[0].removeprefix("++")
+    return not key.startswith(("hydra", "+", "~")) and "/" not in key and "@" not in key and key not in GROUPS
+
+
+@lru_cache(maxsize=128)
+def _composed(overrides: tuple[str, ...], with_hydra: bool) -> DictConfig:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("config", overrides=list(overrides), return_hydra_config=with_hydra)
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from None

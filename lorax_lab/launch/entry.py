@@ -37,6 +37,7 @@ def launch() -> int:
 
 def _sweep(arguments: Arguments) -> int:
     from lorax_lab.console import console
+    from lorax_lab.launch import coverage
     from lorax_lab.launch.files import overrides_of
     from lorax_lab.launch.launchers import chosen
     from lorax_lab.launch.plan import check, grid
@@ -51,6 +52,8 @@ def _sweep(arguments: Arguments) -> int:
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
     check(sweep.waiting)
+    for line in coverage.lines(sweep.waiting):
+        console.print(line, soft_wrap=True, markup=False)
     if arguments.dry_run:
         from lorax_lab.launch.dry_run import describe
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lorax_lab.config import RunConfig
 from lorax_lab.store import variation
+from lorax_lab.store.direction import labelled
 from lorax_lab.store.record import Record
 
 if TYPE_CHECKING:
@@ -86,10 +87,14 @@ def _scores(records: list[Record | None]) -> dict[str, list[str]]:
     """The scores under a heading that says what they are: `test accuracy` where they all are that, else a column of
     its own says so of each."""
     done = [record if record and record.result else None for record in records]
-    scored = [f"{record.split} {record.completed.metric}" if record else "" for record in done]
+    scored = [_score_name(record) if record else "" for record in done]
     scores = [f"{record.completed.score(record.split):.3f}" if record else "" for record in done]
     kinds = set(scored) - {""}
     return {"scored": scored, "score": scores} if len(kinds) > 1 else {next(iter(kinds), "score"): scores}
+
+
+def _score_name(record: Record) -> str:
+    return labelled(f"{record.split} {record.completed.metric}", record.completed.higher_is_better)
 
 
 def _baselines(rows: list[Row]) -> list[str]:

@@ -30,8 +30,9 @@ class FullConfig(MethodConfig):
 def attach(
     model: nn.Module, names: list[str], settings: FullConfig, rank: int | None, generator: torch.Generator
 ) -> None:
-    """Make every parameter trainable; `names` only says which updates are measured."""
-    model.requires_grad_(True)
+    """A bare base trains whole as it is; `names` only says which updates are measured. What the model's own class fixes
+    stays fixed, such as the sinusoids of Whisper's encoder."""
+    assert any(p.requires_grad for p in model.parameters()), "the base was frozen before"
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
@@ -76,7 +77,6 @@ def load(model: nn.Module, folder: Path) -> None:
     if wrong := wrong + [key for key in own if key not in tensors]:
         raise ConfigError(f"{folder / WEIGHTS} does not fit the model; these differ: {', '.join(wrong[:3])}")
     model.load_state_dict(tensors)
-    model.requires_grad_(True)
 
 
 METHOD = Method(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.models import delta_view
+from lorax_lab.models import delta_view, out_in
 from lorax_lab.spectra import LowRank
 
 
@@ -86,12 +86,28 @@ class LoRALinear(nn.Module):
         if (self.dropout and self.training) or mixed:
             hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
             return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
-        weight, bias = delta_view(self.base), self.base.bias
-        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling)
+        return _Fused.apply(x, self.base_weight, self.bias, self.lora_A, self.lora_B, self.scaling)
 
     @property
-    def weight(self) -> Float[Tensor, "out in"]:
-        """W0, or W0 + ΔW where it is merged. Some models read the weight of their linear layers."""
+    def weight(self) -> Tensor:
+        """W0 + ΔW, stored the way the base stores W0, with the gradient of ΔW. Some models read the weight of a layer,
+        or multiply by it, in place of calling the layer: T5 its type, Mamba `dt_proj`'s values. Dropout has no part in
+        it."""
+        stored = out_in(self.base, self.base_weight)  # turned twice is as it is stored
+        if self.merged:
+            return stored
+        return stored + out_in(self.base, self.scaling * (self.lora_B @ self.lora_A)).to(stored.dtype)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's bias."""
+        bias = self.base.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+    @property
+    def base_weight(self) -> Float[Tensor, "out in"]:
+        """W0, or W0 + ΔW where it is merged; a view of what the base stores."""
         return delta_view(self.base)
 
     @property
@@ -108,15 +124,15 @@ class LoRALinear(nn.Module):
         """Write W0 + ΔW into the base's weight; a second merge changes nothing."""
         if self.merged:
             return
-        self.base_bits = self.weight.clone()
+        self.base_bits = self.base_weight.clone()
         factors = LowRank(self.lora_B.detach(), self.lora_A.detach(), self.scaling)
-        self.weight.copy_(merged_weight(self.base_bits, factors))
+        self.base_weight.copy_(merged_weight(self.base_bits, factors))
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Put W0 back, to the bit: a copy of it was kept, and nothing is subtracted."""
         if self.base_bits is not None:
-            self.weight.copy_(self.base_bits)
+            self.base_weight.copy_(self.base_bits)
             self.base_bits = None
 
 

@@ -1,6 +1,7 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import Base, load_base, load_processor, matrix_shapes, most_tokens
+from lorax_lab.models.base import Base, groups, load_base, load_processor, matrix_shapes, most_tokens
+from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
     adaptable,
@@ -22,13 +23,18 @@ from lorax_lab.models.matrices import (
 __all__ = [
     "PRESETS",
     "Base",
+    "Census",
     "adaptable",
     "base_weights",
+    "census",
     "choose",
+    "coverage",
     "delta_view",
     "freeze_head",
+    "groups",
     "head_modules",
     "head_sha256",
+    "in_words",
     "is_head",
     "layer_number",
     "load_base",
@@ -36,6 +42,7 @@ __all__ = [
     "matrix_shapes",
     "model_sha256",
     "most_tokens",
+    "not_measured",
     "out_in",
     "resolve",
     "select",

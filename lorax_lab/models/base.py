@@ -14,8 +14,10 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.models.coverage import Census, census
 from lorax_lab.models.files import PUBLIC_NAMES, first_line, quiet, resolve
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.streams import global_stream
@@ -71,9 +73,19 @@ def load_base(
         raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    _keep_fixed(model, _skeleton(name, model_class))
     if (tokenizer := _tokenizer(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
+
+
+def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
+    """Freeze what the model's own class fixes, such as the sinusoids of Whisper's encoder: `from_pretrained` of
+    transformers 5 forgets it."""
+    fixed = {name for name, parameter in skeleton.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def load_processor(name: str, processor_class: str) -> Any:
@@ -105,24 +117,43 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
     Raises:
         ConfigError: as `load_base`.
     """
+    return shapes_of(_skeleton(name, model_class))
+
+
+@lru_cache(maxsize=8)
+def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSequenceClassification") -> Census:
+    """`census` of the model `name`, from its configuration alone.
+
+    Args:
+        names: the matrices whose update is measured.
+
+    Raises:
+        ConfigError: as `load_base`.
+    """
+    return census(_skeleton(name, model_class), names)
+
+
+@lru_cache(maxsize=2)
+def _skeleton(name: str, model_class: str) -> nn.Module:
+    """The model without its weights."""
     import transformers
 
     folder = resolve(name)
     try:
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            model = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
+            model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
-        other = f"model={name} is of type {config.model_type}, of which transformers has no {model_class}"
-        raise ConfigError(f"{other}; name a model that has one") from error
+        other = f"model={name} is a {config.model_type}, and transformers has no {model_class} of that"
+        raise ConfigError(f"{other}; name another model") from error
     except (OSError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
     if _sees_ahead(model):
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
         raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
-    return shapes_of(model)
+    return model
 
 
 def _sees_ahead(model: Any) -> bool:

@@ -20,20 +20,23 @@ def head_modules(model: nn.Module) -> list[str]:
     sentence encoders are not trained with. Both arms train them alike.
 
     An output layer over the vocabulary is pretrained with the body: it is no head, and is not adapted."""
-    pretrained = _output_layer(model)
+    pretrained = output_layer(model)
     heads = [name for name in _beside_the_body(model) if name != pretrained]
     return [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
 
 
 def _beside_the_body(model: nn.Module) -> list[str]:
-    """The model's own modules but for the body, and the body's pooler."""
+    """The model's own modules but for the body, and the body's pooler. A model that has no module for the body is the
+    body itself, as of `AutoModel`, or its parts stand side by side, as T5's: there only the output layer is beside."""
     body = getattr(model, "base_model_prefix", "")
-    beside = [name for name, _ in model.named_children() if name != body]
-    inside = getattr(model, body, nn.Module()).named_children()
-    return beside + [f"{body}.{name}" for name, _ in inside if name == POOLER]
+    children = [name for name, _ in model.named_children()]
+    if body not in children:
+        return [name for name in children if name in (POOLER, output_layer(model))]
+    inside = [name for name, _ in model.get_submodule(body).named_children()]
+    return [name for name in children if name != body] + [f"{body}.{name}" for name in inside if name == POOLER]
 
 
-def _output_layer(model: Any) -> str | None:
+def output_layer(model: Any) -> str | None:
     """The module that holds the output layer over the vocabulary, None where there is none."""
     layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     children = model.named_children() if layer is not None else []
@@ -133,10 +136,12 @@ def out_in(module: nn.Module, weight: Tensor) -> Tensor:
 
 
 def delta_view(module: nn.Module) -> Tensor:
-    """The module's weight seen as (out, in), whatever way it is stored; a view, so it can be written to."""
-    weight = module.weight
+    """The module's weight seen as (out, in), whatever way it is stored; a view, so it can be written to. Of a layer in
+    front of another one, its `base`, that one's."""
+    stored = getattr(module, "base", module)
+    weight = stored.weight
     assert isinstance(weight, Tensor)
-    return out_in(module, weight)
+    return out_in(stored, weight)
 
 
 def base_weights(model: nn.Module, names: list[str]) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ class _Reached:
                 self.texts[module, name] = "lookup"
                 self.entries[module, name] = chosen
             else:
-                self.texts[module, name] = _plain(nodes) + self._bindings(module, nodes)
+                self.texts[module, name] = _text(tuple(nodes)) + self._bindings(module, nodes)
                 waiting += self.targets(module, nodes)
 
     def targets(self, module: str, nodes: list[Any]) -> list[Symbol]:
@@ -115,7 +115,7 @@ class _Reached:
     def _uses(self, module: str, node: ast.AST) -> Iterator[Symbol]:
         bindings = _source(self.package, module).imports | _imports(node)
         seen: set[int] = set()
-        for part in ast.walk(node):
+        for part in _names(node):
             if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in bindings:
                 target = bindings[part.value.id]
                 if _is_module(self.package, target):
@@ -144,7 +144,7 @@ class _Reached:
 
     def _bindings(self, module: str, nodes: list[Any]) -> str:
         """What the imported names in these nodes stand for."""
-        names = {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
+        names = {part.id for node in nodes for part in _names(node) if isinstance(part, ast.Name)}
         source = _source(self.package, module)
         known = source.foreign | source.imports
         for node in nodes:
@@ -187,7 +187,12 @@ class _Source:
 
 @lru_cache(maxsize=1024)
 def _source(package: Path, module: str) -> _Source:
-    tree = _Bare().visit(ast.parse(_path(package, module).read_text(encoding="utf-8")))
+    return _parsed(_path(package, module).read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> _Source:
+    tree = _Bare().visit(ast.parse(text))
     definitions: dict[str, list[ast.stmt]] = {}
     statements, imports, foreign = list[ast.stmt](), dict[str, str](), dict[str, str]()
     for node in tree.body:
@@ -223,8 +228,14 @@ def _counts(module: str) -> bool:
     return module not in FETCHED and any(module == room or module.startswith(f"{room}.") for room in ROOMS)
 
 
+@lru_cache(maxsize=8192)
+def _names(node: ast.AST) -> tuple[ast.AST, ...]:
+    """The parts of a syntax tree that name something, the outer ones first."""
+    return tuple(p for p in ast.walk(node) if isinstance(p, ast.Name | ast.Attribute | ast.Import | ast.ImportFrom))
+
+
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    for part in ast.walk(node):
+    for part in _names(node):
         if isinstance(part, ast.ImportFrom) and part.module and not part.level:
             yield from ((alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names)
         elif isinstance(part, ast.Import):
@@ -260,6 +271,11 @@ class _Bare(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return ast.Assert(node.test, None)
+
+
+@lru_cache(maxsize=4096)
+def _text(nodes: tuple[ast.stmt, ...]) -> str:
+    return _plain(list(nodes))
 
 
 def _plain(node: Any) -> str:

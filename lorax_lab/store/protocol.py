@@ -1,7 +1,7 @@
 """A fair comparison of arms: which runs it needs, and which learning rate each arm gets.
 
 Every arm gets the same number of learning rates, log-spaced around a centre of its own. Each rate is tried with the
-same seeds and scored on validation alone; the highest mean is chosen. A choice at the edge of the grid extends the grid
+same seeds and scored on validation alone; the best mean is chosen. A choice at the edge of the grid extends the grid
 of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that is still at the
 edge after `extensions` extensions is marked. The chosen rate is then run with fresh seeds, the same for all arms, and
 each of these runs reads the test split once. This module knows no model and no training.
@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from lorax_lab.store.direction import of_lines, oriented
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Protocol:
         arms: in the order of the tables. The others are compared with the one named `reference`.
         rates: learning rates per arm, `factor` apart.
         selection_seeds, final_seeds: share no seed.
-        margin: by how much an arm may score below the reference and still match it, in units of the metric.
+        margin: by how much an arm may be worse than the reference and still match it, in units of the metric.
         extensions: how often the grids may grow.
     """
 
@@ -132,8 +134,8 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
         lines = {trial: line_of(trial) for trial in protocol.trials(condition, steps)}
         if missing := tuple(trial for trial, line in lines.items() if line is None):
             return Selection(steps, missing, {})
-        scores = {trial: trial_score(line) for trial, line in lines.items() if line is not None}
-        choices = {arm.name: _choose(protocol, arm.name, steps, scores) for arm in protocol.arms}
+        done = {trial: line for trial, line in lines.items() if line is not None}
+        choices = {arm.name: _choose(protocol, arm.name, steps, done) for arm in protocol.arms}
         low = any(choice.step == steps[0] for choice in choices.values())
         high = any(choice.step == steps[-1] for choice in choices.values())
         if extension < protocol.extensions:
@@ -143,11 +145,11 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
     return Selection(steps, (), choices)
 
 
-def trial_score(line: Mapping[str, Any]) -> float:
-    """A trial's primary metric on the validation split; minus infinity of a run that diverged."""
+def _gain(line: Mapping[str, Any], higher_is_better: bool) -> float:
+    """A trial's primary metric on the validation split, oriented; minus infinity of a run that diverged."""
     if line["status"] != "completed":
         return -math.inf
-    return float(line["metrics"][f"validation/{line['metric']}"])
+    return oriented(float(line["metrics"][f"validation/{line['metric']}"]), higher_is_better)
 
 
 def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cell]:
@@ -159,10 +161,11 @@ def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cel
     ]
 
 
-def _choose(protocol: Protocol, arm: str, steps: range, scores: Mapping[Cell, float]) -> Choice:
-    means: dict[int, float] = {}
+def _choose(protocol: Protocol, arm: str, steps: range, lines: Mapping[Cell, Mapping[str, Any]]) -> Choice:
+    higher_is_better, means = of_lines(lines.values()), dict[int, float]()
     for step in steps:
-        of_step = [scores[c] for c in scores if c.arm == arm and c.rate == protocol.rate(arm, step)]
+        rate = protocol.rate(arm, step)
+        of_step = [_gain(lines[c], higher_is_better) for c in lines if c.arm == arm and c.rate == rate]
         means[step] = math.fsum(of_step) / len(of_step)
-    best = max(steps, key=lambda step: means[step])  # the lowest of equal ones
-    return Choice(best, means[best], best in (steps[0], steps[-1]))
+    best = max(steps, key=lambda step: means[step])  # the lowest rate of equal ones
+    return Choice(best, oriented(means[best], higher_is_better), best in (steps[0], steps[-1]))

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store import direction
 from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.store.record import DamagedRecord, read_record
@@ -54,6 +55,8 @@ def line_of(folder: Path) -> Line:
     values = parts["result"]
     memory = {key: values["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
     line |= {key: values[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": values["time"]}
+    if not result.higher_is_better:
+        line[direction.KEY] = False
     if not result.matrices:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)

@@ -37,6 +37,37 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Parameters of the base whose update is not measured: the type of module, why, how many, and how many train."""
+
+    __pydantic_config__ = STRICT
+    module: str
+    reason: str
+    parameters: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What of the base a run trains, adapts and measures, and what it does not, in numbers of parameters.
+
+    Attributes:
+        base: of the bare model: `adapted` + Σ `parameters` of the parts.
+        trained: all that train: `measured` + Σ `trained` of the parts.
+        adapted: of the matrices whose update is measured.
+        measured: those that train and make a measured update: the matrices themselves, or what the method adds.
+        parts: everything else, by type of module and reason.
+    """
+
+    __pydantic_config__ = STRICT
+    base: int
+    trained: int
+    adapted: int
+    measured: int
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes that one training step holds at its peak, by category, and the peaks of process and device."""
 
@@ -87,6 +118,8 @@ class Result:
         files: of the run's folder, by name.
         baselines: scores on the test split before training, by `<name>/<metric>`, such as `untrained/nats`; empty for
             a trial, and for a kind of task that has none.
+        higher_is_better: of the primary metric; true in records that are older than the field.
+        coverage: None in records that are older than the field.
     """
 
     __pydantic_config__ = STRICT
@@ -103,6 +136,8 @@ class Result:
     gaussian: dict[str, Row] | None = None
     files: dict[str, File] = field(default_factory=dict)
     baselines: Mapping[str, float | None] = field(default_factory=dict)
+    higher_is_better: bool = True
+    coverage: Coverage | None = None
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Records = Mapping[Path, Record]
 """Verified records by their folders, as `scan` gives them."""
-BULKY = ("matrices", "truncation", "gaussian", "files")
+BULKY = ("matrices", "truncation", "gaussian", "files", "coverage")
 """Parts of a result that have tables of their own, or none."""
 
 

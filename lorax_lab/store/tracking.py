@@ -206,6 +206,10 @@ def _summary(record: Record) -> dict[str, Any]:
     flat |= {f"parameters/{key}": value for key, value in asdict(result.parameters).items()}
     flat |= {f"memory/{key}": value for key, value in result.memory.by_category.items()}
     flat |= {"memory/peak_bytes": result.memory.peak_bytes, "status": record.status}
+    if cover := result.coverage:
+        flat |= {f"coverage/{key}": value for key, value in asdict(cover).items() if key != "parts"}
+        flat |= {f"coverage/{part.reason}/{part.module}": part.parameters for part in cover.parts}
+    flat |= {"metric": result.metric, "higher_is_better": result.higher_is_better}
     flat |= {f"time/{key}": value for key, value in asdict(result.time).items()}
     flat |= {f"spectrum/{key}": result.summary[key] for key in SUMMARY_KEYS if result.summary}
     return flat

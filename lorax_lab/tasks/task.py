@@ -42,6 +42,11 @@ class Task:
         """The settings of the model's head."""
         return self.kind.head(self.classes)
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the primary score."""
+        return self.kind.metrics[self.metric].higher_is_better
+
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """The primary metric first, then those that the kind always reports.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.direction import oriented
+
 from ... import style
+from ...scores import higher_is_better, score_label
 from .. import comparison, update
-from ..records import Records
+from ..records import Records, with_direction
 from ..statistics import t_interval
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ def table(records: Records) -> pd.DataFrame | None:
         seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
         cuts = update.functional(records, task)
         cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
-        sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(cuts, margin))}
+        sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(records, task))}
         for side, frame in (("rank", seeds), ("k", cut)):
             for size, of_size in frame.groupby("size"):
                 interval = t_interval(of_size["difference"].dropna().tolist())
@@ -40,7 +43,7 @@ def table(records: Records) -> pd.DataFrame | None:
                 row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
                 pairs = zip(of_size["seed"], of_size["difference"], strict=True)
                 rows += [row | {"seed": seed, "difference": d} for seed, d in pairs]
-    return pd.DataFrame(rows).astype({"size": int})
+    return with_direction(records, pd.DataFrame(rows).astype({"size": int}))
 
 
 @style.styled
@@ -56,7 +59,7 @@ def draw(table: pd.DataFrame) -> Figure:
             _differences(axes, rows, float(rows["margin"].iloc[0]))
             axes.set_xlabel(label)
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
-        row[0].set_ylabel("difference in score")
+        row[0].set_ylabel(score_label("difference in score", table[table["task"] == task]))
     margin, count = table["margin"].iloc[0], table["seed"].nunique()
     text = "rank at which LoRA matches full fine-tuning (test), directions that the full update needs (validation)"
     text += f"\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
@@ -70,5 +73,5 @@ def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
     axes.plot(rows["size"], rows["difference"], markersize=3, **SEEDS)
     axes.errorbar(sizes["size"], sizes["mean"], bars, color="black", marker="o", capsize=2, linewidth=1)
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.axhline(-margin, color="0.4", linewidth=0.8, linestyle="--")
+    axes.axhline(oriented(-margin, higher_is_better(rows)), color="0.4", linewidth=0.8, linestyle="--")
     style.rank_axis(axes, [int(size) for size in sizes["size"]])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import style
+from ...scores import score_label
 from .. import comparison
-from ..records import Records, every
+from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ def table(records: Records) -> pd.DataFrame | None:
     """`comparison.table` of every task; None where no arms differ in their rank alone."""
     if not records.protocol.ranked():
         return None
-    return every(records, comparison.table)
+    return with_direction(records, every(records, comparison.table))
 
 
 @style.styled
@@ -40,7 +41,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ranks = lora["rank"].astype(int)
             if key == "test":
                 bars = [lora[key] - lora["test_low"], lora["test_high"] - lora[key]]
-                axes.errorbar(ranks, lora[key], bars, capsize=2, label=f"{task}, LoRA", **look)
+                axes.errorbar(ranks, lora[key], bars, capsize=2, label=f"{score_label(task, rows)}, LoRA", **look)
                 axes.axhspan(*full[["test_low", "test_high"]].iloc[0], color=look["color"], alpha=0.12, linewidth=0)
             else:
                 axes.plot(ranks, lora[key], label=f"{task}, LoRA", **look)
@@ -51,7 +52,7 @@ def draw(table: pd.DataFrame) -> Figure:
         elif key != "test":
             axes.set_ylim(0, 1.08 * table[key].max())
         style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
-        axes.set(xlabel="rank of LoRA", ylabel=label)
+        axes.set(xlabel="rank of LoRA", ylabel=score_label(label, table) if key == "test" else label)
     style.title(figure, "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds")
     style.legend(figure, figure.axes[0], columns=2)
     return figure

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import style
+from ...scores import score_label
 from .. import update
-from ..records import Records, every
+from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ def table(records: Records) -> pd.DataFrame | None:
     if not update.has_cuts(records):
         return None
     rows = every(records, update.functional)
-    return rows[rows["module"] == update.ALL].drop(columns="module")
+    return with_direction(records, rows[rows["module"] == update.ALL].drop(columns="module"))
 
 
 @style.styled
@@ -46,7 +47,7 @@ def draw(table: pd.DataFrame) -> Figure:
             name = "Gaussian noise of its norm"
             axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
-        axes.set_title(task)
+        axes.set_title(score_label(task, rows))
     count = table["seed"].nunique()
     style.title(figure, f"what is left of the full update's score when it is changed; mean and range of {count} seeds")
     style.legend(figure, figure.axes[0], columns=3)

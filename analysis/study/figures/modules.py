@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import style
+from ...scores import score_label
 from .. import update
-from ..records import Records, every
+from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ def table(records: Records) -> pd.DataFrame | None:
         return None
     rows = every(records, update.functional)
     rows = rows[rows["module"] != update.ALL]
-    return rows if len(rows) else None
+    return with_direction(records, rows) if len(rows) else None
 
 
 @style.styled
@@ -31,10 +32,11 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, panels = style.panels(len(names), 1.7, "k", "difference in score")
     for axes, name in zip(panels, names, strict=True):
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
-            cut = update.cut_intervals(table[table["task"] == task], "cut", name)
+            rows = table[table["task"] == task]
+            cut = update.cut_intervals(rows, "cut", name)
             means = [interval.mean for interval in cut.values()]
             bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
-            axes.errorbar(list(cut), means, bars, capsize=2, label=task, **look)
+            axes.errorbar(list(cut), means, bars, capsize=2, label=score_label(task, rows), **look)
         style.rank_axis(axes, list(cut))
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_title(name, fontsize=7.5)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import style
+from ...scores import score_label
 from .. import comparison
-from ..records import Records
+from ..records import Records, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,7 @@ LATEX = False
 
 def table(records: Records) -> pd.DataFrame:
     """`comparison.trials`."""
-    return comparison.trials(records)
+    return with_direction(records, comparison.trials(records))
 
 
 @style.styled
@@ -36,7 +37,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ring: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
             axes.plot(best, means[best], color=look["color"], **ring)
         axes.set_xscale("log")
-        axes.set_title(task)
+        axes.set_title(score_label(task, rows))
     count = table["seed"].nunique()
     style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seed{'s' * (count > 1)}")
     style.legend(figure, figure.axes[0], columns=4)

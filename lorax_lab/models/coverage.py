@@ -1,0 +1,167 @@
+"""What a run trains, adapts and measures of a base, and what it does not: every parameter is in one group, by name.
+
+The updates of linear layers are adapted and measured. All else is named with the reason: what has no (out, in) matrix
+of its own (3-D experts, convolutions), is no linear layer (embeddings, routers), or is no matrix (norms, biases).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lorax_lab.models.matrices import adaptable, head_modules, is_head, output_layer, short_name
+
+HEAD = "head"
+"""New for the task. It trains in full under every method."""
+NOT_TARGETED = "matrices that are not targeted"
+"""Linear layers that `method.target_modules` leaves out."""
+FIXED = "fixed"
+"""What the model's own class keeps from training, such as the sinusoids of Whisper's encoder."""
+VECTORS = ("norms", "biases", "vectors")
+"""Reasons of what is no matrix."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """A base's parameters, each once, before a method changes the model.
+
+    Attributes:
+        measured: the weights of the matrices whose update is measured.
+        others: all other parameters by type of module and reason, `("mlp.experts.gate_up_proj", "3-D experts")`.
+    """
+
+    measured: list[nn.Parameter]
+    others: dict[tuple[str, str], list[nn.Parameter]]
+
+
+def census(model: nn.Module, names: Sequence[str]) -> Census:
+    """The parameters of a bare model by group.
+
+    Args:
+        names: the matrices whose update is measured, as `choose` gives them.
+    """
+    weights = {id(model.get_submodule(name).weight) for name in names}
+    measured: list[nn.Parameter] = []
+    others: dict[tuple[str, str], list[nn.Parameter]] = {}
+    reasons = _Reasons(model)
+    for name, parameter in model.named_parameters():
+        if id(parameter) in weights:
+            measured.append(parameter)
+        else:
+            others.setdefault((_place(name), reasons.of(name, parameter)), []).append(parameter)
+    return Census(measured, others)
+
+
+def coverage(before: Census, model: nn.Module) -> dict[str, Any]:
+    """Numbers of parameters once a method is attached to the model that `before` was taken of.
+
+    Returns:
+        `base`, the parameters of the bare model; `adapted`, those of the matrices whose update is measured; `parts`,
+        a dict for each group of others (`module`, `reason`, `parameters`, `trained`); `trained`, all that train, and
+        `measured`, those of them that make a measured update: the matrices, or what the method adds beside them.
+        `base` = `adapted` + Σ `parameters`, and `trained` = `measured` + Σ `trained` of the parts.
+    """
+    parts = [
+        {"module": module, "reason": reason, "parameters": _count(group), "trained": _count(group, trained=True)}
+        for (module, reason), group in before.others.items()
+    ]
+    elsewhere = {id(parameter) for group in before.others.values() for parameter in group}
+    everything = list(model.parameters())
+    adapted = _count(before.measured)
+    return {
+        "base": adapted + sum(_count(group) for group in before.others.values()),
+        "trained": _count(everything, trained=True),
+        "adapted": adapted,
+        "measured": _count([p for p in everything if id(p) not in elsewhere], trained=True),
+        "parts": parts,
+    }
+
+
+def not_measured(before: Census) -> dict[str, float]:
+    """The matrices of the body that are neither adapted nor measured: their share of the body's parameters by reason,
+    the largest first."""
+    sizes: dict[str, int] = {}
+    for (_, reason), group in before.others.items():
+        if reason not in (HEAD, FIXED, *VECTORS):
+            sizes[reason] = sizes.get(reason, 0) + _count(group)
+    head = sum(_count(group) for (_, reason), group in before.others.items() if reason == HEAD)
+    body = _count(before.measured) + sum(_count(group) for group in before.others.values()) - head
+    return {reason: size / body for reason, size in sorted(sizes.items(), key=lambda item: -item[1])}
+
+
+def in_words(shares: dict[str, float]) -> str:
+    """Shares of the body, in words.
+
+    >>> in_words({"3-D experts": 0.906, "routers": 0.0004})
+    "3-D experts (91 % of the body's parameters), routers (under 1 %)"
+    """
+    first = "of the body's parameters"
+    texts = [f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %" for share in shares.values()]
+    return ", ".join(
+        f"{reason} ({text}{f' {first}' if number == 0 else ''})"
+        for number, (reason, text) in enumerate(zip(shares, texts, strict=True))
+    )
+
+
+class _Reasons:
+    """Why a parameter is in no matrix that is measured."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.heads, self.linear = model, head_modules(model), adaptable(model)
+        self.output = output_layer(model)
+        names: dict[int, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
+        self.tied = {key for key, of_one in names.items() if len(of_one) > 1}
+
+    def of(self, name: str, parameter: nn.Parameter) -> str:
+        """The reason for the parameter of that dotted name."""
+        owner, _, own = name.rpartition(".")
+        module = self.model.get_submodule(owner)
+        kind = type(module).__name__.lower()
+        if not parameter.requires_grad:
+            return FIXED
+        if is_head(name, self.heads):
+            return HEAD
+        if owner in self.linear and own == "weight":
+            return NOT_TARGETED
+        if "norm" in kind:
+            return "norms"
+        if parameter.ndim < 2:
+            return "biases" if "bias" in own else "state-space parameters" if _is_state_space(module) else "vectors"
+        if self.output is not None and is_head(name, [self.output]):
+            return "output layer"
+        if isinstance(module, nn.Embedding) or "embedding" in kind:
+            return "tied embeddings" if id(parameter) in self.tied else "embeddings"
+        return _of_matrices(module, kind, own, parameter.ndim)
+
+
+def _of_matrices(module: nn.Module, kind: str, own: str, dimensions: int) -> str:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return "convolutions"
+    if _is_state_space(module):
+        return "state-space parameters"
+    if dimensions > 2:
+        return f"{dimensions}-D experts" if "expert" in f"{kind}.{own}" else f"{dimensions}-D tensors"
+    return "routers" if "router" in kind else "other matrices"
+
+
+def _is_state_space(module: nn.Module) -> bool:
+    return hasattr(module, "A_log")
+
+
+def _place(name: str) -> str:
+    """The type of module that a parameter belongs to; its own name too where that is neither weight nor bias.
+
+    >>> _place("bert.encoder.layer.3.output.LayerNorm.bias"), _place("model.layers.0.mlp.experts.down_proj")
+    ('output.LayerNorm', 'mlp.experts.down_proj')
+    """
+    owner, _, own = name.rpartition(".")
+    return short_name(owner if own in ("weight", "bias") else name)
+
+
+def _count(parameters: Sequence[nn.Parameter], trained: bool = False) -> int:
+    return sum(p.numel() for p in parameters if p.requires_grad or not trained)

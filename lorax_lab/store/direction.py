@@ -1,0 +1,47 @@
+"""Which of two scores is better: the one place that knows. Selections, margins, tables and figures ask here.
+
+A result and a published line say `higher_is_better`. Those that are older than the field have scores of which higher
+ones are better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+Score = TypeVar("Score")
+KEY = "higher_is_better"
+LOWER, HIGHER = "lower is better", "higher is better"
+
+
+def oriented(score: Score, higher_is_better: bool) -> Score:
+    """The score where higher is better, else its negative: of two results the larger is the better. Twice is nothing.
+
+    >>> oriented(2.5, True), oriented(2.5, False)
+    (2.5, -2.5)
+    """
+    return score if higher_is_better else -score  # type: ignore[operator]
+
+
+def of_line(line: Mapping[str, Any]) -> bool:
+    """Whether higher is better of a published line's scores.
+
+    >>> of_line({"metric": "accuracy"}), of_line({"metric": "nats_per_token", "higher_is_better": False})
+    (True, False)
+    """
+    return bool(line.get(KEY, True))
+
+
+def of_lines(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether higher is better of lines that have one metric. A line without a metric, as of a run that diverged, says
+    nothing."""
+    return next((of_line(line) for line in lines if "metric" in line), True)
+
+
+def labelled(name: str, higher_is_better: bool) -> str:
+    """A score's name, for a heading or an axis, which says so where lower is better.
+
+    >>> labelled("nats_per_token", False), labelled("accuracy", True)
+    ('nats_per_token (lower is better)', 'accuracy')
+    """
+    return name if higher_is_better else f"{name} ({LOWER})"
