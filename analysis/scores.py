@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 DIRECTION = "direction"
 """The column that says of each row whether lower or higher scores are better. A table has it only if there are rows of
 the former."""
+BEFORE = "before training: "
+"""What the columns of `with_baselines` begin with."""
 
 
 def scores(group: Group, split: str) -> pd.DataFrame:
@@ -57,6 +59,14 @@ def higher_is_better(rows: pd.DataFrame) -> bool:
 def score_label(name: str, rows: pd.DataFrame) -> str:
     """The name of the rows' score, for an axis or a heading, which says so where lower is better."""
     return labelled(name, higher_is_better(rows))
+
+
+def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """`scores` of the test split, with a column for each score that the model has before training if any."""
+    ends = f"/{group.metric}"
+    found = [column for column in map(str, group.shown) if column.startswith("baselines.") and column.endswith(ends)]
+    names = [BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in found]
+    return table.assign(**{name: group.shown[column].to_numpy() for name, column in zip(names, found, strict=True)})
 
 
 def standard_error(score: float, metric: str, examples: int) -> float:

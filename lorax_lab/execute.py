@@ -63,8 +63,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
-    original, before = base_weights(base.model, names), census(base.model, names)
-    head = head_sha256(base.model)
+    original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
 
     # what may change, what one step of it takes, and training it
@@ -75,7 +74,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id)
+    checkpoints, baselines = _checkpoints(config, run_id), _baselines(config, model, splits, base.processor)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -102,6 +101,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         truncation=findings.truncation,
         gaussian=findings.gaussian,
         files=files_of(folder),
+        baselines=_flat(baselines),
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
     )
@@ -168,6 +168,20 @@ def _measure(
             findings.truncation = scored(model, original, changes, validation, score, on_score)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
+
+
+def _baselines(
+    config: RunConfig, model: nn.Module, splits: dict[str, Split], processor: Any
+) -> dict[str, dict[str, float]]:
+    """Scores on the test split before training, where ΔW = 0, by the names that the kind of task gives them; none for
+    a trial."""
+    from lorax_lab.models import most_tokens
+    from lorax_lab.tasks.split import baselines
+
+    if config.measure == "trial":
+        return {}
+    chosen = baselines(splits, most_tokens(config.model, processor))
+    return {name: split.score(model) for name, split in chosen.items()}
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:

@@ -97,6 +97,7 @@ CONTENT: dict[str, Callable[[], str]] = {
     "tweets": tweets,
     "sarcasm": headlines,
     "boolq": questions,
+    "boolq_lm": questions,
 }
 TABLE_ROWS = [{"text": f"sentence {i % 90}", "label": "ab"[i % 90 % 2], "document": i // 7} for i in range(200)]
 
@@ -136,6 +137,11 @@ def letters(text: str) -> str:
     return "".join(c for c in re.sub(r"@\w+|https?:\S+|\bRT\b", "", text).casefold() if c.isalnum())
 
 
+def _question_and_passage(prompt: str) -> set[Hashable]:
+    passage, _, question = prompt.removesuffix("?\nAnswer:").partition("\nQuestion: ")
+    return {("question", letters(question)), ("passage", letters(passage))}
+
+
 def origins(name: str, content: str) -> Ties:
     """What must not be shared, read off the file and not off the examples' groups."""
     if name == "boolq":
@@ -144,6 +150,8 @@ def origins(name: str, content: str) -> Ties:
             ("passage", letters(e.inputs["text_pair"])),
             ("article", e.inputs["text_pair"].split(" -- ")[0]),
         }
+    if name == "boolq_lm":
+        return lambda e: {("article", e.inputs["prompt"].split(" -- ")[0]), *_question_and_passage(e.inputs["prompt"])}
     if name == "sarcasm":
         return lambda e: {letters(e.inputs["text"])}
     held: dict[str, set[Hashable]] = {}

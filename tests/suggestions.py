@@ -27,6 +27,7 @@ HOLES = {
     "self.path.stem": "rank_sweep",
     "self.path.parent": "experiments/records",
     "limit": "64",
+    "longest + 1": "64",
     "folder": "FOLDER",
     "folder.parent": "runs",
     "role": "train",

@@ -64,6 +64,7 @@ class Store:
         metric: str = "accuracy",
         with_spectra: bool = True,
         measure: str = "standard",
+        baselines: dict[str, float] | None = None,
     ) -> Path:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
         method = "lora" if rank else "full"
@@ -90,6 +91,7 @@ class Store:
                 "metric": metric,
                 "metrics": {f"test/{metric}": test, f"validation/{metric}": validation},
                 "matrices": matrices,
+                "baselines": baselines or {},
                 "truncation": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
             }
         record.write_record(folder, run_record(run_id, **parts))
@@ -198,6 +200,21 @@ def test_the_band_is_the_range_of_seeds_or_one_standard_error(study: Store, stor
     figure = FIGURES["accuracy_vs_rank"].draw(rows)
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"full fine-tuning, {words}", "LoRA"]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
+
+
+def test_scores_before_training_are_columns_and_thin_lines_and_nothing_where_there_are_none(store: Store) -> None:
+    before = {"untrained/nats": 3.5, "few_shot_4/nats": 1.5, "untrained/exact_match": 0.0}
+    for rank, score in ((None, 0.5), (2, 0.7), (4, 0.6)):
+        store.run(rank, test=score, metric="nats", baselines=before)
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
+    assert rows["before training: untrained"].tolist() == [3.5] * 3
+    assert rows["before training: few_shot_4"].tolist() == [1.5] * 3
+    axes = FIGURES["accuracy_vs_rank"].draw(rows).axes[0]
+    levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if "before" in str(line.get_label())}
+    assert levels == {"before training: untrained": 3.5, "before training: few shot 4": 1.5}
+    other = Store(store.folder.parent / "others")
+    other.run(2)
+    assert not [column for column in FIGURES["accuracy_vs_rank"].table(group_of(other)) if "before" in column]
 
 
 def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import interval, score_label, scores
+from ..scores import BEFORE, interval, score_label, scores, with_baselines
 from ..variants import REFERENCE, best_of, shared
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TITLE = "test score against rank, with full fine-tuning as a band"
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run, as `scores.scores` gives it.
+    """One row per run, as `scores.scores` gives it, with the model's scores before training where there are any.
 
     Raises:
         CannotDraw: there is no run with a rank.
@@ -27,13 +27,13 @@ def table(group: Group) -> pd.DataFrame:
     rows = scores(group, "test")
     if rows["rank"].isna().all():
         raise CannotDraw(f"there is no run with a rank; type {group.command('rank=4,8,16')}")
-    return rows
+    return with_baselines(rows, group)
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A line through each variant's means over seeds, a hollow mark per seed, and the band of the reference. A method
-    without a rank is a level line."""
+    without a rank is a level line, and so is a score before training, a thin one."""
     figure = style.canvas(style.COLUMN, 2.7 + 0.3 * table["variant"].nunique())
     axes = figure.add_subplot()
     others, full = table[table["method"] != REFERENCE], table[table["method"] == REFERENCE]
@@ -51,6 +51,9 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.plot(means.index.astype(int), means, color=colour, marker=marker, linestyle=line, label=label)
         hollow: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "", "fillstyle": "none", "alpha": 0.6}
         axes.plot(rows["rank"].astype(int), rows["score"], **hollow)
+    before = [column for column in map(str, table) if column.startswith(BEFORE)]
+    for column, line in zip(before, cycle((":", "-.")), strict=False):
+        axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     first = table.iloc[0]
     axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))

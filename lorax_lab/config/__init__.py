@@ -33,6 +33,8 @@ class TaskConfig:
     inputs: ClassVar[Mapping[str, str]] = {}
     """Name of each input of an example, and its form (`text`). Each is a key that names a column, too; the first one is
     needed, the others may be null."""
+    labels_suffice: ClassVar[bool] = False
+    """Whether an example may have a label alone, so that no input is needed."""
     labels: ClassVar[str] = "classes"
     """The form of the labels: `classes`, `numbers` or `texts`."""
 

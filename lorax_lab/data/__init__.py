@@ -6,7 +6,7 @@ A new source is one module here with a `Source`, its line in `SOURCES`, and a fi
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import boolq, hub, hutto_gilbert, local, sarcasm
+from lorax_lab.data import arithmetic, boolq, hub, hutto_gilbert, local, sarcasm
 from lorax_lab.data.cards import Card
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.source import Source
@@ -21,6 +21,8 @@ SOURCES: dict[str, Source] = {
     "tweets": hutto_gilbert.TWEETS,
     "sarcasm": sarcasm.SOURCE,
     "boolq": boolq.SOURCE,
+    "boolq_lm": boolq.AS_TEXT,
+    "arithmetic": arithmetic.SOURCE,
     "local": local.SOURCE,
     "hub": hub.SOURCE,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
@@ -28,6 +29,29 @@ def read(config: TaskConfig) -> Pools:
     return Pools("boolq", ("no", "yes"), examples)
 
 
+def read_as_text(config: TaskConfig) -> Pools:
+    """The same rows and groups as prompts, with `yes` or `no` as the completion.
+
+    Raises:
+        AssetError: as `read`.
+    """
+    pools = read(config)
+    examples = [
+        Example({"prompt": prompt(e.inputs["text"], e.inputs["text_pair"])}, pools.classes[int(e.label)], e.group)
+        for e in pools.train
+    ]
+    return Pools("boolq_lm", (), examples)
+
+
+def prompt(question: str, passage: str) -> str:
+    r"""The question stands last: where a prompt is cut, the passage's beginning goes.
+
+    >>> prompt("is it", "It -- It is.")
+    'It -- It is.\nQuestion: is it?\nAnswer:'
+    """
+    return f"{passage}\nQuestion: {question.rstrip('?')}?\nAnswer:"
+
+
 def parse(content: str) -> list[tuple[str, str, int]]:
     r"""Question, passage and label of each line that has a label; the data set's own test rows have none.
 
@@ -50,19 +74,27 @@ def data_sha256(config: TaskConfig) -> str:
     return sha256_of("boolq")
 
 
+CARD = Card(
+    what="yes/no question and a passage of Wikipedia",
+    rows=12_697,
+    examples=12_697,
+    classes=("no", "yes"),
+    largest=0.623,
+    metrics=("accuracy",),
+    licence="CC BY-SA 3.0",
+    source="Clark et al., NAACL 2019",
+)
 SOURCE = Source(
     read,
     data_sha256,
     labels=("classes",),
     inputs={"text": "text", "text_pair": "text"},
-    card=Card(
-        what="yes/no question and a passage of Wikipedia",
-        rows=12_697,
-        examples=12_697,
-        classes=("no", "yes"),
-        largest=0.623,
-        metrics=("accuracy",),
-        licence="CC BY-SA 3.0",
-        source="Clark et al., NAACL 2019",
-    ),
+    card=CARD,
+)
+AS_TEXT = Source(
+    read_as_text,
+    data_sha256,
+    labels=("texts",),
+    inputs={"prompt": "text"},
+    card=replace(CARD, what="the same, answered with the word yes or no", metrics=("nats",)),
 )

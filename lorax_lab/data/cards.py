@@ -14,7 +14,8 @@ class Card:
 
     `rows` are those of the file that have a label; `examples` those of them that have a class, each text once.
     `largest` is the share of the largest class: what a constant prediction scores. `metrics` are those
-    that it is scored by, the usual one first. A licence of data is what the package or the
+    that it is scored by, the usual one first. `classes` is empty where a completion is any text; `largest` is then the
+    share of the most frequent one. A licence of data is what the package or the
     source's own repository states.
     """
 
@@ -33,7 +34,8 @@ class Card:
         >>> Card("poems", 1200, 1100, ("dull", "bright"), 0.625, ("accuracy",), "CC0", "Doe 2020").line("poems")
         '| `poems` | poems | 1,200 | 1,100 | dull, bright; .625 | accuracy | CC0 | Doe 2020 |'
         """
-        classes = f"{', '.join(self.classes)}; {self.largest:.3f}".replace(" 0.", " .")
+        names = ", ".join(self.classes) or "any text"
+        classes = f"{names}; {self.largest:.3f}".replace(" 0.", " .")
         sizes = f"{self.rows:,} | {self.examples:,}"
         metrics = ", ".join(self.metrics)
         return f"| `{name}` | {self.what} | {sizes} | {classes} | {metrics} | {self.licence} | {self.source} |"

@@ -38,7 +38,7 @@ def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Examp
     columns = chosen_columns(config)
     inputs = {key: INPUTS[form](table, key, columns[key]) for key, form in config.inputs.items() if key in columns}
     groups = _groups(table, config.group) if config.group else [None] * len(labels)
-    rows = [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+    rows = [{key: values[row] for key, values in inputs.items()} for row in range(len(labels))]
     return [Example(*parts) for parts in zip(rows, labels, groups, strict=True)]
 
 
@@ -63,4 +63,5 @@ def _groups(table: Table, name: str) -> list[str]:
 
 
 def _is_blank(example: Example) -> bool:
-    return all(isinstance(value, str) and not value.strip() for value in example.inputs.values())
+    values = example.inputs.values()
+    return bool(values) and all(isinstance(value, str) and not value.strip() for value in values)

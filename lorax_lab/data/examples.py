@@ -43,12 +43,13 @@ class Pools:
 
 def content_key(example: Example) -> tuple[str, ...]:
     """The key that two equal examples share: their texts, where case, spacing and Unicode's forms do not count, and the
-    content of their arrays.
+    content of their arrays. Of an example without inputs it is the label's.
 
     >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))
     True
     """
-    return tuple(_normal(value) if isinstance(value, str) else _content(value) for value in example.inputs.values())
+    values = example.inputs.values() or [str(example.label)]
+    return tuple(_normal(value) if isinstance(value, str) else _content(value) for value in values)
 
 
 def _normal(text: str) -> str:

@@ -48,4 +48,5 @@ class Source:
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
         """Those of the `chosen` keys that cannot be null."""
-        return ("path", next(iter(config.inputs)), "label") if self.columns else ()
+        inputs = () if config.labels_suffice else (next(iter(config.inputs)),)
+        return ("path", *inputs, "label") if self.columns else ()

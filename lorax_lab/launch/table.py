@@ -39,7 +39,8 @@ class Row:
 
 
 def table(rows: list[Row], runs_dir: Path) -> Group:
-    """One line per run, and below the table the whole reason of each run that has no result."""
+    """One line per run. Below the table stand the scores of untrained models, and the whole reason of each run that has
+    no result."""
     from rich.console import Group
 
     named = _settings(rows)
@@ -58,7 +59,7 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
         shown.add_column(Text(heading), justify="left" if words else "right", no_wrap=words, overflow="fold")
     for values, *cells in zip(named, *columns.values(), strict=True):
         shown.add_row(*map(Text, [*values.values(), *cells]))
-    return Group(shown, *(Text(reason, overflow="fold") for reason in reasons))
+    return Group(shown, *(Text(line, overflow="fold") for line in [*_baselines(rows), *reasons]))
 
 
 def _settings(rows: list[Row]) -> list[dict[str, str]]:
@@ -94,6 +95,21 @@ def _scores(records: list[Record | None]) -> dict[str, list[str]]:
 
 def _score_name(record: Record) -> str:
     return labelled(f"{record.split} {record.completed.metric}", record.completed.higher_is_better)
+
+
+def _baselines(rows: list[Row]) -> list[str]:
+    """What the models of the sweep score on the test split before training, a line for each model and task."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        result = row.record.result if row.record else None
+        if result and result.baselines:
+            scores = ", ".join(f"{key.replace('/', ' ')} {_score(value)}" for key, value in result.baselines.items())
+            lines[f"before training, {Path(row.config.model).name} on {row.config.task.name}: {scores}"] = None
+    return list(lines)
+
+
+def _score(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3f}"
 
 
 def _measured(records: list[Record | None]) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ def export(model: nn.Module, base_name: str, alpha: float, dropout: float, rslor
     conv1d = any(type(layer.base).__name__ == "Conv1D" for layer in layers.values())
     settings = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
+        "task_type": _task_type(model),
         "base_model_name_or_path": base_name,
         "r": next(iter(layers.values())).lora_A.shape[0],
         "lora_alpha": alpha,
@@ -61,6 +61,12 @@ def export(model: nn.Module, base_name: str, alpha: float, dropout: float, rslor
         "inference_mode": True,
     }
     return {WEIGHTS: tensors, SETTINGS: settings}
+
+
+def _task_type(model: Any) -> str:
+    """What PEFT wraps the model as: by this it finds the head, or that there is none."""
+    causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
+    return "CAUSAL_LM" if causal else "SEQ_CLS"
 
 
 @dataclass(frozen=True, eq=False)

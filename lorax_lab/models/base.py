@@ -143,9 +143,24 @@ def _skeleton(name: str, model_class: str) -> nn.Module:
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        other = f"model={name} is a {config.model_type}, and transformers has no {model_class} of that"
+        raise ConfigError(f"{other}; name another model") from error
+    except (OSError, KeyError) as error:
         raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    if _sees_ahead(model):
+        encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
+        raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
     return model
+
+
+def _sees_ahead(model: Any) -> bool:
+    """Whether a model that generates text from its own beginning was trained to see the text's end as well, as encoders
+    are."""
+    alone = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
+    return bool(alone and getattr(model.config, "is_decoder", True) is False)
 
 
 def most_tokens(name: str, processor: Any) -> int | None:

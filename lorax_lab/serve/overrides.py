@@ -10,6 +10,8 @@ from lorax_lab.config.overrides import expand, value_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import Run, run_of
+from lorax_lab.tasks import kind_of
+from lorax_lab.tasks.kind import logits
 
 TASKS = ("movie_reviews", "product_reviews", "editorials", "tweets", "sarcasm", "boolq")
 NOT_HERE = {
@@ -73,6 +75,9 @@ def read_overrides(overrides: list[str]) -> Setup:
     for item in items:
         run = _run(item, common)
         name = run.config.task.name
+        if kind_of(run.config.task.kind).outputs is not logits:
+            generated = f"tasks={items}: task.kind={run.config.task.kind} of {name} is not served; what is compared are"
+            raise ConfigError(f"{generated} a head's outputs, one row for each example; type tasks=[movie_reviews]")
         if name in runs:
             raise ConfigError(f"tasks={items}: two are named {name}; give one another name: '{item} task.name=other'")
         runs[name] = run

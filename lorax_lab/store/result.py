@@ -116,6 +116,8 @@ class Result:
         truncation: one row per truncation of the update: `part`, `k`, `module` and the metrics.
         gaussian: rows of the Gaussian matrices that stood in for the update.
         files: of the run's folder, by name.
+        baselines: scores on the test split before training, by `<name>/<metric>`, such as `untrained/nats`; empty for
+            a trial, and for a kind of task that has none.
         higher_is_better: of the primary metric; true in records that are older than the field.
         coverage: None in records that are older than the field.
     """
@@ -133,6 +135,7 @@ class Result:
     truncation: list[dict[str, Any]] | None = None
     gaussian: dict[str, Row] | None = None
     files: dict[str, File] = field(default_factory=dict)
+    baselines: Mapping[str, float | None] = field(default_factory=dict)
     higher_is_better: bool = True
     coverage: Coverage | None = None
 

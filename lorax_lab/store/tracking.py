@@ -202,6 +202,7 @@ def window_names(record: Record) -> WindowNames:
 def _summary(record: Record) -> dict[str, Any]:
     result = record.completed
     flat: dict[str, Any] = dict(result.metrics)
+    flat |= {f"baseline/{key}": value for key, value in result.baselines.items()}
     flat |= {f"parameters/{key}": value for key, value in asdict(result.parameters).items()}
     flat |= {f"memory/{key}": value for key, value in result.memory.by_category.items()}
     flat |= {"memory/peak_bytes": result.memory.peak_bytes, "status": record.status}

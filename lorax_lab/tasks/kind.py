@@ -45,6 +45,18 @@ def examples_of(inputs: Inputs) -> int:
     return len(inputs["labels"])
 
 
+def no_notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """Nothing is to be said of the rows."""
+    return []
+
+
+def no_baselines(
+    processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
+) -> dict[str, list[Row]]:
+    """An untrained model is not scored: its head is drawn at random."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of task.
@@ -67,6 +79,9 @@ class Kind:
         weight: how much a batch's mean loss counts among the batches of one step.
         loss: the mean loss of a batch.
         outputs: (model, batch, processor) gives what the score is computed from, (n, width), in the order of the batch.
+        notes: what a person should know of the rows before anything trains, such as what was cut.
+        baselines: the rows on which the model is scored before it trains, by name. They are made of the training and
+            the test rows; they have the test rows' labels, and at most `limit` tokens where the model has a limit.
     """
 
     config: type[TaskConfig]
@@ -84,3 +99,7 @@ class Kind:
     weight: Callable[[Inputs], float] = examples_of
     loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
     outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits
+    notes: Callable[[Sequence[Row], TaskConfig], list[str]] = no_notes
+    baselines: Callable[[Any, Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = (
+        no_baselines
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,3 +101,14 @@ def encode(task: Task, processor: Any) -> dict[str, Split]:
         ConfigError: an example that the model cannot read.
     """
     return {name: Split.of(task, examples, processor) for name, examples in task.splits.items()}
+
+
+def baselines(splits: dict[str, Split], limit: int | None) -> dict[str, Split]:
+    """What the model is scored on before it trains, by name; empty for a kind that has no baselines.
+
+    Args:
+        limit: how many tokens the model reads; None where nothing bounds them.
+    """
+    test = splits["test"]
+    rows = test.task.kind.baselines(test.processor, splits["train"].rows, test.rows, test.task.config, limit)
+    return {name: replace(test, rows=chosen) for name, chosen in rows.items()}

@@ -1,0 +1,79 @@
+"""Greedy decoding: what a causal model answers to prompts, compared with the completions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks.kind import Inputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+METRIC = "exact_match"
+"""The score that needs it."""
+IGNORED = -100
+"""The label of a token that is not predicted, as in torch and transformers."""
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a completion: the tokenizer's end token, or its separator where it has no end token.
+
+    Raises:
+        ConfigError: it has neither.
+    """
+    for token in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+        if isinstance(token, int):
+            return token
+    where = f"the tokenizer of {tokenizer.name_or_path} has no end token, and a completion ends with one"
+    raise ConfigError(f"{where}; set eos_token in its tokenizer_config.json, or name another model")
+
+
+def pad(tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], side: str) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask` of rows, padded on one side to the longest: each (n, longest).
+
+    A row's own tokens are attended to, also where they have the padding's id.
+    """
+    import torch
+
+    filler = tokenizer.pad_token_id
+    if filler is None:
+        tokenizer.pad_token_id = end_token(tokenizer)
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # these are no texts: nothing is faster
+    rows = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
+    padded = tokenizer.pad(rows, padding_side=side, return_tensors="pt")
+    return {key: torch.as_tensor(padded[key]) for key in rows}
+
+
+def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Whether `model` goes on from each prompt with exactly the text of its completion, and then ends: (n,) of 0 and 1.
+
+    Spaces around a text do not count. As many tokens are made as the longest completion of the batch has.
+    """
+    import torch
+
+    labels, end = inputs["labels"], end_token(tokenizer)
+    own = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    targets = [row[row != IGNORED].tolist() for row in labels]
+    prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(own, targets, strict=True)]
+    batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
+    made = model.generate(
+        **batch,
+        max_new_tokens=max(map(len, targets)),
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    given = made[:, batch["input_ids"].shape[1] :].tolist()
+    pairs = zip(given, targets, strict=True)
+    right = [
+        end in answer and _text(tokenizer, answer, end) == _text(tokenizer, target, end) for answer, target in pairs
+    ]
+    return torch.tensor(right, dtype=torch.float32, device=labels.device)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int], end: int) -> str:
+    """The text before the first end token."""
+    return str(tokenizer.decode(ids[: ids.index(end)])).strip()

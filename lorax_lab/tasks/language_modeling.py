@@ -1,0 +1,261 @@
+"""Language modeling: a causal model goes on from a prompt with its completion, or from nothing with a whole text.
+
+A row is the prompt's tokens, the completion's and the end token. Only the last two are predicted. Prompt and completion
+are tokenized apart, with `task.separator` before the completion; no chat template is put around them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.config.checks import require
+from lorax_lab.data import Example
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import greedy, text
+from lorax_lab.tasks.greedy import IGNORED, end_token
+from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+LOGITS = 2**26
+"""Logits that one pass of scoring makes at most, unless one example has more: 256 MiB."""
+
+
+@dataclass
+class LanguageConfig(TaskConfig):
+    """Settings of language modeling.
+
+    Attributes:
+        prompt: the prompts' column; null for plain text. `label` is the column of the completions, or of the texts.
+        separator: stands between prompt and completion, and is predicted with the completion.
+        max_length: tokens of a row; a longer prompt is cut on its left, the completion never.
+        few_shot: training examples in the prompt by which the untrained model is scored too; 0 for none.
+    """
+
+    inputs: ClassVar[Mapping[str, str]] = {"prompt": "text"}
+    labels: ClassVar[str] = "texts"
+    labels_suffice: ClassVar[bool] = True
+
+    prompt: str | None = None
+    separator: str = " "
+    max_length: int = 128
+    few_shot: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shortest = f"at least {text.SHORTEST} tokens, for instance task.max_length=128"
+        require(self.max_length >= text.SHORTEST, "task.max_length", self.max_length, shortest)
+        require(self.few_shot >= 0, "task.few_shot", self.few_shot, "0 or more; task.few_shot=0 for no such score")
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+    """The tokens of each example: `input_ids`, how many of them `completion` counts (the end token is one), how many
+    tokens of the prompt were `cut`, and whether the answer is generated (`greedy`).
+
+    Raises:
+        ConfigError: a tokenizer without an end token; a completion of which it makes no token, or that is too long.
+    """
+    assert isinstance(config, LanguageConfig)
+    if not examples:
+        return []
+    end, start = end_token(tokenizer), _start(tokenizer)
+    prompts = _tokens(tokenizer, [example.inputs.get("prompt", "") for example in examples])
+    separators = [config.separator if "prompt" in example.inputs else "" for example in examples]
+    texts = [f"{separator}{example.label}" for separator, example in zip(separators, examples, strict=True)]
+    completions = [[*ids, end] for ids in _tokens(tokenizer, texts)]
+    _require_completions(examples, completions, config)
+    asked = config.metric == greedy.METRIC
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        first = start or ([] if prompt else [end])
+        room = config.max_length - len(completion) - len(first)
+        kept = prompt[max(0, len(prompt) - room) :]
+        row = {"input_ids": [*first, *kept, *completion], "completion": len(completion)}
+        rows.append(row | {"cut": len(prompt) - len(kept), "greedy": asked})
+    return rows
+
+
+def _require_completions(examples: Sequence[Example], completions: Sequence[list[int]], config: LanguageConfig) -> None:
+    for example, completion in zip(examples, completions, strict=True):
+        if not str(example.label).strip() or len(completion) < 2:
+            empty = f"the tokenizer makes no token of the completion {str(example.label)[:40]!r}"
+            raise ConfigError(f"{empty}, and there is nothing to learn; leave that row out")
+    longest = max(map(len, completions))
+    if longest >= config.max_length:
+        long = sum(len(completion) >= config.max_length for completion in completions)
+        many = f"{long} of {len(completions)} completions have no room in task.max_length={config.max_length} tokens"
+        raise ConfigError(
+            f"{many}, with the end token and one token before it; a completion is never cut: leave those rows out, "
+            f"or type task.max_length={longest + 1}"
+        )
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that the tokenizer puts before every text, where it does."""
+    begun = tokenizer("")["input_ids"][:1]
+    return begun if begun and begun[0] == tokenizer.bos_token_id else []
+
+
+def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """How many prompts were cut."""
+    assert isinstance(config, LanguageConfig)
+    cut = [row["cut"] for row in rows if row["cut"]]
+    if not cut:
+        return []
+    counted = f"{len(cut)} of {len(rows)} prompts do not fit task.max_length={config.max_length}"
+    return [f"{counted}: each is cut on its left, by up to {max(cut)} tokens; no completion is cut"]
+
+
+def baselines(
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    config: TaskConfig,
+    limit: int | None,
+) -> dict[str, list[Row]]:
+    """The test rows as they are (`untrained`), and behind the first `task.few_shot` training rows (`few_shot_4`).
+
+    The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training, and a
+    line break, without which a model does not tell the examples apart. Where so many do not fit before the longest test
+    row, only the first that fit are taken; the name says how many.
+    """
+    assert isinstance(config, LanguageConfig)
+    (line_break,) = _tokens(tokenizer, ["\n"])
+    shots = [row["input_ids"] + line_break for row in train[: config.few_shot]]
+    longest = max(map(text.length, test))
+    while limit is not None and shots and sum(map(len, shots)) + longest > limit:
+        shots.pop()
+    rows = {"untrained": list(test)}
+    if shots:
+        before = [token for shot in shots for token in shot]
+        rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"]} for row in test]
+    return rows
+
+
+def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any) -> Inputs:
+    """One batch, padded on the right: `input_ids`, `attention_mask` and `labels`, each (n, longest), and `greedy` (n,)
+    where answers are to be generated.
+
+    A label is the token itself in the completion, its end token included, and `IGNORED` elsewhere. Only a token's place
+    decides that: the padding may have the end token's id.
+    """
+    import torch
+
+    batch = greedy.pad(tokenizer, [row["input_ids"] for row in rows], "right")
+    targets = torch.full_like(batch["input_ids"], IGNORED)
+    for target, row in zip(targets, rows, strict=True):
+        completion = row["input_ids"][-row["completion"] :]
+        target[text.length(row) - len(completion) : text.length(row)] = torch.tensor(completion)
+    batch["labels"] = targets
+    return batch | ({"greedy": torch.ones(len(rows))} if rows[0]["greedy"] else {})
+
+
+def completion_tokens(inputs: Inputs) -> float:
+    """How many tokens of a batch are predicted."""
+    return float((inputs["labels"] != IGNORED).sum())
+
+
+def loss(model: nn.Module, inputs: Inputs) -> Tensor:
+    """−log p in nats of the completions' tokens, the mean over all of them in the batch, a scalar."""
+    from torch.nn import functional as F
+
+    logits, targets = _predictions(model, inputs)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+
+
+def outputs(model: nn.Module, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """For each example the −log p of its completion in nats, the completion's number of tokens and, where it is asked
+    for, whether greedy decoding gives the completion: (n, 2) or (n, 3)."""
+    import torch
+    from torch.nn import functional as F
+
+    labels = inputs["labels"]
+    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", 1))  # type: ignore[operator,union-attr]
+    each = max(1, LOGITS // (vocabulary * (labels.shape[1] - _first(labels) + 1)))
+    parts = []
+    for start in range(0, len(labels), each):
+        logits, targets = _predictions(model, {key: value[start : start + each] for key, value in inputs.items()})
+        nats = F.cross_entropy(logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none")
+        parts.append(torch.stack([nats.sum(1), (targets != IGNORED).sum(1)], 1))
+    scores = torch.cat(parts)
+    if "greedy" not in inputs:
+        return scores
+    return torch.cat([scores, greedy.matches(model, inputs, tokenizer)[:, None]], 1)
+
+
+def _first(labels: Tensor) -> int:
+    """The first place of a batch that is predicted."""
+    return int((labels != IGNORED).any(0).nonzero()[0])
+
+
+def _predictions(model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """The logits (n, m, vocabulary) from which the targets (n, m) are predicted, from the batch's first target on: the
+    logits at one place predict the token at the next. Those of the prompts are not computed where the model allows."""
+    import torch
+
+    labels = inputs["labels"]
+    first = _first(labels)
+    places = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
+    read = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
+        return model(**read, logits_to_keep=places).logits, labels[:, first:]
+    return model(**read).logits[:, places], labels[:, first:]
+
+
+def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """−log p of the completions per token, the end tokens among them, 0 or more.
+
+    >>> import numpy as np
+    >>> nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
+    0.5
+    """
+    return float(outputs[:, 0].sum(dtype="f8") / outputs[:, 1].sum(dtype="f8"))
+
+
+def exact_match(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Share of completions that greedy decoding gives, in [0, 1]."""
+    return float(outputs[:, 2].mean(dtype="f8"))
+
+
+def answers(outputs: np.ndarray) -> np.ndarray:
+    """Nats per token of each completion, (n,)."""
+    each: np.ndarray = outputs[:, 0] / outputs[:, 1]
+    return each
+
+
+def head(classes: Sequence[str]) -> dict[str, Any]:
+    """No head: the output layer over the vocabulary is pretrained."""
+    return {}
+
+
+KIND = Kind(
+    config=LanguageConfig,
+    model_class="AutoModelForCausalLM",
+    processor_class="AutoTokenizer",
+    head=head,
+    encode=encode,
+    size=text.length,
+    collate=collate,
+    tokens=text.tokens,
+    metrics={"nats": Metric(nats, best=0.0, higher_is_better=False), greedy.METRIC: Metric(exact_match)},
+    always=("nats",),
+    answers=answers,
+    correct=None,
+    weight=completion_tokens,
+    loss=loss,
+    outputs=outputs,
+    notes=notes,
+    baselines=baselines,
+)

@@ -1,0 +1,70 @@
+"""Tiny causal models with a tokenizer of words, and a table of prompts and completions."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import torch
+from conftest import BAD, GOOD, PLAIN, tiny_config
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from lorax_lab.tasks import KINDS
+from lorax_lab.tasks.language_modeling import LanguageConfig
+
+KIND = KINDS["language_modeling"]
+WORDS = ["[UNK]", "[END]", "\n", *GOOD, *BAD, *PLAIN]
+
+
+def word_tokenizer(begins: bool = False, pad: str | None = None, end: str | None = "[END]") -> PreTrainedTokenizerFast:
+    """A token for each word and for a line break; none for padding unless it is named; `begins` puts `the` first."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
+    if begins:
+        start = [("the", WORDS.index("the"))]
+        tokenizer.post_processor = processors.TemplateProcessing(single="the $A", special_tokens=start)
+    names = {"pad_token": pad, "eos_token": end, "bos_token": "the" if begins else None, "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{k: v for k, v in names.items() if v})
+
+
+def causal_model(kind: str, seed: int = 0, **changes: object) -> nn.Module:
+    """A tiny GPT-2 or Llama with its output layer."""
+    config = tiny_config(kind, len(WORDS))
+    config.update(dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0))
+    config.update({"eos_token_id": 1, "pad_token_id": 1, "bos_token_id": 1} | changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+def save_causal(folder: Path, kind: str = "llama", **changes: object) -> Path:
+    """A model folder whose tokenizer has no padding."""
+    causal_model(kind, **changes).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def settings(**changes: object) -> LanguageConfig:
+    columns = {"path": None, "subset": None, "label": None, "group": None, "metric": None, "split_seed": 0}
+    sizes = dict.fromkeys(("train_examples", "validation_examples", "test_examples"))
+    named = {"name": "words", "source": "local", "kind": "language_modeling"}
+    return LanguageConfig(**named | columns | sizes | {"max_length": 32} | changes)
+
+
+def write_table(path: Path, count: int = 200) -> Path:
+    """Prompts of plain words with a good word in each; the completion repeats the word, and a bad one after some."""
+    draw, rows = random.Random(0), dict[str, str]()
+    while len(rows) < count:
+        word = draw.choice(GOOD)
+        words = [*draw.choices(PLAIN, k=draw.randint(1, 6)), word]
+        draw.shuffle(words)
+        rows[" ".join(words)] = f"{word} {draw.choice(BAD)}" if len(words) % 2 else word
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer"])
+        writer.writerows(rows.items())
+    return path

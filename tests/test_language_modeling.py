@@ -1,0 +1,267 @@
+"""Language modeling: which tokens count, checked by hand; greedy decoding; what is refused and what is cut."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from language import KIND, WORDS, causal_model, settings, word_tokenizer
+from torch import nn
+
+from lorax_lab.data import Example
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import Task, greedy
+from lorax_lab.tasks.split import Split, baselines
+
+PAIRS = [
+    ("the film is", "good"), ("a", "bad dull end"),
+    ("it is a story of a", "warm scene"), ("with it and a plot", "grim"),
+    ("quite a scene and a very", "lovely sweet brave end"), ("the end", "the end"),
+]  # fmt: skip
+EXAMPLES = [Example({"prompt": prompt}, completion) for prompt, completion in PAIRS]
+PLAIN_TEXTS = [Example({}, f"{prompt} {completion}") for prompt, completion in PAIRS]
+MODELS = ("gpt2", "llama")
+END = WORDS.index("[END]")
+
+
+def split_of(examples: list[Example], tokenizer: Any, **changes: Any) -> Split:
+    config = settings(**changes)
+    task = Task(config, KIND, (), config.metric or "nats", examples, examples, examples, "")
+    return Split.of(task, examples, tokenizer)
+
+
+def padded_tokenizer() -> Any:
+    """As `load_processor` leaves a tokenizer without padding: it pads with its end token."""
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def nats_by_hand(model: nn.Module, prompt: list[int], completion: list[int]) -> float:
+    """−Σ log p of the completion, one token after the other, by a softmax in fp64; no batch and no mask."""
+    total = 0.0
+    for i, token in enumerate(completion):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + completion[:i]])).logits[0, -1].double().numpy()
+        weights = np.exp(logits - logits.max())
+        total -= math.log(weights[token] / weights.sum())
+    return total
+
+
+def ids(text: str) -> list[int]:
+    return [WORDS.index(word) for word in text.split()]
+
+
+# ---- what counts
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bool) -> None:
+    model, split = causal_model(kind), split_of(PLAIN_TEXTS if plain else EXAMPLES, padded_tokenizer())
+    pairs = [("", f"{prompt} {completion}") for prompt, completion in PAIRS] if plain else PAIRS
+    rows = [(ids(prompt) or [END], [*ids(completion), END]) for prompt, completion in pairs]
+    expected = [nats_by_hand(model, *row) for row in rows]
+    counts = [len(completion) for _, completion in rows]
+    outputs = split.outputs(model)
+    assert outputs[:, 1].tolist() == counts
+    torch.testing.assert_close(outputs[:, 0].double(), torch.tensor(expected).double(), rtol=1e-6, atol=1e-5)
+    batch = split.batch(list(range(len(PAIRS))))
+    assert batch.weight == sum(counts)
+    assert batch.tokens == sum(len(prompt) + len(completion) for prompt, completion in rows)
+    mean = sum(expected) / sum(counts)
+    assert KIND.loss(model, batch.inputs).item() == pytest.approx(mean, abs=1e-6)
+    assert split.score(model) == {"nats": pytest.approx(mean, abs=1e-6)}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_loss_is_that_of_the_model_itself(kind: str) -> None:
+    """Transformers' own loss, of all places, from the same labels."""
+    model, batch = causal_model(kind), split_of(EXAMPLES, padded_tokenizer()).batch([0, 1, 2, 3, 4, 5])
+    assert KIND.loss(model, batch.inputs).item() == pytest.approx(model(**batch.inputs).loss.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_batches_of_unlike_lengths_weigh_as_one_example_at_a_time(kind: str) -> None:
+    model, split = causal_model(kind), split_of(EXAMPLES, padded_tokenizer())
+    for groups in ([[0], [1], [2], [3], [4], [5]], [[0, 4], [1, 2, 3], [5]]):
+        batches = [split.batch(group) for group in groups]
+        losses = [KIND.loss(model, batch.inputs).item() * batch.weight for batch in batches]
+        mean = sum(losses) / sum(batch.weight for batch in batches)
+        assert mean == pytest.approx(KIND.loss(model, split.batch([0, 1, 2, 3, 4, 5]).inputs).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_padding_on_the_left_gives_the_same_next_token(kind: str) -> None:
+    """The prompts as greedy decoding reads them, against each prompt alone."""
+    model, prompts = causal_model(kind), [ids(prompt) for prompt, _ in PAIRS]
+    batch = greedy.pad(padded_tokenizer(), prompts, "left")
+    assert [row[mask.bool()].tolist() for row, mask in zip(*batch.values(), strict=True)] == prompts
+    assert (batch["attention_mask"][:, -1] == 1).all()
+    assert (batch["attention_mask"][:, 0] == 0).any()
+    made = model.generate(**batch, max_new_tokens=1, do_sample=False, pad_token_id=END, output_logits=True,
+                          return_dict_in_generate=True, eos_token_id=END).logits[0]  # fmt: skip
+    for row, prompt in zip(made, prompts, strict=True):
+        alone = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+        torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_end_token_counts_where_it_is_the_padding_too() -> None:
+    split = split_of(EXAMPLES[:2], padded_tokenizer())
+    inputs = split.batch([0, 1]).inputs
+    assert inputs["input_ids"].tolist() == [[*ids("the film is good"), END], [*ids("a bad dull end"), END]]
+    short = split.batch([0, 1]).inputs["labels"]
+    assert short.tolist() == [[-100, -100, -100, *ids("good"), END], [-100, *ids("bad dull end"), END]]
+    longer = split_of([EXAMPLES[0], EXAMPLES[4]], padded_tokenizer()).batch([0, 1]).inputs
+    padding = longer["input_ids"].shape[1] - 5
+    assert longer["input_ids"][0].tolist() == [*ids("the film is good"), END, *[END] * padding]
+    assert longer["attention_mask"][0].tolist() == [1] * 5 + [0] * padding
+    assert longer["labels"][0].tolist() == [-100, -100, -100, *ids("good"), END, *[-100] * padding]
+
+
+def test_a_tokenizer_that_begins_texts_begins_each_row_once() -> None:
+    first = split_of(EXAMPLES[:2], word_tokenizer(begins=True)).rows[0]
+    assert first["input_ids"] == [*ids("the the film is good"), END]
+    cut = split_of(EXAMPLES, word_tokenizer(begins=True), max_length=8).rows[4]
+    assert cut["input_ids"] == [*ids("the a very lovely sweet brave end"), END]
+    assert cut["cut"] == 4
+    plain = split_of(PLAIN_TEXTS[:2], word_tokenizer(begins=True)).rows[1]
+    assert plain["input_ids"] == [*ids("the a bad dull end"), END]
+
+
+# ---- greedy decoding
+
+
+def taught(kind: str, split: Split, steps: int) -> nn.Module:
+    model = causal_model(kind)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        KIND.loss(model, split.batch(list(range(len(split.rows)))).inputs).backward()
+        optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("steps", [0, 12, 60])
+def test_greedy_decoding_matches_where_every_token_is_the_likeliest(kind: str, steps: int) -> None:
+    """Decoding from the prompt gives the completion exactly where each of its tokens has the largest logit behind those
+    before it."""
+    split = split_of(EXAMPLES, padded_tokenizer(), metric="exact_match")
+    model = taught(kind, split, steps)
+    outputs = split.outputs(model)
+    expected = []
+    for prompt, completion in PAIRS:
+        row, answer = [*ids(prompt), *ids(completion), END], [*ids(completion), END]
+        best = model(input_ids=torch.tensor([row])).logits[0].argmax(-1).tolist()
+        expected.append(float(best[len(row) - len(answer) - 1 : -1] == answer))
+    assert outputs[:, 2].tolist() == expected
+    scores = split.score(model)
+    assert list(scores) == ["exact_match", "nats"]
+    assert scores["exact_match"] == np.mean(expected)
+    assert steps != 60 or scores["exact_match"] == 1.0
+    assert not model.training
+
+
+def test_an_answer_that_goes_on_is_no_match() -> None:
+    class Echo(nn.Module):
+        def generate(self, input_ids: torch.Tensor, max_new_tokens: int, **_: Any) -> torch.Tensor:
+            answers = [[*ids("good"), END, END], [*ids("good warm"), END], ids("good warm a")]
+            return torch.cat([input_ids, torch.tensor(answers)[:, :max_new_tokens]], 1)
+
+    examples = [Example({"prompt": "a"}, "good"), Example({"prompt": "it is"}, "good")]
+    tokenizer = padded_tokenizer()
+    inputs = split_of([*examples, Example({"prompt": "a"}, "good warm")], tokenizer).batch([0, 1, 2]).inputs
+    assert greedy.matches(Echo(), inputs, tokenizer).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_large_batches_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, split = causal_model("gpt2"), split_of(EXAMPLES, padded_tokenizer())
+    whole = split.outputs(model)
+    monkeypatch.setattr("lorax_lab.tasks.language_modeling.LOGITS", 1)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(split.outputs(model), whole)
+    assert len(calls) == len(EXAMPLES)
+
+
+# ---- the model before it trains
+
+
+def test_baselines_are_the_test_rows_and_those_behind_training_rows() -> None:
+    splits = {"train": split_of(EXAMPLES[:3], padded_tokenizer()), "test": split_of(EXAMPLES[3:], padded_tokenizer())}
+    chosen = baselines(splits, None)
+    assert list(chosen) == ["untrained", "few_shot_3"]
+    assert chosen["untrained"].rows == splits["test"].rows
+    before = [token for row in splits["train"].rows for token in (*row["input_ids"], WORDS.index("\n"))]
+    for few, row in zip(chosen["few_shot_3"].rows, splits["test"].rows, strict=True):
+        assert few["input_ids"] == before + row["input_ids"]
+        assert few["completion"] == row["completion"]
+    assert before.count(END) == 3
+    model = causal_model("llama")
+    expected = [nats_by_hand(model, before + ids(prompt), [*ids(completion), END]) for prompt, completion in PAIRS[3:]]
+    outputs = chosen["few_shot_3"].outputs(model)
+    torch.testing.assert_close(outputs[:, 0].double(), torch.tensor(expected).double(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(("limit", "names"), [(23, ["few_shot_2"]), (22, ["few_shot_1"]), (16, [])])
+def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: int, names: list[str]) -> None:
+    splits = {"train": split_of(EXAMPLES[:3], padded_tokenizer()), "test": split_of(EXAMPLES[3:], padded_tokenizer())}
+    assert (splits["train"].sizes, max(splits["test"].sizes)) == ([5, 5, 9], 11)
+    chosen = baselines(splits, limit)
+    assert list(chosen) == ["untrained", *names]
+    assert all(size <= limit for split in chosen.values() for size in split.sizes)
+
+
+def test_no_shots_are_asked_for() -> None:
+    split = split_of(EXAMPLES, padded_tokenizer(), few_shot=0)
+    assert list(baselines({"train": split, "test": split}, None)) == ["untrained"]
+
+
+# ---- what is cut, and what is refused
+
+
+def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
+    split = split_of(EXAMPLES, padded_tokenizer(), max_length=8)
+    whole = split_of(EXAMPLES, padded_tokenizer())
+    assert all(size <= 8 for size in split.sizes)
+    for row, uncut in zip(split.rows, whole.rows, strict=True):
+        assert row["input_ids"] == uncut["input_ids"][row["cut"] :]
+        assert row["completion"] == uncut["completion"]
+    assert [row["cut"] for row in split.rows] == [0, 0, 1, 0, 3, 0]
+    (note,) = KIND.notes(split.rows, split.task.config)
+    assert note.startswith("2 of 6 prompts do not fit task.max_length=8: each is cut on its left, by up to 3 tokens")
+    assert KIND.notes(whole.rows, whole.task.config) == []
+
+
+def test_a_completion_that_has_no_room_is_refused_by_number() -> None:
+    message = r"1 of 6 completions have no room in task.max_length=5 .* type task.max_length=6"
+    with pytest.raises(ConfigError, match=message):
+        split_of(EXAMPLES, padded_tokenizer(), max_length=5)
+    assert split_of(EXAMPLES, padded_tokenizer(), max_length=6).sizes[4] == 6
+
+
+@pytest.mark.parametrize("label", ["", "  "])
+def test_an_empty_completion_is_refused(label: str) -> None:
+    with pytest.raises(ConfigError, match=r"no token of the completion '.*leave that row out"):
+        split_of([*EXAMPLES, Example({"prompt": "a"}, label)], padded_tokenizer())
+
+
+def test_a_tokenizer_without_an_end_token_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no end token, and a completion ends with one"):
+        split_of(EXAMPLES, word_tokenizer(end=None))
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_length", 3), ("few_shot", -1)])
+def test_a_setting_out_of_range(key: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.{key}={value} is not possible"):
+        settings(**{key: value})
+
+
+def test_equal_texts_without_prompts_are_equal_content() -> None:
+    from lorax_lab.data.examples import content_key
+
+    assert content_key(Example({}, "A text")) == content_key(Example({}, "a  text")) != content_key(Example({}, "b"))
