@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from conftest import tiny_model
@@ -30,6 +31,7 @@ from lorax_lab.models import base_weights, select, shapes_of
 from lorax_lab.spectra import LowRank, edge_of, rounding_energy
 from lorax_lab.store.checkpoints import Checkpoints, Position
 from lorax_lab.store.folder import save_trained
+from lorax_lab.store.provenance import new_record
 from lorax_lab.streams import generator
 
 PEFTS = [name for name in METHODS if name.startswith(PREFIX)]
@@ -329,6 +331,11 @@ def test_a_run_of_peft_keeps_its_name() -> None:
     assert (
         run_id(compose(["method=peft/dora", "rank=4"]), "m", "d") == "minilm-movie_reviews-peft_dora-r4-s0-dd3b5c168f"
     )
+
+
+def test_the_version_of_peft_is_recorded_where_it_counts() -> None:
+    versions = {name: new_record(compose([f"method={name}"]), "x", "failed").versions for name in ("lora", "peft/lora")}
+    assert versions["peft/lora"] == versions["lora"] | {"peft": peft.__version__}
 
 
 def test_help_and_the_default_run_import_no_peft() -> None:

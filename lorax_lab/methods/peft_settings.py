@@ -12,7 +12,7 @@ import re
 import traceback
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -49,6 +49,8 @@ EXAMPLE_RANK = 4
 @dataclass
 class PeftSettings(MethodConfig):
     """The settings of the PEFT method of that name; see `settings_of`."""
+
+    PACKAGES: ClassVar[tuple[str, ...]] = ("peft",)
 
     @property
     def entry(self) -> Entry:

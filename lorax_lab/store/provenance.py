@@ -40,7 +40,7 @@ def new_record(
         method=config.method.name,
         rank=config.rank,
         seed=config.seed,
-        versions=versions(),
+        versions=versions(config.method.PACKAGES),
         git=git(),
         code=code_sha256(settings),
         hardware=hardware(),
@@ -51,9 +51,9 @@ def new_record(
     )
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that decide a run's numbers."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:
+    """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *of_method)}
 
 
 def _version(package: str) -> str | None:
