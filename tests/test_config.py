@@ -12,7 +12,7 @@ import yaml
 
 from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
-from lorax_lab.data import SOURCES
+from lorax_lab.data import SOURCES, Source
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.keys import GROUPS, known_keys, presets
@@ -31,8 +31,12 @@ def test_every_file_in_conf_composes() -> None:
     for file in choices:
         name = str(file.relative_to(file.parts[0]).with_suffix(""))
         assert name in presets(file.parts[0])
-        own = LOCAL if name in SOURCES and SOURCES[name].columns else []
+        own = [word for word in LOCAL if name in SOURCES and word[5:].partition("=")[0] in needed(SOURCES[name])]
         assert isinstance(compose([f"{file.parts[0]}={name}", *own]), RunConfig)
+
+
+def needed(source: Source) -> tuple[str, ...]:
+    return source.needed(KINDS["classification"].config)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -48,6 +52,7 @@ def test_known_keys_are_the_keys_of_the_composed_configuration() -> None:
     assert {"model", "task", "method", "rank", "seed", "reference", "force", "runs_dir"} <= set(known_keys())
     sections = {key: value for key, value in dataclasses.asdict(compose([])).items() if isinstance(value, dict)}
     others = {f"{section}.{key}" for section in sections if section != "method" for key in sections[section]}
+    others |= {f"task.{field.name}" for kind in KINDS.values() for field in dataclasses.fields(kind.config)}
     methods = {f"method.{field.name}" for method in METHODS.values() for field in dataclasses.fields(method.settings)}
     assert {key for key in known_keys() if "." in key} == others | methods
 

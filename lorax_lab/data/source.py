@@ -48,4 +48,5 @@ class Source:
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
         """Those of the `chosen` keys that cannot be null."""
-        return ("path", next(iter(config.inputs)), "label") if self.columns else ()
+        place = ("path",) if "path" in self.keys else ()
+        return (*place, next(iter(config.inputs)), "label") if self.columns else place

@@ -97,6 +97,7 @@ def check(runs: list[Run]) -> None:
         ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
             matrix's smaller side, data that cannot be used.
     """
+    from lorax_lab.console import console
     from lorax_lab.methods import METHODS
     from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens
     from lorax_lab.tasks import kind_of, load_task
@@ -112,8 +113,12 @@ def check(runs: list[Run]) -> None:
     for (model, _), settings in pairs.items():
         task = load_task(settings)
         processor = load_processor(model, task.kind.processor_class)
-        longest = max(size for split in encode(task, processor).values() for size in split.sizes)
+        splits = encode(task, processor)
+        longest = max(size for split in splits.values() for size in split.sizes)
         limit = most_tokens(model, processor)
         if limit is not None and longest > limit:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
-            raise ConfigError(f"{reason}; type task.max_length={limit}")
+            instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
+            raise ConfigError(f"{reason}; {instead}")
+        for note in task.kind.notes([row for split in splits.values() for row in split.rows], settings):
+            console.print(f"task={settings.name}: {note}", soft_wrap=True, markup=False)

@@ -117,13 +117,14 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
 
 
 def most_tokens(name: str, processor: Any) -> int | None:
-    """How many tokens the model `name` reads of one input: its positions, or fewer if its tokenizer says so; None where
-    neither bounds them."""
+    """How many tokens the model `name` reads or writes of one input: its positions, or fewer if its tokenizer says so;
+    None where neither bounds them."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
     limits = [
         getattr(config, "max_position_embeddings", None),
+        getattr(config, "max_target_positions", None),
         getattr(_tokenizer(processor), "model_max_length", None),
     ]
     known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]

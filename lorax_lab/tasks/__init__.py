@@ -8,7 +8,7 @@ from __future__ import annotations
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.tasks import classification, regression
+from lorax_lab.tasks import classification, image_classification, regression, speech_recognition
 from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.task import Task
 
@@ -17,6 +17,8 @@ __all__ = ["KINDS", "Kind", "Task", "check", "kind_of", "load_task"]
 KINDS: dict[str, Kind] = {
     "classification": classification.KIND,
     "regression": regression.KIND,
+    "image_classification": image_classification.KIND,
+    "speech_recognition": speech_recognition.KIND,
 }
 
 

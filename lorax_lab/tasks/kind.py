@@ -45,6 +45,11 @@ def examples_of(inputs: Inputs) -> int:
     return len(inputs["labels"])
 
 
+def no_notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """Nothing is to be said of the rows."""
+    return []
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of task.
@@ -67,6 +72,7 @@ class Kind:
         weight: how much a batch's mean loss counts among the batches of one step.
         loss: the mean loss of a batch.
         outputs: (model, batch, processor) gives what the score is computed from, (n, width), in the order of the batch.
+        notes: what a person should know of the rows before anything trains, such as what was cut.
     """
 
     config: type[TaskConfig]
@@ -84,3 +90,4 @@ class Kind:
     weight: Callable[[Inputs], float] = examples_of
     loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
     outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits
+    notes: Callable[[Sequence[Row], TaskConfig], list[str]] = no_notes
