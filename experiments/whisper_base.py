@@ -90,8 +90,7 @@ def config_of(processor: Any) -> Any:
         bos_token_id=end,
         eos_token_id=end,
         begin_suppress_tokens=None,
-        **SIZES,
-        **WIDTHS,
+        **(LAYERS | WIDTHS),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import FILES, INPUTS, contents, to_pools
+from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
 from lorax_lab.data.source import Source
@@ -46,20 +46,23 @@ def _table(path: Path) -> Table:
 def data_sha256(config: TaskConfig) -> str:
     """The SHA-256 of the file; where its rows name images or recordings, of the file and all of those."""
     path = _file(config)
-    columns = {key: getattr(config, key) for key, form in config.inputs.items() if form in FILES}
+    columns = {key: column for key, column in chosen_columns(config).items() if config.inputs.get(key) in FILES}
     try:
         digest = _sha256(path)
         if columns:
-            named = [contents(_table(path), key, column) for key, column in columns.items() if column]
-            every = [_sha256(file) if Path(file).is_file() else "missing" for files in named for file in files]
+            named = [contents(_table(path), key, column) for key, column in columns.items()]
+            every = [_sha256(cell) for cells in named for cell in cells]
             digest = hashlib.sha256(" ".join([digest, *every]).encode()).hexdigest()
     except OSError as error:
         raise ConfigError(f"task.path={path} cannot be read: {error.strerror}") from error
     return digest
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def _sha256(content: Path | bytes) -> str:
+    """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
+    if isinstance(content, bytes) or not content.is_file():
+        return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
+    with content.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -70,7 +70,7 @@ def load_base(
         misfit = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
         raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        raise _unreadable(name, folder, model_class, error) from error
     if (tokenizer := _tokenizer(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
@@ -89,7 +89,7 @@ def load_processor(name: str, processor_class: str) -> Any:
     try:
         processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        raise _unreadable(name, folder, processor_class, error) from error
     tokenizer = _tokenizer(processor)
     if tokenizer is not None and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise ConfigError(f"model={name} has no tokenizer in {folder}; save the tokenizer beside the model")
@@ -113,7 +113,7 @@ def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassificat
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
             return shapes_of(getattr(transformers, model_class).from_config(config, trust_remote_code=False))
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        raise _unreadable(name, folder, model_class, error) from error
 
 
 def most_tokens(name: str, processor: Any) -> int | None:
@@ -129,6 +129,18 @@ def most_tokens(name: str, processor: Any) -> int | None:
     ]
     known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]
     return min(known, default=None)
+
+
+def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> ConfigError:
+    """Why a model or processor cannot be read; transformers lists every type that the auto-class reads."""
+    if "Unrecognized configuration class" in str(error):
+        kind = auto_class.removeprefix("AutoModelFor")
+        unfit = f"model={name} is of no type that transformers reads for this kind of task ({kind})"
+        return ConfigError(f"{unfit}; name another model, or another task.kind")
+    if auto_class == "AutoImageProcessor":
+        missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
+        return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
+    return ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}")
 
 
 def _tokenizer(processor: Any) -> Any:

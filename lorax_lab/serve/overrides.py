@@ -10,6 +10,8 @@ from lorax_lab.config.overrides import expand, value_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import Run, run_of
+from lorax_lab.tasks import kind_of
+from lorax_lab.tasks.kind import logits
 
 TASKS = ("movie_reviews", "product_reviews", "editorials", "tweets", "sarcasm", "boolq")
 NOT_HERE = {
@@ -99,4 +101,8 @@ def _run(item: str, common: list[str]) -> Run:
     jobs = expand(spell_out([f"task={task}", *common, *own, "reference=false"]))
     if len(jobs) > 1:
         raise ConfigError(f"{' '.join(common + own)} is a sweep; one base is served with one value of everything")
-    return run_of(compose(jobs[0]))
+    config = compose(jobs[0])
+    if kind_of(config.task.kind).outputs is not logits:
+        more = f"task={task} is not possible here: task.kind={config.task.kind} takes more than one pass for an answer"
+        raise ConfigError(f"{more}, and an exchange serves one; leave it out")
+    return run_of(config)
