@@ -147,7 +147,9 @@ def test_two_halves_of_the_digits_share_no_image_and_no_class() -> None:
 
 @pytest.mark.parametrize("subset", ["5", "9-5", "a-b", "0-10", "3-3"])
 def test_a_subset_that_is_none(subset: str) -> None:
-    with pytest.raises(ConfigError, match=rf"task\.subset={subset} is not possible .* type task\.subset=5-9"):
+    with pytest.raises(
+        ConfigError, match=rf"task\.subset={subset} is not possible.* type task=digits task\.subset=5-9"
+    ):
         load_task(settings("digits", f"task.subset='{subset}'"))
 
 
@@ -279,7 +281,10 @@ def a_bert(vit: Path, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(no_processor, "bare has no image processor that can be read"), (a_bert, "bert is of no type that transformers")],
+    [
+        (no_processor, "bare has no image processor that can be read"),
+        (a_bert, "bert is no model that transformers can read"),
+    ],
 )
 def test_a_model_that_reads_no_images(
     model: Callable[[Path, Path], str], message: str, vit: Path, tmp_path: Path, lab_here: Lab

@@ -314,7 +314,7 @@ def a_bert(whisper: Path, tmp_path: Path) -> Path:
 
 MODELS: list[tuple[Any, str]] = [
     (no_extractor, "feature extractor"),
-    (a_bert, "bert is of no type that transformers reads for this kind of task (SpeechSeq2Seq)"),
+    (a_bert, "bert is no model that transformers can read for this kind of task (SpeechSeq2Seq)"),
 ]
 
 

@@ -56,7 +56,8 @@ def _range(subset: str | None) -> tuple[int, int]:
     """
     first, _, last = (subset or "0-9").partition("-")
     if len(first) != 1 or len(last) != 1 or not (first + last).isdecimal() or first >= last:
-        raise ConfigError(f"task.subset={subset} is not possible with task=digits: two digits; type task.subset=5-9")
+        two = f"task.subset={subset} is not possible: the first and the last of the digits"
+        raise ConfigError(f"{two}; type task=digits task.subset=5-9")
     return int(first), int(last)
 
 

@@ -135,7 +135,7 @@ def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> C
     """Why a model or processor cannot be read; transformers lists every type that the auto-class reads."""
     if "Unrecognized configuration class" in str(error):
         kind = auto_class.removeprefix("AutoModelFor")
-        unfit = f"model={name} is of no type that transformers reads for this kind of task ({kind})"
+        unfit = f"model={name} is no model that transformers can read for this kind of task ({kind})"
         return ConfigError(f"{unfit}; name another model, or another task.kind")
     if auto_class == "AutoImageProcessor":
         missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
