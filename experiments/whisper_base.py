@@ -36,12 +36,7 @@ DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 LONGEST = 2
 """Words in a recording at most."""
 OTHER_VOICE = Voice(pitch=1.1, letter=0.04, noise=0.05)
-SIZES: dict[str, Any] = {
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-}
+LAYERS = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
 WIDTHS: dict[str, Any] = {"d_model": 64, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "init_std": 0.06}
 """A wider draw of the weights than Whisper's own .02, with which so small a model learns several times slower."""
 SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>")

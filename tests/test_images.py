@@ -78,7 +78,7 @@ def test_a_palette_with_a_transparent_colour_lies_on_white_too(tmp_path: Path) -
 
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
-    array = written(Image.fromarray(np.array([[0, 257 * 60], [257 * 120 + 256, 65535]], np.uint16)), tmp_path)
+    array = written(Image.fromarray(np.array([[0, 257 * 60 + 100], [257 * 120 + 255, 65535]], np.uint16)), tmp_path)
     assert array[..., 0].tolist() == GREY
 
 
