@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,10 +33,34 @@ def tiny_config(kind: str, words: int = 64) -> object:
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
         return AutoConfig.for_model("gpt2", vocab_size=words, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if kind == "whisper":
+        tokenizer = tiny_speech_processor().tokenizer
+        widths = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_mel_bins": 16}
+        layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), tokenizer.eos_token_id)
+        reach = {"max_source_positions": 50, "max_target_positions": 32, "begin_suppress_tokens": None}
+        start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+        return AutoConfig.for_model(
+            "whisper", vocab_size=len(tokenizer), decoder_start_token_id=start, **widths, **layers, **ends, **reach
+        )
     if kind == "llama":
         sizes |= {"num_key_value_heads": 1}
         return AutoConfig.for_model("llama", vocab_size=words, pad_token_id=0, bos_token_id=0, eos_token_id=0, **sizes)
     return AutoConfig.for_model("bert", vocab_size=words, max_position_embeddings=64, pad_token_id=0, **sizes)
+
+
+def tiny_speech_processor() -> Any:
+    """Whisper's own processor, which hears one second and writes small letters."""
+    from string import ascii_lowercase
+
+    from transformers import WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
+
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    vocabulary = {token: i for i, token in enumerate([*special, "Ġ", *ascii_lowercase])}
+    tokenizer = WhisperTokenizer(
+        vocab=vocabulary, merges=[], pad_token=special[0], additional_special_tokens=special[1:]
+    )
+    return WhisperProcessor(WhisperFeatureExtractor(feature_size=16, chunk_length=1), tokenizer)
 
 
 def tiny_model(kind: str = "bert", seed: int = 0) -> nn.Module:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
-from lorax_lab.data import SOURCES
+from lorax_lab.data import SOURCES, Source
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import _composed, compose, content_of, spell_out
 from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
@@ -33,8 +33,12 @@ def test_every_file_in_conf_composes() -> None:
     for file in choices:
         name = str(file.relative_to(file.parts[0]).with_suffix(""))
         assert name in presets(file.parts[0])
-        own = LOCAL if name in SOURCES and SOURCES[name].columns else []
+        own = [word for word in LOCAL if name in SOURCES and word[5:].partition("=")[0] in needed(SOURCES[name])]
         assert isinstance(compose([f"{file.parts[0]}={name}", *own]), RunConfig)
+
+
+def needed(source: Source) -> tuple[str, ...]:
+    return source.needed(KINDS["classification"].config)
 
 
 @pytest.mark.parametrize("name", KINDS)

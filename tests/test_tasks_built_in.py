@@ -18,6 +18,7 @@ from published import (
     group_of,
     headline_lines,
     hub_folder,
+    image_folder,
     local_table,
     origins,
     question_lines,
@@ -57,17 +58,17 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 # ---- the law
 
 
-COLUMNS = {"local": local_table, "hub": hub_folder}
+OWN = {"local": local_table, "hub": hub_folder, "image_folder": image_folder}
 
 
 @pytest.fixture
 def readable(serve: Serve, tmp_path: Path) -> Callable[[str], TaskConfig]:
-    """A configuration that uses every row of a source: of a table made here, of a file as published, or of what the
+    """A configuration that uses every row of a source: of files made here, of a file as published, or of what the
     source makes itself."""
 
     def put(name: str) -> TaskConfig:
-        if SOURCES[name].columns:
-            return COLUMNS[name](tmp_path)
+        if "path" in SOURCES[name].keys:
+            return OWN[name](tmp_path)
         return serve(name, CONTENT[name]()) if name in CONTENT else settings(name, **ALL)
 
     return put

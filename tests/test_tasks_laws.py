@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import BAD, GOOD, PLAIN, tiny_config, tiny_model
+from conftest import BAD, GOOD, PLAIN, tiny_config, tiny_model, tiny_speech_processor
 from test_run import runs_dir
 from transformers import AutoConfig, AutoTokenizer
 
 from lorax_lab.data import SOURCES, Example, Source
+from lorax_lab.data.sounds import Sound
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.entry import launch
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base
@@ -32,12 +33,27 @@ CONFIGS = {
     "AutoModelForSequenceClassification": lambda: tiny_config("bert"),
     "AutoModelForCausalLM": lambda: tiny_config("gpt2"),
     "AutoModelForImageClassification": lambda: AutoConfig.for_model("vit", **SIZES, **IMAGE),
+    "AutoModelForSpeechSeq2Seq": lambda: tiny_config("whisper"),
 }
 """A tiny base for each class of transformers."""
+PROCESSORS: dict[str, Callable[[Path], Any]] = {
+    "AutoTokenizer": AutoTokenizer.from_pretrained,
+    "AutoImageProcessor": lambda _: transformers.ViTImageProcessorPil(size={"height": 8, "width": 8}),
+    "AutoProcessor": lambda _: tiny_speech_processor(),
+}
+"""A processor for each class of transformers; the tokenizer's is the one of the folder."""
 WORDS = [*GOOD, *BAD, *PLAIN]
+
+
+def tone(hertz: float, seconds: float, rate: int = 16_000) -> Sound:
+    time = np.arange(int(seconds * rate)) / rate
+    return Sound((0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32), rate, "a tone")
+
+
 INPUTS: dict[str, Callable[[random.Random], Any]] = {
     "text": lambda draw: " ".join(draw.choices(WORDS, k=draw.randint(1, 12))),
-    "array": lambda draw: np.array([draw.randrange(256) for _ in range(64 * 3)], np.uint8).reshape(8, 8, 3),
+    "image": lambda draw: np.array([draw.randrange(256) for _ in range(64 * 3)], np.uint8).reshape(8, 8, 3),
+    "audio": lambda draw: tone(draw.uniform(200, 4000), draw.uniform(0.1, 0.9)),
 }
 """An input drawn at random, by its form."""
 LABELS: dict[str, tuple[tuple[str, ...], Callable[[int], Any]]] = {
@@ -55,10 +71,7 @@ def save_base(kind_name: str, tokenizer: Path, folder: Path) -> Path:
         torch.manual_seed(0)
         model = getattr(transformers, kind.model_class).from_config(CONFIGS[kind.model_class]())
     (model if model.get_output_embeddings() is not None else model.base_model).save_pretrained(folder)
-    if kind.processor_class == "AutoTokenizer":
-        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
-    else:
-        transformers.ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(folder)
+    PROCESSORS[kind.processor_class](tokenizer).save_pretrained(folder)
     return folder
 
 

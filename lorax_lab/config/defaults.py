@@ -49,4 +49,4 @@ def _read(name: str) -> dict[str, Any]:
     import yaml
 
     path = Path(CONF / name)
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}

@@ -6,7 +6,7 @@ A new source is one module here with a `Source`, its line in `SOURCES`, and a fi
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import arithmetic, boolq, hub, hutto_gilbert, local, sarcasm
+from lorax_lab.data import arithmetic, boolq, digits, hub, hutto_gilbert, image_folder, local, sarcasm
 from lorax_lab.data.cards import Card
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.source import Source
@@ -23,7 +23,9 @@ SOURCES: dict[str, Source] = {
     "boolq": boolq.SOURCE,
     "boolq_lm": boolq.AS_TEXT,
     "arithmetic": arithmetic.SOURCE,
+    "digits": digits.SOURCE,
     "local": local.SOURCE,
+    "image_folder": image_folder.SOURCE,
     "hub": hub.SOURCE,
 }
 CARDS: dict[str, Card] = {name: source.card for name, source in SOURCES.items() if source.card}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import LABELS
+from lorax_lab.data.sounds import Sound, read_sound
 from lorax_lab.data.table import Table, is_missing, shown
 
 
@@ -50,8 +54,41 @@ def _texts(table: Table, key: str, name: str) -> list[str]:
     return [str(value) for value in values]
 
 
-INPUTS: dict[str, Callable[[Table, str, str], list[Any]]] = {"text": _texts}
+def _images(table: Table, key: str, name: str) -> list[Any]:
+    return [_read(table, row, cell, read_image) for row, cell in enumerate(contents(table, key, name))]
+
+
+def _sounds(table: Table, key: str, name: str) -> list[Sound]:
+    sounds = [_read(table, row, cell, read_sound) for row, cell in enumerate(contents(table, key, name))]
+    return [replace(sound, name=f"{table.where}, row {row + 1}") for row, sound in enumerate(sounds)]
+
+
+def contents(table: Table, key: str, name: str) -> list[Path | bytes]:
+    """The files that a column names by their paths, which start at the table's folder, or has as bytes.
+
+    Raises:
+        ConfigError: a row that has neither.
+    """
+    cells: list[Path | bytes] = []
+    for row, value in enumerate(table.column(key, name)):
+        if is_missing(value) or not isinstance(value, str | bytes):
+            raise table.fault(row, f"task.{key}={name} is {shown(value)} and no path of a file; leave the row out")
+        cells.append(value if isinstance(value, bytes) else table.folder / Path(value).expanduser())
+    return cells
+
+
+def _read(table: Table, row: int, cell: Path | bytes, read: Callable[[Path | bytes], Any]) -> Any:
+    try:
+        return read(cell)
+    except ValueError as error:
+        file = f"{cell} cannot be read: " if isinstance(cell, Path) else "cannot be read: "
+        raise table.fault(row, f"{file}{error}; mend it or leave the row out") from error
+
+
+INPUTS: dict[str, Callable[[Table, str, str], list[Any]]] = {"text": _texts, "image": _images, "audio": _sounds}
 """How a column is read, by the form of the input."""
+FILES = ("image", "audio")
+"""The forms whose columns name files, or hold what is in them."""
 
 
 def _groups(table: Table, name: str) -> list[str]:

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lorax_lab.data.sounds import Sound
+
 
 @dataclass(frozen=True)
 class Example:
     """Named inputs with their label.
 
     Args:
-        inputs: name → a text, or a numpy array such as an image. A kind of task says which names it reads.
+        inputs: name → a text, a numpy array such as an image, or a `Sound`. A kind of task says which names it reads.
         label: the index of a class, a number or a text, whichever form the kind's labels have.
         group: examples of one group (a document, a question) never straddle two splits.
     """
@@ -43,7 +45,7 @@ class Pools:
 
 def content_key(example: Example) -> tuple[str, ...]:
     """The key that two equal examples share: their texts, where case, spacing and Unicode's forms do not count, and the
-    content of their arrays. Of an example without inputs it is the label's.
+    content of their images and recordings. Of an example without inputs it is the label's.
 
     >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))
     True
@@ -57,5 +59,7 @@ def _normal(text: str) -> str:
 
 
 def _content(array: Any) -> str:
+    if isinstance(array, Sound):
+        return array.sha256()
     assert array.dtype != object, f"an input is a text or an array of numbers, not {type(array)}"
     return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()

@@ -42,8 +42,13 @@ def data_sha256(config: TaskConfig) -> str:
     digest = hashlib.sha256(json.dumps(names).encode())
     for role, table in sorted(tables.items()):
         for key, column in chosen_columns(config).items():
-            digest.update(json.dumps([role, key, table.column(key, column)], default=str).encode())
+            digest.update(json.dumps([role, key, table.column(key, column)], default=_plain).encode())
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no form for; a file's bytes by their hash."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 @lru_cache(maxsize=2)
@@ -54,13 +59,24 @@ def _tables(path: str, subset: str | None, label: str) -> tuple[dict[str, Table]
     names: list[str] | None = None
     tables = {}
     for role, split in roles.items():
-        columns: dict[str, Any] = {name: splits[split][name] for name in splits[split].column_names}
+        columns: dict[str, Any] = {name: _column(splits[split], name) for name in splits[split].column_names}
         declared = getattr(splits[split].features.get(label), "names", None)
         if declared:
             names = list(declared)
             columns[label] = [_name(value, names) for value in columns[label][:]]
         tables[role] = Table(f"{_where(path, subset)} ({split})", columns)
     return tables, names
+
+
+def _column(split: Any, name: str) -> Any:
+    """A column; of images and recordings the bytes of their files, which `lorax_lab.data` reads itself."""
+    import datasets
+
+    form = split.features[name]
+    if not isinstance(form, datasets.Image | datasets.Audio):
+        return split[name]
+    files = split.cast_column(name, type(form)(decode=False))[name]
+    return [file and (file["bytes"] or Path(file["path"]).read_bytes()) for file in files]
 
 
 def _where(path: str | None, subset: str | None) -> str:

@@ -63,6 +63,15 @@ def class_names(tables: Tables, label: str) -> tuple[str, ...]:
     if len(names) > max(2, len(values) // 2):
         too_many = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
         raise ConfigError(f"{tables['train'].where}: {too_many}; name another column, or type task.kind=regression")
+    return in_order(names)
+
+
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Whole numbers in their order, and other names by the alphabet.
+
+    >>> in_order({"10", "9"}), in_order({"10", "nine"})
+    (('9', '10'), ('10', 'nine'))
+    """
     if all(name.lstrip("-").isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import INPUTS, to_pools
+from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
 from lorax_lab.data.source import Source
@@ -22,12 +22,16 @@ Columns = dict[str, list[Any]]
 
 def read(config: TaskConfig) -> Pools:
     """Every row of the file `task.path`, as one pool. Text is UTF-8; in CSV an empty field is a missing value
-    and every other is taken literally, `NA` and `null` too.
+    and every other is taken literally, `NA` and `null` too. Paths of images and recordings start at the file's folder.
 
     Raises:
         ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
     """
     path = _file(config)
+    return to_pools(path.name, {"train": _table(path)}, config)
+
+
+def _table(path: Path) -> Table:
     try:
         columns = READERS[path.suffix.lower()](path)
     except ConfigError:
@@ -36,17 +40,30 @@ def read(config: TaskConfig) -> Pools:
         raise ConfigError(f"task.path={path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (OSError, ValueError, NotImplementedError, csv.Error) as error:
         raise ConfigError(f"task.path={path} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    return to_pools(path.name, {"train": Table(path.name, columns)}, config)
+    return Table(path.name, columns, path.parent)
 
 
 def data_sha256(config: TaskConfig) -> str:
-    """The SHA-256 of the file."""
+    """The SHA-256 of the file; where its rows name images or recordings, of the file and all of those."""
     path = _file(config)
+    columns = {key: column for key, column in chosen_columns(config).items() if config.inputs.get(key) in FILES}
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _sha256(path)
+        if columns:
+            named = [contents(_table(path), key, column) for key, column in columns.items()]
+            every = [_sha256(cell) for cells in named for cell in cells]
+            digest = hashlib.sha256(" ".join([digest, *every]).encode()).hexdigest()
     except OSError as error:
         raise ConfigError(f"task.path={path} cannot be read: {error.strerror}") from error
+    return digest
+
+
+def _sha256(content: Path | bytes) -> str:
+    """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
+    if isinstance(content, bytes) or not content.is_file():
+        return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file(config: TaskConfig) -> Path:

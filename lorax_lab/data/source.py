@@ -48,5 +48,6 @@ class Source:
 
     def needed(self, config: TaskConfig) -> tuple[str, ...]:
         """Those of the `chosen` keys that cannot be null."""
+        place = ("path",) if "path" in self.keys else ()
         inputs = () if config.labels_suffice else (next(iter(config.inputs)),)
-        return ("path", *inputs, "label") if self.columns else ()
+        return (*place, *inputs, "label") if self.columns else place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lorax_lab.errors import ConfigError, suggest
@@ -11,10 +12,14 @@ from lorax_lab.errors import ConfigError, suggest
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of equal length; `where` names the table in messages. Rows count from 1, after a header."""
+    """Named columns of equal length; `where` names the table in messages. Rows count from 1, after a header.
+
+    `folder` is where the files lie whose paths a column has.
+    """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
+    folder: Path = Path()
 
     def column(self, key: str, name: str) -> list[Any]:
         """The values of the column that `task.<key>` names.

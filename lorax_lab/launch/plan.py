@@ -118,6 +118,7 @@ def check(runs: list[Run]) -> None:
         limit = most_tokens(model, processor)
         if limit is not None and longest > limit:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
-            raise ConfigError(f"{reason}; type task.max_length={limit}")
+            instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
+            raise ConfigError(f"{reason}; {instead}")
         for note in task.kind.notes([row for split in splits.values() for row in split.rows], settings):
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)

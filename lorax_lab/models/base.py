@@ -72,7 +72,7 @@ def load_base(
         misfit = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
         raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
     except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        raise _unreadable(name, folder, model_class, error) from error
     _keep_fixed(model, _skeleton(name, model_class))
     if (tokenizer := _tokenizer(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -101,7 +101,7 @@ def load_processor(name: str, processor_class: str) -> Any:
     try:
         processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+        raise _unreadable(name, folder, processor_class, error) from error
     tokenizer = _tokenizer(processor)
     if tokenizer is not None and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise ConfigError(f"model={name} has no tokenizer in {folder}; save the tokenizer beside the model")
@@ -143,13 +143,8 @@ def _skeleton(name: str, model_class: str) -> nn.Module:
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
-    except ValueError as error:
-        if "Unrecognized configuration class" not in str(error):
-            raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
-        other = f"model={name} is a {config.model_type}, and transformers has no {model_class} of that"
-        raise ConfigError(f"{other}; name another model") from error
-    except (OSError, KeyError) as error:
-        raise ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, folder, model_class, error) from error
     if _sees_ahead(model):
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
         raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
@@ -164,17 +159,30 @@ def _sees_ahead(model: Any) -> bool:
 
 
 def most_tokens(name: str, processor: Any) -> int | None:
-    """How many tokens the model `name` reads of one input: its positions, or fewer if its tokenizer says so; None where
-    neither bounds them."""
+    """How many tokens the model `name` reads or writes of one input: its positions, or fewer if its tokenizer says so;
+    None where neither bounds them."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
     limits = [
         getattr(config, "max_position_embeddings", None),
+        getattr(config, "max_target_positions", None),
         getattr(_tokenizer(processor), "model_max_length", None),
     ]
     known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]
     return min(known, default=None)
+
+
+def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> ConfigError:
+    """Why a model or processor cannot be read; transformers lists every type that the auto-class reads."""
+    if "Unrecognized configuration class" in str(error):
+        kind = auto_class.removeprefix("AutoModelFor")
+        unfit = f"model={name} is no model that transformers can read for this kind of task ({kind})"
+        return ConfigError(f"{unfit}; name another model, or another task.kind")
+    if auto_class == "AutoImageProcessor":
+        missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
+        return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
+    return ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}")
 
 
 def _tokenizer(processor: Any) -> Any:

@@ -110,7 +110,7 @@ def choose(names: list[str], targets: list[str]) -> list[str]:
     chosen = {target: [n for n in names if n == target or n.endswith(f".{target}")] for target in targets}
     for target, matches in chosen.items():
         if not matches:
-            ends = [e for n in names for e in (n.rpartition(".")[2], short_name(n))]
+            ends = [e for n in names for e in (n.rpartition(".")[2], _in_its_layer(n))]
             known = tuple(dict.fromkeys(ends))
             raise ConfigError(
                 f"method.target_modules={target} matches no matrix of the model; {suggest(target, known)}, "
@@ -120,11 +120,20 @@ def choose(names: list[str], targets: list[str]) -> list[str]:
 
 
 def short_name(name: str) -> str:
-    """A matrix's type within its layer: what follows the layer's number.
+    """A matrix's type: what follows the number of its layer, after `decoder` where the layer is in a decoder, since an
+    encoder beside it has matrices of the same names.
 
     >>> short_name("bert.encoder.layer.3.attention.output.dense")
     'attention.output.dense'
+    >>> short_name("model.encoder.layers.0.fc1"), short_name("model.decoder.layers.0.fc1")
+    ('fc1', 'decoder.fc1')
     """
+    inside = _in_its_layer(name)
+    before = name.removesuffix(inside).split(".")
+    return f"decoder.{inside}" if "decoder" in before else inside
+
+
+def _in_its_layer(name: str) -> str:
     parts = name.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdigit()]
     return ".".join(parts[numbers[-1] + 1 :]) if numbers else name

@@ -119,7 +119,7 @@ class Exchange:
         Raises:
             ConfigError: a name is unknown, or there is not one name for each row.
         """
-        rows = len(batch["input_ids"])
+        rows = len(next(iter(batch.values())))
         if len(names) != rows or not rows:
             raise ConfigError(f"{len(names)} names for a batch of {rows} rows; it takes one for each row")
         chosen = {name: self._adapter(name) for name in names}

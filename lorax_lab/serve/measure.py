@@ -45,7 +45,7 @@ def measure(served: Served, folder: Path) -> dict[str, Any]:
         "seconds": exchange_seconds(served.exchange) | checkpoint_seconds(served.bare(names[0]), folder),
         "request": {
             "rows": len(rows),
-            "tokens": batch["input_ids"].shape[1],
+            "tokens": max(served.tests[name].sizes[i] for name, i in rows),
             "seconds": seconds,
             "peak_bytes": request_bytes(served.exchange, ways),
         },

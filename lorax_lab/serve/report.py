@@ -68,9 +68,14 @@ def _mixed_batch(served: Served) -> list[dict[str, Any]]:
 def _answered(served: Served, name: str, i: int, answer: Any) -> dict[str, Any]:
     task, example = served.tasks[name], served.tasks[name].test[i]
     prediction = served.predictions(name, answer[None])[0].item()
-    text = " | ".join(filter(None, map(str, example.inputs.values())))
+    text = " | ".join(filter(None, map(_shown, example.inputs.values())))
     names = [task.classes[int(value)] if task.classes else f"{value:.2f}" for value in (prediction, example.label)]
     return {"task": name, "text": text, "prediction": names[0], "label": names[1]}
+
+
+def _shown(value: Any) -> str:
+    """A text, or the size of an image (height, width, 3)."""
+    return value if isinstance(value, str) else f"image, {value.shape[1]} × {value.shape[0]} pixels"
 
 
 def _tasks(results: dict[str, Any]) -> Table:

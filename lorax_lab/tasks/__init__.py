@@ -8,7 +8,7 @@ from __future__ import annotations
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.tasks import classification, language_modeling, regression
+from lorax_lab.tasks import classification, image_classification, language_modeling, regression, speech_recognition
 from lorax_lab.tasks.kind import Kind
 from lorax_lab.tasks.task import Task
 
@@ -18,6 +18,8 @@ KINDS: dict[str, Kind] = {
     "classification": classification.KIND,
     "regression": regression.KIND,
     "language_modeling": language_modeling.KIND,
+    "image_classification": image_classification.KIND,
+    "speech_recognition": speech_recognition.KIND,
 }
 
 

@@ -1,0 +1,84 @@
+"""A folder of images: each sub-folder is a class, named by it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.examples import Example, Pools
+from lorax_lab.data.images import read_image
+from lorax_lab.data.labels import in_order
+from lorax_lab.data.source import Source
+from lorax_lab.errors import ConfigError
+
+OWN = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
+"""Names of the sub-folders of a folder that has splits of its own."""
+
+
+def read(config: TaskConfig) -> Pools:
+    """Every image of `task.path`, whose layout is `CLASS/image.png`, or `train/CLASS/image.png` with `test` and
+    `validation` beside it where the folder has splits of its own. Hidden files do not count.
+
+    Raises:
+        ConfigError: no folder, no class, one class only, a class without images, or a file that is no image.
+    """
+    files = _files(config)
+    known = in_order({name for found in files.values() for name, _ in found})
+    if len(known) < 2:
+        raise ConfigError(f"{_fault(config)} has one class only ({known[0]}); a class is a folder, give it another one")
+    pools = {
+        role: [Example({"image": _image(path)}, known.index(name)) for name, path in found]
+        for role, found in files.items()
+    }
+    return Pools(str(config.path), known, pools["train"], pools.get("validation"), pools.get("test"))
+
+
+def data_sha256(config: TaskConfig) -> str:
+    """The SHA-256 over the splits, the classes and the content of the files, whatever the files are called."""
+    digest = hashlib.sha256()
+    for role, found in _files(config).items():
+        for name, path in found:
+            try:
+                with path.open("rb") as file:
+                    digest.update(f"{role}/{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            except OSError as error:
+                raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
+    """Class and path of every image, in the order of their paths, by split."""
+    folder = Path(str(config.path)).expanduser()
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "not there"
+        raise ConfigError(f"{_fault(config)} is {kind}; name a folder that has a sub-folder for each class")
+    own = {role: next((folder / n for n in names if (folder / n).is_dir()), None) for role, names in OWN.items()}
+    splits = {role: place for role, place in own.items() if place} if own["train"] else {"train": folder}
+    return {role: _of_split(config, place) for role, place in splits.items()}
+
+
+def _of_split(config: TaskConfig, folder: Path) -> list[tuple[str, Path]]:
+    found: list[tuple[str, Path]] = []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        inside = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+        if not inside:
+            raise ConfigError(f"{_fault(config)}: {place} has no images; a sub-folder is a class, take it out")
+        found += [(place.name, path) for path in inside]
+    if not found:
+        raise ConfigError(f"{_fault(config)}: {folder} has no sub-folders with images; each class is a sub-folder")
+    return found
+
+
+def _image(path: Path) -> object:
+    try:
+        return read_image(path)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}; mend it or take it out") from error
+
+
+def _fault(config: TaskConfig) -> str:
+    return f"task.path={config.path}"
+
+
+SOURCE = Source(read, data_sha256, labels=("classes",), inputs={"image": "image"}, keys=("path",))

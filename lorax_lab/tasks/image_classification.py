@@ -1,0 +1,83 @@
+"""Image classification: one class for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks.classification import METRICS, answers, correct, head
+from lorax_lab.tasks.kind import Inputs, Kind, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class ImageConfig(TaskConfig):
+    """Settings of a kind that reads an image. `image` names a column of paths, or of images in a data set."""
+
+    inputs: ClassVar[Mapping[str, str]] = {"image": "image"}
+
+    image: str | None = None
+
+
+def encode(processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+    """The images as they were read, (height, width, 3), uint8; the processor makes them ready batch by batch.
+
+    Raises:
+        ConfigError: images of which the processor makes tensors of more than one size.
+    """
+    import numpy as np
+
+    images = [example.inputs["image"] for example in examples]
+    shapes = sorted({image.shape for image in images})
+    sizes = {tuple(pixels(processor, [np.zeros(shape, np.uint8)]).shape[1:]) for shape in shapes}
+    if len(sizes) > 1:
+        listed = " and ".join("×".join(map(str, size[1:])) for size in sorted(sizes)[:2])
+        uneven = f"the image processor of the model leaves images of task={config.name} at {listed} pixels"
+        raise ConfigError(f"{uneven}; set do_resize in its preprocessor_config.json, or scale the images yourself")
+    return [{"image": image} for image in images]
+
+
+def pixels(processor: Any, images: Sequence[Any]) -> Tensor:
+    """What the model sees of the images, (n, 3, height, width), fp32."""
+    values: Tensor = processor(images=list(images), input_data_format="channels_last", return_tensors="pt").pixel_values
+    return values
+
+
+def collate(processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+    """`pixel_values` (n, 3, height, width), fp32, and `labels` (n,), long."""
+    import torch
+
+    return {"pixel_values": pixels(processor, [row["image"] for row in rows]), "labels": torch.as_tensor(labels)}
+
+
+def size(row: Row) -> int:
+    """All images are of one size when the model reads them."""
+    return 1
+
+
+def positions(inputs: Inputs) -> int:
+    """Pixels of a batch that the model reads."""
+    images, _, height, width = inputs["pixel_values"].shape
+    return images * height * width
+
+
+KIND = Kind(
+    config=ImageConfig,
+    model_class="AutoModelForImageClassification",
+    processor_class="AutoImageProcessor",
+    head=head,
+    encode=encode,
+    size=size,
+    collate=collate,
+    tokens=positions,
+    metrics=METRICS,
+    always=("accuracy",),
+    answers=answers,
+    correct=correct,
+)

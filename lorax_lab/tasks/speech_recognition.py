@@ -1,0 +1,244 @@
+"""Speech recognition: the transcript of a recording, by a model like Whisper.
+
+The decoder is given the start tokens that the tokenizer puts before a text, and learns the text and the end token. When
+a model is scored, it is given the same start tokens and writes greedily until its end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Example
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from lorax_lab.data.sounds import Sound
+
+IGNORED = -100
+"""Label of a position that has no loss: a start token, or padding."""
+ERRORS, WORDS, NATS, TOKENS = range(4)
+"""What the columns of the outputs are, each counted over one transcript."""
+
+
+@dataclass
+class SpeechConfig(TaskConfig):
+    """Settings of speech recognition. `audio` names a column of paths, or of recordings in a data set; `label` names
+    the column of transcripts."""
+
+    inputs: ClassVar[Mapping[str, str]] = {"audio": "audio"}
+    labels: ClassVar[str] = "texts"
+
+    audio: str | None = None
+
+
+def encode(processor: Any, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
+    """Each recording at the model's rate, `samples` (n,), and its transcript: the `prompt` of start tokens, and the
+    `text` of tokens that follow, the end token among them.
+
+    Raises:
+        ConfigError: a processor that reads no audio or starts no transcript; recordings longer than the model hears; a
+            transcript that the tokenizer cannot write.
+    """
+    _require_speech(processor, config)
+    extractor, rows = processor.feature_extractor, []
+    heard = extractor.n_samples / extractor.sampling_rate
+    if cut := [example for example in examples if example.inputs["audio"].seconds > heard]:
+        longest = max((example.inputs["audio"] for example in cut), key=lambda sound: sound.seconds)
+        too_long = f"{len(cut)} of {len(examples)} recordings are longer than the {heard:g} s that the model hears"
+        raise ConfigError(
+            f"task={config.name}: {too_long}, the longest with {longest.seconds:.1f} s is {longest.name}; "
+            "split them with their transcripts, or leave them out"
+        )
+    for example in examples:
+        sound = example.inputs["audio"]
+        prompt, text = _tokens(processor.tokenizer, str(example.label), sound.name)
+        heard_as = {"samples": at_rate(sound, extractor.sampling_rate), "rate": sound.rate}
+        resampled = sound.rate != extractor.sampling_rate
+        rows.append(heard_as | {"resampled": resampled, "prompt": prompt, "text": text})
+    return rows
+
+
+def _require_speech(processor: Any, config: TaskConfig) -> None:
+    extractor = getattr(processor, "feature_extractor", None)
+    if extractor is None or not hasattr(processor, "tokenizer"):
+        lacking = "the model's folder has no feature extractor, so it reads no recordings; save its processor there"
+        raise ConfigError(f"task={config.name}: {lacking} (preprocessor_config.json or processor_config.json)")
+    if not hasattr(extractor, "n_samples") or not _tokens(processor.tokenizer, "a", "")[0]:
+        raise ConfigError(f"task={config.name}: {type(processor).__name__} is not like Whisper's; name such a model")
+
+
+def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]]:
+    """The start tokens, and those of the text and its end."""
+    whole = tokenizer(text).input_ids
+    bare = tokenizer(text, add_special_tokens=False).input_ids
+    start = len(whole) - len(bare) - 1
+    if _words(tokenizer, bare) != text.split():
+        written = " ".join(_words(tokenizer, bare))
+        raise ConfigError(f"{where}: the model's tokenizer writes {text[:40]!r} as {written[:40]!r}; mend the row")
+    return whole[:start], whole[start:]
+
+
+def _words(tokenizer: Any, tokens: Any) -> list[str]:
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True)
+    return text.split()
+
+
+def at_rate(sound: Sound, rate: int) -> np.ndarray:
+    """The samples (n,), fp32; of another rate they pass a low-pass filter and are taken anew (polyphase)."""
+    from math import gcd
+
+    from scipy.signal import resample_poly
+
+    if sound.rate == rate:
+        return sound.samples
+    shared = gcd(rate, sound.rate)
+    samples: np.ndarray = resample_poly(sound.samples, rate // shared, sound.rate // shared)
+    return samples.astype(sound.samples.dtype)
+
+
+def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """How many recordings are resampled, and from which rates."""
+    others = [row["rate"] for row in rows if row["resampled"]]
+    rates = ", ".join(f"{rate:,}" for rate in sorted(set(others)))
+    change = f"{len(others)} of {len(rows)} recordings are resampled, from {rates} Hz to the rate that the model hears"
+    return [change] if others else []
+
+
+def collate(processor: Any, rows: Sequence[Row], labels: Any) -> Inputs:
+    """One batch: `input_features` (n, mel bands, frames), padded with silence to what the model hears;
+    `decoder_input_ids` and `labels` (n, longest), long, the labels -100 at start tokens and padding.
+
+    Args:
+        labels: not read; the rows have the transcripts' tokens.
+    """
+    import torch
+
+    extractor = processor.feature_extractor
+    features = extractor([row["samples"] for row in rows], sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    longest, end = max(map(size, rows)), processor.tokenizer.eos_token_id
+    given = torch.full((len(rows), longest), end)
+    wanted = torch.full((len(rows), longest), IGNORED)
+    for i, row in enumerate(rows):
+        tokens, start = torch.tensor(row["prompt"] + row["text"]), len(row["prompt"])
+        given[i, : len(tokens) - 1] = tokens[:-1]
+        wanted[i, start - 1 : len(tokens) - 1] = tokens[start:]
+    return {"input_features": features.input_features, "decoder_input_ids": given, "labels": wanted}
+
+
+def size(row: Row) -> int:
+    """Tokens that the decoder is given of a row."""
+    return len(row["prompt"]) + len(row["text"]) - 1
+
+
+def tokens(inputs: Inputs) -> int:
+    """Tokens of a batch that the model learns to write: the loss is their mean."""
+    return int((inputs["labels"] != IGNORED).sum())
+
+
+def outputs(model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
+    """For each transcript (n, 4): errors in words (substituted, left out and added) of what the model writes greedily,
+    words, nats of the transcript's tokens, and tokens."""
+    import torch
+    from torch.nn import functional as F
+
+    labels = inputs["labels"]
+    logits = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits.float()
+    nats = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
+    references = [_words(processor.tokenizer, row[row != IGNORED]) for row in labels]
+    written = [_words(processor.tokenizer, row) for row in _greedy(model, inputs)]
+    counts = [word_errors(*pair) for pair in zip(references, written, strict=True)]
+    errors = torch.tensor(counts, dtype=nats.dtype, device=nats.device).reshape(-1, 2)
+    return torch.cat([errors, nats[:, None], (labels != IGNORED).sum(1, keepdim=True)], dim=1)
+
+
+def _greedy(model: Any, inputs: Inputs) -> Tensor:
+    """What the model writes after the start tokens (n, longest), to its end token or to its last position.
+
+    Whisper's own `generate` would choose start tokens itself, other than those of the training."""
+    import torch
+    from transformers import GenerationMixin
+
+    start = int((inputs["labels"][0] != IGNORED).int().argmax()) + 1
+    prompt, features = inputs["decoder_input_ids"][:, :start], inputs["input_features"]
+    written: Tensor = GenerationMixin.generate(
+        model,
+        input_features=features,
+        attention_mask=torch.ones_like(features[:, 0], dtype=torch.long),
+        decoder_input_ids=prompt,
+        max_new_tokens=model.config.max_target_positions - start,
+        do_sample=False,
+        num_beams=1,
+    )
+    return written[:, start:]
+
+
+def word_errors(reference: Sequence[str], written: Sequence[str]) -> tuple[int, int]:
+    """The least number of words to substitute, leave out or add, and the words of the reference; `jiwer` counts them.
+
+    >>> word_errors("a b c d".split(), "a x c".split()), word_errors(["a"], [])
+    ((2, 4), (1, 1))
+    """
+    import jiwer
+
+    counted = jiwer.process_words(" ".join(reference), " ".join(written))
+    return counted.substitutions + counted.deletions + counted.insertions, len(reference)
+
+
+def word_error_rate(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Errors of all transcripts by their words, 0 or more: above 1 where more words are added than there are.
+
+    >>> import numpy as np
+    >>> word_error_rate(np.array([[1, 4, 0, 0], [2, 2, 0, 0]]), np.array(["a b c d", "e f"]))
+    0.5
+    """
+    return float(outputs[:, ERRORS].sum() / outputs[:, WORDS].sum())
+
+
+def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean −log p of a transcript's token, its end token among them, 0 or more."""
+    return float(outputs[:, NATS].sum() / outputs[:, TOKENS].sum())
+
+
+def answers(outputs: np.ndarray) -> np.ndarray:
+    """Errors in words of each transcript, (n,)."""
+    return outputs[:, ERRORS]
+
+
+def correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether every word of a transcript is right, (n,) bool."""
+    right: np.ndarray = answers(outputs) == 0
+    return right
+
+
+def head(classes: Sequence[str]) -> dict[str, Any]:
+    """None: the output layer over the vocabulary is pretrained."""
+    return {}
+
+
+KIND = Kind(
+    config=SpeechConfig,
+    model_class="AutoModelForSpeechSeq2Seq",
+    processor_class="AutoProcessor",
+    head=head,
+    encode=encode,
+    size=size,
+    collate=collate,
+    tokens=tokens,
+    metrics={
+        "word_error_rate": Metric(word_error_rate, best=0.0, higher_is_better=False),
+        "nats": Metric(nats, best=0.0, higher_is_better=False),
+    },
+    always=("word_error_rate", "nats"),
+    answers=answers,
+    correct=correct,
+    weight=tokens,
+    notes=notes,
+    outputs=outputs,
+)
