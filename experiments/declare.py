@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.study import Plan, composed
+from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
 
@@ -105,7 +106,7 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     from lorax_lab.store.published import portable
 
     apart = _meaning(plan)["apart"]
-    settings = {pair: decisive(portable(dataclasses.asdict(config)), apart) for pair, config in _configs(plan).items()}
+    settings = {pair: decisive(portable(plain(config)), apart) for pair, config in _configs(plan).items()}
     for one, other in alike(settings):
         raise ConfigError(
             f"{' / '.join(one)} and {' / '.join(other)} have the same settings, and no record could tell them apart. "

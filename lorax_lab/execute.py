@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from torch import Tensor, nn
 
+    from lorax_lab.findings import Findings
     from lorax_lab.memory import Ledger
     from lorax_lab.models import Census
     from lorax_lab.store.checkpoints import Checkpoints
@@ -42,6 +42,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import memory
+    from lorax_lab.findings import Findings, measure
     from lorax_lab.methods import METHODS, REFERENCE, count_parameters
     from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
     from lorax_lab.store import tracking
@@ -66,25 +67,31 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
 
-    # what may change, what one step of it takes, and training it
+    # how the base scores before anything changes
     model: nn.Module = base.model
+    accelerator = make_accelerator(config.train)
+    baselines = _baselines(config, model, splits, accelerator.device)
+
+    # what may change, what one step of it takes, and training it
     method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
     if not config.train.head:
         freeze_head(model)
-    accelerator = make_accelerator(config.train)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints, baselines = _checkpoints(config, run_id), _baselines(config, model, splits, base.processor)
+    checkpoints = _checkpoints(config, run_id)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # what came of it: a trial is scored on validation alone
     validation = trained.last("validation") or splits["validation"].score(model)
-    findings = _measure(config, model, original, full_update, splits, task, validation)
+    findings = Findings()
+    if config.measure != "trial":
+        controls = config.measure == "controls"
+        findings = measure(model, method, original, full_update, splits, validation, controls, config.seed)
 
     # the record, whole, and then the window on it
     check()
-    save_config(folder, dataclasses.asdict(config))
+    save_config(folder, plain(config))
     save_history(folder, trained.history)
     if config.measure != "trial":
         _save(folder, method.export(model, config.method, base.name), findings)
@@ -101,7 +108,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         truncation=findings.truncation,
         gaussian=findings.gaussian,
         files=files_of(folder),
-        baselines=_flat(baselines),
+        baselines=baselines,
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
     )
@@ -111,77 +118,21 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     return read_record(folder)
 
 
-@dataclass
-class Findings:
-    """What is measured of a trained model besides its validation score; a trial has none of it."""
-
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    """Of the test split, as `Split.answered` gives them."""
-    matrices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
-    spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    truncation: list[dict[str, Any]] | None = None
-    gaussian: dict[str, dict[str, Any]] | None = None
-    """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
-    truncation_seconds: float = 0.0
-
-
-def _measure(
-    config: RunConfig,
-    model: nn.Module,
-    original: dict[str, Tensor],
-    full_update: dict[str, Tensor] | None,
-    splits: dict[str, Split],
-    task: Task,
-    validation: dict[str, float],
-) -> Findings:
-    """The update's measures, the test score, and for full fine-tuning the scores of the truncated update."""
-    if config.measure == "trial":
-        return Findings()
-    from lorax_lab.console import bar
-    from lorax_lab.measure import rows
-    from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored
-    from lorax_lab.methods import METHODS
-    from lorax_lab.streams import generator
-
-    method = METHODS[config.method.name]
-    updates = method.updates(model, original)
-    decomposed = rows.decompose(updates)
-    table = rows.measure(updates, decomposed, original, full_update, method.update_dtype)
-    outputs = splits["test"].outputs(model).numpy()
-    findings = Findings(
-        scores={"test": task.score(outputs, splits["test"].labels)},
-        outputs=splits["test"].answered(outputs),
-        matrices=table,
-        summary=rows.summarise(table),
-        spectra=rows.to_save(decomposed),
-    )
-    if method.is_reference:
-        began, changes = time.perf_counter(), cuts(decomposed)
-        if config.measure == "controls":
-            noise = gaussian_like(decomposed, generator(config.seed, "gaussian"))
-            findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
-            changes += controls(decomposed, generator(config.seed, "directions"), noise)
-        with bar("truncating the update") as on_score:
-            score = splits["validation"].score
-            findings.truncation = scored(model, original, changes, validation, score, on_score)
-        findings.truncation_seconds = time.perf_counter() - began
-    return findings
-
-
-def _baselines(
-    config: RunConfig, model: nn.Module, splits: dict[str, Split], processor: Any
-) -> dict[str, dict[str, float]]:
-    """Scores on the test split before training, where ΔW = 0, by the names that the kind of task gives them; none for
-    a trial."""
+def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
+    """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
+    base is on the CPU before and after."""
     from lorax_lab.models import most_tokens
     from lorax_lab.tasks.split import baselines
 
-    if config.measure == "trial":
+    chosen = {}
+    if config.measure != "trial":
+        chosen = baselines(splits, most_tokens(config.model, splits["test"].processor))
+    if not chosen:
         return {}
-    chosen = baselines(splits, most_tokens(config.model, processor))
-    return {name: split.score(model) for name, split in chosen.items()}
+    model.to(device)
+    scores = {name: split.score(model) for name, split in chosen.items()}
+    model.to("cpu")
+    return _flat(scores)
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:

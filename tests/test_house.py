@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "train": {"config", "errors", "store", "streams"},
     "measure": {"models", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "store"},
+    "findings": {"console", "measure", "methods", "streams", "tasks"},
     "execute": {
-        "config", "console", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
+        "config", "console", "findings", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
     },
     "launch": {
         "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",

@@ -356,7 +356,7 @@ def test_serving_refuses_what_takes_several_passes(capsys: pytest.CaptureFixture
 
     words = " ".join(columns_of(table(tmp_path)))
     assert main([f"tasks=['local {words}']"]) == 2
-    assert "task.kind=speech_recognition takes more than one pass" in capsys.readouterr().err
+    assert "task.kind=speech_recognition of local is not served" in capsys.readouterr().err
 
 
 # ---- from the command line

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.config.identity import science
+from lorax_lab.config.identity import plain, science
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.keys import presets
 from lorax_lab.store import variation
@@ -28,18 +28,28 @@ OTHER = {
 }
 
 
+OWN = {
+    "local": ("task.path=a.csv", "task.text=t", "task.label=l"),
+    "hub": ("task.path=a.csv", "task.text=t", "task.label=l"),
+    "image_folder": ("task.path=a",),
+}
+"""What a task needs beside its name."""
+
+
 def config_of(*overrides: str) -> dict[str, Any]:
-    return dataclasses.asdict(compose(list(overrides)))
+    return plain(compose(list(overrides)))
 
 
 def typed(key: str) -> str:
     return f"{key}={variation.text(OTHER[key])}"
 
 
-@pytest.mark.parametrize("method", presets("method"))
-@pytest.mark.parametrize("task", presets("task"))
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [(task, "lora") for task in presets("task")] + [("sarcasm", method) for method in presets("method")],
+)
 def test_the_defaults_are_those_that_hydra_composes(task: str, method: str) -> None:
-    own = ("task.path=a.csv", "task.text=t", "task.label=l") if task in ("local", "hub") else ()
+    own = OWN.get(task, ())
     config = config_of(f"task={task}", f"method={method}", *own)
     assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
 

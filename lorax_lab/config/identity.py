@@ -42,6 +42,18 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix) + f"-{digest}"
 
 
+def plain(config: RunConfig) -> dict[str, Any]:
+    """A configuration as it is recorded and compared: nested plain values.
+
+    A setting of the method at its neutral value is left out. PEFT's methods have dozens of them, and its next version
+    has more."""
+    content = dataclasses.asdict(config)
+    for field in dataclasses.fields(config.method):
+        if content["method"][field.name] == field.metadata.get("neutral", ...):
+            del content["method"][field.name]
+    return content
+
+
 def _content(settings: Any) -> dict[str, Any]:
     """A dataclass's settings that count, by key; a section in which none counts is left out too."""
     content: dict[str, Any] = dict.fromkeys(getattr(settings, "HASHED_AS_NULL", ()))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 
+from lorax_lab.config.identity import plain
 from lorax_lab.launch import leases
 from lorax_lab.launch.durations import in_words, recorded
 from lorax_lab.launch.plan import Run
@@ -45,7 +45,7 @@ def _full_rank(runs: list[Run]) -> list[str]:
 
 def differences(runs: list[Run]) -> list[str]:
     """For each run the settings in which it differs from the others, as overrides."""
-    settings = [variation.settings(dataclasses.asdict(run.config)) for run in runs]
+    settings = [variation.settings(plain(run.config)) for run in runs]
     seeds = (variation.SEED,) if len({run.config.seed for run in runs}) > 1 else ()
     values = variation.labels(settings, (*variation.dials(settings), *seeds))
     return [

@@ -5,7 +5,6 @@ Runs that were scored on different splits or by different metrics are not put un
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import plain
 from lorax_lab.store import variation
 from lorax_lab.store.direction import labelled
 from lorax_lab.store.record import Record
@@ -64,7 +64,7 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
 
 def _settings(rows: list[Row]) -> list[dict[str, str]]:
     """Each run's values by heading: the main dials, whatever else differs, and last the seed."""
-    runs = [variation.settings(dataclasses.asdict(row.config)) for row in rows]
+    runs = [variation.settings(plain(row.config)) for row in rows]
     differing = variation.dials(runs)
     main = [key for key in variation.MAIN if key in differing or key in ALWAYS]
     headings = variation.headings([*main, *(key for key in differing if key not in main), variation.SEED])

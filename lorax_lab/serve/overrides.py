@@ -104,8 +104,4 @@ def _run(item: str, common: list[str]) -> Run:
     jobs = expand(spell_out([f"task={task}", *common, *own, "reference=false"]))
     if len(jobs) > 1:
         raise ConfigError(f"{' '.join(common + own)} is a sweep; one base is served with one value of everything")
-    config = compose(jobs[0])
-    if kind_of(config.task.kind).outputs is not logits:
-        more = f"task={task} is not possible here: task.kind={config.task.kind} takes more than one pass for an answer"
-        raise ConfigError(f"{more}, and an exchange serves one; leave it out")
-    return run_of(config)
+    return run_of(compose(jobs[0]))

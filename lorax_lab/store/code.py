@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("data", "execute", "measure", "memory.ledger", "methods", "models", "spectra", "streams", "tasks", "train")
+ROOMS = (
+    "data", "execute", "findings", "measure", "memory.ledger", "methods", "models", "spectra", "streams", "tasks",
+    "train",
+)  # fmt: skip
 """The rooms and modules whose definitions decide a record's numbers; the others plan, store, show and predict."""
 FETCHED = ("data.assets", "data.archives")
 """What fetches files by their hashes: the hashes of model and data stand for it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import plain
 from lorax_lab.store.code import code_sha256
 from lorax_lab.store.record import Git, Record, Status
 from lorax_lab.store.result import Result
@@ -31,7 +31,7 @@ def new_record(
     launch: str | None = None,
 ) -> Record:
     """The record of a run of this process, written now."""
-    settings = dataclasses.asdict(config)
+    settings = plain(config)
     return Record(
         run_id=run_id,
         status=status,

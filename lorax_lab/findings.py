@@ -1,0 +1,78 @@
+"""What is measured of a trained model: its test score, its update, and the scores of the truncated update."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.measure import rows
+from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored
+from lorax_lab.streams import generator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from lorax_lab.methods.method import Method
+    from lorax_lab.tasks.split import Split
+
+
+@dataclass
+class Findings:
+    """What is measured of a trained model besides its validation score; a trial has none of it."""
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of the test split, as `Split.answered` gives them."""
+    matrices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    truncation: list[dict[str, Any]] | None = None
+    gaussian: dict[str, dict[str, Any]] | None = None
+    """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
+    truncation_seconds: float = 0.0
+
+
+def measure(
+    model: nn.Module,
+    method: Method[Any],
+    original: dict[str, Tensor],
+    full_update: dict[str, Tensor] | None,
+    splits: dict[str, Split],
+    validation: dict[str, float],
+    with_controls: bool,
+    seed: int,
+) -> Findings:
+    """The update's measures, the test score, and for full fine-tuning the scores of the truncated update.
+
+    Args:
+        original: the base's matrices, each (out, in).
+        full_update: of the full fine-tune that the run is compared with.
+        validation: the score of the trained model on validation.
+        with_controls: score the controls of truncation too.
+    """
+    from lorax_lab.console import bar
+
+    updates = method.updates(model, original)
+    decomposed = rows.decompose(updates)
+    table = rows.measure(updates, decomposed, original, full_update, method.update_dtype)
+    outputs = splits["test"].outputs(model).numpy()
+    findings = Findings(
+        scores={"test": splits["test"].task.score(outputs, splits["test"].labels)},
+        outputs=splits["test"].answered(outputs),
+        matrices=table,
+        summary=rows.summarise(table),
+        spectra=rows.to_save(decomposed),
+    )
+    if method.is_reference:
+        began, changes = time.perf_counter(), cuts(decomposed)
+        if with_controls:
+            noise = gaussian_like(decomposed, generator(seed, "gaussian"))
+            findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
+            changes += controls(decomposed, generator(seed, "directions"), noise)
+        with bar("truncating the update") as on_score:
+            score = splits["validation"].score
+            findings.truncation = scored(model, original, changes, validation, score, on_score)
+        findings.truncation_seconds = time.perf_counter() - began
+    return findings
