@@ -103,7 +103,10 @@ FAMILIES = (
         READ | CLASSES,
         adapted=(
             "SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "SelfAttention.o", "DenseReluDense.wi",
-            "DenseReluDense.wo", "EncDecAttention.q", "EncDecAttention.k", "EncDecAttention.v", "EncDecAttention.o",
+            "DenseReluDense.wo", "decoder.SelfAttention.q", "decoder.SelfAttention.k", "decoder.SelfAttention.v",
+            "decoder.SelfAttention.o", "decoder.EncDecAttention.q", "decoder.EncDecAttention.k",
+            "decoder.EncDecAttention.v", "decoder.EncDecAttention.o", "decoder.DenseReluDense.wi",
+            "decoder.DenseReluDense.wo",
         ),
         unmeasured=("tied embeddings", "embeddings"), also=("norms", "head"),
     ),
@@ -125,7 +128,9 @@ FAMILIES = (
         SOUND | NEXT,
         adapted=(
             "self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj", "fc1", "fc2",
-            "encoder_attn.k_proj", "encoder_attn.v_proj", "encoder_attn.q_proj", "encoder_attn.out_proj",
+            "decoder.self_attn.k_proj", "decoder.self_attn.v_proj", "decoder.self_attn.q_proj",
+            "decoder.self_attn.out_proj", "decoder.encoder_attn.k_proj", "decoder.encoder_attn.v_proj",
+            "decoder.encoder_attn.q_proj", "decoder.encoder_attn.out_proj", "decoder.fc1", "decoder.fc2",
         ),
         unmeasured=("convolutions", "tied embeddings", "embeddings"), also=("norms", "biases", "fixed"),
     ),

@@ -140,9 +140,13 @@ def _in_its_layer(name: str) -> str:
 
 
 def layer_number(name: str) -> int | None:
-    """The depth of a matrix: the last number in its dotted name, None where there is none."""
-    numbers = [int(part) for part in name.split(".") if part.isdigit()]
-    return numbers[-1] if numbers else None
+    """The depth of a matrix: the first number in its dotted name, None where there is none. Those that follow count
+    parts of a layer, as in T5.
+
+    >>> layer_number("bert.encoder.layer.3.output.dense"), layer_number("encoder.block.2.layer.0.SelfAttention.q")
+    (3, 2)
+    """
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def _is_linear(module: Any) -> bool:
