@@ -166,16 +166,33 @@ def test_greedy_decoding_matches_where_every_token_is_the_likeliest(kind: str, s
     assert not model.training
 
 
-def test_an_answer_that_goes_on_is_no_match() -> None:
-    class Echo(nn.Module):
-        def generate(self, input_ids: torch.Tensor, max_new_tokens: int, **_: Any) -> torch.Tensor:
-            answers = [[*ids("good"), END, END], [*ids("good warm"), END], ids("good warm a")]
-            return torch.cat([input_ids, torch.tensor(answers)[:, :max_new_tokens]], 1)
+def test_an_answer_that_goes_on_is_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    def echo(model: object, inputs: dict[str, torch.Tensor], longest: int, *_: int) -> torch.Tensor:
+        answers = [[*ids("good"), END, END], [*ids("good warm"), END], ids("good warm a")]
+        return torch.cat([inputs["input_ids"], torch.tensor(answers)[:, :longest]], 1)
 
+    monkeypatch.setattr(greedy, "decode", echo)
     examples = [Example({"prompt": "a"}, "good"), Example({"prompt": "it is"}, "good")]
     tokenizer = padded_tokenizer()
     inputs = split_of([*examples, Example({"prompt": "a"}, "good warm")], tokenizer).batch([0, 1, 2]).inputs
-    assert greedy.matches(Echo(), inputs, tokenizer).tolist() == [1.0, 0.0, 0.0]
+    assert greedy.matches(nn.Module(), inputs, tokenizer).tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "of_base",
+    [{"repetition_penalty": 50.0}, {"suppress_tokens": ids("good")}, {"max_length": 3}, {"no_repeat_ngram_size": 1},
+     {"forced_eos_token_id": WORDS.index("the")}, {"do_sample": True, "temperature": 50.0}, {"eos_token_id": 4}],
+)  # fmt: skip
+def test_the_generation_settings_of_a_base_change_no_answer(of_base: dict[str, Any]) -> None:
+    examples = [*EXAMPLES, Example({"prompt": "the plot"}, "good good good")]
+    split = split_of(examples, padded_tokenizer(), metric="exact_match")
+    model: Any = taught("gpt2", split, 80)
+    assert split.score(model)["exact_match"] == 1.0
+    for key, value in of_base.items():
+        setattr(model.generation_config, key, value)
+    kept = model.generation_config.to_dict()
+    assert split.score(model)["exact_match"] == 1.0
+    assert model.generation_config.to_dict() == kept
 
 
 def test_large_batches_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

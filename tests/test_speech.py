@@ -230,13 +230,16 @@ def greedy_by_hand(model: nn.Module, features: torch.Tensor) -> list[int]:
 
 
 def test_a_score_has_the_nats_and_the_errors_of_what_is_written_greedily(model: nn.Module) -> None:
-    """Weights are drawn so wide that the model writes other words of every recording."""
+    """Weights are drawn so wide that the model writes other words of every recording. What the base's own settings of
+    generation forbid is written all the same."""
     model, inputs, processor = copy.deepcopy(model), batch_of(TEXTS), tiny_speech_processor()
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim >= 2:
                 weight.copy_(0.4 * torch.randn(weight.shape, generator=draw, dtype=weight.dtype))
+    letters: Any = model.generation_config
+    letters.suppress_tokens, letters.repetition_penalty = list(range(5, 20)), 3.0
     with torch.inference_mode():
         outputs = speech.outputs(model, inputs, processor)
     longest = 0

@@ -1,4 +1,5 @@
-"""Greedy decoding: what a causal model answers to prompts, compared with the completions."""
+"""Greedy decoding: the likeliest token each time, and nothing else; what a causal model answers to prompts, compared
+with the completions."""
 
 from __future__ import annotations
 
@@ -46,6 +47,33 @@ def pad(tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], side: str) -> 
     return {key: torch.as_tensor(padded[key]) for key in rows}
 
 
+def decode(model: Any, inputs: Inputs, longest: int, end: int, filler: int) -> Tensor:
+    """The start of each row and what `model` writes after it, the likeliest token each time, to the token `end` or to
+    `longest` tokens: (n, length), padded on the right with `filler`.
+
+    The generation settings in the base's folder are not used. Many bases have some: a penalty of repetitions makes a
+    model miss 77, and Whisper may write no bracket.
+    """
+    from transformers import GenerationConfig, GenerationMixin
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    start = int(inputs["decoder_input_ids"][0, 0]) if "decoder_input_ids" in inputs else None
+    try:
+        written: Tensor = GenerationMixin.generate(
+            model,
+            **inputs,
+            max_new_tokens=longest,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=end,
+            pad_token_id=filler,
+            decoder_start_token_id=start,
+        )
+    finally:
+        model.generation_config = own
+    return written
+
+
 def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Whether `model` goes on from each prompt with exactly the text of its completion, and then ends: (n,) of 0 and 1.
 
@@ -58,14 +86,7 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     targets = [row[row != IGNORED].tolist() for row in labels]
     prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(own, targets, strict=True)]
     batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
-    made = model.generate(
-        **batch,
-        max_new_tokens=max(map(len, targets)),
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=end,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
     given = made[:, batch["input_ids"].shape[1] :].tolist()
     pairs = zip(given, targets, strict=True)
     right = [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
+from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from lorax_lab.data.sounds import Sound
 
-IGNORED = -100
-"""Label of a position that has no loss: a start token, or padding."""
 ERRORS, WORDS, NATS, TOKENS = range(4)
 """What the columns of the outputs are, each counted over one transcript."""
 
@@ -152,31 +151,26 @@ def outputs(model: nn.Module, inputs: Inputs, processor: Any) -> Tensor:
     logits = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits.float()
     nats = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
     references = [_words(processor.tokenizer, row[row != IGNORED]) for row in labels]
-    written = [_words(processor.tokenizer, row) for row in _greedy(model, inputs)]
+    written = [_words(processor.tokenizer, row) for row in _greedy(model, inputs, processor.tokenizer.eos_token_id)]
     counts = [word_errors(*pair) for pair in zip(references, written, strict=True)]
     errors = torch.tensor(counts, dtype=nats.dtype, device=nats.device).reshape(-1, 2)
     return torch.cat([errors, nats[:, None], (labels != IGNORED).sum(1, keepdim=True)], dim=1)
 
 
-def _greedy(model: Any, inputs: Inputs) -> Tensor:
+def _greedy(model: Any, inputs: Inputs, end: int) -> Tensor:
     """What the model writes after the start tokens (n, longest), to its end token or to its last position.
 
     Whisper's own `generate` would choose start tokens itself, other than those of the training."""
     import torch
-    from transformers import GenerationMixin
 
     start = int((inputs["labels"][0] != IGNORED).int().argmax()) + 1
-    prompt, features = inputs["decoder_input_ids"][:, :start], inputs["input_features"]
-    written: Tensor = GenerationMixin.generate(
-        model,
-        input_features=features,
-        attention_mask=torch.ones_like(features[:, 0], dtype=torch.long),
-        decoder_input_ids=prompt,
-        max_new_tokens=model.config.max_target_positions - start,
-        do_sample=False,
-        num_beams=1,
-    )
-    return written[:, start:]
+    features = inputs["input_features"]
+    begun = {
+        "input_features": features,
+        "attention_mask": torch.ones_like(features[:, 0], dtype=torch.long),
+        "decoder_input_ids": inputs["decoder_input_ids"][:, :start],
+    }
+    return decode(model, begun, model.config.max_target_positions - start, end, end)[:, start:]
 
 
 def word_errors(reference: Sequence[str], written: Sequence[str]) -> tuple[int, int]:
