@@ -150,6 +150,7 @@ def texts(figure: Figure) -> str:
     return " ".join(" ".join(parts).split())
 
 
+@pytest.mark.parametrize("both", [peaked], indirect=True)
 @pytest.mark.parametrize("name", ["answer", "cost", "functional", "modules", "trials"])
 def test_a_studys_figures_say_that_lower_is_better(name: str, both: tuple[Records, Records]) -> None:
     tables = [FIGURES[name].table(records) for records in both]

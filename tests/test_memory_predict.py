@@ -57,7 +57,10 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "rank", "more"), CELLS)
+@pytest.mark.parametrize(
+    ("kind", "rank", "more"),
+    [pytest.param(*cell, marks=() if cell in (CELLS[::3]) else pytest.mark.slow) for cell in CELLS],
+)
 def test_the_prediction_is_what_a_real_step_takes(folder: Path, kind: str, rank: int | None, more: dict) -> None:
     asked = step(str(folder / kind), rank, **({"sequence": None} if kind == "vit" else {}) | more)
     real, predicted = measure(asked), asked.predict()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
+from conftest import Lab, launched
 from safetensors.torch import load_file
 
 from lorax_lab.store import load_matrices, load_runs, load_truncation, read_record
@@ -45,7 +45,7 @@ def sweep(
     overrides = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
     overrides += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
     overrides += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
-    done = lab(*overrides)
+    done = launched(*overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     return overrides, done.stdout, store
 
@@ -317,7 +317,7 @@ def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> Non
     assert "interrupted; the same command goes on with what is missing" in output
     assert "Traceback" not in output + errors
     assert sorted(load_runs(runs_dir(small_run))["status"]) == ["completed", "killed"]
-    again = lab(*overrides)
+    again = launched(*overrides)
     assert "1 of 3 already recorded" in again.stdout
     assert again.returncode == 0
     assert list(load_runs(runs_dir(small_run))["status"]) == ["completed"] * 3
