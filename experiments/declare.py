@@ -28,11 +28,11 @@ FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extension
 """The parts of the protocol that stay as they were declared."""
 
 
-def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None = None) -> Declaration:
+def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
     """The declaration that is written beside the lines. Of an absolute path it has only the file's name.
 
     Args:
-        about: question, prediction and cost.
+        texts: question, prediction and cost.
         before: the earlier declaration, which the plan continues.
 
     Raises:
@@ -40,7 +40,7 @@ def declaration_of(plan: Plan, about: dict[str, Any], before: Declaration | None
     """
     history = before.history if before else ()
     declared = Declaration(
-        about=about,
+        texts=texts,
         protocol=plan.protocol,
         factors=_portable_factors(plan),
         common=_portable(plan.common),
@@ -143,11 +143,11 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
         yield prefix + field.name, field
 
 
-def check_continues(before: Declaration, plan: Plan, about: dict[str, Any], name: str) -> None:
+def check_continues(before: Declaration, plan: Plan, texts: dict[str, Any], name: str) -> None:
     """Refuse a plan that changes what was declared before runs that are recorded.
 
     Args:
-        about: the study's present texts, question, prediction and budget among them.
+        texts: the study's present texts, question, prediction and budget among them.
 
     Raises:
         ConfigError: names every change, and what to type.
@@ -158,7 +158,7 @@ def check_continues(before: Declaration, plan: Plan, about: dict[str, Any], name
     for arm in (arm.name for arm in before.protocol.arms):
         was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
         changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
-    changes += _text_changes(before.about, about)
+    changes += _text_changes(before.texts, texts)
     if changes:
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
@@ -171,12 +171,12 @@ def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
     arms, protocol = len(before.protocol.arms), plan.protocol
     sizes = [(arms, len(protocol.arms)), (len(before.protocol.final_seeds), len(protocol.final_seeds))]
     sizes += [(len(before.conditions), len(plan.conditions))]
-    sizes += [(len(before.about.get("prediction", "").split()), len(prediction.split()))]
+    sizes += [(len(before.texts.get("prediction", "").split()), len(prediction.split()))]
     return any(was < now for was, now in sizes)
 
 
-def _text_changes(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    was, now = ({key: str(texts.get(key, "")).split() for key in TEXTS} for texts in (before, about))
+def _text_changes(before: dict[str, Any], present: dict[str, Any]) -> list[str]:
+    was, now = ({key: str(texts.get(key, "")).split() for key in TEXTS} for texts in (before, present))
     changes = [f"the {key} was changed" for key in ("question", "budget") if key in before and was[key] != now[key]]
     if now["prediction"][: len(was["prediction"])] != was["prediction"]:
         changes.append("the prediction was changed (a new one may follow the old text)")
@@ -232,15 +232,15 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
     common = before.settings.keys() & now.settings.keys()
     added["settings"] = sorted({key for pair in common for key in now.settings[pair].keys() - before.settings[pair]})
-    length = len(before.about.get("prediction", "").split())
-    added["prediction"] = " ".join(str(now.about["prediction"]).split()[length:])
+    length = len(before.texts.get("prediction", "").split())
+    added["prediction"] = " ".join(str(now.texts["prediction"]).split()[length:])
     return {key: value for key, value in added.items() if value}
 
 
 def _changed(before: Declaration, now: Declaration) -> dict[str, Any]:
     """What a declaration may change and yet tells of: the earlier and the present cost, figures and `control_of`."""
     pairs = {key: (getattr(before, key), getattr(now, key)) for key in ("figures", "control_of")}
-    pairs["cost"] = (before.about.get("cost"), now.about.get("cost"))
+    pairs["cost"] = (before.texts.get("cost"), now.texts.get("cost"))
     return {key: {"was": was, "is": present} for key, (was, present) in pairs.items() if was != present}
 
 

@@ -26,17 +26,17 @@ class StudyRecords:
     Args:
         path: of the published lines, `<study>.jsonl`; what was declared lies beside it.
         runs: the store.
-        about: what the study is to a reader: its module, question, prediction, cost, budget.
+        texts: what the study is to a reader: its module, question, prediction, cost, budget.
 
     Raises:
         ConfigError: the published lines belong to another plan, and this plan does not continue it.
     """
 
-    def __init__(self, path: Path, runs: Path, plan: Plan, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
         from lorax_lab.store.published import read_lines
 
         check_arms(plan)
-        self.path, self.runs, self.plan, self.about = path, runs, plan, about
+        self.path, self.runs, self.plan, self.texts = path, runs, plan, texts
         self.beside = path.with_suffix(".json")
         lines, damages = read_lines(path)
         self.before = read_declaration(self.beside) if lines and self.beside.is_file() else None
@@ -45,7 +45,7 @@ class StudyRecords:
                 f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
             )
         if self.before:
-            check_continues(self.before, plan, about, path.stem)
+            check_continues(self.before, plan, texts, path.stem)
         self.published = {str(line["run_id"]): line for line in lines}
         self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
         self._read: dict[tuple[str, int], Line] = {}
@@ -129,24 +129,24 @@ class StudyRecords:
         the code has now and its new lines will have."""
         from lorax_lab.store.files import write_text
 
-        prediction = str(self.about.get("prediction", ""))
+        prediction = str(self.texts.get("prediction", ""))
         if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
             complete = not progress.missing and not progress.to_come
             if complete or not self._has_new_settings(self.before):
                 return
-        self.before = declaration_of(self.plan, self.about, self.before)
+        self.before = declaration_of(self.plan, self.texts, self.before)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
 
     def _told_alike(self, before: Declaration) -> bool:
-        told = (before.figures, before.control_of, before.about.get("cost"))
-        return told == (self.plan.figures, self.plan.control_of, self.about.get("cost"))
+        known = (before.figures, before.control_of, before.texts.get("cost"))
+        return known == (self.plan.figures, self.plan.control_of, self.texts.get("cost"))
 
     def _has_new_settings(self, before: Declaration) -> bool:
         """Whether the plan's cells have other settings than declared, and every published line keeps its cell."""
         if not before.settings:  # format 1 has only overrides, which a new setting leaves as they are
             return False
-        now = declaration_of(self.plan, self.about, before)
+        now = declaration_of(self.plan, self.texts, before)
         old, new = to_content(before), to_content(now)
         changed = any(old[key] != new[key] for key in ("settings", "neutral", "apart"))
         return changed and all(now.cell_of(line) == cell for cell, line in self._of_cell.items())

@@ -121,8 +121,8 @@ def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 def made(plan: Plan = PLAN) -> Any:
-    about = {"QUESTION": "?", "PREDICTION": "!", "COST": "None.", "__name__": "experiments.made"}
-    return SimpleNamespace(**about, plan=lambda budget: plan)
+    texts = {"QUESTION": "?", "PREDICTION": "!", "COST": "None.", "__name__": "experiments.made"}
+    return SimpleNamespace(**texts, plan=lambda budget: plan)
 
 
 def test_a_published_study_stays_complete_whatever_became_of_the_code(
@@ -365,8 +365,8 @@ def test_an_unfinished_study_declares_a_setting_that_is_newer_than_its_lines(neu
     """The declaration and the published line are older than `train.head`; a line to come has it."""
     from lorax_lab.store.published import write_lines
 
-    path, about = tmp_path / "made.jsonl", {"question": "?", "prediction": "!"}
-    declared = declaration_of(PLAN, about)
+    path, texts = tmp_path / "made.jsonl", {"question": "?", "prediction": "!"}
+    declared = declaration_of(PLAN, texts)
     other = {} if neutral else {"train.batch_size": 7}
     settings = {
         pair: {k: v for k, v in own.items() if k != "train.head"} | other for pair, own in declared.settings.items()
@@ -377,7 +377,7 @@ def test_an_unfinished_study_declares_a_setting_that_is_newer_than_its_lines(neu
     config = nested(settings["movie_reviews", trial.arm]) | {"measure": "trial", "seed": trial.seed}
     config["train"]["learning_rate"] = trial.rate
     write_lines(path, [line(trial, 0.8) | {"config": config}])
-    records = StudyRecords(path, tmp_path / "runs", PLAN, about)
+    records = StudyRecords(path, tmp_path / "runs", PLAN, texts)
     newer = {"config": config | {"train": config["train"] | {"head": True}}, "seed": trial.seed}
     assert older.cell_of(newer) is None
     records.declare(records.progress(lambda cell: True))
@@ -478,8 +478,8 @@ def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, t
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")
     plan = study.plan("full")
-    about = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
-    records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, about)
+    texts = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
+    records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, texts)
     progress = records.progress(lambda cell: True)
     assert progress.missing == []
     assert len(progress.cells) == len(records.published)
@@ -521,8 +521,8 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         seconds={"trial": 2.0, "final": 2.0},
         shared=True,
     )
-    about = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
-    return SimpleNamespace(**about, plan=lambda budget: plan)
+    texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
+    return SimpleNamespace(**texts, plan=lambda budget: plan)
 
 
 @pytest.mark.slow

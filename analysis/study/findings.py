@@ -136,10 +136,10 @@ def _of_control(other: Records) -> list[str]:
         entries = [update.entry(spectra, measure) for measure in update.MEASURES]
         ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
         parts += [
-            f"**{other.name}** ({' '.join(other.declared.about['question'].split())}) Test scores: {scores}. "
+            f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) Test scores: {scores}. "
             f"Low rank: {ruling.verdict}; r* = {ruling.r_star} (tried: {tried}); k* = {ruling.k_star}; "
             f"{', '.join(ranks)}; "
             f"directions above the noise edge {short(ruling.spikes)}. "
-            f"Predicted: {' '.join(other.declared.about['prediction'].split())}"
+            f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"
         ]
     return parts

@@ -24,7 +24,7 @@ def write(studies: Sequence[Records], links: Mapping[str, str]) -> str:
     main = [study for study in studies if study not in controls]
     parts = ["# Verdict", *(_answer(study) for study in main), "## All studies", _table(studies, links)]
     for study in main:
-        parts += [f"## {study.name}", " ".join(study.declared.about["question"].split())]
+        parts += [f"## {study.name}", " ".join(study.declared.texts["question"].split())]
         parts += _study(study, [other for other in controls if other.declared.control_of == study.name])
         parts += [f"Arms, cuts, shared directions, other margins, limits: [{study.name}]({links[study.name]})."]
     return "\n\n".join(parts) + "\n"

@@ -27,7 +27,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     Args:
         controls: the studies that are controls of this one.
     """
-    parts = [f"# Verdict: {records.name}", " ".join(records.declared.about["question"].split())]
+    parts = [f"# Verdict: {records.name}", " ".join(records.declared.texts["question"].split())]
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
@@ -41,7 +41,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
         parts += ["## What full updates have in common", *findings.shared(records.shared)]
     if stated := findings.controls(records, controls):
         parts += ["## Controls", *stated]
-    parts += ["## What was predicted", f"> {' '.join(records.declared.about['prediction'].split())}"]
+    parts += ["## What was predicted", f"> {' '.join(records.declared.texts['prediction'].split())}"]
     if cut:
         parts += ["## What would change the verdict", *_changes(records)]
     parts += ["## Limits", *_limits(records)]

@@ -44,7 +44,7 @@ class Declaration:
     """What a study said before its runs.
 
     Attributes:
-        about: texts for a reader: question, prediction, cost, budget, the module's name.
+        texts: texts for a reader: question, prediction, cost, budget, the module's name.
         factors: overrides by level by factor; a condition is one level of each.
         common: overrides of every run.
         final: overrides of the final runs of an arm, by the arm's name.
@@ -56,7 +56,7 @@ class Declaration:
         history: what was added after the first declaration, and when.
     """
 
-    about: dict[str, Any]
+    texts: dict[str, Any]
     protocol: Protocol
     factors: dict[str, dict[str, tuple[str, ...]]]
     common: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ def from_content(content: Mapping[str, Any]) -> Declaration:
     cells = {(c["condition"], c["arm"]): written["all"] | c["settings"] for c in written["cells"]}
     figures = content.get("figures")
     return Declaration(
-        about={key: content[key] for key in ("study", "budget", "question", "prediction", "cost") if key in content},
+        texts={key: content[key] for key in ("study", "budget", "question", "prediction", "cost") if key in content},
         protocol=Protocol(arms=tuple(arms), **protocol),
         factors={name: {k: tuple(v) for k, v in levels.items()} for name, levels in factors.items()},
         common=tuple(content.get("common", ())),
@@ -184,7 +184,7 @@ def to_content(declaration: Declaration) -> dict[str, Any]:
         {"condition": condition, "arm": arm, "settings": {k: v for k, v in own.items() if k not in shared}}
         for (condition, arm), own in d.settings.items()
     ]
-    content = {"format": FORMAT} | d.about | {"control_of": d.control_of, "figures": d.figures}
+    content = {"format": FORMAT} | d.texts | {"control_of": d.control_of, "figures": d.figures}
     content |= {"factors": d.factors, "common": d.common, "final": d.final, "protocol": asdict(d.protocol)}
     content |= {"settings": {"all": shared, "cells": cells}, "neutral": d.neutral, "apart": d.apart}
     content |= {"history": d.history}
