@@ -86,7 +86,7 @@ def matches(model: Any, inputs: Inputs, tokenizer: PreTrainedTokenizerBase) -> T
     targets = [row[row != IGNORED].tolist() for row in labels]
     prompts = [ids[: len(ids) - len(target)].tolist() for ids, target in zip(own, targets, strict=True)]
     batch = {key: value.to(labels.device) for key, value in pad(tokenizer, prompts, "left").items()}
-    made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+    made = decode(model, batch, max(map(len, targets)), end, int(tokenizer.pad_token_id))
     given = made[:, batch["input_ids"].shape[1] :].tolist()
     pairs = zip(given, targets, strict=True)
     right = [
