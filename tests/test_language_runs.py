@@ -114,6 +114,17 @@ def test_cut_prompts_are_counted_before_anything_trains(lab_here: Lab, words: li
     assert "prompts do not fit task.max_length=8: each is cut on its left" in done.stdout
 
 
+def test_rows_that_are_in_no_split_are_counted(lab_here: Lab, words: list[str], table: Path, tmp_path: Path) -> None:
+    first, answer = table.read_text().splitlines()[1].split(",")
+    more = [f"{first},another", f'"",{answer}', f'" ",{answer}']
+    (tmp_path / "more.csv").write_text("\n".join([*table.read_text().splitlines(), *more]) + "\n")
+    done = lab_here(*words, f"task.path={tmp_path / 'more.csv'}", "rank=2,3", "-m", "--dry-run")
+    assert done.stdout.count("note: task=local: rows left out: 2 blank, 2 conflicting (docs/tasks.md)") == 1, (
+        done.stdout
+    )
+    assert "left out" not in lab_here(*words, "rank=2", "--dry-run").stdout
+
+
 def change(path: Path, table: Path, answer: str) -> Path:
     """The table with one other answer."""
     head, first, *rows = table.read_text().splitlines()

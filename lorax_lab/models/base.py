@@ -150,9 +150,7 @@ def _skeleton(name: str, model_class: str) -> nn.Module:
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
         raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
     if whole and not getattr(model.config, "is_encoder_decoder", True):
-        half = (
-            f"model={name} is a {config.model_type}, whose decoder reads what its encoder says, and here is no encoder"
-        )
+        half = f"model={name} is a {config.model_type}, whose decoder reads its encoder, and here there is none"
         raise ConfigError(f"{half}; type model=smollm2, or name a model such as GPT-2 or Llama")
     return model
 
