@@ -180,6 +180,18 @@ def test_a_folder_with_splits_of_its_own_keeps_them(folder: Folder, tmp_path: Pa
     assert task.classes == ("cat", "dog")
 
 
+def test_a_class_may_have_the_name_of_a_split(folder: Folder) -> None:
+    task = load_task(settings("image_folder", f"task.path={folder('bus', 'test', 'train')}"))
+    assert task.classes == ("bus", "test", "train")
+
+
+def test_splits_without_one_for_training_are_no_classes(folder: Folder, tmp_path: Path) -> None:
+    for role in ("training", "test"):
+        folder("cat", "dog", under=f"set/{role}")
+    with pytest.raises(ConfigError, match=r"set has classes inside test, and no folder train.*call that"):
+        load_task(settings("image_folder", f"task.path={tmp_path / 'set'}"))
+
+
 def test_another_content_is_another_task_and_another_name_is_not(folder: Folder) -> None:
     place = folder("cat", "dog")
     config = settings("image_folder", f"task.path={place}")
@@ -227,6 +239,16 @@ def test_a_data_set_with_images_is_the_same_task(folder: Folder, tmp_path: Path)
     of = lambda t: {(e.inputs["image"].tobytes(), t.classes[int(e.label)]) for e in everything(t)}  # noqa: E731
     assert of(task) == of(other)
     assert data_sha256(config) == data_sha256(config)
+
+
+def test_paths_in_a_folder_of_tables_start_there_and_their_files_count(folder: Folder) -> None:
+    place = folder("cat", "dog")
+    table_of(place).rename(place / "train.csv")
+    config = settings("hub", *table_words(place), "task.split_seed=0")
+    assert len(everything(load_task(config))) == 30
+    before = data_sha256(config)
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(place / "dog" / "0.png")
+    assert data_sha256(config) != before
 
 
 # ---- faults, before anything trains

@@ -12,12 +12,13 @@ import torch
 from conftest import Lab
 from language import KIND, causal_model, save_causal, write_table
 from test_language_modeling import EXAMPLES, MODELS, padded_tokenizer, split_of
+from test_tasks_laws import save_base
 from torch import Tensor, nn
 
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS
-from lorax_lab.models import select
+from lorax_lab.models import matrix_shapes, select
 from lorax_lab.serve.overrides import read_overrides
 from lorax_lab.store import load_truncation, read_record, tracking
 from lorax_lab.store.checkpoints import Checkpoints
@@ -111,6 +112,17 @@ def test_cut_prompts_are_counted_before_anything_trains(lab_here: Lab, words: li
     done = lab_here(*words, "task.max_length=8", "rank=2", "--dry-run")
     assert done.returncode == 0
     assert "prompts do not fit task.max_length=8: each is cut on its left" in done.stdout
+
+
+def test_rows_that_are_in_no_split_are_counted(lab_here: Lab, words: list[str], table: Path, tmp_path: Path) -> None:
+    first, answer = table.read_text().splitlines()[1].split(",")
+    more = [f"{first},another", f'"",{answer}', f'" ",{answer}']
+    (tmp_path / "more.csv").write_text("\n".join([*table.read_text().splitlines(), *more]) + "\n")
+    done = lab_here(*words, f"task.path={tmp_path / 'more.csv'}", "rank=2,3", "-m", "--dry-run")
+    assert done.stdout.count("note: task=local: rows left out: 2 blank, 2 conflicting (docs/tasks.md)") == 1, (
+        done.stdout
+    )
+    assert "left out" not in lab_here(*words, "rank=2", "--dry-run").stdout
 
 
 def change(path: Path, table: Path, answer: str) -> Path:
@@ -254,3 +266,10 @@ def test_the_losses_are_those_of_peft_and_trainer(kind: str, tmp_path: Path) -> 
         layer = model.get_submodule(name)
         torch.testing.assert_close(layer.lora_A, a, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(layer.lora_B, b, rtol=1e-4, atol=1e-6)
+
+
+def test_half_of_a_model_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    """A decoder without its encoder trains, but half of its matrices have no gradient."""
+    place = save_base("speech_recognition", model_folder, tmp_path / "tiny-whisper")
+    with pytest.raises(ConfigError, match=r"is a whisper, whose decoder reads its encoder.*model=smollm2"):
+        matrix_shapes(str(place), KIND.model_class)

@@ -108,6 +108,11 @@ def test_a_reason_is_shown_whole_with_its_brackets() -> None:
     assert max(map(len, lines)) <= 120
 
 
+def test_a_measure_that_an_update_of_zeros_does_not_have_is_a_dash() -> None:
+    summary = {"effective_rank": None, "null.effective_rank": None}
+    assert lines_of([row(summary=summary)])[0].count(" | — | — | ") == 1
+
+
 def test_many_dials_stay_readable_on_a_page() -> None:
     several = [override for override in DIALS if override not in ("method=full", "measure=trial", "task=boolq")]
     lines = printed([row(), row(*several)])

@@ -54,6 +54,22 @@ def test_the_defaults_are_those_that_hydra_composes(task: str, method: str) -> N
     assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
 
 
+KINDS = {
+    "language_modeling": ("task.prompt=t",),
+    "image_classification": ("task.image=t",),
+    "speech_recognition": ("task.audio=t",),
+    "regression": ("task.text=t",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_defaults_of_a_kind_are_no_changes(kind: str) -> None:
+    own = ("task.path=a.csv", f"task.kind={kind}", "task.label=l", *KINDS[kind])
+    config = config_of("task=local", *own)
+    assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
+    assert variation.settings(config).keys() <= flat(config).keys()
+
+
 def test_settings_are_what_decides_a_result() -> None:
     config = compose(["measure=trial", "train.head=false"])  # nothing at a value that identity leaves out
     identity = science(config, "m", "d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,14 @@ def contents(table: Table, key: str, name: str) -> list[Path | bytes]:
             raise table.fault(row, f"task.{key}={name} is {shown(value)} and no path of a file; leave the row out")
         cells.append(value if isinstance(value, bytes) else table.folder / Path(value).expanduser())
     return cells
+
+
+def content_sha256(content: Path | bytes) -> str:
+    """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
+    if isinstance(content, bytes) or not content.is_file():
+        return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(table: Table, row: int, cell: Path | bytes, read: Callable[[Path | bytes], Any]) -> Any:

@@ -1,4 +1,7 @@
-"""A data set by its hub id, or a folder that `datasets` reads, in its own splits where they have labels."""
+"""A data set by its hub id, or a folder that `datasets` reads, in its own splits where they have labels.
+
+Paths of images and recordings start at the folder.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import INPUTS, chosen_columns, to_pools
+from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
 from lorax_lab.data.source import Source
@@ -37,18 +40,17 @@ def read(config: TaskConfig) -> Pools:
 
 
 def data_sha256(config: TaskConfig) -> str:
-    """The SHA-256 of the content that is used: splits, chosen columns, class names."""
+    """The SHA-256 of the content that is used: splits, chosen columns, the files that they name, class names."""
     tables, names = _tables(str(config.path), config.subset, str(config.label))
     digest = hashlib.sha256(json.dumps(names).encode())
     for role, table in sorted(tables.items()):
         for key, column in chosen_columns(config).items():
-            digest.update(json.dumps([role, key, table.column(key, column)], default=_plain).encode())
+            if config.inputs.get(key) in FILES:
+                values = [content_sha256(cell) for cell in contents(table, key, column)]
+            else:
+                values = table.column(key, column)
+            digest.update(json.dumps([role, key, values], default=str).encode())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> str:
-    """What JSON has no form for; a file's bytes by their hash."""
-    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 @lru_cache(maxsize=2)
@@ -64,7 +66,7 @@ def _tables(path: str, subset: str | None, label: str) -> tuple[dict[str, Table]
         if declared:
             names = list(declared)
             columns[label] = [_name(value, names) for value in columns[label][:]]
-        tables[role] = Table(f"{_where(path, subset)} ({split})", columns)
+        tables[role] = Table(f"{_where(path, subset)} ({split})", columns, Path(path).expanduser())
     return tables, names
 
 

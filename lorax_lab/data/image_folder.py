@@ -53,9 +53,20 @@ def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "not there"
         raise ConfigError(f"{_fault(config)} is {kind}; name a folder that has a sub-folder for each class")
-    own = {role: next((folder / n for n in names if (folder / n).is_dir()), None) for role, names in OWN.items()}
-    splits = {role: place for role, place in own.items() if place} if own["train"] else {"train": folder}
-    return {role: _of_split(config, place) for role, place in splits.items()}
+    own = {role: next((folder / n for n in names if _has_folders(folder / n)), None) for role, names in OWN.items()}
+    splits = {role: place for role, place in own.items() if place}
+    if splits and "train" not in splits:
+        found = " and ".join(place.name for place in splits.values())
+        raise ConfigError(
+            f"{_fault(config)} has classes inside {found}, and no folder train beside it; call that of the training "
+            "images train, or name a folder whose sub-folders are the classes"
+        )
+    return {role: _of_split(config, place) for role, place in (splits or {"train": folder}).items()}
+
+
+def _has_folders(place: Path) -> bool:
+    """Whether a folder is there, with others in it; a class such as `train` or `test` has images only."""
+    return place.is_dir() and any(path.is_dir() and not path.name.startswith(".") for path in place.iterdir())
 
 
 def _of_split(config: TaskConfig, folder: Path) -> list[tuple[str, Path]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, contents, to_pools
+from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
 from lorax_lab.data.source import Source
@@ -48,22 +48,14 @@ def data_sha256(config: TaskConfig) -> str:
     path = _file(config)
     columns = {key: column for key, column in chosen_columns(config).items() if config.inputs.get(key) in FILES}
     try:
-        digest = _sha256(path)
+        digest = content_sha256(path)
         if columns:
             named = [contents(_table(path), key, column) for key, column in columns.items()]
-            every = [_sha256(cell) for cells in named for cell in cells]
+            every = [content_sha256(cell) for cells in named for cell in cells]
             digest = hashlib.sha256(" ".join([digest, *every]).encode()).hexdigest()
     except OSError as error:
         raise ConfigError(f"task.path={path} cannot be read: {error.strerror}") from error
     return digest
-
-
-def _sha256(content: Path | bytes) -> str:
-    """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
-    if isinstance(content, bytes) or not content.is_file():
-        return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file(config: TaskConfig) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
@@ -13,6 +14,9 @@ from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.references import reference_overrides, wants_reference
+
+if TYPE_CHECKING:
+    from lorax_lab.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -120,5 +124,16 @@ def check(runs: list[Run]) -> None:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
             instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
             raise ConfigError(f"{reason}; {instead}")
-        for note in task.kind.notes([row for split in splits.values() for row in split.rows], settings):
+        rows = [row for split in splits.values() for row in split.rows]
+        for note in [*_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
+
+
+def _left_out(task: Task) -> list[str]:
+    """How many rows of a person's own data are in no split since they cannot be; what is built in is known."""
+    from lorax_lab.data import SOURCES
+
+    counts = [f"{count} {reason}" for reason, count in task.dropped.items() if count]
+    if SOURCES[task.config.source].card or not counts:
+        return []
+    return [f"rows left out: {', '.join(counts)} (docs/tasks.md)"]

@@ -108,8 +108,8 @@ def _baselines(rows: list[Row]) -> list[str]:
     return list(lines)
 
 
-def _score(value: float | None) -> str:
-    return "—" if value is None else f"{value:.3f}"
+def _score(value: float | None, digits: int = 3) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
 
 
 def _measured(records: list[Record | None]) -> dict[str, list[str]]:
@@ -125,7 +125,7 @@ def _measures(record: Record | None) -> list[str]:
     return [
         f"{result.parameters.trainable:,}",
         f"{result.memory.peak_bytes / 2**20:,.0f} MiB",
-        f"{summary['effective_rank']:.1f}" if summary else "",
-        f"{summary['null.effective_rank']:.1f}" if summary else "",
+        _score(summary["effective_rank"], 1) if summary else "",
+        _score(summary["null.effective_rank"], 1) if summary else "",
         f"{result.time.total_seconds:.0f}",
     ]

@@ -142,12 +142,16 @@ def _skeleton(name: str, model_class: str) -> nn.Module:
     try:
         with torch.device("meta"), quiet():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            whole = getattr(config, "is_encoder_decoder", False)
             model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(name, folder, model_class, error) from error
     if _sees_ahead(model):
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
         raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
+    if whole and not getattr(model.config, "is_encoder_decoder", True):
+        half = f"model={name} is a {config.model_type}, whose decoder reads its encoder, and here there is none"
+        raise ConfigError(f"{half}; type model=smollm2, or name a model such as GPT-2 or Llama")
     return model
 
 

@@ -44,11 +44,8 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
     """
     recorded = flat(config)
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
-    whole = {**defaults(task, str(recorded.get("method.name"))), **recorded}
-    kept = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
-    if inputs is not None:
-        kept = {key: value for key, value in kept.items() if key not in INPUTS} | dict(inputs)
-    return {key: value for key, value in kept.items() if value is not None}
+    own = _deciding({**defaults(task, str(recorded.get("method.name")), recorded.get("task.kind")), **recorded})
+    return own if inputs is None else {key: value for key, value in own.items() if key not in INPUTS} | dict(inputs)
 
 
 def dials(runs: Sequence[Settings]) -> tuple[str, ...]:
@@ -82,9 +79,11 @@ def digest(*content: Any) -> str:
 
 
 def changed(config: Mapping[str, Any]) -> Settings:
-    """The settings that differ from the defaults of the run's task and method, the main dials and the seed apart."""
+    """The settings that differ from the defaults of the run's task, its kind and its method, the main dials and the
+    seed apart."""
     own = settings(config)
-    usual = settings({**defaults(_preset(own), str(own.get("method.name"))), "task.source": own.get("task.source")})
+    usual = _deciding(defaults(_preset(own), str(own.get("method.name")), own.get("task.kind")))
+    usual["task.source"] = own.get("task.source")
     keys = sorted(own.keys() | usual.keys(), key=_place)
     return {key: own.get(key) for key in keys if own.get(key) != usual.get(key) and key not in (*MAIN, SEED)}
 
@@ -130,6 +129,12 @@ def text(value: Any) -> str:
         return str(value).lower()
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if short == str(value) or float(short) == value else repr(value)
+
+
+def _deciding(whole: Mapping[str, Any]) -> Settings:
+    """Of settings by dotted key those that are set and decide a result."""
+    plain = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
+    return {key: value for key, value in plain.items() if value is not None}
 
 
 def _decides_nothing(key: str) -> bool:

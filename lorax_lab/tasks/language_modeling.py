@@ -93,7 +93,7 @@ def _require_completions(examples: Sequence[Example], completions: Sequence[list
         many = f"{long} of {len(completions)} completions have no room in task.max_length={config.max_length} tokens"
         raise ConfigError(
             f"{many}, with the end token and one token before it; a completion is never cut: leave those rows out, "
-            f"or type task.max_length={longest + 1}"
+            f"or, with a model that reads so many, type task.max_length={longest + 1}"
         )
 
 
