@@ -233,6 +233,15 @@ def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: 
     assert all(size <= limit for split in chosen.values() for size in split.sizes)
 
 
+def test_a_few_shot_prompt_is_begun_once() -> None:
+    tokenizer = word_tokenizer(begins=True, pad="[UNK]")
+    splits = {"train": split_of(EXAMPLES[1:4], tokenizer), "test": split_of(EXAMPLES[4:5], tokenizer)}
+    (row,) = baselines(splits, None)["few_shot_3"].rows
+    line = [END, WORDS.index("\n")]
+    shots = [token for prompt, answer in PAIRS[1:4] for token in [*ids(f"{prompt} {answer}"), *line]]
+    assert row["input_ids"] == [WORDS.index("the"), *shots, *ids(" ".join(PAIRS[4])), END]
+
+
 def test_no_shots_are_asked_for() -> None:
     split = split_of(EXAMPLES, padded_tokenizer(), few_shot=0)
     assert list(baselines({"train": split, "test": split}, None)) == ["untrained"]

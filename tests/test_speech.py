@@ -211,6 +211,12 @@ def test_word_errors(reference: str, written: str, errors: int) -> None:
     assert speech.word_errors(reference.split(), written.split()) == (errors, len(reference.split()))
 
 
+def test_a_rate_of_whole_numbers_is_exact() -> None:
+    outputs = np.array([[26, 25, 0.25, 3], [0, 0, 0.5, 4]], np.float32)
+    assert speech.word_error_rate(outputs, np.array(["a", "b"])) == 26 / 25
+    assert speech.nats(outputs, np.array(["a", "b"])) == 0.75 / 7
+
+
 def test_the_rate_is_of_all_words_and_not_the_mean_of_the_transcripts() -> None:
     outputs = np.array([[1, 1, 2.0, 2], [1, 9, 7.0, 10]])
     assert speech.word_error_rate(outputs, np.array(["a", "b"])) == pytest.approx(0.2)

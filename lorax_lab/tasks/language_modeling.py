@@ -128,8 +128,8 @@ def baselines(
     """The test rows as they are (`untrained`), and behind the first `task.few_shot` training rows (`few_shot_4`).
 
     The first training rows are fixed by the data and `task.split_seed`. Each has its end token, as in training, and a
-    line break, without which a model does not tell the examples apart. Where so many do not fit before the longest test
-    row, only the first that fit are taken; the name says how many.
+    line break, without which a model does not tell the examples apart. A token that begins texts stands once. Where so
+    many do not fit before the longest test row, only the first that fit are taken; the name says how many.
     """
     assert isinstance(config, LanguageConfig)
     (line_break,) = _tokens(tokenizer, ["\n"])
@@ -139,8 +139,10 @@ def baselines(
         shots.pop()
     rows = {"untrained": list(test)}
     if shots:
-        before = [token for shot in shots for token in shot]
-        rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"]} for row in test]
+        begun = len(_start(tokenizer))
+        first, *others = shots
+        before = [*first, *(token for shot in others for token in shot[begun:])]
+        rows[f"few_shot_{len(shots)}"] = [row | {"input_ids": before + row["input_ids"][begun:]} for row in test]
     return rows
 
 

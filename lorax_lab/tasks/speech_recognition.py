@@ -192,12 +192,12 @@ def word_error_rate(outputs: np.ndarray, labels: np.ndarray) -> float:
     >>> word_error_rate(np.array([[1, 4, 0, 0], [2, 2, 0, 0]]), np.array(["a b c d", "e f"]))
     0.5
     """
-    return float(outputs[:, ERRORS].sum() / outputs[:, WORDS].sum())
+    return float(outputs[:, ERRORS].sum(dtype="f8") / outputs[:, WORDS].sum(dtype="f8"))
 
 
 def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Mean −log p of a transcript's token, its end token among them, 0 or more."""
-    return float(outputs[:, NATS].sum() / outputs[:, TOKENS].sum())
+    return float(outputs[:, NATS].sum(dtype="f8") / outputs[:, TOKENS].sum(dtype="f8"))
 
 
 def answers(outputs: np.ndarray) -> np.ndarray:
