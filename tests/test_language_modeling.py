@@ -276,6 +276,11 @@ def test_an_empty_completion_is_refused(label: str) -> None:
         split_of([*EXAMPLES, Example({"prompt": "a"}, label)], padded_tokenizer())
 
 
+def test_a_completion_that_the_tokenizer_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"knows no part of the completion 'zyx wvu'; leave that row out"):
+        split_of([*EXAMPLES, Example({"prompt": "a"}, "zyx wvu")], padded_tokenizer())
+
+
 def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no end token, and a completion ends with one"):
         split_of(EXAMPLES, word_tokenizer(end=None))

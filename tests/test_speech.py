@@ -382,5 +382,7 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     assert full.truncation
     assert len(full.matrices) == len(lora.matrices) == 32
     assert {"test/word_error_rate", "test/nats", "validation/word_error_rate"} <= set(lora.metrics)
+    assert lora.baselines == full.baselines
+    assert lora.baselines["untrained/word_error_rate"] > 0.9
     again = lab_here(*words, "rank=2")
     assert "2 of 2 already recorded" in again.stdout

@@ -70,7 +70,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], conf
     separators = [config.separator if "prompt" in example.inputs else "" for example in examples]
     texts = [f"{separator}{example.label}" for separator, example in zip(separators, examples, strict=True)]
     completions = [[*ids, end] for ids in _tokens(tokenizer, texts)]
-    _require_completions(examples, completions, config)
+    _require_completions(examples, completions, config, tokenizer.unk_token_id)
     asked = config.metric == greedy.METRIC
     rows = []
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -82,11 +82,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], conf
     return rows
 
 
-def _require_completions(examples: Sequence[Example], completions: Sequence[list[int]], config: LanguageConfig) -> None:
+def _require_completions(
+    examples: Sequence[Example], completions: Sequence[list[int]], config: LanguageConfig, unknown: int | None
+) -> None:
     for example, completion in zip(examples, completions, strict=True):
         if not str(example.label).strip() or len(completion) < 2:
             empty = f"the tokenizer makes no token of the completion {str(example.label)[:40]!r}"
             raise ConfigError(f"{empty}, and there is nothing to learn; leave that row out")
+        if unknown is not None and set(completion[:-1]) == {unknown}:
+            strange = f"the tokenizer knows no part of the completion {str(example.label)[:40]!r}"
+            raise ConfigError(f"{strange}; leave that row out, or name a model whose tokenizer does")
     longest = max(map(len, completions))
     if longest >= config.max_length:
         long = sum(len(completion) >= config.max_length for completion in completions)

@@ -211,6 +211,13 @@ def correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return right
 
 
+def baselines(
+    processor: Any, train: Sequence[Row], test: Sequence[Row], config: TaskConfig, limit: int | None
+) -> dict[str, list[Row]]:
+    """The test rows as they are: the base writes transcripts before it trains."""
+    return {"untrained": list(test)}
+
+
 def head(classes: Sequence[str]) -> dict[str, Any]:
     """None: the output layer over the vocabulary is pretrained."""
     return {}
@@ -234,5 +241,6 @@ KIND = Kind(
     correct=correct,
     weight=tokens,
     notes=notes,
+    baselines=baselines,
     outputs=outputs,
 )
