@@ -65,9 +65,11 @@ class Store:
         with_spectra: bool = True,
         measure: str = "standard",
         baselines: dict[str, float] | None = None,
+        method: str = "",
     ) -> Path:
-        """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`."""
-        method = "lora" if rank else "full"
+        """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`, and the
+        update of a method that is named has full rank."""
+        full_rank, method = bool(method), method or ("lora" if rank else "full")
         settings = {"name": method, "target_modules": list(targets), "alpha": alpha if rank else None}
         config = {"model": model, "measure": measure, "task": TASK | (task or {}), "method": settings}
         config |= {"train": TRAIN | (train or {})}
@@ -79,7 +81,7 @@ class Store:
         parts: dict[str, Any] = {"status": status, "config": config, "method": method}
         parts |= {"rank": rank, "seed": seed}
         if status == "completed":
-            matrices, saved = self.spectra(rank, seed, noise_fit)
+            matrices, saved = self.spectra(None if full_rank else rank, seed, noise_fit)
             if with_spectra:
                 save_arrays(folder / SPECTRA, saved)
             body = 2 * (rank or 100) * 1000
@@ -246,6 +248,21 @@ def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
     )
 
 
+def test_functional_rank_says_whose_update_has_another_rank_than_k(study: Store, store: Store) -> None:
+    def legend(rows: pd.DataFrame) -> list[str]:
+        return [text.get_text() for text in FIGURES["functional_rank"].draw(rows).legends[0].get_texts()]
+
+    assert "update_rank" not in FIGURES["functional_rank"].table(group_of(study))
+    store.run()
+    for rank in (1, 2):
+        store.run(rank=rank)
+        store.run(rank=rank, method="peft/dora")
+    rows = FIGURES["functional_rank"].table(group_of(store))
+    assert rows[rows["method"] == "peft/dora"]["update_rank"].tolist() == [16, 16]
+    assert {"LoRA, trained at rank k", "peft/dora, trained at rank k, ΔW has rank 16"} <= {*legend(rows)}
+    assert "LoRA, trained at rank k" in legend(FIGURES["functional_rank"].table(group_of(study)))
+
+
 @pytest.mark.parametrize(
     ("cuts", "trained", "expected"),
     [
@@ -298,6 +315,17 @@ def test_noise_has_the_norm_of_the_full_update(study: Store) -> None:
     figure = FIGURES["singular_values"].draw(rows)
     assert len(figure.axes) == 6
     assert "full: 1 of 16 above the edge" in figure.axes[0].get_title(loc="left")
+
+
+def test_singular_values_say_how_many_arms_are_left_out(study: Store, store: Store) -> None:
+    whole = FIGURES["singular_values"].table(group_of(study))
+    assert "not shown" not in FIGURES["singular_values"].draw(whole).get_suptitle()
+    store.run()
+    for rank in (1, 2, 4, 8, 16):
+        store.run(rank=rank)
+    rows = FIGURES["singular_values"].table(group_of(store))
+    assert set(rows["left_out"]) == {2}
+    assert "2 of the 5 other arms not shown" in FIGURES["singular_values"].draw(rows).get_suptitle()
 
 
 def test_singular_values_choose_three_layers_of_three_module_types(store: Store) -> None:

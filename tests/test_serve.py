@@ -181,6 +181,8 @@ def test_help_answers_at_once() -> None:
         (["tasks=[movie_reviews]", "rank=4,8"], "rank=4,8 is a sweep"),
         (["task=movie_reviews"], "the tasks are a list here"),
         (["method=full"], "what is served are adapters"),
+        (["tasks=['movie_reviews method=peft/dora']"], "what is served are adapters of lora"),
+        (["tasks=['movie_reviews method=full']"], "what is served are adapters of lora"),
         (["reference=true"], "no full fine-tune is trained for serving"),
         (["force=true"], "to train a run again"),
         (["hydra/launcher=joblib"], "train in parallel before"),

@@ -32,6 +32,10 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 NEAR = 0.01
 """If the metric has no standard error, a score that is worse than the whole update's by at most this share of it
 matches it."""
+FAR = 1.1
+"""An update whose rank is more than this multiple of the rank trained is said to have it."""
+UPDATE_RANK = "update_rank"
+"""The column of the mean numerical rank of a trained run's ΔW. A table has it only if some rank is far from k."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -53,15 +57,24 @@ def table(group: Group) -> pd.DataFrame:
         cuts = cuts[cuts["module"].isna()]
     cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
     cuts = group.runs[["run_id", *group.columns]].merge(cuts, on="run_id")
-    trained = scores(group, "validation").dropna(subset="rank")
+    trained = _with_update_rank(scores(group, "validation"), group).dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
-    columns = [*group.columns, "part", "k", "score"]
-    rows = pd.concat([part[columns] for part in (cuts, trained) if len(part)], ignore_index=True)
+    columns = [*group.columns, "part", "k", "score", *({UPDATE_RANK} & {*trained})]
+    rows = pd.concat([part.reindex(columns=columns) for part in (cuts, trained) if len(part)], ignore_index=True)
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
     constant = [*group.title, "metric", "examples"]
     rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
     return directed(rows, group.higher_is_better)
+
+
+def _with_update_rank(runs: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """The runs with the mean numerical rank of their ΔW, where that of some run is far above the rank trained."""
+    if "numerical_rank" not in group.matrices:
+        return runs
+    means = group.matrices.groupby("run_id")["numerical_rank"].mean().reindex(group.shown["run_id"])
+    far = means.to_numpy() > FAR * runs["rank"].astype(float).to_numpy()  # never for full: it has no rank
+    return runs.assign(**{UPDATE_RANK: means.to_numpy()}) if far.any() else runs
 
 
 def finding(table: pd.DataFrame) -> str:
@@ -130,7 +143,16 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v"), strict=False):
         mean = part.groupby("k")["score"].mean()
         bars = spread_of_seeds(part["score"], part["k"])
-        axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=f"{variant}, trained at rank k", **look)
+        axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=_trained_label(str(variant), part), **look)
+
+
+def _trained_label(variant: str, rows: pd.DataFrame) -> str:
+    """What the legend calls a variant; the rank of its ΔW too, where k does not say it."""
+    label = f"{variant}, trained at rank k"
+    if UPDATE_RANK not in rows or not (rows[UPDATE_RANK] > FAR * rows["k"]).any():
+        return label
+    low, high = (f"{rank:,.0f}" for rank in (rows[UPDATE_RANK].min(), rows[UPDATE_RANK].max()))
+    return f"{label}, ΔW has rank {low if low == high else f'{low} to {high}'}"
 
 
 def _of_trained(table: pd.DataFrame, reaches: Callable[[float], bool]) -> str:

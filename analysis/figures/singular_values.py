@@ -32,6 +32,7 @@ NOISE = "noise"
 FITTED, OF_NORM = "noise fitted to the bulk of full's spectrum", "noise of full's shape and norm"
 EDGES = {FITTED: "edge of that noise", OF_NORM: "edge of that noise: too high, its norm has the spikes in it"}
 RANKS = 3
+LEFT_OUT = "left_out"
 DEPTH = 30
 """How far below the noise's edge the axis goes. The smallest values of any square matrix fall towards 0."""
 
@@ -40,7 +41,7 @@ def table(group: Group) -> pd.DataFrame:
     """One row per singular value: up to 3 module types × 3 layers, full, up to 3 other arms of one seed, and noise.
 
     Columns: model, task, settings, those of `group.columns`, matrix, module, layer, i (from 1), sigma, edge (of the
-    noise).
+    noise); and `left_out`, the number of other arms that are not here, if there are such.
 
     Raises:
         CannotDraw: no full fine-tune, one that changed nothing, or a `spectra.npz` that cannot be read.
@@ -49,7 +50,7 @@ def table(group: Group) -> pd.DataFrame:
 
     if group.full.empty:
         raise CannotDraw(f"there is no completed full fine-tune; type {group.command(f'method={REFERENCE}')}")
-    full, *others = _runs(group)
+    (full, *others), left_out = _runs(group)
     spectra = {run["arm"]: _spectra(run, group) for run in (full, *others)}
     parts = []
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
@@ -65,7 +66,7 @@ def table(group: Group) -> pd.DataFrame:
     rows = pd.concat(parts, ignore_index=True).astype({"layer": "Int64", "rank": "Int64"})
     if not (rows["sigma"] > 0).any():
         raise CannotDraw(f"every update of {full['run_id']} is zero; its training changed no matrix")
-    return rows
+    return rows.assign(**{LEFT_OUT: left_out}) if left_out else rows
 
 
 def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tuple[np.ndarray, str, float]:
@@ -109,7 +110,8 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     first = table.iloc[0]
     heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
-    style.title(figure, heading + shared(table) + choice(table))
+    left_out = f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown" if LEFT_OUT in table else ""
+    style.title(figure, heading + left_out + shared(table) + choice(table))
     style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
     return figure
 
@@ -148,13 +150,15 @@ def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _runs(group: Group) -> list[pd.Series[Any]]:
-    """The full fine-tune of the seed that most arms have, and a spread of the others of that seed."""
+def _runs(group: Group) -> tuple[list[pd.Series[Any]], int]:
+    """The full fine-tune of the seed that most arms have, and a spread of the others of that seed; how many others are
+    left out."""
     best = group.best
     arms = {seed: best[best["seed"] == seed]["arm_key"].nunique() for seed in sorted(set(group.full["seed"]))}
     rows = best[best["seed"] == max(arms, key=lambda seed: arms[seed])]
     full = rows[rows["method"] == REFERENCE].iloc[0]
-    return [full, *spread([run for _, run in rows[rows["method"] != REFERENCE].iterrows()], RANKS)]
+    others = [run for _, run in rows[rows["method"] != REFERENCE].iterrows()]
+    return [full, *spread(others, RANKS)], max(0, len(others) - RANKS)
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:

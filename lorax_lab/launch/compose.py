@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
 """The key that adds a folder of the user's own. `--config-dir` sets it; nobody types it."""
-FOREIGN = "method=peft/"
-"""What makes the settings PEFT's: `conf/` names those that matter, and `from_dict` checks them all."""
+FOREIGN = "peft/"
+"""How a method's name begins whose settings are PEFT's: `conf/` has those that matter, and `from_dict` checks all."""
 LISTS = "hydra.sweeper.params."
 """The key under which an experiment's file keeps the lists of its sweep."""
 NO_SWEEPER = (
@@ -50,7 +50,7 @@ def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
         ConfigError: an unknown key or choice, or a task that looks like a misspelt preset.
     """
     spelled: list[str] = []
-    foreign = any(override.startswith(FOREIGN) for override in overrides)
+    foreign = any(key_of(override) == "method" and FOREIGN in override for override in overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
         if key_of(override) == "experiment":
@@ -58,7 +58,7 @@ def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
             continue
         _check_key(key, override, bool(equals), foreign)
         unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key, own)]
-        if unknown and override.startswith(FOREIGN):
+        if unknown and key == "method" and unknown[0].startswith(FOREIGN):
             from lorax_lab.methods import method_named
 
             method_named(unknown[0])

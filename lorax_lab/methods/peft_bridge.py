@@ -6,12 +6,15 @@ What they are is in `peft_table.py`, what they do to a model in `peft_model.py`.
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora, peft_adalora, peft_model
 from lorax_lab.methods.method import Method, Shapes
 from lorax_lab.methods.peft_files import WEIGHTS
@@ -19,6 +22,12 @@ from lorax_lab.methods.peft_model import REFUSALS, calm, drawn_from, turned
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, refusal, settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
 from lorax_lab.models import Turned, like
+
+INSTEAD = "type method=lora, or method.target_modules=[in_proj]"
+CHANGED = r"Invalid .*Adjusted.*"
+"""The warning of PEFT that it takes another value than the one that was set."""
+READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
+"""Matrices of Mamba's mixers, whose weights its code reads, on some devices or on all, and does not call the layer."""
 
 
 def check(settings: PeftSettings, rank: int | None, shapes: Shapes) -> None:
@@ -30,6 +39,9 @@ def check(settings: PeftSettings, rank: int | None, shapes: Shapes) -> None:
     if settings.entry.rank:
         lora.check(lora.LoraConfig(), rank, shapes)
     settings.check_ends(list(shapes))
+    if read := next((name for name in shapes if READ.fullmatch(name)), None):
+        passed_by = f"Mamba reads the weight of {read} itself and would pass by a layer of PEFT"
+        raise ConfigError(f"method={settings.name} is not possible for {read}: {passed_by}; {INSTEAD}")
     first_of = {(tuple(shape), isinstance(shape, Turned)): name for name, shape in reversed(shapes.items())}
     for name in reversed(first_of.values()):
         _try(settings, rank, name, shapes[name])
@@ -42,7 +54,8 @@ def _try(settings: PeftSettings, rank: int | None, name: str, shape: tuple[int, 
     draw = torch.Generator().manual_seed(0)
     config = settings.peft(rank, [name], draw, **{**turned(settings, {name: shape}), **settings.entry.quick})
     try:
-        with drawn_from(draw), calm(), torch.no_grad():
+        with drawn_from(draw), calm(), torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message=CHANGED)
             model = _alone(name, shape)
             PeftModel(model, config)
             layer: Any = model.get_submodule(name)
@@ -67,10 +80,11 @@ def _alone(name: str, shape: tuple[int, int]) -> nn.Module:
 def most_rank(settings: PeftSettings, rank: int | None, shape: tuple[int, int]) -> int:
     """The rank of ΔW at most: that of the table, or the smaller side."""
     entry = settings.entry
-    if not entry.bound:
+    if not entry.bound or (entry.unbounded and getattr(settings, entry.unbounded[0]) == entry.unbounded[1]):
         return min(shape)
     times = getattr(settings, entry.times) if entry.times else 1
-    return min(math.ceil(entry.bound * (rank or 0) ** entry.power) * times, *shape)
+    plus = getattr(settings, entry.plus) if entry.plus else 0
+    return min(math.ceil(entry.bound * (rank or 0) ** entry.power) * times + plus, *shape)
 
 
 def refused(name: str) -> str | None:

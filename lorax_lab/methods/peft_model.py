@@ -29,7 +29,7 @@ from lorax_lab.spectra import Update
 
 NOISE = r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[Ss]parse|PRNG initiali[sz]ation).*"
 """Warnings of PEFT and of what it calls that ask for nothing."""
-REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError, AssertionError)
+REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError, AssertionError, Warning)
 """How PEFT says that it cannot."""
 
 

@@ -10,9 +10,11 @@ import dataclasses
 import math
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -40,6 +42,18 @@ SEEDS = (
 """Seeds of PEFT's own; null draws them from the run's seed."""
 ENDS = {"feedforward_modules"}
 """Settings that list ends of names, some of the targets."""
+RANGES = {
+    **dict.fromkeys(("lora_alpha", "alpha", "randlora_alpha", "psoft_alpha", "delora_lambda", "scaling"), "above 0"),
+    "deltaT": "of 1 or more", "tinit": "of 0 or more", "tfinal": "of 0 or more",
+}  # fmt: skip
+"""Numbers that PEFT takes as they come: a scaling of 0 leaves ΔW at 0, and a step of 0 ends the run in an error."""
+IN_RANGE: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: value > 0,
+    "of 1 or more": lambda value: value >= 1,
+    "of 0 or more": lambda value: value >= 0,
+}
+UNDRAWN = {"peft/tinylora": "init_weights"}
+"""Where this setting is false, PEFT leaves the trained numbers as the memory happens to be."""
 STARTS = (True, "gaussian", "orthogonal")
 """Values of init_lora_weights that leave W0 as it is and start at ΔW = 0; the others are methods of their own."""
 EXAMPLE_RANK = 4
@@ -63,10 +77,29 @@ class PeftSettings(MethodConfig):
             if hasattr(self, key):
                 value = getattr(self, key)
                 require(value in allowed, f"method.{key}", value, f"allowed: {', '.join(map(_typed, allowed))}")
+        self._check_numbers()
+        for key in ENDS & {field.name for field in dataclasses.fields(self)}:
+            ends = getattr(self, key)
+            ok = isinstance(ends, list) and all(isinstance(end, str) for end in ends)
+            require(ok, f"method.{key}", ends, f"a list of names, for instance 'method.{key}=[output.dense]'")
         start = getattr(self, "init_lora_weights", True)
         others = f"allowed: {', '.join(map(_typed, STARTS))}; other starts are methods, as method=peft/pissa"
         require(start in STARTS, "method.init_lora_weights", start, others)
         self.peft(EXAMPLE_RANK, [])
+
+    def _check_numbers(self) -> None:
+        for field in dataclasses.fields(self):
+            key, value = f"method.{field.name}", getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            require(math.isfinite(value), key, value, "it is a finite number")
+            if field.name.endswith("dropout"):
+                require(0 <= value < 1, key, value, f"0 ≤ dropout < 1, for instance {key}=0.1")
+            if allowed := RANGES.get(field.name):
+                require(IN_RANGE[allowed](value), key, value, f"it is a number {allowed}")
+        undrawn = UNDRAWN.get(self.name)
+        if undrawn and getattr(self, undrawn) is False:
+            raise ConfigError(f"method.{undrawn}=false is not possible: PEFT then starts from numbers that nobody drew")
 
     def check_ends(self, names: list[str]) -> None:
         """Raises a `ConfigError` unless each setting of `ENDS` names some of these matrices."""
@@ -169,10 +202,24 @@ def _plain(hint: Any, default: Any) -> Any:
 
 @cache
 def _choices(kind: str) -> dict[str, tuple[Any, ...]]:
-    """The settings of which PEFT's type lists the values."""
+    """The settings of which PEFT's type lists the values, alone or beside true, false and null."""
     name = next(name for name, entry in TABLE.items() if entry.type == kind)
-    hints = get_type_hints(config_class(name))
-    return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
+    listed = {key: _listed(hint) for key, hint in get_type_hints(config_class(name)).items()}
+    return {key: values for key, values in listed.items() if values and key != "init_lora_weights"}
+
+
+def _listed(hint: Any) -> tuple[Any, ...]:
+    """
+    >>> _listed(Literal["full", "low"]), _listed(bool | Literal["bat"] | None), _listed(int | None)
+    (('full', 'low'), (True, False, 'bat', None), ())
+    """
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if not any(get_origin(part) is Literal for part in parts):
+        return ()
+    plain: dict[Any, tuple[Any, ...]] = {bool: (True, False), NoneType: (None,)}
+    if any(part not in plain and get_origin(part) is not Literal for part in parts):
+        return ()
+    return tuple(value for part in parts for value in plain.get(part, get_args(part)))
 
 
 def _fields(kind: str) -> set[str]:
@@ -185,4 +232,4 @@ def _draw(generator: torch.Generator | None) -> int:
 
 
 def _typed(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

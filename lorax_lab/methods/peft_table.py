@@ -33,6 +33,8 @@ class Entry:
         bound: rank of ΔW at most, as a multiple of the run's rank; 0 where only the matrix bounds it.
         power: of the run's rank in that bound.
         times: the setting that this bound is a multiple of.
+        plus: the setting whose directions come on top of that bound.
+        unbounded: a setting and its value with which only the matrix bounds the rank after all.
         computed_in: the precision in which PEFT computes a merged weight, even if all its parts are fp64.
         factors: how ΔW is read as factors (`peft_factors.FACTORS`); empty where it is merged and subtracted.
         quick: fixed settings for a trial of one layer, where the real start would take an SVD.
@@ -48,6 +50,8 @@ class Entry:
     bound: float = 0
     power: int = 1
     times: str = ""
+    plus: str = ""
+    unbounded: tuple[str, Any] | None = None
     computed_in: torch.dtype = torch.float64
     factors: str = ""
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +91,8 @@ TABLE: dict[str, Entry] = {
     "mica": _lora(ARXIV + "2604.01694", "mica", use_dora=False),
     "dora": Entry("LORA", ARXIV + "2402.09353", fixed={"use_dora": True}, start="rounding"),
     "adalora": Entry(
-        "ADALORA", ARXIV + "2303.10512", {"target_r": 1.0, "init_r": 1.5}, {"use_dora": False, "use_rslora": False},
+        "ADALORA", ARXIV + "2303.10512", {"target_r": 1.0, "init_r": 1.5},
+        {"use_dora": False, "use_rslora": False, "r": 8},  # it does not read r
         update_rank="≤ 1.5r", bound=1.5, factors="adalora", stepped=True,
     ),
     "vera": Entry("VERA", ARXIV + "2310.11454", factors="vera", **SMALL),
@@ -96,7 +101,7 @@ TABLE: dict[str, Entry] = {
     "unilora": Entry("UNILORA", ARXIV + "2506.00799", start="drawn", factors="shared", **SMALL),
     "tinylora": Entry("TINYLORA", ARXIV + "2602.04118", **SMALL),
     "delora": Entry("DELORA", ARXIV + "2503.18225", **SMALL),
-    "miss": Entry("MISS", ARXIV + "2409.15371", **SMALL),
+    "miss": Entry("MISS", ARXIV + "2409.15371", unbounded=("init_weights", "bat"), **SMALL),
     "hra": Entry("HRA", ARXIV + "2405.17484", start="rounding", **SMALL),
     "psoft": Entry("PSOFT", "https://openreview.net/forum?id=FSHrinMArK", **SMALL),
     "deft": Entry("DEFT", "", computed_in=FP32, start="rounding", **SMALL),
@@ -104,7 +109,10 @@ TABLE: dict[str, Entry] = {
         "ADAMSS", "", {"subspace_rank": 1.0}, {"use_asa": False, "use_dynamic_rank": False},
         update_rank="≤ r × num_subspaces", bound=1, times="num_subspaces",
     ),
-    "gralora": Entry("GRALORA", ARXIV + "2505.20355", update_rank="≤ r × gralora_k", bound=1, times="gralora_k"),
+    "gralora": Entry(
+        "GRALORA", ARXIV + "2505.20355", update_rank="≤ r × gralora_k + hybrid_r", bound=1, times="gralora_k",
+        plus="hybrid_r",
+    ),
     "loha": Entry("LOHA", ARXIV + "2108.06098", update_rank="≤ r²", bound=1, power=2),
     "lokr": Entry("LOKR", ARXIV + "2309.14859"),
     "hira": Entry("HIRA", "https://openreview.net/forum?id=TwJrTz9cRS"),

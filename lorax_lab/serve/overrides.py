@@ -14,6 +14,8 @@ from lorax_lab.tasks import kind_of
 from lorax_lab.tasks.kind import logits
 
 TASKS = ("movie_reviews", "product_reviews", "editorials", "tweets", "sarcasm", "boolq")
+SERVED = "lora"
+"""The method whose adapters are exchanged in place."""
 NOT_HERE = {
     "task": "the tasks are a list here; type tasks=[movie_reviews,tweets]",
     "method": "what is served are adapters, method=lora; leave it out",
@@ -104,4 +106,7 @@ def _run(item: str, common: list[str]) -> Run:
     jobs = expand(spell_out([f"task={task}", *common, *own, "reference=false"]))
     if len(jobs) > 1:
         raise ConfigError(f"{' '.join(common + own)} is a sweep; one base is served with one value of everything")
-    return run_of(compose(jobs[0]))
+    config = compose(jobs[0])
+    if config.method.name != SERVED:
+        raise ConfigError(f"tasks: {item} has method={config.method.name}, and what is served are adapters of {SERVED}")
+    return run_of(config)
