@@ -13,7 +13,19 @@ import peft
 import pytest
 import torch
 from conftest import tiny_model
-from test_methods import BATCH, RANK, attach, attached, dense, lora_config, method_config, outputs, trained, weights
+from test_methods import (
+    BATCH,
+    RANK,
+    attach,
+    attached,
+    dense,
+    lora_config,
+    method_config,
+    outputs,
+    relative,
+    trained,
+    weights,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -24,7 +36,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.methods import METHODS, count_parameters, method_named
 from lorax_lab.methods.peft_bridge import PREFIX
-from lorax_lab.methods.peft_factors import FACTORS
+from lorax_lab.methods.peft_factors import FACTORS, update_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table
 from lorax_lab.models import base_weights, select, shapes_of
@@ -70,6 +82,35 @@ def test_the_spectrum_is_that_of_the_merged_weights_within_their_rounding(name: 
         sigma, merged = (torch.linalg.svdvals(m) for m in (dense(updates[key]), weight.double() - base[key].double()))
         floor = edge_of(*rounding_energy(torch.maximum(weight.abs(), base[key].abs()), torch.float32))
         assert (sigma - merged).abs().max() <= 8 * floor  # PEFT rounds a few times more than the last one
+
+
+@pytest.mark.parametrize("name", [name for name in PEFTS if METHODS[name].has_rank])
+def test_the_start_is_what_the_method_says_at_an_odd_rank_or_the_rank_is_refused(name: str) -> None:
+    method, model, config = METHODS[name], tiny_model("bert"), method_config(name)
+    names = select(model, ["all-linear"])
+    base = base_weights(model, names)
+    try:
+        method.check(config, 3, shapes_of(model))
+    except ConfigError:
+        assert name in ("peft/hra", "peft/gralora")
+        return
+    method.attach(model, names, config, 3, generator(0, "adapter"))
+    size = relative(method.updates(model, base), base)
+    assert {"zero": size == 0, "rounding": size < 1e-6, "drawn": size > 1e-4}[method.start]
+
+
+@each
+def test_factors_are_the_merged_weight_in_fp64_and_so_is_what_is_read_while_merged(name: str) -> None:
+    """Where the frozen weight was rounded after its start was taken out, but for that rounding."""
+    model, base = trained("bert", name)
+    updates = METHODS[name].updates(model, base)
+    error = 1e-6 if METHODS[name].start == "rounding" or METHODS[name].update_dtype == torch.float32 else 1e-14
+    for key, update in updates.items():
+        merged = update_of(model.get_submodule(key), "", base[key])
+        assert (dense(update) - merged).abs().max() <= error
+    METHODS[name].merge(model)
+    for key, update in METHODS[name].updates(model, base).items():
+        torch.testing.assert_close(dense(update), dense(updates[key]), atol=error, rtol=0)
 
 
 @each
@@ -361,6 +402,7 @@ def test_help_and_the_default_run_import_no_peft() -> None:
         (["method=peft/oft", "rank=8"], r"method=peft/oft rank=8 is not possible: this method has no rank"),
         (["method=peft/dora", "rank=null"], r"rank=None is not possible"),
         (["method=peft/dora", "method.bias=all"], r"method=peft/dora has no bias"),
+        (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type method.init_weights=false"),
         (["method=lora,peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
         (["method=peft/lora", "method.lora_dropout=1.5"], r"method.lora_dropout=1.5 is .*lora_dropout=0.1"),
         (["method=peft/oft", "method.module_dropout=-1"], r"method.module_dropout=-1.0 is not possible"),
@@ -382,6 +424,7 @@ def test_bad_settings_are_refused_in_our_words(words: list[str], message: str) -
 @pytest.mark.parametrize(
     ("name", "changes", "rank", "message"),
     [
+        ("peft/hra", {}, 3, r"rank=3 is not possible .*PEFT says: The symmetric initialization can NOT be performed"),
         ("peft/dora", {}, 40, r"rank=40 is above min\(out, in\) = 32 of .*type rank=32"),
         ("peft/adalora", {"beta1": 2.0}, 4, r"method.beta1=2.0 is not possible for bert.*PEFT says: assert self.beta1"),
         ("peft/c3a", {"block_size": 24}, None, r"method.block_size=24 is not possible for bert.*PEFT says: "),
@@ -431,7 +474,7 @@ def test_every_number_that_is_trained_was_drawn(name: str) -> None:
         ("peft/gralora", {"hybrid_r": 2}),
         ("peft/miss", {"init_weights": "bat"}),
         ("peft/miss", {"init_weights": "mini", "mini_r": 2}),
-        ("peft/hra", {"apply_GS": True}),
+        ("peft/hra", {"apply_GS": True, "init_weights": False}),
         ("peft/glora", {"config_A_B": "vector"}),
         ("peft/lokr", {"decompose_both": True, "decompose_factor": 4}),
         ("peft/oft", {"coft": True, "block_share": True, "eps": 1e-3}),

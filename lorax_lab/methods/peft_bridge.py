@@ -24,8 +24,8 @@ from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
 from lorax_lab.models import Turned, like
 
 INSTEAD = "type method=lora, or method.target_modules=[in_proj]"
-CHANGED = r"Invalid .*Adjusted.*"
-"""The warning of PEFT that it takes another value than the one that was set."""
+CHANGED = r"Invalid .*Adjusted|The symmetric initialization can NOT be performed"
+"""Warnings of PEFT that it takes another value or another start than the one that was set."""
 READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
 """Matrices of Mamba's mixers, whose weights its code reads, on some devices or on all, and does not call the layer."""
 

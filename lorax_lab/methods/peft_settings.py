@@ -52,8 +52,15 @@ IN_RANGE: dict[str, Callable[[float], bool]] = {
     "of 1 or more": lambda value: value >= 1,
     "of 0 or more": lambda value: value >= 0,
 }
-UNDRAWN = {"peft/tinylora": "init_weights"}
-"""Where this setting is false, PEFT leaves the trained numbers as the memory happens to be."""
+BAD_STARTS: dict[str, tuple[dict[str, bool], str]] = {
+    "peft/tinylora": ({"init_weights": False}, "PEFT then starts from numbers that nobody drew"),
+    "peft/hra": (
+        {"apply_GS": True, "init_weights": True},
+        "the start is of pairs of equal vectors, and what is left of the second one is rounding; type "
+        "method.init_weights=false",
+    ),
+}
+"""Settings with which PEFT starts from what memory happens to hold, or from rounding errors; and why."""
 STARTS = (True, "gaussian", "orthogonal")
 """Values of init_lora_weights that leave W0 as it is and start at ΔW = 0; the others are methods of their own."""
 EXAMPLE_RANK = 4
@@ -97,9 +104,9 @@ class PeftSettings(MethodConfig):
                 require(0 <= value < 1, key, value, f"0 ≤ dropout < 1, for instance {key}=0.1")
             if allowed := RANGES.get(field.name):
                 require(IN_RANGE[allowed](value), key, value, f"it is a number {allowed}")
-        undrawn = UNDRAWN.get(self.name)
-        if undrawn and getattr(self, undrawn) is False:
-            raise ConfigError(f"method.{undrawn}=false is not possible: PEFT then starts from numbers that nobody drew")
+        if (bad := BAD_STARTS.get(self.name)) and all(getattr(self, key) is value for key, value in bad[0].items()):
+            typed = " ".join(f"method.{key}={_typed(value)}" for key, value in bad[0].items())
+            raise ConfigError(f"{typed} is not possible: {bad[1]}")
 
     def check_ends(self, names: list[str]) -> None:
         """Raises a `ConfigError` unless each setting of `ENDS` names some of these matrices."""
