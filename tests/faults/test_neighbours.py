@@ -49,7 +49,7 @@ ENDS = {
     4: ("segfault", "failed", "its process was ended by SIGSEGV"),
     5: ("sigkill", "killed", "its process was ended by SIGKILL"),
     6: ("memory", "oom", "asked for as activations"),
-    7: ("hang", "failed", "it did not end within time_limit_seconds=25"),
+    7: ("hang", "failed", "it did not end within time_limit_seconds=60"),
     8: ("inf", "diverged", "training loss"),
 }
 
@@ -57,7 +57,7 @@ ENDS = {
 def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
     overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, "isolate=true", "time_limit_seconds=25", "-m", faults=faults)
+    done = lab(*overrides, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
     assert done.returncode == 1
     frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
