@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import peft
@@ -402,7 +403,7 @@ def test_help_and_the_default_run_import_no_peft() -> None:
         (["method=peft/oft", "rank=8"], r"method=peft/oft rank=8 is not possible: this method has no rank"),
         (["method=peft/dora", "rank=null"], r"rank=None is not possible"),
         (["method=peft/dora", "method.bias=all"], r"method=peft/dora has no bias"),
-        (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type method.init_weights=false"),
+        (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type .*init_weights=false"),
         (["method=lora,peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
         (["method=peft/lora", "method.lora_dropout=1.5"], r"method.lora_dropout=1.5 is .*lora_dropout=0.1"),
         (["method=peft/oft", "method.module_dropout=-1"], r"method.module_dropout=-1.0 is not possible"),
@@ -441,8 +442,10 @@ def test_bad_settings_are_refused_in_our_words(words: list[str], message: str) -
 def test_what_a_model_does_not_allow_is_refused_before_it_trains(
     name: str, changes: dict[str, object], rank: int | None, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        METHODS[name].check(method_config(name, **changes), rank, shapes_of(tiny_model("bert")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user has them; pytest makes errors of them
+        with pytest.raises(ConfigError, match=message):
+            METHODS[name].check(method_config(name, **changes), rank, shapes_of(tiny_model("bert")))
 
 
 def test_a_setting_of_pefts_can_be_typed_in_a_sweep_of_several_methods() -> None:

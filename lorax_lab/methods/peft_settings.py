@@ -56,8 +56,8 @@ BAD_STARTS: dict[str, tuple[dict[str, bool], str]] = {
     "peft/tinylora": ({"init_weights": False}, "PEFT then starts from numbers that nobody drew"),
     "peft/hra": (
         {"apply_GS": True, "init_weights": True},
-        "the start is of pairs of equal vectors, and what is left of the second one is rounding; type "
-        "method.init_weights=false",
+        "the start is of pairs of equal vectors, and what is left of the second one is rounding; "
+        "type method=peft/hra method.apply_GS=true method.init_weights=false",
     ),
 }
 """Settings with which PEFT starts from what memory happens to hold, or from rounding errors; and why."""
