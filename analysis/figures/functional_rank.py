@@ -140,7 +140,7 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
 
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
-    for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v"), strict=False):
+    for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v<>hp*"), strict=False):
         mean = part.groupby("k")["score"].mean()
         bars = spread_of_seeds(part["score"], part["k"])
         axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=_trained_label(str(variant), part), **look)
