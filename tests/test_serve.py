@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
@@ -61,10 +63,11 @@ def words(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def served(words: list[str]) -> tuple[str, dict[str, Any], Path]:
     """What the command printed, its results, and their folder."""
-    done = serve(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main(words) == 0, output.getvalue()
     folder = Path(next(word for word in words if word.startswith("out=")).partition("=")[2])
-    return done.stdout, json.loads((folder / "serving.json").read_text()), folder
+    return output.getvalue(), json.loads((folder / "serving.json").read_text()), folder
 
 
 def test_each_task_is_trained_once_and_every_prediction_is_equal(served: tuple[str, dict[str, Any], Path]) -> None:

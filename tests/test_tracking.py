@@ -83,7 +83,7 @@ def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
         ("raise RuntimeError('the server is gone')", "the server is gone"),
         ("sys.exit(3)", "status 3"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "status -9"),
-        ("time.sleep(1000)", "more than 5 s"),
+        ("time.sleep(1000)", "more than 1 s"),
     ],
 )
 def test_whatever_goes_wrong_is_a_warning(
@@ -95,7 +95,7 @@ def test_whatever_goes_wrong_is_a_warning(
     before = (folder / "record.json").read_bytes()
     start = time.monotonic()
     with pytest.warns(UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"):
-        assert not publish("online", folder, patience=5)
+        assert not publish("online", folder, patience=1 if "sleep" in fault else 30)
     assert time.monotonic() - start < 30
     assert (folder / "record.json").read_bytes() == before
     assert tracking.mark_of(folder) is None
