@@ -723,6 +723,7 @@ def test_help_lists_the_figures_and_loads_nothing_heavy() -> None:
     assert all(f"{name} " in printed and figure.TITLE in printed for name, figure in FIGURES.items())
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_training_stack(study: Store, tmp_path: Path) -> None:
     foreign = ("transformers", "accelerate", "wandb", "hydra", "datasets", "peft")
     script = (

@@ -111,6 +111,7 @@ def test_spikes_stand_above_planted_noise() -> None:
     assert list(saved.columns) == list(rows.columns)
 
 
+@pytest.mark.slow
 def test_its_figures_are_drawn_from_the_folder_alone(capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = planted(1e-1, noise=0.1)
     audit(write(Path("base"), base), write(Path("tuned"), tuned))

@@ -134,6 +134,7 @@ def test_answers_that_are_right_or_wrong_are_not_taken_for_a_score_that_is_bette
     assert comparison.differences(records, TASK, "LoRA r=1").shape == (5, 1)
 
 
+@pytest.mark.parametrize("both", [peaked], indirect=True)
 def test_the_page_says_that_lower_is_better(both: tuple[Records, Records]) -> None:
     higher, lower = (page.write(records) for records in both)
     assert f"test {NAME} ({LOWER})" in lower

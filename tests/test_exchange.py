@@ -93,6 +93,7 @@ def test_an_exchanged_adapter_answers_to_the_bit_as_alone(served: tuple[str, Fol
     assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_thousand_random_exchanges_merges_and_unmerges_leave_no_trace(served: tuple[str, Folders]) -> None:
     kind, folders = served
     exchange, expected, draw = exchange_of(kind, folders), alone(kind, folders), random.Random(0)

@@ -165,6 +165,7 @@ def test_flash_keeps_no_scores(folder: Path) -> None:
     assert eager - flash > scores
 
 
+@pytest.mark.slow
 def test_a_lower_rank_takes_less_and_checkpointing_too(folder: Path) -> None:
     peaks = [step(str(folder / "llama"), rank).predict().ledger.peak_bytes for rank in (1, 8, 32)]
     assert peaks == sorted(set(peaks))

@@ -122,6 +122,7 @@ def winners() -> float:
     return found / COMPARISONS
 
 
+@pytest.mark.slow
 def test_two_identical_methods_win_over_each_other_as_rarely_as_the_level_says() -> None:
     assert 0.037 <= winners() <= 0.064
 
