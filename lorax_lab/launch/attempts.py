@@ -10,6 +10,7 @@ from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import why_unusable
+from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import record
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
@@ -59,7 +60,7 @@ def attempt(run: Run, how: Attempt) -> str:
 
 
 def _lease(run: Run, wait: bool) -> leases.Lease | str:
-    is_waiting = False
+    waiting = Waiting()
     while True:
         if record.status_of(run.folder) == "completed" and not run.config.force:
             return RECORDED
@@ -68,9 +69,8 @@ def _lease(run: Run, wait: bool) -> leases.Lease | str:
             return lease
         if not wait:
             return ELSEWHERE
-        if not is_waiting:
-            _say(f"  waiting for {run.run_id}, which {lease} trains")
-            is_waiting = True
+        if line := waiting.line(run, lease):
+            _say(f"  {line}")
         time.sleep(POLL)
 
 

@@ -106,8 +106,8 @@ BREAKAGES = (
     Breakage(
         "never take over from the dead",
         "launch/leases.py",
-        "        return _start_of(owner.pid) == owner.started\n",
-        "        return True\n",
+        "if owner.place == place and _start_of(owner.pid) != owner.started:",
+        "if False:",
         "tests/test_leases.py",
     ),
     Breakage(
@@ -168,10 +168,10 @@ BREAKAGES = (
     ),
     Breakage(
         "let settings call something",
-        "config/overrides.py",
-        "return match[0] if match else None",
-        "return None",
-        f"{NEIGHBOURS} -k command_line",
+        "config/plain.py",
+        'if not isinstance(value, str) or "${" not in value:',
+        "if True:",
+        "tests/test_hostile_words.py",
     ),
 )
 
