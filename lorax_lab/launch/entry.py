@@ -48,7 +48,7 @@ def _sweep(arguments: Arguments) -> int:
     runs = grid(overrides, arguments.multirun)
     _check_store(runs[0].runs_dir)
     sweep = Sweep(runs)
-    console.print(f"{len(sweep.recorded)} of {len(sweep.runs)} already recorded in {sweep.runs_dir}", markup=False)
+    console.print(sweep.opening, soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
     check(sweep.waiting)

@@ -104,6 +104,22 @@ class File:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What the comparison with the reference was made from.
+
+    Attributes:
+        weights_sha256: of the reference's weights; None where the reference's record does not say.
+        code, written: the version of the code and the time (UTC) of a comparison that was made after the run; None
+            where it was made with the run.
+    """
+
+    __pydantic_config__ = STRICT
+    weights_sha256: str | None
+    code: str | None = None
+    written: str | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a completed run found.
 
@@ -120,6 +136,7 @@ class Result:
             a trial, and for a kind of task that has none.
         higher_is_better: of the primary metric; true in records that are older than the field.
         coverage: None in records that are older than the field.
+        comparison: None where there is no reference, and in records that are older than the field.
     """
 
     __pydantic_config__ = STRICT
@@ -138,6 +155,7 @@ class Result:
     baselines: Mapping[str, float | None] = field(default_factory=dict)
     higher_is_better: bool = True
     coverage: Coverage | None = None
+    comparison: Comparison | None = None
 
     def score(self, split: str) -> float:
         """The primary metric on a split; NaN where it is not finite or was not taken."""
