@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.store.record import Record
 from lorax_lab.store.result import Comparison
+
+if TYPE_CHECKING:
+    from lorax_lab.spectra import Update
 
 
 def compared_with(reference: Path) -> Comparison:
@@ -28,7 +31,8 @@ def compared_with(reference: Path) -> Comparison:
 
 def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[], None]) -> Record:
     """Compare a completed run with its reference from what both have saved, and write its record anew. Nothing is
-    trained. The numbers are those that the run would have recorded if the reference had been there.
+    trained. The numbers are those that the run would have recorded if the reference had been there; to rounding where
+    a method's file leaves out directions that are zero, as AdaLoRA's does.
 
     Args:
         folder: the run's, with a completed record.
@@ -45,7 +49,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     from lorax_lab.methods import METHODS, REFERENCE
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.store.code import code_sha256
-    from lorax_lab.store.folder import check_file
+    from lorax_lab.store.folder import check_file, load_spectra
     from lorax_lab.store.record import read_record, write_record
     from lorax_lab.tasks import load_task
 
@@ -57,8 +61,9 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     original = base_weights(base.model, select(base.model, config.method.target_modules))
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original)
-    updates = method.saved_updates(folder, base.model, original)
-    result = record.completed
+    spectra, result = load_spectra(folder), record.completed
+    saved = method.saved_updates(folder, base.model, original)
+    updates = {name: _whole(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
     matrices, summary = rows.compared(result.matrices, result.summary, updates, full_update)
     made = replace(
         compared_with(reference),
@@ -69,3 +74,15 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     check()
     write_record(folder, replace(record, result=result))
     return read_record(folder)
+
+
+def _whole(update: Update, rank: int) -> Update:
+    """A low-rank update with all the directions that were measured; those that its file left out are zero."""
+    from torch.nn.functional import pad
+
+    from lorax_lab.spectra import LowRank
+
+    if not isinstance(update, LowRank) or len(update.A) >= rank:
+        return update
+    missing = rank - len(update.A)
+    return LowRank(pad(update.B, (0, missing)), pad(update.A, (0, 0, 0, missing)), update.scaling)

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "measure": {"models", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "store"},
     "findings": {"console", "measure", "methods", "streams", "tasks"},
-    "comparison": {"config", "measure", "methods", "models", "store", "tasks"},
+    "comparison": {"config", "measure", "methods", "models", "spectra", "store", "tasks"},
     "execute": {
         "comparison", "config", "console", "findings", "measure", "memory", "methods", "models", "store", "streams",
         "tasks", "train",
