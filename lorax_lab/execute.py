@@ -112,6 +112,7 @@ def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
         comparison=compared_with(reference) if reference else None,
+        collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
@@ -133,6 +134,22 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     scores = {name: split.score(model) for name, split in chosen.items()}
     model.to("cpu")
     return _flat(scores)
+
+
+def _collapsed(
+    config: RunConfig,
+    splits: dict[str, Split],
+    trained: TrainResult,
+    validation: dict[str, float],
+    findings: Findings,
+    baselines: dict[str, float],
+) -> list[str]:
+    """Why the run counts as collapsed, by the split whose score stands for it."""
+    from lorax_lab.tasks.collapse import signs
+
+    name, scores = ("validation", validation) if config.measure == "trial" else ("test", findings.scores["test"])
+    split, losses = splits[name], [row["train/loss"] for row in trained.history]
+    return signs(split, name, losses, scores[split.task.metric], findings.outputs.get("outputs"), baselines)
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:
