@@ -27,6 +27,7 @@ from experiments.study import Line, Plan
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.declaration import read_declaration
 from lorax_lab.store.equivalence import equivalence_path, proven, read_proofs
+from lorax_lab.store.output import guard
 from lorax_lab.store.protocol import Cell
 
 ROOT = Path(__file__).parents[1]
@@ -197,4 +198,5 @@ def _make(root: Path, overrides: list[str], runs: Path) -> Path:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

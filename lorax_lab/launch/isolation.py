@@ -19,6 +19,7 @@ from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt, rec
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
 from lorax_lab.store import record
+from lorax_lab.store.output import guard
 from lorax_lab.store.record import Status
 
 EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75, RECORDED: 76}
@@ -113,4 +114,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

@@ -165,7 +165,7 @@ def portable(config: dict[str, Any]) -> dict[str, Any]:
         kept["model"] = Path(kept["model"]).name
     for section, keys in NOT_KEPT.items():
         for key in keys:
-            (kept[section] if section else kept).pop(key, None)
+            (kept.get(section, {}) if section else kept).pop(key, None)
     return kept
 
 
