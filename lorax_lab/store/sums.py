@@ -116,10 +116,9 @@ def read_checked(path: Path) -> Checked:
         return Checked({}, [f"{path.name}: it cannot be read: {error}"], sealed)
     pieces = content.split(b"\n")
     end = pieces.pop()
-    damages = [f"{path.name}, line {len(pieces) + 1}: it is cut short"] if end else []
     if not sealed:
-        lines, unread = _texts(path, dict(enumerate(pieces, 1)))
-        return Checked(lines, damages + unread, False)
+        return Checked(*_texts(path, dict(enumerate([*pieces, *([end] if end else [])], 1))), False)
+    damages = [f"{path.name}, line {len(pieces) + 1}: it is cut short"] if end else []
     stated, doubts = _read_sums(path)
     known = [sums for sums in stated if sums.whole == hashlib.sha256(content).hexdigest()]
     if known or not stated:
