@@ -78,7 +78,6 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
     records.publish(progress.cells)
     if plan.shared and not options.only:
         records.share(progress)
-    records.seal()
     print(f"records: {records.path}")
     return 0
 

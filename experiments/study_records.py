@@ -156,6 +156,7 @@ class StudyRecords:
         if any(self.published.get(run) != line for run, line in lines.items()):
             self.published |= lines
             write_lines(self.path, self.published.values())
+            self.seal()
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of

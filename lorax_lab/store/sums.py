@@ -114,19 +114,14 @@ def read_checked(path: Path) -> Checked:
         return Checked({}, [f"{path.name}: it is gone, and its checksums are there"] if sealed else [], sealed)
     except OSError as error:
         return Checked({}, [f"{path.name}: it cannot be read: {error}"], sealed)
-    pieces = content.split(b"\n")
-    end = pieces.pop()
-    if not sealed:
-        return Checked(*_texts(path, dict(enumerate([*pieces, *([end] if end else [])], 1))), False)
-    damages = [f"{path.name}, line {len(pieces) + 1}: it is cut short"] if end else []
-    stated, doubts = _read_sums(path)
-    known = [sums for sums in stated if sums.whole == hashlib.sha256(content).hexdigest()]
-    if known or not stated:
-        lines, unread = _texts(path, dict(enumerate(pieces, 1)))
-        return Checked(lines, doubts + damages * (not known) + unread)
-    intact, altered = _compared(path, pieces, stated)
+    pieces = _pieces(content)
+    stated, damages = _read_sums(path) if sealed else ([], [])
+    altered: list[str] = []
+    intact = dict(enumerate(pieces, 1))
+    if stated and hashlib.sha256(content).hexdigest() not in [sums.whole for sums in stated]:
+        intact, altered = _compared(path, pieces, stated)
     lines, unread = _texts(path, intact)
-    return Checked(lines, doubts + damages + altered + unread)
+    return Checked(lines, damages + altered + unread, sealed)
 
 
 def _compared(path: Path, pieces: list[bytes], stated: list[_Sums]) -> tuple[dict[int, bytes], list[str]]:
@@ -155,12 +150,18 @@ def _texts(path: Path, pieces: dict[int, bytes]) -> tuple[dict[int, str], list[s
     return lines, damages
 
 
+def _pieces(content: bytes) -> list[bytes]:
+    """The lines, without their ends."""
+    pieces = content.split(b"\n")
+    return pieces if pieces[-1] else pieces[:-1]
+
+
 def _of_line(piece: bytes) -> str:
     return hashlib.sha256(piece).hexdigest()[:LETTERS]
 
 
 def _sums_of(content: bytes) -> _Sums:
-    return _Sums(hashlib.sha256(content).hexdigest(), [_of_line(piece) for piece in content.split(b"\n")[:-1]])
+    return _Sums(hashlib.sha256(content).hexdigest(), [_of_line(piece) for piece in _pieces(content)])
 
 
 def _sums_line(sums: _Sums) -> str:
