@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.files import save_tensors, sha256_of, write_text, write_whole
 from lorax_lab.store.record import RECORD, DamagedRecord, read_record
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import File
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the full resolved configuration as `config.yaml`."""
     import yaml
 
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True))
 
 
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:

@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lorax_lab.store.files import write_text
-from lorax_lab.store.redact import redact
+from lorax_lab.store.files import write_redacted
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
 
 VERSION = 2
@@ -104,9 +104,9 @@ class Damage:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write `record.json` with its checksum; call it after every other file of the run."""
-    content = {"schema": VERSION} | _plain(dataclasses.asdict(record))
+    content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)))
     content["sha256"] = _checksum(content)
-    write_text(folder / RECORD, _text(content))
+    write_redacted(folder / RECORD, _text(content))
 
 
 def read_record(folder: Path) -> Record:
@@ -226,7 +226,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return redact(value) if isinstance(value, str) else value
+    return value
 
 
 def _text(content: dict[str, Any]) -> str:
