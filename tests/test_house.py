@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "memory": {"config", "console", "errors", "methods", "models", "store"},
     "findings": {"console", "measure", "methods", "streams", "tasks"},
     "execute": {
-        "config", "console", "findings", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
+        "config", "console", "errors", "findings", "measure", "memory", "methods", "models", "store", "streams",
+        "tasks", "train",
     },
     "launch": {
         "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
