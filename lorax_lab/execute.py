@@ -62,6 +62,7 @@ def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     task = load_task(config.task)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    _check_planned(config, run_id, base.sha256, task)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
@@ -96,7 +97,7 @@ def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     if config.measure != "trial":
         _save(folder, method.export(model, config.method, base.name), findings)
     result = Result(
-        inputs=_inputs(config, task, head),
+        inputs=_inputs(base.sha256, task, head),
         reference=reference.name if reference else None,
         parameters=Parameters(**count_parameters(model)),
         memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
@@ -119,6 +120,20 @@ def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     return read_record(folder)
 
 
+def _check_planned(config: RunConfig, run_id: str, model_sha256: str, task: Task) -> None:
+    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
+
+    Raises:
+        ConfigError: the id that follows from what was read is another one.
+    """
+    from lorax_lab.config import identity
+    from lorax_lab.errors import ConfigError
+
+    if identity.run_id(config, model_sha256, task.data_sha256) != run_id:
+        changed = f"the files of model={config.model} or the data of task={config.task.name} changed after {run_id} was"
+        raise ConfigError(f"{changed} planned; type the same command again, which plans the run of what is there now")
+
+
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
     """Scores of the bare base on the test split, by the names that the kind of task gives them; none for a trial. The
     base is on the CPU before and after."""
@@ -127,7 +142,8 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 
     chosen = {}
     if config.measure != "trial":
-        chosen = baselines(splits, most_tokens(config.model, splits["test"].processor))
+        test = splits["test"]
+        chosen = baselines(splits, most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
         return {}
     model.to(device)
@@ -271,9 +287,8 @@ def _tell(text: str) -> None:
     console.print(f"  {text}", soft_wrap=True, markup=False)
 
 
-def _inputs(config: RunConfig, task: Task, head_sha256: str) -> Inputs:
-    from lorax_lab.models import model_sha256
+def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.store.result import Inputs
 
     sizes = {name: len(examples) for name, examples in task.splits.items()}
-    return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256)
+    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256)

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "findings": {"console", "measure", "methods", "streams", "tasks"},
     "comparison": {"config", "measure", "methods", "models", "spectra", "store", "tasks"},
     "execute": {
-        "comparison", "config", "console", "findings", "measure", "memory", "methods", "models", "store", "streams",
+        "comparison", "config", "console", "errors", "findings", "measure", "memory", "methods", "models", "store",
+        "streams",
         "tasks", "train",
     },
     "launch": {
