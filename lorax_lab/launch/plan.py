@@ -125,7 +125,7 @@ def check(runs: list[Run]) -> None:
             instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
             raise ConfigError(f"{reason}; {instead}")
         rows = [row for split in splits.values() for row in split.rows]
-        for note in [*_left_out(task), *task.kind.notes(rows, settings)]:
+        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
 
 

@@ -51,15 +51,21 @@ def load_task(config: TaskConfig) -> Task:
     of the others, and fewer training examples are a part of more.
 
     Raises:
-        ConfigError: as `check`; data that cannot be read or are too small.
+        ConfigError: as `check`; data that cannot be read or are too small, that change meanwhile, or whose texts are
+            the labels.
     """
+    from lorax_lab.data.notes import notes_of, require_no_answers
     from lorax_lab.data.splits import split
 
     kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
-    pools, sha256 = source.read(config), source.sha256(config)
+    sha256 = source.sha256(config)
+    pools = source.read(config)
+    if source.sha256(config) != sha256:
+        raise ConfigError(f"task.path={config.path} changed while it was read; let it rest, then type the same command")
     _require_variety(pools, next(iter(config.inputs)))
+    require_no_answers(pools, config)
     splits, dropped = split(pools, config, sha256)
-    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped)
+    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped, notes_of(pools, splits, config))
 
 
 def _primary_metric(config: TaskConfig) -> str:

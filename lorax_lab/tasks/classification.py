@@ -72,4 +72,5 @@ KIND = Kind(
     always=("accuracy",),
     answers=answers,
     correct=correct,
+    notes=text.notes,
 )

@@ -66,4 +66,5 @@ KIND = Kind(
     always=("pearson", "spearman"),
     answers=answers,
     correct=None,
+    notes=text.notes,
 )
