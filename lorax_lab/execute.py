@@ -27,13 +27,21 @@ if TYPE_CHECKING:
     from lorax_lab.train import Batch, TrainResult
 
 
-def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]) -> Record:
+def execute(
+    config: RunConfig,
+    run_id: str,
+    reference: Path | None,
+    group: str,
+    check: Callable[[], None],
+    data_sha256: str | None = None,
+) -> Record:
     """One run, from its configuration to its record.
 
     Args:
         reference: folder of the completed full fine-tune that the run is compared with.
         group: the name under which W&B shows the sweep.
         check: called before the results are written; raises where they are no longer wanted.
+        data_sha256: the data's hash when the run was planned; other data are refused.
 
     Returns:
         The completed record, as written.
@@ -59,7 +67,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     method, folder = METHODS[config.method.name], Path(config.runs_dir) / run_id
 
     # data and base
-    task = load_task(config.task)
+    task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     splits = encode(task, base.processor)
@@ -259,4 +267,5 @@ def _inputs(config: RunConfig, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.store.result import Inputs
 
     sizes = {name: len(examples) for name, examples in task.splits.items()}
-    return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256)
+    left_out = {reason: count for reason, count in task.dropped.items() if count}
+    return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256, left_out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data.content import sha256_of_file
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import LABELS, used
@@ -96,8 +97,7 @@ def content_sha256(content: Path | bytes) -> str:
     """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
     if isinstance(content, bytes) or not is_file(content):
         return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(content)
 
 
 def is_file(path: Path) -> bool:

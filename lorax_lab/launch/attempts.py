@@ -90,7 +90,7 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         reference = None
     try:
         record_status(run, "running", keep=keep, launch=how.launch)
-        execute(run.config, run.run_id, reference, how.group, lease.check)
+        execute(run.config, run.run_id, reference, how.group, lease.check, run.data_sha256)
     except leases.LeaseLost:
         raise
     except KeyboardInterrupt:
