@@ -27,13 +27,21 @@ if TYPE_CHECKING:
     from lorax_lab.train import Batch, TrainResult
 
 
-def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None, check: Callable[[], None]) -> Record:
+def execute(
+    config: RunConfig,
+    run_id: str,
+    folder: Path,
+    reference: Path | None,
+    check: Callable[[], None],
+    data_sha256: str | None = None,
+) -> Record:
     """One run, from its configuration to its record.
 
     Args:
         folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
         check: called before the results are written; raises where they are no longer wanted.
+        data_sha256: the data's hash when the run was planned; other data are refused.
 
     Returns:
         The completed record, as written.
@@ -59,7 +67,7 @@ def execute(config: RunConfig, run_id: str, folder: Path, reference: Path | None
     method = METHODS[config.method.name]
 
     # data and base
-    task = load_task(config.task)
+    task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     _check_planned(config, run_id, base.sha256, task)
@@ -291,4 +299,5 @@ def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.store.result import Inputs
 
     sizes = {name: len(examples) for name, examples in task.splits.items()}
-    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256)
+    left_out = {reason: count for reason, count in task.dropped.items() if count}
+    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256, left_out)

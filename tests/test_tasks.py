@@ -175,7 +175,7 @@ def test_copies_are_removed_before_the_cut_and_counted():
     task = cut(pool(50) + same)
     found = [e for e in everything(task) if content_key(e) == ("same text",)]
     assert found == same[:1]
-    assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
 
 
 def test_copies_that_disagree_are_all_left_out_and_counted():
@@ -221,7 +221,12 @@ def test_too_few_rows(sizes):
     chosen = {"train_examples": train, "validation_examples": validation, "test_examples": test}
     with pytest.raises(ConfigError) as caught:
         cut([*pool(400), example("text 1", 1)], **chosen)
-    for part in ("the table has 400 rows", "1 blank, duplicate", "task.train_examples=null", f"test_examples={test}"):
+    for part in (
+        "the table has 400 rows",
+        "1 unlabeled, blank, duplicate",
+        "task.train_examples=null",
+        f"test_examples={test}",
+    ):
         assert part in str(caught.value)
 
 
@@ -374,13 +379,13 @@ def test_a_column_that_holds_no_classes(table):
         ("header.csv", b"text,label\n", r"header\.csv has no rows with text"),
         ("empty.jsonl", b"\n", r"empty\.jsonl is empty: it has no columns"),
         ("ragged.csv", b"text,label\na,b\nc, d,e\n", r"ragged\.csv, line 3: 3 fields and the header has 2; put quotes"),
-        ("quote.csv", b'text,label\n"a,b\n', r"quote\.csv cannot be read: unexpected end of data"),
+        ("quote.csv", b'text,label\n"a,b\n', r"quote\.csv, line 2: a quote is opened here and never closed"),
         ("twice.csv", b"text,label,label\na,b,c\n", r"more than one column label"),
         ("latin.csv", b"text,label\ncaf\xe9,b\n", r"latin\.csv is not UTF-8 \(byte 14\); save it as UTF-8"),
         ("bad.jsonl", b'{"text": "a", "label": 1}\n{"text"\n', r"bad\.jsonl, line 2: not JSON"),
         ("list.jsonl", b"[1, 2]\n", r"list\.jsonl, line 1: not an object"),
         ("bad.parquet", b"PAR1", r"bad\.parquet cannot be read"),
-        ("table.xlsx", b"", r"its name ends in \.csv or \.jsonl or \.parquet"),
+        ("table.xlsx", b"", r"its name ends in \.csv or \.tsv or \.jsonl or \.parquet; save it as CSV"),
         ("table", b"", r"its name ends in \.csv"),
     ],
 )

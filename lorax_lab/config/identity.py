@@ -47,12 +47,13 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
 def plain(config: RunConfig) -> dict[str, Any]:
     """A configuration as it is recorded and compared: nested plain values.
 
-    A setting of the method at its neutral value is left out. PEFT's methods have dozens of them, and its next version
-    has more."""
+    A setting of the method or of the task at its neutral value is left out. PEFT's methods have dozens of them, and its
+    next version has more; a study's older lines lack what is new."""
     content = dataclasses.asdict(config)
-    for field in dataclasses.fields(config.method):
-        if content["method"][field.name] == field.metadata.get("neutral", ...):
-            del content["method"][field.name]
+    for section in ("method", "task"):
+        for field in dataclasses.fields(getattr(config, section)):
+            if content[section][field.name] == field.metadata.get("neutral", ...):
+                del content[section][field.name]
     return content
 
 

@@ -17,7 +17,8 @@ UNDEFINED = "undefined"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What identifies a run's inputs. `examples` counts those of each split."""
+    """What identifies a run's inputs. `examples` counts those of each split, `left_out` the rows in none by the
+    reason; it is empty in records that are older than the field."""
 
     __pydantic_config__ = STRICT
     model_sha256: str
@@ -25,6 +26,7 @@ class Inputs:
     examples: dict[str, int]
     classes: list[str]
     head_sha256: str | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
