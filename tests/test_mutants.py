@@ -25,7 +25,7 @@ def loaded(name: str) -> ModuleType:
     return module
 
 
-survivors, forks, reached = loaded("survivors"), loaded("forks"), loaded("reached")
+survivors, forks, noted, reached = map(loaded, ("survivors", "forks", "noted", "reached"))
 known, sample = loaded("known"), loaded("sample")
 
 
@@ -123,9 +123,9 @@ def test_the_fastest_tests_that_reach_a_function_come_first_and_then_their_neigh
 
 def test_what_a_fixture_runs_counts_for_each_test_that_uses_it(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
-        "import pytest, reached\n\n"
-        "@pytest.fixture(scope='module')\ndef made():\n    reached.PASSED.add('m.x_make')\n\n"
-        "def test_one(made):\n    reached.PASSED.add('m.x_one')\n\n"
+        "import pytest, noted\n\n"
+        "@pytest.fixture(scope='module')\ndef made():\n    noted.PASSED.add('m.x_make')\n\n"
+        "def test_one(made):\n    noted.PASSED.add('m.x_one')\n\n"
         "def test_two(made):\n    pass\n\n"
         "def test_three():\n    assert False\n"
     )

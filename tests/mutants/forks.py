@@ -111,12 +111,18 @@ def _end(pid: int) -> None:
         return
 
 
-def run_tests(tests: Sequence[str], project: Path, *options: str, plugins: Sequence[Any] = ()) -> int:
-    """pytest's exit code for the tests of a copy of the project, whose code is imported from there."""
+def run_tests(
+    tests: Sequence[str], project: Path, *options: str, plugins: Sequence[Any] = (), paths: Sequence[Path] = ()
+) -> int:
+    """pytest's exit code for the tests of a copy of the project, whose code is imported from there.
+
+    Args:
+        paths: where processes that the tests start look for modules besides.
+    """
     import pytest
 
     os.chdir(project)
-    os.environ |= {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"PYTHONPATH": os.pathsep.join(map(str, (project, *paths))), "OMP_NUM_THREADS": "1"}
     kept = [path for path in sys.path if Path(path).resolve() not in (ROOT, Path(__file__).parent)]
     sys.path[:] = [str(project), *kept]
     return int(pytest.main([*OPTIONS, *options, f"--rootdir={project}", *tests], plugins=list(plugins)))

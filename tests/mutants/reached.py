@@ -1,6 +1,6 @@
 """Which tests run which functions: the tests of one file at a time, on the code that mutmut has prepared.
 
-mutmut puts a switch before each function that it mutates. Here the switches note who passes. What a fixture runs counts
+mutmut puts a switch before each function that it mutates. `noted` has them note who passes. What a fixture runs counts
 for each test that uses it.
 """
 
@@ -8,39 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import noted
 import pytest
-
-PASSED: set[str] = set()
-"""Functions that were called since the set was emptied, as mutmut names them."""
-
-
-def note_calls() -> None:
-    """From here on, the switches of modules that are imported note each call in `PASSED`."""
-    from mutmut.mutation import trampoline
-
-    inner = trampoline.wrap_in_trampoline
-
-    def noting(mutants: dict[str, Callable[..., Any]], is_classmethod: bool = False) -> Callable[..., Any]:
-        def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            switch = inner(mutants, is_classmethod)(function)
-            name = f"{function.__module__}.{function.__name__.removesuffix('__mutmut_orig')}"
-
-            @wraps(switch)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                key = name if "__mutmut_" not in name else name.partition("__mutmut_")[0]
-                PASSED.add(key)
-                return switch(*args, **kwargs)
-
-            return call
-
-        return wrap
-
-    trampoline.wrap_in_trampoline = noting  # type: ignore[assignment]
 
 
 class Notes:
@@ -54,23 +27,25 @@ class Notes:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
-        before = set(PASSED)
-        PASSED.clear()
+        before = set(noted.PASSED)
+        noted.PASSED.clear()
         try:
             return (yield)
         finally:
-            self.by_fixture[id(fixturedef)] |= PASSED
-            PASSED.update(before)
+            self.by_fixture[id(fixturedef)] |= noted.PASSED | noted.of_processes()
+            noted.PASSED.update(before)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        PASSED.clear()
+        noted.PASSED.clear()
         try:
             return (yield)
         finally:
             used = getattr(item, "_fixtureinfo", None)
             definitions = [d for found in used.name2fixturedefs.values() for d in found] if used else []
-            self.by_test[item.nodeid] = PASSED.union(*(self.by_fixture[id(d)] for d in definitions))
+            self.by_test[item.nodeid] = noted.PASSED.union(
+                noted.of_processes(), *(self.by_fixture[id(d)] for d in definitions)
+            )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.duration

@@ -19,6 +19,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import noted
 import reached
 from forks import ROOT, failed_test, forked, import_large, run_tests, spread
 
@@ -159,12 +161,13 @@ def _settings(project: Path) -> dict[str, Any]:
 def _note(mutants: Path, path: Path, options: Sequence[str], to: Path) -> int:
     from mutmut.mutation import trampoline
 
-    os.environ["MUTANT_UNDER_TEST"] = ""
-    trampoline.set_mutant_under_test("")
-    reached.note_calls()
-    notes = reached.Notes()
-    run_tests([str(path)], mutants, *options, plugins=[notes])
-    notes.write(to)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"MUTANT_UNDER_TEST": "", noted.FOLDER: folder}
+        trampoline.set_mutant_under_test("")
+        noted.note_calls()
+        notes = reached.Notes()
+        run_tests([str(path)], mutants, *options, plugins=[notes], paths=[Path(__file__).parent / "processes"])
+        notes.write(to)
     return 0
 
 
