@@ -63,6 +63,11 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda r: r.update(schema=99), "schema 99; this version reads 1 and 2"),
+        (lambda r: r.update(schema=0), "schema 0; this version reads 1 and 2"),
+        (lambda r: r.update(schema=-1), "schema -1; this version reads 1 and 2"),
+        (lambda r: r.update(schema="2"), "schema 2; this version reads 1 and 2"),
+        (lambda r: r.pop("schema"), "schema None; this version reads 1 and 2"),
+        (lambda r: r["result"].pop("metrics"), "result.metrics: Field required"),
         (lambda r: r.update(status="done"), "status: Input should be 'completed'"),
         (lambda r: r.update(status="failed"), "a failed record has a result"),
         (lambda r: r.update(result=None), "a completed record lacks its result"),
@@ -93,9 +98,12 @@ def test_a_record_of_version_1_is_read(tmp_path: Path) -> None:
     record.write_record(tmp_path, content())
     rewritten(tmp_path, older)
     assert record.read_record(tmp_path) == content()
-    rewritten(tmp_path, lambda read: read.pop("memory"))
-    with pytest.raises(record.DamagedRecord, match="lacks memory"):
-        record.read_record(tmp_path)
+    for part in ("parameters", "memory", "time", "metrics", "matrices"):
+        record.write_record(tmp_path, content())
+        rewritten(tmp_path, older)
+        rewritten(tmp_path, lambda read, part=part: read.pop(part))
+        with pytest.raises(record.DamagedRecord, match=f"record.json lacks {part}$"):
+            record.read_record(tmp_path)
 
 
 def test_a_failed_record_of_version_1_is_read(tmp_path: Path) -> None:
