@@ -115,7 +115,8 @@ def _leave_the_file(model: nn.Module) -> None:
 
 
 def _refuse_infinite(name: str, folder: Path, model: nn.Module) -> None:
-    bad = [key for key, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    ends = {key: torch.stack(tensor.detach().aminmax()) for key, tensor in model.named_parameters() if tensor.numel()}
+    bad = [key for key, pair in ends.items() if not pair.isfinite().all()]  # nan is in both ends
     if bad:
         several = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
         raise ConfigError(
