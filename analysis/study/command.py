@@ -75,7 +75,8 @@ def _write(options: argparse.Namespace) -> int:
     print(options.verdict)
     for study in drawn:
         if study.unchecked:
-            print(f"not checked for damage: {', '.join(study.unchecked)}; they have no checksums until the study's command adds runs")
+            files = ", ".join(study.unchecked)
+            print(f"not checked for damage: {files}; they have no checksums until the study's command adds runs")
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in drawn))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.store.protocol import Arm, Cell, Protocol
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
 
 FORMAT = 2
@@ -172,7 +173,7 @@ def read_declaration(path: Path) -> Declaration:
 
 def write_declaration(path: Path, declared: Declaration) -> None:
     """Write a declaration, in format 2, with its checksums."""
-    write_summed(path, json.dumps(to_content(declared), indent=1, ensure_ascii=False) + "\n")
+    write_summed(path, json.dumps(redacted(to_content(declared)), indent=1, ensure_ascii=False) + "\n")
 
 
 def from_content(content: Mapping[str, Any]) -> Declaration:

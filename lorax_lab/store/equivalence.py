@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
 
 KEYS: dict[str, Any] = {
@@ -50,7 +51,7 @@ def checked_proofs(lines: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 def write_proofs(lines: Path, proofs: list[dict[str, Any]]) -> None:
     """Write a study's comparisons, with their checksums."""
-    write_summed(equivalence_path(lines), json.dumps(proofs, indent=1) + "\n")
+    write_summed(equivalence_path(lines), json.dumps(redacted(proofs), indent=1) + "\n")
 
 
 def proven(lines: Path) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,9 @@ def check_file(folder: Path, name: str) -> None:
     """
     path, result = folder / name, read_record(folder).result
     known = result.files.get(name) if result else None
-    if known and File(path.stat().st_size, sha256_of(path)) != known:
+    if known and not path.is_file() and os.path.lexists(path):
+        raise DamagedRecord(f"{path} is no file")
+    if known and (path.stat().st_size != known.bytes or sha256_of(path) != known.sha256):
         raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
 
 

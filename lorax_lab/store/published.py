@@ -167,7 +167,9 @@ def write_shared(path: Path, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     before = read_checked(path).text if shared_table(path)[0] is not None else ""
-    write_summed(path, before + pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n"))
+    write_summed(
+        path, before + pd.DataFrame(redacted(rows)).to_csv(index=False, header=not before, lineterminator="\n")
+    )
 
 
 def _rows(result: Result, folder: Path) -> dict[str, Row]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorax_lab.store.files import write_redacted
-from lorax_lab.store.redact import redact
 
 ENDING = ".sums"
 LARGEST = 2**30
@@ -84,13 +83,12 @@ def sums_path(path: Path) -> Path:
 
 
 def write_summed(path: Path, text: str) -> None:
-    """Write a text file whole, without secrets, and its sums. Its text must end with a line's end."""
-    shown = redact(text)
-    new = _sums_of(shown.encode())
+    """Write a text file whole, and its sums. The text is `redacted` already, since a checksum in it must not change."""
+    new = _sums_of(text.encode())
     before = [_sums_of(read_bytes(path))] if is_sealed(path) and not read_checked(path).damages else []
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_sums(path, [*before, new])
-    write_redacted(path, shown)
+    write_redacted(path, text)
     _write_sums(path, [new])
 
 
