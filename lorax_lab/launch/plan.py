@@ -106,7 +106,7 @@ def check(runs: list[Run]) -> None:
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens
+    from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens, resolve
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
@@ -129,6 +129,7 @@ def check(runs: list[Run]) -> None:
             instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
             raise ConfigError(f"{reason}; {instead}")
         rows = [row for split in splits.values() for row in split.rows]
+        task.kind.require_readable(resolve(model), processor, rows, settings)
         for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
 
