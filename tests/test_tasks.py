@@ -517,11 +517,33 @@ def test_class_names_keep_their_order(no_network, tmp_path):
     assert all(e.label == int(e.inputs["text"].split()[1]) % 2 for e in everything(task))
 
 
-def test_a_hidden_label_in_train_is_numbered(no_network, tmp_path):
+def test_a_hidden_label_in_train_is_numbered_and_can_be_dropped(no_network, tmp_path):
     labels = [0, 1, -1, *([0, 1] * 10)]
     folder = save(tmp_path / "set", {"train": columns("t", 23, labels)}, names=["no", "yes"])
-    with pytest.raises(ConfigError, match=r"\(train\), row 3: the label -1 is not one of the classes: no, yes"):
+    message = r"task\.path=.*\(train\), row 3: task\.label=label is empty \(1 of 23 rows\)"
+    with pytest.raises(ConfigError, match=message):
         load_task(hub_config(folder))
+    task = load_task(hub_config(folder, drop_unlabeled=True))
+    assert task.dropped["unlabeled"] == 1
+    assert "t 2" not in texts(everything(task))
+    assert len(everything(task)) == 22
+
+
+def test_what_has_no_label_is_dropped_on_request_alone_and_makes_another_run(table):
+    from lorax_lab.config.identity import plain
+    from lorax_lab.launch.compose import compose
+
+    words = ["task=local", f"task.path={table(with_row({'label': ''}))}", "task.text=text", "task.label=label"]
+    kept, dropped = compose(words), compose([*words, "task.drop_unlabeled=true"])
+    assert "drop_unlabeled" not in plain(kept)["task"]
+    assert plain(dropped)["task"]["drop_unlabeled"] is True
+    with pytest.raises(ConfigError, match=r"row 7: .*type task\.drop_unlabeled=true"):
+        load_task(kept.task)
+    task = load_task(dropped.task)
+    assert task.dropped["unlabeled"] == 1
+    assert sorted(texts(everything(task))) == sorted(row["text"] for i, row in enumerate(ROWS) if i != 6)
+    with pytest.raises(ConfigError, match=r"task=sarcasm does not read task\.drop_unlabeled.*type task=local"):
+        compose(["task=sarcasm", "task.drop_unlabeled=true"])
 
 
 def test_the_hub_hash_is_of_the_content(no_network, tmp_path):

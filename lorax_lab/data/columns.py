@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.content import sha256_of_file
+from lorax_lab.data.content import is_file, sha256_of_file
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import LABELS, used
@@ -98,14 +98,6 @@ def content_sha256(content: Path | bytes) -> str:
     if isinstance(content, bytes) or not is_file(content):
         return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
     return sha256_of_file(content)
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file is there; no name is too long or too strange to ask."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _read(table: Table, row: int, cell: Path | bytes, read: Callable[[Path | bytes], Any]) -> Any:

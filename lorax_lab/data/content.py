@@ -1,10 +1,18 @@
-"""The SHA-256 of a file's content."""
+"""Whether a file is there, and the SHA-256 of its content."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; no name is too long or too strange to ask."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def sha256_of_file(path: Path) -> str:
