@@ -181,6 +181,21 @@ def test_tables(tmp_path: Path) -> None:
     assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
 
 
+def test_tables_of_an_empty_store_have_the_columns_that_are_looked_up(tmp_path: Path) -> None:
+    runs = load_runs(tmp_path)
+    assert runs.empty
+    assert list(runs.columns) == ["run_id", "status", "method", "rank"]
+    assert load_matrices(tmp_path).empty
+    assert load_truncation(tmp_path).empty
+
+
+def test_a_warning_of_a_damaged_record_points_at_who_reads(tmp_path: Path) -> None:
+    record.write_record(tmp_path / "bad", content("good"))
+    with pytest.warns(UserWarning, match="left out") as warned:
+        load_runs(tmp_path)
+    assert warned[0].filename == __file__
+
+
 def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

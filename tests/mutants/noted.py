@@ -25,11 +25,11 @@ def note_calls() -> None:
     def noting(mutants: dict[str, Callable[..., Any]], is_classmethod: bool = False) -> Callable[..., Any]:
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
             switch = inner(mutants, is_classmethod)(function)
-            name = f"{function.__module__}.{function.__name__}".partition("__mutmut_")[0]
 
             @wraps(switch)
             def call(*args: Any, **kwargs: Any) -> Any:
-                PASSED.add(name)
+                original = mutants["_mutmut_orig"].__name__.removesuffix("__mutmut_orig")
+                PASSED.add(f"{function.__module__}.{original}")
                 return switch(*args, **kwargs)
 
             return call
