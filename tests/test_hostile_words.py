@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import hostile
 import pytest
 from conftest import Lab
-from hostile import CORPUS, FILES, Hostile
+from hostile_words import ASKING, CORPUS, FILES, Hostile
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +82,7 @@ def test_the_corpus_covers_every_key_and_is_large() -> None:
     assert len(CORPUS) >= 212
 
 
-@pytest.mark.parametrize("flags", hostile.ASKING, ids=" ".join)
+@pytest.mark.parametrize("flags", ASKING, ids=" ".join)
 def test_words_are_checked_whatever_the_flags(
     flags: tuple[str, ...], small_run: list[str], lab_here: Lab, here: Path
 ) -> None:

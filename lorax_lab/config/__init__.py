@@ -50,6 +50,7 @@ class TaskConfig:
     validation_examples: int | None
     test_examples: int | None
     split_seed: int
+    drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.overrides import CONF, values_of
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.store.output import guard
+from lorax_lab.store.redact import redact
 
 Allowed = type[int] | type[str] | tuple[str, ...]
 LAUNCHERS = {
@@ -149,7 +152,11 @@ def _start_parallel(job: Callable[[int], object], count: int, overrides: list[st
     def task(_: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        job(int(HydraConfig.get().job.num))
+        guard()
+        try:
+            job(int(HydraConfig.get().job.num))
+        except Exception as error:  # a launcher keeps what is raised in files of its own, and prints it
+            raise RuntimeError(redact("".join(traceback.format_exception(error)))) from None
 
     folder = QuotedString(str(runs_dir / ".hydra"), Quote.single).with_quotes()
     with initialize_config_dir(str(CONF), version_base="1.3"):
