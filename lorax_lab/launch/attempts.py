@@ -10,15 +10,10 @@ from pathlib import Path
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
-<<<<<<< HEAD
-from lorax_lab.launch.references import why_unusable
-from lorax_lab.launch.waiting import Waiting
-from lorax_lab.store import record
-=======
 from lorax_lab.launch.references import lacks_comparison, why_unusable
+from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import forced, record
 from lorax_lab.store.files import remove_scratch, sha256_of
->>>>>>> main
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 
@@ -73,10 +68,6 @@ def attempt(run: Run, how: Attempt) -> str:
             return ELSEWHERE
 
 
-<<<<<<< HEAD
-def _lease(run: Run, wait: bool) -> leases.Lease | str:
-    waiting = Waiting()
-=======
 def is_settled(run: Run, repeats: str | None) -> bool:
     """Whether the run has its result: a completed record, which is not the one that `force` repeats."""
     return record.status_of(run.folder) == "completed" and not _repeated(run, repeats)
@@ -103,8 +94,7 @@ def record_sha256(run: Run) -> str | None:
 
 
 def _lease(run: Run, how: Attempt) -> leases.Lease | str:
-    is_waiting = False
->>>>>>> main
+    waiting = Waiting()
     while True:
         if is_done(run, how.repeats):
             return RECORDED

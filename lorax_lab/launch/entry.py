@@ -57,13 +57,9 @@ def _sweep(arguments: Arguments) -> int:
         check_place(run)
     sweep = Sweep(runs)
     check(sweep.waiting)
-<<<<<<< HEAD
     if sweep.waiting and not arguments.dry_run:
         make_place(sweep.runs_dir)
-    console.print(f"{len(sweep.recorded)} of {len(sweep.runs)} already recorded in {sweep.runs_dir}", markup=False)
-=======
     console.print(sweep.opening, soft_wrap=True, markup=False)
->>>>>>> main
     for line in twice(arguments.overrides):
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
