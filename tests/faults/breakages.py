@@ -92,7 +92,8 @@ BREAKAGES = (
     Breakage(
         "do not look again once the lease is there",
         "launch/attempts.py",
-        '    if before == "completed" and not run.config.force:\n        return RECORDED\n',
+        "    if is_done(run, how.repeats):\n        return RECORDED\n    if is_settled(run, how.repeats):\n"
+        "        return _compare(run, lease)\n",
         "",
         f"{SWEEPS}::test_launchers_that_start_together_train_each_run_once",
     ),
@@ -134,7 +135,7 @@ BREAKAGES = (
     Breakage(
         "take the end of a process for its success",
         "launch/isolation.py",
-        'if outcome and (outcome != "completed" or record.status_of(run.folder) == "completed"):',
+        'if outcome and (outcome != "completed" or is_settled(run, how.repeats)):',
         "if outcome:",
         f"{NEIGHBOURS}::test_every_end_is_known_by_its_cause_and_hurts_no_neighbour",
     ),
