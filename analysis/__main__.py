@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.store.output import guard
 
 from . import missing, style, versions
 from .figures import FIGURES
@@ -133,4 +134,5 @@ def _error(message: str) -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:
             lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
-        elif not (folder / record.RECORD).exists() and any(any(folder.glob(trace)) for trace in TRACES):
+        elif not os.path.lexists(folder / record.RECORD) and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")
     return lines
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -278,6 +279,24 @@ def test_force_trains_again_and_other_ranks_only_add(small_run: list[str], lab_h
     second = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
     assert len(second) == 3
     assert all(second[name] != first[name] for name in first)
+
+
+def test_a_forced_run_that_fails_leaves_the_record_that_was(
+    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=2"]
+    assert lab_here(*overrides).returncode == 0
+    path = next(runs_dir(small_run).glob("*/record.json"))
+    before, while_it_trains = path.read_bytes(), []
+
+    def fail(*_: Any, **__: Any) -> None:
+        while_it_trains.append(path.read_bytes())
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("lorax_lab.train.train", fail)
+    lab_here(*overrides, "force=true")
+    assert while_it_trains == [before]
+    assert path.read_bytes() == before
 
 
 def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:

@@ -132,7 +132,7 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
     try:
         remove_scratch(place)
         record_status(run, "running", place=place, launch=how.launch)
-        execute(run.config, run.run_id, place, reference, lease.check)
+        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256)
         if place != run.folder:
             forced.put_in_place(run.folder)
     except leases.LeaseLost:

@@ -29,6 +29,7 @@ from lorax_lab.launch.attempts import (
 )
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
+from lorax_lab.store.output import guard
 from lorax_lab.store.record import Status
 
 EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67}
@@ -125,4 +126,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

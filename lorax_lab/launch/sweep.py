@@ -152,6 +152,7 @@ class Sweep:
             result, split = content.completed, "validation " if content.is_trial else ""
             seconds = result.time.total_seconds
             parts = [f"{split}{result.metric} {result.score(content.split):.3f} {seconds:.0f} s"]
+            parts += ["collapsed"] if result.collapsed else []
             self.durations.add(like_of(run), seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
         statuses = {other.run_id: record.status_of(self._workplace(other)) for other in self.waiting}

@@ -54,10 +54,14 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole; keys and passwords in it are hidden."""
-    shown = redact(text)
+    write_redacted(path, redact(text))
+
+
+def write_redacted(path: Path, text: str) -> None:
+    """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
 
     def write(scratch: Path) -> None:
-        scratch.write_text(shown, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
 
