@@ -92,7 +92,8 @@ SURVIVORS = (
     Mutation(
         "do not look again once the lease is there",
         "lorax_lab/launch/attempts.py",
-        '    if before == "completed" and not run.config.force:\n        return RECORDED\n',
+        "    if is_done(run, how.repeats):\n        return RECORDED\n    if is_settled(run, how.repeats):\n"
+        "        return _compare(run, lease)\n",
         "",
         "tests/test_attempts.py",
     ),
@@ -134,7 +135,7 @@ SURVIVORS = (
     Mutation(
         "take the end of a process for its success",
         "lorax_lab/launch/isolation.py",
-        'if outcome and (outcome != "completed" or record.status_of(run.folder) == "completed"):',
+        'if outcome and (outcome != "completed" or is_settled(run, how.repeats)):',
         "if outcome:",
         "tests/test_attempts.py",
     ),
@@ -298,8 +299,8 @@ SURVIVORS = (
     Mutation(
         "drop the old record of a forced run at once",
         "lorax_lab/launch/attempts.py",
-        '    keep = before == "completed"\n',
-        "    keep = False\n",
+        "return forced.workplace(run.folder) if _repeated(run, repeats) else run.folder",
+        "return run.folder",
         "tests/test_attempts.py",
     ),
 )
