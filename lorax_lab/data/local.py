@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data import leaks
 from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
@@ -28,7 +29,10 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
     """
     path = _file(config)
-    return to_pools(path.name, {"train": _table(path)}, config)
+    tables = {"train": _table(path)}
+    pools = to_pools(path.name, tables, config)
+    leaks.refuse(path.name, tables, config)
+    return pools
 
 
 def _table(path: Path) -> Table:
