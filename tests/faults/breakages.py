@@ -113,8 +113,8 @@ BREAKAGES = (
     Breakage(
         "take a record without its checksum",
         "store/record.py",
-        'if content.pop("sha256", None) != _checksum(content) or not written:',
-        'if content.pop("sha256", None) is None:',
+        "if not (written and same):",
+        "if not (written or same):",
         "tests/test_record.py",
     ),
     Breakage(
@@ -148,8 +148,8 @@ BREAKAGES = (
     Breakage(
         "write the values of secret variables",
         "store/redact.py",
-        "    for secret in _secrets():\n        text = text.replace(secret, HIDDEN)\n",
-        "",
+        "known.sub(HIDDEN, text)",
+        "text",
         "tests/test_files.py",
     ),
     Breakage(
