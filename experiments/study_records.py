@@ -109,6 +109,20 @@ class StudyRecords:
                 f"{self.path.parent}; or check that "
                 "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
             )
+        self._check_packages(settled)
+
+    def _check_packages(self, settled: list[tuple[Cell, Line]]) -> None:
+        """Refuse to add runs that other versions of torch and the like would make."""
+        found: dict[str, str] = {}
+        for cell, line in settled:
+            now = self.plan.versions(cell)
+            others = {name: old for name, old in line["versions"].items() if name in now and now[name] != old}
+            found |= {name: f"{name} {old} (here {now[name]})" for name, old in others.items() if name != "lorax_lab"}
+        if found:
+            raise ConfigError(
+                f"the study's runs were made with {', '.join(found.values())}, and new ones could not be compared; "
+                "install those versions to go on with it, or start anew: --runs FOLDER --records FOLDER"
+            )
 
     def _check_rates(self, progress: Progress) -> None:
         """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate

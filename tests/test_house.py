@@ -24,11 +24,14 @@ MAY_IMPORT = {
     "measure": {"models", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "store"},
     "findings": {"console", "measure", "methods", "streams", "tasks"},
+    "comparison": {"config", "measure", "methods", "models", "spectra", "store", "tasks"},
     "execute": {
-        "config", "console", "findings", "measure", "memory", "methods", "models", "store", "streams", "tasks", "train",
+        "comparison", "config", "console", "errors", "findings", "measure", "memory", "methods", "models", "store",
+        "streams",
+        "tasks", "train",
     },
     "launch": {
-        "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
+        "comparison", "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
     },
     "run": {"launch", "store"},
     "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},

@@ -96,7 +96,7 @@ def test_whatever_goes_wrong_is_a_warning(
     start = time.monotonic()
     with pytest.warns(UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"):
         assert not publish("online", folder, patience=1 if "sleep" in fault else 30)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < (15 if "sleep" in fault else 30)
     assert (folder / "record.json").read_bytes() == before
     assert tracking.mark_of(folder) is None
 

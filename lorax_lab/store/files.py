@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.store.redact import redact
+
+SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -30,6 +34,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         sync(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder; call it where nobody else writes there."""
+    for path in folder.glob(".*"):
+        if SCRATCH.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -36,6 +36,8 @@ NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",),
 """Settings that a line leaves out: where things lie, and how a run was watched."""
 MEASURED_NOW = "base_norm"
 """A measure that every row has, unless the row is older than spikes and the rounding edge."""
+COLLAPSED = "collapsed"
+"""The key of the reasons why a run counts as collapsed; a line has it only if there are any."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 SHARED_COLUMNS = ("task", "seed", "other_task", "other_seed", "matrix", "module", "layer", "k", "column", "row")
 
@@ -60,6 +62,8 @@ def line_of(folder: Path) -> Line:
     line |= {key: values[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": values["time"]}
     if not result.higher_is_better:
         line[direction.KEY] = False
+    if result.collapsed:
+        line[COLLAPSED] = result.collapsed
     if not result.matrices:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)

@@ -235,6 +235,7 @@ def window_names(record: Record) -> WindowNames:
     arm = " ".join(tag for tag in tags if not tag.startswith(("model=", "task=", "seed=")))
     if len(arm) > LONGEST:
         arm = f"{arm[: LONGEST - 7]} {variation.digest(arm)}"
+    tags += ["collapsed"] if record.result and record.result.collapsed else []
     return WindowNames(arm, [tag[-LONGEST:] for tag in tags])
 
 
@@ -245,6 +246,7 @@ def _summary(record: Record) -> dict[str, Any]:
     flat |= {f"parameters/{key}": value for key, value in asdict(result.parameters).items()}
     flat |= {f"memory/{key}": value for key, value in result.memory.by_category.items()}
     flat |= {"memory/peak_bytes": result.memory.peak_bytes, "status": record.status}
+    flat |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
     if cover := result.coverage:
         flat |= {f"coverage/{key}": value for key, value in asdict(cover).items() if key != "parts"}
         flat |= {f"coverage/{part.reason}/{part.module}": part.parameters for part in cover.parts}
