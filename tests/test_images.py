@@ -437,7 +437,7 @@ def test_two_tasks_of_images_are_served_from_one_base(vit: Path, tmp_path: Path)
     }
     runs = {name: run_of(config) for name, config in configs.items()}
     for run in runs.values():
-        execute(run.config, run.run_id, None, "", lambda: None)
+        execute(run.config, run.run_id, run.folder, None, lambda: None)
     served = open_served(runs)
     rows = served.few(3)
     mixed = served.exchange.mixed(served.batch(rows), [name for name, _ in rows])

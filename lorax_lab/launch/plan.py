@@ -102,11 +102,11 @@ def check(runs: list[Run]) -> None:
 
     Raises:
         ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
-            matrix's smaller side, data that cannot be used.
+            matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens, resolve
+    from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
@@ -121,14 +121,20 @@ def check(runs: list[Run]) -> None:
         settings = run.config.task
         task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
+        check_base(model, task.head, task.kind.model_class)
         splits = encode(task, processor)
         longest = max(size for split in splits.values() for size in split.sizes)
-        limit = most_tokens(model, processor)
+        limit = most_tokens(model, processor, task.kind.model_class)
         if limit is not None and longest > limit:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
             instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
             raise ConfigError(f"{reason}; {instead}")
         rows = [row for split in splits.values() for row in split.rows]
+        known = vocabulary(model, task.kind.model_class)
+        largest = max((token for row in rows for token in row.get("input_ids", ())), default=0)
+        if known is not None and largest >= known:
+            beyond = f"its tokenizer makes token {largest} of task={settings.name}, and its embedding has {known} rows"
+            raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
         task.kind.require_readable(resolve(model), processor, rows, settings)
         for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
