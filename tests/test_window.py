@@ -142,9 +142,7 @@ def test_a_trial_has_no_spectra_and_no_picture(wandb: Wandb, tmp_path: Path) -> 
     assert not [key for key in wandb.run.summary if key.startswith("spectrum/")]
 
 
-def test_a_login_decides_and_is_not_asked_for(
-    wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_login_decides_and_is_not_asked_for(wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking.resolve_mode("auto") == "online"
     wandb.answer = False
     assert tracking.resolve_mode("auto") == "offline"
@@ -161,9 +159,7 @@ def test_a_login_decides_and_is_not_asked_for(
     assert tracking.resolve_mode("auto") == "offline"
 
 
-def test_the_files_of_w_and_b_lie_in_the_store(
-    wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_files_of_w_and_b_lie_in_the_store(wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     tracking.tell(TrackingConfig("offline", "p", None), recorded(tmp_path), "g")
