@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,22 @@ def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list
     assert "damaged" in again.stdout
     assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
     assert read_record(path.parent).status == "completed"
+
+
+def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: list[str], lab_here: Lab) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=1"]
+    lab_here(*overrides)
+    (folder,) = runs_dir(small_run).glob("tiny-bert-*")
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    for name in names:
+        handle, _ = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+        os.close(handle)
+    (folder / ".mine").write_text("a person's own")
+    assert lab_here(*overrides).returncode == 0
+    assert {path.name for path in folder.iterdir()} == names | {".mine"}
+    assert set(read_record(folder).completed.files) == names - {"record.json"}
 
 
 @pytest.mark.slow
