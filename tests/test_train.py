@@ -180,6 +180,76 @@ def test_the_time_and_the_counts_of_a_killed_attempt_are_part_of_the_whole(tmp_p
     assert [row["step"] for row in result.history] == list(range(1, 9))
 
 
+class Killed(BaseException):
+    """The end of a process, in the middle of training."""
+
+
+def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float | None = 0.0) -> tuple[Any, Line]:
+    """Train over batches that differ from epoch to epoch, with the process ended after each of these steps."""
+
+    def epoch(number: int) -> list[Batch]:
+        return batches(12)[4 * number : 4 * number + 4]
+
+    for last in [*kills, 0]:
+        model = Line()
+
+        def on_step(step: int, *_: Any, last: int = last) -> None:
+            if step == last:
+                raise Killed
+
+        try:
+            checkpoints, accelerator = Checkpoints(folder, {}, seconds, print), make_accelerator(config)
+            result = train(model, epoch, squared_error, config, 3, accelerator, dict, on_step, checkpoints)
+        except Killed:
+            continue
+    return result, model
+
+
+def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_path: Path) -> None:
+    config = settings(epochs=3)
+    whole, model = resumed(tmp_path / "whole", config, [])
+    for name, kills in (("second", [6]), ("edges", [4, 8]), ("third", [2, 9, 11])):
+        result, other = resumed(tmp_path / name, config, kills)
+        assert result.history == whole.history
+        assert torch.equal(other.weight, model.weight)
+        assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
+
+
+def test_the_end_is_kept_though_no_checkpoint_was_due(tmp_path: Path) -> None:
+    resumed(tmp_path, settings(epochs=2), [], seconds=1000)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000008"]
+
+
+def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -> None:
+    model, config, seen = Line(), settings(), []
+    before = model.weight.detach().clone()
+
+    def after(step: int, steps: int) -> None:
+        assert model.weight.grad is not None
+        seen.append((step, steps, bool((model.weight.detach() != before).all())))
+
+    accelerator = make_accelerator(config)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, lambda *_: None, NONE, after)
+    assert seen == [(1, 2, True), (2, 2, True)]
+
+
+def test_the_gradient_of_a_step_is_its_own() -> None:
+    model, config = Line(), settings(learning_rate=1e-9, warmup=0, schedule="constant")
+    model.dropout.p = 0.0
+    history = run(model, config, batches(1) * 3)[0].history
+    norms = [row["train/gradient_norm"] for row in history]
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "factors"),
+    [(0.25, [0.5, 1, 1, 3 / 4]), (0.3, [0.5, 1, 1, 3 / 4]), (0.0, [1, 5 / 6, 4 / 6, 3 / 6]), (1.0, [1 / 6, 2 / 6])],
+)
+def test_the_rate_rises_over_the_warm_up_rounded_up_and_falls_to_zero(warmup: float, factors: list[float]) -> None:
+    assert [learning_rate_factor(s, 6, warmup, "linear") for s in range(len(factors))] == pytest.approx(factors)
+    assert learning_rate_factor(6, 6, 0.3, "linear") == 0
+
+
 def test_the_schedule() -> None:
     linear = [learning_rate_factor(step, 100, 0.1, "linear") for step in range(100)]
     assert linear[9] == linear[10] == 1.0
