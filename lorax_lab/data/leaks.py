@@ -1,7 +1,7 @@
 """Columns from which the answer can be read off: an input, or the groups, that is the label under another name.
 
-What is found holds in every row, or is a copy of the label but for a few rows that were mended by hand. An input that gives the answer away in most rows, in other words, or in a
-picture, is not found.
+What is found holds in every row, or is a copy of the label but for a few rows that were mended by hand. An input that
+gives the answer away in most rows, in other words, or in a picture, is not found.
 """
 
 from __future__ import annotations
