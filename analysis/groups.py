@@ -18,7 +18,7 @@ from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
 
-from .variants import DEFAULTS, REFERENCE, named
+from .variants import COLLAPSED, DEFAULTS, REFERENCE, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,8 @@ class Group:
 
     @property
     def columns(self) -> list[str]:
-        """The columns by which every table says to which run a row belongs."""
-        return [*ABOUT, *self.dials]
+        """The columns by which every table says to which run a row belongs, and whether a run collapsed if any did."""
+        return [*ABOUT, *self.dials, *([COLLAPSED] if self.runs[COLLAPSED].any() else [])]
 
     @property
     def best(self) -> pd.DataFrame:
@@ -199,6 +199,7 @@ def _group(records: dict[Path, Record], runs_dir: Path) -> Group:
     labels = dict(zip(own, variation.labels(list(own.values()), dials), strict=True))
     runs = named(runs.assign(rank=runs["rank"].astype(float)), own)
     runs = runs.assign(**{key: [labels[run_id][key] for run_id in runs["run_id"]] for key in dials}, best=_best(runs))
+    runs[COLLAPSED] = [bool(reasons) for reasons in runs[COLLAPSED]]
     oldest = min(records.values(), key=lambda record: (record.written, record.run_id))
     return Group(
         name=_name(oldest),

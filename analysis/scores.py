@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import HIGHER, LOWER, labelled
 
+from . import style
 from .groups import Group
+from .variants import COLLAPSED
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
+CROSS: dict[str, Any] = {"color": "black", "marker": "x", "markersize": 7, "mew": 1.3, "linestyle": "", "zorder": 6}
+"""The mark of a collapsed run."""
+CROSSED = " (×)"
 DIRECTION = "direction"
 """The column that says of each row whether lower or higher scores are better. A table has it only if there are rows of
 the former."""
@@ -91,11 +97,32 @@ def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     return score - error, score + error, spread
 
 
-def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list[float], list[float]]:
-    """How far the lowest and the highest score of each level lie from its mean, as `errorbar` takes them.
+def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
+    """The mean score of each level, never outside the range of its scores: the mean of equal scores may round to the
+    other side of them.
 
-    The mean of equal scores may round to the other side of them, and a bar's length is never below 0.
+    >>> import pandas as pd
+    >>> equal = pd.Series([0.7, 0.7, 0.7])
+    >>> float(seed_means(equal, pd.Series([1, 1, 1]))[1]), sum(equal) / 3 == 0.7
+    (0.7, False)
     """
     groups = scores.groupby(level)
-    mean = groups.mean()
-    return list((mean - groups.min()).clip(lower=0)), list((groups.max() - mean).clip(lower=0))
+    return groups.mean().clip(lower=groups.min(), upper=groups.max())
+
+
+def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list[float], list[float]]:
+    """How far the lowest and the highest score of each level lie from its `seed_means`, as `errorbar` takes them."""
+    groups, mean = scores.groupby(level), seed_means(scores, level)
+    return list(mean - groups.min()), list(groups.max() - mean)
+
+
+def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str) -> None:
+    """A cross over the score of each collapsed run.
+
+    Args:
+        place: the column of the horizontal axis.
+    """
+    if COLLAPSED not in rows or not rows[COLLAPSED].any():
+        return
+    points = rows[rows[COLLAPSED]]
+    axes.plot(points[place].astype(float), points["score"], label="collapsed run", **CROSS, **style.halo(3))

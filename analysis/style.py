@@ -20,6 +20,8 @@ COLUMN, PAGE = 3.5, 7.0
 PALETTE = "mako_r"
 """Sequential, light to dark: its order survives print in grey."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+TITLE_LINES, TITLE_LINE = 3, 0.15
+"""Lines of a title for which a figure has room, and the inches that another takes."""
 CROWDED = 0.3
 """Less room for each number of an axis than this, inches, is too little for the usual print."""
 LINES = ("-", "--", "-.", ":")
@@ -91,9 +93,11 @@ def colours(count: int) -> list[Any]:
 
 
 def title(figure: Figure, text: str) -> None:
-    """A title over the whole figure, at its left edge, wrapped to its width."""
+    """A title over the whole figure, at its left edge, wrapped to its width. A long one makes the figure higher."""
     width = int(figure.get_figwidth() * 15.5)
     lines = "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
+    more = max(0, lines.count("\n") + 1 - TITLE_LINES)
+    figure.set_figheight(figure.get_figheight() + TITLE_LINE * more)
     figure.suptitle(lines, x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
 
 
@@ -155,11 +159,11 @@ def sparse(number: int, points: int) -> tuple[int, int]:
     return 3 * number % every, every
 
 
-def halo() -> dict[str, Any]:
-    """Settings of a text that stays legible over lines."""
+def halo(width: float = 2) -> dict[str, Any]:
+    """Settings of a text, or a mark, that stays legible over lines."""
     from matplotlib.patheffects import withStroke
 
-    return {"path_effects": [withStroke(linewidth=2, foreground="white")]}
+    return {"path_effects": [withStroke(linewidth=width, foreground="white")]}
 
 
 def folded(name: str, width: int) -> str:

@@ -18,6 +18,9 @@ METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA"}
 """What figures call a method, where that is not its own name."""
 DEFAULTS = "defaults"
 """Said in a table where no setting that its runs share differs from the defaults."""
+COLLAPSED = "collapsed"
+"""The column that says whether a run collapsed, as its record has it. A table has it only if some run of the group
+did."""
 BY_RANK = "by rank"
 """Said of a number that has one value at each rank, such as alpha = 2 r: it goes with the rank along one line."""
 
@@ -56,6 +59,30 @@ def shared(table: pd.DataFrame) -> str:
 def choice(table: pd.DataFrame) -> str:
     """What to say where a figure shows one variant of several: a line of its title, or nothing."""
     return "\nof each method and rank the variant that validates best" if table["variants"].max() > 1 else ""
+
+
+def collapsed(table: pd.DataFrame, sign: str = "") -> str:
+    """What to say of a figure's collapsed runs: a line of its title, or nothing.
+
+    Args:
+        sign: the mark of their points, in brackets.
+    """
+    collapsed, runs = _collapsed(table)
+    return f"\n{collapsed} of {runs} runs collapsed{sign}; none is left out" if collapsed else ""
+
+
+def of_collapsed(rows: pd.DataFrame) -> str:
+    """What to say of one arm or variant that has collapsed runs, or nothing."""
+    collapsed, runs = _collapsed(rows)
+    return "" if not collapsed else ", collapsed" if runs == 1 else f", {collapsed} of {runs} collapsed"
+
+
+def _collapsed(table: pd.DataFrame) -> tuple[int, int]:
+    """How many runs of a table collapsed, and how many runs there are."""
+    if COLLAPSED not in table:
+        return 0, 0
+    runs = table[["arm", "seed", COLLAPSED]].drop_duplicates()
+    return int(runs[COLLAPSED].sum()), len(runs)
 
 
 def best_of(rows: pd.DataFrame) -> str:

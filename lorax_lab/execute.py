@@ -27,13 +27,21 @@ if TYPE_CHECKING:
     from lorax_lab.train import Batch, TrainResult
 
 
-def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]) -> Record:
+def execute(
+    config: RunConfig,
+    run_id: str,
+    folder: Path,
+    reference: Path | None,
+    check: Callable[[], None],
+    data_sha256: str | None = None,
+) -> Record:
     """One run, from its configuration to its record.
 
     Args:
+        folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
-        group: the name under which W&B shows the sweep.
         check: called before the results are written; raises where they are no longer wanted.
+        data_sha256: the data's hash when the run was planned; other data are refused.
 
     Returns:
         The completed record, as written.
@@ -42,10 +50,10 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import memory
+    from lorax_lab.comparison import compared_with
     from lorax_lab.findings import Findings, measure
     from lorax_lab.methods import METHODS, REFERENCE, count_parameters
     from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
-    from lorax_lab.store import tracking
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
@@ -56,10 +64,10 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     from lorax_lab.train import make_accelerator
 
     started, fresh_peak = time.time(), memory.reset_peak()
-    method, folder = METHODS[config.method.name], Path(config.runs_dir) / run_id
+    method = METHODS[config.method.name]
 
     # data and base
-    task = load_task(config.task)
+    task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     _check_planned(config, run_id, base.sha256, task)
@@ -79,7 +87,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         freeze_head(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id)
+    checkpoints = _checkpoints(config, run_id, folder)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -90,7 +98,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         controls = config.measure == "controls"
         findings = measure(model, method, original, full_update, splits, validation, controls, config.seed)
 
-    # the record, whole, and then the window on it
+    # the record, whole
     check()
     save_config(folder, plain(config))
     save_history(folder, trained.history)
@@ -112,10 +120,11 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         baselines=baselines,
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
+        comparison=compared_with(reference) if reference else None,
+        collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
-    tracking.publish(config.tracking, folder, group)
     return read_record(folder)
 
 
@@ -149,6 +158,22 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     scores = {name: split.score(model) for name, split in chosen.items()}
     model.to("cpu")
     return _flat(scores)
+
+
+def _collapsed(
+    config: RunConfig,
+    splits: dict[str, Split],
+    trained: TrainResult,
+    validation: dict[str, float],
+    findings: Findings,
+    baselines: dict[str, float],
+) -> list[str]:
+    """Why the run counts as collapsed, by the split whose score stands for it."""
+    from lorax_lab.tasks.collapse import signs
+
+    name, scores = ("validation", validation) if config.measure == "trial" else ("test", findings.scores["test"])
+    split, losses = splits[name], [row["train/loss"] for row in trained.history]
+    return signs(split, name, losses, scores[split.task.metric], findings.outputs.get("outputs"), baselines)
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:
@@ -203,7 +228,7 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
     }
 
 
-def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
+def _checkpoints(config: RunConfig, run_id: str, folder: Path) -> Checkpoints:
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.provenance import new_record
 
@@ -214,7 +239,7 @@ def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
         "git": dataclasses.asdict(record.git),
         "code": record.code,
     }
-    return Checkpoints(Path(config.runs_dir) / run_id, identity, config.checkpoint_seconds, _tell)
+    return Checkpoints(folder, identity, config.checkpoint_seconds, _tell)
 
 
 def _train(
@@ -274,4 +299,5 @@ def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.store.result import Inputs
 
     sizes = {name: len(examples) for name, examples in task.splits.items()}
-    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256)
+    left_out = {reason: count for reason, count in task.dropped.items() if count}
+    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256, left_out)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Lab
-from hostile import SAFE, as_bin, sharded, tensors
+from hostile_models import SAFE, as_bin, sharded, tensors
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import base, files, load_base, model_sha256, resolve

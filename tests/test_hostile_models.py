@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Lab
 from families import CLASSIFIER, FAMILIES, Family
-from hostile import CASES, LATER, SAFE, prefixed, spoiled, tensors
+from hostile_models import CASES, LATER, SAFE, prefixed, spoiled, tensors
 from safetensors.torch import load_file
 
 from lorax_lab.errors import ConfigError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import Group
-from ..scores import score_label, scores
-from ..variants import REFERENCE, best_of, shared
+from ..scores import CROSSED, mark_collapsed, score_label, scores
+from ..variants import REFERENCE, best_of, collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for (variant, rows), (colour, marker) in zip(variants, looks, strict=False):
         chosen = best_of(rows) if rows["method"].iloc[0] == REFERENCE else ""
         _points(axes, rows, f"{variant}{chosen}", {"color": colour, "marker": marker, "linestyle": ""})
+    mark_collapsed(axes, table, "trainable")
     for (rank, trainable), rows in table.groupby(["rank", "trainable"]):
         ends = rows.groupby("variant")[["score", "error"]].mean().sum(axis=1)
         top = max(rows["score"].max(), ends.max())
@@ -48,9 +49,8 @@ def draw(table: pd.DataFrame) -> Figure:
     bars = f"\n± 1 standard error, {first['examples']:,} examples" if table["error"].notna().any() else ""
     score = score_label(f"{first['split']} {first['metric']}", table)
     axes.set(xlabel="parameters trained, the head included", ylabel=f"{score}{bars}")
-    style.title(
-        figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters{shared(table)}"
-    )
+    heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters"
+    style.title(figure, heading + shared(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=1)
     return figure
 

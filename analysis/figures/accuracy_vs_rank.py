@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import BEFORE, interval, score_label, scores, with_baselines
-from ..variants import REFERENCE, best_of, shared
+from ..scores import BEFORE, CROSSED, interval, mark_collapsed, score_label, scores, with_baselines
+from ..variants import REFERENCE, best_of, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,28 +45,28 @@ def draw(table: pd.DataFrame) -> Figure:
         several = "mean of seeds; hollow: each" if len(set(rows["seed"])) > 1 else ""
         label = ": ".join(filter(None, (str(variant), several)))
         if rows["rank"].isna().all():
-            axes.axhline(rows["score"].mean(), color=colour, linestyle=line, label=label)
+            axes.axhline(rows["score"].mean(), color=colour, linestyle=line, label=label + of_collapsed(rows))
             continue
         means = rows.groupby("rank")["score"].mean()
         axes.plot(means.index.astype(int), means, color=colour, marker=marker, linestyle=line, label=label)
         hollow: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "", "fillstyle": "none", "alpha": 0.6}
         axes.plot(rows["rank"].astype(int), rows["score"], **hollow)
+    mark_collapsed(axes, others.dropna(subset="rank"), "rank")
     before = [column for column in map(str, table) if column.startswith(BEFORE)]
     for column, line in zip(before, cycle((":", "-.")), strict=False):
         axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
     first = table.iloc[0]
     axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
-    style.title(
-        figure, f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank{shared(table)}"
-    )
+    heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank"
+    style.title(figure, heading + shared(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=1)
     return figure
 
 
 def _band(axes: Axes, full: pd.DataFrame) -> None:
     low, high, spread = interval(full)
-    label = f"{full['variant'].iloc[0]}{best_of(full)}, {spread}"
+    label = f"{full['variant'].iloc[0]}{best_of(full)}, {spread}{of_collapsed(full)}"
     axes.axhline(full["score"].mean(), color="0.25", linewidth=1, label=label)
     if low < high:
         axes.axhspan(low, high, color="0.88", zorder=0, linewidth=0)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.result import UNDEFINED
+
 from .. import style
 from ..groups import CannotDraw, Group, spread
-from ..variants import REFERENCE, choice, shared
+from ..variants import REFERENCE, choice, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,21 +26,24 @@ PANELS, WIDEST, TALLEST = 4, 8, 12
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run and matrix: `effective_rank`, that of noise in `null`, and their ratio `share`.
+    """One row per run and matrix: `effective_rank`, that of noise in `null`, and their ratio `share`; where a measure
+    of some matrix has no value, `undefined` says why.
 
     Raises:
         CannotDraw: no matrix was measured.
     """
     if group.matrices.empty:
         raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16')}")
-    measured = group.matrices[["run_id", "layer", "module", "matrix", "effective_rank", "null.effective_rank"]]
+    reasons = [UNDEFINED] if UNDEFINED in group.matrices else []
+    places = ["run_id", "layer", "module", "matrix"]
+    measured = group.matrices[[*places, "effective_rank", "null.effective_rank", *reasons]]
     rows = group.runs[["run_id", *group.columns, "best"]].merge(measured, on="run_id", how="inner")
     rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
         {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
     )
     rows = rows.assign(share=rows["effective_rank"] / rows["null"], **group.title)
     columns = [*group.title, *group.columns, "best", "layer", "module", "matrix"]
-    return rows[[*columns, "effective_rank", "null", "share"]]
+    return rows[[*columns, "effective_rank", "null", "share", *reasons]]
 
 
 @style.styled
@@ -60,7 +65,8 @@ def draw(table: pd.DataFrame) -> Figure:
     height = 0.34 if len(layers) <= TALLEST else 0.19
     labels = 0.07 * max(len(module) for module in modules)
     width = _width(across, modules)
-    titles = [style.wrapped(arm, int(15 * (width - 0.6) / across)) for arm in shown]
+    names = [f"{arm}{of_collapsed(rows[rows['arm'] == arm])}" for arm in shown]
+    titles = [style.wrapped(name, int(15 * (width - 0.6) / across)) for name in names]
     room = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
     figure = style.canvas(width, 0.9 + labels + down * (room + height * len(layers)))
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
@@ -73,7 +79,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bar.set_label("share of noise's effective rank (in brackets)")
     first, count = rows.iloc[0], f"; {len(shown)} of {len(arms)} methods and ranks" if len(shown) < len(arms) else ""
     heading = f"{first['model']} on {first['task']}: effective rank of ΔW{_seeds(rows)}{count}"
-    style.title(figure, heading + shared(table) + choice(table))
+    style.title(figure, heading + shared(table) + choice(table) + collapsed(rows) + _without_value(rows))
     return figure
 
 
@@ -81,7 +87,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
     import seaborn as sns
 
     def grid(column: str) -> pd.DataFrame:
-        return rows.pivot_table(column, "layer", "module", "mean").reindex(index=layers, columns=modules)
+        means = rows.pivot_table(column, "layer", "module", lambda values: values.mean(skipna=False))
+        return means.reindex(index=layers, columns=modules)
 
     value, share = grid("effective_rank"), grid("share")
     cells = [
@@ -108,6 +115,16 @@ def _words(value: float, share: float, between: str) -> str:
         return "–"
     size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return f"{size}{between}({share:.2f})".replace("(0.", "(.")
+
+
+def _without_value(rows: pd.DataFrame) -> str:
+    """Says why cells have no value: a mean over matrices or seeds would overlook one that has none."""
+    if not rows["effective_rank"].isna().any():
+        return ""
+    of = rows[rows["effective_rank"].isna()]
+    reasons = dict.fromkeys(of[UNDEFINED].dropna()) if UNDEFINED in of else {}
+    count = of[["arm", "seed", "matrix"]].drop_duplicates().shape[0]
+    return f"\n–: no effective rank in {count:,} matrices{': ' * bool(reasons)}{', or '.join(reasons)}"
 
 
 def _width(across: int, modules: list[str]) -> float:

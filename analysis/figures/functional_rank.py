@@ -16,8 +16,18 @@ from lorax_lab.store.direction import oriented
 
 from .. import style
 from ..groups import CannotDraw, Group
-from ..scores import directed, higher_is_better, score_label, scores, spread_of_seeds, standard_error
-from ..variants import REFERENCE, best_of, shared
+from ..scores import (
+    CROSSED,
+    directed,
+    higher_is_better,
+    mark_collapsed,
+    score_label,
+    scores,
+    seed_means,
+    spread_of_seeds,
+    standard_error,
+)
+from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,8 +91,11 @@ def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence or two, from the numbers of its table.
 
     A rank matches where its mean score, and that of every larger one, is worse than the whole update's by at most one
-    standard error; where the metric has none, by at most 1 %.
+    standard error; where the metric has none, by at most 1 %. A full fine-tune that collapsed tells no rank.
     """
+    of_cuts = table[table["part"] == "cut"]
+    if COLLAPSED in table and of_cuts[COLLAPSED].all():
+        return "every full fine-tune collapsed, so its cuts say nothing of the rank"
     cut = _means(table, "cut")
     full = max(cut)
     whole, error = _whole(table)
@@ -106,12 +119,15 @@ def draw(table: pd.DataFrame) -> Figure:
     _draw_whole(axes, table)
     for (part, (label, look)), colour in zip(PARTS.items(), reversed(style.colours(2)), strict=True):
         _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
-    _draw_trained(axes, table[table["part"] == "trained"])
+    trained = table[table["part"] == "trained"]
+    _draw_trained(axes, trained)
+    mark_collapsed(axes, trained, "k")
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
     axes.set(ylabel=score_label(f"validation {first['metric']}", table) + several)
-    style.title(figure, f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}")
+    heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}"
+    style.title(figure, heading + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=2)
     return figure
 
@@ -125,7 +141,7 @@ def _whose_update(table: pd.DataFrame) -> str:
 
 def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
     whole, error = _whole(table)
-    label = "whole update: W₀ + ΔW"
+    label = f"whole update: W₀ + ΔW{of_collapsed(table[table['part'] == 'cut'])}"
     if not math.isnan(error):
         axes.axhspan(whole - error, whole + error, color="0.9", linewidth=0, zorder=0)
         label += f" ± 1 standard error, {table['examples'].iloc[0]:,} examples"
@@ -141,7 +157,7 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
     for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v<>hp*"), strict=False):
-        mean = part.groupby("k")["score"].mean()
+        mean = seed_means(part["score"], part["k"])
         bars = spread_of_seeds(part["score"], part["k"])
         axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=_trained_label(str(variant), part), **look)
 

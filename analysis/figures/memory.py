@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import Group
-from ..variants import choice, shared
+from ..variants import choice, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def draw(table: pd.DataFrame) -> Figure:
     few = table["arm"].nunique() <= MOST
     rows = table if few else table[table["best"]]
     arms = list(dict.fromkeys(rows["arm"]))
-    names = [style.wrapped(arm, WIDTH) for arm in arms]
+    names = [style.wrapped(f"{arm}{of_collapsed(rows[rows['arm'] == arm])}", WIDTH) for arm in arms]
     lines = max(name.count("\n") + 1 for name in names)
     figure = style.canvas(style.PAGE, 1.3 + max(0.27, 0.05 + LINE * lines) * len(arms))
     axes = figure.add_subplot()
@@ -64,6 +64,6 @@ def draw(table: pd.DataFrame) -> Figure:
     first = rows.iloc[0]
     axes.set(xlabel="memory at the peak, MiB")
     heading = f"{first['model']} on {first['task']}: a training step of {first['batch']} tokens"
-    style.title(figure, heading + shared(table) + ("" if few else choice(table)))
+    style.title(figure, heading + shared(table) + ("" if few else choice(table)) + collapsed(rows))
     style.legend(figure, axes, columns=5)
     return figure

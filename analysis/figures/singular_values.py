@@ -18,7 +18,7 @@ from lorax_lab.store import load_spectra, variation
 from .. import style
 from ..groups import CannotDraw, Group, command, config_of, spread
 from ..matrices import representative
-from ..variants import REFERENCE, choice, shared
+from ..variants import COLLAPSED, REFERENCE, choice, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,9 @@ def table(group: Group) -> pd.DataFrame:
         place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
         null, null_name, edge = noise(spectra[full["arm"]][name]["sigma"], matrix)
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
-        lines.append((pd.Series({**full, "method": NOISE, "variant": null_name, "arm": null_name}), null))
+        lines.append(
+            (pd.Series({**full, "method": NOISE, "variant": null_name, "arm": null_name, COLLAPSED: False}), null)
+        )
         for run, sigma in lines:
             whose = {key: run[key] for key in group.columns}
             parts.append(pd.DataFrame(place | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
@@ -111,7 +113,8 @@ def draw(table: pd.DataFrame) -> Figure:
     first = table.iloc[0]
     heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
     left_out = f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown" if LEFT_OUT in table else ""
-    style.title(figure, heading + left_out + shared(table) + choice(table))
+    runs = table[table["method"] != NOISE]
+    style.title(figure, heading + left_out + shared(table) + choice(table) + collapsed(runs) + _without_line(runs))
     style.legend(figure, grid[0][0], columns=3 if len(modules) > 2 else 1)
     return figure
 
@@ -123,9 +126,17 @@ def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
         axes.set_axis_off()
         return
     for arm, part in rows.groupby("arm", sort=False):
-        axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=arm, **looks[str(arm)])
+        name = f"{arm}{of_collapsed(part)}"
+        axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **looks[str(arm)])
     label = EDGES[rows[rows["method"] == NOISE]["arm"].iloc[0]]
     axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label=label)
+
+
+def _without_line(runs: pd.DataFrame) -> str:
+    """Names the arms whose every update here is zero: no line is drawn of them."""
+    largest = runs.groupby("arm", sort=False)["sigma"].max()
+    zero = [str(arm) for arm in largest[largest == 0].index]
+    return f"\nno line: every ΔW here is zero of {', '.join(zero)}" if zero else ""
 
 
 def _heading(rows: pd.DataFrame) -> str:

@@ -27,6 +27,9 @@ LONGEST = 120
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
+LONGEST = 240
+"""Bytes of a run id. A file system's names have 255 at most, and a run's files add to it: no longer id was recorded."""
+
 
 def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str, Any]:
     """The part of a configuration that decides a run's result, with the hashes of its inputs."""
@@ -41,18 +44,20 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     parts = [Path(config.model).name[:LONGEST], Path(config.task.name).name, config.method.name]
     parts += [f"r{config.rank}"] if config.rank is not None else []
     prefix = "-".join([*parts, f"s{config.seed}"])
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix) + f"-{digest}"
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix)
+    return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
     """A configuration as it is recorded and compared: nested plain values.
 
-    A setting of the method at its neutral value is left out. PEFT's methods have dozens of them, and its next version
-    has more."""
+    A setting of the method or of the task at its neutral value is left out. PEFT's methods have dozens of them, and its
+    next version has more; a study's older lines lack what is new."""
     content = dataclasses.asdict(config)
-    for field in dataclasses.fields(config.method):
-        if content["method"][field.name] == field.metadata.get("neutral", ...):
-            del content["method"][field.name]
+    for section in ("method", "task"):
+        for field in dataclasses.fields(getattr(config, section)):
+            if content[section][field.name] == field.metadata.get("neutral", ...):
+                del content[section][field.name]
     return content
 
 

@@ -27,6 +27,8 @@ class Run:
     run_id: str
     reference: str | None = None
     """Run id of the full fine-tune that the run is compared with."""
+    data_sha256: str | None = None
+    """Hash of the data when the run was planned."""
 
     @property
     def runs_dir(self) -> Path:
@@ -55,7 +57,8 @@ def run_of(config: RunConfig) -> Run:
     from lorax_lab.data import data_sha256
     from lorax_lab.models import model_sha256
 
-    return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
+    data = data_sha256(config.task)
+    return Run(config, run_id(config, model_sha256(config.model), data), data_sha256=data)
 
 
 def with_reference(overrides: list[str], run_for: Callable[[tuple[str, ...]], Run]) -> list[Run]:
@@ -103,7 +106,7 @@ def check(runs: list[Run]) -> None:
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, vocabulary
+    from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
@@ -113,9 +116,10 @@ def check(runs: list[Run]) -> None:
         shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
-    pairs = {(run.config.model, repr(run.config.task)): run.config.task for run in runs}
-    for (model, _), settings in pairs.items():
-        task = load_task(settings)
+    pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
+    for (model, _), run in pairs.items():
+        settings = run.config.task
+        task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
         check_base(model, task.head, task.kind.model_class)
         splits = encode(task, processor)
@@ -131,7 +135,8 @@ def check(runs: list[Run]) -> None:
         if known is not None and largest >= known:
             beyond = f"its tokenizer makes token {largest} of task={settings.name}, and its embedding has {known} rows"
             raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
-        for note in [*_left_out(task), *task.kind.notes(rows, settings)]:
+        task.kind.require_readable(resolve(model), processor, rows, settings)
+        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
 
 

@@ -5,6 +5,8 @@ Runs that were scored on different splits or by different metrics are not put un
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ from lorax_lab.config.identity import plain
 from lorax_lab.store import variation
 from lorax_lab.store.direction import labelled
 from lorax_lab.store.record import Record
+from lorax_lab.store.result import UNDEFINED
+from lorax_lab.store.result import Row as Measures
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -39,19 +43,19 @@ class Row:
 
 
 def table(rows: list[Row], runs_dir: Path) -> Group:
-    """One line per run. Below the table stand the scores of untrained models, and the whole reason of each run that has
-    no result."""
+    """One line per run. Below the table stand the scores of untrained models, and the whole reason why a run has no
+    result, is flagged as collapsed, or has a measure without a value."""
     from rich.console import Group
 
     named = _settings(rows)
-    reasons = [f"{_pairs(values)}, {row.status}" for values, row in zip(named, rows, strict=True) if ":" in row.status]
+    reasons = [f"{_pairs(values)}, {note}" for values, row in zip(named, rows, strict=True) for note in _notes(row)]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
     columns = _scores([row.record for row in rows])
     if len(named[0]) > COLUMNS:
         named = [_in_one(values) for values in named]
     elif "scored" not in columns:
         columns |= _measured([row.record for row in rows])
-    columns["status"] = [row.status.partition(":")[0] for row in rows]
+    columns["status"] = ["collapsed" if _collapsed(row) else row.status.partition(":")[0] for row in rows]
     for heading in named[0]:
         shown.add_column(Text(heading), overflow="fold")
     for heading in columns:
@@ -60,6 +64,29 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     for values, *cells in zip(named, *columns.values(), strict=True):
         shown.add_row(*map(Text, [*values.values(), *cells]))
     return Group(shown, *(Text(line, overflow="fold") for line in [*_baselines(rows), *reasons]))
+
+
+def _collapsed(row: Row) -> list[str]:
+    return row.record.result.collapsed if row.record and row.record.result else []
+
+
+def _notes(row: Row) -> list[str]:
+    """What is to be said of a run in words."""
+    notes = [row.status] if ":" in row.status else []
+    if reasons := _collapsed(row):
+        notes.append(f"collapsed: {'; '.join(reasons)}")
+    if row.record and row.record.result:
+        notes += undefined(row.record.result.matrices)
+    return notes
+
+
+def undefined(matrices: Mapping[str, Measures]) -> list[str]:
+    """Why measures have no value, in how many of a run's matrices: `ΔW is zero in 12 of 12 matrices`."""
+    counts = Counter(row[UNDEFINED] for row in matrices.values() if UNDEFINED in row)
+    return [
+        f"{reason} in {count} of {len(matrices)} matrices, so measures have no value there"
+        for reason, count in counts.items()
+    ]
 
 
 def _settings(rows: list[Row]) -> list[dict[str, str]]:

@@ -60,7 +60,8 @@ def row_of(
     """Every measure of one update by name, and under `null` what Gaussian noise of its shape gives.
 
     A dense update also has what stands above noise (`noise_std` is fitted to the bulk, so spikes do not raise it) and,
-    where it was stored, what stands above rounding. A low-rank product has no bulk to take the noise from.
+    where it was stored, what stands above rounding. A low-rank product has no bulk to take the noise from. Where a
+    measure is NaN, `undefined` says why: ΔW or W0 is zero, or ΔW is numerically low-rank and has no bulk.
 
     Args:
         sigma: all singular values, descending, fp64; min(out, rank, in) of them for a low-rank product.
@@ -72,10 +73,9 @@ def row_of(
     norm = float(sigma.norm())
     row: Row = {**summary(sigma, shape, _relative_rounding(storage, base_norm, norm)), **_size(norm, base_norm)}
     row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
-    if rank is not None:
-        return row
-    row |= _above_noise(sigma, shape)
-    return row | _above_rounding(sigma, shape, norm, storage) if storage else row
+    row |= _above_noise(sigma, shape) if rank is None else {}
+    row |= _above_rounding(sigma, shape, norm, storage) if rank is None and storage else {}
+    return row | _undefined(row)
 
 
 def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: Storage) -> Row:
@@ -91,9 +91,8 @@ def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: 
     row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in top.brackets.items()}
     largest, edge = float(sigma[0]), edge_of(storage.rows, storage.columns)
     worst = max(shape) * _relative_rounding(storage, base_norm, top.norm) * largest
-    return (
-        row
-        | lows
+    row |= (
+        lows
         | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": top.norm, "spectral_norm": largest}
         | _size(top.norm, base_norm)
         | {"null": gaussian_null(shape), "untrusted": ""}
@@ -101,6 +100,7 @@ def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: 
         | {"rounding_edge": edge, "above_rounding": _count_above(sigma, edge)}
         | {"rounding_share": _rounding_share(storage, top.norm)}
     )
+    return row | _undefined(row)
 
 
 def rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> float:
@@ -117,6 +117,22 @@ def rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> flo
 
 def _relative_rounding(storage: Storage | None, base_norm: float, norm: float) -> float:
     return rounding(base_norm, norm, storage.eps) if storage else EPS_FP64
+
+
+def _undefined(row: Row) -> Row:
+    """Why measures of the row are NaN, in words under `undefined`; nothing where the update and its base explain none.
+
+    >>> _undefined({"frobenius_norm": 0.0, "base_norm": 2.0}), _undefined({"frobenius_norm": 1.0, "base_norm": 2.0})
+    ({'undefined': 'ΔW is zero'}, {})
+    """
+    is_zero = not row["frobenius_norm"]
+    causes = {
+        "ΔW is zero": is_zero,
+        "W0 is zero": row["base_norm"] == 0,
+        "ΔW has no noise": not is_zero and math.isnan(row.get("gavish_donoho_rank", 0.0)),
+    }
+    reasons = [reason for reason, holds in causes.items() if holds]
+    return {"undefined": " and ".join(reasons)} if reasons else {}
 
 
 def _size(norm: float, base_norm: float) -> Row:

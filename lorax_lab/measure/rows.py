@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -36,18 +37,17 @@ def measure(
 
     For a LoRA update and a `reference` (the full fine-tune's ΔW), also the share of the reference's energy in
     the update's column and row spaces, with a random subspace's expectation and the best any subspace of that
-    rank could hold. A dense update has the rounding floor of weights that were computed in `dtype`.
+    rank could hold; NaN where either update is zero. A dense update has the rounding floor of weights that were
+    computed in `dtype`.
     """
-    return {
-        name: _placed(name, update)
-        | _measured(update, decompositions[name].sigma, base[name], dtype)
-        | (
-            {"captured": captured(update, reference[name])}
-            if reference is not None and isinstance(update, LowRank)
-            else {}
-        )
+    table = {
+        name: _placed(name, update) | _measured(update, decompositions[name].sigma, base[name], dtype)
         for name, update in updates.items()
     }
+    for name, update in updates.items():
+        if reference is not None and isinstance(update, LowRank):
+            table[name] |= _compared(table[name], captured(update, reference[name]))
+    return table
 
 
 def _placed(name: str, update: Update) -> Row:
@@ -59,6 +59,16 @@ def _measured(update: Update, sigma: Tensor, base: Tensor, dtype: torch.dtype) -
     if isinstance(update, LowRank):
         return row_of(sigma, shape, base_norm, rank=len(sigma))
     return row_of(sigma, shape, base_norm, storage=Storage.of((base.double() + update).to(dtype)))
+
+
+def _compared(row: Row, shares: dict[str, float]) -> Row:
+    """`captured` of the row's update: NaN where it is zero and spans nothing, or where the reference's is."""
+    reasons = [row["undefined"]] if "undefined" in row else []
+    if not row["frobenius_norm"]:
+        shares = shares | dict.fromkeys(("column_share", "row_share"), math.nan)
+    if math.isnan(shares["best"]):
+        reasons.append("the reference's ΔW is zero")
+    return {"captured": shares} | ({"undefined": " and ".join(reasons)} if reasons else {})
 
 
 def captured(update: LowRank, reference: Tensor) -> dict[str, float]:
@@ -73,6 +83,25 @@ def captured(update: LowRank, reference: Tensor) -> dict[str, float]:
         "random_row_share": rank / reference.shape[1],
         "best": float(energy[:rank].sum() / energy.sum()),
     }
+
+
+def compared(
+    matrices: Mapping[str, Row],
+    summary: Mapping[str, Any],
+    updates: Mapping[str, Update],
+    reference: Mapping[str, Tensor],
+) -> tuple[dict[str, Row], dict[str, Any]]:
+    """The rows and the summary that `measure` and `summarise` would have given with this reference; all else in them
+    stays."""
+    added: dict[str, Row] = {
+        name: {"captured": captured(update, reference[name])}
+        for name, update in updates.items()
+        if isinstance(update, LowRank)
+    }
+    means = summarise({name: {"module": row["module"], **added.get(name, {})} for name, row in matrices.items()})
+    by_module = {module: {**old, **means["by_module"][module]} for module, old in summary["by_module"].items()}
+    rows = {name: {**row, **added.get(name, {})} for name, row in matrices.items()}
+    return rows, {**summary, **means, "by_module": by_module}
 
 
 def summarise(matrices: Mapping[str, Row]) -> dict[str, Any]:

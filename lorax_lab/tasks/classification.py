@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.tasks import text
@@ -41,6 +41,24 @@ def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(matthews_corrcoef(labels, answers(outputs)))
 
 
+def majority(labels: np.ndarray, classes: int) -> float:
+    """The accuracy of the most frequent class for every input.
+
+    >>> import numpy as np
+    >>> majority(np.array([0, 1, 1, 1]), 2)
+    0.75
+    """
+    return _best_class(accuracy, labels, classes)
+
+
+def _best_class(score: Callable[[np.ndarray, np.ndarray], float], labels: np.ndarray, classes: int) -> float:
+    """The best score of one class for every input."""
+    import numpy as np
+
+    every = np.eye(classes)
+    return max(score(np.repeat(every[[c]], len(labels), axis=0), labels) for c in range(classes))
+
+
 def answers(outputs: np.ndarray) -> np.ndarray:
     """The class with the largest output, (n,)."""
     classes: np.ndarray = outputs.argmax(axis=1)
@@ -58,7 +76,11 @@ def head(classes: Sequence[str]) -> dict[str, Any]:
     return {"num_labels": len(classes), "problem_type": "single_label_classification"}
 
 
-METRICS = {"accuracy": Metric(accuracy), "f1": Metric(f1), "matthews": Metric(matthews)}
+METRICS = {
+    "accuracy": Metric(accuracy, constant=majority),
+    "f1": Metric(f1, constant=lambda labels, classes: _best_class(f1, labels, classes)),
+    "matthews": Metric(matthews, constant=lambda labels, classes: 0.0),
+}
 KIND = Kind(
     config=text.TextConfig,
     model_class="AutoModelForSequenceClassification",
@@ -72,4 +94,5 @@ KIND = Kind(
     always=("accuracy",),
     answers=answers,
     correct=correct,
+    notes=text.notes,
 )

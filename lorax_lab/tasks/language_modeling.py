@@ -7,6 +7,7 @@ are tokenized apart, with `task.separator` before the completion; no chat templa
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -236,6 +237,17 @@ def exact_match(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(outputs[:, 2].mean(dtype="f8"))
 
 
+def commonest(labels: np.ndarray, classes: int) -> float:
+    """The share of the most frequent completion, which is the exact match of that answer for every prompt.
+
+    >>> import numpy as np
+    >>> commonest(np.array(["yes", "no", "yes "]), 0)
+    0.6666666666666666
+    """
+    counts = Counter(str(label).strip() for label in labels)
+    return max(counts.values()) / len(labels)
+
+
 def answers(outputs: np.ndarray) -> np.ndarray:
     """Nats per token of each completion, (n,)."""
     each: np.ndarray = outputs[:, 0] / outputs[:, 1]
@@ -256,7 +268,10 @@ KIND = Kind(
     size=text.length,
     collate=collate,
     tokens=text.tokens,
-    metrics={"nats": Metric(nats, best=0.0, higher_is_better=False), greedy.METRIC: Metric(exact_match)},
+    metrics={
+        "nats": Metric(nats, best=0.0, higher_is_better=False),
+        greedy.METRIC: Metric(exact_match, constant=commonest),
+    },
     always=("nats",),
     answers=answers,
     correct=None,

@@ -42,6 +42,11 @@ def _correlation(statistic: Callable[..., Any], outputs: np.ndarray, labels: np.
     return 0.0 if constant else float(statistic(predicted, true).statistic)
 
 
+def none(labels: np.ndarray, classes: int) -> float:
+    """The correlation of one number for every input, 0."""
+    return 0.0
+
+
 def answers(outputs: np.ndarray) -> np.ndarray:
     """The predicted number, (n,)."""
     return outputs[:, 0]
@@ -62,8 +67,9 @@ KIND = Kind(
     size=text.length,
     collate=text.collate,
     tokens=text.tokens,
-    metrics={"pearson": Metric(pearson), "spearman": Metric(spearman)},
+    metrics={"pearson": Metric(pearson, constant=none), "spearman": Metric(spearman, constant=none)},
     always=("pearson", "spearman"),
     answers=answers,
     correct=None,
+    notes=text.notes,
 )
