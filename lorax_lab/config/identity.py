@@ -48,6 +48,20 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
 
 
+def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha256: str) -> None:
+    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
+
+    Raises:
+        ConfigError: the id that follows from what was read is another one.
+    """
+    from lorax_lab.errors import ConfigError
+
+    if run_id(config, model_sha256, data_sha256) != planned:
+        inputs = f"the files of model={config.model} or the data of task={config.task.name}"
+        cure = "type the same command again, which plans the run of what is there now"
+        raise ConfigError(f"{inputs} changed after {planned} was planned; {cure}")
+
+
 def plain(config: RunConfig) -> dict[str, Any]:
     """A configuration as it is recorded and compared: nested plain values.
 
