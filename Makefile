@@ -5,8 +5,11 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 # Each test process imports torch and transformers and holds 1 to 2 GB.
 WORKERS ?= 4
+# Of `make mutants`: mutations in the sample, and its seed.
+COUNT ?= 300
+SEED ?= 1
 
-.PHONY: run figures test test-faults test-all lint format bench clean
+.PHONY: run figures test test-faults test-mutants mutants test-all lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -25,6 +28,14 @@ test: $(VENV)/test.stamp
 
 test-faults: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses 2 -m faults
+
+# Sixty mutations of the code that no test saw once: each is made, and a test has to fail. Some minutes.
+test-mutants: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(PYTHON) tests/mutants/known.py
+
+# A random sample of all mutations, and how many of them the tests see. Hours; it goes on where it was interrupted.
+mutants: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(PYTHON) tests/mutants/sample.py --count $(COUNT) --seed $(SEED)
 
 test-all: $(VENV)/test.stamp
 	$(PYTHON) -m pytest

@@ -9,8 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError
+from lorax_lab.store.output import guard
 
-from . import missing, style
+from . import missing, style, versions
 from .figures import FIGURES
 from .folders import check_out
 from .groups import RUNS, CannotDraw, Group, command, load
@@ -19,9 +20,10 @@ COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
 """Modules that draw a folder which another command wrote, by their names on the command line."""
 FIRST = ("rank=4,8,16",)
 """Overrides of the runs to begin with."""
+LACKING, UNLIKE = "drawn, but stamped: runs are missing", "drawn, but stamped: unlike versions made the runs"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
-    1: "a figure could not be drawn, or is stamped since an arm lacks seeds that others have",
+    1: "a figure could not be drawn, or is stamped: an arm lacks seeds that others have, or unlike versions made it",
     2: "nothing to draw, or a name that is no figure",
 }
 """A failed run is named and is part of no figure if no other seed of its method and rank is recorded."""
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not recorded.groups:
         return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
-    lines: dict[str, list[str]] = {"drawn": [], "drawn, but stamped: runs are missing": [], "not drawn": []}
+    lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", LACKING, UNLIKE, "not drawn")}
     for group in recorded.groups:
         _introduce(group)
         for name in names:
@@ -71,15 +73,19 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
         table = FIGURES[name].table(group)
     except CannotDraw as error:
         return "not drawn", f"{stem.name}: {error}"
-    figure, absent = FIGURES[name].draw(table), missing.lacking(group, table)
-    files = f"{stem}.{{png,pdf,csv}}"
+    absent = missing.lacking(group, table)
+    table, unlike = versions.marked(group, table)
+    figure = FIGURES[name].draw(table)
+    files, stamps = f"{stem}.{{png,pdf,csv}}", [unlike] if unlike else []
     if absent:
         present = table[["arm", "seed"]].drop_duplicates().shape[0]
-        stamp = f"{present} of {present + absent} runs"
-        style.stamp(figure, stamp)
+        stamps.insert(0, f"{present} of {present + absent} runs")
+    if stamps:
+        style.stamp(figure, ", ".join(stamps))
     for path in style.save(table, figure, stem):
         print(path, flush=True)
-    return ("drawn, but stamped: runs are missing", f"{files}: {stamp}") if absent else ("drawn", files)
+    heading = LACKING if absent else UNLIKE if unlike else "drawn"
+    return heading, ": ".join([files, *([", ".join(stamps)] if stamps else [])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +114,7 @@ def _introduce(group: Group) -> None:
     count = len(group.runs)
     print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
     _list("missing", missing.gaps(group))
+    _list("made by unlike versions, so their mean is of no one of them", versions.lines(group))
 
 
 def _nearest(name: str) -> str:
@@ -127,4 +134,5 @@ def _error(message: str) -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

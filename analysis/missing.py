@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:
             lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
-        elif not (folder / record.RECORD).exists() and any(any(folder.glob(trace)) for trace in TRACES):
+        elif not os.path.lexists(folder / record.RECORD) and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")
     return lines
 
@@ -54,19 +56,31 @@ def absent(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
 
 
 def gaps(group: Group) -> list[str]:
-    """The seeds that each arm lacks, arms with the same gap together, the reference first; each line ends with what to
-    type."""
+    """The seeds that each arm lacks, and those of which it lacks the comparison with the reference: arms with the same
+    gap together, the reference first; each line ends with what to type."""
     lines = [_no_reference(group)] if group.full.empty else []
+    lines += _holes(group, lambda arm, part: absent(group, arm, part))
+    return lines + [f"the comparison with the reference: {line}" for line in _holes(group, partial(_uncompared, group))]
+
+
+def _holes(group: Group, seeds_of: Callable[[str, pd.DataFrame], list[int]]) -> list[str]:
     holes: dict[tuple[str, tuple[str, ...], tuple[int, ...]], list[str]] = {}
     for arm, part in group.runs.groupby("arm_key", sort=False):
-        if seeds := absent(group, str(arm), part):
+        if seeds := seeds_of(str(arm), part):
             overrides = variation.overrides(config_of(group.records[part["run_id"].iloc[0]]))
             kept = tuple(o for o in overrides if o.partition("=")[0] not in ("rank", variation.SEED))
             rank = part["rank"].iloc[0]
             ranks = [] if rank != rank else [f"{rank:.0f}"]
             holes.setdefault((part["variant"].iloc[0], kept, tuple(seeds)), []).extend(ranks)
     ordered = sorted(holes.items(), key=lambda hole: f"method={REFERENCE}" not in hole[0][1])
-    return lines + [_line(group, variant, kept, seeds, ranks) for (variant, kept, seeds), ranks in ordered]
+    return [_line(group, variant, kept, seeds, ranks) for (variant, kept, seeds), ranks in ordered]
+
+
+def _uncompared(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
+    """Seeds whose run was to be compared with its reference, and was not."""
+    records = [group.records[run_id] for run_id in runs["run_id"]]
+    wanting = [record for record in records if record.method != REFERENCE and record.config.get("reference")]
+    return sorted(record.seed for record in wanting if record.completed.reference is None)
 
 
 def _no_reference(group: Group) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.store.output import guard
 from lorax_lab.tasks import KINDS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(what: str, module: str, make: Callable[[Path], None], arguments: list[s
     Returns:
         The exit code: 0, 2 for a wrong input, 130 for Ctrl-C.
     """
+    guard()
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=what)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes; then type model=FOLDER")
     folder: Path = parser.parse_args(arguments).folder

@@ -18,6 +18,7 @@ from pathlib import Path
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.store.output import guard
 from lorax_lab.store.protocol import Cell
 
 RECORDS = Path(__file__).parent / "records"
@@ -29,6 +30,7 @@ LAUNCH = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpo
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
+    guard()
     options, launch = _parser(study).parse_known_args(arguments)
     return answer(lambda: _carry_out(study, options, launch), "; the same command goes on with what is missing")
 

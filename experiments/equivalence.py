@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -25,8 +24,9 @@ from experiments.command import RECORDS
 from experiments.compare import content_of, differences
 from experiments.study import Line, Plan
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.declaration import read_declaration
-from lorax_lab.store.equivalence import equivalence_path, proven, read_proofs
+from lorax_lab.store.declaration import DamagedDeclaration, read_declaration
+from lorax_lab.store.equivalence import proven, read_proofs, write_proofs
+from lorax_lab.store.output import guard
 from lorax_lab.store.protocol import Cell
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,10 @@ def _recorded(path: Path) -> Sample:
     lines, _ = read_lines(path)
     if not lines:
         raise ConfigError(f"there are no records at {path}; type: python -m experiments.{path.stem}")
-    declared = read_declaration(path.with_suffix(".json"))
+    try:
+        declared = read_declaration(path.with_suffix(".json"))
+    except DamagedDeclaration as error:
+        raise ConfigError(f"{error}; restore it: git checkout -- {path.with_suffix('.json')}") from None
     cells = [(declared.cell_of(line), line) for line in lines if line["status"] == "completed"]
     known = [(cell, line) for cell, line in cells if cell]
     finals = [(cell, line) for cell, line in known if cell.stage == "final"] or known
@@ -153,11 +156,9 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
 
 
 def _write(lines: Path, proof: dict[str, Any]) -> None:
-    from lorax_lab.store.files import write_text
-
     key = ("recorded_code", "present_code", "run_id")
     kept = [other for other in read_proofs(lines) if any(other[k] != proof[k] for k in key)]
-    write_text(equivalence_path(lines), json.dumps([*kept, proof], indent=1) + "\n")
+    write_proofs(lines, [*kept, proof])
 
 
 @contextmanager
@@ -197,4 +198,5 @@ def _make(root: Path, overrides: list[str], runs: Path) -> Path:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

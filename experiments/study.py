@@ -76,6 +76,13 @@ class Plan:
         listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
         return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell), ALONE))))
 
+    def versions(self, cell: Cell) -> dict[str, str | None]:
+        """The versions of the packages here that the run depends on."""
+        from lorax_lab.store import provenance
+
+        listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
+        return provenance.versions(composed((*listed, *self._of_stage(cell), ALONE)).method.PACKAGES)
+
     def _of_stage(self, cell: Cell) -> tuple[str, ...]:
         return ("measure=trial",) if cell.stage == "trial" else tuple(self.final.get(cell.arm, ()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable
 from itertools import combinations
@@ -12,9 +11,10 @@ from typing import Any
 from experiments.declare import check_arms, check_continues, declaration_of, is_grown, settings_of
 from experiments.study import SETTLED, Line, Plan, Progress
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.declaration import Declaration, read_declaration, to_content
-from lorax_lab.store.equivalence import proven
+from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration, to_content, write_declaration
+from lorax_lab.store.equivalence import equivalence_path, proven
 from lorax_lab.store.protocol import Cell
+from lorax_lab.store.sums import seal
 
 PAIR = ("task", "seed", "other_task", "other_seed")
 """Columns that name a pair of runs."""
@@ -39,7 +39,7 @@ class StudyRecords:
         self.path, self.runs, self.plan, self.texts = path, runs, plan, texts
         self.beside = path.with_suffix(".json")
         lines, damages = read_lines(path)
-        self.before = read_declaration(self.beside) if lines and self.beside.is_file() else None
+        self.before = _declared(self.beside) if (lines or damages) and self.beside.is_file() else None
         if lines and self.before is None:
             raise ConfigError(
                 f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
@@ -109,6 +109,20 @@ class StudyRecords:
                 f"{self.path.parent}; or check that "
                 "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
             )
+        self._check_packages(settled)
+
+    def _check_packages(self, settled: list[tuple[Cell, Line]]) -> None:
+        """Refuse to add runs that other versions of torch and the like would make."""
+        found: dict[str, str] = {}
+        for cell, line in settled:
+            now = self.plan.versions(cell)
+            others = {name: old for name, old in line["versions"].items() if name in now and now[name] != old}
+            found |= {name: f"{name} {old} (here {now[name]})" for name, old in others.items() if name != "lorax_lab"}
+        if found:
+            raise ConfigError(
+                f"the study's runs were made with {', '.join(found.values())}, and new ones could not be compared; "
+                "install those versions to go on with it, or start anew: --runs FOLDER --records FOLDER"
+            )
 
     def _check_rates(self, progress: Progress) -> None:
         """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate
@@ -127,16 +141,13 @@ class StudyRecords:
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new lines will have."""
-        from lorax_lab.store.files import write_text
-
         prediction = str(self.texts.get("prediction", ""))
         if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
             complete = not progress.missing and not progress.to_come
             if complete or not self._has_new_settings(self.before):
                 return
         self.before = declaration_of(self.plan, self.texts, self.before)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.beside, json.dumps(to_content(self.before), indent=1, ensure_ascii=False) + "\n")
+        write_declaration(self.beside, self.before)
 
     def _told_alike(self, before: Declaration) -> bool:
         known = (before.figures, before.control_of, before.texts.get("cost"))
@@ -159,20 +170,21 @@ class StudyRecords:
         if any(self.published.get(run) != line for run, line in lines.items()):
             self.published |= lines
             write_lines(self.path, self.published.values())
+            self.seal()
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
         two, into `<study>_shared.csv`. Only pairs that it lacks are measured, if the store has their spectra."""
-        import pandas as pd
-
-        from lorax_lab.store.files import write_text
-        from lorax_lab.store.published import read_shared, shared_rows
+        from lorax_lab.store.published import shared_rows, shared_table, write_shared
 
         path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
         ends = {(cell.condition, cell.seed): cell for cell in full}
-        known = read_shared(path) if path.is_file() else pd.DataFrame(columns=list(PAIR))
-        measured = {frozenset(((a, i), (b, j))) for a, i, b, j in known[list(PAIR)].itertuples(index=False, name=None)}
+        known, damages = shared_table(path)
+        for damage in damages:
+            print(f"left out: {damage}", file=sys.stderr)
+        known_pairs = [] if known is None else known[list(PAIR)].itertuples(index=False, name=None)
+        measured = {frozenset(((a, i), (b, j))) for a, i, b, j in known_pairs}
         pairs = [
             (a, b)
             for a, b in combinations(ends, 2)
@@ -188,5 +200,24 @@ class StudyRecords:
             rows += [pair | row for row in shared_rows(folders[one], folders[other])]
             print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
         if rows:
-            before = path.read_text(encoding="utf-8") if path.is_file() else ""
-            write_text(path, before + pd.DataFrame(rows).to_csv(index=False, header=not before, lineterminator="\n"))
+            write_shared(path, rows)
+
+    def seal(self) -> None:
+        """Write the checksums of the study's files that have none."""
+        shared = self.path.with_name(f"{self.path.stem}_shared.csv")
+        for path in (self.path, self.beside, shared, equivalence_path(self.path)):
+            seal(path)
+
+
+def _declared(path: Path) -> Declaration:
+    """A study's declaration.
+
+    Raises:
+        ConfigError: it is damaged, and what to do.
+    """
+    try:
+        return read_declaration(path)
+    except DamagedDeclaration as error:
+        raise ConfigError(
+            f"{error}; restore {path} (git checkout -- {path}), or start anew: --runs FOLDER --records FOLDER"
+        ) from None

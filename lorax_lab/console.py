@@ -1,4 +1,4 @@
-"""The console and its progress bars: what a person sees while work goes on."""
+"""The console and its progress bars: what a person sees while work goes on, without keys and passwords."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,8 +17,28 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.text import Text
+
+from lorax_lab.store.redact import redact
 
 WIDTH = 120
+
+
+class Console(rich.console.Console):
+    """Rich's console, which hides secrets before it breaks a text into lines."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The segments of anything that can be shown; every text in it comes through here."""
+        if isinstance(renderable, str):
+            how = options or self.options
+            renderable = self.render_str(renderable, highlight=how.highlight, markup=how.markup)
+        if isinstance(renderable, Text) and (shown := redact(renderable.plain)) != renderable.plain:
+            renderable = renderable.copy()
+            renderable.plain = shown
+        yield from super().render(renderable, options)
+
+
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -29,16 +30,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+def in_one_line(error: BaseException) -> str:
+    """An error's message in one line; a long word is cut, and a sign that does not print is shown by its code.
+
+    >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m")), len(in_one_line(ValueError("x" * 10_000)))
+    ('a b is not \\\\x1b[31m', 301)
+    """
+    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in str(error).split()]
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
+
+
+LONG = 300
+"""Letters of a word that an error's message shows at most."""
+
+
+def any_sign_can_be_printed() -> None:
+    """Let a stream that knows few signs, such as ASCII, print their codes; text that is printed never raises then."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def answer(work: Callable[[], int], after_stop: str = "") -> int:
     """The exit code of `work`, or 2 for a wrong input, 130 for Ctrl-C; both are said on the error stream.
 
     Args:
         after_stop: what to say after "stopped": what is kept, and how to go on.
     """
+    any_sign_can_be_printed()
     try:
         return work()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped{after_stop}", file=sys.stderr)

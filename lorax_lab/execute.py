@@ -27,13 +27,21 @@ if TYPE_CHECKING:
     from lorax_lab.train import Batch, TrainResult
 
 
-def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, check: Callable[[], None]) -> Record:
+def execute(
+    config: RunConfig,
+    run_id: str,
+    folder: Path,
+    reference: Path | None,
+    check: Callable[[], None],
+    data_sha256: str | None = None,
+) -> Record:
     """One run, from its configuration to its record.
 
     Args:
+        folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
-        group: the name under which W&B shows the sweep.
         check: called before the results are written; raises where they are no longer wanted.
+        data_sha256: the data's hash when the run was planned; other data are refused.
 
     Returns:
         The completed record, as written.
@@ -42,10 +50,10 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import memory
+    from lorax_lab.comparison import compared_with
     from lorax_lab.findings import Findings, measure
     from lorax_lab.methods import METHODS, REFERENCE, count_parameters
     from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
-    from lorax_lab.store import tracking
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
@@ -56,12 +64,13 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
     from lorax_lab.train import make_accelerator
 
     started, fresh_peak = time.time(), memory.reset_peak()
-    method, folder = METHODS[config.method.name], Path(config.runs_dir) / run_id
+    method = METHODS[config.method.name]
 
     # data and base
-    task = load_task(config.task)
+    task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    _check_planned(config, run_id, base.sha256, task)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
@@ -78,7 +87,7 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         freeze_head(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id)
+    checkpoints = _checkpoints(config, run_id, folder)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -89,14 +98,14 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         controls = config.measure == "controls"
         findings = measure(model, method, original, full_update, splits, validation, controls, config.seed)
 
-    # the record, whole, and then the window on it
+    # the record, whole
     check()
     save_config(folder, plain(config))
     save_history(folder, trained.history)
     if config.measure != "trial":
         _save(folder, method.export(model, config.method, base.name), findings)
     result = Result(
-        inputs=_inputs(config, task, head),
+        inputs=_inputs(base.sha256, task, head),
         reference=reference.name if reference else None,
         parameters=Parameters(**count_parameters(model)),
         memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
@@ -111,12 +120,26 @@ def execute(config: RunConfig, run_id: str, reference: Path | None, group: str, 
         baselines=baselines,
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
+        comparison=compared_with(reference) if reference else None,
         collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
-    tracking.publish(config.tracking, folder, group)
     return read_record(folder)
+
+
+def _check_planned(config: RunConfig, run_id: str, model_sha256: str, task: Task) -> None:
+    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
+
+    Raises:
+        ConfigError: the id that follows from what was read is another one.
+    """
+    from lorax_lab.config import identity
+    from lorax_lab.errors import ConfigError
+
+    if identity.run_id(config, model_sha256, task.data_sha256) != run_id:
+        changed = f"the files of model={config.model} or the data of task={config.task.name} changed after {run_id} was"
+        raise ConfigError(f"{changed} planned; type the same command again, which plans the run of what is there now")
 
 
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
@@ -127,7 +150,8 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
 
     chosen = {}
     if config.measure != "trial":
-        chosen = baselines(splits, most_tokens(config.model, splits["test"].processor))
+        test = splits["test"]
+        chosen = baselines(splits, most_tokens(config.model, test.processor, test.task.kind.model_class))
     if not chosen:
         return {}
     model.to(device)
@@ -204,7 +228,7 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
     }
 
 
-def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
+def _checkpoints(config: RunConfig, run_id: str, folder: Path) -> Checkpoints:
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.provenance import new_record
 
@@ -215,7 +239,7 @@ def _checkpoints(config: RunConfig, run_id: str) -> Checkpoints:
         "git": dataclasses.asdict(record.git),
         "code": record.code,
     }
-    return Checkpoints(Path(config.runs_dir) / run_id, identity, config.checkpoint_seconds, _tell)
+    return Checkpoints(folder, identity, config.checkpoint_seconds, _tell)
 
 
 def _train(
@@ -271,9 +295,9 @@ def _tell(text: str) -> None:
     console.print(f"  {text}", soft_wrap=True, markup=False)
 
 
-def _inputs(config: RunConfig, task: Task, head_sha256: str) -> Inputs:
-    from lorax_lab.models import model_sha256
+def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
     from lorax_lab.store.result import Inputs
 
     sizes = {name: len(examples) for name, examples in task.splits.items()}
-    return Inputs(model_sha256(config.model), task.data_sha256, sizes, list(task.classes), head_sha256)
+    left_out = {reason: count for reason, count in task.dropped.items() if count}
+    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256, left_out)

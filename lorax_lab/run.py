@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from lorax_lab.launch.entry import launch
+from lorax_lab.store.output import guard
 
 
 def main() -> None:
     """Hand the command line over."""
+    guard()
     sys.exit(launch())
 
 

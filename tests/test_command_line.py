@@ -261,7 +261,7 @@ def test_a_task_of_the_users_own_lies_in_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("rnak: 4", "experiment=mine: there is no key rnak; did you mean 'rank'"),
-        ("rank: four", "rank: Value 'four'"),
+        ("rank: four", "rank=four is not possible: it is a whole number"),
         ("runs_dir: ${oc.env:HOME}", "${oc.env:HOME} is not possible"),
         ("hydra: {callbacks: {x: {_target_: os.system}}}", "_target_ is not possible"),
         ("hydra: {launcher: {_target_: os.system}}", "_target_ is not possible"),

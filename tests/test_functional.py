@@ -135,6 +135,16 @@ def test_captured_share_of_a_planted_update() -> None:
     assert outside["column_share"] < 0.5
 
 
+def test_the_best_share_counts_as_many_directions_as_the_rank() -> None:
+    draw = generator(4, "test")
+    planted = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64))
+    for rank, share in ((1, 16 / 30), (2, 25 / 30), (3, 29 / 30)):
+        update = LowRank(torch.randn(4, rank, generator=draw), torch.randn(rank, 4, generator=draw), 1.0)
+        found = captured(update, planted)
+        assert found["best"] == pytest.approx(share)
+        assert max(found["column_share"], found["row_share"]) <= share + 1e-9
+
+
 def test_rows_carry_their_null_and_the_summary_their_means() -> None:
     draw = generator(2, "test")
     shape, names = (48, 96), ("bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.output.dense")

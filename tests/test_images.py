@@ -259,6 +259,36 @@ def broken(place: Path) -> Path:
     return place
 
 
+def without_pixels(place: Path) -> Path:
+    (place / "dog" / "3.png").write_bytes(b"GIF89a" + bytes(7) + b",\0\0\0\0\0\0\0\0\0\2\2L\1\0;")
+    return place
+
+
+def cut_short(place: Path) -> Path:
+    content = (place / "dog" / "3.png").read_bytes()
+    (place / "dog" / "3.png").write_bytes(content[:50])
+    return place
+
+
+def with_splits(folder: Folder, *others: str) -> Path:
+    """A folder with `train` and classes inside it, and others beside it."""
+    for name in ("train", *others):
+        folder("cat", "dog", under=f"set/{name}")
+    return folder("cat", "dog", under="set/train").parent
+
+
+def flat_test(folder: Folder) -> Path:
+    place = with_splits(folder)
+    (place / "test").mkdir()
+    Image.new("RGB", (8, 8)).save(place / "test" / "a.png")
+    return place
+
+
+def loose(place: Path) -> Path:
+    Image.new("RGB", (8, 8)).save(place / "a.png")
+    return place
+
+
 FAULTS: dict[str, tuple[Callable[[Folder], list[str]], str]] = {
     "an image that cannot be read": (
         lambda folder: ["task=image_folder", f"task.path={broken(folder('cat', 'dog'))}"],
@@ -267,6 +297,34 @@ FAULTS: dict[str, tuple[Callable[[Folder], list[str]], str]] = {
     "one in a table": (
         lambda folder: ["task=local", *table_words(table_of(broken(folder("cat", "dog"))))],
         "labels.csv, row 24: ",
+    ),
+    "an image without pixels": (
+        lambda folder: ["task=image_folder", f"task.path={without_pixels(folder('cat', 'dog'))}"],
+        "dog/3.png cannot be read: ",
+    ),
+    "an image cut short": (
+        lambda folder: ["task=image_folder", f"task.path={cut_short(folder('cat', 'dog'))}"],
+        "dog/3.png cannot be read: ",
+    ),
+    "a folder beside the splits": (
+        lambda folder: ["task=image_folder", f"task.path={with_splits(folder, 'test', 'extra')}"],
+        "has classes inside test and train, and extra beside, which would not be read",
+    ),
+    "two folders for validation": (
+        lambda folder: ["task=image_folder", f"task.path={with_splits(folder, 'val', 'valid')}"],
+        "has classes inside train and val, and valid beside",
+    ),
+    "a split without classes": (
+        lambda folder: ["task=image_folder", f"task.path={flat_test(folder)}"],
+        "has classes inside train, and test beside",
+    ),
+    "images outside the classes": (
+        lambda folder: ["task=image_folder", f"task.path={loose(folder('cat', 'dog'))}"],
+        "has 1 images outside its classes, such as a.png",
+    ),
+    "a folder with a name too long": (
+        lambda _: ["task=image_folder", f"task.path={'p' * 300}"],
+        "cannot be read: [Errno 36] File name too long",
     ),
     "one class": (lambda f: ["task=image_folder", f"task.path={f('cat')}"], "has one class only (cat)"),
     "no images": (lambda f: ["task=image_folder", f"task.path={f('a', 'b', count=0)}"], "a has no images"),
@@ -327,6 +385,26 @@ def test_images_that_the_processor_leaves_at_two_sizes_are_refused(folder: Folde
         Split.of(task, everything(task), processor)
 
 
+@pytest.mark.parametrize(("side", "code"), [(8, 0), (16, 2)])
+def test_images_of_a_size_that_the_model_does_not_read_are_refused_before_the_run(
+    side: int, code: int, vit: Path, tmp_path: Path, lab_here: Lab
+) -> None:
+    import shutil
+
+    base, place = tmp_path / "base", tmp_path / "photos"
+    shutil.copytree(vit, base)
+    transformers.ViTImageProcessorPil(do_resize=False).save_pretrained(base)
+    for c, name in enumerate(("cat", "dog")):
+        (place / name).mkdir(parents=True)
+        for i in range(9):
+            Image.new("RGB", (side, side), (16 * i, 80 * c, 0)).save(place / name / f"{i}.png")
+    words = ["task=image_folder", f"task.path={place}", f"runs_dir={tmp_path / 'runs'}", "--dry-run"]
+    done = lab_here(f"model={base}", *words)
+    assert done.returncode == code, done.stdout
+    said = "leaves an image at 16×16 pixels, and the model does not read that"
+    assert (said in " ".join(done.stdout.split())) == (code == 2)
+
+
 # ---- from the command line
 
 
@@ -359,7 +437,7 @@ def test_two_tasks_of_images_are_served_from_one_base(vit: Path, tmp_path: Path)
     }
     runs = {name: run_of(config) for name, config in configs.items()}
     for run in runs.values():
-        execute(run.config, run.run_id, None, "", lambda: None)
+        execute(run.config, run.run_id, run.folder, None, lambda: None)
     served = open_served(runs)
     rows = served.few(3)
     mixed = served.exchange.mixed(served.batch(rows), [name for name, _ in rows])

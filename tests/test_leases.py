@@ -77,6 +77,58 @@ def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path) -> 
     taken(tmp_path)
 
 
+def test_a_lease_elsewhere_dies_after_a_minute_and_beats_many_times_in_it(tmp_path: Path) -> None:
+    assert leases.DEAD == 60
+    assert leases.BEAT <= leases.DEAD / 10
+    taken(tmp_path)
+    rewrite(tmp_path, place="another machine", pid=1)
+    for seconds, dead in ((30, False), (90, True)):
+        age(tmp_path, seconds)
+        assert (holder(tmp_path, "run") is None) == dead
+
+
+def test_a_lease_given_back_while_it_is_looked_at_is_nobodys(tmp_path: Path) -> None:
+    taken(tmp_path)
+    owner = rewrite(tmp_path, place="another machine", pid=1)
+    path = tmp_path / ".leases" / "run.json"
+    path.unlink()
+    assert not leases._alive(owner, path, path.parent / "lock")
+
+
+def test_a_zombie_has_no_lease(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    try:
+        deadline = time.time() + 30
+        while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.time() < deadline
+            time.sleep(0.01)
+        taken(tmp_path)
+        began = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        rewrite(tmp_path, pid=child.pid, started=began)
+        assert holder(tmp_path, "run") is None
+    finally:
+        child.wait()
+
+
+def test_the_heart_does_not_beat_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.01)
+    beats = threading.Event()
+    read = leases._read
+
+    def counted(path: Path) -> Owner | None:
+        beats.set()
+        return read(path)
+
+    with taken(tmp_path):
+        rewrite(tmp_path, token="another")
+        age(tmp_path, 1000)
+        monkeypatch.setattr(leases, "_read", counted)
+        for _ in range(3):
+            beats.clear()
+            assert beats.wait(10)
+        assert time.time() - (tmp_path / ".leases" / "run.json").stat().st_mtime > 500
+
+
 def test_the_heart_beats_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.01)
     path = tmp_path / ".leases" / "run.json"

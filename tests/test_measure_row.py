@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lorax_lab.measure.row import Storage, flatten, row_of, row_of_top
+from lorax_lab.measure.row import Storage, flatten, rounding, row_of, row_of_top
 from lorax_lab.measure.rows import decompose, measure, summarise
 from lorax_lab.spectra import LowRank, certified, noise_ceiling, singular_values
 from lorax_lab.streams import generator
@@ -45,6 +45,16 @@ def test_rounding_decides_what_a_stored_update_can_tell() -> None:
     exact = row_of(singular_values(update), SHAPE, float(weight.double().norm()))
     assert exact["untrusted"] == ""
     assert not {"rounding_edge", "above_rounding", "rounding_share"} & set(exact)
+
+
+def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_update() -> None:
+    assert rounding(100.0, 1.0, eps=0.5) == 50
+    assert rounding(1.0, 100.0, eps=0.5) == 0.005
+    assert rounding(1.0, 0.0, eps=0.5) == 0.5
+    sigma = torch.tensor([1.0, 1e-2, 1e-4, 1e-6], dtype=torch.float64)
+    storage = Storage(1e-6, torch.full((4,), 1e-20).double(), torch.full((4,), 1e-20).double())
+    counts = [row_of(sigma, (4, 4), base, storage=storage)["numerical_rank"] for base in (1e-3, 1.0, 100.0, 1e4)]
+    assert counts == [4, 3, 2, 1]  # values above 4 · eps · base
 
 
 def test_a_product_of_factors_has_no_noise_of_its_own() -> None:

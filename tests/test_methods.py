@@ -369,6 +369,31 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(layer(x), layer(x))
 
 
+def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:
+    model, _ = trained("bert", "lora", lora_config(dropout=0.5))
+    layer, x = next(iter(lora_layers(model).values())), torch.randn(5, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model.eval()
+        still = layer(x)
+        assert torch.equal(layer(x), still)
+        assert not torch.equal(layer.train()(x), still)
+
+
+def test_the_update_of_a_full_fine_tune_is_exact_beyond_fp32(tmp_path: Path) -> None:
+    model, method = tiny_model("bert"), METHODS["full"]
+    names = select(model, ["query"])
+    base = base_weights(model, names)
+    with torch.no_grad():
+        for name in names:
+            delta_view(model.get_submodule(name)).mul_(1 + 2e-7)  # by an ulp or two, which fp32's difference may lose
+            base[name] = base[name] * 3  # the difference of these has more bits than fp32 holds
+    save_trained(tmp_path, method.export(model, method_config("full"), "base"))
+    for updates in (method.updates(model, base), method.saved_updates(tmp_path, tiny_model("bert"), base)):
+        for name, update in updates.items():
+            assert update.dtype == torch.float64
+            assert torch.equal(base[name].double() + update, delta_view(model.get_submodule(name)).double())
+
+
 @pytest.mark.parametrize(
     ("targets", "count"), [(["query", "value"], 4), (["attention.output.dense"], 2), (["output.dense"], 4)]
 )
@@ -391,8 +416,10 @@ def test_a_rank_above_the_smallest_matrix_is_refused() -> None:
     model = tiny_model("bert")
     with pytest.raises(ConfigError, match=r"rank=33 is above min\(out, in\) = 32 of .*type rank=32"):
         lora.attach(model, select(model, ["all-linear"]), lora_config(), 33, generator(0, "adapter"))
-    with pytest.raises(ConfigError, match=r"rank=40 is above min\(out, in\) = 16 of b; type rank=16"):
-        lora.check(lora_config(), 40, {"a": (32, 64), "b": (64, 16)})
+    for rank in (17, 40, 65):
+        with pytest.raises(ConfigError, match=rf"rank={rank} is above min\(out, in\) = 16 of b; type rank=16"):
+            lora.check(lora_config(), rank, {"a": (32, 64), "b": (64, 16)})
+    lora.check(lora_config(), 16, {"a": (32, 64), "b": (64, 16)})
     assert min(min(shape) for shape in shapes_of(tiny_model("bert")).values()) == 32
 
 

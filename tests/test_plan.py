@@ -69,7 +69,7 @@ def test_shapes_are_known_from_the_configuration_alone(kind: str, tmp_path: Path
 
 def test_a_configuration_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such kind"}')
-    with pytest.raises(ConfigError, match=f"model={tmp_path} cannot be read"):
+    with pytest.raises(ConfigError, match=f"model={tmp_path}: model_type=no such kind in"):
         matrix_shapes(str(tmp_path))
 
 

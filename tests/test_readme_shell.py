@@ -71,6 +71,10 @@ def _help(place: Place, text: str) -> str:
     return f"{program[0]} --help"
 
 
+def _named(place: Place, text: str) -> str:
+    return f"{text} -n -C {ROOT}"
+
+
 def _again(place: Place, text: str) -> str:
     return text.replace("runs/RUN", place.run_folder("-full-"))
 
@@ -85,10 +89,9 @@ def _file(place: Place, text: str) -> str:
 
 SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"source \.venv/bin/activate", _same),
-    (r"make (run|test|figures|lint|bench|test-all|test-faults)", lambda place, text: f"{text} -n -C {ROOT}"),
+    (r"make (run|test|figures|lint|bench|(test-)?(all|faults|mutants))( \w+=\d+)*", _named),
     (r"python -m pip install .*", _ending("--dry-run --no-deps --no-build-isolation --no-index --help")),
     (r"python -m pytest -m faults --full", _ending(f"--collect-only --rootdir {ROOT} {ROOT}/tests")),
-    (r"python tests/faults/breakages.py", lambda place, text: f"test -f {ROOT}/{text.split()[1]}"),  # half an hour
     (r"wandb leet runs/wandb", _help),
     (rf"{RUN}(--help|--version|--cfg job)", _same),
     (rf"{RUN}--config runs/RUN/config\.yaml", _again),

@@ -63,6 +63,11 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda r: r.update(schema=99), "schema 99; this version reads 1 and 2"),
+        (lambda r: r.update(schema=0), "schema 0; this version reads 1 and 2"),
+        (lambda r: r.update(schema=-1), "schema -1; this version reads 1 and 2"),
+        (lambda r: r.update(schema="2"), "schema 2; this version reads 1 and 2"),
+        (lambda r: r.pop("schema"), "schema None; this version reads 1 and 2"),
+        (lambda r: r["result"].pop("metrics"), "result.metrics: Field required"),
         (lambda r: r.update(status="done"), "status: Input should be 'completed'"),
         (lambda r: r.update(status="failed"), "a failed record has a result"),
         (lambda r: r.update(result=None), "a completed record lacks its result"),
@@ -93,9 +98,12 @@ def test_a_record_of_version_1_is_read(tmp_path: Path) -> None:
     record.write_record(tmp_path, content())
     rewritten(tmp_path, older)
     assert record.read_record(tmp_path) == content()
-    rewritten(tmp_path, lambda read: read.pop("memory"))
-    with pytest.raises(record.DamagedRecord, match="lacks memory"):
-        record.read_record(tmp_path)
+    for part in ("parameters", "memory", "time", "metrics", "matrices"):
+        record.write_record(tmp_path, content())
+        rewritten(tmp_path, older)
+        rewritten(tmp_path, lambda read, part=part: read.pop(part))
+        with pytest.raises(record.DamagedRecord, match=f"record.json lacks {part}$"):
+            record.read_record(tmp_path)
 
 
 def test_a_failed_record_of_version_1_is_read(tmp_path: Path) -> None:
@@ -171,6 +179,21 @@ def test_tables(tmp_path: Path) -> None:
     matrices = load_matrices(tmp_path)
     assert matrices.loc[0, ["run_id", "matrix", "null.effective_rank"]].tolist() == ["b", "m", 1.9]
     assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
+
+
+def test_tables_of_an_empty_store_have_the_columns_that_are_looked_up(tmp_path: Path) -> None:
+    runs = load_runs(tmp_path)
+    assert runs.empty
+    assert list(runs.columns) == ["run_id", "status", "method", "rank"]
+    assert load_matrices(tmp_path).empty
+    assert load_truncation(tmp_path).empty
+
+
+def test_a_warning_of_a_damaged_record_points_at_who_reads(tmp_path: Path) -> None:
+    record.write_record(tmp_path / "bad", content("good"))
+    with pytest.warns(UserWarning, match="left out") as warned:
+        load_runs(tmp_path)
+    assert warned[0].filename == __file__
 
 
 def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Lab
 from torch import nn
 
 from lorax_lab.store.checkpoints import Checkpoints, DamagedCheckpoint, Position, _read
@@ -133,6 +134,34 @@ def test_one_of_another_code_version_is_not_used_and_stays(tmp_path: Path) -> No
     assert other.load(*made(), None) is None
     assert "is of another versions; training starts from the beginning" in said[0]
     assert (tmp_path / "checkpoints" / "step-000001").is_dir()
+
+
+@pytest.mark.parametrize("change", ["code", "versions"])
+def test_a_run_that_other_code_began_begins_anew_and_says_so(
+    change: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorax_lab import console
+    from lorax_lab.store import provenance
+
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "checkpoint_seconds=0"]
+    on_step, steps = console.TrainBar.on_step, list[int]()
+
+    def watched(self: Any, at: int, *rest: Any) -> None:
+        on_step(self, at, *rest)
+        steps.append(at)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(console.TrainBar, "on_step", watched)
+    assert lab_here(*overrides).returncode == 130
+    name = "code_sha256" if change == "code" else "versions"
+    other = "f" * 64 if change == "code" else {"torch": "1.0"}
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, name, lambda *_: other)
+        done = lab_here(*overrides)
+    assert done.returncode == 0, done.stdout
+    assert f"is of another {change}; training starts from the beginning" in " ".join(done.stdout.split())
+    assert steps == [1, 2, 1, 2, 3, 4]
 
 
 def test_one_of_other_parameters_is_damaged(tmp_path: Path) -> None:

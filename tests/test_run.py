@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -279,6 +281,24 @@ def test_force_trains_again_and_other_ranks_only_add(small_run: list[str], lab_h
     assert all(second[name] != first[name] for name in first)
 
 
+def test_a_forced_run_that_fails_leaves_the_record_that_was(
+    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=2"]
+    assert lab_here(*overrides).returncode == 0
+    path = next(runs_dir(small_run).glob("*/record.json"))
+    before, while_it_trains = path.read_bytes(), []
+
+    def fail(*_: Any, **__: Any) -> None:
+        while_it_trains.append(path.read_bytes())
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("lorax_lab.train.train", fail)
+    lab_here(*overrides, "force=true")
+    assert while_it_trains == [before]
+    assert path.read_bytes() == before
+
+
 def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:
     overrides = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
     done = lab_here(*small_run, *overrides)
@@ -299,6 +319,22 @@ def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list
     assert "damaged" in again.stdout
     assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
     assert read_record(path.parent).status == "completed"
+
+
+def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: list[str], lab_here: Lab) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=1"]
+    lab_here(*overrides)
+    (folder,) = runs_dir(small_run).glob("tiny-bert-*")
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    for name in names:
+        handle, _ = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+        os.close(handle)
+    (folder / ".mine").write_text("a person's own")
+    assert lab_here(*overrides).returncode == 0
+    assert {path.name for path in folder.iterdir()} == names | {".mine"}
+    assert set(read_record(folder).completed.files) == names - {"record.json"}
 
 
 @pytest.mark.slow

@@ -172,6 +172,24 @@ def test_new_runs_are_not_added_to_those_of_another_version(
     assert "32 of the study's runs are of another version of the code or its defaults (commit aaaaaaaaaa)" in said.err
 
 
+def test_new_runs_are_not_added_to_those_of_another_torch(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    kept = {line["run_id"]: line for line in read_lines(path)[0]}
+    monkeypatch.setattr(Plan, "code", lambda self, cell: "c" * 64)
+    monkeypatch.setattr(Plan, "run_id", lambda self, cell: next(r for r, own in kept.items() if of(own) == cell))
+    monkeypatch.setattr(StudyRecords, "line", lambda self, cell: self._of_cell.get(cell))
+    of = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final)).cell_of
+    assert main(made(), [*older, "--dry-run"]) == 2
+    assert "the study's runs were made with torch 2 (here " in capsys.readouterr().err
+    monkeypatch.setattr("lorax_lab.store.provenance.versions", lambda packages: {"torch": "2", "lorax_lab": "9"})
+    monkeypatch.setattr("experiments.command.sweeps", lambda plan, cells: [])
+    assert main(made(), [*older, "--dry-run"]) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -84,6 +84,7 @@ def _overrides(module: str, text: str) -> None:
         accept(f"python -m lorax_lab.serve {text}")
     else:
         words = shlex.split(text)
+        words = ["task=local", *words] if module == "lorax_lab.data.labels" else words  # of a table of one's own
         if {"task=local", "task=hub"} & set(words):  # what else these need, the program names when it is lacking
             words += [f"{key}={key}" for key in ("task.path", "task.text", "task.label") if f"{key}=" not in text]
         accept_overrides(words)

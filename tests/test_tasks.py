@@ -175,7 +175,7 @@ def test_copies_are_removed_before_the_cut_and_counted():
     task = cut(pool(50) + same)
     found = [e for e in everything(task) if content_key(e) == ("same text",)]
     assert found == same[:1]
-    assert task.dropped == {"blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
 
 
 def test_copies_that_disagree_are_all_left_out_and_counted():
@@ -221,7 +221,12 @@ def test_too_few_rows(sizes):
     chosen = {"train_examples": train, "validation_examples": validation, "test_examples": test}
     with pytest.raises(ConfigError) as caught:
         cut([*pool(400), example("text 1", 1)], **chosen)
-    for part in ("the table has 400 rows", "1 blank, duplicate", "task.train_examples=null", f"test_examples={test}"):
+    for part in (
+        "the table has 400 rows",
+        "1 unlabeled, blank, duplicate",
+        "task.train_examples=null",
+        f"test_examples={test}",
+    ):
         assert part in str(caught.value)
 
 
@@ -374,13 +379,13 @@ def test_a_column_that_holds_no_classes(table):
         ("header.csv", b"text,label\n", r"header\.csv has no rows with text"),
         ("empty.jsonl", b"\n", r"empty\.jsonl is empty: it has no columns"),
         ("ragged.csv", b"text,label\na,b\nc, d,e\n", r"ragged\.csv, line 3: 3 fields and the header has 2; put quotes"),
-        ("quote.csv", b'text,label\n"a,b\n', r"quote\.csv cannot be read: unexpected end of data"),
+        ("quote.csv", b'text,label\n"a,b\n', r"quote\.csv, line 2: a quote is opened here and never closed"),
         ("twice.csv", b"text,label,label\na,b,c\n", r"more than one column label"),
         ("latin.csv", b"text,label\ncaf\xe9,b\n", r"latin\.csv is not UTF-8 \(byte 14\); save it as UTF-8"),
         ("bad.jsonl", b'{"text": "a", "label": 1}\n{"text"\n', r"bad\.jsonl, line 2: not JSON"),
         ("list.jsonl", b"[1, 2]\n", r"list\.jsonl, line 1: not an object"),
         ("bad.parquet", b"PAR1", r"bad\.parquet cannot be read"),
-        ("table.xlsx", b"", r"its name ends in \.csv or \.jsonl or \.parquet"),
+        ("table.xlsx", b"", r"its name ends in \.csv or \.tsv or \.jsonl or \.parquet; save it as CSV"),
         ("table", b"", r"its name ends in \.csv"),
     ],
 )
@@ -512,11 +517,33 @@ def test_class_names_keep_their_order(no_network, tmp_path):
     assert all(e.label == int(e.inputs["text"].split()[1]) % 2 for e in everything(task))
 
 
-def test_a_hidden_label_in_train_is_numbered(no_network, tmp_path):
+def test_a_hidden_label_in_train_is_numbered_and_can_be_dropped(no_network, tmp_path):
     labels = [0, 1, -1, *([0, 1] * 10)]
     folder = save(tmp_path / "set", {"train": columns("t", 23, labels)}, names=["no", "yes"])
-    with pytest.raises(ConfigError, match=r"\(train\), row 3: the label -1 is not one of the classes: no, yes"):
+    message = r"task\.path=.*\(train\), row 3: task\.label=label is empty \(1 of 23 rows\)"
+    with pytest.raises(ConfigError, match=message):
         load_task(hub_config(folder))
+    task = load_task(hub_config(folder, drop_unlabeled=True))
+    assert task.dropped["unlabeled"] == 1
+    assert "t 2" not in texts(everything(task))
+    assert len(everything(task)) == 22
+
+
+def test_what_has_no_label_is_dropped_on_request_alone_and_makes_another_run(table):
+    from lorax_lab.config.identity import plain
+    from lorax_lab.launch.compose import compose
+
+    words = ["task=local", f"task.path={table(with_row({'label': ''}))}", "task.text=text", "task.label=label"]
+    kept, dropped = compose(words), compose([*words, "task.drop_unlabeled=true"])
+    assert "drop_unlabeled" not in plain(kept)["task"]
+    assert plain(dropped)["task"]["drop_unlabeled"] is True
+    with pytest.raises(ConfigError, match=r"row 7: .*type task\.drop_unlabeled=true"):
+        load_task(kept.task)
+    task = load_task(dropped.task)
+    assert task.dropped["unlabeled"] == 1
+    assert sorted(texts(everything(task))) == sorted(row["text"] for i, row in enumerate(ROWS) if i != 6)
+    with pytest.raises(ConfigError, match=r"task=sarcasm does not read task\.drop_unlabeled.*type task=local"):
+        compose(["task=sarcasm", "task.drop_unlabeled=true"])
 
 
 def test_the_hub_hash_is_of_the_content(no_network, tmp_path):

@@ -72,8 +72,8 @@ def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
     folders = list(tmp_path.glob("wandb/offline-run-*"))
     assert len(folders) == 1
     assert folders[0].name.endswith(RUN_ID)
-    assert list(folders[0].glob("files/media/images/spectrum/*.png"))
-    assert list(folders[0].glob("files/media/table/spectrum/*.json"))
+    pictures = sorted(path.name for path in folders[0].glob("files/media/images/spectrum/*.png"))
+    assert [name.split("_2_")[0] for name in pictures] == ["effective_rank_map", "singular_values"]
     assert tracking.mark_of(folder) == "offline"
 
 
@@ -96,7 +96,7 @@ def test_whatever_goes_wrong_is_a_warning(
     start = time.monotonic()
     with pytest.warns(UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"):
         assert not publish("online", folder, patience=1 if "sleep" in fault else 30)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < (15 if "sleep" in fault else 30)
     assert (folder / "record.json").read_bytes() == before
     assert tracking.mark_of(folder) is None
 

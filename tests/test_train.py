@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,6 +90,94 @@ def test_every_example_is_seen_once_an_epoch() -> None:
 @pytest.mark.parametrize(("validations", "pauses"), [(0, []), (1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10])])
 def test_validation_is_evenly_spaced_and_ends_with_the_last_step(validations: int, pauses: list[int]) -> None:
     assert run(Line(), settings(validations=validations), batches(10))[1] == pauses
+
+
+def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> None:
+    model, data, config, modes = Line(), batches(6), settings(validations=3), []
+
+    def validate() -> dict[str, float]:
+        model.eval()
+        return {}
+
+    def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        modes.append(model.training)
+        return squared_error(model, inputs)
+
+    model.eval()
+    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, lambda *_: None, NONE)
+    assert modes == [True] * 6
+
+
+def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
+    class Square(nn.Module):
+        """The loss Σ wᵢ xᵢ, so the gradient is x, of norm 5."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.zeros(1, 1)), nn.Parameter(torch.zeros(1))
+
+    def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return 3 * model.a.sum() + 4 * model.b.sum()
+
+    for limit, factor in ((1.0, 0.2), (2.5, 0.5), (10.0, 1.0)):
+        model, config, seen = Square(), settings(clip_norm=limit), []
+
+        def keep(step: int, steps: int, model: Square = model, seen: list[float] = seen) -> None:
+            seen += [float(model.a.grad), float(model.b.grad)]
+
+        result = train(
+            model,
+            lambda epoch: batches(1),
+            loss,
+            config,
+            0,
+            make_accelerator(config),
+            dict,
+            lambda *_: None,
+            NONE,
+            keep,
+        )
+        assert seen == pytest.approx([3 * factor, 4 * factor], rel=1e-4)
+        assert result.history[0]["train/gradient_norm"] == pytest.approx(5)  # as it was before
+
+
+def test_the_time_and_the_counts_of_a_killed_attempt_are_part_of_the_whole(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill_at(last: int) -> Any:
+        def on_step(step: int, *_: Any) -> None:
+            if step == last:
+                raise Killed
+
+        return on_step
+
+    def attempt(last: int, validate: Any = dict) -> Any:
+        checkpoints = Checkpoints(tmp_path, {}, 0.0, print)
+        accelerator = make_accelerator(config)
+        return train(
+            Line(),
+            lambda epoch: batches(4),
+            squared_error,
+            config,
+            0,
+            accelerator,
+            validate,
+            kill_at(last),
+            checkpoints,
+        )
+
+    def slow() -> dict[str, float]:
+        time.sleep(0.3)
+        return {}
+
+    config = settings(validations=2, epochs=2)
+    with pytest.raises(Killed):
+        attempt(4, slow)
+    result = attempt(99)
+    assert result.seconds > 0.3
+    assert (result.steps, result.examples, result.tokens) == (8, 32, 96)
+    assert [row["step"] for row in result.history] == list(range(1, 9))
 
 
 def test_the_schedule() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
+from lorax_lab.store.sums import ENDING
 
 from .. import style
 from ..folders import check_out
@@ -50,11 +51,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(options: argparse.Namespace) -> int:
     check_out(options.out)
-    studies = load_all(options.records)
+    studies, damaged = load_every(options.records)
     names = [study.name for study in studies]
     for name in options.names:
-        if name not in names:
-            raise ConfigError(f"there are no records of a study {name}; {suggest(name, names)}")
+        if name not in names and name not in damaged:
+            raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
+    for name, reason in damaged.items():
+        print(f"{name} is left out: {reason}")
+        write_text(options.out / name / PAGE, page.of_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
     complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
     for study in drawn:
@@ -67,24 +71,39 @@ def _write(options: argparse.Namespace) -> int:
             controls = [other for other in studies if other.declared.control_of == study.name]
             write_text(options.out / study.name / PAGE, page.write(study, controls))
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
-    write_text(options.verdict, overview.write(studies, links))
+    write_text(options.verdict, overview.write(studies, links, damaged))
     print(options.verdict)
-    return int(any(breaches(study) and not study.declared.control_of for study in drawn))
+    for study in drawn:
+        if study.unchecked:
+            files = ", ".join(study.unchecked)
+            print(f"not checked for damage: {files}; they have no checksums until the study's command adds runs")
+    return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in drawn))
 
 
 def load_all(folder: Path) -> list[Records]:
-    """Every published study, the first recorded first, each followed by its controls.
+    """Every published study that can be read, the first recorded first, each followed by its controls.
 
     Raises:
         ConfigError: none is there.
     """
-    paths = sorted(path for path in folder.glob("*.jsonl"))
+    return load_every(folder)[0]
+
+
+def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
+    """As `load_all`, and why each other study cannot be read, by its name."""
+    ending = ".jsonl"
+    names = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ending}*")}
+    paths = sorted(folder / name for name in names if name.endswith(ending) and not name.startswith("."))
     if not paths:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
-    try:
-        studies = [load(path) for path in paths]
-    except NoStudy as error:
-        raise ConfigError(str(error)) from None
+    studies, damaged = [], dict[str, str]()
+    for path in paths:
+        try:
+            studies.append(load(path))
+        except NoStudy as error:
+            damaged[path.stem] = str(error)
+    if not studies:
+        raise ConfigError("; ".join(damaged.values()))
     began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
     names = set(began)
 
@@ -92,7 +111,7 @@ def load_all(folder: Path) -> list[Records]:
         main = study.declared.control_of if study.declared.control_of in names else study.name
         return began[str(main)], "" if main == study.name else study.name, study.name
 
-    return sorted(studies, key=order)
+    return sorted(studies, key=order), damaged
 
 
 def _complaints(records: Records, allow_unfair: bool) -> list[str]:

@@ -12,17 +12,19 @@ from .validator import breaches
 from .verdict import answer, rulings
 
 
-def write(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
     """The whole document.
 
     Args:
         studies: in the order of the document; a control belongs to the study that it names.
         links: to each study's page, by its name.
+        damaged: why each study that is not here cannot be read, by its name.
     """
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
     main = [study for study in studies if study not in controls]
-    parts = ["# Verdict", *(_answer(study) for study in main), "## All studies", _table(studies, links)]
+    unread = [f"**{page.UNREAD}** ({name}: {reason})" for name, reason in (damaged or {}).items()]
+    parts = ["# Verdict", *(_answer(study) for study in main), *unread, "## All studies", _table(studies, links)]
     for study in main:
         parts += [f"## {study.name}", " ".join(study.declared.texts["question"].split())]
         parts += _study(study, [other for other in controls if other.declared.control_of == study.name])

@@ -18,6 +18,7 @@ from .validator import breaches, marked
 from .verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
+UNREAD = "None: the study's declaration or records cannot be read."
 MARGINS = (0.01, 0.02, 0.03)
 """At which the verdict is ruled again, to show how much it depends on the margin."""
 
@@ -47,6 +48,11 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
         parts += ["## What would change the verdict", *_changes(records)]
     parts += ["## Limits", *_limits(records)]
     return "\n\n".join(parts) + "\n"
+
+
+def of_damaged(name: str, reason: str) -> str:
+    """The page of a study that cannot be read."""
+    return "\n\n".join([f"# Verdict: {name}", f"**{UNREAD}**", *bullets([reason])]) + "\n"
 
 
 def source(records: Records) -> str:

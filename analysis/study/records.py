@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.declaration import Declaration, read_declaration
+from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
-from lorax_lab.store.equivalence import proven
+from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.protocol import Cell, Protocol
-from lorax_lab.store.published import COLLAPSED, Line, read_lines, read_shared
+from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
+from lorax_lab.store.sums import is_sealed
 
 from ..scores import directed
 
@@ -29,6 +30,10 @@ class NoStudy(ValueError):
     """There are no records of the named study; the message says what to type."""
 
 
+class DamagedStudy(NoStudy):
+    """A study that cannot be read, since its declaration is damaged or gone; the message says why."""
+
+
 @dataclass(frozen=True, eq=False)
 class Records:
     """A study's records. Each object is equal only to itself, so results computed from it can be cached.
@@ -40,6 +45,7 @@ class Records:
         damages: for each of the other lines, what is wrong with it.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         equivalent: pairs of versions of the code that were shown to give the same bits.
+        unchecked: names of its files that have no checksums.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Records:
     damages: list[str]
     shared: pd.DataFrame | None = None
     equivalent: frozenset[tuple[str, str]] = frozenset()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def protocol(self) -> Protocol:
@@ -98,19 +105,27 @@ class Records:
 
 
 def load(path: Path) -> Records:
-    """The study at `<folder>/<name>.jsonl`, with what was declared beside it.
+    """The study at `<folder>/<name>.jsonl`, with what was declared beside it. Damaged lines and tables are left out and
+    named in `damages`.
 
     Raises:
-        NoStudy: no such file, or nothing declared.
+        NoStudy: no such file, or nothing declared. DamagedStudy: its declaration cannot be used.
     """
-    beside = path.with_suffix(".json")
-    if not path.is_file() or not beside.is_file():
+    beside, shared = path.with_suffix(".json"), path.with_name(f"{path.stem}_shared.csv")
+    if not path.is_file() and not is_sealed(path):
         absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
         raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
+    try:
+        declared = read_declaration(beside)
+    except DamagedDeclaration as error:
+        raise DamagedStudy(str(error)) from None
     lines, damages = read_lines(path)
-    shared = path.with_name(f"{path.stem}_shared.csv")
-    table = read_shared(shared) if shared.is_file() else None
-    return Records(path.stem, read_declaration(beside), lines, damages, table, frozenset(proven(path)))
+    table, of_table = shared_table(shared)
+    _, of_proofs = checked_proofs(path)
+    files = (path, beside, shared, equivalence_path(path))
+    unchecked = tuple(file.name for file in files if file.is_file() and not is_sealed(file))
+    damages += of_table + of_proofs
+    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked)
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

@@ -244,16 +244,21 @@ def _shared_code(records: Records, lines: list[Line]) -> list[str]:
 
 
 def _versions(lines: list[Line], joined: Callable[[str, str], bool]) -> list[str]:
-    versions = components({line["code"]: None for line in lines}, joined)
+    versions = components({_version(line): None for line in lines}, joined)
     if len(versions) < 2:
         return []
     listed = []
     for codes in versions:
-        of_version = [line for line in lines if line["code"] in codes]
+        of_version = [line for line in lines if _version(line) in codes]
         commits = sorted({str(line["git"]["commit"])[:10] for line in of_version})
         listed.append((len(of_version), f"{len(of_version)} runs of {' and '.join(commits)}"))
     counts = ", ".join(text for _, text in sorted(listed, reverse=True))
     return [f"runs of {len(versions)} versions of the code: {counts}"]
+
+
+def _version(line: Line) -> str:
+    """The hash of the code; a line that is older than it goes by its commit."""
+    return str(line["code"] or f"commit {line['git']['commit']}")
 
 
 def _known_arms(records: Records) -> list[str]:

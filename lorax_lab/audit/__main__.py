@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
     import torch
@@ -108,4 +109,5 @@ def _device(name: str | None) -> torch.device:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

@@ -7,12 +7,10 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from lorax_lab.audit import summary
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
-from lorax_lab.console import WIDTH, console
+from lorax_lab.console import WIDTH, Console, console
 from lorax_lab.store.files import write_text, write_whole
 
 if TYPE_CHECKING:

@@ -10,10 +10,25 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import Checkpoint, Difference, Note, Stored, open_checkpoint, pair, plain_name
+from lorax_lab.audit.checkpoints import (
+    Checkpoint,
+    Difference,
+    Note,
+    Pairing,
+    Stored,
+    open_checkpoint,
+    pair,
+    plain_name,
+)
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate, is_adapter, read_adapter
 from lorax_lab.spectra import Update
+
+COMMON = 0.5
+"""Share of the matrices that two checkpoints must have in common. A tuned model has nearly all of its base's; some may
+be cut away, or have another vocabulary."""
+IN_BOTH = ("tied", "transposed", "unsupported dtype", "3-D")
+"""Notes on matrices that both sides have, and that are not measured, or under another name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +108,24 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
     if not matrices:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
+    _refuse_strangers(base, tuned, pairing)
     fingerprint = base.fingerprint() + tuned.fingerprint()
     title = f"{tuned_name} against {base_name}"
     return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
+
+
+def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
+    """Refuse two models of which neither was tuned from the other: a matrix or two of one name and shape, such as an
+    embedding, are no finding.
+
+    Raises:
+        ConfigError: less than half of the matrices of the side with fewer are in the other one.
+    """
+    both = len(pairing.pairs) + sum(note.kind in IN_BOTH for note in pairing.notes)
+    fewest = min(sum(len(stored.shape) >= 2 for stored in side.tensors.values()) for side in (base, tuned))
+    if both < COMMON * fewest:
+        share = f"{base.name} and {tuned.name} have {both} of {fewest} matrices in common, by name and shape"
+        raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
 def _adapter(base: Checkpoint | None, name: str) -> Updates:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from lorax_lab.config.checks import require, require_choice, require_positive
+from lorax_lab.config.checks import require, require_choice, require_name, require_path, require_positive
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.errors import ConfigError
 
@@ -50,8 +50,12 @@ class TaskConfig:
     validation_examples: int | None
     test_examples: int | None
     split_seed: int
+    drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
+        require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
+        require_path("task.path", self.path, "my.csv")
+        require(self.split_seed >= 0, "task.split_seed", self.split_seed, "0 or more; for instance task.split_seed=0")
         for split in ("train_examples", "validation_examples", "test_examples"):
             require_positive(f"task.{split}", getattr(self, split), optional=True)
 
@@ -103,8 +107,9 @@ class TrainConfig:
             require_positive(f"train.{key}", getattr(self, key))
         require_positive("train.max_steps", self.max_steps, optional=True)
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps, 0 ≤ warmup < 1")
-        require(self.weight_decay >= 0, "train.weight_decay", self.weight_decay, "0 or more")
-        require(self.validations >= 0, "train.validations", self.validations, "0 or more")
+        ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
+        require(ok, "train.weight_decay", self.weight_decay, "0 or more; for instance train.weight_decay=0.01")
+        require(self.validations >= 0, "train.validations", self.validations, "0 or more; train.validations=5")
         require_choice("train.schedule", self.schedule, SCHEDULES)
         require_choice("train.precision", self.precision, PRECISIONS)
         require_choice("train.device", self.device, DEVICES)
@@ -120,6 +125,8 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require_choice("tracking", self.mode, TRACKING_MODES)
+        for key in ("project", "entity"):
+            require_name(f"tracking.{key}", getattr(self, key), optional=key == "entity")
 
 
 @dataclass
@@ -145,11 +152,20 @@ class RunConfig:
     tracking: TrackingConfig = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
+        require_path("model", self.model, "minilm")
+        require_path("runs_dir", self.runs_dir, "runs")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295; for instance seed=0")
         require_choice("measure", self.measure, MEASURES)
         interval = self.checkpoint_seconds
         ok = interval is None or (math.isfinite(interval) and interval >= 0)
         require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")
         require_positive("time_limit_seconds", self.time_limit_seconds, optional=True)
+        ok = self.time_limit_seconds is None or self.time_limit_seconds <= 1e9
+        require(
+            ok,
+            "time_limit_seconds",
+            self.time_limit_seconds,
+            "at most 1e9 seconds; type time_limit_seconds=3600 isolate=true",
+        )
         if self.time_limit_seconds is not None and not self.isolate:
             raise ConfigError("time_limit_seconds needs a process for each run, to end it; type isolate=true as well")

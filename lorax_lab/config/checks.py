@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 
 from lorax_lab.errors import ConfigError, suggest
 
@@ -23,3 +25,17 @@ def require_positive(key: str, value: float | None, optional: bool = False) -> N
     ok = (optional and value is None) or (value is not None and math.isfinite(value) and value > 0)
     example = f"for instance {key}={'1e-4' if key.endswith('rate') else 16}"
     require(ok, key, value, f"it is a number above 0; {example}")
+
+
+def require_path(key: str, value: str | None, example: str) -> None:
+    """The value can name a file or folder, be it there or not: it is not empty, and no part of it is too long."""
+    parts = [] if value is None else os.fsencode(value).split(b"/")
+    ok = value is None or (bool(value.strip()) and len(value) < 4000 and max(map(len, parts)) <= 255)
+    shown = value if value is None or len(value) < 100 else f"{value[:100]}…"
+    require(ok, key, shown, f"it is a path with names of 1 to 255 bytes; for instance {key}={example}")
+
+
+def require_name(key: str, value: str | None, optional: bool = False) -> None:
+    """The value is a name that Weights & Biases takes."""
+    ok = (optional and value is None) or (value is not None and bool(re.fullmatch(r"[^/\\#?%:\s]{1,128}", value)))
+    require(ok, key, value, f"it has 1 to 128 signs, none of / \\ # ? % : and no space; for instance {key}=lorax_lab")

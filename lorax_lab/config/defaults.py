@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def task_preset(name: str, source: str) -> str:
     """The file in `conf/task/` that a task's settings start from: that of its name, else that of its source."""
-    return name if (CONF / "task" / f"{name}.yaml").is_file() else source
+    return name if os.path.isfile(CONF / "task" / f"{name}.yaml") else source
 
 
 @lru_cache(maxsize=256)

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 FORM = 1
 """Version of this form of identity; a new one would rename every run. In the hash it is called `schema`."""
+LONGEST = 120
+"""Letters of a model's name in a run's: a folder's name has at most 255 bytes."""
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
+
+LONGEST = 240
+"""Bytes of a run id. A file system's names have 255 at most, and a run's files add to it: no longer id was recorded."""
 
 
 def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str, Any]:
@@ -36,21 +41,23 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     `minilm-movie_reviews-lora-r8-s0-1f0c9a77be`. Equal settings spelled differently give one id."""
     content = json.dumps(science(config, model_sha256, data_sha256), sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    parts = [Path(config.model).name, Path(config.task.name).name, config.method.name]
+    parts = [Path(config.model).name[:LONGEST], Path(config.task.name).name, config.method.name]
     parts += [f"r{config.rank}"] if config.rank is not None else []
     prefix = "-".join([*parts, f"s{config.seed}"])
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix) + f"-{digest}"
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix)
+    return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
     """A configuration as it is recorded and compared: nested plain values.
 
-    A setting of the method at its neutral value is left out. PEFT's methods have dozens of them, and its next version
-    has more."""
+    A setting of the method or of the task at its neutral value is left out. PEFT's methods have dozens of them, and its
+    next version has more; a study's older lines lack what is new."""
     content = dataclasses.asdict(config)
-    for field in dataclasses.fields(config.method):
-        if content["method"][field.name] == field.metadata.get("neutral", ...):
-            del content["method"][field.name]
+    for section in ("method", "task"):
+        for field in dataclasses.fields(getattr(config, section)):
+            if content[section][field.name] == field.metadata.get("neutral", ...):
+                del content[section][field.name]
     return content
 
 

@@ -62,6 +62,9 @@ def _require_keys(source: Source, config: TaskConfig) -> None:
         if value is not None and key not in source.chosen(config):
             unused = f"task={config.name} does not read task.{key}, and it is set to {value}"
             raise ConfigError(f"{unused}; leave it out, or type task=local for a table of your own")
+    if config.drop_unlabeled and not source.columns:
+        unused = f"task={config.name} does not read task.drop_unlabeled: every row of it has a label"
+        raise ConfigError(f"{unused}; leave it out, or type task=local for a table of your own")
     missing = [f"task.{key}=…" for key in source.needed(config) if getattr(config, key) is None]
     if missing:
         raise ConfigError(f"task={config.name} needs {' '.join(missing)} as well")

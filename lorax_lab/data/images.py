@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.data.content import is_file
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,14 +26,17 @@ def read_image(content: Path | bytes) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageOps
 
-    if isinstance(content, Path) and not content.is_file():
+    if isinstance(content, Path) and not is_file(content):
         raise ValueError("there is no such file")
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             upright = ImageOps.exif_transpose(image)
-            return np.array(_coloured(upright), np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            pixels = np.array(_coloured(upright), np.uint8)
+    except Exception as error:  # Pillow's readers of damaged files have no common error
         raise ValueError(_reason(error)) from error
+    if not pixels.size:
+        raise ValueError("it has no pixels")
+    return pixels
 
 
 def _coloured(image: Any) -> Any:

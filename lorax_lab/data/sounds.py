@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorax_lab.data.content import is_file
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -45,12 +47,12 @@ def read_sound(content: Path | bytes) -> Sound:
     import numpy as np
     import soundfile
 
-    if isinstance(content, Path) and not content.is_file():
+    if isinstance(content, Path) and not is_file(content):
         raise ValueError("there is no such file")
     try:
         file = io.BytesIO(content) if isinstance(content, bytes) else content
         channels, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
+    except (OSError, TypeError, ValueError, soundfile.SoundFileError) as error:
         raise ValueError(f"it is no audio of a known format, or is damaged ({_reason(error)})") from error
     if not len(channels):
         raise ValueError("it has no samples")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
     Copies that agree on the label become one. Copies that disagree are all removed, since none of their labels can be
     trusted. Content and groups of a pool are left out of the later pools (`overlap`).
     """
-    dropped = Counter(blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
+    dropped = Counter(unlabeled=pools.unlabeled, blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
     contents: set[tuple[str, ...]] = set()
     groups: set[str | None] = set()
     kept: dict[str, list[Example] | None] = {}
@@ -79,7 +80,7 @@ def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
             groups |= {example.group for example in pool if example.group is not None}
         kept[role] = pool
     train = kept["train"] or []
-    return Pools(pools.where, pools.classes, train, kept["validation"], kept["test"], pools.blank), dict(dropped)
+    return replace(pools, train=train, validation=kept["validation"], test=kept["test"]), dict(dropped)
 
 
 def _each_once(copies: Iterable[list[Example]], dropped: Counter[str]) -> list[Example]:
@@ -125,7 +126,7 @@ def carve(units: list[Unit], count: int) -> tuple[list[Example], list[Unit]]:
 
 def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> None:
     lost = sum(dropped.values())
-    after = f" after {lost} blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
+    after = f" after {lost} unlabeled, blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
     carved = ["train"]
     for role in ("test", "validation"):
         own: list[Example] | None = getattr(pools, role)

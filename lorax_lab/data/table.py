@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.errors import ConfigError, suggest
+
+LISTED, COMPARED, LONGEST = 20, 1000, 60
+"""How many names of columns a message lists, and among how many it looks for the nearest; characters of a name."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Named columns of equal length; `where` names the table in messages. Rows count from 1, after a header.
 
-    `folder` is where the files lie whose paths a column has.
+    Args:
+        folder: where the files lie whose paths a column has.
+        path: what `task.path` is in the message for a row; without it, `where`.
+        kept: indices of the rows that are used; None for all.
+        note: what a person should know of how the table was read.
     """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
     folder: Path = Path()
+    path: str = ""
+    kept: tuple[int, ...] | None = None
+    note: str = ""
 
     def column(self, key: str, name: str) -> list[Any]:
         """The values of the column that `task.<key>` names.
@@ -28,15 +39,26 @@ class Table:
             ConfigError: no such column; the nearest names come first.
         """
         if not self.columns:
-            raise ConfigError(f"{self.where} is empty: it has no columns")
+            raise ConfigError(f"task.path={self.path or self.where} is empty: it has no columns")
         if name not in self.columns:
-            hint = suggest(name, tuple(self.columns)).replace("allowed:", "its columns:")
-            raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {hint}")
-        return list(self.columns[name][:])
+            raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {self._hint(name)}")
+        values = list(self.columns[name][:])
+        return values if self.kept is None else [values[row] for row in self.kept]
+
+    def only(self, rows: Sequence[int]) -> Table:
+        """The table with these of its rows; a message still counts all."""
+        return replace(self, kept=tuple(rows if self.kept is None else (self.kept[row] for row in rows)))
 
     def fault(self, row: int, reason: str) -> ConfigError:
         """The error for the row of index `row`, counted from 1 in the message."""
-        return ConfigError(f"{self.where}, row {row + 1}: {reason}")
+        number = row if self.kept is None else self.kept[row]
+        return ConfigError(f"task.path={self.path or self.where}, row {number + 1}: {reason}")
+
+    def _hint(self, name: str) -> str:
+        near = [printable(column) for column in islice(self.columns, COMPARED)]
+        close = suggest(name, near).partition("allowed: ")[0]
+        more = f" and {len(self.columns) - LISTED:,} more" if len(self.columns) > LISTED else ""
+        return f"{close}its columns: {', '.join(near[:LISTED])}{more}"
 
 
 def is_missing(value: Any) -> bool:
@@ -55,3 +77,27 @@ def shown(value: Any) -> str:
     ('missing', "list '[1]'")
     """
     return "missing" if value is None or value != value else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def printable(text: str) -> str:
+    r"""A name in a message, on one line and not long: what a terminal cannot show is escaped.
+
+    >>> printable("a\nb"), printable("é")
+    ('a\\nb', 'é')
+    """
+    cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
+
+
+def require_whole(table: Table, row: int, what: str, text: str) -> str:
+    """The text, if each of its characters is whole.
+
+    Raises:
+        ConfigError: half a character (a lone surrogate), which no tokenizer and no file takes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"{what} has half a character at place {error.start + 1} ({text[error.start]!a}, a lone surrogate)"
+        raise table.fault(row, f"{half}; mend it or leave the row out") from error
+    return text

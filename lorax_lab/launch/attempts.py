@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
-from lorax_lab.launch.references import why_unusable
-from lorax_lab.store import record
+from lorax_lab.launch.references import lacks_comparison, why_unusable
+from lorax_lab.store import forced, record
+from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Returned by `attempt` besides a status: another launcher has the lease on the run; the run was completed before."""
+COMPARED, NO_REFERENCE = "compared", "no reference"
+"""Returned by `attempt` too: a run that was completed before was compared with its reference, or could not be."""
 POLL = 1.0
 """Seconds between looks at a run that another launcher trains."""
 
@@ -30,21 +34,26 @@ class Attempt:
         launch: identifies the sweep that tries the run, so that runs which died in it differ from those of other
             sweeps.
         wait: whether to wait for another launcher that has the lease, until the run is completed or the lease is free.
+        repeats: SHA-256 of the record that `force` repeats; None where the run is not repeated.
     """
 
     title: str
     group: str
     launch: str
     wait: bool = False
+    repeats: str | None = None
 
 
 def attempt(run: Run, how: Attempt) -> str:
-    """Train one run unless it is recorded; returns its status, `RECORDED` or `ELSEWHERE`.
+    """Train one run unless it is recorded, or compare it with its reference if only that is missing.
 
-    A completed record that `force` repeats stays until the new one is complete.
+    A completed run that `force` repeats stays whole until the new one is.
+
+    Returns:
+        The run's status, `RECORDED`, `COMPARED`, `NO_REFERENCE` or `ELSEWHERE`.
     """
     try:
-        lease = _lease(run, how.wait)
+        lease = _lease(run, how)
     except (OSError, TimeoutError) as error:
         _say(f"  failed: {run.runs_dir} cannot be written: {error}")
         return "failed"
@@ -52,21 +61,46 @@ def attempt(run: Run, how: Attempt) -> str:
         return lease
     with lease:
         try:
-            return _train(run, how, lease)
+            return _attempt(run, how, lease)
         except leases.LeaseLost as lost:
             _say(f"  {lost}")
             return ELSEWHERE
 
 
-def _lease(run: Run, wait: bool) -> leases.Lease | str:
+def is_settled(run: Run, repeats: str | None) -> bool:
+    """Whether the run has its result: a completed record, which is not the one that `force` repeats."""
+    return record.status_of(run.folder) == "completed" and not _repeated(run, repeats)
+
+
+def is_done(run: Run, repeats: str | None) -> bool:
+    """Whether the run has its result, and the comparison with its reference where it wants one."""
+    return is_settled(run, repeats) and not lacks_comparison(run.folder, run.reference)
+
+
+def workplace(run: Run, repeats: str | None) -> Path:
+    """Where an attempt at the run leaves its files: apart from the completed run that it repeats."""
+    return forced.workplace(run.folder) if _repeated(run, repeats) else run.folder
+
+
+def _repeated(run: Run, repeats: str | None) -> bool:
+    return repeats is not None and record_sha256(run) == repeats
+
+
+def record_sha256(run: Run) -> str | None:
+    """Of the run's record as it is now; None where there is none."""
+    path = run.folder / record.RECORD
+    return sha256_of(path) if path.is_file() else None
+
+
+def _lease(run: Run, how: Attempt) -> leases.Lease | str:
     is_waiting = False
     while True:
-        if record.status_of(run.folder) == "completed" and not run.config.force:
+        if is_done(run, how.repeats):
             return RECORDED
         lease = leases.acquire(run.runs_dir, run.run_id)
         if isinstance(lease, leases.Lease):
             return lease
-        if not wait:
+        if not how.wait:
             return ELSEWHERE
         if not is_waiting:
             _say(f"  waiting for {run.run_id}, which {lease} trains")
@@ -74,40 +108,73 @@ def _lease(run: Run, wait: bool) -> leases.Lease | str:
         time.sleep(POLL)
 
 
+def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
+    forced.mend(run.folder)
+    if is_done(run, how.repeats):
+        return RECORDED
+    if is_settled(run, how.repeats):
+        return _compare(run, lease)
+    _say(how.title, style="bold")
+    if record.status_of(run.folder) == "damaged":
+        _say(f"  the record is damaged; the folder is now {record.quarantine(run.folder)}")
+    return _train(run, how, lease)
+
+
 def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
     from lorax_lab.execute import execute
+    from lorax_lab.store import tracking
 
-    before = record.status_of(run.folder)
-    if before == "completed" and not run.config.force:
-        return RECORDED
-    _say(how.title, style="bold")
-    if before == "damaged":
-        _say(f"  the record is damaged; the folder is now {record.quarantine(run.folder)}")
-    keep = before == "completed"
+    place = workplace(run, how.repeats)
     reference = run.runs_dir / run.reference if run.reference else None
     if reference is not None and (reason := why_unusable(reference)):
         _say(f"  {reason}: no comparison with it")
         reference = None
     try:
-        record_status(run, "running", keep=keep, launch=how.launch)
-        execute(run.config, run.run_id, reference, how.group, lease.check)
+        remove_scratch(place)
+        record_status(run, "running", place=place, launch=how.launch)
+        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256)
+        if place != run.folder:
+            forced.put_in_place(run.folder)
     except leases.LeaseLost:
         raise
     except KeyboardInterrupt:
         lease.check()
-        record_status(run, "killed", "interrupted", keep=keep)
+        if not is_settled(run, how.repeats):  # it may come when all is written
+            record_status(run, "killed", "interrupted", place=place)
         raise
     except (Exception, SystemExit) as error:
         lease.check()
         status, reason = _status_of(error), _reason(error)
+        kept = f"; the earlier run stays as it was in {run.folder}" if place != run.folder else ""
         try:
-            record_status(run, status, reason, "".join(traceback.format_exception(error)), keep)
+            record_status(run, status, reason, "".join(traceback.format_exception(error)), place)
         except OSError as unwritten:
             _say(f"  this could not be recorded: {unwritten}")
         known = isinstance(error, ConfigError | Diverged)
-        _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {run.folder / record.RECORD}"))
+        _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {place / record.RECORD}") + kept)
         return status
+    tracking.publish(run.config.tracking, run.folder, how.group)
     return "completed"
+
+
+def _compare(run: Run, lease: leases.Lease) -> str:
+    """Compare a run that is trained already with its reference; where that is not possible, its record stays."""
+    from lorax_lab.comparison import compare
+
+    assert run.reference is not None
+    reference = run.runs_dir / run.reference
+    if reason := why_unusable(reference):
+        _say(f"  {run.title} is not compared: {reason}")
+        return NO_REFERENCE
+    try:
+        remove_scratch(run.folder)
+        compare(run.config, run.folder, reference, lease.check)
+    except leases.LeaseLost:
+        raise
+    except (Exception, SystemExit) as error:
+        _say(f"  {run.title} is not compared with {run.reference}: {_reason(error)}")
+        return NO_REFERENCE
+    return COMPARED
 
 
 def _status_of(error: BaseException) -> Status:
@@ -130,14 +197,12 @@ def record_status(
     status: Status,
     reason: str | None = None,
     error: str | None = None,
-    keep: bool = False,
+    place: Path | None = None,
     launch: str | None = None,
 ) -> None:
-    """Record that a run has no result, and why. If a completed record is to stay, nothing is written."""
-    if not keep:
-        record.write_record(
-            run.folder, new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
-        )
+    """Record that an attempt has no result, and why, in the folder that it worked in, the run's own by default."""
+    content = new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
+    record.write_record(place or run.folder, content)
 
 
 def _say(text: str, style: str | None = None) -> None:

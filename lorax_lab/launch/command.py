@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import lorax_lab
 from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.store.output import guard
 
 ANALYSIS = ("lorax_lab.analysis", "analysis")
 """Where the figures' package is: inside an installed wheel, or beside the library in a checkout."""
@@ -48,6 +49,7 @@ COMPLETION = ("--shell-completion", "-sc")
 
 def main() -> None:
     """Hand the command line over to the module of its sub-command, as `python -m` would."""
+    guard()
     sys.exit(answer(lambda: _main(sys.argv[1:])))
 
 

@@ -8,36 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.overrides import CONF, code_in, value_of
+from lorax_lab.config.overrides import CONF, quoted, value_of, values_of, written_out
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
-from lorax_lab.launch.launchers import check_launcher
+from lorax_lab.launch.keys import GROUPS, added, presets
 from lorax_lab.launch.typed import from_dict
-from lorax_lab.store.redact import redact
+from lorax_lab.launch.words import LISTS, check_word, key_of
 from lorax_lab.tasks import check
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 SEARCH_PATH = "hydra.searchpath="
 """The key that adds a folder of the user's own. `--config-dir` sets it; nobody types it."""
+OF_THE_COMMAND_LINE = ("hydra.overrides.", "hydra.job.override_dirname=", "hydra.runtime.", "hydra.searchpath=")
+"""Hydra's settings that differ between any two command lines."""
 FOREIGN = "peft/"
 """How a method's name begins whose settings are PEFT's: `conf/` has those that matter, and `from_dict` checks all."""
-LISTS = "hydra.sweeper.params."
-"""The key under which an experiment's file keeps the lists of its sweep."""
-NO_SWEEPER = (
-    "hydra/sweeper is not possible: a sweeper such as Optuna's chooses each run by the results of those before, and "
-    "here the whole grid is checked before anything trains; type lists of values, as in rank=4,8,16 -m"
-)
-
-
-def key_of(override: str) -> str:
-    """
-    >>> key_of("+experiment=mine"), key_of("method.alpha=4")
-    ('experiment', 'method.alpha')
-    """
-    return override.partition("=")[0].lstrip("+~")
 
 
 def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
@@ -51,13 +37,14 @@ def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
     """
     spelled: list[str] = []
     foreign = any(key_of(override) == "method" and FOREIGN in override for override in overrides)
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if key_of(override) == "experiment":
+    for typed in overrides:
+        key, _, value = typed.lstrip("+").partition("=")
+        if key == "experiment":
             spelled.append(f"+experiment={_experiment(value, own)}")
             continue
-        _check_key(key, override, bool(equals), foreign)
-        unknown = [name for name in value.split(",") if key in GROUPS and name not in presets(key, own)]
+        check_word(typed, foreign)
+        override = typed.lstrip("+")
+        unknown = [name for name in values_of(override) if name not in presets(key, own)] if key in GROUPS else []
         if unknown and key == "method" and unknown[0].startswith(FOREIGN):
             from lorax_lab.methods import method_named
 
@@ -65,7 +52,8 @@ def spell_out(overrides: list[str], own: Path | None = None) -> list[str]:
         if unknown and key != "task":
             raise ConfigError(f"{override}: there is no {key} {unknown[0]}; {suggest(unknown[0], presets(key, own))}")
         if unknown:
-            spelled += ["task=hub", f"task.path={_hub_id(value)}", f"task.name={value}"]
+            path = _hub_id(unknown[0], override)
+            spelled += ["task=hub", f"task.path={quoted(path)}", f"task.name={quoted(path)}"]
         else:
             spelled.append(added(override))
     return spelled
@@ -83,35 +71,10 @@ def _experiment(name: str, own: Path | None) -> str:
     return name
 
 
-def _check_key(key: str, override: str, assigned: bool, foreign: bool) -> None:
-    if redact(override) != override:
-        raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
-    if special := code_in(override):
-        raise ConfigError(f"{override}: {special} is not possible; settings are plain values")
-    bare = key.lstrip("+~")
-    if bare.startswith("hydra"):
-        if bare.startswith(LISTS):
-            raise ConfigError(f"{bare} belongs into a file of --config-dir; type {override.split(LISTS)[-1]} -m")
-        if bare.startswith(("hydra/sweeper", "hydra.sweeper")) and override != "hydra/sweeper=basic":
-            raise ConfigError(NO_SWEEPER)
-        if not bare.startswith((*HYDRA_KEYS, "hydra/sweeper")):
-            raise ConfigError(f"there is no key {bare} here; of Hydra's own there are {', '.join(HYDRA_KEYS)}")
-        if bare == "hydra/launcher":
-            check_launcher(override.partition("=")[2])
-        return
-    if bare.split("@")[0] in known_keys() or (foreign and bare.startswith("method.")):
-        if assigned or key.startswith("~"):
-            return
-        raise ConfigError(f"{override} has no value; type {override}=…")
-    if not assigned:
-        raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
-    raise ConfigError(f"there is no key {bare}; {suggest(bare, known_keys())}")
-
-
-def _hub_id(value: str) -> str:
+def _hub_id(value: str, override: str) -> str:
     names = [name for name in presets("task") if name != "hub"]
-    if "," in value:
-        raise ConfigError(f"task={value}: only presets can be swept like this; type task=hub task.path={value}")
+    if len(values_of(override)) > 1:
+        raise ConfigError(f"{override}: only presets can be swept like this; type task=hub task.path={value}")
     hint = suggest(value, names)
     if "/" not in value and not Path(value).exists() and hint.startswith("did you mean"):
         raise ConfigError(f"task={value} is not a preset; {hint}, or a data set id")
@@ -144,14 +107,14 @@ def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]
     from omegaconf.errors import OmegaConfBaseException
 
     values = [] if with_hydra else [override for override in overrides if _sets_a_value(override)]
-    composed = copy.deepcopy(_composed(tuple(o for o in overrides if o not in values), with_hydra))
+    config = copy.deepcopy(_composed(tuple(o for o in overrides if o not in values), with_hydra))
     try:
         for override in values:
             forced = override.startswith("++")
-            OmegaConf.update(composed, key_of(override), value_of(override), merge=True, force_add=forced)
+            OmegaConf.update(config, key_of(override), value_of(override), merge=True, force_add=forced)
     except OmegaConfBaseException:
-        composed = _composed(tuple(overrides), with_hydra)  # for Hydra's own message
-    content = OmegaConf.to_container(composed)
+        config = _composed(tuple(overrides), with_hydra)  # for Hydra's own message
+    content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -162,14 +125,50 @@ def _sets_a_value(override: str) -> bool:
     return not key.startswith(("hydra", "+", "~")) and "/" not in key and "@" not in key and key not in GROUPS
 
 
+def composed(overrides: list[str]) -> DictConfig:
+    """What Hydra composes from overrides, its own settings included. Nothing is called, and no reference is resolved.
+
+    Raises:
+        ConfigError: an override that Hydra cannot compose.
+    """
+    return copy.deepcopy(_composed(tuple(overrides), True))
+
+
 @lru_cache(maxsize=128)
 def _composed(overrides: tuple[str, ...], with_hydra: bool) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
+    from omegaconf import open_dict
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("config", overrides=list(overrides), return_hydra_config=with_hydra)
-    except HydraException as error:
+            config = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(" ".join(str(error).split())) from None
+    if any(override.startswith(SEARCH_PATH) for override in overrides):
+        _check_hydra(config, overrides)
+    if not with_hydra:
+        with open_dict(config):
+            del config["hydra"]
+    return config
+
+
+def _check_hydra(config: DictConfig, overrides: tuple[str, ...]) -> None:
+    """Refuse a file of the user's own that changes Hydra's settings; an experiment's may set up the launcher, and have
+    the lists of a sweep."""
+    from omegaconf import OmegaConf
+
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    check_word(f"hydra/launcher={launcher}")
+    plain = _composed((f"hydra/launcher={launcher}",), True)
+    before = set(written_out(OmegaConf.to_container(plain.hydra), "hydra."))
+    typed = {key_of(override) for override in overrides}
+    is_experiment = "experiment" in typed
+    for value in written_out(OmegaConf.to_container(config.hydra), "hydra."):
+        if value in before or value.startswith(OF_THE_COMMAND_LINE) or (is_experiment and value.startswith(LISTS)):
+            continue
+        check_word(value)
+        if not is_experiment and key_of(value) not in typed:
+            raise ConfigError(f"{key_of(value)} belongs into an experiment's file; leave it out")

@@ -9,6 +9,7 @@ from lorax_lab.config.identity import plain
 from lorax_lab.launch import leases
 from lorax_lab.launch.durations import in_words, recorded
 from lorax_lab.launch.plan import Run
+from lorax_lab.launch.references import lacks_comparison
 from lorax_lab.store import record, variation
 
 
@@ -58,7 +59,7 @@ def _state(run: Run) -> tuple[str, str]:
     """The state of a run and, if it has no result, why."""
     status = record.status_of(run.folder)
     if status == "completed" and not run.config.force:
-        return "recorded", ""
+        return "recorded", "not compared with its reference yet" if lacks_comparison(run.folder, run.reference) else ""
     if owner := leases.holder(run.runs_dir, run.run_id):
         return "in progress", f"in {owner}"
     if status == "completed":

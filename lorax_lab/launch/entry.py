@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import lorax_lab
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, any_sign_can_be_printed, in_one_line
 from lorax_lab.launch.arguments import Arguments, read
 
 
@@ -17,12 +16,18 @@ def launch() -> int:
     Returns:
         The exit code: 0 all completed, 1 some not, 2 a setting that is not possible, 130 interrupted.
     """
+    any_sign_can_be_printed()
     try:
         arguments = read(sys.argv[1:])
         if arguments.version:
             print(f"lorax_lab {lorax_lab.__version__}")
             return 0
-        return _ask(arguments) if arguments.questions else _sweep(arguments)
+        if not arguments.is_question:
+            return _sweep(arguments)
+        from lorax_lab.launch.questions import answer
+
+        answer(arguments)
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted before anything trained", file=sys.stderr)
         return 130
@@ -31,7 +36,7 @@ def launch() -> int:
 
         from lorax_lab.console import console
 
-        console.print(Text.assemble(("error:", "red"), f" {error}"), soft_wrap=True)
+        console.print(Text.assemble(("error:", "red"), f" {in_one_line(error)}"), soft_wrap=True)
         return 2
 
 
@@ -40,18 +45,23 @@ def _sweep(arguments: Arguments) -> int:
     from lorax_lab.launch import coverage
     from lorax_lab.launch.files import overrides_of
     from lorax_lab.launch.launchers import chosen
+    from lorax_lab.launch.place import check_place, make_place
     from lorax_lab.launch.plan import check, grid
     from lorax_lab.launch.sweep import Sweep
+    from lorax_lab.launch.words import twice
 
     overrides = overrides_of(arguments)
     launcher = chosen(overrides)
     runs = grid(overrides, arguments.multirun)
-    _check_store(runs[0].runs_dir)
+    for run in runs:
+        check_place(run)
     sweep = Sweep(runs)
-    console.print(f"{len(sweep.recorded)} of {len(sweep.runs)} already recorded in {sweep.runs_dir}", markup=False)
+    check(sweep.waiting)
+    console.print(sweep.opening, soft_wrap=True, markup=False)
+    for line in twice(arguments.overrides):
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
-    check(sweep.waiting)
     for line in coverage.lines(sweep.waiting):
         console.print(line, soft_wrap=True, markup=False)
     if arguments.dry_run:
@@ -60,25 +70,14 @@ def _sweep(arguments: Arguments) -> int:
         for line in describe(sweep.runs):
             console.print(line, soft_wrap=True, markup=False)
         return 0
+    if sweep.waiting:
+        make_place(sweep.runs_dir)
     interrupted = bool(sweep.waiting) and sweep.train(launcher)
     complete = sweep.close()
     if interrupted:
         console.print("interrupted; the same command goes on with what is missing")
         return 130
     return 0 if complete else 1
-
-
-def _check_store(runs_dir: Path) -> None:
-    """Refuse a store that cannot be written, before anything is looked up in it.
-
-    Raises:
-        ConfigError: it is a file, or neither it nor the folder that it would be made in can be written.
-    """
-    if runs_dir.exists() and not runs_dir.is_dir():
-        raise ConfigError(f"runs_dir={runs_dir} is a file; name a folder, as in runs_dir=runs")
-    nearest = next(folder for folder in (runs_dir, *runs_dir.absolute().parents) if folder.exists())
-    if not os.access(nearest, os.W_OK) or not nearest.is_dir():
-        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({nearest} is not writable); name another folder")
 
 
 def _compare(path: Path, run_id: str) -> None:
@@ -90,24 +89,3 @@ def _compare(path: Path, run_id: str) -> None:
     if status_of(folder) is not None and folder.name != run_id:
         reason = f"its model, its data or its version are not what they were, so this is another run: {run_id}"
         console.print(f"note: {folder.name} was recorded; {reason}", soft_wrap=True, markup=False)
-
-
-def _ask(arguments: Arguments) -> int:
-    """Let Hydra answer a question about the configuration, once the overrides are checked."""
-    import hydra
-
-    from lorax_lab.config.overrides import CONF, expand
-    from lorax_lab.launch.files import overrides_of
-
-    overrides = arguments.overrides
-    completing = "--shell-completion" in arguments.questions
-    if completing and sys.argv[0].endswith(".py"):
-        reason = "a shell completes what follows one command, and python starts many programs"
-        raise ConfigError(f'--shell-completion: {reason}; type eval "$(lorax-lab --shell-completion install=bash)"')
-    if not completing:
-        overrides, *others = expand(overrides_of(arguments))
-        if others and any(question.startswith("--cfg") for question in arguments.questions):
-            print(f"# the first of {1 + len(others)} runs")
-    sys.argv[1:] = [*arguments.questions, *overrides]
-    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(lambda _: None)()
-    return 0

@@ -3,19 +3,17 @@ they are checked, swept and compared with a reference exactly as if they had bee
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config.overrides import expand
+from lorax_lab.config.overrides import expand, quoted, written_out
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.arguments import Arguments
-from lorax_lab.launch.compose import NO_SWEEPER, SEARCH_PATH, content_of, key_of, spell_out
+from lorax_lab.launch.compose import OF_THE_COMMAND_LINE, SEARCH_PATH, content_of, spell_out
 from lorax_lab.launch.keys import GROUPS, presets
 from lorax_lab.launch.references import REFERENCE_DROPS
-
-OF_THE_COMMAND_LINE = ("hydra.overrides.", "hydra.job.override_dirname=", "hydra.runtime.", "hydra.searchpath=")
-"""Hydra's settings that differ between any two command lines."""
-
+from lorax_lab.launch.words import NO_SWEEPER, check_folder, key_of, read_yaml
 
 ALWAYS_RECORDED = ("model", "task", "method", "rank", "seed", "train")
 """Keys that every recorded configuration has."""
@@ -32,9 +30,15 @@ def overrides_of(arguments: Arguments) -> list[str]:
         overrides = onto(recorded(arguments.config), overrides)
     if not arguments.config_dir:
         return spell_out(overrides)
-    folder = arguments.config_dir.expanduser().resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"--config-dir {arguments.config_dir} is not possible: there is no such folder")
+    folder = Path(os.path.realpath(os.path.expanduser(arguments.config_dir)))
+    if not os.path.isdir(folder):
+        reason = "there is no such folder; name the folder that has experiment/NAME.yaml"
+        raise ConfigError(f"--config-dir {arguments.config_dir} is not possible: {reason}")
+    if "$" in str(folder) or not str(folder).isprintable():
+        raise ConfigError(
+            f"--config-dir {folder} has a sign that Hydra takes for its own; give the folder another name"
+        )
+    check_folder(folder)
     own = f"{SEARCH_PATH}[{quoted(f'file://{folder}')}]"
     return [*_with_experiment(spell_out(overrides, folder), own, folder), own]
 
@@ -46,14 +50,9 @@ def recorded(path: Path) -> list[str]:
     Raises:
         ConfigError: no such file, or one that is no configuration or has a key that this version does not know.
     """
-    import yaml
-
-    path = path.expanduser()
-    path = path / "config.yaml" if path.is_dir() else path
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
+    path = Path(os.path.expanduser(path))
+    path = path / "config.yaml" if os.path.isdir(path) else path
+    content = read_yaml(path, "--config")
     missing = [key for key in ALWAYS_RECORDED if not isinstance(content, dict) or key not in content]
     if missing:
         raise ConfigError(f"--config {path} is no run's configuration, or not whole: it has no {', '.join(missing)}")
@@ -115,35 +114,3 @@ def onto(of_file: list[str], typed: list[str]) -> list[str]:
     dropped = keys | (set(REFERENCE_DROPS) if "method" in keys else set())
     kept = [of for of in of_file if key_of(of) not in dropped and not key_of(of).startswith(tuple(replaced))]
     return [*kept, *typed]
-
-
-def written_out(content: Any, prefix: str = "") -> list[str]:
-    """Every value of nested settings as an override.
-
-    >>> written_out({"rank": 8, "task": {"path": None, "text": "a,b"}})
-    ['rank=8', 'task.path=null', "task.text='a,b'"]
-    """
-    overrides: list[str] = []
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            overrides += written_out(value, f"{prefix}{key}.")
-        else:
-            overrides.append(f"{prefix}{key}={quoted(value)}")
-    return overrides
-
-
-def quoted(value: Any) -> str:
-    """A value in the spelling that Hydra reads back.
-
-    >>> quoted("it's"), quoted(True), quoted(1e-5), quoted(["query", "value"])
-    ("'it\\\\'s'", 'true', '1e-05', "['query','value']")
-    """
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    if isinstance(value, list):
-        return f"[{','.join(map(quoted, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    return QuotedString(str(value), Quote.single).with_quotes() if not isinstance(value, dict) else "{}"

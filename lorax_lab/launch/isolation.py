@@ -15,13 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.launch import leases
-from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt, record_status
+from lorax_lab.launch.attempts import (
+    COMPARED,
+    ELSEWHERE,
+    NO_REFERENCE,
+    RECORDED,
+    Attempt,
+    attempt,
+    is_done,
+    is_settled,
+    record_status,
+    workplace,
+)
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
-from lorax_lab.store import record
+from lorax_lab.store.output import guard
 from lorax_lab.store.record import Status
 
-EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67, ELSEWHERE: 75, RECORDED: 76}
+EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67}
+EXIT |= {ELSEWHERE: 75, RECORDED: 76, COMPARED: 77, NO_REFERENCE: 78}
 """Exit status of the process by the outcome of its attempt; any other means that the process was ended."""
 PATIENCE = 15.0
 """Seconds that an interrupted process gets to record that it was."""
@@ -30,7 +42,7 @@ PATIENCE = 15.0
 def attempt_apart(run: Run, how: Attempt) -> str:
     """Make the `attempt` in a new process and return the status. If the process recorded none, its exit status
     decides."""
-    if record.status_of(run.folder) == "completed" and not run.config.force:
+    if is_done(run, how.repeats):
         return RECORDED
     spec = {"run": dataclasses.asdict(run), "how": dataclasses.asdict(how)}
     kills = _oom_kills()
@@ -41,7 +53,8 @@ def attempt_apart(run: Run, how: Attempt) -> str:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return _record_end(run, "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}")
+        reason = f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
+        return _record_end(run, how, "failed", reason)
     except KeyboardInterrupt:
         process.terminate()
         try:
@@ -50,9 +63,9 @@ def attempt_apart(run: Run, how: Attempt) -> str:
             process.kill()
         raise
     outcome = next((status for status, code in EXIT.items() if code == process.returncode), None)
-    if outcome and (outcome != "completed" or record.status_of(run.folder) == "completed"):
+    if outcome and (outcome != "completed" or is_settled(run, how.repeats)):
         return outcome
-    return _record_end(run, *_cause(process.returncode, _oom_kills() > kills))
+    return _record_end(run, how, *_cause(process.returncode, _oom_kills() > kills))
 
 
 def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
@@ -79,7 +92,7 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _record_end(run: Run, status: Status, reason: str) -> str:
+def _record_end(run: Run, how: Attempt, status: Status, reason: str) -> str:
     """Record the end of a process that could not, unless another launcher has the run by now."""
     from lorax_lab.console import console
 
@@ -87,8 +100,8 @@ def _record_end(run: Run, status: Status, reason: str) -> str:
     if isinstance(lease, leases.Owner):
         return ELSEWHERE
     with lease:
-        if record.status_of(run.folder) != "completed":
-            record_status(run, status, reason)
+        if not is_settled(run, how.repeats):
+            record_status(run, status, reason, place=workplace(run, how.repeats))
     console.print(f"  {status}: {reason}", soft_wrap=True, markup=False)
     return status
 
@@ -113,4 +126,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

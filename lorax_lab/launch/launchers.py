@@ -7,13 +7,18 @@ is expanded once, without Hydra's sweeper.
 from __future__ import annotations
 
 import importlib.util
+import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.config.overrides import CONF
+from lorax_lab.config.overrides import CONF, values_of
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.store.output import guard
+from lorax_lab.store.redact import redact
 
+Allowed = type[int] | type[str] | tuple[str, ...]
 LAUNCHERS = {
     "basic": "hydra",
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -21,6 +26,62 @@ LAUNCHERS = {
     "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
 }
 """Launchers that the store is tested with, and the module that each needs."""
+
+
+JOBLIB: dict[str, Allowed] = {
+    "n_jobs": int, "verbose": int, "timeout": int, "batch_size": int, "max_nbytes": str, "require": ("sharedmem",),
+    "backend": ("loky", "multiprocessing", "threading"), "prefer": ("processes", "threads"),
+    "pre_dispatch": ("all", "2*n_jobs"),
+}  # fmt: skip
+SUBMITIT: dict[str, Allowed] = {
+    "timeout_min": int, "cpus_per_task": int, "gpus_per_node": int, "tasks_per_node": int, "mem_gb": int, "nodes": int,
+    "name": str, "stderr_to_stdout": ("True", "False"),
+}  # fmt: skip
+SLURM: dict[str, Allowed] = SUBMITIT | {
+    "partition": str, "qos": str, "comment": str, "constraint": str, "exclude": str, "gres": str, "cpus_per_gpu": int,
+    "gpus_per_task": int, "mem_per_gpu": str, "mem_per_cpu": str, "account": str, "signal_delay_s": int,
+    "max_num_timeout": int, "array_parallelism": int,
+}  # fmt: skip
+SETTINGS = {"joblib": JOBLIB, "submitit_local": SUBMITIT, "submitit_slurm": SLURM}
+"""The settings of each launcher: a whole number, a word, or one of some words."""
+REFUSED = {
+    "setup": "it would run commands; run them in the shell before, since Slurm hands its environment on",
+    "additional_parameters": "it could run commands; set Slurm's own variables before, such as SBATCH_RESERVATION",
+    "submitit_folder": "its files go into runs_dir; leave it out",
+    "temp_folder": "its files go where the system keeps such files; leave it out",
+    "mmap_mode": "no run hands arrays on; leave it out",
+}
+"""Settings of launchers that are not possible here, and what to do instead."""
+WORD = re.compile(r"[\w.,:%+/-]+", re.ASCII)
+
+
+def check_setting(override: str) -> None:
+    """Refuse a launcher's setting that is not a number or a word, or that would run or write something.
+
+    Raises:
+        ConfigError: what is possible, and what to type.
+    """
+    key, _, value = override.lstrip("+").partition("=")
+    name = key.removeprefix("hydra.launcher.")
+    if name in REFUSED:
+        raise ConfigError(f"{key}={value} is not possible: {REFUSED[name]}")
+    known = {name: allowed for settings in SETTINGS.values() for name, allowed in settings.items()}
+    if name not in known:
+        raise ConfigError(f"there is no key {key}; {suggest(name, sorted(known))}")
+    values, allowed = values_of(override), known[name]
+    if len(values) > 1 or not _fits(values[0], allowed):
+        example = allowed[0] if isinstance(allowed, tuple) else 2 if allowed is int else "name"
+        words = {int: "a whole number above 0", str: "a word without spaces and signs"}
+        may_be = words[allowed] if isinstance(allowed, type) else f"one of {', '.join(allowed)}"
+        raise ConfigError(f"{override} is not possible: it is {may_be}; for instance {key}={example}")
+
+
+def _fits(value: object, allowed: Allowed) -> bool:
+    if isinstance(allowed, tuple):
+        return str(value) in allowed
+    if allowed is int:
+        return type(value) is int and (0 < value < 2**31 or value == -1)
+    return isinstance(value, str | int) and bool(WORD.fullmatch(str(value)))
 
 
 def check_launcher(name: str) -> None:
@@ -51,6 +112,11 @@ def chosen(overrides: list[str]) -> list[str]:
         if settings:
             raise ConfigError(f"{settings[0]} needs a launcher that has it; type hydra/launcher=joblib as well")
         return []
+    own = SETTINGS[names[0].partition("=")[2]]
+    for setting in settings:
+        name = setting.partition("=")[0].removeprefix("hydra.launcher.")
+        if name not in own:
+            raise ConfigError(f"{setting} is not possible with {names[0]}; {suggest(name, sorted(own))}")
     return names + settings
 
 
@@ -86,7 +152,11 @@ def _start_parallel(job: Callable[[int], object], count: int, overrides: list[st
     def task(_: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        job(int(HydraConfig.get().job.num))
+        guard()
+        try:
+            job(int(HydraConfig.get().job.num))
+        except Exception as error:  # a launcher keeps what is raised in files of its own, and prints it
+            raise RuntimeError(redact("".join(traceback.format_exception(error)))) from None
 
     folder = QuotedString(str(runs_dir / ".hydra"), Quote.single).with_quotes()
     with initialize_config_dir(str(CONF), version_base="1.3"):

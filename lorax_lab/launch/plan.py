@@ -27,6 +27,8 @@ class Run:
     run_id: str
     reference: str | None = None
     """Run id of the full fine-tune that the run is compared with."""
+    data_sha256: str | None = None
+    """Hash of the data when the run was planned."""
 
     @property
     def runs_dir(self) -> Path:
@@ -55,7 +57,8 @@ def run_of(config: RunConfig) -> Run:
     from lorax_lab.data import data_sha256
     from lorax_lab.models import model_sha256
 
-    return Run(config, run_id(config, model_sha256(config.model), data_sha256(config.task)))
+    data = data_sha256(config.task)
+    return Run(config, run_id(config, model_sha256(config.model), data), data_sha256=data)
 
 
 def with_reference(overrides: list[str], run_for: Callable[[tuple[str, ...]], Run]) -> list[Run]:
@@ -99,11 +102,11 @@ def check(runs: list[Run]) -> None:
 
     Raises:
         ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
-            matrix's smaller side, data that cannot be used.
+            matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import choose, load_processor, matrix_shapes, most_tokens
+    from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
@@ -113,19 +116,27 @@ def check(runs: list[Run]) -> None:
         shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
-    pairs = {(run.config.model, repr(run.config.task)): run.config.task for run in runs}
-    for (model, _), settings in pairs.items():
-        task = load_task(settings)
+    pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
+    for (model, _), run in pairs.items():
+        settings = run.config.task
+        task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
+        check_base(model, task.head, task.kind.model_class)
         splits = encode(task, processor)
         longest = max(size for split in splits.values() for size in split.sizes)
-        limit = most_tokens(model, processor)
+        limit = most_tokens(model, processor, task.kind.model_class)
         if limit is not None and longest > limit:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
             instead = f"type task.max_length={limit}" if hasattr(settings, "max_length") else "leave such rows out"
             raise ConfigError(f"{reason}; {instead}")
         rows = [row for split in splits.values() for row in split.rows]
-        for note in [*_left_out(task), *task.kind.notes(rows, settings)]:
+        known = vocabulary(model, task.kind.model_class)
+        largest = max((token for row in rows for token in row.get("input_ids", ())), default=0)
+        if known is not None and largest >= known:
+            beyond = f"its tokenizer makes token {largest} of task={settings.name}, and its embedding has {known} rows"
+            raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
+        task.kind.require_readable(resolve(model), processor, rows, settings)
+        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lorax_lab.config import RunConfig
 from lorax_lab.store import record
-from lorax_lab.store.folder import check_file
+from lorax_lab.store.folder import check_file, recorded_sha256
 
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Overrides of a LoRA run that its full fine-tune does not take over. Each method has its own learning rate."""
@@ -37,13 +37,47 @@ def reference_overrides(overrides: list[str]) -> list[str]:
     return [*kept, f"method={REFERENCE}"]
 
 
+def lacks_comparison(folder: Path, reference: str | None) -> bool:
+    """Whether a completed run is still to be compared with its reference: it was not, or the reference's weights have
+    changed since.
+
+    Args:
+        folder: the run's, with a completed record.
+        reference: run id of its reference; None where it wants none.
+    """
+    if reference is None:
+        return False
+    result = record.read_record(folder).completed
+    if result.reference is None:
+        return True
+    if result.reference != reference or result.comparison is None or result.comparison.weights_sha256 is None:
+        return False
+    weights = reference_sha256(folder.parent / reference)
+    return weights is not None and weights != result.comparison.weights_sha256
+
+
+def reference_sha256(reference: Path) -> str | None:
+    """The hash of the reference's weights, as its record has it; None where that cannot be said."""
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    try:
+        return recorded_sha256(reference, METHODS[REFERENCE].weights)
+    except record.DamagedRecord:
+        return None
+
+
 def why_unusable(reference: Path) -> str | None:
     """Why a run cannot be compared with the reference in this folder; None where it can."""
     from lorax_lab.methods import METHODS, REFERENCE
 
-    weights = METHODS[REFERENCE].weights
-    if record.status_of(reference) != "completed" or not (reference / weights).exists():
-        return f"{reference.name} is not complete, or its weights are gone"
+    weights, status = METHODS[REFERENCE].weights, record.status_of(reference)
+    if status is None or status == "damaged":
+        return f"its reference {reference.name} is {status or 'not recorded'}"
+    if status != "completed":
+        reason = record.read_record(reference).reason
+        return f"its reference {reference.name} is {status}" + (f" ({reason})" if reason else "")
+    if not (reference / weights).exists():
+        return f"the weights of its reference {reference.name} are gone; with force=true it is trained again"
     try:
         check_file(reference, weights)
     except record.DamagedRecord as error:

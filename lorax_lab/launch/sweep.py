@@ -10,11 +10,25 @@ import uuid
 from pathlib import Path
 
 from lorax_lab.launch import leases
-from lorax_lab.launch.attempts import ELSEWHERE, POLL, RECORDED, Attempt, attempt, record_status
+from lorax_lab.launch.attempts import (
+    COMPARED,
+    ELSEWHERE,
+    NO_REFERENCE,
+    POLL,
+    RECORDED,
+    Attempt,
+    attempt,
+    is_done,
+    is_settled,
+    record_sha256,
+    record_status,
+    workplace,
+)
 from lorax_lab.launch.durations import Durations, in_words, like_of
 from lorax_lab.launch.isolation import attempt_apart
 from lorax_lab.launch.launchers import start
 from lorax_lab.launch.plan import Run
+from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
 
@@ -25,7 +39,10 @@ class Sweep:
     def __init__(self, runs: list[Run]) -> None:
         self.runs, self.began, self.launch = runs, time.time(), uuid.uuid4().hex
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
-        self.recorded = [run.run_id for run in runs if _is_recorded(run)]
+        forced = [run for run in runs if run.config.force and record.status_of(run.folder) == "completed"]
+        self.repeats = {run.run_id: record_sha256(run) for run in forced}
+        self.recorded = [run.run_id for run in runs if self._is_settled(run)]
+        self.uncompared = [run.run_id for run in runs if run.run_id in self.recorded and not self._is_done(run)]
         self.done: set[str] = set()
         self.durations = Durations()
 
@@ -36,8 +53,15 @@ class Sweep:
 
     @property
     def waiting(self) -> list[Run]:
-        """Runs that were not recorded when the sweep began, or are to be repeated."""
-        return [run for run in self.runs if run.run_id not in self.recorded]
+        """Runs that were not recorded when the sweep began, were not compared with their reference, or are to be
+        repeated."""
+        return [run for run in self.runs if run.run_id not in self.recorded or run.run_id in self.uncompared]
+
+    @property
+    def opening(self) -> str:
+        """What is there when the sweep begins."""
+        lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
+        return f"{len(self.recorded)} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
     def train(self, launcher: list[str]) -> bool:
         """Give the runs to Hydra's launcher, then finish the runs that it or another sweep left. Returns whether it was
@@ -72,10 +96,10 @@ class Sweep:
         """Try a run that was not tried here yet; print a line before and after."""
         from lorax_lab.console import console
 
-        if run.run_id in self.done or run.run_id in self.recorded:
+        if run.run_id in self.done or self._is_done(run):
             return RECORDED
         place = f"[{[other.run_id for other in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
-        how = Attempt(f"{place}  {run.run_id}", self.group, self.launch, wait)
+        how = Attempt(f"{place}  {run.run_id}", self.group, self.launch, wait, self.repeats.get(run.run_id))
         status = attempt_apart(run, how) if run.config.isolate else attempt(run, how)
         if status != ELSEWHERE:
             self.done.add(run.run_id)
@@ -89,27 +113,40 @@ class Sweep:
 
         A run whose process died in this sweep is not tried again here, since it may take this process with it.
         """
-        while left := [run for run in self.runs if run.run_id not in self.done and not self._is_settled(run)]:
+        while left := [run for run in self.runs if run.run_id not in self.done and not self._is_over(run)]:
             open_ids = {run.run_id for run in left}
             statuses = [self.try_once(run) for run in left if run.reference not in open_ids]
             if all(status == ELSEWHERE for status in statuses):
                 time.sleep(POLL)
 
     def _is_settled(self, run: Run) -> bool:
-        status = record.status_of(run.folder)
-        if status in (None, "damaged"):
+        return is_settled(run, self.repeats.get(run.run_id))
+
+    def _is_done(self, run: Run) -> bool:
+        return is_done(run, self.repeats.get(run.run_id))
+
+    def _workplace(self, run: Run) -> Path:
+        return workplace(run, self.repeats.get(run.run_id))
+
+    def _is_over(self, run: Run) -> bool:
+        """Whether the run has its result, or was tried since the sweep began."""
+        place = self._workplace(run)
+        try:
+            content = record.read_record(place)
+        except (FileNotFoundError, record.DamagedRecord):
             return False
-        content = record.read_record(run.folder)
-        since_it_began = _seconds(content.written) >= int(self.began)
+        if content.status == "completed":
+            return place == run.folder
         mine = content.launch == self.launch
-        if status == "running" and mine and leases.holder(run.runs_dir, run.run_id) is None:
-            record_status(run, "failed", "its process ended without a trace; type isolate=true to see how")
+        if content.status == "running" and mine and leases.holder(run.runs_dir, run.run_id) is None:
+            reason = "its process ended without a trace; type isolate=true to see how"
+            record_status(run, "failed", reason, place=place)
             return True
-        return status == "completed" or (since_it_began and status != "running")
+        return _seconds(content.written) >= int(self.began) and content.status != "running"
 
     def _result(self, run: Run, status: str) -> str:
         """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
-        parts = [status]
+        parts = [f"compared with {run.reference}" if status == COMPARED else status]
         if status == "completed":
             content = record.read_record(run.folder)
             result, split = content.completed, "validation " if content.is_trial else ""
@@ -118,7 +155,7 @@ class Sweep:
             parts += ["collapsed"] if result.collapsed else []
             self.durations.add(like_of(run), seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
-        statuses = {other.run_id: record.status_of(other.folder) for other in self.waiting}
+        statuses = {other.run_id: record.status_of(self._workplace(other)) for other in self.waiting}
         failed = sum(other in ("failed", "oom", "diverged", "killed") for other in statuses.values())
         parts += [f"{failed} failed"] if failed else []
         left = [other for other in self.waiting if statuses[other.run_id] in (None, "running")]
@@ -128,13 +165,22 @@ class Sweep:
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
         """A run's record, where there is one, and its status in words."""
+        place = self._workplace(run)
         try:
-            content = record.read_record(run.folder)
+            content = record.read_record(place)
         except FileNotFoundError:
             return None, "not run"
         except record.DamagedRecord:
             return None, "damaged"
-        return content, f"{content.status}: {content.reason}" if content.reason else content.status
+        kept = "" if place == run.folder else f"; the earlier run stays as it was in {run.folder}"
+        if content.status == "completed" and lacks_comparison(place, run.reference):
+            return content, f"{NO_REFERENCE}: {self._why_uncompared(run)}"
+        return content, f"{content.status}: {content.reason}{kept}" if content.reason else content.status
+
+    def _why_uncompared(self, run: Run) -> str:
+        assert run.reference is not None
+        reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"
+        return f"{reason}; the same command tries again, and reference=false does without the comparison"
 
     def close(self) -> bool:
         """Print the closing table; returns whether every run is completed."""
@@ -144,10 +190,6 @@ class Sweep:
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, self.runs_dir))
         return all(row.status == "completed" for row in rows)
-
-
-def _is_recorded(run: Run) -> bool:
-    return not run.config.force and record.status_of(run.folder) == "completed"
 
 
 def _seconds(written: str) -> float:

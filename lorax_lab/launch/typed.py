@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from typing import Any
+import math
+import types
+import unicodedata
+from typing import Any, get_args, get_type_hints
 
 from lorax_lab.config import MethodConfig, RunConfig, TaskConfig
 from lorax_lab.config.checks import require
-from lorax_lab.config.overrides import code_in
+from lorax_lab.config.defaults import defaults, flat
+from lorax_lab.config.plain import PLAIN, foreign_part
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks import kind_of
 
@@ -24,8 +27,8 @@ def from_dict(content: Any) -> RunConfig:
     from omegaconf.errors import OmegaConfBaseException
 
     raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
-    if special := code_in(json.dumps(raw, default=str)):
-        raise ConfigError(f"the configuration has {special} in it; settings are plain values, and call nothing")
+    if special := foreign_part(raw, flat(raw).keys()):
+        raise ConfigError(f"the configuration has {special} in it, which is not possible; {PLAIN}")
     method, settings = _method_settings(raw)
     try:
         typed = OmegaConf.structured(RunConfig)
@@ -34,8 +37,9 @@ def from_dict(content: Any) -> RunConfig:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain(error, raw, {"method": method, "task": _task_settings(raw)})) from None
     assert isinstance(config, RunConfig)
+    _check_values(config)
     _check_method(config)
     return config
 
@@ -86,9 +90,43 @@ def _check_method(config: RunConfig) -> None:
     require(config.measure != "controls" or method.is_reference, f"method={name} measure", config.measure, no_cuts)
 
 
-def _explain(error: Any) -> str:
+TYPES = {
+    int: ("a whole number", "8"),
+    float: ("a number", "0.1"),
+    bool: ("true or false", "true"),
+    str: ("text", "name"),
+}
+"""In words, and for instance."""
+
+
+def _explain(error: Any, raw: dict[str, Any], sections: dict[str, type]) -> str:
+    """What a setting has to be whose value has another type."""
     key = error.full_key or "configuration"
-    reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
-    if key == "rank":
-        return f"rank: {reason}; it is a whole number, for instance rank=8"
-    return f"{key}: {reason}"
+    section, _, name = key.rpartition(".")
+    owner = sections.get(section) or get_type_hints(RunConfig).get(section) if section else RunConfig
+    hint = get_type_hints(owner).get(name) if dataclasses.is_dataclass(owner) else None
+    options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    named, of_type = next((TYPES[option] for option in options if option in TYPES), ("", ""))
+    value = flat(raw).get(key, raw.get(key))
+    if not named:
+        reason = (getattr(error, "msg", None) or str(error)).splitlines()[0]
+        return f"{key}={value} is not possible: {reason}"
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+    missing = " or null" if type(None) in options else ""
+    declared = {"tracking.mode": "auto", **defaults("local", "lora")}.get(key)
+    example = of_type if declared is None else str(declared).lower() if isinstance(declared, bool) else declared
+    return f"{key}={shown} is not possible: it is {named}{missing}; for instance {key}={example}"
+
+
+def _check_values(config: RunConfig) -> None:
+    """Refuse values that no setting can have: numbers that are not finite or too large, text that is no Unicode."""
+    for key, value in flat(dataclasses.asdict(config)).items():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, float) and not math.isfinite(each):
+                raise ConfigError(f"{key}={each} is not possible: it is a finite number; for instance {key}=0.1")
+            if isinstance(each, int) and abs(each) >= 2**63:
+                raise ConfigError(f"{key}={each} is not possible: it is below 2**63; for instance {key}=8")
+            if isinstance(each, str) and ("\0" in each or any(unicodedata.category(sign) == "Cs" for sign in each)):
+                raise ConfigError(f"{key}={each!a} is not possible: it has a sign that no file has; leave the sign out")
+            if isinstance(each, str) and "${" in each:
+                raise ConfigError(f"{key}={each} is not possible; {PLAIN}")

@@ -85,6 +85,25 @@ def captured(update: LowRank, reference: Tensor) -> dict[str, float]:
     }
 
 
+def compared(
+    matrices: Mapping[str, Row],
+    summary: Mapping[str, Any],
+    updates: Mapping[str, Update],
+    reference: Mapping[str, Tensor],
+) -> tuple[dict[str, Row], dict[str, Any]]:
+    """The rows and the summary that `measure` and `summarise` would have given with this reference; all else in them
+    stays."""
+    added: dict[str, Row] = {
+        name: {"captured": captured(update, reference[name])}
+        for name, update in updates.items()
+        if isinstance(update, LowRank)
+    }
+    means = summarise({name: {"module": row["module"], **added.get(name, {})} for name, row in matrices.items()})
+    by_module = {module: {**old, **means["by_module"][module]} for module, old in summary["by_module"].items()}
+    rows = {name: {**row, **added.get(name, {})} for name, row in matrices.items()}
+    return rows, {**summary, **means, "by_module": by_module}
+
+
 def summarise(matrices: Mapping[str, Row]) -> dict[str, Any]:
     """Means over all matrices, and under `by_module` over the layers of each module type."""
     groups: dict[str, list[Row]] = defaultdict(list)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
     from lorax_lab.memory.operations import Operations
@@ -120,4 +121,5 @@ def _write_tables(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from lorax_lab.config.overrides import CONF, code_in, expand, value_of
+from lorax_lab.config.overrides import CONF, expand, value_of, values_of
+from lorax_lab.config.plain import PLAIN, foreign_part
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.memory.step import Step
 
@@ -24,8 +25,8 @@ def steps(overrides: list[str], multirun: bool) -> list[Step]:
             raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
         if key not in KEYS:
             raise ConfigError(f"there is no key {key}; {suggest(key, KEYS)}")
-        if code := code_in(override):
-            raise ConfigError(f"{override}: {code} is not possible; settings are plain values")
+        if special := foreign_part(values_of(override), KEYS):
+            raise ConfigError(f"{override}: {special} is not possible; {PLAIN}")
     jobs = expand(overrides)
     if len(jobs) > 1 and not multirun:
         raise ConfigError(f"{' '.join(overrides)} asks about {len(jobs)} steps; type -m at the end")

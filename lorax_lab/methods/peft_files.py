@@ -8,6 +8,7 @@ import pickle
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from lorax_lab.errors import ConfigError, suggest
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PATIENCE = 1.0
+"""Seconds that one pattern may take for one name."""
 PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError)
 METHODS = ("LORA", "ADALORA")
@@ -100,11 +103,25 @@ def matches(settings: Settings, key: str, name: str) -> list[Any]:
 
     PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
     """
+    import regex
+
     patterns = settings.get(PATTERNS[key]) or {}
     try:
-        return [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
-    except (re.error, AttributeError) as error:
-        raise ConfigError(f"{PATTERNS[key]}={patterns}: expected numbers by regular expression: {error}") from error
+        return [value for pattern, value in patterns.items() if _matches(pattern, name)]
+    except TimeoutError:
+        slow = f"one of its patterns needs more than {PATIENCE} s for the name {name}"
+        raise ConfigError(f"{PATTERNS[key]}: {slow}; write the modules' names in full") from None
+    except (regex.error, AttributeError, OverflowError, RecursionError) as error:
+        shown = str(patterns)[:200]
+        raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
+
+
+@lru_cache(maxsize=65536)
+def _matches(pattern: str, name: str) -> bool:
+    """Whether PEFT's rule holds, in bounded time: some expressions need a time that doubles with each letter."""
+    import regex
+
+    return regex.match(rf"(.*\.)?({pattern})$", name, timeout=PATIENCE) is not None
 
 
 def number(key: str, value: object) -> float:

@@ -98,12 +98,13 @@ def read(folder: Path, shapes: dict[str, tuple[int, int]]) -> Saved:
     try:
         modules, head = by_module(tensors)
         factors = {name: _factors(name, parts, settings, shapes) for name, parts in modules.items()}
-        rank = number("r", settings.get("r"))
+        rank, dropout = number("r", settings.get("r")), number("lora_dropout", settings.get("lora_dropout", 0.0))
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"lora_dropout={dropout} is not possible: allowed are numbers from 0 to 1, without 1")
     except ConfigError as error:
         raise ConfigError(f"{folder}: {error}") from None
     if bad := [key for key, tensor in head.items() if not torch.isfinite(tensor).all()]:
         raise ConfigError(f"{folder}: {bad[0]} has nan or inf inside: a diverged run or a bad file")
-    dropout = float(settings.get("lora_dropout", 0.0))
     return Saved(factors, head, rank, dropout, settings.get("base_model_name_or_path") or None)
 
 

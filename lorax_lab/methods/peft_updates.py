@@ -207,9 +207,12 @@ def _adalora(name: str, parts: Parts, settings: Settings) -> LowRank:
     """s B (E ∘ A). PEFT does not save the rank by which it divides. On loading it is init_r, even if fewer directions
     are kept."""
     initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
-    kept = dict(settings.get("rank_pattern") or {}).get(f"{name}.lora_E", initial)
+    patterns = settings.get("rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise ConfigError(f"rank_pattern={str(patterns)[:80]} is not possible: it is an object, from names to masks")
+    kept = patterns.get(f"{name}.lora_E", initial)
     A, E = parts["lora_A"], parts["lora_E"]
-    _check_rank(len(A), sum(kept) if isinstance(kept, list) else kept)
+    _check_rank(len(A), sum(map(bool, kept)) if isinstance(kept, list) else number("rank_pattern", kept))
     if E.shape != (len(A), 1):
         raise ConfigError(f"lora_E is {tuple(E.shape)}; expected {(len(A), 1)}")
     divisor = float(parts["ranknum"]) if "ranknum" in parts else initial

@@ -1,6 +1,15 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import Base, groups, load_base, load_processor, matrix_shapes, most_tokens
+from lorax_lab.models.base import (
+    Base,
+    check_base,
+    groups,
+    load_base,
+    load_processor,
+    matrix_shapes,
+    most_tokens,
+    vocabulary,
+)
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
@@ -30,6 +39,7 @@ __all__ = [
     "adaptable",
     "base_weights",
     "census",
+    "check_base",
     "choose",
     "coverage",
     "delta_view",
@@ -53,4 +63,5 @@ __all__ = [
     "shape_of",
     "shapes_of",
     "short_name",
+    "vocabulary",
 ]

@@ -6,37 +6,44 @@ class that the task needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, is_out_of_memory
 from lorax_lab.models.coverage import Census, census
-from lorax_lab.models.files import PUBLIC_NAMES, first_line, quiet, resolve
+from lorax_lab.models.files import PUBLIC_NAMES, first_line, model_sha256, quiet, resolve
+from lorax_lab.models.fit import check_fit, refuse_misfits
 from lorax_lab.models.matrices import shapes_of
+from lorax_lab.models.settings import check_settings
+from lorax_lab.models.weights import state_of
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+ALIGNED = 64
+"""Bytes: memory is compared by its place in a cache line."""
 UNBOUNDED = 10**9
 """Tokenizers without a bound of their own say a number far above this one."""
 
 
 @dataclass
 class Base:
-    """A pretrained model with a fresh head, its tokenizer or other processor, and its public name."""
+    """A pretrained model with a fresh head, its tokenizer or other processor, its public name, and `model_sha256` of
+    the files that it was read from."""
 
     model: PreTrainedModel
     processor: Any
     name: str
+    sha256: str = ""
 
 
 def load_base(
@@ -54,29 +61,85 @@ def load_base(
         processor_class: the auto-class of transformers that reads the tokenizer, or another processor.
 
     Raises:
-        ConfigError: `name` is no preset, no folder and no hub id that can be reached from here, or no model that these
-            classes read.
+        ConfigError: `name` is no preset, no folder and no hub id that can be reached from here; it is no model that
+            these classes read; its weights are not those of its configuration, not finite, or change while they are
+            read.
     """
     import transformers
-    from safetensors import SafetensorError
 
     folder, processor = resolve(name), load_processor(name, processor_class)
-    try:
-        with global_stream(seed, "init"), quiet():
-            model = getattr(transformers, model_class).from_pretrained(
-                folder, dtype=torch.float32, trust_remote_code=False, **head
-            )
-    except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
-            raise
-        misfit = f"model={name} has a head of its own that does not fit the {head['num_labels']} outputs of the task"
-        raise ConfigError(f"{misfit}; name a model without a head, or a task with as many classes as it has") from None
-    except (OSError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        raise _unreadable(name, folder, model_class, error) from error
-    _keep_fixed(model, _skeleton(name, model_class))
+    skeleton, state, sha256 = _skeleton(name, model_class), state_of(folder), model_sha256(name)
+    check_base(name, head, model_class)
+    with _readable(name, folder, model_class), global_stream(seed, "init"), quiet():
+        model, loading = getattr(transformers, model_class).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **head,
+        )
+    refuse_misfits(name, folder, model, loading)
+    _leave_the_file(model)
+    if state_of(folder) != state:
+        raise ConfigError(
+            f"model={name}: its files in {folder} changed while they were read; try again once they are written"
+        )
+    _refuse_infinite(name, folder, model)
+    _keep_fixed(model, skeleton)
     if (tokenizer := _tokenizer(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)))
+    return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)), sha256)
+
+
+def check_base(name: str, head: Mapping[str, Any], model_class: str = "AutoModelForSequenceClassification") -> None:
+    """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone.
+
+    Raises:
+        ConfigError: as `load_base`, but for what only the tensors' data shows.
+    """
+    folder, skeleton = resolve(name), _skeleton(name, model_class)
+    with _readable(name, folder, model_class), quiet():
+        check_fit(name, folder, skeleton, head)
+
+
+def _leave_the_file(model: nn.Module) -> None:
+    """Copy each tensor that was read out of its file, which is mapped into memory: a file that is written again in its
+    place would change the base in mid-training, or end the process.
+
+    A copy lies as far from a multiple of 64 bytes as the tensor did, since kernels may round differently there."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        before = tensor.data_ptr() % ALIGNED // tensor.element_size()
+        place = torch.empty(before + tensor.numel(), dtype=tensor.dtype)[before:].view(tensor.shape)
+        tensor.data = place.copy_(tensor.detach())
+
+
+def _refuse_infinite(name: str, folder: Path, model: nn.Module) -> None:
+    ends = {key: torch.stack(tensor.detach().aminmax()) for key, tensor in model.named_parameters() if tensor.numel()}
+    bad = [key for key, pair in ends.items() if not pair.isfinite().all()]  # nan is in both ends
+    if bad:
+        several = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise ConfigError(
+            f"model={name}: {bad[0]}{several} in {folder} has nan or inf inside, in fp32: a diverged or a damaged "
+            "model; name another folder"
+        )
+
+
+@contextmanager
+def _readable(name: str, folder: Path, auto_class: str) -> Iterator[None]:
+    """What a library raises over files that it cannot read, as the user's fault; memory that runs out stays what it is.
+
+    Raises:
+        ConfigError: in place of any other error inside.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # the tokenizers and safetensors libraries have types of their own
+        if is_out_of_memory(error):
+            raise
+        raise _unreadable(name, folder, auto_class, error) from error
 
 
 def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
@@ -98,10 +161,9 @@ def load_processor(name: str, processor_class: str) -> Any:
     import transformers
 
     folder = resolve(name)
-    try:
+    check_settings(name, folder)
+    with _readable(name, folder, processor_class):
         processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(name, folder, processor_class, error) from error
     tokenizer = _tokenizer(processor)
     if tokenizer is not None and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise ConfigError(f"model={name} has no tokenizer in {folder}; save the tokenizer beside the model")
@@ -110,17 +172,20 @@ def load_processor(name: str, processor_class: str) -> Any:
     return processor
 
 
-@lru_cache(maxsize=8)
 def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassification") -> dict[str, tuple[int, int]]:
     """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn.
 
     Raises:
         ConfigError: as `load_base`.
     """
-    return shapes_of(_skeleton(name, model_class))
+    shapes = shapes_of(_skeleton(name, model_class))
+    if not shapes:
+        raise ConfigError(
+            f"model={name} has no linear layer, so nothing of it is adapted or measured; name another model"
+        )
+    return shapes
 
 
-@lru_cache(maxsize=8)
 def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSequenceClassification") -> Census:
     """`census` of the model `name`, from its configuration alone.
 
@@ -133,19 +198,22 @@ def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSe
     return census(_skeleton(name, model_class), names)
 
 
-@lru_cache(maxsize=2)
 def _skeleton(name: str, model_class: str) -> nn.Module:
-    """The model without its weights."""
+    """The model without its weights, on the meta device."""
+    folder = resolve(name)
+    check_settings(name, folder)
+    stat = (folder / "config.json").stat()
+    return _built(name, folder, model_class, (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=2)
+def _built(name: str, folder: Path, model_class: str, state: tuple[int, ...]) -> nn.Module:
     import transformers
 
-    folder = resolve(name)
-    try:
-        with torch.device("meta"), quiet():
-            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            whole = getattr(config, "is_encoder_decoder", False)
-            model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(name, folder, model_class, error) from error
+    with _readable(name, folder, model_class), torch.device("meta"), quiet():
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        whole = getattr(config, "is_encoder_decoder", False)
+        model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
     if _sees_ahead(model):
         encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
         raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
@@ -162,14 +230,26 @@ def _sees_ahead(model: Any) -> bool:
     return bool(alone and getattr(model.config, "is_decoder", True) is False)
 
 
-def most_tokens(name: str, processor: Any) -> int | None:
-    """How many tokens the model `name` reads or writes of one input: its positions, or fewer if its tokenizer says so;
-    None where neither bounds them."""
-    import transformers
+def vocabulary(name: str, model_class: str = "AutoModelForSequenceClassification") -> int | None:
+    """How many tokens the model `name` knows: the rows of its embedding. None where it reads no tokens."""
+    model: Any = _skeleton(name, model_class)
+    embedding = model.get_input_embeddings()
+    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
 
-    config = transformers.AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+
+def most_tokens(name: str, processor: Any, model_class: str = "AutoModelForSequenceClassification") -> int | None:
+    """How many tokens the model `name` reads or writes of one input: its positions, or fewer if its tokenizer says so;
+    None where neither bounds them. RoBERTa and its kin count positions from after that of padding."""
+    model: Any = _skeleton(name, model_class)
+    config = model.config
+    unused = [
+        module.padding_idx + 1
+        for key, module in model.named_modules()
+        if key.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    positions = getattr(config, "max_position_embeddings", None)
     limits = [
-        getattr(config, "max_position_embeddings", None),
+        positions - max(unused, default=0) if isinstance(positions, int) else None,
         getattr(config, "max_target_positions", None),
         getattr(_tokenizer(processor), "model_max_length", None),
     ]
@@ -186,7 +266,10 @@ def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> C
     if auto_class == "AutoImageProcessor":
         missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
         return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
-    return ConfigError(f"model={name} cannot be read from {folder}: {first_line(error)}")
+    reason = first_line(error)
+    reason = " ".join(str(error).split())[:300] if reason.endswith(":") else reason
+    instead = "save it again with save_pretrained, or name another model"
+    return ConfigError(f"model={name} cannot be read from {folder} ({type(error).__name__}): {reason}; {instead}")
 
 
 def _tokenizer(processor: Any) -> Any:

@@ -3,51 +3,76 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.models.weights import HASHED, folder_sha256
 
 PRESETS = ("minilm", "smollm2")
 PUBLIC_NAMES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
-HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+MINILM = "f9bd6085d316534325517c97371c3052c24d02754f80379134b302744d49a3e0"
+"""`folder_sha256` of the files that `minilm`'s archive holds."""
+NOTE = ".sha256"
+"""Beside a model that was made of an archive's file: `folder_sha256` of what was made."""
 
 
-@lru_cache(maxsize=8)
 def resolve(name: str) -> Path:
-    """The folder that holds the files of the model `name`, fetched first where that is needed."""
+    """The folder that holds the files of the model `name`, fetched first where that is needed.
+
+    Raises:
+        ConfigError: there is no such model; a preset's files in the cache are not those that were fetched.
+    """
     if name == "minilm":
         from lorax_lab.data.assets import fetch
 
-        return fetch("minilm")
+        return _unaltered(name, fetch("minilm"), MINILM)
     if name == "smollm2":
         return _smollm2()
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if _is(folder, Path.is_dir):
         if not (folder / "config.json").is_file():
             raise ConfigError(f"model={name}: the folder has no config.json; {_what_to_type()}")
         return folder
+    if _is(folder, Path.is_file):
+        raise ConfigError(f"model={name} is a file; type model={folder.parent}, the folder that it is in")
     return _from_hub(name)
 
 
-@lru_cache(maxsize=8)
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    """`Path.is_dir` or `Path.is_file`; False for a name that no file can have."""
+    try:
+        return what(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _unaltered(name: str, folder: Path, expected: str) -> Path:
+    if folder_sha256(folder) != expected:
+        altered = f"model={name}: the files in {folder} are not those that were fetched"
+        raise ConfigError(f"{altered}; delete that folder, and it is fetched again")
+    return folder
+
+
 def model_sha256(name: str) -> str:
     """What identifies the model's weights, configuration and tokenizer: the pinned archive's SHA-256 for a
-    preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files."""
+    preset (nothing is fetched), else the SHA-256 over the names and contents of the folder's files.
+
+    Raises:
+        ConfigError: as `resolve`; weights that are not in the folder.
+    """
     if name in PRESETS:
         from lorax_lab.data.assets import ASSETS
 
         return ASSETS[name].archive_sha256
-    folder, digest = resolve(name), hashlib.sha256()
-    for path in sorted(p for pattern in HASHED for p in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return folder_sha256(resolve(name))
 
 
+@lru_cache(maxsize=8)
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -75,14 +100,24 @@ def _smollm2() -> Path:
 
     source = fetch("smollm2")
     target = source.parent / "smollm2-fp32"
-    if (target / "config.json").is_file():
-        return target
+    if (target / NOTE).is_file():
+        return _unaltered("smollm2", target, (target / NOTE).read_text(encoding="utf-8", errors="replace").strip())
     try:
         import gguf  # noqa: F401
     except ImportError:
         raise ConfigError("model=smollm2 needs the gguf package: pip install 'lorax_lab[gguf]'") from None
+    _check_pinned(source)
     _dequantize(source, target)
     return target
+
+
+def _check_pinned(source: Path) -> None:
+    from lorax_lab.data.assets import sha256_of
+
+    with source.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256_of("smollm2"):
+            altered = f"model=smollm2: {source} is not the file that was fetched"
+            raise ConfigError(f"{altered}; delete {source.parent}, and it is fetched again")
 
 
 def _dequantize(source: Path, target: Path) -> None:
@@ -99,6 +134,9 @@ def _dequantize(source: Path, target: Path) -> None:
             source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
         )
         model.save_pretrained(folder)
+        (folder / NOTE).write_text(folder_sha256(folder) + "\n", encoding="utf-8")
+        if target.exists() and not (target / NOTE).is_file():  # made by a version that noted no hash
+            target.rename(Path(scratch) / "unknown")
         if not target.exists():  # another process may have been faster
             folder.rename(target)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.serve.overrides import HELP, Setup, read_overrides
+from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
     from lorax_lab.launch.plan import Run
@@ -64,4 +65,5 @@ def _serve(setup: Setup) -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

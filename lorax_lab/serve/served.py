@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lorax_lab.launch.plan import Run
 from lorax_lab.methods import peft_format
-from lorax_lab.models import Base, load_base, model_sha256
+from lorax_lab.models import Base, load_base
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
@@ -71,7 +71,7 @@ def open_served(runs: dict[str, Run]) -> Served:
     base = _bare(runs[first], tasks[first])
     bare: nn.Module = base.model
     bare.to(make_accelerator(runs[first].config.train).device)
-    exchange = Exchange(base, model_sha256(runs[first].config.model))
+    exchange = Exchange(base, base.sha256)
     tests = {}
     for name, run in runs.items():
         exchange.add(name, run.folder)

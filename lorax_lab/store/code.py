@@ -19,8 +19,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = (
-    "data", "execute", "findings", "measure", "memory.ledger", "methods", "models", "spectra", "streams", "tasks",
-    "train",
+    "comparison", "data", "execute", "findings", "measure", "memory.ledger", "methods", "models", "spectra", "streams",
+    "tasks", "train",
 )  # fmt: skip
 """The rooms and modules whose definitions decide a record's numbers; the others plan, store, show and predict."""
 FETCHED = ("data.assets", "data.archives")

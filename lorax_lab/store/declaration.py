@@ -18,6 +18,8 @@ from typing import Any
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.store.protocol import Arm, Cell, Protocol
+from lorax_lab.store.redact import redacted
+from lorax_lab.store.sums import read_checked, write_summed
 
 FORMAT = 2
 APART = (
@@ -146,9 +148,32 @@ def _setting(override: str) -> tuple[str, Any]:
     return key, sorted(value) if isinstance(value, list) else value
 
 
+class DamagedDeclaration(ValueError):
+    """A declaration that is not what was written, or that says too little; the message names it."""
+
+
 def read_declaration(path: Path) -> Declaration:
-    """The declaration in `<study>.json`, of format 1 or 2."""
-    return from_content(json.loads(path.read_text(encoding="utf-8")))
+    """The declaration in `<study>.json`, of format 1 or 2.
+
+    Raises:
+        DamagedDeclaration: it is not whole, or its checksum does not match.
+    """
+    checked = read_checked(path)
+    if checked.damages:
+        raise DamagedDeclaration("; ".join(checked.damages))
+    try:
+        declared = from_content(json.loads(checked.text))
+        declared.conditions  # noqa: B018
+        declared.protocol.ranked()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise DamagedDeclaration(f"{path.name}: it is no declaration of a study: {what}") from error
+    return declared
+
+
+def write_declaration(path: Path, declared: Declaration) -> None:
+    """Write a declaration, in format 2, with its checksums."""
+    write_summed(path, json.dumps(redacted(to_content(declared)), indent=1, ensure_ascii=False) + "\n")
 
 
 def from_content(content: Mapping[str, Any]) -> Declaration:

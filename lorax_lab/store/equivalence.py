@@ -11,6 +11,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.store.redact import redacted
+from lorax_lab.store.sums import read_checked, write_summed
+
+KEYS: dict[str, Any] = {
+    "recorded_code": str,
+    "present_code": str,
+    "numbers": int,
+    "present_dirty": (bool, type(None)),
+    "moved": list,
+}
+"""What every comparison says."""
+
 
 def equivalence_path(lines: Path) -> Path:
     """Where the proofs of a study are, given its `<study>.jsonl`."""
@@ -18,9 +30,28 @@ def equivalence_path(lines: Path) -> Path:
 
 
 def read_proofs(lines: Path) -> list[dict[str, Any]]:
-    """Every recorded comparison of two versions, newest last; none where there is no file."""
+    """Every recorded comparison of two versions, newest last; none where there is no file, or a damaged one."""
+    return checked_proofs(lines)[0]
+
+
+def checked_proofs(lines: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """As `read_proofs`, and what is wrong with the file. Of a damaged file no comparison counts."""
     path = equivalence_path(lines)
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    checked = read_checked(path)
+    if checked.damages or not checked.lines:
+        return [], checked.damages
+    try:
+        proofs = [dict(proof) for proof in json.loads(checked.text)]
+        if any(not isinstance(proof[key], kind) for proof in proofs for key, kind in KEYS.items()):
+            raise TypeError("a comparison has a value of another kind")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return [], [f"{path.name}: it is no list of comparisons: {' '.join(str(error).split())[:200]}"]
+    return proofs, []
+
+
+def write_proofs(lines: Path, proofs: list[dict[str, Any]]) -> None:
+    """Write a study's comparisons, with their checksums."""
+    write_summed(equivalence_path(lines), json.dumps(redacted(proofs), indent=1) + "\n")
 
 
 def proven(lines: Path) -> set[tuple[str, str]]:

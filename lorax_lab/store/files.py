@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.store.redact import redact
+
+SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -32,6 +36,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder; call it where nobody else writes there."""
+    for path in folder.glob(".*"):
+        if SCRATCH.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Sync a file's content, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -43,10 +54,14 @@ def sync(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole; keys and passwords in it are hidden."""
-    shown = redact(text)
+    write_redacted(path, redact(text))
+
+
+def write_redacted(path: Path, text: str) -> None:
+    """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
 
     def write(scratch: Path) -> None:
-        scratch.write_text(shown, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.files import save_tensors, sha256_of, write_text, write_whole
 from lorax_lab.store.record import RECORD, DamagedRecord, read_record
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import File
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the full resolved configuration as `config.yaml`."""
     import yaml
 
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True))
 
 
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:
@@ -56,8 +58,8 @@ def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def files_of(folder: Path) -> dict[str, File]:
-    """Size and SHA-256 of a run's files, for its record."""
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_RESULTS)
+    """Size and SHA-256 of a run's files, for its record. A hidden file, such as a temporary one, is no result."""
+    paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name not in NOT_RESULTS)
     return {path.name: File(path.stat().st_size, sha256_of(path)) for path in paths}
 
 
@@ -69,8 +71,25 @@ def check_file(folder: Path, name: str) -> None:
     """
     path, result = folder / name, read_record(folder).result
     known = result.files.get(name) if result else None
-    if known and File(path.stat().st_size, sha256_of(path)) != known:
+    if known and not path.is_file() and os.path.lexists(path):
+        raise DamagedRecord(f"{path} is no file")
+    if known and (path.stat().st_size != known.bytes or sha256_of(path) != known.sha256):
         raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
+
+
+def recorded_sha256(folder: Path, name: str) -> str | None:
+    """The hash that a completed run's record has of one of its files; None where there is no such run, or an older
+    record does not say.
+
+    Raises:
+        DamagedRecord: the record cannot be trusted.
+    """
+    try:
+        result = read_record(folder).result
+    except FileNotFoundError:
+        return None
+    known = result.files.get(name) if result else None
+    return known.sha256 if known else None
 
 
 def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:

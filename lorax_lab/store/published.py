@@ -7,6 +7,7 @@ matrix's measures, the truncations' scores, where the run comes from, and the SH
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store import direction
-from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.store.record import DamagedRecord, read_record
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import Result, Row
+from lorax_lab.store.sums import read_checked, write_summed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,7 @@ MEASURED_NOW = "base_norm"
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a line has it only if there are any."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
+SHARED_COLUMNS = ("task", "seed", "other_task", "other_seed", "matrix", "module", "layer", "k", "column", "row")
 
 Line = dict[str, Any]
 
@@ -75,14 +78,16 @@ def line_of(folder: Path) -> Line:
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Write the lines, sorted by run, each with its checksum; the same lines give the same bytes."""
-    ordered = sorted(lines, key=lambda line: str(line["run_id"]))
-    write_text(path, "".join(_text(line | {"sha256": _checksum(line)}) + "\n" for line in ordered))
+    shown = [redacted(line) for line in sorted(lines, key=lambda line: str(line["run_id"]))]
+    write_summed(path, "".join(_text(line | {"sha256": _checksum(line)}) + "\n" for line in shown))
 
 
 def read_lines(path: Path) -> tuple[list[Line], list[str]]:
     """The intact lines of a file, and what is wrong with each of the others; both empty where there is no file."""
-    lines, damages = [], []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
+    checked = read_checked(path)
+    lines, damages = [], list(checked.damages)
+    runs: set[str] = set()
+    for number, text in checked.lines.items():
         try:
             line = json.loads(text)
             stated = line.pop("sha256", None)
@@ -90,8 +95,11 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
                 raise DamagedRecord("it is not what was written: its checksum does not match")
             if line["format"] != FORMAT:
                 raise DamagedRecord(f"it has format {line['format']}; this version reads {FORMAT}")
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            damages.append(f"{path.name}, line {number}: {error}")
+            if line["run_id"] in runs:
+                raise DamagedRecord(f"it is a second line of {line['run_id']}")
+            runs.add(line["run_id"])
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            damages.append(f"{path.name}, line {number}: {' '.join(str(error).split())[:200]}")
         else:
             lines.append(line)
     return lines, damages
@@ -126,14 +134,42 @@ def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_shared(path: Path) -> pd.DataFrame:
-    """The table of directions that full fine-tunes share. Conditions and matrices are text, whatever they are called:
-    a condition `100` is no number, and `NA` is no missing value."""
+def shared_table(path: Path) -> tuple[pd.DataFrame | None, list[str]]:
+    """The intact rows of the table of directions that full fine-tunes share, and what is wrong with the others; None
+    where there is no table, or none that can be read. Conditions and matrices are text, whatever they are called: a
+    condition `100` is no number, and `NA` is no missing value."""
     import pandas as pd
 
+    checked = read_checked(path)
+    if 1 not in checked.lines:
+        return None, checked.damages
     texts = dict.fromkeys(("task", "other_task", "matrix", "module"), str)
     numbers = {key: [""] for key in ("layer", "column", "row")}
-    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
+    try:
+        table = pd.read_csv(io.StringIO(checked.text), dtype=texts, keep_default_na=False, na_values=numbers)
+    except ValueError as error:
+        return None, [*checked.damages, f"{path.name}: {' '.join(str(error).split())[:200]}"]
+    if lacking := [column for column in SHARED_COLUMNS if column not in table]:
+        return None, [*checked.damages, f"{path.name}: it has no column {', '.join(lacking)}"]
+    return table, checked.damages
+
+
+def read_shared(path: Path) -> pd.DataFrame:
+    """The intact rows of the table of shared directions; none where there is no table."""
+    import pandas as pd
+
+    table, _ = shared_table(path)
+    return pd.DataFrame(columns=list(SHARED_COLUMNS)) if table is None else table
+
+
+def write_shared(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to the table of shared directions; of what is there the intact rows stay, to the letter."""
+    import pandas as pd
+
+    before = read_checked(path).text if shared_table(path)[0] is not None else ""
+    write_summed(
+        path, before + pd.DataFrame(redacted(rows)).to_csv(index=False, header=not before, lineterminator="\n")
+    )
 
 
 def _rows(result: Result, folder: Path) -> dict[str, Row]:
@@ -169,7 +205,7 @@ def portable(config: dict[str, Any]) -> dict[str, Any]:
         kept["model"] = Path(kept["model"]).name
     for section, keys in NOT_KEPT.items():
         for key in keys:
-            (kept[section] if section else kept).pop(key, None)
+            (kept.get(section, {}) if section else kept).pop(key, None)
     return kept
 
 

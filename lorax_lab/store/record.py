@@ -10,15 +10,17 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lorax_lab.store.files import write_text
-from lorax_lab.store.redact import redact
+from lorax_lab.store.files import write_redacted
+from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
+from lorax_lab.store.sums import read_bytes
 
 VERSION = 2
 """Layout that is written. Version 1, which had no types, is read as well."""
@@ -104,9 +106,9 @@ class Damage:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write `record.json` with its checksum; call it after every other file of the run."""
-    content = {"schema": VERSION} | _plain(dataclasses.asdict(record))
+    content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)))
     content["sha256"] = _checksum(content)
-    write_text(folder / RECORD, _text(content))
+    write_redacted(folder / RECORD, _text(content))
 
 
 def read_record(folder: Path) -> Record:
@@ -117,23 +119,39 @@ def read_record(folder: Path) -> Record:
         DamagedRecord: it is not whole, of no known version, or not what was written.
     """
     path = folder / RECORD
-    if (size := path.stat().st_size) > LARGEST:
-        raise DamagedRecord(f"{path} has {size} bytes, more than any record; it is not read")
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = read_bytes(path, LARGEST).decode("utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedRecord(f"{path} cannot be read: {error}") from error
+    try:
+        content = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise DamagedRecord(f"{path} is not whole: {error}") from error
     if not isinstance(content, dict):
         raise DamagedRecord(f"{path} is not a record")
     version = content.get("schema")
-    if version not in (1, VERSION):
-        raise DamagedRecord(f"{path} has schema {version}; this version reads 1 and {VERSION}")
-    written = text == _text(content)
-    if content.pop("sha256", None) != _checksum(content) or not written:
+    if type(version) is not int or version not in (1, VERSION):
+        raise DamagedRecord(f"{path} has schema {str(version)[:40]}; this version reads 1 and {VERSION}")
+    try:
+        written = text == _text(content)
+        same = content.pop("sha256", None) == _checksum(content)
+    except (ValueError, RecursionError) as error:  # such as 1e999, which is read as infinity
+        raise DamagedRecord(f"{path} is not what was written: {error}") from error
+    if not (written and same):
         raise DamagedRecord(f"{path} is not what was written: its checksum does not match")
     del content["schema"]
-    return _typed(path, _upgraded(path, content) if version == 1 else content)
+    try:
+        return _typed(path, _upgraded(path, content) if version == 1 else content)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        if isinstance(error, DamagedRecord):
+            raise
+        raise DamagedRecord(f"{path} is no record of version {version}: {error!r}"[:500]) from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number that a record has")
 
 
 def _typed(path: Path, content: dict[str, Any]) -> Record:
@@ -202,11 +220,12 @@ def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
     A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
     """
     records, damages = {}, []
-    for folder in sorted(path.parent for path in Path(runs_dir).glob(f"*/{RECORD}")):
+    for folder in _recorded(Path(runs_dir)):
         try:
             record = read_record(folder)
-        except DamagedRecord as error:
-            damages.append(Damage(folder, str(error)))
+        except (DamagedRecord, FileNotFoundError) as error:  # a run may be removed while others are read
+            if isinstance(error, DamagedRecord):
+                damages.append(Damage(folder, str(error)))
             continue
         if record.run_id == folder.name:
             records[folder] = record
@@ -214,6 +233,15 @@ def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
             cure = "move it out of the store, or give it back its name"
             damages.append(Damage(folder, f"{folder} is a copy of {record.run_id}; {cure}"))
     return records, damages
+
+
+def _recorded(runs_dir: Path) -> list[Path]:
+    """The folders in which anything stands in a record's place, a link that leads nowhere too; sorted by name."""
+    try:
+        folders = [Path(entry.path) for entry in os.scandir(runs_dir) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(folder for folder in folders if os.path.lexists(folder / RECORD))
 
 
 def _plain(value: Any) -> Any:
@@ -226,7 +254,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return redact(value) if isinstance(value, str) else value
+    return value
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -1,24 +1,58 @@
-"""Keys and passwords, kept out of everything that is written."""
+"""Keys and passwords, kept out of everything that is written or shown.
+
+Two things are hidden: the values of environment variables whose names look secret (and passwords in any variable's
+address, and those of the netrc file), however they are quoted or encoded; and what looks like a well-known service's
+key. A key of W&B is 40 hexadecimal digits, and so are a commit and a SHA-1. Such digits are hidden unless they follow a
+word that says so (`commit`, `revision`), stand in a path or after `@`, or are the value of a field of that name.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import netrc
 import os
 import re
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "[hidden]"
-SECRET_NAMES = re.compile(
-    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|APIKEY|API_KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(_|$)", re.IGNORECASE
-)
+SECRET_WORDS = {
+    "token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "pass", "passphrase", "passcode", "pwd",
+    "key", "keys", "apikey", "pat", "psk", "auth", "authorization", "bearer", "jwt", "cookie", "cookies", "credential",
+    "credentials", "cred", "creds", "webhook", "dsn", "otp", "sas", "signature",
+}  # fmt: skip
+"""A variable whose name has one of these words holds a secret."""
+SECRET_ENDS = ("token", "secret", "password", "passwd", "apikey", "accesskey", "secretkey", "privatekey")
 SHORTEST = 8
 """Shorter values are words, such as `true`, that may stand anywhere."""
-TOKENS = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|wandb_v\d_\w{20,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+_SHAPES = (
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)",
+    r"(?<=://)[^/\s:@'\"\[]{16,}(?=@)",
+    r"hooks\.slack\.com/(?:services|workflows)/[\w/-]+|discord(?:app)?\.com/api/webhooks/[\w/-]+",
+    r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}|\bgh[oprsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
+    r"\bgl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat)-[\w-]{20,}",
+    r"\bxox[a-z]-[\w-]{10,}|\bxapp-[\w-]{10,}|\bAIza[\w-]{30,}|\bya29\.[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)*|(?<![A-Za-z0-9])(?:sk-[\w-]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{16,})",
+    r"\bwandb_v\d_\w{20,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}|\bdop_v1_[0-9a-f]{32,}|\bgsk_[A-Za-z0-9]{20,}",
+    r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bnvapi-[\w-]{20,}|\br8_[A-Za-z0-9]{30,}|\bAGE-SECRET-KEY-\w{20,}",
+    r"(?i:(?<=bearer )|(?<=basic ))(?=\S*\d)[A-Za-z0-9._~+/=-]{16,}",
+    r"(?i:(?<=password=)|(?<=passwd=)|(?<=pwd=)|(?<=api_key=)|(?<=apikey=)|(?<=access_token=)|(?<=accountkey=)"
+    r"|(?<=client_secret=)|(?<=signature=)|(?<=[?&;]sig=)|(?<=[?&]key=))(?=[^\s&;'\"]*\d)[^\s&;'\"]{8,}",
 )
-"""What the keys of well-known services look like, and a name and password in an address."""
+SHAPES = re.compile("|".join(_SHAPES), re.DOTALL)
+"""What the keys of well-known services look like, a name and password in an address, and a private key."""
+HEX = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])")
+OF_A_HASH = re.compile(r"(?i)(?:commit|revision|rev|sha-?1|git|tree|blob|snapshot)s?\W{0,4}$")
+"""What stands before 40 hexadecimal digits that are no key."""
+HASHES = ("commit", "revision", "sha1")
+"""How the names of fields end whose value is a commit or a SHA-1."""
+Hide = Callable[[str], str]
 
 
 def redact(text: str) -> str:
@@ -27,22 +61,139 @@ def redact(text: str) -> str:
     >>> redact("https://me:pass@host/file, hf_0123456789abcdefghijklmn")
     'https://[hidden]@host/file, [hidden]'
     """
-    for secret in _secrets():
-        text = text.replace(secret, HIDDEN)
-    return TOKENS.sub(HIDDEN, text)
+    return _without_hex(_values_hider()(text)) if len(text) >= SHORTEST else text
 
 
-def _secrets() -> list[str]:
-    """The longest first, since one may contain another."""
-    named = {value for name, value in os.environ.items() if SECRET_NAMES.search(name)}
-    secrets = {value for value in named if len(value) >= SHORTEST} | _netrc_passwords(os.environ.get("NETRC"))
-    return sorted(secrets, key=len, reverse=True)
+def redacted(content: Any) -> Any:
+    """Plain nested values with every text in them redacted, the keys too. Numbers stay as they are.
+
+    >>> redacted({"git": {"commit": "0123456789" * 4}, "reason": "0123456789" * 4})
+    {'git': {'commit': '0123456789012345678901234567890123456789'}, 'reason': '[hidden]'}
+    """
+    return _redacted(content, _values_hider(), is_hash=False)
+
+
+def _redacted(content: Any, hide: Hide, is_hash: bool) -> Any:
+    if isinstance(content, dict):
+        return {
+            _redacted(key, hide, False): _redacted(item, hide, str(key).endswith(HASHES))
+            for key, item in content.items()
+        }
+    if isinstance(content, list | tuple):
+        return [_redacted(item, hide, is_hash) for item in content]
+    if not isinstance(content, str) or len(content) < SHORTEST:
+        return content
+    return hide(content) if is_hash else _without_hex(hide(content))
+
+
+def _without_hex(text: str) -> str:
+    """40 hexadecimal digits are hidden where nothing says that they are a commit or a SHA-1."""
+
+    def shown(match: re.Match[str]) -> str:
+        before = text[max(0, match.start() - 200) : match.start()]
+        word = re.split(r"[\s'\"=,;()\[\]{}]", before)[-1]
+        in_a_path = "/" in word and "://" not in word
+        return match[0] if in_a_path or word.endswith("@") or OF_A_HASH.search(before) else HIDDEN
+
+    return HEX.sub(shown, text)
+
+
+def _values_hider() -> Hide:
+    return _hider(frozenset(os.environ.items()), os.environ.get("NETRC"))
+
+
+@lru_cache(maxsize=4)
+def _hider(environment: frozenset[tuple[str, str]], netrc_path: str | None) -> Hide:
+    values = set(_netrc_passwords(netrc_path))
+    for name, value in environment:
+        values |= {part for part in _parts(name, value) if _is_telling(part)}
+    patterns = {pattern for value in values for pattern in _patterns(value)}
+    if not patterns:
+        return lambda text: SHAPES.sub(HIDDEN, text)
+    known = re.compile("|".join(sorted(patterns, key=len, reverse=True)))  # one value may contain another
+    return lambda text: SHAPES.sub(HIDDEN, known.sub(HIDDEN, text))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret.
+
+    >>> list(map(is_secret_name, ("GH_PAT", "PGPASSWORD", "AccountKey", "PATH", "TOKENIZERS_PARALLELISM")))
+    [True, True, True, False, False]
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    return any(word in SECRET_WORDS or word.endswith(SECRET_ENDS) for word in words)
+
+
+def _parts(name: str, value: str) -> Iterator[str]:
+    """What of a variable is secret: all of it, its lines and its named parts if its name says so; of an address in any
+    variable the password, or what stands for one."""
+    for place in re.findall(r"://([^/\s@]+)@", value):
+        user, _, password = place.partition(":")
+        secret = password or (user if len(user) >= 2 * SHORTEST else "")
+        yield from (secret, unquote(secret))
+    if not is_secret_name(name):
+        return
+    yield from (value, value.strip(), *value.splitlines())
+    yield from (part for key, part in re.findall(r"(\w+)=([^\s;&,]+)", value) if is_secret_name(key))
+    if value.lstrip().startswith(("{", "[")):
+        try:
+            yield from _leaves(json.loads(value))
+        except (ValueError, RecursionError):
+            return
+
+
+def _leaves(content: Any, key: str = "") -> Iterator[str]:
+    if isinstance(content, dict):
+        for name, item in content.items():
+            yield from _leaves(item, str(name))
+    elif isinstance(content, list):
+        for item in content:
+            yield from _leaves(item, key)
+    elif isinstance(content, str) and is_secret_name(key):
+        yield from (content, *content.splitlines())
+
+
+def _is_telling(value: str) -> bool:
+    """Whether a value would be missed by nobody: it is not short, no path, no frame of a key, and no word of ours."""
+    if len(value) < SHORTEST or value.startswith("-----") or ("/" in value and os.path.lexists(value)):
+        return False
+    return not (re.fullmatch(r"[A-Za-z_]+", value) and value.lower() in _own_words())
+
+
+@lru_cache(maxsize=1)
+def _own_words() -> frozenset[str]:
+    """The words of the lab's own files. A password that is one of these cannot be told from the word."""
+    home = Path(__file__).parents[1]
+    texts = [path.read_text(encoding="utf-8") for path in (*home.rglob("*.py"), *home.parent.glob("conf/**/*.yaml"))]
+    words = {word for text in texts for word in re.findall(r"[a-z_]{8,}", text.lower())}
+    return frozenset(words | {part for word in words for part in word.split("_")})
+
+
+def _patterns(value: str) -> set[str]:
+    """Patterns of a value in each form that it may be written in. A plain word or number is only found by itself."""
+    if re.fullmatch(r"[a-z_]+|[A-Z_]+|[A-Z][a-z]+|\d+", value):
+        return {rf"(?<![A-Za-z0-9.]){value}(?![A-Za-z0-9])"}
+    raw = value.encode("utf-8", "surrogateescape")
+    hexed = raw.hex()
+    forms = {value, hexed, hexed.upper(), html.escape(value), repr(value)[1:-1], json.dumps(value)[1:-1]}
+    forms |= {json.dumps(value, ensure_ascii=False)[1:-1], value.replace("'", "''"), value.replace("'", "\\'")}
+    forms |= {value.replace("'", "'\"'\"'"), value.encode("unicode_escape").decode()}
+    urls = {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    forms |= urls | {re.sub("%..", lambda code: code[0].lower(), url) for url in urls}
+    forms |= {form for offset in range(3) for form in _base64(raw, offset)}
+    return {re.escape(form) for form in forms if len(form) >= SHORTEST}
+
+
+def _base64(raw: bytes, offset: int) -> set[str]:
+    """The letters that the bytes have in base64 whatever `offset` bytes stand before them, as a user's name does."""
+    coded = base64.b64encode(bytes(offset) + raw).decode()[(0, 2, 3)[offset] : (offset + len(raw)) * 8 // 6]
+    return {coded, coded.translate(str.maketrans("+/", "-_"))}
 
 
 @lru_cache(maxsize=4)
 def _netrc_passwords(path: str | None) -> frozenset[str]:
     try:
         hosts = netrc.netrc(path or str(Path.home() / ".netrc")).hosts
-    except (OSError, netrc.NetrcParseError, RuntimeError):
+    except (OSError, netrc.NetrcParseError, RuntimeError, UnicodeDecodeError):
         return frozenset()
     return frozenset(password for _, _, password in hosts.values() if password and len(password) >= SHORTEST)

@@ -17,7 +17,8 @@ UNDEFINED = "undefined"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What identifies a run's inputs. `examples` counts those of each split."""
+    """What identifies a run's inputs. `examples` counts those of each split, `left_out` the rows in none by the
+    reason; it is empty in records that are older than the field."""
 
     __pydantic_config__ = STRICT
     model_sha256: str
@@ -25,6 +26,7 @@ class Inputs:
     examples: dict[str, int]
     classes: list[str]
     head_sha256: str | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,22 @@ class File:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What the comparison with the reference was made from.
+
+    Attributes:
+        weights_sha256: of the reference's weights; None where the reference's record does not say.
+        code, written: the version of the code and the time (UTC) of a comparison that was made after the run; None
+            where it was made with the run.
+    """
+
+    __pydantic_config__ = STRICT
+    weights_sha256: str | None
+    code: str | None = None
+    written: str | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a completed run found.
 
@@ -122,6 +140,7 @@ class Result:
             a trial, and for a kind of task that has none.
         higher_is_better: of the primary metric; true in records that are older than the field.
         coverage: None in records that are older than the field.
+        comparison: None where there is no reference, and in records that are older than the field.
         collapsed: why the run counts as collapsed, in words (`lorax_lab/tasks/collapse.py`); empty where it does not,
             and in records that are older than the field.
     """
@@ -142,6 +161,7 @@ class Result:
     baselines: Mapping[str, float | None] = field(default_factory=dict)
     higher_is_better: bool = True
     coverage: Coverage | None = None
+    comparison: Comparison | None = None
     collapsed: list[str] = field(default_factory=list)
 
     def score(self, split: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.record import Record, scan
+from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.result import Result
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
     measures of each matrix.
     """
-    records, damages = scan(Path(runs_dir))
-    for damage in damages:
-        warnings.warn(f"left out: {damage.reason}", stacklevel=2)
+    records, damages = _read(runs_dir)
     frame = runs_of(records)
     frame.attrs["damaged"] = [(str(damage.folder), damage.reason) for damage in damages]
     return frame
@@ -38,12 +36,12 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
 def load_matrices(runs_dir: str | Path) -> pd.DataFrame:
     """One row per matrix of every completed run: the run's identity columns, then the matrix's measures
     (`effective_rank`, `null.effective_rank`, …)."""
-    return matrices_of(scan(Path(runs_dir))[0])
+    return matrices_of(_read(runs_dir)[0])
 
 
 def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
     """One row per truncation of every completed full fine-tune: `k`, `part` (`cut` or `remainder`), the scores."""
-    return truncation_of(scan(Path(runs_dir))[0])
+    return truncation_of(_read(runs_dir)[0])
 
 
 def runs_of(records: Records) -> pd.DataFrame:
@@ -62,6 +60,13 @@ def matrices_of(records: Records) -> pd.DataFrame:
 def truncation_of(records: Records) -> pd.DataFrame:
     """As `load_truncation`, of records that are read already."""
     return _long(records, lambda result: result.truncation or [])
+
+
+def _read(runs_dir: str | Path) -> tuple[Records, list[Damage]]:
+    records, damages = scan(Path(runs_dir))
+    for damage in damages:
+        warnings.warn(f"left out: {damage.reason}", stacklevel=3)
+    return records, damages
 
 
 def _row(record: Record) -> dict[str, Any]:

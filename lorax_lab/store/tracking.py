@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lorax_lab.config import TrackingConfig
 from lorax_lab.store import variation
 from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import load_spectra
+from lorax_lab.store.output import guard
+from lorax_lab.store.pictures import heat_map, spectrum_chart
+from lorax_lab.store.published import portable
 from lorax_lab.store.record import Record, read_record, scan
+from lorax_lab.store.redact import redacted
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
 MARK = "wandb.json"
@@ -33,6 +37,11 @@ LONGEST = 64
 """Letters of a tag, or of a job type, at most; W&B refuses more."""
 PATIENCE = 90.0
 """Seconds after which the process that tells W&B of a run is ended."""
+NOT_TOLD: dict[str, Any] = {
+    "host": "", "program": "", "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
+    "x_save_requirements": False, "disable_git": True, "disable_code": True,
+}  # fmt: skip
+"""Settings with which W&B keeps nothing of the machine: its name, its paths, its user, what else is installed."""
 
 
 def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
@@ -88,11 +97,9 @@ def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> 
     """Upload every completed run that was not, each once however many do it at a time; returns how many could not."""
     from filelock import FileLock, Timeout
 
-    from lorax_lab.console import console
-
     records, damages = scan(runs_dir)
     for damage in damages:
-        console.print(f"left out: {damage.reason}", soft_wrap=True, markup=False)
+        print(f"left out: {damage.reason}")
     folders = [folder for folder, record in records.items() if record.result]
     waiting = [folder for folder in folders if mark_of(folder) != "online"]
     failed = 0
@@ -105,10 +112,10 @@ def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> 
                     uploaded = publish(config, folder, _group(folder), patience)
                     failed += not uploaded
                     answer = "uploaded" if uploaded else "not uploaded"
-                    console.print(f"{place}: {answer}", soft_wrap=True, markup=False)
+                    print(f"{place}: {answer}")
         except Timeout:
-            console.print(f"{place}: another process uploads it", soft_wrap=True, markup=False)
-    console.print(f"{len(folders) - len(waiting)} of {len(folders)} were uploaded before, {failed} could not be")
+            print(f"{place}: another process uploads it")
+    print(f"{len(folders) - len(waiting)} of {len(folders)} were uploaded before, {failed} could not be")
     return failed
 
 
@@ -141,14 +148,22 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     mode = resolve_mode(config.mode)
     if mode == "disabled":
         return
+    try:
+        _send(config, folder, group, mode, record, history)
+    finally:
+        _remove_logs(runs_dir / "wandb", record.run_id)
+    mark = {"mode": mode, "project": config.project, "group": group}
+    write_text(folder / MARK, json.dumps(mark | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+
+
+def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: Record, history: list[Any]) -> None:
+    runs_dir = folder.resolve().parent
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str(runs_dir / "wandb"))
     (runs_dir / "wandb").mkdir(parents=True, exist_ok=True)
     import wandb
 
-    settings = wandb.Settings(
-        silent=True, console="off", init_timeout=30, x_disable_stats=True, disable_git=True, disable_code=True
-    )
+    settings = wandb.Settings(silent=True, console="off", init_timeout=30, **NOT_TOLD)
     names = window_names(record)
     with wandb.init(
         project=config.project,
@@ -159,7 +174,7 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
         group=group,
         job_type=names.arm,
         tags=names.tags,
-        config=record.config | {"arm": names.arm},
+        config=redacted(_public(record.config) | {"arm": names.arm}),
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
     ) as run:
@@ -167,13 +182,37 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
             run.log({key: value for key, value in row.items() if key != "step"}, step=int(row["step"]))
         if record.completed.matrices:  # a trial has none
             pictures = {
-                "spectrum/singular_values": _spectrum_chart(record, load_spectra(folder)),
-                "spectrum/effective_rank_map": wandb.Image(_heat_map(record)),
+                "spectrum/singular_values": wandb.Image(spectrum_chart(record, load_spectra(folder))),
+                "spectrum/effective_rank_map": wandb.Image(heat_map(record)),
             }
             run.log(pictures, step=int(history[-1]["step"]))
         run.summary.update(_summary(record))
-    mark = {"mode": mode, "project": config.project, "group": group}
-    write_text(folder / MARK, json.dumps(mark | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as W&B is shown it: without places, and only the name of a file or folder of the user's."""
+    kept = portable(config)
+    path = config["task"].get("path")
+    kept["task"]["path"] = path and _name(str(path), config["task"].get("source") == "hub")
+    return kept | {"model": _name(str(config["model"]), is_public=True)}
+
+
+def _name(path: str, is_public: bool) -> str:
+    """The path itself if it is a data set's or a model's name on the hub, else its last part.
+
+    >>> _name("org/name", True), _name("/home/me/data.csv", True), _name("clinic/patients.csv", False)
+    ('org/name', 'data.csv', 'patients.csv')
+    """
+    of_the_hub = is_public and re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?(@[\w./-]+)?", path)
+    return path if of_the_hub and not Path(path).exists() else Path(path).name
+
+
+def _remove_logs(folder: Path, run_id: str) -> None:
+    """Remove the logs that W&B's own code wrote while it was told of a run: they name places on this machine."""
+    for logs in folder.glob(f"*run-*-{run_id}/logs"):
+        shutil.rmtree(logs, ignore_errors=True)
+    for link in folder.glob("debug*.log"):
+        link.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -217,48 +256,6 @@ def _summary(record: Record) -> dict[str, Any]:
     return flat
 
 
-def _spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> Any:
-    """Singular values averaged over the layers of each module type, σ_i against i."""
-    import wandb
-
-    modules: dict[str, list[np.ndarray]] = {}
-    for name, row in record.completed.matrices.items():
-        modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
-    lines = {module: np.mean(values, axis=0) for module, values in modules.items()}
-    indices = [list(range(1, len(line) + 1)) for line in lines.values()]
-    return wandb.plot.line_series(
-        indices,
-        [line.tolist() for line in lines.values()],
-        keys=list(lines),
-        title="singular values",
-        xname="index",
-    )
-
-
-def _heat_map(record: Record) -> Any:
-    """Effective rank of ΔW, layers down, module types across."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = record.completed.matrices.values()
-    modules = list(dict.fromkeys(row["module"] for row in rows))
-    layers = sorted({row["layer"] or 0 for row in rows})
-    grid = np.full((len(layers), len(modules)), np.nan)
-    for row in rows:
-        value = row["effective_rank"]
-        grid[layers.index(row["layer"] or 0), modules.index(row["module"])] = np.nan if value is None else value
-    figure = Figure(figsize=(1.2 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(grid, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
-    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
-    axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
-    figure.colorbar(image)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
-
-
 def main(arguments: list[str] | None = None) -> int:
     """`sync [RUNS]`, for people, and `publish RUN`, which a run starts."""
     parser = argparse.ArgumentParser(
@@ -290,4 +287,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    guard()
     sys.exit(main())

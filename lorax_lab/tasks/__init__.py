@@ -44,22 +44,39 @@ def check(config: TaskConfig) -> None:
     _primary_metric(config)
 
 
-def load_task(config: TaskConfig) -> Task:
+def load_task(config: TaskConfig, planned: str | None = None) -> Task:
     """The examples of the three splits: no content in two of them, no group in two of them.
 
     Test is taken first, then validation, then train, so that the number of training examples changes neither
     of the others, and fewer training examples are a part of more.
 
+    Args:
+        planned: the data's hash when the run was planned; None where it was not.
+
     Raises:
-        ConfigError: as `check`; data that cannot be read or are too small.
+        ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, that
+            change meanwhile, or whose texts are the labels.
     """
+    from lorax_lab.data.notes import notes_of, require_no_answers
     from lorax_lab.data.splits import split
 
     kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
-    pools, sha256 = source.read(config), source.sha256(config)
+    sha256 = source.sha256(config)
+    _require_planned(config, sha256, planned or sha256)
+    pools = source.read(config)
+    _require_planned(config, source.sha256(config), sha256)
     _require_variety(pools, next(iter(config.inputs)))
+    require_no_answers(pools, config)
     splits, dropped = split(pools, config, sha256)
-    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped)
+    return Task(config, kind, pools.classes, metric, *splits, sha256, dropped, notes_of(pools, splits, config))
+
+
+def _require_planned(config: TaskConfig, sha256: str, planned: str) -> None:
+    """Refuse data that are no longer those of which the hash is in the run's name."""
+    if sha256 != planned:
+        hashes = f"its SHA-256 was {planned[:12]}… and is {sha256[:12]}…"
+        changed = f"task.path={config.path} changed since the run was planned: {hashes}"
+        raise ConfigError(f"{changed}; type the same command again for runs on the data as they are now")
 
 
 def _primary_metric(config: TaskConfig) -> str:

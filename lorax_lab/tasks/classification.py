@@ -94,4 +94,5 @@ KIND = Kind(
     always=("accuracy",),
     answers=answers,
     correct=correct,
+    notes=text.notes,
 )

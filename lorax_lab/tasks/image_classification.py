@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import TaskConfig
@@ -43,6 +44,33 @@ def encode(processor: Any, examples: Sequence[Example], config: TaskConfig) -> l
     return [{"image": image} for image in images]
 
 
+def require_readable(folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
+    """Refuse images of a size that the model does not take. No weight is read: a model without values is tried first,
+    and one with random weights where that fails.
+
+    Raises:
+        ConfigError: the model refuses an image as its processor leaves it.
+    """
+    import torch
+    import transformers
+
+    values = pixels(processor, [rows[0]["image"]])
+    settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(), torch.device(device), torch.inference_mode():
+                model = transformers.AutoModelForImageClassification.from_config(settings)
+                model.eval()(values.to(device))
+            return
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            reason = " ".join(str(error).split())[:120]
+    size = "×".join(map(str, values.shape[2:]))
+    raise ConfigError(
+        f"task={config.name}: the image processor leaves an image at {size} pixels, and the model does not read that "
+        f"({reason}); set do_resize and size in its preprocessor_config.json, or scale the images yourself"
+    )
+
+
 def pixels(processor: Any, images: Sequence[Any]) -> Tensor:
     """What the model sees of the images, (n, 3, height, width), fp32."""
     values: Tensor = processor(images=list(images), input_data_format="channels_last", return_tensors="pt").pixel_values
@@ -80,4 +108,5 @@ KIND = Kind(
     always=("accuracy",),
     answers=answers,
     correct=correct,
+    require_readable=require_readable,
 )

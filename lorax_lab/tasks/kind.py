@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import TaskConfig
@@ -62,6 +63,10 @@ def no_baselines(
     return {}
 
 
+def any_rows(folder: Path, processor: Any, rows: Sequence[Row], config: TaskConfig) -> None:
+    """The model reads all that the processor makes."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of task.
@@ -85,6 +90,7 @@ class Kind:
         loss: the mean loss of a batch.
         outputs: (model, batch, processor) gives what the score is computed from, (n, width), in the order of the batch.
         notes: what a person should know of the rows before anything trains, such as what was cut.
+        require_readable: raises ConfigError for rows that the model in a folder cannot read, by its configuration.
         baselines: the rows on which the model is scored before it trains, by name. They are made of the training and
             the test rows; they have the test rows' labels, and at most `limit` tokens where the model has a limit.
     """
@@ -105,6 +111,7 @@ class Kind:
     loss: Callable[[nn.Module, Inputs], Tensor] = own_loss
     outputs: Callable[[nn.Module, Inputs, Any], Tensor] = logits
     notes: Callable[[Sequence[Row], TaskConfig], list[str]] = no_notes
+    require_readable: Callable[[Path, Any, Sequence[Row], TaskConfig], None] = any_rows
     baselines: Callable[[Any, Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = (
         no_baselines
     )

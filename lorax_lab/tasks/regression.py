@@ -71,4 +71,5 @@ KIND = Kind(
     always=("pearson", "spearman"),
     answers=answers,
     correct=None,
+    notes=text.notes,
 )

@@ -70,7 +70,8 @@ def _require_speech(processor: Any, config: TaskConfig) -> None:
         lacking = "the model's folder has no feature extractor, so it reads no recordings; save its processor there"
         raise ConfigError(f"task={config.name}: {lacking} (preprocessor_config.json or processor_config.json)")
     if not hasattr(extractor, "n_samples") or not _tokens(processor.tokenizer, "a", "")[0]:
-        raise ConfigError(f"task={config.name}: {type(processor).__name__} is not like Whisper's; name such a model")
+        unlike = f"{type(processor).__name__} is not like Whisper's"
+        raise ConfigError(f"task={config.name}: {unlike}; name such a model, as in model=openai/whisper-tiny")
 
 
 def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]]:

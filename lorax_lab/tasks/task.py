@@ -18,8 +18,8 @@ class Task:
     """Examples to train, validate and test on, and how outputs are scored.
 
     `classes` are in the order of the labels, empty where the labels are no classes. `metric` is the primary score.
-    `dropped` counts the rows that were left out: `blank`, `duplicate`, `conflicting` (same content, different labels),
-    `overlap` (with a later split).
+    `dropped` counts the rows that were left out: `unlabeled`, `blank`, `duplicate`, `conflicting` (same content,
+    different labels), `overlap` (with a later split). `notes` say what a person should know of a table of theirs.
     """
 
     config: TaskConfig
@@ -31,6 +31,7 @@ class Task:
     test: list[Example]
     data_sha256: str
     dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, list[Example]]:

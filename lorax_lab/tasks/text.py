@@ -94,6 +94,14 @@ def collate(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], labels: Any
     return batch | {"labels": torch.as_tensor(labels)}
 
 
+def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
+    """How many texts may have been cut."""
+    assert isinstance(config, TextConfig)
+    full = sum(length(row) == config.max_length for row in rows)
+    counted = f"{full} of {len(rows)} texts fill task.max_length={config.max_length} tokens"
+    return [f"{counted}: what is beyond is cut"] if full else []
+
+
 def length(row: Row) -> int:
     """Tokens of a row."""
     return len(row["input_ids"])

@@ -235,7 +235,7 @@ def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_pat
         (folder / name).write_bytes(pickle.dumps(Evil()))
         overrides = [override for override in small_run if not override.startswith("model=")]
         done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "cannot be read" in " ".join(done.stdout.split())
     assert not (tmp_path / "pwned").exists()
 

@@ -152,9 +152,58 @@ def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(launchers: Lau
         after = completed(store)
         assert before.items() <= after.items()
         assert {name: files["adapter_model.safetensors"] for name, files in after.items()} == finished
+        assert not [
+            path for name in after for path in record.read_record(store / name).completed.files if path[0] == "."
+        ]
+        assert not [path for name in after for path in (store / name).glob(".*")]
         assert not list(store.glob("quarantine/*"))
     assert cuts >= 20
     print(f"{cuts} power cuts, one at every write of a run")
+
+
+def test_a_power_cut_at_any_write_of_a_forced_run_leaves_a_whole_run(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
+    ((name, first),) = completed(store).items()
+    number, cuts = 0, 0
+    while True:
+        number += 1
+        launch = launchers.run([*overrides, "force=true"], die_at_write={"number": number})
+        assert set(completed(store)) == {name}
+        known = record.read_record(store / name).completed.files
+        assert {path: hashes(store / name)[path] for path in known} == {path: f.sha256 for path, f in known.items()}
+        assert not [path for path in known if path.startswith(".")]
+        if launch.exit_code == 0:
+            break
+        cuts += 1
+        assert launchers.run(overrides).exit_code == 0  # it is recorded
+    assert completed(store)[name]["record.json"] != first["record.json"]
+    assert cuts >= 20
+    print(f"{cuts} power cuts, one at every write of a forced run")
+
+
+def test_a_power_cut_at_any_write_of_a_comparison_leaves_the_record_whole(
+    launchers: Launchers, tiny: list[str]
+) -> None:
+    overrides = [*tiny, "rank=1", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run([*overrides, "reference=false"]).exit_code == 0
+    assert launchers.run([*tiny, "method=full", "train.max_steps=2"]).exit_code == 0
+    whole, number = store.with_name("whole"), 0
+    shutil.copytree(store, whole)
+    while True:
+        number += 1
+        shutil.rmtree(store)
+        shutil.copytree(whole, store)
+        launch = launchers.run(overrides, die_at_write={"number": number})
+        assert len(completed(store)) == 2
+        if launch.exit_code == 0:
+            break
+        assert launchers.run(overrides).exit_code == 0
+        assert any(record.read_record(store / name).completed.reference for name in completed(store))
+    assert number > 4
+    print(f"{number - 1} power cuts, one at every write of a comparison")
 
 
 def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(

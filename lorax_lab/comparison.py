@@ -1,0 +1,88 @@
+"""The comparison of a run with its reference, as a part of the record that can be made again at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import plain
+from lorax_lab.store.record import Record
+from lorax_lab.store.result import Comparison
+
+if TYPE_CHECKING:
+    from lorax_lab.spectra import Update
+
+
+def compared_with(reference: Path) -> Comparison:
+    """What a comparison that is made with the run was made from.
+
+    Args:
+        reference: folder of the completed full fine-tune.
+    """
+    from lorax_lab.methods import METHODS, REFERENCE
+    from lorax_lab.store.folder import recorded_sha256
+
+    return Comparison(recorded_sha256(reference, METHODS[REFERENCE].weights))
+
+
+def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[], None]) -> Record:
+    """Compare a completed run with its reference from what both have saved, and write its record anew. Nothing is
+    trained. The numbers are those that the run would have recorded if the reference had been there; to rounding where
+    a method's file leaves out directions that are zero, as AdaLoRA's does.
+
+    Args:
+        folder: the run's, with a completed record.
+        reference: folder of the completed full fine-tune.
+        check: called before the record is written; raises where it is no longer wanted.
+
+    Returns:
+        The record, as written. Until it is whole, the old one stays.
+
+    Raises:
+        DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read.
+    """
+    from lorax_lab.measure import rows
+    from lorax_lab.methods import METHODS, REFERENCE
+    from lorax_lab.models import base_weights, load_base, select
+    from lorax_lab.store.code import code_sha256
+    from lorax_lab.store.folder import check_file, load_spectra
+    from lorax_lab.store.record import read_record, write_record
+    from lorax_lab.tasks import load_task
+
+    method, record = METHODS[config.method.name], read_record(folder)
+    for name in record.completed.files:
+        if name.endswith((".safetensors", ".json")):
+            check_file(folder, name)
+    task = load_task(config.task)
+    base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    original = base_weights(base.model, select(base.model, config.method.target_modules))
+    full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original)
+    spectra, result = load_spectra(folder), record.completed
+    saved = method.saved_updates(folder, base.model, original)
+    updates = {name: _whole(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
+    matrices, summary = rows.compared(result.matrices, result.summary, updates, full_update)
+    made = replace(
+        compared_with(reference),
+        code=code_sha256(plain(config)),
+        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    result = replace(result, reference=reference.name, matrices=matrices, summary=summary, comparison=made)
+    check()
+    write_record(folder, replace(record, result=result))
+    return read_record(folder)
+
+
+def _whole(update: Update, rank: int) -> Update:
+    """A low-rank update with all the directions that were measured; those that its file left out are zero."""
+    from torch.nn.functional import pad
+
+    from lorax_lab.spectra import LowRank
+
+    if not isinstance(update, LowRank) or len(update.A) >= rank:
+        return update
+    missing = rank - len(update.A)
+    return LowRank(pad(update.B, (0, missing)), pad(update.A, (0, 0, 0, missing)), update.scaling)

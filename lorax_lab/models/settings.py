@@ -1,0 +1,131 @@
+"""What a model's config.json may say: sizes that can be, no other place for the weights, and no code."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.models.weights import read_json
+
+LAYERS = 1000
+"""The deepest model that is built; published ones have under 200 layers."""
+OUTPUTS = 100_000
+POSITIONS = 2**24
+"""More than any published model's; a model makes a list of its positions."""
+WHOLE = 2**31 - 1
+DEEPEST = 32
+"""How deep a configuration is nested."""
+COUNTS = re.compile(
+    r"(hidden|intermediate|vocab|embedding)_size|max_position_embeddings|d_(model|ff|kv)|n_(embd|layer|head|positions)"
+    r"|num_(hidden_layers|attention_heads|key_value_heads|layers|heads|labels|channels)"
+    r"|(encoder|decoder)_(layers|attention_heads|ffn_dim)|max_(source|target)_positions"
+)
+"""Settings that are whole numbers from 1 on, in every family that has them."""
+DEPTHS = re.compile(r"(^|_)(n?_?layers?|depths?|blocks)($|_)")
+PLACES = re.compile(r"positions?($|_)")
+ACTIVATION = re.compile(r"hidden_act(ivation)?|activation_function")
+DROPOUT = re.compile(r"dropout|pdrop|layerdrop")
+REFUSED = {
+    "transformers_weights": "it names other files for the weights; leave it out, and name the file model.safetensors",
+    "quantization_config": "quantized weights are not trained; dequantize the model and save it",
+}
+ADAPTER = "adapter_config.json"
+MAY_BE_NULL = re.compile(r"num_key_value_heads|(intermediate|embedding)_size|d_ff|n_inner")
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+def check_settings(name: str, folder: Path) -> None:
+    """Refuse a config.json that no model can be built from, before transformers reads it: building 100,000 layers or
+    naming a thousand million classes takes all time and memory there is.
+
+    Raises:
+        ConfigError: it names the key, its value, what is allowed and what to type.
+    """
+    path = folder / "config.json"
+    content = read_json(name, path)
+    if (folder / ADAPTER).is_file():
+        raise ConfigError(
+            f"model={name}: {folder} holds an adapter ({ADAPTER}), whose base would be read in its place; merge it, or "
+            "name a folder with a base alone"
+        )
+    for place, value in _walk(name, path, content):
+        if reason := _fault(place, value):
+            raise ConfigError(f"model={name}: {place}={_short(value)} in {path} is not possible: {reason}")
+    _check_type(name, path, content)
+
+
+def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
+    from transformers import CONFIG_MAPPING, __version__
+
+    kind = content.get("model_type")
+    if kind is None:
+        raise ConfigError(f"model={name}: {path} has no model_type; save the model with save_pretrained")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        known = suggest(str(kind), tuple(CONFIG_MAPPING)).partition("allowed:")[0]
+        code = "; the code that it brings (auto_map) is never run" if "auto_map" in content else ""
+        unknown = f"model_type={_short(kind)} in {path} is no architecture of transformers {__version__}"
+        raise ConfigError(f"model={name}: {unknown}{code}; {known}type model=minilm, or name another model")
+
+
+def _walk(name: str, path: Path, content: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key; a list's entries have the key of the list."""
+    if depth > DEEPEST:
+        raise ConfigError(f"model={name}: {path} is nested more than {DEEPEST} deep; copy it again")
+    if isinstance(content, dict):
+        for key, value in content.items():
+            inner = f"{place}.{key}" if place else str(key)
+            yield inner, value
+            yield from _walk(name, path, value, inner, depth + 1)
+    elif isinstance(content, list):
+        for value in content:
+            if isinstance(value, int | float):
+                yield place, value
+            yield from _walk(name, path, value, place, depth + 1)
+
+
+def _fault(place: str, value: Any) -> str | None:
+    """Why a setting cannot be, in words; None where it can."""
+    key = place.rpartition(".")[2]
+    if key in REFUSED and value:
+        return REFUSED[key]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "allowed are finite numbers"
+    if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION):
+        return f"allowed: {', '.join(ATTENTION)}"
+    if ACTIVATION.fullmatch(key) and (reason := _unknown_activation(value)):
+        return reason
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    may_be = isinstance(value, list) or (value is None and MAY_BE_NULL.fullmatch(key))
+    if COUNTS.fullmatch(key) and not may_be and (not whole or value < 1):
+        return "allowed are whole numbers from 1 on"
+    if DROPOUT.search(key) and isinstance(value, int | float) and not 0 <= value <= 1:
+        return "allowed are numbers from 0 to 1"
+    if key == "id2label" and not isinstance(value, dict | None):
+        return "allowed is an object, from numbers to names"
+    most = _most(key)
+    if whole and value > most:
+        return f"allowed are numbers up to {most:,}; correct it, or name another model"
+    return None
+
+
+def _most(key: str) -> int:
+    if key == "num_labels":
+        return OUTPUTS
+    return LAYERS if DEPTHS.search(key) else POSITIONS if PLACES.search(key) else WHOLE
+
+
+def _unknown_activation(value: Any) -> str | None:
+    from transformers.activations import ACT2FN
+
+    if value is None or (isinstance(value, str) and value in ACT2FN):
+        return None
+    return suggest(str(value), tuple(ACT2FN))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,55 @@
+"""Standard output and standard error without secrets: every entry calls `guard` first.
+
+Whatever a process prints goes through these two: the console's lines, warnings, log messages, errors of Hydra, and the
+traceback of an exception that nobody caught.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from lorax_lab.store.redact import redact
+
+
+class Redacting:
+    """A text stream that hides secrets. It passes on whole lines, and the rest when it is flushed, since a secret may
+    be written in pieces. All else it leaves to the stream that it stands before."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self._held, self._lock = stream, "", threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Pass on the lines that are whole by now."""
+        with self._lock:
+            self._held += text
+            end = 1 + max(self._held.rfind("\n"), self._held.rfind("\r"))
+            whole, self._held = self._held[:end], self._held[end:]
+            if whole:
+                self.stream.write(redact(whole))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Pass on what is there."""
+        with self._lock:
+            held, self._held = self._held, ""
+            if held:
+                self.stream.write(redact(held))
+            self.stream.flush()
+
+
+def guard() -> None:
+    """Hide secrets in all that this process prints from now on."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Redacting):
+            setattr(sys, name, Redacting(stream))

@@ -1,0 +1,322 @@
+"""Folders of models that are not what they seem: each is a tiny BERT's folder with one thing changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SAFE, BIN, INDEX = "model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"
+Tensors = dict[str, Tensor]
+Spoil = Callable[[Path], object]
+WEIGHT = "encoder.layer.1.attention.self.query.weight"
+
+
+def tensors(change: Callable[[Tensors], Tensors]) -> Spoil:
+    """Write other tensors in place of the model's own."""
+
+    def spoil(folder: Path) -> None:
+        content = load_file(folder / SAFE)
+        (folder / SAFE).unlink()
+        save_file(
+            {name: tensor.contiguous() for name, tensor in change(content).items()}, folder / SAFE, {"format": "pt"}
+        )
+
+    return spoil
+
+
+def one(value: Tensor) -> Spoil:
+    """Another value for one matrix of the body."""
+    return tensors(lambda content: content | {WEIGHT: value})
+
+
+def settings(file: str = "config.json", without: tuple[str, ...] = (), **changes: Any) -> Spoil:
+    """Other values in one of the folder's JSON files."""
+
+    def spoil(folder: Path) -> None:
+        content = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+        content = {key: value for key, value in (content | changes).items() if key not in without}
+        (folder / file).write_text(json.dumps(content))
+
+    return spoil
+
+
+def text(content: str, file: str = "config.json") -> Spoil:
+    return lambda folder: (folder / file).write_text(content)
+
+
+def raw(content: bytes, file: str = SAFE) -> Spoil:
+    return lambda folder: (folder / file).write_bytes(content)
+
+
+def cut(share: float) -> Spoil:
+    def spoil(folder: Path) -> None:
+        os.truncate(folder / SAFE, int((folder / SAFE).stat().st_size * share))
+
+    return spoil
+
+
+def header(entries: dict[str, Any], data: bytes = b"") -> bytes:
+    written = json.dumps(entries).encode()
+    return struct.pack("<Q", len(written)) + written + data
+
+
+def sharded(where: str, place: Callable[[Path], Path] | None = None) -> Spoil:
+    """The weights under another name, which an index gives."""
+
+    def spoil(folder: Path) -> None:
+        target = place(folder) if place else folder / where
+        target.parent.mkdir(exist_ok=True, parents=True)
+        names = list(load_file(folder / SAFE))
+        (folder / SAFE).rename(target)
+        index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, where)}
+        (folder / INDEX).write_text(json.dumps(index))
+
+    return spoil
+
+
+def as_bin(change: Callable[[Tensors], Any] = lambda content: content) -> Spoil:
+    def spoil(folder: Path) -> None:
+        torch.save(change(load_file(folder / SAFE)), folder / BIN)
+        (folder / SAFE).unlink()
+
+    return spoil
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch pwned",)
+
+
+def prefixed(prefix: str) -> Callable[[Tensors], Tensors]:
+    return lambda content: {f"{prefix}{name}": tensor for name, tensor in content.items()}
+
+
+def half(content: Tensors) -> Tensors:
+    return dict(list(content.items())[::2])
+
+
+def more_layers(content: Tensors) -> Tensors:
+    return content | {n.replace("layer.1.", "layer.2."): t.clone() for n, t in content.items() if "layer.1." in n}
+
+
+def few_positions(content: Tensors) -> Tensors:
+    name = "embeddings.position_embeddings.weight"
+    return content | {name: content[name][:4]}
+
+
+def index_of(places: dict[str, str]) -> Spoil:
+    return text(json.dumps({"metadata": {}, "weight_map": places}), INDEX)
+
+
+def grown_tokenizer(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {"film": 5000}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def forged(folder: Path) -> None:
+    """An adapter's settings beside the weights: transformers would read the base that they name instead."""
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "../other"})
+    )
+
+
+CASES: dict[str, tuple[Spoil, str]] = {
+    "a wrapper's prefix": (
+        tensors(prefixed("wrapper.")),
+        r"37 \(bert.embeddings.LayerNorm.bias, .*of its 41 tensors are missing; 32 \(wrapper.encoder",
+    ),
+    "module. of DataParallel": (tensors(prefixed("module.")), r"32 \(module.encoder"),
+    "half of the tensors": (tensors(half), r"19 \(.*of its 41 tensors are missing"),
+    "one tensor missing": (
+        tensors(lambda c: {n: t for n, t in c.items() if n != WEIGHT}),
+        r"1 \(bert.encoder.layer.1.attention.self.query.weight\) of its 41 tensors is missing.*save_pretrained",
+    ),
+    "one tensor renamed": (
+        tensors(
+            lambda c: {n.replace("1.attention.self.query.weight", "1.attention.self.q.weight"): t for n, t in c.items()}
+        ),
+        r"is missing; 1 \(encoder.layer.1.attention.self.q.weight\) of its body has no place",
+    ),
+    "no tensor": (tensors(lambda c: {}), "hold no tensor"),
+    "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*of its body have no place"),
+    "a wrapped copy": (tensors(lambda c: c | {f"ema.{n}": t * 2 for n, t in c.items()}), r"32 \(ema.encoder"),
+    "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
+    "both norms": (
+        tensors(lambda c: c | {"embeddings.LayerNorm.gamma": c["embeddings.LayerNorm.weight"] * 3}),
+        "LayerNorm.gamma and embeddings.LayerNorm.weight, which are one tensor",
+    ),
+    "half a pooler": (
+        tensors(lambda c: {n: t for n, t in c.items() if n != "pooler.dense.bias"}),
+        r"1 \(bert.pooler.dense.bias\)",
+    ),
+    "another shape": (one(torch.zeros(32, 31)), r"query.weight is \(32, 31\), and \(32, 32\) by its config.json"),
+    "a transposed shape": (
+        tensors(lambda c: {n: t.T if n.endswith("intermediate.dense.weight") else t for n, t in c.items()}),
+        r"is \(32, 64\), and \(64, 32\) by its config.json and 1 more",
+    ),
+    "a scalar": (one(torch.tensor(1.0)), r"is \(\), and \(32, 32\)"),
+    "nan": (one(torch.full((32, 32), torch.nan)), "query.weight in .* has nan or inf inside"),
+    "inf": (one(torch.full((32, 32), torch.inf)), "has nan or inf"),
+    "too large for fp32": (one(torch.full((32, 32), 1e300, dtype=torch.float64)), "has nan or inf"),
+    "bytes": (one(torch.ones(32, 32, dtype=torch.int8)), "is no floating-point numbers"),
+    "float8": (one(torch.ones(32, 32).to(torch.float8_e4m3fn)), "is no floating-point numbers"),
+    "complex": (one(torch.ones(32, 32, dtype=torch.complex64)), "is no floating-point numbers"),
+    "another family": (settings(model_type="distilbert"), r"32 \(distilbert.transformer"),
+    "an empty file": (raw(b""), "cannot be read"),
+    "a truncated file": (cut(0.5), "cannot be read"),
+    "a header cut": (cut(0.01), "cannot be read"),
+    "a header of an exabyte": (raw(struct.pack("<Q", 2**60) + b"{}"), "cannot be read"),
+    "a header that lies": (
+        raw(header({WEIGHT: {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, b"1234")),
+        "cannot be read",
+    ),
+    "a header without data": (
+        raw(header({WEIGHT: {"dtype": "F32", "shape": [32, 32], "data_offsets": [0, 4096]}})),
+        "cannot be read",
+    ),
+    "a git-lfs pointer": (raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), "git lfs pull"),
+    "a pickle as safetensors": (raw(pickle.dumps(Evil())), "cannot be read"),
+    "a pickle in .bin": (
+        lambda folder: (raw(pickle.dumps(Evil()), BIN)(folder), (folder / SAFE).unlink()),
+        "code is never run",
+    ),
+    "a zip with code in .bin": (as_bin(lambda c: c | {"x": Evil()}), "code is never run"),
+    "half a .bin": (lambda folder: (as_bin()(folder), os.truncate(folder / BIN, 40_000)), "cannot be read"),
+    "a .bin of a list": (as_bin(lambda c: list(c.values())), "no dict of tensors"),
+    "a .bin with a wrapper": (as_bin(lambda c: {"state_dict": c}), "no dict of tensors"),
+    "no weights": (lambda folder: (folder / SAFE).unlink(), "has no weights"),
+    "weights that are a folder": (lambda folder: ((folder / SAFE).unlink(), (folder / SAFE).mkdir()), "has no weights"),
+    "a dangling link": (
+        lambda folder: ((folder / SAFE).unlink(), (folder / SAFE).symlink_to("nowhere")),
+        "has no weights",
+    ),
+    "an index to the outside": (
+        sharded("../outside/w.safetensors"),
+        "names ../outside/w.safetensors; allowed are files in the model's own folder",
+    ),
+    "an index to an absolute path": (
+        lambda folder: sharded(str(folder.parent / "w.safetensors"))(folder),
+        "allowed are files in the model's own folder",
+    ),
+    "an index to nothing": (
+        lambda folder: ((folder / SAFE).unlink(), index_of({"a": "b.safetensors"})(folder)),
+        "names b.safetensors, which is not there",
+    ),
+    "an index that is a list": (lambda folder: ((folder / SAFE).unlink(), text("[]", INDEX)(folder)), "no JSON object"),
+    "an index of numbers": (
+        lambda folder: ((folder / SAFE).unlink(), text('{"weight_map": {"a": 5}}', INDEX)(folder)),
+        "no weight_map",
+    ),
+    "an index without metadata": (
+        lambda folder: (
+            sharded("w.safetensors")(folder),
+            text(json.dumps({"weight_map": {"a": "w.safetensors"}}), INDEX)(folder),
+        ),
+        "no metadata",
+    ),
+    "other weights named": (
+        settings(transformers_weights="../other/model.safetensors"),
+        "transformers_weights=../other/model.safetensors",
+    ),
+    "an adapter inside": (forged, "holds an adapter"),
+    "quantized": (
+        settings(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
+        "quantization_config=.*dequantize",
+    ),
+    "fp8": (settings(quantization_config={"quant_method": "fp8"}), "quantization_config="),
+    "1e9 labels": (
+        settings(num_labels=10**9),
+        "num_labels=1000000000 in .* is not possible: allowed are numbers up to 100,000",
+    ),
+    "1e5 layers": (settings(num_hidden_layers=10**5), "num_hidden_layers=100000 in .*up to 1,000"),
+    "1e7 wide": (
+        settings(hidden_size=10**7, intermediate_size=10**7, num_attention_heads=10),
+        r"and \(10000000,\) by its config.json",
+    ),
+    "1e12 words": (settings(vocab_size=10**12), "vocab_size=1000000000000 in"),
+    "1e9 positions": (settings(max_position_embeddings=10**9), "max_position_embeddings=1000000000 in"),
+    "a negative size": (settings(hidden_size=-32), "hidden_size=-32 in .*whole numbers from 1 on"),
+    "no layers": (settings(num_hidden_layers=0), "num_hidden_layers=0 in"),
+    "negative layers": (settings(num_hidden_layers=-1), "num_hidden_layers=-1 in"),
+    "a size in words": (settings(hidden_size="thirty-two"), "hidden_size=thirty-two in"),
+    "a size as a float": (settings(hidden_size=32.5), "hidden_size=32.5 in"),
+    "a size as a list": (settings(hidden_size=[32]), "'hidden_size' expected int, got list"),
+    "a size of null": (settings(hidden_size=None), "hidden_size=None in"),
+    "heads that do not divide": (
+        settings(num_attention_heads=5),
+        r"not a multiple of the number of attention heads \(5\)",
+    ),
+    "no heads": (settings(num_attention_heads=0), "num_attention_heads=0 in"),
+    "nan in the settings": (text('{"model_type": "bert", "hidden_size": NaN}'), "hidden_size=nan in .*finite"),
+    "nan as dropout": (settings(hidden_dropout_prob=float("nan")), "hidden_dropout_prob=nan in"),
+    "a dropout of 7": (settings(hidden_dropout_prob=7), "hidden_dropout_prob=7 in .*from 0 to 1"),
+    "an unknown activation": (settings(hidden_act="evil"), "hidden_act=evil in .*allowed: gelu"),
+    "another attention": (
+        settings(attn_implementation="kernels-community/evil"),
+        "attn_implementation=kernels-community/evil in .*allowed: eager",
+    ),
+    "deep JSON": (text("[" * 100_000), "nested too deeply"),
+    "deep settings": (
+        text('{"model_type": "bert", "x": ' + '{"a":' * 900 + "1" + "}" * 901),
+        "nested more than 32 deep",
+    ),
+    "a list": (text("[]"), "no JSON object"),
+    "null": (text("null"), "no JSON object"),
+    "empty": (text(""), "cannot be read"),
+    "no JSON": (text("hello"), "cannot be read"),
+    "binary": (raw(b"\xff\xfe\x00\x80" * 9, "config.json"), "cannot be read"),
+    "a number of 5000 digits": (text('{"model_type": "bert", "hidden_size": ' + "9" * 5000 + "}"), "Exceeds the limit"),
+    "an unknown model_type": (settings(model_type="evil"), "model_type=evil in .*type model=minilm"),
+    "no model_type": (settings(without=("model_type",)), "has no model_type"),
+    "a model_type that is a list": (settings(model_type=["bert"]), r"model_type=\['bert'\]"),
+    "labels of strings": (settings(id2label="many", num_labels="many"), "id2label=many in"),
+    "an unhashable id2label": (settings(id2label={"x": ["y"]}), "cannot be read"),
+    "config.json is a folder": (
+        lambda folder: ((folder / "config.json").unlink(), (folder / "config.json").mkdir()),
+        "has no config.json",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+    "no tokenizer": (
+        lambda folder: [(folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")],
+        "has no tokenizer",
+    ),
+    "a damaged tokenizer": (text('{"version": "1.0"', "tokenizer.json"), "cannot be read"),
+    "a tokenizer that is a list": (text("[]", "tokenizer.json"), "cannot be read"),
+    "a tokenizer's settings a list": (text("[]", "tokenizer_config.json"), "cannot be read"),
+    "few words": (settings(vocab_size=8), r"word_embeddings.weight is \(64, 32\), and \(8, 32\)"),
+    "remote code": (
+        settings(
+            auto_map={"AutoConfig": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil"}, model_type="evil"
+        ),
+        r"the code that it brings \(auto_map\) is never run",
+    ),
+}
+"""What is wrong with the folder, how it is made so, and what the message says."""
+
+LATER: dict[str, tuple[Spoil, str]] = {
+    "a tokenizer beyond the embedding": (grown_tokenizer, "its tokenizer makes token 5000 of task=local"),
+    "few positions": (
+        lambda folder: (settings(max_position_embeddings=4)(folder), tensors(few_positions)(folder)),
+        "has 14 tokens, and model=.* reads 4; type task.max_length=4",
+    ),
+}
+"""What only the rows of a task show."""
+
+
+def spoiled(name: str, source: Path, target: Path) -> Path:
+    """A copy of the folder `source` at `target`, with the damage of that name."""
+    shutil.copytree(source, target)
+    (CASES | LATER)[name][0](target)
+    return target

@@ -1,0 +1,171 @@
+"""Models that are not what they seem are refused in one line, at once, before anything trains."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from families import CLASSIFIER, FAMILIES, Family
+from hostile_models import CASES, LATER, SAFE, prefixed, spoiled, tensors
+from safetensors.torch import load_file
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import base, load_base, load_processor, matrix_shapes, model_sha256, most_tokens, resolve
+
+SECONDS = 5.0
+HEAD = {"num_labels": 2}
+
+
+def planned_and_loaded(folder: str) -> None:
+    """The steps of the planner and of a run, in their order."""
+    model_sha256(folder)
+    matrix_shapes(folder)
+    load_processor(folder, "AutoTokenizer")
+    base.check_base(folder, HEAD)
+    load_base(folder, HEAD, 0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_folder_is_refused_in_one_line(model_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = spoiled(name, model_folder, tmp_path / "tiny-bert")
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=CASES[name][1]) as refused:
+        planned_and_loaded(str(folder))
+    assert str(refused.value).startswith(f"model={folder}")
+    assert "\n" not in str(refused.value)
+    assert time.monotonic() - began < SECONDS
+    assert not list(tmp_path.glob("**/pwned")) + list(Path.cwd().glob("pwned"))
+
+
+THROUGH = (
+    "a wrapper's prefix",
+    "half of the tensors",
+    "an index to the outside",
+    "1e9 labels",
+    "1e5 layers",
+    "deep JSON",
+)
+
+
+@pytest.mark.parametrize("name", [*THROUGH, *LATER])
+def test_the_command_line_refuses_it_and_records_nothing(
+    lab_here: Lab, small_run: list[str], model_folder: Path, tmp_path: Path, name: str
+) -> None:
+    folder = spoiled(name, model_folder, tmp_path / "tiny-bert")
+    done = lab_here(*[word for word in small_run if not word.startswith("model=")], f"model={folder}", "rank=1")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search((CASES | LATER)[name][1], lines[0])
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+def test_a_file_and_a_name_that_is_too_long_are_no_folder(model_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"is a file; type model={model_folder}, the folder that it is in"):
+        resolve(str(model_folder / SAFE))
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        resolve("/" + "b" * 300)
+
+
+def test_a_folder_of_240_letters_is_a_model_as_any_other(
+    lab_here: Lab, small_run: list[str], model_folder: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / ("a" * 240)
+    long.symlink_to(model_folder)
+    words = [word for word in small_run if not word.startswith("model=")]
+    done = lab_here(*words, f"model={long}", "rank=1", "reference=false", "train.max_steps=1")
+    assert done.returncode == 0, done.stdout
+    (record,) = (tmp_path / "runs").glob("*/record.json")
+    assert record.parent.name.startswith("a" * 120 + "-local-lora-r1-s0-")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("form", ["whole", "body", "shards", "bin"])
+def test_every_family_loads_as_transformers_loads_it(
+    family: Family, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bit of it, and each tensor at its place in a cache line, by which kernels may round."""
+    import transformers
+
+    from lorax_lab.models.files import quiet
+    from lorax_lab.streams import global_stream
+
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+    model, head = family.model(), {"num_labels": 3} if "Classification" in family.model_class else {}
+    body = getattr(model, model.base_model_prefix, None)
+    if form == "body" and (body is None or getattr(model, "lm_head", None) is not None):
+        pytest.skip("it has no body of its own, or an output layer that the body lacks")
+    if form == "bin":
+        model.config.save_pretrained(tmp_path)
+        kept = {
+            key: tensor for key, tensor in model.state_dict().items() if "classifi" not in key and "score" not in key
+        }
+        torch.save(kept, tmp_path / "pytorch_model.bin")
+    else:
+        saved = body if form == "body" else family.model(num_labels=3) if head else model
+        saved.save_pretrained(tmp_path, max_shard_size="20KB" if form == "shards" else "1GB")
+    ours = load_base(str(tmp_path), head, 0, family.model_class).model
+    with global_stream(0, "init"), quiet():
+        theirs = getattr(transformers, family.model_class).from_pretrained(tmp_path, dtype=torch.float32, **head)
+    own, other = ours.state_dict(), theirs.state_dict()
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[key], other[key]) for key in own)
+    places = [[p.data_ptr() % base.ALIGNED for p in m.parameters()] for m in (ours, theirs)]
+    assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+def test_the_head_of_another_task_is_not_the_bodys(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tensors have no place, and a pooler that it lacks is new: both are heads."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(kind, vocab_size=64, embedding_size=32, pad_token_id=0, **sizes)
+    saved = AutoModelForMaskedLM.from_config(config)
+    saved.save_pretrained(tmp_path)
+    loaded = load_base(str(tmp_path), HEAD, 0, CLASSIFIER).model
+    key = "encoder.layer.0.output.dense.weight"
+    assert torch.equal(loaded.base_model.get_parameter(key), saved.base_model.get_parameter(key))
+
+
+def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is pretrained with its body: a causal model without it would predict at random."""
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+    llama = next(family for family in FAMILIES if family.name == "Llama")
+    llama.model().base_model.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"1 \(lm_head.weight\) of its 21 tensors is missing"):
+        load_base(str(tmp_path), {}, 0, llama.model_class)
+
+
+def test_old_gpt2_without_a_prefix_and_with_its_masks_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+    gpt2 = next(family for family in FAMILIES if family.name == "GPT-2")
+    saved = gpt2.model()
+    saved.base_model.save_pretrained(tmp_path)
+    masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 64, 64).tril() for i in (0, 1)}
+    masks |= {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in (0, 1)}
+    save_file(load_file(tmp_path / SAFE) | masks, tmp_path / SAFE, {"format": "pt"})
+    loaded = load_base(str(tmp_path), HEAD, 0).model
+    assert torch.equal(loaded.transformer.h[1].mlp.c_fc.weight, saved.transformer.h[1].mlp.c_fc.weight)
+    tensors(prefixed("transformer.model."))(tmp_path)
+    with pytest.raises(ConfigError, match="of its body have no place"):
+        load_base(str(tmp_path), HEAD, 0)
+
+
+def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path, model_folder: Path) -> None:
+    from transformers import AutoConfig
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    AutoConfig.for_model("roberta", vocab_size=64, max_position_embeddings=18, pad_token_id=1, **sizes).save_pretrained(
+        tmp_path
+    )
+    assert most_tokens(str(tmp_path), None) == 16
+    assert most_tokens(str(model_folder), None) == 64

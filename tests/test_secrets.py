@@ -1,0 +1,274 @@
+"""Keys and passwords: none is shown or written, in whatever form, and nothing else is hidden."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from recorded import run_record
+from rich.table import Table
+from test_tracking import publish, recorded
+
+import lorax_lab.console
+from lorax_lab.store import record
+from lorax_lab.store.folder import save_config
+from lorax_lab.store.output import Redacting, guard
+from lorax_lab.store.published import read_lines, write_lines
+from lorax_lab.store.redact import HIDDEN, redact, redacted
+
+ROOT = Path(__file__).parents[1]
+SECRETS = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+    "HF_TOKEN": "hf_" + "Zz09" * 8,
+    "KAGGLE_KEY": "d41d8cd98f00b204e9800998ecf8427e",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "GH_PAT": "ghp_" + "a1B2" * 9,
+    "OPENAI_KEY": "sk-proj-" + "Ab1_" * 10,
+    "SLACK_WEBHOOK": "https://hooks.slack.com/services/T00000000/B11111111/abcdEFGH1234",
+    "SLACK_BOT_TOKEN": "xoxb-1234567890-abcdefGHIJ",
+    "GITLAB_PAT": "glpat-" + "x7Yz" * 5,
+    "GOOGLE_KEY": "AIza" + "Sy0-" * 9,
+    "SESSION_JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJlLXBhcnQ",
+    "PGPASSWORD": "tr0ub4dor&3 it's ü",
+    "SENTRY_DSN": "https://0a1b2c3d4e5f60718293a4b5c6d7e8f9@sentry.io/1",
+    "MY_SECRET": "swordfish",
+    "DATABASE_URL": "postgres://lab:s3cr3tpassw0rd@db:5432/x",
+    "STORAGE": "https://me:p%40ss-w0rd@files",
+    "AZURE_CONNECTION_KEY": "AccountName=lab;AccountKey=bGFiLWtleS0wMTIzNDU2Nzg5;End=x",
+}
+NEEDLES = SECRETS | {
+    "SENTRY_DSN": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    "DATABASE_URL": "s3cr3tpassw0rd",
+    "STORAGE": "p%40ss-w0rd",
+    "AZURE_CONNECTION_KEY": "bGFiLWtleS0wMTIzNDU2Nzg5",
+}
+"""What of each variable must not be seen."""
+
+
+@pytest.fixture(autouse=True)
+def _planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+def seen(text: str) -> list[str]:
+    return [name for name, needle in NEEDLES.items() if needle in text]
+
+
+SHOWN = {
+    "as it is": lambda s: s,
+    "in an address": lambda s: f"https://x/?q={quote(s, safe='')}",
+    "with small codes": lambda s: re.sub("%..", lambda code: code[0].lower(), quote(s, safe="")),
+    "basic authentication": lambda s: base64.b64encode(f"user:{s}".encode()).decode(),
+    "base64 after one letter": lambda s: base64.b64encode(f"x{s}y".encode()).decode(),
+    "base64 for addresses": lambda s: base64.urlsafe_b64encode(f"xy{s}".encode()).decode(),
+    "a repr": repr,
+    "JSON": json.dumps,
+    "a shell's word": shlex.quote,
+    "an exception": lambda s: f"KeyError({s!r}): {[s, {'a': s}]}",
+}
+
+
+@pytest.mark.parametrize("form", SHOWN)
+def test_every_form_of_a_secret_is_hidden(form: str) -> None:
+    for name, secret in SECRETS.items():
+        needle = NEEDLES[name]
+        shown = SHOWN[form](needle)
+        hidden = redact(f"before {shown} after")
+        assert hidden.startswith("before ")
+        assert hidden.endswith(" after")
+        if secret != "swordfish" or not form.startswith("bas"):  # a plain word is only found by itself
+            assert shown not in hidden, (name, form)
+            assert HIDDEN in hidden
+            assert redact(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "commit f01c62bfed53523f61533572f5abcee93a7d46ea, dirty",
+        '"commit": "f01c62bfed53523f61533572f5abcee93a7d46ea"',
+        "org/name@f01c62bfed53523f61533572f5abcee93a7d46ea",
+        "/cache/models--x/snapshots/f01c62bfed53523f61533572f5abcee93a7d46ea/config.json",
+        "data " + "0f" * 32,
+        "minilm-glue-mrpc-lora-r8-s0-1f0c9a77be, task-specific-representations-of-words, nats_per_token=2.30258509",
+        "validation accuracy .81 disabled classification movie_reviews password=correct",
+        "22719376 parameters, 1795687588.014782 s",
+    ],
+)
+def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a variable's value is a word of the lab's, short, or a path."""
+    for name, value in {"A_KEY": "accuracy", "B_TOKEN": "movie_reviews", "C_SECRET": "true", "D_KEY": "22719"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SSH_AUTH_FILE", __file__)
+    assert redact(text) == text
+    assert redact(__file__) == __file__
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "deadbeef" * 5, "xapp-1-A0123-456789-abcdef", "glpat-" + "Ab_-" * 5, "AIza" + "x" * 35, "sk_live_" + "a1" * 12,
+        "npm_" + "a1" * 18, "gsk_" + "a1" * 20, "ASIA" + "ABCD1234" * 2, "github_pat_" + "a1" * 20,
+        "ya29.a0AfH6SM-" + "x" * 20,
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----",
+    ],
+)  # fmt: skip
+def test_a_well_known_services_key_is_hidden_without_a_variable(key: str) -> None:
+    assert redact(f"bad key {key} given") == f"bad key {HIDDEN} given"
+    assert redact(f"key={key}, {key}") == f"key={HIDDEN}, {HIDDEN}"
+
+
+def test_the_console_hides_before_it_breaks_lines() -> None:
+    page = io.StringIO()
+    console = lorax_lab.console.Console(file=page, width=30)
+    table = Table(title=SECRETS["KAGGLE_KEY"])
+    table.add_column("a")
+    for secret in SECRETS.values():
+        table.add_row(secret)
+        console.print(f"it is {secret}", markup=False)
+        console.print(f"[bold]it is[/bold] {NEEDLES['GH_PAT']}")
+    console.print(table)
+    joined = "".join(page.getvalue().replace("│", "").split())
+    assert not [name for name, needle in NEEDLES.items() if "".join(needle.split()) in joined]
+    assert not [needle for needle in NEEDLES.values() if needle[:20] in page.getvalue() and len(needle) > 24]
+    assert HIDDEN in page.getvalue()
+
+
+def test_the_streams_hide_what_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = io.StringIO()
+    stream = Redacting(inner)
+    for letter in f"a {NEEDLES['GH_PAT']} b\n{NEEDLES['KAGGLE_KEY']}":
+        stream.write(letter)
+    assert inner.getvalue() == f"a {HIDDEN} b\n"
+    stream.flush()
+    assert inner.getvalue() == f"a {HIDDEN} b\n{HIDDEN}"
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    guard()
+    guard()
+    assert isinstance(sys.stderr, Redacting)
+    assert not isinstance(sys.stderr.stream, Redacting)
+    sys.excepthook(RuntimeError, RuntimeError(" ".join(SECRETS.values())), None)
+    assert HIDDEN in sys.stderr.stream.getvalue()
+    assert not seen(sys.stderr.stream.getvalue())
+
+
+ENTRIES = [
+    path
+    for folder in ("lorax_lab", "analysis", "experiments")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if '__name__ == "__main__"' in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_entry_guards_its_streams(path: Path) -> None:
+    """The first thing that an entry does; what it hands its command line to may do it."""
+    text = path.read_text()
+    hands_over = "from experiments.command import main" in text or "from experiments.base import" in text
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert "guard" in calls or hands_over
+
+
+@pytest.mark.parametrize("name", ["command", "base"])
+def test_what_studies_hand_over_to_guards(name: str) -> None:
+    assert "    guard()\n" in (ROOT / "experiments" / f"{name}.py").read_text()
+
+
+SAID = """
+import logging, os, warnings
+from lorax_lab.store.output import guard
+guard()
+said = " ".join(f"{name} {value}" for name, value in os.environ.items())
+warnings.warn(said)
+logging.warning(said)
+print(said)
+print(dict(os.environ))
+raise ValueError(said)
+"""
+
+
+def test_warnings_logs_prints_and_uncaught_exceptions_hide_secrets() -> None:
+    done = subprocess.run([sys.executable, "-c", SAID], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
+    assert done.returncode == 1
+    for word in ("UserWarning", "WARNING:root", "ValueError"):
+        assert word in done.stderr
+    assert done.stdout.count(HIDDEN) > len(SECRETS)
+    assert not seen(done.stdout + done.stderr)
+
+
+def test_no_file_holds_a_secret_and_every_checksum_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a variable's value is a word or a number that a record has."""
+    monkeypatch.setenv("MY_TOKEN", "12345678")
+    monkeypatch.setenv("OTHER_KEY", "test/accuracy")
+    text = " ".join(SECRETS.values())
+    failed = run_record("a", status="failed", reason=text, error=text, written=SECRETS["GH_PAT"])
+    failed.config["task"]["path"] = text
+    record.write_record(tmp_path / "a", failed)
+    done = run_record("b", metrics={"test/accuracy": 12345678.0}, git=record.Git("f01c62bf" * 5, False))
+    record.write_record(tmp_path / "b", done)
+    save_config(tmp_path / "a", {"path": text, "words": [f"{text} {text}"]})
+    line = {"format": 1, "run_id": "a", "reason": text, "n": 12345678, "git": {"commit": "f01c62bf" * 5}}
+    write_lines(tmp_path / "a.jsonl", [line])
+    assert not seen("".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()))
+    assert record.read_record(tmp_path / "a").status == "failed"
+    assert record.read_record(tmp_path / "b").git.commit == "f01c62bf" * 5
+    lines, damages = read_lines(tmp_path / "a.jsonl")
+    assert (damages, lines[0]["n"], lines[0]["git"]) == ([], 12345678, line["git"])
+
+
+def test_nested_values_are_hidden_and_keep_their_form() -> None:
+    nested = {"a": [SECRETS["GH_PAT"], {"b": (1, None, True, 0.5)}], SECRETS["GH_PAT"]: "x"}
+    assert redacted(nested) == {"a": [HIDDEN, {"b": [1, None, True, 0.5]}], HIDDEN: "x"}
+
+
+HOST = """
+import platform, socket
+socket.gethostname = platform.node = lambda: "name-of-this-host"
+"""
+
+
+def test_wandb_holds_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte of an offline run's files."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "sitecustomize.py").write_text(HOST)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'fake'}:{ROOT}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home-of-a-person"))
+    monkeypatch.setenv("USER", "name-of-a-person")
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    folder = recorded(tmp_path / "private-place")
+    read = record.read_record(folder)
+    task = {"name": "local", "source": "local", "path": str(tmp_path / "patients" / "table.csv")}
+    own = {"model": str(tmp_path / "my-models" / "tiny"), "runs_dir": str(folder.parent), "task": task}
+    reason = {"note": " ".join(SECRETS.values())}
+    record.write_record(folder, dataclasses.replace(read, config=read.config | own | reason))
+    assert publish("offline", folder)
+    files = [path for path in (folder.parent / "wandb").rglob("*") if path.is_file()]
+    (held,) = [path.read_bytes() for path in files if path.suffix == ".wandb"]
+    assert b"table.csv" in held
+    assert b"tiny" in held
+    forbidden = [
+        str(tmp_path),
+        "name-of-this-host",
+        "name-of-a-person",
+        "home-of-a-person",
+        "private-place",
+        "patients",
+    ]
+    forbidden += ["my-models", sys.executable, str(ROOT), "lorax_lab.store.tracking", *NEEDLES.values()]
+    for path in files:
+        content = path.read_bytes()
+        assert not [word for word in forbidden if word.encode() in content], path

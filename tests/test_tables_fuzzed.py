@@ -1,0 +1,268 @@
+"""Tables by chance: each is read as an independent reader reads it, or refused in one line that names a key.
+
+The bytes of the hostile corpus are cut, joined and changed; tables of hostile cells are written by other libraries.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import LABELS, TEXTS
+from hostile_tables import CASES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import Pools, source_of
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import KINDS, load_task
+
+SECONDS, EXAMPLES = 30.0, 1000
+"""How long bytes are changed; tables of hostile cells of each format."""
+KINDS_OF_TEXT = ("classification", "regression", "language_modeling")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+DELIMITERS = ",;\t|"
+SIGNS = [
+    '"',
+    ",",
+    ";",
+    "\t",
+    "|",
+    "\n",
+    "\r",
+    "\r\n",
+    "\0",
+    "\ufeff",
+    "\u2028",
+    "\ud800",
+    "'",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+]
+WORDS = [
+    "",
+    " ",
+    "good",
+    "1",
+    "1.0",
+    "-1",
+    "--1",
+    "nan",
+    "inf",
+    "1e999",
+    "null",
+    "NA",
+    "true",
+    "٣",
+    "é",
+    "e\u0301",
+    "\u200b",
+]
+cells = st.one_of(
+    st.text(max_size=12), st.sampled_from(WORDS), st.lists(st.sampled_from([*SIGNS, "a"]), max_size=6).map("".join)
+)
+values = st.one_of(
+    cells, st.none(), st.booleans(), st.integers(), st.floats(), st.lists(st.integers(), max_size=2), st.just(10**400)
+)
+labels = st.one_of(st.sampled_from(["a", "b"]), st.sampled_from(["0", "1"]), cells)
+whole = st.one_of(cells, st.none()).filter(lambda text: is_whole(text))
+count = {"read": 0, "refused": 0}
+
+
+def is_whole(text: str | None) -> bool:
+    """Whether Parquet takes the text: no half characters."""
+    return text is None or not re.search("[\ud800-\udfff]", text)
+
+
+def config(path: Path, kind: str = "classification", **changes: Any) -> TaskConfig:
+    given = {"name": "local", "source": "local", "path": str(path), "subset": None, "label": "label", "group": None}
+    inputs = {"prompt": "text"} if kind == "language_modeling" else {"text": "text"}
+    sizes = dict.fromkeys(("train_examples", "validation_examples", "test_examples"))
+    return KINDS[kind].config(**given, **inputs, **sizes, kind=kind, metric=None, split_seed=0, **changes)
+
+
+def read(settings: TaskConfig) -> Pools | None:
+    """The rows, or None where the table is refused in one line that names a key; nothing else may come of it."""
+    try:
+        pools = source_of(settings).read(settings)
+        load_task(settings)
+    except ConfigError as error:
+        message = str(error)
+        assert re.search(r"task\.\w+", message), message
+        assert len(message) < 3000, message[:200]
+        assert "\n" not in message, message
+        assert message.encode("utf-8", "strict")
+        count["refused"] += 1
+        try:
+            return source_of(settings).read(settings)
+        except ConfigError:
+            return None
+    count["read"] += 1
+    return pools
+
+
+def rows_of(pools: Pools) -> list[tuple[str, Any]]:
+    names = pools.classes
+    return [(next(iter(e.inputs.values())), names[int(e.label)] if names else e.label) for e in pools.train]
+
+
+def expected_rows(rows: list[tuple[Any, Any]], kind: str) -> list[tuple[str, Any]]:
+    """Rows of another reader as examples: those with a text."""
+    of_label = {"classification": _as_class, "regression": float, "language_modeling": str}[kind]
+    return [(str(text), of_label(label)) for text, label in rows if str(text).strip()]
+
+
+def _as_class(label: Any) -> str:
+    return str(int(label)) if isinstance(label, float) else str(label).strip()
+
+
+def another_reader(path: Path) -> list[list[tuple[Any, Any]]]:
+    """What the file may hold, read another way: with each delimiter for a table of text, by the standard library."""
+    if path.suffix == ".parquet":
+        import pandas as pd
+
+        frame = pd.read_parquet(path, columns=["text", "label"])
+        return [list(zip(frame["text"], frame["label"], strict=True))]
+    text = path.read_bytes().decode("utf-8-sig")
+    if path.suffix == ".jsonl":
+        parsed = [json.loads(line) for line in re.split("\r\n|\r|\n", text) if line.strip()]
+        return [[(row.get("text"), row.get("label")) for row in parsed]]
+    readings = []
+    for delimiter in DELIMITERS:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+        names = [name.strip() for name in rows[0]]
+        if {"text", "label"} <= set(names):
+            places = names.index("text"), names.index("label")
+            readings.append([(row[places[0]], row[places[1]]) for row in rows[1:]])
+    return readings
+
+
+def check(path: Path, kind: str) -> None:
+    pools = read(config(path, kind))
+    if pools is not None:
+        assert all(text.encode() or not text for text, _ in rows_of(pools))
+        readings = [expected_rows(rows, kind) for rows in another_reader(path)]
+        assert rows_of(pools) in readings, (rows_of(pools), readings)
+
+
+@cache
+def corpus() -> list[tuple[str, bytes]]:
+    """Ending and bytes of every hostile table that is a file."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, case) in enumerate(CASES.items()):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            if "pipe" in name or "name of 300" in name:
+                continue
+            path = case.write(place)
+            if not path.is_symlink() and path.is_file() and path.stat().st_size < 150_000:
+                found.append((path.suffix, path.read_bytes()))
+    assert len(found) > 90
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    before = dict(count)
+    yield tmp_path / "t"
+    print(f"read {count['read'] - before['read']}, refused {count['refused'] - before['refused']}")
+
+
+kinds = st.sampled_from(KINDS_OF_TEXT)
+fuzzed = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        csv.writer(file, delimiter=delimiter).writerows([("text", "label"), *rows])
+
+
+def write_jsonl(path: Path, rows: list[tuple[Any, Any]]) -> None:
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_parquet(path: Path, rows: list[tuple[Any, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {name: pa.array([row[i] for row in rows]) for i, name in enumerate(("text", "label"))}
+    parquet.write_table(pa.table(columns), path)
+
+
+def many(texts: st.SearchStrategy[Any], of: st.SearchStrategy[Any]) -> st.SearchStrategy[list[tuple[Any, Any]]]:
+    """A few rows by chance among usable ones."""
+    usable = list(zip(TEXTS, LABELS, strict=True))
+    return st.lists(st.tuples(texts, of), max_size=5).map(lambda rows: [*usable[:8], *rows, *usable[8:]])
+
+
+@pytest.mark.slow
+def test_tables_of_hostile_cells(path: Path) -> None:
+    """CSV with each delimiter, JSON lines and Parquet, as other libraries write them."""
+
+    @fuzzed
+    @given(many(cells, labels), st.sampled_from(DELIMITERS), kinds)
+    def of_csv(rows: list[tuple[str, str]], delimiter: str, kind: str) -> None:
+        write_csv(path.with_suffix(".csv"), rows, delimiter)
+        check(path.with_suffix(".csv"), kind)
+
+    @fuzzed
+    @given(many(values, values), kinds)
+    def of_jsonl(rows: list[tuple[Any, Any]], kind: str) -> None:
+        write_jsonl(path.with_suffix(".jsonl"), rows)
+        check(path.with_suffix(".jsonl"), kind)
+
+    @fuzzed
+    @given(many(whole, st.one_of(labels, st.none()).filter(is_whole)), kinds)
+    def of_parquet(rows: list[tuple[Any, Any]], kind: str) -> None:
+        write_parquet(path.with_suffix(".parquet"), rows)
+        check(path.with_suffix(".parquet"), kind)
+
+    of_csv()
+    of_jsonl()
+    of_parquet()
+
+
+@pytest.mark.slow
+def test_changed_bytes_of_hostile_tables(path: Path, chance: random.Random) -> None:
+    """Cut, doubled, replaced and joined: as many as the time allows."""
+    ends = time.monotonic() + SECONDS
+    while time.monotonic() < ends:
+        ending, content = chance.choice(corpus())
+        data = bytearray(content)
+        for _ in range(chance.randint(1, 2)):
+            at = chance.randrange(len(data) + 1)
+            how = chance.randrange(5)
+            if how == 0:
+                data[at : at + chance.randint(1, 40)] = b""
+            elif how == 1:
+                data[at:at] = chance.choice(SIGNS).encode("utf-8", "surrogatepass")
+            elif how == 2 and at < len(data):
+                data[at] = chance.randrange(256)
+            elif how == 3:
+                data[at:at] = data[at : at + chance.randint(1, 200)] * chance.randint(1, 3)
+            else:
+                other = chance.choice(corpus())[1]
+                start = chance.randrange(len(other) + 1)
+                data[at:at] = other[start : start + chance.randint(1, 100)]
+        if ending == ".parquet" and chance.random() < 0.5:
+            ending = chance.choice(ENDINGS)
+        file = path.with_suffix(ending)
+        file.write_bytes(bytes(data))
+        check(file, chance.choice(KINDS_OF_TEXT))
