@@ -12,6 +12,7 @@ from typing import Any
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.columns import chosen_columns
 from lorax_lab.data.groups import wording
+from lorax_lab.data.labels import used
 from lorax_lab.data.table import Table, is_missing
 from lorax_lab.errors import ConfigError
 
@@ -29,7 +30,7 @@ def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
     Raises:
         ConfigError: it names the key and its column, and says how the column tells the label.
     """
-    columns = chosen_columns(config)
+    columns, tables = chosen_columns(config), used(tables, config)
     label = columns.pop("label", None)
     labels = _cells(tables, "label", label) if label else []
     if len(set(labels)) < 2 or config.labels == "texts":  # a completion may repeat its prompt

@@ -32,9 +32,9 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
     """
     path = _file(config)
-    tables = {"train": _table(path, config)}
-    pools = to_pools(printable(path.name), tables, config)
-    leaks.refuse(printable(path.name), tables, config)
+    where, tables = printable(path.name), {"train": _table(path, config)}
+    pools = to_pools(where, tables, config)
+    leaks.refuse(where, tables, config)
     return pools
 
 
