@@ -15,6 +15,7 @@ from recorded import run_record
 from lorax_lab.config import TrackingConfig
 from lorax_lab.store import tracking
 from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
+from lorax_lab.store.pictures import mean_spectra
 from lorax_lab.store.record import write_record
 from lorax_lab.store.result import Coverage, Part
 
@@ -92,7 +93,8 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     }  # fmt: skip
     assert wandb.settings == {
         "silent": True, "console": "off", "init_timeout": 30, "x_disable_stats": True, "disable_git": True,
-        "disable_code": True,
+        "disable_code": True, "host": "", "program": "", "x_disable_meta": True, "x_disable_machine_info": True,
+        "x_save_requirements": False,
     }  # fmt: skip
     curves, (pictures, last) = wandb.logged[:-1], wandb.logged[-1]
     assert curves == [({"train/loss": 0.7}, 1), ({"train/loss": 0.6, "validation/accuracy": 0.5}, 2)]
@@ -108,15 +110,14 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
 
 def test_the_spectra_are_means_over_the_layers_of_a_module(wandb: Wandb, tmp_path: Path) -> None:
     tracking.tell(TrackingConfig("online", "p", None), recorded(tmp_path), "g")
-    chart = wandb.logged[-1][0]["spectrum/singular_values"]
-    assert chart["keys"] == ["query", "value", "projection"]
-    assert chart["xs"] == [[1, 2]] * 3
-    assert chart["ys"] == [[6.0, 3.0], [12.0, 6.0], [16.0, 8.0]]
-    assert (chart["title"], chart["xname"]) == ("singular values", "index")
-    picture = wandb.logged[-1][0]["spectrum/effective_rank_map"]
-    assert picture.dtype == np.uint8
-    assert picture.shape[2] == 4
-    assert picture.std() > 10
+    lines = mean_spectra(run_record(matrices=MATRICES), SIGMA)
+    assert {name: line.tolist() for name, line in lines.items()} == {
+        "query": [6.0, 3.0], "value": [12.0, 6.0], "projection": [16.0, 8.0],
+    }  # fmt: skip
+    for picture in wandb.logged[-1][0].values():
+        assert picture.dtype == np.uint8
+        assert picture.shape[2] == 4
+        assert picture.std() > 10
 
 
 def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb, tmp_path: Path) -> None:
