@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorax_lab.models import Census
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.record import Record
-    from lorax_lab.store.result import Coverage, Inputs, Time
+    from lorax_lab.store.result import Coverage, Time
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
@@ -57,7 +57,7 @@ def execute(
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
-    from lorax_lab.store.result import Memory, Parameters, Result
+    from lorax_lab.store.result import Inputs, Memory, Parameters, Result
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
@@ -105,7 +105,7 @@ def execute(
     if config.measure != "trial":
         _save(folder, method.export(model, config.method, base.name), findings)
     result = Result(
-        inputs=_inputs(base.sha256, task, head),
+        inputs=Inputs(base.sha256, task.data_sha256, task.sizes, list(task.classes), head, task.left_out),
         reference=reference.name if reference else None,
         parameters=Parameters(**count_parameters(model)),
         memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
@@ -279,11 +279,3 @@ def _tell(text: str) -> None:
     from lorax_lab.console import console
 
     console.print(f"  {text}", soft_wrap=True, markup=False)
-
-
-def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
-    from lorax_lab.store.result import Inputs
-
-    sizes = {name: len(examples) for name, examples in task.splits.items()}
-    left_out = {reason: count for reason, count in task.dropped.items() if count}
-    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256, left_out)
