@@ -93,7 +93,8 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     }  # fmt: skip
     assert wandb.settings == {
         "silent": True, "console": "off", "init_timeout": 30, "x_disable_stats": True, "disable_git": True,
-        "disable_code": True,
+        "disable_code": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_save_requirements": False,
+        "host": "", "program": "",
     }  # fmt: skip
     curves, (shown, last) = wandb.logged[:-1], wandb.logged[-1]
     assert curves == [({"train/loss": 0.7}, 1), ({"train/loss": 0.6, "validation/accuracy": 0.5}, 2)]
