@@ -12,7 +12,7 @@ from recorded import run_record
 
 from lorax_lab.errors import Diverged
 from lorax_lab.launch import attempts, isolation, leases
-from lorax_lab.launch.attempts import COMPARED, ELSEWHERE, NO_REFERENCE, RECORDED, Attempt, attempt
+from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import Run
 from lorax_lab.store import record
@@ -33,9 +33,9 @@ def trains(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Training is writing a completed record; gives the runs that were trained."""
     trained = []
 
-    def execute(config: Any, run_id: str, folder: Path, *_: Any) -> None:
+    def execute(config: Any, run_id: str, place: Path, *_: Any) -> None:
         trained.append(run_id)
-        record.write_record(folder, run_record(run_id, seed=7))
+        record.write_record(place, run_record(run_id, seed=7))
 
     monkeypatch.setattr("lorax_lab.execute.execute", execute)
     return trained
@@ -73,17 +73,17 @@ def test_a_forced_run_keeps_its_record_until_the_new_one_is_there(
         raise Diverged("training loss nan")
 
     monkeypatch.setattr("lorax_lab.execute.execute", execute)
-    assert attempt(run, replace(HOW, repeats=attempts.record_sha256(run))) == "diverged"
+    again = replace(HOW, repeats=attempts.record_sha256(run))
+    assert attempt(run, again) == "diverged"
     assert seen == ["completed"]
     assert record.read_record(run.folder).seed == 1
-    assert attempt(run, HOW) == RECORDED  # nothing is to be repeated
 
 
-def test_a_forced_run_is_trained_once_for_all_that_share_its_sweep(tmp_path: Path, trains: list[str]) -> None:
+def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
     run = planned(tmp_path, "force=true")
     recorded(run, seed=1)
-    how = replace(HOW, repeats=attempts.record_sha256(run))
-    assert [attempt(run, how) for _ in range(2)] == ["completed", RECORDED]
+    again = replace(HOW, repeats=attempts.record_sha256(run))
+    assert [attempt(run, how) for how in (HOW, again, again)] == [RECORDED, "completed", RECORDED]
     assert trains == ["the-run"]
     assert record.read_record(run.folder).seed == 7
 
@@ -187,7 +187,7 @@ def test_a_process_that_records_nothing_is_known_by_its_end(
     assert (end.status, end.reason) == (status, reason)
 
 
-@pytest.mark.parametrize("outcome", ["diverged", "failed", "oom", ELSEWHERE, RECORDED, COMPARED, NO_REFERENCE])
+@pytest.mark.parametrize("outcome", ["diverged", "failed", "oom", ELSEWHERE, RECORDED])
 def test_the_exit_status_of_a_process_says_how_its_attempt_ended(
     outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,3 +182,15 @@ def test_the_rounding_is_that_of_the_tuned_weights_in_their_format() -> None:
         row = measure({"q": update}, decompose({"q": update}), {"q": base}, dtype=dtype)["q"]
         assert row["rounding_edge"] == pytest.approx(edge_of(*rounding_energy(tuned, dtype)))
         assert row["rounding_share"] == pytest.approx((64 * eps) ** 2 / 12 * 64 / float(update.norm()) ** 2)
+
+
+def test_an_update_of_factors_is_compared_with_the_reference_where_there_is_one() -> None:
+    draw = generator(7, "test")
+    low = LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0)
+    dense = torch.randn((40, 60), generator=draw, dtype=torch.float64)
+    updates, base = {"q": low, "v": dense}, {"q": torch.ones(40, 60), "v": torch.ones(40, 60)}
+    decompositions = decompose(updates)
+    table = measure(updates, decompositions, base, {"q": dense, "v": dense})
+    assert table["q"]["captured"] == captured(low, dense)
+    assert "captured" not in table["v"]
+    assert "captured" not in measure(updates, decompositions, base)["q"]

@@ -57,6 +57,13 @@ def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_updat
     assert counts == [4, 3, 2, 1]  # values above 4 · eps · base
 
 
+def test_the_measures_above_noise_have_their_names() -> None:
+    row = row_of(singular_values(spiked()), SHAPE, 1.0)
+    names = {"noise_std", "noise_edge", "spikes", "spike_energy", "signal_share", "bulk_misfit", "gavish_donoho_rank"}
+    assert names <= set(row)
+    assert 0 < row["signal_share"] < row["spike_energy"] < 1
+
+
 def test_a_value_on_the_edge_is_not_above_it() -> None:
     nothing = Storage(1e-9, torch.zeros(4).double(), torch.zeros(4).double())
     sigma = torch.tensor([2.0, 1.0, 0.0, 0.0], dtype=torch.float64)

@@ -184,7 +184,7 @@ def test_tables(tmp_path: Path) -> None:
 def test_a_record_of_absurd_size_is_not_even_read(tmp_path: Path) -> None:
     (tmp_path / record.RECORD).touch()
     os.truncate(tmp_path / record.RECORD, 2**28 + 1)  # a hole, which takes no room
-    with pytest.raises(record.DamagedRecord, match="268435457 bytes, more than any record; it is not read"):
+    with pytest.raises(record.DamagedRecord, match="268435457 bytes"):
         record.read_record(tmp_path)
     os.truncate(tmp_path / record.RECORD, 2**12)
     with pytest.raises(record.DamagedRecord, match="is not whole"):
