@@ -64,7 +64,7 @@ def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_gr
     count = f"in every one of {len(labels):,} rows"
     copies = sum(cell == label for cell, label in zip(cells, labels, strict=True))
     if not is_group and copies >= COPIES * len(labels):
-        return f"is the label in {copies:,} of {len(labels):,} rows"
+        return f"is the label {count if copies == len(labels) else f'in {copies:,} of {len(labels):,} rows'}"
     if not are_classes or len(labels) < FEWEST:
         return None
     pairs, classes = set(zip(cells, labels, strict=True)), set(labels)
