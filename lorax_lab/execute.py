@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import plain
+from lorax_lab.config.identity import check_planned, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ def execute(
     task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
-    _check_planned(config, run_id, base.sha256, task)
+    check_planned(config, base.sha256, task.data_sha256, run_id)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
@@ -126,20 +126,6 @@ def execute(
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
     return read_record(folder)
-
-
-def _check_planned(config: RunConfig, run_id: str, model_sha256: str, task: Task) -> None:
-    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
-
-    Raises:
-        ConfigError: the id that follows from what was read is another one.
-    """
-    from lorax_lab.config import identity
-    from lorax_lab.errors import ConfigError
-
-    if identity.run_id(config, model_sha256, task.data_sha256) != run_id:
-        changed = f"the files of model={config.model} or the data of task={config.task.name} changed after {run_id} was"
-        raise ConfigError(f"{changed} planned; type the same command again, which plans the run of what is there now")
 
 
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:

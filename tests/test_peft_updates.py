@@ -429,7 +429,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "1-D": ({}, {KEY + "lora_A.weight": ZEROS(4)}, r"lora_A has the shape \(4,\)"),
     "rank": ({"r": 8}, {}, "rank 4, but the settings give 8"),
     "rank above": ({"r": 3, "init_lora_weights": "pissa"}, {}, "rank 4, but the settings give 3"),
-    "rank 0": ({"r": 0}, {KEY + "lora_A.weight": ZEROS(0, 12), KEY + "lora_B.weight": ZEROS(8, 0)}, "r=0 is not possible"),
+    "rank 0": ({"r": 0}, {KEY + "lora_A.weight": ZEROS(0, 12), KEY + "lora_B.weight": ZEROS(8, 0)}, "r=0 is not"),
     "kept": ({"peft_type": "ADALORA", "init_r": 6, "rank_pattern": {ONE + ".lora_E": [True, True, False]}},
              {KEY + "lora_E": ZEROS(4, 1)}, "rank 4, but the settings give 2"),
     "E": ({"peft_type": "ADALORA", "init_r": 4}, {KEY + "lora_E": ZEROS(4, 2)}, r"lora_E is \(4, 2\); expected \(4, 1"),
