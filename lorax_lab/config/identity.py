@@ -54,7 +54,6 @@ def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha25
     Raises:
         ConfigError: the id that follows from what was read is another one.
     """
-    from lorax_lab.errors import ConfigError
 
     if run_id(config, model_sha256, data_sha256) != planned:
         inputs = f"the files of model={config.model} or the data of task={config.task.name}"
