@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -141,45 +142,6 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
         assert result.history[0]["train/gradient_norm"] == pytest.approx(5)  # as it was before
 
 
-def test_the_time_and_the_counts_of_a_killed_attempt_are_part_of_the_whole(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill_at(last: int) -> Any:
-        def on_step(step: int, *_: Any) -> None:
-            if step == last:
-                raise Killed
-
-        return on_step
-
-    def attempt(last: int, validate: Any = dict) -> Any:
-        checkpoints = Checkpoints(tmp_path, {}, 0.0, print)
-        accelerator = make_accelerator(config)
-        return train(
-            Line(),
-            lambda epoch: batches(4),
-            squared_error,
-            config,
-            0,
-            accelerator,
-            validate,
-            kill_at(last),
-            checkpoints,
-        )
-
-    def slow() -> dict[str, float]:
-        time.sleep(0.3)
-        return {}
-
-    config = settings(validations=2, epochs=2)
-    with pytest.raises(Killed):
-        attempt(4, slow)
-    result = attempt(99)
-    assert result.seconds > 0.3
-    assert (result.steps, result.examples, result.tokens) == (8, 32, 96)
-    assert [row["step"] for row in result.history] == list(range(1, 9))
-
-
 class Killed(BaseException):
     """The end of a process, in the middle of training."""
 
@@ -213,6 +175,14 @@ def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_
         assert result.history == whole.history
         assert torch.equal(other.weight, model.weight)
         assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
+
+
+def test_the_seconds_of_killed_attempts_are_part_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()  # a clock that goes on by a second whenever it is looked at: at the start and each step
+    monkeypatch.setattr("lorax_lab.train.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    result, _ = resumed(tmp_path, settings(epochs=2), [3, 6])
+    assert result.seconds == 8
+    assert [row["step"] for row in result.history] == list(range(1, 9))
 
 
 def test_the_end_is_kept_though_no_checkpoint_was_due(tmp_path: Path) -> None:

@@ -21,6 +21,13 @@ def test_a_value_that_calls_something_is_refused(word: str) -> None:
         check_word(word)
 
 
+@pytest.mark.parametrize("word", ["+method._target_=os.system", "+method.a._partial_=true", "+method._args_=[1]"])
+def test_a_key_that_calls_something_is_none_of_peft_either(word: str) -> None:
+    with pytest.raises(ConfigError):
+        check_word(word, foreign=True)
+    check_word("+method.block_size=16", foreign=True)
+
+
 @pytest.mark.parametrize("word", ["rank=4,8", "runs_dir=/tmp/${seed}", "method.target_modules=[query,value]"])
 def test_a_plain_value_is_taken(word: str) -> None:
     check_word(word)
