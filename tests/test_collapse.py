@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Lab
-from test_analysis import Store, drawn, group_of
+from test_analysis import Store, group_of
 from test_table import printed, row
 
 from analysis.figures import FIGURES
@@ -165,7 +165,6 @@ def test_figures_mark_collapsed_runs_and_leave_none_out(name: str, tmp_path: Pat
     if name in ("accuracy_vs_rank", "accuracy_vs_parameters", "functional_rank"):
         crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
         assert [len(line.get_xdata()) for line in crosses] == [1]
-    assert drawn(flagged, name) == 0
 
 
 def test_the_cuts_of_a_collapsed_full_fine_tune_answer_nothing(tmp_path: Path) -> None:
@@ -188,11 +187,15 @@ def test_the_bars_of_seeds_are_never_negative() -> None:
     assert rounded > 100  # without the limits, so many means lie outside of their scores
 
 
-@pytest.mark.parametrize("score", [0.0, 1.0, 0.484375, 0.7, 1 / 3])
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_every_figure_draws_seeds_of_equal_scores(score: float, seeds: int, tmp_path: Path) -> None:
+BARS = ("functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters")
+"""The figures with bars over seeds."""
+
+
+@pytest.mark.parametrize(("score", "seeds"), [(0.0, 3), (1.0, 3), (0.7, 3), (0.484375, 1)])
+def test_seeds_of_equal_scores_are_drawn(score: float, seeds: int, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs", size=8, layers=1)
     for seed in range(seeds):
         store.run(seed=seed, test=score, cuts={0: score, 1: score, 8: score})
         store.run(rank=2, seed=seed, test=score)
-    assert drawn(store) == 0
+    for name in BARS:
+        FIGURES[name].draw(FIGURES[name].table(group_of(store))).canvas.draw()
