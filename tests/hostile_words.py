@@ -33,7 +33,7 @@ REAL = (
     "train.learning_rate", "train.warmup", "train.weight_decay", "train.clip_norm", "checkpoint_seconds",
     "time_limit_seconds", "method.alpha", "method.dropout",
 )  # fmt: skip
-SWITCHES = ("reference", "force", "isolate", "train.head", "method.rslora")
+SWITCHES = ("reference", "force", "isolate", "train.head", "method.rslora", "task.drop_unlabeled")
 CHOICES = ("measure", "train.schedule", "train.precision", "train.device", "tracking.mode", "task.kind", "task.metric")
 NAMES = ("model", "runs_dir", "tracking.project", "task.name", "task.source", "task.label", "task.text")
 OTHERS = ("task.path", "task.subset", "task.group", "task.text_pair", "tracking.entity")
@@ -152,7 +152,7 @@ SWEEPS = [
     *(line(f"rank={value}", f"rank={value.strip()} is not understood", "quote special signs")
       for value in ("4,", ",4", "[1", "{a", '"1', "'1", "1'", "1;2", "`id`", "$(id)", "=4", "'1' '2'", "foo(1)",
                     "json_str(1)")),
-    *(line(f"seed={sign * 3000}", "is not understood") for sign in "[({"),
+    *(line(f"seed={sign * 500}", "is not understood") for sign in "[({"),
 ]  # fmt: skip
 CODE = [
     *(line(word, "_target_ is not possible; settings are plain values")
@@ -263,7 +263,42 @@ FILES = {
     "no YAML": ("experiment", "seed: [1\n", "cannot be read"),
     "no settings": ("experiment", "- 1\n", "has no settings; write key: value"),
     "nothing": ("experiment", "", "has no settings; write key: value"),
-    "depth": ("experiment", "seed: " + "[" * 3000, "cannot be read"),
+    "depth": ("experiment", "seed: " + "[" * 500, "cannot be read"),
     "no text": ("experiment", "\x00", "cannot be read"),
 }  # fmt: skip
 """Files of a folder of `--config-dir`: where, what is in them, and what is said of them."""
+ELSEWHERE = [
+    *(("memory", words, says) for words, says in (
+        (("rank=0",), "rank=0 is not possible"), (("batch=99999999999999999999",), "batch=9999"),
+        ((f"model={LONG}",), "File name too long"), (("model={tmp}/fifo",), "model={tmp}/fifo is no architecture"),
+        (("model='${oc.env:HOME}'",), "${oc.env:HOME} is not possible"), (("model={_target_:canary.call}",), "_target_"),
+        (("+rank=1",), "there is no key +rank"), (("rank=???",), "??? stands for no value"),
+        (("rank=1", "rank=2"), "rank is typed twice"), (("rank=range(0,1000000000)", "-m"), "more than 10000"),
+        (("--tables", "{tmp}/file"), "--tables {tmp}/file is no folder"),
+        (("--tables", "{tmp}/dangling"), "--tables {tmp}/dangling is no folder"),
+    )),
+    *(("serve", words, says) for words, says in (
+        (("out='${oc.env:HOME}'",), "the folder of the results; type out=serving/mine"), (("out=",), "the folder of"),
+        (("+hydra.launcher.n_jobs=2",), "train in parallel before"), (("++force=true",), "force=true is not possible"),
+        (("tasks=['tweets +hydra.callbacks.e._target_=canary.call']",), "_target_ is not possible"),
+        (("tracking.entity='${oc.${tracking.project}:KAGGLE_KEY}'",), "is not possible; settings are plain values"),
+        (("tasks=[]",), "type tasks=[movie_reviews,tweets]"), (("tasks=['a \"']",), "is not understood"),
+    )),
+    *(("audit", words, says) for words, says in (
+        ((LONG, LONG), "File name too long"), (("{tmp}/fifo", "{tmp}/fifo"), "{tmp}/fifo"),
+        (("{tmp}/loop", "{tmp}/loop"), "{tmp}/loop"), (("a", "b", "--top", "0"), "type --top 64"),
+    )),
+    *(("analysis", words, says) for words, says in (
+        (("--runs", LONG), "File name too long"), (("--runs", "{tmp}/file"), "there is no folder"),
+        (("audit", LONG), "File name too long"), (("step", LONG), "File name too long"),
+        (("study", "--records", LONG), "File name too long"), (("serving", "{tmp}/file"), "there is no folder"),
+    )),
+    *(("study", ("--dry-run", *words), says) for words, says in (
+        (("--runs", LONG), "it is a path with names of 1 to 255 bytes"), (("--runs", "{tmp}/file"), "is no folder"),
+        (("--runs", "${oc.env:HOME}"), "is not possible; settings are plain values"),
+        (("hydra.launcher.setup=[x]",), "it would run commands"), (("tracking=xyz",), "there is no tracking xyz"),
+        (("hydra/launcher@hydra.callbacks.e=joblib",), "there is no key hydra/launcher@"),
+        (("hydra.launcher.n_jobs=2",), "type hydra/launcher=joblib as well"), (("rank=3",), "a study's runs are fixed"),
+    )),
+]  # fmt: skip
+"""Command lines of the other entries, and what is said of them."""

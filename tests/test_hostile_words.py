@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import sys
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Lab
-from hostile_words import ASKING, CORPUS, FILES, Hostile
+from hostile_words import ASKING, CORPUS, ELSEWHERE, FILES, Hostile
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +143,39 @@ def test_completion_sees_only_words_that_may_be_typed(
     for words in (["query=bash", "+hydra.callbacks.e._target_=canary.call"], ["install='${oc.env:HOME}'"], []):
         monkeypatch.setattr(sys, "argv", ["lorax-lab", "-sc", *words])
         assert launch() == 2
+
+
+def entry(name: str, words: list[str]) -> int:
+    """The exit code of one of the other entries."""
+    if name == "study":
+        from experiments import command, rank_sweep
+
+        return command.main(rank_sweep, words)
+    module = "analysis" if name == "analysis" else f"lorax_lab.{name}"
+    return int(importlib.import_module(f"{module}.__main__").main(words))
+
+
+@pytest.mark.parametrize(("name", "words", "says"), ELSEWHERE, ids=lambda value: ascii(value)[1:40])
+def test_the_other_entries_refuse_in_one_line(
+    name: str, words: tuple[str, ...], says: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = entry(name, [word.replace("{tmp}", str(here)) for word in words])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("error: ")
+    assert says.replace("{tmp}", str(here)) in said
+    assert len(said.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_knows_only_ascii_takes_every_text(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorax_lab.errors import any_sign_can_be_printed
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, stream, io.TextIOWrapper(written, encoding="ascii"))
+    any_sign_can_be_printed()
+    print("ΔW · 日本", file=getattr(sys, stream), flush=True)
+    assert written.getvalue() == b"\\u0394W \\xb7 \\u65e5\\u672c\n"
 
 
 # the fuzzer
