@@ -21,6 +21,10 @@ KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
 
 
+ZERO_REFERENCE = "the reference's ΔW is zero"
+"""Why shares of its energy are NaN."""
+
+
 def decompose(updates: Mapping[str, Update]) -> dict[str, Decomposition]:
     """The SVD of every update, fp64; LoRA's through its factors."""
     return {name: Decomposition(*svd(update)) for name, update in updates.items()}
@@ -67,7 +71,7 @@ def _compared(row: Row, shares: dict[str, float]) -> Row:
     if not row["frobenius_norm"]:
         shares = shares | dict.fromkeys(("column_share", "row_share"), math.nan)
     if math.isnan(shares["best"]):
-        reasons.append("the reference's ΔW is zero")
+        reasons.append(ZERO_REFERENCE)
     return {"captured": shares} | ({"undefined": " and ".join(reasons)} if reasons else {})
 
 
@@ -93,15 +97,21 @@ def compared(
 ) -> tuple[dict[str, Row], dict[str, Any]]:
     """The rows and the summary that `measure` and `summarise` would have given with this reference; all else in them
     stays."""
-    added: dict[str, Row] = {
-        name: {"captured": captured(update, reference[name])}
-        for name, update in updates.items()
-        if isinstance(update, LowRank)
-    }
-    means = summarise({name: {"module": row["module"], **added.get(name, {})} for name, row in matrices.items()})
+    rows = {name: _uncompared(row) for name, row in matrices.items()}
+    for name, update in updates.items():
+        if isinstance(update, LowRank):
+            rows[name] |= _compared(rows[name], captured(update, reference[name]))
+    parts = ("module", "captured")
+    means = summarise({name: {key: row[key] for key in parts if key in row} for name, row in rows.items()})
     by_module = {module: {**old, **means["by_module"][module]} for module, old in summary["by_module"].items()}
-    rows = {name: {**row, **added.get(name, {})} for name, row in matrices.items()}
     return rows, {**summary, **means, "by_module": by_module}
+
+
+def _uncompared(row: Row) -> Row:
+    """The row without a comparison, and without what a comparison says of it."""
+    kept = {key: value for key, value in row.items() if key not in ("captured", "undefined")}
+    reasons = [reason for reason in row.get("undefined", "").split(" and ") if reason not in ("", ZERO_REFERENCE)]
+    return kept | ({"undefined": " and ".join(reasons)} if reasons else {})
 
 
 def summarise(matrices: Mapping[str, Row]) -> dict[str, Any]:
