@@ -222,3 +222,16 @@ def stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
     path.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
     os.chmod(path, 0o755)
     monkeypatch.setattr(isolation.sys, "executable", str(path))
+
+
+@pytest.mark.parametrize("reason", [None, "it is not complete"])
+def test_a_run_is_compared_with_a_reference_that_can_be_used(
+    reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, looked, given = replace(planned(tmp_path), reference="the-reference"), [], []
+    monkeypatch.setattr(attempts, "why_unusable", lambda folder: looked.append(folder) or reason)
+    monkeypatch.setattr("lorax_lab.execute.execute", lambda *words: given.append(words[3]))
+    attempt(run, HOW)
+    folder = tmp_path / "the-reference"
+    assert looked[0] == folder
+    assert given == [folder if reason is None else None]

@@ -215,9 +215,9 @@ def _test(mutants: Path, name: str, tests: Sequence[str]) -> int:
 
 def _diff(project: Path, name: str) -> tuple[str, str]:
     """(file, change) of a mutation."""
+    os.chdir(project)  # where mutmut looks for its settings when it is imported
     from mutmut.__main__ import find_mutant, get_diff_for_mutant
 
-    os.chdir(project)
     return str(find_mutant(name).path), get_diff_for_mutant(name)
 
 

@@ -142,15 +142,15 @@ SURVIVORS = (
     Mutation(
         "never take over from the dead",
         "lorax_lab/launch/leases.py",
-        "        return _start_of(owner.pid) == owner.started\n",
-        "        return True\n",
+        "    if owner.place == place and _start_of(owner.pid) != owner.started:\n        return False\n",
+        "",
         "tests/test_leases.py::test_the_lease_of_a_dead_process_is_taken_over_at_once",
     ),
     Mutation(
         "count a zombie as alive",
         "lorax_lab/launch/leases.py",
-        'return "" if fields[0] in "ZX" else fields[19]',
-        "return fields[19]",
+        'return "" if fields[STATE] in "ZX" else fields[place]',
+        "return fields[place]",
         "tests/test_leases.py::test_a_zombie_has_no_lease",
     ),
     Mutation(
@@ -163,8 +163,8 @@ SURVIVORS = (
     Mutation(
         "a lease that went away is alive",
         "lorax_lab/launch/leases.py",
-        "st_mtime < DEAD\n    return False",
-        "st_mtime < DEAD\n    return True",
+        "_beats_again(owner.pid, path, beat))\n    return False",
+        "_beats_again(owner.pid, path, beat))\n    return True",
         "tests/test_leases.py::test_a_lease_given_back_while_it_is_looked_at_is_nobodys",
     ),
     Mutation(
