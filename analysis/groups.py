@@ -111,7 +111,7 @@ class Recorded:
         records: every record by run id.
         groups: by name.
         damages: what cannot be used.
-        doubles: runs that no group has, each with the run of the same training that has controls too.
+        doubles: runs that no group has, each with the run of the same training that stands for both.
     """
 
     records: dict[str, Record]
@@ -179,12 +179,19 @@ def is_shared(key: str) -> bool:
 
 
 def _doubles(done: dict[Path, Record]) -> dict[str, str]:
-    """Each run without controls whose training was measured with controls as well, and the run that has them."""
-    trainings = {record.run_id: json.dumps(settings_of(record), sort_keys=True) for record in done.values()}
-    with_controls = [record.run_id for record in done.values() if record.config.get(variation.MEASURE) == "controls"]
-    better = {trainings[run_id]: run_id for run_id in with_controls}
-    others = trainings.keys() - set(with_controls)
-    return {run_id: better[trainings[run_id]] for run_id in sorted(others) if trainings[run_id] in better}
+    """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
+    older one. A model's folder under a second name makes such a run, which would count its seed twice."""
+
+    def place(record: Record) -> tuple[bool, str, str]:
+        return record.config.get(variation.MEASURE) != "controls", record.written, record.run_id
+
+    doubles: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for record in sorted(done.values(), key=place):
+        kept = first.setdefault(json.dumps(settings_of(record), sort_keys=True), record.run_id)
+        if kept != record.run_id:
+            doubles[record.run_id] = kept
+    return dict(sorted(doubles.items()))
 
 
 def _key(record: Record, by_name: bool = False) -> str:

@@ -24,7 +24,7 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
     lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
-    lines += [f"{run} is the same training as {other}, which has controls" for run, other in recorded.doubles.items()]
+    lines += [_double(recorded, run, other) for run, other in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
         if folder.name == record.QUARANTINE:
@@ -32,6 +32,12 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
         elif not os.path.lexists(folder / record.RECORD) and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")
     return lines
+
+
+def _double(recorded: Recorded, run: str, other: str) -> str:
+    measures = [recorded.records[name].config.get(variation.MEASURE) for name in (run, other)]
+    which = "has controls" if measures[0] != measures[1] else "is counted; a run counts its seed once"
+    return f"{run} is the same training as {other}, which {which}"
 
 
 def lacking(group: Group, table: pd.DataFrame) -> int:

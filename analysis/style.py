@@ -101,6 +101,12 @@ def title(figure: Figure, text: str) -> None:
     figure.suptitle(lines, x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
 
 
+def remark(figure: Figure, text: str) -> None:
+    """One more line of the title, for which the figure becomes higher."""
+    figure.set_figheight(figure.get_figheight() + TITLE_LINE)
+    figure.suptitle(f"{figure.get_suptitle()}\n{text}", x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+
+
 def stamp(figure: Figure, text: str) -> None:
     """A framed note above the title, at the right edge, that nobody overlooks and that covers nothing."""
     frame = {"boxstyle": "square,pad=0.3", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}

@@ -66,6 +66,7 @@ class Store:
         measure: str = "standard",
         baselines: dict[str, float] | None = None,
         method: str = "",
+        collapsed: list[str] | None = None,
     ) -> Path:
         """Write one record and return its folder; without a rank it is a full fine-tune with the scores `cuts`, and the
         update of a method that is named has full rank."""
@@ -94,6 +95,7 @@ class Store:
                 "metrics": {f"test/{metric}": test, f"validation/{metric}": validation},
                 "matrices": matrices,
                 "baselines": baselines or {},
+                "collapsed": collapsed or [],
                 "truncation": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
             }
         record.write_record(folder, run_record(run_id, **parts))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "heat map of the effective rank, layer by module type, as a share of what noise has"
+NONE = "–"
+"""What stands in a cell without a value."""
 PANELS, WIDEST, TALLEST = 4, 8, 12
 """Panels at most; module types that still fit two panels beside each other; layers that still fit two lines."""
 
@@ -103,6 +105,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
         "linewidths": 0.5,
     }
     sns.heatmap(share.astype(float), annot=cells, fmt="", ax=axes, annot_kws={"fontsize": 6}, **look)
+    for row, column in zip(*value.isna().to_numpy().nonzero(), strict=True):  # which the heat map leaves empty
+        axes.text(column + 0.5, row + 0.5, NONE, ha="center", va="center", fontsize=6)
     axes.set(xlabel="", ylabel="layer")
     axes.label_outer()
     axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
@@ -112,7 +116,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
 def _words(value: float, share: float, between: str) -> str:
     """`212 (.69)`, with a space or a line break between."""
     if value != value:
-        return "–"
+        return NONE
     size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return f"{size}{between}({share:.2f})".replace("(0.", "(.")
 
@@ -124,7 +128,7 @@ def _without_value(rows: pd.DataFrame) -> str:
     of = rows[rows["effective_rank"].isna()]
     reasons = dict.fromkeys(of[UNDEFINED].dropna()) if UNDEFINED in of else {}
     count = of[["arm", "seed", "matrix"]].drop_duplicates().shape[0]
-    return f"\n–: no effective rank in {count:,} matrices{': ' * bool(reasons)}{', or '.join(reasons)}"
+    return f"\n{NONE}: no effective rank in {count:,} matrices{': ' * bool(reasons)}{', or '.join(reasons)}"
 
 
 def _width(across: int, modules: list[str]) -> float:

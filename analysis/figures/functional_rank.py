@@ -141,10 +141,11 @@ def _whose_update(table: pd.DataFrame) -> str:
 
 def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
     whole, error = _whole(table)
-    label = f"whole update: W₀ + ΔW{of_collapsed(table[table['part'] == 'cut'])}"
+    label = "whole update: W₀ + ΔW"
     if not math.isnan(error):
         axes.axhspan(whole - error, whole + error, color="0.9", linewidth=0, zorder=0)
         label += f" ± 1 standard error, {table['examples'].iloc[0]:,} examples"
+    label += of_collapsed(table[table["part"] == "cut"])
     axes.axhline(whole, color="0.25", linewidth=0.8, label=label)
 
 

@@ -15,7 +15,7 @@ from .. import style
 from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
-from .records import RECORDS, NoStudy, Records, load
+from .records import RECORDS, NoStudy, Records, collapsed, load
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
         if table is None:
             continue
         picture = figure.draw(table)
+        if note := collapsed(records):
+            style.remark(picture, note)
         if stamp:
             style.stamp(picture, stamp)
         for path in style.save(table, picture, folder / name):

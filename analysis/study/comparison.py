@@ -10,7 +10,8 @@ import numpy as np
 
 from lorax_lab.store.published import Line, correct_answers
 
-from .records import KEPT, Records, rate_of, score_of
+from ..variants import COLLAPSED
+from .records import KEPT, Records, has_collapsed, rate_of, score_of
 from .statistics import (
     Interval,
     Smallest,
@@ -56,9 +57,10 @@ def every_seed(records: Records) -> pd.DataFrame:
                     "validation": score_of(line, "validation"),
                     "test": score,
                     "difference": score - beside,
+                    COLLAPSED: has_collapsed(line),
                 }
             )
-    return pd.DataFrame(rows).astype({"rank": "Int64"})
+    return _with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64"}))
 
 
 def trials(records: Records) -> pd.DataFrame:
@@ -74,8 +76,14 @@ def trials(records: Records) -> pd.DataFrame:
             step = records.protocol.step(arm, rate_of(line))
             row = {"task": task, "arm": arm, "learning_rate": rate_of(line), "seed": line["seed"]}
             row |= {"status": line["status"], "validation": score_of(line, "validation")}
-            rows.append(row | {"chosen": arm in chosen and chosen[arm].step == step})
-    return pd.DataFrame(rows)
+            row |= {"chosen": arm in chosen and chosen[arm].step == step}
+            rows.append(row | {COLLAPSED: has_collapsed(line)})
+    return _with_collapsed(records, pd.DataFrame(rows))
+
+
+def _with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its column of collapsed runs where the study has any, else without it."""
+    return table if any(map(has_collapsed, records.lines)) else table.drop(columns=COLLAPSED)
 
 
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
@@ -146,6 +154,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
         row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
         row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
         row |= {"seeds": len(lines), "diverged": sum(line["status"] == "diverged" for line in finals)}
+        row |= {COLLAPSED: sum(map(has_collapsed, lines.values()))}
         row |= _columns("test", scores)
         if arm.name in by_arm:
             seeds, examples = by_arm[arm.name]
@@ -153,7 +162,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
             row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name][0].low > -protocol.margin}
         row |= _cost(list(lines.values()))
         rows.append(row)
-    return pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"})
+    return _with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
 
 
 def _cost(lines: list[Line]) -> dict[str, Any]:

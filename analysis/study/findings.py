@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONTROLS = {"random": "k directions drawn at random", "scaled": "all directions, shrunk to the cut's norm,"}
+NONE = "—"
 SHARED_SHOWN = (1, 8, 32)
 
 
@@ -30,11 +31,16 @@ def cuts(records: Records) -> list[str]:
         rows = []
         for measure in update.MEASURES:
             row = update.entry(spectra, measure)
-            cells = [measure.replace("_", " "), f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"]
-            rows.append([*cells, f"{row['null']:.1f}", f"{row['mean'] / row['null']:.2f}"])
+            value, share = (
+                f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
+                f"{row['mean'] / row['null']:.2f}",
+            )
+            value, share = (NONE, NONE) if math.isnan(row["mean"]) else (value, share)
+            rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share])
         parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
         parts += [markdown_table(["measure", "full update", "noise of the same shape", "share of noise"], rows)]
         parts += [_sentence(records, task, scores, spectra)]
+        parts += [f"Measures have no value where a matrix has none: {why}." for why in update.undefined(records, task)]
     return parts
 
 

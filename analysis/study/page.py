@@ -8,10 +8,11 @@ from typing import Any
 
 from lorax_lab.store.direction import labelled
 
+from ..variants import COLLAPSED
 from . import comparison, findings, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
-from .records import Records
+from .records import Records, collapsed
 from .statistics import smallest
 from .validator import breaches, marked
 from .verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
@@ -60,11 +61,12 @@ def source(records: Records) -> str:
     trials = sum(line["config"]["measure"] == "trial" for line in lines)
     diverged = sum(line["status"] == "diverged" for line in lines)
     days = sorted(line["written"][:10] for line in lines)
+    flagged = f" {note[:1].upper()}{note[1:]}." if (note := collapsed(records)) else ""
     commits = sorted({str(line["git"]["commit"])[:10] for line in lines})
     return (
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
         f"{len(lines) - trials} final runs, {diverged} diverged) of commit {listed(commits)}, "
-        f"{' to '.join(sorted({days[0], days[-1]}))}. "
+        f"{' to '.join(sorted({days[0], days[-1]}))}.{flagged} "
         f"No breach of the protocol was found: every arm had the same number of trials with seeds "
         f"{listed(protocol.selection_seeds)}, chosen on validation, and was then run with the fresh seeds "
         f"{listed(protocol.final_seeds)}; the test split was read once by each of these. Intervals are 95 %; those in "
@@ -123,7 +125,9 @@ def _arms(records: Records) -> list[str]:
         ]
         headings += ["with other test examples", "p (Holm)", "matches"]
         headings += ["trained, head apart", "peak MiB", "seconds", "diverged"]
-        rows = [_arm(row) for row in comparison.table(records, task).to_dict("records")]
+        arms = comparison.table(records, task)
+        headings += [COLLAPSED] if COLLAPSED in arms else []
+        rows = [_arm(row) for row in arms.to_dict("records")]
         parts += [f"**{task}**, {len(records.protocol.final_seeds)} seeds:", markdown_table(headings, rows)]
     threads = records.lines[0]["hardware"]["threads"]
     parts += [
@@ -143,7 +147,7 @@ def _arm(row: Any) -> list[str]:
         cells += [f"[{row['boot_low']:+.4f}, {row['boot_high']:+.4f}]", f"{row['p_holm']:.3f}"]
         cells += ["yes" if row["matches"] else "no"]
     cells += [f"{row['trained_body']:,}", f"{row['peak_mib']:,.0f}", f"{row['train_seconds']:.0f}"]
-    return [*cells, str(row["diverged"])]
+    return [*cells, str(row["diverged"]), *([str(row[COLLAPSED])] if COLLAPSED in row else [])]
 
 
 def _changes(records: Records) -> list[str]:

@@ -12,7 +12,7 @@ from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_de
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.protocol import Cell, Protocol
-from lorax_lab.store.published import Line, read_lines, shared_table
+from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.sums import is_sealed
 
 from ..scores import directed
@@ -144,6 +144,22 @@ def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 def rate_of(line: Line) -> float:
     """The learning rate."""
     return float(line["config"]["train"]["learning_rate"])
+
+
+def has_collapsed(line: Line) -> bool:
+    """Whether the run is flagged as collapsed; no line that is older than the flag is."""
+    return bool(line.get(COLLAPSED))
+
+
+def collapsed(records: Records) -> str:
+    """How many of the study's runs collapsed, in words, or nothing."""
+    finals = [line for line in records.lines if (cell := records.cell(line)) and cell.stage == "final"]
+    trials = [line for line in records.lines if (cell := records.cell(line)) and cell.stage == "trial"]
+    parts = []
+    for name, lines in (("final runs", finals), ("trials", trials)):
+        if count := sum(map(has_collapsed, lines)):
+            parts.append(f"{count} of {len(lines)} {name}")
+    return f"{' and '.join(parts)} collapsed; none is left out" if parts else ""
 
 
 def score_of(line: Line, split: str) -> float:

@@ -3,10 +3,14 @@ seeds share."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lorax_lab.store.result import UNDEFINED
 
 from .comparison import seeds_of
 from .records import KEPT, Records, score_of
@@ -60,6 +64,14 @@ def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
             row |= {"null": float(np.mean(null)) if null else None}
             rows.append(row | {"gaussian": float(np.mean(drawn)) if drawn else None})
     return pd.DataFrame(rows)
+
+
+def undefined(records: Records, task: str) -> list[str]:
+    """Why measures of the reference's updates have no value, and in how many matrices of all seeds."""
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    rows = [row for line in lines for row in line["matrices"].values()]
+    counts = Counter(row[UNDEFINED] for row in rows if UNDEFINED in row)
+    return [f"{reason} in {count} of {len(rows)}" for reason, count in counts.items()]
 
 
 def entry(spectra: pd.DataFrame, measure: str, group: str = ALL) -> dict[str, Any]:
@@ -136,4 +148,6 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean(matrices: dict[str, Any], members: list[str], measure: str) -> float:
-    return float(np.mean([matrices[name][measure] for name in members]))
+    """NaN where the measure has no value in some matrix, as in one whose update is zero."""
+    values = [matrices[name][measure] for name in members]
+    return float(np.mean([math.nan if value is None else value for value in values]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data import leaks
 from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
@@ -36,7 +37,10 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: no network and no copy in the cache, no such data set, subset or column, a row at fault.
     """
     tables, names = _tables(str(config.path), config.subset, str(config.label))
-    return to_pools(_where(config.path, config.subset), tables, config, names)
+    where = _where(config.path, config.subset)
+    pools = to_pools(where, tables, config, names)
+    leaks.refuse(where, tables, config)
+    return pools
 
 
 def data_sha256(config: TaskConfig) -> str:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from lorax_lab.config import TaskConfig
+from lorax_lab.data import leaks
 from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
 from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS, used
@@ -31,7 +32,10 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: a file that is missing, of another kind, or cannot be read; a column or row at fault.
     """
     path = _file(config)
-    return to_pools(printable(path.name), {"train": _table(path, config)}, config)
+    where, tables = printable(path.name), {"train": _table(path, config)}
+    pools = to_pools(where, tables, config)
+    leaks.refuse(where, tables, config)
+    return pools
 
 
 def _table(path: Path, config: TaskConfig) -> Table:

@@ -17,6 +17,7 @@ from lorax_lab.measure.truncation import Decomposition
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import LowRank, Update, column_share, row_share, singular_values, svd
 
+NO_REFERENCE = "the reference's ΔW is zero"
 KEPT_DIRECTIONS = 32
 """Singular vectors saved per matrix: enough to compare subspaces later, a few MB per run."""
 
@@ -46,7 +47,7 @@ def measure(
     }
     for name, update in updates.items():
         if reference is not None and isinstance(update, LowRank):
-            table[name] |= _compared(table[name], captured(update, reference[name]))
+            table[name] = _beside(table[name], captured(update, reference[name]))
     return table
 
 
@@ -61,14 +62,14 @@ def _measured(update: Update, sigma: Tensor, base: Tensor, dtype: torch.dtype) -
     return row_of(sigma, shape, base_norm, storage=Storage.of((base.double() + update).to(dtype)))
 
 
-def _compared(row: Row, shares: dict[str, float]) -> Row:
-    """`captured` of the row's update: NaN where it is zero and spans nothing, or where the reference's is."""
-    reasons = [row["undefined"]] if "undefined" in row else []
+def _beside(row: Row, shares: dict[str, float]) -> Row:
+    """The row with `captured`: NaN where its update is zero and spans nothing, or where the reference's is."""
+    own = [reason for reason in row.get("undefined", "").split(" and ") if reason not in ("", NO_REFERENCE)]
+    reasons = [*own, *([NO_REFERENCE] if math.isnan(shares["best"]) else [])]
     if not row["frobenius_norm"]:
         shares = shares | dict.fromkeys(("column_share", "row_share"), math.nan)
-    if math.isnan(shares["best"]):
-        reasons.append("the reference's ΔW is zero")
-    return {"captured": shares} | ({"undefined": " and ".join(reasons)} if reasons else {})
+    others = {key: value for key, value in row.items() if key != "undefined"}
+    return others | {"captured": shares} | ({"undefined": " and ".join(reasons)} if reasons else {})
 
 
 def captured(update: LowRank, reference: Tensor) -> dict[str, float]:
@@ -93,14 +94,14 @@ def compared(
 ) -> tuple[dict[str, Row], dict[str, Any]]:
     """The rows and the summary that `measure` and `summarise` would have given with this reference; all else in them
     stays."""
-    added: dict[str, Row] = {
-        name: {"captured": captured(update, reference[name])}
+    rows = dict(matrices) | {
+        name: _beside(matrices[name], captured(update, reference[name]))
         for name, update in updates.items()
         if isinstance(update, LowRank)
     }
-    means = summarise({name: {"module": row["module"], **added.get(name, {})} for name, row in matrices.items()})
+    added = {name: {"captured": rows[name]["captured"]} if isinstance(updates[name], LowRank) else {} for name in rows}
+    means = summarise({name: {"module": row["module"], **added[name]} for name, row in rows.items()})
     by_module = {module: {**old, **means["by_module"][module]} for module, old in summary["by_module"].items()}
-    rows = {name: {**row, **added.get(name, {})} for name, row in matrices.items()}
     return rows, {**summary, **means, "by_module": by_module}
 
 

@@ -17,9 +17,9 @@ from lorax_lab.tasks.task import Task
 if TYPE_CHECKING:
     from lorax_lab.tasks.split import Split
 
-SHARE = 0.1
+SHARE = 0.2
 """The last share of the steps that stands for the end of training."""
-FEWEST = 5
+FEWEST = 10
 """Steps that stand for it at least, where there are so many after the first."""
 SURE = 0.999
 """How sure it is that the first step's loss is not one of those at the end."""
@@ -64,7 +64,7 @@ def signs(
 def risen(losses: Sequence[float]) -> tuple[float, float] | None:
     """The first step's loss and the geometric mean of the last ones where training surely ends higher, else None.
 
-    The last tenth of the steps says how losses scatter from batch to batch, on the scale of logarithms. The first loss
+    The last fifth of the steps says how losses scatter from batch to batch, on the scale of logarithms. The first loss
     has to lie below the interval in which one more of them would lie with a probability of .999 (Student's prediction
     interval). So a run that learns nothing is flagged once in 1,000, whatever its batches are. The mean loss of the
     first tenth would not do: a rate that is too high has already blown the loss up there.

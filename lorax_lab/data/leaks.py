@@ -1,0 +1,81 @@
+"""Columns from which the answer can be read off: an input, or the groups, that is the label under another name.
+
+What is found holds in every row, or is a copy of the label but for a few rows that were mended by hand. An input that
+gives the answer away in most rows, in other words, or in a picture, is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.columns import chosen_columns
+from lorax_lab.data.groups import wording
+from lorax_lab.data.labels import used
+from lorax_lab.data.table import Table, is_missing
+from lorax_lab.errors import ConfigError
+
+FEWEST = 20
+"""Rows from which on what holds in every row is taken for no chance."""
+COPIES = 0.9
+"""Share of the rows from which on an input that equals the label is its copy."""
+INPUT = "the answer would be read off, not learned"
+GROUP = "a class would be in one split alone"
+
+
+def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
+    """Refuse tables in whose every row an input or the group tells the label.
+
+    Raises:
+        ConfigError: it names the key and its column, and says how the column tells the label.
+    """
+    columns, tables = chosen_columns(config), used(tables, config)
+    label = columns.pop("label", None)
+    labels = _cells(tables, "label", label) if label else []
+    if len(set(labels)) < 2 or config.labels == "texts":  # a completion may repeat its prompt
+        return
+    for key, column in columns.items():
+        if config.inputs.get(key, "text") != "text":
+            continue
+        is_group = key == "group"
+        if how := _tells(_cells(tables, key, column), labels, config.labels == "classes", is_group):
+            why = GROUP if is_group else INPUT
+            cure = "leave task.group out" if is_group else f"name another column for task.{key}"
+            raise ConfigError(f"{where}: task.{key}={column} {how}: {why}; {cure}, or mend the rows")
+
+
+def _cells(tables: Mapping[str, Table], key: str, column: str) -> list[str]:
+    """A column of all tables as words: case, punctuation and spacing do not count, and 1 is 1.0."""
+    return [_word(value) for table in tables.values() for value in table.column(key, column)]
+
+
+def _word(value: Any) -> str:
+    if is_missing(value):
+        return ""
+    try:
+        return repr(float(value))
+    except (TypeError, ValueError):
+        return wording(str(value))
+
+
+def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_group: bool) -> str | None:
+    """How a column tells the label, in words; None where it does not."""
+    count = f"in every one of {len(labels):,} rows"
+    copies = sum(cell == label for cell, label in zip(cells, labels, strict=True))
+    if not is_group and copies >= COPIES * len(labels):
+        return f"is the label {count if copies == len(labels) else f'in {copies:,} of {len(labels):,} rows'}"
+    if not are_classes or len(labels) < FEWEST:
+        return None
+    pairs, classes = set(zip(cells, labels, strict=True)), set(labels)
+    if len(pairs) == len(classes) == len(set(cells)):
+        return f"has one value for each label {count}"
+    if not is_group and all(_names_alone(cell, label, classes) for cell, label in pairs):
+        return f"says the label's name, and no other label's, {count}"
+    return None
+
+
+def _names_alone(text: str, label: str, classes: set[str]) -> bool:
+    """Whether a text has the words of its own label and of no other one."""
+    said = f" {text} "
+    return bool(label) and [name for name in classes if name and f" {name} " in said] == [label]

@@ -1,0 +1,89 @@
+"""Studies with degenerate runs: updates of zero, seeds with equal scores, collapsed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import study, written
+
+from analysis.__main__ import main
+from analysis.study import comparison, update
+from analysis.study.records import Records
+from lorax_lab.store.published import write_lines
+from lorax_lab.store.result import UNDEFINED
+
+MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "relative_norm", "bulk_misfit")
+"""Those that are null in a line where the update, or its base, is zero."""
+
+
+def drawn(records: Records, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """The exit code of the study's figures and pages, what was printed, and the page."""
+    write_lines(folder / "made.jsonl", records.lines)
+    (folder / "made.json").write_text(written(records.declared))
+    out = folder / "out"
+    places = ["--records", str(folder), "--out", str(out), "--verdict", str(folder / "VERDICT.md")]
+    code = main(["study", "made", *places])
+    return code, capsys.readouterr().out, (out / "made" / "VERDICT.md").read_text()
+
+
+def changed(records: Records, change: Any) -> Records:
+    return dataclasses.replace(records, lines=[change(line) for line in records.lines])
+
+
+def zeroed(line: dict[str, Any]) -> dict[str, Any]:
+    """The same run, every update of it zero."""
+    if "matrices" not in line:
+        return line
+    rows = {name: row | dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero"} for name, row in line["matrices"].items()}
+    return line | {"matrices": rows} | ({"gaussian": rows} if "gaussian" in line else {})
+
+
+def test_updates_of_zero_are_drawn_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, page = drawn(changed(study(), zeroed), tmp_path, capsys)
+    assert code == 0
+    assert "| effective rank | — | 50.0 | — |" in page
+    assert "Measures have no value where a matrix has none: ΔW is zero in 30 of 30." in page
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, 0.7, 0.484375, 1 / 3])
+def test_runs_of_equal_scores_are_drawn(score: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed, _ = drawn(study(lambda cell: score), tmp_path, capsys)
+    assert (code, "answer.png" in printed) == (0, True)
+
+
+def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = study()
+    victims = [line["run_id"] for line in whole.lines if line["rank"] == 1 and line["seed"] in (0, 1)]
+    flagged = changed(whole, lambda line: line | ({"collapsed": ["why"]} if line["run_id"] in victims else {}))
+    code, _, page = drawn(flagged, tmp_path, capsys)
+    assert code == 0
+    assert "2 of 15 final runs collapsed; none is left out." in page
+    table = comparison.table(flagged, "reviews").set_index("arm")
+    assert table["collapsed"].to_dict() == {"full": 0, "LoRA r=1": 2, "LoRA r=8": 0}
+    assert table["test"].equals(comparison.table(whole, "reviews").set_index("arm")["test"])
+    assert comparison.every_seed(flagged)["collapsed"].sum() == 2
+
+
+def test_a_study_without_collapsed_runs_says_nothing_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, page = drawn(study(), tmp_path, capsys)
+    assert "collapsed" not in page
+    for table in (comparison.table(study(), "reviews"), comparison.every_seed(study()), comparison.trials(study())):
+        assert "collapsed" not in table
+
+
+def test_a_mean_over_matrices_overlooks_none_without_a_value() -> None:
+    def one(line: dict[str, Any]) -> dict[str, Any]:
+        whole = zeroed(line)
+        if "matrices" in line:
+            first, *others = line["matrices"]
+            whole["matrices"] = {first: whole["matrices"][first]} | {name: line["matrices"][name] for name in others}
+        return whole
+
+    rows = update.spectral(changed(study(), one), "reviews").set_index(["group", "measure"])["mean"]
+    assert rows["all", "effective_rank"] != rows["all", "effective_rank"]
+    assert rows["intermediate.dense", "effective_rank"] == pytest.approx(20.2)
