@@ -27,8 +27,10 @@ def from_dict(content: Any) -> RunConfig:
     from omegaconf.errors import OmegaConfBaseException
 
     raw: Any = OmegaConf.to_container(content) if OmegaConf.is_config(content) else content
-    if special := foreign_part(raw, flat(raw).keys()):
-        raise ConfigError(f"the configuration has {special} in it, which is not possible; {PLAIN}")
+    leaves = flat(raw)
+    for key, value in leaves.items():
+        if special := foreign_part(dict.fromkeys(key.split("."), value), leaves.keys()):
+            raise ConfigError(f"{key}={value}: {special} is not possible; {PLAIN}")
     method, settings = _method_settings(raw)
     try:
         typed = OmegaConf.structured(RunConfig)
