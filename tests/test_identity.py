@@ -175,3 +175,12 @@ def test_a_new_method_with_settings_of_its_own_renames_nothing(monkeypatch: pyte
     assert from_dict(content) == first
     assert len({named(first), named(other), identity()}) == 3
     assert "projection_seed" not in science(compose([]), "m", "d")["method"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "日本" * 60])
+def test_the_id_of_a_long_name_fits_a_file_system(name: str) -> None:
+    config = compose([f"model='/models/{name}'"]) if len(name.encode()) <= 255 else compose([f"task.name='{name}'"])
+    first, other = run_id(config, "a", "b"), run_id(config, "a", "c")
+    assert first[:-10] == other[:-10]
+    assert first != other
+    assert len(f".{first}.json.01234567".encode()) <= 255
