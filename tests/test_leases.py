@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from recorded import run_record
 
-from lorax_lab.launch import leases, waiting
+from lorax_lab.launch import attempts, leases, waiting
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import Lease, LeaseLost, Owner, acquire, holder
 from lorax_lab.launch.plan import Run
-from lorax_lab.store.record import write_record
+from lorax_lab.store.record import status_of, write_record
 
 
 def owner_of(folder: Path, run_id: str = "run") -> Owner:
@@ -126,6 +126,20 @@ def test_a_suspended_process_loses_its_lease_and_finds_out(tmp_path: Path) -> No
         process.send_signal(signal.SIGCONT)
         assert process.communicate("\n")[0] == "lost\n"
     assert holder(tmp_path, "run") == mine.owner
+
+
+def test_who_wakes_after_another_has_finished_its_run_leaves_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path)
+
+    def suspended_meanwhile(*_: object, **__: object) -> None:
+        rewrite(tmp_path, token="another")
+        write_record(run.folder, run_record("run", config=asdict(run.config)))
+
+    monkeypatch.setattr(attempts, "_say", suspended_meanwhile)
+    assert attempts.attempt(run, attempts.Attempt("run", "group", "launch")) == attempts.ELSEWHERE
+    assert status_of(run.folder) == "completed"
 
 
 def test_what_stands_in_the_place_of_a_lease_is_nobodys(tmp_path: Path) -> None:

@@ -130,10 +130,12 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         _say(f"  {reason}: no comparison with it")
         reference = None
     try:
+        lease.check()  # a launcher that was suspended until here may have lost it
         remove_scratch(place)
         record_status(run, "running", place=place, launch=how.launch)
         execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256)
         if place != run.folder:
+            lease.check()
             forced.put_in_place(run.folder)
     except leases.LeaseLost:
         raise
@@ -167,6 +169,7 @@ def _compare(run: Run, lease: leases.Lease) -> str:
         _say(f"  {run.title} is not compared: {reason}")
         return NO_REFERENCE
     try:
+        lease.check()
         remove_scratch(run.folder)
         compare(run.config, run.folder, reference, lease.check)
     except leases.LeaseLost:
