@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.output import guard
 
 from . import missing, style, versions
@@ -31,7 +31,11 @@ EXIT_CODES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw the named figures, or all, for every group of runs. Returns one of `EXIT_CODES`."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    typed = sys.argv[1:] if arguments is None else arguments
+    return answer(lambda: _main(typed))
+
+
+def _main(arguments: list[str]) -> int:
     if arguments[:1] in (["study"], ["verdict"]):
         from .study.command import main as study
 

@@ -8,6 +8,8 @@ weights, are written to the study's file.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,7 +19,10 @@ from pathlib import Path
 
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
+from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.launchers import chosen
 from lorax_lab.store.output import guard
 from lorax_lab.store.protocol import Cell
 
@@ -53,7 +58,10 @@ def _parser(study: Study) -> argparse.ArgumentParser:
 
 
 def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> int:
+    _check_launch([f"runs_dir={quoted(str(options.runs))}"], ("runs_dir=",))
     _check_launch(launch)
+    if os.path.lexists(options.runs) and not os.path.isdir(options.runs):
+        raise ConfigError(f"--runs {options.runs} is no folder; name a folder, as in --runs runs")
     plan, name = study.plan(options.budget), _module(study).rpartition(".")[2]
     wanted = _wanted(options.only, plan)
     folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
@@ -106,7 +114,12 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
 
 
 def _command(sweep: list[str], runs: Path, launch: list[str]) -> list[str]:
-    return [sys.executable, "-m", "lorax_lab.run", *sweep, f"runs_dir={runs}", *launch, "-m"]
+    return [sys.executable, "-m", "lorax_lab.run", *sweep, f"runs_dir={_typed(runs)}", *launch, "-m"]
+
+
+def _typed(runs: Path) -> str:
+    """A folder as it is typed; in quotes where it has other signs than letters."""
+    return str(runs) if re.fullmatch(r"[\w./-]+", str(runs), re.ASCII) else quoted(str(runs))
 
 
 def _run(command: list[str]) -> int:
@@ -176,11 +189,14 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
     return wanted
 
 
-def _check_launch(overrides: list[str]) -> None:
+def _check_launch(overrides: list[str], allowed: tuple[str, ...] = LAUNCH) -> None:
     for override in overrides:
-        if not override.startswith(LAUNCH):
+        if not override.startswith(allowed):
             fixed = f"{override} is not possible: a study's runs are fixed"
             raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
+    spelled = spell_out(overrides)
+    chosen(spelled)
+    compose(spelled)
 
 
 def _module(study: Study) -> str:

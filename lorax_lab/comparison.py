@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import plain
+from lorax_lab.config.identity import check_planned, plain
 from lorax_lab.store.record import Record
 from lorax_lab.store.result import Comparison
 
@@ -43,7 +43,8 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
         The record, as written. Until it is whole, the old one stays.
 
     Raises:
-        DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read.
+        DamagedRecord: the run's weights are not those that it saved. ConfigError: they cannot be read, or
+            the base or the data are not the run's.
     """
     from lorax_lab.measure import rows
     from lorax_lab.methods import METHODS, REFERENCE
@@ -59,6 +60,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
             check_file(folder, name)
     task = load_task(config.task)
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    check_planned(config, folder.name, base.sha256, task.data_sha256)
     original = base_weights(base.model, select(base.model, config.method.target_modules))
     full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original)
     spectra, result = load_spectra(folder), record.completed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Callable
@@ -62,6 +63,11 @@ def answer(work: Callable[[], int], after_stop: str = "") -> int:
         return work()
     except ConfigError as error:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        print(f"error: {in_one_line(error)}; name another file or folder", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped{after_stop}", file=sys.stderr)

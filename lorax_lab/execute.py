@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import plain
+from lorax_lab.config.identity import check_planned, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lorax_lab.models import Census
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.record import Record
-    from lorax_lab.store.result import Coverage, Inputs, Time
+    from lorax_lab.store.result import Coverage, Time
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
@@ -57,7 +57,7 @@ def execute(
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
-    from lorax_lab.store.result import Memory, Parameters, Result
+    from lorax_lab.store.result import Inputs, Memory, Parameters, Result
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
@@ -70,7 +70,7 @@ def execute(
     task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
-    _check_planned(config, run_id, base.sha256, task)
+    check_planned(config, run_id, base.sha256, task.data_sha256)
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
@@ -105,7 +105,7 @@ def execute(
     if config.measure != "trial":
         _save(folder, method.export(model, config.method, base.name), findings)
     result = Result(
-        inputs=_inputs(base.sha256, task, head),
+        inputs=Inputs(base.sha256, task.data_sha256, task.sizes, list(task.classes), head, task.left_out),
         reference=reference.name if reference else None,
         parameters=Parameters(**count_parameters(model)),
         memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
@@ -126,20 +126,6 @@ def execute(
     write_record(folder, new_record(config, run_id, "completed", result))
     checkpoints.clear()
     return read_record(folder)
-
-
-def _check_planned(config: RunConfig, run_id: str, model_sha256: str, task: Task) -> None:
-    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
-
-    Raises:
-        ConfigError: the id that follows from what was read is another one.
-    """
-    from lorax_lab.config import identity
-    from lorax_lab.errors import ConfigError
-
-    if identity.run_id(config, model_sha256, task.data_sha256) != run_id:
-        changed = f"the files of model={config.model} or the data of task={config.task.name} changed after {run_id} was"
-        raise ConfigError(f"{changed} planned; type the same command again, which plans the run of what is there now")
 
 
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
@@ -293,11 +279,3 @@ def _tell(text: str) -> None:
     from lorax_lab.console import console
 
     console.print(f"  {text}", soft_wrap=True, markup=False)
-
-
-def _inputs(model_sha256: str, task: Task, head_sha256: str) -> Inputs:
-    from lorax_lab.store.result import Inputs
-
-    sizes = {name: len(examples) for name, examples in task.splits.items()}
-    left_out = {reason: count for reason, count in task.dropped.items() if count}
-    return Inputs(model_sha256, task.data_sha256, sizes, list(task.classes), head_sha256, left_out)

@@ -247,6 +247,6 @@ CASES: dict[str, Hostile] = {
     "a link to itself": Hostile("t.csv", loop, "a link"),
     "a link to nowhere": Hostile("t.csv", dangling, "a link"),
     "a missing file": Hostile("tabel.csv", beside("table.csv"), "did you mean 'table.csv'"),
-    "a name of 300 letters": Hostile("t" * 300 + ".csv", lambda path: None, "task.path=.*too long"),
+    "a name of 300 letters": Hostile("t" * 300 + ".csv", lambda path: None, "task.path=.*255 bytes"),
 }
 """Every hostile table by what is wrong with it."""

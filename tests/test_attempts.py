@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ HOW = Attempt("[1/1] lora", "sweep-1", "launch-1")
 
 
 def planned(folder: Path, *words: str) -> Run:
-    return Run(compose([f"runs_dir={folder}", "rank=2", "train.device=cpu", *words]), "the-run")
+    return Run(compose([f"runs_dir={folder}", "rank=2", "train.device=cpu", "tracking=disabled", *words]), "the-run")
 
 
 def recorded(run: Run, **changes: Any) -> None:
@@ -32,9 +33,9 @@ def trains(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Training is writing a completed record; gives the runs that were trained."""
     trained = []
 
-    def execute(config: Any, run_id: str, *_: Any) -> None:
+    def execute(config: Any, run_id: str, place: Path, *_: Any) -> None:
         trained.append(run_id)
-        record.write_record(Path(config.runs_dir) / run_id, run_record(run_id, seed=7))
+        record.write_record(place, run_record(run_id, seed=7))
 
     monkeypatch.setattr("lorax_lab.execute.execute", execute)
     return trained
@@ -72,9 +73,19 @@ def test_a_forced_run_keeps_its_record_until_the_new_one_is_there(
         raise Diverged("training loss nan")
 
     monkeypatch.setattr("lorax_lab.execute.execute", execute)
-    assert attempt(run, HOW) == "diverged"
+    again = replace(HOW, repeats=attempts.record_sha256(run))
+    assert attempt(run, again) == "diverged"
     assert seen == ["completed"]
     assert record.read_record(run.folder).seed == 1
+
+
+def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
+    run = planned(tmp_path, "force=true")
+    recorded(run, seed=1)
+    again = replace(HOW, repeats=attempts.record_sha256(run))
+    assert [attempt(run, how) for how in (HOW, again, again)] == [RECORDED, "completed", RECORDED]
+    assert trains == ["the-run"]
+    assert record.read_record(run.folder).seed == 7
 
 
 def test_a_run_that_another_trains_is_left_or_waited_for(
@@ -211,3 +222,16 @@ def stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
     path.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
     os.chmod(path, 0o755)
     monkeypatch.setattr(isolation.sys, "executable", str(path))
+
+
+@pytest.mark.parametrize("reason", [None, "it is not complete"])
+def test_a_run_is_compared_with_a_reference_that_can_be_used(
+    reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, looked, given = replace(planned(tmp_path), reference="the-reference"), [], []
+    monkeypatch.setattr(attempts, "why_unusable", lambda folder: looked.append(folder) or reason)
+    monkeypatch.setattr("lorax_lab.execute.execute", lambda *words: given.append(words[3]))
+    attempt(run, HOW)
+    folder = tmp_path / "the-reference"
+    assert looked[0] == folder
+    assert given == [folder if reason is None else None]

@@ -455,3 +455,8 @@ def test_a_configuration_cut_at_a_lines_end_is_not_another_run(tmp_path: Path) -
 def test_values_that_cannot_be_listed_are_named() -> None:
     with pytest.raises(ConfigError, match=r"has no list of values; list them, as in train.learning_rate=1,2,3"):
         expand(["train.learning_rate=interval(0,1)"])
+
+
+@pytest.mark.parametrize("which", ["job", "hydra", "all"])
+def test_what_cfg_can_print(which: str) -> None:
+    assert read(["--cfg", which]).config_of == which

@@ -140,3 +140,17 @@ def test_a_run_in_a_process_of_its_own_knows_the_planned_data(
     run = run_of(compose(small_run))
     assert run.data_sha256 == data_sha256(run.config.task)
     assert Run(**json.loads(json.dumps(dataclasses.asdict(run)))).data_sha256 == run.data_sha256
+
+
+def test_the_record_counts_the_rows_that_were_left_out(
+    small_run: list[str], table_file: Path, tmp_path: Path, lab_here: Lab
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(table_file.read_text() + "quite a new film,\n" * 2)
+    words = [*small_run, f"task.path={path}", "train.max_steps=2", "reference=false", "measure=trial"]
+    done = lab_here(*words, "task.drop_unlabeled=true")
+    assert done.returncode == 0, done.stdout
+    assert "rows left out: 2 unlabeled" in done.stdout
+    (record,) = records(tmp_path / "runs")["completed"]
+    assert record.completed.inputs.left_out == {"unlabeled": 2}
+    assert record.config["task"]["drop_unlabeled"] is True

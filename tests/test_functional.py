@@ -9,10 +9,10 @@ import torch
 from conftest import tiny_model
 from torch import Tensor, nn
 
-from lorax_lab.measure.rows import captured, decompose, measure, summarise
+from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, summarise, to_save
 from lorax_lab.measure.truncation import Change, Decomposition, controls, cut_ranks, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
-from lorax_lab.spectra import LowRank
+from lorax_lab.spectra import LowRank, edge_of, rounding_energy
 from lorax_lab.streams import generator
 
 Seen = tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str, Decomposition]]
@@ -159,3 +159,38 @@ def test_rows_carry_their_null_and_the_summary_their_means() -> None:
     assert summary["effective_rank"] == pytest.approx(sum(r["effective_rank"] for r in rows.values()) / 2)
     assert summary["by_module"]["output.dense"]["stable_rank"] == rows[names[1]]["stable_rank"]
     assert "layer" not in summary
+
+
+def test_all_values_are_kept_in_fp64_and_the_top_directions_in_fp32() -> None:
+    assert KEPT_DIRECTIONS == 32
+    draw = generator(6, "test")
+    decompositions = decompose(
+        {"wide": torch.randn((40, 60), generator=draw), "small": torch.randn((5, 8), generator=draw)}
+    )
+    for name, kept in to_save(decompositions).items():
+        whole, count = decompositions[name], min(32, len(decompositions[name].sigma))
+        assert (kept["sigma"].dtype, kept["U"].dtype, kept["Vh"].dtype) == ("float64", "float32", "float32")
+        assert kept["sigma"].tolist() == whole.sigma.tolist()
+        assert torch.equal(torch.from_numpy(kept["U"]), whole.U[:, :count].float())
+        assert torch.equal(torch.from_numpy(kept["Vh"]), whole.Vh[:count].float())
+
+
+def test_the_rounding_is_that_of_the_tuned_weights_in_their_format() -> None:
+    base, tuned = torch.full((8, 8), 1.0), torch.full((8, 8), 64.0)
+    update = tuned.double() - base.double()
+    for dtype, eps in ((torch.float32, 2.0**-23), (torch.bfloat16, 2.0**-7)):
+        row = measure({"q": update}, decompose({"q": update}), {"q": base}, dtype=dtype)["q"]
+        assert row["rounding_edge"] == pytest.approx(edge_of(*rounding_energy(tuned, dtype)))
+        assert row["rounding_share"] == pytest.approx((64 * eps) ** 2 / 12 * 64 / float(update.norm()) ** 2)
+
+
+def test_an_update_of_factors_is_compared_with_the_reference_where_there_is_one() -> None:
+    draw = generator(7, "test")
+    low = LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0)
+    dense = torch.randn((40, 60), generator=draw, dtype=torch.float64)
+    updates, base = {"q": low, "v": dense}, {"q": torch.ones(40, 60), "v": torch.ones(40, 60)}
+    decompositions = decompose(updates)
+    table = measure(updates, decompositions, base, {"q": dense, "v": dense})
+    assert table["q"]["captured"] == captured(low, dense)
+    assert "captured" not in table["v"]
+    assert "captured" not in measure(updates, decompositions, base)["q"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_folder_of_240_letters_is_a_model_as_any_other(
     done = lab_here(*words, f"model={long}", "rank=1", "reference=false", "train.max_steps=1")
     assert done.returncode == 0, done.stdout
     (record,) = (tmp_path / "runs").glob("*/record.json")
-    assert record.parent.name.startswith("a" * 120 + "-local-lora-r1-s0-")
+    assert record.parent.name.startswith("a" * 120)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -132,6 +133,35 @@ def test_the_head_of_another_task_is_not_the_bodys(kind: str, tmp_path: Path, mo
     loaded = load_base(str(tmp_path), HEAD, 0, CLASSIFIER).model
     key = "encoder.layer.0.output.dense.weight"
     assert torch.equal(loaded.base_model.get_parameter(key), saved.base_model.get_parameter(key))
+
+
+def test_what_only_pretraining_reads_of_a_body_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "load_processor", lambda name, processor_class: None)
+    vit = next(family for family in FAMILIES if family.name == "ViT")
+    saved = vit.model("AutoModelForMaskedImageModeling", encoder_stride=4)
+    saved.save_pretrained(tmp_path)
+    assert "vit.embeddings.mask_token" in load_file(tmp_path / SAFE)
+    loaded = load_base(str(tmp_path), HEAD, 0, vit.model_class).model
+    assert torch.equal(loaded.vit.embeddings.cls_token, saved.vit.embeddings.cls_token)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 10**5, "up to 1,000"),
+        ("num_labels", 10**9, "up to 100,000"),
+        ("hidden_size", -32, "whole numbers from 1 on"),
+        ("hidden_act", "evil", "allowed: gelu"),
+        ("hidden_dropout_prob", float("nan"), "finite"),
+    ],
+)
+def test_the_prediction_of_memory_refuses_it_too(tmp_path: Path, key: str, value: object, words: str) -> None:
+    from lorax_lab.memory.architectures import architecture
+
+    hostile = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, key: value}
+    (tmp_path / "config.json").write_text(json.dumps(hostile))
+    with pytest.raises(ConfigError, match=rf"{key}={value} in .*{words}"):
+        architecture(str(tmp_path))
 
 
 def test_an_output_layer_that_is_missing_is_not_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

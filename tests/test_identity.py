@@ -151,6 +151,12 @@ def with_new_settings(config: RunConfig, ema: float = 0.0, start: str = "kaiming
     return RunWithMore(**parts, section=NewSection(window))
 
 
+def test_rows_that_are_dropped_make_another_run() -> None:
+    words = ["task=local", "task.path=x.csv", "task.text=a", "task.label=b"]
+    assert identity(*words) == identity(*words, "task.drop_unlabeled=false")
+    assert identity(*words) != identity(*words, "task.drop_unlabeled=true")
+
+
 @pytest.mark.parametrize(("words", "frozen"), FROZEN)
 def test_a_new_setting_at_its_neutral_value_renames_nothing(words: list[str], frozen: str) -> None:
     assert named(with_new_settings(compose(spell_out(words)))) == frozen

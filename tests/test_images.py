@@ -324,7 +324,7 @@ FAULTS: dict[str, tuple[Callable[[Folder], list[str]], str]] = {
     ),
     "a folder with a name too long": (
         lambda _: ["task=image_folder", f"task.path={'p' * 300}"],
-        "cannot be read: [Errno 36] File name too long",
+        "names of 1 to 255 bytes",
     ),
     "one class": (lambda f: ["task=image_folder", f"task.path={f('cat')}"], "has one class only (cat)"),
     "no images": (lambda f: ["task=image_folder", f"task.path={f('a', 'b', count=0)}"], "a has no images"),

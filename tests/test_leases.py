@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from recorded import run_record
 
-from lorax_lab.launch import leases
+from lorax_lab.launch import leases, waiting
+from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import Lease, LeaseLost, Owner, acquire, holder
+from lorax_lab.launch.plan import Run
+from lorax_lab.store.record import write_record
 
 
 def owner_of(folder: Path, run_id: str = "run") -> Owner:
@@ -75,6 +81,131 @@ def test_an_owner_elsewhere_lives_as_long_as_its_heart_beats(tmp_path: Path) -> 
     age(tmp_path, leases.DEAD + 5)
     assert holder(tmp_path, "run") is None
     taken(tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [leases.DEAD + 5, -leases.DEAD - 5, -1e9])
+def test_a_lease_without_a_heartbeat_or_from_the_future_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.01)
+    for place in ({}, {"place": "another machine"}):  # here the process lives, and yet its heart does not beat
+        taken(tmp_path)
+        rewrite(tmp_path, **place)
+        age(tmp_path, 0)
+        assert isinstance(acquire(tmp_path, "run"), Owner)
+        age(tmp_path, seconds)
+        assert holder(tmp_path, "run") is None
+        taken(tmp_path)
+        (tmp_path / ".leases" / "run.json").unlink()
+
+
+def test_a_heart_that_goes_on_when_the_machine_wakes_keeps_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.2)
+    with taken(tmp_path) as lease:
+        age(tmp_path, leases.DEAD + 5)
+        assert acquire(tmp_path, "run") == lease.owner
+
+
+def test_a_suspended_process_loses_its_lease_and_finds_out(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lorax_lab.launch.leases import LeaseLost, acquire\n"
+        f"with acquire(Path({str(tmp_path)!r}), 'run') as lease:\n"
+        "    print('has it', flush=True); sys.stdin.readline()\n"
+        "    try: lease.check()\n"
+        "    except LeaseLost: print('lost', flush=True)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "has it\n"
+        process.send_signal(signal.SIGSTOP)
+        assert isinstance(acquire(tmp_path, "run"), Owner)
+        age(tmp_path, leases.DEAD + 5)
+        mine = taken(tmp_path)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate("\n")[0] == "lost\n"
+    assert holder(tmp_path, "run") == mine.owner
+
+
+def test_what_stands_in_the_place_of_a_lease_is_nobodys(tmp_path: Path) -> None:
+    path = tmp_path / ".leases" / "run.json"
+    path.parent.mkdir()
+    for make in (
+        lambda: path.mkdir(),
+        lambda: (path.mkdir(), (path / "file").write_text("")),
+        lambda: os.mkfifo(path),
+        lambda: path.symlink_to(tmp_path / "nowhere"),
+        lambda: path.symlink_to(path),
+        lambda: path.write_text("[" * 100_000),
+        lambda: path.write_bytes(b"\xff\xfe"),
+        lambda: path.write_text('{"place": [], "host": 1, "pid": "x", "started": {}, "token": null}'),
+    ):
+        make()
+        assert holder(tmp_path, "run") is None
+        taken(tmp_path)
+        path.unlink()
+
+
+def test_a_lease_that_may_not_be_read_lives_by_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    taken(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", forbidden)
+        assert str(acquire(tmp_path, "run")) == "a process of another person"
+        age(tmp_path, leases.DEAD + 5)
+        assert isinstance(acquire(tmp_path, "run"), Lease)
+
+
+def a_run(folder: Path) -> Run:
+    config = compose([f"runs_dir={folder}", "rank=2"])
+    return Run(config, "run")
+
+
+def test_a_waiting_launcher_says_for_whom_since_when_and_until_when_on_a_scale_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    owner, run, waits = taken(tmp_path).owner, a_run(tmp_path), waiting.Waiting()
+    clock = time.strftime("%H:%M:%S", time.localtime(owner.since))
+    first = waits.line(run, owner)
+    assert first == (
+        f"waiting for run, which process {os.getpid()} on {owner.host} trains since {clock}; "
+        f"until it is recorded, or {owner} shows no sign of life for 60 s"
+    )
+    said = []
+    for _ in range(3 * 3600):
+        now[0] += 1
+        if line := waits.line(run, owner):
+            said.append((now[0] - 1000, line))
+    assert [when for when, _ in said] == [60, 120, 240, 480, 960, 1920, 3840, 7440]
+    assert f"still waiting for run after 60 s: {owner} showed a sign of life at " in said[0][1]
+    assert "after 2.1 h" in said[-1][1]
+    other = replace(owner, token="another")
+    assert str(waits.line(run, other)).startswith("waiting for run, which ")
+
+
+def test_until_when_follows_from_the_runs_that_are_recorded(tmp_path: Path) -> None:
+    owner, run = taken(tmp_path).owner, a_run(tmp_path)
+    time_of = replace(run_record().completed.time, total_seconds=7200.0)
+    write_record(tmp_path / "other", run_record("other", config=asdict(run.config), method="lora", time=time_of))
+    expected = datetime.fromtimestamp(owner.since + 7200)
+    line = str(waiting.Waiting().line(run, owner))
+    assert f"until about {expected:%H:%M:%S}: until" in line or f"until about {expected:%Y-%m-%d %H:%M:%S}: " in line
+
+
+def test_a_lease_of_an_older_version_does_not_say_since_when(tmp_path: Path) -> None:
+    taken(tmp_path)
+    path = tmp_path / ".leases" / "run.json"
+    content = json.loads(path.read_text())
+    del content["since"]
+    path.write_text(json.dumps(content))
+    owner = acquire(tmp_path, "run")
+    assert isinstance(owner, Owner)
+    assert " since " not in str(waiting.Waiting().line(a_run(tmp_path), owner))
 
 
 def test_a_lease_elsewhere_dies_after_a_minute_and_beats_many_times_in_it(tmp_path: Path) -> None:

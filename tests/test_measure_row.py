@@ -57,6 +57,41 @@ def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_updat
     assert counts == [4, 3, 2, 1]  # values above 4 · eps · base
 
 
+def test_the_measures_above_noise_have_their_names() -> None:
+    row = row_of(singular_values(spiked()), SHAPE, 1.0)
+    names = {"noise_std", "noise_edge", "spikes", "spike_energy", "signal_share", "bulk_misfit", "gavish_donoho_rank"}
+    assert names <= set(row)
+    assert 0 < row["signal_share"] < row["spike_energy"] < 1
+
+
+def test_a_value_on_the_edge_is_not_above_it() -> None:
+    nothing = Storage(1e-9, torch.zeros(4).double(), torch.zeros(4).double())
+    sigma = torch.tensor([2.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    row = row_of(sigma, (4, 4), 1.0, storage=nothing)
+    assert (row["rounding_edge"], row["above_rounding"], row["rounding_share"]) == (0, 2, 0)
+
+
+def test_which_measures_rounding_decides_and_never_the_numerical_rank() -> None:
+    sigma = torch.cat([torch.tensor([100.0]), torch.full((31,), 1.0)]).double()
+    each = torch.full((32,), 1.5).double()
+    row = row_of(sigma, (32, 32), 1.0, storage=Storage(1e-9, each, each))
+    assert row["rounding_edge"] > 1
+    assert row["untrusted"] == "effective_rank"
+    assert row["above_rounding"] == 1
+    assert row["rounding_share"] == pytest.approx(48 / (100**2 + 31))
+
+
+def test_the_noise_that_spikes_leave_over_has_its_own_degrees_of_freedom() -> None:
+    update = spiked(400.0)
+    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, Storage.of(gaussian(*SHAPE).float()))
+    sigma = singular_values(update)
+    left = float(sigma[3:].square().sum())
+    assert top["spikes"] == 3
+    assert top["noise_std"] == pytest.approx(math.sqrt(left / (45 * 61)), rel=1e-6)
+    assert top["spike_energy"] == pytest.approx(float(sigma[:3].square().sum() / sigma.square().sum()), rel=1e-9)
+    assert top["noise_edge"] == noise_ceiling(SHAPE, top["noise_std"])
+
+
 def test_a_product_of_factors_has_no_noise_of_its_own() -> None:
     row = row_of(singular_values(LowRank(gaussian(48, 4), gaussian(4, 64))), SHAPE, 1.0, rank=4)
     assert not {"spikes", "noise_edge", "rounding_edge"} & set(row)

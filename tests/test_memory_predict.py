@@ -239,7 +239,7 @@ CONFIGS = {
     "[1": "is no configuration",
     '{"model_type": "t5"}': "encoder-decoder",
     '{"model_type": "mixtral"}': "experts",
-    '{"model_type": "bert", "hidden_size": "wide"}': "no bert configuration",
+    '{"model_type": "bert", "hidden_size": "wide"}': "hidden_size=wide in .* whole numbers",
 }
 
 

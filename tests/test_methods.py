@@ -21,7 +21,7 @@ from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure import rows
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
-from lorax_lab.methods.lora_layer import LoRALinear, lora_layers
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.spectra import LowRank
 from lorax_lab.store.folder import save_trained
@@ -367,6 +367,14 @@ def test_dropout_acts_in_training_only() -> None:
     layer = next(iter(lora_layers(model).values())).train()
     x = torch.randn(5, 32)
     assert not torch.equal(layer(x), layer(x))
+
+
+def test_factors_are_merged_in_the_precision_of_the_weight() -> None:
+    base = torch.eye(3).bfloat16()
+    merged = merged_weight(base, LowRank(torch.full((3, 1), 0.1), torch.ones(1, 3), 2.0))
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(base, torch.eye(3).bfloat16())
+    torch.testing.assert_close(merged.float(), torch.eye(3) + 0.2, atol=4e-3, rtol=0)
 
 
 def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:

@@ -38,6 +38,7 @@ from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.methods import METHODS, count_parameters, method_named
 from lorax_lab.methods.peft_bridge import PREFIX
 from lorax_lab.methods.peft_factors import FACTORS, update_of
+from lorax_lab.methods.peft_settings import refusal as refusal_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table
 from lorax_lab.models import base_weights, select, shapes_of
@@ -547,3 +548,30 @@ def test_each_way_to_read_factors_is_used() -> None:
         if TABLE[name.removeprefix(PREFIX)].factors:
             model, base = trained("bert", name)
             assert {type(update) for update in METHODS[name].updates(model, base).values()} == {LowRank}
+
+
+@pytest.mark.parametrize(
+    ("error", "where", "message"),
+    [
+        (ValueError("It is wrong.\nAnd more."), "", "method=peft/vera is not possible: PEFT says: It is wrong"),
+        (ValueError("the rank r is low."), "", "rank=4 is not possible: PEFT says: the rank r is low"),
+        (
+            TypeError("no layer."),
+            " for q, 2 × 2",
+            "method=peft/vera is not possible for q, 2 × 2: PEFT says: no layer; "
+            "type method=lora, or name other method.target_modules",
+        ),
+    ],
+)
+def test_a_refusal_of_pefts_is_one_line_with_the_key_here(error: Exception, where: str, message: str) -> None:
+    assert str(refusal_of(settings_of("peft/vera")(), 4, error, where)) == message
+
+
+def test_an_assertion_of_pefts_is_told_by_its_line() -> None:
+    number = 3
+    with pytest.raises(AssertionError) as caught:
+        assert number == 4
+    bare = AssertionError().with_traceback(caught.value.__traceback__)
+    assert str(refusal_of(settings_of("peft/vera")(), 4, bare)) == (
+        "method=peft/vera is not possible: PEFT says: assert number == 4"
+    )

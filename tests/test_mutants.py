@@ -43,7 +43,7 @@ def test_a_mutation_has_its_place_and_its_tests(mutation: Any) -> None:
 
 def test_each_mutation_is_listed_once() -> None:
     listed = [(mutation.file, mutation.old, mutation.new) for mutation in survivors.SURVIVORS]
-    assert len(set(listed)) == len(listed) >= 42
+    assert len(set(listed)) == len(listed) >= 60
     assert len({mutation.what for mutation in survivors.SURVIVORS}) == len(listed)
 
 
@@ -115,10 +115,15 @@ def test_a_sample_follows_from_its_seed_and_begins_with_a_smaller_one() -> None:
 
 
 def test_the_fastest_tests_that_reach_a_function_come_first_and_then_their_neighbours() -> None:
-    seconds = {"a::slow": 9.0, "a::fast": 0.1, "b::fast": 0.2, "a::other": 0.05, "c::other": 0.01, "b::endless": 30.0}
-    tests = {"f": {"a::slow", "a::fast", "b::fast", "b::endless"}}
-    assert sample.chosen_tests("f", (seconds, tests)) == ["a::fast", "b::fast", "a::slow", "a::other"]
-    assert sample.chosen_tests("g", (seconds, tests)) == []
+    seconds = {"a::slow": 9.0, "a::fast": 0.1, "b::fast": 0.2, "a::other": 0.05, "c::other": 0.01, "b::endless": 90.0}
+    fixtures: dict[str, dict[str, float]] = {name: {} for name in seconds}
+    fixtures |= {"a::fast": {"made": 5.0}, "a::slow": {"made": 5.0}}
+    reach = reached.Reach(seconds, fixtures, {"f": {"a::slow", "a::fast", "b::fast", "b::endless"}})
+    chosen, total = reach.chosen("f", 20.0)
+    assert chosen == ["b::fast", "a::fast", "a::slow", "a::other"]
+    assert total == pytest.approx(0.2 + 5 + 0.1 + 9 + 0.05)
+    assert reach.chosen("g", 20.0) == ([], 0)
+    assert reach.chosen("f", 0.0)[0] == ["b::fast"]
 
 
 def test_what_a_fixture_runs_counts_for_each_test_that_uses_it(tmp_path: Path) -> None:
@@ -132,9 +137,10 @@ def test_what_a_fixture_runs_counts_for_each_test_that_uses_it(tmp_path: Path) -
     notes = reached.Notes()
     code = forks.forked(lambda: seen(tmp_path, notes), tmp_path / "output.txt", 60)
     assert code == 0, (tmp_path / "output.txt").read_text()
-    seconds, tests = reached.read([tmp_path / "notes.json"])
-    assert set(seconds) == {"test_it.py::test_one", "test_it.py::test_two"}
-    assert tests == {"m.x_make": set(seconds), "m.x_one": {"test_it.py::test_one"}}
+    reach = reached.Reach.read([tmp_path / "notes.json"])
+    assert set(reach.seconds) == {"test_it.py::test_one", "test_it.py::test_two"}
+    assert reach.tests == {"m.x_make": set(reach.seconds), "m.x_one": {"test_it.py::test_one"}}
+    assert all(list(made) == ["test_it.py::made"] for made in reach.fixtures.values())
 
 
 def seen(folder: Path, notes: Any) -> int:

@@ -181,6 +181,24 @@ def test_tables(tmp_path: Path) -> None:
     assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
 
 
+def test_a_record_of_absurd_size_is_not_even_read(tmp_path: Path) -> None:
+    (tmp_path / record.RECORD).touch()
+    os.truncate(tmp_path / record.RECORD, 2**28 + 1)  # a hole, which takes no room
+    with pytest.raises(record.DamagedRecord, match="268435457 bytes"):
+        record.read_record(tmp_path)
+    os.truncate(tmp_path / record.RECORD, 2**12)
+    with pytest.raises(record.DamagedRecord, match="is not whole"):
+        record.read_record(tmp_path)
+
+
+def test_the_score_of_a_run_is_its_primary_metric_on_its_split() -> None:
+    result = content(metrics={"test/accuracy": 0.5, "validation/accuracy": 0.25, "test/f1": 0.75}).completed
+    assert (result.score("test"), result.score("validation")) == (0.5, 0.25)
+    result = content(metrics={"test/accuracy": None}).completed
+    assert np.isnan(result.score("test"))
+    assert np.isnan(result.score("validation"))
+
+
 def test_tables_of_an_empty_store_have_the_columns_that_are_looked_up(tmp_path: Path) -> None:
     runs = load_runs(tmp_path)
     assert runs.empty

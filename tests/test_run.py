@@ -268,6 +268,17 @@ def test_two_processes_give_one_configuration_the_same_bits(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_the_same_command_in_another_store_gives_the_same_bits(
+    small_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    weights = []
+    for name in ("one", "other"):
+        words = [*small_run[:-1], f"runs_dir={tmp_path / name}", "rank=2", "reference=false", "train.max_steps=1"]
+        assert lab_here(*words).returncode == 0
+        weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_force_trains_again_and_other_ranks_only_add(small_run: list[str], lab_here: Lab) -> None:
     lab_here(*small_run, "rank=2")
     first = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}

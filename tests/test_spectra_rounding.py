@@ -199,3 +199,8 @@ def test_rounding_stays_under_its_edge_where_rows_and_columns_differ(sd: float, 
     parts = [spectra.rounding_energy(part.to(dtype), dtype) for part in W.split(70)]
     torch.testing.assert_close(torch.cat([part[0] for part in parts]), rows)
     torch.testing.assert_close(sum(part[1] for part in parts), columns, rtol=1e-5, atol=0)
+
+
+def test_the_numerical_rank_above_the_edge_is_that_of_the_whole_shape() -> None:
+    sigma = torch.tensor([4.0, 3.0, 0.1])
+    assert untrusted(sigma, (4, 1000), edge=0.05, eps=1e-3) == ()  # 0 by max(out, in) · eps, above the edge or not

@@ -24,7 +24,7 @@ from experiments.declare import check_arms, declaration_of, settings_of
 from experiments.study import Plan, Progress, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.declaration import decisive, from_content, read_declaration
+from lorax_lab.store.declaration import decisive, from_content, read_declaration, to_content
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 from lorax_lab.store.published import read_lines, read_shared
 
@@ -689,3 +689,10 @@ def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Pat
 def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyse(["verdict", "--records", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "python -m experiments.rank_sweep" in capsys.readouterr().err
+
+
+def test_a_declaration_keeps_its_texts() -> None:
+    texts = {key: f"the {key}" for key in ("study", "budget", "question", "prediction", "cost")}
+    declared = from_content(json.loads(written(declaration_of(PLAN, {}))))
+    again = from_content(to_content(dataclasses.replace(declared, texts=texts)))
+    assert again.texts == texts

@@ -111,6 +111,29 @@ def test_scores_are_paired_by_seed() -> None:
     assert row["test_high"] - row["test_low"] > 0.05
 
 
+def test_an_arm_costs_its_parameters_and_the_medians_of_its_seeds() -> None:
+    lines = [
+        {
+            "parameters": {"adapter": 80, "head": 20},
+            "memory": {"peak_bytes": peak * 2**20},
+            "time": {"train_seconds": seconds},
+        }
+        for peak, seconds in ((1, 9.0), (5, 2.0), (3, 4.0))
+    ]
+    assert comparison._cost(lines) == {"trained_body": 80, "trained_head": 20, "peak_mib": 3.0, "train_seconds": 4.0}
+    assert comparison._cost([]) == {}
+
+
+def test_the_bootstrap_draws_seeds_anew_even_where_examples_do_not_differ() -> None:
+    of_seeds = np.repeat(np.array([[-0.1], [0.0], [0.1], [0.2]]), 50, axis=1)
+    found = bootstrap_interval(of_seeds)
+    assert found.mean == pytest.approx(0.05)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * of_seeds[:, 0].std() / 2, rel=0.1)
+    of_examples = np.repeat(np.linspace(-1, 1, 400)[None], 4, axis=0)
+    found = bootstrap_interval(of_examples)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * of_examples[0].std() / 20, rel=0.1)
+
+
 def winners() -> float:
     """Share of simulated comparisons of two identical methods, by the whole pipeline, in which one is found better."""
     draw, found = np.random.default_rng(7), 0

@@ -159,7 +159,7 @@ def test_headlines_once_and_near_copies_together(serve):
     groups = group_of(task)
     assert groups["'bad' to the bone"] == groups["bad to the bone"]
     assert len(set(groups.values())) == 41
-    assert task.dropped == {"blank": 0, "duplicate": 3, "conflicting": 0, "overlap": 0}
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 3, "conflicting": 0, "overlap": 0}
 
 
 def test_what_a_question_is_tied_by(serve):

@@ -94,8 +94,11 @@ def test_whatever_goes_wrong_is_a_warning(
     folder = recorded(tmp_path / "runs")
     before = (folder / "record.json").read_bytes()
     start = time.monotonic()
-    with pytest.warns(UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"):
+    with pytest.warns(
+        UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"
+    ) as warned:
         assert not publish("online", folder, patience=1 if "sleep" in fault else 30)
+    assert {warning.filename for warning in warned} == {__file__}
     assert time.monotonic() - start < (15 if "sleep" in fault else 30)
     assert (folder / "record.json").read_bytes() == before
     assert tracking.mark_of(folder) is None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -141,43 +142,82 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
         assert result.history[0]["train/gradient_norm"] == pytest.approx(5)  # as it was before
 
 
-def test_the_time_and_the_counts_of_a_killed_attempt_are_part_of_the_whole(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    """The end of a process, in the middle of training."""
 
-    def kill_at(last: int) -> Any:
-        def on_step(step: int, *_: Any) -> None:
+
+def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float | None = 0.0) -> tuple[Any, Line]:
+    """Train over batches that differ from epoch to epoch, with the process ended after each of these steps."""
+
+    def epoch(number: int) -> list[Batch]:
+        return batches(12)[4 * number : 4 * number + 4]
+
+    for last in [*kills, 0]:
+        model = Line()
+
+        def on_step(step: int, *_: Any, last: int = last) -> None:
             if step == last:
                 raise Killed
 
-        return on_step
+        try:
+            checkpoints, accelerator = Checkpoints(folder, {}, seconds, print), make_accelerator(config)
+            result = train(model, epoch, squared_error, config, 3, accelerator, dict, on_step, checkpoints)
+        except Killed:
+            continue
+    return result, model
 
-    def attempt(last: int, validate: Any = dict) -> Any:
-        checkpoints = Checkpoints(tmp_path, {}, 0.0, print)
-        accelerator = make_accelerator(config)
-        return train(
-            Line(),
-            lambda epoch: batches(4),
-            squared_error,
-            config,
-            0,
-            accelerator,
-            validate,
-            kill_at(last),
-            checkpoints,
-        )
 
-    def slow() -> dict[str, float]:
-        time.sleep(0.3)
-        return {}
+def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_path: Path) -> None:
+    config = settings(epochs=3)
+    whole, model = resumed(tmp_path / "whole", config, [])
+    for name, kills in (("second", [6]), ("edges", [4, 8]), ("third", [2, 9, 11])):
+        result, other = resumed(tmp_path / name, config, kills)
+        assert result.history == whole.history
+        assert torch.equal(other.weight, model.weight)
+        assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
 
-    config = settings(validations=2, epochs=2)
-    with pytest.raises(Killed):
-        attempt(4, slow)
-    result = attempt(99)
-    assert result.seconds > 0.3
-    assert (result.steps, result.examples, result.tokens) == (8, 32, 96)
+
+def test_the_seconds_of_killed_attempts_are_part_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()  # a clock that goes on by a second whenever it is looked at: at the start and each step
+    monkeypatch.setattr("lorax_lab.train.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    result, _ = resumed(tmp_path, settings(epochs=2), [3, 6])
+    assert result.seconds == 8
     assert [row["step"] for row in result.history] == list(range(1, 9))
+
+
+def test_the_end_is_kept_though_no_checkpoint_was_due(tmp_path: Path) -> None:
+    resumed(tmp_path, settings(epochs=2), [], seconds=1000)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000008"]
+
+
+def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -> None:
+    model, config, seen = Line(), settings(), []
+    before = model.weight.detach().clone()
+
+    def after(step: int, steps: int) -> None:
+        assert model.weight.grad is not None
+        seen.append((step, steps, bool((model.weight.detach() != before).all())))
+
+    accelerator = make_accelerator(config)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, lambda *_: None, NONE, after)
+    assert seen == [(1, 2, True), (2, 2, True)]
+
+
+def test_the_gradient_of_a_step_is_its_own() -> None:
+    model, config = Line(), settings(learning_rate=1e-9, warmup=0, schedule="constant")
+    model.dropout.p = 0.0
+    history = run(model, config, batches(1) * 3)[0].history
+    norms = [row["train/gradient_norm"] for row in history]
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "factors"),
+    [(0.25, [0.5, 1, 1, 3 / 4]), (0.3, [0.5, 1, 1, 3 / 4]), (0.0, [1, 5 / 6, 4 / 6, 3 / 6]), (1.0, [1 / 6, 2 / 6])],
+)
+def test_the_rate_rises_over_the_warm_up_rounded_up_and_falls_to_zero(warmup: float, factors: list[float]) -> None:
+    assert [learning_rate_factor(s, 6, warmup, "linear") for s in range(len(factors))] == pytest.approx(factors)
+    assert learning_rate_factor(6, 6, 0.3, "linear") == 0
 
 
 def test_the_schedule() -> None:

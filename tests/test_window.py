@@ -13,7 +13,7 @@ import pytest
 from recorded import run_record
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.store import tracking
+from lorax_lab.store import pictures, tracking
 from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
 from lorax_lab.store.record import write_record
 from lorax_lab.store.result import Coverage, Part
@@ -25,6 +25,8 @@ MATRICES: dict[str, Any] = {
     "projection": {"module": "projection", "layer": None, "effective_rank": 2.0},
 }
 SIGMA = {name: {"sigma": np.array([4.0, 2.0]) * (i + 1)} for i, name in enumerate(MATRICES)}
+CONFIG = run_record("a-run").config | {"task": {"name": "local", "path": "data.csv"}}
+"""What W&B learns of the configuration: not where data lies on this machine."""
 HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
 
 
@@ -37,7 +39,6 @@ class Wandb(SimpleNamespace):
         self.asked: list[bool] = []
         self.answer, self.given, self.settings = login, {}, {}
         self.run = SimpleNamespace(log=lambda row, step: self.logged.append((row, step)), summary={})
-        self.plot = SimpleNamespace(line_series=lambda xs, ys, **words: {"xs": xs, "ys": ys} | words)
 
     def login(self, prompt: bool) -> bool:
         self.asked.append(prompt)
@@ -73,30 +74,31 @@ def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Wandb:
 
 def recorded(runs_dir: Path, **changes: Any) -> Path:
     folder = runs_dir / "a-run"
+    config = CONFIG | {"task": {"name": "local", "path": "/home/me/data.csv"}}
     save_history(folder, HISTORY)
     save_arrays(folder / SPECTRA, SIGMA)
     summary = {key: float(i) for i, key in enumerate(tracking.SUMMARY_KEYS)}
-    write_record(folder, run_record("a-run", **{"matrices": MATRICES, "summary": summary} | changes))
+    write_record(folder, run_record("a-run", **{"matrices": MATRICES, "summary": summary, "config": config} | changes))
     return folder
 
 
 def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     folder = recorded(tmp_path)
     tracking.tell(TrackingConfig("online", "a-project", "a-team"), folder, "sweep-1")
-    record = run_record("a-run")
-    names = tracking.window_names(record)
+    names = tracking.window_names(run_record("a-run", config=CONFIG))
     assert wandb.given == {
         "project": "a-project", "entity": "a-team", "dir": str(tmp_path), "id": "a-run", "name": "a-run",
-        "group": "sweep-1", "job_type": names.arm, "tags": names.tags, "config": record.config | {"arm": names.arm},
+        "group": "sweep-1", "job_type": names.arm, "tags": names.tags, "config": CONFIG | {"arm": names.arm},
         "mode": "online", "settings": "settings",
     }  # fmt: skip
     assert wandb.settings == {
         "silent": True, "console": "off", "init_timeout": 30, "x_disable_stats": True, "disable_git": True,
-        "disable_code": True,
+        "disable_code": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_save_requirements": False,
+        "host": "", "program": "",
     }  # fmt: skip
-    curves, (pictures, last) = wandb.logged[:-1], wandb.logged[-1]
+    curves, (shown, last) = wandb.logged[:-1], wandb.logged[-1]
     assert curves == [({"train/loss": 0.7}, 1), ({"train/loss": 0.6, "validation/accuracy": 0.5}, 2)]
-    assert (set(pictures), last) == ({"spectrum/singular_values", "spectrum/effective_rank_map"}, 2)
+    assert (set(shown), last) == ({"spectrum/singular_values", "spectrum/effective_rank_map"}, 2)
     assert wandb.ended
     mark = json.loads((folder / tracking.MARK).read_text())
     assert {key: mark[key] for key in ("mode", "project", "group")} == {
@@ -106,22 +108,56 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     assert tracking.mark_of(folder) == "online"
 
 
-def test_the_spectra_are_means_over_the_layers_of_a_module(wandb: Wandb, tmp_path: Path) -> None:
-    tracking.tell(TrackingConfig("online", "p", None), recorded(tmp_path), "g")
-    chart = wandb.logged[-1][0]["spectrum/singular_values"]
-    assert chart["keys"] == ["query", "value", "projection"]
-    assert chart["xs"] == [[1, 2]] * 3
-    assert chart["ys"] == [[6.0, 3.0], [12.0, 6.0], [16.0, 8.0]]
-    assert (chart["title"], chart["xname"]) == ("singular values", "index")
-    picture = wandb.logged[-1][0]["spectrum/effective_rank_map"]
-    assert picture.dtype == np.uint8
-    assert picture.shape[2] == 4
-    assert picture.std() > 10
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are drawn."""
+    from matplotlib.figure import Figure
+
+    made: list[Any] = []
+    inner = Figure.__init__
+
+    def noted(self: Any, *words: Any, **settings: Any) -> None:
+        inner(self, *words, **settings)
+        made.append(self)
+
+    monkeypatch.setattr(Figure, "__init__", noted)
+    return made
+
+
+def test_the_spectra_are_means_over_the_layers_of_a_module(drawn: list[Any]) -> None:
+    picture = pictures.spectrum_chart(run_record("a-run", matrices=MATRICES), SIGMA)
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert lines == {
+        "query": [[1, 6], [2, 3]], "value": [[1, 12], [2, 6]], "projection": [[1, 16], [2, 8]],
+    }  # fmt: skip
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("index", "singular value")
+    assert axes.get_title() == "singular values"
+    assert (picture.dtype, picture.ndim, picture.shape[2]) == ("uint8", 3, 4)
+    assert picture[..., :3].std() > 10
+
+
+def test_the_map_has_a_row_for_each_layer_and_a_column_for_each_module(drawn: list[Any]) -> None:
+    pictures.heat_map(run_record("a-run", matrices=MATRICES))
+    axes = drawn[0].axes[0]
+    grid = axes.get_images()[0].get_array().filled(np.nan)
+    np.testing.assert_equal(grid, [[3, np.nan, 2], [5, np.nan, np.nan]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["query", "value", "projection"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("module", "layer", "effective rank of ΔW")
+    assert len(drawn[0].axes) == 2  # and its colours
 
 
 def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb, tmp_path: Path) -> None:
     cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
-    folder = recorded(tmp_path, coverage=cover, baselines={"untrained/accuracy": 0.4}, higher_is_better=False)
+    folder = recorded(
+        tmp_path,
+        coverage=cover,
+        baselines={"untrained/accuracy": 0.4},
+        higher_is_better=False,
+        collapsed=["one", "two"],
+    )
     tracking.tell(TrackingConfig("online", "p", None), folder, "g")
     assert wandb.run.summary == {
         "test/accuracy": 0.5, "validation/accuracy": 0.5, "baseline/untrained/accuracy": 0.4,
@@ -129,6 +165,7 @@ def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb
         "memory/weights": 5, "memory/peak_bytes": 5, "status": "completed",
         "coverage/base": 100, "coverage/trained": 50, "coverage/adapted": 40, "coverage/measured": 30,
         "coverage/not a target/dense": 60, "metric": "accuracy", "higher_is_better": False,
+        "collapsed": True, "collapsed/why": "one; two",
         "time/train_seconds": 0.5, "time/steps": 6, "time/examples": 96, "time/tokens": 960,
         "time/truncation_seconds": 0.0, "time/total_seconds": 1.0,
         "spectrum/effective_rank": 0.0, "spectrum/stable_rank": 1.0, "spectrum/participation_ratio": 2.0,

@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import ConfigError
+
 if TYPE_CHECKING:
     from lorax_lab.config import RunConfig
 
 FORM = 1
 """Version of this form of identity; a new one would rename every run. In the hash it is called `schema`."""
-LONGEST = 120
-"""Letters of a model's name in a run's: a folder's name has at most 255 bytes."""
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
@@ -41,11 +41,24 @@ def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     `minilm-movie_reviews-lora-r8-s0-1f0c9a77be`. Equal settings spelled differently give one id."""
     content = json.dumps(science(config, model_sha256, data_sha256), sort_keys=True, allow_nan=False)
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    parts = [Path(config.model).name[:LONGEST], Path(config.task.name).name, config.method.name]
+    parts = [Path(config.model).name, Path(config.task.name).name, config.method.name]
     parts += [f"r{config.rank}"] if config.rank is not None else []
     prefix = "-".join([*parts, f"s{config.seed}"])
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix)
     return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
+
+
+def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha256: str) -> None:
+    """Refuse inputs that changed after the run was planned: its id was made of their hashes.
+
+    Raises:
+        ConfigError: the id that follows from what was read is another one.
+    """
+
+    if run_id(config, model_sha256, data_sha256) != planned:
+        inputs = f"the files of model={config.model} or the data of task={config.task.name}"
+        cure = "type the same command again, which plans the run of what is there now"
+        raise ConfigError(f"{inputs} changed after {planned} was planned; {cure}")
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

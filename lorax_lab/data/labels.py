@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.table import Table, is_missing, printable, require_whole, shown
 from lorax_lab.errors import ConfigError
@@ -45,6 +43,8 @@ def numbers(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple
         ConfigError: a row without a label, or whose label is not a finite number; numbers that fp32 does not tell
             apart.
     """
+    import numpy as np
+
     labels = _each(tables, column, _number)
     values = {number for rows in labels.values() for number in rows}
     if len(values) > 1 and len({np.float32(value) for value in values}) == 1:

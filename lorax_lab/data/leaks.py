@@ -1,7 +1,7 @@
 """Columns from which the answer can be read off: an input, or the groups, that is the label under another name.
 
-What is found is exact: it holds in every row. An input that gives the answer away in most rows, in other words, or in a
-picture, is not found.
+What is found holds in every row, or is a copy of the label but for a few rows that were mended by hand. An input that
+gives the answer away in most rows, in other words, or in a picture, is not found.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from lorax_lab.errors import ConfigError
 
 FEWEST = 20
 """Rows from which on what holds in every row is taken for no chance."""
+COPIES = 0.9
+"""Share of the rows from which on an input that equals the label is its copy."""
 INPUT = "the answer would be read off, not learned"
 GROUP = "a class would be in one split alone"
 
@@ -31,7 +33,7 @@ def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
     columns, tables = chosen_columns(config), used(tables, config)
     label = columns.pop("label", None)
     labels = _cells(tables, "label", label) if label else []
-    if len(labels) < FEWEST or len(set(labels)) < 2:
+    if len(set(labels)) < 2 or config.labels == "texts":  # a completion may repeat its prompt
         return
     for key, column in columns.items():
         if config.inputs.get(key, "text") != "text":
@@ -58,11 +60,12 @@ def _word(value: Any) -> str:
 
 
 def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_group: bool) -> str | None:
-    """How a column tells the label in every row, in words; None where it does not."""
+    """How a column tells the label, in words; None where it does not."""
     count = f"in every one of {len(labels):,} rows"
-    if not is_group and list(cells) == list(labels):
-        return f"is the label {count}"
-    if not are_classes:
+    copies = sum(cell == label for cell, label in zip(cells, labels, strict=True))
+    if not is_group and copies >= COPIES * len(labels):
+        return f"is the label {count if copies == len(labels) else f'in {copies:,} of {len(labels):,} rows'}"
+    if not are_classes or len(labels) < FEWEST:
         return None
     pairs, classes = set(zip(cells, labels, strict=True)), set(labels)
     if len(pairs) == len(classes) == len(set(cells)):

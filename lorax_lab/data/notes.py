@@ -1,4 +1,4 @@
-"""What a person should know of a table of theirs before anything trains; a column that is the answer is refused."""
+"""What a person should know of a table of theirs before anything trains."""
 
 from __future__ import annotations
 
@@ -9,29 +9,9 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.labels import alike
 from lorax_lab.data.table import printable
-from lorax_lab.errors import ConfigError
 
-COPIES = 0.9
-"""Share of the rows from which on a text that equals the label is its copy, and a few rows were mended by hand."""
 FEW = 5
 """How many classes a note names."""
-
-
-def require_no_answers(pools: Pools, config: TaskConfig) -> None:
-    """Refuse an input that is the label as text: it is read off, not learned. A completion may repeat its prompt.
-
-    Raises:
-        ConfigError: the texts of a column equal the labels, but for case and spaces, in `COPIES` of the rows or more.
-    """
-    examples = _all(pools)
-    if config.labels == "texts" or config.label is None:
-        return
-    for key in _text_keys(examples):
-        count = sum(_is_answer(example.inputs[key], example.label, pools.classes) for example in examples)
-        if count >= COPIES * len(examples):
-            rows = f"in {count} of {len(examples)} rows"
-            same = f"task.{key}={getattr(config, key)} has the labels themselves, those of task.label={config.label}"
-            raise ConfigError(f"{same}, {rows}: the answer is read off, not learned; name another column in task.{key}")
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
@@ -69,15 +49,6 @@ def _all(pools: Pools) -> list[Example]:
 
 def _text_keys(examples: Sequence[Example]) -> list[str]:
     return [key for key, value in examples[0].inputs.items() if isinstance(value, str)] if examples else []
-
-
-def _is_answer(text: str, label: float | int | str, classes: Sequence[str]) -> bool:
-    if classes:
-        return text.strip().casefold() == classes[int(label)].casefold()
-    try:
-        return float(text) == label
-    except ValueError:
-        return False
 
 
 def _list(names: Sequence[str]) -> str:

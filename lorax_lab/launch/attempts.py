@@ -11,6 +11,7 @@ from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
+from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import forced, record
 from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.provenance import new_record
@@ -93,7 +94,7 @@ def record_sha256(run: Run) -> str | None:
 
 
 def _lease(run: Run, how: Attempt) -> leases.Lease | str:
-    is_waiting = False
+    waiting = Waiting()
     while True:
         if is_done(run, how.repeats):
             return RECORDED
@@ -102,9 +103,8 @@ def _lease(run: Run, how: Attempt) -> leases.Lease | str:
             return lease
         if not how.wait:
             return ELSEWHERE
-        if not is_waiting:
-            _say(f"  waiting for {run.run_id}, which {lease} trains")
-            is_waiting = True
+        if line := waiting.line(run, lease):
+            _say(f"  {line}")
         time.sleep(POLL)
 
 

@@ -57,6 +57,8 @@ def _sweep(arguments: Arguments) -> int:
         check_place(run)
     sweep = Sweep(runs)
     check(sweep.waiting)
+    if sweep.waiting and not arguments.dry_run:
+        make_place(sweep.runs_dir)
     console.print(sweep.opening, soft_wrap=True, markup=False)
     for line in twice(arguments.overrides):
         console.print(f"note: {line}", soft_wrap=True, markup=False)
@@ -70,8 +72,6 @@ def _sweep(arguments: Arguments) -> int:
         for line in describe(sweep.runs):
             console.print(line, soft_wrap=True, markup=False)
         return 0
-    if sweep.waiting:
-        make_place(sweep.runs_dir)
     interrupted = bool(sweep.waiting) and sweep.train(launcher)
     complete = sweep.close()
     if interrupted:

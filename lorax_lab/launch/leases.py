@@ -1,8 +1,9 @@
 """Who trains which run: one lease per run id. Its owner renews it by heartbeats; a dead owner's lease is taken over.
 
 `<runs_dir>/.leases/<run_id>.json` names the owner. The file's modification time is the owner's last heartbeat. Every
-change of a lease happens under a lock of that folder. An owner on this machine is dead when its process is gone. An
-owner on another machine is dead when its last heartbeat is older than `DEAD`, by the clock of the file system.
+change of a lease happens under a lock of that folder. An owner is dead when its last heartbeat is `DEAD` seconds away
+by the clock of the file system: in the past, or in the future, as after a clock was wrong. An owner on this machine is
+dead as well when its process is gone. One that was only suspended finds out when it wakes (`Lease.check`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ FOLDER = ".leases"
 BEAT = 5.0
 """Seconds between heartbeats."""
 DEAD = 60.0
-"""Seconds without a heartbeat after which an owner on another machine counts as dead."""
+"""Seconds without a heartbeat after which an owner counts as dead."""
 LOCK_WAIT = 30.0
+LARGEST = 10_000
+"""Bytes of a lease that are read."""
 
 
 class LeaseLost(RuntimeError):
@@ -40,9 +43,11 @@ class Owner:
     pid: int
     started: str
     token: str
+    since: float = 0.0
+    """When it took the lease, in seconds since 1970; 0 where the lease does not say."""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {self.host}" if self.pid else self.host
 
 
 class Lease:
@@ -93,7 +98,9 @@ def acquire(runs_dir: Path, run_id: str) -> Lease | Owner:
         holder = _read(path)
         if holder is not None and _alive(holder, path, lock):
             return holder
-        mine = Owner(*_here(), uuid.uuid4().hex)
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}"))
+        mine = Owner(*_here(), uuid.uuid4().hex, time.time())
         write_text(path, json.dumps(asdict(mine)) + "\n")
         return Lease(path, mine)
 
@@ -104,8 +111,19 @@ def holder(runs_dir: Path, run_id: str) -> Owner | None:
     owner = _read(path)
     if owner is None:
         return None
-    with _lock(path.parent) as lock:
-        return owner if _alive(owner, path, lock) else None
+    try:
+        with _lock(path.parent) as lock:
+            return owner if _alive(owner, path, lock) else None
+    except (OSError, TimeoutError):  # a store that can only be read
+        return owner if _alive(owner, path, None) else None
+
+
+def last_beat(runs_dir: Path, run_id: str) -> float:
+    """When a lease's heart beat last, in seconds since 1970; 0 where there is none."""
+    try:
+        return (runs_dir / FOLDER / f"{run_id}.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _lock(folder: Path) -> _Locked:
@@ -128,22 +146,44 @@ class _Locked:
         self.lock.release()
 
 
-def _alive(owner: Owner, path: Path, clock: Path) -> bool:
+def _alive(owner: Owner, path: Path, clock: Path | None) -> bool:
+    """Whether an owner lives. `clock` is a file of the same file system that can be touched; None for our own clock."""
     place, *_ = _here()
-    if owner.place == place:
-        return _start_of(owner.pid) == owner.started
+    if owner.place == place and _start_of(owner.pid) != owner.started:
+        return False
     with suppress(FileNotFoundError):
-        os.utime(clock)
-        return clock.stat().st_mtime - path.stat().st_mtime < DEAD
+        if clock:
+            os.utime(clock)
+        now = clock.stat().st_mtime if clock else time.time()
+        beat = path.stat().st_mtime
+        return abs(now - beat) < DEAD or (owner.place == place and _beats_again(owner.pid, path, beat))
+    return False
+
+
+def _beats_again(pid: int, path: Path, beat: float) -> bool:
+    """Whether the heart of a process of this machine goes on: all stop where the machine sleeps, and go on when it
+    wakes. A process that is suspended by itself is not waited for."""
+    end = time.monotonic() + 2 * BEAT
+    while _field_of(pid, STATE) not in ("", "T", "t") and time.monotonic() < end:
+        if path.stat().st_mtime != beat:
+            return True
+        time.sleep(BEAT / 20)
     return False
 
 
 def _read(path: Path) -> Owner | None:
-    """The owner that a lease names; None where there is no lease, or it cannot be read."""
-    try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+    """The owner that a lease names; None where there is no lease, or none that a launcher wrote."""
+    if not path.is_file():
         return None
+    try:
+        owner = Owner(**json.loads(path.read_bytes()[:LARGEST]))
+    except PermissionError:  # another person's: its heart can be seen to beat all the same
+        return Owner("", "a process of another person", 0, "", "")
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
+        return None
+    texts = (owner.place, owner.host, owner.started, owner.token)
+    good = all(isinstance(text, str) for text in texts) and type(owner.pid) is int and isinstance(owner.since, float)
+    return owner if good else None
 
 
 def _here() -> tuple[str, str, int, str]:
@@ -162,8 +202,17 @@ _BEGAN = time.time_ns()
 
 def _start_of(pid: int) -> str:
     """When a process started, in the system's ticks; empty where there is no such process, or it is a zombie."""
+    return _field_of(pid, STARTED)
+
+
+STATE, STARTED = 0, 19
+"""Places in `/proc/<pid>/stat`, behind the name."""
+
+
+def _field_of(pid: int, place: int) -> str:
+    """What the system says of a process; empty where there is no such process, or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else fields[19]
+    return "" if fields[STATE] in "ZX" else fields[place]

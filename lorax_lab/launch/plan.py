@@ -144,7 +144,7 @@ def _left_out(task: Task) -> list[str]:
     """How many rows of a person's own data are in no split since they cannot be; what is built in is known."""
     from lorax_lab.data import SOURCES
 
-    counts = [f"{count} {reason}" for reason, count in task.dropped.items() if count]
+    counts = [f"{count} {reason}" for reason, count in task.left_out.items()]
     if SOURCES[task.config.source].card or not counts:
         return []
     return [f"rows left out: {', '.join(counts)} (docs/tasks.md)"]

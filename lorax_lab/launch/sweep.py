@@ -29,6 +29,7 @@ from lorax_lab.launch.isolation import attempt_apart
 from lorax_lab.launch.launchers import start
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
+from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import record
 from lorax_lab.store.record import Record
 
@@ -113,11 +114,21 @@ class Sweep:
 
         A run whose process died in this sweep is not tried again here, since it may take this process with it.
         """
+        waiting = Waiting()
         while left := [run for run in self.runs if run.run_id not in self.done and not self._is_over(run)]:
             open_ids = {run.run_id for run in left}
             statuses = [self.try_once(run) for run in left if run.reference not in open_ids]
             if all(status == ELSEWHERE for status in statuses):
+                self._say_for_whom(waiting, left)
                 time.sleep(POLL)
+
+    def _say_for_whom(self, waiting: Waiting, left: list[Run]) -> None:
+        from lorax_lab.console import console
+
+        for run in left:
+            owner = leases.holder(run.runs_dir, run.run_id)
+            if owner and (line := waiting.line(run, owner)):
+                console.print(f"  {line}", soft_wrap=True, markup=False)
 
     def _is_settled(self, run: Run) -> bool:
         return is_settled(run, self.repeats.get(run.run_id))

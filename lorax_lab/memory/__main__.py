@@ -5,6 +5,7 @@ It also says how many GPUs the step needs. Nothing is trained, and no weight is 
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +112,10 @@ def _write_tables(arguments: list[str]) -> None:
     folder = arguments[place] if place < len(arguments) else ""
     if not folder or folder.startswith("-") or "=" in folder:
         raise ConfigError("--tables needs the folder that the tables go to; type --tables FOLDER")
+    if not os.access(next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists()), os.W_OK):
+        raise ConfigError(f"--tables {folder} cannot be written; name another folder")
+    if os.path.lexists(folder) and not Path(folder).is_dir():
+        raise ConfigError(f"--tables {folder} is no folder; name another, as in --tables tables")
     if others := arguments[: place - 1] + arguments[place + 1 :]:
         raise ConfigError(f"{others[0]} is not possible with --tables, whose grids are fixed; leave it out")
     with bar("predicting") as on_done:

@@ -157,13 +157,19 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
     }
     auto = kinds.get((shape.kind, shape.head), transformers.AutoModelForSequenceClassification)
     transformers.logging.set_verbosity_error()  # its advice is for those who train
-    with no_init_weights() if detect_fake_mode() else nullcontext():
-        model = auto.from_config(config, attn_implementation=attention.replace("flash", "sdpa"), dtype=dtype)
+    try:
+        with no_init_weights() if detect_fake_mode() else nullcontext():
+            model = auto.from_config(config, attn_implementation=attention.replace("flash", "sdpa"), dtype=dtype)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"no model can be built of its settings ({' '.join(str(error).split())})"
+        raise ConfigError(f"model={shape.name}: {reason}; {_what_to_type()}") from error
     model.tie_weights()
     return model
 
 
 def _read(name: str) -> dict[str, Any]:
+    from lorax_lab.models import check_sizes
+
     path = Path(name).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
@@ -174,10 +180,11 @@ def _read(name: str) -> dict[str, Any]:
         raise ConfigError(f"model={name}: {path} has more than {LARGEST:,} bytes, so it is no configuration")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"model={name}: {path} is no configuration ({error}); {_what_to_type()}") from None
     if not isinstance(content, dict) or "model_type" not in content:
         raise ConfigError(f"model={name}: {path} has no model_type, so its sizes cannot be read")
+    check_sizes(name, path, content)
     return content
 
 

@@ -19,12 +19,17 @@ def steps(overrides: list[str], multirun: bool) -> list[Step]:
     Raises:
         ConfigError: an unknown key, a value of a wrong type or out of range, a grid without -m.
     """
+    keys = [override.partition("=")[0] for override in overrides]
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals:
             raise ConfigError(f"{override} is not understood; settings are written key=value, as in rank=8")
         if key not in KEYS:
             raise ConfigError(f"there is no key {key}; {suggest(key, KEYS)}")
+        if keys.count(key) > 1:
+            raise ConfigError(f"{key} is typed twice in {' '.join(overrides)}; leave one out")
+        if "???" in values_of(override):
+            raise ConfigError(f"{override} is not possible: ??? stands for no value; leave it out")
         if special := foreign_part(values_of(override), KEYS):
             raise ConfigError(f"{override}: {special} is not possible; {PLAIN}")
     jobs = expand(overrides)

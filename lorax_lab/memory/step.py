@@ -46,7 +46,7 @@ class Step:
         object.__setattr__(self, "target_modules", tuple(targets))
         for key in ("rank", "batch", "sequence", "layers"):
             value = getattr(self, key)
-            if value is not None and value < 1:
+            if value is not None and not 0 < value < 2**31:
                 raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
         if self.precision == "bf16-mixed":
             raise ConfigError("precision=bf16-mixed is not possible: all entries call it bf16; type precision=bf16")

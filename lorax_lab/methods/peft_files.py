@@ -19,8 +19,10 @@ from lorax_lab.errors import ConfigError, suggest
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-PATIENCE = 1.0
+PATIENCE = 0.2
 """Seconds that one pattern may take for one name."""
+LONGEST_PATTERN, MOST_REPEATS = 1000, 10_000
+"""Of letters, and of repeats that a pattern counts, as `(a{99}){99}`: an expression is as large as their product."""
 PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError)
 METHODS = ("LORA", "ADALORA")
@@ -121,13 +123,21 @@ def _matches(pattern: str, name: str) -> bool:
     """Whether PEFT's rule holds, in bounded time: some expressions need a time that doubles with each letter."""
     import regex
 
+    repeats = math.prod(
+        max(1, int(count)) for count in re.findall(r"(?<=[{,])\s*(\d+)(?=\s*[,}])", pattern[:LONGEST_PATTERN])
+    )
+    if len(pattern) > LONGEST_PATTERN or repeats > MOST_REPEATS:
+        most = f"{LONGEST_PATTERN} letters and {MOST_REPEATS} counted repeats"
+        raise ConfigError(f"the pattern {pattern[:40]}… is not possible: allowed are {most}; write the names in full")
     return regex.match(rf"(.*\.)?({pattern})$", name, timeout=PATIENCE) is not None
 
 
 def number(key: str, value: object) -> float:
-    """The setting's value, if it is a finite number, else a `ConfigError`."""
+    """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{key}={value} is not possible: it is a finite number, for instance {key}=16")
+        raise ConfigError(f"{key}={str(value)[:80]} is not possible: it is a finite number, for instance {key}=16")
+    if key in ("r", "init_r") and (value < 1 or value != int(value)):
+        raise ConfigError(f"{key}={value} is not possible: it is a whole number from 1 on, for instance {key}=16")
     return value
 
 

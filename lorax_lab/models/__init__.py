@@ -30,6 +30,7 @@ from lorax_lab.models.matrices import (
     shapes_of,
     short_name,
 )
+from lorax_lab.models.settings import check_sizes
 
 __all__ = [
     "PRESETS",
@@ -40,6 +41,7 @@ __all__ = [
     "base_weights",
     "census",
     "check_base",
+    "check_sizes",
     "choose",
     "coverage",
     "delta_view",

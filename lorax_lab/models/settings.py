@@ -52,10 +52,22 @@ def check_settings(name: str, folder: Path) -> None:
             f"model={name}: {folder} holds an adapter ({ADAPTER}), whose base would be read in its place; merge it, or "
             "name a folder with a base alone"
         )
+    for key, reason in REFUSED.items():
+        if content.get(key):
+            raise ConfigError(f"model={name}: {key}={_short(content[key])} in {path} is not possible: {reason}")
+    check_sizes(name, path, content)
+    _check_type(name, path, content)
+
+
+def check_sizes(name: str, path: Path, content: dict[str, Any]) -> None:
+    """Refuse sizes that no model can have, wherever they are in a configuration.
+
+    Raises:
+        ConfigError: as `check_settings`.
+    """
     for place, value in _walk(name, path, content):
         if reason := _fault(place, value):
             raise ConfigError(f"model={name}: {place}={_short(value)} in {path} is not possible: {reason}")
-    _check_type(name, path, content)
 
 
 def _check_type(name: str, path: Path, content: dict[str, Any]) -> None:
@@ -90,8 +102,6 @@ def _walk(name: str, path: Path, content: Any, place: str = "", depth: int = 0) 
 def _fault(place: str, value: Any) -> str | None:
     """Why a setting cannot be, in words; None where it can."""
     key = place.rpartition(".")[2]
-    if key in REFUSED and value:
-        return REFUSED[key]
     if isinstance(value, float) and not math.isfinite(value):
         return "allowed are finite numbers"
     if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION):

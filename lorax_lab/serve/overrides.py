@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_overrides(overrides: list[str]) -> Setup:
     """
     items, out, common = list(TASKS), None, []
     for override in overrides:
-        key = override.partition("=")[0]
+        key = override.partition("=")[0].lstrip("+~")
         if override.startswith("-"):
             raise ConfigError(f"{override} is not possible; settings are written key=value, and --help lists them")
         if reason := NOT_HERE.get("hydra" if key.startswith("hydra") else key):
@@ -70,7 +71,7 @@ def read_overrides(overrides: list[str]) -> Setup:
         if key == "tasks":
             items = _tasks(override)
         elif key == "out":
-            out = Path(str(value_of(override))).expanduser()
+            out = _out(override)
         else:
             common.append(override)
     runs: dict[str, Run] = {}
@@ -84,6 +85,13 @@ def read_overrides(overrides: list[str]) -> Setup:
             raise ConfigError(f"tasks={items}: two are named {name}; give one another name: '{item} task.name=other'")
         runs[name] = run
     return Setup(runs, out)
+
+
+def _out(override: str) -> Path:
+    value = value_of(override)
+    if not isinstance(value, str) or not value.strip() or "${" in value or not value.isprintable():
+        raise ConfigError(f"{override} is not possible: the folder of the results; type out=serving/mine")
+    return Path(os.path.expanduser(value))
 
 
 def _tasks(override: str) -> list[str]:

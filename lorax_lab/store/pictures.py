@@ -13,18 +13,22 @@ from lorax_lab.store.record import Record
 def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
     """Singular values averaged over the layers of each module type, σ_i against i. It is a picture, since W&B writes
     the place of a chart's table on this machine into its files."""
-    modules: dict[str, list[np.ndarray]] = {}
-    for name, row in record.completed.matrices.items():
-        modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
 
     def draw(axes: Any) -> None:
-        for module, values in modules.items():
-            line = np.mean(values, axis=0)
+        for module, line in mean_spectra(record, spectra).items():
             axes.plot(range(1, len(line) + 1), line, marker=".", label=module)
         axes.set(xlabel="index", ylabel="singular value", title="singular values")
         axes.legend()
 
     return _picture(draw, (5.0, 3.2))
+
+
+def mean_spectra(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Singular values averaged over the layers of each module type, by module type."""
+    modules: dict[str, list[np.ndarray]] = {}
+    for name, row in record.completed.matrices.items():
+        modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
+    return {module: np.mean(values, axis=0) for module, values in modules.items()}
 
 
 def heat_map(record: Record) -> np.ndarray:

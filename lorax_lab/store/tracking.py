@@ -192,8 +192,8 @@ def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: R
 def _public(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration as W&B is shown it: without places, and only the name of a file or folder of the user's."""
     kept = portable(config)
-    path = config["task"].get("path")
-    kept["task"]["path"] = path and _name(str(path), config["task"].get("source") == "hub")
+    if path := config["task"].get("path"):
+        kept["task"]["path"] = _name(str(path), config["task"].get("source") == "hub")
     return kept | {"model": _name(str(config["model"]), is_public=True)}
 
 

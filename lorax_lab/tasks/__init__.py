@@ -57,7 +57,7 @@ def load_task(config: TaskConfig, planned: str | None = None) -> Task:
         ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, that
             change meanwhile, or whose texts are the labels.
     """
-    from lorax_lab.data.notes import notes_of, require_no_answers
+    from lorax_lab.data.notes import notes_of
     from lorax_lab.data.splits import split
 
     kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)
@@ -66,7 +66,6 @@ def load_task(config: TaskConfig, planned: str | None = None) -> Task:
     pools = source.read(config)
     _require_planned(config, source.sha256(config), sha256)
     _require_variety(pools, next(iter(config.inputs)))
-    require_no_answers(pools, config)
     splits, dropped = split(pools, config, sha256)
     return Task(config, kind, pools.classes, metric, *splits, sha256, dropped, notes_of(pools, splits, config))
 

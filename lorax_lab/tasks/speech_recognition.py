@@ -81,7 +81,7 @@ def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]
     start = len(whole) - len(bare) - 1
     if _words(tokenizer, bare) != text.split():
         written = " ".join(_words(tokenizer, bare))
-        raise ConfigError(f"{where}: the model's tokenizer writes {text[:40]!r} as {written[:40]!r}; mend the row")
+        raise ConfigError(f"{where}: the model's tokenizer writes {text[:40]!r} as {written[:40]!r}; mend task.label")
     return whole[:start], whole[start:]
 
 

@@ -39,6 +39,16 @@ class Task:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many examples each split has."""
+        return {name: len(examples) for name, examples in self.splits.items()}
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many rows are in no split, by the reasons that there are."""
+        return {reason: count for reason, count in self.dropped.items() if count}
+
+    @property
     def head(self) -> dict[str, Any]:
         """The settings of the model's head."""
         return self.kind.head(self.classes)

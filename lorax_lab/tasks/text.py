@@ -63,7 +63,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], ma
     rows = [{key: columns[key][i] for key in columns} for i in range(len(texts))]
     for row, text in zip(rows, texts, strict=True):
         if not row["input_ids"]:
-            raise ConfigError(f"the tokenizer makes no token of the text {text[:40]!r}; leave that row out")
+            raise ConfigError(f"task.text: the tokenizer makes no token of the text {text[:40]!r}; leave that row out")
     return rows
 
 

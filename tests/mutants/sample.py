@@ -33,7 +33,6 @@ from forks import ROOT, failed_test, forked, import_large, run_tests, spread
 
 MOST_SECONDS = 60.0
 """Of tests that are run on one mutation, by the time they take on the code as it is."""
-LONGEST_TEST = 20.0
 FIRST = 40
 """Tests that are run before the others are even collected."""
 SEEN = ("killed", "timeout")
@@ -68,10 +67,10 @@ def main(words: Sequence[str]) -> int:
     asked = parser.parse_args(words)
     project = prepared(asked.folder)
     import_large()
-    tests_of = reaching(project, asked.workers)
+    reach = reaching(project, asked.workers)
     names = drawn([name for name in mutations(project) if asked.only in name], asked.count, asked.seed)
     results = project.parent / f"sample-{asked.seed}-{asked.count}{asked.only and '-' + asked.only}.json"
-    outcomes = run_all(project, names, tests_of, results, asked.workers)
+    outcomes = run_all(project, names, reach, results, asked.workers)
     print(table(outcomes))
     print(f"survivors with their changes are in {results}")
     return 0
@@ -123,8 +122,8 @@ def drawn(names: Sequence[str], count: int, seed: int) -> list[str]:
     return random.Random(seed).sample(list(names), min(count, len(names)))
 
 
-def reaching(project: Path, workers: int) -> tuple[dict[str, float], dict[str, set[str]]]:
-    """(seconds of each test, tests that reach each function), measured once, one test file after another."""
+def reaching(project: Path, workers: int) -> reached.Reach:
+    """What each test reaches, measured once, one test file after another."""
     settings = _settings(project)
     folder = project.parent / "reached"
     folder.mkdir(exist_ok=True)
@@ -148,7 +147,7 @@ def reaching(project: Path, workers: int) -> tuple[dict[str, float], dict[str, s
     notes = [folder / f"{path.stem}.json" for path in paths]
     failed = [name for path in notes for name in json.loads(path.read_text())["failed"]]
     print(f"{len(failed)} tests fail or are skipped without any mutation, and have no part")
-    return reached.read(notes)
+    return reached.Reach.read(notes)
 
 
 def _settings(project: Path) -> dict[str, Any]:
@@ -171,15 +170,13 @@ def _note(mutants: Path, path: Path, options: Sequence[str], to: Path) -> int:
     return 0
 
 
-def run_all(
-    project: Path, names: Sequence[str], known: tuple[dict[str, float], dict[str, set[str]]], to: Path, workers: int
-) -> list[Outcome]:
+def run_all(project: Path, names: Sequence[str], reach: reached.Reach, to: Path, workers: int) -> list[Outcome]:
     """The outcome of each mutation; those that the file has already are not made again."""
     done = {row["name"]: Outcome(**row) for row in (json.loads(to.read_text()) if to.exists() else [])}
     left, begun = [name for name in names if name not in done], time.monotonic()
 
     def run(name: str, _: object) -> Outcome:
-        return _run(project, name, known, project.parent / f"output-{os.getpid()}.txt")
+        return _run(project, name, reach, project.parent / f"output-{os.getpid()}.txt")
 
     for number, outcome in enumerate(spread(left, run, workers), 1):
         done[outcome.name] = outcome
@@ -193,27 +190,12 @@ def run_all(
     return [done[name] for name in names]
 
 
-def chosen_tests(function: str, known: tuple[dict[str, float], dict[str, set[str]]]) -> list[str]:
-    """The tests that reach a function, the fastest first; then the others of their files. Up to `MOST_SECONDS`."""
-    seconds, tests = known
-    direct = sorted(tests.get(function, ()), key=seconds.__getitem__)
-    files = {name.partition("::")[0] for name in direct}
-    others = sorted((n for n in seconds if n.partition("::")[0] in files and n not in tests[function]), key=seconds.get)  # type: ignore[arg-type]
-    chosen, total = [], 0.0
-    for name in [*direct, *others]:
-        total += seconds[name]
-        if seconds[name] <= LONGEST_TEST and (total <= MOST_SECONDS or not chosen):
-            chosen.append(name)
-    return chosen
-
-
-def _run(project: Path, name: str, known: tuple[dict[str, float], dict[str, set[str]]], output: Path) -> Outcome:
+def _run(project: Path, name: str, reach: reached.Reach, output: Path) -> Outcome:
     file, diff = _diff(project, name)
-    tests = chosen_tests(name.partition("__mutmut_")[0], known)
+    tests, needs = reach.chosen(name.partition("__mutmut_")[0], MOST_SECONDS)
     begun = time.monotonic()
     if not tests:
         return Outcome(name, file, "no tests", "", 0.0, diff)
-    needs = sum(known[0][test] for test in tests)
     code = forked(lambda: _test(project / "mutants", name, tests), output, 20 * needs + 200, int(3 * needs + 60))
     status = "timeout" if code is None else "survived" if code == 0 else "killed"
     test = failed_test(output)[:300] if status == "killed" else ""
@@ -233,9 +215,9 @@ def _test(mutants: Path, name: str, tests: Sequence[str]) -> int:
 
 def _diff(project: Path, name: str) -> tuple[str, str]:
     """(file, change) of a mutation."""
+    os.chdir(project)  # where mutmut looks for its settings when it is imported
     from mutmut.__main__ import find_mutant, get_diff_for_mutant
 
-    os.chdir(project)
     return str(find_mutant(name).path), get_diff_for_mutant(name)
 
 
