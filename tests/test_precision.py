@@ -38,7 +38,8 @@ def test_a_run_multiplies_in_what_it_records(
 def test_fp16_on_a_cpu_is_refused_and_leaves_nothing(small_run: list[str], lab_here: Lab) -> None:
     result = lab_here(*small_run, "train.precision=fp16", "rank=2")
     assert result.returncode != 0
-    assert "train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32" in result.stdout + result.stderr
+    refusal = "train.precision=fp16 is not possible on a cpu; type train.precision=bf16 or fp32"
+    assert refusal in result.stdout + result.stderr
     assert not list(Path(small_run[-1].removeprefix("runs_dir=")).glob("*/record.json"))
 
 
