@@ -740,3 +740,15 @@ def test_the_command_needs_no_training_stack(study: Store, tmp_path: Path) -> No
 def run_python(*words: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[1]
     return subprocess.run([sys.executable, *words], cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_a_training_that_is_recorded_twice_counts_its_seed_once(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.run()
+    first, second = (store.run(rank=4, model=f"/models/{name}/minilm", task={"path": name}) for name in ("one", "two"))
+    assert first != second
+    assert sorted(group_of(store).runs["method"]) == ["full", "lora"]
+    main(["accuracy_vs_rank", "--runs", str(store.folder), "--out", str(store.folder / "out")])
+    left = sorted([first.name, second.name])
+    assert f"{left[1]} is the same training as {left[0]}, which is counted" in capsys.readouterr().out

@@ -46,6 +46,9 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     amplified = measured.index.isin(_finite(measured, FACTORS[0]).index)
     measured = measured[measured[list(COUNTS)].notna().any(axis=1) | amplified]
     if measured.empty:
+        changed = rows[rows["frobenius_norm"] > 0]
+        if "base_norm" in rows and len(changed) and (changed["base_norm"] == 0).all():
+            raise CannotDraw("W0 of every matrix that changed is zero and has no directions")
         raise CannotDraw("they were not measured; type --directions")
     return measured.reset_index(drop=True)
 
