@@ -21,7 +21,7 @@ from lorax_lab.launch import attempts, leases, waiting
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import Lease, LeaseLost, Owner, acquire, holder
 from lorax_lab.launch.plan import Run
-from lorax_lab.store.record import status_of, write_record
+from lorax_lab.store.record import Record, status_of, write_record
 
 
 def owner_of(folder: Path, run_id: str = "run") -> Owner:
@@ -133,11 +133,12 @@ def test_who_wakes_after_another_has_finished_its_run_leaves_the_result(
 ) -> None:
     run = a_run(tmp_path)
 
-    def suspended_meanwhile(*_: object, **__: object) -> None:
+    def suspended_meanwhile(*_: object, **__: object) -> Record:
         rewrite(tmp_path, token="another")
         write_record(run.folder, run_record("run", config=asdict(run.config)))
+        return run_record("run", status="running", config=asdict(run.config))
 
-    monkeypatch.setattr(attempts, "_say", suspended_meanwhile)
+    monkeypatch.setattr(attempts, "new_record", suspended_meanwhile)
     assert attempts.attempt(run, attempts.Attempt("run", "group", "launch")) == attempts.ELSEWHERE
     assert status_of(run.folder) == "completed"
 

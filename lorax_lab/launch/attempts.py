@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
     try:
         lease.check()  # a launcher that was suspended until here may have lost it
         remove_scratch(place)
-        record_status(run, "running", place=place, launch=how.launch)
+        record_status(run, "running", place=place, launch=how.launch, check=lease.check)
         execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256)
         if place != run.folder:
             lease.check()
@@ -142,14 +143,14 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
     except KeyboardInterrupt:
         lease.check()
         if not is_settled(run, how.repeats):  # it may come when all is written
-            record_status(run, "killed", "interrupted", place=place)
+            record_status(run, "killed", "interrupted", place=place, check=lease.check)
         raise
     except (Exception, SystemExit) as error:
         lease.check()
         status, reason = _status_of(error), _reason(error)
         kept = f"; the earlier run stays as it was in {run.folder}" if place != run.folder else ""
         try:
-            record_status(run, status, reason, "".join(traceback.format_exception(error)), place)
+            record_status(run, status, reason, "".join(traceback.format_exception(error)), place, check=lease.check)
         except OSError as unwritten:
             _say(f"  this could not be recorded: {unwritten}")
         known = isinstance(error, ConfigError | Diverged)
@@ -202,9 +203,15 @@ def record_status(
     error: str | None = None,
     place: Path | None = None,
     launch: str | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
-    """Record that an attempt has no result, and why, in the folder that it worked in, the run's own by default."""
+    """Record that an attempt has no result, and why, in the folder that it worked in, the run's own by default.
+
+    `check` is called right before the record is written, since what the record says of the machine takes time to find.
+    """
     content = new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
+    if check:
+        check()
     record.write_record(place or run.folder, content)
 
 
