@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
@@ -14,19 +14,33 @@ from lorax_lab.store.record import Record
 from lorax_lab.store.result import Comparison
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from lorax_lab.spectra import Update
 
 
-def compared_with(reference: Path) -> Comparison:
-    """What a comparison that is made with the run was made from.
+def read_reference(
+    reference: Path, base: nn.Module, original: dict[str, Tensor]
+) -> tuple[Comparison, dict[str, Tensor]]:
+    """The update of a full fine-tune, and what identifies the weights that it was read from.
 
     Args:
         reference: folder of the completed full fine-tune.
+        original: the base's matrices, each (out, in).
+
+    Raises:
+        DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
     """
     from lorax_lab.methods import METHODS, REFERENCE
-    from lorax_lab.store.folder import recorded_sha256
+    from lorax_lab.store.folder import check_file, recorded_sha256
+    from lorax_lab.store.record import DamagedRecord
 
-    return Comparison(recorded_sha256(reference, METHODS[REFERENCE].weights))
+    full = METHODS[REFERENCE]
+    check_file(reference, full.weights)
+    sha256, update = recorded_sha256(reference, full.weights), full.saved_updates(reference, base, original)
+    if recorded_sha256(reference, full.weights) != sha256:
+        raise DamagedRecord(f"{reference.name} was replaced while it was read; type the same command again")
+    return Comparison(sha256), cast("dict[str, Tensor]", update)
 
 
 def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[], None]) -> Record:
@@ -47,7 +61,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
             the base or the data are not the run's.
     """
     from lorax_lab.measure import rows
-    from lorax_lab.methods import METHODS, REFERENCE
+    from lorax_lab.methods import METHODS
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.store.code import code_sha256
     from lorax_lab.store.folder import check_file, load_spectra
@@ -62,13 +76,13 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     check_planned(config, folder.name, base.sha256, task.data_sha256)
     original = base_weights(base.model, select(base.model, config.method.target_modules))
-    full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original)
+    read, full_update = read_reference(reference, base.model, original)
     spectra, result = load_spectra(folder), record.completed
     saved = method.saved_updates(folder, base.model, original)
     updates = {name: _whole(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
     matrices, summary = rows.compared(result.matrices, result.summary, updates, full_update)
     made = replace(
-        compared_with(reference),
+        read,
         code=code_sha256(plain(config)),
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )

@@ -50,9 +50,9 @@ def execute(
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
     from lorax_lab import memory
-    from lorax_lab.comparison import compared_with
+    from lorax_lab.comparison import read_reference
     from lorax_lab.findings import Findings, measure
-    from lorax_lab.methods import METHODS, REFERENCE, count_parameters
+    from lorax_lab.methods import METHODS, count_parameters
     from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
@@ -74,7 +74,7 @@ def execute(
     splits = encode(task, base.processor)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
-    full_update: Any = METHODS[REFERENCE].saved_updates(reference, base.model, original) if reference else None
+    compared, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
     # how the base scores before anything changes
     model: nn.Module = base.model
@@ -120,7 +120,7 @@ def execute(
         baselines=baselines,
         higher_is_better=task.higher_is_better,
         coverage=_coverage(before, model),
-        comparison=compared_with(reference) if reference else None,
+        comparison=compared,
         collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
     write_record(folder, new_record(config, run_id, "completed", result))

@@ -6,7 +6,7 @@ gives the answer away in most rows, in other words, or in a picture, is not foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lorax_lab.config import TaskConfig
@@ -32,31 +32,43 @@ def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
     """
     columns, tables = chosen_columns(config), used(tables, config)
     label = columns.pop("label", None)
-    labels = _cells(tables, "label", label) if label else []
-    if len(set(labels)) < 2 or config.labels == "texts":  # a completion may repeat its prompt
+    if not label or config.labels == "texts":  # a completion may repeat its prompt
+        return
+    read = _word
+    labels = _cells(tables, "label", label, read)
+    if len(set(labels)) < len(set(_cells(tables, "label", label, _letters))):  # such as C and C++, or signs alone
+        read = _letters
+        labels = _cells(tables, "label", label, read)
+    if len(set(labels)) < 2:
         return
     for key, column in columns.items():
         if config.inputs.get(key, "text") != "text":
             continue
         is_group = key == "group"
-        if how := _tells(_cells(tables, key, column), labels, config.labels == "classes", is_group):
+        if how := _tells(_cells(tables, key, column, read), labels, config.labels == "classes", is_group):
             why = GROUP if is_group else INPUT
             cure = "leave task.group out" if is_group else f"name another column for task.{key}"
             raise ConfigError(f"{where}: task.{key}={column} {how}: {why}; {cure}, or mend the rows")
 
 
-def _cells(tables: Mapping[str, Table], key: str, column: str) -> list[str]:
-    """A column of all tables as words: case, punctuation and spacing do not count, and 1 is 1.0."""
-    return [_word(value) for table in tables.values() for value in table.column(key, column)]
+def _cells(tables: Mapping[str, Table], key: str, column: str, read: Callable[[Any], str]) -> list[str]:
+    return [read(value) for table in tables.values() for value in table.column(key, column)]
 
 
 def _word(value: Any) -> str:
+    """A cell as words: case, punctuation and spacing do not count, and 1 is 1.0."""
     if is_missing(value):
         return ""
     try:
-        return repr(float(value))
+        number = float(value)
     except (TypeError, ValueError):
-        return wording(str(value))
+        return wording(str(value)) or _letters(value)
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def _letters(value: Any) -> str:
+    """A cell as it stands, where words do not tell the classes apart."""
+    return "" if is_missing(value) else str(value).strip()
 
 
 def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_group: bool) -> str | None:

@@ -50,7 +50,7 @@ def lacks_comparison(folder: Path, reference: str | None) -> bool:
     result = record.read_record(folder).completed
     if result.reference is None:
         return True
-    if result.reference != reference or result.comparison is None or result.comparison.weights_sha256 is None:
+    if result.reference != reference or result.comparison is None:
         return False
     weights = reference_sha256(folder.parent / reference)
     return weights is not None and weights != result.comparison.weights_sha256

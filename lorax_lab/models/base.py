@@ -223,9 +223,14 @@ def _built(name: str, folder: Path, model_class: str, state: tuple[int, ...]) ->
     return model
 
 
+CAUSAL = ("gpt_neox", "gpt_neox_japanese")
+
+
 def _sees_ahead(model: Any) -> bool:
     """Whether a model that generates text from its own beginning was trained to see the text's end as well, as encoders
-    are."""
+    are. GPT-NeoX's configuration does not say that it is a decoder, which it always is."""
+    if model.config.model_type in CAUSAL:
+        return False
     alone = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
     return bool(alone and getattr(model.config, "is_decoder", True) is False)
 

@@ -18,7 +18,7 @@ import torch
 
 from lorax_lab.errors import ConfigError
 
-HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
 """What is hashed of the files at a folder's top: weights, configuration, tokenizer."""
 FORMS = ("model.safetensors", "pytorch_model.bin")
 """The names under which transformers looks for weights, in its order: first the file, then its index."""
@@ -140,9 +140,13 @@ def stated(name: str, folder: Path) -> dict[str, Stated]:
     tensors: dict[str, Stated] = {}
     for file in weight_files(name, folder):
         try:
-            tensors |= _of_safetensors(file) if file.suffix == ".safetensors" else _of_torch(file)
+            held = _of_safetensors(file) if file.suffix == ".safetensors" else _of_torch(file)
         except Exception as error:
             raise ConfigError(f"model={name}: {_why(file, error)}") from error
+        if twice := sorted(held.keys() & tensors.keys()):
+            also = f"{file} holds {twice[0]}, which another of its files holds too"
+            raise ConfigError(f"model={name}: {also}; save the model anew, so that each tensor is in one file")
+        tensors |= held
     if not tensors:
         raise ConfigError(f"model={name}: its weights in {folder} hold no tensor; copy them again")
     return tensors
