@@ -37,10 +37,17 @@ def in_one_line(error: BaseException) -> str:
     >>> in_one_line(ValueError("a\\tb is\\n not \\x1b[31m")), len(in_one_line(ValueError("x" * 10_000)))
     ('a b is not \\\\x1b[31m', 301)
     """
-    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in str(error).split()]
+    words = [word if len(word) <= LONG else f"{word[:LONG]}…" for word in hide(str(error)).split()]
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in " ".join(words))
 
 
+def unchanged(text: str) -> str:
+    """Hide nothing."""
+    return text
+
+
+hide: Callable[[str], str] = unchanged
+"""Hides secrets before a message is cut: `lorax_lab.store.output.guard` puts its redaction here."""
 LONG = 300
 """Letters of a word that an error's message shows at most."""
 
@@ -48,8 +55,9 @@ LONG = 300
 def any_sign_can_be_printed() -> None:
     """Let a stream that knows few signs, such as ASCII, print their codes; text that is printed never raises then."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        inner = getattr(stream, "stream", stream)
+        if isinstance(inner, io.TextIOWrapper):
+            inner.reconfigure(errors="backslashreplace")
 
 
 def answer(work: Callable[[], int], after_stop: str = "") -> int:
@@ -65,7 +73,7 @@ def answer(work: Callable[[], int], after_stop: str = "") -> int:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+        if error.filename is None and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         print(f"error: {in_one_line(error)}; name another file or folder", file=sys.stderr)
         return 2

@@ -132,6 +132,16 @@ def forged(folder: Path) -> None:
     )
 
 
+def twice_sharded(folder: Path) -> None:
+    """An index that takes every tensor from one file; another file has one of them as zeros."""
+    content = load_file(folder / SAFE)
+    save_file(content, folder / "a.safetensors", {"format": "pt"})
+    save_file({WEIGHT: torch.zeros(32, 32)}, folder / "b.safetensors", {"format": "pt"})
+    (folder / SAFE).unlink()
+    places = dict.fromkeys(content, "a.safetensors") | {"nothing.like.it": "b.safetensors"}
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+
+
 CASES: dict[str, tuple[Spoil, str]] = {
     "a wrapper's prefix": (
         tensors(prefixed("wrapper.")),
@@ -152,6 +162,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "no tensor": (tensors(lambda c: {}), "hold no tensor"),
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*of its body have no place"),
     "a wrapped copy": (tensors(lambda c: c | {f"ema.{n}": t * 2 for n, t in c.items()}), r"32 \(ema.encoder"),
+    "a tensor in two shards": (twice_sharded, "which another of its files holds too"),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
     "both norms": (
         tensors(lambda c: c | {"embeddings.LayerNorm.gamma": c["embeddings.LayerNorm.weight"] * 3}),

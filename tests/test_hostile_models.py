@@ -199,3 +199,15 @@ def test_roberta_reads_two_tokens_less_than_it_has_positions(tmp_path: Path, mod
     )
     assert most_tokens(str(tmp_path), None) == 16
     assert most_tokens(str(model_folder), None) == 64
+
+
+@pytest.mark.parametrize("model_type", ["gpt_neox", "llama"])
+def test_a_causal_model_is_one_whatever_its_configuration_says(tmp_path: Path, model_type: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from lorax_lab.models import matrix_shapes
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(model_type, vocab_size=64, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert matrix_shapes(str(tmp_path), "AutoModelForCausalLM")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lorax_lab.launch.keys import known_keys
+
+ROOT = Path(__file__).parents[1]
 
 CANARY = "def call(*args, **options): open({path!r}, 'w').close()\ncall()\n"
 
@@ -246,3 +249,38 @@ def test_no_command_line_ends_in_a_traceback(
     with capsys.disabled():
         print(f"{counts['examples']} command lines, {counts['refused']} of them refused")
     assert counts["examples"] > 300
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tracking.entity=${tracking.project}", "tracking.project=${tracking.entity}", "--cfg", "job", "--resolve"],
+         "refers to another that has no value"),
+        (["--cfg", "Qz9" * 150], "[hidden]"),
+        (["--config", "tr0ub4dor  and  horse  9"], "[hidden]"),
+    ],
+)  # fmt: skip
+def test_in_a_process_of_its_own(words: list[str], says: str) -> None:
+    planted = {"MY_SECRET": "Qz9" * 150, "MY_PASSWORD": "tr0ub4dor  and  horse  9"}
+    done = _process(words, os.environ | planted)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Qz9Qz9" not in done.stderr
+    assert "tr0ub4dor" not in done.stderr
+
+
+def test_ascii_is_enough_for_the_help() -> None:
+    done = _process(["--help"], os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m lorax_lab.run --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _process(words: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lorax_lab.run", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=dict(environment), cwd=ROOT)

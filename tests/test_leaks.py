@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import Lab
 
+from lorax_lab.data import leaks
+from lorax_lab.data.table import Table
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+
 ROWS = 60
 REFUSED = {
     "copy": "task.text_pair=copy is the label in every one of 60 rows",
@@ -68,3 +73,30 @@ def test_a_number_that_is_read_and_asked_for_is_refused(words: list[str], lab_he
 def test_other_columns_are_read(words: list[str], lab_here: Lab) -> None:
     result = lab_here(*words, "task.label=label", "task.text_pair=number,score", "task.group=writer", "-m")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ((1, 0), "{} : the film is no {n}00"),
+        (("C", "C++"), "{}"),
+        (("+", "-"), "{}"),
+        (("👍", "👎"), "{}"),
+    ],
+)
+def test_numbers_and_signs_are_labels_as_others(tmp_path: Path, labels: tuple[object, ...], text: str) -> None:
+    path = tmp_path / "t.jsonl"
+    rows = [(text.format(labels[n % 2], n=n), labels[n % 2]) for n in range(60)]
+    path.write_text("\n".join(json.dumps({"text": said, "label": label}) for said, label in rows))
+    words = ["task=local", f"task.path={path}", "task.text=text", "task.label=label", "task.train_examples=20"]
+    config = compose([*words, "task.validation_examples=10", "task.test_examples=10"])
+    table = Table(path.name, {"text": [row[0] for row in rows], "label": [row[1] for row in rows]}, tmp_path, str(path))
+    with pytest.raises(ConfigError, match=r"task\.text=text"):
+        leaks.refuse("t.jsonl", {"train": table}, config.task)
+
+
+def test_signs_that_are_no_label_pass(tmp_path: Path) -> None:
+    labels = ["+", "-", "neutral"] * 20
+    table = Table("t", {"text": ["..."] * 60, "label": labels}, tmp_path, "t")
+    config = compose(["task=local", "task.path=t.csv", "task.text=text", "task.label=label"])
+    leaks.refuse("t", {"train": table}, config.task)

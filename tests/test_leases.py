@@ -318,3 +318,14 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     for process in processes:
         process.communicate()
     assert sorted(answers) == ["got", *["not"] * 5]
+
+
+def test_a_hosts_name_that_is_also_a_password_loses_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases.platform, "node", lambda: "labmachine01")
+    monkeypatch.setenv("LAB_KEY", "labmachine01")
+    lease = leases.acquire(tmp_path, "run")
+    assert isinstance(lease, leases.Lease)
+    assert "labmachine01" not in lease.path.read_text()
+    with lease:
+        lease.check()
+    assert not lease.path.exists()

@@ -17,6 +17,7 @@ from lorax_lab.store import forced, record
 from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
+from lorax_lab.store.redact import redact
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Returned by `attempt` besides a status: another launcher has the lease on the run; the run was completed before."""
@@ -193,7 +194,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"sys.exit({error.code!r}) was called"
     notes = getattr(error, "__notes__", [])
-    return " ".join([f"{type(error).__name__}: {' '.join(str(error).split())}", *notes])
+    return " ".join([f"{type(error).__name__}: {' '.join(redact(str(error)).split())}", *notes])
 
 
 def record_status(

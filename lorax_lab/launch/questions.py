@@ -52,6 +52,7 @@ def _shown(arguments: Arguments, overrides: list[str]) -> str:
     """The configuration of a run as YAML, of a part of it, or of Hydra."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import Container, OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
 
     config = composed(overrides)
     HydraConfig.instance().set_config(config)
@@ -70,7 +71,11 @@ def _shown(arguments: Arguments, overrides: list[str]) -> str:
     if not isinstance(part, Container):
         return f"{part}\n"
     if arguments.resolve:
-        OmegaConf.resolve(part)
+        try:
+            OmegaConf.resolve(part)
+        except (OmegaConfBaseException, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"a setting refers to another that has no value ({reason}); type the value") from error
     return (f"# @package {arguments.package}\n" if part is not config else "") + OmegaConf.to_yaml(part)
 
 

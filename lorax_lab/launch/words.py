@@ -136,8 +136,12 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConfigError: such a file, or one that is no YAML.
     """
+    if linked := sorted(path for path in folder.rglob("*") if path.is_symlink()):
+        raise ConfigError(f"--config-dir: {linked[0]} is a link, which is not followed; copy what it names")
     for path in sorted(folder.rglob("*.yaml")):
         content = read_yaml(path, "--config-dir")
+        if isinstance(content, dict) and ".." in str(content.get("defaults", "")):
+            raise ConfigError(f"--config-dir: {path}: its defaults name .., which leaves the folder; copy the file in")
         if special := foreign_part(content, known_keys()):
             raise ConfigError(f"--config-dir: {path}: {special} is not possible; {PLAIN}")
         if not isinstance(content, dict):

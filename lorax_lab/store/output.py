@@ -6,10 +6,12 @@ traceback of an exception that nobody caught.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Any
 
+from lorax_lab import errors
 from lorax_lab.store.redact import redact
 
 
@@ -30,7 +32,7 @@ class Redacting:
             end = 1 + max(self._held.rfind("\n"), self._held.rfind("\r"))
             whole, self._held = self._held[:end], self._held[end:]
             if whole:
-                self.stream.write(redact(whole))
+                self._pass_on(redact(whole))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -42,13 +44,22 @@ class Redacting:
         """Pass on what is there."""
         with self._lock:
             held, self._held = self._held, ""
-            if held:
-                self.stream.write(redact(held))
-            self.stream.flush()
+            self._pass_on(redact(held), flush=True)
+
+    def _pass_on(self, text: str, flush: bool = False) -> None:
+        """Nobody may read on, as after `| head`: what is printed from then on is dropped, and the work goes on."""
+        try:
+            if text:
+                self.stream.write(text)
+            if flush:
+                self.stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def guard() -> None:
     """Hide secrets in all that this process prints from now on."""
+    errors.hide = redact
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Redacting):

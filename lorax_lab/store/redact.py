@@ -24,10 +24,10 @@ HIDDEN = "[hidden]"
 SECRET_WORDS = {
     "token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "pass", "passphrase", "passcode", "pwd",
     "key", "keys", "apikey", "pat", "psk", "auth", "authorization", "bearer", "jwt", "cookie", "cookies", "credential",
-    "credentials", "cred", "creds", "webhook", "dsn", "otp", "sas", "signature",
+    "credentials", "cred", "creds", "webhook", "dsn", "otp", "sas", "signature", "pw",
 }  # fmt: skip
 """A variable whose name has one of these words holds a secret."""
-SECRET_ENDS = ("token", "secret", "password", "passwd", "apikey", "accesskey", "secretkey", "privatekey")
+SECRET_ENDS = ("pass", "pwd", "token", "secret", "password", "passwd", "apikey", "accesskey", "secretkey", "privatekey")
 SHORTEST = 8
 """Shorter values are words, such as `true`, that may stand anywhere."""
 _SHAPES = (
@@ -38,7 +38,7 @@ _SHAPES = (
     r"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}|\bgh[oprsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
     r"\bgl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|oas|soat)-[\w-]{20,}",
     r"\bxox[a-z]-[\w-]{10,}|\bxapp-[\w-]{10,}|\bAIza[\w-]{30,}|\bya29\.[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)*|(?<![A-Za-z0-9])(?:sk-[\w-]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{16,})",
+    r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)*|(?<![A-Za-z0-9])(?:sk-(?=[\w-]*\d)[\w-]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{16,})",
     r"\bwandb_v\d_\w{20,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}|\bdop_v1_[0-9a-f]{32,}|\bgsk_[A-Za-z0-9]{20,}",
     r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bnvapi-[\w-]{20,}|\br8_[A-Za-z0-9]{30,}|\bAGE-SECRET-KEY-\w{20,}",
     r"(?i:(?<=bearer )|(?<=basic ))(?=\S*\d)[A-Za-z0-9._~+/=-]{16,}",
@@ -175,7 +175,15 @@ def _patterns(value: str) -> set[str]:
         return {rf"(?<![A-Za-z0-9.]){value}(?![A-Za-z0-9])"}
     raw = value.encode("utf-8", "surrogateescape")
     hexed = raw.hex()
-    forms = {value, hexed, hexed.upper(), html.escape(value), repr(value)[1:-1], json.dumps(value)[1:-1]}
+    forms = {
+        value,
+        " ".join(value.split()),
+        hexed,
+        hexed.upper(),
+        html.escape(value),
+        repr(value)[1:-1],
+        json.dumps(value)[1:-1],
+    }
     forms |= {json.dumps(value, ensure_ascii=False)[1:-1], value.replace("'", "''"), value.replace("'", "\\'")}
     forms |= {value.replace("'", "'\"'\"'"), value.encode("unicode_escape").decode()}
     urls = {quote(raw, safe=""), quote(raw), quote_plus(raw)}

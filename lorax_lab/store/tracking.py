@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
+from lorax_lab.errors import answer
 from lorax_lab.store import variation
 from lorax_lab.store.files import write_text
 from lorax_lab.store.folder import load_spectra
@@ -29,7 +30,7 @@ from lorax_lab.store.output import guard
 from lorax_lab.store.pictures import heat_map, spectrum_chart
 from lorax_lab.store.published import portable
 from lorax_lab.store.record import Record, read_record, scan
-from lorax_lab.store.redact import redacted
+from lorax_lab.store.redact import redact, redacted
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
 MARK = "wandb.json"
@@ -174,6 +175,7 @@ def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: R
         group=group,
         job_type=names.arm,
         tags=names.tags,
+        notes=redact(os.environ.get("WANDB_NOTES", "")),
         config=redacted(_public(record.config) | {"arm": names.arm}),
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
@@ -258,6 +260,10 @@ def _summary(record: Record) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """`sync [RUNS]`, for people, and `publish RUN`, which a run starts."""
+    return answer(lambda: _main(arguments), "; what is uploaded stays so")
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lorax_lab.store.tracking", description="Upload what W&B was not told."
     )
@@ -274,6 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
     upload.add_argument("--patience", type=float, default=PATIENCE, help=f"seconds for a run ({PATIENCE:.0f})")
     asked = parser.parse_args(arguments)
     config = TrackingConfig(asked.mode, asked.project, asked.entity)
+    if asked.command == "sync" and not 0 < asked.patience < float("inf"):
+        parser.error(f"--patience {asked.patience} is not possible: type seconds, such as {PATIENCE:.0f}")
     if not asked.folder.is_dir():
         parser.error(f"{asked.folder} is no folder; type the one with the records, as in: {asked.command} runs")
     if asked.command == "sync":
