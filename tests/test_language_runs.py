@@ -134,7 +134,7 @@ def change(path: Path, table: Path, answer: str) -> Path:
 
 CANNOT = {
     "an encoder": ([], "is no causal language model: a bert reads what it should predict; type model=smollm2"),
-    "an empty completion": ([], "task.label=answer is empty; give it a label or leave the row out"),
+    "an empty completion": ([], "task.label=answer is empty (1 of 200 rows); give it a label, or type"),
     "no column of completions": (["task.label=null"], "task=local needs task.label=… as well"),
     "a column of another kind": (["task.text=question"], "task.kind=language_modeling does not read task.text"),
     "completions without room": (["task.separator=' a very '", "task.max_length=4"],

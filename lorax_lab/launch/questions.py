@@ -75,7 +75,9 @@ def _shown(arguments: Arguments, overrides: list[str]) -> str:
             OmegaConf.resolve(part)
         except (OmegaConfBaseException, RecursionError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"a setting refers to another that has no value ({reason}); type the value") from error
+            raise ConfigError(
+                f"a setting refers to another that has no value ({reason}); give it a value of its own"
+            ) from error
     return (f"# @package {arguments.package}\n" if part is not config else "") + OmegaConf.to_yaml(part)
 
 

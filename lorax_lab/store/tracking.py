@@ -164,6 +164,8 @@ def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: R
     (runs_dir / "wandb").mkdir(parents=True, exist_ok=True)
     import wandb
 
+    if notes := os.environ.get("WANDB_NOTES"):  # which W&B reads by itself
+        os.environ["WANDB_NOTES"] = redact(notes)
     settings = wandb.Settings(silent=True, console="off", init_timeout=30, **NOT_TOLD)
     names = window_names(record)
     with wandb.init(
@@ -175,7 +177,6 @@ def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: R
         group=group,
         job_type=names.arm,
         tags=names.tags,
-        notes=redact(os.environ.get("WANDB_NOTES", "")),
         config=redacted(_public(record.config) | {"arm": names.arm}),
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
@@ -281,7 +282,7 @@ def _main(arguments: list[str] | None) -> int:
     asked = parser.parse_args(arguments)
     config = TrackingConfig(asked.mode, asked.project, asked.entity)
     if asked.command == "sync" and not 0 < asked.patience < float("inf"):
-        parser.error(f"--patience {asked.patience} is not possible: type seconds, such as {PATIENCE:.0f}")
+        parser.error(f"--patience {asked.patience} is no time: a number of seconds above 0, such as {PATIENCE:.0f}")
     if not asked.folder.is_dir():
         parser.error(f"{asked.folder} is no folder; type the one with the records, as in: {asked.command} runs")
     if asked.command == "sync":

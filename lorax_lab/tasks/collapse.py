@@ -72,8 +72,8 @@ def risen(losses: Sequence[float]) -> tuple[float, float] | None:
     Args:
         losses: one per step, ≥ 0.
 
-    >>> risen([0.7, 900.0, 300.0, 12.0, 12.0, 12.0, 12.0, 12.0]), risen([0.7, 0.69, 0.71, 0.7, 0.72, 0.68])
-    ((0.7, 12.0), None)
+    >>> risen([0.7, 900.0, 300.0] + [12.0] * 12), risen([0.7, 0.69, 0.71, 0.7, 0.72, 0.68])
+    ((0.7, 12.0...), None)
     """
     from scipy.stats import t
 

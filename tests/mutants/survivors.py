@@ -58,7 +58,7 @@ SURVIVORS = (
     Mutation(
         "leave an interrupted run as running",
         "lorax_lab/launch/attempts.py",
-        '            record_status(run, "killed", "interrupted", place=place)\n',
+        '            record_status(run, "killed", "interrupted", place=place, check=lease.check)\n',
         "            pass\n",
         "tests/test_attempts.py::test_an_interrupted_run_is_recorded_as_killed",
     ),
@@ -170,7 +170,7 @@ SURVIVORS = (
     Mutation(
         "beat for another's lease",
         "lorax_lab/launch/leases.py",
-        "                if _read(self.path) == self.owner:\n                    os.utime",
+        "                if self._is_mine(_read(self.path)):\n                    os.utime",
         "                if True:\n                    os.utime",
         "tests/test_leases.py::test_the_heart_does_not_beat_for_another",
     ),
