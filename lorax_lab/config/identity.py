@@ -54,7 +54,6 @@ def check_planned(config: RunConfig, planned: str, model_sha256: str, data_sha25
     Raises:
         ConfigError: the id that follows from what was read is another one.
     """
-
     if run_id(config, model_sha256, data_sha256) != planned:
         inputs = f"the files of model={config.model} or the data of task={config.task.name}"
         cure = "type the same command again, which plans the run of what is there now"
