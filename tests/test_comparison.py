@@ -14,7 +14,9 @@ import pytest
 from conftest import Lab, launched
 from safetensors.torch import load_file, save_file
 
+from lorax_lab.store.files import sha256_of
 from lorax_lab.store.record import Record, read_record, scan, write_record
+from lorax_lab.store.result import File
 
 QUICK = ["task.train_examples=16", "task.validation_examples=16", "task.test_examples=16", "train.max_steps=2"]
 
@@ -166,3 +168,37 @@ def test_a_run_of_its_own_process_is_compared_too(quick: list[str]) -> None:
     assert done.returncode == 0, done.stdout
     assert "lora r=2 seed=0 compared with tiny-bert" in done.stdout
     assert read_record(of_method(quick, "lora")[0]).completed.reference
+
+
+def test_a_reference_that_is_replaced_during_training_is_compared_with_again(quick: list[str], lab_here: Lab) -> None:
+    """The numbers go with the hash of the weights that were read, not of those that are there at the end."""
+    from lorax_lab import train
+
+    overrides, inner = [*quick, "method=lora", "rank=2"], train.train
+    assert lab_here(*quick, "method=full").returncode == 0
+    folder, reference = of_method(overrides, "full")
+    weights = folder / "model.safetensors"
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        save_file({name: tensor * 2 for name, tensor in load_file(weights).items()}, weights)
+        files = {**reference.completed.files, weights.name: file_of(weights)}
+        write_record(
+            folder, dataclasses.replace(reference, result=dataclasses.replace(reference.completed, files=files))
+        )
+        return inner(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", replaced)
+        assert lab_here(*overrides).returncode == 1
+    first = of_method(overrides, "lora")[1]
+    again = lab_here(*overrides)
+    assert (again.returncode, f"compared with {folder.name}" in again.stdout) == (0, True), again.stdout
+    second = of_method(overrides, "lora")[1]
+    assert first.completed.comparison != second.completed.comparison
+    assert second.completed.comparison is not None
+    assert second.completed.comparison.weights_sha256 == file_of(weights).sha256
+    assert numbers(first) != numbers(second)
+
+
+def file_of(path: Path) -> File:
+    return File(path.stat().st_size, sha256_of(path))

@@ -285,3 +285,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def _process(words: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lorax_lab.run", *words]
     return subprocess.run(command, capture_output=True, text=True, env=dict(environment), cwd=ROOT)
+
+
+def test_a_folder_of_settings_is_not_left(lab_here: Lab, here: Path) -> None:
+    outside, inside = here / "my conf" / "outside", here / "my conf" / "conf" / "experiment"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    (outside / "mine.yaml").write_text("seed: 1\n")
+    (inside.parent / "tracking").symlink_to(outside)
+    words = [f"--config-dir={inside.parent}", "--cfg", "job"]
+    assert "is a link, which is not followed" in refused(lab_here, words)
+    (inside.parent / "tracking").unlink()
+    (inside / "mine.yaml").write_text("defaults: [../../outside/mine]\n")
+    assert "leaves the folder" in refused(lab_here, words)

@@ -329,3 +329,8 @@ def test_a_hosts_name_that_is_also_a_password_loses_no_lease(tmp_path: Path, mon
     with lease:
         lease.check()
     assert not lease.path.exists()
+
+
+def test_a_lease_writes_no_line_of_its_own_on_the_screen() -> None:
+    said = str(Owner("there", "evil\x1b[2Jhost\nerror: all lost", 1, "x", "t"))
+    assert said.isprintable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -252,3 +253,18 @@ def test_what_sync_is_asked(
             tracking.main(words)
         assert end.value.code == 2
     assert "none is no folder; type the one with the records, as in: sync runs" in capsys.readouterr().err
+
+
+def test_a_key_in_the_notes_that_w_and_b_reads_is_hidden(
+    wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_NOTES", "my token is hf_" + "Zz09" * 8)
+    tracking.tell(TrackingConfig("online", "p", None), recorded(tmp_path), "g")
+    assert os.environ["WANDB_NOTES"] == "my token is [hidden]"
+
+
+@pytest.mark.parametrize("patience", ["nan", "-5", "0", "inf"])
+def test_a_patience_that_is_no_time_is_refused(patience: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        tracking.main(["sync", str(tmp_path), f"--patience={patience}"])
+    assert ended.value.code == 2
