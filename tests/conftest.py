@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 collect_ignore = ["faults/sitecustomize.py"]
@@ -160,8 +161,16 @@ def lab_here() -> Lab:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="ten times as many kills and resumes (marker faults)")
+    parser.addoption(
+        "--full", action="store_true", help="ten times as many kills and resumes, other examples each time"
+    )
     parser.addoption("--seed", type=int, help="replay the chances of an earlier run (marker faults)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fuzzers try the same examples each time, so that a change is judged by what it changed; new ones with --full."""
+    settings.register_profile("lab", derandomize=not config.getoption("--full"), database=None, deadline=None)
+    settings.load_profile("lab")
 
 
 @pytest.fixture
@@ -171,6 +180,13 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     print(f"replay with --seed={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def fuzz_chance(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers of a fuzzer: the same each time, unless --full or --seed asks for others."""
+    option = request.config.getoption
+    return request.getfixturevalue("chance") if option("--full") or option("--seed") is not None else random.Random(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

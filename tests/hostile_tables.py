@@ -99,6 +99,7 @@ OF_LABELS: dict[str, Hostile] = {
 OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
     "texts that are numbers": Hostile("t.jsonl", lines(texts=list(range(COUNT))), Reads()),
+    "a text that is a long whole number": Hostile("t.jsonl", lines(texts=with_text(10**400)), Reads()),
     "a text that is NaN": Hostile("t.jsonl", lines(texts=with_text(float("nan"))), ROW + "task.text=text is missing"),
     "a text that is null": Hostile("t.jsonl", lines(texts=with_text(None)), ROW + "task.text=text is missing"),
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), ROW + "task.text=text is list"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import random
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Lab
 from hostile_words import ASKING, CORPUS, ELSEWHERE, FILES, Hostile
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from lorax_lab.launch.keys import known_keys
@@ -213,7 +214,12 @@ command_lines = st.lists(st.one_of(mutated(), st.sampled_from(SEEDS), st.text(ma
 
 @pytest.mark.slow
 def test_no_command_line_ends_in_a_traceback(
-    small_run: list[str], lab_here: Lab, here: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    small_run: list[str],
+    lab_here: Lab,
+    here: Path,
+    fuzz_chance: random.Random,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whatever is typed: the exit status is one of ours, nothing is called, nothing is written, and what is refused is
     one line. Words that are all right are only listed, by `--dry-run`."""
@@ -222,7 +228,7 @@ def test_no_command_line_ends_in_a_traceback(
     around = set(here.parent.rglob("*"))
 
     @settings(
-        max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        max_examples=100, suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, Phase.shrink],
     )  # fmt: skip
     @given(command_lines)
@@ -245,7 +251,7 @@ def test_no_command_line_ends_in_a_traceback(
                 assert key.partition(".")[0] in output, (words, output)
 
     while time.monotonic() < end:
-        fuzz()
+        seed(fuzz_chance.randrange(2**32))(fuzz)()
     with capsys.disabled():
         print(f"{counts['examples']} command lines, {counts['refused']} of them refused")
     assert counts["examples"] > 300

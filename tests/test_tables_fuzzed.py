@@ -185,7 +185,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 kinds = st.sampled_from(KINDS_OF_TEXT)
-fuzzed = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+fuzzed = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
@@ -240,29 +240,29 @@ def test_tables_of_hostile_cells(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_changed_bytes_of_hostile_tables(path: Path, chance: random.Random) -> None:
+def test_changed_bytes_of_hostile_tables(path: Path, fuzz_chance: random.Random) -> None:
     """Cut, doubled, replaced and joined: as many as the time allows."""
     ends = time.monotonic() + SECONDS
     while time.monotonic() < ends:
-        ending, content = chance.choice(corpus())
+        ending, content = fuzz_chance.choice(corpus())
         data = bytearray(content)
-        for _ in range(chance.randint(1, 2)):
-            at = chance.randrange(len(data) + 1)
-            how = chance.randrange(5)
+        for _ in range(fuzz_chance.randint(1, 2)):
+            at = fuzz_chance.randrange(len(data) + 1)
+            how = fuzz_chance.randrange(5)
             if how == 0:
-                data[at : at + chance.randint(1, 40)] = b""
+                data[at : at + fuzz_chance.randint(1, 40)] = b""
             elif how == 1:
-                data[at:at] = chance.choice(SIGNS).encode("utf-8", "surrogatepass")
+                data[at:at] = fuzz_chance.choice(SIGNS).encode("utf-8", "surrogatepass")
             elif how == 2 and at < len(data):
-                data[at] = chance.randrange(256)
+                data[at] = fuzz_chance.randrange(256)
             elif how == 3:
-                data[at:at] = data[at : at + chance.randint(1, 200)] * chance.randint(1, 3)
+                data[at:at] = data[at : at + fuzz_chance.randint(1, 200)] * fuzz_chance.randint(1, 3)
             else:
-                other = chance.choice(corpus())[1]
-                start = chance.randrange(len(other) + 1)
-                data[at:at] = other[start : start + chance.randint(1, 100)]
-        if ending == ".parquet" and chance.random() < 0.5:
-            ending = chance.choice(ENDINGS)
+                other = fuzz_chance.choice(corpus())[1]
+                start = fuzz_chance.randrange(len(other) + 1)
+                data[at:at] = other[start : start + fuzz_chance.randint(1, 100)]
+        if ending == ".parquet" and fuzz_chance.random() < 0.5:
+            ending = fuzz_chance.choice(ENDINGS)
         file = path.with_suffix(ending)
         file.write_bytes(bytes(data))
-        check(file, chance.choice(KINDS_OF_TEXT))
+        check(file, fuzz_chance.choice(KINDS_OF_TEXT))

@@ -91,7 +91,7 @@ def test_as_published(name, rows, clear, dropped, groups):
     content, card, task = read_real(name), CARDS[name], load_task(settings(name, **ALL))
     labels = Counter(e.label for e in everything(task))
     assert len(parse(content)) == card.rows == rows
-    assert task.dropped == {"blank": 0, "duplicate": dropped, "conflicting": 0, "overlap": 0}
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": dropped, "conflicting": 0, "overlap": 0}
     assert labels.total() == card.examples == clear - dropped
     assert task.classes == card.classes
     assert max(labels.values()) / labels.total() == pytest.approx(card.largest, abs=6e-4)

@@ -61,7 +61,7 @@ def _word(value: Any) -> str:
         return ""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return wording(str(value)) or _letters(value)
     return str(int(number)) if number.is_integer() else repr(number)
 

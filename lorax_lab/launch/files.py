@@ -30,17 +30,22 @@ def overrides_of(arguments: Arguments) -> list[str]:
         overrides = onto(recorded(arguments.config), overrides)
     if not arguments.config_dir:
         return spell_out(overrides)
-    folder = Path(os.path.realpath(os.path.expanduser(arguments.config_dir)))
+    given = os.path.expanduser(arguments.config_dir)
+    _check_signs(given)
+    folder = Path(os.path.realpath(given))
     if not os.path.isdir(folder):
         reason = "there is no such folder; name the folder that has experiment/NAME.yaml"
         raise ConfigError(f"--config-dir {arguments.config_dir} is not possible: {reason}")
-    if "$" in str(folder) or not str(folder).isprintable():
-        raise ConfigError(
-            f"--config-dir {folder} has a sign that Hydra takes for its own; give the folder another name"
-        )
+    _check_signs(str(folder))
     check_folder(folder)
     own = f"{SEARCH_PATH}[{quoted(f'file://{folder}')}]"
     return [*_with_experiment(spell_out(overrides, folder), own, folder), own]
+
+
+def _check_signs(folder: str) -> None:
+    if "$" in folder or not folder.isprintable():
+        shown = folder if folder.isprintable() else ascii(folder)
+        raise ConfigError(f"--config-dir {shown} has a sign that Hydra takes for its own; give the folder another name")
 
 
 def recorded(path: Path) -> list[str]:
