@@ -122,7 +122,7 @@ class Recorded:
 
 def load(runs_dir: Path) -> Recorded:
     """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone."""
-    records, damages = scan(runs_dir)
+    records, damages = scan(runs_dir, list_verified=True)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
     doubles = _doubles(done)

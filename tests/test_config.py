@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
 from lorax_lab.data import SOURCES, Source
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch import typed
 from lorax_lab.launch.compose import _composed, compose, content_of, spell_out
 from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
 from lorax_lab.launch.references import reference_overrides
@@ -149,6 +151,35 @@ def test_the_reference_keeps_all_but_what_is_the_methods_own() -> None:
     assert (reference.task, reference.seed, reference.model) == (run.task, run.seed, run.model)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["method=full"], ["task=boolq", "seed=3"], ["task=tweets", "train.learning_rate=1", "train.weight_decay=0"],
+        ["method=peft/adalora"], ["checkpoint_seconds=1", "isolate=true", "time_limit_seconds=60"],
+        ["method.target_modules=[value,query]", "train.max_steps=3", "tracking=offline", "train.head=false"],
+    ],
+)  # fmt: skip
+def test_sections_that_are_converted_once_are_as_all_at_once(words: list[str]) -> None:
+    raw = content_of([added(word) for word in words])
+    method, settings = typed._method_settings(raw)
+    whole = {**raw, "method": settings}
+    sections = {"method": method, "task": typed._task_settings(raw)}
+    config = typed._by_sections(whole, sections)
+    assert config is not None
+    assert repr(config) == repr(typed._whole(whole, sections))
+    config.train.epochs, config.method.target_modules = 77, ["other"]
+    assert repr(typed._by_sections(whole, sections)) == repr(typed._whole(whole, sections))
+
+
+def test_what_refers_to_another_setting_or_is_wrong_is_converted_whole() -> None:
+    assert compose(["model=${task.name}"]).model == "movie_reviews"
+    for word in ("seed=-1", "rank=x", "train.epochs=1.5", "task.split_seed=null"):
+        with pytest.raises(ConfigError, match=re.escape(word.partition("=")[0])):
+            compose([word])
+    for one, other in (("1", "1.0"), ("1", "true")):
+        assert len({typed.Repr({"a": yaml.safe_load(each)}) for each in (one, other)}) == 2
+
+
 def test_the_learning_rate_of_lora_is_ten_times_that_of_full() -> None:
     rates = {name: compose([f"method={name}"]).train.learning_rate for name in ("full", "lora")}
     assert rates["lora"] == pytest.approx(10 * rates["full"])
@@ -181,7 +212,7 @@ def test_a_configuration_without_a_method_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "typed",
+    "words",
     [
         ["rank=4", "seed=1", "method=full"],
         ["method.alpha=3", "task=sarcasm", "train.learning_rate=1e-3"],
@@ -192,8 +223,8 @@ def test_a_configuration_without_a_method_is_refused() -> None:
         ["task.max_length=64", "rank=null", "hydra/launcher=basic"],
     ],
 )
-def test_values_are_set_as_hydra_sets_them(typed: list[str]) -> None:
-    overrides = [override if override.startswith(("+", "~")) else added(override) for override in typed]
+def test_values_are_set_as_hydra_sets_them(words: list[str]) -> None:
+    overrides = [word if word.startswith(("+", "~")) else added(word) for word in words]
     fast, whole = content_of(overrides), OmegaConf.to_container(_composed(tuple(overrides), False))
     assert json.dumps(fast) == json.dumps(whole)
     with pytest.raises(ConfigError, match=r"Could not override 'seed\.deeper'"):

@@ -107,16 +107,44 @@ def content_of(overrides: list[str], with_hydra: bool = False) -> dict[str, Any]
     from omegaconf.errors import OmegaConfBaseException
 
     values = [] if with_hydra else [override for override in overrides if _sets_a_value(override)]
-    config = copy.deepcopy(_composed(tuple(o for o in overrides if o not in values), with_hydra))
+    chosen = tuple(override for override in overrides if override not in values)
+    content = copy.deepcopy(_content(chosen, with_hydra))
+    if all(_put(content, key_of(override), value_of(override)) for override in values):
+        return content
+    config = copy.deepcopy(_composed(chosen, with_hydra))
     try:
         for override in values:
             forced = override.startswith("++")
             OmegaConf.update(config, key_of(override), value_of(override), merge=True, force_add=forced)
     except OmegaConfBaseException:
         config = _composed(tuple(overrides), with_hydra)  # for Hydra's own message
+    return _plain(config)
+
+
+@lru_cache(maxsize=128)
+def _content(overrides: tuple[str, ...], with_hydra: bool) -> dict[str, Any]:
+    return _plain(_composed(overrides, with_hydra))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> bool:
+    """Set a setting that is there to a value that has no settings of its own; returns whether that was possible."""
+    *sections, name = key.split(".")
+    for section in sections:
+        content = content.get(section) or {}
+        if not isinstance(content, dict):
+            return False
+    if name not in content or isinstance(content[name], dict) or isinstance(value, dict):
+        return False
+    content[name] = value
+    return True
 
 
 def _sets_a_value(override: str) -> bool:

@@ -30,7 +30,7 @@ from lorax_lab.launch.launchers import start
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
-from lorax_lab.store import record
+from lorax_lab.store import record, verified
 from lorax_lab.store.record import Record
 
 
@@ -200,6 +200,7 @@ class Sweep:
 
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, self.runs_dir))
+        verified.keep(self.runs_dir, verified.known(self.runs_dir))
         return all(row.status == "completed" for row in rows)
 
 

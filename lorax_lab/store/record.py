@@ -11,12 +11,14 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from lorax_lab.store import verified
 from lorax_lab.store.files import write_redacted
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
@@ -28,6 +30,8 @@ STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
 Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
 RECORD = "record.json"
 QUARANTINE = "quarantine"
+WRITTEN = re.compile(rf'\{{\n "schema": {VERSION},(.*),\n "sha256": "[0-9a-f]{{64}}"\n\}}\n', re.DOTALL)
+"""A record as it is written, and in it what is between its version and its checksum."""
 LARGEST = 2**28
 """Largest record that is read, in bytes. A run of 1,000 matrices needs under a megabyte."""
 
@@ -118,13 +122,28 @@ def read_record(folder: Path) -> Record:
         FileNotFoundError: there is no record in the folder.
         DamagedRecord: it is not whole, of no known version, or not what was written.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Record, str]:
+    """(the record, the SHA-256 of its file)"""
     path = folder / RECORD
     try:
-        text = read_bytes(path, LARGEST).decode("utf-8")
+        written = read_bytes(path, LARGEST)
+        text = written.decode("utf-8")
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
+    digest, known = hashlib.sha256(written).hexdigest(), verified.known(folder.parent)
+    if digest in known and (content := WRITTEN.fullmatch(text)):
+        return _typed(path, f"{{{content[1]}}}"), digest
+    record = _checked(path, text)
+    known.add(digest)
+    return record, digest
+
+
+def _checked(path: Path, text: str) -> Record:
     try:
         content = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -143,7 +162,7 @@ def read_record(folder: Path) -> Record:
         raise DamagedRecord(f"{path} is not what was written: its checksum does not match")
     del content["schema"]
     try:
-        return _typed(path, _upgraded(path, content) if version == 1 else content)
+        return _typed(path, json.dumps(_upgraded(path, content) if version == 1 else content))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, DamagedRecord):
             raise
@@ -154,11 +173,11 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number that a record has")
 
 
-def _typed(path: Path, content: dict[str, Any]) -> Record:
+def _typed(path: Path, text: str) -> Record:
     from pydantic import ValidationError
 
     try:
-        return cast(Record, _reader().validate_json(json.dumps(content), strict=True))
+        return cast(Record, _reader().validate_json(text, strict=True))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "record"
@@ -214,24 +233,30 @@ def quarantine(folder: Path) -> Path:
     return target
 
 
-def scan(runs_dir: Path) -> tuple[dict[Path, Record], list[Damage]]:
+def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record], list[Damage]]:
     """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones.
+
+    Args:
+        list_verified: whether to keep in the store which were found to be whole, for the next time.
 
     A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
     """
-    records, damages = {}, []
+    records, damages, digests = {}, [], set[str]()
     for folder in _recorded(Path(runs_dir)):
         try:
-            record = read_record(folder)
+            record, digest = _read(folder)
         except (DamagedRecord, FileNotFoundError) as error:  # a run may be removed while others are read
             if isinstance(error, DamagedRecord):
                 damages.append(Damage(folder, str(error)))
             continue
+        digests.add(digest)
         if record.run_id == folder.name:
             records[folder] = record
         else:
             cure = "move it out of the store, or give it back its name"
             damages.append(Damage(folder, f"{folder} is a copy of {record.run_id}; {cure}"))
+    if list_verified:
+        verified.keep(Path(runs_dir), digests)
     return records, damages
 
 

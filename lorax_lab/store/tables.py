@@ -49,7 +49,7 @@ def runs_of(records: Records) -> pd.DataFrame:
     import pandas as pd
 
     rows = [_row(record) | {"folder": str(folder)} for folder, record in records.items()]
-    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
 
 
 def matrices_of(records: Records) -> pd.DataFrame:
@@ -63,16 +63,32 @@ def truncation_of(records: Records) -> pd.DataFrame:
 
 
 def _read(runs_dir: str | Path) -> tuple[Records, list[Damage]]:
-    records, damages = scan(Path(runs_dir))
+    records, damages = scan(Path(runs_dir), list_verified=True)
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=3)
     return records, damages
 
 
 def _row(record: Record) -> dict[str, Any]:
-    row = dataclasses.asdict(record)
-    result = row.pop("result") or {}
-    return row | {key: value for key, value in result.items() if key not in BULKY}
+    row: dict[str, Any] = {}
+    _add_leaves(
+        row, "", {item.name: getattr(record, item.name) for item in dataclasses.fields(record)} | {"result": {}}
+    )
+    if record.result is not None:
+        parts = {item.name: getattr(record.result, item.name) for item in dataclasses.fields(record.result)}
+        _add_leaves(row, "", {name: part for name, part in parts.items() if name not in BULKY})
+    return row
+
+
+def _add_leaves(row: dict[str, Any], prefix: str, values: Mapping[str, Any]) -> None:
+    """Nested values by their dotted names."""
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            _add_leaves(row, f"{prefix}{name}.", value)
+        else:
+            row[f"{prefix}{name}"] = value
 
 
 def _long(records: Records, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
