@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate")
@@ -33,14 +34,21 @@ def write_table() -> None:
         result = json.loads(path.read_text())
         machine = result["hardware"]
         lines += [f"### {result['title']}", ""]
-        lines += [
-            f"{machine['device']}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."
-        ]
+        lines += [f"{_named(machine)}, {machine['processors']} cores, {machine['threads']} threads, {result['date']}."]
         lines += ["", "| what | ratio | spread | aim |", "|---|---|---|---|"]
         lines += [f"| {r['what']} | {_ratio(r['ratio'])} | {r['spread']} | {r['aim']} |" for r in result["rows"]]
         lines += ["", result["note"], ""]
     head = readme.read_text().split(marker)[0]
     readme.write_text(head + marker + "\n\n" + "\n".join(lines))
+
+
+def _named(machine: dict[str, Any]) -> str:
+    """The accelerator, or the processor with its instruction set and BLAS; results of before these name neither."""
+    if machine["device"] != "cpu":
+        return str(machine["device"])
+    return (
+        " · ".join(str(machine[key]) for key in ("processor", "instruction_set", "blas") if machine.get(key)) or "cpu"
+    )
 
 
 def _ratio(ratio: float) -> str:

@@ -28,6 +28,7 @@ from lorax_lab.store.declaration import DamagedDeclaration, read_declaration
 from lorax_lab.store.equivalence import proven, read_proofs, write_proofs
 from lorax_lab.store.output import guard
 from lorax_lab.store.protocol import Cell
+from lorax_lab.store.provenance import same_hardware
 
 ROOT = Path(__file__).parents[1]
 Sample = list[tuple[Cell, Line]]
@@ -131,8 +132,12 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
         raise ConfigError(f"the worktree of {commit[:10]} did not run its own code; check PYTHONPATH and try again")
     if after["code"] != plan.code(cell):
         raise ConfigError(f"{new} was made by other code than the present one; name another folder by --runs")
-    for part in ("hardware", "versions"):
-        if before[part] != after[part]:
+    machines = same_hardware([before["hardware"], after["hardware"]])
+    for part, differ in (
+        ("hardware", machines[0] != machines[1]),
+        ("versions", before["versions"] != after["versions"]),
+    ):
+        if differ:
             raise ConfigError(f"{old} and {new} differ in their {part}; name another folder by --runs, on one machine")
     if after["git"]["dirty"]:
         raise ConfigError("the present code is not committed, and a proof names a commit; commit first")

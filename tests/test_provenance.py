@@ -51,7 +51,8 @@ def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.Monk
 
 def test_the_machine_in_words() -> None:
     found = provenance.hardware()
-    assert set(found) == {"machine", "system", "processors", "threads", "device"}
+    stated = {"machine", "system", "processor", "instruction_set", "blas", "processors", "threads", "device"}
+    assert set(found) == stated
     assert (found["processors"], found["threads"]) == (os.cpu_count(), torch.get_num_threads())
 
 
@@ -60,3 +61,29 @@ def test_a_package_that_is_not_installed_has_no_version() -> None:
     assert found["torch"] == torch.__version__
     assert found["no-such-package"] is None
     assert set(found) == {"python", *provenance.PACKAGES, "peft", "no-such-package"}
+
+
+def test_the_processor_is_named_with_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"{facts}\n{facts.replace('17', '99')}")
+    provenance._processor.cache_clear()
+    assert provenance._processor() == "AMD EPYC family 25 model 17"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor\t: 0\nBogoMIPS\t: 2\n\n")
+    provenance._processor.cache_clear()
+    assert provenance._processor() == provenance.platform.machine()
+    provenance._processor.cache_clear()
+
+
+def test_the_record_says_what_multiplies() -> None:
+    found = provenance.hardware()
+    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert found["processor"]
+    assert found["blas"] is None or found["blas"].split()[0] in torch.__config__.show()
+    assert provenance._blas("no such text") is None
+
+
+def test_machines_are_compared_by_what_all_of_them_state() -> None:
+    old, new = {"threads": 1, "device": "cpu"}, {"threads": 1, "device": "cpu", "blas": "mkl"}
+    assert provenance.same_hardware([old, new, new]) == [["cpu", 1]] * 3
+    assert provenance.same_hardware([new, new | {"blas": "openblas"}]) == [["mkl", "cpu", 1], ["openblas", "cpu", 1]]
+    assert provenance.same_hardware([]) == []

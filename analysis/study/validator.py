@@ -13,6 +13,7 @@ from lorax_lab.store.code import shared_half
 from lorax_lab.store.direction import of_line
 from lorax_lab.store.equivalence import components
 from lorax_lab.store.protocol import Protocol, Selection, select
+from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
 from .records import KEPT, Records, rate_of
@@ -159,16 +160,20 @@ def _same(records: Records, lines: list[Line]) -> list[str]:
 
 
 def _completed(records: Records, lines: list[Line]) -> list[Line]:
-    """The completed runs. Their configurations lack neutral settings, as those of records older than a setting do."""
+    """The completed runs. Their configurations lack neutral settings, as those of records older than a setting do, and
+    of their machines there is what all of them state."""
     neutral = records.declared.neutral
 
     def plain(config: dict[str, Any], section: str) -> dict[str, Any]:
         return {key: value for key, value in config[section].items() if value != neutral.get(f"{section}.{key}")}
 
+    completed = [line for line in lines if line["status"] == "completed"]
+    machines = same_hardware(line["hardware"] for line in completed)
     return [
-        line | {"config": line["config"] | {section: plain(line["config"], section) for section in ("task", "train")}}
-        for line in lines
-        if line["status"] == "completed"
+        line
+        | {"config": line["config"] | {section: plain(line["config"], section) for section in ("task", "train")}}
+        | {"hardware": machine}
+        for line, machine in zip(completed, machines, strict=True)
     ]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -80,14 +83,47 @@ def git() -> Git:
 
 
 def hardware() -> dict[str, Any]:
-    """Machine, system, processors, torch threads and the accelerator's name."""
+    """Machine, system, processor and its instruction set, the library of torch's matrix products, cores, torch threads
+    and the accelerator's name."""
     import torch
 
     cuda = torch.cuda.is_available()
     return {
         "machine": platform.machine(),
         "system": platform.system(),
+        "processor": _processor(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "blas": _blas(torch.__config__.show()),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
     }
+
+
+def same_hardware(some: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """Of each machine the values that all of them state, in one order: older records state less."""
+    machines = list(some)
+    common = sorted(set.intersection(*(set(machine) for machine in machines))) if machines else []
+    return [[machine[key] for key in common] for machine in machines]
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str | None:
+    """The processor's name, with family and model: makers give one name to processors of several kinds."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return platform.processor() or None
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    kind = [f"{key} {facts[name]}" for key, name in (("family", "cpu family"), ("model", "model")) if name in facts]
+    return " ".join([facts.get("model name", platform.machine()), *kind])
+
+
+def _blas(build: str) -> str | None:
+    """
+    >>> _blas("- Intel(R) oneAPI Math Kernel Library Version 2024.2-Product Build 2024\\n BLAS_INFO=mkl, BUILD_TYPE=x")
+    'mkl 2024.2'
+    """
+    name = re.search(r"BLAS_INFO=(\w+)", build)
+    version = re.search(r"Math Kernel Library Version ([\d.]+)", build)
+    return " ".join(found[1] for found in (name, version) if found) or None
