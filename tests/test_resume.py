@@ -179,7 +179,7 @@ def test_nothing_is_put_in_place_before_all_of_it_is_whole(tmp_path: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for part in ("save_tensors", "write_text", "sync"):
+    for part in ("save_tensors", "write_json", "sync"):
         with monkeypatch.context() as patch:
             patch.setattr(f"lorax_lab.store.checkpoints.{part}", full)
             with pytest.raises(OSError, match="No space"):

@@ -15,14 +15,19 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
+import torch
 from recorded import run_record
 from rich.table import Table
 from test_tracking import publish, recorded
 
 import lorax_lab.console
+from lorax_lab.launch.leases import Lease, acquire
 from lorax_lab.store import record
-from lorax_lab.store.folder import save_config
+from lorax_lab.store.checkpoints import Checkpoints, Position, _checksum, _facts
+from lorax_lab.store.files import write_csv
+from lorax_lab.store.folder import save_config, save_history, save_trained
 from lorax_lab.store.output import Redacting, guard
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.redact import HIDDEN, redact, redacted
@@ -272,3 +277,51 @@ def test_wandb_holds_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch: 
     for path in files:
         content = path.read_bytes()
         assert not [word for word in forbidden if word.encode() in content], path
+
+
+def test_a_password_of_digits_spoils_no_file_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of a file may have the digits of a password; a text that has them is hidden."""
+    monkeypatch.setenv("SOME_TOKEN", "12345678")
+    monkeypatch.setenv("OTHER_TOKEN", "train/loss")
+    history = [{"step": 12345678, "train/loss": 12345678.0}]
+    save_history(tmp_path, history)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
+
+    def store() -> Checkpoints:
+        return Checkpoints(tmp_path, {"run_id": "a", "versions": {"torch": "b 12345678"}}, 0.0, print)
+
+    net = torch.nn.Linear(1, 1)
+    position = Position(12345678, 1, 2, 12345678, 4, 12345678.0, history)
+    store().save(net, torch.optim.SGD(net.parameters(), 0.1), None, position)
+    (state,) = tmp_path.rglob("state.json")
+    assert "b 12345678" not in state.read_text()
+    assert store().load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position
+
+    save_trained(tmp_path, {"adapter_config.json": {"r": 12345678, "base": "x 12345678"}})
+    assert json.loads((tmp_path / "adapter_config.json").read_text()) == {"r": 12345678, "base": f"x {HIDDEN}"}
+    table = pd.DataFrame({"n": [12345678], "train/loss": [0.5], "text": ["12345678"], "commit": ["f01c62bf" * 5]})
+    write_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_text() == f"n,train/loss,text,commit\n12345678,0.5,{HIDDEN},{'f01c62bf' * 5}\n"
+
+
+def test_a_password_of_digits_in_a_lease_loses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "1795687588")
+    monkeypatch.setattr("lorax_lab.launch.leases.time.time", lambda: 1795687588.5)
+    lease = acquire(tmp_path, "run")
+    assert isinstance(lease, Lease)
+    lease.check()
+    assert acquire(tmp_path, "run") == lease.owner
+
+
+def test_what_older_versions_wrote_is_read(tmp_path: Path) -> None:
+    """They hid secrets in the text of a whole file, and ended `state.json` without a line's end."""
+    net = torch.nn.Linear(1, 1)
+    store = Checkpoints(tmp_path, {"run_id": "a", "git": {"commit": "f01c62bf" * 5}}, 0.0, print)
+    position = Position(1, history=[{"step": 1, "train/loss": 0.5}])
+    store.save(net, torch.optim.SGD(net.parameters(), 0.1), None, position)
+    (state,) = tmp_path.rglob("state.json")
+    state.write_text(redact(json.dumps(json.loads(state.read_text()))))
+    manifest = {"files": {name: _facts(state.with_name(name)) for name in ("state.safetensors", "state.json")}}
+    manifest["sha256"] = _checksum(manifest)
+    (state.parent / "manifest.json").write_text(redact(json.dumps(manifest) + "\n"))
+    assert store.load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_json
 
 FOLDER = ".leases"
 BEAT = 5.0
@@ -106,7 +106,7 @@ def acquire(runs_dir: Path, run_id: str) -> Lease | Owner:
         if path.is_dir() and not path.is_symlink():
             path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}"))
         mine = Owner(*_here(), uuid.uuid4().hex, time.time())
-        write_text(path, json.dumps(asdict(mine)) + "\n")
+        write_json(path, asdict(mine))
         return Lease(path, mine)
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.store.files import save_tensors, sha256_of, sync, write_text
+from lorax_lab.store.files import save_tensors, sha256_of, sync, write_json
+from lorax_lab.store.redact import redacted
 
 FOLDER = "checkpoints"
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -60,7 +61,8 @@ class Checkpoints:
     def __init__(
         self, folder: Path, identity: dict[str, Any], seconds: float | None, tell: Callable[[str], None]
     ) -> None:
-        self.folder, self.identity, self.seconds, self.tell = folder / FOLDER, _plain(identity), seconds, tell
+        self.folder, self.seconds, self.tell = folder / FOLDER, seconds, tell
+        self.identity = redacted(_plain(identity), keys=False)  # as it is written
         self.last = time.monotonic()
 
     def due(self) -> bool:
@@ -80,10 +82,10 @@ class Checkpoints:
         shutil.rmtree(scratch, ignore_errors=True)
         state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
         save_tensors(scratch / TENSORS, _tensors(model, optimizer))
-        write_text(scratch / STATE, json.dumps(state))
+        write_json(scratch / STATE, state)
         manifest: dict[str, Any] = {"files": {name: _facts(scratch / name) for name in (TENSORS, STATE)}}
         manifest["sha256"] = _checksum(manifest)
-        write_text(scratch / MANIFEST, json.dumps(manifest) + "\n")
+        write_json(scratch / MANIFEST, manifest)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
         sync(self.folder)

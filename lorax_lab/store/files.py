@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.store.redact import redact
+from lorax_lab.store.redact import redact, redacted
 
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
@@ -55,6 +56,19 @@ def sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole; keys and passwords in it are hidden."""
     write_redacted(path, redact(text))
+
+
+def write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
+    a password of digits spoils no number; the names of its fields are ours and stay."""
+    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n")
+
+
+def write_csv(path: Path, table: Any) -> None:
+    """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
+    texts = {name: list(column) for name, column in table.items() if any(isinstance(cell, str) for cell in column)}
+    shown = table.assign(**redacted(texts, keys=False)) if texts else table
+    write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
 
 
 def write_redacted(path: Path, text: str) -> None:

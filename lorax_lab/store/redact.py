@@ -64,23 +64,23 @@ def redact(text: str) -> str:
     return _without_hex(_values_hider()(text)) if len(text) >= SHORTEST else text
 
 
-def redacted(content: Any) -> Any:
-    """Plain nested values with every text in them redacted, the keys too. Numbers stay as they are.
+def redacted(content: Any, keys: bool = True) -> Any:
+    """Plain nested values with every text in them redacted, the keys too unless all are ours. Numbers stay as they are.
 
     >>> redacted({"git": {"commit": "0123456789" * 4}, "reason": "0123456789" * 4})
     {'git': {'commit': '0123456789012345678901234567890123456789'}, 'reason': '[hidden]'}
     """
-    return _redacted(content, _values_hider(), is_hash=False)
+    return _redacted(content, _values_hider(), keys, is_hash=False)
 
 
-def _redacted(content: Any, hide: Hide, is_hash: bool) -> Any:
+def _redacted(content: Any, hide: Hide, keys: bool, is_hash: bool) -> Any:
     if isinstance(content, dict):
         return {
-            _redacted(key, hide, False): _redacted(item, hide, str(key).endswith(HASHES))
+            _redacted(key, hide, keys, False) if keys else key: _redacted(item, hide, keys, str(key).endswith(HASHES))
             for key, item in content.items()
         }
     if isinstance(content, list | tuple):
-        return [_redacted(item, hide, is_hash) for item in content]
+        return [_redacted(item, hide, keys, is_hash) for item in content]
     if not isinstance(content, str) or len(content) < SHORTEST:
         return content
     return hide(content) if is_hash else _without_hex(hide(content))
