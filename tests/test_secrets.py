@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,8 +24,13 @@ from rich.table import Table
 from test_tracking import publish, recorded
 
 import lorax_lab.console
+from lorax_lab.config.checks import require_path
+from lorax_lab.data import images, sounds
+from lorax_lab.data.table import printable, shown
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.launch.leases import Lease, acquire
-from lorax_lab.store import record
+from lorax_lab.methods.peft_files import number
+from lorax_lab.store import published, record
 from lorax_lab.store.checkpoints import Checkpoints, Position, _checksum, _facts
 from lorax_lab.store.files import write_csv
 from lorax_lab.store.folder import save_config, save_history, save_trained
@@ -325,3 +331,62 @@ def test_what_older_versions_wrote_is_read(tmp_path: Path) -> None:
     manifest["sha256"] = _checksum(manifest)
     (state.parent / "manifest.json").write_text(redact(json.dumps(manifest) + "\n"))
     assert store.load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position
+
+
+LONG_SECRET = NEEDLES["AWS_SECRET_ACCESS_KEY"]
+
+
+def raised_by(work: Callable[..., object], *inputs: object) -> str:
+    with pytest.raises((ConfigError, record.DamagedRecord)) as raised:
+        work(*inputs)
+    return str(raised.value)
+
+
+def of_a_published_line(folder: Path) -> str:
+    line = {"format": "x" * 160 + LONG_SECRET, "run_id": "a"}
+    (folder / "a.jsonl").write_text(published._text(line | {"sha256": published._checksum(line)}) + "\n")
+    return read_lines(folder / "a.jsonl")[1][0]
+
+
+def of_a_record(folder: Path) -> str:
+    (folder / "record.json").write_text(json.dumps({"schema": "x" * 30 + LONG_SECRET}))
+    return raised_by(record.read_record, folder)
+
+
+CUT: dict[str, Callable[[Path], str]] = {
+    "cell": lambda _: shown("x" * 30 + LONG_SECRET),
+    "name of a column": lambda _: printable("x" * 50 + LONG_SECRET),
+    "setting": lambda _: raised_by(require_path, "a", "x" * 90 + LONG_SECRET + "y" * 4000, "b"),
+    "number of an adapter": lambda _: raised_by(number, "r", "x" * 70 + LONG_SECRET),
+    "error": lambda _: in_short(ValueError("x" * 190 + LONG_SECRET)),
+    "error of many lines": lambda _: in_short(ValueError(" \n" * 500 + "x" * 190 + LONG_SECRET)),
+    "sound": lambda _: sounds._reason(ValueError("x" * 110 + LONG_SECRET)),
+    "image": lambda _: images._reason(ValueError("x" * 190 + LONG_SECRET)),
+    "published line": of_a_published_line,
+    "record": of_a_record,
+}
+"""Messages that show the first part of what came from outside, by where the secret stood."""
+
+
+@pytest.mark.parametrize("place", CUT)
+def test_a_secret_is_hidden_before_a_message_is_cut(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorax_lab.errors.hide", redact)
+    message = CUT[place](tmp_path)
+    assert LONG_SECRET[:5] not in message
+    assert "xxx" in message
+
+
+def test_no_text_is_cut_by_hand() -> None:
+    """`errors.cut` and `errors.in_short` hide first. What is cut to fewer letters is a hash, or the start of a list."""
+    by_hand = re.compile(r"\[: ?(?:[4-9]\d|\d{3,})\]|\w\.split\(\)\)\[:")
+    allowed = "self.host[:64]"
+    lines = [
+        f"{path.name}: {line.strip()}"
+        for folder in ("lorax_lab", "experiments", "analysis")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if by_hand.search(line) and allowed not in line
+    ]
+    assert not lines

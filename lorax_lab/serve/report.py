@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorax_lab.console import console
+from lorax_lab.errors import cut
 from lorax_lab.launch.plan import Run
 from lorax_lab.serve.proof import WAYS, Proof
 from lorax_lab.serve.served import Served
@@ -116,7 +117,7 @@ def _rows(rows: list[dict[str, Any]]) -> Table:
     for heading in ("task", "text", "prediction", "label"):
         shown.add_column(heading)
     for row in rows:
-        text = row["text"] if len(row["text"]) <= TEXT else row["text"][: TEXT - 1] + "…"
+        text = row["text"] if len(row["text"]) <= TEXT else cut(row["text"], TEXT - 1) + "…"
         shown.add_row(*(escape(cell) for cell in (row["task"], text, row["prediction"], row["label"])))
     return shown
 

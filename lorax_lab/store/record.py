@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from lorax_lab.errors import cut
 from lorax_lab.store.files import write_redacted
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
@@ -133,7 +134,7 @@ def read_record(folder: Path) -> Record:
         raise DamagedRecord(f"{path} is not a record")
     version = content.get("schema")
     if type(version) is not int or version not in (1, VERSION):
-        raise DamagedRecord(f"{path} has schema {str(version)[:40]}; this version reads 1 and {VERSION}")
+        raise DamagedRecord(f"{path} has schema {cut(version, 40)}; this version reads 1 and {VERSION}")
     try:
         written = text == _text(content)
         same = content.pop("sha256", None) == _checksum(content)
@@ -147,7 +148,7 @@ def read_record(folder: Path) -> Record:
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, DamagedRecord):
             raise
-        raise DamagedRecord(f"{path} is no record of version {version}: {error!r}"[:500]) from error
+        raise DamagedRecord(f"{path} is no record of version {version}: {cut(repr(error), 300)}") from error
 
 
 def _no_number(text: str) -> None:
