@@ -57,12 +57,18 @@ SECRETS = {
     "DATABASE_URL": "postgres://lab:s3cr3tpassw0rd@db:5432/x",
     "STORAGE": "https://me:p%40ss-w0rd@files",
     "AZURE_CONNECTION_KEY": "AccountName=lab;AccountKey=bGFiLWtleS0wMTIzNDU2Nzg5;End=x",
+    "BUS": "Endpoint=sb://lab/;SharedAccessKeyName=RootManage;SharedAccessKey=YnVzLWtleS0wMTIzNDU2Nzg5YQ==",
+    "ODBC": "Server=lab;UID=me;PWD=correct, horse 'battery';Encrypt=yes",
+    "OPTIONS": "--api-key='swordfish-of-options' --key=sentence1",
 }
 NEEDLES = SECRETS | {
     "SENTRY_DSN": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "DATABASE_URL": "s3cr3tpassw0rd",
     "STORAGE": "p%40ss-w0rd",
     "AZURE_CONNECTION_KEY": "bGFiLWtleS0wMTIzNDU2Nzg5",
+    "BUS": "YnVzLWtleS0wMTIzNDU2Nzg5YQ==",
+    "ODBC": "correct, horse 'battery'",
+    "OPTIONS": "swordfish-of-options",
 }
 """What of each variable must not be seen."""
 
@@ -117,6 +123,12 @@ def test_every_form_of_a_secret_is_hidden(form: str) -> None:
         "minilm-glue-mrpc-lora-r8-s0-1f0c9a77be, task-specific-representations-of-words, nats_per_token=2.30258509",
         "validation accuracy .81 disabled classification movie_reviews password=correct",
         "22719376 parameters, 1795687588.014782 s",
+        "basic training, Basic fine-tuning-of-model-7b and basic classification2; bearer representations-of-level-2",
+        "basic Llama-3.1-8B-Instruct, basic sentiment140-1600000-tweets, basic 12345678",
+        "https://lab/table?key=sentence1&x=1 https://lab/table?a=1&key=movie-reviews-2024 RootManage",
+        "https://huggingface.co/org/name/resolve/f01c62bfed53523f61533572f5abcee93a7d46ea/config.json",
+        "https://codeload.github.com/org/name/archive/f01c62bfed53523f61533572f5abcee93a7d46ea.zip",
+        "present_commit: f01c62bfed53523f61533572f5abcee93a7d46ea",
     ],
 )
 def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +152,26 @@ def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_well_known_services_key_is_hidden_without_a_variable(key: str) -> None:
     assert redact(f"bad key {key} given") == f"bad key {HIDDEN} given"
     assert redact(f"key={key}, {key}") == f"key={HIDDEN}, {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "after"),
+    [
+        ("Authorization: Basic ", "dXNlcjpwYXNz", ""),
+        ("{'authorization': 'Bearer ", "opaque-token", "'}"),
+        ("it sent Basic ", "dXNlcjpwYXNzd29yZA==", "."),
+        ("it sent basic ", "bGFiOmh1bnRlcg", ", and"),
+        ("it sent Bearer ", "4f3c9a1b7e2d4f3c9a1b", ""),
+        ("it sent Bearer ", "550e8400-e29b-41d4-a716-446655440000", ""),
+        ("https://lab/x?key=", "4f3c9a1b7e2d4f3c9a1b", "&a=1"),
+        ("https://lab/x?a=1&key=", "Ab_1-" * 7, "#a"),
+        ("Endpoint=sb://lab/;SharedAccessKey=", "bGFiLWtleS0wMTIzNDU2Nzg5", ";x"),
+        ("https://huggingface.co/org/name?x=", "f01c62bfed53523f61533572f5abcee93a7d46ea", ""),
+    ],
+)
+def test_what_stands_where_a_key_does_is_hidden(before: str, key: str, after: str) -> None:
+    assert redact(before + key + after) == before + HIDDEN + after
+    assert redact(before + HIDDEN + after) == before + HIDDEN + after
 
 
 def test_the_console_hides_before_it_breaks_lines() -> None:
