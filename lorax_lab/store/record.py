@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from lorax_lab.errors import cut
-from lorax_lab.store.files import write_redacted
+from lorax_lab.store.files import Check, write_redacted
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
 from lorax_lab.store.sums import read_bytes
@@ -105,11 +105,12 @@ class Damage:
     reason: str
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json` with its checksum; call it after every other file of the run."""
+def write_record(folder: Path, record: Record, check: Check | None = None) -> None:
+    """Write `record.json` with its checksum; call it after every other file of the run. `check` is called right before
+    it takes its place."""
     content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)))
     content["sha256"] = _checksum(content)
-    write_redacted(folder / RECORD, _text(content))
+    write_redacted(folder / RECORD, _text(content), check)
 
 
 def read_record(folder: Path) -> Record:
