@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.files import write_text, write_whole
+from lorax_lab.store.files import write_csv, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
         for kind, metadata in METADATA.items():
             write = functools.partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
             write_whole(Path(f"{stem}.{kind}"), write)
-    write_text(Path(f"{stem}.csv"), table.to_csv(index=False, lineterminator="\n"))
+    write_csv(Path(f"{stem}.csv"), table)
     return [Path(f"{stem}.{kind}") for kind in (*METADATA, "csv")]
 
 

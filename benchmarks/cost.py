@@ -21,7 +21,7 @@ from analysis import style
 from analysis.step import draw_cost
 from lorax_lab.memory.operations import closed_form, counted
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_csv
 from lorax_lab.store.provenance import hardware
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def measure() -> dict[str, Any]:
         step |= {"operations": operations.total / whole.total, "counted": count.total / whole_counted.total}
         rows.append(step | {"time": middle, "time_low": low, "time_high": high})
     table = pd.DataFrame(rows)
-    write_text(HERE / "results" / "cost.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_csv(HERE / "results" / "cost.csv", table)
     style.save(table, draw_cost(table), HERE.parent / "docs" / "step_cost")
     (HERE.parent / "docs" / "step_cost.pdf").unlink()  # the README shows the PNG
     return {

@@ -20,7 +20,7 @@ from lorax_lab.console import bar
 from lorax_lab.memory import instruments
 from lorax_lab.memory.ledger import CATEGORIES
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_csv
 from lorax_lab.store.provenance import hardware
 
 CELLS = Path(__file__).parent / "results" / "memory_cells.csv"
@@ -51,7 +51,7 @@ def measure_grid() -> pd.DataFrame:
             if key not in known:
                 step = _step(model, rank, batch, sequence, checkpointing, Path(folder))
                 rows.append(dict(zip(KEYS, key, strict=True)) | _cell(step, apart=model in TOKENS))
-                write_text(CELLS, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+                write_csv(CELLS, pd.DataFrame(rows))
     return pd.DataFrame(rows)
 
 

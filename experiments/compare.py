@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.errors import cut
+
 MEASURED = ("metrics", "truncation", "matrices", "gaussian")
 """Parts of a result that hold numbers."""
 ARRAYS = ("outputs.npz", "spectra.npz")
@@ -79,4 +81,4 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: tuple[int, Any]) -> str:
-    return str(value[1])[:60]
+    return cut(value[1], 60)

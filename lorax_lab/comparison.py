@@ -87,8 +87,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
     result = replace(result, reference=reference.name, matrices=matrices, summary=summary, comparison=made)
-    check()
-    write_record(folder, replace(record, result=result))
+    write_record(folder, replace(record, result=result), check)
     return read_record(folder)
 
 

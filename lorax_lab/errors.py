@@ -48,8 +48,34 @@ def unchanged(text: str) -> str:
 
 hide: Callable[[str], str] = unchanged
 """Hides secrets before a message is cut: `lorax_lab.store.output.guard` puts its redaction here."""
+READ = 2**16
+"""Letters behind a cut that are read for secrets; none is as long."""
 LONG = 300
 """Letters of a word that an error's message shows at most."""
+
+
+def cut(text: object, letters: int) -> str:
+    """The first letters of a text that may come from outside. Secrets are hidden before it is cut, since the first part
+    of one would not be known for what it is.
+
+    >>> cut("abcdef", 3)
+    'abc'
+    """
+    return hide(str(text)[: letters + READ])[:letters]
+
+
+def in_short(error: BaseException, letters: int = 200) -> str:
+    """An error's message in one line, without secrets and then cut; its type where it says nothing.
+
+    >>> in_short(ValueError("a\\tb is\\n not"), 6), in_short(KeyError())
+    ('a b is', 'KeyError')
+    """
+    return " ".join(hide(str(error)[: letters + READ]).split())[:letters] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without secrets, or its type where it says nothing."""
+    return (hide(str(error)).strip() or type(error).__name__).splitlines()[0]
 
 
 def any_sign_can_be_printed() -> None:

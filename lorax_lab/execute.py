@@ -40,7 +40,7 @@ def execute(
     Args:
         folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
-        check: called before the results are written; raises where they are no longer wanted.
+        check: called before each checkpoint, result and record takes its place; raises where it is no longer wanted.
         data_sha256: the data's hash when the run was planned; other data are refused.
 
     Returns:
@@ -87,7 +87,7 @@ def execute(
         freeze_head(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id, folder)
+    checkpoints = _checkpoints(config, run_id, folder, check)
     with memory.explained("activations", ledger, config.train.batch_size):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -100,10 +100,10 @@ def execute(
 
     # the record, whole
     check()
-    save_config(folder, plain(config))
-    save_history(folder, trained.history)
+    save_config(folder, plain(config), check)
+    save_history(folder, trained.history, check)
     if config.measure != "trial":
-        _save(folder, method.export(model, config.method, base.name), findings)
+        _save(folder, method.export(model, config.method, base.name), findings, check)
     result = Result(
         inputs=Inputs(base.sha256, task.data_sha256, task.sizes, list(task.classes), head, task.left_out),
         reference=reference.name if reference else None,
@@ -123,7 +123,7 @@ def execute(
         comparison=compared,
         collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
-    write_record(folder, new_record(config, run_id, "completed", result))
+    write_record(folder, new_record(config, run_id, "completed", result), check)
     checkpoints.clear()
     return read_record(folder)
 
@@ -214,7 +214,7 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
     }
 
 
-def _checkpoints(config: RunConfig, run_id: str, folder: Path) -> Checkpoints:
+def _checkpoints(config: RunConfig, run_id: str, folder: Path, check: Callable[[], None]) -> Checkpoints:
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.provenance import new_record
 
@@ -225,7 +225,7 @@ def _checkpoints(config: RunConfig, run_id: str, folder: Path) -> Checkpoints:
         "git": dataclasses.asdict(record.git),
         "code": record.code,
     }
-    return Checkpoints(folder, identity, config.checkpoint_seconds, _tell)
+    return Checkpoints(folder, identity, config.checkpoint_seconds, _tell, check)
 
 
 def _train(
@@ -267,12 +267,12 @@ def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tenso
     return loss
 
 
-def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings) -> None:
+def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings, check: Callable[[], None]) -> None:
     from lorax_lab.store.folder import OUTPUTS, SPECTRA, save_arrays, save_trained
 
-    save_trained(folder, exported)
-    save_arrays(folder / SPECTRA, findings.spectra)
-    save_arrays(folder / OUTPUTS, {"test": findings.outputs})
+    save_trained(folder, exported, check)
+    save_arrays(folder / SPECTRA, findings.spectra, check)
+    save_arrays(folder / OUTPUTS, {"test": findings.outputs}, check)
 
 
 def _tell(text: str) -> None:

@@ -13,7 +13,11 @@ import torch
 from conftest import Lab
 from torch import nn
 
+from lorax_lab.launch import attempts, leases
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import run_of
 from lorax_lab.store.checkpoints import Checkpoints, DamagedCheckpoint, Position, _read
+from lorax_lab.store.files import SCRATCH
 from lorax_lab.streams import generator
 
 IDENTITY = {"run_id": "tiny", "versions": {"torch": "2"}}
@@ -164,6 +168,79 @@ def test_a_run_that_other_code_began_begins_anew_and_says_so(
     assert steps == [1, 2, 1, 2, 3, 4]
 
 
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Every file in it but temporary ones."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not SCRATCH.fullmatch(path.name)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_nothing_of_a_checkpoint_is_touched_once_the_run_is_anothers(tmp_path: Path) -> None:
+    """Whenever it is lost: the other may be writing a checkpoint of the same step."""
+    seen = list[dict[str, bytes]]()
+
+    class Lost(Exception):
+        pass
+
+    def check() -> None:
+        if len(seen) == number:
+            raise Lost
+        seen.append(content_of(tmp_path))
+
+    for number in range(10):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        saved(tmp_path, 1, 2)
+        (tmp_path / "checkpoints" / ".step-000002").mkdir()
+        (tmp_path / "checkpoints" / ".step-000002" / "state.json").write_text("the other's")
+        seen.clear()
+        try:
+            Checkpoints(tmp_path, IDENTITY, 0.0, print, check).save(*made(seed=5), None, Position(step=2))
+        except Lost:
+            before = seen[-1] if seen else content_of(tmp_path)
+            assert len(content_of(tmp_path)) - len(before) <= 1  # what was written since the last answer
+            assert {k: v for k, v in content_of(tmp_path).items() if "/step-" in k} == {
+                k: v for k, v in before.items() if "/step-" in k
+            }
+            if not number:
+                assert "the other's" in (tmp_path / "checkpoints" / ".step-000002" / "state.json").read_text()
+        else:
+            break
+    assert number == 5
+
+
+def test_who_wakes_up_without_its_lease_replaces_nothing(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The lease is lost before a checkpoint, before each result, and before the final record."""
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=2", "checkpoint_seconds=0"]
+    check, checks, store = leases.Lease.check, list[str](), tmp_path / "runs"
+    run, how = run_of(compose(overrides)), attempts.Attempt("a run", "group", "launch")
+    before = dict[str, bytes]()
+
+    def run_files() -> dict[str, bytes]:
+        return {name: content for name, content in content_of(store).items() if not name.startswith(".")}
+
+    def watched(lease: leases.Lease) -> None:
+        checks.append(lease.owner.token)
+        if len(checks) == number:
+            lease.path.write_text(lease.path.read_text().replace(lease.owner.token, "another's"))
+            before.update(run_files())
+        check(lease)
+
+    monkeypatch.setattr(leases.Lease, "check", watched)
+    number = 0
+    assert attempts.attempt(run, how) == "completed"
+    count = len(checks)
+    assert count >= 2 + 2 * 5 + 6
+    for number in (4, count - 5, count - 3, count - 1, count):
+        shutil.rmtree(store)
+        checks.clear()
+        before.clear()
+        assert attempts.attempt(run, how) == attempts.ELSEWHERE
+        assert before
+        assert run_files() == before
+        assert len(checks) == number
+
+
 def test_one_of_other_parameters_is_damaged(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     net = nn.Linear(3, 3)
@@ -176,10 +253,10 @@ def test_nothing_is_put_in_place_before_all_of_it_is_whole(tmp_path: Path, monke
     saved(tmp_path, 1)
     net, optimizer = made(seed=5)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for part in ("save_tensors", "write_text", "sync"):
+    for part in ("save_tensors", "write_json", "sync"):
         with monkeypatch.context() as patch:
             patch.setattr(f"lorax_lab.store.checkpoints.{part}", full)
             with pytest.raises(OSError, match="No space"):

@@ -12,17 +12,28 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
+import torch
 from recorded import run_record
 from rich.table import Table
 from test_tracking import publish, recorded
 
 import lorax_lab.console
-from lorax_lab.store import record
-from lorax_lab.store.folder import save_config
+from lorax_lab.config.checks import require_path
+from lorax_lab.data import images, sounds
+from lorax_lab.data.table import printable, shown
+from lorax_lab.errors import ConfigError, in_short
+from lorax_lab.launch.leases import Lease, acquire
+from lorax_lab.methods.peft_files import number
+from lorax_lab.store import published, record
+from lorax_lab.store.checkpoints import Checkpoints, Position, _checksum, _facts
+from lorax_lab.store.files import write_csv
+from lorax_lab.store.folder import save_config, save_history, save_trained
 from lorax_lab.store.output import Redacting, guard
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.redact import HIDDEN, redact, redacted
@@ -46,12 +57,18 @@ SECRETS = {
     "DATABASE_URL": "postgres://lab:s3cr3tpassw0rd@db:5432/x",
     "STORAGE": "https://me:p%40ss-w0rd@files",
     "AZURE_CONNECTION_KEY": "AccountName=lab;AccountKey=bGFiLWtleS0wMTIzNDU2Nzg5;End=x",
+    "BUS": "Endpoint=sb://lab/;SharedAccessKeyName=RootManage;SharedAccessKey=YnVzLWtleS0wMTIzNDU2Nzg5YQ==",
+    "ODBC": "Server=lab;UID=me;PWD=correct, horse 'battery';Encrypt=yes",
+    "OPTIONS": "--api-key='swordfish-of-options' --key=sentence1",
 }
 NEEDLES = SECRETS | {
     "SENTRY_DSN": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "DATABASE_URL": "s3cr3tpassw0rd",
     "STORAGE": "p%40ss-w0rd",
     "AZURE_CONNECTION_KEY": "bGFiLWtleS0wMTIzNDU2Nzg5",
+    "BUS": "YnVzLWtleS0wMTIzNDU2Nzg5YQ==",
+    "ODBC": "correct, horse 'battery'",
+    "OPTIONS": "swordfish-of-options",
 }
 """What of each variable must not be seen."""
 
@@ -106,6 +123,12 @@ def test_every_form_of_a_secret_is_hidden(form: str) -> None:
         "minilm-glue-mrpc-lora-r8-s0-1f0c9a77be, task-specific-representations-of-words, nats_per_token=2.30258509",
         "validation accuracy .81 disabled classification movie_reviews password=correct",
         "22719376 parameters, 1795687588.014782 s",
+        "basic training, Basic fine-tuning-of-model-7b and basic classification2; bearer representations-of-level-2",
+        "basic Llama-3.1-8B-Instruct, basic sentiment140-1600000-tweets, basic 12345678",
+        "https://lab/table?key=sentence1&x=1 https://lab/table?a=1&key=movie-reviews-2024 RootManage",
+        "https://huggingface.co/org/name/resolve/f01c62bfed53523f61533572f5abcee93a7d46ea/config.json",
+        "https://codeload.github.com/org/name/archive/f01c62bfed53523f61533572f5abcee93a7d46ea.zip",
+        "present_commit: f01c62bfed53523f61533572f5abcee93a7d46ea",
     ],
 )
 def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +152,26 @@ def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_well_known_services_key_is_hidden_without_a_variable(key: str) -> None:
     assert redact(f"bad key {key} given") == f"bad key {HIDDEN} given"
     assert redact(f"key={key}, {key}") == f"key={HIDDEN}, {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "after"),
+    [
+        ("Authorization: Basic ", "dXNlcjpwYXNz", ""),
+        ("{'authorization': 'Bearer ", "opaque-token", "'}"),
+        ("it sent Basic ", "dXNlcjpwYXNzd29yZA==", "."),
+        ("it sent basic ", "bGFiOmh1bnRlcg", ", and"),
+        ("it sent Bearer ", "4f3c9a1b7e2d4f3c9a1b", ""),
+        ("it sent Bearer ", "550e8400-e29b-41d4-a716-446655440000", ""),
+        ("https://lab/x?key=", "4f3c9a1b7e2d4f3c9a1b", "&a=1"),
+        ("https://lab/x?a=1&key=", "Ab_1-" * 7, "#a"),
+        ("Endpoint=sb://lab/;SharedAccessKey=", "bGFiLWtleS0wMTIzNDU2Nzg5", ";x"),
+        ("https://huggingface.co/org/name?x=", "f01c62bfed53523f61533572f5abcee93a7d46ea", ""),
+    ],
+)
+def test_what_stands_where_a_key_does_is_hidden(before: str, key: str, after: str) -> None:
+    assert redact(before + key + after) == before + HIDDEN + after
+    assert redact(before + HIDDEN + after) == before + HIDDEN + after
 
 
 def test_the_console_hides_before_it_breaks_lines() -> None:
@@ -272,3 +315,110 @@ def test_wandb_holds_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch: 
     for path in files:
         content = path.read_bytes()
         assert not [word for word in forbidden if word.encode() in content], path
+
+
+def test_a_password_of_digits_spoils_no_file_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of a file may have the digits of a password; a text that has them is hidden."""
+    monkeypatch.setenv("SOME_TOKEN", "12345678")
+    monkeypatch.setenv("OTHER_TOKEN", "train/loss")
+    history = [{"step": 12345678, "train/loss": 12345678.0}]
+    save_history(tmp_path, history)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
+
+    def store() -> Checkpoints:
+        return Checkpoints(tmp_path, {"run_id": "a", "versions": {"torch": "b 12345678"}}, 0.0, print)
+
+    net = torch.nn.Linear(1, 1)
+    position = Position(12345678, 1, 2, 12345678, 4, 12345678.0, history)
+    store().save(net, torch.optim.SGD(net.parameters(), 0.1), None, position)
+    (state,) = tmp_path.rglob("state.json")
+    assert "b 12345678" not in state.read_text()
+    assert store().load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position
+
+    save_trained(tmp_path, {"adapter_config.json": {"r": 12345678, "base": "x 12345678"}})
+    assert json.loads((tmp_path / "adapter_config.json").read_text()) == {"r": 12345678, "base": f"x {HIDDEN}"}
+    table = pd.DataFrame({"n": [12345678], "train/loss": [0.5], "text": ["12345678"], "commit": ["f01c62bf" * 5]})
+    write_csv(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_text() == f"n,train/loss,text,commit\n12345678,0.5,{HIDDEN},{'f01c62bf' * 5}\n"
+
+
+def test_a_password_of_digits_in_a_lease_loses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "1795687588")
+    monkeypatch.setattr("lorax_lab.launch.leases.time.time", lambda: 1795687588.5)
+    lease = acquire(tmp_path, "run")
+    assert isinstance(lease, Lease)
+    lease.check()
+    assert acquire(tmp_path, "run") == lease.owner
+
+
+def test_what_older_versions_wrote_is_read(tmp_path: Path) -> None:
+    """They hid secrets in the text of a whole file, and ended `state.json` without a line's end."""
+    net = torch.nn.Linear(1, 1)
+    store = Checkpoints(tmp_path, {"run_id": "a", "git": {"commit": "f01c62bf" * 5}}, 0.0, print)
+    position = Position(1, history=[{"step": 1, "train/loss": 0.5}])
+    store.save(net, torch.optim.SGD(net.parameters(), 0.1), None, position)
+    (state,) = tmp_path.rglob("state.json")
+    state.write_text(redact(json.dumps(json.loads(state.read_text()))))
+    manifest = {"files": {name: _facts(state.with_name(name)) for name in ("state.safetensors", "state.json")}}
+    manifest["sha256"] = _checksum(manifest)
+    (state.parent / "manifest.json").write_text(redact(json.dumps(manifest) + "\n"))
+    assert store.load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position
+
+
+LONG_SECRET = NEEDLES["AWS_SECRET_ACCESS_KEY"]
+
+
+def raised_by(work: Callable[..., object], *inputs: object) -> str:
+    with pytest.raises((ConfigError, record.DamagedRecord)) as raised:
+        work(*inputs)
+    return str(raised.value)
+
+
+def of_a_published_line(folder: Path) -> str:
+    line = {"format": "x" * 160 + LONG_SECRET, "run_id": "a"}
+    (folder / "a.jsonl").write_text(published._text(line | {"sha256": published._checksum(line)}) + "\n")
+    return read_lines(folder / "a.jsonl")[1][0]
+
+
+def of_a_record(folder: Path) -> str:
+    (folder / "record.json").write_text(json.dumps({"schema": "x" * 30 + LONG_SECRET}))
+    return raised_by(record.read_record, folder)
+
+
+CUT: dict[str, Callable[[Path], str]] = {
+    "cell": lambda _: shown("x" * 30 + LONG_SECRET),
+    "name of a column": lambda _: printable("x" * 50 + LONG_SECRET),
+    "setting": lambda _: raised_by(require_path, "a", "x" * 90 + LONG_SECRET + "y" * 4000, "b"),
+    "number of an adapter": lambda _: raised_by(number, "r", "x" * 70 + LONG_SECRET),
+    "error": lambda _: in_short(ValueError("x" * 190 + LONG_SECRET)),
+    "error of many lines": lambda _: in_short(ValueError(" \n" * 500 + "x" * 190 + LONG_SECRET)),
+    "sound": lambda _: sounds._reason(ValueError("x" * 110 + LONG_SECRET)),
+    "image": lambda _: images._reason(ValueError("x" * 190 + LONG_SECRET)),
+    "published line": of_a_published_line,
+    "record": of_a_record,
+}
+"""Messages that show the first part of what came from outside, by where the secret stood."""
+
+
+@pytest.mark.parametrize("place", CUT)
+def test_a_secret_is_hidden_before_a_message_is_cut(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorax_lab.errors.hide", redact)
+    message = CUT[place](tmp_path)
+    assert LONG_SECRET[:5] not in message
+    assert "xxx" in message
+
+
+def test_no_text_is_cut_by_hand() -> None:
+    """`errors.cut` and `errors.in_short` hide first. What is cut to fewer letters is a hash, or the start of a list."""
+    by_hand = re.compile(r"\[: ?(?:[4-9]\d|\d{3,})\]|\w\.split\(\)\)\[:")
+    allowed = "self.host[:64]"
+    lines = [
+        f"{path.name}: {line.strip()}"
+        for folder in ("lorax_lab", "experiments", "analysis")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if by_hand.search(line) and allowed not in line
+    ]
+    assert not lines

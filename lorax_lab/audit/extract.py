@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.peft_format import PREFIX, SETTINGS, WEIGHTS
 from lorax_lab.spectra import LowRank, svd, top_directions
-from lorax_lab.store.files import save_tensors, write_text
+from lorax_lab.store.files import save_tensors, write_json
 
 CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose matrices are stored (in, out)."""
@@ -107,7 +106,7 @@ def write_adapter(
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
-    write_text(folder / SETTINGS, json.dumps(_settings(updates, ranks, conv1d), indent=2) + "\n")
+    write_json(folder / SETTINGS, _settings(updates, ranks, conv1d), indent=2)
     return ranks, left
 
 

@@ -11,7 +11,7 @@ from lorax_lab.audit import summary
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console
-from lorax_lab.store.files import write_text, write_whole
+from lorax_lab.store.files import write_csv, write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def close(updates: Updates, measured: dict[str, Measured], failures: list[str], 
         return
     matrices = list(measured.values())
     rows = frame(matrices)
-    write_text(folder / "audit.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_csv(folder / "audit.csv", rows)
     write_whole(folder / "audit.parquet", lambda scratch: rows.to_parquet(scratch, index=False))
     console.print(summary.table(matrices))
     sentences = summary.findings(matrices)

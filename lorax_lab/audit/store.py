@@ -16,7 +16,8 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.row import Row
-from lorax_lab.store.files import write_text, write_whole
+from lorax_lab.store.files import write_json, write_whole
+from lorax_lab.store.redact import redacted
 
 FORMAT = 2
 IDENTITY = "audit.json"
@@ -37,7 +38,7 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
         ConfigError: the folder holds another audit, or other files.
     """
     path = folder / IDENTITY
-    identity = {"format": FORMAT, **identity}
+    identity = redacted({"format": FORMAT, **identity}, keys=False)  # as it is written
     if path.is_file():
         try:
             before = json.loads(path.read_text())
@@ -56,7 +57,7 @@ def open_store(folder: Path, identity: dict[str, Any]) -> Path:
     elif folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; type --out with a folder's name")
     else:
-        write_text(path, json.dumps(identity, indent=1) + "\n")
+        write_json(path, identity, indent=1)
     return folder
 
 

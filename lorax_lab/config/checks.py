@@ -6,7 +6,7 @@ import math
 import os
 import re
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, cut, suggest
 
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
@@ -31,7 +31,7 @@ def require_path(key: str, value: str | None, example: str) -> None:
     """The value can name a file or folder, be it there or not: it is not empty, and no part of it is too long."""
     parts = [] if value is None else os.fsencode(value).split(b"/")
     ok = value is None or (bool(value.strip()) and len(value) < 4000 and max(map(len, parts)) <= 255)
-    shown = value if value is None or len(value) < 100 else f"{value[:100]}…"
+    shown = value if value is None or len(value) < 100 else f"{cut(value, 100)}…"
     require(ok, key, shown, f"it is a path with names of 1 to 255 bytes; for instance {key}={example}")
 
 

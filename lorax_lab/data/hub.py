@@ -20,7 +20,7 @@ from lorax_lab.data.examples import Pools
 from lorax_lab.data.labels import LABELS
 from lorax_lab.data.source import Source
 from lorax_lab.data.table import Table
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, in_short, suggest
 
 VALIDATION = ("validation", "validation_matched", "dev", "valid", "val")
 TEST = ("test", "test_matched")
@@ -140,11 +140,10 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     except Exception as error:  # datasets, the hub's client and its HTTP library have no common error
         keys = f"task.path={path}" + (f" task.subset={subset}" if subset else "")
         if unreached:
-            reason = f"is not in the local cache, and no network reaches the hub ({unreached});"
+            problem = f"is not in the local cache, and no network reaches the hub ({unreached});"
         else:
-            message = " ".join(str(error).split())[:300] or type(error).__name__
-            reason = f"cannot be loaded ({message}); change task.path or task.subset, or"
-        raise ConfigError(f"{keys} {reason} {INSTEAD}") from error
+            problem = f"cannot be loaded ({in_short(error, 300)}); change task.path or task.subset, or"
+        raise ConfigError(f"{keys} {problem} {INSTEAD}") from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
 
 
@@ -165,7 +164,7 @@ def _unreached() -> str | None:
     try:
         status = get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS).status_code
     except Exception as error:  # any failure to answer is the answer
-        return " ".join(str(error).split())[:120] or type(error).__name__
+        return in_short(error, 120)
     return f"{constants.ENDPOINT} answers {status}" if status >= 500 else None
 
 

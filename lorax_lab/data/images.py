@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.data.content import is_file
+from lorax_lab.errors import in_short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,5 +56,5 @@ def _coloured(image: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     """Why it cannot be read; Pillow names objects in memory where it means that it knows no such format."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "it is no image of a known format, or is damaged" if "cannot identify" in text else text[:200]
+    unknown = "cannot identify" in str(error)
+    return "it is no image of a known format, or is damaged" if unknown else in_short(error)

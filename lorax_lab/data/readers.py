@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.data.table import printable
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, in_short
 
 Columns = Mapping[str, Sequence[Any]]
 Read = tuple[Columns, str]
@@ -158,7 +158,7 @@ def read_parquet(path: Path, wanted: Collection[str]) -> Read:
     try:
         table = parquet.ParquetFile(path).read()
     except (OSError, ValueError, TypeError, NotImplementedError, pa.ArrowException) as error:
-        raise _fault(path, f"cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise _fault(path, f"cannot be read: {in_short(error)}") from error
     if repeated := _repeated(table.column_names):
         raise _fault(path, f"has more than one column {repeated}; rename one")
     return _Arrow(path, table), ""
@@ -180,8 +180,8 @@ class _Arrow(Mapping[str, Sequence[Any]]):
         except UnicodeDecodeError as error:
             raise _fault(self.path, f"has texts in {printable(name)} that are not UTF-8; write them anew") from error
         except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise _fault(self.path, f"has values in {printable(name)} that cannot be read: {reason}") from error
+            unread = f"has values in {printable(name)} that cannot be read: {in_short(error)}"
+            raise _fault(self.path, unread) from error
         return values
 
     def __iter__(self) -> Iterator[str]:

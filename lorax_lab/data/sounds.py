@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.data.content import is_file
+from lorax_lab.errors import cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,4 +64,4 @@ def read_sound(content: Path | bytes) -> Sound:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).rpartition(": ")[2].strip(" .")[:120] or type(error).__name__
+    return cut(str(error).rpartition(": ")[2].strip(" ."), 120) or type(error).__name__

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, cut, suggest
 
 LISTED, COMPARED, LONGEST = 20, 1000, 60
 """How many names of columns a message lists, and among how many it looks for the nearest; characters of a name."""
@@ -76,7 +76,7 @@ def shown(value: Any) -> str:
     >>> shown(None), shown([1])
     ('missing', "list '[1]'")
     """
-    return "missing" if value is None or value != value else f"{type(value).__name__} {str(value)[:40]!r}"
+    return "missing" if value is None or value != value else f"{type(value).__name__} {cut(value, 40)!r}"
 
 
 def printable(text: str) -> str:
@@ -85,8 +85,9 @@ def printable(text: str) -> str:
     >>> printable("a\nb"), printable("é")
     ('a\\nb', 'é')
     """
-    cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
+    short = cut(text, LONGEST + 1)
+    short = short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in short)
 
 
 def require_whole(table: Table, row: int, what: str, text: str) -> str:

@@ -208,12 +208,10 @@ def record_status(
 ) -> None:
     """Record that an attempt has no result, and why, in the folder that it worked in, the run's own by default.
 
-    `check` is called right before the record is written, since what the record says of the machine takes time to find.
+    `check` is called right before the record takes its place, since what it says of the machine takes time to find.
     """
     content = new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
-    if check:
-        check()
-    record.write_record(place or run.folder, content)
+    record.write_record(place or run.folder, content, check)
 
 
 def _say(text: str, style: str | None = None) -> None:

@@ -3,7 +3,8 @@
 `<runs_dir>/.leases/<run_id>.json` names the owner. The file's modification time is the owner's last heartbeat. Every
 change of a lease happens under a lock of that folder. An owner is dead when its last heartbeat is `DEAD` seconds away
 by the clock of the file system: in the past, or in the future, as after a clock was wrong. An owner on this machine is
-dead as well when its process is gone. One that was only suspended finds out when it wakes (`Lease.check`).
+dead as well when its process is gone. One that was only suspended finds out when it wakes: it asks (`Lease.check`)
+before each checkpoint, result and record takes its place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_json
 
 FOLDER = ".leases"
 BEAT = 5.0
@@ -71,7 +72,7 @@ class Lease:
                 self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Call it before a result is written.
+        """Call it right before a file of the run takes its place.
 
         Raises:
             LeaseLost: the lease is another's by now.
@@ -106,7 +107,7 @@ def acquire(runs_dir: Path, run_id: str) -> Lease | Owner:
         if path.is_dir() and not path.is_symlink():
             path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}"))
         mine = Owner(*_here(), uuid.uuid4().hex, time.time())
-        write_text(path, json.dumps(asdict(mine)) + "\n")
+        write_json(path, asdict(mine))
         return Lease(path, mine)
 
 

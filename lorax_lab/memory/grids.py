@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.memory.architectures import PRESETS
 from lorax_lab.memory.operations import closed_form
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def write_tables(folder: Path, on_done: Callable[[int, int], None]) -> list[Path
     for name, steps in grids.items():
         files.append(folder / f"{name}.csv")
         rows = table.iloc[start : start + len(steps)]
-        write_text(files[-1], rows.to_csv(index=False, lineterminator="\n"))
+        write_csv(files[-1], rows)
         start += len(steps)
     return files
 

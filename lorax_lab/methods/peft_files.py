@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, cut, suggest
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -114,7 +114,7 @@ def matches(settings: Settings, key: str, name: str) -> list[Any]:
         slow = f"one of its patterns needs more than {PATIENCE} s for the name {name}"
         raise ConfigError(f"{PATTERNS[key]}: {slow}; write the modules' names in full") from None
     except (regex.error, AttributeError, OverflowError, RecursionError) as error:
-        shown = str(patterns)[:200]
+        shown = cut(patterns, 200)
         raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
 
 
@@ -127,15 +127,15 @@ def _matches(pattern: str, name: str) -> bool:
         max(1, int(count)) for count in re.findall(r"(?<=[{,])\s*(\d+)(?=\s*[,}])", pattern[:LONGEST_PATTERN])
     )
     if len(pattern) > LONGEST_PATTERN or repeats > MOST_REPEATS:
-        most = f"{LONGEST_PATTERN} letters and {MOST_REPEATS} counted repeats"
-        raise ConfigError(f"the pattern {pattern[:40]}… is not possible: allowed are {most}; write the names in full")
+        most = f"{LONGEST_PATTERN} letters and {MOST_REPEATS} counted repeats; write the names in full"
+        raise ConfigError(f"the pattern {cut(pattern, 40)}… is not possible: allowed are {most}")
     return regex.match(rf"(.*\.)?({pattern})$", name, timeout=PATIENCE) is not None
 
 
 def number(key: str, value: object) -> float:
     """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{key}={str(value)[:80]} is not possible: it is a finite number, for instance {key}=16")
+        raise ConfigError(f"{key}={cut(value, 80)} is not possible: it is a finite number, for instance {key}=16")
     if key in ("r", "init_r") and (value < 1 or value != int(value)):
         raise ConfigError(f"{key}={value} is not possible: it is a whole number from 1 on, for instance {key}=16")
     return value

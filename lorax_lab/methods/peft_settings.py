@@ -21,10 +21,9 @@ import torch
 from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import require
 from lorax_lab.config.defaults import method_defaults
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.methods.peft_table import TABLE, Entry
 from lorax_lab.models import short_name
-from lorax_lab.models.files import first_line
 
 PREFIX = "peft/"
 OURS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias")

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, cut
 from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.peft_files import (
     CONVERT,
@@ -209,7 +209,7 @@ def _adalora(name: str, parts: Parts, settings: Settings) -> LowRank:
     initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
     patterns = settings.get("rank_pattern") or {}
     if not isinstance(patterns, dict):
-        raise ConfigError(f"rank_pattern={str(patterns)[:80]} is not possible: it is an object, from names to masks")
+        raise ConfigError(f"rank_pattern={cut(patterns, 80)} is not possible: it is an object, from names to masks")
     kept = patterns.get(f"{name}.lora_E", initial)
     A, E = parts["lora_A"], parts["lora_E"]
     _check_rank(len(A), sum(map(bool, kept)) if isinstance(kept, list) else number("rank_pattern", kept))

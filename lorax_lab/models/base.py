@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lorax_lab.errors import ConfigError, is_out_of_memory
+from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory
 from lorax_lab.models.coverage import Census, census
-from lorax_lab.models.files import PUBLIC_NAMES, first_line, model_sha256, quiet, resolve
+from lorax_lab.models.files import PUBLIC_NAMES, model_sha256, quiet, resolve
 from lorax_lab.models.fit import check_fit, refuse_misfits
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.settings import check_settings
@@ -271,10 +271,10 @@ def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> C
     if auto_class == "AutoImageProcessor":
         missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
         return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
-    reason = first_line(error)
-    reason = " ".join(str(error).split())[:300] if reason.endswith(":") else reason
+    first = first_line(error)
+    problem = in_short(error, 300) if first.endswith(":") else first
     instead = "save it again with save_pretrained, or name another model"
-    return ConfigError(f"model={name} cannot be read from {folder} ({type(error).__name__}): {reason}; {instead}")
+    return ConfigError(f"model={name} cannot be read from {folder} ({type(error).__name__}): {problem}; {instead}")
 
 
 def _tokenizer(processor: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, first_line, suggest
 from lorax_lab.models.weights import HASHED, folder_sha256
 
 PRESETS = ("minilm", "smollm2")
@@ -139,11 +139,6 @@ def _dequantize(source: Path, target: Path) -> None:
             target.rename(Path(scratch) / "unknown")
         if not target.exists():  # another process may have been faster
             folder.rename(target)
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class quiet:

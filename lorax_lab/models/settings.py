@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, cut, suggest
 from lorax_lab.models.weights import read_json
 
 LAYERS = 1000
@@ -137,5 +137,5 @@ def _unknown_activation(value: Any) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
+    text = cut(value, 41)
+    return text if len(text) <= 40 else f"{cut(text, 40)}…"

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, first_line, in_short
 
 HASHED = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.codes", "*.spm", "*.tokenizer")
 """What is hashed of the files at a folder's top: weights, configuration, tokenizer."""
@@ -91,8 +91,7 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"model={name}: {path} cannot be read: it is nested too deeply; copy it again") from None
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"model={name}: {path} cannot be read: {reason[:200]}; copy it again") from None
+        raise ConfigError(f"model={name}: {path} cannot be read: {in_short(error)}; copy it again") from None
     return content
 
 
@@ -181,5 +180,4 @@ def _why(file: Path, error: Exception) -> str:
         pointer = content.read(64).startswith(b"version https://git-lfs")
     if pointer:
         return f"{file} cannot be read: it is a git-lfs pointer; type git lfs pull in its folder"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{file} cannot be read: {reason}; copy it again"
+    return f"{file} cannot be read: {first_line(error)}; copy it again"

@@ -12,11 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lorax_lab.console import console
+from lorax_lab.errors import cut
 from lorax_lab.launch.plan import Run
 from lorax_lab.serve.proof import WAYS, Proof
 from lorax_lab.serve.served import Served
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_redacted
 from lorax_lab.store.provenance import hardware
+from lorax_lab.store.redact import redacted
 
 SHOWN = 2
 """How many rows of each task the printed batch has."""
@@ -54,7 +56,7 @@ def close(results: dict[str, Any], folder: Path) -> None:
     console.print(_costs(results))
     console.print(_rows(results["mixed_batch"]))
     console.print(_verdict(results), soft_wrap=True, markup=False)
-    write_text(folder / "serving.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_redacted(folder / "serving.json", json.dumps(redacted(results), indent=1, allow_nan=False) + "\n")
     console.print(f"in {folder}: serving.json", soft_wrap=True, markup=False)
     console.print(f"for the figure type: python -m analysis serving {folder}", soft_wrap=True, markup=False)
 
@@ -115,7 +117,7 @@ def _rows(rows: list[dict[str, Any]]) -> Table:
     for heading in ("task", "text", "prediction", "label"):
         shown.add_column(heading)
     for row in rows:
-        text = row["text"] if len(row["text"]) <= TEXT else row["text"][: TEXT - 1] + "…"
+        text = row["text"] if len(row["text"]) <= TEXT else cut(row["text"], TEXT - 1) + "…"
         shown.add_row(*(escape(cell) for cell in (row["task"], text, row["prediction"], row["label"])))
     return shown
 

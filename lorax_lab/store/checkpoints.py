@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.store.files import save_tensors, sha256_of, sync, write_text
+from lorax_lab.store.files import Check, save_tensors, sha256_of, sync, write_json
+from lorax_lab.store.redact import redacted
 
 FOLDER = "checkpoints"
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -55,12 +56,19 @@ class Checkpoints:
             identity is not used.
         seconds: time between checkpoints; 0 makes one at every step, None makes none.
         tell: called with a sentence for the user.
+        check: called before anything is written or replaced; raises where the run is another's by now.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], seconds: float | None, tell: Callable[[str], None]
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        seconds: float | None,
+        tell: Callable[[str], None],
+        check: Check = lambda: None,
     ) -> None:
-        self.folder, self.identity, self.seconds, self.tell = folder / FOLDER, _plain(identity), seconds, tell
+        self.folder, self.seconds, self.tell, self.check = folder / FOLDER, seconds, tell, check
+        self.identity = redacted(_plain(identity), keys=False)  # as it is written
         self.last = time.monotonic()
 
     def due(self) -> bool:
@@ -71,19 +79,21 @@ class Checkpoints:
         """Write a checkpoint whole, then remove all but the last two.
 
         Raises:
-            OSError: it could not be written; those before it are untouched.
+            OSError: it could not be written; those before it are untouched. Whatever `check` raises: so are all.
         """
         if self.seconds is None:
             return
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"
+        self.check()
         shutil.rmtree(scratch, ignore_errors=True)
         state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
-        save_tensors(scratch / TENSORS, _tensors(model, optimizer))
-        write_text(scratch / STATE, json.dumps(state))
+        save_tensors(scratch / TENSORS, _tensors(model, optimizer), self.check)
+        write_json(scratch / STATE, state, check=self.check)
         manifest: dict[str, Any] = {"files": {name: _facts(scratch / name) for name in (TENSORS, STATE)}}
         manifest["sha256"] = _checksum(manifest)
-        write_text(scratch / MANIFEST, json.dumps(manifest) + "\n")
+        write_json(scratch / MANIFEST, manifest, check=self.check)
+        self.check()
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
         sync(self.folder)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import flat
+from lorax_lab.errors import in_short
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
@@ -166,7 +167,7 @@ def read_declaration(path: Path) -> Declaration:
         declared.conditions  # noqa: B018
         declared.protocol.ranked()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        what = f"no {error}" if isinstance(error, KeyError) else in_short(error)
         raise DamagedDeclaration(f"{path.name}: it is no declaration of a study: {what}") from error
     return declared
 

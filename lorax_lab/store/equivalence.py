@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.errors import in_short
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
 
@@ -45,7 +46,7 @@ def checked_proofs(lines: Path) -> tuple[list[dict[str, Any]], list[str]]:
         if any(not isinstance(proof[key], kind) for proof in proofs for key, kind in KEYS.items()):
             raise TypeError("a comparison has a value of another kind")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return [], [f"{path.name}: it is no list of comparisons: {' '.join(str(error).split())[:200]}"]
+        return [], [f"{path.name}: it is no list of comparisons: {in_short(error)}"]
     return proofs, []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -10,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.store.redact import redact
+from lorax_lab.store.redact import redact, redacted
 
+Check = Callable[[], None]
+"""Called right before a file takes its place; raises where it is no longer wanted, and nothing is replaced."""
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it to the disk, rename it to `path`, and sync the folder.
+def write_whole(path: Path, write: Callable[[Path], None], check: Check | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, `check`, rename it to `path`, and sync the
+    folder.
 
     Raises:
         OSError: nothing was changed; a temporary file may be left where the process was killed.
@@ -30,6 +34,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(scratch)
         sync(scratch)
         scratch.chmod(0o644)
+        if check:
+            check()
         os.replace(scratch, path)
         sync(path.parent)
     finally:
@@ -57,21 +63,34 @@ def write_text(path: Path, text: str) -> None:
     write_redacted(path, redact(text))
 
 
-def write_redacted(path: Path, text: str) -> None:
+def write_json(path: Path, content: Any, indent: int | None = None, check: Check | None = None) -> None:
+    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
+    a password of digits spoils no number; the names of its fields are ours and stay."""
+    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n", check)
+
+
+def write_csv(path: Path, table: Any) -> None:
+    """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
+    texts = {name: list(column) for name, column in table.items() if any(isinstance(cell, str) for cell in column)}
+    shown = table.assign(**redacted(texts, keys=False)) if texts else table
+    write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
+
+
+def write_redacted(path: Path, text: str, check: Check | None = None) -> None:
     """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
 
     def write(scratch: Path) -> None:
         scratch.write_text(text, encoding="utf-8")
 
-    write_whole(path, write)
+    write_whole(path, write, check)
 
 
-def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Any], check: Check | None = None) -> None:
     """Write tensors as safetensors, whole; tensors that share memory are written once each."""
     from safetensors.torch import save_file
 
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
+    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}), check)
 
 
 def sha256_of(path: Path) -> str:

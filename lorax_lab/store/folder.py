@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.files import save_tensors, sha256_of, write_text, write_whole
+from lorax_lab.store.files import Check, save_tensors, sha256_of, write_json, write_redacted, write_whole
 from lorax_lab.store.record import RECORD, DamagedRecord, read_record
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import File
@@ -21,29 +21,31 @@ OUTPUTS = "outputs.npz"
 NOT_RESULTS = (RECORD, "wandb.json")
 
 
-def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+def save_trained(folder: Path, files: dict[str, dict[str, Any]], check: Check | None = None) -> None:
     """Write a method's exported files: tensors as safetensors, plain values as JSON."""
     for name, content in files.items():
         if name.endswith(".json"):
-            write_text(folder / name, json.dumps(content, indent=2) + "\n")
+            write_json(folder / name, content, 2, check)
         else:
-            save_tensors(folder / name, content)
+            save_tensors(folder / name, content, check)
 
 
-def save_config(folder: Path, config: dict[str, Any]) -> None:
+def save_config(folder: Path, config: dict[str, Any], check: Check | None = None) -> None:
     """Write the full resolved configuration as `config.yaml`."""
     import yaml
 
-    write_text(folder / "config.yaml", yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
+    write_redacted(folder / "config.yaml", text, check)
 
 
-def save_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite."""
+def save_history(folder: Path, history: list[dict[str, float]], check: Check | None = None) -> None:
+    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite.
+    It has only numbers, and names that are ours, so that nothing in it is hidden."""
     finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in finite))
+    write_redacted(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in finite), check)
 
 
-def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
+def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:
     """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
     each matrix, `outputs.npz` the outputs and labels of the test split."""
     import numpy as np
@@ -54,7 +56,7 @@ def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
         with scratch.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    write_whole(path, write)
+    write_whole(path, write, check)
 
 
 def files_of(folder: Path) -> dict[str, File]:

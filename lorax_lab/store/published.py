@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import in_short
 from lorax_lab.store import direction
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.store.record import DamagedRecord, read_record
@@ -99,7 +100,7 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
                 raise DamagedRecord(f"it is a second line of {line['run_id']}")
             runs.add(line["run_id"])
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-            damages.append(f"{path.name}, line {number}: {' '.join(str(error).split())[:200]}")
+            damages.append(f"{path.name}, line {number}: {in_short(error)}")
         else:
             lines.append(line)
     return lines, damages
@@ -148,7 +149,7 @@ def shared_table(path: Path) -> tuple[pd.DataFrame | None, list[str]]:
     try:
         table = pd.read_csv(io.StringIO(checked.text), dtype=texts, keep_default_na=False, na_values=numbers)
     except ValueError as error:
-        return None, [*checked.damages, f"{path.name}: {' '.join(str(error).split())[:200]}"]
+        return None, [*checked.damages, f"{path.name}: {in_short(error)}"]
     if lacking := [column for column in SHARED_COLUMNS if column not in table]:
         return None, [*checked.damages, f"{path.name}: it has no column {', '.join(lacking)}"]
     return table, checked.damages

@@ -18,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from lorax_lab.errors import cut
 from lorax_lab.store import verified
-from lorax_lab.store.files import write_redacted
+from lorax_lab.store.files import Check, write_redacted
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.result import STRICT, Result
 from lorax_lab.store.sums import read_bytes
@@ -108,11 +109,12 @@ class Damage:
     reason: str
 
 
-def write_record(folder: Path, record: Record) -> None:
-    """Write `record.json` with its checksum; call it after every other file of the run."""
+def write_record(folder: Path, record: Record, check: Check | None = None) -> None:
+    """Write `record.json` with its checksum; call it after every other file of the run. `check` is called right before
+    it takes its place."""
     content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)))
     content["sha256"] = _checksum(content)
-    write_redacted(folder / RECORD, _text(content))
+    write_redacted(folder / RECORD, _text(content), check)
 
 
 def read_record(folder: Path) -> Record:
@@ -152,7 +154,7 @@ def _checked(path: Path, text: str) -> Record:
         raise DamagedRecord(f"{path} is not a record")
     version = content.get("schema")
     if type(version) is not int or version not in (1, VERSION):
-        raise DamagedRecord(f"{path} has schema {str(version)[:40]}; this version reads 1 and {VERSION}")
+        raise DamagedRecord(f"{path} has schema {cut(version, 40)}; this version reads 1 and {VERSION}")
     try:
         written = text == _text(content)
         same = content.pop("sha256", None) == _checksum(content)
@@ -166,7 +168,7 @@ def _checked(path: Path, text: str) -> Record:
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, DamagedRecord):
             raise
-        raise DamagedRecord(f"{path} is no record of version {version}: {error!r}"[:500]) from error
+        raise DamagedRecord(f"{path} is no record of version {version}: {cut(repr(error), 300)}") from error
 
 
 def _no_number(text: str) -> None:

@@ -27,6 +27,8 @@ SECRET_WORDS = {
     "credentials", "cred", "creds", "webhook", "dsn", "otp", "sas", "signature", "pw",
 }  # fmt: skip
 """A variable whose name has one of these words holds a secret."""
+NO_SECRET = re.compile(r"(?i)(?:^-*keys?|name|file|path)$")
+"""Names of parts of a variable that hold none, such as `SharedAccessKeyName` and the plain `key` of an address."""
 SECRET_ENDS = ("pass", "pwd", "token", "secret", "password", "passwd", "apikey", "accesskey", "secretkey", "privatekey")
 SHORTEST = 8
 """Shorter values are words, such as `true`, that may stand anywhere."""
@@ -41,14 +43,27 @@ _SHAPES = (
     r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]+)*|(?<![A-Za-z0-9])(?:sk-(?=[\w-]*\d)[\w-]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{16,})",
     r"\bwandb_v\d_\w{20,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}|\bdop_v1_[0-9a-f]{32,}|\bgsk_[A-Za-z0-9]{20,}",
     r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bnvapi-[\w-]{20,}|\br8_[A-Za-z0-9]{30,}|\bAGE-SECRET-KEY-\w{20,}",
-    r"(?i:(?<=bearer )|(?<=basic ))(?=\S*\d)[A-Za-z0-9._~+/=-]{16,}",
     r"(?i:(?<=password=)|(?<=passwd=)|(?<=pwd=)|(?<=api_key=)|(?<=apikey=)|(?<=access_token=)|(?<=accountkey=)"
-    r"|(?<=client_secret=)|(?<=signature=)|(?<=[?&;]sig=)|(?<=[?&]key=))(?=[^\s&;'\"]*\d)[^\s&;'\"]{8,}",
+    r"|(?<=accesskey=)|(?<=client_secret=)|(?<=signature=)|(?<=[?&;]sig=))(?=[^\s&;'\"]*\d)[^\s&;'\"]{8,}",
 )
 SHAPES = re.compile("|".join(_SHAPES), re.DOTALL)
 """What the keys of well-known services look like, a name and password in an address, and a private key."""
+AFTER = re.compile(
+    r"""(?i)(?P<header>authorization['"]?\s*[:=]\s*['"]?)?\b(?P<scheme>bearer|basic)\s+(?P<given>[\w.~+/=-]{7,}[\w~+/=-])"""
+    r"|(?<=[?&])(?P<key>key)=(?P<value>[^\s&;#'\"]{8,})"
+)
+"""What may be a key or a word: after `Bearer`, `Basic` and, in an address, `key=`."""
+DRAWN = re.compile(
+    r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16,}|(?i:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)"
+    r"|(?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z])[\w+/=-]{32,}"
+)
+"""No word: sixteen letters and digits without a break, a UUID, or more with small and capital letters and digits."""
+LONGEST_WORD = 500
+"""Letters by which it is told whether a text is a word; the time grows with their square."""
 HEX = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])")
-OF_A_HASH = re.compile(r"(?i)(?:commit|revision|rev|sha-?1|git|tree|blob|snapshot)s?\W{0,4}$")
+OF_A_HASH = re.compile(
+    r"(?i)(?:(?:commit|revision|rev|sha-?1|git|tree|blob|snapshot)s?\W{0,4}|/(?:resolve|raw|archive)/)$"
+)
 """What stands before 40 hexadecimal digits that are no key."""
 HASHES = ("commit", "revision", "sha1")
 """How the names of fields end whose value is a commit or a SHA-1."""
@@ -64,26 +79,50 @@ def redact(text: str) -> str:
     return _without_hex(_values_hider()(text)) if len(text) >= SHORTEST else text
 
 
-def redacted(content: Any) -> Any:
-    """Plain nested values with every text in them redacted, the keys too. Numbers stay as they are.
+def redacted(content: Any, keys: bool = True) -> Any:
+    """Plain nested values with every text in them redacted, the keys too unless all are ours. Numbers stay as they are.
 
     >>> redacted({"git": {"commit": "0123456789" * 4}, "reason": "0123456789" * 4})
     {'git': {'commit': '0123456789012345678901234567890123456789'}, 'reason': '[hidden]'}
     """
-    return _redacted(content, _values_hider(), is_hash=False)
+    return _redacted(content, _values_hider(), keys, is_hash=False)
 
 
-def _redacted(content: Any, hide: Hide, is_hash: bool) -> Any:
+def _redacted(content: Any, hide: Hide, keys: bool, is_hash: bool) -> Any:
     if isinstance(content, dict):
         return {
-            _redacted(key, hide, False): _redacted(item, hide, str(key).endswith(HASHES))
+            _redacted(key, hide, keys, False) if keys else key: _redacted(item, hide, keys, str(key).endswith(HASHES))
             for key, item in content.items()
         }
     if isinstance(content, list | tuple):
-        return [_redacted(item, hide, is_hash) for item in content]
+        return [_redacted(item, hide, keys, is_hash) for item in content]
     if not isinstance(content, str) or len(content) < SHORTEST:
         return content
     return hide(content) if is_hash else _without_hex(hide(content))
+
+
+def _without_given(text: str) -> str:
+    """What `AFTER` finds is hidden where it is no word: it stands in a header, is a name and password in base64, or has
+    letters and digits as no word has them."""
+
+    def shown(match: re.Match[str]) -> str:
+        name, given = match["key"] or match["scheme"], match["value"] or match["given"]
+        if name.lower() == "basic" and not match["header"]:
+            secret = _is_name_and_password(given)
+        else:
+            secret = bool(match["header"] or DRAWN.search(given[:LONGEST_WORD]))
+        return match[0].removesuffix(given) + HIDDEN if secret else match[0]
+
+    return AFTER.sub(shown, text)
+
+
+def _is_name_and_password(given: str) -> bool:
+    letters = given.rstrip("=.~-_")
+    try:
+        decoded = base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True).decode()
+    except ValueError:
+        return False
+    return ":" in decoded and decoded.isprintable()
 
 
 def _without_hex(text: str) -> str:
@@ -109,9 +148,9 @@ def _hider(environment: frozenset[tuple[str, str]], netrc_path: str | None) -> H
         values |= {part for part in _parts(name, value) if _is_telling(part)}
     patterns = {pattern for value in values for pattern in _patterns(value)}
     if not patterns:
-        return lambda text: SHAPES.sub(HIDDEN, text)
+        return lambda text: _without_given(SHAPES.sub(HIDDEN, text))
     known = re.compile("|".join(sorted(patterns, key=len, reverse=True)))  # one value may contain another
-    return lambda text: SHAPES.sub(HIDDEN, known.sub(HIDDEN, text))
+    return lambda text: _without_given(SHAPES.sub(HIDDEN, known.sub(HIDDEN, text)))
 
 
 def is_secret_name(name: str) -> bool:
@@ -126,15 +165,18 @@ def is_secret_name(name: str) -> bool:
 
 def _parts(name: str, value: str) -> Iterator[str]:
     """What of a variable is secret: all of it, its lines and its named parts if its name says so; of an address in any
-    variable the password, or what stands for one."""
+    variable the password, or what stands for one; of any list of `name=value` the values whose names say so."""
     for place in re.findall(r"://([^/\s@]+)@", value):
         user, _, password = place.partition(":")
         secret = password or (user if len(user) >= 2 * SHORTEST else "")
         yield from (secret, unquote(secret))
+    named = re.findall(r"([\w-]+)=['\"]?([^\s;&,'\"]+)", value)
+    if ";" in value:
+        named += re.findall(r"([\w-]+)=([^;]+)", value)
+    yield from (part.strip() for key, part in named if is_secret_name(key) and not NO_SECRET.search(key))
     if not is_secret_name(name):
         return
     yield from (value, value.strip(), *value.splitlines())
-    yield from (part for key, part in re.findall(r"(\w+)=([^\s;&,]+)", value) if is_secret_name(key))
     if value.lstrip().startswith(("{", "[")):
         try:
             yield from _leaves(json.loads(value))

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorax_lab.errors import in_short
 from lorax_lab.store.files import write_redacted
 
 ENDING = ".sums"
@@ -181,9 +182,5 @@ def _read_sums(path: Path) -> tuple[list[_Sums], list[str]]:
         if not sums or "".join(_sums_line(one) + "\n" for one in sums) != "\n".join(texts):
             raise ValueError(DIFFERS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return [], [f"{beside.name}: the checksums of {path.name} are damaged ({_short(error)})"]
+        return [], [f"{beside.name}: the checksums of {path.name} are damaged ({in_short(error)})"]
     return sums, []
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

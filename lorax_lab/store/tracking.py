@@ -24,7 +24,7 @@ from typing import Any
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import answer
 from lorax_lab.store import variation
-from lorax_lab.store.files import write_text
+from lorax_lab.store.files import write_json
 from lorax_lab.store.folder import load_spectra
 from lorax_lab.store.output import guard
 from lorax_lab.store.pictures import heat_map, spectrum_chart
@@ -154,7 +154,7 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
     finally:
         _remove_logs(runs_dir / "wandb", record.run_id)
     mark = {"mode": mode, "project": config.project, "group": group}
-    write_text(folder / MARK, json.dumps(mark | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+    write_json(folder / MARK, mark | {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 def _send(config: TrackingConfig, folder: Path, group: str, mode: str, record: Record, history: list[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.tasks.classification import METRICS, answers, correct, head
 from lorax_lab.tasks.kind import Inputs, Kind, Row
 
@@ -63,11 +63,11 @@ def require_readable(folder: Path, processor: Any, rows: Sequence[Row], config: 
                 model.eval()(values.to(device))
             return
         except (ValueError, RuntimeError, IndexError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
+            problem = in_short(error, 120)
     size = "×".join(map(str, values.shape[2:]))
     raise ConfigError(
         f"task={config.name}: the image processor leaves an image at {size} pixels, and the model does not read that "
-        f"({reason}); set do_resize and size in its preprocessor_config.json, or scale the images yourself"
+        f"({problem}); set do_resize and size in its preprocessor_config.json, or scale the images yourself"
     )
 
 

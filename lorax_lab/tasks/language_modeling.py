@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lorax_lab.config import TaskConfig
 from lorax_lab.config.checks import require
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks import greedy, text
 from lorax_lab.tasks.greedy import IGNORED, end_token
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
@@ -88,10 +88,10 @@ def _require_completions(
 ) -> None:
     for example, completion in zip(examples, completions, strict=True):
         if not str(example.label).strip() or len(completion) < 2:
-            empty = f"task.label: the tokenizer makes no token of the completion {str(example.label)[:40]!r}"
+            empty = f"task.label: the tokenizer makes no token of the completion {cut(example.label, 40)!r}"
             raise ConfigError(f"{empty}, and there is nothing to learn; leave that row out")
         if unknown is not None and set(completion[:-1]) == {unknown}:
-            strange = f"task.label: the tokenizer knows no part of the completion {str(example.label)[:40]!r}"
+            strange = f"task.label: the tokenizer knows no part of the completion {cut(example.label, 40)!r}"
             raise ConfigError(f"{strange}; leave that row out, or name a model whose tokenizer does")
     longest = max(map(len, completions))
     if longest >= config.max_length:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks.greedy import IGNORED, decode
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
 
@@ -81,7 +81,8 @@ def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]
     start = len(whole) - len(bare) - 1
     if _words(tokenizer, bare) != text.split():
         written = " ".join(_words(tokenizer, bare))
-        raise ConfigError(f"{where}: the model's tokenizer writes {text[:40]!r} as {written[:40]!r}; mend task.label")
+        change = f"the model's tokenizer writes {cut(text, 40)!r} as {cut(written, 40)!r}"
+        raise ConfigError(f"{where}: {change}; mend task.label")
     return whole[:start], whole[start:]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks.kind import Inputs, Row
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], ma
     rows = [{key: columns[key][i] for key in columns} for i in range(len(texts))]
     for row, text in zip(rows, texts, strict=True):
         if not row["input_ids"]:
-            raise ConfigError(f"task.text: the tokenizer makes no token of the text {text[:40]!r}; leave that row out")
+            empty = f"task.text: the tokenizer makes no token of the text {cut(text, 40)!r}"
+            raise ConfigError(f"{empty}; leave that row out")
     return rows
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, first_line, read_tensors
+from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, read_tensors
 from lorax_lab.audit.checkpoints.stored import Stored
 from lorax_lab.audit.checkpoints.ties import find_tied
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, first_line
 from lorax_lab.models import PRESETS, resolve
 
 FORMS = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lorax_lab.audit.checkpoints.stored import Stored
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, first_line
 
 SAFETENSORS = ".safetensors"
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
@@ -154,8 +154,3 @@ def _damaged(file: Path, error: Exception) -> ConfigError:
         again = "torch.save(torch.load(file, weights_only=True), file)"
         return ConfigError(f"{file} is in the form of torch before 1.6, which is read whole or not at all: {again}")
     return ConfigError(f"{file} is not whole ({first_line(error)}): copy or download it again")
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
