@@ -125,17 +125,19 @@ def load(runs_dir: Path) -> Recorded:
     records, damages = scan(runs_dir, list_verified=True)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
-    doubles = _doubles(done)
+    own = {record.run_id: settings_of(record) for record in done.values()}
+    doubles = _doubles(done, own)
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
         if record.run_id in doubles:
             continue
-        members.setdefault(_key(record), {})[folder] = record
-    groups = sorted((_group(part, runs_dir) for part in members.values()), key=lambda group: group.name)
-    homes = {_key(record, by_name=True): group for group in groups for record in group.records.values()}
-    for record in by_id.values():
-        if not record.result and not record.is_trial and (home := homes.get(_key(record, by_name=True))):
-            home.unfinished.append(record)
+        members.setdefault(_key(own[record.run_id]), {})[folder] = record
+    groups = sorted((_group(part, own, runs_dir) for part in members.values()), key=lambda group: group.name)
+    if unfinished := [record for record in by_id.values() if not record.result and not record.is_trial]:
+        homes = {_key(settings_of(record, True)): group for group in groups for record in group.records.values()}
+        for record in unfinished:
+            if home := homes.get(_key(settings_of(record, by_name=True))):
+                home.unfinished.append(record)
     return Recorded(by_id, groups, damages, doubles)
 
 
@@ -178,7 +180,7 @@ def is_shared(key: str) -> bool:
     return key.startswith(("task.", "train.")) and not variation.of_method(key)
 
 
-def _doubles(done: dict[Path, Record]) -> dict[str, str]:
+def _doubles(done: dict[Path, Record], own: dict[str, Settings]) -> dict[str, str]:
     """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
     older one. A model's folder under a second name makes such a run, which would count its seed twice."""
 
@@ -188,20 +190,20 @@ def _doubles(done: dict[Path, Record]) -> dict[str, str]:
     doubles: dict[str, str] = {}
     first: dict[str, str] = {}
     for record in sorted(done.values(), key=place):
-        kept = first.setdefault(json.dumps(settings_of(record), sort_keys=True), record.run_id)
+        kept = first.setdefault(json.dumps(own[record.run_id], sort_keys=True), record.run_id)
         if kept != record.run_id:
             doubles[record.run_id] = kept
     return dict(sorted(doubles.items()))
 
 
-def _key(record: Record, by_name: bool = False) -> str:
-    shared = {key: value for key, value in settings_of(record, by_name).items() if is_shared(key)}
+def _key(settings: Settings) -> str:
+    shared = {key: value for key, value in settings.items() if is_shared(key)}
     return json.dumps(shared, sort_keys=True)
 
 
-def _group(records: dict[Path, Record], runs_dir: Path) -> Group:
+def _group(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
     runs = runs_of(records)
-    own = {record.run_id: settings_of(record) for record in records.values()}
+    own = {record.run_id: settings[record.run_id] for record in records.values()}
     dials = tuple(key for key in variation.dials(list(own.values())) if key not in ("method.name", "rank"))
     labels = dict(zip(own, variation.labels(list(own.values()), dials), strict=True))
     runs = named(runs.assign(rank=runs["rank"].astype(float)), own)

@@ -85,20 +85,23 @@ def redacted(content: Any, keys: bool = True) -> Any:
     >>> redacted({"git": {"commit": "0123456789" * 4}, "reason": "0123456789" * 4})
     {'git': {'commit': '0123456789012345678901234567890123456789'}, 'reason': '[hidden]'}
     """
-    return _redacted(content, _values_hider(), keys, is_hash=False)
+    of_hash = _values_hider()
+    of_text = lru_cache(maxsize=10_000)(lambda text: _without_hex(of_hash(text)))  # a table has few texts, many times
+    return _redacted(content, of_text, of_hash, keys, is_hash=False)
 
 
-def _redacted(content: Any, hide: Hide, keys: bool, is_hash: bool) -> Any:
+def _redacted(content: Any, of_text: Hide, of_hash: Hide, keys: bool, is_hash: bool) -> Any:
     if isinstance(content, dict):
+        named = {_redacted(key, of_text, of_hash, keys, False) if keys else key: key for key in content}
         return {
-            _redacted(key, hide, keys, False) if keys else key: _redacted(item, hide, keys, str(key).endswith(HASHES))
-            for key, item in content.items()
+            name: _redacted(content[key], of_text, of_hash, keys, str(key).endswith(HASHES))
+            for name, key in named.items()
         }
     if isinstance(content, list | tuple):
-        return [_redacted(item, hide, keys, is_hash) for item in content]
+        return [_redacted(item, of_text, of_hash, keys, is_hash) for item in content]
     if not isinstance(content, str) or len(content) < SHORTEST:
         return content
-    return hide(content) if is_hash else _without_hex(hide(content))
+    return of_hash(content) if is_hash else of_text(content)
 
 
 def _without_given(text: str) -> str:

@@ -94,13 +94,13 @@ def _add_leaves(row: dict[str, Any], prefix: str, values: Mapping[str, Any]) -> 
 def _long(records: Records, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [
-        _identity(folder, record) | row
-        for folder, record in records.items()
-        if record.result
-        for row in rows_of(record.result)
-    ]
-    return pd.json_normalize(rows) if rows else pd.DataFrame()
+    rows = []
+    for folder, record in records.items():
+        identity = _identity(folder, record)
+        for values in rows_of(record.result) if record.result else ():
+            rows.append(dict(identity))
+            _add_leaves(rows[-1], "", values)
+    return pd.DataFrame(rows)
 
 
 def _identity(folder: Path, record: Record) -> dict[str, Any]:
