@@ -26,7 +26,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
     lines += [_double(recorded, run, other) for run, other in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
-    for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in runs_dir.iterdir() if os.path.isdir(path)):
         if folder.name == record.QUARANTINE:
             lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
         elif not os.path.lexists(folder / record.RECORD) and any(any(folder.glob(trace)) for trace in TRACES):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import torch
 from recorded import run_record
 
+from analysis.__main__ import main as analysis_main
+from lorax_lab.errors import ConfigError
 from lorax_lab.store import load_matrices, load_runs, load_truncation, record
 from lorax_lab.store.files import save_tensors
 from lorax_lab.store.folder import SPECTRA, check_file, files_of, load_spectra, save_arrays, save_history
@@ -225,3 +228,52 @@ def test_spectra_and_tensors_come_back_to_the_bit(tmp_path: Path) -> None:
     loaded = load_file(tmp_path / "t.safetensors")
     assert torch.equal(loaded["a"], shared)
     assert torch.equal(loaded["c"], shared.t())
+
+
+def asked(known: Callable[..., Any], folder: Path, of_itself: bool, path: Any = ".", *rest: Any, **more: Any) -> Any:
+    """What the system's function says, and that nothing in the folder may be looked at."""
+    place = Path() if isinstance(path, int) else Path(os.fsdecode(path))
+    if folder in place.parents or (of_itself and place == folder):
+        raise PermissionError(13, "Permission denied", str(place))
+    return known(path, *rest, **more)
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let nothing in a folder be looked at, as for a person without a right to it."""
+
+    def forbid(folder: Path) -> None:
+        for name in ("scandir", "lstat", "stat", "open", "listdir"):
+            monkeypatch.setattr(os, name, partial(asked, getattr(os, name), folder, name in ("scandir", "listdir")))
+
+    return forbid
+
+
+def test_a_store_that_may_not_be_read_is_one_line(
+    tmp_path: Path, forbid: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.write_record(tmp_path / "runs" / "one", content("one"))
+    forbid(tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"the runs in .*runs may not be read; type chmod u\+rx .*runs, or name"):
+        record.scan(tmp_path / "runs")
+    assert analysis_main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_may_not_be_read_is_named_and_the_others_are_read(
+    tmp_path: Path, forbid: Callable[[Path], None]
+) -> None:
+    for name in ("one", "two"):
+        record.write_record(tmp_path / name, content(name))
+    (tmp_path / "cwd").symlink_to(tmp_path / "two" / "inside")
+    forbid(tmp_path / "two")
+    records, damages = record.scan(tmp_path)
+    assert [folder.name for folder in records] == ["one"]
+    assert [damage.folder.name for damage in damages] == ["two"]
+    assert "cannot be read: [Errno 13] Permission denied" in damages[0].reason
+
+
+@pytest.mark.skipif(not Path("/proc/1/cwd").is_symlink(), reason="only Linux has it")
+def test_links_that_lead_where_one_may_not_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analysis_main(["--runs", "/proc/1", "--out", str(tmp_path)]) == 2
+    assert "Permission" not in capsys.readouterr().err.splitlines()[-1]

@@ -33,7 +33,7 @@ from lorax_lab.methods.peft_files import number
 from lorax_lab.store import published, record
 from lorax_lab.store.checkpoints import Checkpoints, Position, _checksum, _facts
 from lorax_lab.store.files import write_csv
-from lorax_lab.store.folder import save_config, save_history, save_trained
+from lorax_lab.store.folder import read_history, save_config, save_history, save_trained
 from lorax_lab.store.output import Redacting, guard
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.redact import HIDDEN, redact, redacted
@@ -363,6 +363,13 @@ def test_what_older_versions_wrote_is_read(tmp_path: Path) -> None:
     manifest["sha256"] = _checksum(manifest)
     (state.parent / "manifest.json").write_text(redact(json.dumps(manifest) + "\n"))
     assert store.load(net, torch.optim.SGD(net.parameters(), 0.1), None) == position
+
+    rows = ['{"step": 1, "train/loss": 0.5}', '{"step": 2, "tokens": [hidden], "train/loss": -[hidden].5e-07}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*rows, '{"step": [hidden], "train/loss": null}\n']))
+    assert read_history(tmp_path) == [
+        {"step": 1, "train/loss": 0.5},
+        {"step": 2, "tokens": None, "train/loss": None},
+    ]
 
 
 LONG_SECRET = NEEDLES["AWS_SECRET_ACCESS_KEY"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.files import Check, save_tensors, sha256_of, write_json, write_redacted, write_whole
 from lorax_lab.store.record import RECORD, DamagedRecord, read_record
-from lorax_lab.store.redact import redacted
+from lorax_lab.store.redact import HIDDEN, redacted
 from lorax_lab.store.result import File
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
+HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
 NOT_RESULTS = (RECORD, "wandb.json")
 
 
@@ -43,6 +45,14 @@ def save_history(folder: Path, history: list[dict[str, float]], check: Check | N
     It has only numbers, and names that are ours, so that nothing in it is hidden."""
     finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
     write_redacted(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in finite), check)
+
+
+def read_history(folder: Path) -> list[dict[str, float | None]]:
+    """The learning curve that `save_history` wrote. Older versions hid numbers with the digits of a password, which
+    left no JSON: such a number is None, and a row whose step was hidden is left out."""
+    text = HIDDEN_NUMBER.sub("null", (folder / "metrics.jsonl").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [row for row in rows if row["step"] is not None]
 
 
 def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lorax_lab.errors import cut
+from lorax_lab.errors import ConfigError, cut
 from lorax_lab.store import verified
 from lorax_lab.store.files import Check, write_redacted
 from lorax_lab.store.redact import redacted
@@ -238,10 +238,18 @@ def quarantine(folder: Path) -> Path:
 def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record], list[Damage]]:
     """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones.
 
-    Args:
-        list_verified: whether to keep in the store which were found to be whole, for the next time.
+    <<<<<<< HEAD
+        Args:
+            list_verified: whether to keep in the store which were found to be whole, for the next time.
 
-    A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
+        A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
+    =======
+        A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well. So is one
+        that may not be read.
+
+        Raises:
+            ConfigError: the store itself may not be read.
+    >>>>>>> work-A
     """
     records, damages, digests = {}, [], set[str]()
     for folder in _recorded(Path(runs_dir)):
@@ -263,12 +271,31 @@ def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record
 
 
 def _recorded(runs_dir: Path) -> list[Path]:
-    """The folders in which anything stands in a record's place, a link that leads nowhere too; sorted by name."""
+    """The folders in which anything stands in a record's place, a link that leads nowhere too, and those in which that
+    cannot be seen; sorted by name.
+
+    Raises:
+        ConfigError: the store may not be read.
+    """
     try:
         folders = [Path(entry.path) for entry in os.scandir(runs_dir) if not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(folder for folder in folders if os.path.lexists(folder / RECORD))
+    except PermissionError:
+        right = f"type chmod u+rx {runs_dir}, or name another folder"
+        raise ConfigError(f"the runs in {runs_dir} may not be read; {right}") from None
+    return sorted(folder for folder in folders if _may_have_record(folder))
+
+
+def _may_have_record(folder: Path) -> bool:
+    """Whether something stands in a record's place, or it is forbidden to look there."""
+    try:
+        os.lstat(folder / RECORD)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import answer
 from lorax_lab.store import variation
 from lorax_lab.store.files import write_json
-from lorax_lab.store.folder import load_spectra
+from lorax_lab.store.folder import load_spectra, read_history
 from lorax_lab.store.output import guard
 from lorax_lab.store.pictures import heat_map, spectrum_chart
 from lorax_lab.store.published import portable
@@ -145,7 +145,7 @@ def tell(config: TrackingConfig, folder: Path, group: str) -> None:
         Exception: whatever wandb raises.
     """
     runs_dir, record = folder.resolve().parent, read_record(folder)
-    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    history = read_history(folder)
     mode = resolve_mode(config.mode)
     if mode == "disabled":
         return
