@@ -70,6 +70,15 @@ OF_LABELS: dict[str, Hostile] = {
     "a label that is an object": Hostile("t.jsonl", lines(labels=with_label({"a": 1})), ROW + "the label is dict"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), ROW + ".*surrogate"),
     "an empty label": Hostile("t.csv", table(with_label("")), ROW + "task.label=label is empty.*type task.drop_unla"),
+    "a label of hidden signs": Hostile(
+        "t.csv", table(with_label("\u200b\u2060")), ROW + "task.label=label is empty.*type task.drop_unlabeled=true"
+    ),
+    "labels of hidden signs, dropped": Hostile(
+        "t.jsonl", lines(labels=["\ufeff", " \u200e ", *LABELS[2:]]), Reads(COUNT - 2, "2 unlabeled"), DROP
+    ),
+    "a completion of hidden signs": Hostile(
+        "t.csv", table(with_label("\u200b")), ROW + "task.label=label is empty", LANGUAGE
+    ),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1, "1 unlabeled"), DROP),
     "a missing label, dropped": Hostile("t.jsonl", lines('{"text": "x"}'), Reads(COUNT, "1 unlabeled"), DROP),
     "a fault behind a dropped row": Hostile(
@@ -104,6 +113,7 @@ OF_TEXTS: dict[str, Hostile] = {
     "a text that is null": Hostile("t.jsonl", lines(texts=with_text(None)), ROW + "task.text=text is missing"),
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), ROW + "task.text=text is list"),
     "a text of spaces": Hostile("t.csv", table(texts=with_text("   ")), Reads(COUNT - 1, "1 blank")),
+    "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1, "1 blank")),
     "only empty texts": Hostile("t.csv", table(texts=[""] * COUNT), "no rows with text"),
     "a text of a million characters": Hostile(
         "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), Reads(says="cut"), SHORT
