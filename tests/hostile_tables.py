@@ -107,7 +107,8 @@ OF_LABELS: dict[str, Hostile] = {
 }
 OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
-    "texts that are numbers": Hostile("t.jsonl", lines(texts=list(range(COUNT))), Reads()),
+    "texts that are numbers": Hostile("t.jsonl", lines(texts=[*range(6), *TEXTS[6:]]), Reads()),
+    "texts that are unknown": Hostile("t.jsonl", lines(texts=list(range(COUNT))), "have no token .*in task.text"),
     "a text that is a long whole number": Hostile("t.jsonl", lines(texts=with_text(10**400)), Reads()),
     "a text that is NaN": Hostile("t.jsonl", lines(texts=with_text(float("nan"))), ROW + "task.text=text is missing"),
     "a text that is null": Hostile("t.jsonl", lines(texts=with_text(None)), ROW + "task.text=text is missing"),
@@ -182,7 +183,10 @@ CASES: dict[str, Hostile] = {
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads(says="semicolon")),
     "semicolons and commas in the texts": Hostile(
         "t.csv",
-        table(texts=[f"good, {i}" for i in range(16)]).replace(b", ", b"~").replace(b",", b";").replace(b"~", b", "),
+        table(texts=[f"good, {i}{' film' * i}" for i in range(16)])
+        .replace(b", ", b"~")
+        .replace(b",", b";")
+        .replace(b"~", b", "),
         Reads(says="semicolon"),
     ),
     "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads(says="tab")),

@@ -108,6 +108,7 @@ def check(runs: list[Run]) -> None:
     from lorax_lab.methods import METHODS
     from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import kind_of, load_task
+    from lorax_lab.tasks.alike import alike
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
 
@@ -136,7 +137,7 @@ def check(runs: list[Run]) -> None:
             beyond = f"its tokenizer makes token {largest} of task={settings.name}, and its embedding has {known} rows"
             raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
         task.kind.require_readable(resolve(model), processor, rows, settings)
-        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
+        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings), *alike(splits["train"], limit)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
 
 

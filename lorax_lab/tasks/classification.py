@@ -95,4 +95,5 @@ KIND = Kind(
     answers=answers,
     correct=correct,
     notes=text.notes,
+    seen=text.seen,
 )

@@ -72,4 +72,5 @@ KIND = Kind(
     answers=answers,
     correct=None,
     notes=text.notes,
+    seen=text.seen,
 )

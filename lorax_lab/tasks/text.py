@@ -102,6 +102,12 @@ def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
     return [f"{counted}: what is beyond is cut"] if full else []
 
 
+def seen(row: Row) -> list[int]:
+    """Tokens that are read, all of them."""
+    ids: list[int] = row["input_ids"]
+    return ids
+
+
 def length(row: Row) -> int:
     """Tokens of a row."""
     return len(row["input_ids"])
