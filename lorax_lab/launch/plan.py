@@ -18,6 +18,9 @@ from lorax_lab.launch.references import reference_overrides, wants_reference
 if TYPE_CHECKING:
     from lorax_lab.tasks import Task
 
+LISTED = 20
+"""How many labels of a head a note names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -122,7 +125,7 @@ def check(runs: list[Run]) -> None:
         settings = run.config.task
         task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
-        check_base(model, task.head, task.kind.model_class)
+        own_head = check_base(model, task.head, task.kind.model_class)
         splits = encode(task, processor)
         longest = max(size for split in splits.values() for size in split.sizes)
         limit = most_tokens(model, processor, task.kind.model_class)
@@ -139,6 +142,17 @@ def check(runs: list[Run]) -> None:
         task.kind.require_readable(resolve(model), processor, rows, settings)
         for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings), *alike(splits["train"], limit)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
+        if own_head:
+            console.print(f"note: model={model}: {_of_head(own_head, task)}", soft_wrap=True, markup=False)
+
+
+def _of_head(labels: list[str], task: Task) -> str:
+    """That the classifier starts from a head that the base has, with its labels beside those of the task."""
+    from lorax_lab.data.table import printable
+
+    own, classes = (", ".join(map(printable, names[:LISTED])) for names in (labels, task.classes))
+    beside = f"; the task's, in their order: {classes}" if classes else ""
+    return f"the classifier starts from the base's own head (labels {own}{beside}), and none is drawn at random"
 
 
 def _left_out(task: Task) -> list[str]:

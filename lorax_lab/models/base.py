@@ -22,7 +22,7 @@ from lorax_lab.models.files import PUBLIC_NAMES, first_line, model_sha256, quiet
 from lorax_lab.models.fit import check_fit, refuse_misfits
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.settings import check_settings
-from lorax_lab.models.weights import state_of
+from lorax_lab.models.weights import read_json, state_of
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -92,15 +92,25 @@ def load_base(
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)), sha256)
 
 
-def check_base(name: str, head: Mapping[str, Any], model_class: str = "AutoModelForSequenceClassification") -> None:
+def check_base(
+    name: str, head: Mapping[str, Any], model_class: str = "AutoModelForSequenceClassification"
+) -> list[str]:
     """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone.
+
+    Returns:
+        The labels of the checkpoint's own head, from which training starts; empty where a head is drawn at random.
 
     Raises:
         ConfigError: as `load_base`, but for what only the tensors' data shows.
     """
     folder, skeleton = resolve(name), _skeleton(name, model_class)
     with _readable(name, folder, model_class), quiet():
-        check_fit(name, folder, skeleton, head)
+        if not check_fit(name, folder, skeleton, head):
+            return []
+        labels = read_json(name, folder / "config.json").get("id2label")
+        count = int(head.get("num_labels", 0))
+    known = labels if isinstance(labels, dict) else {}
+    return [str(known.get(str(i), f"LABEL_{i}")) for i in range(count)]
 
 
 def _leave_the_file(model: nn.Module) -> None:

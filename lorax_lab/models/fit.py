@@ -28,8 +28,11 @@ PRETRAINING = ("mask_token",)
 """Parameters of a body that only its pretraining reads, so that a class for another task has no place for them."""
 
 
-def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[str, Any]) -> None:
+def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[str, Any]) -> list[str]:
     """Refuse a checkpoint that is not the base which its configuration says. No tensor's data is read.
+
+    Returns:
+        The modules of the checkpoint's own head, from which training starts; empty where a head is drawn.
 
     Args:
         name: the model, as typed.
@@ -39,11 +42,13 @@ def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[st
     Raises:
         ConfigError: it names the first tensors, how many there are, and what to type.
     """
-    _check(name, folder, skeleton, tuple(sorted(settings.items())), state_of(folder))
+    return list(_check(name, folder, skeleton, tuple(sorted(settings.items())), state_of(folder)))
 
 
 @lru_cache(maxsize=16)
-def _check(name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], state: State) -> None:
+def _check(
+    name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], state: State
+) -> tuple[str, ...]:
     tensors = stated(name, folder)
     model, loading = _placed(folder, skeleton, dict(settings), tensors)
     refuse_twice(name, folder, model, tensors)
@@ -51,6 +56,9 @@ def _check(name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[s
     unplaced = [key for key in loading["unexpected_keys"] if key not in constants and not key.endswith(PRETRAINING)]
     extra = [key for key in unplaced if is_of_body(model, key)]
     refuse_misfits(name, folder, model, loading, extra, tensors)
+    heads = [head for head in head_modules(model) if head.rpartition(".")[2] != POOLER]
+    drawn = any(is_head(key, heads) for key in loading["missing_keys"])
+    return () if drawn else tuple(heads)
 
 
 def _placed(
