@@ -285,5 +285,6 @@ KIND = Kind(
     outputs=outputs,
     notes=notes,
     baselines=baselines,
+    smaller=text.SMALLER,
     seen=seen,
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 4
 """The least `max_length`: two special tokens and two of the text."""
+SMALLER = "fewer tokens (task.max_length)"
+"""What makes an example take less memory."""
 
 
 @dataclass
