@@ -125,7 +125,7 @@ def check(runs: list[Run]) -> None:
         settings = run.config.task
         task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
-        own_head = check_base(model, task.head, task.kind.model_class)
+        own_head = check_base(model, task.head, task.kind.model_class, values=True)
         splits = encode(task, processor)
         longest = max(size for split in splits.values() for size in split.sizes)
         limit = most_tokens(model, processor, task.kind.model_class)
