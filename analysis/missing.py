@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.store import record, variation
+from lorax_lab.store.folder import QUARANTINE
 from lorax_lab.store.record import Record
 
 from .groups import Group, Recorded, command, config_of, settings_of
@@ -27,7 +28,7 @@ def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     lines += [_double(recorded, run, other) for run, other in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if os.path.isdir(path)):
-        if folder.name == record.QUARANTINE:
+        if folder.name == QUARANTINE:
             lines += [f"{item.name} is damaged, set aside in {folder}" for item in sorted(folder.iterdir())]
         elif not os.path.lexists(folder / record.RECORD) and any(any(folder.glob(trace)) for trace in TRACES):
             lines.append(f"{folder.name} has no {record.RECORD}: it did not finish")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import HIGHER, LOWER, labelled
@@ -125,4 +126,21 @@ def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str) -> None:
     if COLLAPSED not in rows or not rows[COLLAPSED].any():
         return
     points = rows[rows[COLLAPSED]]
-    axes.plot(points[place].astype(float), points["score"], label="collapsed run", **CROSS, **style.halo(3))
+    cross(axes, points[place].astype(float), points["score"], axes)
+
+
+def cross(
+    axes: Axes,
+    places: Sequence[float] | pd.Series[Any],
+    scores: pd.Series[Any],
+    legend: Axes,
+    label: str = "collapsed run",
+) -> None:
+    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`."""
+    if not len(places):
+        return
+    shown = label in legend.get_legend_handles_labels()[1]
+    here = axes is legend and not shown
+    axes.plot(places, scores, label=label if here else "_", **CROSS, **style.halo(3))
+    if not (here or shown):
+        legend.plot([], [], label=label, **CROSS, **style.halo(3))

@@ -88,7 +88,7 @@ def execute(
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id, folder, check)
-    with memory.explained("activations", ledger, config.train.batch_size):
+    with memory.explained("activations", ledger, config.train.batch_size, task.kind.smaller):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
     # what came of it: a trial is scored on validation alone
@@ -199,7 +199,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
 
     model.train()
     size = config.train.batch_size
-    with explained("activations", lambda: measure(1), size):
+    with explained("activations", lambda: measure(1), size, split.task.kind.smaller):
         return measure(size)
 
 

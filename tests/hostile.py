@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 COUNT = 16
-TEXTS = [f"good story number {i}" for i in range(COUNT)]
+TEXTS = [f"good story number {i}{' film' * i}" for i in range(COUNT)]
 LABELS = ["dull", "warm"] * (COUNT // 2)
 NUMBERS = ["task.kind=regression"]
 LANGUAGE = ["task.kind=language_modeling"]

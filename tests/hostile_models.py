@@ -142,6 +142,21 @@ def twice_sharded(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
 
 
+def misplaced(change: dict[str, str]) -> Spoil:
+    """Two shards, of which the index says something else of a few tensors."""
+
+    def spoil(folder: Path) -> None:
+        content = load_file(folder / SAFE)
+        places = {name: ("a.safetensors", "b.safetensors")[i % 2] for i, name in enumerate(content)}
+        for file in ("a.safetensors", "b.safetensors"):
+            save_file({n: t for n, t in content.items() if places[n] == file}, folder / file, {"format": "pt"})
+        (folder / SAFE).unlink()
+        other = {n: {"a": "b", "b": "a"}[places[n][0]] + ".safetensors" for n in change if not change[n]}
+        index_of(places | change | other)(folder)
+
+    return spoil
+
+
 CASES: dict[str, tuple[Spoil, str]] = {
     "a wrapper's prefix": (
         tensors(prefixed("wrapper.")),
@@ -163,6 +178,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*of its body have no place"),
     "a wrapped copy": (tensors(lambda c: c | {f"ema.{n}": t * 2 for n, t in c.items()}), r"32 \(ema.encoder"),
     "a tensor in two shards": (twice_sharded, "which another of its files holds too"),
+    "a tensor that no shard holds": (
+        misplaced({"classifier.weight": "b.safetensors"}),
+        "index.json has classifier.weight in b.safetensors, and no file holds it; copy the files and the index again",
+    ),
+    "a tensor in another shard": (
+        misplaced({WEIGHT: ""}),
+        r"index.json has encoder.layer.1.attention.self.query.weight in (a|b).safetensors, and (b|a).safetensors holds",
+    ),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
     "both norms": (
         tensors(lambda c: c | {"embeddings.LayerNorm.gamma": c["embeddings.LayerNorm.weight"] * 3}),

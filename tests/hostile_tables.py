@@ -70,6 +70,15 @@ OF_LABELS: dict[str, Hostile] = {
     "a label that is an object": Hostile("t.jsonl", lines(labels=with_label({"a": 1})), ROW + "the label is dict"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), ROW + ".*surrogate"),
     "an empty label": Hostile("t.csv", table(with_label("")), ROW + "task.label=label is empty.*type task.drop_unla"),
+    "a label of hidden signs": Hostile(
+        "t.csv", table(with_label("\u200b\u2060")), ROW + "task.label=label is empty.*type task.drop_unlabeled=true"
+    ),
+    "labels of hidden signs, dropped": Hostile(
+        "t.jsonl", lines(labels=["\ufeff", " \u200e ", *LABELS[2:]]), Reads(COUNT - 2, "2 unlabeled"), DROP
+    ),
+    "a completion of hidden signs": Hostile(
+        "t.csv", table(with_label("\u200b")), ROW + "task.label=label is empty", LANGUAGE
+    ),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1, "1 unlabeled"), DROP),
     "a missing label, dropped": Hostile("t.jsonl", lines('{"text": "x"}'), Reads(COUNT, "1 unlabeled"), DROP),
     "a fault behind a dropped row": Hostile(
@@ -98,12 +107,14 @@ OF_LABELS: dict[str, Hostile] = {
 }
 OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
-    "texts that are numbers": Hostile("t.jsonl", lines(texts=list(range(COUNT))), Reads()),
+    "texts that are numbers": Hostile("t.jsonl", lines(texts=[*range(6), *TEXTS[6:]]), Reads()),
+    "texts that are unknown": Hostile("t.jsonl", lines(texts=list(range(COUNT))), "have no token .*in task.text"),
     "a text that is a long whole number": Hostile("t.jsonl", lines(texts=with_text(10**400)), Reads()),
     "a text that is NaN": Hostile("t.jsonl", lines(texts=with_text(float("nan"))), ROW + "task.text=text is missing"),
     "a text that is null": Hostile("t.jsonl", lines(texts=with_text(None)), ROW + "task.text=text is missing"),
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), ROW + "task.text=text is list"),
     "a text of spaces": Hostile("t.csv", table(texts=with_text("   ")), Reads(COUNT - 1, "1 blank")),
+    "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1, "1 blank")),
     "only empty texts": Hostile("t.csv", table(texts=[""] * COUNT), "no rows with text"),
     "a text of a million characters": Hostile(
         "t.csv", table(texts=with_text("x" * 1_000_000 + " good" * 40)), Reads(says="cut"), SHORT
@@ -172,7 +183,10 @@ CASES: dict[str, Hostile] = {
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads(says="semicolon")),
     "semicolons and commas in the texts": Hostile(
         "t.csv",
-        table(texts=[f"good, {i}" for i in range(16)]).replace(b", ", b"~").replace(b",", b";").replace(b"~", b", "),
+        table(texts=[f"good, {i}{' film' * i}" for i in range(16)])
+        .replace(b", ", b"~")
+        .replace(b",", b";")
+        .replace(b"~", b", "),
         Reads(says="semicolon"),
     ),
     "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads(says="tab")),

@@ -26,7 +26,7 @@ from analysis.groups import CannotDraw, Group, load
 from analysis.scores import interval, spread_of_seeds
 from lorax_lab import spectra
 from lorax_lab.store import record
-from lorax_lab.store.folder import SPECTRA, load_spectra, save_arrays
+from lorax_lab.store.folder import SPECTRA, load_spectra, quarantine, save_arrays
 from lorax_lab.store.result import Inputs, Memory, Parameters
 
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
@@ -572,7 +572,7 @@ def test_what_is_not_drawn_is_named(store: Store, capsys: pytest.CaptureFixture[
     others = {status: store.run(rank=8, seed=i, status=status) for i, status in enumerate(record.STATUSES[1:], 1)}
     damaged = store.run(rank=16)
     damaged.joinpath("record.json").write_text(damaged.joinpath("record.json").read_text().replace("0.8", "0.9"))
-    aside = record.quarantine(store.run(rank=32))
+    aside = quarantine(store.run(rank=32))
     bare = store.folder / "minilm-without-record"
     bare.mkdir()
     bare.joinpath("metrics.jsonl").touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from conftest import Lab
 from families import CLASSIFIER, FAMILIES, Family
-from hostile_models import CASES, LATER, SAFE, prefixed, spoiled, tensors
+from hostile_models import CASES, LATER, SAFE, WEIGHT, as_bin, prefixed, spoiled, tensors
 from safetensors.torch import load_file
 
 from lorax_lab.errors import ConfigError
@@ -49,6 +50,9 @@ THROUGH = (
     "1e9 labels",
     "1e5 layers",
     "deep JSON",
+    "nan",
+    "inf",
+    "too large for fp32",
 )
 
 
@@ -64,6 +68,32 @@ def test_the_command_line_refuses_it_and_records_nothing(
     assert len(lines) == 1
     assert re.search((CASES | LATER)[name][1], lines[0])
     assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("is_bin", [False, True])
+def test_a_tensor_that_is_not_finite_is_found_before_anything_is_loaded(
+    dtype: torch.dtype, value: float, is_bin: bool, model_folder: Path, tmp_path: Path
+) -> None:
+    def one(content: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        content = {name: tensor.to(dtype) for name, tensor in content.items()}
+        content[WEIGHT][3, 4] = value
+        return content
+
+    folder = tmp_path / "tiny-bert"
+    shutil.copytree(model_folder, folder)
+    (as_bin(one) if is_bin else tensors(one))(folder)
+    base.check_base(str(folder), HEAD)
+    with pytest.raises(ConfigError, match=f"{WEIGHT} in .* has nan or inf inside, in fp32"):
+        base.check_base(str(folder), HEAD, values=True)
+
+
+def test_a_tensor_that_is_not_read_may_have_any_value(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-bert"
+    shutil.copytree(model_folder, folder)
+    tensors(lambda c: c | {"cls.predictions.bias": torch.full((3,), torch.nan)})(folder)
+    assert base.check_base(str(folder), HEAD, values=True) == []
 
 
 def test_a_file_and_a_name_that_is_too_long_are_no_folder(model_folder: Path) -> None:
@@ -110,6 +140,7 @@ def test_every_family_loads_as_transformers_loads_it(
     else:
         saved = body if form == "body" else family.model(num_labels=3) if head else model
         saved.save_pretrained(tmp_path, max_shard_size="20KB" if form == "shards" else "1GB")
+    base.check_base(str(tmp_path), head, family.model_class, values=True)
     ours = load_base(str(tmp_path), head, 0, family.model_class).model
     with global_stream(0, "init"), quiet():
         theirs = getattr(transformers, family.model_class).from_pretrained(tmp_path, dtype=torch.float32, **head)

@@ -327,6 +327,10 @@ FAULTS: dict[str, tuple[Callable[[Folder], list[str]], str]] = {
         "names of 1 to 255 bytes",
     ),
     "one class": (lambda f: ["task=image_folder", f"task.path={f('cat')}"], "has one class only (cat)"),
+    "a name of hidden signs": (
+        lambda f: ["task=image_folder", f"task.path={f('a', chr(0x200B))}"],
+        r"the name of the sub-folder '\u200b' has no sign that is seen",
+    ),
     "no images": (lambda f: ["task=image_folder", f"task.path={f('a', 'b', count=0)}"], "a has no images"),
     "no classes": (lambda f: ["task=image_folder", f"task.path={f('cat') / 'cat'}"], "has no sub-folders with images"),
     "no folder": (lambda f: ["task=image_folder", f"task.path={f('cat') / 'nowhere'}"], "nowhere is not there"),

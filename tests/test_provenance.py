@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lorax_lab.store import provenance
-from lorax_lab.store.record import Git
+from lorax_lab.store.result import Git
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from analysis.__main__ import main as analysis_main
 from lorax_lab.errors import ConfigError
 from lorax_lab.store import load_matrices, load_runs, load_truncation, record
 from lorax_lab.store.files import save_tensors
-from lorax_lab.store.folder import SPECTRA, check_file, files_of, load_spectra, save_arrays, save_history
+from lorax_lab.store.folder import SPECTRA, check_file, files_of, load_spectra, quarantine, save_arrays, save_history
 
 ROWS = {"m": {"shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 1.9}}}
 TRUNCATION = [{"k": 0, "part": "cut", "accuracy": 0.5}]
@@ -136,7 +136,7 @@ def test_a_copied_folder_counts_its_run_once_and_is_named(tmp_path: Path) -> Non
 def test_quarantine_keeps_every_byte_and_every_earlier_one(tmp_path: Path) -> None:
     for number in range(2):
         record.write_record(tmp_path / "run", content(seed=number))
-        moved = record.quarantine(tmp_path / "run")
+        moved = quarantine(tmp_path / "run")
         assert json.loads((moved / "record.json").read_text())["seed"] == number
     assert not (tmp_path / "run").exists()
     assert len(list((tmp_path / "quarantine").iterdir())) == 2

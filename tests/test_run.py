@@ -173,6 +173,28 @@ def test_a_model_with_a_head_of_another_size_is_a_clear_error(
     assert "has a head of its own that does not fit the 2 outputs" in done.stdout
 
 
+def test_a_base_with_a_head_of_the_same_size_is_said_to_start_from_it(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    from conftest import tiny_model
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "with-head"
+    model = tiny_model("bert")
+    model.config.id2label, model.config.label2id = {0: "BAD", 1: "GO\x1bOD"}, {"BAD": 0, "GO\x1bOD": 1}
+    model.save_pretrained(folder)
+    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    others = [override for override in small_run if not override.startswith("model=")]
+    planned = lab_here(*others, f"model={folder}", "reference=false", "--dry-run")
+    assert planned.returncode == 0, planned.stdout
+    said = "starts from the base's own head (labels BAD, GO\\x1bOD; the task's, in their order: negative, positive)"
+    assert f"note: model={folder}: the classifier {said}, and none is drawn at random\n" in planned.stdout
+    drawn = lab_here(*small_run, "reference=false", "--dry-run")
+    assert drawn.returncode == 0
+    assert "own head" not in drawn.stdout
+
+
 def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], lab_here: Lab) -> None:
     refused = lab_here(*small_run, "rank=2", "measure=controls")
     assert refused.returncode == 2

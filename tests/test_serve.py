@@ -19,6 +19,7 @@ import pytest
 
 from analysis import serving
 from analysis.__main__ import main as analysis
+from lorax_lab.launch.sweep import Sweep
 from lorax_lab.serve import proof
 from lorax_lab.serve.__main__ import main
 from lorax_lab.serve.exchange import Exchange
@@ -202,6 +203,52 @@ def test_wrong_words_give_one_clear_message(
     printed = capsys.readouterr()
     assert expected in printed.err
     assert len(printed.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("{tmp}/file", "out={tmp}/file is a file; name a folder, as in out=serving/mine"),
+        ("{tmp}/file/x", "out={tmp}/file/x cannot be written"),
+        ("{tmp}/dangling", "is a link to {tmp}/nowhere, which is not there; name another folder"),
+        ("{tmp}/taken", "out={tmp}/taken has a folder serving.json, where the results go"),
+        ("/proc/x", "out=/proc/x cannot be"),
+        ("x" * 300, "cannot be used (File name too long); name another folder, as in out=serving/mine"),
+        ("'a\x00b'", "has the sign '\\x00', which no setting has; leave the sign out"),
+        ("hf_0123456789abcdefghijklmn", "out has a key or password in it; set it in the environment instead"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused_before_anything_trains(
+    words: list[str],
+    out: str,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "taken" / "serving.json").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Sweep, "finish", lambda self: pytest.fail("it trains"))
+    given = [word for word in words if not word.startswith(("out=", "runs_dir="))]
+    assert main([*given, f"runs_dir={tmp_path}/runs", f"out={out.replace('{tmp}', str(tmp_path))}"]) == 2
+    printed = capsys.readouterr()
+    assert expected.replace("{tmp}", str(tmp_path)) in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert "hf_0123" not in printed.out + printed.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_cannot_be_is_refused_before_anything_trains(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sweep, "finish", lambda self: pytest.fail("it trains"))
+    (tmp_path / "file").touch()
+    given = [word for word in words if not word.startswith(("out=", "runs_dir="))]
+    assert main([*given, f"runs_dir={tmp_path}/file", f"out={tmp_path}/out"]) == 2
+    assert "is a file; name a folder, as in runs_dir=runs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 RESULTS = {

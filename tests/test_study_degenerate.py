@@ -11,6 +11,7 @@ from synthetic import study, written
 
 from analysis.__main__ import main
 from analysis.study import comparison, update
+from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from lorax_lab.store.published import write_lines
 from lorax_lab.store.result import UNDEFINED
@@ -65,6 +66,45 @@ def test_collapsed_runs_are_counted_and_none_is_left_out(tmp_path: Path, capsys:
     assert table["collapsed"].to_dict() == {"full": 0, "LoRA r=1": 2, "LoRA r=8": 0}
     assert table["test"].equals(comparison.table(whole, "reviews").set_index("arm")["test"])
     assert comparison.every_seed(flagged)["collapsed"].sum() == 2
+
+
+def crosses(figure: Any) -> list[int]:
+    """How many points of each panel have a cross."""
+    return [sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "x") for axes in figure.axes]
+
+
+@pytest.mark.parametrize(
+    ("name", "marks", "label"),
+    [
+        ("answer", [2, 0], "collapsed run, or full fine-tune of its seed"),
+        ("trials", [2], "a trial collapsed"),
+        ("cost", [1, 0, 0, 0], "a run collapsed"),
+    ],
+)
+def test_collapsed_runs_have_crosses_and_their_legend(name: str, marks: list[int], label: str) -> None:
+    def is_victim(line: dict[str, Any]) -> bool:
+        return line["rank"] == 1 and line["seed"] in (0, 1, 100) and line["config"]["train"]["learning_rate"] > 1e-3
+
+    flagged = changed(study(), lambda line: line | ({"collapsed": ["why"]} if is_victim(line) else {}))
+    figure = FIGURES[name].draw(FIGURES[name].table(flagged))
+    assert crosses(figure) == marks
+    assert label in [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    without = FIGURES[name].draw(FIGURES[name].table(study()))
+    assert not any(crosses(without))
+    assert not any(label in text.get_text() for legend in without.legends for text in legend.get_texts())
+
+
+def test_a_collapsed_full_fine_tune_marks_all_that_is_compared_with_it() -> None:
+    flagged = changed(
+        study(),
+        lambda line: line | ({"collapsed": ["why"]} if (line["method"], line["seed"]) == ("full", 2) else {}),
+    )
+    table = FIGURES["answer"].table(flagged)
+    assert set(table[table["collapsed"]]["seed"]) == {2}
+    assert table["collapsed"].sum() == (table["seed"] == 2).sum()
+    assert all(crosses(FIGURES["answer"].draw(table)))
+    legend = FIGURES["cost"].draw(FIGURES["cost"].table(flagged)).legends[0].get_texts()
+    assert "reviews, full, 1 of 5 collapsed" in [text.get_text() for text in legend]
 
 
 def test_a_study_without_collapsed_runs_says_nothing_of_them(

@@ -230,6 +230,32 @@ def test_too_few_rows(sizes):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "notes"),
+    [
+        (
+            {"test_examples": 50, "validation_examples": 30},
+            ["the test split has 30 examples, and 50 were asked for by task.test_examples=50: groups are not cut"],
+        ),
+        ({"test_examples": 60, "validation_examples": 30}, []),
+        (
+            {},
+            [
+                "the validation split has 30 examples, and 39 were asked for by task.validation_examples=null",
+                "the test split has 30 examples, and 39 were asked for by task.test_examples=null",
+            ],
+        ),
+    ],
+)
+def test_a_split_that_groups_leave_smaller_is_named(sizes, notes, table):
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "document": i // 30} for i in range(390)]
+    task = load_task(config(table(rows), group="document", **sizes))
+    assert len(task.notes) == len(notes)
+    assert all(note.startswith(start) for note, start in zip(task.notes, notes, strict=True))
+    alone = load_task(config(table([row | {"document": i} for i, row in enumerate(rows)]), group="document", **sizes))
+    assert not alone.notes
+
+
 def test_groups_too_large_to_split():
     with pytest.raises(ConfigError, match=r"task\.group=document makes groups too large"):
         cut(pool(100, groups=2), group="document")

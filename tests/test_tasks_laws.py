@@ -260,3 +260,19 @@ def test_a_task_that_cannot_be_is_refused_before_anything_trains(
     assert launch() == 2
     assert message in " ".join(capsys.readouterr().out.split())
     assert not list(runs_dir(small_run).glob("*"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_hint_for_too_little_memory_names_keys_that_the_kind_has(name: str) -> None:
+    from lorax_lab.memory import explained
+
+    def no_room() -> Any:
+        raise MemoryError
+
+    kind = KINDS[name]
+    fields = {field.name for field in dataclasses.fields(kind.config)}
+    with pytest.raises(MemoryError) as caught, explained("activations", no_room, 4, kind.smaller):
+        raise MemoryError
+    (note,) = caught.value.__notes__
+    assert f"not even one example fits: {kind.smaller} or LoRA would take less]" in note
+    assert ("task.max_length" in note) == ("max_length" in fields)

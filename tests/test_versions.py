@@ -15,7 +15,8 @@ from analysis.figures import FIGURES
 from analysis.groups import load
 from analysis.study.validator import breaches
 from analysis.versions import COLUMN, marked, unlike
-from lorax_lab.store.record import Git, Record, read_record, write_record
+from lorax_lab.store.record import Record, read_record, write_record
+from lorax_lab.store.result import Git
 
 OLD, NEW, OTHER = "a" * 32 + "1" * 32, "b" * 32 + "1" * 32, "a" * 32 + "2" * 32
 

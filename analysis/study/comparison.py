@@ -60,7 +60,7 @@ def every_seed(records: Records) -> pd.DataFrame:
                     COLLAPSED: has_collapsed(line),
                 }
             )
-    return _with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64"}))
+    return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64"}))
 
 
 def trials(records: Records) -> pd.DataFrame:
@@ -78,10 +78,10 @@ def trials(records: Records) -> pd.DataFrame:
             row |= {"status": line["status"], "validation": score_of(line, "validation")}
             row |= {"chosen": arm in chosen and chosen[arm].step == step}
             rows.append(row | {COLLAPSED: has_collapsed(line)})
-    return _with_collapsed(records, pd.DataFrame(rows))
+    return with_collapsed(records, pd.DataFrame(rows))
 
 
-def _with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """The table with its column of collapsed runs where the study has any, else without it."""
     return table if any(map(has_collapsed, records.lines)) else table.drop(columns=COLLAPSED)
 
@@ -162,7 +162,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
             row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name][0].low > -protocol.margin}
         row |= _cost(list(lines.values()))
         rows.append(row)
-    return _with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
+    return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
 
 
 def _cost(lines: list[Line]) -> dict[str, Any]:

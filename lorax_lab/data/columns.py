@@ -14,7 +14,7 @@ from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import LABELS, used
 from lorax_lab.data.sounds import Sound, read_sound
-from lorax_lab.data.table import Table, is_missing, require_whole, shown
+from lorax_lab.data.table import Table, is_missing, is_unseen, require_whole, shown
 
 
 def to_pools(where: str, tables: Mapping[str, Table], config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
@@ -124,4 +124,4 @@ def _groups(table: Table, name: str) -> list[str]:
 
 def _is_blank(example: Example) -> bool:
     values = example.inputs.values()
-    return bool(values) and all(isinstance(value, str) and not value.strip() for value in values)
+    return bool(values) and all(isinstance(value, str) and is_unseen(value) for value in values)

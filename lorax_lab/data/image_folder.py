@@ -10,7 +10,7 @@ from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.images import read_image
 from lorax_lab.data.labels import in_order
 from lorax_lab.data.source import Source
-from lorax_lab.data.table import printable
+from lorax_lab.data.table import is_unseen, printable
 from lorax_lab.errors import ConfigError
 
 OWN = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
@@ -97,6 +97,9 @@ def _has_folders(place: Path) -> bool:
 def _of_split(config: TaskConfig, folder: Path) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if is_unseen(place.name):
+            unseen = f"the name of the sub-folder {place.name!a} has no sign that is seen"
+            raise ConfigError(f"{_fault(config)}: {unseen}; give the class a name, or take it out")
         inside = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
         if not inside:
             raise ConfigError(f"{_fault(config)}: {place} has no images; a sub-folder is a class, take it out")

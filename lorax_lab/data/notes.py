@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.labels import alike
+from lorax_lab.data.splits import asked, disjoint
 from lorax_lab.data.table import printable
 
 FEW = 5
 """How many classes a note names."""
+SMALLER = 0.01
+"""The share of a split that may lack before it is said."""
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
-    """What is to be said: how the table was read, classes that are nearly one or that a split lacks, texts that tell
-    the label."""
+    """What is to be said: how the table was read, classes that are nearly one or that a split lacks, splits
+    that are smaller than asked for, texts that tell the label."""
     if config.label is None and config.path is None:
-        return pools.notes
-    notes = list(pools.notes)
+        return (*pools.notes, *_smaller(pools, splits, config))
+    notes = [*pools.notes, *_smaller(pools, splits, config)]
     notes += [f"the classes {_list(group)} differ in case alone" for group in alike(pools.classes, str.casefold)]
     for name, examples in zip(("train", "validation", "test"), splits, strict=True):
         present = {example.label for example in examples}
@@ -27,6 +30,19 @@ def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConf
         if lacking:
             notes.append(f"the {name} split has no row of {_list(lacking)}")
     return (*notes, *_telling(_all(pools), config))
+
+
+def _smaller(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> list[str]:
+    """The splits that whole groups fill less than was asked for, by more than a hundredth."""
+    if all(example.group is None for example in _all(pools)):
+        return []
+    notes, wanted = [], asked(disjoint(pools)[0], config)
+    for role, examples in zip(("validation", "test"), splits[1:], strict=True):
+        if len(examples) < (1 - SMALLER) * wanted[role]:
+            key = f"task.{role}_examples={getattr(config, f'{role}_examples') or 'null'}"
+            count = f"the {role} split has {len(examples)} examples, and {wanted[role]} were asked for by {key}"
+            notes.append(f"{count}: groups are not cut, and no other fits into the rest")
+    return notes
 
 
 def _telling(examples: Sequence[Example], config: TaskConfig) -> list[str]:

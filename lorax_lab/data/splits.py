@@ -38,21 +38,33 @@ def split(
     own_test = order(pools.test or [], stratify, rng)
     own_validation = order(pools.validation or [], stratify, rng)
     rest = order(pools.train, stratify, rng)
-    share = max(1, round(SHARE * len(pools.train)))
+    sizes = asked(pools, config)
     if pools.test is None:
-        test, rest = carve(rest, config.test_examples or share)
+        test, rest = carve(rest, sizes["test"])
     else:
-        test, _ = carve(own_test, config.test_examples or len(pools.test))
+        test, _ = carve(own_test, sizes["test"])
     if pools.validation is None:
-        validation, rest = carve(rest, config.validation_examples or share)
+        validation, rest = carve(rest, sizes["validation"])
     else:
-        validation, _ = carve(own_validation, config.validation_examples or len(pools.validation))
+        validation, _ = carve(own_validation, sizes["validation"])
     train = [example for unit in rest for example in unit][: config.train_examples]
     if not (train and validation and test):
         maker = f"task.group={config.group}" if config.group else f"task={config.name}"
         too_large = f"{maker} makes groups too large to fill three splits of {pools.where}"
         raise ConfigError(f"{too_large}; ask for more in task.test_examples and task.validation_examples")
     return (train, validation, test), dropped
+
+
+def asked(pools: Pools, config: TaskConfig) -> dict[str, int]:
+    """How many examples validation and test should have; whole groups may fill less.
+
+    Args:
+        pools: `disjoint` ones.
+    """
+    share = max(1, round(SHARE * len(pools.train)))
+    own = {"validation": pools.validation, "test": pools.test}
+    everything = {role: share if pool is None else len(pool) for role, pool in own.items()}
+    return {role: getattr(config, f"{role}_examples") or count for role, count in everything.items()}
 
 
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:

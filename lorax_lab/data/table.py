@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -67,7 +68,16 @@ def is_missing(value: Any) -> bool:
     >>> is_missing(None), is_missing(float("nan")), is_missing(" "), is_missing(0)
     (True, True, True, False)
     """
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
+    return value is None or value != value or (isinstance(value, str) and is_unseen(value))
+
+
+def is_unseen(text: str) -> bool:
+    r"""Whether nothing of a text is seen: it has spaces and signs of format alone, such as a byte order mark.
+
+    >>> is_unseen(" \u200b"), is_unseen("\ufeff\u2060"), is_unseen("a\u200b")
+    (True, True, False)
+    """
+    return all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text)
 
 
 def shown(value: Any) -> str:

@@ -15,6 +15,7 @@ from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import forced, record
 from lorax_lab.store.files import remove_scratch, sha256_of
+from lorax_lab.store.folder import quarantine
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 from lorax_lab.store.redact import redact
@@ -118,7 +119,7 @@ def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
         return _compare(run, lease)
     _say(how.title, style="bold")
     if record.status_of(run.folder) == "damaged":
-        _say(f"  the record is damaged; the folder is now {record.quarantine(run.folder)}")
+        _say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
     return _train(run, how, lease)
 
 

@@ -18,6 +18,9 @@ from lorax_lab.launch.references import reference_overrides, wants_reference
 if TYPE_CHECKING:
     from lorax_lab.tasks import Task
 
+LISTED = 20
+"""How many labels of a head a note names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -108,6 +111,7 @@ def check(runs: list[Run]) -> None:
     from lorax_lab.methods import METHODS
     from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
     from lorax_lab.tasks import kind_of, load_task
+    from lorax_lab.tasks.alike import alike
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import check_machine
 
@@ -121,7 +125,7 @@ def check(runs: list[Run]) -> None:
         settings = run.config.task
         task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
-        check_base(model, task.head, task.kind.model_class)
+        own_head = check_base(model, task.head, task.kind.model_class, values=True)
         splits = encode(task, processor)
         longest = max(size for split in splits.values() for size in split.sizes)
         limit = most_tokens(model, processor, task.kind.model_class)
@@ -136,8 +140,19 @@ def check(runs: list[Run]) -> None:
             beyond = f"its tokenizer makes token {largest} of task={settings.name}, and its embedding has {known} rows"
             raise ConfigError(f"model={model}: {beyond}; save the tokenizer that belongs to the model beside it")
         task.kind.require_readable(resolve(model), processor, rows, settings)
-        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings)]:
+        for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings), *alike(splits["train"], limit)]:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
+        if own_head:
+            console.print(f"note: model={model}: {_of_head(own_head, task)}", soft_wrap=True, markup=False)
+
+
+def _of_head(labels: list[str], task: Task) -> str:
+    """That the classifier starts from a head that the base has, with its labels beside those of the task."""
+    from lorax_lab.data.table import printable
+
+    own, classes = (", ".join(map(printable, names[:LISTED])) for names in (labels, task.classes))
+    beside = f"; the task's, in their order: {classes}" if classes else ""
+    return f"the classifier starts from the base's own head (labels {own}{beside}), and none is drawn at random"
 
 
 def _left_out(task: Task) -> list[str]:

@@ -52,11 +52,7 @@ def check_word(override: str, foreign: bool = False) -> None:
     """
     key, equals, _ = override.partition("=")
     bare = key_of(override)
-    if redact(override) != override:
-        raise ConfigError(
-            f"{redact(key)} has a key or password in it; set it in the environment instead: nothing was written"
-        )
-    _check_signs(bare, override)
+    check_text(override)
     if special := foreign_part(dict.fromkeys(bare.replace("/", ".").split(".")), ()):
         raise ConfigError(f"{override}: {special} is not possible; {PLAIN}")
     if bare.startswith("hydra"):
@@ -74,6 +70,18 @@ def check_word(override: str, foreign: bool = False) -> None:
         raise ConfigError(f"{override} is not possible: ??? stands for no value; leave it out, or set it to null")
     if bare in GROUPS and not all(isinstance(value, str) and value.strip() for value in values):
         raise ConfigError(f"{override} is not possible: {bare} is a name; for instance {bare}={_example(bare)}")
+
+
+def check_text(override: str) -> None:
+    """Pass where an override has no secret in it, no sign that no setting has, and is not too long.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if redact(override) != override:
+        key = redact(override.partition("=")[0])
+        raise ConfigError(f"{key} has a key or password in it; set it in the environment instead: nothing was written")
+    _check_signs(key_of(override), override)
 
 
 def _check_signs(key: str, override: str) -> None:

@@ -41,23 +41,31 @@ def free_bytes() -> int:
 
 
 @contextmanager
-def explained(category: str, ledger: Ledger | Callable[[], Ledger] | None = None, batch: int = 0) -> Iterator[None]:
+def explained(
+    category: str,
+    ledger: Ledger | Callable[[], Ledger] | None = None,
+    batch: int = 0,
+    smaller: str = "a smaller model",
+) -> Iterator[None]:
     """Add a note to an out-of-memory error raised inside the block: what asked, for how much, and what would fit.
 
     Args:
         category: the ledger's category that the block's allocations belong to, unless the traceback shows another.
         ledger: that of a step of the run, or a call that measures a step on one example; None outside training.
         batch: examples in the run's batches.
+        smaller: what makes one example take less, as `Kind.smaller`.
     """
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
-            error.add_note(_explanation(error, category, ledger, batch))
+            error.add_note(_explanation(error, category, ledger, batch, smaller))
         raise
 
 
-def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int) -> str:
+def _explanation(
+    error: Exception, category: str, ledger: Ledger | Callable[[], Ledger] | None, batch: int, smaller: str
+) -> str:
     asked = bytes_asked(error)
     wanted = "more" if asked is None else size(asked)
     shortage = f"[{wanted} asked for as {_category(error.__traceback__) or category}; {size(free_bytes())} free"
@@ -69,11 +77,11 @@ def _explanation(error: Exception, category: str, ledger: Ledger | Callable[[], 
     except Exception as second:
         if not is_out_of_memory(second):
             raise
-        return f"{shortage}; not even one example fits: fewer tokens (task.max_length) or LoRA would take less]"
+        return f"{shortage}; not even one example fits: {smaller} or LoRA would take less]"
     per_example, constant = _split(step)
     fits = min((free_bytes() - constant) // per_example, batch - 1) if per_example else batch - 1
     if fits < 1:
-        return f"{shortage}; no batch would fit: fewer tokens (task.max_length) or LoRA would take less]"
+        return f"{shortage}; no batch would fit: {smaller} or LoRA would take less]"
     return (
         f"{shortage}; one example takes {size(per_example)} of activations and temporaries, the rest of a step "
         f"{size(constant)}: train.batch_size={fits} would fit; train.gradient_accumulation makes up for it]"

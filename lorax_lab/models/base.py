@@ -18,11 +18,11 @@ from torch import nn
 
 from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory
 from lorax_lab.models.coverage import Census, census
-from lorax_lab.models.files import PUBLIC_NAMES, model_sha256, quiet, resolve
-from lorax_lab.models.fit import check_fit, refuse_misfits
+from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, resolve
+from lorax_lab.models.fit import check_fit, check_values, refuse_infinite, refuse_misfits
 from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.settings import check_settings
-from lorax_lab.models.weights import state_of
+from lorax_lab.models.weights import read_json, state_of
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -92,15 +92,32 @@ def load_base(
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)), sha256)
 
 
-def check_base(name: str, head: Mapping[str, Any], model_class: str = "AutoModelForSequenceClassification") -> None:
+def check_base(
+    name: str,
+    head: Mapping[str, Any],
+    model_class: str = "AutoModelForSequenceClassification",
+    values: bool = False,
+) -> list[str]:
     """Refuse a checkpoint that is not the base which its configuration says, from the files' headers alone.
 
+    Args:
+        values: read the tensors' data too, and refuse nan and inf; a preset's are known.
+
+    Returns:
+        The labels of the checkpoint's own head, from which training starts; empty where a head is drawn at random.
+
     Raises:
-        ConfigError: as `load_base`, but for what only the tensors' data shows.
+        ConfigError: as `load_base`; without `values`, but for what only the tensors' data shows.
     """
     folder, skeleton = resolve(name), _skeleton(name, model_class)
     with _readable(name, folder, model_class), quiet():
-        check_fit(name, folder, skeleton, head)
+        own_head = check_fit(name, folder, skeleton, head)
+        if values and name not in PRESETS:
+            check_values(name, folder, skeleton, head)
+        if not own_head:
+            return []
+        labels = read_json(name, folder / "config.json").get("id2label") or {}
+    return [str(labels.get(str(i), f"LABEL_{i}")) for i in range(head.get("num_labels", 0))]
 
 
 def _leave_the_file(model: nn.Module) -> None:
@@ -117,12 +134,7 @@ def _leave_the_file(model: nn.Module) -> None:
 def _refuse_infinite(name: str, folder: Path, model: nn.Module) -> None:
     ends = {key: torch.stack(tensor.detach().aminmax()) for key, tensor in model.named_parameters() if tensor.numel()}
     bad = [key for key, pair in ends.items() if not pair.isfinite().all()]  # nan is in both ends
-    if bad:
-        several = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-        raise ConfigError(
-            f"model={name}: {bad[0]}{several} in {folder} has nan or inf inside, in fp32: a diverged or a damaged "
-            "model; name another folder"
-        )
+    refuse_infinite(name, folder, bad)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ tensor of the body is neither.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.matrices import POOLER, head_modules, is_head, output_layer
-from lorax_lab.models.weights import State, Stated, state_of, stated
+from lorax_lab.models.weights import State, Stated, infinite, state_of, stated
 
 SHOWN = 3
 """How many names a message lists."""
@@ -28,8 +28,11 @@ PRETRAINING = ("mask_token",)
 """Parameters of a body that only its pretraining reads, so that a class for another task has no place for them."""
 
 
-def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[str, Any]) -> None:
+def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[str, Any]) -> list[str]:
     """Refuse a checkpoint that is not the base which its configuration says. No tensor's data is read.
+
+    Returns:
+        The modules of the checkpoint's own head, from which training starts; empty where a head is drawn.
 
     Args:
         name: the model, as typed.
@@ -39,11 +42,38 @@ def check_fit(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[st
     Raises:
         ConfigError: it names the first tensors, how many there are, and what to type.
     """
-    _check(name, folder, skeleton, tuple(sorted(settings.items())), state_of(folder))
+    return list(_check(name, folder, skeleton, tuple(sorted(settings.items())), state_of(folder))[0])
+
+
+def check_values(name: str, folder: Path, skeleton: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of which a tensor that becomes a parameter has nan or inf inside. All its data is read.
+
+    Raises:
+        ConfigError: as `check_fit`; it names the first tensor, and how many there are.
+    """
+    _, keys = _check(name, folder, skeleton, tuple(sorted(settings.items())), state_of(folder))
+    refuse_infinite(name, folder, infinite(folder, keys))
+
+
+def refuse_infinite(name: str, folder: Path, bad: Sequence[str]) -> None:
+    """Refuse tensors that have nan or inf inside, where there are any.
+
+    Raises:
+        ConfigError: it names the first, and how many there are.
+    """
+    if bad:
+        several = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise ConfigError(
+            f"model={name}: {bad[0]}{several} in {folder} has nan or inf inside, in fp32: a diverged or a damaged "
+            "model; name another folder"
+        )
 
 
 @lru_cache(maxsize=16)
-def _check(name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], state: State) -> None:
+def _check(
+    name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[str, Any], ...], state: State
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The modules of the checkpoint's own head, and the names of the tensors that become parameters."""
     tensors = stated(name, folder)
     model, loading = _placed(folder, skeleton, dict(settings), tensors)
     refuse_twice(name, folder, model, tensors)
@@ -51,6 +81,16 @@ def _check(name: str, folder: Path, skeleton: nn.Module, settings: tuple[tuple[s
     unplaced = [key for key in loading["unexpected_keys"] if key not in constants and not key.endswith(PRETRAINING)]
     extra = [key for key in unplaced if is_of_body(model, key)]
     refuse_misfits(name, folder, model, loading, extra, tensors)
+    heads = [head for head in head_modules(model) if head.rpartition(".")[2] != POOLER]
+    drawn = any(is_head(key, heads) for key in loading["missing_keys"])
+    buffers = tuple(key for key, _ in model.named_buffers())
+    placed = tuple(key for key in tensors if key not in loading["unexpected_keys"] and not _ends(buffers, key))
+    return () if drawn else tuple(heads), placed
+
+
+def _ends(names: Collection[str], key: str) -> bool:
+    """Whether a tensor's name is one of the names, or one of them without the prefix of the body."""
+    return any(name == key or name.endswith(f".{key}") for name in names)
 
 
 def _placed(

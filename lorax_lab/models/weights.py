@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ LARGEST = 2**26
 """Bytes of an index or a config.json."""
 STATED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """safetensors' names of the dtypes whose entries are the weights themselves."""
+BF16_EXPONENT = 0x7F80
+"""The bits that are all set in a number of bf16 that is not finite."""
 State = tuple[tuple[str, int, int, int, int], ...]
 
 
@@ -52,28 +55,40 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 
 def _files(name: str, folder: Path) -> list[Path]:
+    if index := _index(folder):
+        return _shards(name, index)
+    return [folder / form for form in FORMS if (folder / form).is_file()][:1]
+
+
+def _index(folder: Path) -> Path | None:
+    """The index of the shards that are read; None where a single file is."""
     for form in FORMS:
         if (folder / form).is_file():
-            return [folder / form]
+            return None
         if (folder / f"{form}{INDEX}").is_file():
-            return _shards(name, folder / f"{form}{INDEX}")
-    return []
+            return folder / f"{form}{INDEX}"
+    return None
 
 
 def _shards(name: str, index: Path) -> list[Path]:
-    content = read_json(name, index)
-    places = content.get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
-        raise ConfigError(f"model={name}: {index} has no weight_map of tensors to files; copy it again")
-    if not isinstance(content.get("metadata"), dict):
-        raise ConfigError(f"model={name}: {index} has no metadata, which transformers reads; copy it again")
-    files = sorted(set(places.values()))
+    files = sorted(set(_weight_map(name, index).values()))
     if outside := [file for file in files if PurePosixPath(file).is_absolute() or {"..", ""} & {*file.split("/")}]:
         allowed = "allowed are files in the model's own folder: move the weights there and correct the index"
         raise ConfigError(f"model={name}: {index} names {outside[0]}; {allowed}")
     if lacking := [file for file in files if not (index.parent / file).is_file()]:
         raise ConfigError(f"model={name}: {index} names {lacking[0]}, which is not there; copy it too")
     return [index.parent / file for file in files]
+
+
+def _weight_map(name: str, index: Path) -> dict[str, str]:
+    """The file of each tensor, as an index of shards says."""
+    content = read_json(name, index)
+    places = content.get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(place, str) for place in places.values()):
+        raise ConfigError(f"model={name}: {index} has no weight_map of tensors to files; copy it again")
+    if not isinstance(content.get("metadata"), dict):
+        raise ConfigError(f"model={name}: {index} has no metadata, which transformers reads; copy it again")
+    return places
 
 
 def read_json(name: str, path: Path) -> dict[str, Any]:
@@ -134,9 +149,11 @@ def stated(name: str, folder: Path) -> dict[str, Stated]:
     """Every tensor of the weights' files, by name; no data is read, and no code is run.
 
     Raises:
-        ConfigError: as `weight_files`; a file that is damaged, that holds more than tensors, or none.
+        ConfigError: as `weight_files`; a file that is damaged, that holds more than tensors, or none; shards that are
+            not what their index says.
     """
     tensors: dict[str, Stated] = {}
+    places: dict[str, Path] = {}
     for file in weight_files(name, folder):
         try:
             held = _of_safetensors(file) if file.suffix == ".safetensors" else _of_torch(file)
@@ -146,9 +163,63 @@ def stated(name: str, folder: Path) -> dict[str, Stated]:
             also = f"{file} holds {twice[0]}, which another of its files holds too"
             raise ConfigError(f"model={name}: {also}; save the model anew, so that each tensor is in one file")
         tensors |= held
+        places |= dict.fromkeys(held, file)
     if not tensors:
         raise ConfigError(f"model={name}: its weights in {folder} hold no tensor; copy them again")
+    _refuse_misplaced(name, folder, places)
     return tensors
+
+
+def _refuse_misplaced(name: str, folder: Path, places: Mapping[str, Path]) -> None:
+    """Refuse shards of which one lacks a tensor that the index has in it, or holds one that it has in another.
+
+    Args:
+        places: the file that holds each tensor.
+    """
+    index = _index(folder)
+    for key, place in _weight_map(name, index).items() if index else ():
+        if places.get(key) != folder / place:
+            other = f"{places[key].relative_to(folder)} holds it" if key in places else "no file holds it"
+            wrong = f"{index} has {key} in {place}, and {other}"
+            raise ConfigError(f"model={name}: {wrong}; copy the files and the index again, or save the model anew")
+
+
+def infinite(folder: Path, keys: Collection[str]) -> list[str]:
+    """Those of the named tensors that have nan or inf inside, in fp32. Every byte of them is read."""
+    return [key for key in keys if key in _infinite(folder, state_of(folder))]
+
+
+@lru_cache(maxsize=16)
+def _infinite(folder: Path, state: State) -> frozenset[str]:
+    from safetensors import safe_open
+
+    bad: list[str] = []
+    for file in _files(str(folder), folder):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as content:
+                bad += [key for key in content.keys() if not _is_finite(content.get_tensor(key))]  # noqa: SIM118
+        else:
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+            bad += [key for key, tensor in loaded.items() if not _is_finite(tensor)]
+    return frozenset(bad)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """By numpy, in one thread: waking several costs more than they save."""
+    if tensor.dtype not in STATED.values() or not tensor.numel():
+        return True
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return not ((tensor.contiguous().view(torch.int16).numpy() & BF16_EXPONENT) == BF16_EXPONENT).any()
+    values = tensor.numpy()
+    ends = torch.tensor([float(values.min()), float(values.max())], dtype=torch.float64)  # nan is in both
+    return bool(ends.float().isfinite().all())
+
+
+def _is_zip(file: Path) -> bool:
+    import zipfile
+
+    return zipfile.is_zipfile(file)
 
 
 def _of_safetensors(file: Path) -> dict[str, Stated]:

@@ -10,7 +10,11 @@ from lorax_lab.serve.overrides import HELP, Setup, read_overrides
 from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lorax_lab.launch.plan import Run
+
+INSTEAD = "name another folder, as in out=serving/mine"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,39 +30,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(setup: Setup) -> int:
-    return _serve(setup) if _train(list(setup.runs.values())) else 1
+    runs = list(setup.runs.values())
+    folder = _folder(setup, runs)
+    return _serve(setup, folder) if _train(runs, folder) else 1
 
 
-def _train(runs: list[Run]) -> bool:
+def _folder(setup: Setup, runs: list[Run]) -> Path:
+    """The folder of the results; it and the records' can be made, as far as is seen before anything is written."""
+    from lorax_lab.launch.place import check_folder, check_place
+    from lorax_lab.serve import report
+
+    for run in runs:
+        check_place(run)
+    folder = setup.out or report.default_folder(runs)
+    check_folder(f"out={folder}", folder, INSTEAD)
+    if (folder / report.RESULTS).is_dir():
+        raise ConfigError(f"out={folder} has a folder {report.RESULTS}, where the results go; {INSTEAD}")
+    return folder
+
+
+def _train(runs: list[Run], folder: Path) -> bool:
     """Train the runs that the store lacks, in this process; returns whether all are recorded."""
     import signal
 
     from lorax_lab.console import console
+    from lorax_lab.launch.place import make_folder, make_place
     from lorax_lab.launch.plan import check
     from lorax_lab.launch.sweep import Sweep
 
     sweep = Sweep(runs)
+    check(sweep.waiting)
+    make_folder(f"out={folder}", folder, INSTEAD)
     console.print(f"{len(sweep.recorded)} of {len(runs)} already recorded in {runs[0].runs_dir}", markup=False)
     if not sweep.waiting:
         return True
-    check(sweep.waiting)
+    make_place(sweep.runs_dir)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep.finish()
     return sweep.close()
 
 
-def _serve(setup: Setup) -> int:
+def _serve(setup: Setup, folder: Path) -> int:
     from lorax_lab.serve import report
     from lorax_lab.serve.measure import measure
     from lorax_lab.serve.proof import prove
     from lorax_lab.serve.served import open_served
 
     served = open_served(setup.runs)
-    folder = setup.out or report.default_folder(list(setup.runs.values()))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out={folder} is not possible: {error.strerror}") from error
     proof = prove(served)
     report.close(report.results(served, proof, measure(served, folder)), folder)
     return 0 if proof.equal else 1

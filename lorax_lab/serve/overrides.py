@@ -11,6 +11,7 @@ from lorax_lab.config.overrides import expand, value_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import Run, run_of
+from lorax_lab.launch.words import check_text
 from lorax_lab.tasks import kind_of
 from lorax_lab.tasks.kind import logits
 
@@ -88,6 +89,7 @@ def read_overrides(overrides: list[str]) -> Setup:
 
 
 def _out(override: str) -> Path:
+    check_text(override)
     value = value_of(override)
     if not isinstance(value, str) or not value.strip() or "${" in value or not value.isprintable():
         raise ConfigError(f"{override} is not possible: the folder of the results; type out=serving/mine")

@@ -20,6 +20,7 @@ from lorax_lab.store.files import write_redacted
 from lorax_lab.store.provenance import hardware
 from lorax_lab.store.redact import redacted
 
+RESULTS = "serving.json"
 SHOWN = 2
 """How many rows of each task the printed batch has."""
 TEXT = 58
@@ -56,8 +57,8 @@ def close(results: dict[str, Any], folder: Path) -> None:
     console.print(_costs(results))
     console.print(_rows(results["mixed_batch"]))
     console.print(_verdict(results), soft_wrap=True, markup=False)
-    write_redacted(folder / "serving.json", json.dumps(redacted(results), indent=1, allow_nan=False) + "\n")
-    console.print(f"in {folder}: serving.json", soft_wrap=True, markup=False)
+    write_redacted(folder / RESULTS, json.dumps(redacted(results), indent=1, allow_nan=False) + "\n")
+    console.print(f"in {folder}: {RESULTS}", soft_wrap=True, markup=False)
     console.print(f"for the figure type: python -m analysis serving {folder}", soft_wrap=True, markup=False)
 
 

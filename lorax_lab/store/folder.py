@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
 HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
+QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json")
 
 
@@ -126,3 +128,15 @@ def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
 def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
     return load_arrays(folder, SPECTRA)
+
+
+def quarantine(folder: Path) -> Path:
+    """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
+    target = folder.parent / QUARANTINE / folder.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{folder.name}-{number}")
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(folder, target)
+    return target

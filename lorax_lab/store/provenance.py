@@ -16,8 +16,8 @@ from typing import Any
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.store.code import code_sha256
-from lorax_lab.store.record import Git, Record, Status
-from lorax_lab.store.result import Result
+from lorax_lab.store.record import Record, Status
+from lorax_lab.store.result import Git, Result
 
 HOME = Path(__file__).parents[1]
 """The package's folder."""

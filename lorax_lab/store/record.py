@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from lorax_lab.errors import ConfigError, cut
 from lorax_lab.store import verified
 from lorax_lab.store.files import Check, write_redacted
 from lorax_lab.store.redact import redacted
-from lorax_lab.store.result import STRICT, Result
+from lorax_lab.store.result import STRICT, Git, Result
 from lorax_lab.store.sums import read_bytes
 
 VERSION = 2
@@ -30,7 +29,6 @@ VERSION = 2
 STATUSES = ("completed", "diverged", "failed", "oom", "killed", "running")
 Status = Literal["completed", "diverged", "failed", "oom", "killed", "running"]
 RECORD = "record.json"
-QUARANTINE = "quarantine"
 WRITTEN = re.compile(rf'\{{\n "schema": {VERSION},(.*),\n "sha256": "[0-9a-f]{{64}}"\n\}}\n', re.DOTALL)
 """A record as it is written, and in it what is between its version and its checksum."""
 LARGEST = 2**28
@@ -39,15 +37,6 @@ LARGEST = 2**28
 
 class DamagedRecord(ValueError):
     """A record that cannot be trusted: cut short, altered, of an unknown version, or missing a part."""
-
-
-@dataclass(frozen=True)
-class Git:
-    """The checkout that the package ran from; None where it was in none."""
-
-    __pydantic_config__ = STRICT
-    commit: str | None
-    dirty: bool | None
 
 
 @dataclass(frozen=True)
@@ -223,33 +212,17 @@ def status_of(folder: Path) -> str | None:
         return "damaged"
 
 
-def quarantine(folder: Path) -> Path:
-    """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
-    target = folder.parent / QUARANTINE / folder.name
-    number = 1
-    while target.exists():
-        number += 1
-        target = target.with_name(f"{folder.name}-{number}")
-    target.parent.mkdir(exist_ok=True)
-    shutil.move(folder, target)
-    return target
-
-
 def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record], list[Damage]]:
     """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones.
 
-    <<<<<<< HEAD
-        Args:
-            list_verified: whether to keep in the store which were found to be whole, for the next time.
+    A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well. So is one
+    that may not be read.
 
-        A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well.
-    =======
-        A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well. So is one
-        that may not be read.
+    Args:
+        list_verified: whether to keep in the store which were found to be whole, for the next time.
 
-        Raises:
-            ConfigError: the store itself may not be read.
-    >>>>>>> work-A
+    Raises:
+        ConfigError: the store itself may not be read.
     """
     records, damages, digests = {}, [], set[str]()
     for folder in _recorded(Path(runs_dir)):

@@ -16,6 +16,15 @@ UNDEFINED = "undefined"
 
 
 @dataclass(frozen=True)
+class Git:
+    """The checkout that the package ran from; None where it was in none."""
+
+    __pydantic_config__ = STRICT
+    commit: str | None
+    dirty: bool | None
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What identifies a run's inputs. `examples` counts those of each split, `left_out` the rows in none by the
     reason; it is empty in records that are older than the field."""

@@ -95,4 +95,6 @@ KIND = Kind(
     answers=answers,
     correct=correct,
     notes=text.notes,
+    smaller=text.SMALLER,
+    seen=text.seen,
 )

@@ -109,4 +109,5 @@ KIND = Kind(
     answers=answers,
     correct=correct,
     require_readable=require_readable,
+    smaller="smaller images (size in preprocessor_config.json), a smaller model",
 )

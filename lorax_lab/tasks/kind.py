@@ -93,6 +93,8 @@ class Kind:
         require_readable: raises ConfigError for rows that the model in a folder cannot read, by its configuration.
         baselines: the rows on which the model is scored before it trains, by name. They are made of the training and
             the test rows; they have the test rows' labels, and at most `limit` tokens where the model has a limit.
+        smaller: what makes one example take less memory, in words; it may name a key of the kind.
+        seen: the tokens of a row that the model reads before it answers. None where it reads something else.
     """
 
     config: type[TaskConfig]
@@ -115,3 +117,5 @@ class Kind:
     baselines: Callable[[Any, Sequence[Row], Sequence[Row], TaskConfig, int | None], dict[str, list[Row]]] = (
         no_baselines
     )
+    smaller: str = "a smaller model"
+    seen: Callable[[Row], Sequence[int]] | None = None

@@ -114,6 +114,11 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return begun if begun and begun[0] == tokenizer.bos_token_id else []
 
 
+def seen(row: Row) -> list[int]:
+    """Tokens of the prompt, and what stands before it."""
+    return row["input_ids"][: -row["completion"]]
+
+
 def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
     """How many prompts were cut."""
     assert isinstance(config, LanguageConfig)
@@ -280,4 +285,6 @@ KIND = Kind(
     outputs=outputs,
     notes=notes,
     baselines=baselines,
+    smaller=text.SMALLER,
+    seen=seen,
 )

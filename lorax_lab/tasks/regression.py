@@ -72,4 +72,6 @@ KIND = Kind(
     answers=answers,
     correct=None,
     notes=text.notes,
+    smaller=text.SMALLER,
+    seen=text.seen,
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 4
 """The least `max_length`: two special tokens and two of the text."""
+SMALLER = "fewer tokens (task.max_length)"
+"""What makes an example take less memory."""
 
 
 @dataclass
@@ -101,6 +103,12 @@ def notes(rows: Sequence[Row], config: TaskConfig) -> list[str]:
     full = sum(length(row) == config.max_length for row in rows)
     counted = f"{full} of {len(rows)} texts fill task.max_length={config.max_length} tokens"
     return [f"{counted}: what is beyond is cut"] if full else []
+
+
+def seen(row: Row) -> list[int]:
+    """Tokens that are read, all of them."""
+    ids: list[int] = row["input_ids"]
+    return ids
 
 
 def length(row: Row) -> int:

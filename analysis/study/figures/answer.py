@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import higher_is_better, score_label
+from ...scores import cross, higher_is_better, score_label
+from ...variants import COLLAPSED
 from .. import comparison, update
-from ..records import Records, with_direction
+from ..records import Records, has_collapsed, with_direction
 from ..statistics import t_interval
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LATEX = True
+CROSSED = "collapsed run, or full fine-tune of its seed"
 SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": "white", "mew": 0.4, "zorder": 3}
 
 
@@ -32,6 +34,8 @@ def table(records: Records) -> pd.DataFrame | None:
 
     margin, rows, finals = records.protocol.margin, [], comparison.every_seed(records)
     for task in records.conditions:
+        full = comparison.seeds_of(records, task, records.protocol.reference)
+        beside = {seed for seed, line in full.items() if has_collapsed(line)}
         seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
         cuts = update.functional(records, task)
         cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
@@ -41,9 +45,10 @@ def table(records: Records) -> pd.DataFrame | None:
                 interval = t_interval(of_size["difference"].dropna().tolist())
                 row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
                 row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
-                pairs = zip(of_size["seed"], of_size["difference"], strict=True)
-                rows += [row | {"seed": seed, "difference": d} for seed, d in pairs]
-    return with_direction(records, pd.DataFrame(rows).astype({"size": int}))
+                own = of_size[COLLAPSED] if COLLAPSED in of_size else [False] * len(of_size)
+                for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
+                    rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
+    return with_direction(records, comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int})))
 
 
 @style.styled
@@ -57,6 +62,9 @@ def draw(table: pd.DataFrame) -> Figure:
         for axes, (side, (label, star)) in zip(row, names.items(), strict=True):
             rows = table[(table["task"] == task) & (table["side"] == side)]
             _differences(axes, rows, float(rows["margin"].iloc[0]))
+            if COLLAPSED in rows:
+                of = rows[rows[COLLAPSED]]
+                cross(axes, of["size"], of["difference"], grid[0][0], CROSSED)
             axes.set_xlabel(label)
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
         row[0].set_ylabel(score_label("difference in score", table[table["task"] == task]))
@@ -64,6 +72,8 @@ def draw(table: pd.DataFrame) -> Figure:
     text = "rank at which LoRA matches full fine-tuning (test), directions that the full update needs (validation)"
     text += f"\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
     style.title(figure, text)
+    if grid[0][0].get_legend_handles_labels()[1]:
+        style.legend(figure, grid[0][0], columns=1)
     return figure
 
 

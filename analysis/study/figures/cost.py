@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import style
-from ...scores import score_label
+from ...scores import cross, score_label
+from ...variants import COLLAPSED
 from .. import comparison
 from ..records import Records, every, with_direction
 
@@ -42,11 +43,14 @@ def draw(table: pd.DataFrame) -> Figure:
             if key == "test":
                 bars = [lora[key] - lora["test_low"], lora["test_high"] - lora[key]]
                 axes.errorbar(ranks, lora[key], bars, capsize=2, label=f"{score_label(task, rows)}, LoRA", **look)
+                if COLLAPSED in lora:
+                    some = lora[COLLAPSED] > 0
+                    cross(axes, ranks[some], lora[key][some], axes, "a run collapsed")
                 axes.axhspan(*full[["test_low", "test_high"]].iloc[0], color=look["color"], alpha=0.12, linewidth=0)
             else:
                 axes.plot(ranks, lora[key], label=f"{task}, LoRA", **look)
             line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 0.8}
-            axes.axhline(full[key].iloc[0], label=f"{task}, full", **line)
+            axes.axhline(full[key].iloc[0], label=f"{task}, full{_collapsed(full)}", **line)
         if key == "trained_body":
             axes.set_yscale("log")
         elif key != "test":
@@ -56,3 +60,9 @@ def draw(table: pd.DataFrame) -> Figure:
     style.title(figure, "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds")
     style.legend(figure, figure.axes[0], columns=2)
     return figure
+
+
+def _collapsed(full: pd.DataFrame) -> str:
+    """How many of the full fine-tunes collapsed, in words, or nothing."""
+    count, seeds = (int(full[key].iloc[0]) if key in full else 0 for key in (COLLAPSED, "seeds"))
+    return f", {count} of {seeds} collapsed" if count else ""

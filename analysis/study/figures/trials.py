@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import style
-from ...scores import score_label
+from ...scores import cross, score_label
+from ...variants import COLLAPSED
 from .. import comparison
 from ..records import Records, with_direction
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LATEX = False
+CROSSED = "a trial collapsed"
 
 
 def table(records: Records) -> pd.DataFrame:
@@ -36,6 +38,9 @@ def draw(table: pd.DataFrame) -> Figure:
             best = of[of["chosen"]]["learning_rate"].unique()
             ring: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
             axes.plot(best, means[best], color=look["color"], **ring)
+            if COLLAPSED in of:
+                rates = sorted(of[of[COLLAPSED]]["learning_rate"].unique())
+                cross(axes, rates, means[rates], panels[0], CROSSED)
         axes.set_xscale("log")
         axes.set_title(score_label(task, rows))
     count = table["seed"].nunique()
