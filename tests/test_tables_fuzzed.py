@@ -28,7 +28,7 @@ from lorax_lab.data import Pools, source_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.tasks import KINDS, load_task
 
-SECONDS, EXAMPLES = 30.0, 600
+SECONDS, EXAMPLES = 15.0, 250
 """How long bytes are changed; tables of hostile cells of each format."""
 KINDS_OF_TEXT = ("classification", "regression", "language_modeling")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
