@@ -108,6 +108,8 @@ def test_mirrored_scores_give_the_same_ranks_and_verdicts(both: tuple[Records, R
             assert stars[0] == stars[1]
     assert [r.verdict for r in rulings(lower)] == [r.verdict for r in rulings(higher)]
     assert arms_line(lower) == arms_line(higher)
+    for stated in arms_line(lower).partition("): ")[2].rstrip(".").split("; "):
+        assert set(stated.partition(": ")[2].split(", ")) <= set(comparison.gains(lower, TASK))
     tables = [comparison.table(records, TASK) for records in both]
     assert tables[0]["matches"].tolist() == tables[1]["matches"].tolist()
     assert tables[0]["difference"].dropna().tolist() == (-tables[1]["difference"].dropna()).tolist()

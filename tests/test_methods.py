@@ -303,6 +303,11 @@ def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: 
     assert not torch.allclose(outputs(theirs), outputs(ours))
     peft_format.load(ours, tmp_path)
     torch.testing.assert_close(outputs(ours.eval()), outputs(theirs), atol=1e-6, rtol=1e-5)
+    heads = head_modules(ours)
+    trainable = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    factors = {f"{name}.lora_{factor}" for name in names for factor in "AB"}
+    assert trainable - {name for name in trainable if is_head(name, heads)} == factors
+    assert any(is_head(name, heads) for name in trainable)
 
 
 def test_lora_has_rank_times_in_plus_out_parameters_for_each_matrix() -> None:

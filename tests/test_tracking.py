@@ -125,6 +125,16 @@ def test_sync_uploads_what_is_missing_once(
     assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out
 
 
+def test_what_another_process_uploads_meanwhile_is_not_uploaded_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded(tmp_path, "a")
+    marks = iter(["offline", "online"])  # before the lock, and behind it
+    monkeypatch.setattr(tracking, "mark_of", lambda folder: next(marks))
+    monkeypatch.setattr(tracking, "publish", None)  # whoever calls it fails
+    assert tracking.main(["sync", str(tmp_path)]) == 0
+
+
 DEFAULT = {"model": "/models/minilm", "task": {"name": "movie_reviews"}, "method": {"name": "lora"}}
 
 

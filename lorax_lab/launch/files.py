@@ -113,6 +113,8 @@ def onto(of_file: list[str], typed: list[str]) -> list[str]:
 
     >>> onto(["method=lora", "rank=8", "++method.alpha=4", "seed=0"], ["method=full"])
     ['seed=0', 'method=full']
+    >>> onto(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0"], ["hydra/launcher=basic"])
+    ['seed=0', 'hydra/launcher=basic']
     """
     keys = {key_of(override) for override in typed}
     replaced = {f"{key.replace('/', '.')}." for key in keys & {*GROUPS, "hydra/launcher"}}

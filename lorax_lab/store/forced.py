@@ -68,7 +68,7 @@ def _aside(folder: Path) -> Path:
 def _exchanged(one: Path, other: Path) -> bool:
     """Exchange two names in one step; False where the system, or the file system, cannot."""
     try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
+        rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
         return False
     return bool(rename(CURRENT_FOLDER, os.fsencode(one), CURRENT_FOLDER, os.fsencode(other), EXCHANGE) == 0)
