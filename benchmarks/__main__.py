@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate")
+BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate", "planning")
 
 
 def main() -> None:
