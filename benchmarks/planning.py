@@ -1,4 +1,4 @@
-"""What a large store costs: 1,000 recorded jobs planned, 2,000 records read and drawn. Whole processes but for reading."""
+"""What a large store costs: 1,000 recorded jobs planned, 2,000 records read and drawn."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def measure() -> dict[str, Any]:
             _row(f"8 s / {RECORDS:,} records drawn", 8.0, drawn, "one pass"),
             _row(f"1 s / `load_runs` of {RECORDS:,}, the second time", 1.0, read[1], f"{read[0]:.1f} s at first"),
         ],
-        "note": "The records are of two small runs, under other seeds, with 36 matrices each. Drawn are all figures but "
-        "the singular values, whose arrays these records lack. The first time every record is checked in full.",
+        "note": "Whole processes, but for `load_runs`. The records are of two small runs, under other seeds, with 36 "
+        "matrices each. Drawn are all figures but the singular values, whose arrays these records lack. The first "
+        "time every record is checked in full.",
     }
 
 

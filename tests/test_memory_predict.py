@@ -302,3 +302,14 @@ def test_the_figures_are_drawn_from_predictions(
         assert message in capsys.readouterr().err
     assert analysis(["step", "nowhere"]) == 2
     assert "python -m lorax_lab.memory --tables FOLDER" in capsys.readouterr().err
+
+
+def test_what_no_run_can_have_is_said_to_be_predicted_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [f"model={folder / 'llama'}", "sequence=4", "batch=1"]
+    entry.main([*own, "precision=bf16"])
+    assert "Predicted only" not in capsys.readouterr().out
+    entry.main([*own, "precision=bf16-true", "optimizer=adam8bit", "checkpointing=true"])
+    stated = (
+        "Predicted only: optimizer=adam8bit, precision=bf16-true, checkpointing=true; `python -m lorax_lab.run` has"
+    )
+    assert stated in capsys.readouterr().out

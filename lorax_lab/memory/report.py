@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from rich.table import Table
 
+from lorax_lab.config import PRECISIONS
 from lorax_lab.console import console
 from lorax_lab.memory.gpus import GPU_SIZES, gpus_needed
 from lorax_lab.memory.ledger import CATEGORIES
@@ -24,6 +25,16 @@ def show(full: Step, predictions: dict[Step, Prediction], operations: dict[Step,
     """Print the table of `full` and the LoRA steps that differ from it in rank alone."""
     console.print(table(full, predictions, operations))
     console.print(NOTE, highlight=False)
+    if missing := predicted_only(full):
+        does = "`python -m lorax_lab.run` has adamw, fp32 or bf16 over fp32 weights, and no checkpointing"
+        console.print(f"Predicted only: {', '.join(missing)}; {does}.", soft_wrap=True, markup=False, highlight=False)
+
+
+def predicted_only(step: Step) -> list[str]:
+    """The settings of a step that no run of the lab can have, as they are typed."""
+    of_runs = {"optimizer": ("adamw",), "precision": PRECISIONS, "checkpointing": (False,)}
+    asked = {key: getattr(step, key) for key in of_runs}
+    return [f"{key}={str(value).lower()}" for key, value in asked.items() if value not in of_runs[key]]
 
 
 def table(full: Step, predictions: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:
