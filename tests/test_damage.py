@@ -203,6 +203,8 @@ def test_a_file_whose_every_line_is_intact_is_still_checked(published: Path, har
     _, damages = read_lines(path)
     assert len(damages) == 1
     assert damages[0].startswith(path.name)
+    if harm == "a line less":
+        assert damages[0].endswith(": 1 of its lines is missing")
 
 
 def judged(folder: Path, *words: str) -> int:

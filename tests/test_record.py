@@ -34,6 +34,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert record.read_record(tmp_path / "run") == content(metrics={"x": 0.25, "nan": None})
 
 
+def test_a_checksum_is_of_the_content_whatever_the_order_of_its_keys() -> None:
+    sha256 = "fbb68c4db7e0dd9e9fbcbf26036734a369258770a834b80de564070cb402a13a"  # of {"a":1,"b":[2.5,null]}
+    assert record._checksum({"a": 1, "b": [2.5, None]}) == sha256
+    assert record._checksum({"b": [2.5, None], "a": 1}) == sha256
+
+
 @pytest.mark.parametrize("status", ["running", "failed"])
 def test_a_run_without_a_result_is_read_back(tmp_path: Path, status: str) -> None:
     record.write_record(tmp_path / "run", content(status=status, reason="why"))
