@@ -161,9 +161,7 @@ def lab_here() -> Lab:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--full", action="store_true", help="ten times as many kills and resumes, other examples each time"
-    )
+    parser.addoption("--full", action="store_true", help="ten times as many kills and resumes, and other examples")
     parser.addoption("--seed", type=int, help="replay the chances of an earlier run (marker faults)")
 
 
