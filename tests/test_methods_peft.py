@@ -575,3 +575,16 @@ def test_an_assertion_of_pefts_is_told_by_its_line() -> None:
     assert str(refusal_of(settings_of("peft/vera")(), 4, bare)) == (
         "method=peft/vera is not possible: PEFT says: assert number == 4"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "most"),
+    [
+        ("peft/lora", {}, 4), ("peft/adalora", {}, 6), ("peft/loha", {}, 16), ("peft/randlora", {}, 64),
+        ("peft/miss", {}, 4), ("peft/gralora", {"gralora_k": 2, "hybrid_r": 3}, 11),
+    ],
+)  # fmt: skip
+def test_the_rank_of_an_update_at_most_is_worked_out_by_hand(name: str, changes: dict[str, int], most: int) -> None:
+    method = METHODS[name]
+    assert method.most_rank(method.settings(name=name, **changes), 4, (64, 96)) == most
+    assert method.most_rank(method.settings(name=name, **changes), 4, (3, 96)) == 3

@@ -150,8 +150,8 @@ def _type(value: Any) -> str:
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Whole numbers in their order, and other names by the alphabet.
 
-    >>> in_order({"10", "9"}), in_order({"10", "nine"}), in_order({"--1", "-1"})
-    (('9', '10'), ('10', 'nine'), ('--1', '-1'))
+    >>> in_order({"10", "9", "-1"}), in_order({"10", "nine"}), in_order({"--1", "-1"})
+    (('-1', '9', '10'), ('10', 'nine'), ('--1', '-1'))
     """
     if all(name.removeprefix("-").isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

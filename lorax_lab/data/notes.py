@@ -68,5 +68,9 @@ def _text_keys(examples: Sequence[Example]) -> list[str]:
 
 
 def _list(names: Sequence[str]) -> str:
+    """
+    >>> _list("ab"), _list("abcdefgh")
+    ('a, b', 'a, b, c, d, e and 3 more')
+    """
     listed = ", ".join(map(printable, names[:FEW]))
     return listed if len(names) <= FEW else f"{listed} and {len(names) - FEW} more"

@@ -73,6 +73,8 @@ def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
 
     >>> _cause(-11, False), _cause(0, False)
     (('failed', 'its process was ended by SIGSEGV'), ('failed', 'its process ended with status 0 and left no record'))
+    >>> _cause(-9, True), _cause(-9, False)[0]
+    (('oom', 'its process was ended by SIGKILL: the system ran out of memory'), 'killed')
     """
     if code == -signal.SIGKILL:
         if oom_killed:
