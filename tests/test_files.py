@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lorax_lab.store.files import save_tensors, sha256_of, write_text
+from lorax_lab.store.files import SCRATCH, save_tensors, sha256_of, write_text
 from lorax_lab.store.redact import HIDDEN, redact
 
 
@@ -26,6 +26,7 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
 
     def watched_replace(source: Any, target: Any) -> None:
         assert Path(source).parent == Path(target).parent
+        assert SCRATCH.fullmatch(Path(source).name)  # what a kill leaves is known by its name
         assert Path(source).read_text() == "text"
         done.append("replace")
         replace(source, target)

@@ -107,6 +107,8 @@ def test_a_record_of_version_1_is_read(tmp_path: Path) -> None:
     record.write_record(tmp_path, content())
     rewritten(tmp_path, older)
     assert record.read_record(tmp_path) == content()
+    rewritten(tmp_path, lambda read: read["time"].pop("functional_seconds"))  # it had none before there were cuts
+    assert record.read_record(tmp_path).completed.time.truncation_seconds == 0.0
     for part in ("parameters", "memory", "time", "metrics", "matrices"):
         record.write_record(tmp_path, content())
         rewritten(tmp_path, older)

@@ -6,6 +6,7 @@ import csv
 import json
 import socket
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -485,6 +486,15 @@ def save(folder: Path, splits: dict[str, dict[str, list[Any]]], names: list[str]
 
 def columns(name: str, n: int, labels: list[Any] | None = None) -> dict[str, list[Any]]:
     return {"text": [f"{name} {i}" for i in range(n)], "label": labels or [i % 2 for i in range(n)]}
+
+
+@pytest.mark.parametrize(("status", "says"), [(200, None), (404, None), (503, "answers 503")])
+def test_a_hub_that_answers_at_all_is_reached(status: int, says: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = types.SimpleNamespace(status_code=status)
+    session = types.SimpleNamespace(head=lambda address, timeout: answer)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: session)
+    reason = hub._unreached()
+    assert reason is None if says is None else says in str(reason)
 
 
 def hub_config(path: Path | str, **changes: Any) -> TaskConfig:
