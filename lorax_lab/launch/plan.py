@@ -12,6 +12,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch import precision
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.references import reference_overrides, wants_reference
 
@@ -120,6 +121,8 @@ def check(runs: list[Run]) -> None:
         shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
+    for note in precision.notes(run.config for run in runs):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     for (model, _), run in pairs.items():
         settings = run.config.task

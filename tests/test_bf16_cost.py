@@ -1,0 +1,45 @@
+"""bf16 on a processor that has no fast products for it: what it costs is said before the first run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Lab
+
+from lorax_lab.launch import precision
+from lorax_lab.launch.compose import compose
+
+
+def test_the_cost_of_bf16_is_tried() -> None:
+    precision.bf16_ratio.cache_clear()
+    assert 0.05 < precision.bf16_ratio() < 1000
+    fast = torch.cpu.get_capabilities()
+    if fast.get("amx_bf16"):
+        assert precision.bf16_ratio() < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "ratio", "said"),
+    [
+        (["train.precision=bf16", "train.device=cpu"], 3.04, True),
+        (["train.precision=bf16", "train.device=cpu"], 0.5, False),
+        (["train.precision=bf16", "train.device=cuda"], 3.04, False),
+        (["train.precision=fp32", "train.device=cpu"], 3.04, False),
+    ],
+)
+def test_it_is_said_where_it_is_slower(
+    words: list[str], ratio: float, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_ratio", lambda: ratio)
+    notes = precision.notes([compose([]), compose(words)])
+    assert bool(notes) == said
+    if said:
+        assert "3.0 times as long in bf16 as in fp32" in notes[0]
+        assert "type train.precision=fp32" in notes[0]
+
+
+def test_the_command_line_says_it(small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bf16_ratio", lambda: 3.04)
+    done = lab_here(*small_run, "train.precision=bf16", "--dry-run")
+    assert "note: train.precision=bf16: a product of matrices takes 3.0 times as long" in done.stdout
+    assert done.returncode == 0
