@@ -1,15 +1,6 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
-from lorax_lab.models.base import (
-    Base,
-    check_base,
-    groups,
-    load_base,
-    load_processor,
-    matrix_shapes,
-    most_tokens,
-    vocabulary,
-)
+from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.matrices import (
@@ -31,6 +22,7 @@ from lorax_lab.models.matrices import (
     short_name,
 )
 from lorax_lab.models.settings import check_sizes
+from lorax_lab.models.skeleton import groups, matrix_shapes, most_tokens, vocabulary
 
 __all__ = [
     "PRESETS",

@@ -6,22 +6,19 @@ class that the task needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from lorax_lab.errors import ConfigError, first_line, in_short, is_out_of_memory
-from lorax_lab.models.coverage import Census, census
+from lorax_lab.errors import ConfigError
 from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, resolve
 from lorax_lab.models.fit import check_fit, check_values, refuse_infinite, refuse_misfits
-from lorax_lab.models.matrices import shapes_of
 from lorax_lab.models.settings import check_settings
+from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
 from lorax_lab.models.weights import read_json, state_of
 from lorax_lab.streams import global_stream
 
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 ALIGNED = 64
 """Bytes: memory is compared by its place in a cache line."""
-UNBOUNDED = 10**9
-"""Tokenizers without a bound of their own say a number far above this one."""
 
 
 @dataclass
@@ -68,9 +63,9 @@ def load_base(
     import transformers
 
     folder, processor = resolve(name), load_processor(name, processor_class)
-    skeleton, state, sha256 = _skeleton(name, model_class), state_of(folder), model_sha256(name)
+    skeleton, state, sha256 = without_weights(name, model_class), state_of(folder), model_sha256(name)
     check_base(name, head, model_class)
-    with _readable(name, folder, model_class), global_stream(seed, "init"), quiet():
+    with readable(name, folder, model_class), global_stream(seed, "init"), quiet():
         model, loading = getattr(transformers, model_class).from_pretrained(
             folder,
             dtype=torch.float32,
@@ -87,7 +82,7 @@ def load_base(
         )
     _refuse_infinite(name, folder, model)
     _keep_fixed(model, skeleton)
-    if (tokenizer := _tokenizer(processor)) is not None:
+    if (tokenizer := tokenizer_of(processor)) is not None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return Base(model, processor, PUBLIC_NAMES.get(name, _public_name(name)), sha256)
 
@@ -109,8 +104,8 @@ def check_base(
     Raises:
         ConfigError: as `load_base`; without `values`, but for what only the tensors' data shows.
     """
-    folder, skeleton = resolve(name), _skeleton(name, model_class)
-    with _readable(name, folder, model_class), quiet():
+    folder, skeleton = resolve(name), without_weights(name, model_class)
+    with readable(name, folder, model_class), quiet():
         own_head = check_fit(name, folder, skeleton, head)
         if values and name not in PRESETS:
             check_values(name, folder, skeleton, head)
@@ -137,23 +132,6 @@ def _refuse_infinite(name: str, folder: Path, model: nn.Module) -> None:
     refuse_infinite(name, folder, bad)
 
 
-@contextmanager
-def _readable(name: str, folder: Path, auto_class: str) -> Iterator[None]:
-    """What a library raises over files that it cannot read, as the user's fault; memory that runs out stays what it is.
-
-    Raises:
-        ConfigError: in place of any other error inside.
-    """
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:  # the tokenizers and safetensors libraries have types of their own
-        if is_out_of_memory(error):
-            raise
-        raise _unreadable(name, folder, auto_class, error) from error
-
-
 def _keep_fixed(model: nn.Module, skeleton: nn.Module) -> None:
     """Freeze what the model's own class fixes, such as the sinusoids of Whisper's encoder: `from_pretrained` of
     transformers 5 forgets it."""
@@ -174,125 +152,14 @@ def load_processor(name: str, processor_class: str) -> Any:
 
     folder = resolve(name)
     check_settings(name, folder)
-    with _readable(name, folder, processor_class):
+    with readable(name, folder, processor_class):
         processor = getattr(transformers, processor_class).from_pretrained(folder, trust_remote_code=False)
-    tokenizer = _tokenizer(processor)
+    tokenizer = tokenizer_of(processor)
     if tokenizer is not None and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         raise ConfigError(f"model={name} has no tokenizer in {folder}; save the tokenizer beside the model")
     if tokenizer is not None and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return processor
-
-
-def matrix_shapes(name: str, model_class: str = "AutoModelForSequenceClassification") -> dict[str, tuple[int, int]]:
-    """`shapes_of` the model `name`, from its configuration alone: no weight is read or drawn.
-
-    Raises:
-        ConfigError: as `load_base`.
-    """
-    shapes = shapes_of(_skeleton(name, model_class))
-    if not shapes:
-        raise ConfigError(
-            f"model={name} has no linear layer, so nothing of it is adapted or measured; name another model"
-        )
-    return shapes
-
-
-def groups(name: str, names: tuple[str, ...], model_class: str = "AutoModelForSequenceClassification") -> Census:
-    """`census` of the model `name`, from its configuration alone.
-
-    Args:
-        names: the matrices whose update is measured.
-
-    Raises:
-        ConfigError: as `load_base`.
-    """
-    return census(_skeleton(name, model_class), names)
-
-
-def _skeleton(name: str, model_class: str) -> nn.Module:
-    """The model without its weights, on the meta device."""
-    folder = resolve(name)
-    check_settings(name, folder)
-    stat = (folder / "config.json").stat()
-    return _built(name, folder, model_class, (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
-
-
-@lru_cache(maxsize=2)
-def _built(name: str, folder: Path, model_class: str, state: tuple[int, ...]) -> nn.Module:
-    import transformers
-
-    with _readable(name, folder, model_class), torch.device("meta"), quiet():
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        whole = getattr(config, "is_encoder_decoder", False)
-        model: nn.Module = getattr(transformers, model_class).from_config(config, trust_remote_code=False)
-    if _sees_ahead(model):
-        encoder = f"model={name} is no causal language model: a {config.model_type} reads what it should predict"
-        raise ConfigError(f"{encoder}; type model=smollm2, or name a model such as GPT-2 or Llama")
-    if whole and not getattr(model.config, "is_encoder_decoder", True):
-        half = f"model={name} is a {config.model_type}, whose decoder reads its encoder, and here there is none"
-        raise ConfigError(f"{half}; type model=smollm2, or name a model such as GPT-2 or Llama")
-    return model
-
-
-CAUSAL = ("gpt_neox", "gpt_neox_japanese")
-
-
-def _sees_ahead(model: Any) -> bool:
-    """Whether a model that generates text from its own beginning was trained to see the text's end as well, as encoders
-    are. GPT-NeoX's configuration does not say that it is a decoder, which it always is."""
-    if model.config.model_type in CAUSAL:
-        return False
-    alone = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
-    return bool(alone and getattr(model.config, "is_decoder", True) is False)
-
-
-def vocabulary(name: str, model_class: str = "AutoModelForSequenceClassification") -> int | None:
-    """How many tokens the model `name` knows: the rows of its embedding. None where it reads no tokens."""
-    model: Any = _skeleton(name, model_class)
-    embedding = model.get_input_embeddings()
-    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
-
-
-def most_tokens(name: str, processor: Any, model_class: str = "AutoModelForSequenceClassification") -> int | None:
-    """How many tokens the model `name` reads or writes of one input: its positions, or fewer if its tokenizer says so;
-    None where neither bounds them. RoBERTa and its kin count positions from after that of padding."""
-    model: Any = _skeleton(name, model_class)
-    config = model.config
-    unused = [
-        module.padding_idx + 1
-        for key, module in model.named_modules()
-        if key.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-    ]
-    positions = getattr(config, "max_position_embeddings", None)
-    limits = [
-        positions - max(unused, default=0) if isinstance(positions, int) else None,
-        getattr(config, "max_target_positions", None),
-        getattr(_tokenizer(processor), "model_max_length", None),
-    ]
-    known = [limit for limit in limits if isinstance(limit, int) and 0 < limit < UNBOUNDED]
-    return min(known, default=None)
-
-
-def _unreadable(name: str, folder: Path, auto_class: str, error: Exception) -> ConfigError:
-    """Why a model or processor cannot be read; transformers lists every type that the auto-class reads."""
-    if "Unrecognized configuration class" in str(error):
-        kind = auto_class.removeprefix("AutoModelFor")
-        unfit = f"model={name} is no model that transformers can read for this kind of task ({kind})"
-        return ConfigError(f"{unfit}; name another model, or another task.kind")
-    if auto_class == "AutoImageProcessor":
-        missing = f"model={name} has no image processor that can be read in {folder} ({first_line(error)})"
-        return ConfigError(f"{missing}; save it beside the model, as preprocessor_config.json")
-    first = first_line(error)
-    problem = in_short(error, 300) if first.endswith(":") else first
-    instead = "save it again with save_pretrained, or name another model"
-    return ConfigError(f"model={name} cannot be read from {folder} ({type(error).__name__}): {problem}; {instead}")
-
-
-def _tokenizer(processor: Any) -> Any:
-    """A processor's tokenizer, which may be itself; None where it reads no text."""
-    tokenizer = getattr(processor, "tokenizer", processor)
-    return tokenizer if hasattr(tokenizer, "pad_token") else None
 
 
 def _public_name(name: str) -> str:
