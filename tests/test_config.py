@@ -19,6 +19,7 @@ from lorax_lab.data import SOURCES, Source
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import typed
 from lorax_lab.launch.compose import _composed, compose, content_of, spell_out
+from lorax_lab.launch.files import onto
 from lorax_lab.launch.keys import GROUPS, added, known_keys, presets
 from lorax_lab.launch.references import reference_overrides
 from lorax_lab.launch.typed import from_dict
@@ -229,3 +230,9 @@ def test_values_are_set_as_hydra_sets_them(words: list[str]) -> None:
     assert json.dumps(fast) == json.dumps(whole)
     with pytest.raises(ConfigError, match=r"Could not override 'seed\.deeper'"):
         content_of(["seed.deeper=3"])
+
+
+def test_a_typed_launcher_replaces_a_files_with_its_settings() -> None:
+    of_file = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0"]
+    assert onto(of_file, ["hydra/launcher=basic"]) == ["seed=0", "hydra/launcher=basic"]
+    assert onto(of_file, ["seed=1"]) == [*of_file[:2], "seed=1"]

@@ -16,6 +16,7 @@ import pytest
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example, Pools, data_sha256, hub
+from lorax_lab.data.labels import in_order
 from lorax_lab.data.examples import content_key
 from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
@@ -449,6 +450,10 @@ def test_a_key_that_the_source_ignores():
 def test_an_unknown_source():
     with pytest.raises(ConfigError, match=r"task\.source=loca1 is unknown; did you mean 'local'"):
         load_task(config(source="loca1"))
+
+
+def test_negative_labels_are_in_the_order_of_numbers() -> None:
+    assert in_order({"10", "-1", "9", "-2"}) == ("-2", "-1", "9", "10")
 
 
 # ---- hub

@@ -621,14 +621,14 @@ SURVIVORS = (
         "lorax_lab/launch/files.py",
         '{*GROUPS, "hydra/launcher"}',
         "{*GROUPS}",
-        "lorax_lab/launch/files.py::lorax_lab.launch.files.onto",
+        "tests/test_config.py::test_a_typed_launcher_replaces_a_files_with_its_settings",
     ),
     Mutation(
         "put negative labels in the alphabet's order",
         "lorax_lab/data/labels.py",
         'name.removeprefix("-").isdecimal()',
         "name.isdecimal()",
-        "lorax_lab/data/labels.py::lorax_lab.data.labels.in_order",
+        "tests/test_tasks.py::test_negative_labels_are_in_the_order_of_numbers",
     ),
     Mutation(
         "call any answer of the hub a failure",
