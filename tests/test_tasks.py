@@ -16,8 +16,8 @@ import pytest
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example, Pools, data_sha256, hub
-from lorax_lab.data.labels import in_order
 from lorax_lab.data.examples import content_key
+from lorax_lab.data.labels import in_order
 from lorax_lab.data.splits import split
 from lorax_lab.errors import ConfigError
 from lorax_lab.tasks import KINDS, Task, load_task
