@@ -28,6 +28,7 @@ HOLES = {
     "self.path.parent": "experiments/records",
     "limit": "64",
     "longest + 1": "64",
+    "longer": "64",
     "folder": "FOLDER",
     "folder.parent": "runs",
     "role": "train",

@@ -19,7 +19,7 @@ def notes(configs: Iterable[RunConfig]) -> list[str]:
     if not asked or (ratio := bf16_ratio()) <= SLOWER:
         return []
     cost = f"a product of matrices takes {ratio:.1f} times as long in bf16 as in fp32 here"
-    return [f"train.precision=bf16: {cost}, tried just now; type train.precision=fp32 if time matters"]
+    return [f"train.precision=bf16: {cost}, tried just now; type train.precision=fp32 for speed"]
 
 
 def _on_a_processor(config: RunConfig) -> bool:

@@ -255,8 +255,8 @@ def _recorded(runs_dir: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError:
-        right = f"type chmod u+rx {runs_dir}, or name another folder"
-        raise ConfigError(f"the runs in {runs_dir} may not be read; {right}") from None
+        cure = "name another folder, or let its owner give you the right"
+        raise ConfigError(f"the runs in {runs_dir} may not be read; {cure}") from None
     return sorted(folder for folder in folders if _may_have_record(folder))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, cut
 
 if TYPE_CHECKING:
     from lorax_lab.tasks.split import Split
@@ -47,20 +47,19 @@ def alike(split: Split, limit: int | None) -> list[str]:
     if count == len(keys):
         all_of = f"all {count} training inputs of task={split.task.config.name} {what}"
         raise ConfigError(f"{all_of}, and there is nothing to learn; {instead}")
-    return [
-        f"{count} of {len(keys)} training inputs ({count / len(keys):.0%}) {what}, such as {text[:40]!r}; {instead}"
-    ]
+    share = f"{count} of {len(keys)} training inputs ({count / len(keys):.0%}) {what}"
+    return [f"{share}, such as {cut(text, 40)!r}; {instead}"]
 
 
-def _instead(cut: int | None, limit: int | None, name: str) -> str:
+def _instead(at: int | None, limit: int | None, name: str) -> str:
     """What to type where texts that differ are the same tokens.
 
     Args:
-        cut: the `task.max_length` at which they are cut; None where they are not.
+        at: the `task.max_length` at which they are cut; None where they are not.
     """
-    if cut is None:
+    if at is None:
         return f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
-    longer = min(LONGER * cut, limit or LONGER * cut)
-    if longer <= cut:
-        return f"they are cut at task.max_length={cut}, all that the model reads: put what differs first"
-    return f"they are cut at task.max_length={cut}; type task.max_length={longer}"
+    longer = min(LONGER * at, limit or LONGER * at)
+    if longer <= at:
+        return f"they are cut at task.max_length={at}, all that the model reads: put what differs first"
+    return f"they are cut at task.max_length={at}; type task.max_length={longer}"
