@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
-from test_readme import EVERY, PAGES, blocks, name
+from test_readme import EVERY, PAGES, README, blocks, commands, name
 
 pytestmark = pytest.mark.slow
 ACTIVATE = Path(sys.prefix) / "bin" / "activate"
@@ -87,6 +87,10 @@ def _file(place: Place, text: str) -> str:
     return f"{text} --dry-run"
 
 
+def _dry(place: Place, text: str) -> str:
+    return place.tiny(text, "--dry-run")
+
+
 SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"source \.venv/bin/activate", _same),
     (r"make (run|test|figures|lint|bench|(test-)?(all|faults|mutants))( \w+=\d+)*", _named),
@@ -99,7 +103,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (rf"{RUN}task=(tweets|glue/mrpc|org/name).*", lambda place, text: _help(place, text)),  # hub, or other labels
     (rf"{RUN}rank=4,8,16 -m", lambda place, text: place.tiny(text)),
     (rf"{RUN}.*--dry-run", lambda place, text: place.tiny(text)),
-    (rf"{RUN}.*", lambda place, text: place.tiny(text, "--dry-run")),
+    (rf"{RUN}.*", _dry),
     (r"python -m lorax_lab\.store\.tracking sync runs", _ending("--mode offline")),
     (r"python -m lorax_lab\.audit .*", lambda place, text: place.audit(text) + " --out AUDIT_{}"),
     (r"python -m lorax_lab\.memory --tables FOLDER", _help),  # minutes
@@ -142,7 +146,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, table_fi
 
 
 @pytest.mark.parametrize("command", EVERY)
-def test_every_command_runs_from_a_fresh_shell(command: str, place: Place, tmp_path: Path) -> None:
+def test_every_command_runs_from_a_fresh_shell(command: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Sweeps that are only listed are read by the fast tests as well; of these each is run with --full."""
+    if how(command) is _dry and command not in commands(README) and not request.config.getoption("--full"):
+        pytest.skip("with --full")
+    place = request.getfixturevalue("place")
     text = how(command)(place, command).replace("AUDIT_{}", shlex.quote(str(tmp_path / "audit")))
     done = place.shell(text)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

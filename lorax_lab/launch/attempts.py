@@ -148,7 +148,6 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
             record_status(run, "killed", "interrupted", place=place, check=lease.check)
         raise
     except (Exception, SystemExit) as error:
-        lease.check()
         status, reason = _status_of(error), _reason(error)
         kept = f"; the earlier run stays as it was in {run.folder}" if place != run.folder else ""
         try:

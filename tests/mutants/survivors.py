@@ -51,8 +51,8 @@ SURVIVORS = (
     Mutation(
         "record an end after the lease was lost",
         "lorax_lab/launch/attempts.py",
-        "    except (Exception, SystemExit) as error:\n        lease.check()\n        status, reason",
-        "    except (Exception, SystemExit) as error:\n        status, reason",
+        '"".join(traceback.format_exception(error)), place, check=lease.check)',
+        '"".join(traceback.format_exception(error)), place)',
         "tests/test_attempts.py::test_who_lost_its_lease_records_nothing",
     ),
     Mutation(
@@ -65,8 +65,8 @@ SURVIVORS = (
     Mutation(
         "let sys.exit in a run end the sweep",
         "lorax_lab/launch/attempts.py",
-        "    except (Exception, SystemExit) as error:\n        lease.check()\n        status",
-        "    except Exception as error:\n        lease.check()\n        status",
+        "    except (Exception, SystemExit) as error:\n        status",
+        "    except Exception as error:\n        status",
         "tests/test_attempts.py::test_the_end_of_a_run_is_recorded_with_its_reason",
     ),
     Mutation(
