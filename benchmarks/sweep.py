@@ -26,7 +26,9 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data.json"
         splits = {"train": task.train, "validation": task.validation, "test": task.test}
-        rows = {name: [{"text": e.text, "label": e.label} for e in examples] for name, examples in splits.items()}
+        rows = {
+            name: [{"text": e.inputs["text"], "label": e.label} for e in examples] for name, examples in splits.items()
+        }
         data.write_text(json.dumps(rows))
         ours = {mode: _ours(Path(scratch) / mode, mode) for mode in ("offline", "disabled")}
         peers = {often: _peer(folder, data, often) for often in ("all", "one")}
