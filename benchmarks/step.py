@@ -54,7 +54,8 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
     task = load_task(config.task)
     base = load_base(config.model, task.head, 0)
     split = Split.of(task, task.train, base.processor)
-    batches = [batch.inputs for batch in split.batches(config.train.batch_size, generator(0, "data-0"))]
+    epoch = split.batches(config.train.batch_size, generator(0, "data-0"), config.train.length_window)
+    batches = [batch.inputs for batch in epoch]
     if torch.cuda.is_available():
         base.model.cuda()
         batches = [{key: value.cuda() for key, value in batch.items()} for batch in batches]

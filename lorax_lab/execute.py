@@ -243,7 +243,8 @@ def _train(
     from lorax_lab.train import train
 
     def epoch(number: int) -> list[Batch]:
-        return splits["train"].batches(config.train.batch_size, generator(config.seed, f"data-{number}"))
+        shuffle = generator(config.seed, f"data-{number}")
+        return splits["train"].batches(config.train.batch_size, shuffle, config.train.length_window)
 
     with TrainBar(run_id, f"validation/{task.metric}") as on_step:
         validate = lambda: splits["validation"].score(model)  # noqa: E731

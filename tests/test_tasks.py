@@ -789,13 +789,13 @@ def test_every_index_once_in_batches_of_one_size(n, batch_size):
 
     lengths = np.random.default_rng(n).integers(3, 90, n).tolist()
     state = torch.random.get_rng_state()
-    batches = length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0))
+    batches = length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0), 50)
     assert (torch.random.get_rng_state() == state).all()
     assert sorted(i for batch in batches for i in batch) == list(range(n))
     assert sum(len(batch) != batch_size for batch in batches) == (n % batch_size > 0)
-    assert batches == length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0))
+    assert batches == length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0), 50)
     if n > 100:
-        assert batches != length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1))
+        assert batches != length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1), 50)
 
 
 def test_buckets_save_padding_and_do_not_sort_the_epoch():
@@ -804,8 +804,23 @@ def test_buckets_save_padding_and_do_not_sort_the_epoch():
     from lorax_lab.tasks.batches import length_bucketed_batches
 
     lengths = np.random.default_rng(0).integers(3, 90, 4000).tolist()
-    batches = length_bucketed_batches(lengths, 16, torch.Generator().manual_seed(0))
+    batches = length_bucketed_batches(lengths, 16, torch.Generator().manual_seed(0), 50)
     width = [max(lengths[i] for i in batch) for batch in batches]
     padded = sum(w * len(batch) for w, batch in zip(width, batches, strict=True))
     assert padded < 1.05 * sum(lengths)
     assert abs(np.corrcoef(width, range(len(width)))[0, 1]) < 0.2
+
+
+def test_a_window_of_one_batch_leaves_what_a_batch_holds_to_chance():
+    import torch
+
+    from lorax_lab.tasks.batches import length_bucketed_batches
+
+    lengths = np.random.default_rng(0).integers(3, 90, 4000)
+    means = {}
+    for window in (1, 50):
+        batches = length_bucketed_batches(lengths, 16, torch.Generator().manual_seed(0), window)
+        means[window] = [lengths[i].mean() for i in batches]
+    by_chance = lengths.std() / 4  # of a mean of 16
+    assert 0.8 < np.std(means[1]) / by_chance < 1.2
+    assert np.std(means[50]) > 3 * by_chance

@@ -122,7 +122,7 @@ def test_weights_examples_and_tokens_add_up_and_so_does_the_loss(task: Task, fol
 
 
 def test_an_epoch_has_every_example_once_in_batches_of_one_size(split: Split) -> None:
-    batches = split.batches(5, generator(0, "data"))
+    batches = split.batches(5, generator(0, "data"), 50)
     assert sorted(batch.examples for batch in batches) == [2, 5, 5]
     assert sum(batch.weight for batch in batches) == cut(split, [COUNT])[0].weight
     largest = split.largest_batch(3)

@@ -86,7 +86,8 @@ class MethodConfig:
 
 @dataclass
 class TrainConfig:
-    """The budget and the optimizer. `max_steps` cuts the epochs short when it is set."""
+    """The budget and the optimizer. `max_steps` cuts the epochs short when it is set. Batches of like lengths are made
+    inside windows of `length_window` batches; 1 leaves them to chance."""
 
     learning_rate: float
     batch_size: int
@@ -101,9 +102,10 @@ class TrainConfig:
     precision: str
     device: str = field(metadata=NO_RESULT)
     head: bool = field(metadata={"neutral": True})
+    length_window: int = field(metadata={"neutral": 50})
 
     def __post_init__(self) -> None:
-        for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm"):
+        for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):
             require_positive(f"train.{key}", getattr(self, key))
         require_positive("train.max_steps", self.max_steps, optional=True)
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "a share of the steps, 0 ≤ warmup < 1")

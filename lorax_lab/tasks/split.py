@@ -51,9 +51,10 @@ class Split:
         inputs = kind.collate(self.processor, [self.rows[i] for i in indices], self.labels[indices])
         return Batch(inputs, kind.weight(inputs), len(indices), kind.tokens(inputs))
 
-    def batches(self, batch_size: int, generator: torch.Generator) -> list[Batch]:
-        """One epoch: every example once, examples of like size together, in an order from `generator`."""
-        return [self.batch(indices) for indices in length_bucketed_batches(self.sizes, batch_size, generator)]
+    def batches(self, batch_size: int, generator: torch.Generator, window: int) -> list[Batch]:
+        """One epoch: every example once, in an order from `generator`, sorted by size inside windows of `window`
+        batches."""
+        return [self.batch(indices) for indices in length_bucketed_batches(self.sizes, batch_size, generator, window)]
 
     def largest_batch(self, batch_size: int) -> Batch:
         """The batch of the longest examples, which decides the peak of memory."""
