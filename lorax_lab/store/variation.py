@@ -174,7 +174,7 @@ def _choice(key: str, run: Settings) -> str:
 def _varies(key: str, runs: Sequence[Settings]) -> bool:
     values: dict[str, set[str]] = {}
     for run in runs:
-        values.setdefault(_choice(key, run), set()).add(json.dumps(run.get(key)))
+        values.setdefault(_choice(key, run), set()).add(repr(run.get(key)))
     return any(len(different) > 1 for different in values.values())
 
 
