@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.store.garbage import set_aside
 from lorax_lab.store.output import guard
 
 from . import missing, style, versions
@@ -59,11 +60,12 @@ def _main(arguments: list[str]) -> int:
         return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
     lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", LACKING, UNLIKE, "not drawn")}
-    for group in recorded.groups:
-        _introduce(group)
-        for name in names:
-            heading, line = _figure(name, group, options.out)
-            lines[heading].append(line)
+    with set_aside():
+        for group in recorded.groups:
+            _introduce(group)
+            for name in names:
+                heading, line = _figure(name, group, options.out)
+                lines[heading].append(line)
     for heading, figures in lines.items():
         _list(heading, figures)
     complete = len(lines["drawn"]) == len(names) * len(recorded.groups)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store import variation
 from lorax_lab.store.direction import oriented
+from lorax_lab.store.garbage import uncollected
 from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
@@ -120,6 +121,7 @@ class Recorded:
     doubles: dict[str, str]
 
 
+@uncollected()
 def load(runs_dir: Path) -> Recorded:
     """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone."""
     records, damages = scan(runs_dir, list_verified=True)

@@ -46,7 +46,7 @@ def lacking(group: Group, table: pd.DataFrame) -> int:
     run of it. A figure that shows fewer seeds than there are averages none, and lacks none."""
     if set(group.runs["seed"]) - set(table["seed"]):
         return 0
-    arms = group.runs[group.runs["arm"].isin(table["arm"])].groupby("arm_key")
+    arms = group.runs[group.runs["arm"].isin(table["arm"].unique())].groupby("arm_key")
     return sum(len(absent(group, str(arm), part)) for arm, part in arms)
 
 

@@ -125,7 +125,7 @@ def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str) -> None:
     """
     if COLLAPSED not in rows or not rows[COLLAPSED].any():
         return
-    points = rows[rows[COLLAPSED]]
+    points = rows[rows[COLLAPSED]].drop_duplicates([place, "score"])
     cross(axes, points[place].astype(float), points["score"], axes)
 
 

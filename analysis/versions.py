@@ -67,7 +67,8 @@ def marked(group: Group, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Args:
         table: with the columns `arm` and `seed`, which name the run of each row.
     """
-    by_name = {(row["arm"], row["seed"]): str(row["run_id"]) for _, row in group.runs.iterrows()}
+    names = zip(group.runs["arm"], group.runs["seed"], strict=True)
+    by_name = dict(zip(names, map(str, group.runs["run_id"]), strict=True))
     rows = [by_name.get(key, "") for key in zip(table["arm"], table["seed"], strict=True)]  # a row may be of noise
     found = unlike({run_id: group.records[run_id] for run_id in dict.fromkeys(rows) if run_id})
     if not found:

@@ -23,7 +23,7 @@ from analysis.__main__ import main
 from analysis.figures import FIGURES
 from analysis.figures.functional_rank import finding
 from analysis.groups import CannotDraw, Group, load
-from analysis.scores import interval, spread_of_seeds
+from analysis.scores import interval, mark_collapsed, spread_of_seeds
 from lorax_lab import spectra
 from lorax_lab.store import record
 from lorax_lab.store.folder import SPECTRA, load_spectra, quarantine, save_arrays
@@ -337,6 +337,34 @@ def test_singular_values_choose_three_layers_of_three_module_types(store: Store)
     rows = FIGURES["singular_values"].table(group_of(deep))
     assert list(dict.fromkeys(rows["module"])) == ["attn.q_proj", "attn.v_proj", "mlp.up_proj"]
     assert list(dict.fromkeys(rows["layer"])) == [0, 3, 6]
+
+
+def test_cells_are_legible_on_their_colour_and_say_what_lacks_a_value(study: Store) -> None:
+    rows = FIGURES["effective_rank"].table(group_of(study)).assign(best=True)
+    arm = rows["arm"].iloc[0]
+    rows = rows[(rows["arm"] == arm) & (rows["layer"] == 0)].head(len(MODULES))
+    rows = pd.concat([rows.assign(layer=layer) for layer in range(2)])
+    rows["effective_rank"] = [5.0, 150.0, float("nan"), 5.0, 5.0, 5.0]
+    rows["share"] = [0.99, 0.1, float("nan"), float("nan"), 0.99, 0.1]
+    axes = FIGURES["effective_rank"].draw(rows).axes[0]
+    cells = {text.get_position(): text for text in axes.texts}
+    said = {place: text.get_text().replace("\n", " ") for place, text in cells.items()}
+    light, dark = "w", ".15"
+    assert [said[column + 0.5, 0.5] for column in range(3)] == ["5.0 (.99)", "150 (.10)", "–"]
+    assert [said[column + 0.5, 1.5] for column in range(3)] == ["", "5.0 (.99)", "5.0 (.10)"]
+    colours = [cells[column + 0.5, row + 0.5].get_color() for row, column in ((0, 0), (0, 1), (1, 1), (1, 2))]
+    assert colours == [dark, light, dark, light]
+    assert cells[2.5, 0.5].get_color() not in (light, "none")
+
+
+def test_collapsed_runs_of_one_score_are_one_cross() -> None:
+    rows = pd.DataFrame(
+        {"rank": [4, 4, 4, 8, 8], "score": [0.5, 0.5, 0.6, 0.5, 0.7], "collapsed": [True] * 4 + [False]}
+    )
+    axes = style.canvas(3, 3).add_subplot()
+    mark_collapsed(axes, rows, "rank")
+    (line,) = axes.lines
+    assert line.get_xydata().tolist() == [[4.0, 0.5], [4.0, 0.6], [8.0, 0.5]]
 
 
 def test_effective_rank_stands_beside_its_null(study: Store) -> None:

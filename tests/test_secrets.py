@@ -342,6 +342,25 @@ def test_a_password_of_digits_spoils_no_file_of_json(tmp_path: Path, monkeypatch
     assert (tmp_path / "a.csv").read_text() == f"n,train/loss,text,commit\n12345678,0.5,{HIDDEN},{'f01c62bf' * 5}\n"
 
 
+def test_a_password_in_any_row_of_a_table_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "hunter2hunter2")
+    rows = {
+        "text": ["a", "hunter2hunter2", "a", None],
+        "mixed": [1, True, "x hunter2hunter2", 1.5],
+        "listed": [["hunter2hunter2"], "b", ["c"], "b"],
+        "plain": ["a", "b", "a", "b"],
+        "flag": [True, False, None, True],
+    }
+    write_csv(tmp_path / "a.csv", pd.DataFrame(rows).assign(n=pd.array([1, None, 3, 4], dtype="Int64")))
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "text,mixed,listed,plain,flag,n",
+        f"a,1,['{HIDDEN}'],a,True,1",
+        f"{HIDDEN},True,b,b,False,",
+        f"a,x {HIDDEN},['c'],a,,3",
+        ",1.5,b,b,True,4",
+    ]
+
+
 def test_a_password_of_digits_in_a_lease_loses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "1795687588")
     monkeypatch.setattr("lorax_lab.launch.leases.time.time", lambda: 1795687588.5)

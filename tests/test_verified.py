@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from recorded import run_record
 
-from lorax_lab.store import load_runs, record, verified
+from lorax_lab.store import load_matrices, load_runs, record, verified
+from lorax_lab.store.result import without_matrices
 
 ROWS = {"m": {"shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 1.9}}}
 
@@ -95,3 +98,50 @@ def test_rows_have_every_leaf_by_its_name(store: Path) -> None:
     assert frame["git.commit"].tolist() == [None] * 3
     assert frame["inputs.classes"].tolist() == [["no", "yes"]] * 3
     assert not [name for name in frame if name.startswith(("matrices", "result"))]
+
+
+LIKE_MATRICES = {"model": "m", "task": {"name": "t"}, "measure": "standard", "matrices": {"a": 1}}
+"""A configuration that has in a record the same place, and the same name, as the matrices of a result."""
+
+
+def test_runs_are_the_same_when_their_matrices_are_not_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run_id, changes in {
+        "b-full": {"config": LIKE_MATRICES, "matrices": ROWS},
+        "b-trial": {"config": LIKE_MATRICES, "matrices": {}, "reason": '"matrices": {\n }'},
+        "b-killed": {"config": LIKE_MATRICES, "status": "killed"},
+    }.items():
+        record.write_record(store / run_id, run_record(run_id, **changes))
+    first, matrices = load_runs(store), load_matrices(store)
+    verified.known.cache_clear()
+    monkeypatch.setattr(record, "_checked", None)
+    cut: list[str] = []
+    monkeypatch.setattr(record, "without_matrices", lambda text: cut.append(text) or without_matrices(text))
+    pd.testing.assert_frame_equal(load_runs(store), first)
+    assert len(cut) == 6
+    assert first["config.matrices.a"].dropna().tolist() == [1.0] * 3
+    verified.known.cache_clear()
+    pd.testing.assert_frame_equal(load_matrices(store), matrices)
+    assert len(matrices) == 4
+    light = record.scan(store, matrices=False)[0]
+    assert [found.completed.matrices for found in light.values() if found.result] == [{}] * 5
+
+
+def test_a_record_that_is_altered_in_its_matrices_alone_is_left_out_of_the_runs(store: Path) -> None:
+    load_runs(store)
+    path = store / "a-lora-r4-s1-0" / record.RECORD
+    path.write_text(path.read_text().replace('"effective_rank": 1.5', '"effective_rank": 2.5'))
+    verified.known.cache_clear()
+    with pytest.warns(UserWarning, match="left out: .*checksum does not match"):
+        assert load_runs(store)["seed"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "result", [None, {"matrices": {}}, {"matrices": ROWS}, {"a": 1, "matrices": ROWS, "z": {}}, {}]
+)
+@pytest.mark.parametrize("after", [{}, {"config": {"matrices": ROWS}}])
+def test_only_the_matrices_of_the_result_are_cut_out(
+    result: dict[str, object] | None, after: dict[str, object]
+) -> None:
+    whole = {"config": {"matrices": ROWS}, "result": result} | {f"{key} more": value for key, value in after.items()}
+    expected = whole | {"result": result | {"matrices": {}} if result and "matrices" in result else result}
+    assert json.loads(without_matrices(json.dumps(whole, indent=1))) == expected

@@ -25,6 +25,8 @@ NONE = "–"
 """What stands in a cell without a value."""
 PANELS, WIDEST, TALLEST = 4, 8, 12
 """Panels at most; module types that still fit two panels beside each other; layers that still fit two lines."""
+BRIGHT = 0.408
+"""A cell of more luminance than this has dark letters, as seaborn's own annotations."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -72,8 +74,10 @@ def draw(table: pd.DataFrame) -> Figure:
     room = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
     figure = style.canvas(width, 0.9 + labels + down * (room + height * len(layers)))
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, arm, title in zip(grid.flat, shown, titles, strict=False):
-        _panel(axes, rows[rows["arm"] == arm], layers, modules)
+    panels = dict(zip(shown, grid.flat, strict=False))
+    cells = {arm: _panel(axes, rows[rows["arm"] == arm], layers, modules) for arm, axes in panels.items()}
+    for (arm, axes), title in zip(panels.items(), titles, strict=True):
+        _annotate(axes, cells[arm], len(modules))  # after every heat map, each of which draws all that the figure has
         axes.set_title(title)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
@@ -85,18 +89,15 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]) -> None:
+def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]) -> list[str]:
+    """Draw the heat map; returns what stands in its cells, row by row."""
     import seaborn as sns
 
     def grid(column: str) -> pd.DataFrame:
         means = rows.pivot_table(column, "layer", "module", lambda values: values.mean(skipna=False))
         return means.reindex(index=layers, columns=modules)
 
-    value, share = grid("effective_rank"), grid("share")
-    cells = [
-        [_words(v, s, "\n" if len(layers) <= TALLEST else " ") for v, s in zip(*pair, strict=True)]
-        for pair in zip(value.to_numpy(float), share.to_numpy(float), strict=True)
-    ]
+    value, share = grid("effective_rank"), grid("share").astype(float)
     look: dict[str, Any] = {
         "cmap": style.PALETTE.removesuffix("_r"),
         "vmin": 0,
@@ -104,19 +105,33 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
         "cbar": False,
         "linewidths": 0.5,
     }
-    sns.heatmap(share.astype(float), annot=cells, fmt="", ax=axes, annot_kws={"fontsize": 6}, **look)
-    for row, column in zip(*value.isna().to_numpy().nonzero(), strict=True):  # which the heat map leaves empty
-        axes.text(column + 0.5, row + 0.5, NONE, ha="center", va="center", fontsize=6)
+    sns.heatmap(share, ax=axes, **look)
     axes.set(xlabel="", ylabel="layer")
     axes.label_outer()
     axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
     axes.tick_params(length=0)
+    pairs = zip(value.to_numpy(float).flat, share.to_numpy().flat, strict=True)
+    return [_words(*pair, "\n" if len(layers) <= TALLEST else " ") for pair in pairs]
+
+
+def _annotate(axes: Axes, cells: list[str], across: int) -> None:
+    """Write into each cell of a heat map, in light letters where it is dark, and in usual ones where it is empty."""
+    from seaborn.utils import relative_luminance
+
+    mesh = axes.collections[0]
+    mesh.update_scalarmappable()
+    for number, (text, colour) in enumerate(zip(cells, mesh.get_facecolor(), strict=True)):
+        place = number % across + 0.5, number // across + 0.5
+        light: dict[str, Any] = {} if text == NONE else {"color": ".15" if relative_luminance(colour) > BRIGHT else "w"}
+        axes.text(*place, text, ha="center", va="center", fontsize=6, **light)
 
 
 def _words(value: float, share: float, between: str) -> str:
-    """`212 (.69)`, with a space or a line break between."""
+    """`212 (.69)`, with a space or a line break between; nothing where only noise has no value."""
     if value != value:
         return NONE
+    if share != share:
+        return ""
     size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return f"{size}{between}({share:.2f})".replace("(0.", "(.")
 

@@ -165,11 +165,12 @@ def _runs(group: Group) -> tuple[list[pd.Series[Any]], int]:
     """The full fine-tune of the seed that most arms have, and a spread of the others of that seed; how many others are
     left out."""
     best = group.best
-    arms = {seed: best[best["seed"] == seed]["arm_key"].nunique() for seed in sorted(set(group.full["seed"]))}
-    rows = best[best["seed"] == max(arms, key=lambda seed: arms[seed])]
+    arms = best.groupby("seed")["arm_key"].nunique().reindex(sorted(set(group.full["seed"])))
+    rows = best[best["seed"] == arms.idxmax()]
     full = rows[rows["method"] == REFERENCE].iloc[0]
-    others = [run for _, run in rows[rows["method"] != REFERENCE].iterrows()]
-    return [full, *spread(others, RANKS)], max(0, len(others) - RANKS)
+    others = rows[rows["method"] != REFERENCE]
+    shown = [others.iloc[place] for place in spread(range(len(others)), RANKS)]
+    return [full, *shown], max(0, len(others) - RANKS)
 
 
 def _spectra(run: pd.Series[Any], group: Group) -> dict[str, dict[str, np.ndarray]]:

@@ -17,6 +17,8 @@ Check = Callable[[], None]
 """Called right before a file takes its place; raises where it is no longer wanted, and nothing is replaced."""
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
+NUMBERS = "biufcmM"
+"""Kinds of numpy's and pandas's types that hold no text: truth values, numbers and times."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None], check: Check | None = None) -> None:
@@ -71,9 +73,20 @@ def write_json(path: Path, content: Any, indent: int | None = None, check: Check
 
 def write_csv(path: Path, table: Any) -> None:
     """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
-    texts = {name: list(column) for name, column in table.items() if any(isinstance(cell, str) for cell in column)}
-    shown = table.assign(**redacted(texts, keys=False)) if texts else table
+    cells = {name: _distinct(column) for name, column in table.items() if column.dtype.kind not in NUMBERS}
+    texts = {name: values for name, values in cells.items() if any(isinstance(value, str) for value in values)}
+    hidden = redacted(texts, keys=False)
+    secret = {name: list(table[name]) for name, values in texts.items() if hidden[name] != values}
+    shown = table.assign(**redacted(secret, keys=False)) if secret else table
     write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
+
+
+def _distinct(column: Any) -> list[Any]:
+    """Each value of a column (pandas) once; all of them where some are lists, which cannot be told apart by hash."""
+    try:
+        return list(column.unique())
+    except TypeError:
+        return list(column)
 
 
 def write_redacted(path: Path, text: str, check: Check | None = None) -> None:

@@ -20,8 +20,9 @@ from typing import Any, Literal, cast
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.store import verified
 from lorax_lab.store.files import Check, write_redacted
+from lorax_lab.store.garbage import uncollected
 from lorax_lab.store.redact import redacted
-from lorax_lab.store.result import STRICT, Git, Result
+from lorax_lab.store.result import STRICT, Git, Result, without_matrices
 from lorax_lab.store.sums import read_bytes
 
 VERSION = 2
@@ -116,8 +117,8 @@ def read_record(folder: Path) -> Record:
     return _read(folder)[0]
 
 
-def _read(folder: Path) -> tuple[Record, str]:
-    """(the record, the SHA-256 of its file)"""
+def _read(folder: Path, matrices: bool = True) -> tuple[Record, str]:
+    """(the record, the SHA-256 of its file); without `matrices` those of a listed record are left out."""
     path = folder / RECORD
     try:
         written = read_bytes(path, LARGEST)
@@ -128,7 +129,7 @@ def _read(folder: Path) -> tuple[Record, str]:
         raise DamagedRecord(f"{path} cannot be read: {error}") from error
     digest, known = hashlib.sha256(written).hexdigest(), verified.known(folder.parent)
     if digest in known and (content := WRITTEN.fullmatch(text)):
-        return _typed(path, f"{{{content[1]}}}"), digest
+        return _typed(path, f"{{{content[1] if matrices else without_matrices(content[1])}}}"), digest
     record = _checked(path, text)
     known.add(digest)
     return record, digest
@@ -212,7 +213,8 @@ def status_of(folder: Path) -> str | None:
         return "damaged"
 
 
-def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record], list[Damage]]:
+@uncollected()
+def scan(runs_dir: Path, list_verified: bool = False, matrices: bool = True) -> tuple[dict[Path, Record], list[Damage]]:
     """Every verified record under `runs_dir` by its folder, sorted by name, and the damaged ones.
 
     A folder that has not its run's name is a copy, which would count its run twice: it is damaged as well. So is one
@@ -220,6 +222,7 @@ def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record
 
     Args:
         list_verified: whether to keep in the store which were found to be whole, for the next time.
+        matrices: whether the measures of each matrix are read; if not, a record that is listed has none.
 
     Raises:
         ConfigError: the store itself may not be read.
@@ -227,7 +230,7 @@ def scan(runs_dir: Path, list_verified: bool = False) -> tuple[dict[Path, Record
     records, damages, digests = {}, [], set[str]()
     for folder in _recorded(Path(runs_dir)):
         try:
-            record, digest = _read(folder)
+            record, digest = _read(folder, matrices)
         except (DamagedRecord, FileNotFoundError) as error:  # a run may be removed while others are read
             if isinstance(error, DamagedRecord):
                 damages.append(Damage(folder, str(error)))
@@ -264,10 +267,8 @@ def _may_have_record(folder: Path) -> bool:
     """Whether something stands in a record's place, or it is forbidden to look there."""
     try:
         os.lstat(folder / RECORD)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 

@@ -177,3 +177,14 @@ class Result:
         """The primary metric on a split; NaN where it is not finite or was not taken."""
         value = self.metrics.get(f"{split}/{self.metric}")
         return math.nan if value is None else value
+
+
+def without_matrices(text: str) -> str:
+    """The text of a record as it is written, with no measures of matrices in its result; of one that has none, itself.
+
+    A place is found by its indent: no text in a record has line breaks, since JSON writes those as letters.
+    """
+    result = text.find('\n "result": {\n')
+    start = text.find('\n  "matrices": {\n', result, text.find("\n }", result)) if result >= 0 else -1
+    end = text.find("\n  }", start)
+    return text if start < 0 else f'{text[:start]}\n  "matrices": {{{text[end + 3 :]}'

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.garbage import uncollected
 from lorax_lab.store.record import Damage, Record, scan
 from lorax_lab.store.result import Result
 
@@ -18,6 +19,8 @@ Records = Mapping[Path, Record]
 """Verified records by their folders, as `scan` gives them."""
 BULKY = ("matrices", "truncation", "gaussian", "files", "coverage")
 """Parts of a result that have tables of their own, or none."""
+LEAVES = frozenset({float, int, str, bool, type(None)})
+"""Types of most values, which need no closer look."""
 
 
 def load_runs(runs_dir: str | Path) -> pd.DataFrame:
@@ -27,7 +30,7 @@ def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
     measures of each matrix.
     """
-    records, damages = _read(runs_dir)
+    records, damages = _read(runs_dir, matrices=False)
     frame = runs_of(records)
     frame.attrs["damaged"] = [(str(damage.folder), damage.reason) for damage in damages]
     return frame
@@ -44,6 +47,7 @@ def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
     return truncation_of(_read(runs_dir)[0])
 
 
+@uncollected()
 def runs_of(records: Records) -> pd.DataFrame:
     """As `load_runs`, of records that are read already."""
     import pandas as pd
@@ -62,8 +66,8 @@ def truncation_of(records: Records) -> pd.DataFrame:
     return _long(records, lambda result: result.truncation or [])
 
 
-def _read(runs_dir: str | Path) -> tuple[Records, list[Damage]]:
-    records, damages = scan(Path(runs_dir), list_verified=True)
+def _read(runs_dir: str | Path, matrices: bool = True) -> tuple[Records, list[Damage]]:
+    records, damages = scan(Path(runs_dir), list_verified=True, matrices=matrices)
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=3)
     return records, damages
@@ -71,26 +75,32 @@ def _read(runs_dir: str | Path) -> tuple[Records, list[Damage]]:
 
 def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    _add_leaves(
-        row, "", {item.name: getattr(record, item.name) for item in dataclasses.fields(record)} | {"result": {}}
-    )
+    parts = _parts(record) | {"result": {}}
     if record.result is not None:
-        parts = {item.name: getattr(record.result, item.name) for item in dataclasses.fields(record.result)}
-        _add_leaves(row, "", {name: part for name, part in parts.items() if name not in BULKY})
+        parts |= {name: part for name, part in _parts(record.result).items() if name not in BULKY}
+    _add_leaves(row, "", parts)
     return row
 
 
 def _add_leaves(row: dict[str, Any], prefix: str, values: Mapping[str, Any]) -> None:
     """Nested values by their dotted names."""
     for name, value in values.items():
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-        if isinstance(value, dict):
+        if type(value) in LEAVES:
+            row[prefix + name] = value
+        elif isinstance(value, dict):
             _add_leaves(row, f"{prefix}{name}.", value)
+        elif dataclasses.is_dataclass(value):
+            _add_leaves(row, f"{prefix}{name}.", _parts(value))
         else:
-            row[f"{prefix}{name}"] = value
+            row[prefix + name] = value
 
 
+def _parts(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, which `dataclasses.asdict` would copy."""
+    return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+
+
+@uncollected()
 def _long(records: Records, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
     import pandas as pd
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def _deciding(whole: Mapping[str, Any]) -> Settings:
     return {key: value for key, value in plain.items() if value is not None}
 
 
+@lru_cache(maxsize=1024)
 def _decides_nothing(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
 
@@ -156,6 +158,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _owner(key: str) -> str | None:
     """The setting that sets this one's default."""
     names = [owner for start, owner in OWNERS.items() if key == start or (start[-1] == "." and key.startswith(start))]
@@ -171,7 +174,7 @@ def _choice(key: str, run: Settings) -> str:
 def _varies(key: str, runs: Sequence[Settings]) -> bool:
     values: dict[str, set[str]] = {}
     for run in runs:
-        values.setdefault(_choice(key, run), set()).add(json.dumps(run.get(key)))
+        values.setdefault(_choice(key, run), set()).add(repr(run.get(key)))
     return any(len(different) > 1 for different in values.values())
 
 
