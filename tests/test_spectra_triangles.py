@@ -1,5 +1,7 @@
 """Triangles of tall factors on hostile ones: which route they take, and that no value pays for the fast one."""
 
+import math
+
 import mpmath
 import pytest
 import torch
@@ -41,6 +43,7 @@ FACTORS = {
     "one column too small": (gaussian(300, 6) * torch.where(torch.arange(6) == 3, TINY, 1.0), False),
     "zero": (torch.zeros(300, 6), False),
     "square": (gaussian(6, 6), False),
+    "square, near the identity": (torch.eye(6) + 0.02 * gaussian(6, 6), False),
     "wide": (gaussian(4, 6), False),
 }
 """Factors (long, rank), each with whether Cholesky is good enough for it."""
@@ -122,15 +125,17 @@ def test_a_gram_matrix_of_several_panels(rank: int, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
-    """Two columns at an angle: κ in the 1-norm is (1 + c) / (1 − c), with c the cosine between them."""
+    """A third column with cosine c to both others, at right angles to each other: κ is (1 + 2c)² / (1 − 2c²)."""
     long = 4000
-    limit = svd_error((long, 2)) / gram_error((long, 2))
-    base = torch.linalg.qr(gaussian(long, 2)).Q
+    limit = svd_error((long, 3)) / gram_error((long, 3))
+    monkeypatch.setattr(gram, "PANEL", 1)
+    base = torch.linalg.qr(gaussian(long, 3)).Q
     for kappa, qr_calls in ((0.99 * limit, []), (1.01 * limit, [1])):
-        cosine = (kappa - 1) / (kappa + 1)
-        second = cosine * base[:, 0] + (1 - cosine**2) ** 0.5 * base[:, 1]
+        c = (math.sqrt(4 + (4 + 2 * kappa) * (kappa - 1)) - 2) / (4 + 2 * kappa)
+        assert (1 + 2 * c) ** 2 / (1 - 2 * c * c) == pytest.approx(kappa, rel=1e-9)
+        third = c * (base[:, 0] + base[:, 1]) + math.sqrt(1 - 2 * c * c) * base[:, 2]
         by_qr.clear()
-        triangles.triangles([torch.stack([base[:, 0], 1e7 * second], dim=1)], "B")
+        triangles.triangles([torch.stack([base[:, 0], base[:, 1], 1e7 * third], dim=1)], "B")
         assert by_qr == qr_calls, kappa
 
 

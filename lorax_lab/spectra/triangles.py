@@ -20,8 +20,9 @@ from lorax_lab.spectra.matrix import checked_matrix, scaled
 
 Triangle = tuple[Float64[Tensor, "k rank"], int]
 """(R, e) with the true triangle 2^e · R; k = min(long, rank)."""
-ROOM = (2.0**-400, 2.0**400)
-"""Squared norms of columns between which products of two triangles, and their squares, stay inside the fp64 range."""
+SMALLEST = 2.0**-400
+"""Squared norms of columns count as this at least. A column far below it makes κ large, and goes to QR; the squares of
+its entries may have left the fp64 range."""
 
 
 def triangles(factors: Sequence[Float[Tensor, "_ _"]], name: str, transposed: bool = False) -> list[Triangle]:
@@ -58,12 +59,10 @@ def _cholesky(
 ) -> tuple[Float64[Tensor, "n rank rank"], Tensor]:
     """The triangles of Gram matrices whose lower half is filled, and which of them keep the bound."""
     product = product.tril() + product.tril(-1).mT
-    squares = product.diagonal(dim1=1, dim2=2)
-    fits = ((squares >= ROOM[0]) & (squares <= ROOM[1])).all(1)
-    norms = squares.clamp(*ROOM).sqrt()
+    norms = product.diagonal(dim1=1, dim2=2).clamp(min=SMALLEST).sqrt()
     H = product / (norms[:, :, None] * norms[:, None, :])
     L, failed = torch.linalg.cholesky_ex(H)
     L = torch.where((failed == 0)[:, None, None], L, torch.eye(len(L[0]), dtype=L.dtype, device=L.device))
     condition = torch.linalg.matrix_norm(H, 1) * torch.linalg.matrix_norm(torch.cholesky_inverse(L), 1)
-    good = fits & (failed == 0) & (gram_error(shape) * condition <= svd_error(shape))
+    good = (failed == 0) & (gram_error(shape) * condition <= svd_error(shape))
     return L.mT * norms[:, None, :], good
