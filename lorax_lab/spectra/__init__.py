@@ -5,6 +5,7 @@
 | `matrix` | an update, dense or low-rank, and its SVD |
 | `blocks` | a matrix that is read a block at a time |
 | `values`, `exact`, `gram`, `krylov` | singular values: of any update, all, by the Gram matrix, the largest |
+| `triangles` | the small triangle of a tall factor, by Cholesky or QR |
 | `measures` | how many directions an update uses |
 | `null` | the same measures on pure noise |
 | `noise` | the scale of the noise in a spectrum, and the directions above it |

@@ -50,14 +50,15 @@ def times(x: Tensor | Blocks, columns: Float64[Tensor, "d k"], transposed: bool 
     return total
 
 
-def tall(x: Tensor | Blocks) -> Iterator[Float64[Tensor, "rows m"]]:
-    """Checked fp64 blocks of x, or of xᵀ if x is wide: a few rows of the longer side at a time."""
+def tall(x: Tensor | Blocks, name: str = "the matrix") -> Iterator[Float64[Tensor, "rows m"]]:
+    """Checked fp64 blocks of x, or of xᵀ if x is wide: a few rows of the longer side at a time. A message calls x by
+    `name`."""
     long_side, m = (0, x.shape[1]) if x.shape[0] >= x.shape[1] else (1, x.shape[0])
     step = max(1, min(BLOCK_ENTRIES // max(m, 1), BLOCK_LENGTH))
     for start in range(0, max(x.shape[long_side], 1), step):
         stop = min(start + step, x.shape[long_side])
         block = _slice(x, long_side, start, stop)
-        block = checked_matrix(block, "the matrix", offset=(start, 0) if long_side == 0 else (0, start))
+        block = checked_matrix(block, name, offset=(start, 0) if long_side == 0 else (0, start))
         yield block if long_side == 0 else block.T
 
 

@@ -12,11 +12,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.blocks import Blocks, device_of, shape_of, tall, times
-from lorax_lab.spectra.matrix import scaled, times_power_of_two
+from lorax_lab.spectra.matrix import times_power_of_two
 
 UNIT = 2.0**-53
 PANEL = 512
-"""Columns of the Gram matrix that are multiplied at once. The part above the diagonal blocks is never formed."""
+"""Side of the diagonal blocks of the Gram matrix. The part above them is never formed."""
+PLAIN = (2.0**-100, 2.0**100)
+"""A block whose largest entry lies between these is not scaled: its products stay far inside the fp64 range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,30 +33,54 @@ class Gram:
     energy: float
 
 
-def gram(x: Tensor | Blocks) -> Gram:
+def gram(x: Tensor | Blocks, name: str = "the matrix") -> Gram:
     """The Gram matrix over the smaller side, in fp64, from one pass over blocks along the longer one.
 
-    Each block is checked and divided by a power of two, so neither 1e-200 nor 1e200 leaves the fp64 range.
+    Each block is checked. A block whose largest entry lies outside `PLAIN` is divided by a power of two, so neither
+    1e-200 nor 1e200 leaves the fp64 range.
+
+    Args:
+        name: what a message calls x.
 
     Raises:
         ValueError: as `spectrum`.
     """
     m = min(shape_of(x))
     total, exponent, energy = torch.zeros(m, m, dtype=torch.float64, device=device_of(x)), 0, 0.0
-    for block in tall(x):
-        if not block.any():
+    half = _half(m)
+    scratch = total.new_empty(m * m if m <= PANEL else half * max(m - half, half))
+    for block in tall(x, name):
+        largest = float(torch.linalg.vector_norm(block, math.inf)) if block.numel() else 0.0
+        if not largest:
             continue
-        block, own = scaled(block)
+        own = 0 if PLAIN[0] <= largest <= PLAIN[1] else math.frexp(largest)[1] - 1
         if not energy or own > exponent:
             total *= power_of_two(2 * (exponent - own))
             energy *= power_of_two(2 * (exponent - own))
             exponent = own
-        block *= power_of_two(own - exponent)
-        for start in range(0, m, PANEL):
-            panel = slice(start, start + PANEL)
-            total[start:, panel] += block[:, start:].T @ block[:, panel]  # addmm_ would make it one long sum
+        if exponent:
+            block = block / math.ldexp(1.0, exponent)
+        _add_lower(total, block, scratch)
         energy += float(torch.linalg.vector_norm(block)) ** 2
     return Gram(total, exponent, energy)
+
+
+def _add_lower(total: Float64[Tensor, "m m"], block: Float64[Tensor, "rows m"], scratch: Float64[Tensor, " s"]) -> None:
+    """Add the lower triangle of blockᵀ block to total: the square below the diagonal is one product, and the two
+    triangles beside it are split again. Each product is summed apart in scratch: addmm_ would make it one long sum."""
+    m = len(total)
+    if m <= PANEL:
+        total += torch.mm(block.T, block, out=scratch[: m * m].view(m, m))
+        return
+    half = _half(m)
+    first, second = block[:, :half], block[:, half:]
+    _add_lower(total[:half, :half], first, scratch)
+    _add_lower(total[half:, half:], second, scratch)
+    total[half:, :half] += torch.mm(second.T, first, out=scratch[: (m - half) * half].view(m - half, half))
+
+
+def _half(m: int) -> int:
+    return PANEL * -(-m // (2 * PANEL))
 
 
 def gram_error(shape: tuple[int, int]) -> float:

@@ -137,8 +137,8 @@ def checked_matrix(x: Tensor, name: str, offset: tuple[int, int] = (0, 0)) -> Fl
     if x.is_complex():
         raise ValueError(f"{name} has dtype {x.dtype}; expected a real dtype")
     x = x.detach().to(torch.float64)
-    bad = ~torch.isfinite(x)
-    if bad.any():
+    if x.numel() and not torch.isfinite(torch.linalg.vector_norm(x, math.inf)):
+        bad = ~torch.isfinite(x)
         row, column = bad.nonzero()[0].tolist()
         raise ValueError(
             f"{name} has {int(bad.sum())} non-finite entries, the first {x[row, column].item()} "

@@ -9,7 +9,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.exact import spectrum
-from lorax_lab.spectra.matrix import LowRank, Update, check_energy, checked_matrix, scaled, times_power_of_two
+from lorax_lab.spectra.matrix import LowRank, Update, check_energy, scaled, times_power_of_two
+from lorax_lab.spectra.triangles import triangles
 
 
 def singular_values(x: Update) -> Float64[Tensor, " m"]:
@@ -38,7 +39,7 @@ def singular_values(x: Update) -> Float64[Tensor, " m"]:
 
 
 def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor, " k"]]:
-    """`singular_values` of many low-rank updates: one batched QR and SVD for all of the same shapes.
+    """`singular_values` of many low-rank updates: `triangles` and one batched SVD for all of the same shapes.
 
     An adapter has the same few shapes in every layer, and on a GPU the batch makes them fast.
 
@@ -66,11 +67,10 @@ def low_rank_singular_values(updates: Sequence[LowRank]) -> list[Float64[Tensor,
 
 
 def _of_one_shape(updates: Sequence[LowRank]) -> list[Tensor]:
-    left = [scaled(checked_matrix(update.B, "B")) for update in updates]
-    right = [scaled(checked_matrix(update.A, "A")) for update in updates]
-    R_B = torch.linalg.qr(torch.stack([B for B, _ in left]), mode="r").R
-    R_A = torch.linalg.qr(torch.stack([A.T for A, _ in right]), mode="r").R
-    cores = [scaled(math.frexp(u.scaling)[0] * core) for u, core in zip(updates, R_B @ R_A.mT, strict=True)]
+    left = triangles([update.B for update in updates], "B")
+    right = triangles([update.A for update in updates], "A", transposed=True)
+    pairs = zip(updates, left, right, strict=True)
+    cores = [scaled(math.frexp(u.scaling)[0] * R_B @ R_A.T) for u, (R_B, _), (R_A, _) in pairs]
     sigmas = torch.linalg.svdvals(torch.stack([core for core, _ in cores]))
     for sigma, (core, _) in zip(sigmas, cores, strict=True):
         check_energy(sigma, core)

@@ -1,0 +1,148 @@
+"""Triangles of tall factors on hostile ones: which route they take, and that no value pays for the fast one."""
+
+import math
+
+import mpmath
+import pytest
+import torch
+
+from lorax_lab.spectra import LowRank, gram, low_rank_singular_values, svd, triangles
+from lorax_lab.spectra.exact import svd_error
+from lorax_lab.spectra.gram import gram_error
+
+EPS = 2.0**-52
+TINY, HUGE = 1e-200, 1e200
+
+
+def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def parallel(long: int, rank: int, angle: float) -> torch.Tensor:
+    """Every column within `angle` of the first."""
+    x = gaussian(long, rank)
+    return x[:, :1] + angle * x
+
+
+FACTORS = {
+    "gaussian": (gaussian(300, 6), True),
+    "fp32": (gaussian(300, 6).float(), True),
+    "many blocks": (gaussian(2500, 6), True),
+    "graded columns": (gaussian(300, 6) * torch.logspace(0, -12, 6, dtype=torch.float64), True),
+    "graded columns 1e25 to 1e-25": (gaussian(300, 6) * torch.logspace(25, -25, 6, dtype=torch.float64), True),
+    "graded columns 1e50 to 1e-50": (gaussian(300, 6) * torch.logspace(50, -50, 6, dtype=torch.float64), False),
+    "one column": (gaussian(300, 1), True),
+    "small": (TINY * gaussian(300, 6), True),
+    "large": (HUGE * gaussian(300, 6), True),
+    "graded rows": (gaussian(300, 6) * torch.logspace(0, -12, 300, dtype=torch.float64)[:, None], True),
+    "nearly parallel 1e-2": (parallel(300, 6, 1e-2), False),
+    "nearly parallel 1e-7": (parallel(300, 6, 1e-7), False),
+    "nearly parallel 1e-12": (parallel(300, 6, 1e-12), False),
+    "equal columns": (gaussian(300, 1).expand(300, 6), False),
+    "one column zero": (gaussian(300, 6) * (torch.arange(6) != 3), False),
+    "one column too small": (gaussian(300, 6) * torch.where(torch.arange(6) == 3, TINY, 1.0), False),
+    "zero": (torch.zeros(300, 6), False),
+    "square": (gaussian(6, 6), False),
+    "square, near the identity": (torch.eye(6) + 0.02 * gaussian(6, 6), False),
+    "wide": (gaussian(4, 6), False),
+}
+"""Factors (long, rank), each with whether Cholesky is good enough for it."""
+
+
+@pytest.fixture
+def by_qr(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many factors each QR was of."""
+    counts, qr = [], torch.linalg.qr
+
+    def counted(x: torch.Tensor, mode: str = "reduced") -> object:
+        if mode == "r":
+            counts.append(len(x))
+        return qr(x, mode=mode)
+
+    monkeypatch.setattr(torch.linalg, "qr", counted)
+    return counts
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("name", FACTORS)
+def test_the_route_and_the_product(name: str, transposed: bool, by_qr: list[int]) -> None:
+    factor, fast = FACTORS[name]
+    [(R, exponent)] = triangles.triangles([factor.T if transposed else factor], "B", transposed)
+    assert by_qr == ([] if fast else [1])
+    assert tuple(R.shape) == (min(factor.shape), factor.shape[1])
+    F = factor.double() * 2.0**-exponent
+    norms = F.norm(dim=0)
+    bound = 1e-14 * norms[:, None] * norms  # columnwise, however they are graded
+    assert ((R.T @ R - F.T @ F).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("left", FACTORS)
+@pytest.mark.parametrize("right", ["gaussian", "graded columns", "nearly parallel 1e-7", "zero"])
+def test_values_against_qr_and_exact_arithmetic(left: str, right: str) -> None:
+    B = FACTORS[left][0]
+    A = FACTORS[right][0][:, : B.shape[1]].T
+    update = LowRank(B, A, -0.7)
+    (found,), expected = low_rank_singular_values([update]), svd(update)[1]
+    assert len(found) == min(*update.shape, B.shape[1])
+    assert ((found - expected).abs() <= 100 * EPS * expected[:1]).all()
+    true = exact_values(B, A, -0.7)[: len(found)]
+    assert ((found - true).abs() <= 0.05 * svd_error(update.shape) * true[:1]).all()
+
+
+def exact_values(B: torch.Tensor, A: torch.Tensor, scaling: float) -> torch.Tensor:
+    """The roots of the eigenvalues of scaling² (BᵀB) (A Aᵀ), at 600 digits."""
+    with mpmath.workdps(600):
+        left, right = (mpmath.matrix(x.double().tolist()) for x in (B, A))
+        eigenvalues, _ = mpmath.eig((left.T * left) * (right * right.T))
+        roots = sorted((mpmath.sqrt(abs(mpmath.re(value))) * abs(scaling) for value in eigenvalues), reverse=True)
+        return torch.tensor([float(root) for root in roots], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("grade", [0, 6, 12])
+def test_small_values_keep_their_digits_between_graded_factors(grade: int) -> None:
+    """B D and D⁻¹ A are B A for every diagonal D; the values are as good as those without D."""
+    B, A, D = gaussian(400, 5), gaussian(5, 300, seed=1), torch.logspace(0, -grade, 5, dtype=torch.float64)
+    plain, graded = low_rank_singular_values([LowRank(B, A), LowRank(B * D, A / D[:, None])])
+    torch.testing.assert_close(graded, plain, rtol=1e-13, atol=0)
+
+
+def test_a_batch_mixes_both_routes(by_qr: list[int]) -> None:
+    names = [name for name, (factor, _) in FACTORS.items() if factor.shape == (300, 6)]
+    updates = [LowRank(FACTORS[name][0], gaussian(6, 40, seed=3), 0.5) for name in names]
+    batch = low_rank_singular_values(updates)
+    assert by_qr == [sum(not FACTORS[name][1] for name in names)]
+    for update, sigma in zip(updates, batch, strict=True):
+        torch.testing.assert_close(sigma, low_rank_singular_values([update])[0], rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("rank", [3, 4, 40])
+def test_a_gram_matrix_of_several_panels(rank: int, monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
+    monkeypatch.setattr(gram, "PANEL", 3)
+    update = LowRank(gaussian(5000, rank), gaussian(rank, 5000, seed=1))
+    (found,) = low_rank_singular_values([update])
+    assert by_qr == []
+    torch.testing.assert_close(found, svd(update)[1], rtol=1e-13, atol=0)
+
+
+def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
+    """A third column with cosine c to both others, at right angles to each other: κ is (1 + 2c)² / (1 − 2c²)."""
+    long = 4000
+    limit = svd_error((long, 3)) / gram_error((long, 3))
+    monkeypatch.setattr(gram, "PANEL", 1)
+    base = torch.linalg.qr(gaussian(long, 3)).Q
+    for kappa, qr_calls in ((0.99 * limit, []), (1.01 * limit, [1])):
+        c = (math.sqrt(4 + (4 + 2 * kappa) * (kappa - 1)) - 2) / (4 + 2 * kappa)
+        assert (1 + 2 * c) ** 2 / (1 - 2 * c * c) == pytest.approx(kappa, rel=1e-9)
+        third = c * (base[:, 0] + base[:, 1]) + math.sqrt(1 - 2 * c * c) * base[:, 2]
+        by_qr.clear()
+        triangles.triangles([torch.stack([base[:, 0], base[:, 1], 1e7 * third], dim=1)], "B")
+        assert by_qr == qr_calls, kappa
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_bad_entry_is_named_by_its_place_in_the_factor(transposed: bool) -> None:
+    x = gaussian(2000, 4)
+    x[1700, 2] = torch.nan
+    place = r"\(2, 1700\)" if transposed else r"\(1700, 2\)"
+    with pytest.raises(ValueError, match=rf"^lora has 1 non-finite entries, the first nan at {place}"):
+        triangles.triangles([x.T if transposed else x], "lora", transposed)
