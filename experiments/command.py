@@ -14,8 +14,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
@@ -29,7 +30,8 @@ from lorax_lab.store.protocol import Cell
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
 GRACE = 30.0
-LAUNCH = ("hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=", "time_limit_seconds=")
+LAUNCH = ("workers=", "hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=")
+LAUNCH += ("time_limit_seconds=",)
 """Overrides that may follow: how runs are launched and shown, not what they are."""
 
 
@@ -44,7 +46,7 @@ def _parser(study: Study) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {_module(study)}",
         description=f"question: {study.QUESTION}\n\nprediction: {study.PREDICTION}\n\ncost: {study.COST}",
-        epilog="Launchers may follow, as in: hydra/launcher=joblib hydra.launcher.n_jobs=4",
+        epilog="What says how runs are launched may follow, as in: workers=2, isolate=true, tracking=disabled",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dry-run", action="store_true", help="say what is recorded and missing, print the commands")
@@ -68,7 +70,7 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
     description = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
     description |= {"prediction": study.PREDICTION, "cost": study.COST}
     records = StudyRecords(folder / f"{name}.jsonl", options.runs, plan, description)
-    progress = records.progress(wanted)
+    progress, launch = records.progress(wanted), _with_workers(launch, records.published.values())
     if options.dry_run:
         _show(progress)
         records.check(progress)
@@ -115,6 +117,17 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
 
 def _command(sweep: list[str], runs: Path, launch: list[str]) -> list[str]:
     return [sys.executable, "-m", "lorax_lab.run", *sweep, f"runs_dir={_typed(runs)}", *launch, "-m"]
+
+
+def _with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The launch overrides with a number of workers that leaves each run as many threads as the study's runs had, for
+    other threads round differently; one thread in a new study."""
+    from lorax_lab.store.provenance import hardware
+
+    if any(override.startswith(("workers=", "hydra/launcher")) for override in launch):
+        return launch
+    threads = next((int(line["hardware"]["threads"]) for line in lines if "hardware" in line), 1)
+    return [*launch, f"workers={max(int(hardware()['threads']) // threads, 1)}"]
 
 
 def _typed(runs: Path) -> str:

@@ -1,10 +1,15 @@
-"""The console and its progress bars: what a person sees while work goes on, without keys and passwords."""
+"""The console and its progress bars: what a person sees while work goes on, without keys and passwords.
+
+A process that works for another one (`launch/workers.py`) shows nothing: what it would print, and how far its bars are,
+goes to that process as messages (`Console.relay`), which shows the bars of all (`WorkerBars`).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
@@ -25,8 +30,29 @@ from lorax_lab.store.redact import redact
 WIDTH = 120
 
 
+OFTEN = 0.2
+"""Seconds between two messages about one bar."""
+Message = dict[str, Any]
+"""`{"say": text, "style": …}` or `{"bar": title, "done": …, "total": …, "more": text}`; plain values."""
+
+
 class Console(rich.console.Console):
-    """Rich's console, which hides secrets before it breaks a text into lines."""
+    """Rich's console, which hides secrets before it breaks a text into lines.
+
+    Attributes:
+        relay: where the messages of a process go that works for another one; None where it shows its own console.
+        shows_bars: whether bars are seen. Where they are not, lines stand for them.
+    """
+
+    relay: Callable[[Message], None] | None = None
+    shows_bars = False
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as rich does, or hand the text on."""
+        if self.relay is None:
+            super().print(*objects, **how)
+        else:
+            self.relay({"say": " ".join(map(str, objects)), "style": how.get("style")})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The segments of anything that can be shown; every text in it comes through here."""
@@ -42,14 +68,63 @@ class Console(rich.console.Console):
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=WIDTH)
+console.shows_bars = console.is_terminal
 
 
 def _progress(*columns: TextColumn) -> Progress:
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, *times,
-        console=console, transient=True, disable=not console.is_terminal,
+        console=console, transient=True, disable=not console.is_terminal or console.relay is not None,
     )  # fmt: skip
+
+
+class _Relayed:
+    """A bar of a process that works for another one; it says how far it is, not more often than can be seen."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.said = title, 0.0
+
+    def at(self, done: int, total: int, more: str = "") -> None:
+        """Say how far the work is; the end is always said."""
+        now = time.monotonic()
+        if console.relay is None or (done < total and now - self.said < OFTEN):
+            return
+        self.said = now
+        console.relay({"bar": self.title, "done": done, "total": total, "more": more})
+
+
+class WorkerBars:
+    """A bar for all runs of a sweep, and one for each that trains. They are shown inside a `with` block."""
+
+    def __init__(self, total: int) -> None:
+        self.progress = _progress(TextColumn("{task.fields[more]}"))
+        self.whole = self.progress.add_task("runs", total=total, more="")
+        self.bars: dict[str, Any] = {}
+        self.ended: set[str] = set()
+
+    def __enter__(self) -> WorkerBars:
+        self.progress.start()
+        return self
+
+    def show(self, run_id: str, title: str, message: Message) -> None:
+        """Move the bar of a run, by a message of its worker."""
+        if run_id not in self.bars:
+            self.bars[run_id] = self.progress.add_task("", total=None, more="")
+        description, more = f"{title} · {message['bar']}", message["more"]
+        self.progress.update(
+            self.bars[run_id], description=description, completed=message["done"], total=message["total"], more=more
+        )
+
+    def end(self, run_id: str) -> None:
+        """A run is over. It counts once, also where it is compared with its reference later."""
+        if run_id in self.bars:
+            self.progress.remove_task(self.bars.pop(run_id))
+        self.ended.add(run_id)
+        self.progress.update(self.whole, completed=len(self.ended))
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
 
 
 class TrainBar:
@@ -58,24 +133,27 @@ class TrainBar:
 
     def __init__(self, run_id: str, metric: str) -> None:
         self.run_id, self.metric = run_id, metric
-        self.progress = _progress(TextColumn("loss {task.fields[loss]} · {task.fields[score]}"))
+        self.progress = _progress(TextColumn("{task.fields[more]}"))
+        self.relayed = _Relayed("training")
         self.loss: float | None = None
+        self.score = ""
 
     def __enter__(self) -> Callable[[int, int, dict[str, float]], None]:
         self.progress.start()
-        self.bar = self.progress.add_task(self.run_id, total=None, loss="—", score="")
+        self.bar = self.progress.add_task(self.run_id, total=None, more="loss —")
         return self.on_step
 
     def on_step(self, step: int, steps: int, metrics: dict[str, float]) -> None:
         """Show one step. The loss is smoothed over about ten steps."""
         loss = metrics["train/loss"]
         self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
-        self.progress.update(self.bar, completed=step, total=steps, loss=f"{self.loss:.3f}")
         if self.metric in metrics:
-            score = f"{self.metric} {metrics[self.metric]:.3f}"
-            self.progress.update(self.bar, score=score)
-            if not console.is_terminal:
-                console.print(f"{self.run_id}: step {step}/{steps}, loss {self.loss:.3f}, {score}", soft_wrap=True)
+            self.score = f"{self.metric} {metrics[self.metric]:.3f}"
+            if not console.shows_bars:
+                console.print(f"{self.run_id}: step {step}/{steps}, loss {self.loss:.3f}, {self.score}", soft_wrap=True)
+        more = f"loss {self.loss:.3f} · {self.score}"
+        self.progress.update(self.bar, completed=step, total=steps, more=more)
+        self.relayed.at(step, steps, more)
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
@@ -84,9 +162,15 @@ class TrainBar:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for work that can be counted. The block calls what it is given with (done, total)."""
+    relayed = _Relayed(title)
     with _progress() as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def at(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            relayed.at(done, total)
+
+        yield at
 
 
 class WorkBar:

@@ -71,7 +71,7 @@ def execute(
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
     check_planned(config, run_id, base.sha256, task.data_sha256)
-    splits = encode(task, base.processor)
+    splits = encode(task, base.processor, base.sha256)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
     compared, full_update = read_reference(reference, base.model, original) if reference else (None, None)
@@ -250,9 +250,10 @@ def _train(
         validate = lambda: splits["validation"].score(model)  # noqa: E731
         loss = _loss(config, task)
         stepped = partial(METHODS[config.method.name].stepped, model)
-        return train(
-            model, epoch, loss, config.train, config.seed, accelerator, validate, on_step, checkpoints, stepped
-        )
+        budget = config.train
+        if config.measure == "trial":  # only its last score counts
+            budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
+        return train(model, epoch, loss, budget, config.seed, accelerator, validate, on_step, checkpoints, stepped)
 
 
 def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:

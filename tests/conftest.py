@@ -125,6 +125,7 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
         "task.test_examples=64",
         "train.device=cpu",
         "tracking=disabled",
+        "workers=1",
         f"runs_dir={tmp_path / 'runs'}",
     ]
 

@@ -22,6 +22,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 BF16_WEIGHTS = "bf16-true"
 """The precision of a step whose weights themselves are bf16: it is predicted by `lorax_lab.memory`, never trained."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
+AUTO = "auto"
+MOST_WORKERS = 1024
 MEASURES = ("trial", "standard", "controls")
 
 
@@ -151,6 +153,7 @@ class RunConfig:
     checkpoint_seconds: float | None = field(metadata=NO_RESULT)
     isolate: bool = field(metadata=NO_RESULT)
     time_limit_seconds: float | None = field(metadata=NO_RESULT)
+    workers: int | str = field(metadata=NO_RESULT)
     tracking: TrackingConfig = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
@@ -158,6 +161,8 @@ class RunConfig:
         require_path("runs_dir", self.runs_dir, "runs")
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295; for instance seed=0")
         require_choice("measure", self.measure, MEASURES)
+        ok = self.workers == AUTO or (type(self.workers) is int and 1 <= self.workers <= MOST_WORKERS)
+        require(ok, "workers", self.workers, f"auto, or a whole number from 1 to {MOST_WORKERS}; workers=auto")
         interval = self.checkpoint_seconds
         ok = interval is None or (math.isfinite(interval) and interval >= 0)
         require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")

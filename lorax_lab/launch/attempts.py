@@ -13,7 +13,7 @@ from lorax_lab.launch import leases
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
-from lorax_lab.store import forced, record
+from lorax_lab.store import forced, record, tracking
 from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.folder import quarantine
 from lorax_lab.store.provenance import new_record
@@ -39,6 +39,7 @@ class Attempt:
             sweeps.
         wait: whether to wait for another launcher that has the lease, until the run is completed or the lease is free.
         repeats: SHA-256 of the record that `force` repeats; None where the run is not repeated.
+        later: whether the run is to be compared with a reference that is not there yet. W&B is told after that.
     """
 
     title: str
@@ -46,12 +47,16 @@ class Attempt:
     launch: str
     wait: bool = False
     repeats: str | None = None
+    later: bool = False
 
 
-def attempt(run: Run, how: Attempt) -> str:
+def attempt(run: Run, how: Attempt, publish: Callable[..., object] = tracking.publish) -> str:
     """Train one run unless it is recorded, or compare it with its reference if only that is missing.
 
     A completed run that `force` repeats stays whole until the new one is.
+
+    Args:
+        publish: called as `tracking.publish` once the run is recorded.
 
     Returns:
         The run's status, `RECORDED`, `COMPARED`, `NO_REFERENCE` or `ELSEWHERE`.
@@ -65,7 +70,7 @@ def attempt(run: Run, how: Attempt) -> str:
         return lease
     with lease:
         try:
-            return _attempt(run, how, lease)
+            return _attempt(run, how, lease, publish)
         except leases.LeaseLost as lost:
             _say(f"  {lost}")
             return ELSEWHERE
@@ -111,21 +116,23 @@ def _lease(run: Run, how: Attempt) -> leases.Lease | str:
         time.sleep(POLL)
 
 
-def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
+def _attempt(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., object]) -> str:
     forced.mend(run.folder)
     if is_done(run, how.repeats):
         return RECORDED
     if is_settled(run, how.repeats):
-        return _compare(run, lease)
+        status = _compare(run, lease)
+        if tracking.mark_of(run.folder) is None:
+            publish(run.config.tracking, run.folder, how.group)
+        return status
     _say(how.title, style="bold")
     if record.status_of(run.folder) == "damaged":
         _say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
-    return _train(run, how, lease)
+    return _train(run, how, lease, publish)
 
 
-def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
+def _train(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., object]) -> str:
     from lorax_lab.execute import execute
-    from lorax_lab.store import tracking
 
     place = workplace(run, how.repeats)
     reference = run.runs_dir / run.reference if run.reference else None
@@ -157,7 +164,8 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         known = isinstance(error, ConfigError | Diverged)
         _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {place / record.RECORD}") + kept)
         return status
-    tracking.publish(run.config.tracking, run.folder, how.group)
+    if not how.later:
+        publish(run.config.tracking, run.folder, how.group)
     return "completed"
 
 

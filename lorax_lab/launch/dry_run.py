@@ -13,7 +13,7 @@ from lorax_lab.launch.references import lacks_comparison
 from lorax_lab.store import record, variation
 
 
-def describe(runs: list[Run]) -> list[str]:
+def describe(runs: list[Run], workers: int) -> list[str]:
     """The lines of a dry run: one for each run, then how many are missing and how long they may take.
 
     A run is `recorded`, `missing`, `in progress` in another launcher, or `failed` (it would be tried again).
@@ -30,7 +30,7 @@ def describe(runs: list[Run]) -> list[str]:
         *lines,
         *_full_rank(runs),
         f"{len(runs)} run{'s' * (len(runs) > 1)}: {summary}",
-        _estimate(to_train),
+        _estimate(to_train, workers),
         "dry run: nothing was trained",
     ]
 
@@ -70,7 +70,7 @@ def _state(run: Run) -> tuple[str, str]:
     return "failed", f"{status}: {content.reason}" if content.reason else "it was interrupted"
 
 
-def _estimate(runs: list[Run]) -> str:
+def _estimate(runs: list[Run], workers: int) -> str:
     if not runs:
         return "nothing to train"
     durations = recorded(Path(runs[0].config.runs_dir))
@@ -84,4 +84,5 @@ def _estimate(runs: list[Run]) -> str:
         return (
             f"about {in_words(sum(known))} for {len(known)} of {len(runs)} runs, {basis}; unknown for the other {rest}"
         )
-    return f"about {in_words(sum(known))}, one run after the other, {basis}"
+    together = "one run after the other" if workers < 2 else f"{workers} runs side by side"
+    return f"about {in_words(sum(known) / workers)}, {together}, {basis}"

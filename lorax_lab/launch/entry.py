@@ -47,6 +47,7 @@ def _sweep(arguments: Arguments) -> int:
     from lorax_lab.launch.launchers import chosen
     from lorax_lab.launch.place import check_place, make_place
     from lorax_lab.launch.plan import check, grid
+    from lorax_lab.launch.room import in_words, shares
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.launch.words import twice
 
@@ -56,7 +57,7 @@ def _sweep(arguments: Arguments) -> int:
     for run in runs:
         check_place(run)
     sweep = Sweep(runs)
-    check(sweep.waiting)
+    workers = shares(sweep.waiting, check(sweep.waiting), launcher)
     if sweep.waiting and not arguments.dry_run:
         make_place(sweep.runs_dir)
     console.print(sweep.opening, soft_wrap=True, markup=False)
@@ -64,15 +65,17 @@ def _sweep(arguments: Arguments) -> int:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
+    if len(workers) > 1:
+        console.print(in_words(workers), soft_wrap=True, markup=False)
     for line in coverage.lines(sweep.waiting):
         console.print(line, soft_wrap=True, markup=False)
     if arguments.dry_run:
         from lorax_lab.launch.dry_run import describe
 
-        for line in describe(sweep.runs):
+        for line in describe(sweep.runs, len(workers)):
             console.print(line, soft_wrap=True, markup=False)
         return 0
-    interrupted = bool(sweep.waiting) and sweep.train(launcher)
+    interrupted = bool(sweep.waiting) and sweep.train(launcher, workers)
     complete = sweep.close()
     if interrupted:
         console.print("interrupted; the same command goes on with what is missing")

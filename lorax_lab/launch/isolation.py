@@ -1,19 +1,26 @@
 """`isolate=true`: each run has a process of its own, so that a crash ends only that run. As a program, that process.
 
-The process reads the run from its standard input, then leases, trains and records it. Its parent learns the outcome
-from the exit status and the record.
+The process reads runs from its standard input, a line each. It leases, trains and records one after the other. Its
+parent learns the outcome of the last from the exit status and the record. With `--tell FD` it is a worker
+(`workers.py`): what it has to say, and each outcome, goes to its parent through that pipe.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.console import console
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import (
     COMPARED,
@@ -29,6 +36,7 @@ from lorax_lab.launch.attempts import (
 )
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
+from lorax_lab.store import tracking
 from lorax_lab.store.output import guard
 from lorax_lab.store.record import Status
 
@@ -44,17 +52,14 @@ def attempt_apart(run: Run, how: Attempt) -> str:
     decides."""
     if is_done(run, how.repeats):
         return RECORDED
-    spec = {"run": dataclasses.asdict(run), "how": dataclasses.asdict(how)}
-    kills = _oom_kills()
-    command = [sys.executable, "-X", "faulthandler", "-m", "lorax_lab.launch.isolation"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    kills = oom_kills()
+    process = subprocess.Popen(command(), stdin=subprocess.PIPE, text=True)
     try:
-        process.communicate(json.dumps(spec), timeout=run.config.time_limit_seconds)
+        process.communicate(line_of(run, how), timeout=run.config.time_limit_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        reason = f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
-        return _record_end(run, how, "failed", reason)
+        return record_end(run, how, *too_long(run))
     except KeyboardInterrupt:
         process.terminate()
         try:
@@ -65,15 +70,30 @@ def attempt_apart(run: Run, how: Attempt) -> str:
     outcome = next((status for status, code in EXIT.items() if code == process.returncode), None)
     if outcome and (outcome != "completed" or is_settled(run, how.repeats)):
         return outcome
-    return _record_end(run, how, *_cause(process.returncode, _oom_kills() > kills))
+    return record_end(run, how, *cause(process.returncode, oom_kills() > kills))
 
 
-def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
+def command() -> list[str]:
+    """What starts the process."""
+    return [sys.executable, "-X", "faulthandler", "-m", "lorax_lab.launch.isolation"]
+
+
+def line_of(run: Run, how: Attempt) -> str:
+    """A run as the process reads it, with how it is tried."""
+    return json.dumps({"run": dataclasses.asdict(run), "how": dataclasses.asdict(how)}) + "\n"
+
+
+def too_long(run: Run) -> tuple[Status, str]:
+    """(status, reason) of a process that was ended at the run's time limit."""
+    return "failed", f"it did not end within time_limit_seconds={run.config.time_limit_seconds:g}"
+
+
+def cause(code: int, oom_killed: bool) -> tuple[Status, str]:
     """(status, reason) of a process that ended without recording one.
 
-    >>> _cause(-11, False), _cause(0, False)
+    >>> cause(-11, False), cause(0, False)
     (('failed', 'its process was ended by SIGSEGV'), ('failed', 'its process ended with status 0 and left no record'))
-    >>> _cause(-9, True), _cause(-9, False)[0]
+    >>> cause(-9, True), cause(-9, False)[0]
     (('oom', 'its process was ended by SIGKILL: the system ran out of memory'), 'killed')
     """
     if code == -signal.SIGKILL:
@@ -85,7 +105,7 @@ def _cause(code: int, oom_killed: bool) -> tuple[Status, str]:
     return "failed", f"its process ended with status {code} and left no record"
 
 
-def _oom_kills() -> int:
+def oom_kills() -> int:
     """How many processes the system has killed because memory ran out."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
@@ -94,10 +114,8 @@ def _oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _record_end(run: Run, how: Attempt, status: Status, reason: str) -> str:
+def record_end(run: Run, how: Attempt, status: Status, reason: str) -> str:
     """Record the end of a process that could not, unless another launcher has the run by now."""
-    from lorax_lab.console import console
-
     lease = leases.acquire(run.runs_dir, run.run_id)
     if isinstance(lease, leases.Owner):
         return ELSEWHERE
@@ -114,17 +132,55 @@ def _interrupt_once(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> int:
-    """Train the run that standard input describes; the exit status is one of `EXIT`."""
+def main(arguments: list[str] | None = None) -> int:
+    """Train the runs that standard input describes. The exit status is one of `EXIT`, by the last of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tell", type=int, metavar="FD", help="the pipe that messages go to")
+    parser.add_argument("--bars", action="store_true", help="the parent shows bars, so no lines stand for them")
+    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
-    spec = json.load(sys.stdin)
-    run = Run(**spec["run"] | {"config": from_dict(spec["run"]["config"])})
-    try:
-        status = attempt(run, Attempt(**spec["how"]))
-    except KeyboardInterrupt:
-        return 130
-    return EXIT[status]
+    outcome, tell = 0, _messenger(options.tell)
+    if options.tell is not None:
+        console.shows_bars = options.bars
+    for line in sys.stdin:
+        spec = json.loads(line)
+        run = Run(**spec["run"] | {"config": from_dict(spec["run"]["config"])})
+        if options.tell is not None:
+            console.relay = lambda message, run=run: tell(_named(message, run))
+        try:
+            status = attempt(run, Attempt(**spec["how"]), _publisher(options.tell))
+        except KeyboardInterrupt:
+            return 130
+        outcome = EXIT[status]
+        tell({"status": status})
+    return outcome
+
+
+def _messenger(handle: int | None) -> Callable[[dict[str, Any]], None]:
+    """What sends messages to the parent; where it is gone, they are lost, and the run goes on."""
+    if handle is None:
+        return lambda message: None
+    pipe, lock = Connection(handle, readable=False), threading.Lock()
+
+    def tell(message: dict[str, Any]) -> None:
+        with lock, suppress(OSError):
+            pipe.send_bytes(json.dumps(message).encode())
+
+    return tell
+
+
+def _named(message: dict[str, Any], run: Run) -> dict[str, Any]:
+    """A message in which a line that belongs to the line above it, as an indented one does, names the run."""
+    text = message.get("say", "")
+    return message | {"say": f"{run.title}: {text.strip()}"} if text.startswith("  ") else message
+
+
+def _publisher(handle: int | None) -> Callable[..., object]:
+    """What tells W&B of a run: a worker goes on with the next meanwhile, and waits at its end."""
+    if handle is None:
+        return tracking.publish
+    return lambda *arguments: threading.Thread(target=tracking.publish, args=arguments).start()
 
 
 if __name__ == "__main__":

@@ -99,10 +99,13 @@ def grid(overrides: list[str], multirun: bool) -> list[Run]:
     return list({run.run_id: run for run in runs}.values())
 
 
-def check(runs: list[Run]) -> None:
+def check(runs: list[Run]) -> dict[tuple[str, str], int]:
     """Refuse what cannot train, before the first run: nothing of the sweep trains then, and nothing is recorded.
 
     The matrices are known from the model's configuration: no weight is read. Each data set is read once for each model.
+
+    Returns:
+        The size of the longest input, by model and task (its settings as text).
 
     Raises:
         ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
@@ -110,7 +113,16 @@ def check(runs: list[Run]) -> None:
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
-    from lorax_lab.models import check_base, choose, load_processor, matrix_shapes, most_tokens, resolve, vocabulary
+    from lorax_lab.models import (
+        check_base,
+        choose,
+        load_processor,
+        matrix_shapes,
+        model_sha256,
+        most_tokens,
+        resolve,
+        vocabulary,
+    )
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.alike import alike
     from lorax_lab.tasks.split import encode
@@ -124,13 +136,14 @@ def check(runs: list[Run]) -> None:
     for note in precision.notes(run.config for run in runs):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
-    for (model, _), run in pairs.items():
+    sizes = {}
+    for (model, of_task), run in pairs.items():
         settings = run.config.task
         task = load_task(settings, run.data_sha256)
         processor = load_processor(model, task.kind.processor_class)
         own_head = check_base(model, task.head, task.kind.model_class, values=True)
-        splits = encode(task, processor)
-        longest = max(size for split in splits.values() for size in split.sizes)
+        splits = encode(task, processor, model_sha256(model))
+        longest = sizes[model, of_task] = max(size for split in splits.values() for size in split.sizes)
         limit = most_tokens(model, processor, task.kind.model_class)
         if limit is not None and longest > limit:
             reason = f"the longest input of task={settings.name} has {longest} tokens, and model={model} reads {limit}"
@@ -147,6 +160,7 @@ def check(runs: list[Run]) -> None:
             console.print(f"note: task={settings.name}: {note}", soft_wrap=True, markup=False)
         if own_head:
             console.print(f"note: model={model}: {_of_head(own_head, task)}", soft_wrap=True, markup=False)
+    return sizes
 
 
 def _of_head(labels: list[str], task: Task) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import signal
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from lorax_lab.launch import leases
@@ -30,6 +31,7 @@ from lorax_lab.launch.launchers import start
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
+from lorax_lab.launch.workers import Variables, Workers
 from lorax_lab.store import record, verified
 from lorax_lab.store.record import Record
 
@@ -45,7 +47,7 @@ class Sweep:
         self.recorded = [run.run_id for run in runs if self._is_settled(run)]
         self.uncompared = [run.run_id for run in runs if run.run_id in self.recorded and not self._is_done(run)]
         self.done: set[str] = set()
-        self.durations = Durations()
+        self.durations, self.side_by_side = Durations(), 1
 
     @property
     def runs_dir(self) -> Path:
@@ -64,16 +66,21 @@ class Sweep:
         lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
         return f"{len(self.recorded)} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
-    def train(self, launcher: list[str]) -> bool:
-        """Give the runs to Hydra's launcher, then finish the runs that it or another sweep left. Returns whether it was
-        interrupted.
+    def train(self, launcher: list[str], shares: list[Variables]) -> bool:
+        """Give the runs to workers or to Hydra's launcher, then finish the runs that these or another sweep left.
+        Returns whether it was interrupted.
 
         Args:
             launcher: the overrides that choose and set up a parallel launcher, as `launchers.chosen` returns them.
+            shares: the environment of each worker, as `room.shares` returns them; with fewer than two there are none.
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            start(self.job, len(self.jobs), launcher, self.runs_dir)
+            if len(shares) > 1:
+                self.side_by_side = len(shares)
+                Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
+            else:
+                start(self.job, len(self.jobs), launcher, self.runs_dir)
             self.finish()
         except KeyboardInterrupt:
             return True
@@ -95,18 +102,31 @@ class Sweep:
 
     def try_once(self, run: Run, wait: bool = False) -> str:
         """Try a run that was not tried here yet; print a line before and after."""
-        from lorax_lab.console import console
-
         if run.run_id in self.done or self._is_done(run):
             return RECORDED
-        place = f"[{[other.run_id for other in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
-        how = Attempt(f"{place}  {run.run_id}", self.group, self.launch, wait, self.repeats.get(run.run_id))
+        how = replace(self._how(run), wait=wait)
         status = attempt_apart(run, how) if run.config.isolate else attempt(run, how)
+        self._tried(run, status)
+        return status
+
+    def _place(self, run: Run) -> str:
+        """`[2/4] lora r=4 seed=0`."""
+        return f"[{[other.run_id for other in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
+
+    def _how(self, run: Run) -> Attempt:
+        """How a run is tried. One waits for its reference, but not for a run that another launcher trains."""
+        is_reference = run.run_id in {other.reference for other in self.runs}
+        title, repeats = f"{self._place(run)}  {run.run_id}", self.repeats.get(run.run_id)
+        return Attempt(title, self.group, self.launch, is_reference, repeats)
+
+    def _tried(self, run: Run, status: str) -> None:
+        """Count an attempt, and print how it ended."""
+        from lorax_lab.console import console
+
         if status != ELSEWHERE:
             self.done.add(run.run_id)
         if status not in (ELSEWHERE, RECORDED):
-            console.print(f"{place} {self._result(run, status)}", soft_wrap=True, markup=False)
-        return status
+            console.print(f"{self._place(run)} {self._result(run, status)}", soft_wrap=True, markup=False)
 
     def finish(self) -> None:
         """Train the runs that other launchers had leased and did not complete, and those that the launcher did not
@@ -171,7 +191,7 @@ class Sweep:
         parts += [f"{failed} failed"] if failed else []
         left = [other for other in self.waiting if statuses[other.run_id] in (None, "running")]
         seconds_left = self.durations.left(left)
-        parts += [f"{in_words(seconds_left)} left"] if left and seconds_left is not None else []
+        parts += [f"{in_words(seconds_left / self.side_by_side)} left"] if left and seconds_left is not None else []
         return " · ".join(parts)
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:

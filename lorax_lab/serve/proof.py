@@ -13,12 +13,11 @@ from lorax_lab.console import WorkBar
 from lorax_lab.serve.served import Served
 from lorax_lab.streams import generator
 from lorax_lab.tasks.batches import length_bucketed_batches
-from lorax_lab.tasks.split import SCORE_BATCH
 
 WAYS = ("exchanged", "merged", "mixed")
 EXCHANGES = 1000
-WINDOW = 50
-"""Mixed batches that are sorted by length together."""
+BATCH, WINDOW = 64, 50
+"""Examples of a mixed batch, and how many batches are sorted by length together."""
 ROUNDING = 1e-4
 """Largest difference, relative to the largest output, that fp32 and another order of sums can make."""
 SCORE_ROUNDING = 1e-5
@@ -80,7 +79,7 @@ def _mixed(served: Served) -> dict[str, Tensor]:
     rows = served.rows
     lengths = [size for test in served.tests.values() for size in test.sizes]
     outputs: dict[str, list[Tensor]] = {name: [torch.empty(0)] * len(test.rows) for name, test in served.tests.items()}
-    for indices in length_bucketed_batches(lengths, SCORE_BATCH, generator(0, "mixed"), WINDOW):
+    for indices in length_bucketed_batches(lengths, BATCH, generator(0, "mixed"), WINDOW):
         batch = [rows[i] for i in indices]
         answers = served.exchange.mixed(served.batch(batch), [name for name, _ in batch])
         for (name, i), answer in zip(batch, answers, strict=True):

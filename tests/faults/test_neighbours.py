@@ -6,12 +6,13 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ ENDS = {
 }
 
 
-def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
+@pytest.mark.parametrize("apart", ["isolate=true", "workers=2"])
+def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str], apart: str) -> None:
     overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
+    done = lab(*overrides, apart, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
     assert done.returncode == 1
     frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
@@ -68,7 +70,7 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert "8 failed" in done.stdout
-    again = lab(*overrides, "isolate=true", "-m")
+    again = lab(*overrides, apart, "-m")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 of 10 already recorded" in again.stdout
     assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
@@ -85,6 +87,76 @@ def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_pat
         assert lab(*overrides, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
         weights.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_workers_that_stay_outlive_runs_that_fail(small_run: list[str]) -> None:
+    seeds = [seed for seed, (end, _, _) in ENDS.items() if end != "hang"]
+    overrides = [*small_run, "rank=1", "reference=false", f"seed=0,{','.join(map(str, seeds))},9", "train.max_steps=2"]
+    done = lab(*overrides, "workers=2", "-m", faults={"by_seed": {f"s{seed}": ENDS[seed][0] for seed in seeds}})
+    assert done.returncode == 1
+    frame = load_runs(store_of(overrides)).set_index("seed")
+    assert {seed: frame.loc[seed, "status"] for seed in seeds} == {seed: ENDS[seed][1] for seed in seeds}
+    assert set(frame.loc[[0, 9], "status"]) == {"completed"}
+    assert "2 runs side by side, with 1 thread each" in done.stdout
+
+
+def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
+    """The full fine-tune is trained beside the first run that is compared with it."""
+    stores = {}
+    for workers in (1, 2):
+        stores[workers] = tmp_path / str(workers)
+        words = [f"runs_dir={stores[workers]}", f"workers={workers}", "rank=2,3", "-m"]
+        done = lab(*small_run, *words, MKL_NUM_THREADS="1")
+        assert done.returncode == 0, done.stdout + done.stderr
+    for path in sorted(stores[1].glob("*/record.json")):
+        one, other = (read_record(stores[workers] / path.parent.name).completed for workers in (1, 2))
+        for part in ("metrics", "summary", "matrices", "truncation", "reference", "parameters", "coverage"):
+            assert getattr(one, part) == getattr(other, part), (path.parent.name, part)
+        weights = [name for name in one.files if name.endswith(".safetensors")]
+        assert weights
+        assert {name: one.files[name] for name in weights} == {name: other.files[name] for name in weights}
+
+
+def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str]) -> None:
+    overrides = [*small_run, "rank=2", "seed=0,1,2,3", "reference=false", "train.epochs=40", "checkpoint_seconds=0"]
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides, "workers=2", "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    store, kept = store_of(overrides), dict[str, bytes]()
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+        deadline = time.monotonic() + 120
+        begun = len(list(store.glob("*/checkpoints/step-*")))
+        while time.monotonic() < deadline and sweep.poll() is None:
+            if len(list(store.glob("*/checkpoints/step-*"))) > begun and sweep.poll() is None:
+                break
+            time.sleep(0.01)
+        if number == signal.SIGTERM:
+            sweep.terminate()  # the parent alone: it ends its workers
+        else:
+            os.killpg(sweep.pid, number)
+        output, _ = sweep.communicate(timeout=60)
+        assert sweep.returncode == code, output
+        assert not _processes(str(store)), "a worker was left"
+        after = {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}
+        done = {name: text for name, text in after.items() if b'"status": "completed"' in text}
+        assert kept.items() <= done.items()
+        kept = done
+        if code == 130:
+            assert "interrupted; the same command goes on with what is missing" in output
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert kept.items() <= {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}.items()
+
+
+def _processes(word: str) -> list[int]:
+    """Processes that have a word in their command line, or a parent that has it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if word in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])

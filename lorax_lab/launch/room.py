@@ -1,0 +1,153 @@
+"""How many runs of a sweep have room side by side, and which part of the machine each gets.
+
+On a processor a run of several has one thread, or more where there are more cores than runs. On GPUs each run has one
+GPU. The sum of what the runs take, as predicted, is kept below the memory that is free.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+
+from lorax_lab.config import AUTO
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.plan import Run
+from lorax_lab.launch.workers import Variables
+
+LIBRARIES = 750 * 2**20
+"""Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
+KEPT_FREE = 0.1
+"""Share of the free memory that stays free."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables by which a process learns how many threads its products of matrices may take."""
+
+
+def shares(runs: Sequence[Run], sizes: Mapping[tuple[str, str], int], launcher: Sequence[str]) -> list[Variables]:
+    """The environment of each worker; one without variables where the runs are trained one after the other.
+
+    Args:
+        runs: that have to be trained.
+        sizes: of the longest input, by model and task, as `plan.check` returns them.
+        launcher: the overrides that choose a launcher of Hydra's, which starts the runs itself.
+
+    Raises:
+        ConfigError: more workers than have room, or than there are GPUs; workers beside a launcher.
+    """
+    if not runs:
+        return [{}]
+    asked = runs[0].config.workers
+    if launcher:
+        if asked not in (AUTO, 1):
+            raise ConfigError(f"workers={asked} with {launcher[0]} is not possible: it starts the runs; type workers=1")
+        return [{}]
+    return _on_gpus(asked, len(runs)) or _on_cores(asked, runs, sizes)
+
+
+def in_words(shares: Sequence[Variables]) -> str:
+    """`2 runs side by side, with 1 thread each`."""
+    threads = shares[0].get(THREADS[0])
+    each = f"with {threads} thread{'s' * (threads != '1')}" if threads else "on a GPU"
+    return f"{len(shares)} runs side by side, {each} each (workers=1: one after the other)"
+
+
+def _on_gpus(asked: int | str, count: int) -> list[Variables]:
+    """A GPU for each worker; empty where the runs are not trained on GPUs."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not gpus:
+        return []
+    if asked != AUTO and int(asked) > gpus:
+        raise ConfigError(
+            f"workers={asked} is not possible: each takes a GPU, and there are {gpus}; type workers={gpus}"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+    workers = min(gpus, count) if asked == AUTO else int(asked)
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:workers]] if workers > 1 else [{}]
+
+
+def _on_cores(asked: int | str, runs: Sequence[Run], sizes: Mapping[tuple[str, str], int]) -> list[Variables]:
+    import torch
+
+    cores = torch.get_num_threads()
+    workers = min(cores, len(runs)) if asked == AUTO else int(asked)
+    if workers < 2 or torch.backends.mps.is_available():
+        return [{}]
+    needs = sorted((needed(run, sizes) for run in runs), reverse=True)
+    fit, free = _fitting(needs, workers), _free()
+    if asked != AUTO and fit < workers:
+        takes = f"each takes about {_size(max(needs))}, and {_size(free)} are free"
+        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
+    workers = fit if asked == AUTO else workers
+    threads = str(max(cores // max(workers, 1), 1))
+    return [dict.fromkeys(THREADS, threads)] * workers if workers > 1 else [{}]
+
+
+def _fitting(needs: Sequence[int], workers: int) -> int:
+    """How many of the largest runs have room at the same time, up to `workers`."""
+    free, taken = _free(), 0
+    for count, need in enumerate([*needs, *[max(needs)] * workers][:workers]):
+        taken += need
+        if taken > free:
+            return count
+    return workers
+
+
+def _free() -> int:
+    from lorax_lab.memory import free_bytes
+
+    return round((1 - KEPT_FREE) * free_bytes())
+
+
+def _size(count: int) -> str:
+    from lorax_lab.memory.shortage import size
+
+    return size(count)
+
+
+def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:
+    """Bytes that a process takes which trains and measures the run, predicted: the step, or the measuring of its
+    update in fp64, whichever takes more.
+
+    Args:
+        sizes: as `shares` has them.
+    """
+    from lorax_lab.methods import METHODS
+    from lorax_lab.models import choose, matrix_shapes
+    from lorax_lab.models.skeleton import without_weights
+    from lorax_lab.tasks import kind_of
+
+    config = run.config
+    model_class = kind_of(config.task.kind).model_class
+    shapes = matrix_shapes(config.model, model_class)
+    matrices = sum(shapes[name][0] * shapes[name][1] for name in choose(list(shapes), config.method.target_modules))
+    weights = 4 * sum(p.numel() for p in without_weights(config.model, model_class).parameters())
+    is_full = METHODS[config.method.name].is_reference
+    step = _step_bytes(
+        config.model,
+        None if is_full else config.rank or 1,
+        config.train.batch_size,
+        sizes[config.model, repr(config.task)],
+        "lm" if "LM" in model_class else "classifier",
+        "fp32" if config.train.precision == "fp32" else "bf16",
+    )
+    measuring = weights + matrices * (6 * 8 if is_full else 8)
+    return LIBRARIES + 4 * matrices + max(step or (4 if is_full else 2) * weights, measuring)
+
+
+@lru_cache(maxsize=256)
+def _step_bytes(model: str, rank: int | None, batch: int, longest: int, head: str, precision: str) -> int | None:
+    """The peak of a training step, as `lorax_lab.memory` predicts it; None for a model that it does not know."""
+    from lorax_lab.memory.step import Step
+    from lorax_lab.models import resolve
+
+    step = partial(Step, str(resolve(model)), rank, batch, optimizer="adamw", precision=precision, attention="sdpa")
+    for sequence in (longest, None):  # None is that of images
+        try:
+            asked = step(sequence=sequence, checkpointing=False, head=head, target_modules="all-linear")
+            return asked.predict().ledger.peak_bytes
+        except ConfigError:
+            continue
+    return None
