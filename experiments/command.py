@@ -30,8 +30,15 @@ from lorax_lab.store.protocol import Cell
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
 GRACE = 30.0
-LAUNCH = ("workers=", "hydra/launcher", "hydra.launcher.", "isolate=", "tracking=", "checkpoint_seconds=")
-LAUNCH += ("time_limit_seconds=",)
+LAUNCH = (
+    "workers=",
+    "hydra/launcher",
+    "hydra.launcher.",
+    "isolate=",
+    "tracking=",
+    "checkpoint_seconds=",
+    "time_limit_seconds=",
+)
 """Overrides that may follow: how runs are launched and shown, not what they are."""
 
 

@@ -27,7 +27,7 @@ def line(words: str | tuple[str, ...], *says: str) -> Hostile:
 WHOLE = (
     "seed", "rank", "train.batch_size", "train.epochs", "train.max_steps", "train.gradient_accumulation",
     "train.validations", "task.train_examples", "task.validation_examples", "task.test_examples", "task.split_seed",
-    "task.max_length",
+    "task.max_length", "train.length_window", "workers",
 )  # fmt: skip
 REAL = (
     "train.learning_rate", "train.warmup", "train.weight_decay", "train.clip_norm", "checkpoint_seconds",

@@ -27,6 +27,8 @@ HOLES = {
     "self.path.stem": "rank_sweep",
     "self.path.parent": "experiments/records",
     "limit": "64",
+    "gpus": "2",
+    "max(fit, 1)": "2",
     "longest + 1": "64",
     "longer": "64",
     "folder": "FOLDER",

@@ -31,7 +31,8 @@ MAY_IMPORT = {
         "tasks", "train",
     },
     "launch": {
-        "comparison", "config", "console", "data", "errors", "execute", "methods", "models", "store", "tasks", "train",
+        "comparison", "config", "console", "data", "errors", "execute", "memory", "methods", "models", "store", "tasks",
+        "train",
     },
     "run": {"launch", "store"},
     "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},

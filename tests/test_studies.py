@@ -696,3 +696,17 @@ def test_a_declaration_keeps_its_texts() -> None:
     declared = from_content(json.loads(written(declaration_of(PLAN, {}))))
     again = from_content(to_content(dataclasses.replace(declared, texts=texts)))
     assert again.texts == texts
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers"), [(None, "workers=8"), (1, "workers=8"), (8, "workers=1"), (16, "workers=1")]
+)
+def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments import command
+    from lorax_lab.store import provenance
+
+    monkeypatch.setattr(provenance, "hardware", lambda: {"threads": 8})
+    lines = [{"hardware": {"threads": threads}}] if threads else []
+    assert command._with_workers(["isolate=true"], lines) == ["isolate=true", workers]
+    assert command._with_workers(["workers=3"], lines) == ["workers=3"]
+    assert command._with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]

@@ -94,9 +94,7 @@ def test_runs_begin_beside_their_reference_and_are_compared_when_it_is_there(tmp
     assert begun["a"] == begun["a"] | {"reference": None, "later": True}
     assert heard[:3] == [("a", "completed"), ("b", "completed"), ("full", "completed")]
     assert sorted(heard[3:]) == [("a", COMPARED), ("b", COMPARED)]
-    last = [note for note in notes[3:]]
-    assert {note["reference"] for note in last} == {"full"}
-    assert not any(note["later"] for note in last)
+    assert {(note["reference"], note["later"]) for note in notes[3:]} == {("full", False)}
 
 
 def test_a_run_that_failed_before_its_reference_was_there_is_not_tried_again(tmp_path: Path, pretend: Any) -> None:

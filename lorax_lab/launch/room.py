@@ -59,9 +59,8 @@ def _on_gpus(asked: int | str, count: int) -> list[Variables]:
     if not gpus:
         return []
     if asked != AUTO and int(asked) > gpus:
-        raise ConfigError(
-            f"workers={asked} is not possible: each takes a GPU, and there are {gpus}; type workers={gpus}"
-        )
+        takes = f"each takes a GPU, and there are {gpus}"
+        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={gpus}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(gpus)]
     workers = min(gpus, count) if asked == AUTO else int(asked)
