@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate", "planning")
+BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate", "planning", "workers")
 
 
 def main() -> None:

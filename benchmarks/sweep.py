@@ -15,7 +15,7 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.models import resolve
 from lorax_lab.store import load_runs
 from lorax_lab.store.provenance import hardware
-from lorax_lab.tasks import load_task
+from lorax_lab.tasks import Task, load_task
 
 RANKS = (4, 8, 16)
 
@@ -24,12 +24,7 @@ def measure() -> dict[str, Any]:
     """Both sides once, ours first; the files of model and data are in the cache before the clock starts."""
     task, folder = load_task(compose([]).task), resolve("minilm")
     with tempfile.TemporaryDirectory() as scratch:
-        data = Path(scratch) / "data.json"
-        splits = {"train": task.train, "validation": task.validation, "test": task.test}
-        rows = {
-            name: [{"text": e.inputs["text"], "label": e.label} for e in examples] for name, examples in splits.items()
-        }
-        data.write_text(json.dumps(rows))
+        data = write_data(Path(scratch), task)
         ours = {mode: _ours(Path(scratch) / mode, mode) for mode in ("offline", "disabled")}
         peers = {often: _peer(folder, data, often) for often in ("all", "one")}
         frame = load_runs(Path(scratch) / "disabled")
@@ -55,18 +50,32 @@ def measure() -> dict[str, Any]:
     }
 
 
+def write_data(folder: Path, task: Task) -> Path:
+    """The task's splits as the peer reads them."""
+    rows = {
+        name: [{"text": example.inputs["text"], "label": example.label} for example in examples]
+        for name, examples in task.splits.items()
+    }
+    path = folder / "data.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
 def _ours(runs: Path, tracking: str) -> float:
     ranks = ",".join(map(str, RANKS))
     return _timed(["-m", "lorax_lab.run", f"rank={ranks}", f"runs_dir={runs}", f"tracking={tracking}", "-m"])[0]
 
 
 def _peer(folder: Path, data: Path, evaluations: str) -> tuple[float, list[dict[str, Any]]]:
-    script, total, scores = str(Path(__file__).parent / "trainer_peer.py"), 0.0, []
-    for method in ("full", *map(str, RANKS)):
-        seconds, output = _timed([script, str(folder), str(data), method, evaluations])
-        total += seconds
-        scores.append(json.loads(output.strip().splitlines()[-1]))
-    return total, scores
+    ended = [peer_run(folder, data, method, evaluations) for method in ("full", *map(str, RANKS))]
+    return sum(seconds for seconds, _ in ended), [scores for _, scores in ended]
+
+
+def peer_run(folder: Path, data: Path, method: str, evaluations: str) -> tuple[float, dict[str, Any]]:
+    """Seconds and scores of one run of the peer."""
+    script = str(Path(__file__).parent / "trainer_peer.py")
+    seconds, output = _timed([script, str(folder), str(data), method, evaluations])
+    return seconds, json.loads(output.strip().splitlines()[-1])
 
 
 def _row(what: str, ours: float, peer: float, aim: str) -> dict[str, Any]:
