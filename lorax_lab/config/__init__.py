@@ -22,6 +22,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 BF16_WEIGHTS = "bf16-true"
 """The precision of a step whose weights themselves are bf16: it is predicted by `lorax_lab.memory`, never trained."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
+KERNELS = ("torch", "onednn")
+"""What linear layers multiply with; they differ in rounding alone."""
 MEASURES = ("trial", "standard", "controls")
 
 
@@ -103,6 +105,7 @@ class TrainConfig:
     device: str = field(metadata=NO_RESULT)
     head: bool = field(metadata={"neutral": True})
     length_window: int = field(metadata={"neutral": 50})
+    kernel: str = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):
@@ -115,6 +118,7 @@ class TrainConfig:
         require_choice("train.schedule", self.schedule, SCHEDULES)
         require_choice("train.precision", self.precision, PRECISIONS)
         require_choice("train.device", self.device, DEVICES)
+        require_choice("train.kernel", self.kernel, ("auto", *KERNELS))
 
 
 @dataclass
