@@ -35,6 +35,11 @@ SHAPES = [(1, 4, 4), (1, 1, 1), (7, 1, 5), (5, 3, 1), (16, 32, 64), (33, 65, 17)
 """Tokens, in, out."""
 
 
+@pytest.fixture(autouse=True)
+def no_size_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SMALL", 0)
+
+
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -159,6 +164,35 @@ def test_torch_multiplies_where_onednn_does_not_apply(case: str, monkeypatch: py
     assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
     if not ours.is_meta:
         assert torch.equal(ours, theirs)
+
+
+@onednn
+def test_torch_makes_small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, product = [], kernel.product
+    monkeypatch.setattr(kernel, "product", lambda *parts: made.append(1) or product(*parts))
+    monkeypatch.setattr(kernel, "SMALL", 2 * 4 * 3)
+    kernel.linear(X, W, B)
+    kernel.linear(X[:1], W, B)
+    assert len(made) == 1
+
+
+@onednn
+def test_a_matrix_with_gaps_is_copied_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the first token of each text is, which a pooler reads: oneDNN's product would be many times slower."""
+    seen, product = [], kernel.product
+
+    def watched(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        seen.extend([x, weight])
+        return product(x, weight, bias)
+
+    monkeypatch.setattr(kernel, "product", watched)
+    x, grad = drawn(6, 5, 4).requires_grad_(), drawn(6, 7, 3)[:, 0]
+    for layer in (kernel.OneDnnLinear(4, 3), LoRALinear(kernel.OneDnnLinear(4, 3), 2, 1.0)):
+        layer(x[:, 0]).backward(grad)
+        with torch.no_grad():
+            layer(x[:, 0])
+    assert len(seen) == 2 * (3 + 1 + 2 + 1)
+    assert all(matrix.is_contiguous() or matrix.t().is_contiguous() for matrix in seen)
 
 
 @pytest.mark.parametrize(("x", "weight", "bias"), [(X, W[:, :3], None), (X, W, B[:2]), (X, W.double(), None)])

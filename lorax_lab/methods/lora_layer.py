@@ -54,7 +54,7 @@ class _Fused(torch.autograd.Function):
         grad_b = (grad.t() @ hidden).mul_(ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = kernel.product(grad, weight.t()) if ctx.onednn else grad @ weight
+            grad_x = kernel.product(grad.contiguous(), weight.t()) if ctx.onednn else grad @ weight
             grad_x = grad_x.addmm_(grad_hidden, a).view(ctx.shape)
         return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None, None
 

@@ -2,6 +2,8 @@
 
 Both are exact in fp32 and differ in rounding alone. MKL takes a slow path on some processors that are not Intel's, up
 to twice as slow as oneDNN. torch reaches oneDNN's fp32 product by an operator that has no gradient; it is given here.
+oneDNN reads a transposed matrix as fast as another, but one with gaps in memory, such as the first token of each text,
+up to sixty times slower: that one is copied first.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+SMALL = 2**22
+"""Multiplications of a product. Below it torch multiplies: calling oneDNN costs more than it saves, and for a few
+tokens it can be many times slower."""
 
 
 def has_onednn() -> bool:
@@ -28,12 +34,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def own_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`product` in memory of its own: autograd lets nobody add in place to a view that a function of ours returns."""
-    return product(x.flatten(0, -2), weight, bias).resize_(*x.shape[:-1], len(weight))
+    return product(x.flatten(0, -2).contiguous(), weight, bias).resize_(*x.shape[:-1], len(weight))
 
 
 def applies(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether oneDNN gives this product as F.linear does: fp32 on the CPU without autocast, of sizes that fit. A bias
-    with gaps in memory is read wrong, without an error."""
+    """Whether oneDNN gives this product as F.linear does: fp32 on the CPU without autocast, of sizes that fit, and not
+    small. A bias with gaps in memory is read wrong, without an error."""
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
@@ -41,8 +47,7 @@ def applies(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and x.ndim > 1
         and weight.ndim == 2
         and x.shape[-1] == weight.shape[1]
-        and x.numel() > 0
-        and weight.numel() > 0
+        and x.numel() * len(weight) >= max(SMALL, 1)
         and (bias is None or _fits(bias, weight))
         and not torch.is_autocast_enabled("cpu")
     )
@@ -64,7 +69,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     trains = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     if not (trains and torch.is_grad_enabled()):
-        return product(x, weight, bias)
+        return product(x.contiguous(), weight, bias)
     y: Tensor = _Linear.apply(x, weight, bias)
     return y
 
@@ -83,9 +88,9 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        flat = grad.flatten(0, -2)  # (tokens, out)
-        grad_x = own_product(grad, weight.t()) if needs_x else None
-        grad_weight = product(flat.t(), x.flatten(0, -2).t()) if needs_weight else None
+        flat = grad.flatten(0, -2).contiguous()  # (tokens, out)
+        grad_x = product(flat, weight.t()).resize_(*grad.shape[:-1], weight.shape[1]) if needs_x else None
+        grad_weight = product(flat.t(), x.flatten(0, -2).contiguous().t()) if needs_weight else None
         return grad_x, grad_weight, flat.sum(0) if needs_bias else None
 
 
