@@ -126,8 +126,10 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
     overrides = plan.overrides(cell)
     with worktree(commit) as old_root:
         old = _make(old_root, overrides, runs / "recorded" / line["run_id"])
-    new = _make(ROOT, overrides, runs / "present" / line["run_id"])
-    before, after = content_of(old), content_of(new)
+    before = content_of(old)
+    kernel = before["hardware"].get("kernel", "torch")  # a commit that states none knew no other
+    new = _make(ROOT, [*overrides, f"train.kernel={kernel}"], runs / "present" / line["run_id"])
+    after = content_of(new)
     if before["git"]["commit"] != commit or before["code"] != line["code"]:
         raise ConfigError(f"the worktree of {commit[:10]} did not run its own code; check PYTHONPATH and try again")
     if after["code"] != plan.code(cell):

@@ -34,6 +34,7 @@ def execute(
     reference: Path | None,
     check: Callable[[], None],
     data_sha256: str | None = None,
+    kernel: str = "torch",
 ) -> Record:
     """One run, from its configuration to its record.
 
@@ -42,6 +43,7 @@ def execute(
         reference: folder of the completed full fine-tune that the run is compared with.
         check: called before each checkpoint, result and record takes its place; raises where it is no longer wanted.
         data_sha256: the data's hash when the run was planned; other data are refused.
+        kernel: `torch` or `onednn`, what linear layers multiply with.
 
     Returns:
         The completed record, as written.
@@ -53,7 +55,7 @@ def execute(
     from lorax_lab.comparison import read_reference
     from lorax_lab.findings import Findings, measure
     from lorax_lab.methods import METHODS, count_parameters
-    from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select
+    from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select, use_kernel
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
@@ -70,6 +72,7 @@ def execute(
     task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    use_kernel(base.model, kernel)
     check_planned(config, run_id, base.sha256, task.data_sha256)
     splits = encode(task, base.processor, base.sha256)
     names = select(base.model, config.method.target_modules)
@@ -87,7 +90,7 @@ def execute(
         freeze_head(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id, folder, check)
+    checkpoints = _checkpoints(config, run_id, folder, check, kernel)
     with memory.explained("activations", ledger, config.train.batch_size, task.kind.smaller):
         trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
 
@@ -123,7 +126,7 @@ def execute(
         comparison=compared,
         collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
     )
-    write_record(folder, new_record(config, run_id, "completed", result), check)
+    write_record(folder, new_record(config, run_id, "completed", kernel, result), check)
     checkpoints.clear()
     return read_record(folder)
 
@@ -214,16 +217,18 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
     }
 
 
-def _checkpoints(config: RunConfig, run_id: str, folder: Path, check: Callable[[], None]) -> Checkpoints:
+def _checkpoints(config: RunConfig, run_id: str, folder: Path, check: Callable[[], None], kernel: str) -> Checkpoints:
     from lorax_lab.store.checkpoints import Checkpoints
     from lorax_lab.store.provenance import new_record
 
-    record = new_record(config, run_id, "running")
+    record = new_record(config, run_id, "running", kernel)
     identity = {
         "run_id": run_id,
         "versions": record.versions,
         "git": dataclasses.asdict(record.git),
         "code": record.code,
+        "kernel": kernel,
+        "threads": record.hardware["threads"],
     }
     return Checkpoints(folder, identity, config.checkpoint_seconds, _tell, check)
 

@@ -34,7 +34,16 @@ REAL = (
     "time_limit_seconds", "method.alpha", "method.dropout",
 )  # fmt: skip
 SWITCHES = ("reference", "force", "isolate", "train.head", "method.rslora", "task.drop_unlabeled")
-CHOICES = ("measure", "train.schedule", "train.precision", "train.device", "tracking.mode", "task.kind", "task.metric")
+CHOICES = (
+    "measure",
+    "train.schedule",
+    "train.precision",
+    "train.device",
+    "train.kernel",
+    "tracking.mode",
+    "task.kind",
+    "task.metric",
+)
 NAMES = ("model", "runs_dir", "tracking.project", "task.name", "task.source", "task.label", "task.text")
 OTHERS = ("task.path", "task.subset", "task.group", "task.text_pair", "tracking.entity")
 

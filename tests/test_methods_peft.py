@@ -380,7 +380,9 @@ def test_a_run_of_peft_keeps_its_name() -> None:
 
 
 def test_the_version_of_peft_is_recorded_where_it_counts() -> None:
-    versions = {name: new_record(compose([f"method={name}"]), "x", "failed").versions for name in ("lora", "peft/lora")}
+    versions = {
+        name: new_record(compose([f"method={name}"]), "x", "failed", "torch").versions for name in ("lora", "peft/lora")
+    }
     assert versions["peft/lora"] == versions["lora"] | {"peft": peft.__version__}
 
 

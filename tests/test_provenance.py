@@ -53,6 +53,7 @@ def test_the_machine_in_words() -> None:
     found = provenance.hardware()
     stated = {"machine", "system", "processor", "instruction_set", "blas", "processors", "threads", "device"}
     assert set(found) == stated
+    assert provenance.hardware("onednn") == found | {"kernel": "onednn"}
     assert (found["processors"], found["threads"]) == (os.cpu_count(), torch.get_num_threads())
 
 
@@ -84,6 +85,14 @@ def test_the_record_says_what_multiplies() -> None:
 
 def test_machines_are_compared_by_what_all_of_them_state() -> None:
     old, new = {"threads": 1, "device": "cpu"}, {"threads": 1, "device": "cpu", "blas": "mkl"}
-    assert provenance.same_hardware([old, new, new]) == [["cpu", 1]] * 3
-    assert provenance.same_hardware([new, new | {"blas": "openblas"}]) == [["mkl", "cpu", 1], ["openblas", "cpu", 1]]
+    assert provenance.same_hardware([old, new, new]) == [["cpu", "torch", 1]] * 3
+    assert provenance.same_hardware([new, new | {"blas": "openblas"}]) == [
+        ["mkl", "cpu", "torch", 1], ["openblas", "cpu", "torch", 1],
+    ]  # fmt: skip
     assert provenance.same_hardware([]) == []
+
+
+def test_a_machine_that_states_no_kernel_multiplied_with_torchs() -> None:
+    old, torch_, onednn = ({"device": "cpu"} | more for more in ({}, {"kernel": "torch"}, {"kernel": "onednn"}))
+    machines = provenance.same_hardware([old, torch_, onednn])
+    assert machines[0] == machines[1] != machines[2]

@@ -13,9 +13,11 @@ import torch
 from conftest import Lab
 from torch import nn
 
+from lorax_lab.config import KERNELS
 from lorax_lab.launch import attempts, leases
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import run_of
+from lorax_lab.models import use_kernel
 from lorax_lab.store.checkpoints import Checkpoints, DamagedCheckpoint, Position, _read
 from lorax_lab.store.files import SCRATCH
 from lorax_lab.streams import generator
@@ -66,14 +68,18 @@ def saved(folder: Path, *steps: int) -> Checkpoints:
     return store
 
 
-def test_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_training_goes_on_to_the_same_bits(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorax_lab.models.kernel.SMALL", 0)
     net, optimizer = made()
+    use_kernel(net, kernel)
     losses = train(net, optimizer, range(5))
     position = Position(5, 1, 2, 40, 160, 1.5, [{"step": 5, "train/loss": losses[-1]}])
     checkpoints(tmp_path).save(net, optimizer, None, position)
     losses = train(net, optimizer, range(5, 10))
 
     other, its_optimizer = made(seed=9)
+    use_kernel(other, kernel)
     other.frozen.load_state_dict(net.frozen.state_dict())
     assert checkpoints(tmp_path).load(other, its_optimizer, None) == position
     assert train(other, its_optimizer, range(5, 10)) == losses

@@ -24,6 +24,8 @@ BF16_WEIGHTS = "bf16-true"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 AUTO = "auto"
 MOST_WORKERS = 1024
+KERNELS = ("torch", "onednn")
+"""What linear layers multiply with; they differ in rounding alone."""
 MEASURES = ("trial", "standard", "controls")
 
 
@@ -105,6 +107,7 @@ class TrainConfig:
     device: str = field(metadata=NO_RESULT)
     head: bool = field(metadata={"neutral": True})
     length_window: int = field(metadata={"neutral": 50})
+    kernel: str = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):
@@ -117,6 +120,7 @@ class TrainConfig:
         require_choice("train.schedule", self.schedule, SCHEDULES)
         require_choice("train.precision", self.precision, PRECISIONS)
         require_choice("train.device", self.device, DEVICES)
+        require_choice("train.kernel", self.kernel, ("auto", *KERNELS))
 
 
 @dataclass

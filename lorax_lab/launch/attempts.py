@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
+from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
@@ -143,7 +144,7 @@ def _train(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., o
         lease.check()  # a launcher that was suspended until here may have lost it
         remove_scratch(place)
         record_status(run, "running", place=place, launch=how.launch, check=lease.check)
-        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256)
+        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256, kernel_of(run.config.train))
         if place != run.folder:
             lease.check()
             forced.put_in_place(run.folder)
@@ -218,7 +219,8 @@ def record_status(
 
     `check` is called right before the record takes its place, since what it says of the machine takes time to find.
     """
-    content = new_record(run.config, run.run_id, status, reason=reason, error=error, launch=launch)
+    kernel = kernel_of(run.config.train)
+    content = new_record(run.config, run.run_id, status, kernel, reason=reason, error=error, launch=launch)
     record.write_record(place or run.folder, content, check)
 
 

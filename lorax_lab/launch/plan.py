@@ -14,6 +14,7 @@ from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import precision
 from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.kernel import check_kernel
 from lorax_lab.launch.references import reference_overrides, wants_reference
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
         The size of the longest input, by model and task (its settings as text).
 
     Raises:
-        ConfigError: a device or precision that this machine lacks, a target that the model lacks, a rank above a
-            matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
+        ConfigError: a device, precision or kernel that this machine lacks, a target that the model lacks, a rank above
+            a matrix's smaller side, weights that are not those of the model's configuration, data that cannot be used.
     """
     from lorax_lab.console import console
     from lorax_lab.methods import METHODS
@@ -130,6 +131,7 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
 
     for config in [run.config for run in runs]:
         check_machine(config.train)
+        check_kernel(config.train)
         shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorax_lab.models import delta_view, out_in
+from lorax_lab.models import delta_view, kernel, out_in
 from lorax_lab.spectra import LowRank
 
 
@@ -36,31 +36,36 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, onednn: bool
     ) -> Tensor:
         flat = x.flatten(0, -2)  # (tokens, in)
         # y is no view of another tensor (F.linear's is): some models add to a layer's output in place
-        y = x.new_empty(*x.shape[:-1], len(weight))
-        flat_y = y.view(-1, len(weight))
-        if bias is None:
-            torch.mm(flat, weight.t(), out=flat_y)
-        else:
-            torch.addmm(bias, flat, weight.t(), out=flat_y)
-        hidden = add_low_rank(flat_y, flat, a, b, scaling)
+        y = kernel.own_product(x, weight, bias) if onednn else _own_product(x, flat, weight, bias)
+        hidden = add_low_rank(y.view(-1, len(weight)), flat, a, b, scaling)
         ctx.save_for_backward(flat, weight, a, b, hidden)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        ctx.scaling, ctx.shape, ctx.onednn = scaling, x.shape, onednn
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None]:
         flat, weight, a, b, hidden = ctx.saved_tensors
         grad = grad.flatten(0, -2)  # (tokens, out)
         grad_hidden = (grad @ b).mul_(ctx.scaling)
         grad_b = (grad.t() @ hidden).mul_(ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_hidden, a).view(ctx.shape)
-        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None
+            grad_x = kernel.product(grad.contiguous(), weight.t()) if ctx.onednn else grad @ weight
+            grad_x = grad_x.addmm_(grad_hidden, a).view(ctx.shape)
+        return grad_x, None, None, grad_hidden.t() @ flat, grad_b, None, None
+
+
+def _own_product(x: Tensor, flat: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    if bias is None:
+        torch.mm(flat, weight.t(), out=y.view(-1, len(weight)))
+    else:
+        torch.addmm(bias, flat, weight.t(), out=y.view(-1, len(weight)))
+    return y
 
 
 class LoRALinear(nn.Module):
@@ -86,7 +91,9 @@ class LoRALinear(nn.Module):
         if (self.dropout and self.training) or mixed:
             hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
             return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
-        return _Fused.apply(x, self.base_weight, self.bias, self.lora_A, self.lora_B, self.scaling)
+        weight, bias = self.base_weight, self.bias
+        onednn = isinstance(self.base, kernel.OneDnnLinear) and kernel.applies(x, weight, bias)
+        return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling, onednn)
 
     @property
     def weight(self) -> Tensor:

@@ -3,6 +3,7 @@
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
+from lorax_lab.models.kernel import use_kernel
 from lorax_lab.models.matrices import (
     Turned,
     adaptable,
@@ -57,5 +58,6 @@ __all__ = [
     "shape_of",
     "shapes_of",
     "short_name",
+    "use_kernel",
     "vocabulary",
 ]

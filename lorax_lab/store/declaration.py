@@ -28,6 +28,7 @@ APART = (
     "measure",
     "train.learning_rate",
     "train.device",
+    "train.kernel",
     "reference",
     "checkpoint_seconds",
     "time_limit_seconds",

@@ -28,12 +28,17 @@ def new_record(
     config: RunConfig,
     run_id: str,
     status: Status,
+    kernel: str,
     result: Result | None = None,
     reason: str | None = None,
     error: str | None = None,
     launch: str | None = None,
 ) -> Record:
-    """The record of a run of this process, written now."""
+    """The record of a run of this process, written now.
+
+    Args:
+        kernel: what the run's linear layers multiply with.
+    """
     settings = plain(config)
     return Record(
         run_id=run_id,
@@ -46,7 +51,7 @@ def new_record(
         versions=versions(config.method.PACKAGES),
         git=git(),
         code=code_sha256(settings),
-        hardware=hardware(),
+        hardware=hardware(kernel),
         reason=reason,
         error=error,
         launch=launch,
@@ -82,9 +87,9 @@ def git() -> Git:
     return Git(ask("rev-parse", "HEAD"), bool(changes))
 
 
-def hardware() -> dict[str, Any]:
+def hardware(kernel: str | None = None) -> dict[str, Any]:
     """Machine, system, processor and its instruction set, the library of torch's matrix products, cores, torch threads
-    and the accelerator's name."""
+    and the accelerator's name; and the kernel of linear layers, where a model was run."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -97,12 +102,13 @@ def hardware() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-    }
+    } | ({"kernel": kernel} if kernel else {})
 
 
 def same_hardware(some: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    """Of each machine the values that all of them state, in one order: older records state less."""
-    machines = list(some)
+    """Of each machine the values that all of them state, in one order: older records state less. Those that
+    state no kernel were made with torch's, which was the only one."""
+    machines = [{"kernel": "torch", **machine} for machine in some]
     common = sorted(set.intersection(*(set(machine) for machine in machines))) if machines else []
     return [[machine[key] for key in common] for machine in machines]
 

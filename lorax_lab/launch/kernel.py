@@ -1,0 +1,153 @@
+"""Which kernel multiplies in linear layers on this machine: tried once, kept in the cache folder, never guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import KERNELS, TrainConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.precision import on_a_processor
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MARGIN = 0.97
+"""oneDNN is chosen where it takes at most this share of torch's time; for less, the usual kernel stays."""
+TOKENS, SHAPES = 256, ((1536, 384), (384, 1536))
+"""A batch, and (out, in) of two layers of MiniLM."""
+TRIES, SECONDS = 12, 0.5
+"""Turns at most, and when no other begins."""
+EXACT = 1e-5
+"""Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
+DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "processors", "threads")
+"""What a machine is for this choice, beside torch's version."""
+LARGEST = 10_000
+"""Bytes; a larger file is none of ours."""
+
+
+def check_kernel(config: TrainConfig) -> None:
+    """Refuse oneDNN where it cannot multiply.
+
+    Raises:
+        ConfigError: it names the key, its value, and what to type instead.
+    """
+    from lorax_lab.models.kernel import has_onednn
+
+    if config.kernel != "onednn":
+        return
+    if not on_a_processor(config):
+        raise ConfigError("train.kernel=onednn multiplies on a cpu alone; type train.kernel=auto or train.device=cpu")
+    if not has_onednn():
+        raise ConfigError("train.kernel=onednn is not in this build of torch; type train.kernel=torch")
+
+
+def kernel_of(config: TrainConfig) -> str:
+    """`torch` or `onednn`: what the run's linear layers multiply with."""
+    if config.kernel != "auto":
+        return config.kernel
+    return fastest() if on_a_processor(config) else "torch"
+
+
+@lru_cache(maxsize=1)
+def fastest() -> str:
+    """The faster kernel on this machine, with this torch and this many threads; the answer of an earlier trial where
+    one is kept."""
+    from lorax_lab.data.assets import cache_folder
+    from lorax_lab.models.kernel import has_onednn
+    from lorax_lab.store.files import write_json
+
+    if not has_onednn():
+        return "torch"
+    machine = _machine()
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / "kernels" / f"{digest[:16]}.json"
+    if kept := _kept(path, machine):
+        return kept
+    ratio = onednn_ratio()
+    kernel = "onednn" if ratio is not None and ratio <= MARGIN else "torch"
+    if kept := _kept(path, machine):  # another process was first
+        return kept
+    with suppress(OSError):
+        write_json(path, {"machine": machine, "kernel": kernel, "ratio": ratio})
+    return kernel
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    from lorax_lab.store.provenance import hardware
+
+    facts = hardware()
+    return {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
+
+
+def _kept(path: Path, machine: dict[str, Any]) -> str | None:
+    """The kernel in a file of an earlier trial on this machine; None where there is none that says so."""
+    from lorax_lab.store.sums import read_bytes
+
+    try:
+        content = json.loads(read_bytes(path, LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("machine") != machine:
+        return None
+    kernel = content.get("kernel")
+    return next((name for name in KERNELS if name == kernel), None)
+
+
+def onednn_ratio() -> float | None:
+    """Time of oneDNN's output and gradients of two layers over torch's, the best of several turns; None where they are
+    not exact here, or cannot be made."""
+    import torch
+    from torch import nn
+
+    from lorax_lab.models.kernel import OneDnnLinear
+
+    best: dict[tuple[str, tuple[int, int]], float] = {}
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):  # what a run draws does not depend on a trial
+        torch.manual_seed(0)
+        layers = {(k, s): c(s[1], s[0]) for s in SHAPES for k, c in (("torch", nn.Linear), ("onednn", OneDnnLinear))}
+        inputs = {shape: torch.randn(TOKENS, shape[1]) for shape in SHAPES}
+    try:
+        if not all(_exact(layers["onednn", shape], x) for shape, x in inputs.items()):
+            return None
+        for turn in range(TRIES):
+            for key, layer in layers.items():
+                best[key] = min(_seconds(layer, inputs[key[1]]), best.get(key, float("inf")))
+            if turn and time.perf_counter() - started > SECONDS:
+                break
+    except RuntimeError:  # oneDNN has no such product for this processor
+        return None
+    ours, theirs = (sum(best[kernel, shape] for shape in SHAPES) for kernel in ("onednn", "torch"))
+    return ours / theirs
+
+
+def _seconds(layer: nn.Linear, x: Tensor) -> float:
+    start = time.perf_counter()
+    _products(layer, x)
+    return time.perf_counter() - start
+
+
+def _products(layer: nn.Linear, x: Tensor) -> list[Tensor]:
+    """The output of a layer, and the gradients of its square for the input and the weight."""
+    import torch
+
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    return [y.detach(), *torch.autograd.grad(y, [x, layer.weight], y.detach())]
+
+
+def _exact(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether a layer's products are those of fp64 to the rounding of fp32."""
+    import copy
+
+    exact = _products(copy.deepcopy(layer).double(), x.double())
+    pairs = zip(_products(layer, x), exact, strict=True)
+    return all(bool((ours - theirs).abs().max() <= EXACT * theirs.abs().max()) for ours, theirs in pairs)
