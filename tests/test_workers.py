@@ -165,15 +165,17 @@ GIB = 2**30
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]]:
     """The shares of a sweep on a machine with so many cores and so much memory, where each run takes 2 GiB."""
 
-    def shares(*words: str, cores: int, runs: int, free: float = 1000, gpus: int = 0, launcher: Any = ()) -> Any:
+    def shares(
+        *words: str, cores: int, runs: int, of: int = 0, free: float = 1000, gpus: int = 0, launcher: Any = ()
+    ) -> Any:
         monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         monkeypatch.setattr(room, "needed", lambda run, sizes: 2 * GIB)
-        monkeypatch.setattr("lorax_lab.memory.free_bytes", lambda: round(free * GIB))
-        planned_runs = [planned(Path("/tmp"), str(number), None, *words) for number in range(runs)]
-        return [dict(share) for share in room.shares(planned_runs, SIZES, launcher)]
+        monkeypatch.setattr(room, "free_bytes", lambda: round(free * GIB))
+        left = [planned(Path("/tmp"), str(number), None, *words) for number in range(runs)]
+        return [dict(share) for share in room.shares(left, of or runs, SIZES, launcher)]
 
     return shares
 
@@ -198,9 +200,18 @@ def test_one_run_at_a_time_has_the_whole_machine(machine: Any, words: Any, cores
     assert machine(*words, cores=cores, runs=runs) == [{}]
 
 
-def test_two_workers_that_were_asked_for_are_two_whatever_is_left_to_do(machine: Any) -> None:
-    """So that the last run of a study has as many threads as the others."""
-    assert machine("workers=2", cores=2, runs=1) == [threads(1)] * 2
+def test_the_last_run_of_a_sweep_has_as_many_threads_as_the_others(machine: Any) -> None:
+    """So that it goes on from its checkpoint to the same bits, and a study's runs are alike."""
+    assert machine(cores=2, runs=1, of=4) == [threads(1)]
+    assert machine(cores=16, runs=1, of=4) == [threads(4)]
+    assert machine("workers=2", cores=2, runs=1) == [threads(1)]
+
+
+def test_what_is_said_of_the_workers() -> None:
+    assert room.in_words([{}]) == []
+    assert room.in_words([threads(1)] * 2)[0].startswith("2 runs side by side, with 1 thread each (workers=1:")
+    assert room.in_words([threads(4)])[0].startswith("one run at a time, with 4 threads (workers=1:")
+    assert room.in_words([{"CUDA_VISIBLE_DEVICES": "0"}] * 2)[0].startswith("2 runs side by side, with a GPU each")
 
 
 def test_the_sum_of_what_runs_take_is_below_what_is_free(machine: Any) -> None:

@@ -57,7 +57,7 @@ def _sweep(arguments: Arguments) -> int:
     for run in runs:
         check_place(run)
     sweep = Sweep(runs)
-    workers = shares(sweep.waiting, check(sweep.waiting), launcher)
+    workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting), launcher)
     if sweep.waiting and not arguments.dry_run:
         make_place(sweep.runs_dir)
     console.print(sweep.opening, soft_wrap=True, markup=False)
@@ -65,9 +65,7 @@ def _sweep(arguments: Arguments) -> int:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)
-    if len(workers) > 1:
-        console.print(in_words(workers), soft_wrap=True, markup=False)
-    for line in coverage.lines(sweep.waiting):
+    for line in [*in_words(workers), *coverage.lines(sweep.waiting)]:
         console.print(line, soft_wrap=True, markup=False)
     if arguments.dry_run:
         from lorax_lab.launch.dry_run import describe

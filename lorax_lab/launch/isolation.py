@@ -140,18 +140,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
-    outcome, tell = 0, _messenger(options.tell)
     if options.tell is not None:
         console.shows_bars = options.bars
+    try:
+        return _attempts(options.tell)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _attempts(handle: int | None) -> int:
+    """Try one run after the other; the exit status of the last."""
+    outcome, tell = 0, _messenger(handle)
     for line in sys.stdin:
         spec = json.loads(line)
         run = Run(**spec["run"] | {"config": from_dict(spec["run"]["config"])})
-        if options.tell is not None:
+        if handle is not None:
             console.relay = lambda message, run=run: tell(_named(message, run))
-        try:
-            status = attempt(run, Attempt(**spec["how"]), _publisher(options.tell))
-        except KeyboardInterrupt:
-            return 130
+        status = attempt(run, Attempt(**spec["how"]), _publisher(handle))
         outcome = EXIT[status]
         tell({"status": status})
     return outcome

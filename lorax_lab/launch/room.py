@@ -14,6 +14,7 @@ from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.workers import Variables
+from lorax_lab.memory.shortage import free_bytes, size
 
 LIBRARIES = 750 * 2**20
 """Bytes that a process holds beside its model: the interpreter, the libraries, the data. 670 to 760 MiB on Linux."""
@@ -23,11 +24,17 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a process learns how many threads its products of matrices may take."""
 
 
-def shares(runs: Sequence[Run], sizes: Mapping[tuple[str, str], int], launcher: Sequence[str]) -> list[Variables]:
-    """The environment of each worker; one without variables where the runs are trained one after the other.
+def shares(
+    runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int], launcher: Sequence[str]
+) -> list[Variables]:
+    """The environment of each worker; one without variables where the runs are trained in this process.
+
+    It depends on how many runs the sweep has, not on how many are left: a run that is tried again has as many threads
+    as before, and so goes on from its checkpoint.
 
     Args:
         runs: that have to be trained.
+        planned: how many runs the sweep has.
         sizes: of the longest input, by model and task, as `plan.check` returns them.
         launcher: the overrides that choose a launcher of Hydra's, which starts the runs itself.
 
@@ -41,17 +48,21 @@ def shares(runs: Sequence[Run], sizes: Mapping[tuple[str, str], int], launcher: 
         if asked not in (AUTO, 1):
             raise ConfigError(f"workers={asked} with {launcher[0]} is not possible: it starts the runs; type workers=1")
         return [{}]
-    return _on_gpus(asked, len(runs)) or _on_cores(asked, runs, sizes)
+    found = _on_gpus(asked, planned) or _on_cores(asked, runs, planned, sizes)
+    return found[: len(runs)]
 
 
-def in_words(shares: Sequence[Variables]) -> str:
-    """`2 runs side by side, with 1 thread each`."""
-    threads = shares[0].get(THREADS[0])
-    each = f"with {threads} thread{'s' * (threads != '1')}" if threads else "on a GPU"
-    return f"{len(shares)} runs side by side, {each} each (workers=1: one after the other)"
+def in_words(shares: Sequence[Variables]) -> list[str]:
+    """A line such as `2 runs side by side, with 1 thread each`; none where the runs are trained in this process."""
+    if not shares[0]:
+        return []
+    count, threads = len(shares), shares[0].get(THREADS[0])
+    part = f"{threads} thread{'s' * (threads != '1')}" if threads else "a GPU"
+    together = f"{count} runs side by side, with {part} each" if count > 1 else f"one run at a time, with {part}"
+    return [f"{together} (workers=1: one after the other, with all of the machine)"]
 
 
-def _on_gpus(asked: int | str, count: int) -> list[Variables]:
+def _on_gpus(asked: int | str, planned: int) -> list[Variables]:
     """A GPU for each worker; empty where the runs are not trained on GPUs."""
     import torch
 
@@ -63,47 +74,28 @@ def _on_gpus(asked: int | str, count: int) -> list[Variables]:
         raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={gpus}")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(number) for number in range(gpus)]
-    workers = min(gpus, count) if asked == AUTO else int(asked)
+    workers = min(gpus, planned) if asked == AUTO else int(asked)
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:workers]] if workers > 1 else [{}]
 
 
-def _on_cores(asked: int | str, runs: Sequence[Run], sizes: Mapping[tuple[str, str], int]) -> list[Variables]:
+def _on_cores(
+    asked: int | str, runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int]
+) -> list[Variables]:
     import torch
 
     cores = torch.get_num_threads()
-    workers = min(cores, len(runs)) if asked == AUTO else int(asked)
+    workers = min(cores, planned) if asked == AUTO else int(asked)
     if workers < 2 or torch.backends.mps.is_available():
         return [{}]
-    needs = sorted((needed(run, sizes) for run in runs), reverse=True)
-    fit, free = _fitting(needs, workers), _free()
-    if asked != AUTO and fit < workers:
-        takes = f"each takes about {_size(max(needs))}, and {_size(free)} are free"
-        raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
-    workers = fit if asked == AUTO else workers
+    largest = max(needed(run, sizes) for run in runs)
+    free = round((1 - KEPT_FREE) * free_bytes())
+    if (fit := free // largest) < workers:
+        if asked != AUTO:
+            takes = f"each takes about {size(largest)}, and {size(free)} are free"
+            raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={max(fit, 1)}, or workers=auto")
+        workers = fit
     threads = str(max(cores // max(workers, 1), 1))
     return [dict.fromkeys(THREADS, threads)] * workers if workers > 1 else [{}]
-
-
-def _fitting(needs: Sequence[int], workers: int) -> int:
-    """How many of the largest runs have room at the same time, up to `workers`."""
-    free, taken = _free(), 0
-    for count, need in enumerate([*needs, *[max(needs)] * workers][:workers]):
-        taken += need
-        if taken > free:
-            return count
-    return workers
-
-
-def _free() -> int:
-    from lorax_lab.memory import free_bytes
-
-    return round((1 - KEPT_FREE) * free_bytes())
-
-
-def _size(count: int) -> str:
-    from lorax_lab.memory.shortage import size
-
-    return size(count)
 
 
 def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:

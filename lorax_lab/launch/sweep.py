@@ -72,11 +72,11 @@ class Sweep:
 
         Args:
             launcher: the overrides that choose and set up a parallel launcher, as `launchers.chosen` returns them.
-            shares: the environment of each worker, as `room.shares` returns them; with fewer than two there are none.
+            shares: the environment of each worker, as `room.shares` returns them.
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            if len(shares) > 1:
+            if shares[0]:
                 self.side_by_side = len(shares)
                 Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
             else:
