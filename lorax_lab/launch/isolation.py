@@ -127,8 +127,10 @@ def record_end(run: Run, how: Attempt, status: Status, reason: str) -> str:
 
 
 def _interrupt_once(*_: Any) -> None:
+    """Interrupt what is done; later signals do nothing. `SIG_IGN` in their place would have Python complain of one that
+    came at the same moment."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 
