@@ -1,11 +1,17 @@
-"""Whether two folders of one run hold the same bits: trained weights, outputs, singular values and measures."""
+"""Whether two folders of one run hold the same: trained weights to the bit, outputs, singular values and measures to
+rounding."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lorax_lab.errors import cut
 
@@ -13,29 +19,67 @@ MEASURED = ("metrics", "truncation", "matrices", "gaussian")
 """Parts of a result that hold numbers."""
 ARRAYS = ("outputs.npz", "spectra.npz")
 SHOWN = 20
+ROUNDING = 1e-6
+"""The largest move of a number, relative to its size, or of an array, relative to its largest entry, that another order
+of sums can make. The weights have no such room."""
 
 
-def differences(before: Path, after: Path) -> tuple[int, list[str]]:
-    """How many numbers of the first folder were compared, and each place in which the second differs or lacks them, at
-    most `SHOWN` of them. Numbers that only the second has, such as a new measure, do not count."""
-    count, moved = 0, list[str]()
-    ours, theirs = _numbers(before), dict(_numbers(after))
-    for place, value in ours:
-        count += value[0]
+@dataclass
+class Moves:
+    """What differs between two runs.
+
+    Attributes:
+        numbers: how many were compared.
+        moved: each place that differs or is missing, at most `SHOWN` of them.
+        rounding: the largest relative move of what counts as equal; 0 where all have the same bits.
+    """
+
+    numbers: int = 0
+    moved: list[str] = field(default_factory=list)
+    rounding: float = 0.0
+
+
+def differences(before: Path, after: Path) -> Moves:
+    """Compare each number of the first folder. Weights have to have the same bits, other numbers may differ by
+    `ROUNDING`. Numbers that only the second has, such as a new measure, do not count."""
+    moves, theirs = Moves(), dict(_numbers(after))
+    for place, value in _numbers(before):
+        moves.numbers += value.size if isinstance(value, np.ndarray) else 1
         if place not in theirs:
-            moved.append(f"{place}: is missing")
-        elif theirs[place] != value:
-            moved.append(f"{place}: {_text(value)} became {_text(theirs[place])}")
-    more = [f"and {len(moved) - SHOWN} more places"] if len(moved) > SHOWN else []
-    return count, [*moved[:SHOWN], *more]
+            moves.moved.append(f"{place}: is missing")
+            continue
+        move = _move(value, theirs[place], exact=_is_weight(place))
+        if move > ROUNDING:
+            moves.moved.append(f"{place}: {_text(value)} became {_text(theirs[place])}")
+        else:
+            moves.rounding = max(moves.rounding, move)
+    more = [f"and {len(moves.moved) - SHOWN} more places"] if len(moves.moved) > SHOWN else []
+    moves.moved = [*moves.moved[:SHOWN], *more]
+    return moves
 
 
-def _numbers(folder: Path) -> Iterator[tuple[str, tuple[int, Any]]]:
-    """Every result of a run by its place: the count of its numbers, and its bits."""
+def _is_weight(place: str) -> bool:
+    return place.partition(":")[0].endswith(".safetensors")
+
+
+def _move(value: Any, other: Any, exact: bool) -> float:
+    """How far a value moved, relative to its size; infinite where it is of another kind, or may not move at all."""
+    ours, theirs = np.asarray(value), np.asarray(other)
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        return math.inf
+    if ours.tobytes() == theirs.tobytes():
+        return 0.0
+    if exact or ours.dtype.kind != "f" or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return math.inf
+    size = max(float(np.abs(ours).max()), float(np.abs(theirs).max()))
+    return float(np.abs(ours.astype(np.float64) - theirs).max()) / size if size else 0.0
+
+
+def _numbers(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every result of a run by its place."""
     record = content_of(folder)
     for part in MEASURED:
-        for place, value in _leaves(record.get(part), part):
-            yield place, (1, value)
+        yield from _leaves(record.get(part), part)
     yield from _tensors(folder)
 
 
@@ -48,24 +92,17 @@ def content_of(folder: Path) -> dict[str, Any]:
     return content | result
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, Any]]]:
-    import hashlib
-
-    import numpy as np
+def _tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     import torch
     from safetensors.torch import load_file
 
     for path in sorted(folder.glob("*.safetensors")):
         for name, tensor in load_file(path).items():
-            bits = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            content = f"{list(tensor.shape)} {tensor.dtype} {hashlib.sha256(bits).hexdigest()}"
-            yield f"{path.name}: {name}", (tensor.numel(), content)
+            bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # which numpy does not know
+            yield f"{path.name}: {name}", bits.numpy()
     for path in (folder / name for name in ARRAYS if (folder / name).is_file()):
         with np.load(path) as arrays:
-            for name in arrays.files:
-                array = np.ascontiguousarray(arrays[name])
-                content = f"{array.shape} {array.dtype} {hashlib.sha256(array.tobytes()).hexdigest()}"
-                yield f"{path.name}: {name}", (array.size, content)
+            yield from ((f"{path.name}: {name}", arrays[name]) for name in arrays.files)
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -80,5 +117,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def _text(value: tuple[int, Any]) -> str:
-    return cut(value[1], 60)
+def _text(value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return cut(value, 60)
+    return f"{list(value.shape)} {value.dtype} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]}"

@@ -1,9 +1,9 @@
-"""`python -m experiments.equivalence <study>`: do the code that made a study and the present one give the same bits?
+"""`python -m experiments.equivalence <study>`: do the code that made a study and the present one give the same numbers?
 
 A sample of the study's final runs is made twice on this machine: by the recorded commit, in a git worktree of its own,
-and by the present code. If every weight and every number agrees to the bit, the two versions are recorded as
-equivalent in `<study>_equivalence.json`, and the study can go on. Otherwise the numbers that moved are named. Old
-records are never compared with new runs: bits differ between processors.
+and by the present code. If every weight agrees to the bit, and every other number to rounding, the two versions are
+recorded as equivalent in `<study>_equivalence.json`, with the largest rounding, and the study can go on. Otherwise the
+numbers that moved are named. Old records are never compared with new runs: bits differ between processors.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
             raise ConfigError(f"{old} and {new} differ in their {part}; name another folder by --runs, on one machine")
     if after["git"]["dirty"]:
         raise ConfigError("the present code is not committed, and a proof names a commit; commit first")
-    count, moved = differences(old, new)
+    moves = differences(old, new)
     proof = {
         "recorded_code": line["code"],
         "present_code": after["code"],
@@ -151,15 +151,18 @@ def _prove(plan: Plan, cell: Cell, line: Line, lines: Path, runs: Path) -> int:
         "present_commit": after["git"]["commit"],
         "present_dirty": after["git"]["dirty"],
         "run_id": line["run_id"],
-        "numbers": count,
-        "moved": moved,
+        "numbers": moves.numbers,
+        "moved": moves.moved,
+        "rounding": moves.rounding,
         "hardware": after["hardware"],
         "versions": after["versions"],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
     _write(lines, proof)
-    print(f"{line['run_id']}: {count:,} numbers compared, {len(moved)} places moved", *moved, sep="\n  ", flush=True)
-    return int(bool(moved))
+    equal = f"the others are equal to {moves.rounding:.0e} of their size" if moves.rounding else "the others to the bit"
+    compared = f"{moves.numbers:,} numbers compared, {len(moves.moved)} places moved, {equal}"
+    print(f"{line['run_id']}: {compared}", *moves.moved, sep="\n  ", flush=True)
+    return int(bool(moves.moved))
 
 
 def _write(lines: Path, proof: dict[str, Any]) -> None:

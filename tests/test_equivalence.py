@@ -37,28 +37,41 @@ def folder(path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
 
 CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"weight": 2.0**-22}, "adapter_model.safetensors: lora_A"),
-    ({"output": 0.25 + 2.0**-30}, "outputs.npz: test/outputs"),
-    ({"metrics": {"test/accuracy": 0.5 + 2.0**-50}}, "metrics/test/accuracy: 0.5 became 0.5000000000000009"),
+    ({"output": 0.25 + 2.0**-18}, "outputs.npz: test/outputs"),
+    ({"output": float("nan")}, "outputs.npz: test/outputs"),
+    ({"metrics": {"test/accuracy": 0.5 + 2.0**-20}}, "metrics/test/accuracy: 0.5 became 0.50000095367"),
+    ({"metrics": {"test/accuracy": 1}}, "metrics/test/accuracy: 0.5 became 1"),
     ({"matrices": {"q": {"stable_rank": 4.0}}}, "matrices/q/stable_rank: 3.0 became 4.0"),
     ({"matrices": {"q": {}}}, "matrices/q/stable_rank: is missing"),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[said for _, said in CHANGES])
-def test_one_bit_that_moves_is_named(
+@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[f"{said} {change}" for change, said in CHANGES])
+def test_a_number_that_moves_is_named(
     change: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = folder(tmp_path / "a", monkeypatch), folder(tmp_path / "b", monkeypatch, **change)
-    count, moved = compare.differences(before, after)
-    assert count == 2 + 2 + 1 + 1
-    assert len(moved) == 1
-    assert moved[0].startswith(said)
+    moves = compare.differences(before, after)
+    assert moves.numbers == 2 + 2 + 1 + 1
+    assert len(moves.moved) == 1
+    assert moves.moved[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("change", "rounding"),
+    [({"output": 0.25 + 2.0**-30}, 2.0**-29), ({"metrics": {"test/accuracy": 0.5 + 2.0**-50}}, 2.0**-49)],
+)
+def test_what_another_order_of_sums_makes_moves_nothing_and_is_measured(
+    change: dict[str, Any], rounding: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = folder(tmp_path / "a", monkeypatch), folder(tmp_path / "b", monkeypatch, **change)
+    assert compare.differences(before, after) == compare.Moves(6, [], pytest.approx(rounding))
 
 
 def test_the_same_bits_and_a_new_measure_move_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"q": {"stable_rank": 3.0, "a_new_measure": 1.0}}
     before, after = folder(tmp_path / "a", monkeypatch), folder(tmp_path / "b", monkeypatch, matrices=more)
-    assert compare.differences(before, after) == (6, [])
+    assert compare.differences(before, after) == compare.Moves(6, [], 0.0)
 
 
 def finals() -> list[tuple[Cell, dict[str, Any]]]:

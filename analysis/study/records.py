@@ -44,7 +44,7 @@ class Records:
         lines: the intact ones.
         damages: for each of the other lines, what is wrong with it.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
-        equivalent: pairs of versions of the code that were shown to give the same bits.
+        equivalent: pairs of versions of the code that were shown to give the same numbers.
         unchecked: names of its files that have no checksums.
     """
 

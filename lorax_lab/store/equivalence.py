@@ -1,4 +1,4 @@
-"""Versions of the code that were shown to give the same bits, in `<study>_equivalence.json` beside a study's lines.
+"""Versions of the code that were shown to give the same numbers, in `<study>_equivalence.json` beside a study's lines.
 
 `python -m experiments.equivalence <study>` measured each entry: it made runs of the study under both versions on one
 machine.
@@ -56,7 +56,7 @@ def write_proofs(lines: Path, proofs: list[dict[str, Any]]) -> None:
 
 
 def proven(lines: Path) -> set[tuple[str, str]]:
-    """Pairs (recorded code, later code) that gave the same bits in every number of every run that was compared. A
+    """Pairs (recorded code, later code) that gave the same numbers in every run that was compared. A
     comparison of nothing, or of code that was not committed, proves nothing."""
     proofs = [p for p in read_proofs(lines) if p["numbers"] > 0 and not p["present_dirty"]]
     moved = {(p["recorded_code"], p["present_code"]) for p in proofs if p["moved"]}
