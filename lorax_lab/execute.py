@@ -56,6 +56,7 @@ def execute(
     from lorax_lab.findings import Findings, measure
     from lorax_lab.methods import METHODS, count_parameters
     from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select, use_kernel
+    from lorax_lab.models.checkpointing import checkpoint_layers
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
@@ -88,6 +89,8 @@ def execute(
     method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
     if not config.train.head:
         freeze_head(model)
+    if config.train.checkpointing:
+        checkpoint_layers(model)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id, folder, check, kernel)

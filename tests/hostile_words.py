@@ -33,7 +33,15 @@ REAL = (
     "train.learning_rate", "train.warmup", "train.weight_decay", "train.clip_norm", "checkpoint_seconds",
     "time_limit_seconds", "method.alpha", "method.dropout",
 )  # fmt: skip
-SWITCHES = ("reference", "force", "isolate", "train.head", "method.rslora", "task.drop_unlabeled")
+SWITCHES = (
+    "reference",
+    "force",
+    "isolate",
+    "train.head",
+    "train.checkpointing",
+    "method.rslora",
+    "task.drop_unlabeled",
+)
 CHOICES = (
     "measure",
     "train.schedule",

@@ -107,6 +107,7 @@ class TrainConfig:
     device: str = field(metadata=NO_RESULT)
     head: bool = field(metadata={"neutral": True})
     length_window: int = field(metadata={"neutral": 50})
+    checkpointing: bool = field(metadata=NO_RESULT)
     kernel: str = field(metadata=NO_RESULT)
 
     def __post_init__(self) -> None:

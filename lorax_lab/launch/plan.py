@@ -124,6 +124,8 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
         resolve,
         vocabulary,
     )
+    from lorax_lab.models.checkpointing import can_checkpoint
+    from lorax_lab.models.skeleton import without_weights
     from lorax_lab.tasks import kind_of, load_task
     from lorax_lab.tasks.alike import alike
     from lorax_lab.tasks.split import encode
@@ -132,7 +134,11 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
     for config in [run.config for run in runs]:
         check_machine(config.train)
         check_kernel(config.train)
-        shapes = matrix_shapes(config.model, kind_of(config.task.kind).model_class)
+        model_class = kind_of(config.task.kind).model_class
+        if config.train.checkpointing and not can_checkpoint(without_weights(config.model, model_class)):
+            unknown = f"transformers does not know the layers of model={config.model}"
+            raise ConfigError(f"train.checkpointing=true is not possible: {unknown}; type train.checkpointing=false")
+        shapes = matrix_shapes(config.model, model_class)
         targets = choose(list(shapes), config.method.target_modules)
         METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
     for note in precision.notes(run.config for run in runs):

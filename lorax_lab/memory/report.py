@@ -26,15 +26,15 @@ def show(full: Step, predictions: dict[Step, Prediction], operations: dict[Step,
     console.print(table(full, predictions, operations))
     console.print(NOTE, highlight=False)
     if missing := predicted_only(full):
-        does = "`python -m lorax_lab.run` has adamw, fp32 or bf16 over fp32 weights, and no checkpointing"
+        does = "`python -m lorax_lab.run` has adamw, and fp32 or bf16 over fp32 weights"
         console.print(f"Predicted only: {', '.join(missing)}; {does}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def predicted_only(step: Step) -> list[str]:
     """The settings of a step that no run of the lab can have, as they are typed."""
-    of_runs = {"optimizer": ("adamw",), "precision": PRECISIONS, "checkpointing": (False,)}
+    of_runs = {"optimizer": ("adamw",), "precision": PRECISIONS}
     asked = {key: getattr(step, key) for key in of_runs}
-    return [f"{key}={str(value).lower()}" for key, value in asked.items() if value not in of_runs[key]]
+    return [f"{key}={value}" for key, value in asked.items() if value not in of_runs[key]]
 
 
 def table(full: Step, predictions: dict[Step, Prediction], operations: dict[Step, Operations]) -> Table:

@@ -100,6 +100,7 @@ class Step:
         from lorax_lab.methods import METHODS
         from lorax_lab.methods.lora_layer import lora_layers
         from lorax_lab.models import head_modules, select
+        from lorax_lab.models.checkpointing import checkpoint_layers
 
         shape = self.shape()
         model = skeleton(shape, self.attention, PRECISIONS[self.precision])
@@ -114,7 +115,7 @@ class Step:
             for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
         if self.checkpointing:
-            _checkpoint(model)
+            checkpoint_layers(model)
         return model
 
     def make_batch(self) -> dict[str, Tensor]:
@@ -148,9 +149,3 @@ class Step:
 @lru_cache(maxsize=64)
 def _architecture(name: str, head: str, layers: int | None) -> Architecture:
     return architecture(name, head, layers)
-
-
-def _checkpoint(model: Any) -> None:
-    """Keep only each layer's input; the rest is computed again in the backward pass."""
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})

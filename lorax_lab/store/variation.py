@@ -29,7 +29,7 @@ INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
 NO_RESULT = (
     "reference", "force", "runs_dir", "checkpoint_seconds", "isolate", "time_limit_seconds", "tracking", "train.device",
-    "train.kernel", "workers",
+    "train.kernel", "train.checkpointing", "workers",
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""
 OWNERS = {"task.": "task.name", "method.": "method.name", "rank": "method.name", "train.learning_rate": "method.name"}
