@@ -161,7 +161,37 @@ def test_what_a_start_can_miss_is_added_to_what_lies_beyond(monkeypatch: pytest.
     for k, block, depth in ((5, 16, None), (20, 8, 9), (100, 16, None)):
         high = top_spectrum(x, k, generator(), block, depth).high
         torch.testing.assert_close(high, torch.full_like(high, 2.0), rtol=0.02, atol=0)  # √4: the values beyond are 1
-    assert asked == [(395, 16, 14, FAILURE), (380, 8, 9, FAILURE), (300, 16, 19, FAILURE)]
+    spaces = [(395, 16, 6), (395, 16, 14), (380, 8, 6), (380, 8, 9), (300, 16, 6), (300, 16, 19)]
+    assert asked == [(*space, FAILURE / 2) for space in spaces]  # two looks, and neither may fail
+
+
+def test_the_second_start_goes_deep_only_where_a_bracket_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ratio = [], missed_ratio
+    monkeypatch.setattr(krylov, "missed_ratio", lambda *arguments: asked.append(arguments[2]) or ratio(*arguments))
+    narrow = SPECTRA["geometric .9"](400)
+    floor = torch.where(series(400) <= 8, 1 - series(400) / 10, torch.full((400,), 0.02)).double()  # 99 % lie in it
+    for true, k, depths in ((narrow, 24, [6]), (floor, 16, [6, 14])):
+        asked.clear()
+        x = with_values(true, 400, 420)
+        widths = [bracket.width for bracket in top_spectrum(x, k, generator()).brackets().values()]
+        assert (asked, max(widths) <= WIDTH) == (depths, True)
+    wide, deep = (top_spectrum(x, 16, generator(), width=width) for width in (2.0, 1.0))
+    assert asked == [6, 14, 6, 6, 14]
+    assert torch.equal(wide.sigma, deep.sigma)
+    assert (deep.high <= wide.high).all()
+    assert max(bracket.width for bracket in wide.brackets().values()) > WIDTH
+    check(wide, true)
+
+
+def test_a_matrix_that_is_not_copied_stays_as_it_was() -> None:
+    x = with_values(SPECTRA["power -1"](300), 300, 310).float()
+    before, every_second = x.clone(), torch.zeros(300, 620)[:, ::2].copy_(x)
+    first, second = (top_spectrum(y, 8, generator()) for y in (x, every_second))
+    assert torch.equal(x, before)
+    assert torch.equal(first.sigma, second.sigma)
+    check(first, torch.linalg.svdvals(x.double()))
+    tiny = top_spectrum(x * 2.0**-80, 8, generator())
+    torch.testing.assert_close(tiny.high * 2.0**80, first.high, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -293,7 +323,7 @@ class TestCertified:
 
     def test_the_width_asked_for_is_kept(self) -> None:
         x = with_values(SPECTRA["geometric .9"](300), 300, 300)
-        widths = [b.width for b in top_spectrum(x, 30, generator()).brackets().values()]
+        widths = [b.width for b in top_spectrum(x, 30, generator(), width=1.0).brackets().values()]
         assert 1 < max(widths) < WIDTH
         assert certified(x, 30, generator(), width=max(widths)).route == ("krylov",)
         assert certified(x, 30, generator(), width=math.nextafter(max(widths), 0)).route[0].startswith("krylov: too")

@@ -5,6 +5,7 @@
 | `matrix` | an update, dense or low-rank, and its SVD |
 | `blocks` | a matrix that is read a block at a time |
 | `values`, `exact`, `gram`, `krylov` | singular values: of any update, all, by the Gram matrix, the largest |
+| `brackets` | what the top of a spectrum decides about its measures |
 | `triangles` | the small triangle of a tall factor, by Cholesky or QR |
 | `measures` | how many directions an update uses |
 | `null` | the same measures on pure noise |
@@ -14,6 +15,7 @@
 """
 
 from lorax_lab.spectra.blocks import Blocks, times
+from lorax_lab.spectra.brackets import Bracket, TopSpectrum
 from lorax_lab.spectra.directions import (
     Amplification,
     Intruders,
@@ -25,7 +27,7 @@ from lorax_lab.spectra.directions import (
 )
 from lorax_lab.spectra.exact import Spectrum, spectrum
 from lorax_lab.spectra.gram import gram_participation_ratio, short_directions, top_directions
-from lorax_lab.spectra.krylov import Bracket, Certified, TopSpectrum, certified, top_spectrum
+from lorax_lab.spectra.krylov import Certified, certified, top_spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, svd, truncate
 from lorax_lab.spectra.measures import (
     MEASURES,

@@ -8,10 +8,12 @@ after a few products with A. Ritz values from inside the space never exceed the 
 where r is the residual of the k Ritz vectors (Weyl), θ the largest Ritz value that a second iteration finds in their
 complement and ρ bounds what a random start can miss there. The second start must be a fresh one. If more values are
 equal than a start has columns, it sees one direction per column; the other directions are orthogonal to all that it
-sees. From these follow brackets for every measure that the energies alone decide.
+sees. The second iteration takes most of the work, and ρ decides only what lies near the k-th value or beyond it, so the
+iteration stops early if the brackets of all measures are narrow by then.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,109 +21,23 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
+from lorax_lab.spectra.brackets import Bracket, TopSpectrum
 from lorax_lab.spectra.exact import spectrum, svd_error
 from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
 
 BLOCK = 16
-"""Columns of the start. At equal work a narrow block goes deeper, and depth narrows ρ."""
+"""Columns of the second start. At equal work a narrow block goes deeper, and depth narrows ρ. The first start has twice
+as many and goes half as deep: its space is as large, and a product with 32 columns takes 1.5 times as long as with 16.
+"""
 DEPTH = 14
-"""Products with AᵀA: ρ = 1.08 at 4096², so σ̂_1 is at most 4 % low."""
+"""Products of the second start with AᵀA: ρ = 1.08 at 4096², so σ̂_1 is at most 4 % low."""
+SHALLOW = 6
+"""Products after which the second start stops if the brackets are narrow: ρ = 1.4 at 4096²."""
 FAILURE = 1e-9
 """Probability, over the draw of the start, that ρ does not hold."""
 WIDTH = 1.1
 """A bracket with high / low above it is too wide to stand for a number."""
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """A number between low and high."""
-
-    low: float
-    high: float
-
-    @property
-    def width(self) -> float:
-        """high / low; 1 where both are equal, also at 0."""
-        return 1.0 if self.low == self.high else self.high / self.low if self.low else math.inf
-
-    def holds(self, value: float) -> bool:
-        """Whether low ≤ value ≤ high."""
-        return self.low <= value <= self.high
-
-
-@dataclass(frozen=True, eq=False)
-class TopSpectrum:
-    """The top k of a spectrum and what is certain about the rest.
-
-    Args:
-        U: (out, k), sigma: (k,), Vh: (k, in): Ritz values and vectors, sigma descending and at most the true values.
-        high: (k,), at least the true values, with probability 1 − `FAILURE`.
-        norm: ‖A‖_F, exact.
-        shape: (out, in).
-    """
-
-    U: Float64[Tensor, "out k"]
-    sigma: Float64[Tensor, " k"]
-    Vh: Float64[Tensor, "k in"]
-    high: Float64[Tensor, " k"]
-    norm: float
-    shape: tuple[int, int]
-
-    def energy(self, j: int) -> Bracket:
-        """Σ_{i≤j} σ_i² / ‖A‖²_F for any j from 0 to min(out, in)."""
-        low, high = self._curves()
-        return Bracket(float(low[j]), float(high[j]))
-
-    def tail_energy(self) -> Bracket:
-        """‖A − [A]_k‖²_F / ‖A‖²_F, the share that the best rank-k update leaves out."""
-        top = self.energy(len(self.sigma))
-        return Bracket(1 - top.high, 1 - top.low)
-
-    def energy_rank(self, share: float) -> Bracket:
-        """Smallest number of directions that hold `share` of ‖A‖²_F. It is low if they hold as much as they can, high
-        if they hold as little as they can."""
-        low, high = self._curves()
-        target = share * (1 - 1e-12)
-        return Bracket(int((high < target).sum()), int((low < target).sum()))
-
-    def stable_rank(self) -> Bracket:
-        """‖A‖²_F / σ_1²."""
-        low, high = self._shares()
-        return Bracket(max(1 / float(high[0]), 1.0), 1 / float(low[0]))
-
-    def participation_ratio(self) -> Bracket:
-        """(Σσ²)² / Σσ⁴: what is left adds least to Σσ⁴ if it is spread evenly over the rest, and most in pieces as
-        large as they can be."""
-        low, high = self._shares()
-        left, k, m = max(1 - float(low.sum()), 0.0), len(low), min(self.shape)
-        known = float(low.square().sum())
-        most = min(float(high.square().sum()) + left * float(high[-1]), known + 2 * left * float(high[0]))
-        even = left / (m - k) if m > k else 0.0
-        least = known + (left * even if even <= float(low[-1]) else 0.0)
-        return Bracket(max(1 / most, 1.0), min(1 / least, float(m)))
-
-    def brackets(self) -> dict[str, Bracket]:
-        """Every measure that the top of the spectrum and ‖A‖_F can bound, by its name in `MEASURES`; the two
-        entropies need every value."""
-        energy = {f"energy_rank_{percent}": self.energy_rank(percent / 100) for percent in (50, 90, 95, 99)}
-        return {"stable_rank": self.stable_rank(), "participation_ratio": self.participation_ratio()} | energy
-
-    def _shares(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper ends of σ_i² / ‖A‖²_F for i ≤ k."""
-        return (self.sigma / self.norm).square().cpu(), (self.high / self.norm).square().cpu()
-
-    def _curves(self) -> tuple[Float64[Tensor, " m1"], Float64[Tensor, " m1"]]:
-        """Least and most energy that the first j = 0..m directions can hold. Beyond k each direction holds at least an
-        even part of the remaining energy, since the values descend, and at most σ_k²."""
-        low, high = self._shares()
-        beyond = torch.arange(1, min(self.shape) - len(low) + 1, dtype=torch.float64)
-        least, most = low.cumsum(0), torch.minimum(high.cumsum(0), low.cumsum(0) + max(1 - float(low.sum()), 0.0))
-        least = torch.cat([least, least[-1] + (1 - least[-1]).clamp(min=0) * beyond / max(len(beyond), 1)])
-        most = torch.cat([most, most[-1] + high[-1] * beyond]).clamp(max=1.0)
-        start = torch.zeros(1, dtype=torch.float64)
-        assert len(least) == len(most) == min(self.shape), f"{len(least)} of {min(self.shape)} values"
-        return torch.cat([start, least]), torch.cat([start, most])
 
 
 def top_spectrum(
@@ -130,6 +46,7 @@ def top_spectrum(
     generator: torch.Generator,
     block: int = BLOCK,
     depth: int | None = None,
+    width: float = WIDTH,
 ) -> TopSpectrum | None:
     """The top k singular values and vectors of a dense update, with what they leave open.
 
@@ -137,11 +54,12 @@ def top_spectrum(
     vectors in the space. They are lower ends up to fp64 rounding, whatever the space is (Cauchy interlacing).
 
     Args:
-        x: (out, in), any real dtype and device; held once more in fp32 and once in fp64.
+        x: (out, in), any real dtype and device; held once more in fp64, and in fp32 if it has another dtype.
         k: how many, 1 to min(out, in) − 1.
         generator: of the start, on the CPU; no global stream moves, and the same seed gives the same numbers.
-        block: columns of the start.
-        depth: products with AᵀA; by default `DEPTH`, more for a large k.
+        block: columns of the second start.
+        depth: its products with AᵀA; by default `DEPTH`, more for a large k.
+        width: `SHALLOW` products are enough if no bracket has high / low above it.
 
     Returns:
         None for the zero matrix, which has no top.
@@ -163,22 +81,42 @@ def top_spectrum(
     tall = A.T if shape[0] < shape[1] else A
     depth = depth or max(DEPTH, math.ceil(3 * k / block))
     if min(shape) <= block * (depth + 1):  # the space would be everything
-        V, single, beyond = torch.linalg.svd(tall, full_matrices=False).Vh[:k].T, tall, 0.0
+        V, single, bounds = torch.linalg.svd(tall, full_matrices=False).Vh[:k].T, tall, iter([0.0])
     else:
-        single = tall.float()
-        V = _ritz_vectors(single, k, generator, block, depth)
-        next_one = _ritz_vectors(single, 1, generator, block, depth, away=V)
-        beyond = missed_ratio(len(V) - k, block, depth, FAILURE) * float((tall @ next_one).square().sum())
-    U, sigma, Wh = torch.linalg.svd(tall @ V, full_matrices=False)
+        single = x.detach() if x.dtype == torch.float32 and x.is_contiguous() and not exponent else A.float()
+        single = single if tall is A else single.T
+        V = next(_ritz_vectors(single, k, generator, 2 * block, [math.ceil(depth / 2)]))
+        bounds = _beyond(tall, single, V, generator, block, depth)
+    U, sigma, Wh = torch.linalg.svd((V.T @ tall.T).T, full_matrices=False)  # MKL takes twice as long for tall @ V
     V = V @ Wh.T
     residual = float(torch.linalg.matrix_norm(single.T @ U.to(single.dtype) - V * sigma, 2)) * float(sigma[0])
     slack = svd_error((len(V), k)) * sigma[0]
     sigma = (sigma - slack).clamp(min=0)
     left = max(norm**2 - float(sigma.square().sum()), 0.0)
-    high = torch.minimum(sigma.square() + left, (sigma + 2 * slack).square().clamp(min=beyond) + residual).sqrt()
-    sigma, high, whole = (times_power_of_two(v, exponent) for v in (sigma, high, sigma.new_tensor([norm])))
+    low, whole = (times_power_of_two(v, exponent) for v in (sigma, sigma.new_tensor([norm])))
     U, V = (V, U) if tall is not A else (U, V)
-    return TopSpectrum(U, sigma, V.T, high, whole.item(), shape)
+    for beyond in bounds:
+        high = torch.minimum(sigma.square() + left, (sigma + 2 * slack).square().clamp(min=beyond) + residual).sqrt()
+        top = TopSpectrum(U, low, V.T, times_power_of_two(high, exponent), whole.item(), shape)
+        if all(bracket.width <= width for bracket in top.brackets().values()):
+            break
+    return top
+
+
+def _beyond(
+    tall: Float64[Tensor, "long m"],
+    single: Float32[Tensor, "long m"],
+    V: Float64[Tensor, "m k"],
+    generator: torch.Generator,
+    block: int,
+    depth: int,
+) -> Iterator[float]:
+    """ρ θ after few products of the second start and then after all: each bounds the square of what lies beyond V."""
+    depths = sorted({min(SHALLOW, depth), depth})
+    spaces = _ritz_vectors(single, 1, generator, block, depths, away=V)
+    for products, next_one in zip(depths, spaces, strict=False):  # a space that is everything has no second
+        rho = missed_ratio(len(V) - V.shape[1], block, products, FAILURE / len(depths))
+        yield rho * float((tall @ next_one).square().sum())
 
 
 @cache
@@ -216,13 +154,15 @@ def _ritz_vectors(
     k: int,
     generator: torch.Generator,
     block: int,
-    depth: int,
+    depths: list[int],
     away: Float64[Tensor, "m known"] | None = None,
-) -> Float64[Tensor, "m k"]:
-    """Orthonormal top-k Ritz vectors of AᵀA in the block Krylov space, by full orthogonalisation in fp32; of AᵀA on
-    the complement of `away`, orthonormal columns, if these are given."""
+) -> Iterator[Float64[Tensor, "m k"]]:
+    """Orthonormal top-k Ritz vectors of AᵀA in the block Krylov space of each depth, ascending, by full
+    orthogonalisation in fp32; of AᵀA on the complement of `away`, orthonormal columns, if these are given. No depth
+    follows the one whose space is everything."""
     known = 0 if away is None else away.shape[1]
-    columns = min(block * (depth + 1), A.shape[1] - known)
+    stops = {min(block * (depth + 1), A.shape[1] - known) for depth in depths}
+    columns = max(stops)
     V = A.new_empty(A.shape[1], known + columns)
     image = A.new_empty(A.shape[0], columns)
     if away is not None:
@@ -234,11 +174,12 @@ def _ritz_vectors(
             new = torch.linalg.qr(new[:, : stop - start] - old @ (old.T @ new[:, : stop - start])).Q
         V[:, known + start : known + stop] = new
         image[:, start:stop] = made = A @ new
+        if stop in stops:
+            _, vectors = torch.linalg.eigh((image[:, :stop].T @ image[:, :stop]).double())
+            ritz = V[:, known : known + stop].double() @ vectors[:, -k:].flip(1)
+            yield torch.linalg.qr(ritz if away is None else ritz - away @ (away.T @ ritz)).Q
         if stop < columns:
             new = A.T @ made
-    _, vectors = torch.linalg.eigh((image.T @ image).double())
-    ritz = V[:, known:].double() @ vectors[:, -k:].flip(1)
-    return torch.linalg.qr(ritz if away is None else ritz - away @ (away.T @ ritz)).Q
 
 
 def _unit(x: Float[Tensor, "out in"]) -> tuple[Float64[Tensor, "out in"], float, int]:
@@ -276,7 +217,7 @@ def certified(x: Float[Tensor, "out in"], k: int, generator: torch.Generator, wi
     >>> result.route, result.brackets["energy_rank_90"]
     (('krylov',), Bracket(low=2, high=2))
     """
-    top = top_spectrum(x, k, generator) if 1 <= k < min(x.shape) else None
+    top = top_spectrum(x, k, generator, width=width) if 1 <= k < min(x.shape) else None
     if top is None:
         return _exact(x, ())
     brackets = top.brackets()
