@@ -17,8 +17,8 @@ from .figures import FIGURES
 from .folders import check_out
 from .groups import RUNS, CannotDraw, Group, command, load
 
-COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving"}
-"""Modules that draw a folder which another command wrote, by their names on the command line."""
+COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving", "pairs": ".pairs"}
+"""Modules with a command line of their own, by their names."""
 FIRST = ("rank=4,8,16",)
 """Overrides of the runs to begin with."""
 LACKING, UNLIKE = "drawn, but stamped: runs are missing", "drawn, but stamped: unlike versions made the runs"
@@ -106,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
             "the studies, from their published records: python -m analysis study --help\n"
-            "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER"
+            "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
+            "what one setting changes, by pairs of runs: python -m analysis pairs train.precision"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

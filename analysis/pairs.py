@@ -1,0 +1,152 @@
+"""`python -m analysis pairs train.precision`: what one setting changes, by pairs of runs that differ in it alone.
+
+Two runs are a pair if every other setting that decides a result is the same, the seed among them. Each number is
+compared within pairs, and the mean difference over seeds has Student's 95 % interval. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.store import variation
+from lorax_lab.store.folder import OUTPUTS
+from lorax_lab.store.record import Record, scan
+from lorax_lab.store.variation import SEED, Settings
+
+from .groups import RUNS, settings_of
+from .study.statistics import t_interval
+from .versions import unlike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLOSE = 0.01
+"""k* here is the smallest k at which the truncated update's validation score is at most this much worse."""
+COLUMNS = ("setting", "against", "runs", "what", "before", "after", "difference", "low", "high", "pairs")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table, and write it. Returns the exit code: 0, or 2 where there is nothing to compare."""
+    parser = argparse.ArgumentParser(prog="python -m analysis pairs", description=__doc__)
+    parser.add_argument("key", metavar="KEY", help="the setting, such as train.precision")
+    parser.add_argument("--base", metavar="VALUE", help="the value that the others are compared with (the first)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
+    parser.add_argument("--out", type=Path, help="a CSV file for the table")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
+    records = {folder: record for folder, record in scan(options.runs)[0].items() if record.result}
+    if not records:
+        raise ConfigError(f"there is no completed run in {options.runs}; name a folder, as in --runs runs")
+    table = compare(records, options.key, options.base)
+    for (setting, against, runs), part in table.groupby(["setting", "against", "runs"], sort=False):
+        print(f"{options.key}={setting} against {against}, {runs}")
+        for row in part.to_dict("records"):
+            values = f"{row['before']:.5g} became {row['after']:.5g}: {row['difference']:+.3g}"
+            interval = f"[{row['low']:+.3g}, {row['high']:+.3g}], {row['pairs']} pairs"
+            print(f"  {row['what']:<32}{values} {interval if row['pairs'] > 1 else '(one pair)'}")
+    if found := unlike({record.run_id: record for record in records.values()}):
+        print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in found)}")
+    if options.out:
+        from lorax_lab.store.files import write_csv
+
+        write_csv(options.out, table)
+        print(options.out)
+    return 0
+
+
+def compare(records: dict[Path, Record], key: str, base: str | None = None) -> pd.DataFrame:
+    """A row of `COLUMNS` for each value of the setting, each arm, and each number that both runs of its pairs have.
+
+    Args:
+        records: completed runs by their folders.
+        key: a setting, dotted, as on the command line.
+        base: its value, as typed, that the others are compared with; by default the first in order.
+
+    Raises:
+        ConfigError: a setting that no pair differs in, or a value that no run has.
+    """
+    import pandas as pd
+
+    cells: dict[str, dict[str, tuple[Settings, dict[str, float]]]] = {}
+    for folder, record in records.items():
+        own = settings_of(record)
+        level = variation.text(own.get(key))
+        rest = {name: value for name, value in own.items() if name != key} | {"measure": record.config.get("measure")}
+        of_rest = cells.setdefault(json.dumps(rest, sort_keys=True), {})
+        of_rest[level] = rest, numbers(folder, record)
+    paired = [of_rest for of_rest in cells.values() if len(of_rest) > 1]
+    if not paired:
+        dials = variation.dials([settings_of(record) for record in records.values()])
+        raise ConfigError(f"no two runs differ in {key} alone; settings that differ here: {', '.join(dials) or 'none'}")
+    levels = sorted({level for of_rest in paired for level in of_rest}, key=_order)
+    first = levels[0] if base is None else base
+    if first not in levels:
+        raise ConfigError(f"--base {base} is no value of {key} here; {suggest(str(base), levels)}")
+    rows = [row for level in levels if level != first for row in _rows(paired, first, level)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _order(level: str) -> tuple[float, str]:
+    """Numbers by size, then words."""
+    try:
+        return float(level), ""
+    except ValueError:
+        return math.inf, level
+
+
+def _rows(paired: Sequence[Any], first: str, level: str) -> Iterator[dict[str, Any]]:
+    both = [(of_rest[first], of_rest[level]) for of_rest in paired if first in of_rest and level in of_rest]
+    dials = variation.dials([settings for (settings, _), _ in both])
+    arms: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
+    labels = variation.labels([settings for (settings, _), _ in both], dict.fromkeys(("method.name", "rank", *dials)))
+    for ((_, before), (_, after)), label in zip(both, labels, strict=True):
+        words = [f"{key.removesuffix('.name')}={value}" for key, value in label.items() if value and key != SEED]
+        arms.setdefault(" ".join(words), []).append((before, after))
+    for arm, pairs in arms.items():
+        shared = [what for what in pairs[0][0] if all(what in before and what in after for before, after in pairs)]
+        for what in shared:
+            differences = t_interval([after[what] - before[what] for before, after in pairs])
+            means = [float(np.mean([numbers[what] for numbers in side])) for side in zip(*pairs, strict=True)]
+            values = (level, first, arm, what, *means, differences.mean, differences.low, differences.high, len(pairs))
+            yield dict(zip(COLUMNS, values, strict=True))
+
+
+def numbers(folder: Path, record: Record) -> dict[str, float]:
+    """What is compared of a completed run: its scores, its test log loss where it classifies, the means over matrices
+    of its measures, k*, and its seconds."""
+    result = record.completed
+    found = {name: value for name, value in result.metrics.items() if isinstance(value, float)}
+    found |= _log_loss(folder / OUTPUTS)
+    found |= {key: float(value) for key, value in result.summary.items() if isinstance(value, float | int)}
+    cuts = [row for row in result.truncation or [] if row["part"] == "cut" and row.get("module") is None]
+    if cuts:
+        sign = 1 if result.higher_is_better else -1
+        whole = max(cuts, key=lambda row: row["k"])[result.metric]
+        near = [row["k"] for row in cuts if sign * (whole - row[result.metric]) <= CLOSE]
+        found["k*"] = float(min(near))
+    found["seconds"] = result.time.total_seconds
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _log_loss(path: Path) -> dict[str, float]:
+    """The mean of −log p of the true class on test, of what classifies into classes of whole numbers."""
+    if not path.is_file():
+        return {}
+    with np.load(path) as arrays:
+        outputs, labels = arrays["test/outputs"].astype(np.float64), arrays["test/labels"]
+    if labels.dtype.kind != "i" or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return {}
+    largest = outputs.max(axis=1, keepdims=True)
+    total = largest[:, 0] + np.log(np.exp(outputs - largest).sum(axis=1))
+    return {"test/log_loss": float((total - outputs[np.arange(len(labels)), labels]).mean())}
