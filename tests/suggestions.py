@@ -28,6 +28,7 @@ HOLES = {
     "self.path.parent": "experiments/records",
     "limit": "64",
     "gpus": "2",
+    "NAME": "pairs train.precision",
     "max(fit, 1)": "2",
     "longest + 1": "64",
     "longer": "64",
