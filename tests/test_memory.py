@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -95,3 +96,28 @@ def test_the_peak_of_a_call_leaves_out_what_was_there() -> None:
         _ = second + held.view(-1)
 
     assert peak_of(call, [held]) == 2 * held.nbytes
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 5\ninactive_file 200\n"}, 500),
+        ({"memory.max": "max", "memory.current": "700", "memory.stat": "inactive_file 200\n"}, None),
+        ({"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 5\n"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_containers_limit_leaves(files: dict[str, str], free: int | None, tmp_path: Path) -> None:
+    from lorax_lab.memory.shortage import container_bytes
+
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert container_bytes(tmp_path) == free
+
+
+def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorax_lab.memory import shortage
+
+    monkeypatch.setattr(shortage, "container_bytes", lambda: 12345)
+    monkeypatch.setattr(shortage.torch.cuda, "is_available", lambda: False)
+    assert shortage.free_bytes() == 12345

@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -30,14 +31,30 @@ def bytes_asked(error: BaseException) -> int | None:
 
 
 def free_bytes() -> int:
-    """How many bytes can still be allocated: on the CUDA device, or by the system and the process's own limit."""
+    """How many bytes can still be allocated: on the CUDA device, or by the system, the process's own limit and that of
+    its container."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     import psutil
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    available = int(psutil.virtual_memory().available)
-    return available if limit < 0 else min(available, limit - int(psutil.Process().memory_info().vms))
+    frees = [int(psutil.virtual_memory().available), container_bytes()]
+    frees += [None if limit < 0 else limit - int(psutil.Process().memory_info().vms)]
+    return min(free for free in frees if free is not None)
+
+
+def container_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """How many bytes a container's limit leaves, pages of files that can be dropped included; None without a limit.
+
+    Args:
+        cgroup: the folder of control groups, of Linux' version 2.
+    """
+    try:
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return limit - used + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no limit is "max"
+        return None
 
 
 @contextmanager
