@@ -55,11 +55,10 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("apart", ["isolate=true", "workers=2"])
-def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str], apart: str) -> None:
+def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
     overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, apart, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
+    done = lab(*overrides, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
     assert done.returncode == 1
     frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
@@ -70,7 +69,7 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert "8 failed" in done.stdout
-    again = lab(*overrides, apart, "-m")
+    again = lab(*overrides, "isolate=true", "-m")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 of 10 already recorded" in again.stdout
     assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
