@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    records = {folder: record for folder, record in scan(options.runs)[0].items() if record.result}
+    scanned, damages = scan(options.runs)
+    for damage in damages:
+        print(f"left out: {damage.reason}")
+    records = {folder: record for folder, record in scanned.items() if record.result}
     if not records:
         raise ConfigError(f"there is no completed run in {options.runs}; name a folder, as in --runs runs")
     table = compare(records, options.key, options.base)
@@ -134,7 +137,7 @@ def numbers(folder: Path, record: Record) -> dict[str, float]:
     if cuts:
         sign = 1 if result.higher_is_better else -1
         whole = max(cuts, key=lambda row: row["k"])[result.metric]
-        near = [row["k"] for row in cuts if sign * (whole - row[result.metric]) <= CLOSE]
+        near = [row["k"] for row in cuts if sign * (whole - row[result.metric]) <= CLOSE + 1e-9]
         found["k*"] = float(min(near))
     found["seconds"] = result.time.total_seconds
     return {name: value for name, value in found.items() if math.isfinite(value)}

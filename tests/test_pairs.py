@@ -55,6 +55,13 @@ def test_a_base_that_no_run_has_is_refused(tmp_path: Path) -> None:
     assert set(table(tmp_path).index.get_level_values("setting")) == {"fp32"}
 
 
+def test_a_damaged_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path, [(0, "fp32", 0.8), (0, "bf16", 0.8), (1, "fp32", 0.8)])
+    (tmp_path / "lora-fp32-1" / "record.json").write_text("{}")
+    assert pairs.main(["train.precision", "--runs", str(tmp_path)]) == 0
+    assert "left out: " in capsys.readouterr().out
+
+
 def test_log_loss_is_that_of_the_saved_outputs(tmp_path: Path) -> None:
     outputs, labels = np.array([[0.0, 1.0], [2.0, 0.0]], np.float32), np.array([1, 1])
     save_arrays(tmp_path / OUTPUTS, {"test": {"outputs": outputs, "labels": labels}})

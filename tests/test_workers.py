@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from recorded import run_record
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import room, workers
@@ -123,6 +124,15 @@ def test_a_process_that_dies_hurts_its_run_alone(tmp_path: Path, pretend: Any) -
     )
 
 
+def test_a_run_that_was_completed_before_its_process_died_is_completed(tmp_path: Path, pretend: Any) -> None:
+    run = planned(tmp_path, "1")
+    record.write_record(run.folder, run_record("1"))
+    heard: list[tuple[str, str]] = []
+    pretend([run], 1, {"1": "die"}, heard)
+    assert heard == [("1", "completed")]
+    assert record.status_of(run.folder) == "completed"
+
+
 def test_a_time_limit_ends_one_run(tmp_path: Path, pretend: Any) -> None:
     limit = ("isolate=true", "time_limit_seconds=1.5")
     heard: list[tuple[str, str]] = []
@@ -229,6 +239,7 @@ def test_each_gpu_has_one_run(machine: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert machine(cores=8, runs=9, gpus=1) == [{}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
     assert machine(cores=8, runs=2, gpus=3) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert machine("train.device=cpu", cores=8, runs=8, gpus=3) == [threads(1)] * 8, "these leave the GPUs alone"
     with pytest.raises(ConfigError, match=r"workers=4 is not possible: each takes a GPU, and there are 3; type work.*"):
         machine("workers=4", cores=8, runs=9, gpus=3)
 

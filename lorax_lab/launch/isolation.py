@@ -115,13 +115,15 @@ def oom_kills() -> int:
 
 
 def record_end(run: Run, how: Attempt, status: Status, reason: str) -> str:
-    """Record the end of a process that could not, unless another launcher has the run by now."""
+    """Record the end of a process that could not, unless another launcher has the run by now, or it was completed
+    before the process ended."""
     lease = leases.acquire(run.runs_dir, run.run_id)
     if isinstance(lease, leases.Owner):
         return ELSEWHERE
     with lease:
-        if not is_settled(run, how.repeats):
-            record_status(run, status, reason, place=workplace(run, how.repeats))
+        if is_settled(run, how.repeats):
+            return "completed"
+        record_status(run, status, reason, place=workplace(run, how.repeats))
     console.print(f"  {status}: {reason}", soft_wrap=True, markup=False)
     return status
 

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.plan import Run
+from lorax_lab.launch.precision import on_a_processor
 from lorax_lab.launch.workers import Variables
 from lorax_lab.memory.shortage import free_bytes, size
 
@@ -48,8 +49,9 @@ def shares(
         if asked not in (AUTO, 1):
             raise ConfigError(f"workers={asked} with {launcher[0]} is not possible: it starts the runs; type workers=1")
         return [{}]
-    found = _on_gpus(asked, planned) or _on_cores(asked, runs, planned, sizes)
-    return found[: len(runs)]
+    if all(on_a_processor(run.config.train) for run in runs):
+        return _on_cores(asked, runs, planned, sizes)[: len(runs)]
+    return _on_gpus(asked, planned)[: len(runs)]
 
 
 def in_words(shares: Sequence[Variables]) -> list[str]:
@@ -63,12 +65,10 @@ def in_words(shares: Sequence[Variables]) -> list[str]:
 
 
 def _on_gpus(asked: int | str, planned: int) -> list[Variables]:
-    """A GPU for each worker; empty where the runs are not trained on GPUs."""
+    """A GPU for each worker; any other accelerator counts as one GPU."""
     import torch
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not gpus:
-        return []
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 1
     if asked != AUTO and int(asked) > gpus:
         takes = f"each takes a GPU, and there are {gpus}"
         raise ConfigError(f"workers={asked} is not possible: {takes}; type workers={gpus}")
@@ -85,7 +85,7 @@ def _on_cores(
 
     cores = torch.get_num_threads()
     workers = min(cores, planned) if asked == AUTO else int(asked)
-    if workers < 2 or torch.backends.mps.is_available():
+    if workers < 2:
         return [{}]
     largest = max(needed(run, sizes) for run in runs)
     free = round((1 - KEPT_FREE) * free_bytes())
