@@ -59,6 +59,8 @@ def _main(options: argparse.Namespace) -> int:
             values = f"{row['before']:.5g} became {row['after']:.5g}: {row['difference']:+.3g}"
             interval = f"[{row['low']:+.3g}, {row['high']:+.3g}], {row['pairs']} pairs"
             print(f"  {row['what']:<32}{values} {interval if row['pairs'] > 1 else '(one pair)'}")
+    if alone := table.attrs["alone"]:
+        print(f"runs without a partner, left out: {alone}")
     if found := unlike({record.run_id: record for record in records.values()}):
         print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in found)}")
     if options.out:
@@ -71,6 +73,7 @@ def _main(options: argparse.Namespace) -> int:
 
 def compare(records: dict[Path, Record], key: str, base: str | None = None) -> pd.DataFrame:
     """A row of `COLUMNS` for each value of the setting, each arm, and each number that both runs of its pairs have.
+    `attrs["alone"]` says how many runs have no partner.
 
     Args:
         records: completed runs by their folders.
@@ -98,7 +101,9 @@ def compare(records: dict[Path, Record], key: str, base: str | None = None) -> p
     if first not in levels:
         raise ConfigError(f"--base {base} is no value of {key} here; {suggest(str(base), levels)}")
     rows = [row for level in levels if level != first for row in _rows(paired, first, level)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs["alone"] = len(cells) - len(paired)
+    return table
 
 
 def _order(level: str) -> tuple[float, str]:

@@ -36,6 +36,7 @@ def test_the_difference_is_within_pairs_and_has_students_interval(tmp_path: Path
     runs += [(seed, "bf16", 0.8 + 0.01 * seed + change) for seed, change in enumerate((0.0, 0.001, 0.002))]
     row = table(store(tmp_path, [*runs, (9, "fp32", 0.1)]), "fp32").loc["bf16", "test/accuracy"]
     assert row["pairs"] == 3, "the ninth seed has no partner"
+    assert pairs.compare(scan(tmp_path)[0], "train.precision").attrs == {"alone": 1}
     assert (row["before"], row["after"]) == (pytest.approx(0.81), pytest.approx(0.811))
     assert row["difference"] == pytest.approx(0.001)
     half = 4.302652729911275 * 0.001 / 3**0.5

@@ -1,5 +1,5 @@
 """Activation checkpointing: a layer keeps its input only, and the backward pass computes the rest again (Chen et al.
-2016, https://arxiv.org/abs/1604.06174). It takes less memory and about a third more time; the numbers are the same."""
+2016, https://arxiv.org/abs/1604.06174). It takes less memory and one more forward pass; the numbers are the same."""
 
 from __future__ import annotations
 
