@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
-"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, as `train.precision=bf16` does;
-`bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
 
 
 @dataclass(frozen=True)
