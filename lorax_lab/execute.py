@@ -285,7 +285,7 @@ def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings,
 
     save_trained(folder, exported, check)
     save_arrays(folder / SPECTRA, findings.spectra, check)
-    save_arrays(folder / OUTPUTS, {"test": findings.outputs}, check)
+    save_arrays(folder / OUTPUTS, {"test": findings.outputs} | findings.cut_outputs, check)
 
 
 def _tell(text: str) -> None:
