@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "full"
 """The method that the others are compared with."""
-METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA"}
+METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA", "head": "head alone"}
 """What figures call a method, where that is not its own name."""
 DEFAULTS = "defaults"
 """Said in a table where no setting that its runs share differs from the defaults."""

@@ -108,6 +108,13 @@ def test_controls_are_measured_by_nats(lab_here: Lab, words: list[str], tmp_path
     assert list(record.completed.baselines) == ["untrained/nats"]
 
 
+def test_a_language_model_has_no_head_of_its_own(lab_here: Lab, words: list[str]) -> None:
+    done = lab_here(*words, "method=head")
+    assert done.returncode == 2
+    assert "method=head is not possible" in done.stdout
+    assert "has no head of its own for task.kind=language_modeling; type method=lora" in done.stdout
+
+
 def test_cut_prompts_are_counted_before_anything_trains(lab_here: Lab, words: list[str]) -> None:
     done = lab_here(*words, "task.max_length=8", "rank=2", "--dry-run")
     assert done.returncode == 0

@@ -223,6 +223,25 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
         assert np.array_equal(answers, right)
 
 
+def test_a_head_alone_is_compared_with_full_fine_tuning(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "method head, seed 0, ΔW is zero in 12 of 12 matrices" in done.stdout
+    (record,) = (read_record(folder) for folder in runs_dir(small_run).glob("*-head-*"))
+    assert record.completed.reference
+    assert record.completed.parameters.adapter == 0
+    assert record.completed.parameters.trainable == record.completed.parameters.head > 0
+    assert {row["frobenius_norm"] for row in record.completed.matrices.values()} == {0}
+    assert "test/accuracy" in record.completed.metrics
+
+
+def test_a_run_that_trains_nothing_is_refused(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head", "train.head=false")
+    assert done.returncode == 2
+    assert "train.head=false with method=head trains nothing; type train.head=true" in done.stdout
+    assert not list(runs_dir(small_run).glob("*/record.json"))
+
+
 def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
     done = lab_here(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -119,6 +119,7 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
     from lorax_lab.models import (
         check_base,
         choose,
+        head_modules,
         load_processor,
         matrix_shapes,
         model_sha256,
@@ -142,7 +143,10 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
             raise ConfigError(f"train.checkpointing=true is not possible: {unknown}; type train.checkpointing=false")
         shapes = matrix_shapes(config.model, model_class)
         targets = choose(list(shapes), config.method.target_modules)
-        METHODS[config.method.name].check(config.method, config.rank, {name: shapes[name] for name in targets})
+        method = METHODS[config.method.name]
+        method.check(config.method, config.rank, {name: shapes[name] for name in targets})
+        if not method.adapts:
+            _check_head(config, head_modules(without_weights(config.model, model_class)))
     for note in precision.notes(run.config for run in runs):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
@@ -171,6 +175,15 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
         if own_head:
             console.print(f"note: model={model}: {_of_head(own_head, task)}", soft_wrap=True, markup=False)
     return sizes
+
+
+def _check_head(config: RunConfig, heads: list[str]) -> None:
+    """Refuse a run that trains nothing: its method leaves the body as it is, and there is no head that may change."""
+    if not config.train.head:
+        raise ConfigError(f"train.head=false with method={config.method.name} trains nothing; type train.head=true")
+    if not heads:
+        pretrained = f"model={config.model} has no head of its own for task.kind={config.task.kind}"
+        raise ConfigError(f"method={config.method.name} is not possible: {pretrained}; type method=lora")
 
 
 def _of_head(labels: list[str], task: Task) -> str:

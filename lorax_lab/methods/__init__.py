@@ -12,7 +12,7 @@ from torch import nn
 
 from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import full, lora, peft_bridge
+from lorax_lab.methods import full, head, lora, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
 from lorax_lab.models.checkpointing import checkpoint_layers
@@ -20,6 +20,7 @@ from lorax_lab.models.checkpointing import checkpoint_layers
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
     "lora": lora.METHOD,
+    "head": head.METHOD,
     **peft_bridge.METHODS,
 }
 REFERENCE = next(name for name, method in METHODS.items() if method.is_reference)
@@ -61,7 +62,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     `total`, the adapter included."""
     heads = head_modules(model)
     trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    head = sum(n for name, n in trainable.items() if is_head(name, heads))
+    of_head = sum(n for name, n in trainable.items() if is_head(name, heads))
     total = sum(p.numel() for p in model.parameters())
     count = sum(trainable.values())
-    return {"trainable": count, "adapter": count - head, "head": head, "total": total}
+    return {"trainable": count, "adapter": count - of_head, "head": of_head, "total": total}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -65,18 +66,26 @@ def load(model: nn.Module, folder: Path) -> None:
     Raises:
         ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
     """
+    model.load_state_dict(read(folder / WEIGHTS, {key: tensor.shape for key, tensor in model.state_dict().items()}))
+
+
+def read(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The tensors of a file that has these names and shapes.
+
+    Raises:
+        ConfigError: it is missing or damaged, or has others.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    own = model.state_dict()
-    wrong = [key for key, t in tensors.items() if key not in own or own[key].shape != t.shape]
-    if wrong := wrong + [key for key in own if key not in tensors]:
-        raise ConfigError(f"{folder / WEIGHTS} does not fit the model; these differ: {', '.join(wrong[:3])}")
-    model.load_state_dict(tensors)
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    wrong = [key for key, tensor in tensors.items() if shapes.get(key) != tensor.shape]
+    if wrong := wrong + [key for key in shapes if key not in tensors]:
+        raise ConfigError(f"{path} does not fit the model; these differ: {', '.join(wrong[:3])}")
+    return tensors
 
 
 METHOD = Method(
