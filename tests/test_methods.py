@@ -246,6 +246,17 @@ def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> Non
         assert counts["adapter"] < inherited - head
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_can_stay_as_pretrained(kind: str) -> None:
+    config = METHODS["full"].settings(embeddings=False)
+    model, _ = attached(kind, "full", config)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert frozen == {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)
+    }
+
+
 def test_nothing_but_the_head_is_saved_and_another_models_head_is_refused(tmp_path: Path) -> None:
     method, (model, _) = METHODS["head"], trained("bert", "head")
     save_trained(tmp_path, method.export(model, method_config("head"), "public/name"))

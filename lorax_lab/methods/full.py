@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,19 +21,26 @@ WEIGHTS = "model.safetensors"
 
 @dataclass
 class FullConfig(MethodConfig):
-    """`target_modules` says which updates are measured and truncated; every weight trains."""
+    """`target_modules` says which updates are measured and truncated. Every weight trains, or with `embeddings=false`
+    every weight but the embeddings, which nobody measures."""
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ("alpha", "dropout", "rslora")
 
     name: str = "full"
+    embeddings: bool = field(default=True, metadata={"neutral": True})
 
 
 def attach(
     model: nn.Module, names: list[str], settings: FullConfig, rank: int | None, generator: torch.Generator
 ) -> None:
     """A bare base trains whole as it is; `names` only says which updates are measured. What the model's own class fixes
-    stays fixed, such as the sinusoids of Whisper's encoder."""
+    stays fixed, such as the sinusoids of Whisper's encoder. An output layer that shares its weight with the embedding
+    is frozen with it."""
     assert any(p.requires_grad for p in model.parameters()), "the base was frozen before"
+    if not settings.embeddings:
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.requires_grad_(False)
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
