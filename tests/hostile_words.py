@@ -50,6 +50,7 @@ CHOICES = (
     "train.kernel",
     "tracking.mode",
     "task.kind",
+    "task.pooling",
     "task.metric",
 )
 NAMES = ("model", "runs_dir", "tracking.project", "task.name", "task.source", "task.label", "task.text")

@@ -25,6 +25,8 @@ BF16_WEIGHTS = "bf16-true"
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda", "mps")
 MOST_WORKERS = 1024
+OWN, MEAN = "own", "mean"
+"""What a head reads: what the model's own class gives it, or the mean over the tokens of the last layer."""
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
 MEASURES = ("trial", "standard", "controls")

@@ -17,6 +17,7 @@ from torch import nn
 from lorax_lab.errors import ConfigError
 from lorax_lab.models.files import PRESETS, PUBLIC_NAMES, model_sha256, quiet, resolve
 from lorax_lab.models.fit import check_fit, check_values, refuse_infinite, refuse_misfits
+from lorax_lab.models.pooling import BY_MEAN, check_mean, read_mean
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
 from lorax_lab.models.weights import read_json, state_of
@@ -51,7 +52,8 @@ def load_base(
     """The pretrained model in fp32 with a head drawn from the run's `init` stream.
 
     Args:
-        head: settings of the model's configuration that shape the head, for instance `{"num_labels": 2}`.
+        head: settings of the model's configuration that shape the head, for instance `{"num_labels": 2}`; with
+            `"by_mean": True` the head reads the mean of the last layer.
         model_class: the auto-class of transformers that reads the model.
         processor_class: the auto-class of transformers that reads the tokenizer, or another processor.
 
@@ -72,8 +74,10 @@ def load_base(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **head,
+            **{key: value for key, value in head.items() if key != BY_MEAN},
         )
+        if head.get(BY_MEAN):
+            read_mean(model)
     refuse_misfits(name, folder, model, loading)
     _leave_the_file(model)
     if state_of(folder) != state:
@@ -105,11 +109,13 @@ def check_base(
         ConfigError: as `load_base`; without `values`, but for what only the tensors' data shows.
     """
     folder, skeleton = resolve(name), without_weights(name, model_class)
+    if head.get(BY_MEAN):
+        check_mean(name, skeleton)
     with readable(name, folder, model_class), quiet():
         own_head = check_fit(name, folder, skeleton, head)
         if values and name not in PRESETS:
             check_values(name, folder, skeleton, head)
-        if not own_head:
+        if not own_head or head.get(BY_MEAN):
             return []
         labels = read_json(name, folder / "config.json").get("id2label") or {}
     return [str(labels.get(str(i), f"LABEL_{i}")) for i in range(head.get("num_labels", 0))]

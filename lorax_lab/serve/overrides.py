@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorax_lab.config import OWN
 from lorax_lab.config.overrides import expand, value_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
@@ -82,6 +83,8 @@ def read_overrides(overrides: list[str]) -> Setup:
         if kind_of(run.config.task.kind).outputs is not logits:
             generated = f"tasks={items}: task.kind={run.config.task.kind} of {name} is not served; what is compared are"
             raise ConfigError(f"{generated} a head's outputs, one row for each example; type tasks=[movie_reviews]")
+        if getattr(run.config.task, "pooling", OWN) != OWN:
+            raise ConfigError(f"tasks={items}: task.pooling=mean is not served; type task.pooling=own")
         if name in runs:
             raise ConfigError(f"tasks={items}: two are named {name}; give one another name: '{item} task.name=other'")
         runs[name] = run

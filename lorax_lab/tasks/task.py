@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.config import TaskConfig
+from lorax_lab.config import MEAN, OWN, TaskConfig
 from lorax_lab.data import Example
 from lorax_lab.tasks.kind import Kind
 
@@ -51,7 +51,8 @@ class Task:
     @property
     def head(self) -> dict[str, Any]:
         """The settings of the model's head."""
-        return self.kind.head(self.classes)
+        by_mean = getattr(self.config, "pooling", OWN) == MEAN
+        return self.kind.head(self.classes) | ({"by_mean": True} if by_mean else {})
 
     @property
     def higher_is_better(self) -> bool:

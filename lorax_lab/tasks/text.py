@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorax_lab.config import TaskConfig
+from lorax_lab.config import MEAN, OWN, TaskConfig
+from lorax_lab.config.checks import require_choice
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks.kind import Inputs, Row
@@ -29,12 +30,14 @@ class TextConfig(TaskConfig):
     text: str | None = None
     text_pair: str | None = None
     max_length: int = 128
+    pooling: str = field(default=OWN, metadata={"neutral": OWN})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_length < SHORTEST:
             too_short = f"task.max_length={self.max_length} is not possible: at least {SHORTEST} tokens"
             raise ConfigError(f"{too_short}, for instance task.max_length=128")
+        require_choice("task.pooling", self.pooling, (OWN, MEAN))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], config: TaskConfig) -> list[Row]:
