@@ -223,8 +223,9 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
         assert np.array_equal(answers, right)
 
 
-def test_a_head_alone_is_compared_with_full_fine_tuning(small_run: list[str], lab_here: Lab) -> None:
-    done = lab_here(*small_run, "method=head")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_alone_is_compared_with_full_fine_tuning(precision: str, small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head", f"train.precision={precision}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "method head, seed 0, ΔW is zero in 12 of 12 matrices" in done.stdout
     (record,) = (read_record(folder) for folder in runs_dir(small_run).glob("*-head-*"))

@@ -34,6 +34,11 @@ def attach(
         parameter.requires_grad_(is_head(name, heads))
 
 
+def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
+    """ΔW of each matrix in `base`: zero. The model's own matrices may have been rounded since, for products in bf16."""
+    return {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in base.items()}
+
+
 def export(model: nn.Module, settings: HeadConfig, base_name: str) -> dict[str, dict[str, Any]]:
     """The file that holds the head's parameters."""
     heads = head_modules(model)
@@ -55,15 +60,15 @@ def load(model: nn.Module, folder: Path) -> None:
 
 
 def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
-    """ΔW of each matrix in `base`: zero."""
-    return {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in base.items()}
+    """As `updates`: no file is read."""
+    return updates(model, base)
 
 
 METHOD = Method(
     settings=HeadConfig,
     weights=WEIGHTS,
     attach=attach,
-    updates=full.updates,
+    updates=updates,
     export=export,
     load=load,
     saved_updates=saved_updates,
