@@ -14,7 +14,8 @@ from conftest import launched
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.measure.row import flatten
 from lorax_lab.store import load_spectra, read_record
-from lorax_lab.store.published import SHARED_RANKS, correct_answers, line_of, read_lines, shared_rows, write_lines
+from lorax_lab.store.answers import correct_answers
+from lorax_lab.store.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 from lorax_lab.store.record import DamagedRecord, write_record
 
 
