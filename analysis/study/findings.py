@@ -53,12 +53,12 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
         f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
         f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
     )
-    without = changes(update.gains(records, task)[0])
-    text += f"Without it (k = 0, head, embeddings and biases as trained) the model {without}. "
+    rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
+    text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
     k = update.functional_rank(records, task).size
-    rest = update.gains(records, task, "remainder").get(k or 0)
-    if k and rest is not None:
-        text += f"What is left without the top k* = {k} directions {changes(rest)}. "
+    left = update.gains(records, task, "remainder").get(k or 0)
+    if k and left is not None:
+        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}. "
     for part, name in CONTROLS.items():
         at = update.gains(records, task, part)
         if k in at:

@@ -29,10 +29,11 @@ class OverHead:
 
 def over_head(records: Records, task: str) -> OverHead | None:
     """Against the arm that trains the head alone, on test; without one, against the update cut to nothing (k = 0),
-    whose head, embeddings and biases are those that were trained with the update. None where there is neither."""
+    whose head, embeddings and biases are those that were trained with the update. None where there is neither, or a
+    cut leaves some matrices whole."""
     if arm := head_arm(records, task):
         return OverHead(comparison.gains(records, task)[arm].oriented(False), f"{arm}, on test")
-    if not update.has_cuts(records) or 0 not in update.gains(records, task):
+    if not update.has_cuts(records) or not update.changes_all(records, task):
         return None
     split = "test" if update.is_on_test(records, task) else "validation"
     cut = "the full update cut to k = 0, head, embeddings and biases as trained"

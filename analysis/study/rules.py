@@ -87,12 +87,14 @@ def margin_rule(records: Records) -> str:
                 parts.append(f"{of} no share of what {about}: {found.gain} is not surely above 0.")
             else:
                 parts.append(f"{of} {100 * share:.0f} % of the {found.gain} that {about}.")
+        else:
+            parts.append(f"On {task} no run stands for the head alone, so that the margin is no share of anything.")
         if chances := margin.powers(records, task).values():
             same, worse = ([pair[kind] for pair in chances] for kind in (0, 1))
             parts.append(
-                f"The chance to find an arm within the margin, had it the components of variance that the arms on "
-                f"{task} have: {_range(same)} at a true difference of 0, {_range(worse)} where it is "
-                f"{records.protocol.margin / 2:g} worse."
+                f"With these {len(records.protocol.final_seeds)} seeds the chance to find an arm within the margin, "
+                f"had it the components of variance that the arms on {task} have, is {_range(same)} at a true "
+                f"difference of 0, and {_range(worse)} where it is {records.protocol.margin / 2:g} worse."
             )
     return " ".join(parts)
 

@@ -32,6 +32,8 @@ COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, values above fp32 rounding, how far the bulk
 is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
+EVERY_MATRIX = "all-linear"
+"""The target modules that are every matrix of the body."""
 WHOLE, BASE = "whole", "base"
 
 
@@ -140,6 +142,13 @@ def gains(records: Records, task: str, part: str = "cut", module: str = ALL) -> 
     higher = records.higher_is_better(task)
     of_cuts = differences(records, task, part, module)
     return {k: crossed(d).interval().oriented(higher) for k, d in of_cuts.items()}
+
+
+def changes_all(records: Records, task: str) -> bool:
+    """Whether a cut changes every matrix of the body, so that at k = 0 only head, embeddings and biases are as trained.
+    Where a study measures some matrices, the reference trains the others too."""
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    return all(line["config"]["method"].get("target_modules") == [EVERY_MATRIX] for line in lines)
 
 
 def functional_rank(
