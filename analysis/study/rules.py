@@ -10,8 +10,8 @@ from .markdown import listed
 from .records import Records
 from .verdict import LOW_SHARE, low_rank
 
-RULES_SINCE = "2026-11-27"
-"""The day from which on studies were run under the present rules."""
+RULES_SINCE = "2026-11-26T20:45:00Z"
+"""When the present rules were written; studies that began before were run under others."""
 
 
 def low_rule(records: Records) -> str:
@@ -68,7 +68,8 @@ def intervals_rule(records: Records) -> str:
     if others:
         text += (
             f" k*{_on(records, others)} is decided on validation, which chose the learning rates too, by an interval "
-            "that covers the seeds alone, since the runs kept no answers of their cuts on test."
+            "that covers the seeds alone, since the score is no share of right answers, or the runs kept none of their "
+            "cuts on test."
         )
     if on_test and any(update.modules(update.functional(records, task)) for task in on_test):
         text += " The k* of one type of matrix is decided on validation, by an interval that covers the seeds alone."
