@@ -374,3 +374,44 @@ def test_the_verdict_is_ruled_again_at_shares_of_the_declared_margin() -> None:
     wide = replace(study().declared, protocol=replace(PROTOCOL, margin=0.1))
     text = page.write(replace(study(), declared=wide))
     assert [f"| reviews | {m} |" in text for m in ("0.05", "0.1", "0.15")] == [True] * 3
+
+
+# ---- arms, limits, source
+
+
+def test_an_arm_is_said_to_match_only_where_it_surely_is_within_the_margin() -> None:
+    scores = {"full": 0.8, "LoRA r=1": 0.5, "LoRA r=8": 0.8}
+    stated = verdict.arms_line(study(lambda cell: scores[cell.arm]))
+    assert stated == (
+        "On reviews, against full (margin 0.02): surely within the margin: LoRA r=8; surely short of it: LoRA r=1."
+    )
+    scores["LoRA r=1"] = 0.78
+    assert verdict.arms_line(study(lambda cell: scores[cell.arm])).endswith("LoRA r=8; undecided: LoRA r=1.")
+
+
+def test_the_limits_name_one_alpha_only_where_there_is_one() -> None:
+    assert "LoRA's alpha is 16 at every rank" in page.write(study())
+    arms = (*PROTOCOL.arms[:2], Arm("LoRA r=8", ("method=lora", "rank=8", "method.alpha=64"), 1e-3))
+    assert "alpha is" not in page.write(study(protocol=replace(PROTOCOL, arms=arms)))
+
+
+def test_the_source_counts_seeds_and_threads() -> None:
+    assert "with seeds 100 and 101, chosen" in page.source(study())
+    one = study(protocol=replace(PROTOCOL, selection_seeds=(100,)))
+    assert "with seed 100, chosen" in page.source(one)
+    assert "Seconds are medians; processes had 1 thread." in page.write(study())
+    two = changed(study(), lambda line: line | {"hardware": line["hardware"] | {"threads": 2}})
+    assert "processes had 2 threads." in page.write(two)
+
+
+def test_what_is_left_without_the_top_directions_loses_only_where_it_surely_does() -> None:
+    assert "What is left without the top k* = 4 directions loses 0.2000" in "\n".join(findings.cuts(study()))
+
+    def kept(line: dict[str, Any]) -> dict[str, Any]:
+        rows = [[*row[:3], line["metrics"]["validation/accuracy"]] for row in line.get("functional", [])]
+        cut = [row if row[0] == "remainder" else own for row, own in zip(rows, line.get("functional", []), strict=True)]
+        return line | ({"functional": cut} if cut else {})
+
+    text = "\n".join(findings.cuts(changed(study(), kept)))
+    assert "What is left without the top k* = 4 directions keeps its score." in text
+    assert "the model loses 0.2000" in text
