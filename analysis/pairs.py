@@ -17,6 +17,7 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store import variation
+from lorax_lab.store.answers import log_losses_of
 from lorax_lab.store.folder import OUTPUTS
 from lorax_lab.store.record import Record, scan
 from lorax_lab.store.variation import SEED, Settings
@@ -153,9 +154,5 @@ def _log_loss(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     with np.load(path) as arrays:
-        outputs, labels = arrays["test/outputs"].astype(np.float64), arrays["test/labels"]
-    if labels.dtype.kind != "i" or outputs.ndim != 2 or outputs.shape[1] < 2:
-        return {}
-    largest = outputs.max(axis=1, keepdims=True)
-    total = largest[:, 0] + np.log(np.exp(outputs - largest).sum(axis=1))
-    return {"test/log_loss": float((total - outputs[np.arange(len(labels)), labels]).mean())}
+        losses = log_losses_of({part: arrays[f"test/{part}"] for part in ("outputs", "labels")})
+    return {} if losses is None else {"test/log_loss": float(losses.mean())}

@@ -24,7 +24,7 @@ NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
 TEXTS = ("question", "budget", "prediction")
 """Texts that stay as they were declared; a prediction may become longer."""
-FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "extensions")
+FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "loss_margin", "extensions")
 """The parts of the protocol that stay as they were declared."""
 
 
@@ -77,6 +77,11 @@ def check_arms(plan: Plan) -> None:
         raise ConfigError(
             f"margin={plan.protocol.margin:g} is below 0; it is how much worse a score may be, in the metric's units, "
             "whether higher or lower scores are better; write it without the sign"
+        )
+    if plan.protocol.loss_margin is not None and not plan.protocol.loss_margin >= 0:
+        raise ConfigError(
+            f"loss_margin={plan.protocol.loss_margin:g} is below 0; it is by how many nats the log loss may be higher; "
+            "write it without the sign"
         )
     if plan.protocol.reference not in names:
         raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")

@@ -62,7 +62,11 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
             "model": "m",
             "rank": arm.rank,
             "task": {"name": cell.condition, "kind": "classification", "train_examples": 300},
-            "method": {"name": method, "alpha": None if method == "full" else alpha},
+            "method": {
+                "name": method,
+                "alpha": None if method == "full" else alpha,
+                "target_modules": ["all-linear"],
+            },
             "measure": "trial" if trial else "controls" if method == "full" else "standard",
             "train": train,
         },

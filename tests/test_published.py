@@ -14,7 +14,8 @@ from conftest import launched
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.measure.row import flatten
 from lorax_lab.store import load_spectra, read_record
-from lorax_lab.store.published import SHARED_RANKS, correct_answers, line_of, read_lines, shared_rows, write_lines
+from lorax_lab.store.answers import correct_answers, log_losses
+from lorax_lab.store.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 from lorax_lab.store.record import DamagedRecord, write_record
 
 
@@ -46,6 +47,11 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     line, record = line_of(folder), read_record(folder)
     assert correct_answers(line).mean() == pytest.approx(record.completed.metrics["test/accuracy"])
     assert len(correct_answers(line)) == 60
+    losses = log_losses(line)
+    assert losses is not None
+    assert len(losses) == 60
+    assert (losses[correct_answers(line)] < np.log(2) + 1e-3).all()  # of two classes
+    assert (losses[~correct_answers(line)] > np.log(2) - 1e-3).all()
     assert len(line["functional"]) == len(record.completed.truncation)
     spectra = load_spectra(folder)
     for name, row in line["matrices"].items():
@@ -89,6 +95,7 @@ def test_a_record_of_an_older_version_is_refused_by_name(store: Path, tmp_path: 
 def test_a_trials_line_has_no_test_and_no_update(store: Path) -> None:
     line = line_of(folders(store, "trial")[0])
     assert "correct" not in line
+    assert log_losses(line) is None
     assert "matrices" not in line
     assert list(line["metrics"]) == ["validation/accuracy", "train/loss"]
 

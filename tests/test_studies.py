@@ -195,6 +195,7 @@ def test_new_runs_are_not_added_to_those_of_another_torch(
     [
         ({"common": ("task.train_examples=500",)}, "was task.train_examples=300 and is task.train_examples=500"),
         ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
+        ({"protocol": dataclasses.replace(PROTOCOL, loss_margin=0.05)}, "loss_margin was None and is 0.05"),
         ({"protocol": dataclasses.replace(PROTOCOL, rates=4)}, "rates was 3 and is 4"),
         ({"protocol": dataclasses.replace(PROTOCOL, selection_seeds=(100,))}, "selection_seeds was 100 101 and is 100"),
         ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3))}, "final seeds 4 are gone"),
@@ -333,8 +334,9 @@ def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, caps
         ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
         ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
         ({"protocol": dataclasses.replace(PROTOCOL, margin=-0.02)}, "margin=-0.02 is below 0; it is how much worse"),
+        ({"protocol": dataclasses.replace(PROTOCOL, loss_margin=-0.02)}, "loss_margin=-0.02 is below 0; it is by how"),
     ],
-    ids=["a longer final run", "a forced override", "a trial", "no arm", "a comma", "a margin with a sign"],
+    ids=["longer final run", "forced override", "trial", "no arm", "comma", "margin with a sign", "nats with a sign"],
 )
 def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
@@ -633,9 +635,11 @@ def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path)
     where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path)]
     assert analyse(["verdict", *where]) == 0
     text = (tmp_path / "rank_sweep" / "VERDICT.md").read_text()
-    assert "| reviews | all matrices | not supported | 8 | 4 | 20.2 [20.0, 20.4]; noise 50.0 |" in text
+    assert (
+        "| reviews | all matrices | undecided | 8 (95 % interval 1 to 8) | 4 | 20.2 [20.0, 20.4]; noise 50.0 |" in text
+    )
     assert "| reviews | `attention.self.query` | supported | — | 2 |" in text
-    assert "-0.0300 [-0.0300, -0.0300]" in text
+    assert "-0.0300 [-0.0538, -0.0062]" in text  # 6 of 200 test examples, the same ones of every seed
     assert "their own k* is 32" in text
     assert "their own k* is 16" in text
     assert "effective rank 50.0 (null 50.0)" in text

@@ -10,15 +10,7 @@ import pytest
 from synthetic import PROTOCOL, study
 
 from analysis.study import comparison
-from analysis.study.statistics import (
-    Interval,
-    Smallest,
-    bootstrap_interval,
-    holm,
-    paired_p,
-    smallest,
-    t_interval,
-)
+from analysis.study.statistics import Interval, Smallest, holm, smallest, t_interval
 from analysis.study.validator import breaches
 from analysis.study.verdict import NOT_SUPPORTED, SUPPORTED, UNDECIDED, rule
 from lorax_lab.store.protocol import Arm, Cell
@@ -47,30 +39,11 @@ def test_the_intervals_cover_as_often_as_they_say() -> None:
     assert 0.935 < covered < 0.965
 
 
-def test_the_bootstrap_sees_seeds_and_examples() -> None:
-    draw = np.random.default_rng(1)
-    seeds, examples = draw.normal(0, 0.02, (5, 1)), draw.normal(0, 0.5, (1, 400))
-    both = bootstrap_interval(0.1 + seeds + examples)
-    alone = bootstrap_interval(0.1 + seeds + 0 * examples)
-    assert both.high - both.low > 3 * (alone.high - alone.low)
-    assert both.mean == pytest.approx(float((0.1 + seeds + examples).mean()))
-    known = bootstrap_interval(draw.normal(0, 1, (1, 400)))
-    assert known.high - known.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
-    again = bootstrap_interval(0.1 + seeds + examples)
-    assert (again.low, again.high) == (both.low, both.high)
-
-
 def test_holm_is_the_papers() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     kept = holm({"a": 0.01, "b": math.nan})
     assert kept["a"] == pytest.approx(0.01)
     assert math.isnan(kept["b"])
-
-
-def test_differences_that_do_not_scatter_have_a_p_too() -> None:
-    assert paired_p([0.0, 0.0, 0.0]) == 1.0
-    assert paired_p([0.1, 0.1, 0.1]) == 0.0
-    assert math.isnan(paired_p([0.1]))
 
 
 def at(low: float, high: float) -> Interval:
@@ -124,24 +97,14 @@ def test_an_arm_costs_its_parameters_and_the_medians_of_its_seeds() -> None:
     assert comparison._cost([]) == {}
 
 
-def test_the_bootstrap_draws_seeds_anew_even_where_examples_do_not_differ() -> None:
-    of_seeds = np.repeat(np.array([[-0.1], [0.0], [0.1], [0.2]]), 50, axis=1)
-    found = bootstrap_interval(of_seeds)
-    assert found.mean == pytest.approx(0.05)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * of_seeds[:, 0].std() / 2, rel=0.1)
-    of_examples = np.repeat(np.linspace(-1, 1, 400)[None], 4, axis=0)
-    found = bootstrap_interval(of_examples)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * of_examples[0].std() / 20, rel=0.1)
-
-
 def winners() -> float:
     """Share of simulated comparisons of two identical methods, by the whole pipeline, in which one is found better."""
     draw, found = np.random.default_rng(7), 0
     for _ in range(COMPARISONS):
         records = study(lambda cell: float(draw.normal(0.8, NOISE)), SAME)
         lines = [{k: v for k, v in line.items() if k != "correct"} for line in records.lines]
-        d = comparison.differences(replace(records, lines=lines), "reviews", "LoRA r=8")[:, 0]
-        found += paired_p(d.tolist()) < 0.05
+        (of_arm,) = comparison.compared(replace(records, lines=lines), "reviews").values()
+        found += of_arm.p() < 0.05
     return found / COMPARISONS
 
 

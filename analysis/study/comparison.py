@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lorax_lab.store.published import Line, correct_answers
+from lorax_lab.store.answers import CORRECT, correct_answers, log_losses
+from lorax_lab.store.published import Line
 
 from ..variants import COLLAPSED
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import (
-    Interval,
-    Smallest,
-    bootstrap_interval,
-    holm,
-    paired_p,
-    smallest,
-    t_interval,
-)
+from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
 from .validator import selection_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPLIT = "test"
+COUNTED = ("accuracy",)
+"""Metrics that are the share of right answers, so that each test example has a part in the score. An F1 is no mean over
+examples, nor is a perplexity or a rate of word errors over whole splits."""
+Value = TypeVar("Value")
 
 
 def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
@@ -88,64 +86,100 @@ def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
     """(seeds, examples) of right answers, the arm's minus the reference's, seeds and test examples the same on both
-    sides; (seeds, 1) differences of scores where answers are not right or wrong, or lower scores are better."""
-    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
-    both = sorted(set(ours) & set(reference))
-    pairs = [(ours[seed], reference[seed]) for seed in both]
-    sizes = {line["inputs"]["examples"]["test"] for pair in pairs for line in pair}
-    counted = records.higher_is_better(task) and all("correct" in line for pair in pairs for line in pair)
-    if len(sizes) == 1 and counted:
+    sides; (seeds, 1) differences of scores that are no share of right answers, or whose lines kept no answers."""
+    pairs = _pairs(records, task, arm)
+    if _one_split(pairs) and all(is_counted(line) for pair in pairs for line in pair):
         return np.array([correct_answers(a).astype(float) - correct_answers(b) for a, b in pairs])
     return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
 
 
+def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None:
+    """(seeds, examples) differences in log loss on test, in nats, as `differences`; None where a line has no losses."""
+    pairs = _pairs(records, task, arm)
+    losses = [(log_losses(a), log_losses(b)) for a, b in pairs]
+    known = [(a, b) for a, b in losses if a is not None and b is not None]
+    if not known or len(known) < len(pairs) or not _one_split(pairs):
+        return None
+    return np.array([a - b for a, b in known])
+
+
+def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:
+    """The lines of the arm and of the reference that have one seed."""
+    ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)
+    return [(ours[seed], reference[seed]) for seed in sorted(set(ours) & set(reference))]
+
+
+def _one_split(pairs: list[tuple[Line, Line]]) -> bool:
+    return len({line["inputs"]["examples"]["test"] for pair in pairs for line in pair}) == 1
+
+
+def is_counted(line: Line) -> bool:
+    """Whether the score on test is the share of the answers that are right, and the line has them."""
+    return line["metric"] in COUNTED and CORRECT in line
+
+
 @lru_cache(maxsize=KEPT * 16)
-def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
-    """For each arm but the reference, two intervals of the paired difference on test: the t interval over the seeds,
-    and the bootstrap interval over seeds and test examples."""
-    by_arm = {}
-    for arm in records.protocol.arms:
-        if arm.name != records.protocol.reference:
-            d = differences(records, task, arm.name)
-            by_arm[arm.name] = (t_interval(d.mean(1).tolist()), bootstrap_interval(d))
-    return by_arm
+def compared(records: Records, task: str) -> dict[str, Crossed]:
+    """For each arm but the reference, the paired difference on test with its components of variance."""
+    return _of_arms(records, lambda arm: differences(records, task, arm))
 
 
-def gains(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
-    """`intervals` as gains over the reference: above 0 is better, whichever scores are."""
+@lru_cache(maxsize=KEPT * 16)
+def compared_losses(records: Records, task: str) -> dict[str, Crossed]:
+    """As `compared`, of the log loss, which is better lower; empty where an arm's lines have none."""
+    return _of_arms(records, lambda arm: loss_differences(records, task, arm))
+
+
+def _of_arms(records: Records, of_arm: Callable[[str], np.ndarray | None]) -> dict[str, Crossed]:
+    others = [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
+    by_arm = {arm: d for arm in others if (d := of_arm(arm)) is not None}
+    return {arm: crossed(d) for arm, d in by_arm.items()} if len(by_arm) == len(others) else {}
+
+
+def gains(records: Records, task: str) -> dict[str, Interval]:
+    """The gain over the reference on test by arm, above 0 is better whichever scores are: the one interval that r*, the
+    column `matches` and every sentence are decided by."""
     higher = records.higher_is_better(task)
-    return {
-        arm: (seeds.oriented(higher), both.oriented(higher)) for arm, (seeds, both) in intervals(records, task).items()
-    }
+    return {arm: found.interval().oriented(higher) for arm, found in compared(records, task).items()}
 
 
-def by_rank(records: Records, task: str) -> dict[int, tuple[Interval, Interval]]:
-    """`gains` of the arms that differ only in their rank, by rank."""
-    by_arm = gains(records, task)
+def covers_examples(records: Records, task: str) -> bool:
+    """Whether the intervals of `gains` cover the test examples besides the seeds, of every arm."""
+    return all(gain.examples for gain in gains(records, task).values())
+
+
+def loss_gains(records: Records, task: str) -> dict[str, Interval]:
+    """By how many nats the log loss on test is below the reference's, by arm; empty where lines have no losses."""
+    return {arm: found.interval().oriented(False) for arm, found in compared_losses(records, task).items()}
+
+
+def by_rank(records: Records, of_arms: Mapping[str, Value]) -> dict[int, Value]:
+    """The values of the arms that differ only in their rank, by rank."""
     ranked = records.protocol.ranked()
-    return {arm.rank: by_arm[arm.name] for arm in ranked if arm.rank is not None and arm.name in by_arm}
+    return {arm.rank: of_arms[arm.name] for arm in ranked if arm.rank is not None and arm.name in of_arms}
 
 
-def enough(records: Records, task: str, test_examples: bool = False) -> Smallest | None:
-    """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin; None where no arms
-    differ in their rank alone.
+def enough(records: Records, task: str, margin: float | None = None) -> Smallest | None:
+    """r*, the smallest rank whose LoRA is not inferior to the reference by more than the margin, the declared one
+    unless another is given; None where no arms differ in their rank alone."""
+    ranked = by_rank(records, gains(records, task))
+    return smallest(ranked, records.protocol.margin if margin is None else margin) if ranked else None
 
-    Args:
-        test_examples: whether the intervals also include the uncertainty from the test examples.
-    """
-    ranked = {rank: pair[test_examples] for rank, pair in by_rank(records, task).items()}
-    return smallest(ranked, records.protocol.margin) if ranked else None
+
+def enough_by_loss(records: Records, task: str) -> Smallest | None:
+    """As `enough`, by the log loss and its own margin; None where that was not declared, or no losses are kept."""
+    ranked, margin = by_rank(records, loss_gains(records, task)), records.protocol.loss_margin
+    return smallest(ranked, margin) if ranked and margin is not None else None
 
 
 def table(records: Records, task: str) -> pd.DataFrame:
-    """One row per arm: learning rate, scores, differences from the reference with both intervals, p (Holm), whether it
-    matches, and its cost."""
+    """One row per arm: learning rate, score, difference from the reference, p (Holm), whether it matches, the same of
+    the log loss where it is kept, and its cost."""
     import pandas as pd
 
-    protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, intervals(records, task)
-    gained = gains(records, task)
-    d = {arm: differences(records, task, arm).mean(1) for arm in by_arm}
-    corrected = holm({arm: paired_p(values.tolist()) for arm, values in d.items()})
+    protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, compared(records, task)
+    gained, losses = gains(records, task), compared_losses(records, task)
+    corrected = holm({arm: found.p() for arm, found in by_arm.items()})
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
         lines = seeds_of(records, task, arm.name)
@@ -157,9 +191,10 @@ def table(records: Records, task: str) -> pd.DataFrame:
         row |= {COLLAPSED: sum(map(has_collapsed, lines.values()))}
         row |= _columns("test", scores)
         if arm.name in by_arm:
-            seeds, examples = by_arm[arm.name]
-            row |= _columns("difference", seeds) | {"boot_low": examples.low, "boot_high": examples.high}
-            row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name][0].low > -protocol.margin}
+            row |= _columns("difference", by_arm[arm.name].interval())
+            row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name].low > -protocol.margin}
+        if arm.name in losses:
+            row |= _columns("loss_difference", losses[arm.name].interval())
         row |= _cost(list(lines.values()))
         rows.append(row)
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.direction import oriented
-
 from . import comparison, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
 from .records import Records
+from .statistics import Interval
 from .validator import breaches
-from .verdict import answer, rulings
+from .verdict import answer, changes, low_rank, reading, rulings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,46 +26,45 @@ def cuts(records: Records) -> list[str]:
     """The full update's spectral ranks, and what its cuts score, condition by condition."""
     parts = []
     for task in records.conditions:
-        scores, spectra = update.functional(records, task), update.spectral(records, task)
-        rows = []
+        spectra, low, rows = update.spectral(records, task), low_rank(records, task), []
         for measure in update.MEASURES:
             row = update.entry(spectra, measure)
             value, share = (
                 f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
                 f"{row['mean'] / row['null']:.2f}",
             )
-            value, share = (NONE, NONE) if math.isnan(row["mean"]) else (value, share)
-            rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share])
+            says = reading(Interval(row["mean"], row["low"], row["high"], row["seeds"]), low)
+            value, share, says = (NONE, NONE, NONE) if math.isnan(row["mean"]) else (value, share, says)
+            rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share, says])
         parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
-        parts += [markdown_table(["measure", "full update", "noise of the same shape", "share of noise"], rows)]
-        parts += [_sentence(records, task, scores, spectra)]
+        headings = ["measure", "full update", "noise of the same shape", "share of noise", f"by the line of {low}"]
+        parts += [markdown_table(headings, rows), _sentence(records, task, spectra)]
         parts += [f"Measures have no value where a matrix has none: {why}." for why in update.undefined(records, task)]
     return parts
 
 
-def _sentence(records: Records, task: str, cuts: pd.DataFrame, spectra: pd.DataFrame) -> str:
+def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
     norm, above, spikes, misfit = (
         update.entry(spectra, measure)["mean"]
         for measure in ("relative_norm", "above_rounding", "spikes", "bulk_misfit")
     )
-    higher = records.higher_is_better(task)
-    falls = "falls" if higher else "rises"
-    without = oriented(-update.cut_intervals(cuts, "cut")[0].mean, higher)
     text = (
         f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
         f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
         f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
     )
-    text += f"Without it (k = 0, head and embeddings as trained) the score {falls} by {without:.4f}. "
-    k = update.functional_rank(records, task)
-    rest = update.cut_intervals(cuts, "remainder").get(k.size or 0)
-    if k.size and rest is not None:
-        text += f"What is left without the top k* = {k.size} directions scores {rest.mean:+.4f} against the whole. "
+    rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
+    text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
+    k = update.functional_rank(records, task).size
+    left = update.gains(records, task, "remainder").get(k or 0)
+    if k and left is not None:
+        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}. "
     for part, name in CONTROLS.items():
-        at = update.cut_intervals(cuts, part)
-        if k.size in at:
+        at = update.gains(records, task, part)
+        if k in at:
             other = update.functional_rank(records, task, part=part)
-            text += f"At that k, {name} score {at[k.size]} against the whole; their own k* is {other}. "
+            score = at[k].oriented(records.higher_is_better(task))
+            text += f"At that k, {name} score {score} against the whole, on validation; their own k* is {other}. "
     return text.strip()
 
 
@@ -109,17 +107,17 @@ def controls(records: Records, others: Sequence[Records]) -> list[str]:
     """Gaussian updates where they were measured, and the studies that are controls of this one."""
     parts = []
     for task in records.conditions if update.has_cuts(records) else ():
-        spectra, cuts = update.spectral(records, task), update.functional(records, task)
+        spectra, higher = update.spectral(records, task), records.higher_is_better(task)
         rows = [update.entry(spectra, measure) for measure in update.MEASURES]
         measured = [
             f"{row['measure'].replace('_', ' ')} {row['gaussian']:.1f} (null {row['null']:.1f})"
             for row in rows
             if row["gaussian"] is not None and not math.isnan(row["gaussian"])
         ]
-        for score in update.cut_intervals(cuts, "gaussian").values():
+        for gain in update.gains(records, task, "gaussian").values():
             parts += [
                 f"**Gaussian ΔW** of equal norm, {task}: the lab reads off it {', '.join(measured)}; in the place of "
-                f"the update it scores {score} against the whole."
+                f"the update it scores {gain.oriented(higher)} against the whole."
             ]
     for other in others:
         parts += _of_control(other)
@@ -143,7 +141,7 @@ def _of_control(other: Records) -> list[str]:
         ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
         parts += [
             f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) Test scores: {scores}. "
-            f"Low rank: {ruling.verdict}; r* = {ruling.r_star} (tried: {tried}); k* = {ruling.k_star}; "
+            f"Low rank: {ruling.verdict}; r* = {ruling.r_star or NONE} (tried: {tried or NONE}); k* = {ruling.k_star}; "
             f"{', '.join(ranks)}; "
             f"directions above the noise edge {short(ruling.spikes)}. "
             f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from . import findings, page, update
+from . import findings, page, rules, update
 from .markdown import bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
@@ -42,18 +42,21 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         role = f"control of {study.declared.control_of}" if study.declared.control_of else "study"
         first = [f"[{study.name}]({links[study.name]})", role]
         if breaches(study):
-            rows.append([*first, listed(study.conditions), "not fair, or not complete", "—", "—", "—", "—"])
+            rows.append([*first, listed(study.conditions), "not fair, or not complete", *["—"] * 5])
         elif update.has_cuts(study):
             whole = [ruling for ruling in rulings(study) if ruling.module == update.ALL]
-            rows += [[*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study)] for r in whole]
+            rows += [
+                [*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study, r.task)] for r in whole
+            ]
         else:
-            rows += [[*first, condition, "not asked", "—", "—", *_tried(study)] for condition in study.conditions]
-    return markdown_table(["study", "role", "task", "low rank", "r*", "k*", "ranks tried", "margin"], rows)
+            rows += [[*first, name, "not asked", "—", "—", *_tried(study, name)] for name in study.conditions]
+    headings = ["study", "role", "task", "low rank", "r*", "k*", "ranks tried", "margin"]
+    return markdown_table([*headings, "of what the update brings over the head alone"], rows)
 
 
-def _tried(study: Records) -> list[str]:
+def _tried(study: Records, task: str) -> list[str]:
     ranks = [arm.rank for arm in study.protocol.ranked()]
-    return [listed(ranks) or "—", f"{study.protocol.margin:g}"]
+    return [listed(ranks) or "—", f"{study.protocol.margin:g}", rules.share_of(study, task)]
 
 
 def _study(study: Records, controls: Sequence[Records]) -> list[str]:
@@ -61,9 +64,10 @@ def _study(study: Records, controls: Sequence[Records]) -> list[str]:
         return [f"**{page.NOT_FAIR}**", *bullets(faults)]
     parts = [page.source(study)]
     if update.has_cuts(study):
-        parts += ["### Is it low?", page.low_rule(study), page.rulings_table(rulings(study))]
+        parts += ["### Is it low?", *page.ruled(study)]
     else:
         parts += [answer(study)]
+    parts += page.compared(study)
     if stated := findings.controls(study, controls):
         parts += ["### Controls", *stated]
     return parts

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from lorax_lab.store.direction import labelled
 
 from ..variants import COLLAPSED
-from . import comparison, findings, update
+from . import comparison, findings, margin, rules, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
 from .records import Records, collapsed
-from .statistics import smallest
 from .validator import breaches, marked
-from .verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
+from .verdict import Ruling, answer, low_rank, rule, rulings, spectrum_line
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
 UNREAD = "None: the study's declaration or records cannot be read."
-MARGINS = (0.01, 0.02, 0.03)
-"""At which the verdict is ruled again, to show how much it depends on the margin."""
+MARGINS = (0.5, 1.0, 1.5)
+"""Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
+LOSS = "loss_difference"
 
 
 def write(records: Records, controls: Sequence[Records] = ()) -> str:
@@ -35,8 +34,8 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     cut = update.has_cuts(records)
     parts += [f"**{answer(records)}**", source(records), *_growth(records)]
     if cut:
-        parts += ["## Is it low?", low_rule(records), rulings_table(rulings(records))]
-    parts += [f"## The arms against {records.protocol.reference}", *_arms(records)]
+        parts += ["## Is it low?", *ruled(records)]
+    parts += [f"## The arms against {records.protocol.reference}", *compared(records), *_arms(records)]
     if cut:
         parts += ["## What the full update looks like, and what is left when it is cut", *findings.cuts(records)]
     if records.shared is not None:
@@ -67,10 +66,10 @@ def source(records: Records) -> str:
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
         f"{len(lines) - trials} final runs, {diverged} diverged) of commit {listed(commits)}, "
         f"{' to '.join(sorted({days[0], days[-1]}))}.{flagged} "
-        f"No breach of the protocol was found: every arm had the same number of trials with seeds "
-        f"{listed(protocol.selection_seeds)}, chosen on validation, and was then run with the fresh seeds "
-        f"{listed(protocol.final_seeds)}; the test split was read once by each of these. Intervals are 95 %; those in "
-        f"brackets are Student's over the seeds unless said otherwise."
+        f"No breach of the protocol was found: every arm had the same number of trials with "
+        f"seed{'s' * (len(protocol.selection_seeds) > 1)} {listed(protocol.selection_seeds)}, chosen on validation, "
+        f"and was then run with the fresh seeds {listed(protocol.final_seeds)}; the test split was read once by each "
+        f"of these. {rules.intervals_rule(records)}"
     )
 
 
@@ -86,20 +85,14 @@ def _value(value: Any) -> str:
     return listed(value) if isinstance(value, list) else str(value)
 
 
-def low_rule(records: Records) -> str:
-    """What r*, k* and the three verdicts mean."""
-    low = {task: low_rank(records, task) for task in records.conditions}
-    return (
-        f"These rules were declared before the first final run. A score is matched if it is not worse by more than "
-        f"{records.protocol.margin:g}. A rank is low up to {LOW_SHARE:g} of a matrix's smaller side, here "
-        f"{listed(sorted(set(low.values())))}. r* is the smallest rank from which on LoRA matches full fine-tuning on "
-        "the test split. k* is the smallest number of directions to which the full update can be cut without losing "
-        "the whole update's validation score; it is cut in all matrices at once, or in one type of matrix alone. "
-        "*Supported*: every such rank is surely low. *Not supported*: one surely is not. *Undecided*: neither is sure, "
-        "or the score without any update of these matrices (k = 0) is not surely short of a match, so that it tells no "
-        "rank from another. The last rule was added when the first full fine-tunes were seen; it can only take a "
-        "support away. The spectrum's own ranks stand beside those of noise of the same shape."
-    )
+def ruled(records: Records) -> list[str]:
+    """What is ruled of a study whose full updates were cut: the rules, the rulings, and what the spectrum says."""
+    return [rules.low_rule(records), rulings_table(rulings(records)), spectrum_line(records)]
+
+
+def compared(records: Records) -> list[str]:
+    """What the comparisons of arms rest on: margin, power, and the second endpoint."""
+    return [text for text in (rules.margin_rule(records), *rules.second_endpoint(records)) if text]
 
 
 def rulings_table(of_study: list[Ruling]) -> str:
@@ -115,51 +108,56 @@ def rulings_table(of_study: list[Ruling]) -> str:
 
 
 def _arms(records: Records) -> list[str]:
-    parts = []
+    parts, half = [], records.protocol.margin / 2
     for task in records.conditions:
-        headings = [
-            "arm",
-            "learning rate",
-            f"test {_metric(records, task)}",
+        headings = ["arm", "learning rate", f"test {_metric(records, task)}"]
+        headings += [
             f"difference from {records.protocol.reference}",
+            "p (Holm)",
+            "matches",
+            f"power at 0, at -{half:g}",
         ]
-        headings += ["with other test examples", "p (Holm)", "matches"]
+        arms, powers = comparison.table(records, task), margin.powers(records, task)
+        headings += ["difference in log loss"] if LOSS in arms else []
         headings += ["trained, head apart", "peak MiB", "seconds", "diverged"]
-        arms = comparison.table(records, task)
         headings += [COLLAPSED] if COLLAPSED in arms else []
-        rows = [_arm(row) for row in arms.to_dict("records")]
+        rows = [_arm(row, powers.get(row["arm"])) for row in arms.to_dict("records")]
         parts += [f"**{task}**, {len(records.protocol.final_seeds)} seeds:", markdown_table(headings, rows)]
-    threads = records.lines[0]["hardware"]["threads"]
-    parts += [
-        "The second interval draws seeds and test examples anew (bootstrap). Seconds are medians on "
-        f"{threads} threads of a shared machine."
-    ]
-    return parts
+    threads = sorted({line["hardware"]["threads"] for line in records.lines})
+    return [*parts, f"Seconds are medians; processes had {listed(threads)} thread{'s' * (threads != [1])}."]
 
 
-def _arm(row: Any) -> list[str]:
+def _arm(row: Any, powers: tuple[float, float] | None) -> list[str]:
     cells = [row["arm"], f"{row['learning_rate']:g}" + (" (edge)" if row["at_edge"] else "")]
     cells += [f"{row['test']:.4f} [{row['test_low']:.4f}, {row['test_high']:.4f}]"]
-    if math.isnan(row["difference"]):
+    if powers is None:
         cells += ["—"] * 4
     else:
-        cells += [f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"]
-        cells += [f"[{row['boot_low']:+.4f}, {row['boot_high']:+.4f}]", f"{row['p_holm']:.3f}"]
-        cells += ["yes" if row["matches"] else "no"]
+        cells += [_signed(row, "difference"), f"{row['p_holm']:.3f}", "yes" if row["matches"] else "no"]
+        cells += [", ".join(f"{power:.2f}" for power in powers)]
+    if LOSS in row:
+        cells += ["—" if powers is None else _signed(row, LOSS)]
     cells += [f"{row['trained_body']:,}", f"{row['peak_mib']:,.0f}", f"{row['train_seconds']:.0f}"]
     return [*cells, str(row["diverged"]), *([str(row[COLLAPSED])] if COLLAPSED in row else [])]
+
+
+def _signed(row: Any, key: str) -> str:
+    return f"{row[key]:+.4f} [{row[f'{key}_low']:+.4f}, {row[f'{key}_high']:+.4f}]"
 
 
 def _changes(records: Records) -> list[str]:
     rows = []
     for task in records.conditions:
-        low, by_rank = low_rank(records, task), comparison.by_rank(records, task)
-        for margin in MARGINS:
-            stars = [smallest({rank: pair[kind] for rank, pair in by_rank.items()}, margin) for kind in (0, 1)]
-            evidence = [*stars, update.functional_rank(records, task, margin=margin)]
-            rows.append([task, f"{margin:g}", *map(str, evidence), rule(evidence, low)])
-    headings = ["task", "margin", "r*", "r*, test examples drawn anew", "k*", "low rank"]
-    parts = ["The verdict at other margins than the declared one:", markdown_table(headings, rows)]
+        for share in MARGINS:
+            other = records.protocol.margin * share
+            r_star, k_star = (
+                comparison.enough(records, task, other),
+                update.functional_rank(records, task, margin=other),
+            )
+            ruling = rule([k_star, *([r_star] if r_star else [])], low_rank(records, task))
+            rows.append([task, f"{other:g}", str(r_star or "—"), str(k_star), ruling])
+    parts = ["The verdict at half the declared margin, at the declared one, and at one and a half of it:"]
+    parts += [markdown_table(["task", "margin", "r*", "k*", "low rank"], rows)]
     if edges := marked(records):
         parts += ["Arms whose best learning rate stands at the edge of what was tried, and which may be short of it:"]
         parts += bullets(edges)
@@ -180,8 +178,8 @@ def _limits(records: Records) -> list[str]:
         "is said of other models, sizes or tasks.",
         f"{_counts(train)} training examples, epochs: {_counts(epochs)}, steps: {_counts(steps)}. A longer training "
         "may need more directions.",
-        f"{len(records.protocol.final_seeds)} seeds and {_counts(tested)} test examples of one split. Student's "
-        "intervals hold for other seeds on this split, the bootstrap's for other test examples too.",
+        f"{len(records.protocol.final_seeds)} seeds and {_counts(tested)} test examples of one split. What an "
+        "interval does not cover, other seeds or other test examples, is said above.",
     ]
     alphas = sorted({alpha for line in lines if (alpha := line["config"]["method"].get("alpha")) is not None})
     if len(alphas) == 1:

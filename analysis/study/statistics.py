@@ -1,11 +1,11 @@
-"""Intervals and tests on scores that are paired by seed: means, non-inferiority, the smallest size that passes."""
+"""Intervals and tests on scores that are paired by seed and by test example: means, non-inferiority, the smallest size
+that passes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +16,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.95
-RESAMPLES = 2000
-_BLOCKS = [slice(start, start + 200) for start in range(0, RESAMPLES, 200)]
+NOTHING = 1e-12
+"""What a mean of equal scores may differ from 0 by, in rounding."""
+SMALLEST_LOG_P = -600.0
+DRAWS = 20_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the limits of its 95 % interval; NaN limits from a single value."""
+    """A mean with the limits of its 95 % interval; NaN limits from a single value.
+
+    Attributes:
+        count: of the seeds, or other values, that it is a mean of.
+        examples: how many test examples the interval covers besides; 0 means the seeds alone.
+    """
 
     mean: float
     low: float
     high: float
     count: int
+    examples: int = 0
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -35,65 +43,120 @@ class Interval:
     def oriented(self, higher_is_better: bool) -> Interval:
         """The same of a difference in scores as a gain: mirrored where lower scores are better."""
         low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
-        return Interval(oriented(self.mean, higher_is_better), low, high, self.count)
+        return Interval(oriented(self.mean, higher_is_better), low, high, self.count, self.examples)
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The mean of differences of which each seed answers each test example, and where its variance comes from.
+
+    Attributes:
+        of_seeds: the variance that the seeds make, the residual's part included, MS_seeds / (seeds · examples).
+        of_examples: the variance that the choice of the test examples makes besides, (MS_examples − MS_residual) /
+            (seeds · examples), at least 0; 0 of one score per seed.
+        of_residual: the part of `of_seeds` that a difference has for itself, MS_residual / (seeds · examples).
+    """
+
+    mean: float
+    seeds: int
+    examples: int
+    of_seeds: float
+    of_examples: float
+    of_residual: float
+
+    def half(self, p: float) -> float:
+        """Half the width of the interval that misses with probability p: √(t²(seeds − 1) · of_seeds +
+        t²(examples − 1) · of_examples), each part with Student's quantile of its own (Howe 1974)."""
+        from scipy.stats import t
+
+        square = float(t.isf(p / 2, self.seeds - 1)) ** 2 * self.of_seeds
+        if self.of_examples > 0:
+            square += float(t.isf(p / 2, self.examples - 1)) ** 2 * self.of_examples
+        return math.sqrt(square)
+
+    def interval(self) -> Interval:
+        """The 95 % interval of the mean."""
+        covered = self.examples if self.examples > 1 else 0
+        half = self.half(1 - LEVEL) if self.seeds > 1 else math.nan
+        return Interval(self.mean, self.mean - half, self.mean + half, self.seeds, covered)
+
+    def p(self) -> float:
+        """Two-sided p of no difference, by the same interval: of 95 % ends at 0 where p is .05. 1 where all differences
+        are 0, NaN for a single seed."""
+        from scipy.optimize import brentq
+
+        if self.seeds < 2:
+            return math.nan
+        if abs(self.mean) <= NOTHING or self.of_seeds + self.of_examples <= NOTHING**2:  # 0/0, or infinite
+            return 1.0 if abs(self.mean) <= NOTHING else 0.0
+        wide = [self.half(math.exp(log_p)) > abs(self.mean) for log_p in (SMALLEST_LOG_P, 0.0)]
+        if wide[0] == wide[1]:
+            return math.exp(SMALLEST_LOG_P)
+        return math.exp(brentq(lambda log_p: self.half(math.exp(log_p)) - abs(self.mean), SMALLEST_LOG_P, 0.0))
+
+
+def crossed(differences: NDArray[np.floating]) -> Crossed:
+    """Components of (seeds, examples) differences with random effects of seed, of example, and of both together.
+
+    The interval holds for other seeds and for another test split. It is at least as wide as Student's over the seeds'
+    means, which knows nothing of other test examples and is too narrow as soon as some of them suit one side
+    (`tests/test_crossed.py`). Satterthwaite's degrees of freedom make it a little too narrow where both parts are of
+    one size, and the bootstrap over both is too narrow where the seeds decide (`LOG.md`, 2026-11-26).
+
+    Args:
+        differences: for each example the arm's score minus the reference's; (seeds, 1), one score per seed, gives
+            Student's interval over the seeds.
+
+    >>> str(crossed(np.array([[0.1, 0.3], [0.2, 0.4], [0.3, 0.5]])).interval())
+    '0.3000 [-0.9947, 1.5947]'
+    """
+    d = np.asarray(differences, dtype=float)
+    (seeds, examples), mean = d.shape, float(d.mean())
+    if seeds < 2:
+        return Crossed(mean, seeds, examples, math.nan, math.nan, math.nan)
+    by_seed = d.mean(1)
+    of_seeds = float(by_seed.var(ddof=1)) / seeds
+    if examples < 2:
+        return Crossed(mean, seeds, examples, of_seeds, 0.0, 0.0)
+    by_example = d.mean(0)
+    left = d - by_seed[:, None] - by_example[None] + mean
+    residual = float((left**2).sum()) / ((seeds - 1) * (examples - 1) * seeds * examples)
+    of_examples = max(float(by_example.var(ddof=1)) / examples - residual, 0.0)
+    return Crossed(mean, seeds, examples, of_seeds, of_examples, residual)
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Student's interval of the mean of independent values; exact where they are Gaussian.
+    """Student's interval of the mean of independent values, such as the seeds'; exact where they are Gaussian.
 
     >>> str(t_interval([0.1, 0.2, 0.3]))
     '0.2000 [-0.0484, 0.4484]'
     """
+    if len(values) == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    return crossed(np.asarray(values, dtype=float)[:, None]).interval()
+
+
+def power(found: Crossed, margin: float, truth: float) -> float:
+    """The chance that a study with these components of variance finds the gain surely above −margin, by the same
+    interval, where the true gain is `truth`. Simulated, with the same draws each time; NaN for a single seed."""
     from scipy.stats import t
 
-    x = np.asarray(values, dtype=float)
-    if len(x) < 2:
-        return Interval(float(x.mean()) if len(x) else math.nan, math.nan, math.nan, len(x))
-    half = float(t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    mean = float(x.mean())
-    return Interval(mean, mean - half, mean + half, len(x))
-
-
-def bootstrap_interval(differences: NDArray[np.floating], seed: int = 0) -> Interval:
-    """Percentile interval of the grand mean of (seeds, examples) differences, seeds and examples drawn anew
-    independently (Owen 2007, the pigeonhole bootstrap): it holds for other seeds and for another test split.
-
-    Args:
-        differences: (seeds, examples), for each example the arm's score minus the reference's; (seeds, 1) draws seeds
-            alone.
-    """
-    d = np.asarray(differences, dtype=float)
-    seeds, examples = d.shape
-    drawn_seeds, drawn_examples = _drawn(seeds, examples, seed)
-    means = np.empty(RESAMPLES)
-    for block in _BLOCKS:
-        of_seeds = (drawn_examples[block] / examples) @ d.T
-        means[block] = (of_seeds * drawn_seeds[block]).sum(1) / seeds
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(d.mean()), float(low), float(high), seeds)
-
-
-@lru_cache(maxsize=2)
-def _drawn(seeds: int, examples: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """How often each seed (RESAMPLES, seeds) and each example (RESAMPLES, examples) was drawn, for every arm alike."""
-    draw = np.random.default_rng(seed)
-    of_seeds, of_examples = np.empty((RESAMPLES, seeds), np.uint8), np.empty((RESAMPLES, examples), np.uint8)
-    for block in _BLOCKS:
-        of_seeds[block] = draw.multinomial(seeds, np.full(seeds, 1 / seeds), size=200)
-        of_examples[block] = draw.multinomial(examples, np.full(examples, 1 / examples), size=200)
-    return of_seeds, of_examples
-
-
-def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test; 1 where all differences are 0, NaN for a single difference."""
-    from scipy.stats import ttest_1samp
-
-    x = np.asarray(differences, dtype=float)
-    if len(x) < 2:
+    if found.seeds < 2:
         return math.nan
-    if np.ptp(x) <= 1e-12:  # the statistic is 0/0, or infinite
-        return 1.0 if abs(x[0]) <= 1e-12 else 0.0
-    return float(ttest_1samp(x, 0.0).pvalue)
+    draw, seeds, examples = np.random.default_rng(0), found.seeds, found.examples
+    of_seeds = max(found.of_seeds, found.of_residual)  # smaller by chance alone
+    mean = truth + math.sqrt(of_seeds + found.of_examples) * draw.standard_normal(DRAWS)
+    square = float(t.isf((1 - LEVEL) / 2, seeds - 1)) ** 2 * of_seeds * _share(draw, seeds - 1)
+    if examples > 1:
+        residual = found.of_residual * _share(draw, (seeds - 1) * (examples - 1))
+        parts = (found.of_examples + found.of_residual) * _share(draw, examples - 1) - residual
+        square += float(t.isf((1 - LEVEL) / 2, examples - 1)) ** 2 * np.maximum(parts, 0)
+    return float((mean - np.sqrt(square) > -margin).mean())
+
+
+def _share(draw: np.random.Generator, freedom: int) -> NDArray[np.floating]:
+    """Estimated variances as shares of the true one."""
+    return draw.chisquare(freedom, DRAWS) / freedom
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorax_lab.store.answers import CUT_PARTS, correct_answers, cut_answers
 from lorax_lab.store.result import UNDEFINED
 
-from .comparison import seeds_of
+from .comparison import is_counted, seeds_of
 from .records import KEPT, Records, score_of
-from .statistics import Interval, Smallest, smallest, t_interval
+from .statistics import Interval, Smallest, crossed, smallest, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,8 @@ COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, values above fp32 rounding, how far the bulk
 is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
+EVERY_MATRIX = "all-linear"
+"""The target modules that are every matrix of the body."""
 WHOLE, BASE = "whole", "base"
 
 
@@ -103,9 +106,49 @@ def functional(records: Records, task: str) -> pd.DataFrame:
 
 
 def cut_intervals(cuts: pd.DataFrame, part: str, module: str = ALL) -> dict[int, Interval]:
-    """The t interval over the seeds of the difference from the whole update, by k."""
+    """The t interval over the seeds of the difference from the whole update on validation, by k."""
     rows = cuts[(cuts["part"] == part) & (cuts["module"] == module)]
     return {int(k): t_interval(rows[rows["k"] == k]["difference"].tolist()) for k in sorted(rows["k"].unique())}
+
+
+def is_on_test(records: Records, task: str, part: str = "cut", module: str = ALL) -> bool:
+    """Whether a part is decided on the test split: every seed kept its answers there, which only cuts of all matrices
+    at once can have, and the score is the share of right answers. Else it is decided on validation."""
+    if module != ALL or part not in CUT_PARTS:
+        return False
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    return bool(lines) and all(is_counted(line) and cut_answers(line, part) for line in lines)
+
+
+@lru_cache(maxsize=KEPT * 16)
+def differences(records: Records, task: str, part: str = "cut", module: str = ALL) -> dict[int, np.ndarray]:
+    """What a changed update scores against the whole one of the same seed, by k: (seeds, examples) of answers on test
+    where `is_on_test`, else (seeds, 1) of scores on validation. Only a k that every seed has counts."""
+    if is_on_test(records, task, part, module):
+        lines = seeds_of(records, task, records.protocol.reference).values()
+        answers = [(cut_answers(line, part), correct_answers(line).astype(float)) for line in lines]
+        every = sorted(set.intersection(*(set(of_cuts) for of_cuts, _ in answers)))
+        return {k: np.array([of_cuts[k] - whole for of_cuts, whole in answers]) for k in every}
+    cuts = functional(records, task)
+    rows = cuts[(cuts["part"] == part) & (cuts["module"] == module)]
+    by_k = {int(k): rows[rows["k"] == k]["difference"] for k in sorted(rows["k"].unique())}
+    return {k: of_k.to_numpy(dtype=float)[:, None] for k, of_k in by_k.items()}
+
+
+@lru_cache(maxsize=KEPT * 16)
+def gains(records: Records, task: str, part: str = "cut", module: str = ALL) -> dict[int, Interval]:
+    """The gain of a changed update over the whole one, above 0 is better, by k: what k* and every sentence are decided
+    by."""
+    higher = records.higher_is_better(task)
+    of_cuts = differences(records, task, part, module)
+    return {k: crossed(d).interval().oriented(higher) for k, d in of_cuts.items()}
+
+
+def changes_all(records: Records, task: str) -> bool:
+    """Whether a cut changes every matrix of the body, so that at k = 0 only head, embeddings and biases are as trained.
+    Where a study measures some matrices, the reference trains the others too."""
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    return all(line["config"]["method"].get("target_modules") == [EVERY_MATRIX] for line in lines)
 
 
 def functional_rank(
@@ -113,9 +156,7 @@ def functional_rank(
 ) -> Smallest:
     """k*, the smallest k from which on the cut update is not inferior to the whole by more than the margin, the
     declared one unless another is given; of one `module`, with the others whole."""
-    of_cuts, higher = cut_intervals(functional(records, task), part, module), records.higher_is_better(task)
-    gains = {k: interval.oriented(higher) for k, interval in of_cuts.items()}
-    return smallest(gains, records.protocol.margin if margin is None else margin)
+    return smallest(gains(records, task, part, module), records.protocol.margin if margin is None else margin)
 
 
 def modules(cuts: pd.DataFrame) -> list[str]:

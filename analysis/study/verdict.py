@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from . import comparison, update
+from .markdown import listed
 from .records import KEPT, Records
 from .statistics import Interval, Smallest
 
@@ -14,6 +16,7 @@ LOW_SHARE = 1 / 16
 """A rank up to this share of a matrix's smaller side is called low. The share was declared before the first final run,
 the margin before the first trial."""
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+HIGH, LOW, NOT_SURE = "high", "low", "not sure"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Ruling:
     r_star: Smallest | None
     """For all matrices only, since LoRA was trained on all of them."""
     k_star: Smallest
+    at_r: Interval | None
+    """The gain over full fine-tuning at r*; None where no rank is enough."""
+    at_k: Interval | None
+    """The gain over the whole update at k*; None where no cut is enough."""
     effective: Interval
     null: float
     """The effective rank that noise of these shapes has."""
@@ -39,15 +46,20 @@ def rulings(records: Records) -> list[Ruling]:
     for task in records.conditions:
         cuts, spectra = update.functional(records, task), update.spectral(records, task)
         low = low_rank(records, task)
-        r_star = comparison.enough(records, task)
-        wider = comparison.enough(records, task, test_examples=True)
+        r_star, of_ranks = (
+            comparison.enough(records, task),
+            comparison.by_rank(records, comparison.gains(records, task)),
+        )
+        at_r = of_ranks.get(r_star.size) if r_star and r_star.size is not None else None
         for module in (update.ALL, *update.modules(cuts)):
             whole = module == update.ALL
             k_star = update.functional_rank(records, task, module)
-            evidence = [k_star, *(star for star in (r_star, wider) if star)] if whole else [k_star]
+            at_k = update.gains(records, task, module=module).get(k_star.size) if k_star.size is not None else None
+            evidence = [k_star, r_star] if whole and r_star else [k_star]
             effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
-            key = (task, module, rule(evidence, low), r_star if whole else None, k_star)
-            made.append(Ruling(*key, _interval(effective), effective["null"], _interval(spikes)))
+            stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
+            spectrum = (_interval(effective), effective["null"], _interval(spikes))
+            made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum))
     return made
 
 
@@ -76,9 +88,9 @@ def arms_line(records: Records) -> str:
     """Which arms match the reference, for a study whose reference is no full fine-tuning."""
     parts, margin = [], records.protocol.margin
     for task in records.conditions:
-        gains = {arm: seeds for arm, (seeds, _) in comparison.gains(records, task).items()}
-        matching = [arm for arm, seeds in gains.items() if seeds.low > -margin]
-        short = [arm for arm, seeds in gains.items() if seeds.high < -margin]
+        gains = comparison.gains(records, task)
+        matching = [arm for arm, gain in gains.items() if gain.low > -margin]
+        short = [arm for arm, gain in gains.items() if gain.high < -margin]
         unsure = [arm for arm in gains if arm not in matching and arm not in short]
         says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
         stated = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in says if arms)
@@ -87,24 +99,77 @@ def arms_line(records: Records) -> str:
 
 
 def first_line(of_study: list[Ruling]) -> str:
-    """The answer in a sentence, for the README."""
-    parts = []
-    for ruling in (r for r in of_study if r.module == update.ALL):
-        lora = f"LoRA matches full fine-tuning from rank {_size(ruling.r_star)}, and " if ruling.r_star else ""
-        parts.append(
-            f"on {ruling.task} the low-rank hypothesis is {ruling.verdict}: {lora}the full update keeps its score when "
-            f"cut to its top {_size(ruling.k_star)} directions"
-        )
+    """The answer in a sentence, for the README. A score is kept, or a match plain, only where no loss is sure."""
+    parts = [
+        f"on {r.task} the low-rank hypothesis is {r.verdict}: {_of_lora(r)}{_of_cuts(r)}"
+        for r in of_study
+        if r.module == update.ALL
+    ]
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."
 
 
-def _size(rank: Smallest) -> str:
-    if rank.low is None:
-        return "above all that were tried"
-    if rank.size is None:
-        return f"{rank.low} or more (undecided)"
-    return str(rank)
+def _of_lora(ruling: Ruling) -> str:
+    star, at = ruling.r_star, ruling.at_r
+    if star is None:
+        return ""
+    if at is None:
+        if star.low is None:
+            return "LoRA is surely short of full fine-tuning even at the highest rank tried, and "
+        return f"no rank is shown to be enough for LoRA, {star.low} is the lowest that may be, and "
+    if at.high < 0:
+        return f"LoRA is within the margin of full fine-tuning from rank {star}, where it {changes(at)}, and "
+    return f"LoRA matches full fine-tuning from rank {star}{f', where it {changes(at)}' if at.low > 0 else ''}, and "
+
+
+def _of_cuts(ruling: Ruling) -> str:
+    star, at = ruling.k_star, ruling.at_k
+    if at is None:
+        if star.low is None:
+            return "the full update is surely short of itself at every cut that was scored"
+        return f"no cut of the full update is shown to be enough, {star.low} directions are the fewest that may be"
+    if star.size == 0:
+        return f"the model {changes(at)} without any update of the matrices (k = 0)"
+    return f"the full update {changes(at)} when cut to its top {star} direction{'s' * (star.size != 1)}"
+
+
+def changes(gain: Interval) -> str:
+    """What becomes of a score, in words that the interval allows.
+
+    >>> changes(Interval(-0.01, -0.015, -0.005, 5)), changes(Interval(-0.01, -0.02, 0.0, 5))
+    ('loses 0.0100 [0.0050, 0.0150]', 'keeps its score')
+    """
+    if gain.high < 0:
+        return f"loses {gain.oriented(False)}"
+    return f"gains {gain}" if gain.low > 0 else "keeps its score"
+
+
+def reading(interval: Interval, low: int) -> str:
+    """What a spectral rank says of the update: low where it surely is at most `low`, high where it surely is above."""
+    if interval.high <= low:
+        return LOW
+    return HIGH if interval.low > low else NOT_SURE
+
+
+def spectrum_line(records: Records) -> str:
+    """What the spectrum alone would have said, each measure for itself, by the line that r* and k* are read by."""
+    groups: dict[str, list[str]] = {}
+    for measure in update.MEASURES:
+        entries = {task: update.entry(update.spectral(records, task), measure) for task in records.conditions}
+        says = {task: reading(_interval(row), low_rank(records, task)) for task, row in entries.items()}
+        means = listed(dict.fromkeys(_whole(row["mean"]) for row in entries.values()))
+        noise = listed(dict.fromkeys(f"{row['null']:.0f}" for row in entries.values()))
+        kinds = dict.fromkeys(says.values())
+        by_task = [f"{kind} on {listed(task for task, said in says.items() if said == kind)}" for kind in kinds]
+        key = next(iter(kinds)) if len(kinds) == 1 else " and ".join(by_task)
+        groups.setdefault(key, []).append(f"{measure.replace('_', ' ')} ({means}; noise {noise})")
+    line = listed(sorted({low_rank(records, task) for task in records.conditions}))
+    stated = "; ".join(f"{key} by {', '.join(measures)}" for key, measures in groups.items())
+    return f"By the same line, {line}, the spectrum alone would have said {stated}."
+
+
+def _whole(mean: float) -> str:
+    return "no value" if math.isnan(mean) else f"{mean:.0f}"
 
 
 def _interval(row: dict[str, Any]) -> Interval:

@@ -47,6 +47,8 @@ class Protocol:
         selection_seeds, final_seeds: share no seed.
         margin: by how much an arm may be worse than the reference and still match it, in units of the metric.
         extensions: how often the grids may grow.
+        loss_margin: by how many nats the log loss on test, the second endpoint, may be higher than the reference's;
+            None declares none, and the log loss is only reported.
     """
 
     arms: tuple[Arm, ...]
@@ -57,6 +59,7 @@ class Protocol:
     final_seeds: tuple[int, ...]
     margin: float
     extensions: int = 2
+    loss_margin: float | None = None
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

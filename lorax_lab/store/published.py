@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import in_short
 from lorax_lab.store import direction
+from lorax_lab.store.answers import check_answers, packed_answers
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.store.record import DamagedRecord, read_record
 from lorax_lab.store.redact import redacted
@@ -24,7 +25,6 @@ from lorax_lab.store.result import Result, Row
 from lorax_lab.store.sums import read_checked, write_summed
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 FORMAT = 1
@@ -39,8 +39,6 @@ MEASURED_NOW = "base_norm"
 """A measure that every row has, unless the row is older than spikes and the rounding edge."""
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a line has it only if there are any."""
-CUT_ANSWERS = "functional_correct"
-"""The key of the answers under each cut, by `cut/<k>`; a line has it only if cuts were scored on the test split."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 SHARED_COLUMNS = ("task", "seed", "other_task", "other_seed", "matrix", "module", "layer", "k", "column", "row")
 
@@ -69,12 +67,8 @@ def line_of(folder: Path) -> Line:
         line[COLLAPSED] = result.collapsed
     if not result.matrices:
         return _rounded(line, DIGITS)
-    spectra = load_spectra(folder)
-    outputs = load_arrays(folder, OUTPUTS)
-    if (correct := _correct(outputs.pop("test"))) is not None:
-        line["correct"] = correct
-        if outputs:
-            line[CUT_ANSWERS] = {cut: _correct(arrays) for cut, arrays in outputs.items()}
+    spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
+    line |= packed_answers(outputs.pop("test"), outputs)
     line = _rounded(line | {"matrices": _rows(result, folder), "gaussian": result.gaussian}, DIGITS)
     if result.truncation is not None:
         line["functional"] = [[r["part"], r["k"], r.get("module"), r[result.metric]] for r in result.truncation]
@@ -104,19 +98,12 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
             if line["run_id"] in runs:
                 raise DamagedRecord(f"it is a second line of {line['run_id']}")
             runs.add(line["run_id"])
+            check_answers(line)
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             damages.append(f"{path.name}, line {number}: {in_short(error)}")
         else:
             lines.append(line)
     return lines, damages
-
-
-def correct_answers(line: Line) -> np.ndarray:
-    """Whether each test example was answered correctly, (n,) bool, in the order of the test split."""
-    import numpy as np
-
-    packed = np.frombuffer(bytes.fromhex(line["correct"]), dtype=np.uint8)
-    return np.unpackbits(packed, count=line["inputs"]["examples"]["test"]).astype(bool)
 
 
 def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
@@ -190,18 +177,6 @@ def _rows(result: Result, folder: Path) -> dict[str, Row]:
             "type the run's command with force=true"
         )
     return result.matrices
-
-
-def _correct(test: dict[str, np.ndarray]) -> str | None:
-    """Which answers are right, packed to bits, as hex digits; None where an answer is more or less right.
-
-    An older record does not say so: there whole numbers as labels mean classes."""
-    import numpy as np
-
-    right = test.get("correct")
-    if right is None and test["labels"].dtype.kind == "i":
-        right = test["outputs"].argmax(axis=1) == test["labels"]
-    return None if right is None else np.packbits(right).tobytes().hex()
 
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update
 from ..records import Records, has_collapsed, with_direction
-from ..statistics import t_interval
+from ..statistics import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,9 @@ SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
-    test, or from the whole update on validation; with the mean, its interval, margin, and r* or k*. None where no arms
-    differ in their rank alone, or no full update was cut."""
+    test, or from the whole update on the split that k* is decided on; with the mean, its interval, how many test
+    examples that covers, margin, and r* or k*. None where no arms differ in their rank alone, or no full update was
+    cut."""
     import pandas as pd
 
     if not records.protocol.ranked() or not update.has_cuts(records):
@@ -37,18 +38,36 @@ def table(records: Records) -> pd.DataFrame | None:
         full = comparison.seeds_of(records, task, records.protocol.reference)
         beside = {seed for seed, line in full.items() if has_collapsed(line)}
         seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
-        cuts = update.functional(records, task)
-        cut = cuts[(cuts["part"] == "cut") & (cuts["module"] == update.ALL)].rename(columns={"k": "size"})
+        cut, higher = _cut_seeds(records, task), records.higher_is_better(task)
+        gains: dict[str, dict[Any, Interval]]
+        gains = {"rank": comparison.by_rank(records, comparison.gains(records, task)), "k": update.gains(records, task)}
         sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(records, task))}
+        splits = {"rank": comparison.SPLIT, "k": comparison.SPLIT if update.is_on_test(records, task) else "validation"}
         for side, frame in (("rank", seeds), ("k", cut)):
             for size, of_size in frame.groupby("size"):
-                interval = t_interval(of_size["difference"].dropna().tolist())
+                interval = gains[side][size].oriented(higher)
                 row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
-                row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+                row |= {
+                    "split": splits[side],
+                    "examples": interval.examples,
+                    "mean": interval.mean,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
                 own = of_size[COLLAPSED] if COLLAPSED in of_size else [False] * len(of_size)
                 for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
                     rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
     return with_direction(records, comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int})))
+
+
+def _cut_seeds(records: Records, task: str) -> pd.DataFrame:
+    """One row per k and seed of the cut of all matrices: the difference that k* is decided by."""
+    import pandas as pd
+
+    seeds = list(comparison.seeds_of(records, task, records.protocol.reference))
+    by_k = update.differences(records, task).items()
+    rows = [(k, seed, d) for k, of_k in by_k for seed, d in zip(seeds, of_k.mean(1), strict=True)]
+    return pd.DataFrame(rows, columns=["size", "seed", "difference"])
 
 
 @style.styled
@@ -69,12 +88,20 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
         row[0].set_ylabel(score_label("difference in score", table[table["task"] == task]))
     margin, count = table["margin"].iloc[0], table["seed"].nunique()
-    text = "rank at which LoRA matches full fine-tuning (test), directions that the full update needs (validation)"
-    text += f"\n{count} seeds (dots), 95 % intervals over them; dashed: the margin, {margin:g}"
+    text = f"left: LoRA against full fine-tuning ({_read(table, 'rank')})\n"
+    text += f"right: the full update cut to k directions ({_read(table, 'k')})\n"
+    text += f"{count} seeds (dots); dashed: the margin, {margin:g}"
     style.title(figure, text)
     if grid[0][0].get_legend_handles_labels()[1]:
         style.legend(figure, grid[0][0], columns=1)
     return figure
+
+
+def _read(table: pd.DataFrame, side: str) -> str:
+    """The split, and what the intervals cover."""
+    rows = table[table["side"] == side]
+    covered = "seeds and test examples" if (rows["examples"] > 0).all() else "seeds"
+    return f"{' or '.join(dict.fromkeys(rows['split']))}, 95 % intervals over {covered}"
 
 
 def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:

@@ -1,0 +1,60 @@
+"""What the declared margin is worth: its share of what the update brings, and the power that a study has at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import comparison, update
+from .comparison import seeds_of
+from .records import Records
+from .statistics import Interval, power
+
+
+@dataclass(frozen=True)
+class OverHead:
+    """What the update of the matrices brings over the head alone.
+
+    Attributes:
+        gain: of the reference, above 0 is better.
+        alone: what stands for the head alone, in words.
+    """
+
+    gain: Interval
+    alone: str
+
+    def share(self, margin: float) -> float | None:
+        """The margin as a share of the gain; None where the gain is not surely above 0."""
+        return margin / self.gain.mean if self.gain.low > 0 else None
+
+
+def over_head(records: Records, task: str) -> OverHead | None:
+    """Against the arm that trains the head alone, on test; without one, against the update cut to nothing (k = 0),
+    whose head, embeddings and biases are those that were trained with the update. None where there is neither, or a
+    cut leaves some matrices whole."""
+    if arm := head_arm(records, task):
+        return OverHead(comparison.gains(records, task)[arm].oriented(False), f"{arm}, on test")
+    if not update.has_cuts(records) or not update.changes_all(records, task):
+        return None
+    split = "test" if update.is_on_test(records, task) else "validation"
+    cut = "the full update cut to k = 0, head, embeddings and biases as trained"
+    return OverHead(update.gains(records, task)[0].oriented(False), f"{cut}, on {split}")
+
+
+def head_arm(records: Records, task: str) -> str | None:
+    """The first arm that trains the reference's head and nothing of the body, by the parameters of its runs."""
+    reference = seeds_of(records, task, records.protocol.reference).values()
+    heads = {line["parameters"]["head"] for line in reference}
+    for arm in records.protocol.arms:
+        counts = [line["parameters"] for line in seeds_of(records, task, arm.name).values()]
+        is_head = all(count["adapter"] == 0 and count["head"] in heads for count in counts)
+        if counts and is_head and arm.name != records.protocol.reference:
+            return arm.name
+    return None
+
+
+def powers(records: Records, task: str) -> dict[str, tuple[float, float]]:
+    """For each arm but the reference, the chances that the study finds it within the margin where its true difference
+    is 0, and where it is half the margin worse, at its own components of variance."""
+    margin = records.protocol.margin
+    found = comparison.compared(records, task)
+    return {arm: (power(of, margin, 0.0), power(of, margin, -margin / 2)) for arm, of in found.items()}

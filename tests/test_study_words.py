@@ -1,0 +1,417 @@
+"""Words follow numbers: each sentence of a study's page, on records that make it true and on records that do not."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import EXAMPLES, PROTOCOL, study
+
+from analysis.study import comparison, findings, margin, overview, page, rules, update, verdict
+from analysis.study.figures import FIGURES
+from analysis.study.records import Records
+from analysis.study.statistics import Interval, Smallest
+from analysis.study.verdict import Ruling, changes, first_line, reading, spectrum_line
+from lorax_lab.store.answers import CUT_ANSWERS, LOSSES
+from lorax_lab.store.protocol import Arm, Cell
+
+TASK = "reviews"
+SURE_LOSS, NO_LOSS, SURE_GAIN = (
+    Interval(-0.01, -0.015, -0.005, 5),
+    Interval(-0.01, -0.021, 0.001, 5),
+    Interval(0.05, 0.04, 0.06, 5),
+)
+
+
+def changed(records: Records, change: Any) -> Records:
+    return replace(records, lines=[change(line) for line in records.lines])
+
+
+def packed(right: np.ndarray) -> str:
+    return np.packbits(right).tobytes().hex()
+
+
+def with_cuts_on_test(records: Records, lost: dict[int, int]) -> Records:
+    """The same, the full fine-tunes with answers of their cuts: at each k so many right answers fewer, of which each
+    seed loses others."""
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        if "functional" not in line:
+            return line
+        whole = np.unpackbits(np.frombuffer(bytes.fromhex(line["correct"]), np.uint8), count=EXAMPLES["test"])
+        answers = {}
+        for k, count in lost.items():
+            cut = whole.copy()
+            cut[np.flatnonzero(whole)[7 * line["seed"] :][: count + line["seed"] % 2 * (count > 0)]] = 0
+            answers |= {f"cut/{k}": packed(cut), f"remainder/{k}": packed(whole if k == 0 else 1 - whole)}
+        return line | {CUT_ANSWERS: answers}
+
+    return changed(records, change)
+
+
+def with_losses(records: Records, worse: float, margin_in_nats: float | None) -> Records:
+    """The same with log losses of every test example, those of LoRA so many nats worse."""
+    base = np.random.default_rng(0).exponential(0.4, EXAMPLES["test"])
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        own = base + worse * (line["method"] == "lora") + 0.001 * line["seed"]
+        losses = {LOSSES: base64.b64encode(own.astype("<f2").tobytes()).decode()}
+        return line | (losses if line["config"]["measure"] != "trial" else {})
+
+    declared = replace(records.declared, protocol=replace(records.protocol, loss_margin=margin_in_nats))
+    return replace(changed(records, change), declared=declared)
+
+
+# ---- the answer
+
+
+def ruling(r_star: Smallest | None, k_star: Smallest, at_r: Interval | None, at_k: Interval | None) -> Ruling:
+    effective = Interval(20, 19, 21, 5)
+    return Ruling("reviews", update.ALL, verdict.SUPPORTED, r_star, k_star, at_r, at_k, effective, 50.0, effective)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (SURE_LOSS, "loses 0.0100 [0.0050, 0.0150]"),
+        (NO_LOSS, "keeps its score"),
+        (Interval(-0.01, -0.02, 0.0, 5), "keeps its score"),
+        (Interval(0.0, 0.0, 0.0, 5), "keeps its score"),
+        (SURE_GAIN, "gains 0.0500 [0.0400, 0.0600]"),
+    ],
+)
+def test_a_score_is_kept_only_where_no_loss_is_sure(gain: Interval, words: str) -> None:
+    assert changes(gain) == words
+
+
+@pytest.mark.parametrize(
+    ("star", "gain", "words"),
+    [
+        (Smallest(8, 1, 8), NO_LOSS, "LoRA matches full fine-tuning from rank 8 (95 % interval 1 to 8), and"),
+        (
+            Smallest(8, 8, 8),
+            SURE_GAIN,
+            "matches full fine-tuning from rank 8, where it gains 0.0500 [0.0400, 0.0600], and",
+        ),
+        (
+            Smallest(8, 8, 8),
+            SURE_LOSS,
+            "LoRA is within the margin of full fine-tuning from rank 8, where it loses 0.0100 [0.0050, 0.0150], and",
+        ),
+        (Smallest(None, 2, None), None, "no rank is shown to be enough for LoRA, 2 is the lowest that may be, and"),
+        (
+            Smallest(None, None, None),
+            None,
+            "LoRA is surely short of full fine-tuning even at the highest rank tried, and",
+        ),
+        (None, None, "supported: the full update"),
+    ],
+)
+def test_the_answer_says_of_lora_what_its_interval_allows(
+    star: Smallest | None, gain: Interval | None, words: str
+) -> None:
+    text = first_line([ruling(star, Smallest(4, 4, 4), gain, NO_LOSS)])
+    assert words in text
+    assert ("matches" in text) == (gain is not None and gain.high >= 0)
+
+
+@pytest.mark.parametrize(
+    ("star", "gain", "words"),
+    [
+        (Smallest(4, 2, 4), NO_LOSS, "update keeps its score when cut to its top 4 (95 % interval 2 to 4) directions."),
+        (Smallest(4, 4, 4), SURE_LOSS, "update loses 0.0100 [0.0050, 0.0150] when cut to its top 4 directions."),
+        (Smallest(1, 1, 1), SURE_GAIN, "update gains 0.0500 [0.0400, 0.0600] when cut to its top 1 direction."),
+        (Smallest(0, 0, 0), NO_LOSS, "the model keeps its score without any update of the matrices (k = 0)."),
+        (Smallest(0, 0, 0), SURE_LOSS, "the model loses 0.0100 [0.0050, 0.0150] without any update"),
+        (Smallest(None, 2, None), None, "no cut of the full update is shown to be enough, 2 directions are the fewest"),
+        (Smallest(None, None, None), None, "the full update is surely short of itself at every cut"),
+    ],
+)  # fmt: skip
+def test_the_answer_says_of_the_cuts_what_their_interval_allows(
+    star: Smallest, gain: Interval | None, words: str
+) -> None:
+    assert words in first_line([ruling(Smallest(8, 8, 8), star, NO_LOSS, gain)])
+
+
+def test_a_ruling_has_the_gains_at_its_own_ranks() -> None:
+    records = study()
+    whole = verdict.rulings(records)[0]
+    assert whole.at_r == comparison.gains(records, TASK)["LoRA r=8"]
+    assert whole.at_k == update.gains(records, TASK)[4]
+    lost = study(lambda cell: 0.8 - 0.4 * (cell.arm != "full"))
+    assert (verdict.rulings(lost)[0].at_r, str(verdict.rulings(lost)[0].r_star)) == (None, "above the largest tried")
+
+
+# ---- the spectrum
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(3, 24, "low"), (24.1, 30, "high"), (20, 25, "not sure"), (24, 24.5, "not sure")]
+)
+def test_a_spectral_rank_is_low_only_where_it_surely_is(low: float, high: float, says: str) -> None:
+    assert reading(Interval((low + high) / 2, low, high, 5), 24) == says
+
+
+def test_the_spectrum_alone_is_said_to_be_high_only_by_the_measures_that_are() -> None:
+    """A rank is low up to 4 of 64. The stable rank is 3 everywhere, the others above 4."""
+    text = spectrum_line(study())
+    assert "By the same line, 4, the spectrum alone would have said high by effective rank (20; noise 50)" in text
+    assert text.endswith("; low by stable rank (3; noise 16).")
+
+    def loud(line: dict[str, Any]) -> dict[str, Any]:
+        rows = {name: row | {"stable_rank": 30.0} for name, row in line.get("matrices", {}).items()}
+        return line | ({"matrices": rows} if rows else {})
+
+    assert "low" not in spectrum_line(changed(study(), loud))
+
+    two = study(tasks=("reviews", "tweets"))
+    mixed = changed(two, lambda line: loud(line) if line["config"]["task"]["name"] == "tweets" else line)
+    assert "low on reviews and high on tweets by stable rank (3 and 30; noise 16)" in spectrum_line(mixed)
+
+
+def test_the_table_of_measures_says_the_same() -> None:
+    text = "\n".join(findings.cuts(study()))
+    assert "| by the line of 4 |" in text
+    assert "| stable rank | 3.0 [3.0, 3.0] | 16.0 | 0.19 | low |" in text
+    assert "| 0.40 | high |" in text
+
+
+# ---- what intervals cover, and where k* is decided
+
+
+def test_a_score_without_answers_by_example_has_an_interval_over_the_seeds_alone_and_the_page_says_so() -> None:
+    with_answers = study()
+    text = rules.intervals_rule(with_answers)
+    assert "The interval of a difference on test covers other seeds and other test examples" in text
+    assert "seeds alone, since its score" not in text
+    f1 = changed(
+        with_answers,
+        lambda line: (
+            line | {"metric": "f1", "metrics": {f"{k.partition('/')[0]}/f1": v for k, v in line["metrics"].items()}}
+        ),
+    )
+    assert comparison.gains(f1, TASK)["LoRA r=1"].examples == 0
+    assert comparison.gains(with_answers, TASK)["LoRA r=1"].examples == EXAMPLES["test"]
+    text = rules.intervals_rule(f1)
+    assert "covers the seeds alone, since its score is no share of right answers" in text
+    assert "other test examples (" not in text
+    bare = changed(with_answers, lambda line: {k: v for k, v in line.items() if k != "correct"})
+    assert "covers the seeds alone" in rules.intervals_rule(bare)
+
+
+def test_the_page_names_the_tasks_whose_intervals_cover_less() -> None:
+    two = study(tasks=("reviews", "tweets"))
+    bare = changed(
+        two, lambda x: {k: v for k, v in x.items() if k != "correct" or x["config"]["task"]["name"] == "reviews"}
+    )
+    text = rules.intervals_rule(bare)
+    assert "on test on reviews covers other seeds" in text
+    assert "on test on tweets covers the seeds alone" in text
+
+
+def test_k_star_is_decided_on_test_where_the_answers_are_kept() -> None:
+    first = study()
+    records = with_cuts_on_test(first, {0: 60, 1: 40, 2: 4, 4: 1, 8: 0, 64: 0})
+    assert update.is_on_test(records, TASK)
+    assert not update.is_on_test(first, TASK)
+    gained = update.gains(records, TASK)
+    assert list(gained) == [0, 1, 2, 4, 8, 64]
+    assert {gain.examples for gain in gained.values()} == {EXAMPLES["test"]}
+    assert gained[1].mean == pytest.approx(-(40 + 0.4) / EXAMPLES["test"])
+    assert {gain.examples for gain in update.gains(first, TASK).values()} == {0}
+    assert str(update.functional_rank(records, TASK)) == "4 (95 % interval 2 to 4)"
+    text = rules.intervals_rule(records)
+    assert (
+        "k* has the same margin, split and interval as r*: it is decided on test examples that chose nothing." in text
+    )
+    assert "The k* of one type of matrix is decided on validation" in text
+    older = rules.intervals_rule(first)
+    assert "k* is decided on validation, which chose the learning rates too" in older
+    assert "chose nothing" not in older
+    assert not update.is_on_test(records, TASK, "random")
+    assert not update.is_on_test(records, TASK, "cut", "intermediate.dense")
+    assert update.gains(records, TASK, "remainder")[8].mean < -0.5
+
+
+def test_one_seed_without_answers_of_its_cuts_leaves_k_star_on_validation() -> None:
+    records = with_cuts_on_test(study(), {0: 60, 64: 0})
+    some = changed(records, lambda x: {k: v for k, v in x.items() if (k, x["seed"]) != (CUT_ANSWERS, 3)})
+    assert not update.is_on_test(some, TASK)
+    assert list(update.gains(some, TASK)) == list(update.gains(study(), TASK))
+
+
+def test_the_answers_figure_says_what_its_intervals_cover() -> None:
+    def title(records: Records) -> str:
+        return " ".join(FIGURES["answer"].draw(FIGURES["answer"].table(records)).get_suptitle().split())
+
+    first = title(study())
+    assert "fine-tuning (test, 95 % intervals over seeds and test examples)" in first
+    assert "k directions (validation, 95 % intervals over seeds)" in first
+    records = with_cuts_on_test(study(), {0: 60, 1: 40, 4: 1, 64: 0})
+    assert "k directions (test, 95 % intervals over seeds and test examples)" in title(records)
+    table = FIGURES["answer"].table(records)
+    assert set(table[table["side"] == "k"]["size"]) == {0, 1, 4, 64}
+    assert table[table["side"] == "k"].groupby("size")["difference"].mean()[1] == pytest.approx(-40.4 / 200)
+
+
+# ---- the margin
+
+
+def test_the_margin_is_a_share_of_what_the_update_brings_over_the_head_alone() -> None:
+    """At k = 0 the score falls by .2, so that a margin of .02 is a tenth of it."""
+    text = rules.margin_rule(study())
+    assert "On reviews the margin of 0.02 is 10 % of the 0.2000 [0.1980, 0.2020] that the update" in text
+    assert "the full update cut to k = 0, head, embeddings and biases as trained, on validation" in text
+    assert rules.share_of(study(), TASK) == "10 %"
+    on_test = rules.margin_rule(with_cuts_on_test(study(), {0: 60, 64: 0}))
+    assert "as trained, on test" in on_test
+    idle = changed(study(), lambda line: line | {"functional": [[*row[:3], 0.8] for row in line.get("functional", [])]})
+    assert "is no share of what the update of the matrices brings over the head alone" in rules.margin_rule(idle)
+    assert "is not surely above 0" in rules.margin_rule(idle)
+    assert rules.share_of(idle, TASK) == "—"
+
+
+def test_a_cut_of_some_matrices_does_not_stand_for_the_head_alone() -> None:
+    def one_matrix(line: dict[str, Any]) -> dict[str, Any]:
+        method = line["config"]["method"] | {"target_modules": ["intermediate.dense"]}
+        return line | {"config": line["config"] | {"method": method}}
+
+    records = changed(study(), one_matrix)
+    assert "On reviews no run stands for the head alone" in rules.margin_rule(records)
+    assert "(k = 0, all else as trained)" in "\n".join(findings.cuts(records))
+    assert "(k = 0, head, embeddings and biases as trained)" in "\n".join(findings.cuts(study()))
+
+
+def headed(cell: Cell) -> float:
+    return 0.7 if cell.arm == "head" else 0.8 - 0.01 * abs(HEADED.step(cell.arm, cell.rate) - 1)
+
+
+HEADED = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("head", ("method=head",), 1e-3)), extensions=0)
+
+
+def test_an_arm_that_trains_the_head_alone_is_what_the_margin_is_measured_by() -> None:
+    def body_less(line: dict[str, Any], head: int) -> dict[str, Any]:
+        if records.arm_of(line) != "head":
+            return line
+        return line | {"parameters": {"trainable": head, "adapter": 0, "head": head, "total": 100_000}}
+
+    def head_line(line: dict[str, Any]) -> dict[str, Any]:
+        """As the plan's overrides would have made it."""
+        is_head = line["metrics"]["validation/accuracy"] == 0.7
+        return line | ({"config": line["config"] | {"method": {"name": "head"}}, "method": "head"} if is_head else {})
+
+    records = changed(study(headed, HEADED), head_line)
+    assert margin.head_arm(records, TASK) is None
+    alone = changed(records, lambda line: body_less(line, 100))
+    assert margin.head_arm(alone, TASK) == "head"
+    text = rules.margin_rule(alone)
+    assert "is 20 % of the 0.1000" in text
+    assert "(head, on test)" in text
+    other_head = changed(records, lambda line: body_less(line, 150_000))
+    assert margin.head_arm(other_head, TASK) is None
+
+
+def test_the_power_is_in_the_verdict_arm_by_arm() -> None:
+    records = study()
+    chances = margin.powers(records, TASK)
+    assert set(chances) == {"LoRA r=1", "LoRA r=8"}
+    assert chances["LoRA r=8"] == (1.0, 1.0)  # its answers are the reference's
+    same, worse = chances["LoRA r=1"]
+    assert 0.1 < worse < same < 0.9
+    assert f"is {same:.2f} to 1.00 at a true difference of 0, and {worse:.2f} to 1.00 where it is 0.01 worse" in (
+        overview.write([records], {"made": "made.md"})
+    )
+    assert f"| {same:.2f}, {worse:.2f} |" in page.write(records)
+    alike = rules.margin_rule(study(lambda cell: 0.8))
+    assert "is 1.00 at a true difference of 0, and 1.00 where it is 0.01 worse" in alike
+
+
+# ---- the second endpoint
+
+
+def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:
+    inside = with_losses(study(), 0.01, 0.02)
+    (text,) = rules.second_endpoint(inside)
+    assert "Its own margin, declared before the runs, is 0.02. By it, reviews: r* = 1." in text
+    assert "| difference in log loss |" in page.write(inside)
+    assert "| +0.0100 [+0.0100, +0.0100] | 900 |" in page.write(inside)
+    assert text in overview.write([inside], {"made": "made.md"})
+    gain = comparison.loss_gains(inside, TASK)["LoRA r=1"]
+    assert (gain.mean, gain.examples) == (pytest.approx(-0.01, abs=1e-3), EXAMPLES["test"])
+    (short,) = rules.second_endpoint(with_losses(study(), 0.05, 0.02))
+    assert "By it, reviews: r* = above the largest tried." in short
+
+
+def test_a_log_loss_without_a_margin_is_only_reported_and_one_without_losses_is_not_passed() -> None:
+    (text,) = rules.second_endpoint(with_losses(study(), 0.01, None))
+    assert "No margin was declared for it, so that it is only reported." in text
+    assert "r*" not in text
+    assert rules.second_endpoint(study()) == []
+    assert "log loss" not in page.write(study())
+    declared = replace(study().declared, protocol=replace(PROTOCOL, loss_margin=0.02))
+    (lacking,) = rules.second_endpoint(replace(study(), declared=declared))
+    assert "A margin of 0.02 nats was declared for the log loss, and the runs kept no log losses" in lacking
+    one = with_losses(study(), 0.01, 0.02)
+    some = changed(one, lambda x: {k: v for k, v in x.items() if (k, x["rank"], x["seed"]) != (LOSSES, 8, 2)})
+    assert comparison.compared_losses(some, TASK) == {}
+
+
+# ---- the rules
+
+
+def test_a_study_that_is_older_than_the_rules_says_which_are_newer() -> None:
+    newer = changed(study(), lambda line: line | {"written": rules.RULES_SINCE})
+    assert "Two rules are newer" in rules.low_rule(study())
+    assert "newer" not in rules.low_rule(newer)
+
+
+def test_the_verdict_is_ruled_again_at_shares_of_the_declared_margin() -> None:
+    text = page.write(study())
+    assert [f"| reviews | {m} |" in text for m in ("0.01", "0.02", "0.03")] == [True] * 3
+    wide = replace(study().declared, protocol=replace(PROTOCOL, margin=0.1))
+    text = page.write(replace(study(), declared=wide))
+    assert [f"| reviews | {m} |" in text for m in ("0.05", "0.1", "0.15")] == [True] * 3
+
+
+# ---- arms, limits, source
+
+
+def test_an_arm_is_said_to_match_only_where_it_surely_is_within_the_margin() -> None:
+    scores = {"full": 0.8, "LoRA r=1": 0.5, "LoRA r=8": 0.8}
+    stated = verdict.arms_line(study(lambda cell: scores[cell.arm]))
+    assert stated == (
+        "On reviews, against full (margin 0.02): surely within the margin: LoRA r=8; surely short of it: LoRA r=1."
+    )
+    scores["LoRA r=1"] = 0.78
+    assert verdict.arms_line(study(lambda cell: scores[cell.arm])).endswith("LoRA r=8; undecided: LoRA r=1.")
+
+
+def test_the_limits_name_one_alpha_only_where_there_is_one() -> None:
+    assert "LoRA's alpha is 16 at every rank" in page.write(study())
+    arms = (*PROTOCOL.arms[:2], Arm("LoRA r=8", ("method=lora", "rank=8", "method.alpha=64"), 1e-3))
+    assert "alpha is" not in page.write(study(protocol=replace(PROTOCOL, arms=arms)))
+
+
+def test_the_source_counts_seeds_and_threads() -> None:
+    assert "with seeds 100 and 101, chosen" in page.source(study())
+    one = study(protocol=replace(PROTOCOL, selection_seeds=(100,)))
+    assert "with seed 100, chosen" in page.source(one)
+    assert "Seconds are medians; processes had 1 thread." in page.write(study())
+    two = changed(study(), lambda line: line | {"hardware": line["hardware"] | {"threads": 2}})
+    assert "processes had 2 threads." in page.write(two)
+
+
+def test_what_is_left_without_the_top_directions_loses_only_where_it_surely_does() -> None:
+    assert "What is left without the top k* = 4 directions loses 0.2000" in "\n".join(findings.cuts(study()))
+
+    def kept(line: dict[str, Any]) -> dict[str, Any]:
+        rows = [[*row[:3], line["metrics"]["validation/accuracy"]] for row in line.get("functional", [])]
+        cut = [row if row[0] == "remainder" else own for row, own in zip(rows, line.get("functional", []), strict=True)]
+        return line | ({"functional": cut} if cut else {})
+
+    text = "\n".join(findings.cuts(changed(study(), kept)))
+    assert "What is left without the top k* = 4 directions keeps its score." in text
+    assert "the model loses 0.2000" in text
