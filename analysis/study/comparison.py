@@ -11,6 +11,7 @@ import numpy as np
 from lorax_lab.store.published import Line, correct_answers
 
 from ..variants import COLLAPSED
+from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
 from .statistics import (
     Interval,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLIT = "test"
+LOST = Interval(-math.inf, -math.inf, -math.inf, 0)
+"""The gain of an arm of which a final run has no score."""
 
 
 def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
@@ -112,10 +115,12 @@ def intervals(records: Records, task: str) -> dict[str, tuple[Interval, Interval
 
 
 def gains(records: Records, task: str) -> dict[str, tuple[Interval, Interval]]:
-    """`intervals` as gains over the reference: above 0 is better, whichever scores are."""
-    higher = records.higher_is_better(task)
+    """`intervals` as gains over the reference: above 0 is better, whichever scores are. An arm of which a final run
+    diverged falls short of any margin: the lowest score there is stands for that run."""
+    higher, finals = records.higher_is_better(task), records.of(task, "final")
     return {
-        arm: (seeds.oriented(higher), both.oriented(higher)) for arm, (seeds, both) in intervals(records, task).items()
+        arm: (LOST, LOST) if failed_seeds(records, finals, arm) else (seeds.oriented(higher), both.oriented(higher))
+        for arm, (seeds, both) in intervals(records, task).items()
     }
 
 

@@ -12,10 +12,11 @@ from ..variants import COLLAPSED
 from . import comparison, findings, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
+from .origin import notes
 from .records import Records, collapsed
 from .statistics import smallest
 from .validator import breaches, marked
-from .verdict import LOW_SHARE, Ruling, answer, low_rank, rule, rulings
+from .verdict import Ruling, answer, low_rank, rule, rulings
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
 UNREAD = "None: the study's declaration or records cannot be read."
@@ -33,7 +34,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
-    parts += [f"**{answer(records)}**", source(records), *_growth(records)]
+    parts += [f"**{answer(records)}**", source(records), *bullets(notes(records)), *_growth(records)]
     if cut:
         parts += ["## Is it low?", low_rule(records), rulings_table(rulings(records))]
     parts += [f"## The arms against {records.protocol.reference}", *_arms(records)]
@@ -91,7 +92,7 @@ def low_rule(records: Records) -> str:
     low = {task: low_rank(records, task) for task in records.conditions}
     return (
         f"These rules were declared before the first final run. A score is matched if it is not worse by more than "
-        f"{records.protocol.margin:g}. A rank is low up to {LOW_SHARE:g} of a matrix's smaller side, here "
+        f"{records.protocol.margin:g}. A rank is low up to {records.declared.low_share:g} of a matrix's smaller side, here "
         f"{listed(sorted(set(low.values())))}. r* is the smallest rank from which on LoRA matches full fine-tuning on "
         "the test split. k* is the smallest number of directions to which the full update can be cut without losing "
         "the whole update's validation score; it is cut in all matrices at once, or in one type of matrix alone. "

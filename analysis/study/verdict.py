@@ -10,9 +10,6 @@ from . import comparison, update
 from .records import KEPT, Records
 from .statistics import Interval, Smallest
 
-LOW_SHARE = 1 / 16
-"""A rank up to this share of a matrix's smaller side is called low. The share was declared before the first final run,
-the margin before the first trial."""
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 
 
@@ -62,9 +59,9 @@ def rule(evidence: list[Smallest], low: int) -> str:
 
 
 def low_rank(records: Records, task: str) -> int:
-    """The largest rank that is called low, from the matrices' smaller sides."""
+    """The largest rank that is called low: the declared share of the matrices' smaller sides."""
     line = next(iter(comparison.seeds_of(records, task, records.protocol.reference).values()))
-    return int(min(min(row["shape"]) for row in line["matrices"].values()) * LOW_SHARE)
+    return int(min(min(row["shape"]) for row in line["matrices"].values()) * records.declared.low_share)
 
 
 def answer(records: Records) -> str:

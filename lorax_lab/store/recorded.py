@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from lorax_lab.config import MethodConfig, RunConfig, TaskConfig, TrainConfig
+from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import FORM, named
+from lorax_lab.store.declaration import Declaration
 
 SECTIONS = {"": RunConfig, "task.": TaskConfig, "method.": MethodConfig, "train.": TrainConfig}
 """What every run's configuration has, by the prefix of its keys; methods and kinds of task add to it."""
 
 
 def recorded_id(
-    settings: Mapping[str, Any],
-    hashes: tuple[str, str],
-    neutral: Mapping[str, Any],
-    apart: Collection[str],
-    nulls: Collection[str] = (),
+    config: Mapping[str, Any], exact: Mapping[str, Any], hashes: tuple[str, str], declared: Declaration
 ) -> str:
-    """`identity.run_id` of a recorded configuration.
+    """`identity.run_id` of a configuration as a published line has it.
 
     Args:
-        settings: the configuration as dotted keys, places and windows left out.
+        exact: values that the line has in rounded form, by dotted key.
         hashes: SHA-256 of the model's files and of the data.
-        neutral, apart, nulls: of the settings of methods and kinds of task those that have a neutral value, that
-            decide no result, and that are hashed as null where they are absent.
+        declared: says which settings have a neutral value, decide no result, or are hashed as null where absent.
     """
+    settings = flat(config) | exact
+    neutral, apart = declared.neutral, declared.apart
+    nulls = declared.nulls.get(str(settings["method.name"]), ())
     common, no_result = _meaning()
     content: dict[str, Any] = {"schema": FORM, "model_sha256": hashes[0], "data_sha256": hashes[1]}
     for key, value in {**dict.fromkeys(nulls), **settings}.items():
