@@ -16,6 +16,7 @@ from lorax_lab.store.published import COLLAPSED, Line, correct_answers
 
 from ..variants import REFERENCE
 from .records import Records
+from .spectra import PRODUCT
 
 GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
 """The settings that an override of a whole group sets."""
@@ -82,10 +83,10 @@ def _settings(records: Records, condition: str, lines: list[Line]) -> Iterator[s
         if wrong:
             yield f"{arm.name}: its declared overrides are not its declared settings: {', '.join(wrong)}"
     for one, other in combinations(by_arm, 2):
-        own = {o.partition("=")[0] for name in (one, other) for o in records.protocol.arm(name).overrides}
+        set_by_either = {o.partition("=")[0] for name in (one, other) for o in records.protocol.arm(name).overrides}
         if by_arm[one].get("method.name") == by_arm[other].get("method.name"):
             differ = _keys_unlike(by_arm[one], by_arm[other], declared.neutral)
-            if undeclared := [key for key in differ if not any(_sets(override, key) for override in own)]:
+            if undeclared := [key for key in differ if not any(_sets(override, key) for override in set_by_either)]:
                 yield f"{one} and {other} differ in {', '.join(undeclared)}, which neither sets"
 
 
@@ -133,7 +134,7 @@ def _odd(
         kinds.setdefault(json.dumps(read(value), sort_keys=True), []).append(run)
     for kinds in groups.values():
         if len(kinds) > 1:
-            yield f"{text}: {some(min(kinds.values(), key=len))}"
+            yield f"{text}: {some(min(kinds.values(), key=lambda runs: len(runs)))}"
 
 
 def _parameters(records: Records, lines: list[Line]) -> Iterator[str]:
@@ -148,19 +149,19 @@ def _parameters(records: Records, lines: list[Line]) -> Iterator[str]:
         return [config["model"], config["train"].get("head", True), fact[0]["inputs"].get("classes")]
 
     yield from _odd("another head is trained", facts, lambda f: f[0]["parameters"]["head"], alike)
-    known = {run: f for run, f in facts.items() if f[0]["method"] in (REFERENCE, "lora")}
+    known = {run: f for run, f in facts.items() if f[0]["method"] in (REFERENCE, PRODUCT)}
     yield from _odd("the base has another size", known, lambda f: _base(f[0]), alike)
     weights = {run: f for run, f in known.items() if "weights" in f[0]["memory"]["by_category"]}
     text = "the bytes of the weights are not those of the parameters"
     yield from _odd(text, weights, lambda f: _bytes_over(f[0]), lambda f: f[0]["config"]["model"])
-    wrong = [line["run_id"] for line in completed if line["method"] == "lora" and not _adapter_follows(line)]
+    wrong = [line["run_id"] for line in completed if line["method"] == PRODUCT and not _adapter_follows(line)]
     if wrong:
         yield f"the adapter's parameters are not those of its rank and matrices: {some(wrong)}"
 
 
 def _base(line: Line) -> int:
     counts = line["parameters"]
-    return int(counts["total"] - (counts["adapter"] if line["method"] == "lora" else 0))
+    return int(counts["total"] - (counts["adapter"] if line["method"] == PRODUCT else 0))
 
 
 def _bytes_over(line: Line) -> int:
@@ -200,11 +201,14 @@ def _copies(lines: list[Line]) -> Iterator[str]:
 
 
 def is_constant(line: Line, others: Iterable[Line]) -> bool:
-    """Whether a run gives every example one class: its record says so, or other runs' answers are right exactly where
-    its own are wrong, as those of the other one of two classes."""
+    """Whether a run's answers may be those of another: it has all right, or all wrong, or gives every example one class.
+    The last its record says, or other runs' answers are right exactly where its own are wrong, as those of the other
+    one of two classes."""
     if any(CONSTANT in reason for reason in line.get(COLLAPSED, ())):
         return True
     own = correct_answers(line)
+    if own.all() or not own.any():
+        return True
     patterns = [correct_answers(text) for text in {x["correct"]: x for x in others}.values()]
     return len(line["inputs"].get("classes", ())) == 2 and any(np.array_equal(p, ~own) for p in patterns)
 
@@ -226,8 +230,8 @@ def _order(records: Records, trials: list[Line], finals: list[Line]) -> Iterator
     place = {declared.sha256: number for number, declared in enumerate(records.declared.versions)}
     early, others = [], []
     for line in finals:
-        own = place.get(line.get(KEY), 0)
-        before = [trial for trial in trials if place.get(trial.get(KEY), 0) <= own]
+        own = place.get(str(line.get(KEY)), 0)
+        before = [trial for trial in trials if place.get(str(trial.get(KEY)), 0) <= own]
         if any(line["written"] < trial["written"] for trial in before):
             early.append(line["run_id"])
         if KEY in line and line.get(CHOSEN_FROM) != sha256_of_trials(before):

@@ -85,8 +85,7 @@ def _scores(line: Line, trial: bool) -> Iterator[str]:
 
 
 def _answers(line: Line, score: float | None) -> Iterator[str]:
-    count = line["inputs"]["examples"]["test"]
-    packed = bytes.fromhex(line["correct"])
+    count, packed = line["inputs"]["examples"].get("test", 0), bytes.fromhex(line["correct"])
     if len(packed) != -(-count // 8) or (count % 8 and packed[-1] & (0xFF >> count % 8)):
         yield "it has another number of answers than of test examples"
     elif score is not None and not math.isclose(correct_answers(line).mean(), score, rel_tol=ROUNDING, abs_tol=1e-9):
@@ -125,7 +124,7 @@ def _cuts(line: Line) -> Iterator[str]:
     if scores[WHOLE, 0, None] != scores[REST, full, None]:
         yield "no update and the remainder of all of it have different scores"
     if line["metric"] == COUNTED:
-        count = line["inputs"]["examples"]["validation"]
+        count = line["inputs"]["examples"].get("validation")
         if not all(_is_share(score, count) for score in scores.values()):
             yield "the accuracy of a cut is no share of the examples"
 

@@ -34,7 +34,8 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
-    parts += [f"**{answer(records)}**", source(records), *bullets(notes(records)), *_growth(records)]
+    parts += [f"**{answer(records)}**", source(records)]
+    parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
     if cut:
         parts += ["## Is it low?", low_rule(records), rulings_table(rulings(records))]
     parts += [f"## The arms against {records.protocol.reference}", *_arms(records)]
@@ -89,10 +90,10 @@ def _value(value: Any) -> str:
 
 def low_rule(records: Records) -> str:
     """What r*, k* and the three verdicts mean."""
-    low = {task: low_rank(records, task) for task in records.conditions}
+    low, share = {task: low_rank(records, task) for task in records.conditions}, records.declared.low_share
     return (
         f"These rules were declared before the first final run. A score is matched if it is not worse by more than "
-        f"{records.protocol.margin:g}. A rank is low up to {records.declared.low_share:g} of a matrix's smaller side, here "
+        f"{records.protocol.margin:g}. A rank is low up to {share:g} of a matrix's smaller side, here "
         f"{listed(sorted(set(low.values())))}. r* is the smallest rank from which on LoRA matches full fine-tuning on "
         "the test split. k* is the smallest number of directions to which the full update can be cut without losing "
         "the whole update's validation score; it is cut in all matrices at once, or in one type of matrix alone. "

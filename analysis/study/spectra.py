@@ -27,7 +27,8 @@ FLOATS = (
 SHARES = {"energy_rank_50": 0.5, "energy_rank_90": 0.9, "energy_rank_95": 0.95, "energy_rank_99": 0.99}
 EDGES = {"spikes": "noise_edge", "above_rounding": "rounding_edge"}
 ORDER = ("stable_rank", "participation_ratio", "energy_entropy_rank", "effective_rank")
-FORMS = ("full", "lora")
+PRODUCT = "lora"
+FORMS = ("full", PRODUCT)
 """The methods of which the form of the update is known here: dense, or a product of the run's rank."""
 
 
@@ -63,7 +64,7 @@ def _of_row(line: Line, row: dict[str, Any]) -> Iterator[str]:
     counts = [known[key] for key in SHARES if key in known]
     if counts != sorted(counts):
         yield "the energy ranks do not rise"
-    highest = min(row["shape"])
+    highest = min(row["shape"]) if line["method"] != PRODUCT else min(*row["shape"], line["rank"])
     if any(not 0 <= known[key] <= highest * (1 + ROUNDING) for key in (*ORDER, *SHARES, *EDGES) if key in known):
         yield "a rank is above the matrix's smaller side"
     relative = known["frobenius_norm"] / known["base_norm"] if known.get("base_norm") else None

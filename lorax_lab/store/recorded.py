@@ -26,7 +26,7 @@ def recorded_id(
         hashes: SHA-256 of the model's files and of the data.
         declared: says which settings have a neutral value, decide no result, or are hashed as null where absent.
     """
-    settings = flat(config) | exact
+    settings = {**flat(config), **exact}
     neutral, apart = declared.neutral, declared.apart
     nulls = declared.nulls.get(str(settings["method.name"]), ())
     common, no_result = _meaning()
