@@ -201,7 +201,8 @@ def _copies(lines: list[Line]) -> Iterator[str]:
 
 
 def is_constant(line: Line, others: Iterable[Line]) -> bool:
-    """Whether a run's answers may be those of another: it has all right, or all wrong, or gives every example one class.
+    """Whether a run's answers may be those of another: all are right, or all wrong, or every example gets one class.
+
     The last its record says, or other runs' answers are right exactly where its own are wrong, as those of the other
     one of two classes."""
     if any(CONSTANT in reason for reason in line.get(COLLAPSED, ())):

@@ -16,6 +16,8 @@ COARSE = 3e-3
 """Relative error of what is computed from singular values of four digits."""
 SHARE = 1e-3
 """By how much the share of the energy in the first values may be off for the same reason."""
+DRAWN = 0.25
+"""Relative error of a measure of one drawn matrix: of the largest singular value of a small one."""
 FLOATS = (
     "effective_rank",
     "energy_entropy_rank",
@@ -45,9 +47,11 @@ def of_line(line: Line) -> Iterator[str]:
         if drawn := (line.get("gaussian") or {}).get(name):
             for fault in _of_row(line, drawn):
                 faults.setdefault(f"{fault} (noise in the update's place)", name)
-    drawn = line.get("gaussian")
-    if drawn and drawn.keys() != line["matrices"].keys():
-        yield "noise was drawn for other matrices than were measured"
+            if not _is_noise(drawn):
+                faults.setdefault("noise in the update's place has not the ranks of noise", name)
+    drawn = line.get("gaussian") or {}
+    if (drawn or line["config"]["measure"] == "controls") and drawn.keys() != line["matrices"].keys():
+        yield "noise was not drawn for the matrices that were measured"
     yield from (f"{fault} in {name}" for fault, name in faults.items())
 
 
@@ -74,6 +78,12 @@ def _of_row(line: Line, row: dict[str, Any]) -> Iterator[str]:
         null = _null(tuple(row["shape"]), line["rank"])
         if any(not math.isclose(value, null[k], rel_tol=ROUNDING) for k, value in row["null"].items() if k in null):
             yield "the ranks of noise are not those of noise of this shape"
+
+
+def _is_noise(row: dict[str, Any]) -> bool:
+    """Whether measures lie about as near to those of noise as one draw does."""
+    pairs = [(row[key], row["null"][key]) for key in ORDER if row.get(key) is not None and key in row["null"]]
+    return all(math.isclose(value, null, rel_tol=DRAWN) for value, null in pairs)
 
 
 def _of_sigma(row: dict[str, Any], sigma: tuple[float, ...]) -> Iterator[str]:
