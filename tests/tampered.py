@@ -18,7 +18,7 @@ from lorax_lab.store.declaration import Declaration, decisive
 from lorax_lab.store.protocol import Cell
 
 Lines = list[dict[str, Any]]
-TASKS = ("reviews", "headlines")
+ONE, TASKS = ("reviews",), ("reviews", "headlines")
 
 
 @cache
@@ -41,20 +41,20 @@ def measured(name: str, seed: int) -> dict[str, Any]:
 
 
 @cache
-def whole() -> Records:
-    """The study: two tasks, a declaration of format 2, full updates with their singular values."""
-    made = study(tasks=TASKS)
+def whole(tasks: tuple[str, ...] = ONE) -> Records:
+    """The study: a declaration of format 2, full updates with their singular values."""
+    made = study(tasks=tasks)
     lines = copy.deepcopy(made.lines)
     for of_run in lines:
         if "functional" in of_run:
-            place = 100 * TASKS.index(of_run["config"]["task"]["name"]) + of_run["seed"]
+            place = 100 * tasks.index(of_run["config"]["task"]["name"]) + of_run["seed"]
             of_run["matrices"] = {name: measured(name, place) for name in NAMES}
             of_run["gaussian"] = {name: noise(row) for name, row in of_run["matrices"].items()}
             of_run["sigma"] = {name: list(spectrum(name, place)) for name in NAMES}
-    cells = [(task, arm.name) for task in TASKS for arm in made.protocol.arms]
+    cells = [(task, arm.name) for task in tasks for arm in made.protocol.arms]
     settings = {(task, arm): decisive(line(Cell("final", task, arm, 1e-3, 0), 0.5)["config"]) for task, arm in cells}
-    scores = dict.fromkeys(TASKS, ("accuracy", True))
-    return again(made, lines, declaration(made.protocol, TASKS, settings=settings, scores=scores))
+    scores = dict.fromkeys(tasks, ("accuracy", True))
+    return again(made, lines, declaration(made.protocol, tasks, settings=settings, scores=scores))
 
 
 def copied() -> Lines:

@@ -450,6 +450,52 @@ def test_an_extended_grid_may_not_choose_a_published_rate_anew(older: list[str],
 
 
 @pytest.mark.usefixtures("named")
+def test_runs_of_the_store_that_are_older_than_the_declaration_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    texts = {"question": "?", "prediction": "!"}
+    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(records, "line", recorded(trials[:2]))
+    said = "2 runs in .* are older than the declaration of made, such as .*--runs FOLDER"
+    with pytest.raises(ConfigError, match=said):
+        records.check(records.progress(lambda cell: True))
+    monkeypatch.setattr("time.strftime", lambda *_: "2026-11-24T00:00:00Z")
+    records.declare(Progress(PLAN, recorded([])))
+    again = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(again, "line", recorded(trials[:2]))
+    monkeypatch.setattr(again, "_check_comparable", lambda progress: None)
+    again.check(again.progress(lambda cell: True))
+
+
+@pytest.mark.usefixtures("named")
+def test_a_declaration_without_lines_keeps_its_time_and_another_plan_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def declared(plan: Plan, now: str) -> str:
+        monkeypatch.setattr("time.strftime", lambda *_: now)
+        records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", plan, {"prediction": "!"})
+        records.declare(Progress(plan, recorded([])))
+        return read_declaration(tmp_path / "made.json").written
+
+    assert declared(PLAN, "2026-11-24T00:00:00Z") == "2026-11-24T00:00:00Z"
+    assert declared(PLAN, "2026-11-25T00:00:00Z") == "2026-11-24T00:00:00Z"
+    other = dataclasses.replace(PLAN, low_share=0.5)
+    assert declared(other, "2026-11-26T00:00:00Z") == "2026-11-26T00:00:00Z"
+
+
+@pytest.mark.usefixtures("named")
+def test_a_study_that_grows_keeps_its_earlier_declaration(tmp_path: Path) -> None:
+    first = declaration_of(PLAN, {"prediction": "!"})
+    protocol = dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3, 4, 5))
+    grown = declaration_of(dataclasses.replace(PLAN, protocol=protocol), {"prediction": "!"}, first)
+    again = from_content(json.loads(written(grown)))
+    assert [one.sha256 for one in again.versions] == [first.sha256, grown.sha256]
+    assert first.sha256 != grown.sha256
+    assert declaration_of(PLAN, {"prediction": "!"}, first).versions == (first,)
+
+
+@pytest.mark.usefixtures("named")
 def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = Progress(PLAN, recorded([])).missing
     of_cell = {cell: line(cell, 0.8) for cell in trials}
@@ -562,6 +608,7 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     expected = ("not committed", "the edge of what was tried")  # of a checkout being worked on, and of so few rates
     found = [breach for breach in breaches(records) if not any(text in breach for text in expected)]
     assert found == []
+    assert {line["declaration"] for line in records.lines} == {records.declared.sha256}
     assert records.shared is not None
     assert len(records.shared["matrix"].unique()) == 12
     # the store is lost: what is published still counts, and nothing is trained again

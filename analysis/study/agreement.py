@@ -134,7 +134,8 @@ def _odd(
         kinds.setdefault(json.dumps(read(value), sort_keys=True), []).append(run)
     for kinds in groups.values():
         if len(kinds) > 1:
-            yield f"{text}: {some(min(kinds.values(), key=lambda runs: len(runs)))}"
+            rarest = min(kinds.values(), key=len)
+            yield f"{text}: {some(rarest)}"
 
 
 def _parameters(records: Records, lines: list[Line]) -> Iterator[str]:

@@ -35,13 +35,13 @@ def of_line(records: Records, line: Line) -> Iterator[str]:
         if line.get("metrics") or line.get("matrices") or not line.get("reason"):
             yield "a run that is not completed has scores, or gives no reason"
         return
-    trial = config["measure"] == "trial"
-    if lacking := [key for key in (*COMPLETED, *(() if trial else FINAL)) if not line.get(key)]:
+    if lacking := lacking_of(line):
         yield f"a completed run has no {', '.join(lacking)}"
         return
+    trial = config["measure"] == "trial"
     if trial and any(line.get(key) for key in ("correct", "matrices", "functional", "sigma")):
         yield "a trial has what only a final run measures"
-    yield from _scores(line, trial)
+    yield from _scores(line)
     yield from _counts(line)
     if not trial:
         yield from _cuts(line)
@@ -70,12 +70,16 @@ def _hashes(records: Records, line: Line) -> tuple[str, str] | None:
     return (found["model_sha256"], found["data_sha256"]) if found else None
 
 
-def _scores(line: Line, trial: bool) -> Iterator[str]:
-    metrics, metric, examples = line["metrics"], line["metric"], line["inputs"]["examples"]
-    wanted = [f"{split}/{metric}" for split in (("validation",) if trial else ("validation", "test"))]
-    if lacking := [key for key in wanted if key not in metrics]:
-        yield f"it has no score {', '.join(lacking)}"
-        return
+def lacking_of(line: Line) -> list[str]:
+    """What a completed run's line does not have, without which no rate can be chosen and nothing compared."""
+    trial = line["config"]["measure"] == "trial"
+    wanted = [f"{split}/{line.get('metric')}" for split in (("validation",) if trial else ("validation", "test"))]
+    lacking = [key for key in (*COMPLETED, *(() if trial else FINAL)) if not line.get(key)]
+    return lacking or [key for key in wanted if key not in line["metrics"]]
+
+
+def _scores(line: Line) -> Iterator[str]:
+    metrics, examples = line["metrics"], line["inputs"]["examples"]
     for split in ("validation", "test"):
         value = metrics.get(f"{split}/{COUNTED}")
         if value is not None and not _is_share(value, examples.get(split)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -27,17 +27,30 @@ LEAST_SEEDS = 5
 @lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
     """Breaches of the protocol, a line each, with task, arm and runs; none where the comparison is fair."""
-    faults = [f"damaged: {damage}" for damage in records.damages]
-    faults += _committed(records.lines) + _one_version(records)
-    faults += [*strangers(records), *origin.faults(records), *_contents(records)]
-    protocol = records.protocol
-    if set(protocol.selection_seeds) & set(protocol.final_seeds):
-        both = sorted(set(protocol.selection_seeds) & set(protocol.final_seeds))
+    return list(every_breach(records))
+
+
+def every_breach(records: Records) -> Iterator[str]:
+    """The breaches one by one, those that are soon found first."""
+    yield from (f"damaged: {damage}" for damage in records.damages)
+    yield from _committed(records.lines)
+    yield from _one_version(records)
+    yield from strangers(records)
+    yield from origin.faults(records)
+    yield from _seeds(records.protocol)
+    yield from _contents(records)
+    if not any(content.lacking_of(line) for line in records.lines if line["status"] == "completed"):
+        for task in records.conditions:
+            yield from (f"{task}: {breach}" for breach in _of_task(records, task))
+
+
+def _seeds(protocol: Protocol) -> list[str]:
+    """Final seeds are fresh, and enough."""
+    faults = []
+    if both := sorted(set(protocol.selection_seeds) & set(protocol.final_seeds)):
         faults.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
     if len(set(protocol.final_seeds)) < LEAST_SEEDS:
         faults.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
-    for task in records.conditions:
-        faults += [f"{task}: {breach}" for breach in _of_task(records, task)]
     return faults
 
 
@@ -97,7 +110,7 @@ def _of_task(records: Records, task: str) -> list[str]:
         faults += _finals(protocol, arm.name, rate, lines)
     both = [*trials, *finals]
     faults += [*of_condition(records, task, chosen), *_same(records, both), *_one_test_split(records, both)]
-    return [*faults, *_shared_code(records, both), *_paired(records, finals)]
+    return [*faults, *_shared_code(records, both), *_paired(records, both)]
 
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:
@@ -207,12 +220,12 @@ def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[
     return [[line for line in lines if records.arm_of(line) == arm.name] for arm in records.protocol.arms]
 
 
-def _paired(records: Records, finals: list[Line]) -> list[str]:
-    """The same seed starts from the same head in every arm."""
+def _paired(records: Records, lines: list[Line]) -> list[str]:
+    """The same seed starts from the same head in every arm, in its trials and in its final runs."""
     faults = []
-    of_one_model = _groups(records, finals, ("model",)) == [finals]
-    for seed in records.protocol.final_seeds if of_one_model else ():
-        heads = {line["inputs"]["head_sha256"] for line in finals if line["seed"] == seed and "inputs" in line}
+    of_one_model = _groups(records, lines, ("model",)) == [lines]
+    for seed in (*records.protocol.final_seeds, *records.protocol.selection_seeds) if of_one_model else ():
+        heads = {line["inputs"]["head_sha256"] for line in lines if line["seed"] == seed and "inputs" in line}
         if len(heads) > 1:
             faults.append(f"seed {seed}: the arms start from {len(heads)} different heads")
     return faults

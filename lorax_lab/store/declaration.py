@@ -106,9 +106,7 @@ class Declaration:
     @cached_property
     def cells(self) -> dict[Pair, Settings]:
         """The settings of every cell; of format 1 those that its overrides make."""
-        if self.settings:
-            return self.settings
-        return self.by_overrides
+        return {pair: self.settings[pair] for pair in self.by_overrides if pair in self.settings} or self.by_overrides
 
     @cached_property
     def by_overrides(self) -> dict[Pair, Settings]:
