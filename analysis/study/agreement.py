@@ -14,9 +14,8 @@ from lorax_lab.store.declaration import Settings, decisive, same
 from lorax_lab.store.protocol import CHOSEN_FROM, Selection, sha256_of_trials
 from lorax_lab.store.published import COLLAPSED, Line, correct_answers
 
-from ..variants import REFERENCE
 from .records import Records
-from .spectra import PRODUCT
+from .spectra import FORMS, PRODUCT
 
 GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
 """The settings that an override of a whole group sets."""
@@ -145,16 +144,18 @@ def _parameters(records: Records, lines: list[Line]) -> Iterator[str]:
     text = "numbers of parameters are not those of the arm's other runs"
     yield from _odd(text, facts, lambda f: f[0]["parameters"], lambda f: f[1])
 
-    def alike(fact: tuple[Line, str]) -> list[Any]:
-        config = fact[0]["config"]
-        return [config["model"], config["train"].get("head", True), fact[0]["inputs"].get("classes")]
+    def alike(fact: tuple[Line, str | None]) -> list[Any]:
+        """What has one head and one base: the model, and what an arm sets beside its method and rank."""
+        arms = [arm for arm in records.protocol.arms if arm.name == fact[1]]
+        own = [o for arm in arms for o in arm.overrides if not o.startswith(("method", "rank="))]
+        return [fact[0]["config"]["model"], own]
 
     yield from _odd("another head is trained", facts, lambda f: f[0]["parameters"]["head"], alike)
-    known = {run: f for run, f in facts.items() if f[0]["method"] in (REFERENCE, PRODUCT)}
+    known = {run: f for run, f in facts.items() if f[0]["method"] in FORMS}
     yield from _odd("the base has another size", known, lambda f: _base(f[0]), alike)
     weights = {run: f for run, f in known.items() if "weights" in f[0]["memory"]["by_category"]}
     text = "the bytes of the weights are not those of the parameters"
-    yield from _odd(text, weights, lambda f: _bytes_over(f[0]), lambda f: f[0]["config"]["model"])
+    yield from _odd(text, weights, lambda f: _bytes_over(f[0]), lambda f: [f[0]["method"], *alike(f)])
     wrong = [line["run_id"] for line in completed if line["method"] == PRODUCT and not _adapter_follows(line)]
     if wrong:
         yield f"the adapter's parameters are not those of its rank and matrices: {some(wrong)}"

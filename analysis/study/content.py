@@ -20,7 +20,7 @@ COUNTED = "accuracy"
 """The metric that is a share of examples."""
 COMPLETED = ("inputs", "parameters", "metric", "metrics", "memory", "time")
 FINAL = ("matrices",)
-"""What a completed run's line has, and what that of a final run has besides."""
+"""What a completed run's line has, and what that of a final run has besides if its method changes matrices."""
 WHOLE, REST = "cut", "remainder"
 
 
@@ -74,7 +74,8 @@ def lacking_of(line: Line) -> list[str]:
     """What a completed run's line does not have, without which no rate can be chosen and nothing compared."""
     trial = line["config"]["measure"] == "trial"
     wanted = [f"{split}/{line.get('metric')}" for split in (("validation",) if trial else ("validation", "test"))]
-    lacking = [key for key in (*COMPLETED, *(() if trial else FINAL)) if not line.get(key)]
+    measured = () if trial or line["method"] not in spectra.FORMS else FINAL
+    lacking = [key for key in (*COMPLETED, *measured) if not line.get(key)]
     return lacking or [key for key in wanted if key not in line["metrics"]]
 
 

@@ -36,12 +36,12 @@ FORMS = ("full", PRODUCT)
 
 def of_line(line: Line) -> Iterator[str]:
     """What contradicts, a sentence for each kind, with the first matrix of which it holds."""
-    sigma = line.get("sigma") or {}
-    if sigma and sigma.keys() != line["matrices"].keys():
+    sigma, matrices = line.get("sigma") or {}, line.get("matrices") or {}
+    if sigma and sigma.keys() != matrices.keys():
         yield "singular values and measures are of different matrices"
         return
     faults: dict[str, str] = {}
-    for name, row in line["matrices"].items():
+    for name, row in matrices.items():
         for fault in (*_of_row(line, row), *(_of_sigma(row, tuple(sigma[name])) if name in sigma else ())):
             faults.setdefault(fault, name)
         if drawn := (line.get("gaussian") or {}).get(name):
@@ -50,7 +50,7 @@ def of_line(line: Line) -> Iterator[str]:
             if not _is_noise(drawn):
                 faults.setdefault("noise in the update's place has not the ranks of noise", name)
     drawn = line.get("gaussian") or {}
-    if (drawn or line["config"]["measure"] == "controls") and drawn.keys() != line["matrices"].keys():
+    if (drawn or line["config"]["measure"] == "controls") and drawn.keys() != matrices.keys():
         yield "noise was not drawn for the matrices that were measured"
     yield from (f"{fault} in {name}" for fault, name in faults.items())
 
