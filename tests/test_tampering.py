@@ -16,6 +16,8 @@ from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_pr
 from analysis.study.origin import notes
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
+from experiments import random_labels
+from experiments.declare import declaration_of
 from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import own_content, write_declaration
 from lorax_lab.store.protocol import Arm
@@ -289,3 +291,11 @@ def test_the_first_editions_declaration_is_refused_once_it_is_edited(edited: str
     write_lines(tmp_path / "made.jsonl", published().lines[:3])
     found = breaches(load(tmp_path / "made.jsonl"))
     assert any("none of those that were published before" in breach for breach in found), found
+
+
+def test_the_first_edition_can_grow_and_its_lines_stay(tmp_path: Path) -> None:
+    records, plan = load(RECORDS / "random_labels.jsonl"), random_labels.plan("full")
+    more = replace(plan, protocol=replace(plan.protocol, final_seeds=(0, 1, 2, 3, 4, 5)))
+    declared = declaration_of(more, records.declared.texts, records.declared)
+    found = breaches(resealed(replace(records, declared=declared), tmp_path))
+    assert found == [f"random labels: {arm.name}: final runs are missing: seeds 5" for arm in plan.protocol.arms]
