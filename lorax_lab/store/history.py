@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 """The checkout's folder, where the package runs from one."""
 
 
-@lru_cache(maxsize=1)
 def commits() -> frozenset[str] | None:
     """Every commit of the checkout's branches; None where there is no checkout of the lab, or only a part of its
     history."""
