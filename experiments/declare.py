@@ -16,16 +16,14 @@ from typing import Any
 from experiments.study import Plan, composed
 from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive
+from lorax_lab.store.continuity import broken_promises
+from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive, own_content
+from lorax_lab.tasks import KINDS
 
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
-TEXTS = ("question", "budget", "prediction")
-"""Texts that stay as they were declared; a prediction may become longer."""
-FIXED = ("reference", "rates", "factor", "selection_seeds", "margin", "loss_margin", "extensions")
-"""The parts of the protocol that stay as they were declared."""
 
 
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
@@ -49,12 +47,18 @@ def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None
         **_meaning(plan),
         figures=plan.figures,
         control_of=plan.control_of,
+        low_share=plan.low_share,
+        scores=_scores(plan),
     )
+    now, earlier = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), before.earlier if before else ()
+    if before and replace(declared, written=before.written).sha256 == before.sha256:
+        return replace(declared, history=history, earlier=earlier, written=before.written)
     if before:
         changes = {"added": _added(before, declared), "changed": _changed(before, declared)}
-        if entry := {key: value for key, value in changes.items() if value}:
-            history = (*history, {"date": time.strftime("%Y-%m-%d", time.gmtime())} | entry)
-    return replace(declared, history=history)
+        entry = {key: value for key, value in changes.items() if value}
+        history = (*history, {"date": now[:10]} | entry) if entry else history
+        earlier = (*earlier, own_content(before))
+    return replace(declared, history=history, earlier=earlier, written=now)
 
 
 def check_arms(plan: Plan) -> None:
@@ -132,15 +136,29 @@ def _configs(plan: Plan) -> dict[Pair, Any]:
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
-    """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
-    neutral, apart = dict(NEUTRAL), []
+    """The settings that decide no result, the neutral values of others, and those that are hashed as null where they
+    are absent, as the configuration's fields say."""
+    neutral, apart, nulls = dict(NEUTRAL), [], dict[str, tuple[str, ...]]()
     for config in _configs(plan).values():
+        if absent := tuple(f"method.{key}" for key in config.method.HASHED_AS_NULL):
+            nulls[config.method.name] = absent
         for key, field in _fields(config):
             if "neutral" in field.metadata:
                 neutral[key] = field.metadata["neutral"]
             if not field.metadata.get("decides_result", True) and key not in NAMES:
                 apart.append(key)
-    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart))}
+    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart)), "nulls": nulls}
+
+
+def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
+    """The primary metric of each condition, and whether higher is better."""
+    scores = {}
+    for (condition, arm), config in _configs(plan).items():
+        if arm == plan.protocol.reference:
+            metrics = KINDS[config.task.kind].metrics
+            name = config.task.metric or next(iter(metrics))
+            scores[condition] = (name, metrics[name].higher_is_better)
+    return scores
 
 
 def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
@@ -160,13 +178,16 @@ def check_continues(before: Declaration, plan: Plan, texts: dict[str, Any], name
     Raises:
         ConfigError: names every change, and what to type.
     """
-    changes = [*_protocol_changes(before, plan), *_grid_changes(before, plan)]
-    if before.common != _portable(plan.common):
-        changes.append(_change("common overrides", before.common, _portable(plan.common)))
-    for arm in (arm.name for arm in before.protocol.arms):
-        was, now = before.final.get(arm, ()), tuple(plan.final.get(arm, ()))
-        changes += [_change(f"final overrides of {arm}", was, now)] if was != now else []
-    changes += _text_changes(before.texts, texts)
+    arms = tuple(replace(arm, overrides=_portable(arm.overrides)) for arm in plan.protocol.arms)
+    now = Declaration(
+        texts=texts,
+        protocol=replace(plan.protocol, arms=arms),
+        factors=_portable_factors(plan),
+        common=_portable(plan.common),
+        final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
+        low_share=plan.low_share,
+    )
+    changes = broken_promises(before, now)
     if changes:
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
@@ -181,55 +202,6 @@ def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
     sizes += [(len(before.conditions), len(plan.conditions))]
     sizes += [(len(before.texts.get("prediction", "").split()), len(prediction.split()))]
     return any(was < now for was, now in sizes)
-
-
-def _text_changes(before: dict[str, Any], present: dict[str, Any]) -> list[str]:
-    was, now = ({key: str(texts.get(key, "")).split() for key in TEXTS} for texts in (before, present))
-    changes = [f"the {key} was changed" for key in ("question", "budget") if key in before and was[key] != now[key]]
-    if now["prediction"][: len(was["prediction"])] != was["prediction"]:
-        changes.append("the prediction was changed (a new one may follow the old text)")
-    return changes
-
-
-def _protocol_changes(before: Declaration, plan: Plan) -> list[str]:
-    was, now = before.protocol, plan.protocol
-    changes = [
-        _change(key, getattr(was, key), getattr(now, key)) for key in FIXED if getattr(was, key) != getattr(now, key)
-    ]
-    arms = {arm.name: arm for arm in now.arms}
-    for arm in was.arms:
-        other = arms.get(arm.name)
-        if other is None:
-            changes.append(f"the arm {arm.name} is gone")
-        elif (arm.overrides, arm.lowest) != (_portable(other.overrides), other.lowest):
-            changes.append(
-                _change(f"the arm {arm.name}", [*arm.overrides, arm.lowest], [*other.overrides, other.lowest])
-            )
-    if gone := sorted(set(was.final_seeds) - set(now.final_seeds)):
-        changes.append(f"final seeds {', '.join(map(str, gone))} are gone")
-    return changes
-
-
-def _grid_changes(before: Declaration, plan: Plan) -> list[str]:
-    now = _portable_factors(plan)
-    if list(before.factors) != list(now):
-        return [_change("factors", list(before.factors), list(now))]
-    return [
-        _change(f"{factor} {name}", overrides, now[factor].get(name))
-        for factor, levels in before.factors.items()
-        for name, overrides in levels.items()
-        if now[factor].get(name) != overrides
-    ]
-
-
-def _change(key: str, was: object, now: object) -> str:
-    if now is None:
-        return f"{key} is gone"
-    return f"{key} was {_text(was)} and is {_text(now)}"
-
-
-def _text(value: object) -> str:
-    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
 def _added(before: Declaration, now: Declaration) -> dict[str, Any]:

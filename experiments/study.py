@@ -13,7 +13,7 @@ from itertools import groupby, product
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
-from lorax_lab.store.declaration import conditions
+from lorax_lab.store.declaration import LOW_SHARE, conditions
 from lorax_lab.store.protocol import Cell, Protocol, Selection, finals, select
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Plan:
         seconds: time of a run on 2 cores by stage, used until some are recorded.
         figures: names in `analysis.study.figures.FIGURES`; None means the standard ones.
         control_of: name of the study that this one is a control of.
+        low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
@@ -50,6 +51,7 @@ class Plan:
     final: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     figures: tuple[str, ...] | None = None
     control_of: str | None = None
+    low_share: float = LOW_SHARE
     shared: bool = False
     prepare: Callable[[], None] = lambda: None
 

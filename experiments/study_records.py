@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from experiments.declare import check_arms, check_continues, declaration_of, is_grown, settings_of
 from experiments.study import SETTLED, Line, Plan, Progress
 from lorax_lab.errors import ConfigError
+from lorax_lab.store.continuity import KEY, followed
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration, to_content, write_declaration
 from lorax_lab.store.equivalence import equivalence_path, proven
-from lorax_lab.store.protocol import Cell
+from lorax_lab.store.protocol import CHOSEN_FROM, Cell, select, sha256_of_trials
 from lorax_lab.store.sums import seal
 
 PAIR = ("task", "seed", "other_task", "other_seed")
@@ -49,6 +51,7 @@ class StudyRecords:
         self.published = {str(line["run_id"]): line for line in lines}
         self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
         self._read: dict[tuple[str, int], Line] = {}
+        self._chosen: dict[tuple[str, int], str] = {}
         for damage in damages:
             print(f"left out, and to be run again: {damage}", file=sys.stderr)
 
@@ -58,7 +61,8 @@ class StudyRecords:
         return Progress(self.plan, self.line, wanted, finals)
 
     def line(self, cell: Cell) -> Line | None:
-        """A run's line: a published one comes before one from the store."""
+        """A run's line: a published one comes before one from the store, which gets the hash of the declaration that
+        the run followed."""
         from lorax_lab.store.published import line_of
         from lorax_lab.store.record import DamagedRecord
 
@@ -70,21 +74,39 @@ class StudyRecords:
             key = (run, path.stat().st_mtime_ns)
             if key not in self._read:
                 self._read[key] = line_of(path.parent)
-            return self._read[key]
+            return self._stamped(cell, self._read[key])
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError) as error:
             print(f"left out, and to be run again: {error}", file=sys.stderr)
             return None
 
+    def _stamped(self, cell: Cell, line: Line) -> Line:
+        """A line from the store with the hash of the declaration that its run followed; a final run's also with that of
+        the trials that its rate was chosen from."""
+        if self.before is None:
+            return line
+        declared = self.before.versions
+        place = followed(declared, line)
+        stamped = line | {KEY: declared[place].sha256}
+        if cell.stage == "trial":
+            return stamped
+        if (cell.condition, place) not in self._chosen:  # the trials are settled once there is a final run
+            protocol, known = self.plan.protocol, {None, *(one.sha256 for one in declared[: place + 1])}
+            trials = protocol.trials(cell.condition, select(protocol, cell.condition, self.line).steps)
+            chosen = [trial for trial in map(self.line, trials) if trial and trial.get(KEY) in known]
+            self._chosen[cell.condition, place] = sha256_of_trials(chosen)
+        return stamped | {CHOSEN_FROM: self._chosen[cell.condition, place]}
+
     def check(self, progress: Progress) -> None:
-        """Refuse before training if arms have equal settings, a published rate would change, or the code is another
-        version.
+        """Refuse before training if arms have equal settings, a published rate would change, a run is older than what
+        was declared, or the code is another version.
 
         Raises:
             ConfigError: names what stands in the way, and what to type.
         """
         self._check_rates(progress)
+        self._check_order(progress)
         if progress.missing:
             self._check_comparable(progress)
             settings_of(self.plan)
@@ -138,6 +160,28 @@ class StudyRecords:
                         "--records FOLDER"
                     )
 
+    def _check_order(self, progress: Progress) -> None:
+        """Refuse runs of the store that were recorded before the study was declared."""
+        declared = self.before or self._draft()
+        first = declared.versions[0].written if declared else None
+        lines = [line for cell in progress.cells if cell not in self._of_cell and (line := progress.settled(cell))]
+        early = [line["run_id"] for line in lines if first is None or line["written"] < first]
+        if early:
+            raise ConfigError(
+                f"{len(early)} runs in {self.runs} are older than the declaration of {self.path.stem}, such as "
+                f"{min(early)}; a study's runs follow what it declares: --runs FOLDER for a folder without them"
+            )
+
+    def _draft(self) -> Declaration | None:
+        """What lies beside no line yet, where it declares the same as the plan; None where it does not."""
+        try:
+            found = read_declaration(self.beside) if self.beside.is_file() else None
+        except DamagedDeclaration:
+            return None
+        now = declaration_of(self.plan, self.texts, None) if found else None
+        same = found and now and replace(now, written=found.written).sha256 == found.sha256
+        return found if same else None
+
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new lines will have."""
@@ -146,7 +190,7 @@ class StudyRecords:
             complete = not progress.missing and not progress.to_come
             if complete or not self._has_new_settings(self.before):
                 return
-        self.before = declaration_of(self.plan, self.texts, self.before)
+        self.before = (None if self.before else self._draft()) or declaration_of(self.plan, self.texts, self.before)
         write_declaration(self.beside, self.before)
 
     def _told_alike(self, before: Declaration) -> bool:

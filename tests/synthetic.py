@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,8 +13,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.study.records import Records
+from lorax_lab.spectra import gaussian_null
+from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import Declaration, to_content
-from lorax_lab.store.protocol import Arm, Cell, Protocol, finals, select
+from lorax_lab.store.protocol import CHOSEN_FROM, Arm, Cell, Protocol, finals, select, sha256_of_trials
+from lorax_lab.store.recorded import recorded_id
 
 PROTOCOL = Protocol(
     arms=(
@@ -28,7 +33,12 @@ PROTOCOL = Protocol(
     margin=0.02,
     extensions=1,
 )
-EXAMPLES = {"train": 300, "validation": 100, "test": 200}
+EXAMPLES = {"train": 300, "validation": 1000, "test": 1000}
+TOTAL, HEAD = 100_000, 100
+"""Parameters of the base with its head, and of the head."""
+COMMIT = "f13851d7114ebbae2ab9d72e664e637506307e4c"
+"""One of the repository's history."""
+DECLARED, TRIED, RUN = "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z", "2026-11-25T01:00:00Z"
 Truth = Callable[[Cell], float]
 """The score that a run has; a trial's on validation, a final run's on test."""
 
@@ -40,27 +50,27 @@ def peaked(cell: Cell) -> float:
 
 
 def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, Any]:
-    """A completed run's line, as `published.line_of` makes them, of the given score."""
-    arm, trial = protocol.arm(cell.arm), cell.stage == "trial"
+    """A completed run's line, as `published.line_of` makes them, of the given score to a thousandth."""
+    arm, trial, score = protocol.arm(cell.arm), cell.stage == "trial", round(score, 3)
     method = "full" if arm.rank is None else "lora"
     alpha = next((float(o.partition("=")[2]) for o in arm.overrides if o.startswith("method.alpha=")), 16.0)
     train = {"learning_rate": cell.rate, "batch_size": 16, "epochs": 1, "precision": "fp32", "warmup": 0.1}
     metrics = {"validation/accuracy": score} | ({} if trial else {"test/accuracy": score})
     made: dict[str, Any] = {
         "format": 1,
-        "run_id": f"m-{cell.condition}-{method}-r{arm.rank}-a{alpha:g}-s{cell.seed}-{cell.stage}-{cell.rate:g}",
         "status": "completed",
         "method": method,
         "rank": arm.rank,
         "seed": cell.seed,
         "code": "c" * 64,
-        "git": {"commit": "a" * 40, "dirty": False},
+        "git": {"commit": COMMIT, "dirty": False},
         "versions": {"torch": "2"},
         "hardware": {"device": "cpu", "threads": 1},
-        "written": "2026-11-25T00:00:00Z",
+        "written": TRIED if trial else RUN,
         "config": {
             "model": "m",
             "rank": arm.rank,
+            "seed": cell.seed,
             "task": {"name": cell.condition, "kind": "classification", "train_examples": 300},
             "method": {
                 "name": method,
@@ -74,23 +84,51 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
             "model_sha256": "m",
             "data_sha256": "d",
             "examples": EXAMPLES,
+            "classes": ["a", "b"],
             "head_sha256": f"head of {cell.seed}",
         },
-        "parameters": {"trainable": 1000 * (arm.rank or 100), "adapter": 900, "head": 100, "total": 100_000},
+        "parameters": parameters(arm.rank),
         "metric": "accuracy",
         "metrics": metrics,
         "memory": {"peak_bytes": 10**6, "phase": "backward", "batch_shape": [16, 8], "by_category": {}},
-        "time": {"total_seconds": 10.0, "train_seconds": 8.0, "steps": 19, "examples": 300, "tokens": 3000},
+        "time": {"total_seconds": 10.0, "train_seconds": place(cell), "steps": 19, "examples": 300, "tokens": 3000},
     }
+    weights = 4 * made["parameters"]["total"]
+    made["memory"]["by_category"] = {"weights": weights, "activations": 10**6 - weights}
     if not trial:
-        right = np.arange(EXAMPLES["test"]) < round(score * EXAMPLES["test"])
-        made["correct"] = np.packbits(right).tobytes().hex()
-        made["matrices"] = {name: matrix(name, cell.seed) for name in NAMES}
+        made["correct"] = answers(score, [a.name for a in protocol.arms].index(cell.arm), cell.seed)
+        made["matrices"] = {name: matrix(name, cell.seed, arm.rank, place(cell)) for name in NAMES}
         if method == "full":
-            made["gaussian"] = {name: made["matrices"][name] | made["matrices"][name]["null"] for name in NAMES}
+            made["gaussian"] = {name: noise(row) for name, row in made["matrices"].items()}
             made["functional"] = functional(score, cell.seed)
-            made["sigma"] = {name: [1.0] for name in NAMES}
-    return made
+    return renamed(made)
+
+
+def renamed(made: dict[str, Any], declared: Declaration | None = None) -> dict[str, Any]:
+    """The line with the run id that its configuration has."""
+    hashes = (made["inputs"]["model_sha256"], made["inputs"]["data_sha256"])
+    return made | {"run_id": recorded_id(made["config"], {}, hashes, declared or declaration())}
+
+
+def place(cell: Cell) -> float:
+    """Seconds that no two cells have in common."""
+    return 8.0 + zlib.crc32(repr(cell).encode()) / 2**32
+
+
+def parameters(rank: int | None) -> dict[str, int]:
+    """Numbers of parameters of full fine-tuning, or of LoRA."""
+    adapter = rank * 2 * SIDE * len(NAMES) if rank else TOTAL - HEAD
+    return {"trainable": adapter + HEAD, "adapter": adapter, "head": HEAD, "total": TOTAL + (adapter if rank else 0)}
+
+
+def answers(score: float, arm: int, seed: int) -> str:
+    """Which answers are right: others for each seed; of two arms with one score all but two."""
+    count = EXAMPLES["test"]
+    right = np.arange(count) < round(score * count)
+    known = round(score * count)
+    if 2 * arm < known and known + 2 * arm < count:
+        right[2 * arm], right[known + 2 * arm] = False, True
+    return np.packbits(np.roll(right, 37 * seed)).tobytes().hex()
 
 
 MODULES = ("attention.self.query", "attention.self.value", "intermediate.dense")
@@ -99,15 +137,25 @@ SIDE = 64
 CUT_RANKS = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
-def matrix(name: str, seed: int) -> dict[str, Any]:
-    """The measures of one update: its effective rank is 20 where noise has 50."""
+def matrix(name: str, seed: int, rank: int | None = None, norm: float = 1.0) -> dict[str, Any]:
+    """The measures of one update: its effective rank is 20 where noise has 51; of LoRA .8 of its rank."""
     layer, module = int(name.split(".")[3]), name.split(".", 4)[4]
-    measures = {"effective_rank": 20.0 + 0.1 * seed, "stable_rank": 3.0, "participation_ratio": 6.0}
-    measures |= {"energy_rank_90": 12, "energy_rank_95": 20, "energy_rank_99": 30}
-    null = {"effective_rank": 50.0, "stable_rank": 16.0, "participation_ratio": 32.0}
-    null |= {"energy_rank_90": 32, "energy_rank_95": 37, "energy_rank_99": 42}
-    row: dict[str, Any] = {"shape": [SIDE, SIDE], "module": module, "layer": layer, "null": null, "relative_norm": 0.01}
-    return row | measures | {"spikes": 5 + seed % 2, "bulk_misfit": 0.1, "rounding_edge": 1e-7, "above_rounding": 60}
+    row: dict[str, Any] = {"shape": [SIDE, SIDE], "module": module, "layer": layer, "relative_norm": 0.01}
+    row["null"] = gaussian_null((SIDE, SIDE), rank)
+    if rank:
+        shares = {"effective_rank": 0.8, "stable_rank": 0.5, "participation_ratio": 0.6}
+        row |= {key: max(1.0, share * rank) for key, share in shares.items()}
+        row |= {"energy_rank_90": rank, "energy_rank_95": rank, "energy_rank_99": rank, "above_rounding": rank}
+    else:
+        row |= {"effective_rank": 20.0 + 0.1 * seed, "stable_rank": 3.0, "participation_ratio": 6.0}
+        row |= {"energy_rank_90": 12, "energy_rank_95": 20, "energy_rank_99": 30}
+        row |= {"spikes": 5 + seed % 2, "bulk_misfit": 0.1, "rounding_edge": 1e-7, "above_rounding": 60}
+    return row | {"frobenius_norm": norm, "spectral_norm": norm / row["stable_rank"] ** 0.5}
+
+
+def noise(row: dict[str, Any]) -> dict[str, Any]:
+    """The measures of noise of the shape and norm of an update."""
+    return row | row["null"] | {"spectral_norm": row["frobenius_norm"] / row["null"]["stable_rank"] ** 0.5}
 
 
 def functional(whole: float, seed: int) -> list[list[Any]]:
@@ -115,20 +163,32 @@ def functional(whole: float, seed: int) -> list[list[Any]]:
     jitter = 0.001 * (seed - 2)
 
     def rises(k: int, at: int) -> float:
-        return whole if k >= at else whole - 0.2 + jitter
+        return whole if k >= at else max(0.0, whole - 0.2 + jitter)
 
     rows: list[list[Any]] = [["cut", k, None, rises(k, 4)] for k in CUT_RANKS]
-    rows += [["remainder", k, None, whole if k < 4 else whole - 0.2 + jitter] for k in CUT_RANKS]
+    rows += [["remainder", k, None, whole if k < 4 else max(0.0, whole - 0.2 + jitter)] for k in CUT_RANKS]
     rows += [["random", k, None, rises(k, 32)] for k in CUT_RANKS[1:-1]]
     rows += [["scaled", k, None, rises(k, 16)] for k in CUT_RANKS[1:-1]]
     rows += [["cut", k, module, rises(k, 2)] for module in MODULES for k in CUT_RANKS[:-1]]
-    return [*rows, ["gaussian", SIDE, None, whole - 0.25]]
+    return [*rows, ["gaussian", SIDE, None, max(0.0, whole - 0.25)]]
 
 
 def declaration(protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",), **more: Any) -> Declaration:
     """What such a study declares, as format 1 has it: overrides alone."""
     about = {"study": "experiments.made", "question": "?", "prediction": "!", "cost": "None."}
+    full = {arm.name: ("measure=controls",) for arm in protocol.arms if arm.rank is None}
+    more = {"final": full, "written": DECLARED} | more
     return Declaration(about, protocol, {"task": {task: (f"task={task}",) for task in tasks}}, **more)
+
+
+def followed(declared: Declaration, lines: list[dict[str, Any]]) -> Records:
+    """The study whose lines followed this declaration, and whose rates were chosen from its trials."""
+    lines = [line | {KEY: declared.sha256} for line in lines]
+    bare = Records("made", declared, lines, [])
+    of_task = {task: sha256_of_trials(bare.of(task, "trial")) for task in declared.conditions}
+    cells = [(line, bare.cell(line)) for line in lines]
+    chosen = [{CHOSEN_FROM: of_task[cell.condition]} if cell and cell.stage == "final" else {} for _, cell in cells]
+    return Records("made", declared, [line | more for line, more in zip(lines, chosen, strict=True)], [])
 
 
 def written(declared: Declaration) -> str:
@@ -145,7 +205,13 @@ def study(truth: Truth = peaked, protocol: Protocol = PROTOCOL, tasks: tuple[str
             made |= {cell: line(cell, truth(cell), protocol) for cell in chosen.missing}
             chosen = select(protocol, task, made.get)
         made |= {cell: line(cell, truth(cell), protocol) for cell in finals(protocol, task, chosen)}
-    return Records("made", declaration(protocol, tasks), list(made.values()), [])
+    return followed(declaration(protocol, tasks), list(made.values()))
+
+
+def again(records: Records, lines: list[dict[str, Any]], declared: Declaration | None = None) -> Records:
+    """The study with other lines, or of another declaration, as if it had been run so."""
+    of_declared = followed(declared or records.declared, [renamed(line, declared) for line in lines])
+    return replace(records, lines=of_declared.lines, declared=of_declared.declared)
 
 
 def shared(tasks: tuple[str, ...], seeds: int = 3) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from recorded import run_record
-from synthetic import PROTOCOL, peaked, study
+from synthetic import PROTOCOL, again, peaked, study
 
 from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
 from analysis.groups import load
@@ -55,7 +55,7 @@ def mirrored(records: Records) -> Records:
         line |= {"metric": NAME, "higher_is_better": False}
         if "functional" in line:
             line["functional"] = [[*place, -score] for *place, score in line["functional"]]
-    return replace(records, lines=lines)
+    return again(records, lines)
 
 
 @pytest.fixture(params=[peaked, uneven], ids=["in the middle", "at an edge"])

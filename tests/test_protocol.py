@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import PROTOCOL, line, peaked, study
+from synthetic import PROTOCOL, again, line, peaked, study
 
+from analysis.study import comparison
 from analysis.study.records import Records
+from analysis.study.update import ALL
 from analysis.study.validator import breaches, marked, selection_of
-from lorax_lab.store.protocol import Cell, select
+from analysis.study.verdict import NOT_SUPPORTED, rulings
+from lorax_lab.store.continuity import KEY
+from lorax_lab.store.protocol import CHOSEN_FROM, Cell, select
 
 
 def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[str, int, int], float]:
@@ -84,8 +88,17 @@ def test_an_edge_is_said() -> None:
 
     records = study(rising)
     assert len(selection_of(records, "reviews").steps) == 4
-    assert breaches(records) == []
     assert len(marked(records)) == 3
+    (breach,) = breaches(records)
+    assert "the best learning rate of full, 0.0008, is at the edge of what was tried" in breach
+
+
+def test_an_edge_of_another_arm_than_the_reference_is_no_breach() -> None:
+    def rising(cell: Cell) -> float:
+        return peaked(cell) if cell.arm == "full" else 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
+
+    assert breaches(study(rising)) == []
+    assert len(marked(study(rising))) == 2
 
 
 Spoil = Callable[[list[dict[str, Any]]], None]
@@ -225,15 +238,33 @@ def test_damaged_lines_are_a_breach() -> None:
     assert "damaged: line 3" in breaches(Records(whole.name, whole.declared, whole.lines, ["line 3"]))
 
 
-def test_the_reference_may_diverge_without_a_breach() -> None:
-    records = study()
-    lines = copy.deepcopy(records.lines)
-    gone = final(lines, rank=1, seed=2)
-    kept = {
-        key: gone[key] for key in ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config")
-    }
-    lines[lines.index(gone)] = kept | {"status": "diverged", "reason": "loss"}
-    assert breaches(replace(records, lines=lines)) == []
+def diverging(records: Records, *seeds: int, method: str = "lora") -> Records:
+    """The study in which final runs of every arm of a method diverged with these seeds."""
+    kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config", "written", KEY)
+    lines = [
+        {key: line[key] for key in (*kept, CHOSEN_FROM)} | {"status": "diverged", "reason": "loss"}
+        if (line["method"], line["seed"]) in [(method, seed) for seed in seeds]
+        else line
+        for line in records.lines
+    ]
+    return replace(records, lines=lines)
+
+
+@pytest.mark.parametrize("seeds", [(2,), (1, 3)])
+def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) -> None:
+    whole, records = study(), diverging(study(), *seeds)
+    assert breaches(records) == []
+    assert comparison.table(whole, "reviews")["matches"].tolist()[1:] == [False, True]
+    assert comparison.table(records, "reviews")["matches"].tolist()[1:] == [False, False]
+    enough = comparison.enough(records, "reviews")
+    assert enough
+    assert enough.size is None
+    assert {ruling.verdict for ruling in rulings(records) if ruling.module == ALL} == {NOT_SUPPORTED}
+
+
+def test_a_reference_that_diverged_is_nothing_to_compare_with() -> None:
+    found = breaches(diverging(study(), 2, method="full"))
+    assert found == ["reviews: full: final runs diverged, seeds 2: the reference has no score to match"]
 
 
 def test_peaked_scores_are_what_the_tests_take_them_for() -> None:
@@ -251,7 +282,7 @@ def with_arm_override(override: str, spoil: Callable[[dict[str, Any]], object]) 
     for of_arm in lines:
         if of_arm["rank"] == 8:
             spoil(of_arm)
-    return breaches(replace(records, lines=lines, declared=replace(records.declared, protocol=protocol)))
+    return breaches(again(records, lines, replace(records.declared, protocol=protocol)))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +356,10 @@ def test_conditions_of_two_models_or_metrics_choose_code_of_their_own(section: s
         other = of_task["config"]["task"]["name"] == "headlines"
         (of_task["config"] if section == "model" else of_task["config"]["task"])[section] = "n" if other else "m"
         of_task["code"] = OLD + ("1" if other else "2") * 32
-    assert breaches(replace(records, lines=lines)) == []
+        of_task["metric"] = "n" if other and section == "metric" else "m" if section == "metric" else "accuracy"
+        scores = {key.replace("accuracy", of_task["metric"]): value for key, value in of_task["metrics"].items()}
+        of_task["metrics"] = scores
+    assert breaches(again(records, lines)) == []
 
 
 @pytest.mark.parametrize(("section", "key", "neutral"), [("task", "new", None), ("train", "new", 3)])
@@ -337,5 +371,5 @@ def test_a_setting_newer_than_some_lines_is_no_difference_at_its_neutral_value(
     for value in (neutral, 4):
         lines = copy.deepcopy(records.lines)
         final(lines, rank=8)["config"][section][key] = value
-        found = breaches(replace(records, lines=lines, declared=declared))
+        found = breaches(again(records, lines, declared))
         assert (found == []) is (value == neutral), found

@@ -402,7 +402,7 @@ def raised_by(work: Callable[..., object], *inputs: object) -> str:
 
 def of_a_published_line(folder: Path) -> str:
     line = {"format": "x" * 160 + LONG_SECRET, "run_id": "a"}
-    (folder / "a.jsonl").write_text(published._text(line | {"sha256": published._checksum(line)}) + "\n")
+    (folder / "a.jsonl").write_text(published._text(line | {"sha256": published.checksum(line)}) + "\n")
     return read_lines(folder / "a.jsonl")[1][0]
 
 

@@ -15,6 +15,7 @@ from .. import style
 from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
+from .origin import notes
 from .records import RECORDS, NoStudy, Records, collapsed, load
 from .validator import breaches, not_begun
 
@@ -74,6 +75,7 @@ def _write(options: argparse.Namespace) -> int:
     write_text(options.verdict, overview.write(studies, links, damaged))
     print(options.verdict)
     for study in drawn:
+        print(*(f"{study.name}: {note}" for note in notes(study)), sep="\n", end="\n" * bool(notes(study)))
         if study.unchecked:
             files = ", ".join(study.unchecked)
             print(f"not checked for damage: {files}; they have no checksums until the study's command adds runs")

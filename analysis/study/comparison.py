@@ -13,6 +13,7 @@ from lorax_lab.store.answers import CORRECT, correct_answers, log_losses
 from lorax_lab.store.published import Line
 
 from ..variants import COLLAPSED
+from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
 from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
 from .validator import selection_of
@@ -25,6 +26,8 @@ COUNTED = ("accuracy",)
 """Metrics that are the share of right answers, so that each test example has a part in the score. An F1 is no mean over
 examples, nor is a perplexity or a rate of word errors over whole splits."""
 Value = TypeVar("Value")
+LOST = Interval(-math.inf, -math.inf, -math.inf, 0)
+"""The gain of an arm of which a final run has no score."""
 
 
 def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
@@ -138,19 +141,26 @@ def _of_arms(records: Records, of_arm: Callable[[str], np.ndarray | None]) -> di
 
 def gains(records: Records, task: str) -> dict[str, Interval]:
     """The gain over the reference on test by arm, above 0 is better whichever scores are: the one interval that r*, the
-    column `matches` and every sentence are decided by."""
+    column `matches` and every sentence are decided by. An arm of which a final run diverged falls short of any margin:
+    the lowest score there is stands for that run."""
     higher = records.higher_is_better(task)
-    return {arm: found.interval().oriented(higher) for arm, found in compared(records, task).items()}
+    return _with_lost(records, task, {arm: c.interval().oriented(higher) for arm, c in compared(records, task).items()})
+
+
+def _with_lost(records: Records, task: str, gains: dict[str, Interval]) -> dict[str, Interval]:
+    finals = records.of(task, "final")
+    return {arm: LOST if failed_seeds(records, finals, arm) else gain for arm, gain in gains.items()}
 
 
 def covers_examples(records: Records, task: str) -> bool:
     """Whether the intervals of `gains` cover the test examples besides the seeds, of every arm."""
-    return all(gain.examples for gain in gains(records, task).values())
+    return all(gain.examples for gain in gains(records, task).values() if gain is not LOST)
 
 
 def loss_gains(records: Records, task: str) -> dict[str, Interval]:
     """By how many nats the log loss on test is below the reference's, by arm; empty where lines have no losses."""
-    return {arm: found.interval().oriented(False) for arm, found in compared_losses(records, task).items()}
+    nats = {arm: found.interval().oriented(False) for arm, found in compared_losses(records, task).items()}
+    return _with_lost(records, task, nats)
 
 
 def by_rank(records: Records, of_arms: Mapping[str, Value]) -> dict[int, Value]:

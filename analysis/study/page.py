@@ -11,6 +11,7 @@ from ..variants import COLLAPSED
 from . import comparison, findings, margin, rules, update
 from .markdown import bullets, listed, short
 from .markdown import table as markdown_table
+from .origin import notes
 from .records import Records, collapsed
 from .validator import breaches, marked
 from .verdict import Ruling, answer, low_rank, rule, rulings, spectrum_line
@@ -32,7 +33,8 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
-    parts += [f"**{answer(records)}**", source(records), *_growth(records)]
+    parts += [f"**{answer(records)}**", source(records)]
+    parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
     if cut:
         parts += ["## Is it low?", *ruled(records)]
     parts += [f"## The arms against {records.protocol.reference}", *compared(records), *_arms(records)]

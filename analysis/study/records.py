@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
+from lorax_lab.store.history import commits
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.sums import is_sealed
@@ -46,6 +47,7 @@ class Records:
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         equivalent: pairs of versions of the code that were shown to give the same numbers.
         unchecked: names of its files that have no checksums.
+        commits: of the repository's history; None where that is not here.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Records:
     shared: pd.DataFrame | None = None
     equivalent: frozenset[tuple[str, str]] = frozenset()
     unchecked: tuple[str, ...] = ()
+    commits: frozenset[str] | None = None
 
     @property
     def protocol(self) -> Protocol:
@@ -125,7 +128,7 @@ def load(path: Path) -> Records:
     files = (path, beside, shared, equivalence_path(path))
     unchecked = tuple(file.name for file in files if file.is_file() and not is_sealed(file))
     damages += of_table + of_proofs
-    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked)
+    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits())
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from . import comparison, margin, update
 from .markdown import listed
 from .records import Records
-from .verdict import LOW_SHARE, low_rank
+from .verdict import low_rank
 
 RULES_SINCE = "2026-11-26T20:45:00Z"
 """When the present rules were written; studies that began before were run under others."""
@@ -17,9 +17,10 @@ RULES_SINCE = "2026-11-26T20:45:00Z"
 def low_rule(records: Records) -> str:
     """What r*, k* and the three verdicts mean."""
     low = {task: low_rank(records, task) for task in records.conditions}
+    share = f"{records.declared.low_share:g} of a matrix's smaller side"
     text = (
         f"A score is matched if it is surely not worse by more than the margin, {records.protocol.margin:g}. A rank is "
-        f"low up to {LOW_SHARE:g} of a matrix's smaller side, here {listed(sorted(set(low.values())))}. r* is the "
+        f"low up to {share}, here {listed(sorted(set(low.values())))}. r* is the "
         "smallest rank from which on LoRA matches full fine-tuning on the test split. k* is the smallest number of "
         "directions to which the full update can be cut so that it matches the whole one; it is cut in all matrices at "
         "once, or in one type of matrix alone. *Supported*: every such rank is surely low. *Not supported*: one surely "

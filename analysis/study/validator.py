@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,8 @@ from lorax_lab.store.protocol import Protocol, Selection, select
 from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
+from . import content, origin
+from .agreement import of_condition, some, strangers
 from .records import KEPT, Records, rate_of
 
 LEAST_SEEDS = 5
@@ -25,18 +27,40 @@ LEAST_SEEDS = 5
 @lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
     """Breaches of the protocol, a line each, with task, arm and runs; none where the comparison is fair."""
-    faults = [f"damaged: {damage}" for damage in records.damages]
-    faults += _committed(records.lines) + _one_version(records)
-    faults += _known_arms(records)
-    protocol = records.protocol
-    if set(protocol.selection_seeds) & set(protocol.final_seeds):
-        both = sorted(set(protocol.selection_seeds) & set(protocol.final_seeds))
+    return list(every_breach(records))
+
+
+def every_breach(records: Records) -> Iterator[str]:
+    """The breaches one by one, those that are soon found first."""
+    yield from (f"damaged: {damage}" for damage in records.damages)
+    yield from _committed(records.lines)
+    yield from _one_version(records)
+    yield from strangers(records)
+    yield from origin.faults(records)
+    yield from _seeds(records.protocol)
+    yield from _contents(records)
+    if not any(content.lacking_of(line) for line in records.lines if line["status"] == "completed"):
+        for task in records.conditions:
+            yield from (f"{task}: {breach}" for breach in _of_task(records, task))
+
+
+def _seeds(protocol: Protocol) -> list[str]:
+    """Final seeds are fresh, and enough."""
+    faults = []
+    if both := sorted(set(protocol.selection_seeds) & set(protocol.final_seeds)):
         faults.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
     if len(set(protocol.final_seeds)) < LEAST_SEEDS:
         faults.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
-    for task in records.conditions:
-        faults += [f"{task}: {breach}" for breach in _of_task(records, task)]
     return faults
+
+
+def _contents(records: Records) -> list[str]:
+    """What in single lines contradicts the rest of them."""
+    faults: dict[str, list[str]] = {}
+    for line in records.lines:
+        for fault in content.of_line(records, line):
+            faults.setdefault(fault, []).append(line["run_id"])
+    return [f"{fault}: {some(runs)}" for fault, runs in faults.items()]
 
 
 def not_begun(records: Records) -> list[str]:
@@ -84,13 +108,9 @@ def _of_task(records: Records, task: str) -> list[str]:
         rate = protocol.rate(arm.name, chosen.choices[arm.name].step)
         lines = [line for line in finals if records.arm_of(line) == arm.name]
         faults += _finals(protocol, arm.name, rate, lines)
-    return (
-        faults
-        + _same(records, [*trials, *finals])
-        + _one_test_split(records, [*trials, *finals])
-        + _shared_code(records, [*trials, *finals])
-        + _paired(records, finals)
-    )
+    both = [*trials, *finals]
+    faults += [*of_condition(records, task, chosen), *_same(records, both), *_one_test_split(records, both)]
+    return [*faults, *_shared_code(records, both), *_paired(records, both)]
 
 
 def _trials(records: Records, trials: list[Line]) -> list[str]:
@@ -103,10 +123,10 @@ def _trials(records: Records, trials: list[Line]) -> list[str]:
         faults.append(f"unequal numbers of learning-rate trials: {listed}")
     read = [line["run_id"] for line in trials if any(key.startswith("test/") for key in line.get("metrics", {}))]
     if read:
-        faults.append(f"learning rates were chosen by runs that read the test split: {_some(read)}")
+        faults.append(f"learning rates were chosen by runs that read the test split: {some(read)}")
     strangers = [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]
     if strangers:
-        faults.append(f"trials with seeds that are not declared for the selection: {_some(strangers)}")
+        faults.append(f"trials with seeds that are not declared for the selection: {some(strangers)}")
     return faults
 
 
@@ -114,7 +134,7 @@ def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> lis
     faults = []
     other = [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]
     if other:
-        faults.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {_some(other)}")
+        faults.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {some(other)}")
     seeds = Counter(line["seed"] for line in lines if line["status"] in ("completed", "diverged"))
     if missing := sorted(set(protocol.final_seeds) - set(seeds)):
         faults.append(f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}")
@@ -147,14 +167,14 @@ def _same(records: Records, lines: list[Line]) -> list[str]:
     faults = []
     completed = _completed(records, lines)
     for subject, keys, read in SAME:
-        for some in _groups(records, completed, keys):
+        for group in _groups(records, completed, keys):
             kinds: dict[str, list[str]] = {}
-            for line in some:
+            for line in group:
                 kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
             if len(kinds) > 1:
                 few = min(kinds.values(), key=len)
                 faults.append(
-                    f"{subject} differ: {len(kinds)} kinds in {len(some)} runs, unlike the others {_some(few)}"
+                    f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {some(few)}"
                 )
     return faults
 
@@ -200,12 +220,12 @@ def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[
     return [[line for line in lines if records.arm_of(line) == arm.name] for arm in records.protocol.arms]
 
 
-def _paired(records: Records, finals: list[Line]) -> list[str]:
-    """The same seed starts from the same head in every arm."""
+def _paired(records: Records, lines: list[Line]) -> list[str]:
+    """The same seed starts from the same head in every arm, in its trials and in its final runs."""
     faults = []
-    of_one_model = _groups(records, finals, ("model",)) == [finals]
-    for seed in records.protocol.final_seeds if of_one_model else ():
-        heads = {line["inputs"]["head_sha256"] for line in finals if line["seed"] == seed and "inputs" in line}
+    of_one_model = _groups(records, lines, ("model",)) == [lines]
+    for seed in (*records.protocol.final_seeds, *records.protocol.selection_seeds) if of_one_model else ():
+        heads = {line["inputs"]["head_sha256"] for line in lines if line["seed"] == seed and "inputs" in line}
         if len(heads) > 1:
             faults.append(f"seed {seed}: the arms start from {len(heads)} different heads")
     return faults
@@ -219,7 +239,7 @@ def _budget(line: Line) -> dict[str, Any]:
 
 def _committed(lines: list[Line]) -> list[str]:
     dirty = [line["run_id"] for line in lines if line["git"]["dirty"]]
-    return [f"runs of code that was not committed: {_some(dirty)}"] if dirty else []
+    return [f"runs of code that was not committed: {some(dirty)}"] if dirty else []
 
 
 def _one_version(records: Records) -> list[str]:
@@ -264,14 +284,3 @@ def _versions(lines: list[Line], joined: Callable[[str, str], bool]) -> list[str
 def _version(line: Line) -> str:
     """The hash of the code; a line that is older than it goes by its commit."""
     return str(line["code"] or f"commit {line['git']['commit']}")
-
-
-def _known_arms(records: Records) -> list[str]:
-    strangers = [line["run_id"] for line in records.lines if records.arm_of(line) is None]
-    return [f"runs of no declared arm: {_some(strangers)}"] if strangers else []
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more

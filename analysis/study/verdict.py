@@ -12,9 +12,6 @@ from .markdown import listed
 from .records import KEPT, Records
 from .statistics import Interval, Smallest
 
-LOW_SHARE = 1 / 16
-"""A rank up to this share of a matrix's smaller side is called low. The share was declared before the first final run,
-the margin before the first trial."""
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 HIGH, LOW, NOT_SURE = "high", "low", "not sure"
 
@@ -74,9 +71,9 @@ def rule(evidence: list[Smallest], low: int) -> str:
 
 
 def low_rank(records: Records, task: str) -> int:
-    """The largest rank that is called low, from the matrices' smaller sides."""
+    """The largest rank that is called low: the declared share of the matrices' smaller sides."""
     line = next(iter(comparison.seeds_of(records, task, records.protocol.reference).values()))
-    return int(min(min(row["shape"]) for row in line["matrices"].values()) * LOW_SHARE)
+    return int(min(min(row["shape"]) for row in line["matrices"].values()) * records.declared.low_share)
 
 
 def answer(records: Records) -> str:

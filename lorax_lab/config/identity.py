@@ -39,11 +39,18 @@ def science(config: RunConfig, model_sha256: str, data_sha256: str) -> dict[str,
 def run_id(config: RunConfig, model_sha256: str, data_sha256: str) -> str:
     """Readable prefix and the first 10 hex digits of the SHA-256 of the science part, for example
     `minilm-movie_reviews-lora-r8-s0-1f0c9a77be`. Equal settings spelled differently give one id."""
-    content = json.dumps(science(config, model_sha256, data_sha256), sort_keys=True, allow_nan=False)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
-    parts = [Path(config.model).name, Path(config.task.name).name, config.method.name]
-    parts += [f"r{config.rank}"] if config.rank is not None else []
-    prefix = "-".join([*parts, f"s{config.seed}"])
+    names = (config.model, config.task.name, config.method.name)
+    return named(science(config, model_sha256, data_sha256), names, config.rank, config.seed)
+
+
+def named(content: Mapping[str, Any], names: tuple[str, str, str], rank: int | None, seed: int) -> str:
+    """A run's name from its science part; `names` are those of the model, the task and the method."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    model, task, method = names
+    parts = [Path(model).name, Path(task).name, method]
+    parts += [f"r{rank}"] if rank is not None else []
+    prefix = "-".join([*parts, f"s{seed}"])
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in prefix)
     return name.encode()[: LONGEST - 11].decode(errors="ignore") + f"-{digest}"
 

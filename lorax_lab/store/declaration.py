@@ -7,6 +7,7 @@ declaration of format 1 has only the overrides. There a line belongs to the cell
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
 
 FORMAT = 2
+NOT_HASHED = ("format", "history", "earlier")
+"""Parts of a declaration's file that its hash leaves out."""
 APART = (
     "seed",
     "measure",
@@ -37,6 +40,9 @@ APART = (
 NEUTRAL: dict[str, Any] = {"train.head": True}
 """What an older record is taken to have for a setting that did not exist yet. A setting not listed here counts as
 null."""
+
+LOW_SHARE = 1 / 16
+"""The share of a matrix's smaller side up to which a rank is called low, in a declaration that states none."""
 
 Settings = dict[str, Any]
 Pair = tuple[str, str]
@@ -58,6 +64,11 @@ class Declaration:
         figures: names of its figures; None means the standard ones.
         control_of: the study that it is a control of.
         history: what was added after the first declaration, and when.
+        written: when it was declared (UTC); empty in declarations that are older than the field.
+        low_share: a rank up to this share of a matrix's smaller side is called low.
+        scores: by condition the primary metric, and whether higher is better; empty in older declarations.
+        nulls: by method the settings that are hashed as null where they are absent.
+        earlier: the contents of the declarations that this one continues, the first one first.
     """
 
     texts: dict[str, Any]
@@ -71,6 +82,11 @@ class Declaration:
     figures: tuple[str, ...] | None = None
     control_of: str | None = None
     history: tuple[dict[str, Any], ...] = ()
+    written: str = ""
+    low_share: float = LOW_SHARE
+    scores: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    nulls: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    earlier: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -81,25 +97,47 @@ class Declaration:
     def cell_of(self, line: Mapping[str, Any]) -> Cell | None:
         """The cell that a published line belongs to, by its configuration; None where it belongs to no cell."""
         own = decisive(line["config"], self.apart)
-        pairs = [pair for pair, declared in self._settings.items() if self._agree(declared, own)]
+        pairs = [pair for pair, declared in self.cells.items() if self._agree(declared, own)]
         if len(pairs) != 1:
             return None
         (condition, arm), stage = pairs[0], "trial" if line["config"]["measure"] == "trial" else "final"
         return Cell(stage, condition, arm, float(line["config"]["train"]["learning_rate"]), line["seed"])
 
     @cached_property
-    def _settings(self) -> dict[Pair, Settings]:
-        if self.settings:
-            return self.settings
+    def cells(self) -> dict[Pair, Settings]:
+        """The settings of every cell; of format 1 those that its overrides make."""
+        return {pair: self.settings[pair] for pair in self.by_overrides if pair in self.settings} or self.by_overrides
+
+    @cached_property
+    def by_overrides(self) -> dict[Pair, Settings]:
+        """The settings that each cell's overrides make by themselves."""
         return {
             (name, arm.name): dict(map(_setting, (*self.common, *overrides, *arm.overrides)))
             for name, overrides in self.conditions.items()
             for arm in self.protocol.arms
         }
 
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of all that was declared: plan, margin, what is called low, prediction, and when."""
+        text = json.dumps(own_content(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def versions(self) -> tuple[Declaration, ...]:
+        """The declarations of a study that grew, the first one first, this one last."""
+        return (*(from_content(content) for content in self.earlier), self)
+
+    def unlike(self, pair: Pair, config: Mapping[str, Any]) -> list[str]:
+        """The settings in which a published configuration differs from a cell's, in the order of their names."""
+        declared, own = self.cells[pair], decisive(config, self.apart)
+        return sorted(key for key in self._compared(declared, own) if not same(declared, own, key, self.neutral))
+
     def _agree(self, declared: Settings, own: Settings) -> bool:
-        keys = declared.keys() | own.keys() if self.settings else declared.keys() - {"task.path"}  # which no line keeps
-        return all(_same(declared, own, key, self.neutral) for key in keys)
+        return all(same(declared, own, key, self.neutral) for key in self._compared(declared, own))
+
+    def _compared(self, declared: Settings, own: Settings) -> set[str]:
+        return declared.keys() | own.keys() if self.settings else declared.keys() - {"task.path"}  # which no line keeps
 
 
 def conditions(factors: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
@@ -128,11 +166,12 @@ def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
         (first, second)
         for number, (first, one) in enumerate(items)
         for second, other in items[number + 1 :]
-        if all(_same(one, other, key, {}) for key in one.keys() | other.keys())
+        if all(same(one, other, key, {}) for key in one.keys() | other.keys())
     ]
 
 
-def _same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
+def same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
+    """Whether a setting has one value in both; absent it has its neutral value."""
     first, second = (settings.get(key, neutral.get(key)) for settings in (one, other))
     if isinstance(first, float) and isinstance(second, float):
         return math.isclose(first, second, rel_tol=1e-5)  # a line is rounded
@@ -165,7 +204,7 @@ def read_declaration(path: Path) -> Declaration:
         raise DamagedDeclaration("; ".join(checked.damages))
     try:
         declared = from_content(json.loads(checked.text))
-        declared.conditions  # noqa: B018
+        [one.conditions for one in declared.versions]
         declared.protocol.ranked()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else in_short(error)
@@ -176,6 +215,14 @@ def read_declaration(path: Path) -> Declaration:
 def write_declaration(path: Path, declared: Declaration) -> None:
     """Write a declaration, in format 2, with its checksums."""
     write_summed(path, json.dumps(redacted(to_content(declared)), indent=1, ensure_ascii=False) + "\n")
+
+
+def own_content(declared: Declaration) -> dict[str, Any]:
+    """What a declaration says by itself, as its file has it. What is empty is left out, so that a part that comes later
+    does not change the hash of what was declared without it."""
+    content = redacted(to_content(declared))
+    content["protocol"] = {key: value for key, value in content["protocol"].items() if value is not None}
+    return {key: value for key, value in content.items() if key not in NOT_HASHED and value not in (None, "", [], {})}
 
 
 def from_content(content: Mapping[str, Any]) -> Declaration:
@@ -199,6 +246,11 @@ def from_content(content: Mapping[str, Any]) -> Declaration:
         figures=None if figures is None else tuple(figures),
         control_of=content.get("control_of"),
         history=tuple(content.get("history", ())),
+        written=str(content.get("written", "")),
+        low_share=float(content.get("low_share", LOW_SHARE)),
+        scores={name: (str(score[0]), bool(score[1])) for name, score in content.get("scores", {}).items()},
+        nulls={method: tuple(keys) for method, keys in content.get("nulls", {}).items()},
+        earlier=tuple(content.get("earlier", ())),
     )
 
 
@@ -214,5 +266,6 @@ def to_content(declaration: Declaration) -> dict[str, Any]:
     content = {"format": FORMAT} | d.texts | {"control_of": d.control_of, "figures": d.figures}
     content |= {"factors": d.factors, "common": d.common, "final": d.final, "protocol": asdict(d.protocol)}
     content |= {"settings": {"all": shared, "cells": cells}, "neutral": d.neutral, "apart": d.apart}
-    content |= {"history": d.history}
+    content |= {"scores": d.scores, "nulls": d.nulls, "low_share": d.low_share, "written": d.written}
+    content |= {"history": d.history, "earlier": d.earlier}
     return dict(json.loads(json.dumps(content)))

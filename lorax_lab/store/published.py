@@ -79,7 +79,7 @@ def line_of(folder: Path) -> Line:
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Write the lines, sorted by run, each with its checksum; the same lines give the same bytes."""
     shown = [redacted(line) for line in sorted(lines, key=lambda line: str(line["run_id"]))]
-    write_summed(path, "".join(_text(line | {"sha256": _checksum(line)}) + "\n" for line in shown))
+    write_summed(path, "".join(_text(line | {"sha256": checksum(line)}) + "\n" for line in shown))
 
 
 def read_lines(path: Path) -> tuple[list[Line], list[str]]:
@@ -91,7 +91,7 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
         try:
             line = json.loads(text)
             stated = line.pop("sha256", None)
-            if stated != _checksum(line) or text != _text(line | {"sha256": stated}):
+            if stated != checksum(line) or text != _text(line | {"sha256": stated}):
                 raise DamagedRecord("it is not what was written: its checksum does not match")
             if line["format"] != FORMAT:
                 raise DamagedRecord(f"it has format {line['format']}; this version reads {FORMAT}")
@@ -205,6 +205,7 @@ def _text(line: Line) -> str:
     return json.dumps(line, separators=(",", ":"), allow_nan=False)
 
 
-def _checksum(line: Line) -> str:
+def checksum(line: Line) -> str:
+    """The SHA-256 of a line's content."""
     text = json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,272 @@
+"""Do a condition's lines agree with what was declared for their cells, and with each other?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from lorax_lab.store.answers import correct_answers
+from lorax_lab.store.continuity import KEY
+from lorax_lab.store.declaration import Settings, decisive, same
+from lorax_lab.store.protocol import CHOSEN_FROM, Selection, sha256_of_trials
+from lorax_lab.store.published import COLLAPSED, Line
+
+from .records import Records
+from .spectra import FORMS, PRODUCT
+
+GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
+"""The settings that an override of a whole group sets."""
+CONSTANT = "which is what the model does"
+"""The words by which a collapsed run's record says that the model gives one answer for every input."""
+BYTES = 4
+"""Of a weight that trains: weights are fp32 whatever the precision of a step."""
+
+
+def strangers(records: Records) -> list[str]:
+    """Lines that belong to no cell, by what tells them from the cell that they are most like."""
+    faults: dict[str, list[str]] = {}
+    for line in records.lines:
+        if records.cell(line) is None:
+            faults.setdefault(_difference(records, line), []).append(line["run_id"])
+    return [f"runs of no declared arm ({difference}): {some(runs)}" for difference, runs in faults.items()]
+
+
+def _difference(records: Records, line: Line) -> str:
+    declared = records.declared
+    pair = min(declared.cells, key=lambda pair: len(declared.unlike(pair, line["config"])))
+    keys, own = declared.unlike(pair, line["config"]), decisive(line["config"])
+    if not keys:
+        return "several are alike"
+    values = [f"{key} is {own.get(key)}, declared {declared.cells[pair].get(key)}" for key in keys[:2]]
+    return f"{'; '.join(values)}, unlike {', '.join(pair)}"
+
+
+def of_condition(records: Records, condition: str, chosen: Selection) -> Iterator[str]:
+    """What disagrees within a condition whose rates are chosen."""
+    trials, finals = records.of(condition, "trial"), records.of(condition, "final")
+    lines = [*trials, *finals]
+    yield from _settings(records, condition, lines)
+    yield from _measured(records, finals)
+    yield from _parameters(records, lines)
+    yield from _metric(records, condition, lines)
+    yield from _copies(lines)
+    yield from _order(records, trials, finals)
+    yield from _reference(records, finals, chosen)
+
+
+def _settings(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
+    """The runs of an arm have one configuration, and those of two arms differ in what their overrides set."""
+    declared, by_arm = records.declared, dict[str, Settings]()
+    for arm in records.protocol.arms:
+        kinds: dict[str, Settings] = {}
+        for line in lines:
+            if records.arm_of(line) == arm.name:
+                own = decisive(line["config"], declared.apart)
+                kept = {k: v for k, v in own.items() if v is not None and v != declared.neutral.get(k)}
+                kinds.setdefault(json.dumps(kept, sort_keys=True), own)
+        settings = list(kinds.values())
+        if len(settings) > 1:
+            yield f"{arm.name}: its runs differ in {_unlike(settings[0], settings[1], declared.neutral)}"
+        by_arm |= {arm.name: settings[0]} if settings else {}
+        set_by = declared.by_overrides.get((condition, arm.name), {})
+        wrong = [k for k, v in set_by.items() if k in declared.settings.get((condition, arm.name), {})]
+        wrong = [
+            k
+            for k in wrong
+            if k not in ("task.name", "method.name", "model")
+            and not same(set_by, declared.settings[condition, arm.name], k, {})
+        ]
+        if wrong:
+            yield f"{arm.name}: its declared overrides are not its declared settings: {', '.join(wrong)}"
+    for one, other in combinations(by_arm, 2):
+        set_by_either = {o.partition("=")[0] for name in (one, other) for o in records.protocol.arm(name).overrides}
+        if by_arm[one].get("method.name") == by_arm[other].get("method.name"):
+            differ = _keys_unlike(by_arm[one], by_arm[other], declared.neutral)
+            if undeclared := [key for key in differ if not any(_sets(override, key) for override in set_by_either)]:
+                yield f"{one} and {other} differ in {', '.join(undeclared)}, which neither sets"
+
+
+def _keys_unlike(one: Settings, other: Settings, neutral: Settings) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if not same(one, other, key, neutral))
+
+
+def _unlike(one: Settings, other: Settings, neutral: Settings) -> str:
+    keys = _keys_unlike(one, other, neutral)
+    return ", ".join(f"{key} ({one.get(key)} and {other.get(key)})" for key in keys)
+
+
+def _sets(override: str, key: str) -> bool:
+    own = override.lstrip("+~")
+    return own == key or key.startswith(GROUPS.get(own, ("\0",)))
+
+
+def _measured(records: Records, finals: list[Line]) -> Iterator[str]:
+    """Final runs measure what was declared, and the same matrices."""
+    for arm in records.protocol.arms:
+        own = [o.partition("=")[2] for o in records.declared.final.get(arm.name, ()) if o.startswith("measure=")]
+        wanted = own[-1] if own else "standard"
+        others = [x["run_id"] for x in finals if records.arm_of(x) == arm.name and x["config"]["measure"] != wanted]
+        if others:
+            yield f"{arm.name}: final runs that did not measure what was declared, {wanted}: {some(others)}"
+    shapes = {
+        line["run_id"]: (
+            {name: (row["shape"], row["module"], row["layer"]) for name, row in line["matrices"].items()},
+            line["config"]["method"].get("target_modules"),
+            line["config"]["model"],
+        )
+        for line in finals
+        if line.get("matrices")
+    }
+    yield from _odd("other matrices are measured than in the others", shapes, lambda s: s[0], lambda s: s[1:])
+
+
+def _odd(
+    text: str, values: dict[str, Any], read: Callable[[Any], Any], within: Callable[[Any], Any] = lambda _: None
+) -> Iterator[str]:
+    """A fault where values of one group are of several kinds, with the runs of the rarest kind."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for run, value in values.items():
+        kinds = groups.setdefault(json.dumps(within(value), sort_keys=True), {})
+        kinds.setdefault(json.dumps(read(value), sort_keys=True), []).append(run)
+    for kinds in groups.values():
+        if len(kinds) > 1:
+            rarest = min(kinds.values(), key=len)
+            yield f"{text}: {some(rarest)}"
+
+
+def _parameters(records: Records, lines: list[Line]) -> Iterator[str]:
+    """The numbers of parameters follow from the arm: an adapter's from its rank and shapes, heads and bases are one."""
+    completed = [line for line in lines if line["status"] == "completed" and line.get("parameters")]
+    facts = {line["run_id"]: (line, records.arm_of(line)) for line in completed}
+    text = "numbers of parameters are not those of the arm's other runs"
+    yield from _odd(text, facts, lambda f: f[0]["parameters"], lambda f: f[1])
+
+    def alike(fact: tuple[Line, str | None]) -> list[Any]:
+        """What has one head and one base: the model, and what an arm sets beside its method and rank."""
+        arms = [arm for arm in records.protocol.arms if arm.name == fact[1]]
+        own = [o for arm in arms for o in arm.overrides if not o.startswith(("method", "rank="))]
+        return [fact[0]["config"]["model"], own]
+
+    yield from _odd("another head is trained", facts, lambda f: f[0]["parameters"]["head"], alike)
+    known = {run: f for run, f in facts.items() if f[0]["method"] in FORMS}
+    yield from _odd("the base has another size", known, lambda f: _base(f[0]), alike)
+    weights = {run: f for run, f in known.items() if "weights" in f[0]["memory"]["by_category"]}
+    text = "the bytes of the weights are not those of the parameters"
+    yield from _odd(text, weights, lambda f: _bytes_over(f[0]), lambda f: [f[0]["method"], *alike(f)])
+    wrong = [line["run_id"] for line in completed if line["method"] == PRODUCT and not _adapter_follows(line)]
+    if wrong:
+        yield f"the adapter's parameters are not those of its rank and matrices: {some(wrong)}"
+
+
+def _base(line: Line) -> int:
+    counts = line["parameters"]
+    return int(counts["total"] - (counts["adapter"] if line["method"] == PRODUCT else 0))
+
+
+def _bytes_over(line: Line) -> int:
+    return int(line["memory"]["by_category"]["weights"] - BYTES * line["parameters"]["total"])
+
+
+def _adapter_follows(line: Line) -> bool:
+    sides = sum(sum(row["shape"]) for row in line.get("matrices", {}).values())
+    return not sides or line["parameters"]["adapter"] == line["rank"] * sides
+
+
+def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
+    declared = records.declared.scores.get(condition)
+    wrong = []
+    for line in lines:
+        if "metric" in line:
+            configured = line["config"]["task"].get("metric")
+            own = (line["metric"], bool(line.get("higher_is_better", True)))
+            if (declared and own != declared) or (configured and configured != own[0]):
+                wrong.append(line["run_id"])
+    if wrong:
+        yield f"the metric is not the declared one: {some(wrong)}"
+
+
+def _copies(lines: list[Line]) -> Iterator[str]:
+    """No two runs have the same answers, measures, or scores and times. Answers of one class throughout may agree."""
+    wide = [line for line in lines if "correct" in line]
+    for runs in _alike(wide, lambda line: line["correct"]):
+        if not is_constant(runs[0], wide):
+            yield f"runs with identical answers: {some(line['run_id'] for line in runs)}"
+    moved = [line for line in lines if line.get("matrices") and not _is_zero(line)]
+    for runs in _alike(moved, lambda line: json.dumps(line["matrices"], sort_keys=True)):
+        yield f"runs with identical updates: {some(line['run_id'] for line in runs)}"
+    done = [line for line in lines if line.get("metrics") and line.get("time")]
+    for runs in _alike(done, lambda line: json.dumps([line["metrics"], line["time"]], sort_keys=True)):
+        yield f"runs with identical scores and times: {some(line['run_id'] for line in runs)}"
+
+
+def is_constant(line: Line, others: Iterable[Line]) -> bool:
+    """Whether a run's answers may be those of another: all are right, or all wrong, or every example gets one class.
+
+    The last its record says, or other runs' answers are right exactly where its own are wrong, as those of the other
+    one of two classes."""
+    if any(CONSTANT in reason for reason in line.get(COLLAPSED, ())):
+        return True
+    own = correct_answers(line)
+    if own.all() or not own.any():
+        return True
+    patterns = [correct_answers(text) for text in {x["correct"]: x for x in others}.values()]
+    return len(line["inputs"].get("classes", ())) == 2 and any(np.array_equal(p, ~own) for p in patterns)
+
+
+def _alike(lines: list[Line], key: Callable[[Line], Hashable]) -> list[list[Line]]:
+    groups: dict[Hashable, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(key(line), []).append(line)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_zero(line: Line) -> bool:
+    return all(row.get("undefined") or not row.get("frobenius_norm", 1.0) for row in line["matrices"].values())
+
+
+def _order(records: Records, trials: list[Line], finals: list[Line]) -> Iterator[str]:
+    """Final runs follow the trials that chose their rates, those that were recorded under the same declaration or an
+    earlier one, and say which these were."""
+    place = {declared.sha256: number for number, declared in enumerate(records.declared.versions)}
+    early, others = [], []
+    for line in finals:
+        own = place.get(str(line.get(KEY)), 0)
+        before = [trial for trial in trials if place.get(str(trial.get(KEY)), 0) <= own]
+        if any(line["written"] < trial["written"] for trial in before):
+            early.append(line["run_id"])
+        if KEY in line and line.get(CHOSEN_FROM) != sha256_of_trials(before):
+            others.append(line["run_id"])
+    if early:
+        yield f"final runs that are older than the trials that chose their rates: {some(early)}"
+    if others:
+        yield f"final runs whose rates were chosen from other trials than those recorded: {some(others)}"
+
+
+def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
+    """Without the reference's best score there is nothing to compare with."""
+    name = records.protocol.reference
+    if chosen.choices[name].edge:
+        rate = records.protocol.rate(name, chosen.choices[name].step)
+        yield (
+            f"the best learning rate of {name}, {rate:g}, is at the edge of what was tried: the reference may be short "
+            "of its best score"
+        )
+    if seeds := failed_seeds(records, finals, name):
+        yield f"{name}: final runs diverged, seeds {', '.join(map(str, seeds))}: the reference has no score to match"
+
+
+def failed_seeds(records: Records, finals: list[Line], arm: str) -> list[int]:
+    """The seeds of an arm's final runs that have no score, since they diverged."""
+    lines = [line for line in finals if records.arm_of(line) == arm and line["status"] != "completed"]
+    return sorted(line["seed"] for line in lines)
+
+
+def some(names: Iterable[str]) -> str:
+    """A few names of many."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more

@@ -1,0 +1,151 @@
+"""Does each line follow from its own content? Its name, its score, its cuts, its sums and its counts are made again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lorax_lab.store.answers import correct_answers
+from lorax_lab.store.declaration import decisive, same
+from lorax_lab.store.published import Line
+from lorax_lab.store.recorded import recorded_id
+
+from ..variants import REFERENCE
+from . import spectra
+from .records import Records, rate_of
+
+ROUNDING = 2e-6
+"""Relative error of a number that a line keeps to six digits."""
+COUNTED = "accuracy"
+"""The metric that is a share of examples."""
+COMPLETED = ("inputs", "parameters", "metric", "metrics", "memory", "time")
+FINAL = ("matrices",)
+"""What a completed run's line has, and what that of a final run has besides if its method changes matrices."""
+WHOLE, REST = "cut", "remainder"
+
+
+def of_line(records: Records, line: Line) -> Iterator[str]:
+    """What in a line contradicts the rest of it."""
+    config = line["config"]
+    if (line["seed"], line["rank"], line["method"]) != (config["seed"], config["rank"], config["method"]["name"]):
+        yield "seed, rank or method are not those of the configuration"
+    if not _name_follows(records, line):
+        yield "the run id does not follow from the configuration and its inputs"
+    if line["status"] != "completed":
+        if line.get("metrics") or line.get("matrices") or not line.get("reason"):
+            yield "a run that is not completed has scores, or gives no reason"
+        return
+    if lacking := lacking_of(line):
+        yield f"a completed run has no {', '.join(lacking)}"
+        return
+    trial = config["measure"] == "trial"
+    if trial and any(line.get(key) for key in ("correct", "matrices", "functional", "sigma")):
+        yield "a trial has what only a final run measures"
+    yield from _scores(line)
+    yield from _counts(line)
+    if not trial:
+        yield from _cuts(line)
+        yield from spectra.of_line(line)
+
+
+def _name_follows(records: Records, line: Line) -> bool:
+    """Whether the run id is that of the configuration. Rounded numbers are taken from the declaration."""
+    declared, cell, exact = records.declared, records.cell(line), dict[str, Any]()
+    if cell:
+        own, settings = declared.settings.get((cell.condition, cell.arm), {}), decisive(line["config"])
+        exact = {key: value for key, value in own.items() if key in settings and same(own, settings, key, {})}
+        rate = records.protocol.rate(cell.arm, records.protocol.step(cell.arm, cell.rate))
+        exact |= {"train.learning_rate": rate} if math.isclose(rate, rate_of(line), rel_tol=1e-5) else {}
+    hashes = _hashes(records, line)
+    return hashes is None or recorded_id(line["config"], exact, hashes, declared) == line["run_id"]
+
+
+def _hashes(records: Records, line: Line) -> tuple[str, str] | None:
+    """The hashes of model and data; of a run that has none, as one that diverged, those of another run of its arm."""
+    cell, found = records.cell(line), line.get("inputs")
+    if found is None and cell:
+        others = [*records.of(cell.condition, "final"), *records.of(cell.condition, "trial")]
+        same_arm = [other for other in others if records.arm_of(other) == cell.arm]
+        found = next((other["inputs"] for other in (*same_arm, *others) if other.get("inputs")), None)
+    return (found["model_sha256"], found["data_sha256"]) if found else None
+
+
+def lacking_of(line: Line) -> list[str]:
+    """What a completed run's line does not have, without which no rate can be chosen and nothing compared."""
+    trial = line["config"]["measure"] == "trial"
+    wanted = [f"{split}/{line.get('metric')}" for split in (("validation",) if trial else ("validation", "test"))]
+    measured = () if trial or line["method"] not in spectra.FORMS else FINAL
+    lacking = [key for key in (*COMPLETED, *measured) if not line.get(key)]
+    return lacking or [key for key in wanted if key not in line["metrics"]]
+
+
+def _scores(line: Line) -> Iterator[str]:
+    metrics, examples = line["metrics"], line["inputs"]["examples"]
+    for split in ("validation", "test"):
+        value = metrics.get(f"{split}/{COUNTED}")
+        if value is not None and not _is_share(value, examples.get(split)):
+            yield f"{split} accuracy is no share of the examples"
+    if "correct" in line:
+        yield from _answers(line, metrics.get(f"test/{COUNTED}"))
+
+
+def _answers(line: Line, score: float | None) -> Iterator[str]:
+    count, packed = line["inputs"]["examples"].get("test", 0), bytes.fromhex(line["correct"])
+    if len(packed) != -(-count // 8) or (count % 8 and packed[-1] & (0xFF >> count % 8)):
+        yield "it has another number of answers than of test examples"
+    elif score is not None and not math.isclose(correct_answers(line).mean(), score, rel_tol=ROUNDING, abs_tol=1e-9):
+        yield "the test accuracy is not that of its answers"
+
+
+def _is_share(value: float, count: int | None) -> bool:
+    if not 0 <= value <= 1 or not count:
+        return False
+    return abs(value * count - round(value * count)) <= max(count * ROUNDING, 1e-9)
+
+
+def _counts(line: Line) -> Iterator[str]:
+    """Sums: parameters, and the bytes of a step."""
+    counts, memory = line["parameters"], line["memory"]
+    if counts["trainable"] != counts["adapter"] + counts["head"] or not 0 < counts["trainable"] <= counts["total"]:
+        yield "the numbers of parameters do not add up"
+    if memory["by_category"] and sum(memory["by_category"].values()) != memory["peak_bytes"]:
+        yield "the peak of memory is not the sum of its parts"
+
+
+def _cuts(line: Line) -> Iterator[str]:
+    """The cuts are all there, and those that change nothing, or everything, agree."""
+    rows = line.get("functional")
+    if rows is None:
+        if line["method"] == REFERENCE:
+            yield "the full update's cuts are gone"
+        return
+    scores = {(part, k, module): score for part, k, module, score in rows}
+    if len(scores) != len(rows) or not _wanted(line) <= scores.keys():
+        yield "cuts of the full update are missing, or there twice"
+        return
+    full, whole = _full(line), line["metrics"][f"validation/{line['metric']}"]
+    if [scores[WHOLE, full, None], scores[REST, 0, None]] != [whole, whole]:
+        yield "the uncut update does not have the run's validation score"
+    if scores[WHOLE, 0, None] != scores[REST, full, None]:
+        yield "no update and the remainder of all of it have different scores"
+    if line["metric"] == COUNTED:
+        count = line["inputs"]["examples"].get("validation")
+        if not all(_is_share(score, count) for score in scores.values()):
+            yield "the accuracy of a cut is no share of the examples"
+
+
+def _full(line: Line) -> int:
+    return max(min(row["shape"]) for row in line["matrices"].values())
+
+
+def _wanted(line: Line) -> set[tuple[str, int, str | None]]:
+    """What is cut: 0, the powers of two and all directions; with controls, what `measure=controls` adds."""
+    full = _full(line)
+    ranks = [0, *(2**i for i in range(full.bit_length()) if 2**i < full), full]
+    wanted: set[tuple[str, int, str | None]] = {(part, k, None) for part in (WHOLE, REST) for k in ranks}
+    if line["config"]["measure"] == "controls":
+        modules = {str(row["module"]) for row in line["matrices"].values()}
+        wanted |= {(part, k, None) for part in ("random", "scaled") for k in ranks[1:-1]}
+        wanted |= {(WHOLE, k, module) for module in modules for k in ranks[:-1]} | {("gaussian", full, None)}
+    return wanted

@@ -1,0 +1,94 @@
+"""A made-up study that follows from its own content throughout, for those who tamper with it; and what they do."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from synthetic import NAMES, SIDE, again, declaration, line, matrix, noise, study
+
+from analysis.study.records import Records
+from lorax_lab.spectra import noise_ceiling, summary
+from lorax_lab.store.declaration import Declaration, decisive
+from lorax_lab.store.protocol import Cell
+
+Lines = list[dict[str, Any]]
+ONE, TASKS = ("reviews",), ("reviews", "headlines")
+
+
+@cache
+def spectrum(name: str, seed: int) -> tuple[float, ...]:
+    """Singular values that fall, to four digits."""
+    draw = random.Random(f"{name} {seed}")
+    fall = 0.9 + 0.02 * draw.random()
+    return tuple(
+        sorted((float(f"{0.1 * fall**i * (1 + 0.05 * draw.random()):.4g}") for i in range(SIDE)), reverse=True)
+    )
+
+
+def measured(name: str, seed: int) -> dict[str, Any]:
+    """A matrix's row of measures of its spectrum."""
+    sigma = torch.tensor(spectrum(name, seed), dtype=torch.float64)
+    row = matrix(name, seed) | summary(sigma, (SIDE, SIDE))
+    edge = noise_ceiling((SIDE, SIDE), 0.002)
+    above = {"noise_edge": edge, "spikes": float((sigma > edge).sum()), "rounding_edge": 1e-7, "above_rounding": SIDE}
+    return row | above | {"base_norm": 10.0, "relative_norm": row["frobenius_norm"] / 10.0}
+
+
+@cache
+def whole(tasks: tuple[str, ...] = ONE) -> Records:
+    """The study: a declaration of format 2, full updates with their singular values."""
+    made = study(tasks=tasks)
+    lines = copy.deepcopy(made.lines)
+    for of_run in lines:
+        if "functional" in of_run:
+            place = 100 * tasks.index(of_run["config"]["task"]["name"]) + of_run["seed"]
+            of_run["matrices"] = {name: measured(name, place) for name in NAMES}
+            of_run["gaussian"] = {name: noise(row) for name, row in of_run["matrices"].items()}
+            of_run["sigma"] = {name: list(spectrum(name, place)) for name in NAMES}
+    cells = [(task, arm.name) for task in tasks for arm in made.protocol.arms]
+    settings = {(task, arm): decisive(line(Cell("final", task, arm, 1e-3, 0), 0.5)["config"]) for task, arm in cells}
+    scores = dict.fromkeys(tasks, ("accuracy", True))
+    return again(made, lines, declaration(made.protocol, tasks, settings=settings, scores=scores))
+
+
+def copied() -> Lines:
+    """The study's lines, to be changed."""
+    return copy.deepcopy(whole().lines)
+
+
+def with_lines(change: Callable[[Lines], Any]) -> Records:
+    """The study after a change of its lines."""
+    lines = copied()
+    change(lines)
+    return replace(whole(), lines=lines)
+
+
+def with_declared(**changes: Any) -> Records:
+    """The study whose declaration was edited, while its lines stayed."""
+    return replace(whole(), declared=replace(whole().declared, **changes))
+
+
+def with_protocol(**changes: Any) -> Records:
+    """The study whose protocol was edited."""
+    return with_declared(protocol=replace(whole().protocol, **changes))
+
+
+def of(lines: Lines, stage: str, **wanted: Any) -> Lines:
+    """The lines of a stage with these values at their top."""
+    trial = stage == "trial"
+    return [
+        x for x in lines if (x["config"]["measure"] == "trial") == trial and all(x[k] == v for k, v in wanted.items())
+    ]
+
+
+def without(declared: Declaration, *arms: str) -> Declaration:
+    """The declaration without some arms."""
+    kept = tuple(arm for arm in declared.protocol.arms if arm.name not in arms)
+    cells = {pair: own for pair, own in declared.settings.items() if pair[1] not in arms}
+    return replace(declared, protocol=replace(declared.protocol, arms=kept), settings=cells)
