@@ -200,6 +200,7 @@ def test_a_checkpoint_folder_with_factors_in_it_is_not_read_as_merged(capsys: py
         ({"l.0.q.lora_A": torch.ones(RANK)}, "expected a matrix of floating point"),
         ({"l.1.lora_A": torch.ones(RANK, 40)}, "l.1.lora_B is missing"),
         ({"l.0.q.conv.weight": torch.ones(40, 40, 1, 1)}, "l.0.q is a convolution"),
+        ({"l.0.q.weight": torch.ones(40, 40, 1, 1)}, "l.0.q is a convolution"),
         ({"conv1.lora_A": torch.ones(9, 9), "conv1.lora_B": torch.ones(9, 9)}, "conv1 is a convolution"),
         ({"l.0.q.alpha": torch.ones(2)}, "expected one number"),
     ],

@@ -105,7 +105,9 @@ def _updates(
 ) -> list[AdapterUpdate]:
     """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
     assert alpha is not None, name
-    if f"{name}.conv.weight" in tensors or CONVOLUTION.search(name):
+    weight = tensors.get(f"{name}.weight")
+    kernel = weight is not None and len(weight.shape) > 2
+    if kernel or f"{name}.conv.weight" in tensors or CONVOLUTION.search(name):
         raise ConfigError(
             f"{path}: {name} is a convolution, whose rank is not in the shapes of its factors (they are k times as "
             "large for a kernel of side k), so alpha / r is not known: take its factors out of the file"
