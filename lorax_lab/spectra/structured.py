@@ -36,7 +36,8 @@ def structured_nulls(
 
     The count is parallel analysis (Horn 1965): with permuted entries Buja & Eyuboglu's (1992), with signs drawn anew
     that of Hong, Sheng & Dobriban (2020), which holds for noise whose entries differ in size. One draw is enough in the
-    mean over matrices: over draws an effective rank spreads by .1 to .5 % at 384².
+    mean over matrices: over draws an effective rank spreads by .3 % or less at 160 × 240, by .8 % where the scales of
+    rows are lognormal with sd 1. All three take .09 s for a 384² matrix on one core, .19 s for 384 × 1536.
 
     Args:
         delta_weight: (out, in), dense. A product of factors has another null: `gaussian_null` with its rank.
@@ -72,7 +73,7 @@ def scaled_noise(update: Float64[Tensor, "out in"], generator: Generator) -> Flo
     from that profile, so that the turns end where entries are zero; a row or column of zeros stays one.
 
     >>> draw = scaled_noise(torch.tensor([[3.0, 0.0], [4.0, 0.0]]).double(), torch.Generator().manual_seed(0))
-    >>> round(draw.norm().item(), 6), draw[:, 1].tolist()
+    >>> round(draw.norm().item(), 6), draw[:, 1].abs().tolist()
     (5.0, [0.0, 0.0])
     """
     rows, columns = update.square().sum(1, keepdim=True), update.square().sum(0, keepdim=True)
