@@ -80,7 +80,7 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     ranks["least.share"] = ranks["effective_rank"] / ranks["least.null"]
     ranks["least.mark"] = ranks["effective_rank.mark"]
     records = rows.to_dict("records")
-    ranks["spikes"] = rows["spikes"].where([told(row) for row in records])
+    ranks["spikes"] = [row["spikes"] if told(row) else math.nan for row in records]
     ranks["spikes.mark"] = [_spike_mark(row) for row in records]
     if not _measured(ranks) or not (rows["frobenius_norm"] != 0).any():
         raise CannotDraw("no matrix changed, or no rank of it was measured")
