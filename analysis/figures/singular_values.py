@@ -96,7 +96,7 @@ def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tupl
 
 
 def _trust(matrix: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
-    """How far the bulk of the full update is from iid noise, NaN where it is not recorded, and whether that is close."""
+    """How far the bulk of the full update is from iid noise, NaN where that is not known, and whether it is close."""
     from lorax_lab.spectra import tells_spikes
 
     misfit, std = (matrix.get(name) for name in (MISFIT, "noise_std"))
