@@ -1,6 +1,7 @@
 """One training step of our LoRA against PEFT's and against full fine-tuning, and scoring, taking turns in one process.
 
-Ours multiply with the kernel that `train.kernel=auto` chooses here; the others are PyTorch's own and PEFT's on it."""
+Ours multiply with the kernel that `train.kernel=auto` chooses here; the others are PyTorch's own and PEFT's on it. In
+bf16 both run under autocast, as Trainer's `bf16=True` has it, and ours keeps its frozen matrices in bf16."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from torch import nn
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.methods import METHODS
-from lorax_lab.models import adaptable, head_modules, load_base, select, use_kernel
+from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, load_base, select, use_kernel
 from lorax_lab.store.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
@@ -24,6 +25,7 @@ from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_optimizer
 
 WARMUP = 4
+BF16 = "bf16"
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def measure(rounds: int) -> dict[str, Any]:
     use_kernel(models["ours"], kernel)
     use_kernel(models["our full"], kernel)
     optimizers = {name: make_optimizer(model, config.train) for name, model in models.items()}
-    timed = {name: partial(_step, model, optimizers[name]) for name, model in models.items()}
+    timed = {name: partial(_step, model, optimizers[name], BF16 in name) for name, model in models.items()}
     timed |= {f"{name} scoring": partial(_score, models[name]) for name in ("our full", "full")}
     times: dict[str, list[float]] = {name: [] for name in timed}
     names = list(timed)
@@ -47,6 +49,8 @@ def measure(rounds: int) -> dict[str, Any]:
     ours, theirs = f"({kernel})", "(torch)"
     rows = [
         _row(f"our LoRA {ours} / PEFT {theirs}", times["ours"], times["peft"], "≤ 0.95"),
+        _row("our LoRA / PEFT, both in bf16", times[f"ours {BF16}"], times[f"peft {BF16}"], "≤ 0.90"),
+        _row(f"our LoRA in bf16 / {ours}", times[f"ours {BF16}"], times["ours"], "≤ 1.00"),
         _row(f"our LoRA {ours} / our full {ours}", times["ours"], times["our full"], "≤ 0.75"),
         _row(f"our full {ours} / PyTorch's {theirs}", times["our full"], times["full"], "≤ 1.00"),
         _row(f"scoring {ours} / PyTorch's {theirs}", times["our full scoring"], times["full scoring"], "≤ 1.00"),
@@ -88,13 +92,17 @@ def _contenders() -> tuple[dict[str, nn.Module], list[dict[str, torch.Tensor]], 
     counts = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (ours, theirs)]
     assert counts[0] == counts[1], f"the same parameters must train on both sides, not {counts}"
     contenders = {"ours": ours, "peft": theirs, "our full": full, "full": copy.deepcopy(full)}
+    contenders |= {f"{name} {BF16}": copy.deepcopy(contenders[name]) for name in ("ours", "peft")}
+    keep_frozen_in_bf16(contenders[f"ours {BF16}"])
     return {name: model.train() for name, model in contenders.items()}, batches, config
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> float:
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, batch: dict[str, torch.Tensor]) -> float:
     _wait()
     start = time.perf_counter()
-    model(**batch).loss.backward()
+    with torch.autocast(batch["labels"].device.type, torch.bfloat16, enabled=bf16):
+        loss = model(**batch).loss
+    loss.backward()
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     optimizer.step()
     optimizer.zero_grad()

@@ -86,6 +86,9 @@ def check_arms(plan: Plan) -> None:
         for override in overrides:
             if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
                 raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
+            if override == "train.precision=auto":
+                varies = "which is another precision on another machine"
+                raise ConfigError(f"{name} has {override}, {varies}; type train.precision=fp32 or train.precision=bf16")
     for arm, overrides in plan.final.items():
         if arm not in names:
             raise ConfigError(f"final={arm} is no arm; arms: {', '.join(names)}")

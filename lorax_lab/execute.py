@@ -54,9 +54,15 @@ def execute(
     from lorax_lab import memory
     from lorax_lab.comparison import read_reference
     from lorax_lab.findings import Findings, measure
-    from lorax_lab.methods import METHODS, count_parameters
-    from lorax_lab.models import base_weights, census, freeze_head, head_sha256, load_base, select, use_kernel
-    from lorax_lab.models.checkpointing import checkpoint_layers
+    from lorax_lab.methods import METHODS, count_parameters, make_trainable
+    from lorax_lab.models import (
+        base_weights,
+        census,
+        head_sha256,
+        load_base,
+        select,
+        use_kernel,
+    )
     from lorax_lab.store.folder import files_of, save_config, save_history
     from lorax_lab.store.provenance import new_record
     from lorax_lab.store.record import read_record, write_record
@@ -84,13 +90,10 @@ def execute(
     model: nn.Module = base.model
     accelerator = make_accelerator(config.train)
     baselines = _baselines(config, model, splits, accelerator.device)
+    splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
 
     # what may change, what one step of it takes, and training it
-    method.attach(model, names, config.method, config.rank, generator(config.seed, "adapter"))
-    if not config.train.head:
-        freeze_head(model)
-    if config.train.checkpointing:
-        checkpoint_layers(model)
+    make_trainable(model, names, config, generator(config.seed, "adapter"))
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id, folder, check, kernel)
@@ -282,7 +285,7 @@ def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings,
 
     save_trained(folder, exported, check)
     save_arrays(folder / SPECTRA, findings.spectra, check)
-    save_arrays(folder / OUTPUTS, {"test": findings.outputs}, check)
+    save_arrays(folder / OUTPUTS, {"test": findings.outputs} | findings.cut_outputs, check)
 
 
 def _tell(text: str) -> None:

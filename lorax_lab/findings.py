@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.measure import rows
-from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored
+from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, under
 from lorax_lab.streams import generator
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Findings:
     truncation: list[dict[str, Any]] | None = None
     gaussian: dict[str, dict[str, Any]] | None = None
     """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
+    cut_outputs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    """With controls: of the test split under each cut, as `Split.answered` gives them, by `cut/<k>`."""
     truncation_seconds: float = 0.0
 
 
@@ -76,5 +78,27 @@ def measure(
         with bar("truncating the update") as on_score:
             score = splits["validation"].score
             findings.truncation = scored(model, original, changes, validation, score, on_score)
+        if with_controls:
+            findings.cut_outputs = _cut_on_test(model, original, decomposed, splits["test"], outputs)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
+
+
+def _cut_on_test(
+    model: nn.Module, original: dict[str, Tensor], decomposed: dict[str, Any], test: Split, whole: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """What the model says to the test split under each cut: its rank can then be told by examples that chose nothing.
+
+    Args:
+        whole: what it says with the whole update.
+    """
+    from lorax_lab.console import bar
+
+    changes = [change for change in cuts(decomposed) if change.part == "cut"]
+    with bar("truncating the update, test") as on_score:
+        seen = under(model, original, changes, whole, lambda cut: test.outputs(cut).numpy(), on_score)
+    kept = (test.answered(outputs) for outputs in seen)
+    return {
+        f"{change.part}/{change.k}": {name: array for name, array in answered.items() if name != "labels"}
+        for change, answered in zip(changes, kept, strict=True)
+    }

@@ -22,6 +22,8 @@ from torch import nn
 collect_ignore = ["faults/sitecustomize.py"]
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
+CONTROLLED = ("cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "global", "shrunk", "gaussian")
+"""The parts of the truncations of `measure=controls`."""
 GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "sweet", "brave"]
 BAD = ["bad", "poor", "dull", "ugly", "cold", "grim", "sour", "weak"]
 PLAIN = ["the", "film", "is", "a", "story", "of", "and", "very", "with", "quite", "scene", "plot", "end", "it"]

@@ -67,23 +67,31 @@ def test_the_controls_are_what_they_are_called() -> None:
     noise = gaussian_like(directions, generator(1, "gaussian"))
     rows, weights = weights_under(model, base, controls(directions, generator(1, "directions"), noise))
     at = {(row["part"], row["k"], row["module"]): placed for row, placed in zip(rows, weights, strict=True)}
+    ranks = (1, 4, 16)
     assert {key[:2] for key in at if key[2] is None} == {
         ("gaussian", 32),
-        *((part, k) for part in ("random", "scaled") for k in (1, 2, 4, 8, 16)),
+        *((part, k) for part in ("random_at_norm", "bottom_at_norm", "scaled", "global") for k in ranks),
+        *(("shrunk", k) for k in (50, 70, 80, 90)),
     }
-    assert {key[2] for key in at if key[0] == "cut"} == {short_name(name) for name in base}
+    assert {key[1:] for key in at if key[0] == "cut"} == {(k, short_name(name)) for name in base for k in (0, *ranks)}
     for name, d in directions.items():
         delta = tuned[name].double() - base[name].double()
         placed = {key: value[name].double() - base[name].double() for key, value in at.items()}
         scaled = placed["scaled", 4, None]
         torch.testing.assert_close(scaled, delta * (d.sigma[:4].norm() / d.sigma.norm()), atol=1e-7, rtol=1e-4)
-        # random: each direction of the 4 is one of the update's own, the smaller draw is among the larger
-        for k in (1, 2, 4):
-            along = torch.einsum("oi,oj,ji->i", d.U, placed["random", k, None], d.Vh.T) / d.sigma
-            assert along.round().sum() == k
-            torch.testing.assert_close(along, along.round(), atol=1e-3, rtol=0)
-            smaller = torch.einsum("oi,oj,ji->i", d.U, placed["random", 1, None], d.Vh.T) / d.sigma
-            assert (along.round() >= smaller.round()).all()
+        torch.testing.assert_close(placed["shrunk", 70, None], 0.7 * delta, atol=1e-7, rtol=1e-4)
+        along = {key: torch.einsum("oi,oj,ji->i", d.U, change, d.Vh.T) / d.sigma for key, change in placed.items()}
+        for k in ranks:
+            # at the cut's norm, of the update's own directions; the smaller draw is among the larger
+            for part in ("random_at_norm", "bottom_at_norm", "scaled"):
+                norm = placed[part, k, None].norm()
+                torch.testing.assert_close(norm, d.sigma[:k].norm(), atol=1e-6, rtol=1e-5)
+            own = (along["random_at_norm", k, None].abs() > 1e-2).nonzero().flatten()
+            assert len(own) == k
+            one = (along["random_at_norm", 1, None].abs() > 1e-2).nonzero().flatten()
+            assert set(one.tolist()) <= set(own.tolist())
+            bottom = (along["bottom_at_norm", k, None].abs() > 1e-2).nonzero().flatten()
+            assert bottom.tolist() == list(range(32 - k, 32))
         torch.testing.assert_close(placed["gaussian", 32, None].norm(), d.sigma.norm(), rtol=1e-5, atol=0)
         assert abs(float((placed["gaussian", 32, None] * delta).sum() / d.sigma.norm() ** 2)) < 0.2
         for module in {short_name(other) for other in base}:
@@ -91,13 +99,38 @@ def test_the_controls_are_what_they_are_called() -> None:
             assert torch.equal(cut, base[name] if module == short_name(name) else tuned[name])
 
 
+def test_the_largest_values_over_all_matrices_are_as_many_as_those_of_each() -> None:
+    sizes = {"large": 9.0, "small": 1.0, "zero": 0.0}
+    directions = {
+        name: Decomposition(torch.eye(8), size * torch.linspace(1, 0.5, 8), torch.eye(8))
+        for name, size in sizes.items()
+    }
+    noise = dict.fromkeys(directions, torch.zeros(8, 8))
+    made = {(c.part, c.k): c for c in controls(directions, generator(0, "directions"), noise) if c.module is None}
+    kept = {
+        k: {name: int((made["global", k].update(name, torch.zeros(0)) != 0).sum()) for name in directions}
+        for k in (1, 4)
+    }
+    assert kept == {1: {"large": 3, "small": 0, "zero": 0}, 4: {"large": 8, "small": 4, "zero": 0}}
+    for part in ("random_at_norm", "bottom_at_norm"):
+        assert not made[part, 4].update("zero", torch.zeros(8, 8)).any()
+
+
+def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
+    sigma = torch.tensor([4.0, 3.0, 2.0, 1e-7, 0.0])
+    directions = {"a": Decomposition(torch.eye(5), sigma, torch.eye(5))}
+    changes = controls(directions, generator(0, "directions"), {"a": torch.zeros(5, 5)})
+    bottom = next(c for c in changes if (c.part, c.k) == ("bottom_at_norm", 1))
+    torch.testing.assert_close(bottom.update("a", torch.zeros(0)), torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
+
+
 def test_random_directions_are_not_the_top_ones_and_gaussian_noise_is_not_alike() -> None:
     draw = generator(3, "test")
     directions = decompose({str(i): torch.randn(32, 32, generator=draw, dtype=torch.float64) for i in range(40)})
     changes = controls(directions, generator(2, "directions"), gaussian_like(directions, generator(2, "gaussian")))
-    first = next(change for change in changes if (change.part, change.k) == ("random", 1))
-    norms = [float(first.update(name, torch.zeros(0)).norm() / d.sigma[0]) for name, d in directions.items()]
-    assert sum(norm > 0.999 for norm in norms) <= 6  # 40/32 expected
+    first = next(change for change in changes if (change.part, change.k) == ("random_at_norm", 1))
+    along = [float((d.U[:, 0] @ first.update(name, torch.zeros(0)) @ d.Vh[0]).abs()) for name, d in directions.items()]
+    assert sum(size > 0.5 * float(d.sigma[0]) for size, d in zip(along, directions.values(), strict=True)) <= 6
     other = gaussian_like(directions, generator(5, "gaussian"))
     assert not torch.equal(other["0"], gaussian_like(directions, generator(2, "gaussian"))["0"])
 

@@ -22,6 +22,7 @@ from lorax_lab import console
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import kernel as choice
+from lorax_lab.launch import trials
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import run_of
 from lorax_lab.methods import METHODS
@@ -396,7 +397,7 @@ ATTACKS: dict[str, Any] = {
     "no kernel": lambda content: json.dumps({"machine": json.loads(content)["machine"]}),
     "no machine": lambda content: '{"kernel": "onednn"}',
     "huge": lambda content: content + " " * 10**6,
-} | {f"another {key}": lambda content, key=key: other_machine(content, key) for key in (*choice.DECIDING, "torch")}
+} | {f"another {key}": lambda content, key=key: other_machine(content, key) for key in (*trials.DECIDING, "torch")}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Lab
+from conftest import CONTROLLED, Lab
 from language import KIND, causal_model, save_causal, write_table
 from test_language_modeling import EXAMPLES, MODELS, padded_tokenizer, split_of
 from test_tasks_laws import save_base
@@ -102,7 +102,7 @@ def test_controls_are_measured_by_nats(lab_here: Lab, words: list[str], tmp_path
     done = lab_here(*small, "method=full", "measure=controls", "task.few_shot=0")
     assert done.returncode == 0, done.stdout
     cuts = load_truncation(tmp_path / "runs")
-    assert set(cuts["part"]) == {"cut", "remainder", "random", "scaled", "gaussian"}
+    assert set(cuts["part"]) == {*CONTROLLED}
     assert np.isfinite(cuts["nats"]).all()
     (record,) = records(tmp_path).values()
     assert list(record.completed.baselines) == ["untrained/nats"]

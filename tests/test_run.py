@@ -12,14 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest import Lab, launched
+from conftest import CONTROLLED, Lab, launched
 from safetensors.torch import load_file
 
 from lorax_lab.store import load_matrices, load_runs, load_truncation, read_record
 from lorax_lab.store.code import shared_half
 from lorax_lab.store.folder import OUTPUTS, load_arrays
+from lorax_lab.store.published import line_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -203,12 +205,22 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
     assert done.returncode == 0, done.stdout + done.stderr
     store = runs_dir(small_run)
     rows = load_truncation(store)
-    assert {"cut", "remainder", "random", "scaled", "gaussian"} == set(rows["part"])
+    assert set(rows["part"]) == {*CONTROLLED}
     assert rows["module"].nunique() == 6
     content = read_record(next(store.glob("tiny-bert-*")))
     for name, row in content.completed.gaussian.items():
         assert row["relative_norm"] == pytest.approx(content.completed.matrices[name]["relative_norm"])
         assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
+    outputs, line = load_arrays(next(store.glob("tiny-bert-*")), OUTPUTS), line_of(next(store.glob("tiny-bert-*")))
+    ranks = [0, 1, 2, 4, 8, 16, 32]
+    assert set(outputs) == {"test", *(f"cut/{k}" for k in ranks)}
+    assert np.array_equal(outputs["cut/32"]["outputs"], outputs["test"]["outputs"])
+    assert not np.array_equal(outputs["cut/0"]["outputs"], outputs["test"]["outputs"])
+    for k in ranks:
+        packed = np.frombuffer(bytes.fromhex(line["functional_correct"][f"cut/{k}"]), dtype=np.uint8)
+        answers = np.unpackbits(packed, count=len(outputs["test"]["labels"])).astype(bool)
+        right = outputs[f"cut/{k}"]["outputs"].argmax(1) == outputs["test"]["labels"]
+        assert np.array_equal(answers, right)
 
 
 def test_training_learns(small_run: list[str], lab_here: Lab) -> None:

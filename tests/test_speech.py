@@ -397,3 +397,18 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     assert lora.baselines["untrained/word_error_rate"] > 0.9
     again = lab_here(*words, "rank=2")
     assert "2 of 2 already recorded" in again.stdout
+
+
+def test_a_whisper_hears_and_writes_in_bf16_as_it_trains(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    """Generation calls the encoder by itself, not through the whole model."""
+    words = [f"model={whisper}", *words_of(table(tmp_path / "data")), "train.device=cpu", "tracking=disabled"]
+    seen: set[torch.dtype] = set()
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, _, out: seen.add(out.dtype) if type(module) is nn.Linear and not module.training else None
+    )
+    try:
+        done = lab_here(*words, "rank=2", "reference=false", "train.precision=bf16", f"runs_dir={tmp_path / 'runs'}")
+    finally:
+        hook.remove()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert seen == {torch.float32, torch.bfloat16}, "fp32 is the untrained base, bf16 all that is scored afterwards"

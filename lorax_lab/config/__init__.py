@@ -18,11 +18,12 @@ from lorax_lab.errors import ConfigError
 TRACKING_MODES = ("auto", "offline", "online", "disabled")
 SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
-"""What a training step multiplies in; bf16 and fp16 are autocast over fp32 weights."""
+"""What a training step multiplies in; bf16 and fp16 are autocast over fp32 weights; in bf16,
+LoRA's frozen matrices are kept in it."""
 BF16_WEIGHTS = "bf16-true"
 """The precision of a step whose weights themselves are bf16: it is predicted by `lorax_lab.memory`, never trained."""
-DEVICES = ("auto", "cpu", "cuda", "mps")
 AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda", "mps")
 MOST_WORKERS = 1024
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
@@ -119,9 +120,9 @@ class TrainConfig:
         require(ok, "train.weight_decay", self.weight_decay, "0 or more; for instance train.weight_decay=0.01")
         require(self.validations >= 0, "train.validations", self.validations, "0 or more; train.validations=5")
         require_choice("train.schedule", self.schedule, SCHEDULES)
-        require_choice("train.precision", self.precision, PRECISIONS)
+        require_choice("train.precision", self.precision, (*PRECISIONS, AUTO))
         require_choice("train.device", self.device, DEVICES)
-        require_choice("train.kernel", self.kernel, ("auto", *KERNELS))
+        require_choice("train.kernel", self.kernel, (AUTO, *KERNELS))
 
 
 @dataclass

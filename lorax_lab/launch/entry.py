@@ -47,6 +47,7 @@ def _sweep(arguments: Arguments) -> int:
     from lorax_lab.launch.launchers import chosen
     from lorax_lab.launch.place import check_place, make_place
     from lorax_lab.launch.plan import check, grid
+    from lorax_lab.launch.precision import of_auto
     from lorax_lab.launch.room import in_words, shares
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.launch.words import twice
@@ -61,7 +62,7 @@ def _sweep(arguments: Arguments) -> int:
     if sweep.waiting and not arguments.dry_run:
         make_place(sweep.runs_dir)
     console.print(sweep.opening, soft_wrap=True, markup=False)
-    for line in twice(arguments.overrides):
+    for line in [*twice(arguments.overrides), *of_auto(overrides, runs[0].config)]:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
     if arguments.config and not arguments.overrides:
         _compare(arguments.config, sweep.runs[-1].run_id)

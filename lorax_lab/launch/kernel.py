@@ -1,18 +1,15 @@
-"""Which kernel multiplies in linear layers on this machine: tried once, kept in the cache folder, never guessed."""
+"""Which kernel multiplies in linear layers on this machine."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorax_lab.config import KERNELS, TrainConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.precision import on_a_processor
+from lorax_lab.launch.trials import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,10 +22,6 @@ TRIES, SECONDS = 12, 0.5
 """Turns at most, and when no other begins."""
 EXACT = 1e-5
 """Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
-DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "processors", "threads")
-"""What a machine is for this choice, beside torch's version."""
-LARGEST = 10_000
-"""Bytes; a larger file is none of ours."""
 
 
 def check_kernel(config: TrainConfig) -> None:
@@ -56,49 +49,15 @@ def kernel_of(config: TrainConfig) -> str:
 
 @lru_cache(maxsize=1)
 def fastest() -> str:
-    """The faster kernel on this machine, with this torch and this many threads; the answer of an earlier trial where
-    one is kept."""
-    from lorax_lab.data.assets import cache_folder
+    """The faster kernel on this machine, as `trials.chosen` finds it."""
     from lorax_lab.models.kernel import has_onednn
-    from lorax_lab.store.files import write_json
 
-    if not has_onednn():
-        return "torch"
-    machine = _machine()
-    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
-    path = cache_folder() / "kernels" / f"{digest[:16]}.json"
-    if kept := _kept(path, machine):
-        return kept
+    return chosen("kernel", KERNELS, _decide) if has_onednn() else "torch"
+
+
+def _decide() -> tuple[str, float | None]:
     ratio = onednn_ratio()
-    kernel = "onednn" if ratio is not None and ratio <= MARGIN else "torch"
-    if kept := _kept(path, machine):  # another process was first
-        return kept
-    with suppress(OSError):
-        write_json(path, {"machine": machine, "kernel": kernel, "ratio": ratio})
-    return kernel
-
-
-def _machine() -> dict[str, Any]:
-    import torch
-
-    from lorax_lab.store.provenance import hardware
-
-    facts = hardware()
-    return {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
-
-
-def _kept(path: Path, machine: dict[str, Any]) -> str | None:
-    """The kernel in a file of an earlier trial on this machine; None where there is none that says so."""
-    from lorax_lab.store.sums import read_bytes
-
-    try:
-        content = json.loads(read_bytes(path, LARGEST))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or content.get("machine") != machine:
-        return None
-    kernel = content.get("kernel")
-    return next((name for name in KERNELS if name == kernel), None)
+    return "onednn" if ratio is not None and ratio <= MARGIN else "torch", ratio
 
 
 def onednn_ratio() -> float | None:

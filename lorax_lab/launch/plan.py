@@ -54,7 +54,8 @@ class Run:
 
 
 def run_of(config: RunConfig) -> Run:
-    """The run of a configuration. The hashes of its model and data are part of its id.
+    """The run of a configuration. The hashes of its model and data are part of its id, and the precision that `auto`
+    stands for here.
 
     Raises:
         ConfigError: a model or data set that cannot be found.
@@ -62,6 +63,7 @@ def run_of(config: RunConfig) -> Run:
     from lorax_lab.data import data_sha256
     from lorax_lab.models import model_sha256
 
+    config = precision.settled(config)
     data = data_sha256(config.task)
     return Run(config, run_id(config, model_sha256(config.model), data), data_sha256=data)
 

@@ -4,20 +4,28 @@ The spectrum says how ΔW looks; this says what it does. The cut model is W0 + [
 the remainder is W0 + ΔW − [ΔW]_k. Everything that is not a measured matrix (head, embeddings, biases, norms)
 stays as trained, so k = full is the tuned model and k = 0 shows what the rest alone does.
 
-The controls say what a cut would do for other reasons: k of the update's directions drawn at random, the whole update
-made as small as its cut, noise of the same norm, and the cut in matrices of one type alone.
+The controls say what a cut would do for other reasons. At the cut's norm: k of the update's directions drawn at random,
+its last k directions, and the whole update made smaller. Besides: as many directions as the cut has, the largest over
+all matrices; the whole update at some shares of its size, since a full update may overshoot; noise of its norm; and
+the cut in matrices of one type alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lorax_lab.models import delta_view, short_name
+
+PERCENT = (50, 70, 80, 90)
+"""Shares of the whole update at which it is scored; `k` of these rows is the percentage."""
+NEGLIGIBLE = 1e-6
+"""A singular value up to this share of the largest is rounding, and its direction none of the update's."""
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -73,18 +81,36 @@ def cuts(decompositions: dict[str, Decomposition]) -> list[Change]:
     ]
 
 
+def control_ranks(full: int) -> list[int]:
+    """The powers of four below `full`.
+
+    >>> control_ranks(384)
+    [1, 4, 16, 64, 256]
+    """
+    return [rank for rank in cut_ranks(full)[1:-1] if rank.bit_length() % 2]
+
+
 def controls(
     decompositions: dict[str, Decomposition], generator: torch.Generator, noise: dict[str, Tensor]
 ) -> list[Change]:
-    """What the cuts are compared with, at each k of `cut_ranks` between 0 and full.
+    """What the cuts are compared with, at each k of `control_ranks`.
 
-    `random`: k singular directions of ΔW drawn uniformly, those of a smaller k among them. `scaled`: ΔW times
-    ‖[ΔW]_k‖ / ‖ΔW‖, in each matrix. `cut` of one `module`, from k = 0 on. `gaussian`: `noise`, once.
+    At the norm of the cut in each matrix: `random_at_norm`, k singular directions of ΔW drawn uniformly, those of a
+    smaller k among them; `bottom_at_norm`, its last k; `scaled`, all of it. `global`: the largest singular values over
+    all matrices, k for each matrix on average. `shrunk`: ΔW times k percent. `cut` of one `module`, from k = 0 on.
+    `gaussian`: `noise`, once.
     """
-    ranks, full = _ranks(decompositions)[1:-1], _ranks(decompositions)[-1]
+    full = _ranks(decompositions)[-1]
+    ranks = control_ranks(full)
     drawn = {name: torch.randperm(len(d.sigma), generator=generator) for name, d in decompositions.items()}
-    changes = [Change("random", k, _random(decompositions, drawn, k)) for k in ranks]
+    last = {
+        name: torch.arange(int((d.sigma > NEGLIGIBLE * d.sigma[0]).sum())).flip(0) for name, d in decompositions.items()
+    }
+    changes = [Change("random_at_norm", k, _at_norm(decompositions, drawn, k)) for k in ranks]
+    changes += [Change("bottom_at_norm", k, _at_norm(decompositions, last, k)) for k in ranks]
     changes += [Change("scaled", k, _scaled(decompositions, k)) for k in ranks]
+    changes += [Change("global", k, _largest(decompositions, k)) for k in ranks]
+    changes += [Change("shrunk", k, _times(k / 100)) for k in PERCENT]
     modules = dict.fromkeys(short_name(name) for name in decompositions)
     changes += [Change("cut", k, _cut(decompositions, k), module) for module in modules for k in (0, *ranks)]
     return [*changes, Change("gaussian", full, lambda name, _: noise[name])]
@@ -110,35 +136,56 @@ def scored(
     """The model's scores under each change.
 
     Args:
-        model: the tuned model; its weights are put back, to the bit, before this returns.
-        base: W0 of each measured matrix, (out, in).
+        model, base, changes, on_score: as of `under`.
         whole: metrics of the tuned model on the validation split; what changes nothing is not scored again.
         score: metrics of any model on the validation split.
-        on_score: called with the number of scores done and in all.
 
     Returns:
         Rows `{"part": …, "k": …, "module": …, **metrics}`, in the order of the changes.
+    """
+    wanted = list(changes)
+    metrics = under(model, base, wanted, whole, score, on_score)
+    return [
+        {"part": change.part, "k": change.k, "module": change.module, **of_change}
+        for change, of_change in zip(wanted, metrics, strict=True)
+    ]
+
+
+def under(
+    model: nn.Module,
+    base: dict[str, Tensor],
+    changes: Iterable[Change],
+    whole: Seen,
+    see: Callable[[nn.Module], Seen],
+    on_score: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Seen]:
+    """What is seen of the model under each change, in their order.
+
+    Args:
+        model: the tuned model; its weights are put back, to the bit, before this returns.
+        base: W0 of each measured matrix, (out, in).
+        whole: what is seen of the tuned model; what changes nothing is not seen again.
+        on_score: called with the number of changes done and in all.
     """
     views = {name: delta_view(model.get_submodule(name)) for name in base}
     tuned = {name: view.detach().clone() for name, view in views.items()}
     full = max(min(weight.shape) for weight in base.values())
     wanted = list(changes)
-    rows: list[dict[str, Any]] = []
+    found: list[Seen] = []
     try:
         for change in wanted:
             if (change.part, change.k) in (("cut", full), ("remainder", 0)):
-                metrics = whole
+                found.append(whole)
             else:
                 for name, view in views.items():
                     _put(view, change, name, base[name], tuned[name])
-                metrics = score(model)
-            rows.append({"part": change.part, "k": change.k, "module": change.module, **metrics})
-            on_score(len(rows), len(wanted))
+                found.append(see(model))
+            on_score(len(found), len(wanted))
     finally:
         with torch.no_grad():
             for name, view in views.items():
                 view.copy_(tuned[name])
-    return rows
+    return found
 
 
 @torch.no_grad()
@@ -166,8 +213,28 @@ def _remainder(decompositions: dict[str, Decomposition], k: int) -> Replacement:
     return lambda name, delta: delta - cut(name, delta)
 
 
-def _random(decompositions: dict[str, Decomposition], drawn: dict[str, Tensor], k: int) -> Replacement:
-    return lambda name, _: decompositions[name].part(drawn[name][:k])
+def _at_norm(decompositions: dict[str, Decomposition], order: dict[str, Tensor], k: int) -> Replacement:
+    """The first k directions of an order, at the norm of the top k."""
+
+    def update(name: str, _: Tensor) -> Tensor:
+        own, kept = decompositions[name], order[name][:k]
+        norm = own.sigma[kept].norm()
+        return own.part(kept) * float(own.sigma[:k].norm() / norm) if norm > 0 else own.cut(0)
+
+    return update
+
+
+def _largest(decompositions: dict[str, Decomposition], k: int) -> Replacement:
+    """The largest singular values over all matrices, as many as k in each would be."""
+    values = torch.cat([d.sigma for d in decompositions.values()])
+    owners = torch.cat([torch.full((len(d.sigma),), i) for i, d in enumerate(decompositions.values())])
+    kept = owners[values.sort(descending=True, stable=True).indices[: k * len(decompositions)]]
+    counts = dict(zip(decompositions, torch.bincount(kept, minlength=len(decompositions)).tolist(), strict=True))
+    return lambda name, _: decompositions[name].cut(counts[name])
+
+
+def _times(share: float) -> Replacement:
+    return lambda _, delta: delta * share
 
 
 def _scaled(decompositions: dict[str, Decomposition], k: int) -> Replacement:

@@ -32,7 +32,7 @@ overrides (conf/memory.yaml has their defaults):
   rank=8                 LoRA's rank; rank=1,8,64 -m puts several side by side
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
   optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
-  precision=fp32         fp32, bf16 (autocast over fp32 weights), bf16-true (LoRA's factors stay fp32)
+  precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32)
   attention=flash        flash (keeps no scores), eager (keeps all), sdpa (torch's choice on a CPU)
   checkpointing=false    true keeps only each layer's input and computes the rest again
   head=auto              lm (logits over the vocabulary), classifier; auto: lm for decoders

@@ -26,7 +26,7 @@ def show(full: Step, predictions: dict[Step, Prediction], operations: dict[Step,
     console.print(table(full, predictions, operations))
     console.print(NOTE, highlight=False)
     if missing := predicted_only(full):
-        does = "`python -m lorax_lab.run` has adamw, and fp32 or bf16 over fp32 weights"
+        does = "`python -m lorax_lab.run` has adamw, and trains fp32 weights, in products of fp32 or bf16"
         console.print(f"Predicted only: {', '.join(missing)}; {does}.", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
-"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, as `train.precision=bf16` does;
-`bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Step:
         """
         from lorax_lab.methods import METHODS
         from lorax_lab.methods.lora_layer import lora_layers
-        from lorax_lab.models import head_modules, select
+        from lorax_lab.models import head_modules, keep_frozen_in_bf16, select
         from lorax_lab.models.checkpointing import checkpoint_layers
 
         shape = self.shape()
@@ -114,6 +114,8 @@ class Step:
                     model.get_submodule(name).requires_grad_(False)
             for layer in lora_layers(model).values():
                 layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
+        if self.precision == "bf16" and METHODS[method].multiplies_only:
+            keep_frozen_in_bf16(model)
         if self.checkpointing:
             checkpoint_layers(model)
         return model

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
+from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import full, lora, peft_bridge
 from lorax_lab.methods.method import Method
-from lorax_lab.models import head_modules, is_head
+from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
+from lorax_lab.models.checkpointing import checkpoint_layers
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
@@ -34,6 +37,23 @@ def method_named(name: str) -> Method[Any]:
     if name not in METHODS:
         raise ConfigError(f"method={name}: there is no such method; {suggest(name, tuple(METHODS))}")
     return METHODS[name]
+
+
+def make_trainable(model: nn.Module, names: list[str], config: RunConfig, generator: torch.Generator) -> None:
+    """Attach the run's method to the matrices of these names, its values drawn from `generator`, and set what else
+    its training settings say of the model, in place.
+
+    Raises:
+        ConfigError: as the method's `attach`.
+    """
+    method = METHODS[config.method.name]
+    method.attach(model, names, config.method, config.rank, generator)
+    if not config.train.head:
+        freeze_head(model)
+    if config.train.precision == "bf16" and method.multiplies_only:
+        keep_frozen_in_bf16(model)
+    if config.train.checkpointing:
+        checkpoint_layers(model)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

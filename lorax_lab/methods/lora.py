@@ -131,4 +131,5 @@ METHOD = Method(
     unmerge=unmerge,
     update_rank="≤ r",
     most_rank=lambda settings, rank, shape: min(rank or 0, *shape),
+    multiplies_only=True,
 )

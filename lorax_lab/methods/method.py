@@ -50,6 +50,8 @@ class Method(Generic[Settings]):
         most_rank: (settings, rank, shape of the matrix) gives the rank of ΔW at most.
         update_dtype: the precision that a dense ΔW was computed in; its rounding floor follows from it.
         has_rank: whether the run's `rank` is a dial of this method.
+        multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
+            precision of the products.
         is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
     """
 
@@ -70,4 +72,5 @@ class Method(Generic[Settings]):
     most_rank: Callable[[Settings, int | None, tuple[int, int]], int] = _smaller_side
     update_dtype: torch.dtype = torch.float32
     has_rank: bool = True
+    multiplies_only: bool = False
     is_reference: bool = False

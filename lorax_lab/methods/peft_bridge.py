@@ -6,7 +6,6 @@ What they are is in `peft_table.py`, what they do to a model in `peft_model.py`.
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from functools import cached_property, partial
 from typing import Any
@@ -21,13 +20,11 @@ from lorax_lab.methods.peft_files import WEIGHTS
 from lorax_lab.methods.peft_model import REFUSALS, calm, drawn_from, turned
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, refusal, settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry
-from lorax_lab.models import Turned, like
+from lorax_lab.models import Turned, is_read, like
 
 INSTEAD = "type method=lora, or method.target_modules=[in_proj]"
 CHANGED = r"Invalid .*Adjusted|The symmetric initialization can NOT be performed"
 """Warnings of PEFT that it takes another value or another start than the one that was set."""
-READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
-"""Matrices of Mamba's mixers, whose weights its code reads, on some devices or on all, and does not call the layer."""
 
 
 def check(settings: PeftSettings, rank: int | None, shapes: Shapes) -> None:
@@ -39,7 +36,7 @@ def check(settings: PeftSettings, rank: int | None, shapes: Shapes) -> None:
     if settings.entry.rank:
         lora.check(lora.LoraConfig(), rank, shapes)
     settings.check_ends(list(shapes))
-    if read := next((name for name in shapes if READ.fullmatch(name)), None):
+    if read := next((name for name in shapes if is_read(name)), None):
         passed_by = f"Mamba reads the weight of {read} itself and would pass by a layer of PEFT"
         raise ConfigError(f"method={settings.name} is not possible for {read}: {passed_by}; {INSTEAD}")
     first_of = {(tuple(shape), isinstance(shape, Turned)): name for name, shape in reversed(shapes.items())}

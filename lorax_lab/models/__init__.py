@@ -1,6 +1,7 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
+from lorax_lab.models.bf16 import keep_frozen_in_bf16
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, resolve
 from lorax_lab.models.kernel import use_kernel
@@ -14,6 +15,7 @@ from lorax_lab.models.matrices import (
     head_modules,
     head_sha256,
     is_head,
+    is_read,
     layer_number,
     like,
     out_in,
@@ -44,6 +46,8 @@ __all__ = [
     "head_sha256",
     "in_words",
     "is_head",
+    "is_read",
+    "keep_frozen_in_bf16",
     "layer_number",
     "like",
     "load_base",

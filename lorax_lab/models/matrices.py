@@ -6,6 +6,7 @@ GPT-2's `Conv1D` stores its weight (in, out): `out_in` is the one place that kno
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from lorax_lab.errors import ConfigError, suggest
 
 POOLER = "pooler"
+READ = re.compile(r".*(mixer|mamba)\.(dt_proj|x_proj|out_proj)")
+"""Matrices of Mamba's mixers, whose weights its code reads, on some devices or on all, and does not call the layer."""
 
 
 def head_modules(model: nn.Module) -> list[str]:
@@ -41,6 +44,11 @@ def output_layer(model: Any) -> str | None:
     layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     children = model.named_children() if layer is not None else []
     return next((name for name, child in children if any(part is layer for part in child.modules())), None)
+
+
+def is_read(name: str) -> bool:
+    """Whether the model's code multiplies by a matrix's weight itself, and does not call the layer."""
+    return READ.fullmatch(name) is not None
 
 
 def freeze_head(model: nn.Module) -> None:

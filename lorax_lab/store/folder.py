@@ -59,7 +59,7 @@ def read_history(folder: Path) -> list[dict[str, float | None]]:
 
 def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:
     """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
-    each matrix, `outputs.npz` the outputs and labels of the test split."""
+    each matrix, `outputs.npz` the outputs and labels of the test split, and what a cut update says to it."""
     import numpy as np
 
     arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}

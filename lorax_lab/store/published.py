@@ -39,6 +39,8 @@ MEASURED_NOW = "base_norm"
 """A measure that every row has, unless the row is older than spikes and the rounding edge."""
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a line has it only if there are any."""
+CUT_ANSWERS = "functional_correct"
+"""The key of the answers under each cut, by `cut/<k>`; a line has it only if cuts were scored on the test split."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 SHARED_COLUMNS = ("task", "seed", "other_task", "other_seed", "matrix", "module", "layer", "k", "column", "row")
 
@@ -68,8 +70,11 @@ def line_of(folder: Path) -> Line:
     if not result.matrices:
         return _rounded(line, DIGITS)
     spectra = load_spectra(folder)
-    if (correct := _correct(load_arrays(folder, OUTPUTS)["test"])) is not None:
+    outputs = load_arrays(folder, OUTPUTS)
+    if (correct := _correct(outputs.pop("test"))) is not None:
         line["correct"] = correct
+        if outputs:
+            line[CUT_ANSWERS] = {cut: _correct(arrays) for cut, arrays in outputs.items()}
     line = _rounded(line | {"matrices": _rows(result, folder), "gaussian": result.gaussian}, DIGITS)
     if result.truncation is not None:
         line["functional"] = [[r["part"], r["k"], r.get("module"), r[result.metric]] for r in result.truncation]

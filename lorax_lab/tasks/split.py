@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,12 +27,14 @@ DTYPES: dict[str, type[np.generic]] = {"classes": np.int64, "numbers": np.float3
 
 @dataclass(frozen=True)
 class Split:
-    """Each example as a row without padding, and the labels (n,)."""
+    """Each example as a row without padding, and the labels (n,). Models are scored under `autocast`: generating text
+    calls a model's parts one by one, which a wrapper of the whole model does not see."""
 
     task: Task
     processor: Any
     rows: list[Row]
     labels: np.ndarray
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @staticmethod
     def of(task: Task, examples: list[Example], processor: Any) -> Split:
@@ -76,11 +80,13 @@ class Split:
         was_training, device = model.training, next(model.parameters()).device
         model.eval()
         parts, together = [], SCORED_TOGETHER.get(device.type, 64)
-        for start in range(0, len(order), together):
-            batch = self.batch(order[start : start + together]).to(device)
-            parts.append(self.task.kind.outputs(model, batch.inputs, self.processor).float().cpu())
-            if not parts[-1].isfinite().all():
-                raise Diverged("outputs that are not finite")
+        with self.autocast():
+            for start in range(0, len(order), together):
+                with torch.autocast("cpu", enabled=False):  # a processor of sounds multiplies too
+                    batch = self.batch(order[start : start + together]).to(device)
+                parts.append(self.task.kind.outputs(model, batch.inputs, self.processor).float().cpu())
+                if not parts[-1].isfinite().all():
+                    raise Diverged("outputs that are not finite")
         model.train(was_training)
         outputs = torch.cat(parts)
         return torch.empty_like(outputs).index_copy_(0, torch.tensor(order), outputs)

@@ -1,0 +1,29 @@
+"""A frozen base whose matrices are kept in bf16, for products that are in bf16 anyway.
+
+Autocast makes a bf16 copy of a frozen weight at each call, and keeps it until the backward pass has used it. Stored in
+bf16 once, the products have the same bits; the copies and half of the weights' bytes are saved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import nn
+
+from lorax_lab.models.kernel import OneDnnLinear
+from lorax_lab.models.matrices import is_read
+
+
+def keep_frozen_in_bf16(model: nn.Module) -> None:
+    """Round the frozen weights and biases of the model's linear layers to bf16, in place. fp32 stays what trains, what
+    two layers share (an output layer and the embedding), what the model reads itself, and all that is no plain linear
+    layer."""
+    uses = Counter(id(own) for module in model.modules() for own in module._parameters.values() if own is not None)
+    for name, module in model.named_modules():
+        if type(module) not in (nn.Linear, OneDnnLinear) or is_read(name.removesuffix(".base")):
+            continue
+        own = list(module.parameters(recurse=False))
+        if all(p.dtype == torch.float32 and not p.requires_grad and uses[id(p)] == 1 for p in own):
+            for parameter in own:
+                parameter.data = parameter.data.to(torch.bfloat16)

@@ -1,0 +1,90 @@
+"""`train.precision=auto`: bf16 where it is faster, decided before a run gets its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Lab
+
+from experiments.declare import check_arms
+from experiments.rank_sweep import plan as rank_plan
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch import precision
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import plan, run_of
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder in which trials of the test's own are kept."""
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def auto(*words: str) -> str:
+    return precision.settled(compose(["train.precision=auto", *words])).train.precision
+
+
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.3, "bf16"), (0.8, "bf16"), (0.9, "fp32"), (3.0, "fp32")])
+def test_bf16_has_to_be_clearly_faster_and_the_trial_is_kept(
+    ratio: float, chosen: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_ratio", lambda: ratio)
+    assert auto("train.device=cpu") == chosen
+    (path,) = kept.rglob("precisions/*.json")
+    assert json.loads(path.read_text())["ratio"] == ratio
+    monkeypatch.setattr(precision, "bf16_ratio", lambda: pytest.fail("it was tried again"))
+    assert auto("train.device=cpu") == chosen
+
+
+@pytest.mark.parametrize(("units", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_is_known_by_its_units(units: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return units
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert auto() == chosen
+    assert asked == [False]
+    assert auto("train.device=mps") == "fp32"
+
+
+def test_a_run_is_named_by_the_precision_that_is_chosen(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bf16_ratio", lambda: 0.3)
+    words = ["rank=4", "train.device=cpu"]
+    runs = plan([*words, "train.precision=auto,bf16,fp32"], multirun=True)
+    assert [run.config.train.precision for run in runs] == ["bf16", "bf16", "fp32", "fp32"]
+    assert run_of(compose([*words, "train.precision=bf16"])).run_id == runs[1].run_id
+    assert all(run.reference in {other.run_id for other in runs} for run in runs if run.reference)
+
+
+@pytest.mark.parametrize("chosen", ["bf16", "fp32"])
+def test_the_command_line_says_which(
+    chosen: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "faster", lambda config: chosen)
+    done = lab_here(*small_run, "train.precision=auto", "--dry-run")
+    assert f"note: train.precision=auto is train.precision={chosen} here" in done.stdout
+    assert "auto is" not in lab_here(*small_run, "train.precision=bf16", "--dry-run").stdout
+
+
+@pytest.mark.parametrize("where", ["every run", "an arm"])
+def test_a_study_says_which_precision(where: str) -> None:
+    whole = rank_plan("small")
+    arms = whole.protocol.arms
+    if where == "every run":
+        changed = dataclasses.replace(whole, common=(*whole.common, "train.precision=auto"))
+    else:
+        arm = dataclasses.replace(arms[0], overrides=(*arms[0].overrides, "train.precision=auto"))
+        changed = dataclasses.replace(whole, protocol=dataclasses.replace(whole.protocol, arms=(arm, *arms[1:])))
+    with pytest.raises(ConfigError, match=r"train\.precision=auto, .*another machine; type train\.precision=fp32"):
+        check_arms(changed)
