@@ -65,30 +65,35 @@ def structured_nulls(
 
 
 def scaled_noise(update: Float64[Tensor, "out in"], generator: Generator) -> Float64[Tensor, "out in"]:
-    """Gaussian entries of variance a_i b_j, with a and b those under which the update itself is likeliest.
-
-    They solve a_i = mean_j x²_ij / b_j and b_j = mean_i x²_ij / a_i, by taking the two in turns (Sinkhorn & Knopp 1967,
-    on the squares). Every row then counts alike for the columns' scales. Row norms and column norms would be another
-    profile: where few rows hold the energy, their own entries make the columns' norms. `FLOOR` of each square is taken
-    from that profile, so that the turns end where entries are zero; a row or column of zeros stays one.
+    """Gaussian entries with the standard deviations of `scales`.
 
     >>> draw = scaled_noise(torch.tensor([[3.0, 0.0], [4.0, 0.0]]).double(), torch.Generator().manual_seed(0))
     >>> round(draw.norm().item(), 6), draw[:, 1].abs().tolist()
     (5.0, [0.0, 0.0])
     """
-    rows, columns = update.square().sum(1, keepdim=True), update.square().sum(0, keepdim=True)
-    total = rows.sum()
-    energy = (1 - FLOOR) * update.square() + FLOOR * rows * (columns / total)
-    a, b = rows / total, columns  # an empty row or column keeps its 0
+    rows, columns = scales(update)
+    draw = torch.randn(update.shape, generator=generator, dtype=torch.float64) * rows * columns
+    size = draw.norm()
+    return draw * (update.norm() / size) if size else draw
+
+
+def scales(update: Float64[Tensor, "out in"]) -> tuple[Float64[Tensor, "out 1"], Float64[Tensor, "1 in"]]:
+    """(√a, √b), scales of rows and columns: those of Gaussian noise of variance a_i b_j that is likeliest the update.
+
+    They solve a_i = mean_j x²_ij / b_j and b_j = mean_i x²_ij / a_i, by taking the two in turns (Sinkhorn & Knopp 1967,
+    on the squares). Every row then counts alike for the columns' scales. Row norms and column norms would be another
+    profile: where few rows hold the energy, their own entries make the columns' norms. `FLOOR` of each square is taken
+    from that profile, so that the turns end where entries are zero; a row or column of zeros has scale 0.
+    """
+    a, b = update.square().sum(1, keepdim=True), update.square().sum(0, keepdim=True)
+    energy = (1 - FLOOR) * update.square() + FLOOR * a * (b / a.sum())
     for _ in range(ROUNDS):
         before = a
         b = _mean(energy, a, dim=0)
         a = _mean(energy, b, dim=1)
         if bool(((a - before).abs() <= CLOSE * a).all()):
             break
-    draw = torch.randn(update.shape, generator=generator, dtype=torch.float64) * a.sqrt() * b.sqrt()
-    size = draw.norm()
-    return draw * (total.sqrt() / size) if size else draw
+    return a.sqrt(), b.sqrt()
 
 
 def redrawn_signs(update: Float64[Tensor, "out in"], generator: Generator) -> Float64[Tensor, "out in"]:
