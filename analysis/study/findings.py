@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.store.direction import oriented
 
 from . import comparison, update
-from .markdown import bullets, listed, short
+from .markdown import bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
 from .validator import breaches
@@ -54,8 +54,7 @@ def _sentence(records: Records, task: str, cuts: pd.DataFrame, spectra: pd.DataF
     without = oriented(-update.cut_intervals(cuts, "cut")[0].mean, higher)
     text = (
         f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
-        f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
-        f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
+        f"rounding. {_above_noise(spikes, misfit)} "
     )
     text += f"Without it (k = 0, head and embeddings as trained) the score {falls} by {without:.4f}. "
     k = update.functional_rank(records, task)
@@ -68,6 +67,13 @@ def _sentence(records: Records, task: str, cuts: pd.DataFrame, spectra: pd.DataF
             other = update.functional_rank(records, task, part=part)
             text += f"At that k, {name} score {at[k.size]} against the whole; their own k* is {other}. "
     return text.strip()
+
+
+def _above_noise(spikes: float, misfit: float) -> str:
+    distance = f"Kolmogorov–Smirnov distance from iid noise is {misfit:.2f}"
+    if math.isnan(spikes):
+        return f"How many stand above noise is not told: the bulk's {distance}, more than twice that of such noise."
+    return f"Above the edge of the noise fitted to the bulk stand {spikes:.0f}; the bulk's {distance}."
 
 
 def shared(table: pd.DataFrame) -> list[str]:
@@ -144,8 +150,7 @@ def _of_control(other: Records) -> list[str]:
         parts += [
             f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) Test scores: {scores}. "
             f"Low rank: {ruling.verdict}; r* = {ruling.r_star} (tried: {tried}); k* = {ruling.k_star}; "
-            f"{', '.join(ranks)}; "
-            f"directions above the noise edge {short(ruling.spikes)}. "
+            f"{', '.join(ranks)}. "
             f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"
         ]
     return parts

@@ -29,7 +29,8 @@ class Ruling:
     effective: Interval
     null: float
     """The effective rank that noise of these shapes has."""
-    spikes: Interval
+    common: tuple[int, float, float] | None
+    """Of the top k directions, how many two seeds share beyond chance in the column and in the row space."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -45,9 +46,9 @@ def rulings(records: Records) -> list[Ruling]:
             whole = module == update.ALL
             k_star = update.functional_rank(records, task, module)
             evidence = [k_star, *(star for star in (r_star, wider) if star)] if whole else [k_star]
-            effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
+            effective = update.entry(spectra, "effective_rank", module)
             key = (task, module, rule(evidence, low), r_star if whole else None, k_star)
-            made.append(Ruling(*key, _interval(effective), effective["null"], _interval(spikes)))
+            made.append(Ruling(*key, _interval(effective), effective["null"], update.common(records, task, module)))
     return made
 
 
