@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     if options.draws < 1:
-        raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
+        raise ConfigError(
+            f"--draws {options.draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10"
+        )
     check_out(options.out)
     rows = table(options.draws)
     for path in style.save(rows, draw(rows), options.out / f"{NAME}_ranks"):

@@ -104,7 +104,7 @@ def test_the_command_refuses_no_draws_and_writes_what_it_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small: pd.DataFrame
 ) -> None:
     assert main(["planted", "--draws", "0"]) == 2
-    assert "allowed are numbers ≥ 1; type --draws 10" in capsys.readouterr().err
+    assert "allowed are numbers ≥ 1; type python -m analysis planted --draws 10" in capsys.readouterr().err
     monkeypatch.setattr(planted, "table", lambda draws: small)
     assert main(["planted", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"planted_ranks.{kind}" for kind in ("png", "pdf", "csv")}
