@@ -254,6 +254,7 @@ def test_spikes_above_a_bulk_that_is_no_iid_noise_are_not_told_beside_those_that
     figure = figure_of("ranks", *join(told, untold))
     assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
     assert "† not told: the rest is not known to be iid noise" in " ".join(figure.get_supxlabel().split())
+    assert "blank" not in figure.get_supxlabel()
     headings = titles(figure_of("singular_values", *join(told, untold)))
     assert headings[0].endswith("2 of 24 above the noise")
     assert headings[1].endswith("the rest is no iid noise (KS 0.14)")
@@ -271,7 +272,7 @@ def test_the_effective_rank_stands_beside_the_least_null() -> None:
     assert table["least.null"].tolist() == [5.0]
     assert table["least.share"].tolist() == [rows.loc[0, "effective_rank"] / 5]
     figure = figure_of("ranks", rows, sigma)
-    assert titles(figure)[1] == "effective rank,\nas a share of the least null's"
+    assert titles(figure)[1] == "effective rank,\nas a share of null's"
     assert figure.axes[1].texts[0].get_text() == f"{table.loc[0, 'least.share']:.2f}".removeprefix("0")
 
 

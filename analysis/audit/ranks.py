@@ -44,7 +44,7 @@ class Panel:
 
 PANELS = (
     Panel("effective_rank.share", "effective_rank.share", "effective rank,\nas a share of noise's", "share of noise's"),
-    Panel("least.share", "least.share", "effective rank,\nas a share of the least null's", "share of null's"),
+    Panel("least.share", "least.share", "effective rank,\nas a share of null's", "share of null's"),
     Panel("spikes", "spikes", "directions\nabove the noise", "number"),
     Panel("energy_rank_90", "energy_rank_90.share", "rank that holds\n90% of the energy", "share of noise's"),
 )
@@ -231,7 +231,7 @@ def _notes(table: pd.DataFrame, rows: pd.DataFrame, panels: list[Panel], room: i
     missing = [panel.title.replace("\n", " ") for panel in absent if not (untold and panel.column == "spikes")]
     notes += [f"not measured: {'; '.join(missing)}"] if missing else []
     notes += [f"directions above the noise are {MARKS[NOT_TOLD]}"] if untold else []
-    blank = rows[[panel.colour for panel in panels]].isna().any(axis=None)
+    blank = rows[[panel.colour for panel in panels]].where(~rows["spikes.mark"].eq(NOT_TOLD), 0.0).isna().any(axis=None)
     notes += ["blank: did not change, or was not measured"] if blank else []
     notes += outside(table, rows)
     if rows.duplicated(["layer", "module"]).any():

@@ -18,7 +18,10 @@ KEPT = {
     "permuted": "with its entries in another order",
 }
 """What each null of `NULLS` keeps."""
-CORRELATED = "Noise whose entries are correlated can lie below all of these too: what reproduces over seeds is signal."
+CORRELATED = (
+    "Noise whose entries are correlated can lie below all of these too: directions that reproduce over seeds are "
+    "better evidence."
+)
 
 
 def number(value: float | None) -> float:

@@ -45,8 +45,8 @@ def table(measured: list[Measured]) -> Table:
     shown = Table(
         title="by module type: medians over its matrices", title_justify="left", caption_justify="left", box=SIMPLE_HEAD
     )
-    shown.add_column("module", overflow="fold", min_width=30)
-    for heading in ("n", "‖ΔW‖/‖W‖", "effective/noise", "least null", "stable", "spikes"):
+    shown.add_column("module", overflow="fold", min_width=28)
+    for heading in ("n", "‖ΔW‖/‖W‖", "effective/noise", "null", "stable", "spikes"):
         shown.add_column(heading, justify="right")
     for share in SHARES:
         shown.add_column(f"{share:.0%}", justify="right")
@@ -55,7 +55,7 @@ def table(measured: list[Measured]) -> Table:
         shown.add_row(module, *_cells(members))
     shown.caption = (
         "n: number of matrices. effective/noise: effective rank, and that of noise of the same shape (for an adapter, "
-        "of Gaussian factors of its rank). least null: the lowest effective rank of noise that keeps the update's "
+        "of Gaussian factors of its rank). null: the lowest effective rank of noise that keeps the update's "
         "scales, magnitudes or entries. spikes: directions above the noise; not told where the bulk of a matrix is not "
         f"that of iid noise. 50%, 90%, 99%: the LoRA rank that could hold this share. flagged: how many of "
         f"{len(MEASURES)} measures rounding decides"
