@@ -17,7 +17,7 @@ from .figures import FIGURES
 from .folders import check_out
 from .groups import RUNS, CannotDraw, Group, command, load
 
-COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving", "pairs": ".pairs"}
+COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving", "pairs": ".pairs", "planted": ".planted"}
 """Modules with a command line of their own, by their names."""
 FIRST = ("rank=4,8,16",)
 """Overrides of the runs to begin with."""
@@ -107,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
             f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
             "the studies, from their published records: python -m analysis study --help\n"
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
-            "what one setting changes, by pairs of runs: python -m analysis pairs train.precision"
+            "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
+            "which rank number finds the rank of a matrix made with one: python -m analysis planted"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

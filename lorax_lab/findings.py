@@ -52,13 +52,15 @@ def measure(
         original: the base's matrices, each (out, in).
         full_update: of the full fine-tune that the run is compared with.
         validation: the score of the trained model on validation.
-        with_controls: score the controls of truncation too.
+        with_controls: score the controls of truncation too, and draw the nulls that keep an update's structure.
     """
     from lorax_lab.console import bar
 
     updates = method.updates(model, original)
     decomposed = rows.decompose(updates)
     table = rows.measure(updates, decomposed, original, full_update, method.update_dtype)
+    if with_controls and method.is_reference:
+        table = rows.with_nulls(table, updates, lambda name: generator(seed, f"nulls/{name}"))
     outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
         scores={"test": splits["test"].task.score(outputs, splits["test"].labels)},

@@ -124,6 +124,7 @@ class Store:
                     std = spectra.noise_scale(sigma, shape)
                     matrices[name] |= {"noise_std": std, "noise_edge": spectra.noise_ceiling(shape, std)}
                     matrices[name] |= {"spikes": spectra.spikes(sigma, shape, std)}
+                    matrices[name] |= {"bulk_misfit": spectra.bulk_misfit(sigma, shape, std)}
         return matrices, saved
 
 
@@ -316,7 +317,7 @@ def test_noise_has_the_norm_of_the_full_update(study: Store) -> None:
     assert full.tolist() == saved["bert.encoder.layer.0.intermediate.dense"]["sigma"].tolist()
     figure = FIGURES["singular_values"].draw(rows)
     assert len(figure.axes) == 6
-    assert "full: 1 of 16 above the edge" in figure.axes[0].get_title(loc="left")
+    assert "above the edge" not in figure.axes[0].get_title(loc="left")  # an older record does not tell its bulk
 
 
 def test_singular_values_say_how_many_arms_are_left_out(study: Store, store: Store) -> None:
@@ -690,8 +691,13 @@ def test_the_edge_is_the_record_s_where_it_has_one(store: Store) -> None:
         null = rows[rows["method"] == "noise"]["sigma"].to_numpy()
         shape, std = recorded.loc[matrix, "shape"], recorded.loc[matrix, "noise_std"]
         assert null == pytest.approx(spectra.gaussian_singular_values(shape).numpy() * std)
-    legend = [text.get_text() for text in FIGURES["singular_values"].draw(table).legends[0].get_texts()]
+    figure = FIGURES["singular_values"].draw(table)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "too high" not in " ".join(legend)
+    assert table["told"].all()
+    assert "full: 1 of 32 above the edge" in figure.axes[0].get_title(loc="left")
+    heading = FIGURES["singular_values"].draw(table.assign(told=False, bulk_misfit=0.104)).axes[0].get_title(loc="left")
+    assert heading.endswith("full's bulk is no iid noise (KS 0.10)")
     older = Store(store.folder / "older", size=32, layers=1)
     older.run()
     figure = FIGURES["singular_values"].draw(FIGURES["singular_values"].table(group_of(older)))

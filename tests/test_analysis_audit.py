@@ -230,19 +230,50 @@ def test_what_only_the_top_values_tell_is_not_guessed() -> None:
     sigma = {name: 0.5 * values for name, values in sigma.items()}  # three quarters of the energy are not known
     assert "ΔW >6, >6, >6; pure noise" in figure_of("energy", rows, sigma).get_suptitle()
     figure = figure_of("ranks", rows, sigma)
-    assert titles(figure)[:2] == ["directions\nabove the noise", "rank that holds\n90% of the energy"]
-    assert [text.get_text() for text in figure.axes[1].texts].count("≤9") == 1
+    assert titles(figure)[0] == "rank that holds\n90% of the energy"
+    assert [text.get_text() for text in figure.axes[0].texts].count("≤9") == 1
     assert "≤ at most" in figure.get_supxlabel()
     assert "not measured: effective rank" in figure.get_supxlabel()
 
 
-def test_as_many_spikes_as_values_are_at_least_so_many() -> None:
+def test_without_a_bulk_the_spikes_are_not_told() -> None:
     rows, sigma = certified(top=2)
+    table = table_of("ranks", rows, sigma)
+    assert table["spikes"].isna().all()
+    assert set(table["spikes.mark"]) == {"†"}
+    note = " ".join(figure_of("ranks", rows, sigma).get_supxlabel().split())
+    assert "directions above the noise are not told" in note
+    assert "not measured: effective rank, as a share of noise's" in note
+    assert titles(figure_of("singular_values", rows, sigma))[0].endswith("its bulk was not measured")
+    assert "†" not in "".join(table_of("ranks", *full())["spikes.mark"])
+
+
+def test_spikes_above_a_bulk_that_is_no_iid_noise_are_not_told_beside_those_that_are() -> None:
+    shape, misfit = (24, 24), 2 * spectra.noise_misfit((24, 24))
+    told, untold = pair("l.0.q", noisy(shape), shape), pair("l.1.q", noisy(shape), shape, bulk_misfit=1.01 * misfit)
+    figure = figure_of("ranks", *join(told, untold))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["2", "†"]
+    assert "† not told: the rest is not known to be iid noise" in " ".join(figure.get_supxlabel().split())
+    assert "blank" not in figure.get_supxlabel()
+    headings = titles(figure_of("singular_values", *join(told, untold)))
+    assert headings[0].endswith("2 of 24 above the noise")
+    assert headings[1].endswith("the rest is no iid noise (KS 0.14)")
+    just = pair("l.1.q", noisy(shape), shape, bulk_misfit=0.99 * misfit)
+    assert [text.get_text() for text in figure_of("ranks", *join(told, just)).axes[1].texts] == ["2", "2"]
+
+
+def test_the_effective_rank_stands_beside_the_least_null() -> None:
+    shape = (24, 24)
+    nulls = {
+        f"nulls.{name}.effective_rank": value for name, value in (("scaled", 8.0), ("signs", 5.0), ("permuted", 9.0))
+    }
+    rows, sigma = join(pair("l.0.q", noisy(shape), shape, **nulls))
+    table = table_of("ranks", rows, sigma)
+    assert table["least.null"].tolist() == [5.0]
+    assert table["least.share"].tolist() == [rows.loc[0, "effective_rank"] / 5]
     figure = figure_of("ranks", rows, sigma)
-    assert {text.get_text() for text in figure.axes[0].texts} == {"≥2"}
-    assert "≥ at least" in figure.get_supxlabel()
-    assert "at least 2 of 24 above the noise" in titles(figure_of("singular_values", rows, sigma))[0]
-    assert "≥" not in "".join(table_of("ranks", *full())["spikes.mark"])
+    assert titles(figure)[1] == "effective rank,\nas a share of null's"
+    assert figure.axes[1].texts[0].get_text() == f"{table.loc[0, 'least.share']:.2f}".removeprefix("0")
 
 
 def test_the_fitted_noise_follows_the_spikes() -> None:
@@ -303,7 +334,7 @@ def test_without_a_fit_the_noise_has_the_norm_of_the_update() -> None:
 
 
 def test_ranks_stand_beside_noise_with_their_marks() -> None:
-    flags = {"untrusted": "effective_rank energy_rank_99", "above_rounding": 1.0, "bulk_misfit": 0.3}
+    flags = {"untrusted": "effective_rank energy_rank_99", "above_rounding": 1.0}
     rows, sigma = join(
         pair("l.0.q", [1.0, 1.0, 0.0, 0.0], (4, 4), **flags),
         pair("l.0.v", [1.0, 1.0, 1.0, 0.0], (4, 4), untrusted="energy_rank_90"),
@@ -317,19 +348,19 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
     assert table.loc["l.0.q.weight", "effective_rank.share"] == pytest.approx(2 / null["effective_rank"])
     assert table.loc["l.0.v.weight", "energy_rank_90.share"] == pytest.approx(3 / null["energy_rank_90"])
     columns = ["effective_rank.mark", "spikes.mark", "energy_rank_90.mark"]
-    assert table.loc["l.0.q.weight", columns].tolist() == ["*", "*†", ""]
+    assert table.loc["l.0.q.weight", columns].tolist() == ["*", "*", ""]
     assert table.loc["l.0.v.weight", columns].tolist() == ["", "", "*"]
     figure = figure_of("ranks", rows, sigma)
     said = [[text.get_text() for text in axes.texts] for axes in figure.axes[:3]]
     share = [f"{k / null['effective_rank']:.2f}".removeprefix("0") for k in (2, 3)]
-    assert said == [[f"{share[0]}*", share[1]], ["2*†", "3", "0"], ["2", "3*"]]
+    assert said == [[f"{share[0]}*", share[1]], ["2*", "3", "0"], ["2", "3*"]]
     many, none = figure.axes[1].texts[1:]
     assert (many.get_position(), none.get_position()) == ((1.5, 0.5), (0.5, 1.5))
     assert (many.get_color(), none.get_color()) == ("white", "0.15")
     assert figure.axes[1].get_ylim() == (2, 0)
     note = figure.get_supxlabel()
     assert "* not to be trusted" in note
-    assert "† the rest is not distributed as iid noise" in note
+    assert "†" not in note
     assert "outside the layers, in the table only: head" in note
     assert "blank: did not change" in note
     assert "≤" not in note

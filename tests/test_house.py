@@ -51,7 +51,7 @@ DOORS = {
     "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},
 }
-ANALYSIS_READS = {"store", "spectra", "errors"}
+ANALYSIS_READS = {"store", "spectra", "streams", "errors"}
 STUDIES_IMPORT = {"config", "console", "data", "errors", "launch", "models", "store", "tasks"}
 """What composes and reads runs; nothing that trains."""
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lorax_lab.measure.row import Storage, flatten, rounding, row_of, row_of_top
-from lorax_lab.measure.rows import decompose, measure, summarise
-from lorax_lab.spectra import LowRank, certified, noise_ceiling, singular_values
+from lorax_lab.measure.rows import decompose, measure, summarise, with_nulls
+from lorax_lab.spectra import NULLS, LowRank, certified, noise_ceiling, singular_values, structured_nulls
 from lorax_lab.streams import generator
 
 SHAPE = (48, 64)
@@ -127,3 +127,13 @@ def test_no_update_makes_the_row_fail(kind: str, base: Tensor) -> None:
     assert math.isnan(row["relative_norm"]) == (not base.any())
     assert (row["numerical_rank"] == 0) == ("zero" in kind)
     assert "spikes" in summarise(rows) or "factors" in kind
+
+
+def test_dense_updates_have_nulls_from_streams_of_their_names_and_products_have_none() -> None:
+    updates = {"a": spiked(), "b": LowRank(gaussian(48, 2), gaussian(2, 64))}
+    table = measure(updates, decompose(updates), {name: gaussian(*SHAPE) for name in updates})
+    rows = with_nulls(table, updates, lambda name: generator(7, name))
+    assert rows["a"] == table["a"] | {"nulls": structured_nulls(updates["a"], generator(7, "a"))}
+    assert rows["b"] == table["b"]
+    assert {f"nulls.{null}.effective_rank" for null in NULLS} <= set(flatten(rows["a"]))
+    assert f"nulls.{next(iter(NULLS))}.above" in summarise({"a": rows["a"] | {"module": "q"}})

@@ -211,6 +211,7 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
     for name, row in content.completed.gaussian.items():
         assert row["relative_norm"] == pytest.approx(content.completed.matrices[name]["relative_norm"])
         assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
+        assert set(content.completed.matrices[name]["nulls"]) == {"scaled", "signs", "permuted"}
     outputs, line = load_arrays(next(store.glob("tiny-bert-*")), OUTPUTS), line_of(next(store.glob("tiny-bert-*")))
     ranks = [0, 1, 2, 4, 8, 16, 32]
     assert set(outputs) == {"test", *(f"cut/{k}" for k in ranks)}

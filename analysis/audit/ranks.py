@@ -1,7 +1,8 @@
 """Ranks of every update, layer by module type, beside those of noise of the same shape, with marks of doubt.
 
 A share of 1 is what noise gives (Gaussian entries, or Gaussian factors of the same rank): only shares well below it
-are structure. Directions above the noise need no such comparison.
+are structure. The least null is the lowest of noises that keep the update's own scales, magnitudes or entries. How many
+directions stand above the noise is told only where the others are distributed as iid noise.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw
-from .rows import MISFIT, Row, outside
+from .rows import NULLS, Row, outside, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
-FLAG, NO_NOISE, ENDS = "*", "†", "≤≥"
+FLAG, NOT_TOLD, ENDS = "*", "†", "≤"
 SHARES = ("effective_rank", "energy_rank_90")
 MARKS = {
     FLAG: "not to be trusted: decided by what lies under the rounding floor of the stored weights",
-    NO_NOISE: "the rest is not distributed as iid noise, so not all below its edge need be chance",
+    NOT_TOLD: "not told: the rest is not known to be iid noise, so what stands above its edge need be no signal",
     "≤": "at most; the top singular values alone leave it open",
-    "≥": "at least; all the top singular values stand above the noise",
 }
 
 
@@ -44,6 +44,7 @@ class Panel:
 
 PANELS = (
     Panel("effective_rank.share", "effective_rank.share", "effective rank,\nas a share of noise's", "share of noise's"),
+    Panel("least.share", "least.share", "effective rank,\nas a share of null's", "share of null's"),
     Panel("spikes", "spikes", "directions\nabove the noise", "number"),
     Panel("energy_rank_90", "energy_rank_90.share", "rank that holds\n90% of the energy", "share of noise's"),
 )
@@ -58,9 +59,10 @@ WIDEST, TYPES = 22, 40
 
 def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     """One row per matrix. Columns: matrix, module, layer; effective_rank and energy_rank_90, each with `.null` (what
-    noise has), `.share` (their ratio) and `.mark`; spikes (directions above the noise) and spikes.mark.
+    noise has), `.share` (their ratio) and `.mark`; least.null, the lowest effective rank of the nulls that keep
+    structure, least.share and least.mark; spikes (directions above the noise, where they are told) and spikes.mark.
 
-    A mark is made of: `*` decided by rounding, `†` the bulk is no iid noise, `≤` or `≥` an end of what is open.
+    A mark is made of: `*` decided by rounding, `†` not told since the bulk is no iid noise, `≤` an end of what is open.
 
     Raises:
         CannotDraw: no matrix changed.
@@ -74,8 +76,12 @@ def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
         ranks[f"{name}.mark"] = [FLAG if name in flag else "" for flag in flags]
     open_end = rows["energy_rank_90.low"] < rows["energy_rank_90"]
     ranks["energy_rank_90.mark"] += ["≤" if is_open else "" for is_open in open_end]
-    ranks["spikes"] = rows["spikes"]
-    ranks["spikes.mark"] = [_spike_mark(row, len(sigma.get(row["matrix"], ()))) for row in rows.to_dict("records")]
+    ranks["least.null"] = rows[[f"nulls.{name}.effective_rank" for name in NULLS]].min(axis=1)
+    ranks["least.share"] = ranks["effective_rank"] / ranks["least.null"]
+    ranks["least.mark"] = ranks["effective_rank.mark"]
+    records = rows.to_dict("records")
+    ranks["spikes"] = [row["spikes"] if told(row) else math.nan for row in records]
+    ranks["spikes.mark"] = [_spike_mark(row) for row in records]
     if not _measured(ranks) or not (rows["frobenius_norm"] != 0).any():
         raise CannotDraw("no matrix changed, or no rank of it was measured")
     return ranks
@@ -85,10 +91,11 @@ def _measured(rows: pd.DataFrame) -> list[Panel]:
     return [panel for panel in PANELS if rows[panel.colour].notna().any()]
 
 
-def _spike_mark(row: Row, measured: int) -> str:
+def _spike_mark(row: Row) -> str:
+    if math.isnan(row["spikes"]):
+        return ""
     rounded = "spikes" in row["untrusted"].split() or row["above_rounding"] < row["spikes"]
-    is_open = 0 < measured <= row["spikes"] and measured < min(row["out"], row["in"])
-    return FLAG * rounded + NO_NOISE * (row["bulk_misfit"] > MISFIT) + "≥" * is_open
+    return FLAG * rounded if told(row) else NOT_TOLD
 
 
 @style.styled
@@ -163,10 +170,11 @@ def _write(axes: Axes, mesh: QuadMesh, panel: Panel, values: np.ndarray, marks: 
     import numpy as np
 
     colours = mesh.to_rgba(np.ma.asarray(mesh.get_array()))
-    for (i, j), value in [(place, value) for place, value in np.ndenumerate(values) if not math.isnan(value)]:
+    for (i, j), value in np.ndenumerate(values):
         mark = str(marks[i, j]) if isinstance(marks[i, j], str) else ""
         red, green, blue, _ = colours[i, j]
-        ink = "white" if 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 else "0.15"
+        dark = 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 and not math.isnan(value)
+        ink = "white" if dark else "0.15"
         if label := _cell(panel, value, mark, room):
             axes.text(j + 0.5, i + 0.5, label, ha="center", va="center_baseline", color=ink, fontsize=4 + room)
 
@@ -193,6 +201,8 @@ def _scale(panel: Panel, rows: pd.DataFrame) -> tuple[dict[str, Any], list[float
 def _cell(panel: Panel, value: float, mark: str, room: int) -> str:
     """`.81*`, `≤412`, `2.1k`; only the mark, or nothing, where there is no room."""
     flags = "".join(letter for letter in mark if letter not in ENDS)
+    if math.isnan(value):
+        return NOT_TOLD if room and NOT_TOLD in mark else ""
     if room < NUMBERS:
         return flags if room else ""
     if panel.column.endswith(".share"):
@@ -213,12 +223,15 @@ def _short(value: float) -> str:
 
 def _notes(table: pd.DataFrame, rows: pd.DataFrame, panels: list[Panel], room: int) -> list[str]:
     used = "".join(_joined(rows[_mark_column(panel)]) for panel in panels)
+    untold = rows["spikes.mark"].eq(NOT_TOLD).any() and not rows["spikes"].notna().any()
     known = MARKS if room == NUMBERS else {mark: text for mark, text in MARKS.items() if mark not in ENDS}
     where = "" if room else " (marked in the table)"
     notes = [f"{mark} {text}{where}" for mark, text in known.items() if mark in used]
-    missing = [panel.title.replace("\n", " ") for panel in PANELS if panel not in panels]
+    absent = [panel for panel in PANELS if panel not in panels]
+    missing = [panel.title.replace("\n", " ") for panel in absent if not (untold and panel.column == "spikes")]
     notes += [f"not measured: {'; '.join(missing)}"] if missing else []
-    blank = rows[[panel.colour for panel in panels]].isna().any(axis=None)
+    notes += [f"directions above the noise are {MARKS[NOT_TOLD]}"] if untold else []
+    blank = rows[[panel.colour for panel in panels]].where(~rows["spikes.mark"].eq(NOT_TOLD), 0.0).isna().any(axis=None)
     notes += ["blank: did not change, or was not measured"] if blank else []
     notes += outside(table, rows)
     if rows.duplicated(["layer", "module"]).any():

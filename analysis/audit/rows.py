@@ -13,6 +13,8 @@ Row: TypeAlias = dict[Any, Any]
 """A row of an audit by its column names, as pandas gives it."""
 TEXT = ("matrix", "module", "kind", "untrusted")
 MEASURES = ("effective_rank", "energy_rank_90")
+NULLS = ("scaled", "signs", "permuted")
+"""Noise that keeps an update's scales, magnitudes or entries."""
 NUMBERS = (
     "out",
     "in",
@@ -20,6 +22,7 @@ NUMBERS = (
     "frobenius_norm",
     *MEASURES,
     *(f"null.{name}" for name in MEASURES),
+    *(f"nulls.{name}.effective_rank" for name in NULLS),
     "energy_rank_90.low",
     "noise_std",
     "noise_edge",
@@ -32,8 +35,6 @@ NUMBERS = (
     *(f"intruders.{side}.{name}" for side in ("left", "right") for name in ("count", "random_count")),
     "intruders.k",
 )
-MISFIT = 0.1
-"""Bulks further than this from the Marchenko–Pastur law are no iid noise: at 256 values noise itself reaches .03."""
 DRAWS = 4
 """The noise of a low-rank update is averaged over this many products, whose values spread by a few per cent."""
 PER_OCTAVE = 32
@@ -57,6 +58,14 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     table["module"] = table["module"].where(table["module"] != "", table["matrix"])
     table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
     return table
+
+
+def told(row: Row | pd.Series[Any]) -> bool:
+    """Whether a row's spikes are directions above noise: its bulk is that of iid noise, or it has no noise."""
+    from lorax_lab.spectra import tells_spikes
+
+    shape = (int(row["out"]), int(row["in"])) if row["out"] > 0 and row["in"] > 0 else (0, 0)
+    return tells_spikes(row["bulk_misfit"], row["noise_std"], shape)
 
 
 def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """Singular values of ΔW in a few matrices, with the noise that fits their bulk and the floor that rounding leaves.
 
-What rises above the noise edge is structure; where the update follows the noise, its directions may be chance. Below
-the rounding edge they may even come from the storage of the weights.
+Where the update follows the noise, its directions may be chance. What rises above the noise edge is signal only if the
+rest is distributed as iid noise; else it is not told. Below the rounding edge directions may even come from the storage
+of the weights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import style
 from ..groups import CannotDraw
 from ..matrices import representative
-from .rows import MISFIT, Row, noise_values, points
+from .rows import Row, noise_values, points, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ UPDATE, FITTED = "ΔW", "noise fitted to its bulk"
 SAME_NORM, FACTORS = "noise of the same norm", "noise of the same rank and norm"
 COPIED = (
     *("matrix", "module", "layer", "out", "in", "rank"),
-    *("noise_edge", "rounding_edge", "spikes", "bulk_misfit", "above_rounding"),
+    *("noise_std", "noise_edge", "rounding_edge", "spikes", "bulk_misfit", "above_rounding"),
 )
 DEPTH, DEEPEST = 30, 1e8
 """How far the axis goes below the noise edge, and below the largest value."""
@@ -44,9 +45,10 @@ EDGES = {"noise edge": ":", "rounding edge": "-."}
 def table(rows: pd.DataFrame, sigma: dict[str, np.ndarray]) -> pd.DataFrame:
     """One row per point: up to 3 module types × 3 layers, the update and the noise.
 
-    Columns: matrix, module, layer, out, in, rank (of factors), noise_edge, rounding_edge, spikes (directions above
-    the noise), bulk_misfit, above_rounding (directions above the rounding edge), measured (number of singular values
-    that are known), series, i (from 1, for fitted noise from spikes + 1; thinned where they lie close), sigma.
+    Columns: matrix, module, layer, out, in, rank (of factors), noise_std, noise_edge, rounding_edge, spikes (directions
+    above the noise edge), bulk_misfit, above_rounding (directions above the rounding edge), measured (number of
+    singular values that are known), series, i (from 1, for fitted noise from spikes + 1; thinned where they lie close),
+    sigma.
 
     Raises:
         CannotDraw: no matrix changed.
@@ -158,7 +160,7 @@ def _name_line(axes: Axes, name: str, edge: float, update: pd.DataFrame) -> None
 
 
 def _heading(first: pd.Series[Any], moved: bool) -> str:
-    """The matrix's place, how many directions stand above the noise, and the doubts about that number."""
+    """The matrix's place, how many directions stand above the noise, if that is told, and how far rounding reaches."""
     import pandas as pd
 
     layer = "" if pd.isna(first["layer"]) else f"layer {first['layer']}, "
@@ -166,16 +168,20 @@ def _heading(first: pd.Series[Any], moved: bool) -> str:
     if not moved:
         return "\n".join([*lines, "did not change"])
     if not math.isnan(first["spikes"]):
-        size = min(first["out"], first["in"])
-        least = "at least " if first["spikes"] >= first["measured"] < size else ""
-        lines.append(f"{least}{first['spikes']:,.0f} of {size:,.0f} above the noise")
+        lines += _counted(first) if told(first) else [_not_told(first["bulk_misfit"])]
     elif first["rank"] > 0:
         lines.append(f"factors of rank {first['rank']:,.0f}")
-    if first["above_rounding"] < first["spikes"]:
-        lines.append(f"only {first['above_rounding']:,.0f} above rounding")
-    if first["bulk_misfit"] > MISFIT:
-        lines.append(f"the rest is no iid noise (KS {first['bulk_misfit']:.2f})")
     return "\n".join(lines)
+
+
+def _counted(first: pd.Series[Any]) -> list[str]:
+    lines = [f"{first['spikes']:,.0f} of {min(first['out'], first['in']):,.0f} above the noise"]
+    rounded = first["above_rounding"] < first["spikes"]
+    return [*lines, f"only {first['above_rounding']:,.0f} above rounding"] if rounded else lines
+
+
+def _not_told(misfit: float) -> str:
+    return "its bulk was not measured" if math.isnan(misfit) else f"the rest is no iid noise (KS {misfit:.2f})"
 
 
 def _bottom(table: pd.DataFrame) -> float:

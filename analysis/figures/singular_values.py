@@ -1,8 +1,9 @@
 """Singular values of ΔW in a few matrices, of full fine-tuning and of others, against noise of the same shape.
 
 Where the record has the noise that was fitted to the bulk of the full update's spectrum, that noise is drawn, and its
-edge is the record's: the values above it here are the record's spikes. An older record has no such fit. There
-the noise has the whole update's Frobenius norm, so the spikes raise it, and the edge is too high: the figure says so.
+edge is the record's: the values above it here are the record's spikes. They are counted only where the others are
+distributed as iid noise; where not, the panel says how far they are from it. An older record has no such fit. There the
+noise has the whole update's Frobenius norm, so the spikes raise it, and the edge is too high: the figure says so.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ FITTED, OF_NORM = "noise fitted to the bulk of full's spectrum", "noise of full'
 EDGES = {FITTED: "edge of that noise", OF_NORM: "edge of that noise: too high, its norm has the spikes in it"}
 RANKS = 3
 LEFT_OUT = "left_out"
+MISFIT, TOLD = "bulk_misfit", "told"
 DEPTH = 30
 """How far below the noise's edge the axis goes. The smallest values of any square matrix fall towards 0."""
 
@@ -41,7 +43,8 @@ def table(group: Group) -> pd.DataFrame:
     """One row per singular value: up to 3 module types × 3 layers, full, up to 3 other arms of one seed, and noise.
 
     Columns: model, task, settings, those of `group.columns`, matrix, module, layer, i (from 1), sigma, edge (of the
-    noise); and `left_out`, the number of other arms that are not here, if there are such.
+    noise), bulk_misfit (how far full's bulk is from iid noise), told (whether that is close enough for the values above
+    the edge to be counted); and `left_out`, the number of other arms that are not here, if there are such.
 
     Raises:
         CannotDraw: no full fine-tune, one that changed nothing, or a `spectra.npz` that cannot be read.
@@ -56,7 +59,7 @@ def table(group: Group) -> pd.DataFrame:
     matrices = group.matrices[group.matrices["run_id"] == full["run_id"]]
     for _, matrix in representative(matrices).iterrows():
         name = matrix["matrix"]
-        place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")}
+        place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")} | _trust(matrix)
         null, null_name, edge = noise(spectra[full["arm"]][name]["sigma"], matrix)
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
         lines.append(
@@ -90,6 +93,15 @@ def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tupl
     norm = float(np.linalg.norm(sigma))
     std = norm / (shape[0] * shape[1]) ** 0.5
     return null * norm / np.linalg.norm(null), OF_NORM, noise_edge(shape, std)
+
+
+def _trust(matrix: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
+    """How far the bulk of the full update is from iid noise, NaN where that is not known, and whether it is close."""
+    from lorax_lab.spectra import tells_spikes
+
+    misfit, std = (matrix.get(name) for name in (MISFIT, "noise_std"))
+    misfit, std = (math.nan if value is None else float(value) for value in (misfit, std))
+    return {MISFIT: misfit, TOLD: tells_spikes(misfit, std, matrix["shape"])}
 
 
 @style.styled
@@ -143,8 +155,9 @@ def _heading(rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     first, full = rows.iloc[0], rows[rows["method"] == REFERENCE]["sigma"]
-    above = f"full: {(full > first['edge']).sum():,} of {len(full):,} above the edge"
-    return f"layer {first['layer']}, {first['module']}\n{above}"
+    counted = f"full: {(full > first['edge']).sum():,} of {len(full):,} above the edge"
+    doubt = "" if math.isnan(first[MISFIT]) else f"full's bulk is no iid noise (KS {first[MISFIT]:.2f})"
+    return f"layer {first['layer']}, {first['module']}\n{counted if first[TOLD] else doubt}".rstrip()
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import comparison, update
-from .markdown import bullets, listed, short
+from .markdown import bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
 from .statistics import Interval
@@ -50,8 +50,7 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
     )
     text = (
         f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
-        f"rounding and {spikes:.0f} above the edge of the noise fitted to the bulk (whose Kolmogorov–Smirnov distance "
-        f"from noise is {misfit:.2f}; where that is not small, the edge is a chosen line). "
+        f"rounding. {_above_noise(spikes, misfit)} "
     )
     rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
     text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
@@ -66,6 +65,13 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
             score = at[k].oriented(records.higher_is_better(task))
             text += f"At that k, {name} score {score} against the whole, on validation; their own k* is {other}. "
     return text.strip()
+
+
+def _above_noise(spikes: float, misfit: float) -> str:
+    distance = f"Kolmogorov–Smirnov distance from iid noise is {misfit:.2f}"
+    if math.isnan(spikes):
+        return f"How many stand above noise is not told: the bulk's {distance}, more than twice that of such noise."
+    return f"Above the edge of the noise fitted to the bulk stand {spikes:.0f}; the bulk's {distance}."
 
 
 def shared(table: pd.DataFrame) -> list[str]:
@@ -142,8 +148,7 @@ def _of_control(other: Records) -> list[str]:
         parts += [
             f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) Test scores: {scores}. "
             f"Low rank: {ruling.verdict}; r* = {ruling.r_star or NONE} (tried: {tried or NONE}); k* = {ruling.k_star}; "
-            f"{', '.join(ranks)}; "
-            f"directions above the noise edge {short(ruling.spikes)}. "
+            f"{', '.join(ranks)}. "
             f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"
         ]
     return parts

@@ -17,6 +17,7 @@ from .validator import breaches, marked
 from .verdict import Ruling, answer, low_rank, rule, rulings, spectrum_line
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
+COMMON = "top directions that two seeds share beyond chance (columns, rows)"
 UNREAD = "None: the study's declaration or records cannot be read."
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
@@ -98,15 +99,17 @@ def compared(records: Records) -> list[str]:
 
 
 def rulings_table(of_study: list[Ruling]) -> str:
-    """One row per task and type of matrix."""
-    rows = []
+    """One row per task and type of matrix; where updates of two seeds were compared, what they share."""
+    rows: list[list[str]] = []
+    compared = any(r.common for r in of_study)
     for r in of_study:
         spectrum = f"{short(r.effective)}; noise {r.null:.1f}"
         r_star = str(r.r_star) if r.r_star else "—"
         module = "all matrices" if r.module == update.ALL else f"`{r.module}`"
-        rows.append([r.task, module, r.verdict, r_star, str(r.k_star), spectrum, short(r.spikes)])
-    headings = ["task", "matrices", "low rank", "r*", "k*", "effective rank", "directions above the noise edge"]
-    return markdown_table(headings, rows)
+        common = [f"{r.common[1]:.1f} and {r.common[2]:.1f} of {r.common[0]}" if r.common else "—"] if compared else []
+        rows.append([r.task, module, r.verdict, r_star, str(r.k_star), spectrum, *common])
+    headings = ["task", "matrices", "low rank", "r*", "k*", "effective rank"]
+    return markdown_table([*headings, *([COMMON] if compared else [])], rows)
 
 
 def _arms(records: Records) -> list[str]:

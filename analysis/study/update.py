@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorax_lab.spectra import tells_spikes
 from lorax_lab.store.answers import CUT_PARTS, correct_answers, cut_answers
 from lorax_lab.store.result import UNDEFINED
 
@@ -29,8 +30,8 @@ MEASURES = (
     "energy_rank_99",
 )
 COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
-"""Measures without a null of their own: directions above the fitted noise, values above fp32 rounding, how far the bulk
-is from noise, and ‖ΔW‖ / ‖W0‖."""
+"""Measures without a null of their own: directions above the fitted noise, NaN where a bulk is not that of iid noise,
+values above fp32 rounding, how far the bulk is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
 EVERY_MATRIX = "all-linear"
 """The target modules that are every matrix of the body."""
@@ -188,7 +189,26 @@ def shared(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
+def common(records: Records, task: str, module: str = ALL) -> tuple[int, float, float] | None:
+    """(k, column, row): how many of their top k directions two seeds share beyond chance, in the column and in the row
+    space, for the largest k; None where the directions were not compared."""
+    if records.shared is None:
+        return None
+    rows = records.shared if module == ALL else records.shared[records.shared["module"] == module]
+    pairs = shared(rows[(rows["task"] == task) & (rows["other_task"] == task)])
+    if pairs.empty:
+        return None
+    sides = pairs[pairs["k"] == pairs["k"].max()].set_index("side")["common"]
+    return int(pairs["k"].max()), float(sides["column"]), float(sides["row"])
+
+
+def _told(row: dict[str, Any]) -> bool:
+    misfit, std = (math.nan if row.get(key) is None else float(row[key]) for key in ("bulk_misfit", "noise_std"))
+    return tells_spikes(misfit, std, row["shape"])
+
+
 def _mean(matrices: dict[str, Any], members: list[str], measure: str) -> float:
-    """NaN where the measure has no value in some matrix, as in one whose update is zero."""
-    values = [matrices[name][measure] for name in members]
+    """NaN where the measure has no value in some matrix, as in one whose update is zero, or is not told."""
+    rows = [matrices[name] for name in members]
+    values = [None if measure == "spikes" and not _told(row) else row[measure] for row in rows]
     return float(np.mean([math.nan if value is None else value for value in values]))

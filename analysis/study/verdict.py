@@ -33,7 +33,8 @@ class Ruling:
     effective: Interval
     null: float
     """The effective rank that noise of these shapes has."""
-    spikes: Interval
+    common: tuple[int, float, float] | None
+    """Of the top k directions, how many two seeds share beyond chance in the column and in the row space."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -53,9 +54,9 @@ def rulings(records: Records) -> list[Ruling]:
             k_star = update.functional_rank(records, task, module)
             at_k = update.gains(records, task, module=module).get(k_star.size) if k_star.size is not None else None
             evidence = [k_star, r_star] if whole and r_star else [k_star]
-            effective, spikes = (update.entry(spectra, m, module) for m in ("effective_rank", "spikes"))
+            effective = update.entry(spectra, "effective_rank", module)
             stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
-            spectrum = (_interval(effective), effective["null"], _interval(spikes))
+            spectrum = (_interval(effective), effective["null"], update.common(records, task, module))
             made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum))
     return made
 

@@ -71,6 +71,14 @@ def parse_extraction(text: str) -> Extraction:
     raise ConfigError(f"--extract {text}: allowed are {allowed}; type --extract rank=16")
 
 
+def check(updates: Updates) -> None:
+    """Raises a `ConfigError` where an update is that of a part of a module: PEFT has no such factors."""
+    if grouped := [
+        update.name for update in (updates.adapter.updates if updates.adapter else {}).values() if update.group
+    ]:
+        raise ConfigError(f"--extract: {grouped[0]} is a part of a MergedLinear, which PEFT lacks; leave --extract out")
+
+
 def write_adapter(
     folder: Path,
     updates: Updates,

@@ -16,13 +16,24 @@ from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.console import WorkBar
 from lorax_lab.measure.row import Row, Storage, flatten, row_of, row_of_top
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import LowRank, Spectrum, certified, low_rank_singular_values, rounding_energy, spectrum
+from lorax_lab.spectra import (
+    LowRank,
+    Spectrum,
+    certified,
+    low_rank_singular_values,
+    rounding_energy,
+    spectrum,
+    structured_nulls,
+)
 from lorax_lab.streams import generator
 
 WANTED = 1e-6
 """Relative to σ_1: smaller values need no digits, since all m of them move no measure by more than m · 1e-6."""
 CERTIFIED_ENTRIES = 2**25
 """Largest update that the certified mode holds in memory, 256 MiB in fp64; larger ones are streamed, exactly."""
+NULL_ENTRIES = 2**24
+"""Largest update that nulls are drawn for, 128 MiB in fp64 and several times that while they are drawn."""
+DRAWN = "nulls_drawn"
 COARSE = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 """From the coarsest to the finest."""
 
@@ -70,9 +81,18 @@ class Watched:
 
 
 def measure_all(
-    updates: Updates, folder: Path, device: torch.device, top: int | None, directions: bool, bar: WorkBar
+    updates: Updates,
+    folder: Path,
+    device: torch.device,
+    top: int | None,
+    directions: bool,
+    bar: WorkBar,
+    nulls: bool = True,
 ) -> tuple[dict[str, Measured], list[str]]:
     """Measure every matrix that `folder` does not have yet, and keep each as soon as it is measured.
+
+    Args:
+        nulls: draw the nulls that keep an update's structure, where all of its values are measured.
 
     Returns:
         ({matrix: measured}, a line for each matrix that could not be measured).
@@ -85,6 +105,8 @@ def measure_all(
         kept = store.load(folder, index, matrix.name)
         try:
             measured = kept or measure(matrix, device, top)
+            if nulls and top is None and DRAWN not in measured.row:
+                measured = Measured(measured.row | _nulls(matrix), measured.sigma)
             if directions and not measured.row.get("directions"):
                 more = base.directions(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
                 measured = Measured(measured.row | more | {"directions": True}, measured.sigma)
@@ -116,6 +138,15 @@ def measure(matrix: Matrix, device: torch.device, top: int | None = None) -> Mea
     else:
         row, sigma = _pair(Watched(update, device), top)
     return Measured(_place(matrix) | flatten(row), sigma.cpu().numpy())
+
+
+def _nulls(matrix: Matrix) -> Row:
+    """Columns `nulls.<null>.<measure>` of a dense update that fits into memory a few times; else `DRAWN` is False."""
+    if math.prod(matrix.shape) > NULL_ENTRIES or isinstance(update := matrix.update(), LowRank):
+        return {DRAWN: False}
+    whole = update if isinstance(update, Tensor) else update.block(0, 0, matrix.shape[0])
+    drawn = structured_nulls(whole, generator(0, f"nulls/{matrix.name}"))
+    return flatten({"nulls": drawn}) | {DRAWN: True}
 
 
 def _place(matrix: Matrix) -> Row:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.audit import summary
+from lorax_lab.audit.measure import DRAWN
+from lorax_lab.audit.noise import told
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console
@@ -62,10 +64,11 @@ def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
 
 
 def frame(measured: list[Measured]) -> pd.DataFrame:
-    """One row per matrix, in the order of the layers."""
+    """One row per matrix, in the order of the layers, and whether its spikes are told."""
     import pandas as pd
 
-    return pd.DataFrame([m.row for m in measured]).drop(columns="directions", errors="ignore")
+    rows = pd.DataFrame([m.row | told(m.row) for m in measured])
+    return rows.drop(columns=["directions", DRAWN], errors="ignore")
 
 
 def _report(updates: Updates, measured: list[Measured], failures: list[str], sentences: list[str]) -> str:

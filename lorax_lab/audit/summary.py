@@ -9,6 +9,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from lorax_lab.audit.noise import NOT_TOLD, beside_noise, least_null, number, spread, told
 from lorax_lab.audit.store import Measured
 from lorax_lab.spectra import MEASURES
 
@@ -44,8 +45,8 @@ def table(measured: list[Measured]) -> Table:
     shown = Table(
         title="by module type: medians over its matrices", title_justify="left", caption_justify="left", box=SIMPLE_HEAD
     )
-    shown.add_column("module", overflow="fold", min_width=30)
-    for heading in ("n", "‖ΔW‖/‖W‖", "effective/noise", "stable", "spikes", "energy"):
+    shown.add_column("module", overflow="fold", min_width=28)
+    for heading in ("n", "‖ΔW‖/‖W‖", "effective/noise", "null", "stable", "spikes"):
         shown.add_column(heading, justify="right")
     for share in SHARES:
         shown.add_column(f"{share:.0%}", justify="right")
@@ -54,9 +55,10 @@ def table(measured: list[Measured]) -> Table:
         shown.add_row(module, *_cells(members))
     shown.caption = (
         "n: number of matrices. effective/noise: effective rank, and that of noise of the same shape (for an adapter, "
-        "of Gaussian factors of its rank). spikes: directions above the noise; energy: the share that they hold. "
-        f"50%, 90%, 99%: the LoRA rank that could hold this share. flagged: how many of {len(MEASURES)} measures "
-        "rounding decides"
+        "of Gaussian factors of its rank). null: the lowest effective rank of noise that keeps the update's "
+        "scales, magnitudes or entries. spikes: directions above the noise; not told where the bulk of a matrix is not "
+        f"that of iid noise. 50%, 90%, 99%: the LoRA rank that could hold this share. flagged: how many of "
+        f"{len(MEASURES)} measures rounding decides"
     )
     return shown
 
@@ -67,36 +69,38 @@ def _cells(members: list[Measured]) -> list[str]:
         str(len(members)),
         _median(members, "relative_norm", ".2g"),
         f"{_median(members, 'effective_rank')} / {_median(members, 'null.effective_rank')}",
+        _of([least_null(m.row) for m in members]),
         _median(members, "stable_rank"),
-        _median(members, "spikes", ",.0f"),
-        _median(members, "spike_energy", ".0%"),
+        NOT_TOLD if any("spikes_not_told" in told(m.row) for m in members) else _median(members, "spikes", ",.0f"),
         *[_median(members, f"energy_rank_{share:.0%}".rstrip("%"), ",.0f") for share in SHARES],
         str(len(flags)),
     ]
 
 
 def _median(members: list[Measured], key: str, form: str = "") -> str:
+    return _of(_known(members, key), form)
+
+
+def _of(values: list[float], form: str = "") -> str:
     """The median of the known values; by default with one decimal below 100 and with none above."""
-    if not (values := _known(members, key)):
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
         return "–"
-    median = float(np.median(values))
+    median = float(np.median(known))
     return format(median, form or (",.0f" if median >= 100 else ".1f"))
 
 
 def _known(members: list[Measured], key: str) -> list[float]:
-    return [m.row[key] for m in members if not math.isnan(_number(m.row.get(key)))]
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    return [m.row[key] for m in members if not math.isnan(number(m.row.get(key)))]
 
 
 def findings(measured: list[Measured]) -> list[str]:
-    """A paragraph each on: size, what stands above noise, which rank could hold the update, what storage leaves."""
+    """A paragraph each on: size, its ranks beside noise's, which rank could hold the update, what storage leaves."""
     changed = [m for m in measured if m.row["frobenius_norm"] > 0]
     if not changed:
         return [_size(measured, changed)]
-    noise = _above_noise(changed) if any("spikes" in m.row for m in changed) else _factors(changed)
+    dense = [m for m in changed if "spikes" in m.row]
+    noise = beside_noise(dense) if dense else _factors(changed)
     return [_size(measured, changed), noise, _uniform_rank(changed), NOT_ACCURACY, *_storage(changed)]
 
 
@@ -115,38 +119,10 @@ def _size(measured: list[Measured], changed: list[Measured]) -> str:
 def _factors(changed: list[Measured]) -> str:
     ranks = sorted({int(m.row["rank"]) for m in changed if "rank" in m.row})
     return (
-        f"The update is a product of factors of rank {_range(ranks)}. Its median effective rank is "
+        f"The update is a product of factors of rank {spread(ranks)}. Its median effective rank is "
         f"{_median(changed, 'effective_rank', '.1f')}; Gaussian factors of that rank have "
         f"{_median(changed, 'null.effective_rank', '.1f')}."
     )
-
-
-def _above_noise(changed: list[Measured]) -> str:
-    dense = [m for m in changed if "spikes" in m.row]
-    counts = sorted(int(m.row["spikes"]) for m in dense)
-    held = sum(m.row["spike_energy"] * m.row["frobenius_norm"] ** 2 for m in dense)
-    share = held / sum(m.row["frobenius_norm"] ** 2 for m in dense)
-    effective = _median(dense, "effective_rank", ",.0f") if _known(dense, "effective_rank") else None
-    null = _median(dense, "null.effective_rank", ",.0f")
-    text = f"The median effective rank is {effective}; noise has {null}. " if effective else ""
-    text += (
-        f"{_range(counts)} directions of a matrix stand above its noise (median {np.median(counts):.0f}). Together "
-        f"they hold {share:.0%} of the energy ‖ΔW‖²_F."
-    )
-    misfits = [m.row["bulk_misfit"] for m in dense if _number(m.row.get("bulk_misfit")) > 2 * _misfit_of_noise(m)]
-    if misfits:
-        text += (
-            f" In {len(misfits)} of {len(dense)} matrices the other directions are not distributed as iid noise "
-            f"(Kolmogorov–Smirnov distance up to {max(misfits):.2f}). The edge there is that of the noise that fits "
-            "best, and a direction below it need not be chance."
-        )
-    return text
-
-
-def _misfit_of_noise(measured: Measured) -> float:
-    """The `bulk_misfit` of iid noise of this shape; a bulk with more than twice that is no noise."""
-    m = min(measured.row["out"], measured.row["in"])
-    return (0.4 + 0.27 * math.log2(m)) / m
 
 
 def _uniform_rank(changed: list[Measured]) -> str:
@@ -180,8 +156,3 @@ def _storage(changed: list[Measured]) -> list[str]:
         return [f"{text} No measure depends on the directions below the rounding edge."]
     names = ", ".join(f"{name} ({count} of {len(pairs)} matrices)" for name, count in flagged.items())
     return [f"{text} Do not trust these measures, because directions below the rounding edge decide them: {names}."]
-
-
-def _range(numbers: list[int]) -> str:
-    low, high = numbers[0], numbers[-1]
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

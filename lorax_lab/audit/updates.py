@@ -1,4 +1,4 @@
-"""What is audited: two checkpoints, a checkpoint and a PEFT adapter, or an adapter alone, as a list of matrices."""
+"""What is audited: two checkpoints, a checkpoint and an adapter, or an adapter alone, as a list of matrices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from lorax_lab.audit.checkpoints import (
     pair,
     plain_name,
 )
+from lorax_lab.audit.loralib import FACTOR, is_loralib, read_loralib
 from lorax_lab.errors import ConfigError
+from lorax_lab.methods.peft_format import SETTINGS
 from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate, is_adapter, read_adapter
 from lorax_lab.spectra import Update
 
@@ -76,30 +78,63 @@ class Updates:
     adapter: Adapter | None
 
 
-def open_updates(base: str, tuned: str | None) -> Updates:
+def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
     """The updates between what the two names on the command line stand for.
 
+    Args:
+        alpha: of a plain file of loralib's factors, which does not contain it.
+
     Raises:
-        ConfigError: a name is no checkpoint and no adapter, or a checkpoint stands alone.
+        ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha is missing, is not
+            the file's own, or has nothing to scale.
     """
     if tuned is None:
         if not _is_adapter(base):
             raise ConfigError(
-                f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors); "
-                "type: python -m lorax_lab.audit BASE TUNED"
+                f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors) and no file with "
+                "tensors named lora_A and lora_B; type: python -m lorax_lab.audit BASE TUNED"
             )
-        return _adapter(None, base)
+        return _adapter(None, base, alpha)
     if _is_adapter(base):
         raise ConfigError(f"BASE={base} is an adapter; type: python -m lorax_lab.audit BASE ADAPTER")
-    return _adapter(open_checkpoint(base), tuned) if _is_adapter(tuned) else _pair(base, tuned)
+    if _is_adapter(tuned):
+        return _adapter(open_checkpoint(base), tuned, alpha)
+    if alpha is not None:
+        raise ConfigError(
+            f"--alpha {alpha:g} scales an adapter's factors, and {tuned} is no adapter; leave --alpha out"
+        )
+    return _pair(base, tuned)
 
 
 def _is_adapter(name: str) -> bool:
-    return is_adapter(Path(name).expanduser())
+    return _is_plain(name) or is_adapter(Path(name).expanduser())
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is a file of loralib's factors, with no settings of PEFT beside it."""
+    path = Path(name).expanduser()
+    return not (path.parent / SETTINGS).is_file() and is_loralib(path)
+
+
+def _read_adapter(name: str, alpha: float | None) -> Adapter:
+    path = Path(name).expanduser()
+    if _is_plain(name):
+        return read_loralib(path, alpha)
+    adapter = read_adapter(path)
+    stated = {adapter.settings.get("lora_alpha"), *(adapter.settings.get("alpha_pattern") or {}).values()}
+    if alpha is not None and stated != {alpha}:
+        listed = ", ".join(sorted(map(str, stated)))
+        raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} of {name} states {listed}; leave --alpha out")
+    return adapter
 
 
 def _pair(base_name: str, tuned_name: str) -> Updates:
     base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
+    if factors := [key for key in tuned.tensors if FACTOR.fullmatch(key)]:
+        raise ConfigError(
+            f"{tuned_name} holds {factors[0]}, a factor of loralib: its weights may lack ΔW; name the file itself, "
+            f"{tuned.files[0]}, with --alpha"
+        )
     pairing = pair(base, tuned)
     matrices = [
         Matrix(p.name, "pair", _sides(p.base.shape), p.base, p.tuned, lambda p=p: Difference(p.base, p.tuned))  # type: ignore[misc]
@@ -128,12 +163,17 @@ def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> 
         raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
-def _adapter(base: Checkpoint | None, name: str) -> Updates:
-    adapter = read_adapter(Path(name).expanduser())
+def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
+    adapter = _read_adapter(name, alpha)
     by_name = _by_plain_name(base) if base else {}
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     matrices = []
     for update in adapter.updates.values():
+        if base and update.group:
+            raise ConfigError(
+                f"{name}: {update.name} of a MergedLinear: which rows of its weight the group belongs to is not in the "
+                "file; leave BASE out"
+            )
         stored = by_name.get(plain_name(f"{update.name}.weight"))
         if stored is None and (base or update.needs_base):
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
@@ -171,8 +211,8 @@ def _by_plain_name(base: Checkpoint) -> dict[str, Stored]:
 
 def _files_hash(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
-    files = sorted(p for p in folder.iterdir() if p.name.startswith("adapter_") and p.is_file())
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    files = sorted({path, *(p for p in folder.iterdir() if p.name.startswith("adapter_"))})
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()]
     return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 

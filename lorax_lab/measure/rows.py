@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from lorax_lab.measure.row import Row, Storage, flatten, row_of
 from lorax_lab.measure.truncation import Decomposition
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import LowRank, Update, column_share, row_share, singular_values, svd
+from lorax_lab.spectra import LowRank, Update, column_share, row_share, singular_values, structured_nulls, svd
 
 NO_REFERENCE = "the reference's ΔW is zero"
 KEPT_DIRECTIONS = 32
@@ -49,6 +49,22 @@ def measure(
         if reference is not None and isinstance(update, LowRank):
             table[name] = _beside(table[name], captured(update, reference[name]))
     return table
+
+
+def with_nulls(
+    table: Mapping[str, Row], updates: Mapping[str, Update], stream: Callable[[str], torch.Generator]
+) -> dict[str, Row]:
+    """The rows with `nulls`, what `structured_nulls` gives for each dense update; about .2 s for 384 × 1536.
+
+    Args:
+        stream: of a name, the generator that draws a matrix's nulls.
+    """
+    return {
+        name: row
+        if isinstance(update := updates[name], LowRank)
+        else row | {"nulls": structured_nulls(update, stream(name))}
+        for name, row in table.items()
+    }
 
 
 def _placed(name: str, update: Update) -> Row:

@@ -61,6 +61,7 @@ class AdapterUpdate:
         embedding: the matrix is an `nn.Embedding`'s.
         fan_in_fan_out: the settings say that the base stores W0 as (in, out), as GPT-2 does.
         note: a caution to report with the numbers, or empty.
+        group: from 1 on where it is the update of a part of the module, as of loralib's MergedLinear; else 0.
     """
 
     name: str
@@ -71,6 +72,7 @@ class AdapterUpdate:
     embedding: bool = False
     fan_in_fan_out: bool = False
     note: str = ""
+    group: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@
 | `measures` | how many directions an update uses |
 | `null` | the same measures on pure noise |
 | `noise` | the scale of the noise in a spectrum, and the directions above it |
+| `structured` | the measures on noise with an update's own scales or entries |
 | `rounding` | what storage in a narrow format adds to an update |
 | `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
 """
@@ -43,13 +44,16 @@ from lorax_lab.spectra.noise import (
     SpikeStrength,
     bulk_misfit,
     gavish_donoho_rank,
+    noise_misfit,
     noise_scale,
     signal_share,
     spike_strength,
     spikes,
+    tells_spikes,
 )
 from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
+from lorax_lab.spectra.structured import NULLS, structured_nulls
 from lorax_lab.spectra.subspaces import (
     column_share,
     principal_angles,
@@ -64,6 +68,7 @@ from lorax_lab.spectra.values import low_rank_singular_values, singular_values
 
 __all__ = [
     "MEASURES",
+    "NULLS",
     "Amplification",
     "Blocks",
     "Bracket",
@@ -93,6 +98,7 @@ __all__ = [
     "low_rank_singular_values",
     "noise_ceiling",
     "noise_edge",
+    "noise_misfit",
     "noise_scale",
     "numerical_rank",
     "participation_ratio",
@@ -111,10 +117,12 @@ __all__ = [
     "spike_strength",
     "spikes",
     "stable_rank",
+    "structured_nulls",
     "subspace_similarities",
     "subspace_similarity",
     "summary",
     "svd",
+    "tells_spikes",
     "times",
     "top_directions",
     "top_spectrum",

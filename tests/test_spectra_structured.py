@@ -1,0 +1,237 @@
+"""The nulls that keep structure: what each keeps, the noises it stands for, and the signal that it does not hide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from lorax_lab.spectra import (
+    MEASURES,
+    NULLS,
+    bulk_misfit,
+    effective_rank,
+    noise_misfit,
+    noise_scale,
+    singular_values,
+    spikes,
+    structured_nulls,
+    tells_spikes,
+)
+from lorax_lab.spectra.structured import ABOVE, scaled_noise
+
+SHAPE, DRAWS = (160, 240), 12
+RANK = 8
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(*size: int, seed: int) -> Tensor:
+    return torch.randn(size, generator=generator(seed), dtype=torch.float64)
+
+
+def iid(seed: int) -> Tensor:
+    return gaussian(*SHAPE, seed=seed)
+
+
+def lognormal_rows(seed: int) -> Tensor:
+    return iid(seed) * gaussian(SHAPE[0], 1, seed=1000 + seed).exp()
+
+
+def student_t(seed: int) -> Tensor:
+    """Entries of Student's t with 3 degrees of freedom."""
+    return iid(seed) / gaussian(3, *SHAPE, seed=2000 + seed).square().mean(0).sqrt()
+
+
+def power_law(seed: int) -> Tensor:
+    """Rows and columns that shrink as 1 / √i."""
+    across, down = (torch.arange(1, side + 1, dtype=torch.float64).rsqrt() for side in SHAPE)
+    return iid(seed) * across[:, None] * down
+
+
+def autoregressive(seed: int) -> Tensor:
+    """Each entry keeps .8 of the one before it in its row."""
+    entries, made = iid(seed), [iid(seed)[:, 0]]
+    for column in range(1, SHAPE[1]):
+        made.append(0.8 * made[-1] + 0.6 * entries[:, column])
+    return torch.stack(made, 1)
+
+
+NOISES: dict[str, Callable[[int], Tensor]] = {
+    "iid": iid,
+    "lognormal rows": lognormal_rows,
+    "Student t": student_t,
+    "power law": power_law,
+    "AR": autoregressive,
+}
+MATCHES = {
+    "iid": {"scaled", "signs", "permuted"},
+    "lognormal rows": {"scaled", "signs"},
+    "Student t": {"signs", "permuted"},
+    "power law": {"scaled", "signs"},
+    "AR": set(),
+}
+"""The nulls that keep the structure of each noise. None keeps correlation."""
+
+
+def against(noise: str, null: str, measure: str) -> Tensor:
+    """log(null / noise) of a measure over a few draws of the noise."""
+    ratios = []
+    for seed in range(DRAWS):
+        update = NOISES[noise](seed)
+        drawn = structured_nulls(update, generator(500 + seed))[null][measure]
+        ratios.append(math.log(drawn / MEASURES[measure](singular_values(update))))
+    return torch.tensor(ratios)
+
+
+def spread(noise: str, measure: str) -> float:
+    values = [MEASURES[measure](singular_values(NOISES[noise](seed))) for seed in range(DRAWS)]
+    return float(torch.tensor(values).log().std())
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_every_null_has_the_updates_norm_and_moves_no_other_stream(null: str) -> None:
+    update, before = lognormal_rows(0), torch.random.get_rng_state()
+    draw = NULLS[null](update, generator(1))
+    assert float(draw.norm()) == pytest.approx(float(update.norm()), rel=1e-9)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(draw, NULLS[null](update, generator(1)))
+    assert not torch.equal(draw, NULLS[null](update, generator(2)))
+
+
+def test_each_null_keeps_what_it_is_called_by() -> None:
+    update = student_t(0) * gaussian(SHAPE[0], 1, seed=9).exp()
+    signs, permuted = (NULLS[name](update, generator(3)) for name in ("signs", "permuted"))
+    profile = gaussian(SHAPE[0], 1, seed=1).exp() * gaussian(1, SHAPE[1], seed=2).exp()
+    drawn = scaled_noise(profile * iid(3), generator(4)) / profile
+    for dim in (0, 1):  # what is left has rows and columns of one size, up to chance
+        sizes = drawn.square().mean(dim).sqrt()
+        assert float(sizes.std() / sizes.mean()) < 0.2
+    assert torch.equal(signs.abs(), update.abs())
+    assert not torch.equal(signs, update)
+    assert torch.equal(permuted.flatten().sort().values, update.flatten().sort().values)
+
+
+def test_rows_and_columns_of_zeros_stay_zero() -> None:
+    update = iid(0)
+    update[3], update[:, 5] = 0, 0
+    draw = scaled_noise(update, generator(0))
+    assert not draw[3].any()
+    assert not draw[:, 5].any()
+    assert torch.isfinite(draw).all()
+
+
+def test_sparse_updates_have_a_scaled_null_too() -> None:
+    update = iid(0) * (gaussian(*SHAPE, seed=8) > 2.5)  # most rows have an entry or two
+    draw = scaled_noise(update, generator(0))
+    assert torch.isfinite(draw).all()
+    assert float(draw.norm()) == pytest.approx(float(update.norm()), rel=1e-9)
+
+
+def test_one_entry_is_its_own_null_in_all_but_place() -> None:
+    update = torch.zeros(6, 4, dtype=torch.float64)
+    update[2, 3] = -5.0
+    for measures in structured_nulls(update, generator(0)).values():
+        assert measures["effective_rank"] == 1
+        assert measures[ABOVE] == 0
+
+
+def test_a_zero_update_has_no_null_and_a_bad_one_is_refused() -> None:
+    for measures in structured_nulls(torch.zeros(4, 3), generator(0)).values():
+        assert math.isnan(measures["effective_rank"])
+        assert measures["energy_rank_90"] == measures[ABOVE] == 0
+    with pytest.raises(ValueError, match="non-finite"):
+        structured_nulls(torch.tensor([[1.0, math.nan]]), generator(0))
+    with pytest.raises(ValueError, match="draws is 0"):
+        structured_nulls(torch.ones(2, 2), generator(0), draws=0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e150])
+def test_the_size_of_an_update_is_no_matter(size: float) -> None:
+    update = lognormal_rows(0)
+    for null, measures in structured_nulls(size * update, generator(0)).items():
+        assert measures == pytest.approx(structured_nulls(update, generator(0))[null], rel=1e-9)
+
+
+def test_more_draws_are_their_mean_and_the_largest_of_all_is_what_a_direction_must_exceed() -> None:
+    update, stream = lognormal_rows(1), generator(4)
+    own = singular_values(update)
+    singles: dict[str, list[Tensor]] = {name: [] for name in NULLS}
+    for name, draw in NULLS.items():
+        singles[name] = [singular_values(draw(update, stream)) for _ in range(3)]
+    for name, measures in structured_nulls(update, generator(4), draws=3).items():
+        mean = sum(map(effective_rank, singles[name])) / 3
+        assert measures["effective_rank"] == pytest.approx(mean, rel=1e-9)
+        assert measures[ABOVE] == int((own > max(float(sigma[0]) for sigma in singles[name])).sum())
+
+
+@pytest.mark.parametrize(
+    ("noise", "null"), [(noise, null) for noise, nulls in MATCHES.items() for null in sorted(nulls)]
+)
+@pytest.mark.parametrize("measure", ["effective_rank", "participation_ratio", "energy_rank_90"])
+def test_a_null_agrees_with_the_noise_whose_structure_it_keeps(noise: str, null: str, measure: str) -> None:
+    ratios = against(noise, null, measure)
+    assert abs(float(ratios.mean())) < max(spread(noise, measure), 0.01)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_no_direction_of_a_noise_stands_above_its_own_null(noise: str) -> None:
+    for null in MATCHES[noise]:
+        counts = [structured_nulls(NOISES[noise](seed), generator(seed), draws=3)[null][ABOVE] for seed in range(DRAWS)]
+        assert sum(counts) <= DRAWS  # one draw in four exceeds three others
+
+
+def test_correlated_entries_are_beyond_every_null_though_they_are_noise() -> None:
+    """What the nulls cannot tell; the documentation says so."""
+    for null in NULLS:
+        assert float(against("AR", null, "effective_rank").mean()) > 0.2
+    assert min(measures[ABOVE] for measures in structured_nulls(autoregressive(0), generator(0)).values()) > RANK
+
+
+def test_rows_of_unequal_size_look_like_signal_to_the_nulls_that_forget_them() -> None:
+    assert float(against("lognormal rows", "permuted", "effective_rank").mean()) > 0.3
+    assert float(against("Student t", "scaled", "effective_rank").mean()) < 0
+
+
+@pytest.mark.parametrize("noise", ["iid", "lognormal rows", "Student t", "power law"])
+def test_a_planted_signal_stands_out(noise: str) -> None:
+    """Rank 8 at three times the noise's norm: the nulls that keep its structure count it, and its ranks lie below."""
+    U, V = (torch.linalg.qr(gaussian(side, RANK, seed=77)).Q for side in SHAPE)
+    N = NOISES[noise](0)
+    update = 3 * U @ V.T * float(N.norm()) / math.sqrt(RANK) + N
+    nulls, own = structured_nulls(update, generator(5), draws=3), singular_values(update)
+    for null in MATCHES[noise]:
+        assert nulls[null][ABOVE] == RANK, null
+        assert nulls[null]["effective_rank"] > 1.1 * effective_rank(own)
+
+
+@pytest.mark.parametrize(
+    ("noise", "told"), [("iid", True), ("lognormal rows", False), ("power law", False), ("AR", False)]
+)
+def test_spikes_are_told_only_above_a_bulk_of_iid_noise(noise: str, told: bool) -> None:
+    for seed in range(4):
+        sigma = singular_values(NOISES[noise](seed))
+        std = noise_scale(sigma, SHAPE)
+        assert tells_spikes(bulk_misfit(sigma, SHAPE, std), std, SHAPE) == told
+        assert (spikes(sigma, SHAPE) == 0) == told  # each noise that is not told would count as signal
+
+
+def test_heavy_tails_may_be_told_though_they_make_spikes() -> None:
+    """The bulk of Student's t is close to that of iid noise; its nulls say that the spikes are the tails'."""
+    update = student_t(0)
+    sigma = singular_values(update)
+    assert spikes(sigma, SHAPE) > 0
+    assert bulk_misfit(sigma, SHAPE) < 3 * noise_misfit(SHAPE)
+    nulls = structured_nulls(update, generator(0), draws=3)
+    assert max(nulls[null][ABOVE] for null in MATCHES["Student t"]) <= 1
+
+
+def test_spikes_without_noise_are_told_and_without_a_bulk_are_not() -> None:
+    assert tells_spikes(math.nan, 0.0, (8, 8))
+    assert not tells_spikes(math.nan, math.nan, (8, 8))
+    assert not tells_spikes(0.1, 1.0, (0, 8))
