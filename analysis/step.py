@@ -105,7 +105,7 @@ def _contours(axes: Axes, values: pd.Series, title: str, line: float | None = No
     thin = [level for level in levels if level != line]
     drawn = axes.contour(across, up, heights, levels=thin, colors="black", linewidths=0.5)
     for text in axes.clabel(drawn, fmt="%.1f", fontsize=6.5, colors="black", inline_spacing=1):
-        text.set(**style.halo())
+        text.set(clip_on=False, **style.halo())
     if line is not None:
         axes.contour(across, up, heights, levels=[line], colors="black", linewidths=2.5)
         title += f" (thick: {line:.0%})"

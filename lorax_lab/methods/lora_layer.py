@@ -89,8 +89,8 @@ class LoRALinear(nn.Module):
             return self.base(x)
         mixed = torch.is_autocast_enabled(x.device.type) or self.lora_A.dtype != x.dtype
         if (self.dropout and self.training) or mixed:
-            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype))
-            return self.base(x) + self.scaling * F.linear(hidden, self.lora_B.to(x.dtype))
+            hidden = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A.to(x.dtype)) * self.scaling
+            return self.base(x) + F.linear(hidden, self.lora_B.to(x.dtype))
         weight, bias = self.base_weight, self.bias
         onednn = isinstance(self.base, kernel.OneDnnLinear) and kernel.applies(x, weight, bias)
         return _Fused.apply(x, weight, bias, self.lora_A, self.lora_B, self.scaling, onednn)
