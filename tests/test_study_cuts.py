@@ -124,6 +124,9 @@ def test_the_page_says_what_each_control_is() -> None:
     ):
         assert stated in text
     assert "k directions drawn at random score" not in text
+    # k* is decided on test, where only the cuts were scored
+    assert "without the top k* = 4 directions loses 0.2000 [0.1980, 0.2020], on validation." in text
+    assert "without the top k* = 4 directions loses 0.2000 [0.1980, 0.2020]. " in page.write(study())
     assert "k directions drawn at random score" in page.write(study())
 
 

@@ -25,6 +25,7 @@ CONTROLS = {
 }
 """What the update is replaced by in each control that has a k of its own; `random` is of the first edition."""
 NONE = "—"
+REST = "remainder"
 SHARED_SHOWN = (1, 8, 32)
 
 
@@ -62,9 +63,10 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
     rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
     text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
     k = update.functional_rank(records, task).size
-    left = update.gains(records, task, "remainder").get(k or 0)
+    left = update.gains(records, task, REST).get(k or 0)
     if k and left is not None:
-        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}. "
+        split = ", on validation" if update.is_on_test(records, task) != update.is_on_test(records, task, REST) else ""
+        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}{split}. "
     if not k:
         return f"{text}{_smaller(records, task)}".strip()
     for part, name in CONTROLS.items():
