@@ -15,6 +15,7 @@ from synthetic import PROTOCOL, declaration, line, written
 
 import experiments
 from analysis.__main__ import main as analyse
+from analysis.study import findings, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
@@ -613,6 +614,10 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     assert {line["declaration"] for line in records.lines} == {records.declared.sha256}
     assert records.shared is not None
     assert len(records.shared["matrix"].unique()) == 12
+    assert update.is_on_test(records, "local")
+    assert "Of 50, 70, 80 and 90 % of the update in every matrix, " in "\n".join(findings.cuts(records))
+    drawn = FIGURES["functional"].table(records)
+    assert {"cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "gaussian"} == set(drawn["part"])
     # the store is lost: what is published still counts, and nothing is trained again
     (tmp_path / "runs").rename(tmp_path / "lost")
     assert main(study, words) == 0
