@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthetic import PROTOCOL, line
+from synthetic import EXAMPLES, PROTOCOL, line
 from torch.nn.functional import cross_entropy
 
 from lorax_lab.store.answers import (
@@ -24,7 +24,8 @@ from lorax_lab.store.answers import (
 from lorax_lab.store.protocol import Cell
 from lorax_lab.store.published import read_lines, write_lines
 
-COUNT = 200
+COUNT = EXAMPLES["test"]
+BYTES = COUNT // 8
 FINAL = line(Cell("final", "reviews", "full", 2e-4, 0), 0.8, PROTOCOL)
 
 
@@ -38,7 +39,7 @@ def outputs_of(classes: int) -> dict[str, np.ndarray]:
 def test_log_losses_are_the_cross_entropies_in_nats(classes: int) -> None:
     test = outputs_of(classes)
     packed = packed_answers(test, {})
-    assert len(packed[LOSSES]) < 600  # 2.7 characters an example
+    assert len(packed[LOSSES]) < 3 * COUNT  # 2.7 characters an example
     expected = cross_entropy(torch.from_numpy(test["outputs"]), torch.from_numpy(test["labels"]), reduction="none")
     losses = log_losses(FINAL | packed)
     assert losses is not None
@@ -48,7 +49,10 @@ def test_log_losses_are_the_cross_entropies_in_nats(classes: int) -> None:
 
 
 def test_a_loss_that_is_too_large_for_its_type_is_its_largest_value() -> None:
-    test = {"outputs": np.array([[1e6, 0.0], [-1e6, 0.0]] * 100, np.float32), "labels": np.ones(COUNT, np.int64)}
+    test = {
+        "outputs": np.array([[1e6, 0.0], [-1e6, 0.0]] * (COUNT // 2), np.float32),
+        "labels": np.ones(COUNT, np.int64),
+    }
     losses = log_losses(FINAL | packed_answers(test, {}))
     assert losses is not None
     assert set(losses) == {65504.0, 0.0}
@@ -65,7 +69,7 @@ def test_answers_that_are_no_classes_have_no_losses() -> None:
 def test_answers_of_cuts_are_read_by_part_and_in_the_order_of_k() -> None:
     right = np.arange(COUNT) % 3 == 0
     packed = np.packbits(right).tobytes().hex()
-    made = FINAL | {CUT_ANSWERS: {"cut/16": packed, "cut/2": packed, "remainder/4": "00" * 25}}
+    made = FINAL | {CUT_ANSWERS: {"cut/16": packed, "cut/2": packed, "remainder/4": "00" * BYTES}}
     assert list(cut_answers(made, "cut")) == [2, 16]
     assert (cut_answers(made, "cut")[16] == right).all()
     assert not cut_answers(made, "remainder")[4].any()
@@ -79,16 +83,16 @@ def encoded(losses: Any) -> str:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ({CORRECT: "ff" * 24}, "answers of another number than its 200 test examples"),
-        ({CORRECT: "ff" * 26}, "answers of another number than its 200 test examples"),
-        ({CORRECT: "zz" * 25}, "hexadecimal"),
-        ({LOSSES: encoded(np.zeros(199))}, "199 log losses, of 200 test examples"),
+        ({CORRECT: "ff" * (BYTES - 1)}, f"answers of another number than its {COUNT} test examples"),
+        ({CORRECT: "ff" * (BYTES + 1)}, f"answers of another number than its {COUNT} test examples"),
+        ({CORRECT: "zz" * BYTES}, "hexadecimal"),
+        ({LOSSES: encoded(np.zeros(COUNT - 1))}, f"{COUNT - 1} log losses, of {COUNT} test examples"),
         ({LOSSES: encoded(np.full(COUNT, np.nan))}, "a log loss is not finite, or below 0"),
         ({LOSSES: encoded(np.full(COUNT, -0.5))}, "a log loss is not finite, or below 0"),
         ({LOSSES: "no base 64!"}, "base64"),
         ({CUT_ANSWERS: {"cut/4": "ff"}}, "answers of another number"),
-        ({CUT_ANSWERS: {"cuts/4": "ff" * 25}}, "cuts/4; its keys are cut/K and remainder/K"),
-        ({CUT_ANSWERS: {"cut/four": "ff" * 25}}, "cut/four; its keys are"),
+        ({CUT_ANSWERS: {"cuts/4": "ff" * BYTES}}, "cuts/4; its keys are cut/K and remainder/K"),
+        ({CUT_ANSWERS: {"cut/four": "ff" * BYTES}}, "cut/four; its keys are"),
     ],
 )
 def test_a_line_whose_answers_cannot_be_read_is_left_out_and_named(

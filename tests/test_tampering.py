@@ -136,7 +136,7 @@ def cuts_gone(lines: Lines) -> None:
 
 LINES: list[tuple[Change, str]] = [
     (another_scaling, "method.alpha is 512.0, declared 16.0"),
-    (queries_alone, "method.target_modules is ['query'], declared None"),
+    (queries_alone, "method.target_modules is ['query'], declared ['all-linear']"),
     (trains_all, "the adapter's parameters are not those of its rank and matrices"),
     (a_large_head, "the numbers of parameters do not add up"),
     (another_head, "another head is trained"),

@@ -28,6 +28,7 @@ examples, nor is a perplexity or a rate of word errors over whole splits."""
 Value = TypeVar("Value")
 LOST = Interval(-math.inf, -math.inf, -math.inf, 0)
 """The gain of an arm of which a final run has no score."""
+NONE = t_interval([])
 
 
 def seeds_of(records: Records, task: str, arm: str) -> dict[int, Line]:
@@ -148,8 +149,13 @@ def gains(records: Records, task: str) -> dict[str, Interval]:
 
 
 def _with_lost(records: Records, task: str, gains: dict[str, Interval]) -> dict[str, Interval]:
-    finals = records.of(task, "final")
-    return {arm: LOST if failed_seeds(records, finals, arm) else gain for arm, gain in gains.items()}
+    return {arm: LOST if is_lost(records, task, arm) else gain for arm, gain in gains.items()}
+
+
+def is_lost(records: Records, task: str, arm: str) -> bool:
+    """Whether a final run of an arm diverged. The arm then falls short, and what its other runs score is not its own
+    score."""
+    return bool(failed_seeds(records, records.of(task, "final"), arm))
 
 
 def covers_examples(records: Records, task: str) -> bool:
@@ -184,16 +190,18 @@ def enough_by_loss(records: Records, task: str) -> Smallest | None:
 
 def table(records: Records, task: str) -> pd.DataFrame:
     """One row per arm: learning rate, score, difference from the reference, p (Holm), whether it matches, the same of
-    the log loss where it is kept, and its cost."""
+    the log loss where it is kept, and its cost. An arm of which a final run diverged has no score and no difference; in
+    the correction of the others' p it counts as 1."""
     import pandas as pd
 
     protocol, chosen, by_arm = records.protocol, selection_of(records, task).choices, compared(records, task)
     gained, losses = gains(records, task), compared_losses(records, task)
-    corrected = holm({arm: found.p() for arm, found in by_arm.items()})
+    lost = {arm for arm in by_arm if is_lost(records, task, arm)}
+    corrected = holm({arm: 1.0 if arm in lost else found.p() for arm, found in by_arm.items()})
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
         lines = seeds_of(records, task, arm.name)
-        scores = t_interval([score_of(line, SPLIT) for line in lines.values()])
+        scores = t_interval([score_of(line, SPLIT) for line in lines.values()] if arm.name not in lost else [])
         finals = [x for x in records.of(task, "final") if records.arm_of(x) == arm.name]
         row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
         row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
@@ -201,10 +209,11 @@ def table(records: Records, task: str) -> pd.DataFrame:
         row |= {COLLAPSED: sum(map(has_collapsed, lines.values()))}
         row |= _columns("test", scores)
         if arm.name in by_arm:
-            row |= _columns("difference", by_arm[arm.name].interval())
-            row |= {"p_holm": corrected[arm.name], "matches": gained[arm.name].low > -protocol.margin}
+            row |= _columns("difference", NONE if arm.name in lost else by_arm[arm.name].interval())
+            row |= {"p_holm": math.nan if arm.name in lost else corrected[arm.name]}
+            row |= {"matches": gained[arm.name].low > -protocol.margin}
         if arm.name in losses:
-            row |= _columns("loss_difference", losses[arm.name].interval())
+            row |= _columns("loss_difference", NONE if arm.name in lost else losses[arm.name].interval())
         row |= _cost(list(lines.values()))
         rows.append(row)
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
-from lorax_lab.store.answers import correct_answers
+from lorax_lab.store.answers import CUT_ANSWERS, correct_answers, cut_answers
 from lorax_lab.store.declaration import decisive, same
 from lorax_lab.store.published import Line
 from lorax_lab.store.recorded import recorded_id
@@ -23,6 +24,10 @@ COMPLETED = ("inputs", "parameters", "metric", "metrics", "memory", "time")
 FINAL = ("matrices",)
 """What a completed run's line has, and what that of a final run has besides if its method changes matrices."""
 WHOLE, REST = "cut", "remainder"
+SHARES = (50, 70, 80, 90)
+"""The percentages of the whole update that are scored."""
+Cut = tuple[str, int, str | None]
+"""Part, k, and the type of matrix, None for all."""
 
 
 def of_line(records: Records, line: Line) -> Iterator[str]:
@@ -121,8 +126,8 @@ def _cuts(line: Line) -> Iterator[str]:
             yield "the full update's cuts are gone"
         return
     scores = {(part, k, module): score for part, k, module, score in rows}
-    if len(scores) != len(rows) or not _wanted(line) <= scores.keys():
-        yield "cuts of the full update are missing, or there twice"
+    if len(scores) != len(rows) or scores.keys() not in _editions(line):
+        yield "cuts of the full update are missing, or there twice, or are others than are scored"
         return
     full, whole = _full(line), line["metrics"][f"validation/{line['metric']}"]
     if [scores[WHOLE, full, None], scores[REST, 0, None]] != [whole, whole]:
@@ -133,19 +138,44 @@ def _cuts(line: Line) -> Iterator[str]:
         count = line["inputs"]["examples"].get("validation")
         if not all(_is_share(score, count) for score in scores.values()):
             yield "the accuracy of a cut is no share of the examples"
+    yield from _cut_answers(line, {k for part, k, module in scores if (part, module) == (WHOLE, None)})
+
+
+def _cut_answers(line: Line, ranks: set[int]) -> Iterator[str]:
+    """The answers of the cuts are all there, and the uncut update has the run's own."""
+    if CUT_ANSWERS not in line:
+        if line["metric"] == COUNTED and "correct" in line and any(part == "shrunk" for part, *_ in line["functional"]):
+            yield "the answers of the full update's cuts are gone"
+        return
+    of_cuts = cut_answers(line, WHOLE)
+    if of_cuts.keys() != ranks:
+        yield "the answers of the full update's cuts are not those of its cuts"
+    elif "correct" not in line or (of_cuts[_full(line)] != correct_answers(line)).any():
+        yield "the uncut update does not have the run's answers"
 
 
 def _full(line: Line) -> int:
     return max(min(row["shape"]) for row in line["matrices"].values())
 
 
-def _wanted(line: Line) -> set[tuple[str, int, str | None]]:
-    """What is cut: 0, the powers of two and all directions; with controls, what `measure=controls` adds."""
+def _editions(line: Line) -> list[set[Cut]]:
+    """What is cut: 0, the powers of two and all directions. With controls there are two sets: that of the first
+    edition, at the powers of two, and the present one, at the powers of four (`measure.truncation.controls`)."""
     full = _full(line)
     ranks = [0, *(2**i for i in range(full.bit_length()) if 2**i < full), full]
-    wanted: set[tuple[str, int, str | None]] = {(part, k, None) for part in (WHOLE, REST) for k in ranks}
-    if line["config"]["measure"] == "controls":
-        modules = {str(row["module"]) for row in line["matrices"].values()}
-        wanted |= {(part, k, None) for part in ("random", "scaled") for k in ranks[1:-1]}
-        wanted |= {(WHOLE, k, module) for module in modules for k in ranks[:-1]} | {("gaussian", full, None)}
-    return wanted
+    cuts: set[Cut] = {(part, k, None) for part in (WHOLE, REST) for k in ranks}
+    if line["config"]["measure"] != "controls":
+        return [cuts]
+    twos, fours = ranks[1:-1], [k for k in ranks[1:-1] if k.bit_length() % 2]
+    modules = {str(row["module"]) for row in line["matrices"].values()}
+    first = cuts | _parts(("random", "scaled"), twos) | _of_modules(modules, twos)
+    now = cuts | _parts(("random_at_norm", "bottom_at_norm", "scaled", "global"), fours) | _parts(("shrunk",), SHARES)
+    return [edition | {("gaussian", full, None)} for edition in (first, now | _of_modules(modules, fours))]
+
+
+def _parts(parts: Iterable[str], ranks: Iterable[int]) -> set[Cut]:
+    return {(part, k, None) for part, k in product(parts, ranks)}
+
+
+def _of_modules(modules: Iterable[str], ranks: Iterable[int]) -> set[Cut]:
+    return {(WHOLE, k, module) for module, k in product(modules, (0, *ranks))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from . import comparison, update
@@ -17,8 +17,15 @@ from .verdict import answer, changes, low_rank, reading, rulings
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTROLS = {"random": "k directions drawn at random", "scaled": "all directions, shrunk to the cut's norm,"}
+CONTROLS = {
+    "random": "k directions drawn at random",
+    "random_at_norm": "k directions drawn at random, at the cut's norm,",
+    "bottom_at_norm": "the last k directions, at the cut's norm,",
+    "scaled": "all directions, shrunk to the cut's norm,",
+}
+"""What the update is replaced by in each control that has a k of its own; `random` is of the first edition."""
 NONE = "—"
+REST = "remainder"
 SHARED_SHOWN = (1, 8, 32)
 
 
@@ -55,16 +62,52 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
     rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
     text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
     k = update.functional_rank(records, task).size
-    left = update.gains(records, task, "remainder").get(k or 0)
+    left = update.gains(records, task, REST).get(k or 0)
     if k and left is not None:
-        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}. "
+        split = ", on validation" if update.is_on_test(records, task) != update.is_on_test(records, task, REST) else ""
+        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}{split}. "
+    if not k:
+        return f"{text}{_smaller(records, task)}".strip()
     for part, name in CONTROLS.items():
         at = update.gains(records, task, part)
-        if k in at:
+        if (beside := _next(at, k)) is not None:
             other = update.functional_rank(records, task, part=part)
-            score = at[k].oriented(records.higher_is_better(task))
-            text += f"At that k, {name} score {score} against the whole, on validation; their own k* is {other}. "
-    return text.strip()
+            score = at[beside].oriented(records.higher_is_better(task))
+            where = "At that k" if beside == k else f"At k = {beside}"
+            text += f"{where}, {name} score {score} against the whole, on validation; their own k* is {other}. "
+    return f"{text}{_of_all_matrices(records, task, k)}{_smaller(records, task)}".strip()
+
+
+def _next(ranks: Iterable[int], k: int) -> int | None:
+    """The smallest of the ranks that is not below k: a control has fewer of them than the cut."""
+    return min((rank for rank in ranks if rank >= k), default=None)
+
+
+def _of_all_matrices(records: Records, task: str, k: int) -> str:
+    """The cut that keeps as many directions, the largest over all matrices, beside the one that keeps k in each."""
+    over_all = update.against(records, task, "global", "cut")
+    if (beside := _next(over_all, k)) is None:
+        return ""
+    each, of_all = (update.on_validation(records, task, part)[beside] for part in ("cut", "global"))
+    return (
+        f"At k = {beside}, on validation, the model {changes(each)} with the top k directions of each matrix, and "
+        f"{changes(of_all)} with as many in all, the largest over all matrices; by the second choice it "
+        f"{changes(over_all[beside])}. "
+    )
+
+
+def _smaller(records: Records, task: str) -> str:
+    """The share of the whole update that scores best, against the whole."""
+    tried = update.shrunk(records, task)
+    if not tried:
+        return ""
+    best = max(tried, key=lambda percent: tried[percent].mean)
+    gain = tried[best]
+    kept = f" ({gain})" if gain.low <= 0 <= gain.high else ""
+    return (
+        f"Of {listed(tried)} % of the update in every matrix, {best} % is best: the model {changes(gain)}{kept} "
+        f"against 100 %, on validation, where it is chosen too (the interval holds for all {len(tried)} at once)."
+    )
 
 
 def _above_noise(spikes: float, misfit: float) -> str:
@@ -141,7 +184,9 @@ def _of_control(other: Records) -> list[str]:
     tried = listed(arm.rank for arm in other.protocol.arms if arm.rank is not None)
     for ruling in (r for r in rulings(other) if r.module == update.ALL):
         rows = comparison.table(other, ruling.task).to_dict("records")
-        scores = ", ".join(f"{row['arm']} {row['test']:.3f}" for row in rows)
+        scores = ", ".join(
+            f"{row['arm']} {NONE if math.isnan(row['test']) else format(row['test'], '.3f')}" for row in rows
+        )
         spectra = update.spectral(other, ruling.task)
         entries = [update.entry(spectra, measure) for measure in update.MEASURES]
         ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]

@@ -41,20 +41,24 @@ def over_head(records: Records, task: str) -> OverHead | None:
 
 
 def head_arm(records: Records, task: str) -> str | None:
-    """The first arm that trains the reference's head and nothing of the body, by the parameters of its runs."""
+    """The first arm that trains the reference's head and nothing of the body, by the parameters of its runs, none of
+    which diverged."""
     reference = seeds_of(records, task, records.protocol.reference).values()
     heads = {line["parameters"]["head"] for line in reference}
     for arm in records.protocol.arms:
         counts = [line["parameters"] for line in seeds_of(records, task, arm.name).values()]
         is_head = all(count["adapter"] == 0 and count["head"] in heads for count in counts)
-        if counts and is_head and arm.name != records.protocol.reference:
+        is_whole = counts and not comparison.is_lost(records, task, arm.name)
+        if is_whole and is_head and arm.name != records.protocol.reference:
             return arm.name
     return None
 
 
 def powers(records: Records, task: str) -> dict[str, tuple[float, float]]:
     """For each arm but the reference, the chances that the study finds it within the margin where its true difference
-    is 0, and where it is half the margin worse, at its own components of variance."""
+    is 0, and where it is half the margin worse, at its own components of variance. An arm of which a final run diverged
+    has none."""
     margin = records.protocol.margin
-    found = comparison.compared(records, task)
-    return {arm: (power(of, margin, 0.0), power(of, margin, -margin / 2)) for arm, of in found.items()}
+    found = comparison.compared(records, task).items()
+    known = [(arm, of) for arm, of in found if not comparison.is_lost(records, task, arm)]
+    return {arm: (power(of, margin, 0.0), power(of, margin, -margin / 2)) for arm, of in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,15 +78,24 @@ def source(records: Records) -> str:
 
 
 def _growth(records: Records) -> list[str]:
-    entries = [
-        f"{entry['date']}: " + "; ".join(f"{key}: {_value(value)}" for key, value in entry["added"].items())
-        for entry in records.declared.history
-    ]
-    return ["Added after the first declaration:", *bullets(entries)] if entries else []
+    parts = []
+    for kind, title in (
+        ("added", "Added after the first declaration:"),
+        ("changed", "Changed after the first declaration:"),
+    ):
+        entries = [
+            f"{entry['date']}: " + "; ".join(f"{key}: {_value(value)}" for key, value in entry[kind].items())
+            for entry in records.declared.history
+            if entry.get(kind)
+        ]
+        parts += [title, *bullets(entries)] if entries else []
+    return parts
 
 
 def _value(value: Any) -> str:
-    return listed(value) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return f"was {_value(value['was'])}, is {_value(value['is'])}"
+    return listed(value) if isinstance(value, list) else str(value or "none")
 
 
 def ruled(records: Records) -> list[str]:
@@ -134,9 +144,10 @@ def _arms(records: Records) -> list[str]:
 
 def _arm(row: Any, powers: tuple[float, float] | None) -> list[str]:
     cells = [row["arm"], f"{row['learning_rate']:g}" + (" (edge)" if row["at_edge"] else "")]
-    cells += [f"{row['test']:.4f} [{row['test_low']:.4f}, {row['test_high']:.4f}]"]
+    lost = math.isnan(row["test"])  # a final run diverged
+    cells += ["—" if lost else f"{row['test']:.4f} [{row['test_low']:.4f}, {row['test_high']:.4f}]"]
     if powers is None:
-        cells += ["—"] * 4
+        cells += ["—", "—", "no" if lost else "—", "—"]
     else:
         cells += [_signed(row, "difference"), f"{row['p_holm']:.3f}", "yes" if row["matches"] else "no"]
         cells += [", ".join(f"{power:.2f}" for power in powers)]

@@ -145,6 +145,31 @@ def gains(records: Records, task: str, part: str = "cut", module: str = ALL) -> 
     return {k: crossed(d).interval().oriented(higher) for k, d in of_cuts.items()}
 
 
+def on_validation(records: Records, task: str, part: str) -> dict[int, Interval]:
+    """As `gains` of all matrices at once, on validation wherever k* is decided: what parts without answers on test are
+    compared with."""
+    intervals = cut_intervals(functional(records, task), part)
+    return {k: d.oriented(records.higher_is_better(task)) for k, d in intervals.items()}
+
+
+def against(records: Records, task: str, part: str, other: str) -> dict[int, Interval]:
+    """The gain of one part over another of the same seed on validation, by each k that both have."""
+    cuts = functional(records, task)
+    by_k = cuts[cuts["module"] == ALL].set_index("seed").groupby(["part", "k"])["score"]
+    scores: dict[Any, Any] = dict(iter(by_k))
+    both = [k for of, k in scores if of == part and (other, k) in scores]
+    higher = records.higher_is_better(task)
+    return {int(k): t_interval((scores[part, k] - scores[other, k]).tolist()).oriented(higher) for k in both}
+
+
+def shrunk(records: Records, task: str) -> dict[int, Interval]:
+    """The gain over the whole update, on validation, by the percentage that is left of it in every matrix. The
+    intervals hold for all percentages at once, since the best is chosen by the same scores."""
+    of_shares = differences(records, task, "shrunk")
+    higher = records.higher_is_better(task)
+    return {k: crossed(d).interval(len(of_shares)).oriented(higher) for k, d in of_shares.items()}
+
+
 def changes_all(records: Records, task: str) -> bool:
     """Whether a cut changes every matrix of the body, so that at k = 0 only head, embeddings and biases are as trained.
     Where a study measures some matrices, the reference trains the others too."""

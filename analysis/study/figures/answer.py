@@ -10,6 +10,7 @@ from ... import style
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update
+from ..markdown import listed
 from ..records import Records, has_collapsed, with_direction
 from ..statistics import Interval
 
@@ -26,8 +27,8 @@ SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": 
 def table(records: Records) -> pd.DataFrame | None:
     """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
     test, or from the whole update on the split that k* is decided on; with the mean, its interval, how many test
-    examples that covers, margin, and r* or k*. None where no arms differ in their rank alone, or no full update was
-    cut."""
+    examples that covers, margin, and r* or k*. An arm of which a final run diverged has no mean. None where no arms
+    differ in their rank alone, or no full update was cut."""
     import pandas as pd
 
     if not records.protocol.ranked() or not update.has_cuts(records):
@@ -45,7 +46,8 @@ def table(records: Records) -> pd.DataFrame | None:
         splits = {"rank": comparison.SPLIT, "k": comparison.SPLIT if update.is_on_test(records, task) else "validation"}
         for side, frame in (("rank", seeds), ("k", cut)):
             for size, of_size in frame.groupby("size"):
-                interval = gains[side][size].oriented(higher)
+                gain = gains[side][size]
+                interval = comparison.NONE if gain is comparison.LOST else gain.oriented(higher)
                 row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
                 row |= {
                     "split": splits[side],
@@ -85,7 +87,9 @@ def draw(table: pd.DataFrame) -> Figure:
                 of = rows[rows[COLLAPSED]]
                 cross(axes, of["size"], of["difference"], grid[0][0], CROSSED)
             axes.set_xlabel(label)
-            axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}", fontsize=7.5)
+            lost = sorted(set(rows.loc[rows["mean"].isna(), "size"]))
+            diverged = f"\na run diverged, so no mean: rank {listed(lost)}" if lost else ""
+            axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}{diverged}", fontsize=7.5)
         row[0].set_ylabel(score_label("difference in score", table[table["task"] == task]))
     margin, count = table["margin"].iloc[0], table["seed"].nunique()
     text = f"left: LoRA against full fine-tuning ({_read(table, 'rank')})\n"
@@ -99,9 +103,10 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _read(table: pd.DataFrame, side: str) -> str:
     """The split, and what the intervals cover."""
-    rows = table[table["side"] == side]
+    rows = table[(table["side"] == side) & table["mean"].notna()]
     covered = "seeds and test examples" if (rows["examples"] > 0).all() else "seeds"
-    return f"{' or '.join(dict.fromkeys(rows['split']))}, 95 % intervals over {covered}"
+    splits = dict.fromkeys(table.loc[table["side"] == side, "split"])
+    return f"{' or '.join(splits)}, 95 % intervals over {covered}"
 
 
 def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:

@@ -8,6 +8,7 @@ from ... import style
 from ...scores import cross, score_label
 from ...variants import COLLAPSED
 from .. import comparison
+from ..markdown import listed
 from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def draw(table: pd.DataFrame) -> Figure:
             ranks = lora["rank"].astype(int)
             if key == "test":
                 bars = [lora[key] - lora["test_low"], lora["test_high"] - lora[key]]
-                axes.errorbar(ranks, lora[key], bars, capsize=2, label=f"{score_label(task, rows)}, LoRA", **look)
+                lost = listed(ranks[lora[key].isna()])
+                label_of_task = f"{score_label(task, rows)}, LoRA" + (f" (rank {lost}: a run diverged)" if lost else "")
+                axes.errorbar(ranks, lora[key], bars, capsize=2, label=label_of_task, **look)
                 if COLLAPSED in lora:
                     some = lora[COLLAPSED] > 0
                     cross(axes, ranks[some], lora[key][some], axes, "a run collapsed")

@@ -14,20 +14,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LATEX = False
+NOISE = "gaussian"
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("top k directions", {"marker": "o"}),
     "remainder": ("all but the top k", {"marker": "s", "linestyle": "--"}),
     "random": ("k random directions", {"marker": "^", "linestyle": ":"}),
+    "random_at_norm": ("k random directions at the cut's norm", {"marker": "^", "linestyle": ":"}),
+    "bottom_at_norm": ("last k directions at the cut's norm", {"marker": "v", "linestyle": (0, (5, 1))}),
     "scaled": ("whole update at the cut's norm", {"marker": "D", "linestyle": "-."}),
 }
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`update.functional` of every task, all matrices changed at once; None where no update was cut."""
+    """The parts of `update.functional` that are drawn, of every task, all matrices changed at once; None where no
+    update was cut."""
     if not update.has_cuts(records):
         return None
     rows = every(records, update.functional)
-    return with_direction(records, rows[rows["module"] == update.ALL].drop(columns="module"))
+    drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])]
+    return with_direction(records, drawn.drop(columns="module"))
 
 
 @style.styled
@@ -37,12 +42,14 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, panels = style.panels(len(tasks), 2.3, "k", "score on validation")
     for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
-        for (part, (label, look)), colour in zip(PARTS.items(), style.colours(len(PARTS))[::-1], strict=True):
+        shown = [part for part in PARTS if part in set(table["part"])]
+        for part, colour in zip(shown, style.colours(len(shown))[::-1], strict=True):
+            label, look = PARTS[part]
             scores = rows[rows["part"] == part].groupby("k")["score"]
             if len(scores):
                 axes.plot(scores.mean(), label=label, color=colour, **look)
                 axes.fill_between(scores.min().index, scores.min(), scores.max(), color=colour, alpha=0.15, linewidth=0)
-        noise = rows[rows["part"] == "gaussian"]["score"]
+        noise = rows[rows["part"] == NOISE]["score"]
         if len(noise):
             name = "Gaussian noise of its norm"
             axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
