@@ -57,7 +57,3 @@ def masked(headlines: Iterable[str], each: int) -> list[tuple[str, str]]:
     rows = [(text, name) for name in WORDS for text in dict.fromkeys(found[name][:each])]
     random.Random(0).shuffle(rows)
     return rows
-
-
-if __name__ == "__main__":
-    write()

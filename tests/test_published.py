@@ -78,7 +78,12 @@ def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_fo
         assert {"spikes", "bulk_misfit", "above_rounding", "numerical_rank", "null.stable_rank"} <= set(measures)
         assert {key: published[key] for key in measures} == pytest.approx(measures, rel=1e-5)
         of_audit = audited[f"{name}.weight".removeprefix("bert.")]
-        assert {key: of_audit[key] for key in measures} == pytest.approx(measures, rel=1e-5)
+        drawn = {key for key in measures if key.startswith("nulls.")}  # from another stream in each
+        assert {key.split(".")[1] for key in drawn} == {"scaled", "signs", "permuted"}
+        measured = {key: value for key, value in measures.items() if key not in drawn}
+        assert {key: of_audit[key] for key in measured} == pytest.approx(measured, rel=1e-5)
+        ranks = {key: measures[key] for key in drawn if key.endswith(".effective_rank")}
+        assert {key: of_audit[key] for key in ranks} == pytest.approx(ranks, rel=0.15)
         assert all(row[key] == published[key] == of_audit[key] for key in ("module", "layer"))
 
 

@@ -540,7 +540,17 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
-@pytest.mark.parametrize("name", STUDIES)
+PLANNED = ("rank_sweep_2",)
+"""Studies whose runs are still to come."""
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_planned_study_has_no_records_yet(name: str) -> None:
+    assert name in STUDIES
+    assert not (RECORDS / f"{name}.jsonl").exists(), "take it out of PLANNED"
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in PLANNED])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")
