@@ -48,6 +48,7 @@ CHOICES = (
     "train.precision",
     "train.device",
     "train.kernel",
+    "train.dropout",
     "tracking.mode",
     "task.kind",
     "task.pooling",

@@ -27,6 +27,8 @@ DEVICES = (AUTO, "cpu", "cuda", "mps")
 MOST_WORKERS = 1024
 OWN, MEAN = "own", "mean"
 """What a head reads: what the model's own class gives it, or the mean over the tokens of the last layer."""
+DROPOUTS = ("torch", "bytes")
+"""How masks of dropout are drawn: other masks, with the same share hidden to 1/256."""
 KERNELS = ("torch", "onednn")
 """What linear layers multiply with; they differ in rounding alone."""
 MEASURES = ("trial", "standard", "controls")
@@ -112,6 +114,7 @@ class TrainConfig:
     length_window: int = field(metadata={"neutral": 50})
     checkpointing: bool = field(metadata=NO_RESULT)
     kernel: str = field(metadata=NO_RESULT)
+    dropout: str = field(metadata={"neutral": "torch"})
 
     def __post_init__(self) -> None:
         for key in ("learning_rate", "batch_size", "epochs", "gradient_accumulation", "clip_norm", "length_window"):
@@ -125,6 +128,7 @@ class TrainConfig:
         require_choice("train.precision", self.precision, (*PRECISIONS, AUTO))
         require_choice("train.device", self.device, DEVICES)
         require_choice("train.kernel", self.kernel, (AUTO, *KERNELS))
+        require_choice("train.dropout", self.dropout, DROPOUTS)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which kernel multiplies in linear layers on this machine."""
+"""Which kernel multiplies in linear layers on this machine; what only a processor draws."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def check_kernel(config: TrainConfig) -> None:
         raise ConfigError("train.kernel=onednn multiplies on a cpu alone; type train.kernel=auto or train.device=cpu")
     if not has_onednn():
         raise ConfigError("train.kernel=onednn is not in this build of torch; type train.kernel=torch")
+
+
+def check_dropout(config: TrainConfig) -> None:
+    """Refuse masks of bytes where torch's own are drawn by an accelerator.
+
+    Raises:
+        ConfigError: it names the key, its value, and what to type instead.
+    """
+    if config.dropout == "bytes" and not on_a_processor(config):
+        raise ConfigError("train.dropout=bytes draws on a cpu alone; type train.dropout=torch or train.device=cpu")
 
 
 def kernel_of(config: TrainConfig) -> str:

@@ -14,7 +14,7 @@ from lorax_lab.config.overrides import expand
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import precision
 from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.launch.kernel import check_kernel
+from lorax_lab.launch.kernel import check_dropout, check_kernel
 from lorax_lab.launch.references import reference_overrides, wants_reference
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
     for config in [run.config for run in runs]:
         check_machine(config.train)
         check_kernel(config.train)
+        check_dropout(config.train)
         model_class = kind_of(config.task.kind).model_class
         if config.train.checkpointing and not can_checkpoint(without_weights(config.model, model_class)):
             unknown = f"transformers does not know the layers of model={config.model}"

@@ -16,6 +16,7 @@ from lorax_lab.methods import full, head, lora, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
 from lorax_lab.models.checkpointing import checkpoint_layers
+from lorax_lab.models.dropout import use_byte_dropout
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
@@ -53,6 +54,8 @@ def make_trainable(model: nn.Module, names: list[str], config: RunConfig, genera
         freeze_head(model)
     if config.train.precision == "bf16" and method.multiplies_only:
         keep_frozen_in_bf16(model)
+    if config.train.dropout == "bytes":
+        use_byte_dropout(model)
     if config.train.checkpointing:
         checkpoint_layers(model)
 
