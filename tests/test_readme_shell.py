@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from commands import ROOT
 from test_readme import EVERY, PAGES, README, blocks, commands, name
 
@@ -32,6 +33,7 @@ class Place:
         self.folder = folder
         self.small = [word for word in small_run if not word.startswith("runs_dir=")]
         (folder / ".venv").symlink_to(sys.prefix)
+        torch.save({"q.lora_A": torch.randn(2, 8), "q.lora_B": torch.randn(8, 2)}, folder / "lora.bin")
         self.model = next(word for word in small_run if word.startswith("model=")).removeprefix("model=")
 
     def shell(self, text: str) -> subprocess.CompletedProcess[str]:
