@@ -199,3 +199,17 @@ def test_the_figure_draws_the_parts_that_there_are(records: Callable[[], Records
     assert set(shown) == labels | {"Gaussian noise of its norm"}
     assert len({line.get_color() for line in figure.axes[0].lines}) == len(shown)
     assert not {"global", "shrunk"} & set(table["part"])
+
+
+def test_a_score_of_a_third_is_the_runs_own_though_the_line_rounds_it() -> None:
+    """A line keeps metrics to six digits and the scores of cuts as they are."""
+    line = next(line for line in present().lines if "functional" in line)
+    examples = line["inputs"] | {"examples": line["inputs"]["examples"] | {"validation": 60}}
+    rows = [[part, k, module, 40 / 60] for part, k, module, _ in line["functional"]]
+    third = line | {"functional": rows, "inputs": examples}
+
+    def said(score: float) -> list[str]:
+        return list(content._cuts(third | {"metrics": line["metrics"] | {"validation/accuracy": score}}))
+
+    assert said(0.666667) == []
+    assert said(0.65) == ["the uncut update does not have the run's validation score"]

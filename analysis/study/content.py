@@ -130,7 +130,9 @@ def _cuts(line: Line) -> Iterator[str]:
         yield "cuts of the full update are missing, or there twice, or are others than are scored"
         return
     full, whole = _full(line), line["metrics"][f"validation/{line['metric']}"]
-    if [scores[WHOLE, full, None], scores[REST, 0, None]] != [whole, whole]:
+    if not all(
+        math.isclose(scores[uncut], whole, rel_tol=ROUNDING) for uncut in ((WHOLE, full, None), (REST, 0, None))
+    ):
         yield "the uncut update does not have the run's validation score"
     if scores[WHOLE, 0, None] != scores[REST, full, None]:
         yield "no update and the remainder of all of it have different scores"
