@@ -201,15 +201,15 @@ def test_the_figure_draws_the_parts_that_there_are(records: Callable[[], Records
     assert not {"global", "shrunk"} & set(table["part"])
 
 
-def test_a_score_of_a_third_is_the_runs_own_though_the_line_rounds_it() -> None:
+def test_a_score_of_two_fifteenths_is_the_runs_own_though_the_line_rounds_it() -> None:
     """A line keeps metrics to six digits and the scores of cuts as they are."""
     line = next(line for line in present().lines if "functional" in line)
     examples = line["inputs"] | {"examples": line["inputs"]["examples"] | {"validation": 60}}
-    rows = [[part, k, module, 40 / 60] for part, k, module, _ in line["functional"]]
-    third = line | {"functional": rows, "inputs": examples}
+    rows = [[part, k, module, 8 / 60] for part, k, module, _ in line["functional"]]
+    own = line | {"functional": rows, "inputs": examples}
 
     def said(score: float) -> list[str]:
-        return list(content._cuts(third | {"metrics": line["metrics"] | {"validation/accuracy": score}}))
+        return list(content._cuts(own | {"metrics": line["metrics"] | {"validation/accuracy": score}}))
 
-    assert said(0.666667) == []
-    assert said(0.65) == ["the uncut update does not have the run's validation score"]
+    assert said(0.133333) == []
+    assert said(0.15) == ["the uncut update does not have the run's validation score"]
