@@ -197,7 +197,7 @@ def test_a_score_without_answers_by_example_has_an_interval_over_the_seeds_alone
     assert comparison.gains(f1, TASK)["LoRA r=1"].examples == 0
     assert comparison.gains(with_answers, TASK)["LoRA r=1"].examples == EXAMPLES["test"]
     text = rules.intervals_rule(f1)
-    assert "covers the seeds alone, since its score is no share of right answers" in text
+    assert "covers the seeds alone, since its score is no sum over examples" in text
     assert "other test examples (" not in text
     bare = changed(with_answers, lambda line: {k: v for k, v in line.items() if k != "correct"})
     assert "covers the seeds alone" in rules.intervals_rule(bare)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lorax_lab.store.answers import CORRECT, correct_answers, log_losses
+from lorax_lab.store.answers import (
+    CORRECT,
+    correct_answers,
+    cut_answers,
+    cut_pseudo_values,
+    log_losses,
+    pseudo_values,
+)
 from lorax_lab.store.published import Line
 
 from ..variants import COLLAPSED
@@ -89,11 +96,12 @@ def with_collapsed(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(records: Records, task: str, arm: str) -> np.ndarray:
-    """(seeds, examples) of right answers, the arm's minus the reference's, seeds and test examples the same on both
-    sides; (seeds, 1) differences of scores that are no share of right answers, or whose lines kept no answers."""
+    """(seeds, examples) of what each test example adds to the score, the arm's minus the reference's, seeds and test
+    examples the same on both sides; (seeds, 1) differences of scores whose lines do not say so."""
     pairs = _pairs(records, task, arm)
-    if _one_split(pairs) and all(is_counted(line) for pair in pairs for line in pair):
-        return np.array([correct_answers(a).astype(float) - correct_answers(b) for a, b in pairs])
+    known = [(a, b) for a, b in ((added(one), added(other)) for one, other in pairs) if a is not None and b is not None]
+    if _one_split(pairs) and len(known) == len(pairs):
+        return np.array([a - b for a, b in known])
     return np.array([[score_of(a, SPLIT) - score_of(b, SPLIT)] for a, b in pairs])
 
 
@@ -115,6 +123,28 @@ def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:
 
 def _one_split(pairs: list[tuple[Line, Line]]) -> bool:
     return len({line["inputs"]["examples"]["test"] for pair in pairs for line in pair}) == 1
+
+
+def added(line: Line) -> np.ndarray | None:
+    """What each test example adds to the score, (n,), whose mean is the score: the right answers of an accuracy, else
+    the line's pseudo-values; None where it has neither."""
+    if is_counted(line):
+        return correct_answers(line).astype(float)
+    values = pseudo_values(line)
+    return None if values is None else values + _rounded_off(line, values)
+
+
+def added_by_cuts(line: Line, part: str) -> dict[int, np.ndarray]:
+    """As `added`, of the update that was cut, by k; empty where the line does not say."""
+    if is_counted(line):
+        return {k: answers.astype(float) for k, answers in cut_answers(line, part).items()}
+    whole, cuts = pseudo_values(line), cut_pseudo_values(line, part)
+    return {k: values + _rounded_off(line, whole) for k, values in cuts.items()} if whole is not None else {}
+
+
+def _rounded_off(line: Line, values: np.ndarray) -> float:
+    """What the mean of the pseudo-values lacks of the score, since they are kept in half precision."""
+    return score_of(line, SPLIT) - float(values.mean())
 
 
 def is_counted(line: Line) -> bool:

@@ -7,23 +7,19 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from lorax_lab.store.answers import CUT_ANSWERS, correct_answers, cut_answers
 from lorax_lab.store.declaration import decisive, same
 from lorax_lab.store.published import Line
 from lorax_lab.store.recorded import recorded_id
 
 from ..variants import REFERENCE
-from . import spectra
+from . import examples, spectra
+from .examples import COUNTED, ROUNDING, WHOLE
 from .records import Records, rate_of
 
-ROUNDING = 5.1e-6
-"""Relative error, at most, of a number that a line keeps to six digits: of .133333 for 2 of 15 it is 2.5e-6."""
-COUNTED = "accuracy"
-"""The metric that is a share of examples."""
 COMPLETED = ("inputs", "parameters", "metric", "metrics", "memory", "time")
 FINAL = ("matrices",)
 """What a completed run's line has, and what that of a final run has besides if its method changes matrices."""
-WHOLE, REST = "cut", "remainder"
+REST = "remainder"
 SHARES = (50, 70, 80, 90)
 """The percentages of the whole update that are scored."""
 Cut = tuple[str, int, str | None]
@@ -86,21 +82,12 @@ def lacking_of(line: Line) -> list[str]:
 
 
 def _scores(line: Line) -> Iterator[str]:
-    metrics, examples = line["metrics"], line["inputs"]["examples"]
+    metrics, counts = line["metrics"], line["inputs"]["examples"]
     for split in ("validation", "test"):
         value = metrics.get(f"{split}/{COUNTED}")
-        if value is not None and not _is_share(value, examples.get(split)):
+        if value is not None and not _is_share(value, counts.get(split)):
             yield f"{split} accuracy is no share of the examples"
-    if "correct" in line:
-        yield from _answers(line, metrics.get(f"test/{COUNTED}"))
-
-
-def _answers(line: Line, score: float | None) -> Iterator[str]:
-    count, packed = line["inputs"]["examples"].get("test", 0), bytes.fromhex(line["correct"])
-    if len(packed) != -(-count // 8) or (count % 8 and packed[-1] & (0xFF >> count % 8)):
-        yield "it has another number of answers than of test examples"
-    elif score is not None and not math.isclose(correct_answers(line).mean(), score, rel_tol=ROUNDING, abs_tol=1e-9):
-        yield "the test accuracy is not that of its answers"
+    yield from examples.of_scores(line)
 
 
 def _is_share(value: float, count: int | None) -> bool:
@@ -129,7 +116,7 @@ def _cuts(line: Line) -> Iterator[str]:
     if len(scores) != len(rows) or scores.keys() not in _editions(line):
         yield "cuts of the full update are missing, or there twice, or are others than are scored"
         return
-    full, whole = _full(line), line["metrics"][f"validation/{line['metric']}"]
+    full, whole = examples.full(line), line["metrics"][f"validation/{line['metric']}"]
     if not all(
         math.isclose(scores[uncut], whole, rel_tol=ROUNDING) for uncut in ((WHOLE, full, None), (REST, 0, None))
     ):
@@ -140,30 +127,13 @@ def _cuts(line: Line) -> Iterator[str]:
         count = line["inputs"]["examples"].get("validation")
         if not all(_is_share(score, count) for score in scores.values()):
             yield "the accuracy of a cut is no share of the examples"
-    yield from _cut_answers(line, {k for part, k, module in scores if (part, module) == (WHOLE, None)})
-
-
-def _cut_answers(line: Line, ranks: set[int]) -> Iterator[str]:
-    """The answers of the cuts are all there, and the uncut update has the run's own."""
-    if CUT_ANSWERS not in line:
-        if line["metric"] == COUNTED and "correct" in line and any(part == "shrunk" for part, *_ in line["functional"]):
-            yield "the answers of the full update's cuts are gone"
-        return
-    of_cuts = cut_answers(line, WHOLE)
-    if of_cuts.keys() != ranks:
-        yield "the answers of the full update's cuts are not those of its cuts"
-    elif "correct" not in line or (of_cuts[_full(line)] != correct_answers(line)).any():
-        yield "the uncut update does not have the run's answers"
-
-
-def _full(line: Line) -> int:
-    return max(min(row["shape"]) for row in line["matrices"].values())
+    yield from examples.of_cuts(line, {k for part, k, module in scores if (part, module) == (WHOLE, None)})
 
 
 def _editions(line: Line) -> list[set[Cut]]:
     """What is cut: 0, the powers of two and all directions. With controls there are two sets: that of the first
     edition, at the powers of two, and the present one, at the powers of four (`measure.truncation.controls`)."""
-    full = _full(line)
+    full = examples.full(line)
     ranks = [0, *(2**i for i in range(full.bit_length()) if 2**i < full), full]
     cuts: set[Cut] = {(part, k, None) for part in (WHOLE, REST) for k in ranks}
     if line["config"]["measure"] != "controls":

@@ -55,7 +55,7 @@ def intervals_rule(records: Records) -> str:
     if seeds_alone:
         text += (
             f" The interval of a difference on test{_on(records, seeds_alone)} covers the seeds alone, since its score "
-            "is no share of right answers, or its runs kept no answers: another test split may decide otherwise."
+            "is no sum over examples, or its runs kept none of their answers: another test split may decide otherwise."
         )
     if not update.has_cuts(records):
         return text
@@ -69,8 +69,8 @@ def intervals_rule(records: Records) -> str:
     if others:
         text += (
             f" k*{_on(records, others)} is decided on validation, which chose the learning rates too, by an interval "
-            "that covers the seeds alone, since the score is no share of right answers, or the runs kept none of their "
-            "cuts on test."
+            "that covers the seeds alone, since the score is no sum over examples, or the runs kept no answers of "
+            "their cuts on test."
         )
     if on_test and any(update.modules(update.functional(records, task)) for task in on_test):
         text += " The k* of one type of matrix is decided on validation, by an interval that covers the seeds alone."

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorax_lab.spectra import tells_spikes
-from lorax_lab.store.answers import CUT_PARTS, correct_answers, cut_answers
+from lorax_lab.store.answers import CUT_PARTS
 from lorax_lab.store.result import UNDEFINED
 
-from .comparison import is_counted, seeds_of
+from .comparison import added, added_by_cuts, seeds_of
 from .records import KEPT, Records, score_of
 from .statistics import Interval, Smallest, crossed, smallest, t_interval
 
@@ -113,21 +113,21 @@ def cut_intervals(cuts: pd.DataFrame, part: str, module: str = ALL) -> dict[int,
 
 
 def is_on_test(records: Records, task: str, part: str = "cut", module: str = ALL) -> bool:
-    """Whether a part is decided on the test split: every seed kept its answers there, which only cuts of all matrices
-    at once can have, and the score is the share of right answers. Else it is decided on validation."""
+    """Whether a part is decided on the test split: every seed kept what each example there adds to the score, which
+    only cuts of all matrices at once can have. Else it is decided on validation."""
     if module != ALL or part not in CUT_PARTS:
         return False
     lines = seeds_of(records, task, records.protocol.reference).values()
-    return bool(lines) and all(is_counted(line) and cut_answers(line, part) for line in lines)
+    return bool(lines) and all(added(line) is not None and added_by_cuts(line, part) for line in lines)
 
 
 @lru_cache(maxsize=KEPT * 16)
 def differences(records: Records, task: str, part: str = "cut", module: str = ALL) -> dict[int, np.ndarray]:
-    """What a changed update scores against the whole one of the same seed, by k: (seeds, examples) of answers on test
+    """What a changed update scores against the whole one of the same seed, by k: (seeds, examples) on test
     where `is_on_test`, else (seeds, 1) of scores on validation. Only a k that every seed has counts."""
     if is_on_test(records, task, part, module):
         lines = seeds_of(records, task, records.protocol.reference).values()
-        answers = [(cut_answers(line, part), correct_answers(line).astype(float)) for line in lines]
+        answers = [(added_by_cuts(line, part), added(line)) for line in lines]
         every = sorted(set.intersection(*(set(of_cuts) for of_cuts, _ in answers)))
         return {k: np.array([of_cuts[k] - whole for of_cuts, whole in answers]) for k in every}
     cuts = functional(records, task)

@@ -26,12 +26,17 @@ class Metric:
 
     `constant` gives, of the labels and the number of classes, the best score of one answer for every input. None where
     no such answer has a score.
+
+    `pseudo_values` gives what each example adds to the score, (n,) fp64: the score plus the example's influence, so
+    that their mean is the score (Efron & Tibshirani 1993, sec. 11.5). Intervals over examples are computed of them.
+    None where no such values are known, or the score is the share of answers that are right.
     """
 
     of: Callable[[np.ndarray, np.ndarray], float]
     best: float = 1.0
     higher_is_better: bool = True
     constant: Callable[[np.ndarray, int], float] | None = None
+    pseudo_values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 def own_loss(model: nn.Module, inputs: Inputs) -> Tensor:

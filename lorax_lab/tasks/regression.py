@@ -27,6 +27,19 @@ def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
     return _correlation(pearsonr, outputs, labels)
 
 
+def parts_of_pearson(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The pseudo-values of `pearson`, (n,): r + x y − r (x² + y²) / 2 of the standardized numbers x and y (Devlin et
+    al. 1975, Biometrika 62)."""
+    import numpy as np
+
+    r = pearson(outputs, labels)
+    if r == 0.0:
+        return np.zeros(len(labels))
+    x, y = ((side - side.mean()) / side.std() for side in (outputs[:, 0].astype("f8"), labels.astype("f8")))
+    values: np.ndarray = r + x * y - r * (x**2 + y**2) / 2
+    return values
+
+
 def spearman(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Spearman's rho, Pearson's r of the ranks, in [-1, 1]; 0 where either side is constant."""
     from scipy.stats import spearmanr
@@ -67,7 +80,10 @@ KIND = Kind(
     size=text.length,
     collate=text.collate,
     tokens=text.tokens,
-    metrics={"pearson": Metric(pearson, constant=none), "spearman": Metric(spearman, constant=none)},
+    metrics={
+        "pearson": Metric(pearson, constant=none, pseudo_values=parts_of_pearson),
+        "spearman": Metric(spearman, constant=none),
+    },
     always=("pearson", "spearman"),
     answers=answers,
     correct=None,

@@ -92,11 +92,12 @@ class Split:
         return torch.empty_like(outputs).index_copy_(0, torch.tensor(order), outputs)
 
     def answered(self, outputs: np.ndarray) -> dict[str, np.ndarray]:
-        """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,) and, where an answer is right
-        or wrong, whether it is `correct` (n,)."""
-        correct = self.task.kind.correct
+        """What is kept of a model's outputs: `outputs` (n, width), the true `labels` (n,), where an answer is right or
+        wrong, whether it is `correct` (n,), and where the task's metric has them, its `pseudo_values` (n,) fp64."""
+        correct, pseudo_values = self.task.kind.correct, self.task.kind.metrics[self.task.metric].pseudo_values
         kept = {"outputs": outputs, "labels": self.labels}
-        return kept | ({"correct": correct(outputs, self.labels)} if correct else {})
+        kept |= {"correct": correct(outputs, self.labels)} if correct else {}
+        return kept | ({"pseudo_values": pseudo_values(outputs, self.labels)} if pseudo_values else {})
 
     def score(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of `model` on this split."""
