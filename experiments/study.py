@@ -162,16 +162,24 @@ class Progress:
         return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
-        """Estimated by the mean of the recorded runs of the same stage and condition, or else by the plan's guess."""
+        """Estimated by the mean of the recorded runs of the same stage and condition, as many side by side as their
+        threads leave room for, or else by the plan's guess."""
         times: dict[tuple[str, str], list[float]] = {}
         for cell in self.cells:
             line = self.settled(cell)
             if line and "time" in line:
-                times.setdefault((cell.stage, cell.condition), []).append(line["time"]["total_seconds"])
+                times.setdefault((cell.stage, cell.condition), []).append(_share_of_time(line))
         means = {key: sum(seconds) / len(seconds) for key, seconds in times.items()}
         guess = self.plan.seconds
         named = sum(means.get((cell.stage, cell.condition), guess[cell.stage]) for cell in self.missing)
         return named + self.to_come * guess["final"]
+
+
+def _share_of_time(line: Line) -> float:
+    """Seconds of a run, shared with those that ran beside it."""
+    machine = line["hardware"]
+    side_by_side = max(int(machine.get("processors") or 1) // int(machine["threads"]), 1)
+    return float(line["time"]["total_seconds"]) / side_by_side
 
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:

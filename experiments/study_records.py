@@ -218,7 +218,8 @@ class StudyRecords:
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
-        two, into `<study>_shared.csv`. Only pairs that it lacks are measured, if the store has their spectra."""
+        two, into `<study>_shared.csv`. Only pairs that it lacks are measured, and only if the store has both spectra:
+        of a study that grew on another machine the earlier ones are gone."""
         from lorax_lab.store.published import shared_rows, shared_table, write_shared
 
         path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
@@ -235,9 +236,10 @@ class StudyRecords:
             if (a[0] == b[0] or a[1] == b[1]) and frozenset((a, b)) not in measured
         ]
         folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
-        if not all((folder / "spectra.npz").is_file() for folder in folders.values()):
-            print(f"the runs' spectra are not here any more, so {len(pairs)} pairs' shared directions are not measured")
-            return
+        here = {end for end, folder in folders.items() if (folder / "spectra.npz").is_file()}
+        if gone := sum(not here.issuperset(pair) for pair in pairs):
+            print(f"spectra of runs are not here any more, so {gone} pairs' shared directions are not measured")
+        pairs = [pair for pair in pairs if here.issuperset(pair)]
         rows: list[dict[str, Any]] = []
         for number, (one, other) in enumerate(pairs, 1):
             pair = dict(zip(PAIR, (*one, *other), strict=True))

@@ -70,6 +70,20 @@ def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> 
 
 
 @pytest.mark.usefixtures("named")
+def test_runs_side_by_side_share_the_time_that_is_left() -> None:
+    """A recorded trial took 10 seconds with one thread; on two processors another ran beside it."""
+    trials = Progress(PLAN, recorded([])).missing
+    lines = recorded(trials[:9])
+
+    def on_two(cell: Cell) -> Any:
+        found = lines(cell)
+        return found | {"hardware": found["hardware"] | {"processors": 2}} if found else None
+
+    assert Progress(PLAN, lines).seconds_left() == 9 * 10 + 15 * 20
+    assert Progress(PLAN, on_two).seconds_left() == 9 * 5 + 15 * 20
+
+
+@pytest.mark.usefixtures("named")
 def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
     best_at_the_highest = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 2)  # noqa: E731
     trials = Progress(PLAN, recorded([])).missing
