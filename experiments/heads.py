@@ -1,0 +1,108 @@
+"""Control of the rank study's second edition: other heads. One is the untrained pooler of the first edition, one is
+trained alone first and kept while the body trains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from experiments import cloze
+from experiments.command import main
+from experiments.rank_sweep_2 import FULL
+from experiments.rank_sweep_2 import plan as second_edition
+from experiments.study import Plan
+from lorax_lab.errors import ConfigError
+from lorax_lab.store.protocol import Arm, Protocol
+
+QUESTION = """\
+Does the head decide what rank LoRA needs? The first edition trained 148,610 parameters of an untrained pooler beside
+the update; here are that head, and the same head trained alone first and then kept, on two tasks of the second
+edition."""
+PREDICTION = """\
+(2026-11-27, before the runs) With the pooler every rank loses less against full fine-tuning than with one linear layer
+over the mean, so r* is the same or smaller: the pooler takes over a part of what the update does. With a head that is
+trained alone and kept, all has to come from the update, and r* is the same as in the second edition or larger, on cloze
+above 8. Refuted where the kept head needs a smaller rank than the pooler that trains."""
+COST = """\
+About 110 runs, of which two run side by side for 17 to 50 s: half an hour on 2 cores."""
+
+RANKS = (1, 8, 64)
+ALONE = ("method=head", "train.learning_rate=4e-3", "seed=0", "reference=false", "tracking=disabled")
+"""How a head is trained before it is kept."""
+
+
+def plan(budget: str) -> Plan:
+    """`small`: one task. The heads are trained before the first run, once, in the cache folder."""
+    arms = [Arm(FULL, ("method=full",), 5e-5)]
+    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 5e-4) for rank in RANKS]
+    protocol = Protocol(
+        arms=tuple(arms),
+        reference=FULL,
+        rates=4,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2),
+        margin=0.02,
+        loss_margin=0.03,
+    )
+    tasks = second_edition("full").factors["task"]
+    names = ("sarcasm", "cloze") if budget == "full" else ("sarcasm",)
+    levels = {f"{name} with the pooler": tasks[name] for name in names}
+    kept = {f"{name} with a kept head": (*tasks[name], f"model={_folder(name)}", "train.head=false") for name in names}
+    whole = Plan(
+        protocol=protocol,
+        factors={"task": levels | kept},
+        common=("train.precision=bf16",),
+        seconds={"trial": 14.0, "final": 20.0},
+        control_of="rank_sweep_2",
+        prepare=lambda: _prepare({name: tasks[name] for name in names}),
+    )
+    if budget == "full":
+        return whole
+    return replace(whole, protocol=replace(protocol, rates=2, final_seeds=(0, 1), extensions=0))
+
+
+def _folder(task: str) -> Path:
+    from lorax_lab.data.assets import cache_folder
+
+    return cache_folder() / "kept-heads" / task
+
+
+def _prepare(tasks: dict[str, tuple[str, ...]]) -> None:
+    cloze.write()
+    for name, overrides in tasks.items():
+        if not (_folder(name) / "config.json").is_file():
+            print(f"training a head alone on {name}, into {_folder(name)}", flush=True)
+            train_head(_folder(name), overrides)
+
+
+def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> None:
+    """Write the model with a head that was trained alone on `task` into `folder`.
+
+    Raises:
+        ConfigError: the run did not end well; its own message stands above.
+    """
+    from transformers.utils import logging
+
+    from lorax_lab.launch.compose import compose
+    from lorax_lab.methods import METHODS
+    from lorax_lab.models import load_base
+    from lorax_lab.tasks import load_task
+    from lorax_lab.tasks.classification import head
+
+    runs = folder.with_name(f"{folder.name}-runs")
+    command = [sys.executable, "-m", "lorax_lab.run", f"model={model}", *task, *ALONE, f"runs_dir={runs}"]
+    if subprocess.run(command, check=False).returncode:
+        raise ConfigError(f"the run that trains the head in {runs} did not end well; what stands above says why")
+    [weights] = runs.glob(f"*/{METHODS['head'].weights}")
+    base = load_base(model, head(load_task(compose(list(task)).task).classes), 0)
+    METHODS["head"].load(base.model, weights.parent)
+    logging.disable_progress_bar()
+    base.processor.save_pretrained(folder)
+    base.model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.modules[__name__]))
