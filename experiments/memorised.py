@@ -64,10 +64,10 @@ def plan(budget: str) -> Plan:
     few = tuple(arm for arm in arms if arm.rank in (None, 1, 64))
     return replace(
         whole,
-        protocol=replace(protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0),
+        protocol=replace(protocol, arms=few, final_seeds=(0, 1)),
         factors={"labels": {"250 labels": _labels(250)}},
         final={},
-        seconds={"trial": 35.0, "final": 45.0},
+        seconds={"trial": 30.0, "final": 40.0},
     )
 
 
