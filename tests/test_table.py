@@ -90,7 +90,9 @@ def test_two_tables_of_one_name_are_told_apart() -> None:
         (row("measure=trial", metrics={"validation/accuracy": 0.6}), "validation accuracy"),
         (
             row(
-                "task.memorise=true", "task.validation_examples=null", "task.test_examples=null",
+                "task.memorise=true",
+                "task.validation_examples=null",
+                "task.test_examples=null",
                 metrics={"test/accuracy": 0.6},
             ),
             "training accuracy",
