@@ -16,6 +16,7 @@ from lorax_lab.store import variation
 from lorax_lab.store.direction import oriented
 from lorax_lab.store.garbage import uncollected
 from lorax_lab.store.record import Damage, Record, scan
+from lorax_lab.store.scored import scored_on
 from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.store.variation import Settings
 
@@ -68,6 +69,10 @@ class Group:
     def higher_is_better(self) -> bool:
         """Of the primary metric."""
         return bool(self.runs["higher_is_better"].iloc[0])
+
+    def scored_on(self, split: str) -> str:
+        """The split in words: `training` where the task is memorised."""
+        return scored_on(next(iter(self.records.values())).config, split)
 
     @property
     def title(self) -> dict[str, str]:

@@ -22,6 +22,9 @@ CROSSED = " (×)"
 DIRECTION = "direction"
 """The column that says of each row whether lower or higher scores are better. A table has it only if there are rows of
 the former."""
+SCORED = "scored_on"
+"""The column that says of each row whether its scores are of the training examples, `training`, or else is empty. A
+table has it only if there are rows of the former."""
 BEFORE = "before training: "
 """What the columns of `with_baselines` begin with."""
 
@@ -40,7 +43,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
         head=runs["parameters.head"],
         score=runs[f"metrics.{split}/{group.metric}"],
     )
-    constant = group.title | {"split": split, "metric": group.metric}
+    constant = group.title | {"split": group.scored_on(split), "metric": group.metric}
     for place, (name, value) in enumerate(constant.items()):
         table.insert(place, name, value)
     table.insert(len(constant), "examples", runs[f"inputs.examples.{split}"].astype(int))
@@ -66,6 +69,11 @@ def higher_is_better(rows: pd.DataFrame) -> bool:
 def score_label(name: str, rows: pd.DataFrame) -> str:
     """The name of the rows' score, for an axis or a heading, which says so where lower is better."""
     return labelled(name, higher_is_better(rows))
+
+
+def split_label(split: str, rows: pd.DataFrame) -> str:
+    """The split in words, for an axis or a heading: `training` of rows whose validation and test examples are those."""
+    return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split
 
 
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:

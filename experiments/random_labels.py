@@ -37,7 +37,7 @@ def plan(budget: str) -> Plan:
         margin=0.02,
         extensions=1,
     )
-    data = ("task=local", f"task.path={_table()}", "task.text=text", "task.label=label")
+    data = ("task=local", f"task.path={table()}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
     whole = Plan(
         protocol=protocol,
@@ -45,23 +45,25 @@ def plan(budget: str) -> Plan:
         common=sizes,
         seconds={"trial": 35.0, "final": 80.0},
         control_of="rank_sweep",
-        prepare=_draw,
+        prepare=write,
     )
     if budget == "full":
         return whole
     return replace(whole, protocol=replace(protocol, rates=2, final_seeds=(0, 1), extensions=0))
 
 
-def _table() -> Path:
+def table() -> Path:
+    """Where the table is kept."""
     from lorax_lab.data.assets import cache_folder
 
     return cache_folder() / "random-labels.csv"
 
 
-def _draw() -> None:
+def write() -> None:
+    """Write the table, if it is not there."""
     from experiments.teacher import write_table
 
-    path = _table()
+    path = table()
     if not path.is_file():
         draw = random.Random(0)
         path.parent.mkdir(parents=True, exist_ok=True)

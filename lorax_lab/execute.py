@@ -164,11 +164,13 @@ def _collapsed(
     baselines: dict[str, float],
 ) -> list[str]:
     """Why the run counts as collapsed, by the split whose score stands for it."""
+    from lorax_lab.store.scored import scored_on
     from lorax_lab.tasks.collapse import signs
 
     name, scores = ("validation", validation) if config.measure == "trial" else ("test", findings.scores["test"])
     split, losses = splits[name], [row["train/loss"] for row in trained.history]
-    return signs(split, name, losses, scores[split.task.metric], findings.outputs.get("outputs"), baselines)
+    score, words = scores[split.task.metric], scored_on(plain(config), name)
+    return signs(split, words, losses, score, findings.outputs.get("outputs"), baselines)
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:

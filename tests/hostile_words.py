@@ -41,6 +41,7 @@ SWITCHES = (
     "train.checkpointing",
     "method.rslora",
     "task.drop_unlabeled",
+    "task.memorise",
 )
 CHOICES = (
     "measure",

@@ -88,6 +88,15 @@ def test_two_tables_of_one_name_are_told_apart() -> None:
     [
         (row("task=glue/stsb", metric="pearson", metrics={"test/pearson": 0.6}), "test pearson"),
         (row("measure=trial", metrics={"validation/accuracy": 0.6}), "validation accuracy"),
+        (
+            row(
+                "task.memorise=true",
+                "task.validation_examples=null",
+                "task.test_examples=null",
+                metrics={"test/accuracy": 0.6},
+            ),
+            "training accuracy",
+        ),
     ],
 )
 def test_two_metrics_never_share_a_heading(second: Row, kind: str) -> None:

@@ -18,12 +18,14 @@ from .. import style
 from ..groups import CannotDraw, Group
 from ..scores import (
     CROSSED,
+    SCORED,
     directed,
     higher_is_better,
     mark_collapsed,
     score_label,
     scores,
     seed_means,
+    split_label,
     spread_of_seeds,
     standard_error,
 )
@@ -75,6 +77,7 @@ def table(group: Group) -> pd.DataFrame:
     examples = int(full["inputs.examples.validation"].iloc[0])
     constant = [*group.title, "metric", "examples"]
     rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
+    rows = rows.assign(**{SCORED: of}) if (of := group.scored_on("")) else rows
     return directed(rows, group.higher_is_better)
 
 
@@ -125,7 +128,7 @@ def draw(table: pd.DataFrame) -> Figure:
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
-    axes.set(ylabel=score_label(f"validation {first['metric']}", table) + several)
+    axes.set(ylabel=score_label(f"{split_label('validation', table)} {first['metric']}", table) + several)
     heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}"
     style.title(figure, heading + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=2)

@@ -191,7 +191,8 @@ def _of_control(other: Records) -> list[str]:
         entries = [update.entry(spectra, measure) for measure in update.MEASURES]
         ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
         parts += [
-            f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) Test scores: {scores}. "
+            f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) "
+            f"{other.scored_on(ruling.task).capitalize()} scores: {scores}. "
             f"Low rank: {ruling.verdict}; r* = {ruling.r_star or NONE} (tried: {tried or NONE}); k* = {ruling.k_star}; "
             f"{', '.join(ranks)}. "
             f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"

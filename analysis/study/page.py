@@ -125,7 +125,7 @@ def rulings_table(of_study: list[Ruling]) -> str:
 def _arms(records: Records) -> list[str]:
     parts, half = [], records.protocol.margin / 2
     for task in records.conditions:
-        headings = ["arm", "learning rate", f"test {_metric(records, task)}"]
+        headings = ["arm", "learning rate", f"{records.scored_on(task)} {_metric(records, task)}"]
         headings += [
             f"difference from {records.protocol.reference}",
             "p (Holm)",

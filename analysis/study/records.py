@@ -14,9 +14,10 @@ from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.history import commits
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
+from lorax_lab.store.scored import scored_on
 from lorax_lab.store.sums import is_sealed
 
-from ..scores import directed
+from ..scores import SCORED, directed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,10 @@ class Records:
         """Of the scores of a condition."""
         return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
 
+    def scored_on(self, condition: str, split: str = "test") -> str:
+        """The split in words: `training` where the condition's task is memorised."""
+        return next((scored_on(line["config"], split) for line in self.of(condition, "final")), split)
+
     def trial(self, cell: Cell) -> Line | None:
         """The line of a trial."""
         return self._trials.get(cell)
@@ -140,7 +145,9 @@ def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: st
 
 def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
-    better in any condition."""
+    better in any condition, and what the scores are of where any condition's task is memorised."""
+    of = {name: records.scored_on(name, "") for name in records.conditions}
+    table = table.assign(**{SCORED: table["task"].map(of)}) if any(of.values()) else table
     return directed(table, table["task"].map(records.higher_is_better))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from lorax_lab.store.scored import TRAINING
+
 from . import comparison, margin, update
 from .markdown import listed
 from .records import Records
@@ -56,6 +58,11 @@ def intervals_rule(records: Records) -> str:
         text += (
             f" The interval of a difference on test{_on(records, seeds_alone)} covers the seeds alone, since its score "
             "is no sum over examples, or its runs kept none of their answers: another test split may decide otherwise."
+        )
+    if memorised := [task for task in records.conditions if records.scored_on(task) == TRAINING]:
+        text += (
+            f" The validation and test examples{_on(records, memorised)} are the training examples (task.memorise): "
+            "every score is of these, wherever validation or test stands."
         )
     if not update.has_cuts(records):
         return text

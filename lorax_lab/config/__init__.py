@@ -60,6 +60,7 @@ class TaskConfig:
     test_examples: int | None
     split_seed: int
     drop_unlabeled: bool = field(default=False, metadata={"neutral": False})
+    memorise: bool = field(default=False, metadata={"neutral": False})
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "task.name", self.name, "it names the task; for instance task.name=mine")
@@ -67,6 +68,18 @@ class TaskConfig:
         require(self.split_seed >= 0, "task.split_seed", self.split_seed, "0 or more; for instance task.split_seed=0")
         for split in ("train_examples", "validation_examples", "test_examples"):
             require_positive(f"task.{split}", getattr(self, split), optional=True)
+        if self.memorise:
+            self._check_memorise()
+
+    def _check_memorise(self) -> None:
+        """Training examples that are scored need classes, and leave the other splits without a meaning."""
+        if self.labels != "classes":
+            of_kind = f"task.memorise=true is not possible with task.kind={self.kind}, whose labels are {self.labels}"
+            raise ConfigError(f"{of_kind}: it scores the classes of training examples; leave task.memorise out")
+        sizes = {f"task.{split}_examples": getattr(self, f"{split}_examples") for split in ("validation", "test")}
+        if unread := [f"{key}={size}" for key, size in sizes.items() if size is not None]:
+            why = f"task.memorise=true scores the training examples, so that {' and '.join(unread)} would not be read"
+            raise ConfigError(f"{why}; type task.validation_examples=null task.test_examples=null as well")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.examples import Example, Pools
@@ -13,18 +13,23 @@ from lorax_lab.data.table import printable
 
 FEW = 5
 """How many classes a note names."""
+MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
+"""What is said where `task.memorise` is true."""
 SMALLER = 0.01
 """The share of a split that may lack before it is said."""
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
-    """What is to be said: how the table was read, classes that are nearly one or that a split lacks, splits
-    that are smaller than asked for, texts that tell the label."""
+    """What is to be said: that training examples are scored, how the table was read, classes that are nearly one or
+    that a split lacks, splits that are smaller than asked for, texts that tell the label."""
+    apart = dict(zip(("train", "validation", "test"), splits, strict=True))
+    if config.memorise:
+        apart = {"train": apart["train"]}
+    notes = [*([MEMORISED] if config.memorise else []), *pools.notes, *_smaller(pools, apart, config)]
     if config.label is None and config.path is None:
-        return (*pools.notes, *_smaller(pools, splits, config))
-    notes = [*pools.notes, *_smaller(pools, splits, config)]
+        return tuple(notes)
     notes += [f"the classes {_list(group)} differ in case alone" for group in alike(pools.classes, str.casefold)]
-    for name, examples in zip(("train", "validation", "test"), splits, strict=True):
+    for name, examples in apart.items():
         present = {example.label for example in examples}
         lacking = [known for label, known in enumerate(pools.classes) if label not in present]
         if lacking:
@@ -32,13 +37,13 @@ def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConf
     return (*notes, *_telling(_all(pools), config))
 
 
-def _smaller(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> list[str]:
+def _smaller(pools: Pools, splits: Mapping[str, Sequence[Example]], config: TaskConfig) -> list[str]:
     """The splits that whole groups fill less than was asked for, by more than a hundredth."""
     if all(example.group is None for example in _all(pools)):
         return []
     notes, wanted = [], asked(disjoint(pools)[0], config)
-    for role, examples in zip(("validation", "test"), splits[1:], strict=True):
-        if len(examples) < (1 - SMALLER) * wanted[role]:
+    for role, examples in splits.items():
+        if role != "train" and len(examples) < (1 - SMALLER) * wanted[role]:
             key = f"task.{role}_examples={getattr(config, f'{role}_examples') or 'null'}"
             count = f"the {role} split has {len(examples)} examples, and {wanted[role]} were asked for by {key}"
             notes.append(f"{count}: groups are not cut, and no other fits into the rest")

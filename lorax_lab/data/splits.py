@@ -1,4 +1,5 @@
-"""Three splits that share no content and no group, fixed by the data's hash and `task.split_seed`."""
+"""Three splits that share no content and no group, fixed by the data's hash and `task.split_seed`. Where a task is
+memorised, they are the training examples three times."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ def split(
 
     Test is taken first, then validation, then train from the rest. So neither of the first two depends on
     `train_examples`, and 500 training examples are the first 500 of 1,500. Classes have the same shares in all three.
+    With `memorise` nothing is set aside for validation and test, which are the training examples.
 
     Raises:
         ConfigError: fewer rows than are asked for; says how many there are and what to type.
@@ -35,6 +37,9 @@ def split(
     _require_rows(pools, config, dropped)
     rng = np.random.default_rng([config.split_seed, int(sha256[:16], 16)])
     stratify = bool(pools.classes)
+    if config.memorise:
+        train = [example for unit in order(pools.train, stratify, rng) for example in unit][: config.train_examples]
+        return (train, train, train), dropped
     own_test = order(pools.test or [], stratify, rng)
     own_validation = order(pools.validation or [], stratify, rng)
     rest = order(pools.train, stratify, rng)
@@ -140,7 +145,7 @@ def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> 
     lost = sum(dropped.values())
     after = f" after {lost} unlabeled, blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
     carved = ["train"]
-    for role in ("test", "validation"):
+    for role in () if config.memorise else ("test", "validation"):
         own: list[Example] | None = getattr(pools, role)
         asked = getattr(config, f"{role}_examples")
         if own is None:

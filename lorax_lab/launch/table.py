@@ -21,6 +21,7 @@ from lorax_lab.store.direction import labelled
 from lorax_lab.store.record import Record
 from lorax_lab.store.result import UNDEFINED
 from lorax_lab.store.result import Row as Measures
+from lorax_lab.store.scored import scored_on
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -111,8 +112,8 @@ def _in_one(values: dict[str, str]) -> dict[str, str]:
 
 
 def _scores(records: list[Record | None]) -> dict[str, list[str]]:
-    """The scores under a heading that says what they are: `test accuracy` where they all are that, else a column of
-    its own says so of each."""
+    """The scores under a heading that says what they are: `test accuracy` where they all are that (`training accuracy`
+    of a memorised task), else a column of its own says so of each."""
     done = [record if record and record.result else None for record in records]
     scored = [_score_name(record) if record else "" for record in done]
     scores = [f"{record.completed.score(record.split):.3f}" if record else "" for record in done]
@@ -121,7 +122,8 @@ def _scores(records: list[Record | None]) -> dict[str, list[str]]:
 
 
 def _score_name(record: Record) -> str:
-    return labelled(f"{record.split} {record.completed.metric}", record.completed.higher_is_better)
+    split = scored_on(record.config, record.split)
+    return labelled(f"{split} {record.completed.metric}", record.completed.higher_is_better)
 
 
 def _baselines(rows: list[Row]) -> list[str]:

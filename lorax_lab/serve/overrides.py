@@ -85,6 +85,8 @@ def read_overrides(overrides: list[str]) -> Setup:
             raise ConfigError(f"{generated} a head's outputs, one row for each example; type tasks=[movie_reviews]")
         if getattr(run.config.task, "pooling", OWN) != OWN:
             raise ConfigError(f"tasks={items}: task.pooling=mean is not served; type task.pooling=own")
+        if run.config.task.memorise:
+            raise ConfigError(f"tasks={items}: task.memorise=true is not served, since tests are; leave it out")
         if name in runs:
             raise ConfigError(f"tasks={items}: two are named {name}; give one another name: '{item} task.name=other'")
         runs[name] = run

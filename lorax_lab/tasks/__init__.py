@@ -48,7 +48,7 @@ def load_task(config: TaskConfig, planned: str | None = None) -> Task:
     """The examples of the three splits: no content in two of them, no group in two of them.
 
     Test is taken first, then validation, then train, so that the number of training examples changes neither
-    of the others, and fewer training examples are a part of more.
+    of the others, and fewer training examples are a part of more. With `task.memorise` the three are the same examples.
 
     Args:
         planned: the data's hash when the run was planned; None where it was not.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """Examples to train, validate and test on, and how outputs are scored.
+    """Examples to train, validate and test on, and how outputs are scored. With `task.memorise` they are the same.
 
     `classes` are in the order of the labels, empty where the labels are no classes. `metric` is the primary score.
     `dropped` counts the rows that were left out: `unlabeled`, `blank`, `duplicate`, `conflicting` (same content,

@@ -50,7 +50,7 @@ def table(records: Records) -> pd.DataFrame | None:
                 interval = comparison.NONE if gain is comparison.LOST else gain.oriented(higher)
                 row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
                 row |= {
-                    "split": splits[side],
+                    "split": records.scored_on(task, splits[side]),
                     "examples": interval.examples,
                     "mean": interval.mean,
                     "low": interval.low,
@@ -104,9 +104,9 @@ def draw(table: pd.DataFrame) -> Figure:
 def _read(table: pd.DataFrame, side: str) -> str:
     """The split, and what the intervals cover."""
     rows = table[(table["side"] == side) & table["mean"].notna()]
-    covered = "seeds and test examples" if (rows["examples"] > 0).all() else "seeds"
-    splits = dict.fromkeys(table.loc[table["side"] == side, "split"])
-    return f"{' or '.join(splits)}, 95 % intervals over {covered}"
+    splits = " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"]))
+    covered = f"seeds and {splits} examples" if (rows["examples"] > 0).all() else "seeds"
+    return f"{splits}, 95 % intervals over {covered}"
 
 
 def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:

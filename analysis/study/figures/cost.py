@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import style
-from ...scores import cross, score_label
+from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..markdown import listed
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LATEX = True
 COSTS = {
-    "test": "score on test",
+    "test": "score",
     "trained_body": "trained parameters",
     "peak_mib": "peak memory of a step, MiB",
     "train_seconds": "seconds of training",
@@ -59,7 +59,8 @@ def draw(table: pd.DataFrame) -> Figure:
         elif key != "test":
             axes.set_ylim(0, 1.08 * table[key].max())
         style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
-        axes.set(xlabel="rank of LoRA", ylabel=score_label(label, table) if key == "test" else label)
+        on = f"{label} on {split_label('test', table)}"
+        axes.set(xlabel="rank of LoRA", ylabel=score_label(on, table) if key == "test" else label)
     style.title(figure, "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds")
     style.legend(figure, figure.axes[0], columns=2)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import style
-from ...scores import score_label
+from ...scores import score_label, split_label
 from .. import update
 from ..records import Records, every, with_direction
 
@@ -39,7 +39,7 @@ def table(records: Records) -> pd.DataFrame | None:
 def draw(table: pd.DataFrame) -> Figure:
     """Scores over k of the cut and its controls, mean and range of the seeds."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure, panels = style.panels(len(tasks), 2.3, "k", "score on validation")
+    figure, panels = style.panels(len(tasks), 2.3, "k", f"score on {split_label('validation', table)}")
     for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
         shown = [part for part in PARTS if part in set(table["part"])]

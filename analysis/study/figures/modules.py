@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import style
-from ...scores import score_label
+from ...scores import score_label, split_label
 from .. import update
 from ..records import Records, every, with_direction
 
@@ -40,7 +40,8 @@ def draw(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, list(cut))
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_title(name, fontsize=7.5)
-    text = "one type of matrix cut to k directions, the others whole; validation, 95 % intervals over the seeds"
+    split = split_label("validation", table)
+    text = f"one type of matrix cut to k directions, the others whole; {split}, 95 % intervals over the seeds"
     style.title(figure, text)
     style.legend(figure, figure.axes[0], columns=min(len(tasks), 4))
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import style
-from ...scores import cross, score_label
+from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..records import Records, with_direction
@@ -27,7 +27,7 @@ def table(records: Records) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """Validation score over the learning rate, a line per arm, the chosen rate ringed."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure, panels = style.panels(len(tasks), 2.3, "learning rate", "score on validation")
+    figure, panels = style.panels(len(tasks), 2.3, "learning rate", f"score on {split_label('validation', table)}")
     for axes, task in zip(panels, tasks, strict=True):
         rows = table[table["task"] == task]
         arms = list(dict.fromkeys(rows["arm"]))
