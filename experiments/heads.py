@@ -31,6 +31,8 @@ About 145 runs, of which two run side by side for 17 to 50 s: three quarters of 
 RANKS = (1, 8, 64)
 ALONE = ("method=head", "train.learning_rate=4e-3", "seed=0", "reference=false", "tracking=disabled")
 """How a head is trained before it is kept."""
+HEAD = "head.safetensors"
+"""The file that such a run leaves."""
 
 
 def plan(budget: str) -> Plan:
@@ -84,10 +86,10 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
     Raises:
         ConfigError: the run did not end well; its own message stands above.
     """
+    from safetensors.torch import load_file
     from transformers.utils import logging
 
     from lorax_lab.launch.compose import compose
-    from lorax_lab.methods import METHODS
     from lorax_lab.models import load_base
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.classification import head
@@ -96,9 +98,11 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
     command = [sys.executable, "-m", "lorax_lab.run", f"model={model}", *task, *ALONE, f"runs_dir={runs}"]
     if subprocess.run(command, check=False).returncode:
         raise ConfigError(f"the run that trains the head in {runs} did not end well; what stands above says why")
-    [weights] = runs.glob(f"*/{METHODS['head'].weights}")
+    [trained] = runs.glob(f"*/{HEAD}")
     base = load_base(model, head(load_task(compose(list(task)).task).classes), 0)
-    METHODS["head"].load(base.model, weights.parent)
+    tensors = load_file(trained)
+    assert tensors.keys() <= base.model.state_dict().keys()
+    base.model.load_state_dict(tensors, strict=False)
     logging.disable_progress_bar()
     base.processor.save_pretrained(folder)
     base.model.save_pretrained(folder)

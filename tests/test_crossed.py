@@ -124,6 +124,7 @@ def test_differences_that_do_not_scatter_have_a_p_too() -> None:
     assert math.isnan(crossed(np.full((1, 4), 0.1)).p())
     assert math.isnan(crossed(np.full((1, 4), 0.1)).interval().low)
     assert crossed(np.array([[1.0], [1.0 + 1e-11], [1.0]])).p() < 1e-10
+    assert crossed(np.array([[0.1], [0.11]])).p() == pytest.approx(2 / math.pi * math.atan(0.005 / 0.105))
 
 
 def test_a_mirrored_interval_covers_as_many_examples() -> None:

@@ -69,10 +69,8 @@ class Crossed:
         t²(examples − 1) · of_examples), each part with Student's quantile of its own (Howe 1974)."""
         from scipy.stats import t
 
-        square = float(t.isf(p / 2, self.seeds - 1)) ** 2 * self.of_seeds
-        if self.of_examples > 0:
-            square += float(t.isf(p / 2, self.examples - 1)) ** 2 * self.of_examples
-        return math.sqrt(square)
+        parts = [(self.seeds, self.of_seeds), (self.examples, self.of_examples)]
+        return math.hypot(*(float(t.isf(p / 2, n - 1)) * math.sqrt(of) for n, of in parts if of > 0))
 
     def interval(self, of: int = 1) -> Interval:
         """The 95 % interval of the mean; of the best of several, chosen by these very values, wide enough for all of
