@@ -540,7 +540,7 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
-PLANNED = ("rank_sweep_2",)
+PLANNED = ("planted_ranks", "rank_sweep_2")
 """Studies whose runs are still to come."""
 
 
