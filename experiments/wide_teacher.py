@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from experiments.teacher import (
+    STRENGTH,
     Coordinates,
     Features,
     bert,
@@ -36,8 +37,6 @@ from lorax_lab.store.files import save_tensors
 from lorax_lab.streams import generator
 
 MOST = 64
-STRENGTH = 4.0
-"""As in `experiments.teacher`. Stronger ΔW are learned more slowly; the base alone is at chance with this one."""
 CLEAR = 0.3
 """A text is used if the largest coordinate is so many standard deviations above the next, and above the threshold; or
 so many below the threshold."""
