@@ -31,6 +31,8 @@ SPECTRAL = {
 }
 """Measures of the full update's spectrum, by the names that they have in noise."""
 NAMES = (R_STAR, K_STAR, *SPECTRAL)
+BESIDE = 2**0.5
+"""How far right of their planted rank the levels with noisy labels are drawn."""
 LEAST = 0.5
 """Stands for 0, which has no place on the axis."""
 
@@ -159,8 +161,8 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
         of_name = rows[rows["estimator"] == name]
         shift = 2 ** (0.07 * (number - len(NAMES) / 2))
         noisy = of_name["noisy"].astype(bool)
-        for part, more in ((of_name[~noisy], {"label": name}), (of_name[noisy], {"mfc": "white", "linestyle": ""})):
-            _points(axes, part, shift, look | more)
+        _points(axes, of_name[~noisy], shift, look | {"label": name})
+        _points(axes, of_name[noisy], BESIDE * shift, look | {"mfc": "white", "linestyle": ""})
     top = max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max()))
     style.rank_axis(axes, ranks)
     axes.set_yscale("log", base=2)
@@ -169,16 +171,18 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_yticks([LEAST, *ticks], ["0", *map(str, ticks)])
     axes.minorticks_off()
     axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
-    axes.set_title("hollow: noisy labels; caret: at least this")
+    axes.set_title("hollow, beside: noisy labels; arrow: at least this")
 
 
 def _points(axes: Axes, rows: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
-    """Estimates with their intervals; where none is found, a caret at the least that it may be."""
+    """Estimates with their intervals; where none is found, an arrow at the least that it may be."""
     known, open_ = rows[rows["estimate"].notna()], rows[rows["estimate"].isna() & rows["low"].notna()]
     mean, low, high = (known[key].clip(lower=LEAST) for key in ("estimate", "low", "high"))
     bars = [(mean - low).clip(lower=0).fillna(0), (high - mean).clip(lower=0).fillna(0)]
     axes.errorbar(known["rank"] * shift, mean, bars, capsize=1.5, elinewidth=0.7, **look)
-    axes.plot(open_["rank"] * shift, open_["low"].clip(lower=LEAST), color=look["color"], marker="^", linestyle="")
+    axes.plot(
+        open_["rank"] * shift, open_["low"].clip(lower=LEAST), color=look["color"], marker=r"$\uparrow$", linestyle=""
+    )
 
 
 def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
@@ -195,4 +199,4 @@ def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
     axes.set_xlim(left=-0.15)
     axes.set(xlabel="error, octaves")
     axes.set_title("one cell, and their mean")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)
