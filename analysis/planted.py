@@ -1,8 +1,9 @@
 """`python -m analysis planted`: which rank number finds the rank of a matrix that was made with one?
 
-A signal of known rank is put into noise, and every spectral estimator is asked. Nothing is trained and no record is
-read. The noise is iid, or its rows differ in size (lognormal, sd 1), as trained matrices' may. An estimator errs by
-|log2(estimate / rank)| octaves: 0 is right, 1 twice or half of it; a 0 counts as ½.
+A signal of known rank is put into noise, and every spectral estimator is asked. Nothing is trained. The noise is iid,
+or its rows differ in size (lognormal, sd 1), as trained matrices' may. An estimator errs by |log2(estimate / rank)|
+octaves: 0 is right, 1 twice or half of it; a 0 counts as ½. Where the records of the study `planted_ranks` are, r* and
+k* of trained updates are drawn beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer
 
-from . import style
+from . import planted_trained, style
 from .folders import check_out
+from .study.records import RECORDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +50,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m analysis {NAME}", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"matrices of each kind ({DRAWS}: about 2 minutes)")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="where the figure and the table go (figures)")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     options = parser.parse_args(arguments)
     return answer(lambda: _main(options))
 
@@ -62,6 +65,16 @@ def _main(options: argparse.Namespace) -> int:
     for path in style.save(rows, draw(rows), options.out / f"{NAME}_ranks"):
         print(path)
     for line in summary(rows):
+        print(line)
+    records, reason = planted_trained.records_of(options.records)
+    if records is None:
+        print(reason)
+        return 0
+    trained = planted_trained.table(records)
+    joined = planted_trained.joined(trained, rows)
+    for path in style.save(joined, planted_trained.draw(joined), options.out / f"{NAME}_trained"):
+        print(path)
+    for line in planted_trained.summary(trained):
         print(line)
     return 0
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from lorax_lab.data.examples import Example
 from lorax_lab.errors import ConfigError
@@ -57,32 +58,45 @@ def plant(
     """
     if not 1 <= rank <= 8:
         raise ConfigError(f"rank={rank} is not possible: 1 to 8, since there are 2^rank classes; type rank=4")
-    base: Base = load_base(model, head([str(number) for number in range(2**rank)]), 0)
-    if base.model.config.model_type != "bert":
-        raise ConfigError(f"model={model} is no BERT; type model=minilm")
-    bert: Any = base.model.base_model
-    block = bert.encoder.layer[-1].output
-    seen = _features(base, texts, lambda done: on_done(done, 2 * len(texts)))
-    gain = _gain(block.LayerNorm.weight.detach().double())
-    U, V = _quiet(seen.sums, gain, rank), _strong(seen.inputs, rank)
+    base = bert(model, 2**rank)
+    seen = features(base, texts, lambda done: on_done(done, 2 * len(texts)))
+    U, V = quiet(seen.sums, norm_gain(base), rank), strong(seen.inputs, rank)
     scale = STRENGTH * (seen.sums @ U).std(0) / (seen.inputs @ V).std(0)
-    weight = block.dense.weight.detach().clone()
+    dense = _last(base).dense
+    weight = dense.weight.detach().clone()
     with torch.no_grad():
-        block.dense.weight += ((U * scale) @ V.T).float()
-        taught = _features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
-        block.dense.weight.copy_(weight)
-    reading = U / gain[:, None]
-    coordinates = taught @ reading
-    centre, spread = coordinates.median(0).values, coordinates.std(0)
-    standard = (coordinates - centre) / spread
+        dense.weight += ((U * scale) @ V.T).float()
+        states = features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
+        dense.weight.copy_(weight)
+    of = Coordinates.fitted(states, U / norm_gain(base)[:, None])
+    standard = of.read(states)
     labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1).tolist()
     clear = (standard.abs() > CLEAR).all(1).tolist()
-    _set_head(base.model, reading, centre, spread)
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
+    set_head(base.model, of, SHARPNESS * signs, torch.zeros(2**rank))
+    rows = [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok]
     folder.mkdir(parents=True, exist_ok=True)
-    base.model.save_pretrained(folder / "model")
-    base.processor.save_pretrained(folder / "model")
     save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
-    write_table(folder / "data.csv", [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok])
+    return write(base, folder / "model", folder / "data.csv", rows)
+
+
+def bert(model: str, classes: int) -> Base:
+    """A BERT with a head of so many classes.
+
+    Raises:
+        ConfigError: the model is none.
+    """
+    base = load_base(model, head([str(number) for number in range(classes)]), 0)
+    if base.model.config.model_type != "bert":
+        raise ConfigError(f"model={model} is no BERT; type model=minilm")
+    return base
+
+
+def write(base: Base, model: Path, table: Path, rows: list[tuple[str, str]]) -> str:
+    """Write the model's folder and, when that is whole, the table; give the planted matrix's name."""
+    base.model.save_pretrained(model)
+    base.processor.save_pretrained(model)
+    write_table(table, rows)
     return MATRIX.format(layer=base.model.config.num_hidden_layers - 1)
 
 
@@ -103,10 +117,17 @@ class Features:
     states: Tensor
 
 
+def _last(base: Base) -> Any:
+    """The end of the last feed-forward block: the planted matrix, `dense`, and the norm after it."""
+    body: Any = base.model.base_model
+    return body.encoder.layer[-1].output
+
+
 @torch.inference_mode()
-def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Features:
+def features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> Features:
+    """What the base gives for each text."""
     model: Any = base.model.eval()
-    block = model.bert.encoder.layer[-1].output
+    block = _last(base)
     seen: dict[str, list[Tensor]] = {"inputs": [], "sums": [], "states": []}
 
     def keep(name: str) -> Callable[..., None]:
@@ -127,7 +148,14 @@ def _features(base: Base, texts: list[str], on_done: Callable[[int], None]) -> F
     return Features(**{name: torch.cat(parts)[back] for name, parts in seen.items()})
 
 
-def _strong(inputs: Tensor, rank: int) -> Tensor:
+@torch.no_grad()
+def normed(base: Base, sums: Tensor) -> Tensor:
+    """The encoder's output (n, out) for sums of the planted matrix's output and the residual (n, out), fp64."""
+    norm = _last(base).LayerNorm
+    return layer_norm(sums, norm.normalized_shape, norm.weight.double(), norm.bias.double(), norm.eps)
+
+
+def strong(inputs: Tensor, rank: int) -> Tensor:
     """Orthonormal directions (in, rank) in which the inputs vary most, among those without a mean. So ΔW shifts no
     state on average."""
     x, mean = inputs - inputs.mean(0), inputs.mean(0) / inputs.mean(0).norm()
@@ -135,13 +163,14 @@ def _strong(inputs: Tensor, rank: int) -> Tensor:
     return torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -rank:].flip(1).contiguous()
 
 
-def _gain(weight: Tensor) -> Tensor:
-    """The norm's gain by coordinate. It is infinite where the norm switches the coordinate off, so that nothing is read
-    there."""
+def norm_gain(base: Base) -> Tensor:
+    """The last norm's gain by coordinate. It is infinite where the norm switches the coordinate off, so that nothing is
+    read there."""
+    weight = _last(base).LayerNorm.weight.detach().double()
     return torch.where(weight.abs() > LIVE * weight.abs().median(), weight, torch.inf)
 
 
-def _quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
+def quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
     """Orthonormal directions (out, rank) in which the sums vary least, without the constant one, which the norm
     removes, and without the coordinates that the norm's gain switches off."""
     live = gain.isfinite()
@@ -152,14 +181,32 @@ def _quiet(sums: Tensor, gain: Tensor, rank: int) -> Tensor:
     return vectors[:, dead + 1 : dead + 1 + rank].contiguous()
 
 
+@dataclass(frozen=True)
+class Coordinates:
+    """What the head reads: (state · reading − centre) / spread, the reading (out, rank), the others (rank,)."""
+
+    reading: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    @classmethod
+    def fitted(cls, states: Tensor, reading: Tensor) -> Coordinates:
+        """Those of median 0 and standard deviation 1."""
+        raw = states @ reading
+        return cls(reading, raw.median(0).values, raw.std(0))
+
+    def read(self, states: Tensor) -> Tensor:
+        """The coordinates (n, rank) of states (n, out)."""
+        return (states @ self.reading - self.centre) / self.spread
+
+
 @torch.no_grad()
-def _set_head(model: Any, reading: Tensor, centre: Tensor, spread: Tensor) -> None:
-    """The pooler gives the standardized coordinates first, and what it was drawn with after them; the classifier has a
-    row for each pattern of their signs, class by class."""
-    rank = reading.shape[1]
-    model.bert.pooler.dense.weight[:rank] = (reading / spread).T.float()
-    model.bert.pooler.dense.bias[:rank] = (-centre / spread).float()
-    signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
+def set_head(model: Any, of: Coordinates, weight: Tensor, bias: Tensor, slope: float = 1.0) -> None:
+    """The pooler gives tanh(slope · coordinate), and after these what it was drawn with. The classifier reads them by
+    `weight` (classes, rank) and `bias` (classes,)."""
+    rank = len(of.centre)
+    model.bert.pooler.dense.weight[:rank] = (slope * (of.reading / of.spread)).T.float()
+    model.bert.pooler.dense.bias[:rank] = (slope * (-of.centre / of.spread)).float()
     model.classifier.weight.zero_()
-    model.classifier.weight[:, :rank] = SHARPNESS * signs
-    model.classifier.bias.zero_()
+    model.classifier.weight[:, :rank] = weight
+    model.classifier.bias.copy_(bias)

@@ -70,6 +70,8 @@ NUMBERS = [
     *(line(f"{key}=[a,b]", f"{key}=") for key in (*NAMES, *OTHERS)),
     *(line(f"{key}=???", f"{key}=??? is not possible") for key in ("seed", "method.alpha", "task.text", "rank")),
     line(("method=full", "method.embeddings=maybe"), "method.embeddings=maybe is not possible: it is true or false"),
+    line(("method=full", "method.others=maybe"), "method.others=maybe is not possible: it is true or false"),
+    line(("method=full", "method.others=false", "method.embeddings=false"), "leave out method.embeddings"),
     line("rank=0", "rank=0 is not possible: a whole number from 1"),
     line("rank=33", "rank=33 is above min(out, in) = 32", "type rank=32"),
     line("rank='4 8'", "rank=4 8 is not possible: it is a whole number", "rank=8"),

@@ -257,6 +257,16 @@ def test_embeddings_can_stay_as_pretrained(kind: str) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_target_matrices_can_train_alone(kind: str) -> None:
+    config = METHODS["full"].settings(others=False)
+    model, names = attached(kind, "full", config)
+    heads = head_modules(model)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and not is_head(name, heads)}
+    assert trained == {f"{name}.weight" for name in names}
+    assert any(p.requires_grad for name, p in model.named_parameters() if is_head(name, heads))
+
+
 def test_nothing_but_the_head_is_saved_and_another_models_head_is_refused(tmp_path: Path) -> None:
     method, (model, _) = METHODS["head"], trained("bert", "head")
     save_trained(tmp_path, method.export(model, method_config("head"), "public/name"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.teacher import _features, plant
+from experiments.teacher import features, plant
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base, select
 
@@ -62,7 +62,7 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
     base = load_base(str(model_folder), {"num_labels": 4}, 0)
     with Path(planted[0] / "data.csv").open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    inputs = _features(base, texts, lambda _: None).inputs
+    inputs = features(base, texts, lambda _: None).inputs
     along = inputs @ t["V"]
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 

@@ -106,7 +106,7 @@ def test_the_command_refuses_no_draws_and_writes_what_it_draws(
     assert main(["planted", "--draws", "0"]) == 2
     assert "allowed are numbers ≥ 1; type python -m analysis planted --draws 10" in capsys.readouterr().err
     monkeypatch.setattr(planted, "table", lambda draws: small)
-    assert main(["planted", "--out", str(tmp_path)]) == 0
+    assert main(["planted", "--out", str(tmp_path), "--records", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"planted_ranks.{kind}" for kind in ("png", "pdf", "csv")}
     assert "within 10% of a planted rank up to 4" in capsys.readouterr().out
 

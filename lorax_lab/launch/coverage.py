@@ -13,14 +13,13 @@ def lines(runs: Sequence[Run]) -> list[str]:
     The shares are known from the model's configuration: no weight is read. Each run's record has all groups, the norms
     and biases too (`coverage`).
     """
-    from lorax_lab.methods import METHODS
     from lorax_lab.models import choose, groups, in_words, matrix_shapes, not_measured
     from lorax_lab.tasks import kind_of
 
     trained: dict[tuple[str, str, tuple[str, ...]], bool] = {}
     for config in (run.config for run in runs):
         key = (config.model, kind_of(config.task.kind).model_class, tuple(config.method.target_modules))
-        trained[key] = trained.get(key, False) or METHODS[config.method.name].is_reference
+        trained[key] = trained.get(key, False) or getattr(config.method, "others", False)
     said = []
     for (model, model_class, targets), in_full in trained.items():
         names = choose(list(matrix_shapes(model, model_class)), list(targets))

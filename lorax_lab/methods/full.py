@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.method import Method
-from lorax_lab.models import delta_view, out_in
+from lorax_lab.models import delta_view, head_modules, is_head, out_in
 from lorax_lab.spectra import Update
 
 WEIGHTS = "model.safetensors"
@@ -22,12 +22,22 @@ WEIGHTS = "model.safetensors"
 @dataclass
 class FullConfig(MethodConfig):
     """`target_modules` says which updates are measured and truncated. Every weight trains, or with `embeddings=false`
-    every weight but the embeddings, which nobody measures."""
+    every weight but the embeddings, which nobody measures, or with `others=false` the target matrices and the head
+    alone."""
 
     HASHED_AS_NULL: ClassVar[tuple[str, ...]] = ("alpha", "dropout", "rslora")
 
     name: str = "full"
     embeddings: bool = field(default=True, metadata={"neutral": True})
+    others: bool = field(default=True, metadata={"neutral": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.embeddings or self.others):
+            raise ConfigError(
+                "method.embeddings=false has no effect with method.others=false, which freezes the embeddings too; "
+                "leave out method.embeddings"
+            )
 
 
 def attach(
@@ -35,12 +45,17 @@ def attach(
 ) -> None:
     """A bare base trains whole as it is; `names` only says which updates are measured. What the model's own class fixes
     stays fixed, such as the sinusoids of Whisper's encoder. An output layer that shares its weight with the embedding
-    is frozen with it."""
+    is frozen with it. Without `others` the weights of `names` train and no bias of the body."""
     assert any(p.requires_grad for p in model.parameters()), "the base was frozen before"
     if not settings.embeddings:
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 module.requires_grad_(False)
+    if not settings.others:
+        heads, own = head_modules(model), {f"{name}.weight" for name in names}
+        for name, parameter in model.named_parameters():
+            if name not in own and not is_head(name, heads):
+                parameter.requires_grad_(False)
 
 
 def updates(model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:

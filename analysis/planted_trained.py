@@ -1,0 +1,202 @@
+"""The functional half of `python -m analysis planted`: what the updates of a study with planted ranks say of them.
+
+r* and k* are those of the study's verdict, the spectral ranks those of its tables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .study.records import Records
+    from .study.statistics import Smallest
+
+STUDY = "planted_ranks"
+LEVEL = re.compile(r"planted rank (\d+)(.*)")
+R_STAR, K_STAR = "r*, LoRA's rank", "k*, directions of the full update"
+SPECTRAL = {
+    "effective rank": "effective_rank",
+    "stable rank": "stable_rank",
+    "participation ratio": "participation_ratio",
+    "90 % of the energy": "energy_rank_90",
+}
+"""Measures of the full update's spectrum, by the names that they have in noise."""
+NAMES = (R_STAR, K_STAR, *SPECTRAL)
+BESIDE = 2**0.5
+"""How far right of their planted rank the levels with noisy labels are drawn."""
+LEAST = 0.5
+"""Stands for 0, which has no place on the axis."""
+
+
+def records_of(folder: Path) -> tuple[Records | None, str]:
+    """The study's records, or why there are none to draw."""
+    from .study.records import NoStudy, load
+    from .study.validator import breaches
+
+    what = "r* and k* of trained updates are not drawn"
+    try:
+        records = load(folder / f"{STUDY}.jsonl")
+    except NoStudy as error:
+        return None, f"{what}: {error}"
+    if faults := breaches(records):
+        return None, f"{what}: {STUDY} breaks its own protocol, or is not complete: {'; '.join(faults)}"
+    return records, ""
+
+
+def table(records: Records) -> pd.DataFrame:
+    """One row per level of the study and estimator.
+
+    Columns: level, rank (planted), noisy (whether labels were drawn anew), estimator, estimate (NaN where none is
+    found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), verdict, largest_low
+    (the largest rank that is called low).
+    """
+    import pandas as pd
+
+    from .study import update
+    from .study.verdict import low_rank, rulings
+
+    rows: list[dict[str, Any]] = []
+    for ruling in rulings(records):
+        level = LEVEL.fullmatch(ruling.task)
+        if ruling.module != update.ALL or level is None:
+            continue
+        rank, spectra = int(level[1]), update.spectral(records, ruling.task)
+        place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}
+        ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
+        stars = {R_STAR: ruling.r_star, K_STAR: ruling.k_star}
+        found = {name: _of_smallest(star) for name, star in stars.items() if star}
+        for name, measure in SPECTRAL.items():
+            row = update.entry(spectra, measure)
+            found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"]}
+        for name, value in found.items():
+            rows.append(place | {"estimator": name} | value | {"error": octaves(value["estimate"], rank)} | ends)
+    return pd.DataFrame(rows)
+
+
+def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
+    """The table of trained updates, and without a level the same estimators' rows of `analysis.planted.table`."""
+    import pandas as pd
+
+    same = noise[noise["estimator"].isin(NAMES)].rename(columns={"mean": "estimate"})
+    columns = ["level", "noisy", "noise", "ratio", "rank", "estimator", "estimate", "low", "high", "error"]
+    columns += ["verdict", "largest_low"]
+    return pd.concat([trained, same], ignore_index=True)[columns]
+
+
+def octaves(estimate: float, rank: int) -> float:
+    """|log2(estimate / rank)|, a 0 counting as ½; NaN where there is no estimate.
+
+    >>> octaves(8, 2), octaves(0, 1)
+    (2.0, 1.0)
+    """
+    return abs(math.log2(max(estimate, LEAST) / rank)) if not math.isnan(estimate) else math.nan
+
+
+def _of_smallest(star: Smallest) -> dict[str, float]:
+    sizes = {"estimate": star.size, "low": star.low, "high": star.high}
+    return {key: math.nan if size is None else float(size) for key, size in sizes.items()}
+
+
+def summary(rows: pd.DataFrame) -> list[str]:
+    """A line per level with r*, k* and the verdict, and a line per estimator with its mean error."""
+    lines = ["trained updates:"]
+    for level, of_level in rows.groupby("level", sort=False):
+        by_name = of_level.set_index("estimator")
+        stars = ", ".join(f"{name[:2]} {_words(by_name.loc[name])}" for name in NAMES[:2] if name in by_name.index)
+        lines.append(f"  {level:<40}{stars}: {by_name['verdict'].iloc[0]}")
+    for name, of_name in rows.groupby("estimator", sort=False):
+        told = int(of_name["error"].notna().sum())
+        lines.append(f"  {name:<40}{_error(of_name)} octaves, told in {told} of {len(of_name)}")
+    return lines
+
+
+def _words(row: Any) -> str:
+    ends = [f"{row[key]:g}" if not math.isnan(row[key]) else "above" for key in ("low", "high")]
+    if math.isnan(row["estimate"]):
+        return f"not found [{ends[0]}]"
+    return f"{row['estimate']:g} [{ends[0]}, {ends[1]}]"
+
+
+def _error(rows: pd.DataFrame) -> str:
+    mean = rows["error"].mean()
+    return "—" if math.isnan(mean) else f"{mean:.2f}"
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """Left, each estimate of the trained updates over the planted rank, with its interval; right, the mean error of
+    each beside its error in the matrices with noise, which are the rows without a level."""
+    trained, made = table[table["level"].notna()], table[table["level"].isna()]
+    figure = style.canvas(style.PAGE, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _estimates(left, trained)
+    _errors(right, trained, made)
+    high = list(dict.fromkeys(trained.loc[trained["verdict"] == "not supported", "level"]))
+    stars = trained[trained["estimator"].isin(NAMES[:2])]
+    near = int((stars["error"] <= 1).sum())
+    style.title(
+        figure,
+        f"Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in {near} of "
+        f"{len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}",
+    )
+    style.legend(figure, left, columns=3)
+    return figure
+
+
+def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
+    ranks = sorted({int(rank) for rank in rows["rank"]})
+    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
+    axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
+    sides = style.looks(len(NAMES))
+    for number, (name, look) in enumerate(zip(NAMES, sides, strict=True)):
+        of_name = rows[rows["estimator"] == name]
+        shift = 2 ** (0.07 * (number - len(NAMES) / 2))
+        noisy = of_name["noisy"].astype(bool)
+        _points(axes, of_name[~noisy], shift, look | {"label": name})
+        _points(axes, of_name[noisy], BESIDE * shift, look | {"mfc": "white", "linestyle": ""})
+    top = max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max()))
+    style.rank_axis(axes, ranks)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(0.4, 1.4 * top)
+    ticks = [2**power for power in range(12) if 2**power <= 1.4 * top]
+    axes.set_yticks([LEAST, *ticks], ["0", *map(str, ticks)])
+    axes.minorticks_off()
+    axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
+    axes.set_title("hollow, beside: noisy labels; arrow: at least this")
+
+
+def _points(axes: Axes, rows: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
+    """Estimates with their intervals; where none is found, an arrow at the least that it may be."""
+    known, open_ = rows[rows["estimate"].notna()], rows[rows["estimate"].isna() & rows["low"].notna()]
+    mean, low, high = (known[key].clip(lower=LEAST) for key in ("estimate", "low", "high"))
+    bars = [(mean - low).clip(lower=0).fillna(0), (high - mean).clip(lower=0).fillna(0)]
+    axes.errorbar(known["rank"] * shift, mean, bars, capsize=1.5, elinewidth=0.7, **look)
+    axes.plot(
+        open_["rank"] * shift, open_["low"].clip(lower=LEAST), color=look["color"], marker=r"$\uparrow$", linestyle=""
+    )
+
+
+def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
+    for place, name in enumerate(NAMES):
+        for rows, look, height in ((trained, "o", -0.12), (made, "s", 0.12)):
+            errors = rows.loc[rows["estimator"] == name, "error"].dropna()
+            fill = {"color": "0.15" if look == "o" else "0.55", "marker": look, "linestyle": ""}
+            axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
+            if len(errors):
+                label = {"o": "trained updates", "s": "signals in noise"}[look] if place == len(NAMES) - 1 else None
+                axes.plot([errors.mean()], [place + height], **fill, label=label, markersize=6)
+    axes.set_yticks(range(len(NAMES)), [name.partition(",")[0] for name in NAMES])
+    axes.invert_yaxis()
+    axes.set_xlim(left=-0.15)
+    axes.set(xlabel="error, octaves")
+    axes.set_title("one cell, and their mean")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)

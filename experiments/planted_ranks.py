@@ -1,0 +1,105 @@
+"""Control: teachers whose updates have rank 1 to 64. Which number finds the rank, and does a high one count as high?
+
+No full-rank teacher is among them: each class needs examples, and 64 directions take all the headlines there are.
+`python -m analysis planted` puts a full-rank matrix to the spectral estimators.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.command import main
+from experiments.study import Plan
+from lorax_lab.store.protocol import Arm, Protocol
+
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+NOISY = 8
+LEVELS = {f"planted rank {rank}": (rank, 0.0) for rank in RANKS}
+LEVELS |= {f"planted rank {NOISY} in noisy labels": (NOISY, 0.1)}
+"""The planted rank and the share of labels drawn anew, by the level's name."""
+QUESTION = """\
+The labels come from the base with an update of rank R planted in one matrix, R from 1 to 64, once with a tenth of the
+labels drawn anew. Which number finds R: LoRA's r*, the full update's k*, or a rank of its spectrum? And is the low-rank
+hypothesis not supported where R is high?"""
+PREDICTION = """\
+(2026-11-27, after some trials of the planted matrix alone on stored features, and before the study's runs) For every
+R, r* and k* are R or the next rank tried on either side of it, with noisy labels too. Where R is 1 to 16 the
+hypothesis is supported, where R is 32 or 64 it is not. Of the spectrum of the full update, the participation ratio
+and 90 % of the energy are within a factor of 2 of R; the effective rank is above 50 for every R. What refutes it: an
+R of which r* or k* lies two ranks tried away or is not found, "supported" at 32 or 64, or "not supported" at 16 or
+below. LoRA at half the rank falls short by more than 10 points from R = 2 on."""
+COST = """\
+About 400 runs, of which two run side by side for 15 to 35 s, and 24 with controls of a minute or two: an hour and a
+quarter on 2 cores."""
+
+TEXTS = 22_000
+LARGEST = ("task.train_examples=6500", "task.validation_examples=400", "task.test_examples=1000", "train.epochs=3")
+SIZES = {32: ("task.train_examples=5000", *LARGEST[1:]), 64: LARGEST}
+"""More classes take more examples and passes."""
+USUAL = ("task.train_examples=3000", *LARGEST[1:3], "train.epochs=2")
+
+
+def plan(budget: str) -> Plan:
+    """`small`: ranks 1 and 8 under full fine-tuning and LoRA of rank 1, 4 and 8. Models and tables are made before the
+    first run, once, in the cache folder; each model takes 90 MB."""
+    from experiments.teacher import MATRIX
+
+    only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
+    arms = [Arm("full", ("method=full", "method.others=false", *only), 1e-3)]
+    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 2e-3) for rank in RANKS]
+    protocol = Protocol(
+        arms=tuple(arms),
+        reference="full",
+        rates=3,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2),
+        margin=0.02,
+    )
+    whole = Plan(
+        protocol=protocol,
+        factors={"task": {name: _overrides(name, rank) for name, (rank, _) in LEVELS.items()}},
+        common=("train.head=false", "train.precision=bf16"),
+        final={"full": ("measure=controls",)},
+        seconds={"trial": 20.0, "final": 25.0},
+        control_of="rank_sweep",
+        prepare=_plant,
+    )
+    if budget == "full":
+        return whole
+    few = tuple(arm for arm in arms if arm.rank in (None, 1, 4, 8))
+    two = {name: whole.factors["task"][name] for name in ("planted rank 1", f"planted rank {NOISY}")}
+    fewer = replace(protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0)
+    return replace(whole, protocol=fewer, factors={"task": two})
+
+
+def _overrides(name: str, rank: int) -> tuple[str, ...]:
+    own = _file(name)
+    data = ("task=local", f"task.name={own.name}", f"task.path={own.with_suffix('.csv')}")
+    return (*data, "task.text=text", "task.label=label", f"model={own}", *SIZES.get(rank, USUAL))
+
+
+def _file(name: str) -> Path:
+    from lorax_lab.data.assets import cache_folder
+
+    return cache_folder() / "planted-ranks" / name.replace(" ", "-")
+
+
+def _plant() -> None:
+    missing = [name for name in LEVELS if not _file(name).with_suffix(".csv").is_file()]
+    if missing:
+        from experiments.planted import headlines
+        from experiments.wide_teacher import Level, plant
+        from lorax_lab.console import bar
+
+        folder = _file(missing[0]).parent
+        print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)
+        with bar("labelling") as on_done:
+            teachers = {_file(name).name: Level(*LEVELS[name]) for name in missing}
+            plant(folder, "minilm", headlines(TEXTS), teachers, on_done)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.modules[__name__]))

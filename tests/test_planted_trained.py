@@ -1,0 +1,101 @@
+"""r* and k* of a study with planted ranks beside the spectral estimators: what its records say, where there are any."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from synthetic import study, written
+
+from analysis import planted, planted_trained
+from analysis.study.verdict import rulings
+from lorax_lab.store.published import write_lines
+
+TASKS = ("planted rank 1", "planted rank 8", "planted rank 8 in noisy labels")
+
+
+@pytest.fixture(scope="module")
+def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic study of three levels, in which r* = 8 and k* = 4 throughout."""
+    folder, made = tmp_path_factory.mktemp("records"), study(tasks=TASKS)
+    write_lines(folder / "planted_ranks.jsonl", made.lines)
+    (folder / "planted_ranks.json").write_text(written(made.declared))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noise() -> pd.DataFrame:
+    return planted.table(draws=1, ranks=(1, 8, 32), side=32)
+
+
+def test_r_and_k_are_those_of_the_verdict(records_folder: Path) -> None:
+    records, reason = planted_trained.records_of(records_folder)
+    assert records is not None
+    assert reason == ""
+    rows = planted_trained.table(records)
+    assert list(dict.fromkeys(rows["level"])) == list(TASKS)
+    assert dict(rows.drop_duplicates("level").set_index("level")["rank"]) == dict(zip(TASKS, (1, 8, 8), strict=True))
+    for ruling in (ruling for ruling in rulings(records) if ruling.module == "all"):
+        own = rows[rows["level"] == ruling.task].set_index("estimator")
+        assert ruling.r_star is not None
+        assert own.loc[planted_trained.R_STAR, "estimate"] == ruling.r_star.size == 8
+        assert own.loc[planted_trained.K_STAR, "estimate"] == ruling.k_star.size == 4
+        assert own.loc["effective rank", "estimate"] == pytest.approx(ruling.effective.mean)
+        assert set(own["verdict"]) == {ruling.verdict}
+    errors = rows.set_index(["level", "estimator"])["error"]
+    assert errors["planted rank 1", planted_trained.R_STAR] == 3
+    assert errors["planted rank 8", planted_trained.R_STAR] == 0
+    assert errors["planted rank 8", planted_trained.K_STAR] == 1
+
+
+def test_what_is_not_found_has_no_error_and_says_so() -> None:
+    assert math.isnan(planted_trained.octaves(math.nan, 4))
+    row = {"level": "planted rank 4", "rank": 4, "estimator": planted_trained.R_STAR, "estimate": math.nan}
+    rows = pd.DataFrame([row | {"low": 2.0, "high": math.nan, "error": math.nan, "verdict": "undecided"}])
+    lines = planted_trained.summary(rows)
+    assert "r* not found [2]: undecided" in lines[1]
+    assert lines[2].endswith("— octaves, told in 0 of 1")
+
+
+def test_the_figure_has_both_halves(records_folder: Path, noise: pd.DataFrame) -> None:
+    records, _ = planted_trained.records_of(records_folder)
+    assert records is not None
+    joined = planted_trained.joined(planted_trained.table(records), noise)
+    assert set(joined["estimator"]) == set(planted_trained.NAMES)
+    assert set(joined.loc[joined["level"].isna(), "noise"]) == set(planted.NOISES)
+    figure = planted_trained.draw(joined)
+    figure.canvas.draw()
+    legend = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert legend == ["the planted rank", "called low up to here", *planted_trained.NAMES]
+    beside = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert beside == ["trained updates", "signals in noise"]
+
+
+def test_the_command_joins_the_halves_where_there_are_records(
+    records_folder: Path,
+    noise: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(planted, "table", lambda draws: noise)
+    assert planted.main(["--out", str(tmp_path), "--records", str(records_folder)]) == 0
+    out = capsys.readouterr().out
+    assert "planted rank 8                          r* 8" in out
+    assert (tmp_path / "planted_trained.png").exists()
+    assert planted.main(["--out", str(tmp_path / "bare"), "--records", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "r* and k* of trained updates are not drawn: there are no records of a study at" in out
+    assert "type: python -m experiments.planted_ranks" in out
+    assert not (tmp_path / "bare" / "planted_trained.png").exists()
+
+
+def test_a_study_that_breaks_its_protocol_is_not_drawn(tmp_path: Path) -> None:
+    made = study(tasks=TASKS[:1])
+    write_lines(tmp_path / "planted_ranks.jsonl", made.lines[:1])
+    (tmp_path / "planted_ranks.json").write_text(written(made.declared))
+    records, reason = planted_trained.records_of(tmp_path)
+    assert records is None
+    assert "planted_ranks breaks its own protocol, or is not complete: " in reason
