@@ -189,7 +189,7 @@ def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
     for place, name in enumerate(NAMES):
         for rows, look, height in ((trained, "o", -0.12), (made, "s", 0.12)):
             errors = rows.loc[rows["estimator"] == name, "error"].dropna()
-            fill = {"color": "0.15" if look == "o" else "0.55", "marker": look, "linestyle": ""}
+            fill: dict[str, Any] = {"color": "0.15" if look == "o" else "0.55", "marker": look, "linestyle": ""}
             axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
             if len(errors):
                 label = {"o": "trained updates", "s": "signals in noise"}[look] if place == len(NAMES) - 1 else None
