@@ -52,8 +52,8 @@ DOORS = {
     "accelerate": {"lorax_lab/train"},
 }
 ANALYSIS_READS = {"store", "spectra", "streams", "errors"}
-STUDIES_IMPORT = {"config", "console", "data", "errors", "launch", "models", "store", "tasks"}
-"""What composes and reads runs; nothing that trains."""
+STUDIES_IMPORT = {"config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"}
+"""What composes and reads runs, and the named streams of random numbers; nothing that trains."""
 
 
 def imports(path: Path) -> set[str]:
