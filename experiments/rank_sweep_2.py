@@ -84,6 +84,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
     return {
         "sarcasm": ("task=sarcasm", *LARGE),
         "cloze": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze),
+        "tweets": ("task=tweets", "task.train_examples=1500"),
     }
 
 
