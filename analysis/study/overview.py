@@ -16,18 +16,20 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     """The whole document.
 
     Args:
-        studies: in the order of the document; a control belongs to the study that it names.
+        studies: the one that began last comes first; a control belongs to the study that it names, and follows it.
         links: to each study's page, by its name.
         damaged: why each study that is not here cannot be read, by its name.
     """
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
-    main = [study for study in studies if study not in controls]
+    main = sorted((study for study in studies if study not in controls), key=rules.began, reverse=True)
     unread = [f"**{page.UNREAD}** ({name}: {reason})" for name, reason in (damaged or {}).items()]
-    parts = ["# Verdict", *(_answer(study) for study in main), *unread, "## All studies", _table(studies, links)]
+    of_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
+    in_order = [one for study in main for one in (study, *of_main[study.name])]
+    parts = ["# Verdict", *(_answer(study) for study in main), *unread, "## All studies", _table(in_order, links)]
     for study in main:
         parts += [f"## {study.name}", " ".join(study.declared.texts["question"].split())]
-        parts += _study(study, [other for other in controls if other.declared.control_of == study.name])
+        parts += _study(study, of_main[study.name])
         parts += [f"Arms, cuts, shared directions, other margins, limits: [{study.name}]({links[study.name]})."]
     return "\n\n".join(parts) + "\n"
 

@@ -40,8 +40,8 @@ def low_rule(records: Records) -> str:
 
 
 def began(records: Records) -> str:
-    """When the first of the study's runs was written."""
-    return min(str(line["written"]) for line in records.lines)
+    """When the first of the study's runs was written; empty where it has none."""
+    return min((str(line["written"]) for line in records.lines), default="")
 
 
 def intervals_rule(records: Records) -> str:
