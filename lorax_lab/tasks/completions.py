@@ -24,7 +24,7 @@ def parts_of_nats(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     >>> import numpy as np
     >>> parts_of_nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
-    array([ 1., -0.])
+    array([1., 0.])
     """
     sums, tokens = outputs[:, 0].astype("f8"), outputs[:, 1].astype("f8")
     score = sums.sum() / tokens.sum()

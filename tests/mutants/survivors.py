@@ -570,8 +570,8 @@ SURVIVORS = (
     Mutation(
         "leave the test examples out of the interval",
         "analysis/study/statistics.py",
-        "square += float(t.isf(p / 2, self.examples - 1)) ** 2 * self.of_examples",
-        "pass",
+        "parts = [(self.seeds, self.of_seeds), (self.examples, self.of_examples)]",
+        "parts = [(self.seeds, self.of_seeds)]",
         "tests/test_crossed.py::test_a_loss_of_the_margin_passes_as_rarely_as_the_level_says",
     ),
     Mutation(
