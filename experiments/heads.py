@@ -33,6 +33,8 @@ ALONE = ("method=head", "train.learning_rate=4e-3", "seed=0", "reference=false",
 """How a head is trained before it is kept."""
 HEAD = "head.safetensors"
 """The file that such a run leaves."""
+WEIGHTS = "model.safetensors"
+"""The last file that is written into a kept head's folder."""
 
 
 def plan(budget: str) -> Plan:
@@ -75,7 +77,7 @@ def _folder(task: str) -> Path:
 def _prepare(tasks: dict[str, tuple[str, ...]]) -> None:
     cloze.write()
     for name, overrides in tasks.items():
-        if not (_folder(name) / "config.json").is_file():
+        if not (_folder(name) / WEIGHTS).is_file():
             print(f"training a head alone on {name}, into {_folder(name)}", flush=True)
             train_head(_folder(name), overrides)
 
@@ -96,11 +98,14 @@ def train_head(folder: Path, task: tuple[str, ...], model: str = "minilm") -> No
 
     runs = folder.with_name(f"{folder.name}-runs")
     command = [sys.executable, "-m", "lorax_lab.run", f"model={model}", *task, *ALONE, f"runs_dir={runs}"]
-    if subprocess.run(command, check=False).returncode:
+    code = subprocess.run(command, check=False).returncode
+    trained = list(runs.glob(f"*/{HEAD}"))
+    if code or not trained:  # a run that diverged leaves no head
         raise ConfigError(f"the run that trains the head in {runs} did not end well; what stands above says why")
-    [trained] = runs.glob(f"*/{HEAD}")
+    if len(trained) > 1:
+        raise ConfigError(f"{runs} has {len(trained)} trained heads, of which one is meant; remove that folder")
     base = load_base(model, head(load_task(compose(list(task)).task).classes), 0)
-    tensors = load_file(trained)
+    tensors = load_file(trained[0])
     assert tensors.keys() <= base.model.state_dict().keys()
     base.model.load_state_dict(tensors, strict=False)
     logging.disable_progress_bar()

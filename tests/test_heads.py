@@ -40,6 +40,14 @@ def test_a_run_that_fails_is_named(model_folder: Path, tmp_path: Path) -> None:
         train_head(tmp_path / "kept", local(tmp_path / "missing.csv"), str(model_folder))
 
 
+def test_two_trained_heads_are_refused(model_folder: Path, table_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "kept-runs" / "other"
+    other.mkdir(parents=True)
+    (other / "head.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"kept-runs has 2 trained heads, of which one is meant; remove that folder"):
+        train_head(tmp_path / "kept", local(table_file), str(model_folder))
+
+
 def test_a_kept_head_is_not_trained_and_the_pooler_is() -> None:
     factors = plan("full").factors["task"]
     kept = {name for name, overrides in factors.items() if "train.head=false" in overrides}

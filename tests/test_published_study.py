@@ -90,6 +90,7 @@ def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
         "movie_reviews": Smallest(1, 1, 1),
         "sarcasm": Smallest(8, 1, 8),
     }
+    assert r"found both low (r\* = 1 and 8)" in readme()
 
 
 def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:

@@ -19,11 +19,11 @@ def nats(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(outputs[:, 0].sum(dtype="f8") / outputs[:, 1].sum(dtype="f8"))
 
 
-def parts_of_nats(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def pseudo_values_of_nats(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The pseudo-values of `nats`, a ratio of two sums, (n,).
 
     >>> import numpy as np
-    >>> parts_of_nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
+    >>> pseudo_values_of_nats(np.array([[3.0, 2.0], [1.0, 6.0]]), np.array(["a", "b"]))
     array([1., 0.])
     """
     sums, tokens = outputs[:, 0].astype("f8"), outputs[:, 1].astype("f8")

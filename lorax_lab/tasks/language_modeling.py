@@ -16,7 +16,7 @@ from lorax_lab.config.checks import require
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError, cut
 from lorax_lab.tasks import greedy, text
-from lorax_lab.tasks.completions import commonest, exact_match, nats, parts_of_nats
+from lorax_lab.tasks.completions import commonest, exact_match, nats, pseudo_values_of_nats
 from lorax_lab.tasks.greedy import IGNORED, end_token
 from lorax_lab.tasks.kind import Inputs, Kind, Metric, Row
 
@@ -248,7 +248,7 @@ KIND = Kind(
     collate=collate,
     tokens=text.tokens,
     metrics={
-        "nats": Metric(nats, best=0.0, higher_is_better=False, pseudo_values=parts_of_nats),
+        "nats": Metric(nats, best=0.0, higher_is_better=False, pseudo_values=pseudo_values_of_nats),
         greedy.METRIC: Metric(
             exact_match, constant=commonest, pseudo_values=lambda outputs, labels: outputs[:, 2].astype("f8")
         ),

@@ -27,7 +27,7 @@ def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
     return _correlation(pearsonr, outputs, labels)
 
 
-def parts_of_pearson(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def pseudo_values_of_pearson(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The pseudo-values of `pearson`, (n,): r + x y − r (x² + y²) / 2 of the standardized numbers x and y (Devlin et
     al. 1975, Biometrika 62)."""
     import numpy as np
@@ -81,7 +81,7 @@ KIND = Kind(
     collate=text.collate,
     tokens=text.tokens,
     metrics={
-        "pearson": Metric(pearson, constant=none, pseudo_values=parts_of_pearson),
+        "pearson": Metric(pearson, constant=none, pseudo_values=pseudo_values_of_pearson),
         "spearman": Metric(spearman, constant=none),
     },
     always=("pearson", "spearman"),
