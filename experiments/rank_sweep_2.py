@@ -85,6 +85,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "sarcasm": ("task=sarcasm", *LARGE),
         "cloze": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze),
         "tweets": ("task=tweets", "task.train_examples=1500"),
+        "movie_reviews": ("task=movie_reviews", *LARGE),
     }
 
 
