@@ -89,6 +89,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
         "product_reviews": ("task=product_reviews",),
         "sarcasm (sample 2)": ("task=sarcasm", *LARGE, "task.split_seed=1"),
+        "cloze (sample 2)": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze, "task.split_seed=1"),
     }
 
 
