@@ -62,12 +62,12 @@ def table(records: Records) -> pd.DataFrame:
     import pandas as pd
 
     from .study import update
-    from .study.verdict import low_rank, rulings
+    from .study.verdict import low_rank, of_tasks
 
     rows: list[dict[str, Any]] = []
-    for ruling in rulings(records):
+    for ruling in of_tasks(records):
         level = LEVEL.fullmatch(ruling.task)
-        if ruling.module != update.ALL or level is None:
+        if level is None:
             continue
         rank, spectra = int(level[1]), update.spectral(records, ruling.task)
         place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}

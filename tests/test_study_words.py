@@ -14,7 +14,7 @@ from analysis.study import comparison, findings, margin, overview, page, rules, 
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.statistics import Interval, Smallest
-from analysis.study.verdict import Ruling, changes, first_line, reading, spectrum_line
+from analysis.study.verdict import Ruling, changes, counted_line, first_line, reading, spectrum_line
 from lorax_lab.store.answers import CUT_ANSWERS, LOSSES
 from lorax_lab.store.protocol import Arm, Cell
 
@@ -134,6 +134,32 @@ def test_the_answer_says_of_the_cuts_what_their_interval_allows(
     star: Smallest, gain: Interval | None, words: str
 ) -> None:
     assert words in first_line([ruling(Smallest(8, 8, 8), star, NO_LOSS, gain)])
+
+
+def test_the_answer_over_many_tasks_counts_verdicts_and_names_the_ranks_by_their_unfavourable_ends() -> None:
+    low = ruling(Smallest(4, 1, 4), Smallest(8, 4, 8), NO_LOSS, NO_LOSS)
+    lower = replace(low, task="tweets", r_star=Smallest(1, 1, 2), k_star=Smallest(16, 2, 16))
+    high = replace(low, task="cloze", verdict=verdict.NOT_SUPPORTED, r_star=Smallest(None, 4, None))
+    unsure = replace(low, task="noise", verdict=verdict.UNDECIDED)
+    assert counted_line([low, lower, high, unsure]) == (
+        "Of 4 tasks the low-rank hypothesis is supported on 2 (reviews and tweets, with r* at most 4 and k* at most 16 "
+        "by the upper ends of the 95 % intervals); not supported on 1 (cloze, with r* not found (at least 4) and k* 8 "
+        "(95 % interval 4 to 8)); undecided on 1 (noise)."
+    )
+    without_lora = [replace(one, r_star=None) for one in (low, lower)]
+    assert "supported on 2 (reviews and tweets, with k* at most 16 by" in counted_line(without_lora)
+
+
+def test_a_page_of_many_tasks_has_the_count_above_and_a_sentence_for_each() -> None:
+    few, many = study(tasks=("a", "b", "c")), study(tasks=("a", "b", "c", "d"))
+    assert verdict.sentences(few) == []
+    written = page.write(many)
+    assert (
+        "**Of 4 tasks the low-rank hypothesis is not supported on 4 (a, with r* 8 and k* 4, and b, with r* 8" in written
+    )
+    for task in "abcd":
+        assert f"\n- On {task} the low-rank hypothesis is not supported: LoRA" in written
+    assert "effective rank (20; noise 52)" in spectrum_line(many)
 
 
 def test_a_ruling_has_the_gains_at_its_own_ranks() -> None:

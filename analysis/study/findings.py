@@ -12,7 +12,7 @@ from .markdown import table as markdown_table
 from .records import Records
 from .statistics import Interval
 from .validator import breaches
-from .verdict import answer, changes, low_rank, reading, rulings
+from .verdict import answer, changes, low_rank, of_tasks, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +182,7 @@ def _of_control(other: Records) -> list[str]:
         return [f"**{other.name}** {answer(other)}"]
     parts = []
     tried = listed(arm.rank for arm in other.protocol.arms if arm.rank is not None)
-    for ruling in (r for r in rulings(other) if r.module == update.ALL):
+    for ruling in of_tasks(other):
         rows = comparison.table(other, ruling.task).to_dict("records")
         scores = ", ".join(
             f"{row['arm']} {NONE if math.isnan(row['test']) else format(row['test'], '.3f')}" for row in rows

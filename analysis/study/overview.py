@@ -9,7 +9,7 @@ from .markdown import bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
 from .validator import breaches
-from .verdict import answer, rulings
+from .verdict import answer, of_tasks
 
 
 def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
@@ -46,9 +46,9 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         if breaches(study):
             rows.append([*first, listed(study.conditions), "not fair, or not complete", *["—"] * 5])
         elif update.has_cuts(study):
-            whole = [ruling for ruling in rulings(study) if ruling.module == update.ALL]
             rows += [
-                [*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study, r.task)] for r in whole
+                [*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study, r.task)]
+                for r in of_tasks(study)
             ]
         else:
             rows += [[*first, name, "not asked", "—", "—", *_tried(study, name)] for name in study.conditions]

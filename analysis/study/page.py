@@ -15,7 +15,7 @@ from .markdown import table as markdown_table
 from .origin import notes
 from .records import Records, collapsed
 from .validator import breaches, marked
-from .verdict import Ruling, answer, low_rank, rule, rulings, spectrum_line
+from .verdict import Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
 COMMON = "top directions that two seeds share beyond chance (columns, rows)"
@@ -35,7 +35,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
-    parts += [f"**{answer(records)}**", source(records)]
+    parts += [f"**{answer(records)}**", *(bullets(told) if (told := sentences(records)) else []), source(records)]
     parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
     if cut:
         parts += ["## Is it low?", *ruled(records)]

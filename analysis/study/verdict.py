@@ -14,6 +14,8 @@ from .statistics import Interval, Smallest
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 HIGH, LOW, NOT_SURE = "high", "low", "not sure"
+FEW = 3
+"""Tasks that one sentence tells each by itself; more are counted, and named by their verdict."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,21 @@ def low_rank(records: Records, task: str) -> int:
 
 def answer(records: Records) -> str:
     """The study's answer in a sentence."""
-    return first_line(rulings(records)) if update.has_cuts(records) else arms_line(records)
+    if not update.has_cuts(records):
+        return arms_line(records)
+    whole = of_tasks(records)
+    return first_line(whole) if len(whole) <= FEW else counted_line(whole)
+
+
+def of_tasks(records: Records) -> list[Ruling]:
+    """The rulings of all matrices at once, one for each task."""
+    return [ruling for ruling in rulings(records) if ruling.module == update.ALL]
+
+
+def sentences(records: Records) -> list[str]:
+    """A sentence for each task, where the study's answer does not have them."""
+    whole = of_tasks(records) if update.has_cuts(records) else []
+    return [first_line([ruling]) for ruling in whole] if len(whole) > FEW else []
 
 
 def arms_line(records: Records) -> str:
@@ -105,6 +121,31 @@ def first_line(of_study: list[Ruling]) -> str:
     ]
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "."
+
+
+def counted_line(whole: list[Ruling]) -> str:
+    """The answer of a study of many tasks: how many have which verdict, and the ranks that decide it, by the sides of
+    their intervals that speak against the verdict."""
+    kinds = {kind: [r for r in whole if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
+    parts = [f"{kind} on {len(found)} ({_named(kind, found)})" for kind, found in kinds.items() if found]
+    return f"Of {len(whole)} tasks the low-rank hypothesis is {'; '.join(parts)}."
+
+
+def _named(kind: str, found: list[Ruling]) -> str:
+    if kind == NOT_SUPPORTED:
+        return ", and ".join(f"{r.task}, with {_stars(r)}" for r in found)
+    tasks = listed(r.task for r in found)
+    if kind == UNDECIDED:
+        return tasks
+    k = max(r.k_star.high for r in found if r.k_star.high is not None)
+    r = max((r.r_star.high for r in found if r.r_star and r.r_star.high is not None), default=None)
+    ends = f"r* at most {r} and k* at most {k}" if r else f"k* at most {k}"
+    return f"{tasks}, with {ends} by the upper ends of the 95 % intervals"
+
+
+def _stars(ruling: Ruling) -> str:
+    k_star = f"k* {ruling.k_star}"
+    return f"r* {ruling.r_star} and {k_star}" if ruling.r_star else k_star
 
 
 def _of_lora(ruling: Ruling) -> str:
@@ -155,7 +196,7 @@ def spectrum_line(records: Records) -> str:
     for measure in update.MEASURES:
         entries = {task: update.entry(update.spectral(records, task), measure) for task in records.conditions}
         says = {task: reading(_interval(row), low_rank(records, task)) for task, row in entries.items()}
-        means = listed(dict.fromkeys(_whole(row["mean"]) for row in entries.values()))
+        means = _values([row["mean"] for row in entries.values()])
         noise = listed(dict.fromkeys(f"{row['null']:.0f}" for row in entries.values()))
         kinds = dict.fromkeys(says.values())
         by_task = [f"{kind} on {listed(task for task, said in says.items() if said == kind)}" for kind in kinds]
@@ -164,6 +205,14 @@ def spectrum_line(records: Records) -> str:
     line = listed(sorted({low_rank(records, task) for task in records.conditions}))
     stated = "; ".join(f"{key} by {', '.join(measures)}" for key, measures in groups.items())
     return f"By the same line, {line}, the spectrum alone would have said {stated}."
+
+
+def _values(means: list[float]) -> str:
+    """The means in whole numbers, each once; of many the least and the greatest."""
+    if len(means) > FEW and not any(map(math.isnan, means)):
+        means = [min(means), max(means)]
+        return " to ".join(dict.fromkeys(map(_whole, means)))
+    return listed(dict.fromkeys(map(_whole, means)))
 
 
 def _whole(mean: float) -> str:
