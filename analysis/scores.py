@@ -25,6 +25,10 @@ the former."""
 SCORED = "scored_on"
 """The column that says of each row whether its scores are of the training examples, `training`, or else is empty. A
 table has it only if there are rows of the former."""
+CONSTANT, CONSTANT_IS = "constant", "constant_is"
+"""The columns of what one answer for every input scores, and of what that answer is. A table has them only if it is
+known of some row."""
+MAJORITY, ANSWER = "the majority class", "one answer for every input"
 BEFORE = "before training: "
 """What the columns of `with_baselines` begin with."""
 
@@ -125,6 +129,20 @@ def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list
     return list(mean - groups.min()), list(groups.max() - mean)
 
 
+def constant_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
+    """A dashed line at what one answer for every input scores, where the rows know it. Each kind of answer stands once
+    in the legend of the axes `legend`."""
+    if CONSTANT not in rows or rows[CONSTANT].isna().all():
+        return
+    first = rows[rows[CONSTANT].notna()].iloc[0]
+    known = legend.get_legend_handles_labels()[1]
+    label = "_" if first[CONSTANT_IS] in known else str(first[CONSTANT_IS])
+    look: dict[str, Any] = {"color": "0.4", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
+    axes.axhline(first[CONSTANT], label=label if axes is legend else "_", **look)
+    if axes is not legend and label != "_":
+        legend.plot([], [], label=label, **look)
+
+
 def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str) -> None:
     """A cross over the score of each collapsed run.
 
@@ -143,12 +161,18 @@ def cross(
     scores: pd.Series[Any],
     legend: Axes,
     label: str = "collapsed run",
+    shift: float = 0.0,
 ) -> None:
-    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`."""
+    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`.
+
+    Args:
+        shift: of the points, in points of print to the right.
+    """
     if not len(places):
         return
     shown = label in legend.get_legend_handles_labels()[1]
     here = axes is legend and not shown
-    axes.plot(places, scores, label=label if here else "_", **CROSS, **style.halo(3))
+    look: dict[str, Any] = CROSS | style.halo(3) | {"transform": style.shifted(axes, shift)}
+    axes.plot(places, scores, label=label if here else "_", **look)
     if not (here or shown):
         legend.plot([], [], label=label, **CROSS, **style.halo(3))

@@ -194,6 +194,22 @@ def shifted(axes: Axes, points: float) -> Any:
     return axes.transData + ScaledTranslation(points / 72, 0, axes.get_figure(root=True).dpi_scale_trans)
 
 
+def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **look: Any) -> None:
+    """Error bars that are drawn `shift` points to the right of their places; the axes make room for them as for any.
+
+    Args:
+        ends: how far the bars reach below and above the means, (2, n).
+    """
+    import numpy as np
+
+    low, high = (np.asarray(end, float) for end in ends)
+    mean, place = np.asarray(means, float), np.asarray(places, float)
+    axes.errorbar(place, mean, np.stack([low, high]), transform=shifted(axes, shift), **look)
+    corners = np.concatenate([np.column_stack([place, np.where(np.isnan(e), mean, e)]) for e in (mean - low, mean + high)])
+    axes.update_datalim(corners[np.isfinite(corners).all(axis=1)])
+    axes.autoscale_view()
+
+
 def spread_out(number: int, count: int, apart: float = BESIDE) -> float:
     """By how many points the `number`-th of `count` lines is shifted so that none covers another, their middle not.
 

@@ -141,8 +141,8 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
             style.stamp(picture, stamp)
         for path in style.save(table, picture, folder / name):
             print(path, flush=True)
-        if figure.LATEX:
-            write_text(folder / f"{name}.tex", latex(table))
+        if text := latex(name, table):
+            write_text(folder / f"{name}.tex", text)
 
 
 def figures_of(records: Records) -> tuple[str, ...]:
@@ -158,9 +158,7 @@ def figures_of(records: Records) -> tuple[str, ...]:
     return names
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A figure's table for a paper, one row per arm or size. It leaves out seeds, which only the CSV needs."""
-    short = table.drop(columns=[c for c in ("seed",) if c in table]).drop_duplicates()
-    if "difference" in short and "side" in short:
-        short = short.drop(columns="difference").drop_duplicates()
-    return short.to_latex(index=False, float_format="%.4g", escape=True, na_rep="")
+def latex(name: str, table: pd.DataFrame) -> str | None:
+    """A figure's table as a paper prints it; None where the figure has no such table."""
+    write = getattr(FIGURES[name], "latex", None)
+    return None if write is None else str(write(table))
