@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..scores import ANSWER, CONSTANT, CONSTANT_IS, MAJORITY
+from ..constant import ANSWER, CONSTANT, CORRELATIONS, IS, MAJORITY, guess
 from .records import Records
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("constants.csv")
 COLUMNS = ("study", "condition", "data_sha256", "split", "examples", "metric", "constant")
-GUESS = "a guess among the classes"
-CORRELATIONS = ("pearson", "spearman", "matthews")
-"""Metrics of which every constant answer has 0."""
-
 
 def read() -> pd.DataFrame:
     """The file's rows; none where it is not there."""
@@ -51,14 +47,14 @@ def constant(records: Records, task: str, split: str) -> tuple[float, str] | Non
         return 0.0, ANSWER
     if known is not None and not records.scored_on(task, ""):
         return known, MAJORITY if metric == "accuracy" else ANSWER
-    return (1 / len(inputs["classes"]), GUESS) if metric == "accuracy" and inputs["classes"] else None
+    return guess(metric, len(inputs["classes"]))
 
 
 def with_constants(records: Records, table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """A figure's table with the columns `CONSTANT` and `CONSTANT_IS`, where a condition has them."""
+    """A figure's table with the columns `CONSTANT` and `IS`, where a condition has them."""
     found = {task: constant(records, task, split) for task in records.conditions}
     known = {task: pair for task, pair in found.items() if pair}
     if not known:
         return table
     score, name = ({task: pair[i] for task, pair in known.items()} for i in (0, 1))
-    return table.assign(**{CONSTANT: table["task"].map(score), CONSTANT_IS: table["task"].map(name)})
+    return table.assign(**{CONSTANT: table["task"].map(score), IS: table["task"].map(name)})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ... import style
-from ...scores import constant_line, cross, score_label, split_label
+from ... import constant, style
+from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
@@ -101,7 +101,7 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
     look: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 2, "markersize": 3.5}
     axes.errorbar(ranks, lora["test"], bars, label=LORA if first else "_", **look)
-    constant_line(axes, rows, legend)
+    constant.draw_line(axes, rows, legend)
     if COLLAPSED in lora:
         some = lora[COLLAPSED] > 0
         cross(axes, ranks[some], lora["test"][some], legend, "a run collapsed")

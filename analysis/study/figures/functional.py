@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ... import style
-from ...scores import constant_line, score_label, split_label
+from ... import constant, style
+from ...scores import score_label, split_label
 from .. import update
 from ..constants import with_constants
 from ..records import Records, every, with_direction
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame) -> Figure:
         if len(noise):
             name = "Gaussian noise of its norm"
             axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
-        constant_line(axes, rows, panels[0])
+        constant.draw_line(axes, rows, panels[0])
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
         axes.set_title(score_label(task, rows))
     count = table["seed"].nunique()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import CONSTANT, CONSTANT_IS, cross, higher_is_better, score_label, split_label
+from ...constant import CONSTANT, IS
+from ...scores import cross, higher_is_better, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
@@ -105,4 +106,4 @@ def _said(score: float) -> str:
 
 def _constant(rows: pd.DataFrame) -> str:
     known = rows[rows[CONSTANT].notna()] if CONSTANT in rows else rows[:0]
-    return f"\n{known[CONSTANT_IS].iloc[0]}: {_said(known[CONSTANT].iloc[0])}" if len(known) else ""
+    return f"\n{known[IS].iloc[0]}: {_said(known[CONSTANT].iloc[0])}" if len(known) else ""
