@@ -205,7 +205,9 @@ def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **l
     low, high = (np.asarray(end, float) for end in ends)
     mean, place = np.asarray(means, float), np.asarray(places, float)
     axes.errorbar(place, mean, np.stack([low, high]), transform=shifted(axes, shift), **look)
-    corners = np.concatenate([np.column_stack([place, np.where(np.isnan(e), mean, e)]) for e in (mean - low, mean + high)])
+    corners = np.concatenate(
+        [np.column_stack([place, np.where(np.isnan(e), mean, e)]) for e in (mean - low, mean + high)]
+    )
     axes.update_datalim(corners[np.isfinite(corners).all(axis=1)])
     axes.autoscale_view()
 

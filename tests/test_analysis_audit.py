@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 

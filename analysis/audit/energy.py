@@ -114,7 +114,9 @@ def draw(table: pd.DataFrame) -> Figure:
         part = changed[changed["module"] == name]
         thin: dict[str, Any] = {"color": "0.7", "linewidth": 0.7, "zorder": 1.5}
         left.plot(part["r"], part["share"], label="_" if number else "each module type", **thin)
-    left.set(ylabel="share of the energy Σ‖ΔW‖²", ylim=(0, 1.02), xlabel="rank r that is kept, the same in every matrix")
+    left.set(
+        ylabel="share of the energy Σ‖ΔW‖²", ylim=(0, 1.02), xlabel="rank r that is kept, the same in every matrix"
+    )
     left.set_yticks([0, 0.25, *LEVELS], ["0", "25%", "50%", "90%", "99%"])
     _draw_levels(right, rows)
     style.title(figure, "\n".join([_finding(table), *_left_out(lines, changed, shown)]))

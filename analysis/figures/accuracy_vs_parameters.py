@@ -22,8 +22,8 @@ CLOSE = 1.2
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part; and what one answer for
-    every input scores."""
+    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part; and what one answer
+    for every input scores."""
     return constant.with_constant(scores(group, "test"), group)
 
 
@@ -64,7 +64,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _points(axes: Axes, rows: pd.DataFrame, variant: str, shift: float, look: dict[str, Any]) -> None:
-    several, (means, ends, spread) = rows["seed"].nunique() > 1, intervals(rows, "trainable")
+    several, (means, ends, spread) = len(set(rows["seed"])) > 1, intervals(rows, "trainable")
     label = f"{variant}: mean, {spread}; beside: each" if several else f"{variant}, {spread}"
     style.bars(axes, means.index, means, ends, shift, label=label, elinewidth=0.8, capsize=2, **look)
     if several:

@@ -21,8 +21,8 @@ FEW = 3
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run, as `scores.scores` gives it, with the model's scores before training where there are any, and what one
-    answer for every input scores.
+    """One row per run, as `scores.scores` gives it, with the model's scores before training where there are any, and
+    what one answer for every input scores.
 
     Raises:
         CannotDraw: there is no run with a rank.
@@ -51,7 +51,7 @@ def draw(table: pd.DataFrame) -> Figure:
             level = {"color": look["color"], "linestyle": look["linestyle"]}
             axes.axhline(rows["score"].mean(), label=f"{variant}{of_collapsed(rows)}", **level)
             continue
-        several, shift = rows["seed"].nunique() > 1, style.spread_out(number, len(variants), 2 * style.BESIDE)
+        several, shift = len(set(rows["seed"])) > 1, style.spread_out(number, len(variants), 2 * style.BESIDE)
         means, ends, spread = intervals(rows, "rank")
         label = f"{variant}: mean, {spread}; beside: each" if several else f"{variant}, {spread}"
         style.bars(axes, means.index.astype(int), means, ends, shift, label=label, capsize=2, **look)

@@ -22,10 +22,10 @@ from ..scores import (
     SCORED,
     directed,
     higher_is_better,
+    intervals,
     mark_collapsed,
     score_label,
     scores,
-    intervals,
     split_label,
     standard_error,
 )
@@ -157,7 +157,7 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
     """A line, and a band over its seeds or, of one seed, over the examples."""
     by_k = _with_errors(rows).groupby("k")
     low, high = by_k["score"].min(), by_k["score"].max()
-    if rows["seed"].nunique() == 1:
+    if len(set(rows["seed"])) == 1:
         half = NORMAL * by_k["error"].mean().fillna(0.0)
         low, high = low - half, high + half
     axes.plot(by_k["score"].mean(), label=label, **look)

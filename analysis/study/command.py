@@ -35,9 +35,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:<12}{figure.TITLE}" for name, figure in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Studies from their published records: no training, no model.",
+        epilog=f"figures of a study, of which each plan names its own or has all:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     outputs = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
     parser.add_argument("output", choices=("study", "verdict"), help=outputs)

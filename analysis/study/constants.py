@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("constants.csv")
 COLUMNS = ("study", "condition", "data_sha256", "split", "examples", "metric", "constant")
 
+
 def read() -> pd.DataFrame:
     """The file's rows; none where it is not there."""
     import pandas as pd

@@ -158,7 +158,7 @@ def _diverged(rows: pd.DataFrame) -> str:
 def _differences(axes: Axes, rows: pd.DataFrame) -> None:
     """The seeds beside the means; a mean is filled where it is surely within the margin."""
     sizes = rows.drop_duplicates("size").sort_values("size")
-    if rows["seed"].nunique() > 1:
+    if len(set(rows["seed"])) > 1:
         axes.plot(rows["size"], rows["difference"], transform=style.shifted(axes, style.BESIDE), **SEEDS)
     bars = [(sizes["mean"] - sizes["low"]).fillna(0), (sizes["high"] - sizes["mean"]).fillna(0)]
     axes.errorbar(sizes["size"], sizes["mean"], bars, **MEANS)
@@ -235,10 +235,10 @@ def latex(table: pd.DataFrame) -> str:
     splits = {side: " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"])) for side in SIDES}
     lower = [str(task) for task, rows_of in table.groupby("task", sort=False) if not higher_is_better(rows_of)]
     notes = [
-        f"Differences from full fine-tuning ({splits['rank']}) and from the whole update ({splits['k']}), with 95\\,\\% "
-        f"intervals; {table['seed'].nunique()} seeds.",
-        f"Bold: the smallest rank, or number of directions, from which on every one is surely worse by less than the "
-        f"margin of {scale * margin:g}.",
+        f"Differences from full fine-tuning ({splits['rank']}) and from the whole update ({splits['k']}), with "
+        f"95\\,\\% intervals; {table['seed'].nunique()} seeds.",
+        "Bold: from this rank, or number of directions, on every one is surely not worse by more than the margin of "
+        f"{scale * margin:g}.",
         *([f"Lower is better on {escaped(listed(lower))}."] if lower else []),
     ]
     return document(columns, rows, notes)

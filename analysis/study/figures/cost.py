@@ -73,7 +73,9 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
             rows = table[table["task"] == task]
             lora, full = rows[rows["rank"].notna()], _reference(rows)
             shares = lora[key] / full[key] if full[key] > 0 else lora[key] * math.nan
-            settings = look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
+            settings = (
+                look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
+            )
             axes.plot(lora["rank"].astype(int), shares, label=task, **(settings | ({"marker": "."} if alike else {})))
         axes.axhline(1, color="black", linewidth=0.8)
         if key == "trained_body":

@@ -27,8 +27,8 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """The parts of `update.functional` that are drawn, of every task, all matrices changed at once, with what one answer
-    for every input scores on validation; None where no update was cut."""
+    """The parts of `update.functional` that are drawn, of every task, all matrices changed at once, with what one
+    answer for every input scores on validation; None where no update was cut."""
     if not update.has_cuts(records):
         return None
     rows = every(records, update.functional)

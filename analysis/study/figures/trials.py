@@ -63,7 +63,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """One row per task, arm and rate: the mean score, what it loses against the arm's best, and how its trials ended.
     A rate of which a trial diverged has no mean."""
-    rows = table.assign(**{COLLAPSED: table[COLLAPSED] if COLLAPSED in table else False})
+    rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)})
     by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
     means = by_rate["validation"].mean()
     means = means.where(by_rate["status"].agg(lambda all_of: (all_of == "completed").all()))
