@@ -82,7 +82,8 @@ def with_constant(table: pd.DataFrame, group: Group, split: str = "test") -> pd.
         return table
     score, name = found
     of_test = " (of the test examples)" if split != "test" and name in (MAJORITY, ANSWER) and score else ""
-    return table.assign(**{CONSTANT: score, IS: f"{name}{of_test}"})
+    columns: dict[str, Any] = {CONSTANT: score, IS: f"{name}{of_test}"}
+    return table.assign(**columns)
 
 
 def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:

@@ -149,7 +149,7 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
         axes.set_xscale("log", base=2)
     places = {rank: math.log2(rank) if rank else -ZERO for rank in sorted(ranks)}
     octaves = max(places.values()) - min(places.values()) + 0.7
-    room = 72 * axes.get_window_extent().width / axes.get_figure(root=True).dpi / octaves
+    room = 72 * axes.get_window_extent().width / _figure(axes).dpi / octaves
     apart = (LETTER * FONT * len(f"{max(ranks):,}") + GAP) / room
     first, *others = places
     shown: list[int] = []
@@ -191,7 +191,7 @@ def shifted(axes: Axes, points: float) -> Any:
     """The transform of data that are drawn so many points to the right of their place, on any scale of the axis."""
     from matplotlib.transforms import ScaledTranslation
 
-    return axes.transData + ScaledTranslation(points / 72, 0, axes.get_figure(root=True).dpi_scale_trans)
+    return axes.transData + ScaledTranslation(points / 72, 0, _figure(axes).dpi_scale_trans)
 
 
 def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **look: Any) -> None:
@@ -212,7 +212,14 @@ def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **l
     axes.autoscale_view()
 
 
-def spread_out(number: int, count: int, apart: float = BESIDE) -> float:
+def _figure(axes: Axes) -> Figure:
+    """The whole figure that the axes belong to."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def spread_out(number: float, count: int, apart: float = BESIDE) -> float:
     """By how many points the `number`-th of `count` lines is shifted so that none covers another, their middle not.
 
     >>> [spread_out(i, 3, 4.0) for i in range(3)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import study
+from synthetic import peaked, study
 
 from analysis import audit, figures, step
 from analysis.study import verdict
@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def flat(cell: Any) -> float:
     """The same score for every arm: no rank is told from another."""
-    return 0.8
+    return 0.8 if cell.stage == "final" else peaked(cell)
 
 
 def test_the_names_of_figures_are_those_that_papers_and_pages_link_to() -> None:

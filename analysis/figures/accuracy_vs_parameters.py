@@ -22,8 +22,8 @@ CLOSE = 1.2
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part; and what one answer
-    for every input scores."""
+    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part; and what one
+    answer for every input scores."""
     return constant.with_constant(scores(group, "test"), group)
 
 
@@ -76,13 +76,13 @@ def _points(axes: Axes, rows: pd.DataFrame, variant: str, shift: float, look: di
 def _numbers(table: pd.DataFrame) -> list[tuple[float, float, float]]:
     """Each rank, where its number stands among the parameters, and above which score: once for all that lie close."""
     found = []
-    for rank, rows in table.groupby("rank"):
+    for _, rows in table.groupby("rank"):
         places = sorted({float(trainable) for trainable in rows["trainable"]})
         while places:
             close = [place for place in places if place <= CLOSE * places[0]]
             of = rows[rows["trainable"].isin(close)]
             tops = [intervals(part, "trainable") for _, part in of.groupby("variant", sort=False)]
             top = max(float((means + high).max()) for means, (_, high), _ in tops)
-            found.append((float(rank), (close[0] * close[-1]) ** 0.5, top))
+            found.append((float(rows["rank"].iloc[0]), (close[0] * close[-1]) ** 0.5, top))
             places = [place for place in places if place not in close]
     return found
