@@ -1,6 +1,6 @@
 # make run: from a fresh checkout to a table and figures.
 # make test: the fast tests, in parallel (WORKERS=N: in at most N processes).
-# make figures: figures, tables and the verdict of the rank study, from its published records.
+# make figures: figures, tables and verdicts of every study, from the published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 # Each test process imports torch and transformers and holds 1 to 2 GB.

@@ -25,6 +25,10 @@ the former."""
 SCORED = "scored_on"
 """The column that says of each row whether its scores are of the training examples, `training`, or else is empty. A
 table has it only if there are rows of the former."""
+SHARES, CORRELATIONS = ("accuracy", "exact_match"), ("pearson", "spearman")
+"""Metrics that are a share of the examples, and those that are a correlation over them."""
+NORMAL = 1.96
+"""Standard errors on each side of a 95 % interval."""
 BEFORE = "before training: "
 """What the columns of `with_baselines` begin with."""
 
@@ -85,25 +89,38 @@ def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
 
 
 def standard_error(score: float, metric: str, examples: int) -> float:
-    """Binomial standard error of an accuracy, √(p (1 − p) / n); NaN for other metrics, which have no such form.
+    """Standard error of a score for the choice of the examples; NaN for metrics that have none of these forms.
 
-    It comes from the split's examples and holds for one trained model, so more seeds do not make it smaller.
+    Of an accuracy √(p (1 − p) / n), of a correlation (1 − r²) / √(n − 1). It holds for one trained model, so more seeds
+    do not make it smaller.
 
-    >>> round(standard_error(0.8, "accuracy", 400), 6)
-    0.02
+    >>> round(standard_error(0.8, "accuracy", 400), 6), round(standard_error(0.6, "pearson", 401), 6)
+    (0.02, 0.032)
     """
-    return math.sqrt(score * (1 - score) / examples) if metric == "accuracy" else math.nan
+    if metric in SHARES:
+        return math.sqrt(score * (1 - score) / examples)
+    return (1 - score**2) / math.sqrt(examples - 1) if metric in CORRELATIONS and examples > 1 else math.nan
 
 
 def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
-    """Low and high end around the mean score of one arm, and their name. They are the range over its seeds or, with one
-    seed, the standard error over the examples. NaN where there is neither."""
-    score, seeds = rows["score"].mean(), len(rows)
+    """Low and high end around the mean score of one arm, and their name: the range over its seeds or, with one seed,
+    the 95 % interval over its examples. NaN where there is neither."""
+    score, seeds = rows["score"].mean(), rows["seed"].nunique()
     if seeds > 1:
         return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"
-    error, examples = rows["error"].iloc[0], rows["examples"].iloc[0]
-    spread = "1 seed" if math.isnan(error) else f"± 1 standard error, {examples:,} examples"
-    return score - error, score + error, spread
+    half, examples = NORMAL * rows["error"].iloc[0], rows["examples"].iloc[0]
+    spread = "1 seed" if math.isnan(half) else f"95 % interval over {examples:,} examples"
+    return score - half, score + half, spread
+
+
+def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.Series[Any], tuple[list[float], list[float]], str]:
+    """The mean score at each place of a variant's rows, how far `interval` reaches below and above it, and its name."""
+    means = seed_means(rows["score"], rows[place])
+    ends = {at: interval(of) for at, of in rows.groupby(place)}
+    low = [max(float(means[at]) - ends[at][0], 0.0) for at in means.index]
+    high = [max(ends[at][1] - float(means[at]), 0.0) for at in means.index]
+    known = [0.0 if math.isnan(end) else end for end in low], [0.0 if math.isnan(end) else end for end in high]
+    return means, known, " or ".join(dict.fromkeys(words for *_, words in ends.values()))
 
 
 def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
@@ -125,16 +142,17 @@ def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list
     return list(mean - groups.min()), list(groups.max() - mean)
 
 
-def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str) -> None:
+def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.0) -> None:
     """A cross over the score of each collapsed run.
 
     Args:
         place: the column of the horizontal axis.
+        shift: of the points, in points of print to the right.
     """
     if COLLAPSED not in rows or not rows[COLLAPSED].any():
         return
     points = rows[rows[COLLAPSED]].drop_duplicates([place, "score"])
-    cross(axes, points[place].astype(float), points["score"], axes)
+    cross(axes, points[place].astype(float), points["score"], axes, shift=shift)
 
 
 def cross(
@@ -143,12 +161,18 @@ def cross(
     scores: pd.Series[Any],
     legend: Axes,
     label: str = "collapsed run",
+    shift: float = 0.0,
 ) -> None:
-    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`."""
+    """Crosses over points, where there are any. They stand once in the legend of the axes `legend`.
+
+    Args:
+        shift: of the points, in points of print to the right.
+    """
     if not len(places):
         return
     shown = label in legend.get_legend_handles_labels()[1]
     here = axes is legend and not shown
-    axes.plot(places, scores, label=label if here else "_", **CROSS, **style.halo(3))
+    look: dict[str, Any] = CROSS | style.halo(3) | {"transform": style.shifted(axes, shift)}
+    axes.plot(places, scores, label=label if here else "_", **look)
     if not (here or shown):
         legend.plot([], [], label=label, **CROSS, **style.halo(3))

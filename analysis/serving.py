@@ -74,7 +74,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _draw_disk(axes: Axes, rows: pd.DataFrame, tasks: int) -> None:
     names = {"full": f"{tasks} full\nmodels", "exchanged": f"1 base,\n{tasks} adapters"}
-    looks = dict(zip(rows["part"], zip(style.colours(3), style.HATCHES[::-1], strict=False), strict=True))
+    looks = dict(zip(rows["part"], zip(style.distinct(3), style.HATCHES[::-1], strict=False), strict=True))
     for place, name in enumerate(names):
         bottom = 0.0
         for part, value in zip(rows[rows["name"] == name]["part"], rows[rows["name"] == name]["value"], strict=True):

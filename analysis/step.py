@@ -52,7 +52,7 @@ def draw_presets(table: pd.DataFrame) -> Figure:
     models = list(dict.fromkeys(table["model"]))
     figure = style.canvas(style.PAGE, 0.9 + 0.36 * len(models))
     axes = figure.add_subplot()
-    looks = list(zip(CATEGORIES, style.colours(len(CATEGORIES)), style.HATCHES, strict=True))
+    looks = list(zip(CATEGORIES, style.distinct(len(CATEGORIES)), style.HATCHES, strict=True))
     for place, model in enumerate(models):
         of_model = table[table["model"] == model]
         whole = of_model[of_model["rank"].isna()].iloc[0]
@@ -111,7 +111,7 @@ def _contours(axes: Axes, values: pd.Series, title: str, line: float | None = No
         title += f" (thick: {line:.0%})"
     axes.set_xticks(across[::2], [f"{tick:,}" for tick in grid.columns[::2]])
     axes.set_yticks(up[::2], [f"{tick:,}" for tick in grid.index[::2]])
-    axes.set_title(title, fontsize=7.5)
+    axes.set_title(title)
     axes.set_xlabel("tokens of an example")
 
 
@@ -130,12 +130,11 @@ def draw_ranks(table: pd.DataFrame) -> Figure:
         shares = 100 * lora[key] / full[key]
         look = style.looks(1)[0]
         axes.plot(lora["rank"].astype(int), shares, label="LoRA", **look)
-        axes.axhline(100, color="black", linestyle=":", linewidth=1)
-        axes.annotate("full", (1, 100), (2, -3), textcoords="offset points", va="top")
+        _level(axes, 100, "full")
         style.rank_axis(axes, [int(rank) for rank in lora["rank"]])
         axes.set_ylim(0, max(110, 1.1 * shares.max()))
         axes.set_xlabel("rank of LoRA")
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(title)
     figure.axes[0].set_ylabel("% of full fine-tuning's")
     style.title(figure, f"{full['model']}: what a step takes against LoRA's rank, {_about(full)}")
     return figure
@@ -151,9 +150,8 @@ def draw_cost(table: pd.DataFrame) -> Figure:
     axes.plot(ranks, table["operations"], label="operations, closed form", **look[0])
     bars = [table["time"] - table["time_low"], table["time_high"] - table["time"]]
     axes.errorbar(ranks, table["time"], bars, label="time, median and quartiles", capsize=2, **look[1])
-    for share, text in ((1.0, "full fine-tuning"), (2 / 3, "2/3, the limit")):
-        axes.axhline(share, color="black", linestyle=":", linewidth=1)
-        axes.annotate(text, (ranks.max(), share), (0, -2), textcoords="offset points", va="top", ha="right")
+    for share, text in ((1.0, "full"), (2 / 3, "2/3, the\nlimit")):
+        _level(axes, share, text)
     style.rank_axis(axes, list(ranks))
     axes.set(xlabel="rank of LoRA", ylabel="share of full fine-tuning's step")
     axes.set_ylim(0, None)
@@ -161,6 +159,13 @@ def draw_cost(table: pd.DataFrame) -> Figure:
     style.title(figure, f"{first['model']}, {sizes}: a step of LoRA against one of full fine-tuning")
     style.legend(figure, axes, columns=1)
     return figure
+
+
+def _level(axes: Axes, value: float, name: str) -> None:
+    """A dotted line, with its name right of the axes, where it lies over no other line."""
+    axes.axhline(value, color="black", linestyle=":", linewidth=1)
+    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+    axes.annotate(name, (1.0, value), (3, 0), xycoords=("axes fraction", "data"), **beside)
 
 
 def _about(row: pd.Series, sizes: bool = True) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.files import write_csv, write_whole
+from lorax_lab.store.palette import CATEGORICAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,25 +20,31 @@ if TYPE_CHECKING:
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a paper's column and of its page, inches."""
 PALETTE = "mako_r"
-"""Sequential, light to dark: its order survives print in grey."""
+"""`lorax_lab.store.palette.SEQUENTIAL` by its name: of ranks, k and heat maps. Light is little, dark is much."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+FONT = 7.5
+"""Points of every letter, but for the few that stand in a cell or at a point."""
 TITLE_LINES, TITLE_LINE = 3, 0.15
 """Lines of a title for which a figure has room, and the inches that another takes."""
-CROWDED = 0.3
-"""Less room for each number of an axis than this, inches, is too little for the usual print."""
+LETTER, GAP = 0.66, 5.0
+"""Width of a digit as a share of its height; points between two numbers of an axis."""
+ZERO = 1.0
+"""How far below 1 an axis of ranks has its 0, octaves."""
+BESIDE = 4.0
+"""Points by which what stands beside a mean is moved: the seeds behind it, or another line's mean."""
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 OWN = {
     "axes.titlelocation": "left",
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8,
+    "axes.titlesize": FONT,
+    "axes.labelsize": FONT,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5,
+    "xtick.labelsize": FONT,
+    "ytick.labelsize": FONT,
+    "legend.fontsize": FONT,
     "legend.frameon": False,
-    "font.size": 7.5,
+    "font.size": FONT,
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
@@ -86,10 +94,16 @@ def panels(count: int, height: float, xlabel: str, ylabel: str) -> tuple[Figure,
 
 
 def colours(count: int) -> list[Any]:
-    """`count` colours from light to dark, none too light for a line on white."""
+    """`count` colours of things in an order, such as ranks, from light to dark; none too light for a line on white."""
     import seaborn as sns
 
     return list(sns.color_palette(PALETTE, count + 2))[2:]
+
+
+def distinct(count: int) -> list[str]:
+    """`count` colours of things without an order, such as tasks. After the last they begin again: marks and dashes
+    tell those apart."""
+    return [CATEGORICAL[i % len(CATEGORICAL)] for i in range(count)]
 
 
 def title(figure: Figure, text: str) -> None:
@@ -98,20 +112,20 @@ def title(figure: Figure, text: str) -> None:
     lines = "\n".join(textwrap.fill(line, width) for line in text.split("\n"))
     more = max(0, lines.count("\n") + 1 - TITLE_LINES)
     figure.set_figheight(figure.get_figheight() + TITLE_LINE * more)
-    figure.suptitle(lines, x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=FONT)
 
 
 def remark(figure: Figure, text: str) -> None:
     """One more line of the title, for which the figure becomes higher."""
     figure.set_figheight(figure.get_figheight() + TITLE_LINE)
-    figure.suptitle(f"{figure.get_suptitle()}\n{text}", x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+    figure.suptitle(f"{figure.get_suptitle()}\n{text}", x=0.01, ha="left", fontsize=FONT)
 
 
 def stamp(figure: Figure, text: str) -> None:
     """A framed note above the title, at the right edge, that nobody overlooks and that covers nothing."""
     frame = {"boxstyle": "square,pad=0.3", "facecolor": "white", "edgecolor": "black", "linewidth": 0.8}
     figure.set_figheight(figure.get_figheight() + 0.25)
-    figure.suptitle(f"\n\n{figure.get_suptitle()}", x=0.01, ha="left", fontsize=OWN["axes.titlesize"])
+    figure.suptitle(f"\n\n{figure.get_suptitle()}", x=0.01, ha="left", fontsize=FONT)
     figure.text(0.985, 0.985, text, ha="right", va="top", weight="bold", bbox=frame)
 
 
@@ -126,19 +140,23 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def rank_axis(axes: Axes, ranks: list[int]) -> None:
-    """A log₂ axis of ranks, each rank a tick; where they are crowded, in smaller print and without the numbers of those
-    within an octave of the largest. 0, where it is one of them, has its place on the left."""
+    """A log₂ axis of ranks. Each tick is one of them and has its number; where two numbers would meet, the smaller rank
+    has no tick, but for the smallest. 0, where it is one of them, has its place on the left."""
     if 0 in ranks:
-        axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.set_xscale("symlog", base=2, linthresh=1, linscale=ZERO / 2)
         axes.set_xlim(-0.4, 1.25 * max(ranks))
     else:
         axes.set_xscale("log", base=2)
-    room = axes.get_window_extent().width / axes.figure.dpi / len(ranks)
-    crowded = room < CROWDED
-    close = {rank for rank in ranks if crowded and max(ranks) / 2 < rank < max(ranks)}
-    axes.set_xticks(ranks, ["" if rank in close else f"{rank:,}" for rank in ranks])
-    if crowded:
-        axes.tick_params(axis="x", labelsize=5)
+    places = {rank: math.log2(rank) if rank else -ZERO for rank in sorted(ranks)}
+    octaves = max(places.values()) - min(places.values()) + 0.7
+    room = 72 * axes.get_window_extent().width / _figure(axes).dpi / octaves
+    apart = (LETTER * FONT * len(f"{max(ranks):,}") + GAP) / room
+    first, *others = places
+    shown: list[int] = []
+    for rank in reversed(others):
+        if places[rank] - places[first] >= apart and (not shown or places[shown[-1]] - places[rank] >= apart):
+            shown.append(rank)
+    axes.set_xticks([first, *reversed(shown)], [f"{rank:,}" for rank in (first, *reversed(shown))])
     axes.minorticks_off()
 
 
@@ -152,11 +170,62 @@ def index_axis(axes: Axes, largest: int) -> None:
 
 
 def looks(count: int) -> list[dict[str, Any]]:
-    """Settings of `count` lines that differ in colour, dashes and mark, so that no two are alike in grey."""
+    """Settings of `count` lines without an order that differ in colour, dashes and mark, so that no two are alike in
+    grey."""
+    return _marked(distinct(count))
+
+
+def ordered_looks(count: int) -> list[dict[str, Any]]:
+    """As `looks`, of lines that have an order, such as ranks: the last is the darkest."""
+    return _marked(colours(count))
+
+
+def _marked(colours_of: Sequence[Any]) -> list[dict[str, Any]]:
     return [
         {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, colour in enumerate(colours(count))
+        for i, colour in enumerate(colours_of)
     ]
+
+
+def shifted(axes: Axes, points: float) -> Any:
+    """The transform of data that are drawn so many points to the right of their place, on any scale of the axis."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return axes.transData + ScaledTranslation(points / 72, 0, _figure(axes).dpi_scale_trans)
+
+
+def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **look: Any) -> None:
+    """Error bars that are drawn `shift` points to the right of their places; the axes make room for them as for any.
+
+    Args:
+        ends: how far the bars reach below and above the means, (2, n).
+    """
+    import numpy as np
+
+    low, high = (np.asarray(end, float) for end in ends)
+    mean, place = np.asarray(means, float), np.asarray(places, float)
+    axes.errorbar(place, mean, np.stack([low, high]), transform=shifted(axes, shift), **look)
+    corners = np.concatenate(
+        [np.column_stack([place, np.where(np.isnan(e), mean, e)]) for e in (mean - low, mean + high)]
+    )
+    axes.update_datalim(corners[np.isfinite(corners).all(axis=1)])
+    axes.autoscale_view()
+
+
+def _figure(axes: Axes) -> Figure:
+    """The whole figure that the axes belong to."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def spread_out(number: float, count: int, apart: float = BESIDE) -> float:
+    """By how many points the `number`-th of `count` lines is shifted so that none covers another, their middle not.
+
+    >>> [spread_out(i, 3, 4.0) for i in range(3)]
+    [-4.0, 0.0, 4.0]
+    """
+    return apart * (number - (count - 1) / 2)
 
 
 def sparse(number: int, points: int) -> tuple[int, int]:

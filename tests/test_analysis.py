@@ -191,7 +191,7 @@ def test_scores_are_one_row_per_run_with_their_standard_error(study: Store) -> N
     assert list(rows["method"])[-2:] == ["full", "full"]
 
 
-def test_the_band_is_the_range_of_seeds_or_one_standard_error(study: Store, store: Store) -> None:
+def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples(study: Store, store: Store) -> None:
     rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
     low, high, words = interval(rows[rows["method"] == "full"])
     assert (low, high, words) == (pytest.approx(0.80), pytest.approx(0.82), "range of 2 seeds")
@@ -200,10 +200,13 @@ def test_the_band_is_the_range_of_seeds_or_one_standard_error(study: Store, stor
     rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
     low, high, words = interval(rows[rows["method"] == "full"])
     assert (low + high) / 2 == pytest.approx(0.8)
-    assert high - low == pytest.approx(2 * 0.4 / 1000**0.5)
-    assert words == "± 1 standard error, 1,000 examples"
+    assert high - low == pytest.approx(2 * 1.96 * 0.4 / 1000**0.5)
+    assert words == "95 % interval over 1,000 examples"
     figure = FIGURES["accuracy_vs_rank"].draw(rows)
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"full fine-tuning, {words}", "LoRA"]
+    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert said == [f"full fine-tuning, {words}", "a guess among the classes", f"LoRA, {words}"]
+    (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert bar[:, 1] == pytest.approx([low, high])
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
 
 
@@ -289,8 +292,8 @@ def test_the_finding_follows_the_numbers(
 
 
 def test_a_metric_without_standard_error_matches_within_one_percent(store: Store) -> None:
-    store.run(metric="pearson", cuts={0: 0.1, 1: 0.791, 2: 0.793, 16: 0.8})
-    store.run(rank=2, metric="pearson")
+    store.run(metric="f1", cuts={0: 0.1, 1: 0.791, 2: 0.793, 16: 0.8})
+    store.run(rank=2, metric="f1")
     said = finding(FIGURES["functional_rank"].table(group_of(store)))
     assert said.startswith("the top 2 of each matrix's 16 directions reach 0.793, within 1% of")
     assert drawn(store, "accuracy_vs_parameters", "functional_rank") == 0
@@ -354,7 +357,7 @@ def test_cells_are_legible_on_their_colour_and_say_what_lacks_a_value(study: Sto
     assert [said[column + 0.5, 0.5] for column in range(3)] == ["5.0 (.99)", "150 (.10)", "–"]
     assert [said[column + 0.5, 1.5] for column in range(3)] == ["", "5.0 (.99)", "5.0 (.10)"]
     colours = [cells[column + 0.5, row + 0.5].get_color() for row, column in ((0, 0), (0, 1), (1, 1), (1, 2))]
-    assert colours == [dark, light, dark, light]
+    assert colours == [light, dark, light, dark]  # dark is much, as in every figure
     assert cells[2.5, 0.5].get_color() not in (light, "none")
 
 

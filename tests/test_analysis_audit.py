@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,12 @@ def test_energies_of_layers_and_module_types_add_up() -> None:
     figure = FIGURES["energy"].draw(table)
     assert "one for all matrices: ΔW 1, 3, 4; pure noise 1, 2, 3" in " ".join(figure.get_suptitle().split())
     assert "did not change: k" in figure.get_suptitle()
-    assert legend_of(figure) == ["all matrices", "pure noise of the same shapes", "q", "v"]
+    assert legend_of(figure) == ["all matrices", "pure noise of the same shapes", "each module type"]
+    rows_of = figure.axes[1]
+    assert [text.get_text() for text in rows_of.get_yticklabels()] == ["all matrices", "q", "v", "pure noise"]
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in rows_of.lines if line.get_linestyle() == "None"]
+    assert [x for x, row in marks if row == 1] == [1, 2, 3]  # 13, 18 and 19 of q's 19
+    assert [x for x, row in marks if row == 2] == [2, 4, 4]
 
 
 def test_levels_are_met_exactly_where_the_table_is_thinned() -> None:
@@ -467,7 +473,11 @@ def test_long_names_and_deep_models_stay_within_their_place() -> None:
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     figure = figure_of("energy", rows, sigma)
-    assert len(legend_of(figure)) == 2 + 12
+    figure.draw_without_rendering()
+    names = figure.axes[1].get_yticklabels()
+    assert len(names) == 2 + 12
+    boxes = [name.get_window_extent() for name in names]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
     assert "in the table only, for their small energy" in figure.get_suptitle()
     figure = figure_of("ranks", rows, sigma)
     assert len(titles(figure)[:3]) == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.legend import Legend
 from synthetic import peaked, study, written
 
 from analysis.__main__ import main
@@ -73,12 +74,16 @@ def crosses(figure: Any) -> list[int]:
     return [sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "x") for axes in figure.axes]
 
 
+def legends_of(figure: Any) -> list[Any]:
+    return [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
+
+
 @pytest.mark.parametrize(
     ("name", "marks", "label"),
     [
         ("answer", [2, 0], "collapsed run, or full fine-tune of its seed"),
-        ("trials", [2], "a trial collapsed"),
-        ("cost", [1, 0, 0, 0], "a run collapsed"),
+        ("trials", [2, 0], "a trial collapsed"),  # the panel, and its colours
+        ("cost", [0, 0, 0, 1], "a run collapsed"),  # three costs, then the scores
     ],
 )
 def test_collapsed_runs_have_crosses_and_their_legend(name: str, marks: list[int], label: str) -> None:
@@ -88,10 +93,10 @@ def test_collapsed_runs_have_crosses_and_their_legend(name: str, marks: list[int
     flagged = changed(study(), lambda line: line | ({"collapsed": ["why"]} if is_victim(line) else {}))
     figure = FIGURES[name].draw(FIGURES[name].table(flagged))
     assert crosses(figure) == marks
-    assert label in [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert label in [text.get_text().replace("\n", " ") for text in legends_of(figure)]
     without = FIGURES[name].draw(FIGURES[name].table(study()))
     assert not any(crosses(without))
-    assert not any(label in text.get_text() for legend in without.legends for text in legend.get_texts())
+    assert not any(label in text.get_text() for text in legends_of(without))
 
 
 def test_a_collapsed_full_fine_tune_marks_all_that_is_compared_with_it() -> None:
@@ -103,8 +108,8 @@ def test_a_collapsed_full_fine_tune_marks_all_that_is_compared_with_it() -> None
     assert set(table[table["collapsed"]]["seed"]) == {2}
     assert table["collapsed"].sum() == (table["seed"] == 2).sum()
     assert all(crosses(FIGURES["answer"].draw(table)))
-    legend = FIGURES["cost"].draw(FIGURES["cost"].table(flagged)).legends[0].get_texts()
-    assert "reviews, full, 1 of 5 collapsed" in [text.get_text() for text in legend]
+    scores = FIGURES["cost"].draw(FIGURES["cost"].table(flagged)).axes[3]
+    assert scores.get_title("left") == "reviews; full: 1 of 5 collapsed"
 
 
 def test_a_study_without_collapsed_runs_says_nothing_of_them(

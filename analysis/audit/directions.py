@@ -91,7 +91,7 @@ def _layer_axis(axes: Axes, names: list[str]) -> None:
 
 
 def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
-    for side, colour, marks, control in zip(SIDES, style.colours(2)[::-1], MARKS, CONTROLS, strict=True):
+    for side, colour, marks, control in zip(SIDES, style.distinct(2), MARKS, CONTROLS, strict=True):
         count, random = (rows.groupby("layer")[f"intruders.{side}.{name}"] for name in ("count", "random_count"))
         axes.fill_between(count.mean().index, count.min(), count.max(), color=colour, alpha=0.2, linewidth=0)
         axes.plot(count.mean(), label=f"{side} directions", color=colour, zorder=3, clip_on=False, **marks)

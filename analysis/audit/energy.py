@@ -8,7 +8,7 @@ says how much a rank holds without any structure.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..groups import CannotDraw
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 ALL, NOISE, MODULE = "all matrices", "pure noise of the same shapes", "module"
 LEVELS = (0.5, 0.9, 0.99)
+ROW = 0.19
+"""Inches of a row of module types."""
+MARK_SIZES = (7.0, 5.5, 4.0)
+"""Of the levels' marks: where they meet, each can be seen."""
 TIE = 1e-9
 """Relative tolerance. Sums of energies are more exact than this, so a level that is met exactly needs no further
 direction."""
@@ -91,26 +95,33 @@ def _held(parts: list[Part]) -> np.ndarray:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A line per module type, a thick one for all matrices with its ranks at the levels, a dashed one for noise."""
+    """Left, the share over the rank: of all matrices with its ranks at the levels, of noise, and a thin line per module
+    type. Right, the ranks at the levels, a row per module type."""
     lines = table[table["line"] == MODULE]
     changed = lines[lines["share"].notna()]
     shown = strongest(changed.drop_duplicates("module"), "energy")
-    columns = 3 if max(map(len, shown)) <= 28 else 2
-    figure = style.canvas(style.PAGE, 3.9 + 0.15 * math.ceil((len(shown) + 2) / columns))
-    axes = figure.add_subplot()
-    style.index_axis(axes, table["r"].max())
-    _draw_all(axes, table[table["line"] == "all"])
     noise = table[table["line"] == "noise"]
+    rows = [(ALL, table[table["line"] == "all"]), *((name, changed[changed["module"] == name]) for name in shown)]
+    rows += [(NOISE, noise)] if len(noise) else []
+    figure = style.canvas(style.PAGE, max(3.6, 1.5 + ROW * len(rows)))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+    for axes in (left, right):
+        style.index_axis(axes, table["r"].max())
+    _draw_all(left, rows[0][1])
     if len(noise):
-        axes.plot(noise["r"], noise["share"], color="0.5", linestyle="--", linewidth=1.8, label=NOISE, zorder=2.5)
-    for number, (module, look) in enumerate(zip(shown, style.looks(len(shown)), strict=True)):
-        part = changed[changed["module"] == module]
-        axes.plot(part["r"], part["share"], label=module, markevery=style.sparse(number, len(part)), **look)
-    axes.set(xlabel="rank r of the update that is kept, the same in every matrix")
-    axes.set(ylabel="share of the energy Σ‖ΔW‖²", ylim=(0, 1.02))
-    axes.set_yticks([0, 0.25, *LEVELS], ["0", "25%", "50%", "90%", "99%"])
+        left.plot(noise["r"], noise["share"], color="0.4", linestyle="--", linewidth=1.8, label=NOISE, zorder=2.5)
+    for number, name in enumerate(shown):
+        part = changed[changed["module"] == name]
+        thin: dict[str, Any] = {"color": "0.7", "linewidth": 0.7, "zorder": 1.5}
+        left.plot(part["r"], part["share"], label="_" if number else "each module type", **thin)
+    left.set(
+        ylabel="share of the energy Σ‖ΔW‖²", ylim=(0, 1.02), xlabel="rank r that is kept, the same in every matrix"
+    )
+    left.set_yticks([0, 0.25, *LEVELS], ["0", "25%", "50%", "90%", "99%"])
+    _draw_levels(right, rows)
     style.title(figure, "\n".join([_finding(table), *_left_out(lines, changed, shown)]))
-    style.legend(figure, axes, columns)
+    style.legend(figure, left, 3)
+    right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(LEVELS), handletextpad=0.3, columnspacing=1.2)
     return figure
 
 
@@ -122,6 +133,25 @@ def _draw_all(axes: Axes, rows: pd.DataFrame) -> None:
             share = rows[rows["r"] == rank]["share"].iloc[0]
             axes.plot([rank, rank], [0, share], color="0.4", linewidth=0.6, linestyle=":", zorder=0)
             axes.plot(rank, share, "o", color="white", markeredgecolor="black", markersize=6, zorder=4)
+
+
+def _draw_levels(axes: Axes, rows: list[tuple[str, pd.DataFrame]]) -> None:
+    """A mark at the rank at which each row reaches each level; an arrow where it ends before."""
+    looks = list(zip(LEVELS, style.colours(len(LEVELS)), style.MARKERS, MARK_SIZES, strict=False))
+    for place, (_, part) in enumerate(rows):
+        reached = [_reaches(part, level) for level in LEVELS]
+        known = [rank for rank in reached if rank is not None]
+        last = int(part["r"].max())
+        axes.plot([min([*known, last]), last if None in reached else max(known)], [place] * 2, color="0.7", linewidth=1)
+        for (level, colour, marker, size), rank in zip(looks, reached, strict=True):
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "linestyle": ""}
+            axes.plot(rank or math.nan, place, label=f"{level:.0%}" if place == 0 else "_", **look)
+        if None in reached:
+            axes.plot(last, place, marker=r"$\rightarrow$", color="black", markersize=6)
+    axes.set_yticks(range(len(rows)), [style.folded(name, 28) if name != NOISE else "pure noise" for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("rank that holds so much of the energy")
 
 
 def _reaches(rows: pd.DataFrame, level: float) -> int | None:

@@ -117,7 +117,7 @@ def draw(table: pd.DataFrame) -> Figure:
         grid[0][0].set(ylabel="", yticks=[])
     style.title(figure, "Ranks of ΔW by layer and module type")
     notes = [textwrap.fill(note, int(size[0] * 18)) for note in _notes(table, rows, panels, room)]
-    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5)
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=style.FONT)
     return figure
 
 
@@ -188,11 +188,11 @@ def _joined(marks: pd.Series[Any]) -> str:
 
 
 def _scale(panel: Panel, rows: pd.DataFrame) -> tuple[dict[str, Any], list[float]]:
-    """Colours and the ticks of their bar. Dark is structure: a small share of noise's, or many directions."""
+    """Colours and the ticks of their bar: in every panel dark is much."""
     from matplotlib.colors import PowerNorm
 
     if panel.colour.endswith(".share"):
-        return {"cmap": style.PALETTE.removesuffix("_r"), "vmin": 0, "vmax": 1}, [0, 0.5, 1]
+        return {"cmap": style.PALETTE, "vmin": 0, "vmax": 1}, [0, 0.5, 1]
     largest = max(float(rows[panel.colour].max()), 1.0)
     ticks = sorted({0.0, float(math.ceil(largest / 4)), largest})
     return {"cmap": style.PALETTE, "norm": PowerNorm(0.5, vmin=0, vmax=largest)}, ticks

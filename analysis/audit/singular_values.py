@@ -125,7 +125,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, bottom: float) -> None:
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), **LOOKS[str(name)], **marks)
     _edges(axes, rows, bottom)
     moved = bool((rows[rows["series"] == UPDATE]["sigma"] > 0).any())
-    axes.set_title(_heading(rows.iloc[0], moved), fontsize=7.5)
+    axes.set_title(_heading(rows.iloc[0], moved))
 
 
 def _legend(figure: Figure, axes: Axes, table: pd.DataFrame, columns: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from .. import style
+from .. import constant, style
 from ..groups import Group
-from ..scores import CROSSED, mark_collapsed, score_label, scores
+from ..scores import CROSSED, intervals, mark_collapsed, score_label, scores
 from ..variants import REFERENCE, best_of, collapsed, shared
 
 if TYPE_CHECKING:
@@ -16,29 +15,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "test score against the parameters trained, the head included"
+FEW = 3
+"""Up to so many variants have room in a column."""
+CLOSE = 1.2
+"""Numbers of parameters within this factor have one rank's number above them."""
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part."""
-    return scores(group, "test")
+    """One row per run, as `scores.scores` gives it: `trainable` counts the head, `head` is its part; and what one
+    answer for every input scores."""
+    return constant.with_constant(scores(group, "test"), group)
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A mark per arm at its mean over seeds, a hollow mark per seed, the rank above as a number."""
+    """A mark per arm at its mean, with the range of its seeds, which stand beside it, or the interval of one seed's
+    examples; the rank above as a number. Variants stand beside each other."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    figure = style.canvas(style.COLUMN, 2.7 + 0.3 * table["variant"].nunique())
+    count = table["variant"].nunique()
+    width, height = (style.COLUMN, 2.7 + 0.3 * count) if count <= FEW else (style.PAGE, 3.6 + 0.15 * count)
+    figure = style.canvas(width, height)
     axes = figure.add_subplot()
     variants = table.groupby("variant", sort=False)
-    looks = zip(style.colours(len(variants))[::-1], cycle(style.MARKERS), strict=False)
-    for (variant, rows), (colour, marker) in zip(variants, looks, strict=False):
+    ranked = [name for name, rows in variants if rows["rank"].notna().any()]
+    for (variant, rows), look in zip(variants, style.looks(len(variants)), strict=True):
         chosen = best_of(rows) if rows["method"].iloc[0] == REFERENCE else ""
-        _points(axes, rows, f"{variant}{chosen}", {"color": colour, "marker": marker, "linestyle": ""})
-    mark_collapsed(axes, table, "trainable")
-    for (rank, trainable), rows in table.groupby(["rank", "trainable"]):
-        ends = rows.groupby("variant")[["score", "error"]].mean().sum(axis=1)
-        top = max(rows["score"].max(), ends.max())
+        place = ranked.index(variant) if variant in ranked else (len(ranked) - 1) / 2
+        shift = style.spread_out(place, max(len(ranked), 1), 2 * style.BESIDE)
+        black = {"color": "black"} if rows["method"].iloc[0] == REFERENCE else {}
+        _points(axes, rows, f"{variant}{chosen}", shift, look | {"linestyle": ""} | black)
+    constant.draw_line(axes, table, axes)
+    for rank, trainable, top in _numbers(table):
         axes.annotate(f"{rank:.0f}", (trainable, top), (0, 3), textcoords="offset points", ha="center")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -46,18 +54,35 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())  # numbers between these would lie over each other
     axes.margins(x=0.1, y=0.12)
     first = table.iloc[0]
-    bars = f"\n± 1 standard error, {first['examples']:,} examples" if table["error"].notna().any() else ""
     score = score_label(f"{first['split']} {first['metric']}", table)
-    axes.set(xlabel="parameters trained, the head included", ylabel=f"{score}{bars}")
+    axes.set(xlabel="parameters trained, the head included", ylabel=score)
     heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters"
-    style.title(figure, heading + shared(table) + collapsed(table, CROSSED))
-    style.legend(figure, axes, columns=1)
+    number = "\nnumber: rank" if table["rank"].notna().any() else ""
+    style.title(figure, heading + number + shared(table) + collapsed(table, CROSSED))
+    style.legend(figure, axes, columns=1 if count <= FEW else 2)
     return figure
 
 
-def _points(axes: Axes, rows: pd.DataFrame, variant: str, look: dict[str, Any]) -> None:
-    arms = rows.groupby("trainable")
-    mean, number = arms["score"].mean(), "; number: rank" if rows["rank"].notna().any() else ""
-    error = arms["error"].mean() if rows["error"].notna().any() else None
-    axes.errorbar(mean.index, mean, error, elinewidth=0.8, capsize=2, label=f"{variant}{number}", **look)
-    axes.plot(rows["trainable"], rows["score"], fillstyle="none", alpha=0.6, **look)
+def _points(axes: Axes, rows: pd.DataFrame, variant: str, shift: float, look: dict[str, Any]) -> None:
+    several, (means, ends, spread) = len(set(rows["seed"])) > 1, intervals(rows, "trainable")
+    label = f"{variant}: mean, {spread}; beside: each" if several else f"{variant}, {spread}"
+    style.bars(axes, means.index, means, ends, shift, label=label, elinewidth=0.8, capsize=2, **look)
+    if several:
+        beside = look | {"transform": style.shifted(axes, shift + style.BESIDE), "markersize": 2.5, "alpha": 0.6}
+        axes.plot(rows["trainable"], rows["score"], **beside)
+    mark_collapsed(axes, rows, "trainable", shift + several * style.BESIDE)
+
+
+def _numbers(table: pd.DataFrame) -> list[tuple[float, float, float]]:
+    """Each rank, where its number stands among the parameters, and above which score: once for all that lie close."""
+    found = []
+    for _, rows in table.groupby("rank"):
+        places = sorted({float(trainable) for trainable in rows["trainable"]})
+        while places:
+            close = [place for place in places if place <= CLOSE * places[0]]
+            of = rows[rows["trainable"].isin(close)]
+            tops = [intervals(part, "trainable") for _, part in of.groupby("variant", sort=False)]
+            top = max(float((means + high).max()) for means, (_, high), _ in tops)
+            found.append((float(rows["rank"].iloc[0]), (close[0] * close[-1]) ** 0.5, top))
+            places = [place for place in places if place not in close]
+    return found

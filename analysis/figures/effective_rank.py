@@ -99,7 +99,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]
 
     value, share = grid("effective_rank"), grid("share").astype(float)
     look: dict[str, Any] = {
-        "cmap": style.PALETTE.removesuffix("_r"),
+        "cmap": style.PALETTE,
         "vmin": 0,
         "vmax": 1,
         "cbar": False,

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import oriented
 
-from .. import style
+from .. import constant, style
 from ..groups import CannotDraw, Group
 from ..scores import (
     CROSSED,
+    NORMAL,
     SCORED,
     directed,
     higher_is_better,
+    intervals,
     mark_collapsed,
     score_label,
     scores,
-    seed_means,
     split_label,
-    spread_of_seeds,
     standard_error,
 )
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
@@ -75,10 +75,10 @@ def table(group: Group) -> pd.DataFrame:
     rows = pd.concat([part.reindex(columns=columns) for part in (cuts, trained) if len(part)], ignore_index=True)
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
-    constant = [*group.title, "metric", "examples"]
-    rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*constant, *columns]]
+    same = [*group.title, "metric", "examples"]
+    rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*same, *columns]]
     rows = rows.assign(**{SCORED: of}) if (of := group.scored_on("")) else rows
-    return directed(rows, group.higher_is_better)
+    return directed(constant.with_constant(rows, group, "validation"), group.higher_is_better)
 
 
 def _with_update_rank(runs: pd.DataFrame, group: Group) -> pd.DataFrame:
@@ -120,14 +120,15 @@ def draw(table: pd.DataFrame) -> Figure:
     axes = figure.add_subplot()
     first = table.iloc[0]
     _draw_whole(axes, table)
-    for (part, (label, look)), colour in zip(PARTS.items(), reversed(style.colours(2)), strict=True):
+    for (part, (label, look)), colour in zip(PARTS.items(), style.distinct(2), strict=True):
         _draw_part(axes, table[table["part"] == part], label, {"color": colour, **look})
     trained = table[table["part"] == "trained"]
     _draw_trained(axes, trained)
-    mark_collapsed(axes, trained, "k")
     style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
     axes.set(xlabel="k: directions of the update kept or removed; rank trained")
-    several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else ""
+    constant.draw_line(axes, table, axes)
+    one = "\n95 % interval over the examples" if not math.isnan(_whole(table)[1]) else ""
+    several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else one
     axes.set(ylabel=score_label(f"{split_label('validation', table)} {first['metric']}", table) + several)
     heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}"
     style.title(figure, heading + collapsed(table, CROSSED))
@@ -153,17 +154,30 @@ def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
-    by_k = rows.groupby("k")["score"]
-    axes.plot(by_k.mean(), label=label, **look)
-    axes.fill_between(by_k.min().index, by_k.min(), by_k.max(), color=look["color"], alpha=0.2, linewidth=0)
+    """A line, and a band over its seeds or, of one seed, over the examples."""
+    by_k = _with_errors(rows).groupby("k")
+    low, high = by_k["score"].min(), by_k["score"].max()
+    if len(set(rows["seed"])) == 1:
+        half = NORMAL * by_k["error"].mean().fillna(0.0)
+        low, high = low - half, high + half
+    axes.plot(by_k["score"].mean(), label=label, **look)
+    axes.fill_between(low.index, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _with_errors(rows: pd.DataFrame) -> pd.DataFrame:
+    about = zip(rows["score"], rows["metric"], rows["examples"], strict=True)
+    return rows.assign(error=[standard_error(*of) for of in about])
 
 
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
-    for (variant, part), marker in zip(rows.groupby("variant", sort=False), cycle("DPX^v<>hp*"), strict=False):
-        mean = seed_means(part["score"], part["k"])
-        bars = spread_of_seeds(part["score"], part["k"])
-        axes.errorbar(mean.index, mean, bars, marker=marker, zorder=5, label=_trained_label(str(variant), part), **look)
+    variants = list(_with_errors(rows).groupby("variant", sort=False))
+    for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
+        mean, ends, _ = intervals(part, "k")
+        settings = look | {"marker": marker, "zorder": 5, "label": _trained_label(str(variant), part)}
+        shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
+        style.bars(axes, mean.index, mean, ends, shift, **settings)
+        mark_collapsed(axes, part, "k", shift)
 
 
 def _trained_label(variant: str, rows: pd.DataFrame) -> str:

@@ -49,7 +49,7 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = style.canvas(style.PAGE, 1.3 + max(0.27, 0.05 + LINE * lines) * len(arms))
     axes = figure.add_subplot()
     left = [0.0] * len(arms)
-    looks = zip(style.colours(len(CATEGORIES)), style.HATCHES, strict=True)
+    looks = zip(style.distinct(len(CATEGORIES)), style.HATCHES, strict=True)
     for category, (colour, hatch) in zip(CATEGORIES, looks, strict=True):
         means = rows[rows["category"] == category].groupby("arm")["mib"].mean()
         widths = [float(means[arm]) for arm in arms]

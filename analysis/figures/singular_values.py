@@ -115,7 +115,7 @@ def draw(table: pd.DataFrame) -> Figure:
         for axes, module in zip(row, modules, strict=True):
             rows = table[(table["module"] == module) & (table["layer"] == layer)]
             _panel(axes, rows, looks)
-            axes.set_title(_heading(rows), fontsize=7.5)
+            axes.set_title(_heading(rows))
     style.index_axis(grid[0][0], table["i"].max())
     lowest = table[table["edge"] > 0]["edge"].min()  # 0 where an update is the zero matrix
     if lowest > 0:

@@ -35,9 +35,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:<12}{figure.TITLE}" for name, figure in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Studies from their published records: no training, no model.",
+        epilog=f"figures of a study, of which each plan names its own or has all:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     outputs = "study: figures (PNG, PDF), tables (CSV, LaTeX) and verdicts; verdict: the verdicts alone"
     parser.add_argument("output", choices=("study", "verdict"), help=outputs)
@@ -141,8 +144,8 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
             style.stamp(picture, stamp)
         for path in style.save(table, picture, folder / name):
             print(path, flush=True)
-        if figure.LATEX:
-            write_text(folder / f"{name}.tex", latex(table))
+        if text := latex(name, table):
+            write_text(folder / f"{name}.tex", text)
 
 
 def figures_of(records: Records) -> tuple[str, ...]:
@@ -158,9 +161,7 @@ def figures_of(records: Records) -> tuple[str, ...]:
     return names
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A figure's table for a paper, one row per arm or size. It leaves out seeds, which only the CSV needs."""
-    short = table.drop(columns=[c for c in ("seed",) if c in table]).drop_duplicates()
-    if "difference" in short and "side" in short:
-        short = short.drop(columns="difference").drop_duplicates()
-    return short.to_latex(index=False, float_format="%.4g", escape=True, na_rep="")
+def latex(name: str, table: pd.DataFrame) -> str | None:
+    """A figure's table as a paper prints it; None where the figure has no such table."""
+    write = getattr(FIGURES[name], "latex", None)
+    return None if write is None else str(write(table))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,8 +12,10 @@ from . import comparison, update
 from .markdown import listed
 from .records import KEPT, Records
 from .statistics import Interval, Smallest
+from .validator import breaches
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+NO_VERDICT = "no verdict"
 HIGH, LOW, NOT_SURE = "high", "low", "not sure"
 FEW = 3
 """Tasks that one sentence tells each by itself; more are counted, and named by their verdict."""
@@ -71,6 +74,24 @@ def rule(evidence: list[Smallest], low: int) -> str:
     if any(rank.low == 0 for rank in evidence):
         return UNDECIDED
     return SUPPORTED if all(rank.high is not None and rank.high <= low for rank in evidence) else UNDECIDED
+
+
+def by_task(records: Records) -> dict[str, str]:
+    """The verdict on each task's whole update; `NO_VERDICT` where the comparison is not fair or not complete."""
+    if breaches(records):
+        return dict.fromkeys(records.conditions, NO_VERDICT)
+    return {ruling.task: ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL}
+
+
+def headline(verdicts: Mapping[str, str]) -> str:
+    """The verdicts in a sentence, those that are alike together.
+
+    >>> headline({"a": SUPPORTED, "b": UNDECIDED, "c": SUPPORTED})
+    'Low rank is supported on a and c, undecided on b'
+    """
+    kinds = [kind for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED, NO_VERDICT) if kind in verdicts.values()]
+    parts = [f"{kind} on {listed(task for task, own in verdicts.items() if own == kind)}" for kind in kinds]
+    return f"Low rank is {', '.join(parts)}" if kinds != [NO_VERDICT] else f"Low rank: {NO_VERDICT}"
 
 
 def low_rank(records: Records, task: str) -> int:

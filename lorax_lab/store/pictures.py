@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lorax_lab.store.palette import CATEGORICAL, sequential_map
 from lorax_lab.store.record import Record
 
 
@@ -15,6 +16,7 @@ def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) ->
     the place of a chart's table on this machine into its files."""
 
     def draw(axes: Any) -> None:
+        axes.set_prop_cycle(color=CATEGORICAL)
         for module, line in mean_spectra(record, spectra).items():
             axes.plot(range(1, len(line) + 1), line, marker=".", label=module)
         axes.set(xlabel="index", ylabel="singular value", title="singular values")
@@ -42,7 +44,7 @@ def heat_map(record: Record) -> np.ndarray:
         grid[layers.index(row["layer"] or 0), modules.index(row["module"])] = np.nan if value is None else value
 
     def draw(axes: Any) -> None:
-        image = axes.imshow(grid, cmap="viridis", aspect="auto")
+        image = axes.imshow(grid, cmap=sequential_map(), aspect="auto")
         axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
         axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
         axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")

@@ -1,5 +1,6 @@
 """The figures of studies, one file each: `table(records)` makes its CSV, or None where the study has nothing of it;
-`draw(table)` draws it; `LATEX` says whether the table is written as LaTeX too.
+`draw(table)` draws it; `latex(table)`, where it is there, writes the table as a paper prints it; `TITLE` says what it
+shows.
 
 To add one, write its file and its line in `FIGURES`, and name it in the study's plan: `figures=("answer", "mine")`.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import oriented
@@ -9,46 +11,60 @@ from lorax_lab.store.direction import oriented
 from ... import style
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
-from .. import comparison, update
+from .. import comparison, update, verdict
+from ..latex import Column, bold, document, escaped, of_interval, units
 from ..markdown import listed
 from ..records import Records, has_collapsed, with_direction
-from ..statistics import Interval
+from ..statistics import Interval, of_one_seed
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LATEX = True
+TITLE = "LoRA against full fine-tuning by rank, and the full update cut to k directions"
+SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
 CROSSED = "collapsed run, or full fine-tune of its seed"
-SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "mec": "white", "mew": 0.4, "zorder": 3}
+SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
+MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "capsize": 2, "linewidth": 1}
+LINEAR = 2.0
+"""Up to this multiple of the margin the axis of differences is linear, beyond it logarithmic."""
+TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Multiples of the margin that have a tick."""
+SPAN = re.compile(r" \(95 % interval (\d+) to (\d+)\)")
+"""How `Smallest` says its interval."""
+FEW, HIGH, LOW = 4, 1.5, 1.15
+"""Up to so many tasks a row is high, inches; with more it is low."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row per task, side (`rank` of LoRA, `k` of the cut), size, and seed: the difference from full fine-tuning on
     test, or from the whole update on the split that k* is decided on; with the mean, its interval, how many test
-    examples that covers, margin, and r* or k*. An arm of which a final run diverged has no mean. None where no arms
-    differ in their rank alone, or no full update was cut."""
+    examples that covers, margin, r* or k*, whether this size is surely within the margin, and the task's verdict. An
+    arm of which a final run diverged has no mean; the interval of one seed is that of its test examples. None where no
+    arms differ in their rank alone, or no full update was cut."""
     import pandas as pd
 
     if not records.protocol.ranked() or not update.has_cuts(records):
         return None
 
     margin, rows, finals = records.protocol.margin, [], comparison.every_seed(records)
+    verdicts = verdict.by_task(records)
     for task in records.conditions:
         full = comparison.seeds_of(records, task, records.protocol.reference)
         beside = {seed for seed, line in full.items() if has_collapsed(line)}
         seeds = finals[(finals["task"] == task) & finals["rank"].notna()].rename(columns={"rank": "size"})
         cut, higher = _cut_seeds(records, task), records.higher_is_better(task)
-        gains: dict[str, dict[Any, Interval]]
-        gains = {"rank": comparison.by_rank(records, comparison.gains(records, task)), "k": update.gains(records, task)}
+        gains = _gains(records, task)
+        shown = {side: _shown(records, task, side, gains[side]) for side in SIDES}
         sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(records, task))}
         splits = {"rank": comparison.SPLIT, "k": comparison.SPLIT if update.is_on_test(records, task) else "validation"}
         for side, frame in (("rank", seeds), ("k", cut)):
             for size, of_size in frame.groupby("size"):
-                gain = gains[side][size]
-                interval = comparison.NONE if gain is comparison.LOST else gain.oriented(higher)
-                row = {"task": task, "side": side, "size": size, "margin": margin, "enough": sizes[side]}
+                gain, interval = gains[side][size], shown[side][size].oriented(higher)
+                row = {"task": task, "verdict": verdicts[task], "side": side, "size": size}
+                row |= {"margin": margin, "enough": sizes[side], "within": bool(gain.low > -margin)}
                 row |= {
                     "split": records.scored_on(task, splits[side]),
                     "examples": interval.examples,
@@ -60,6 +76,25 @@ def table(records: Records) -> pd.DataFrame | None:
                 for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
                     rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
     return with_direction(records, comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int})))
+
+
+def _gains(records: Records, task: str) -> dict[str, dict[int, Interval]]:
+    """The gain of each size of each side, which the verdict is made of."""
+    of_rank = comparison.by_rank(records, comparison.gains(records, task))
+    return {"rank": of_rank, "k": update.gains(records, task)}
+
+
+def _shown(records: Records, task: str, side: str, gains: dict[int, Interval]) -> dict[int, Interval]:
+    """The same as it is drawn: none of a lost arm; of one seed the interval of its test examples."""
+    higher, arms = records.higher_is_better(task), {arm.rank: arm.name for arm in records.protocol.ranked()}
+    shown = dict[int, Interval]()
+    for size, gain in gains.items():
+        shown[size] = comparison.NONE if gain is comparison.LOST else gain
+        if gain.count == 1:
+            cut = update.differences(records, task)[size] if side == "k" else None
+            differences = comparison.differences(records, task, arms[size]) if cut is None else cut
+            shown[size] = of_one_seed(differences).oriented(higher)
+    return shown
 
 
 def _cut_seeds(records: Records, task: str) -> pd.DataFrame:
@@ -74,46 +109,136 @@ def _cut_seeds(records: Records, task: str) -> pd.DataFrame:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Left, LoRA against full fine-tuning over the rank; right, the full update cut to k directions beside it."""
+    """Left, LoRA against full fine-tuning over the rank; right, the full update cut to k directions beside it; one
+    scale per row."""
     tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 1.0 + 1.9 * len(tasks))
-    grid = figure.subplots(len(tasks), 2, squeeze=False, width_ratios=(2, 3))
-    names = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
+    high = HIGH if len(tasks) <= FEW else LOW
+    figure = style.canvas(style.PAGE, 1.3 + (high + 0.45) * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row", width_ratios=(2, 3))
     for row, task in zip(grid, tasks, strict=True):
-        for axes, (side, (label, star)) in zip(row, names.items(), strict=True):
-            rows = table[(table["task"] == task) & (table["side"] == side)]
-            _differences(axes, rows, float(rows["margin"].iloc[0]))
+        of_task = table[table["task"] == task]
+        for axes, (side, (label, star)) in zip(row, SIDES.items(), strict=True):
+            rows = of_task[of_task["side"] == side]
+            _differences(axes, rows)
             if COLLAPSED in rows:
                 of = rows[rows[COLLAPSED]]
-                cross(axes, of["size"], of["difference"], grid[0][0], CROSSED)
-            axes.set_xlabel(label)
-            lost = sorted(set(rows.loc[rows["mean"].isna(), "size"]))
-            diverged = f"\na run diverged, so no mean: rank {listed(lost)}" if lost else ""
-            axes.set_title(f"{task}: {star} = {rows['enough'].iloc[0]}{diverged}", fontsize=7.5)
-        row[0].set_ylabel(score_label("difference in score", table[table["task"] == task]))
-    margin, count = table["margin"].iloc[0], table["seed"].nunique()
-    text = f"left: LoRA against full fine-tuning ({_read(table, 'rank')})\n"
-    text += f"right: the full update cut to k directions ({_read(table, 'k')})\n"
-    text += f"{count} seeds (dots); dashed: the margin, {margin:g}"
-    style.title(figure, text)
-    if grid[0][0].get_legend_handles_labels()[1]:
-        style.legend(figure, grid[0][0], columns=1)
+                cross(axes, of["size"], of["difference"], grid[0][0], CROSSED, style.BESIDE)
+            if task == tasks[-1]:
+                axes.set_xlabel(label)
+            above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
+            axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{_diverged(rows)}")
+        _scale(row[0], of_task)
+        row[0].set_ylabel(score_label("difference in score", of_task))
+    _explain(grid[0][0], table)
+    style.title(figure, _heading(table))
+    style.legend(figure, grid[0][0], columns=2)
     return figure
+
+
+def _heading(table: pd.DataFrame) -> str:
+    verdicts = dict(zip(table["task"], table["verdict"], strict=True))
+    text = f"{verdict.headline(verdicts)}\nleft: LoRA against full fine-tuning ({_read(table, 'rank')})\n"
+    return f"{text}right: the full update cut to k directions ({_read(table, 'k')})"
 
 
 def _read(table: pd.DataFrame, side: str) -> str:
     """The split, and what the intervals cover."""
     rows = table[(table["side"] == side) & table["mean"].notna()]
     splits = " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"]))
-    covered = f"seeds and {splits} examples" if (rows["examples"] > 0).all() else "seeds"
-    return f"{splits}, 95 % intervals over {covered}"
+    covered = [] if table["seed"].nunique() < 2 else ["seeds"]
+    covered += [f"{splits} examples"] if (rows["examples"] > 0).all() else []
+    return f"{splits}, 95 % intervals over {' and '.join(covered)}" if covered else f"{splits}, one seed, no interval"
 
 
-def _differences(axes: Axes, rows: pd.DataFrame, margin: float) -> None:
+def _diverged(rows: pd.DataFrame) -> str:
+    lost = sorted(set(rows.loc[rows["mean"].isna(), "size"]))
+    return f"\na run diverged, so no mean: rank {listed(lost)}" if lost else ""
+
+
+def _differences(axes: Axes, rows: pd.DataFrame) -> None:
+    """The seeds beside the means; a mean is filled where it is surely within the margin."""
     sizes = rows.drop_duplicates("size").sort_values("size")
-    bars = [sizes["mean"] - sizes["low"], sizes["high"] - sizes["mean"]]
-    axes.plot(rows["size"], rows["difference"], markersize=3, **SEEDS)
-    axes.errorbar(sizes["size"], sizes["mean"], bars, color="black", marker="o", capsize=2, linewidth=1)
+    if len(set(rows["seed"])) > 1:
+        axes.plot(rows["size"], rows["difference"], transform=style.shifted(axes, style.BESIDE), **SEEDS)
+    bars = [(sizes["mean"] - sizes["low"]).fillna(0), (sizes["high"] - sizes["mean"]).fillna(0)]
+    axes.errorbar(sizes["size"], sizes["mean"], bars, **MEANS)
+    short = sizes[~sizes["within"].astype(bool)]
+    axes.plot(short["size"], short["mean"], **(_means() | {"mfc": "white", "zorder": 4}))
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.axhline(oriented(-margin, higher_is_better(rows)), color="0.4", linewidth=0.8, linestyle="--")
+    axes.axhline(_worse(rows), color="0.4", linewidth=0.8, linestyle="--")
     style.rank_axis(axes, [int(size) for size in sizes["size"]])
+
+
+def _means() -> dict[str, Any]:
+    return {key: value for key, value in MEANS.items() if key != "capsize"} | {"linestyle": ""}
+
+
+def _worse(rows: pd.DataFrame) -> float:
+    """The difference that is the margin, on the side of worse scores."""
+    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
+
+
+def _scale(axes: Axes, rows: pd.DataFrame) -> None:
+    """Linear around 0, logarithmic beyond, so that the margin is seen beside large losses."""
+    margin = float(rows["margin"].iloc[0])
+    if not margin > 0:
+        return
+    axes.set_yscale("symlog", linthresh=LINEAR * margin, linscale=0.8)
+    ends = rows[["difference", "low", "high"]].to_numpy(float)
+    low, high = min(0.0, _worse(rows), _least(ends)), max(0.0, _worse(rows), -_least(-ends))
+    low, high = (end + math.copysign(0.2 * margin + 0.25 * abs(end), way) for end, way in ((low, -1), (high, 1)))
+    ticks = [sign * times * margin for times in TICKS for sign in (-1, 1)]
+    shown = sorted({0.0, *(tick for tick in ticks if low <= tick <= high)})
+    axes.set_ylim(low, high)
+    axes.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
+    axes.minorticks_off()
+
+
+def _least(ends: np.ndarray) -> float:
+    import numpy as np
+
+    return float(np.nanmin(ends)) if np.isfinite(ends).any() else 0.0
+
+
+def _explain(axes: Axes, table: pd.DataFrame) -> None:
+    margin, seeds = float(table["margin"].iloc[0]), table["seed"].nunique()
+    axes.errorbar([], [], [], label="mean and interval; filled: surely within the margin", **MEANS)
+    axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label=f"the margin, {margin:g}")
+    if seeds > 1:
+        axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
+    if margin > 0:
+        axes.plot([], [], linestyle="", label=f"scale: linear up to {LINEAR * margin:g}, then logarithmic")
+
+
+def latex(table: pd.DataFrame) -> str:
+    """One row per task: the verdict, r* with LoRA's difference there, k* with the cut's difference there."""
+    margin, (scale, digits, unit) = float(table["margin"].iloc[0]), units(table)
+    columns = [
+        Column("task"),
+        Column("low rank"),
+        Column(r"$r^*$", "rank"),
+        Column(r"LoRA at $r^*$", unit),
+        Column(r"$k^*$", "directions"),
+        Column(r"cut at $k^*$", unit),
+    ]
+    rows = []
+    for task, of_task in table.groupby("task", sort=False):
+        cells = [escaped(str(task)), escaped(str(of_task["verdict"].iloc[0]))]
+        for side in SIDES:
+            of_side = of_task[of_task["side"] == side]
+            enough = str(of_side["enough"].iloc[0])
+            size = SPAN.sub(r" [\1, \2]", enough)
+            at = of_side[of_side["within"].astype(bool) & (of_side["size"].astype(str) == enough.split(" ")[0])]
+            cells.append(bold(escaped(size)) if len(at) else escaped(size))
+            cells.append(of_interval(*at[["mean", "low", "high"]].iloc[0], True, scale, digits) if len(at) else "---")
+        rows.append(cells)
+    splits = {side: " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"])) for side in SIDES}
+    lower = [str(task) for task, rows_of in table.groupby("task", sort=False) if not higher_is_better(rows_of)]
+    notes = [
+        f"Differences from full fine-tuning ({splits['rank']}) and from the whole update ({splits['k']}), with "
+        f"95\\,\\% intervals; {table['seed'].nunique()} seeds.",
+        "Bold: from this rank, or number of directions, on every one is surely not worse by more than the margin of "
+        f"{scale * margin:g}.",
+        *([f"Lower is better on {escaped(listed(lower))}."] if lower else []),
+    ]
+    return document(columns, rows, notes)

@@ -2,71 +2,156 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
-from ... import style
+from ... import constant, style
 from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
+from ..constants import with_constants
+from ..latex import Column, bold, document, escaped, of_interval, probability, units, whole
 from ..markdown import listed
 from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LATEX = True
+TITLE = "what each arm scores, and what a rank costs in parameters, memory and time"
 COSTS = {
-    "test": "score",
     "trained_body": "trained parameters",
-    "peak_mib": "peak memory of a step, MiB",
+    "peak_mib": "peak memory of a step",
     "train_seconds": "seconds of training",
 }
+"""Columns of the costs that are shares of full fine-tuning's."""
+ACROSS = 3
+LORA = "LoRA, mean and 95 % interval over seeds"
+FULL = "full fine-tuning, mean and interval"
+TEST = ("test", "test_low", "test_high")
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`comparison.table` of every task; None where no arms differ in their rank alone."""
+    """`comparison.table` of every task, with what one answer for every input scores on test; None where no arms differ
+    in their rank alone."""
     if not records.protocol.ranked():
         return None
-    return with_direction(records, every(records, comparison.table))
+    return with_direction(records, with_constants(records, every(records, comparison.table), comparison.SPLIT))
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Four panels over the rank, a line per task and full fine-tuning as a horizontal one."""
-    figure = style.canvas(style.PAGE, 4.6)
+    """Above, costs over the rank as shares of full fine-tuning's, a line per task; below, a panel of scores per
+    task."""
     tasks = list(dict.fromkeys(table["task"]))
-    for axes, (key, label) in zip(figure.subplots(2, 2).flat, COSTS.items(), strict=True):
-        for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
-            rows = table[table["task"] == task]
-            lora, full = rows[rows["rank"].notna()], rows[rows["rank"].isna()]
-            ranks = lora["rank"].astype(int)
-            if key == "test":
-                bars = [lora[key] - lora["test_low"], lora["test_high"] - lora[key]]
-                lost = listed(ranks[lora[key].isna()])
-                label_of_task = f"{score_label(task, rows)}, LoRA" + (f" (rank {lost}: a run diverged)" if lost else "")
-                axes.errorbar(ranks, lora[key], bars, capsize=2, label=label_of_task, **look)
-                if COLLAPSED in lora:
-                    some = lora[COLLAPSED] > 0
-                    cross(axes, ranks[some], lora[key][some], axes, "a run collapsed")
-                axes.axhspan(*full[["test_low", "test_high"]].iloc[0], color=look["color"], alpha=0.12, linewidth=0)
-            else:
-                axes.plot(ranks, lora[key], label=f"{task}, LoRA", **look)
-            line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 0.8}
-            axes.axhline(full[key].iloc[0], label=f"{task}, full{_collapsed(full)}", **line)
-        if key == "trained_body":
-            axes.set_yscale("log")
-        elif key != "test":
-            axes.set_ylim(0, 1.08 * table[key].max())
-        style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
-        on = f"{label} on {split_label('test', table)}"
-        axes.set(xlabel="rank of LoRA", ylabel=score_label(on, table) if key == "test" else label)
-    style.title(figure, "what a rank costs, the head not counted, and what it scores: 95 % intervals over the seeds")
-    style.legend(figure, figure.axes[0], columns=2)
+    down = math.ceil(len(tasks) / ACROSS)
+    figure = style.canvas(style.PAGE, 1.2 + 1.9 + 1.55 * down + 0.15 * math.ceil(len(tasks) / 3))
+    above, below = figure.subfigures(2, 1, height_ratios=(1.9 + 0.15 * math.ceil(len(tasks) / 3), 1.55 * down + 0.6))
+    _costs(above, table, tasks)
+    grid = below.subplots(down, ACROSS, squeeze=False, sharey="row")
+    panels = list(grid.flat)
+    for axes in panels[len(tasks) :]:
+        axes.remove()
+    for axes, task in zip(panels, tasks, strict=False):
+        _scores(axes, table[table["task"] == task], panels[0])
+        axes.set_title(style.wrapped(_heading(table[table["task"] == task]), 34))
+    for axes in panels[: len(tasks)]:
+        axes.set_xlabel("rank of LoRA" if axes in panels[max(0, len(tasks) - ACROSS) : len(tasks)] else "")
+    for row in grid:
+        row[0].set_ylabel(f"score on {split_label('test', table)}")
+    style.title(figure, "what a rank costs, the head not counted, as a share of full fine-tuning's; what it scores")
+    below.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
 
-def _collapsed(full: pd.DataFrame) -> str:
-    """How many of the full fine-tunes collapsed, in words, or nothing."""
-    count, seeds = (int(full[key].iloc[0]) if key in full else 0 for key in (COLLAPSED, "seeds"))
-    return f", {count} of {seeds} collapsed" if count else ""
+def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
+    for axes, (key, label) in zip(figure.subplots(1, len(COSTS)), COSTS.items(), strict=True):
+        alike = len(tasks) > 1 and table.groupby("arm")[key].nunique().max() == 1
+        for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
+            rows = table[table["task"] == task]
+            lora, full = rows[rows["rank"].notna()], _reference(rows)
+            shares = lora[key] / full[key] if full[key] > 0 else lora[key] * math.nan
+            settings = (
+                look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
+            )
+            axes.plot(lora["rank"].astype(int), shares, label=task, **(settings | ({"marker": "."} if alike else {})))
+        axes.axhline(1, color="black", linewidth=0.8)
+        if key == "trained_body":
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, None)
+        style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
+        axes.set_title(f"{label}, alike for all tasks" if alike else label)
+    figure.axes[0].set_ylabel("share of full's (line at 1)")
+    if len(tasks) > 1:
+        handles, labels = figure.axes[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=4, handlelength=2.6)
+
+
+def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
+    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    ranks, first = lora["rank"].astype(int), axes is legend
+    bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
+    others = rows[rows["rank"].isna() & (rows["arm"] != full["arm"])]
+    colour = style.distinct(1)[0]
+    for (_, other), look in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
+        plain = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1}
+        axes.axhline(other["test"], label=str(other["arm"]) if first else "_", **plain)
+    axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
+    axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
+    look: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 2, "markersize": 3.5}
+    axes.errorbar(ranks, lora["test"], bars, label=LORA if first else "_", **look)
+    constant.draw_line(axes, rows, legend)
+    if COLLAPSED in lora:
+        some = lora[COLLAPSED] > 0
+        cross(axes, ranks[some], lora["test"][some], legend, "a run collapsed")
+    style.rank_axis(axes, [int(rank) for rank in ranks])
+
+
+def _reference(rows: pd.DataFrame) -> pd.Series[Any]:
+    """The row of the arm that the others are compared with: it alone neither matches nor does not."""
+    return rows[rows["matches"].isna()].iloc[0]
+
+
+def _heading(rows: pd.DataFrame) -> str:
+    """The task, and what is to be said of its runs."""
+    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    lost = listed(lora.loc[lora["test"].isna(), "rank"].astype(int))
+    parts = [score_label(str(full["task"]), rows)]
+    parts += [f"rank {lost}: a run diverged"] if lost else []
+    count = int(full.get(COLLAPSED, 0))
+    parts += [f"full: {count} of {int(full['seeds'])} collapsed"] if count else []
+    return "; ".join(parts)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A part per task with a row per arm: score, difference from the reference, and cost."""
+    scale, digits, unit = units(table)
+    head = [Column("arm"), Column("learning rate", align="r"), Column("score", unit)]
+    head += [Column("difference", unit), Column("$p$", "(Holm)")]
+    head += [Column("trained", "parameters", "r"), Column("peak", "MiB", "r"), Column("time", "s", "r")]
+    rows: list[list[str]] = []
+    for task, of_task in table.groupby("task", sort=False):
+        rows += [[]] if rows else []
+        rows += [[escaped(score_label(str(task), of_task))]]
+        rows += [_row(row, scale, digits) for row in of_task.to_dict("records")]
+    notes = [
+        f"Scores on {escaped(split_label('test', table))}: mean of {int(table['seeds'].max())} seeds with the 95\\,\\% "
+        "interval over them; differences from the first arm with 95\\,\\% intervals as in the text.",
+        "Bold: the arm is surely not worse than the first by more than the margin.",
+        "Parameters leave out the head; peak memory of a step and time of training are medians.",
+        "---: a run diverged, so there is no mean." if table["test"].isna().any() else "",
+    ]
+    return document(head, rows, [note for note in notes if note])
+
+
+def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:
+    has_difference = row["difference"] == row["difference"]
+    difference = of_interval(*(row[key] for key in DIFFERENCE), True, scale, digits)
+    name = bold(escaped(row["arm"])) if row["matches"] is True else escaped(row["arm"])
+    cells = [name, escaped(f"{row['learning_rate']:g}"), of_interval(*(row[key] for key in TEST), False, scale, digits)]
+    cells += [(bold(difference) if row["matches"] is True else difference) if has_difference else "---"]
+    cells += [probability(row["p_holm"]) if has_difference else "---"]
+    return [*cells, whole(row["trained_body"]), whole(row["peak_mib"]), whole(row["train_seconds"])]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LATEX = False
+TITLE = "the difference in score when one type of matrix is cut to k directions"
+APART = 2.2
+"""Points between the lines at one k."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -27,21 +29,25 @@ def table(records: Records) -> pd.DataFrame | None:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """The difference from the whole update when one type of matrix is cut to k directions, a panel per type."""
+    """A panel per task, a line per type of matrix; the lines stand beside each other at each k."""
     names, tasks = update.modules(table), list(dict.fromkeys(table["task"]))
-    figure, panels = style.panels(len(names), 1.7, "k", "difference in score")
-    for axes, name in zip(panels, names, strict=True):
-        for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
-            rows = table[table["task"] == task]
-            cut = update.cut_intervals(rows, "cut", name)
-            means = [interval.mean for interval in cut.values()]
-            bars = [[f.mean - f.low for f in cut.values()], [f.high - f.mean for f in cut.values()]]
-            axes.errorbar(list(cut), means, bars, capsize=2, label=score_label(task, rows), **look)
-        style.rank_axis(axes, list(cut))
+    figure, panels = style.panels(len(tasks), 1.9, "k", "difference in score")
+    for axes, task in zip(panels, tasks, strict=True):
+        rows = table[table["task"] == task]
         axes.axhline(0, color="0.4", linewidth=0.8)
-        axes.set_title(name, fontsize=7.5)
+        sizes = set[int]()
+        for number, (name, look) in enumerate(zip(names, style.looks(len(names)), strict=True)):
+            cut = update.cut_intervals(rows, "cut", name)
+            sizes |= set(cut)
+            means = [interval.mean for interval in cut.values()]
+            bars = [[i.mean - i.low for i in cut.values()], [i.high - i.mean for i in cut.values()]]
+            fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6}
+            beside = style.spread_out(number, len(names), APART)
+            style.bars(axes, list(cut), means, bars, beside, label=name, **(look | fine))
+        style.rank_axis(axes, sorted(sizes))
+        axes.set_title(score_label(task, rows))
     split = split_label("validation", table)
     text = f"one type of matrix cut to k directions, the others whole; {split}, 95 % intervals over the seeds"
     style.title(figure, text)
-    style.legend(figure, figure.axes[0], columns=min(len(tasks), 4))
+    style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LATEX = False
+TITLE = "the directions that pairs of full updates have in common"
+SPACES = ("column", "row")
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -22,22 +23,21 @@ def table(records: Records) -> pd.DataFrame | None:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """φ(k, k) of pairs of full updates over k, beside what random subspaces have."""
-    figure = style.canvas(style.PAGE, 3.0)
+    """φ(k, k) of full updates over k, a panel per kind of pair, beside what random subspaces have."""
     kinds = list(dict.fromkeys(table["pair"]))
-    for axes, side in zip(figure.subplots(1, 2, sharey=True), ("column", "row"), strict=True):
-        rows = table[table["side"] == side]
-        for kind, look in zip(kinds, style.looks(len(kinds)), strict=True):
-            of = rows[rows["pair"] == kind]
+    figure, panels = style.panels(len(kinds), 1.7, "k", "φ(k, k)")
+    for axes, kind in zip(panels, kinds, strict=True):
+        for number, (side, look) in enumerate(zip(SPACES, style.looks(len(SPACES)), strict=True)):
+            of = table[(table["pair"] == kind) & (table["side"] == side)]
             bars = [of["similarity"] - of["low"], of["high"] - of["similarity"]]
-            axes.errorbar(of["k"], of["similarity"], bars, capsize=2, label=kind, **look)
-        chance = rows[rows["pair"] == kinds[0]]
-        axes.plot(chance["k"], chance["random"], color="0.4", linestyle="--", label="random subspaces")
-        style.rank_axis(axes, [int(k) for k in chance["k"]])
-        axes.set(xlabel="k", title=f"{side} space")
-    figure.axes[0].set_ylabel("φ(k, k)")
-    figure.axes[0].set_ylim(0, None)
+            settings = look | {"markersize": 3.5, "capsize": 2, "label": f"{side} space"}
+            style.bars(axes, of["k"], of["similarity"], bars, style.spread_out(number, len(SPACES), 3.0), **settings)
+            random = {"color": look["color"], "linestyle": ":", "linewidth": 1}
+            axes.plot(of["k"], of["random"], label=f"random subspaces of the {side} space", **random)
+        style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
+        axes.set_title(style.wrapped(kind, 32))
+    panels[0].set_ylim(0, None)
     text = "directions that full updates have in common: similarity of their top k, mean over matrices"
     style.title(figure, f"{text}; 95 % intervals over the pairs")
-    style.legend(figure, figure.axes[0], columns=2)
+    style.legend(figure, panels[0], columns=2)
     return figure

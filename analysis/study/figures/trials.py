@@ -2,48 +2,108 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.direction import oriented
+
 from ... import style
-from ...scores import cross, score_label, split_label
+from ...constant import CONSTANT, IS
+from ...scores import cross, higher_is_better, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
+from ..constants import with_constants
 from ..records import Records, with_direction
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LATEX = False
-CROSSED = "a trial collapsed"
+TITLE = "the choice of each arm's learning rate"
+CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
+LINE = 0.17
+"""Inches of an arm's line."""
+SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 
 def table(records: Records) -> pd.DataFrame:
-    """`comparison.trials`."""
-    return with_direction(records, comparison.trials(records))
+    """`comparison.trials`, with what one answer for every input scores on validation."""
+    return with_direction(records, with_constants(records, comparison.trials(records), "validation"))
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Validation score over the learning rate, a line per arm, the chosen rate ringed."""
-    tasks = list(dict.fromkeys(table["task"]))
-    figure, panels = style.panels(len(tasks), 2.3, "learning rate", f"score on {split_label('validation', table)}")
+    """A panel per task: a line of squares per arm, each a learning rate, darker the more score it loses against the
+    arm's best."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import PowerNorm
+
+    tasks, arms = (list(dict.fromkeys(table[column])) for column in ("task", "arm"))
+    figure, panels = style.panels(len(tasks), 0.55 + LINE * len(arms), "learning rate", "")
+    means = _means(table)
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(means["lost"].max()), 1e-3))
     for axes, task in zip(panels, tasks, strict=True):
-        rows = table[table["task"] == task]
-        arms = list(dict.fromkeys(rows["arm"]))
-        for arm, look in zip(arms, style.looks(len(arms)), strict=True):
-            of = rows[rows["arm"] == arm]
-            means = of.groupby("learning_rate")["validation"].mean()
-            axes.plot(means.index, means, label=arm, **(look | {"markersize": 3}))
-            best = of[of["chosen"]]["learning_rate"].unique()
-            ring: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
-            axes.plot(best, means[best], color=look["color"], **ring)
-            if COLLAPSED in of:
-                rates = sorted(of[of[COLLAPSED]]["learning_rate"].unique())
-                cross(axes, rates, means[rates], panels[0], CROSSED)
-        axes.set_xscale("log")
-        axes.set_title(score_label(task, rows))
+        rows = means[means["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
+        _panel(axes, rows, norm, panels[0])
+        whole = table[table["task"] == task]
+        axes.set_title(f"{score_label(task, whole)}{_constant(whole)}")
+    panels[0].set_yticks(range(len(arms)), arms)
+    panels[0].set_ylim(len(arms) - 0.4, -0.6)
+    colour = ScalarMappable(norm, style.PALETTE)
+    split = split_label("validation", table)
+    bar = figure.colorbar(colour, ax=panels, location="bottom", shrink=0.5, aspect=40, pad=0.2 / figure.get_figheight())
+    bar.set_label(f"score on {split} lost against the arm's best rate")
     count = table["seed"].nunique()
-    style.title(figure, f"the choice of each arm's learning rate (ringed), mean of {count} seed{'s' * (count > 1)}")
-    style.legend(figure, figure.axes[0], columns=4)
+    style.title(figure, f"the choice of each arm's learning rate, by the mean of {count} seed{'s' * (count > 1)}")
+    style.legend(figure, panels[0], columns=4)
     return figure
+
+
+def _means(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, arm and rate: the mean score, what it loses against the arm's best, and how its trials ended.
+    A rate of which a trial diverged has no mean."""
+    rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)})
+    by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
+    means = by_rate["validation"].mean()
+    means = means.where(by_rate["status"].agg(lambda all_of: (all_of == "completed").all()))
+    found = means.rename("mean").reset_index()
+    found["chosen"], found[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
+    higher = {task: higher_is_better(of) for task, of in table.groupby("task", sort=False)}
+    found["gain"] = [oriented(mean, higher[task]) for mean, task in zip(found["mean"], found["task"], strict=True)]
+    best = found.groupby(["task", "arm"], sort=False)["gain"].transform("max")
+    return found.assign(lost=best - found["gain"])
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
+    known, chosen = rows[rows["mean"].notna()], rows[rows["chosen"]]
+    diverged = rows[rows["mean"].isna()]
+    first = axes is legend
+    axes.set_xscale("log")
+    axes.scatter(known["learning_rate"], known["place"], c=known["lost"], cmap=style.PALETTE, norm=norm, **SQUARE)
+    frame = SQUARE | {"facecolor": "none", "edgecolor": "black", "s": 70}
+    axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if first else "_", **frame)
+    for _, row in chosen.iterrows():
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
+        axes.annotate(_said(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
+    if len(diverged):
+        empty = SQUARE | {"facecolor": "none", "edgecolor": "0.6"}
+        axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
+        if not first and DIVERGED not in legend.get_legend_handles_labels()[1]:
+            legend.scatter([], [], label=DIVERGED, **empty)
+    of = rows[rows[COLLAPSED] & rows["mean"].notna()]
+    cross(axes, of["learning_rate"], of["place"], legend, CROSSED)
+    axes.tick_params(axis="y", length=0)
+
+
+def _said(score: float) -> str:
+    """
+    >>> _said(0.8734), _said(-0.12), _said(float("nan"))
+    ('.873', '−.120', '')
+    """
+    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
+
+
+def _constant(rows: pd.DataFrame) -> str:
+    known = rows[rows[CONSTANT].notna()] if CONSTANT in rows else rows[:0]
+    return f"\n{known[IS].iloc[0]}: {_said(known[CONSTANT].iloc[0])}" if len(known) else ""

@@ -1,0 +1,100 @@
+"""What one answer for every input scores: the line below which a score says nothing. Of an accuracy it is the share of
+the most frequent class.
+
+Runs keep the labels of their test examples. The published lines of studies do not: see `study/constants.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.store.folder import OUTPUTS, load_arrays
+
+from .groups import Group
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+CONSTANT, IS = "constant", "constant_is"
+"""The columns of what one answer for every input scores, and of what that answer is. A table has them only if it is
+known of some row."""
+MAJORITY, ANSWER, GUESS = "the majority class", "one answer for every input", "a guess among the classes"
+CORRELATIONS = ("pearson", "spearman", "matthews")
+"""Metrics of which every constant answer has 0."""
+
+
+def of_labels(metric: str, labels: np.ndarray, classes: int) -> tuple[float, str] | None:
+    """The best score of one answer for every input, and what that answer is; None where it is not known.
+
+    Args:
+        labels: of the split, (n,): indices of classes, or numbers.
+        classes: how many there are; 0 where labels are none.
+
+    >>> import numpy as np
+    >>> of_labels("accuracy", np.array([0, 1, 1, 1]), 2), of_labels("pearson", np.array([0.1, 0.9]), 0)
+    ((0.75, 'the majority class'), (0.0, 'one answer for every input'))
+    """
+    import numpy as np
+
+    if metric in CORRELATIONS:
+        return 0.0, ANSWER
+    if metric == "word_error_rate":
+        return 1.0, "a model that writes nothing"
+    if metric not in ("accuracy", "f1") or not classes:
+        return None
+    shares = np.bincount(labels.astype(int), minlength=classes) / len(labels)
+    if metric == "accuracy":
+        return float(shares.max()), MAJORITY
+    of_class = 2 * shares / (1 + shares)  # of the class that is always the answer; the others have 0
+    return float(of_class[1] if classes == 2 else of_class.max() / classes), ANSWER
+
+
+def guess(metric: str, classes: int) -> tuple[float, str] | None:
+    """What is known without the labels: the expected accuracy of a guess."""
+    return (1 / classes, GUESS) if metric == "accuracy" and classes else None
+
+
+def of_group(group: Group) -> tuple[float, str] | None:
+    """Of the test examples of a group of runs, which all have the same."""
+    import numpy as np
+
+    for folder, record in zip(group.runs["folder"], map(group.records.get, group.runs["run_id"]), strict=True):
+        classes = len(record.completed.inputs.classes) if record else 0
+        try:
+            labels = load_arrays(Path(folder), OUTPUTS)["test"]["labels"]
+        except (OSError, ValueError, KeyError):
+            continue
+        return of_labels(group.metric, labels, classes)
+    return of_labels(group.metric, np.zeros(0), 0) or guess(group.metric, classes)
+
+
+def with_constant(table: pd.DataFrame, group: Group, split: str = "test") -> pd.DataFrame:
+    """A figure's table with the columns `CONSTANT` and `IS`, where they are known.
+
+    Args:
+        split: that the scores are of. The labels are those of test.
+    """
+    found = of_group(group)
+    if found is None:
+        return table
+    score, name = found
+    of_test = " (of the test examples)" if split != "test" and name in (MAJORITY, ANSWER) and score else ""
+    columns: dict[str, Any] = {CONSTANT: score, IS: f"{name}{of_test}"}
+    return table.assign(**columns)
+
+
+def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
+    """A dashed line at what one answer for every input scores, where the rows know it. Each kind of answer stands once
+    in the legend of the axes `legend`."""
+    if CONSTANT not in rows or rows[CONSTANT].isna().all():
+        return
+    first = rows[rows[CONSTANT].notna()].iloc[0]
+    known = legend.get_legend_handles_labels()[1]
+    label = "_" if first[IS] in known else str(first[IS])
+    look: dict[str, Any] = {"color": "0.4", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
+    axes.axhline(first[CONSTANT], label=label if axes is legend else "_", **look)
+    if axes is not legend and label != "_":
+        legend.plot([], [], label=label, **look)

@@ -1,0 +1,70 @@
+"""What one answer for every input scores: as the tasks' own metrics say, and known of every published study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import study
+
+from analysis import constant, style
+from analysis.study import constants
+from analysis.study.figures import FIGURES
+from analysis.study.records import RECORDS
+from lorax_lab.store.published import read_lines
+from lorax_lab.tasks import KINDS
+
+WITHOUT = ("planted",)
+"""Studies whose labels a teacher makes anew: the line is that of a guess."""
+METRICS = [(kind, name) for kind in ("classification", "regression") for name in KINDS[kind].metrics]
+
+
+@pytest.mark.parametrize(("kind", "metric"), METRICS)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_constant_answer_scores_what_the_tasks_own_metric_gives_it(kind: str, metric: str, classes: int) -> None:
+    labels = np.random.default_rng(classes).choice(
+        classes, 200, p=np.arange(1, classes + 1) / (classes + 1) / classes * 2
+    )
+    own = KINDS[kind].metrics[metric].constant
+    found = constant.of_labels(metric, labels, classes)
+    if own is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == pytest.approx(own(labels, classes))
+
+
+def test_every_published_accuracy_has_its_majority_class() -> None:
+    known = constants._known()
+    for path in sorted(RECORDS.glob("*.jsonl")):
+        for line in read_lines(path)[0]:
+            if line.get("metric") != "accuracy" or path.stem in WITHOUT or "test" not in line["inputs"]["examples"]:
+                continue
+            of = [key for key in known if (key[0], key[2]) == (path.stem, line["inputs"]["data_sha256"])]
+            assert ("test", line["inputs"]["examples"]["test"]) in {(key[3], key[4]) for key in of}, (
+                f"type: python tests/constants.py {path.stem}"
+            )
+
+
+def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:
+    assert constants.constant(study(), "reviews", "test") == (0.5, constant.GUESS)
+
+
+@pytest.mark.parametrize("name", ["cost", "functional"])
+def test_a_studys_scores_have_the_line(name: str) -> None:
+    figure = FIGURES[name].draw(FIGURES[name].table(study()))
+    levels = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
+    assert levels == [0.5]
+
+
+def test_the_trials_say_it_in_their_headings() -> None:
+    figure = FIGURES["trials"].draw(FIGURES["trials"].table(study()))
+    assert figure.axes[0].get_title("left") == f"reviews\n{constant.GUESS}: .500"
+
+
+def test_two_kinds_of_constant_answers_stand_once_each_in_the_legend() -> None:
+    axes = style.canvas(4, 4).subplots(1, 3)
+    for panel, (score, name) in zip(axes, [(0.6, "a"), (0.0, "b"), (0.7, "a")], strict=True):
+        constant.draw_line(panel, pd.DataFrame({"constant": [score], "constant_is": [name]}), axes[0])
+    assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
+    assert [panel.lines[0].get_ydata()[0] for panel in axes] == [0.6, 0.0, 0.7]
