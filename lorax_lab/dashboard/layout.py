@@ -137,7 +137,7 @@ def _grids(name: str, shown: Shown, filters: list[dict[str, Any]]) -> list[Any]:
 
 def _grid(name: str, made: list[Any], filters: list[dict[str, Any]], groups: Sequence[str] = (), **layout: int) -> Any:
     runs = reports.Runset(name=name, groupby=[f"config.{group}" for group in groups])
-    runs._stashed_filters_v2, runs._stashed_filter_string = _filters(filters), runs.filters
+    runs._stashed_filters_v2, runs._stashed_filter_string = _filters(filters), str(runs.filters)
     return reports.PanelGrid(runsets=[runs], panels=panels.laid_out(made, **layout))
 
 

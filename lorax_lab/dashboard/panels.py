@@ -168,13 +168,8 @@ def _curves(shown: Shown) -> list[Any]:
 
 
 def _bars(title: str, keys: list[str], axis: str) -> Any:
-    return reports.BarPlot(
-        title=title,
-        metrics=[reports.Metric(key) for key in keys],
-        title_x=axis,
-        max_bars_to_show=RUNS,
-        max_runs_to_show=RUNS,
-    )
+    metrics = [reports.Metric(key) for key in keys]
+    return reports.BarPlot(title=title, metrics=metrics, title_x=axis, max_bars_to_show=RUNS, max_runs_to_show=RUNS)
 
 
 def laid_out(panels: list[Any], columns: int = 2, height: int = 9) -> list[Any]:

@@ -29,9 +29,7 @@ COMMANDS = {
     "run": Command("train the runs of a command line; what is recorded is not trained again", ("lorax_lab.run",)),
     "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
     "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
-    "dashboard": Command(
-        "lay out the runs in Weights & Biases, or serve them on this machine", ("lorax_lab.dashboard",)
-    ),
+    "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", ("lorax_lab.dashboard",)),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
     "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
     "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
