@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 """Who may import whom, room by room; an entry (run, audit, serve) stands in nobody's list."""
 DOORS = {
-    "wandb": {"lorax_lab/store/tracking"},
+    "wandb": {"lorax_lab/store/wandb_door"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

@@ -146,16 +146,23 @@ class TrainConfig:
 
 @dataclass
 class TrackingConfig:
-    """Weights & Biases: `auto` is online when logged in and offline otherwise."""
+    """Weights & Biases: `auto` is online when logged in and offline otherwise.
+
+    Attributes:
+        artifacts: whether the trained weights are kept there too.
+        study: the study that the run belongs to, as a tag.
+    """
 
     mode: str
     project: str
     entity: str | None
+    artifacts: bool = False
+    study: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("tracking", self.mode, TRACKING_MODES)
-        for key in ("project", "entity"):
-            require_name(f"tracking.{key}", getattr(self, key), optional=key == "entity")
+        for key in ("project", "entity", "study"):
+            require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
 
 
 @dataclass
