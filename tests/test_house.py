@@ -44,8 +44,9 @@ MAY_IMPORT = {
 }  # fmt: skip
 """Who may import whom, room by room; an entry (run, audit, serve, dashboard) stands in nobody's list."""
 DOORS = {
-    "wandb": {"lorax_lab/store/tracking", "lorax_lab/dashboard/save"},
+    "wandb": {"lorax_lab/store/wandb_door", "lorax_lab/dashboard/save"},
     "wandb_workspaces": {"lorax_lab/dashboard/library"},
+    "trackio": {"lorax_lab/store/trackio_door", "lorax_lab/dashboard/local"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

@@ -17,7 +17,7 @@ from lorax_lab.dashboard.pages import StudyPage
 from lorax_lab.errors import in_short
 from lorax_lab.store.files import write_json
 from lorax_lab.store.output import guard
-from lorax_lab.store.tracking import NOT_TOLD
+from lorax_lab.store.wandb_door import NOT_TOLD
 
 WORKSPACE, REPORT, SAVED = "workspace.json", "report.json", "saved.json"
 PATIENCE = 120.0
