@@ -78,7 +78,13 @@ def _dashboards(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from lorax_lab.dashboard import local
+
+    require_name("--project", options.project)
+    for key, default in (("study", []), ("entity", None), ("out", OUT), ("pages", pages.FOLDER)):
+        if getattr(options, key) != default:
+            raise ConfigError(f"--{key} is of the dashboards of W&B, not of the page on this machine; leave it out")
+    return local.serve(options.runs, options.project, options.port)
 
 
 if __name__ == "__main__":

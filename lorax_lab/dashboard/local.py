@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.store.trackio_door import FOLDER
 
-FOLDER = "trackio"
-"""Where the runs of a folder are kept for Trackio, in that folder."""
 HOST = "127.0.0.1"
 FIRST_PORT = 7860
 NOT_HERE = ("SYSTEM", "SPACE_ID", "GRADIO_SHARE", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_FRONTEND_DIR")
@@ -34,8 +33,9 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
         raise ConfigError("trackio is not installed; type pip install lorax_lab[trackio]")
     folder = runs_dir / FOLDER
     if not any(folder.glob("*.db")):
-        shown = "python -m lorax_lab.run rank=4,8,16 -m tracking=trackio"
-        raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; type {shown}")
+        new, old = "python -m lorax_lab.run rank=4,8,16 -m tracking=trackio", "python -m lorax_lab.store.tracking sync"
+        earlier = f"; runs that are recorded already: type {old} {runs_dir} --mode trackio" if runs_dir.is_dir() else ""
+        raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; type {new}{earlier}")
     for name in NOT_HERE:
         os.environ.pop(name, None)
     os.environ |= {"TRACKIO_DIR": str(folder.resolve()), "HF_HUB_OFFLINE": "1"}
@@ -44,17 +44,10 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
     known = trackio.SQLiteStorage.get_projects()
     if project not in known:
         raise ConfigError(f"--project {project}: no run of it was shown to Trackio; {suggest(project, known)}")
+    where = {"host": HOST, "server_port": port, "share": False, "mcp_server": False}
     try:
         with redirect_stdout(io.StringIO()):
-            app, address, *_ = trackio.show(
-                project,
-                open_browser=False,
-                block_thread=False,
-                host=HOST,
-                share=False,
-                mcp_server=False,
-                server_port=port,
-            )
+            app, address, *_ = trackio.show(project, open_browser=False, block_thread=False, **where)
     except (OSError, RuntimeError) as error:
         taken = f"--port {port} cannot be had" if port else "no port from 7860 on is free"
         raise ConfigError(f"{taken} ({error}); type --port {(port or FIRST_PORT) % 60000 + 1000}") from None

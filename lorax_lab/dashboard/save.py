@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def save(folder: Path, place: Place, studies: Sequence[StudyPage], patience: flo
     return (errors.strip().splitlines() or [f"its process ended with status {process.returncode}"])[-1]
 
 
-def send(folder: Path, place: Place, figures: Sequence[Path], mode: str = "online") -> None:
+def send(folder: Path, place: Place, figures: Sequence[Path]) -> None:
     """What `save` has done in a process of its own: the report, the workspace, then the figures that the report shows.
 
     What was saved before from this folder is replaced.
@@ -88,12 +89,18 @@ def send(folder: Path, place: Place, figures: Sequence[Path], mode: str = "onlin
     print(f"workspace: {workspaces.Workspace._from_model(view).url}", flush=True)
     write_json(folder / SAVED, {"project": place.project, "entity": entity, "ids": ids}, indent=1)
     if figures:
-        send_figures(Place(place.project, entity), figures, folder, mode)
+        with tempfile.TemporaryDirectory() as scratch:
+            send_figures(Place(place.project, entity), figures, Path(scratch), "online")
         print("the studies' figures are in the report's galleries", flush=True)
 
 
 def send_figures(place: Place, figures: Sequence[Path], folder: Path, mode: str) -> None:
-    """Show each study's figures in a run of their own, which the report's gallery reads."""
+    """Show each study's figures in a run of their own, which the report's gallery reads.
+
+    Args:
+        folder: where W&B's own files go.
+        mode: `online` or `offline`.
+    """
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", init_timeout=30, **NOT_TOLD)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.defaults import flat
-from lorax_lab.errors import ConfigError
 from lorax_lab.store.door import Axis, Start
 
 if TYPE_CHECKING:
@@ -23,18 +21,10 @@ if TYPE_CHECKING:
     from lorax_lab.store.progress import Row
 
 FOLDER = "trackio"
-MISSING = "tracking=trackio needs trackio, which is not installed; type pip install lorax_lab[trackio]"
-
-
-def check() -> None:
-    """Raises ConfigError where Trackio is not installed."""
-    if find_spec("trackio") is None:
-        raise ConfigError(MISSING)
 
 
 def prepare(runs_dir: Path) -> None:
     """Import Trackio, which settles at that moment where its files go."""
-    check()
     os.environ |= {"TRACKIO_DIR": str((runs_dir / FOLDER).resolve()), "HF_HUB_OFFLINE": "1"}
     import trackio  # noqa: F401
 
@@ -48,7 +38,7 @@ def open_window(start: Start, axes: tuple[Axis, ...], resume: bool) -> TrackioWi
     """Open a run's window. Trackio has no axes of keys: its page offers every key as one.
 
     Raises:
-        ConfigError: it is not installed. ValueError: it refuses the project's name.
+        ImportError: it is not installed. ValueError: it refuses the project's name.
     """
     prepare(start.runs_dir)
     return TrackioWindow(start, resume)
@@ -95,7 +85,8 @@ class TrackioWindow:
         """Keep them for the end."""
         numbers = {key: value for key, value in values.items() if _is_number(value) and not key.startswith("_")}
         self._numbers |= numbers
-        self._config |= {key: value for key, value in values.items() if key not in numbers and not key.startswith("_")}
+        texts = {key: value for key, value in values.items() if key not in numbers and not key.startswith("_")}
+        self._config |= {f"summary.{key}": value for key, value in texts.items()}
 
     def tags(self, tags: list[str]) -> None:
         """Add them to the setting `tags`."""
