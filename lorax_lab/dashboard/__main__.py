@@ -21,8 +21,9 @@ curves. The same command saves the same dashboards again. Without a login they a
   python -m lorax_lab.dashboard --study rank_sweep_2
   python -m lorax_lab.dashboard --local
 
-The verdict and the figures of a study are those that python -m analysis study wrote. --local serves, on this machine
-alone, what runs with tracking=trackio showed; it needs no login and no network: pip install lorax_lab[trackio]
+The verdict and the figures of a study are read from docs/study, where `python -m analysis study` puts them. --local
+serves on this machine alone what runs with tracking=trackio showed; it needs no login, no network, and trackio:
+`pip install lorax_lab[trackio]`.
 """
 
 

@@ -64,7 +64,7 @@ def workspace(place: Place, shown: Shown, studies: Sequence[StudyPage]) -> Any:
         ),
     )._to_model()
     (runs,) = view.spec.section.run_sets
-    runs.filters = _filters([_of(*studies)] if studies else [NO_FIGURES])
+    runs.filters = _filters(_of(*studies))
     runs.id = panels.named("runs", view.display_name)
     view.name = f"nw-{panels.named(place.project, view.display_name)}-v"
     return view
@@ -80,7 +80,7 @@ def report(place: Place, shown: Shown, studies: Sequence[StudyPage]) -> Any:
     for study in studies:
         blocks += _study(study, shown)
     if not studies:
-        blocks += [reports.P(NO_STUDY), *_grids("all runs", shown, [NO_FIGURES])]
+        blocks += [reports.P(NO_STUDY), *_grids("all runs", shown, _of())]
     title = ": ".join(["lorax_lab", ", ".join(study.name for study in studies) or place.project])
     made = reports.Report(
         project=place.project, entity=place.entity, title=title[:LONGEST], blocks=blocks, width="fluid"
@@ -117,7 +117,7 @@ def _study(study: StudyPage, shown: Shown) -> list[Any]:
         gallery._id = panels.named(study.name, FIGURES)
         only = [_where("run", "name", "=", figures_run(study.name))]
         blocks += [_grid(f"figures of {study.name}", [gallery], only, columns=1, height=24)]
-    blocks += _grids(study.name, shown, [_of(study)])
+    blocks += _grids(study.name, shown, _of(study))
     return [*blocks, reports.H2("How it was found"), reports.MarkdownBlock(study.rest.strip())]
 
 
@@ -155,11 +155,11 @@ def _where(section: str, name: str, operator: str, value: Any) -> dict[str, Any]
     return {"key": {"section": section, "name": name}, "op": operator, "value": value, "disabled": False}
 
 
-def _of(*studies: StudyPage) -> dict[str, Any]:
-    return _where("config", nested(STUDY), "IN", [study.name for study in studies])
-
-
-NO_FIGURES = _where("run", "jobType", "!=", FIGURES)
+def _of(*studies: StudyPage) -> list[dict[str, Any]]:
+    """The runs of the studies, or all runs; not the trials of learning rates, whose score is of another split."""
+    names = [study.name for study in studies]
+    of_studies = _where("config", nested(STUDY), "IN", names) if names else _where("run", "jobType", "!=", FIGURES)
+    return [of_studies, _where("config", nested("measure"), "!=", "trial")]
 
 
 def _filters(all_of: list[dict[str, Any]]) -> dict[str, Any]:

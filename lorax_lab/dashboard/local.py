@@ -33,9 +33,10 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
         raise ConfigError("trackio is not installed; type pip install lorax_lab[trackio]")
     folder = runs_dir / FOLDER
     if not any(folder.glob("*.db")):
-        new, old = "python -m lorax_lab.run rank=4,8,16 -m tracking=trackio", "python -m lorax_lab.store.tracking sync"
-        earlier = f"; runs that are recorded already: type {old} {runs_dir} --mode trackio" if runs_dir.is_dir() else ""
-        raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; type {new}{earlier}")
+        how = "type python -m lorax_lab.run rank=4,8,16 -m tracking=trackio"
+        if runs_dir.is_dir():
+            how += f"; runs that are recorded: type python -m lorax_lab.store.tracking sync {runs_dir} --mode trackio"
+        raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; {how}")
     for name in NOT_HERE:
         os.environ.pop(name, None)
     os.environ |= {"TRACKIO_DIR": str(folder.resolve()), "HF_HUB_OFFLINE": "1"}
@@ -49,8 +50,9 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
         with redirect_stdout(io.StringIO()):
             app, address, *_ = trackio.show(project, open_browser=False, block_thread=False, **where)
     except (OSError, RuntimeError) as error:
-        taken = f"--port {port} cannot be had" if port else "no port from 7860 on is free"
-        raise ConfigError(f"{taken} ({error}); type --port {(port or FIRST_PORT) % 60000 + 1000}") from None
+        taken = f"--port {port} cannot be had" if port else f"no port from {FIRST_PORT} on is free"
+        other = (port or FIRST_PORT) % 60000 + 1000
+        raise ConfigError(f"{taken} ({error}); type --port {other}") from None
     print(f"{address}?project={project}\nthis machine alone can open it; Ctrl-C ends it", flush=True)
     try:
         (until or threading.Event()).wait()
