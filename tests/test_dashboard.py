@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from recorded import run_record
@@ -224,79 +218,6 @@ def test_the_pages_of_studies_that_are_unfair_or_damaged_are_read(tmp_path: Path
     read = pages.read(tmp_path, "mine")
     assert (read.verdict, read.question, read.figures) == (page.UNREAD, "", ())
     assert "it is cut short" in read.rest
-
-
-class Stub(BaseHTTPRequestHandler):
-    """Answers W&B's client as its server does where a view is saved; `saved` has what it was given."""
-
-    saved: ClassVar[list[dict[str, Any]]] = []
-    hangs: ClassVar[bool] = False
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if type(self).hangs:
-            time.sleep(60)
-        data: dict[str, Any] = {"viewer": {"id": "1", "entity": "a-team", "username": "me", "teams": {"edges": []}}}
-        asked = json.loads(body) if self.path == "/graphql" else {"query": ""}
-        if "upsertView" in asked["query"]:
-            self.saved.append(asked["variables"])
-            view = {"id": f"id{len(self.saved)}", "name": "n", "displayName": "d", "spec": asked["variables"]["spec"]}
-            project = {"id": "2", "name": "lorax_lab", "entityName": "a-team"}
-            data = {"upsertView": {"view": view | {"project": project}, "inserted": True}}
-        elif "models(" in asked["query"]:
-            data = {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps({"data": data}).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stub]]:
-    """A server of W&B's on loopback, and a login for it."""
-    Stub.saved.clear()
-    monkeypatch.setattr(Stub, "hangs", False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as running:
-        running.daemon_threads = True
-        running.block_on_close = False
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{running.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-        yield Stub
-        running.shutdown()
-
-
-def test_with_a_login_what_is_written_is_saved(server: type[Stub], runs: Path, tmp_path: Path) -> None:
-    """In a process of its own, since a login is kept by wandb for all of a process."""
-    command = [sys.executable, "-m", "lorax_lab.dashboard"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
-        assert (done.returncode, done.stderr) == (0, "")
-    base = os.environ["WANDB_BASE_URL"]
-    assert re.search(rf"^report: {base}/a-team/lorax_lab/reports/\S+--id3$", done.stdout, re.M)
-    assert re.search(rf"^workspace: {base}/a-team/lorax_lab\?nw=\w+$", done.stdout, re.M)
-    assert [given.get("id") or None for given in server.saved] == [None, None, "id1", "id2"]  # replaced, not added
-    for given, name in zip(server.saved, ("report", "workspace") * 2, strict=True):
-        there = json.loads((tmp_path / "dashboard" / f"{name}.json").read_text())
-        assert without(json.loads(given["spec"]), "inlineComments") == there["spec"]
-        assert (given["entityName"], given["projectName"]) == ("a-team", "lorax_lab")
-
-
-def test_a_server_that_never_answers_is_given_up(
-    server: type[Stub], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lorax_lab.dashboard.layout import Place
-    from lorax_lab.dashboard.save import save
-
-    monkeypatch.setattr(server, "hangs", True)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    began = time.monotonic()
-    assert save(tmp_path, Place("lorax_lab"), [], patience=2) == "it took more than 2 s"
-    assert time.monotonic() - began < 20
 
 
 def test_a_missing_library_is_named(runs: Path) -> None:

@@ -66,7 +66,6 @@ def workspace(place: Place, shown: Shown, studies: Sequence[StudyPage]) -> Any:
     (runs,) = view.spec.section.run_sets
     runs.filters = _filters(_of(*studies))
     runs.id = panels.named("runs", view.display_name)
-    view.name = f"nw-{panels.named(place.project, view.display_name)}-v"
     return view
 
 

@@ -15,9 +15,9 @@ try:
         import wandb_workspaces.workspaces as workspaces
         from wandb_workspaces.expr import Config
         from wandb_workspaces.reports.v2.internal import ReportViewspec
-        from wandb_workspaces.workspaces.internal import View, upsert_view2
+        from wandb_workspaces.workspaces.internal import View
 except ModuleNotFoundError as error:
     package = str(error.name).partition(".")[0].replace("_", "-")
     raise ConfigError(f"{package} is not installed; type pip install lorax_lab") from None
 
-__all__ = ["Config", "ReportViewspec", "View", "reports", "upsert_view2", "workspaces"]
+__all__ = ["Config", "ReportViewspec", "View", "reports", "workspaces"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.dashboard.layout import FIGURES, Place, figure_key, figures_run
-from lorax_lab.dashboard.library import ReportViewspec, View, reports, upsert_view2, workspaces
+from lorax_lab.dashboard.library import ReportViewspec, View, reports, workspaces
 from lorax_lab.dashboard.pages import StudyPage
 from lorax_lab.errors import in_short
 from lorax_lab.store.files import write_json
@@ -21,6 +21,8 @@ from lorax_lab.store.output import guard
 from lorax_lab.store.wandb_door import NOT_TOLD
 
 WORKSPACE, REPORT, SAVED = "workspace.json", "report.json", "saved.json"
+NAME = "name of the workspace"
+"""The key of `SAVED` under which the name is that W&B's address of a workspace has."""
 PATIENCE = 120.0
 """Seconds after which the process that saves is ended."""
 
@@ -84,9 +86,10 @@ def send(folder: Path, place: Place, figures: Sequence[Path]) -> None:
     ids[REPORT] = report.save().id
     print(f"report: {report.url}", flush=True)
 
-    view.entity, view.id = entity, ids.get(WORKSPACE, "")
-    ids[WORKSPACE] = upsert_view2(view)["upsertView"]["view"]["id"]
-    print(f"workspace: {workspaces.Workspace._from_model(view).url}", flush=True)
+    view.entity, view.id, view.name = entity, ids.get(WORKSPACE, ""), ids.get(NAME, "")
+    workspace = workspaces.Workspace._from_model(view).save()
+    ids |= {WORKSPACE: workspace._internal_id, NAME: workspace._internal_name}
+    print(f"workspace: {workspace.url}", flush=True)
     write_json(folder / SAVED, {"project": place.project, "entity": entity, "ids": ids}, indent=1)
     if figures:
         with tempfile.TemporaryDirectory() as scratch:
