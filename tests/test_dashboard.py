@@ -169,7 +169,7 @@ def test_a_study_without_runs_is_said(runs: Path, tmp_path: Path, capsys: pytest
         (("--entity", "a b"), "--entity=a b is not possible"),
         (("--study", "plantd"), "--study plantd: there is no such study in {pages}; did you mean 'planted'?"),
         (("--study", "../study/planted"), "there is no such study"),
-        (("--study", "planted", "--pages", "nowhere"), "type python -m analysis study --out FOLDER"),
+        (("--study", "planted", "--pages", "nowhere"), "type python -m analysis study --out pages"),
         (("--runs", "nowhere"), "--runs nowhere: there is no such folder"),
         (("--runs", "empty"), "--runs empty: no completed run is recorded there"),
         (("--port", "1"), "type --local --port 7860"),

@@ -58,7 +58,7 @@ def read(folder: Path, study: str) -> StudyPage:
     if not there:
         raise ConfigError(
             f"there is no page of a study in {folder}; type python -m analysis study --out FOLDER, "
-            "and name that folder: --pages FOLDER"
+            "and name that folder: --pages pages"
         )
     if study not in there:
         raise ConfigError(f"--study {study}: there is no such study in {folder}; {suggest(study, there)}")

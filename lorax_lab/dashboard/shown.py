@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.record import scan
+from lorax_lab.store.record import Record, scan
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def of(runs_dir: Path, studies: Sequence[str] = ()) -> Shown:
         raise ConfigError(f"--runs {runs_dir}: there is no such folder; to make runs type {again}")
     records, _ = scan(runs_dir)
     done = [record for record in records.values() if record.result]
-    known = {str(study) for record in done if (study := record.config["tracking"].get("study"))}
-    if of_studies := [record for record in done if record.config["tracking"].get("study") in studies]:
+    known = {study for record in done if (study := _study(record))}
+    if of_studies := [record for record in done if _study(record) in studies]:
         done = of_studies
     if not done:
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; to make runs type {again}")
@@ -54,3 +54,9 @@ def of(runs_dir: Path, studies: Sequence[str] = ()) -> Shown:
         metrics=tuple(sorted({record.completed.metric for record in done})),
         modules=tuple(sorted({str(row["module"]) for result in measured for row in result.matrices.values()})),
     )
+
+
+def _study(record: Record) -> str | None:
+    """The study that a run says it is of; records of older versions do not say."""
+    study = record.config.get("tracking", {}).get("study")
+    return None if study is None else str(study)
