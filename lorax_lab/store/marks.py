@@ -24,7 +24,7 @@ def mark_of(folder: Path) -> str | None:
     an older version, which named no record, stands for any."""
     mark = _read(folder)
     mode, shown = mark.get("mode"), mark.get("record_sha256")
-    if mode is None or mark.get("live"):
+    if mode is None or mark.get("live"):  # it was begun, and never ended
         return None
     if shown is not None:
         try:
@@ -56,6 +56,12 @@ def end(folder: Path, start: Start, url: str | None, record_sha256: str) -> None
     """Mark a run as shown whole, up to the record with this hash."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     _write(folder, _plain(start, url) | {"record_sha256": record_sha256, "when": when})
+
+
+def fail(folder: Path, group: str, why: str) -> None:
+    """Mark a run as one that its window lacks, and why."""
+    kept = {key: value for key, value in _read(folder).items() if key in ("mode", "project", "url")}
+    _write(folder, kept | {"group": group, "live": True, "why": why})
 
 
 def _plain(start: Start, url: str | None) -> dict[str, Any]:
