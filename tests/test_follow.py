@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,12 +25,10 @@ from lorax_lab.store.progress import PROGRESS, Row, written
 from lorax_lab.store.record import Record, write_record
 from lorax_lab.store.window import SUMMARY_KEYS
 
-MATRICES: dict[str, Any] = {
-    f"layer.{i}.query": {"module": "query", "layer": i, "shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 2}}
-    for i in range(2)
-}  # fmt: skip
+ROW = {"module": "query", "shape": [2, 3], "effective_rank": 1.5, "null": {"effective_rank": 2}}
+MATRICES: dict[str, Any] = {f"layer.{i}.query": ROW | {"layer": i} for i in range(2)}
 CUTS = [
-    {"part": part, "k": k, "module": None, "accuracy": 0.4 + k / 10} for part in ("cut", "remainder") for k in (0, 1, 2)
+    {"part": part, "k": k, "module": None, "accuracy": (4 + k) / 10} for part in ("cut", "remainder") for k in (0, 1, 2)
 ]
 HISTORY = [{"step": step, "train/loss": 1.0 / step} for step in (1, 2, 3)]
 
@@ -81,14 +79,14 @@ class Opened(list[Window]):
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     door = Opened()
     module = SimpleNamespace(prepare=door.prepare, resolve=door.resolve, open_window=door.open_window)
     monkeypatch.setitem(sys.modules, "a_door", module)
     monkeypatch.setitem(DOORS, "online", "a_door")
     monkeypatch.setattr(following, "LOOK", 0.01)
     monkeypatch.setattr(following, "GRACE", 0.05)
-    yield door
+    return door
 
 
 def order(folder: Path, **changes: Any) -> Order:
@@ -99,7 +97,7 @@ def order(folder: Path, **changes: Any) -> Order:
 def record(folder: Path, status: str = "completed", **changes: Any) -> Record:
     summary = dict.fromkeys(SUMMARY_KEYS, 1.0) | {"captured.best": 0.7, "signal_share": 0.9}
     more = {"matrices": MATRICES, "summary": summary, "truncation": CUTS} if status == "completed" else {}
-    made = run_record("a-run", status=status, launch="a-launch", **more | changes)
+    made = run_record("a-run", status=status, **{"launch": "a-launch"} | more | changes)
     write_record(folder, made)
     return made
 
@@ -170,8 +168,8 @@ def test_a_completed_run_shows_the_answer(opened: Opened, tmp_path: Path) -> Non
     assert rows[3:6] == [
         {
             "truncation/k": k,
-            "truncation/cut": 0.4 + k / 10,
-            "truncation/remainder": 0.4 + k / 10,
+            "truncation/cut": (4 + k) / 10,
+            "truncation/remainder": (4 + k) / 10,
             "truncation/whole": 0.6,
         }
         for k in (0, 1, 2)

@@ -84,7 +84,8 @@ class Server:
             tail = [json.dumps(run.history[-1])] if run.history else []
             bucket = {
                 "id": variables["name"], "name": variables["name"], "displayName": variables["name"],
-                "summaryMetrics": json.dumps(run.summary), "config": json.dumps(run.told_config), "tags": run.told.get("tags", []), "notes": None,
+                "summaryMetrics": json.dumps(run.summary), "config": json.dumps(run.told_config),
+                "tags": run.told.get("tags", []), "notes": None,
                 "logLineCount": 0, "historyLineCount": len(run.history), "eventsLineCount": 0,
                 "historyTail": json.dumps(tail), "eventsTail": "[]", "wandbConfig": json.dumps({"t": 1}),
             }  # fmt: skip

@@ -80,10 +80,11 @@ def _wait(process: subprocess.Popen[str], seconds: float, runs_dir: Path, say: C
 def _hear(process: subprocess.Popen[str], runs_dir: Path, say: Callable[[str], None]) -> None:
     """Say what the follower says."""
     assert process.stdout is not None
-    for line in process.stdout:
-        with suppress(ValueError, KeyError, TypeError):
-            message = json.loads(line)
-            if url := message.get("url"):
-                say(f"W&B: {url}")
-            elif why := message.get("why"):
-                say(untold(message["run"], why, runs_dir))
+    with process.stdout:
+        for line in process.stdout:
+            with suppress(ValueError, KeyError, TypeError):
+                message = json.loads(line)
+                if url := message.get("url"):
+                    say(f"W&B: {url}")
+                elif why := message.get("why"):
+                    say(untold(message["run"], why, runs_dir))
