@@ -8,6 +8,7 @@ import threading
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.trackio_door import FOLDER
@@ -45,10 +46,10 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
     known = trackio.SQLiteStorage.get_projects()
     if project not in known:
         raise ConfigError(f"--project {project}: no run of it was shown to Trackio; {suggest(project, known)}")
-    where = {"host": HOST, "server_port": port, "share": False, "mcp_server": False}
+    here: dict[str, Any] = {"open_browser": False, "block_thread": False, "share": False, "mcp_server": False}
     try:
         with redirect_stdout(io.StringIO()):
-            app, address, *_ = trackio.show(project, open_browser=False, block_thread=False, **where)
+            app, address, *_ = trackio.show(project, host=HOST, server_port=port, **here)
     except (OSError, RuntimeError) as error:
         taken = f"--port {port} cannot be had" if port else f"no port from {FIRST_PORT} on is free"
         other = (port or FIRST_PORT) % 60000 + 1000

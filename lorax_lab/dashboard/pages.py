@@ -57,7 +57,7 @@ def read(folder: Path, study: str) -> StudyPage:
     there = names(folder)
     if not there:
         raise ConfigError(
-            f"there is no page of a study in {folder}; type python -m analysis study --out FOLDER, "
+            f"there is no page of a study in {folder}; type python -m analysis study --out pages, "
             "and name that folder: --pages pages"
         )
     if study not in there:

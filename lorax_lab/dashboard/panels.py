@@ -168,7 +168,7 @@ def _curves(shown: Shown) -> list[Any]:
 
 
 def _bars(title: str, keys: list[str], axis: str) -> Any:
-    metrics = [reports.Metric(key) for key in keys]
+    metrics: list[Any] = [reports.Metric(key) for key in keys]
     return reports.BarPlot(title=title, metrics=metrics, title_x=axis, max_bars_to_show=RUNS, max_runs_to_show=RUNS)
 
 

@@ -60,6 +60,7 @@ class _Followed:
 
     def _open(self, resume: bool) -> Window:
         opened = self.door.open_window(self.start, window.AXES, resume)
+        opened.summary({"status": "running", "status/why": ""})  # not the end of an attempt before
         marks.begin(self._folder(), self.start, opened.url)
         self.tell({"url": opened.url})
         return opened
@@ -105,6 +106,9 @@ class _Followed:
     def _ended(self) -> Record | None:
         """The record of a run that is over; of one that was killed, and cannot say so, what it would say."""
         record = self._record()
+        if record.status == "completed" and self._folder() != self.order.folder:  # not in its place yet
+            self.reader.read()
+            return None if self.reader.lives() else replace(record, status="killed", reason=GONE, result=None)
         taken = self.order.launch is not None and record.launch not in (None, self.order.launch)
         if record.status != "running" or taken:
             return record
@@ -133,11 +137,14 @@ class _Followed:
         self.window.summary({key: value for key, value in values.items() if value is not None})
         if tags := window.end_tags(record):
             self.window.tags(tags)
-        self.window.close(window.EXIT[record.status])
+        try:
+            self._show_adapter(record, folder)
+        finally:
+            self.window.close(window.EXIT[record.status])
         marks.end(folder, self.start, self.window.url, shown)
 
     def _show_result(self, record: Record, folder: Path) -> None:
-        """What only a completed run has: its whole learning curve, its curves and pictures, its adapter."""
+        """What only a completed run has: its whole learning curve, its curves and its pictures."""
         from lorax_lab.store.pictures import pictures
 
         unknown = calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ"))
@@ -153,6 +160,9 @@ class _Followed:
             if last.step > self.shown:
                 self.window.picture(name, picture, last)
                 self.shown = last.step
-        if self.order.tracking.artifacts and spectra:
+
+    def _show_adapter(self, record: Record, folder: Path) -> None:
+        """The trained weights, if they are asked for; a trial has none."""
+        if self.order.tracking.artifacts and record.result and record.result.matrices:
             names = [name for name in record.completed.files if name.endswith((".safetensors", ".json"))]
             self.window.artifact(record.run_id, ADAPTER, [folder / name for name in sorted(names)])

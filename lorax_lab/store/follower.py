@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.store import marks
 from lorax_lab.store.door import door_of
 from lorax_lab.store.follow import LOOK, follow
 from lorax_lab.store.orders import FOLDER, Order, claimed
@@ -27,7 +28,8 @@ from lorax_lab.store.redact import redact
 
 PATIENCE = 90.0
 """Seconds that a window gets to take what it lacks when its run is over; then its process is ended."""
-NICE = 10
+NICE = 5
+"""What the priority is lowered by: training goes first, and the windows still get on."""
 
 
 class _Child:
@@ -116,10 +118,9 @@ class Follower:
                 self.children.remove(child)
                 code = os.waitstatus_to_exitcode(status)
                 if late:
-                    _tell({"run": child.order.folder.name, "why": f"it took more than {self.patience:g} s"})
+                    _failed(child.order, f"it took more than {self.patience:g} s")
                 elif code != 0 and code != SAID:
-                    why = f"its process ended with status {code}"
-                    _tell({"run": child.order.folder.name, "why": why})
+                    _failed(child.order, f"its process ended with status {code}")
 
 
 CLAIM = 120.0
@@ -135,9 +136,15 @@ def show(order: Order) -> int:
         with claimed(order.folder, CLAIM):
             follow(order, lambda message: _tell(message | {"run": name}))
     except Exception as error:
-        _tell({"run": name, "why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        _failed(order, f"{type(error).__name__}: {' '.join(str(error).split())}")
         return SAID
     return 0
+
+
+def _failed(order: Order, why: str) -> None:
+    """Say to the sweep, and for later in the mark, why a window lacks a run."""
+    marks.fail(order.folder, order.tracking.mode, order.group, why)
+    _tell({"run": order.folder.name, "why": why})
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -85,10 +85,11 @@ def _wait(
 def _hear(process: subprocess.Popen[str], runs_dir: Path, window: str, say: Callable[[str], None]) -> None:
     """Say what the follower says."""
     assert process.stdout is not None
-    for line in process.stdout:
-        with suppress(ValueError, KeyError, TypeError):
-            message = json.loads(line)
-            if url := message.get("url"):
-                say(f"{window}: {url}")
-            elif why := message.get("why"):
-                say(untold(message["run"], why, runs_dir, window))
+    with process.stdout:
+        for line in process.stdout:
+            with suppress(ValueError, KeyError, TypeError):
+                message = json.loads(line)
+                if url := message.get("url"):
+                    say(f"{window}: {url}")
+                elif why := message.get("why"):
+                    say(untold(message["run"], why, runs_dir, window))

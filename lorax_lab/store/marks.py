@@ -33,8 +33,8 @@ def mark_of(folder: Path, mode: str = "online") -> str | None:
         mode: of the windows that are asked about.
     """
     mark = _read(folder, file_of(mode))
-    mode, shown = mark.get("mode"), mark.get("record_sha256")
-    if mode is None or mark.get("live"):
+    shown = mark.get("record_sha256")
+    if mark.get("mode") is None or mark.get("live"):  # it was begun, and never ended
         return None
     if shown is not None:
         try:
@@ -42,7 +42,7 @@ def mark_of(folder: Path, mode: str = "online") -> str | None:
                 return None
         except OSError:
             return None
-    return str(mode)
+    return str(mark["mode"])
 
 
 def group_of(folder: Path) -> str | None:
@@ -59,13 +59,20 @@ def url_of(folder: Path) -> str | None:
 
 def begin(folder: Path, start: Start, url: str | None) -> None:
     """Mark a run as one whose window is open."""
-    _write(folder, _plain(start, url) | {"live": True})
+    _write(folder, file_of(start.mode), _plain(start, url) | {"live": True})
 
 
 def end(folder: Path, start: Start, url: str | None, record_sha256: str) -> None:
     """Mark a run as shown whole, up to the record with this hash."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    _write(folder, _plain(start, url) | {"record_sha256": record_sha256, "when": when})
+    _write(folder, file_of(start.mode), _plain(start, url) | {"record_sha256": record_sha256, "when": when})
+
+
+def fail(folder: Path, mode: str, group: str, why: str) -> None:
+    """Mark a run as one that its window lacks, and why."""
+    name = file_of(mode)
+    kept = {key: value for key, value in _read(folder, name).items() if key in ("mode", "project", "url")}
+    _write(folder, name, kept | {"group": group, "live": True, "why": why})
 
 
 def _plain(start: Start, url: str | None) -> dict[str, Any]:
@@ -73,11 +80,11 @@ def _plain(start: Start, url: str | None) -> dict[str, Any]:
     return {key: value for key, value in mark.items() if value is not None}
 
 
-def _write(folder: Path, mark: dict[str, Any]) -> None:
+def _write(folder: Path, name: str, mark: dict[str, Any]) -> None:
     """Nothing is lost where it cannot be written, or the folder moved: `sync` shows the run again."""
     with suppress(OSError):
         if folder.is_dir():
-            write_json(folder / file_of(mark["mode"]), mark)
+            write_json(folder / name, mark)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def open_window(start: Start, axes: tuple[Axis, ...], resume: bool) -> WandbWind
     folder = start.runs_dir / FOLDER
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str(folder))
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
     folder.mkdir(parents=True, exist_ok=True)
     import wandb
 

@@ -5,6 +5,7 @@ Nothing here says where anything lies on this machine: of a file or folder of th
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from dataclasses import asdict, dataclass
@@ -234,7 +235,8 @@ def curves(record: Record, spectra: dict[str, Any]) -> list[dict[str, float | No
         for module, line in lines.items():
             if i <= len(line.sigma):
                 row |= {f"spectrum/sigma/{module}": float(line.sigma[i - 1])}
-                row |= {f"spectrum/null/{module}": float(line.null[i - 1])}
+                if math.isfinite(noise := float(line.null[i - 1])):
+                    row |= {f"spectrum/null/{module}": noise}
         rows.append(row)
     return rows + ([] if record.is_trial else _answer(record, spectra))
 
