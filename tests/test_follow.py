@@ -66,7 +66,7 @@ class Window:
 class Opened(list[Window]):
     """The windows that were opened, one after the other."""
 
-    def prepare(self) -> None:
+    def prepare(self, runs_dir: Path) -> None:
         pass
 
     def resolve(self, mode: str) -> str:
@@ -178,7 +178,8 @@ def test_a_completed_run_shows_the_answer(opened: Opened, tmp_path: Path) -> Non
     assert [row["spectrum/sigma/query"] for row in rows[6:8]] == [2.0, 1.0]
     noise = np.array([row["spectrum/null/query"] for row in rows[6:8]])
     assert np.linalg.norm(noise) == pytest.approx(5**0.5)  # that of the update
-    assert [list(row) for row in rows[8:]] == [["spectrum/singular_values"], ["spectrum/effective_rank_map"]]
+    assert rows[8:-2] == [{"answer/rank": 4, "answer/score": 0.5}]
+    assert [list(row) for row in rows[-2:]] == [["spectrum/singular_values"], ["spectrum/effective_rank_map"]]
     shown = window.shown
     assert (shown["noise_share"], shown["noise_share/query"], shown["captured/best"]) == (0.75, 0.75, 0.7)
     assert (shown["truncation/smallest_k"], shown["spectrum/signal_share"]) == (2, 0.9)

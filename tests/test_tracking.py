@@ -130,7 +130,7 @@ def test_what_another_process_uploads_meanwhile_is_not_uploaded_twice(
 ) -> None:
     recorded(tmp_path, "a")
     marks = iter(["offline", "online"])  # before the lock, and behind it
-    monkeypatch.setattr(tracking, "mark_of", lambda folder: next(marks))
+    monkeypatch.setattr(tracking, "mark_of", lambda folder, mode: next(marks))
     monkeypatch.setattr(tracking, "publish", None)  # whoever calls it fails
     assert tracking.main(["sync", str(tmp_path)]) == 0
 

@@ -122,11 +122,13 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
         },
         3,
     )
-    assert [(*values, step) for values, step in wandb.logged[4:]] == [
-        ("spectrum/singular_values", 5), ("spectrum/effective_rank_map", 6),
+    assert wandb.logged[4] == ({"answer/rank": 4, "answer/score": 0.5}, 5)
+    assert [(*values, step) for values, step in wandb.logged[5:]] == [
+        ("spectrum/singular_values", 6), ("spectrum/effective_rank_map", 7),
     ]  # fmt: skip
     assert wandb.axes == {
         "truncation/k": None, "truncation/*": "truncation/k", "spectrum/index": None, "spectrum/*": "spectrum/index",
+        "answer/rank": None, "answer/*": "answer/rank",
     }  # fmt: skip
     assert wandb.exit_code == 0
     assert wandb.artifacts == []
@@ -303,3 +305,13 @@ def test_a_patience_that_is_no_time_is_refused(patience: str, tmp_path: Path) ->
     with pytest.raises(SystemExit) as ended:
         tracking.main(["sync", str(tmp_path), f"--patience={patience}"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "spectra", "ranks"),
+    [({}, SIGMA, [4]), ({"method": "full", "rank": None}, SIGMA, [1, 2]), ({"matrices": {}}, {}, [])],
+)
+def test_full_is_a_line_over_the_ranks(changes: dict[str, Any], spectra: dict[str, Any], ranks: list[int]) -> None:
+    """From 1 to the most that a matrix can have; a trial, of which no update is measured, answers nothing."""
+    rows = window.curves(run_record("a-run", **{"matrices": MATRICES} | changes), spectra)
+    assert [row for row in rows if "answer/rank" in row] == [{"answer/rank": r, "answer/score": 0.5} for r in ranks]

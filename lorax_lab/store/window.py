@@ -238,13 +238,13 @@ def curves(record: Record, spectra: dict[str, Any]) -> list[dict[str, float | No
                 if math.isfinite(noise := float(line.null[i - 1])):
                     row |= {f"spectrum/null/{module}": noise}
         rows.append(row)
-    return rows + ([] if record.is_trial else _answer(record, spectra))
+    return rows + (_answer(record, spectra) if spectra else [])
 
 
 def _answer(record: Record, spectra: dict[str, Any]) -> list[dict[str, float | None]]:
     """The score at the run's rank; that of a method without ranks from 1 to the most that a matrix can have, so that it
     is a line beside the ranks of others."""
-    most = max((len(parts["sigma"]) for parts in spectra.values()), default=0)
-    ranks = [record.rank] if record.rank is not None else [1, most] if most else []
+    most = max(len(parts["sigma"]) for parts in spectra.values())
+    ranks = [1, most] if record.rank is None else [record.rank]
     score = record.completed.metrics.get(f"{record.split}/{record.completed.metric}")
     return [{ANSWER.key: rank, "answer/score": score} for rank in ranks]
