@@ -458,8 +458,8 @@ SURVIVORS = (
     Mutation(
         "point a warning of W&B at the lab itself",
         "lorax_lab/store/tracking.py",
-        'again}", stacklevel=3)',
-        'again}")',
+        "folder.parent), stacklevel=3)",
+        "folder.parent))",
         "tests/test_tracking.py::test_whatever_goes_wrong_is_a_warning",
     ),
     Mutation(
