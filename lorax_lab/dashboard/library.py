@@ -8,6 +8,7 @@ import warnings
 from lorax_lab.errors import ConfigError
 
 os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
 try:
     with warnings.catch_warnings():  # it still has validators of pydantic's first version
         warnings.simplefilter("ignore")
