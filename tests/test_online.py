@@ -38,7 +38,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 def test_a_recorded_run_arrives_once_and_whole(server: Server, tmp_path: Path) -> None:
     folder = recorded(tmp_path / "runs")
     assert publish("online", folder)
-    assert publish("online", folder)  # begun anew, and nothing twice
+    assert publish("online", folder)  # and nothing twice
     run = server.runs[folder.name]
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))
@@ -72,7 +72,7 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     words = ["rank=1", "reference=false", "train.epochs=100", "checkpoint_seconds=0", "train.validations=10"]
     started = sweep(small_run, *words)
     until(lambda: any(len(run.history) > 20 for run in server.runs.values()))
-    (name, run), *_ = server.runs.items()
+    ((name, run),) = server.runs.items()
     assert run.exit_code is None
     assert run.summary["status"] == "running"
     started.send_signal(signal.SIGKILL)

@@ -54,20 +54,23 @@ def test_steps_that_are_made_again_count_once_and_pauses_do_not_count(
     assert [(row.step, row.at, row.runtime) for row in reader.rows] == [
         (1, 101.0, 1.0), (2, 102.0, 2.0), (3, 1002.0, 4.0), (4, 1003.0, 5.0),
     ]  # fmt: skip
-    assert not reader.restarted
+    assert not reader.changed
     assert reader.began == 100.0
 
 
-def test_an_attempt_from_the_start_forgets_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", [0.5, 0.75])
+def test_an_attempt_from_the_start_forgets_the_one_before(
+    loss: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock(monkeypatch, 100.0, 101.0, 102.0, 1000.0, 1001.0)
     with written(tmp_path, "g") as row:
-        row(1, {})
-        row(2, {})
+        row(1, {"train/loss": 0.5})
+        row(2, {"train/loss": 0.25})
     with written(tmp_path, "g") as row:
-        row(1, {})
+        row(1, {"train/loss": loss})
     reader = read(tmp_path)
     assert [(row.step, row.runtime) for row in reader.rows] == [(1, 1.0)]
-    assert reader.restarted
+    assert reader.changed == (loss != 0.5)
     assert reader.began == 1000.0
 
 

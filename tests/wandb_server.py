@@ -26,7 +26,7 @@ class Shown:
         came: when each line came, seconds since 1970.
         told: the last value of each other thing that the client says of the run, such as its tags.
         exit_code: None while the run goes on, or where its client vanished.
-        opened: how often a client began or went on with it.
+        opened: how often a client began it anew.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -57,6 +57,8 @@ class Server:
     runs: dict[str, Shown] = field(default_factory=dict)
     heard: list[bytes] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    resuming: set[str] = field(default_factory=set)
+    """Runs whose client has just asked how far they are; one that does not ask overwrites what there is."""
     lock: Any = field(default_factory=threading.Lock)
 
     def answer(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Server:
 
     def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
+        self.resuming.add(variables["name"])
         bucket = None
         if run is not None:
             tail = [json.dumps(run.history[-1])] if run.history else []
@@ -95,10 +98,12 @@ class Server:
     def _UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables["name"]
         inserted = name not in self.runs
-        run = self.runs.setdefault(name, Shown())
-        if variables["id"] is None and variables.get("groupName") is not None:
-            run.opened += 1
-            run.exit_code = None
+        begins = variables["id"] is None and variables.get("groupName") is not None
+        if inserted or (begins and name not in self.resuming):
+            self.runs[name] = Shown(opened=self.runs[name].opened + 1 if name in self.runs else 1)
+        run = self.runs[name]
+        self.resuming.discard(name)
+        run.exit_code = None
         if variables.get("config"):
             run.told_config = json.loads(variables["config"])
         run.told |= {key: value for key, value in variables.items() if value not in (None, [], "")}

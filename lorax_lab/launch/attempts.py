@@ -123,7 +123,7 @@ def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
     if is_settled(run, how.repeats):
         status = _compare(run, lease)
         if marks.mark_of(run.folder, run.config.tracking.mode) is None:
-            _show(run, how, run.folder, resume=True)
+            _show(run, how, run.folder)
         return status
     _say(how.title, style="bold")
     if record.status_of(run.folder) == "damaged":
@@ -172,11 +172,9 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
 def _shown(run: Run, how: Attempt, place: Path) -> Iterator[None]:
     """What the block trains is written down step by step, and the sweep's follower is told to show it."""
     from lorax_lab.console import TrainBar
-    from lorax_lab.store.checkpoints import FOLDER
 
-    goes_on = any((place / FOLDER).glob("step-*"))
     with progress.written(place, how.group) as row:
-        _show(run, how, place, goes_on)
+        _show(run, how, place)
         TrainBar.on_row = row
         try:
             yield
@@ -184,9 +182,9 @@ def _shown(run: Run, how: Attempt, place: Path) -> Iterator[None]:
             TrainBar.on_row = None
 
 
-def _show(run: Run, how: Attempt, place: Path, resume: bool) -> None:
+def _show(run: Run, how: Attempt, place: Path) -> None:
     folder, at = run.folder.resolve(), place.resolve()
-    announce(run.runs_dir, Order(folder, at, how.group, run.config.tracking, how.launch, resume))
+    announce(run.runs_dir, Order(folder, at, how.group, run.config.tracking, how.launch, resume=folder == at))
 
 
 def _compare(run: Run, lease: leases.Lease) -> str:

@@ -77,8 +77,7 @@ class _Followed:
 
     def _new_rows(self) -> list[Row]:
         self.reader.read()
-        if self.order.resume and self.reader.restarted and self.reader.rows:
-            # no checkpoint could be used: what the window has is of an attempt that is made again
+        if self.order.resume and self.reader.changed:  # what the window has is of an attempt with other results
             self.window.close(0)
             self.order = replace(self.order, resume=False)
             self.window, self.shown = self._open(False), -1

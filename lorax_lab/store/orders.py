@@ -24,7 +24,7 @@ class Order:
         place: where its attempt leaves its files; the same, but for a forced run.
         group: the name under which the window shows the sweep.
         launch: identifies the sweep; the run of another one is not followed. None follows any.
-        resume: go on with what the window has.
+        resume: go on with what the window has. A forced run begins anew there.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Order:
     group: str
     tracking: TrackingConfig
     launch: str | None = None
-    resume: bool = False
+    resume: bool = True
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -95,17 +95,19 @@ class Reader:
     Attributes:
         rows: of the run by now, ascending by step; of a step that was made again the last.
         begin: of the last attempt; None before the first line.
-        restarted: whether the last attempt made the first step, and not only steps after a checkpoint.
+        changed: whether the last attempt made a step again that had other values before, as other code does.
     """
 
     path: Path
     rows: list[Row] = field(default_factory=list)
     begin: Begin | None = None
-    restarted: bool = False
+    changed: bool = False
     began: float | None = None
     """When the first attempt began whose rows count, in seconds since 1970."""
     _offset: int = 0
     _held: bytes = b""
+    _before: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    """The values of steps that are to be made again."""
     _worked: float | None = None
     """Seconds that the run had been at work when the last attempt began; None until that attempt's first row."""
 
@@ -127,17 +129,20 @@ class Reader:
         if "begin" in line:
             names = ("place", "pid", "started", "group")
             self.begin = Begin(float(line["begin"]), *(line[name] for name in names))
-            self._worked, self.restarted = None, False
+            self._worked, self.changed = None, False
             self.began = self.began or self.begin.at
         elif self.begin is not None:
             step, at = int(line["step"]), float(line["at"])
+            values = {key: value for key, value in line.items() if key not in ("step", "at")}
             while self.rows and self.rows[-1].step >= step:
-                self.rows.pop()
+                old = self.rows.pop()
+                self._before[old.step] = old.values
+            if step in self._before and self._before.pop(step) != values:
+                self.changed = True
             if self._worked is None:
                 self._worked = (self.rows[-1].runtime or 0.0) if self.rows else 0.0
             if step == 1:
-                self.restarted, self.began = True, self.begin.at
-            values = {key: value for key, value in line.items() if key not in ("step", "at")}
+                self.began = self.begin.at
             self.rows.append(Row(step, at, self._worked + at - self.begin.at, values))
 
     def lives(self) -> bool:
