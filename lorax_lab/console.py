@@ -7,9 +7,9 @@ goes to that process as messages (`Console.relay`), which shows the bars of all 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
@@ -129,7 +129,13 @@ class WorkerBars:
 
 class TrainBar:
     """A live bar with the loss, the validation metric and the time left. Where the output is no terminal, it prints a
-    line for each validation instead."""
+    line for each validation instead.
+
+    Attributes:
+        on_row: called with each step and its metrics, such as what writes them down while the run trains.
+    """
+
+    on_row: ClassVar[Callable[[int, Mapping[str, float]], None] | None] = None
 
     def __init__(self, run_id: str, metric: str) -> None:
         self.run_id, self.metric = run_id, metric
@@ -145,6 +151,8 @@ class TrainBar:
 
     def on_step(self, step: int, steps: int, metrics: dict[str, float]) -> None:
         """Show one step. The loss is smoothed over about ten steps."""
+        if TrainBar.on_row is not None:
+            TrainBar.on_row(step, metrics)
         loss = metrics["train/loss"]
         self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
         if self.metric in metrics:

@@ -29,6 +29,7 @@ ENTRIES = {
     "memory": "lorax_lab.memory",
     "serve": "lorax_lab.serve",
     "sync": "lorax_lab.store.tracking",
+    "dashboard": "lorax_lab.dashboard",
     "figures": "analysis",
 }
 """The module behind each sub-command of `lorax-lab`."""
@@ -199,8 +200,9 @@ def _pip(words: list[str]) -> None:
     *options, package = words
     if words == ["lorax_lab"]:
         return
-    assert options in (["--editable"], ["-e"]), options
-    extra = re.fullmatch(r"\.\[(\w+)\]", package)
+    of_us = not options and package.startswith("lorax_lab[")
+    assert of_us or options in (["--editable"], ["-e"]), options
+    extra = re.fullmatch(r"(?:\.|lorax_lab)\[(\w+)\]", package)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert extra, package
     assert extra[1] in project["optional-dependencies"]

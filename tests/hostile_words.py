@@ -42,6 +42,7 @@ SWITCHES = (
     "method.rslora",
     "task.drop_unlabeled",
     "task.memorise",
+    "tracking.artifacts",
 )
 CHOICES = (
     "measure",
@@ -56,7 +57,7 @@ CHOICES = (
     "task.metric",
 )
 NAMES = ("model", "runs_dir", "tracking.project", "task.name", "task.source", "task.label", "task.text")
-OTHERS = ("task.path", "task.subset", "task.group", "task.text_pair", "tracking.entity")
+OTHERS = ("task.path", "task.subset", "task.group", "task.text_pair", "tracking.entity", "tracking.study")
 
 WRONG = ("1.5", "four", "-1", "inf", "99999999999999999999")
 NOT_READ = ("", "=", "=4", "+", "~", "@", "-", "eight")
@@ -116,6 +117,7 @@ PLACES = [
     line("tracking.project=a/b", "tracking.project=a/b is not possible: it has 1 to 128 signs"),
     line("tracking.project=", "tracking.project= is not possible"),
     line("tracking.entity='a b'", "tracking.entity=a b is not possible"),
+    line("tracking.study=a/b", "tracking.study=a/b is not possible"),
 ]
 KEYS = [
     line("rnak=4", "there is no key rnak; did you mean 'rank'"),

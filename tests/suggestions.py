@@ -20,6 +20,12 @@ END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|
 """Where a suggestion ends: the sentence goes on with words that are not typed."""
 OR = re.compile(r",? or (?=[\w.]+=|--)")
 HOLES = {
+    "PORT": "7860",
+    "FIRST_PORT": "7860",
+    "other": "8000",
+    "runs_dir": "runs",
+    "study": "rank_sweep",
+    "again": "python -m lorax_lab.run rank=4,8,16 -m",
     "min(shape)": "4",
     "path": "my.csv",
     "path.stem": "rank_sweep",

@@ -16,7 +16,7 @@ from test_table import printed, row
 from analysis.figures import FIGURES
 from analysis.scores import seed_means, spread_of_seeds
 from analysis.variants import COLLAPSED
-from lorax_lab.store import read_record, tracking
+from lorax_lab.store import read_record, window
 from lorax_lab.store.published import line_of
 from lorax_lab.store.record import scan
 from lorax_lab.tasks import KINDS
@@ -115,9 +115,9 @@ def test_a_rate_of_ten_is_flagged_in_record_table_line_and_w_and_b(runs: tuple[P
     assert f"learning rate 10, seed 0, collapsed: {bad.completed.collapsed[0]}" in " ".join(output.split())
     assert line_of(folder / bad.run_id)["collapsed"] == bad.completed.collapsed
     assert "collapsed" not in line_of(folder / good.run_id)
-    assert "collapsed" in tracking.window_names(bad).tags
-    assert "collapsed" not in tracking.window_names(good).tags
-    assert [tracking._summary(record)["collapsed"] for record in (bad, good)] == [True, False]
+    assert window.end_tags(bad) == ["collapsed"]
+    assert window.end_tags(good) == []
+    assert [window.summary(record)["collapsed"] for record in (bad, good)] == [True, False]
 
 
 def test_a_trial_is_flagged_by_its_validation_score(small_run: list[str], lab_here: Lab) -> None:

@@ -35,15 +35,18 @@ MAY_IMPORT = {
         "train",
     },
     "run": {"launch", "store"},
+    "dashboard": {"config", "errors", "store"},
     "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "store", "streams", "tasks",
         "train",
     },
 }  # fmt: skip
-"""Who may import whom, room by room; an entry (run, audit, serve) stands in nobody's list."""
+"""Who may import whom, room by room; an entry (run, audit, serve, dashboard) stands in nobody's list."""
 DOORS = {
-    "wandb": {"lorax_lab/store/tracking"},
+    "wandb": {"lorax_lab/store/wandb_door", "lorax_lab/dashboard/save"},
+    "wandb_workspaces": {"lorax_lab/dashboard/library"},
+    "trackio": {"lorax_lab/store/trackio_door", "lorax_lab/dashboard/local"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

@@ -107,6 +107,9 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (rf"{RUN}.*--dry-run", lambda place, text: place.tiny(text)),
     (rf"{RUN}.*", _dry),
     (r"python -m lorax_lab\.store\.tracking sync runs", _ending("--mode offline")),
+    (r"python -m lorax_lab\.store\.tracking sync runs --mode trackio", _same),
+    (r"python -m lorax_lab\.dashboard --local", _help),  # it serves until it is ended
+    (r"python -m lorax_lab\.dashboard.*", _ending(f"--pages {ROOT}/docs/study")),
     (r"python -m lorax_lab\.audit .*", lambda place, text: place.audit(text) + " --out AUDIT_{}"),
     (r"python -m lorax_lab\.memory --tables FOLDER", _help),  # minutes
     (r"python -m lorax_lab\.memory .*", _same),

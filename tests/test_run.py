@@ -70,7 +70,15 @@ def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -
     _, _, store = sweep
     for folder in store.glob("tiny-bert-*"):
         content = read_record(folder)
-        names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz", "outputs.npz", "wandb.json"}
+        names = {
+            "config.yaml",
+            "record.json",
+            "metrics.jsonl",
+            "spectra.npz",
+            "outputs.npz",
+            "wandb.json",
+            "progress.jsonl",
+        }
         trained = {"model.safetensors"} if content.method == "full" else {"adapter_model.safetensors"}
         trained |= set() if content.method == "full" else {"adapter_config.json"}
         assert {path.name for path in folder.iterdir()} == names | trained

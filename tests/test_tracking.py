@@ -11,7 +11,7 @@ import pytest
 from recorded import run_record
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.store import tracking
+from lorax_lab.store import marks, tracking, wandb_door, window
 from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
 from lorax_lab.store.record import write_record
 
@@ -38,7 +38,7 @@ def recorded(runs_dir: Path, run_id: str = RUN_ID) -> Path:
     folder = runs_dir / run_id
     save_history(folder, HISTORY)
     save_arrays(folder / SPECTRA, SIGMA)
-    summary = dict.fromkeys(tracking.SUMMARY_KEYS, 2.0)
+    summary = dict.fromkeys(window.SUMMARY_KEYS, 2.0)
     write_record(folder, run_record(run_id, matrices=MATRICES, summary=summary))
     return folder
 
@@ -62,8 +62,8 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
 
 def test_auto_without_a_login_is_offline_and_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a prompt"))
-    assert tracking.resolve_mode("auto") == "offline"
-    assert tracking.resolve_mode("online") == "online"
+    assert wandb_door.resolve("auto") == "offline"
+    assert wandb_door.resolve("online") == "online"
 
 
 def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
     assert len(folders) == 1
     assert folders[0].name.endswith(RUN_ID)
     pictures = sorted(path.name for path in folders[0].glob("files/media/images/spectrum/*.png"))
-    assert [name.split("_2_")[0] for name in pictures] == ["effective_rank_map", "singular_values"]
-    assert tracking.mark_of(folder) == "offline"
+    assert [name.rsplit("_", 2)[0] for name in pictures] == ["effective_rank_map", "singular_values"]
+    assert marks.mark_of(folder) == "offline"
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_whatever_goes_wrong_is_a_warning(
     before = (folder / "record.json").read_bytes()
     start = time.monotonic()
     with pytest.warns(
-        UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record is complete"
+        UserWarning, match=rf"W&B was not told of {folder.name} .*{said}.*its record does not depend on it"
     ) as warned:
         assert not publish("online", folder, patience=1 if "sleep" in fault else 30)
     assert {warning.filename for warning in warned} == {__file__}
     assert time.monotonic() - start < (15 if "sleep" in fault else 30)
     assert (folder / "record.json").read_bytes() == before
-    assert tracking.mark_of(folder) is None
+    assert marks.mark_of(folder) is None
 
 
 def test_a_folder_of_wandb_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_sync_uploads_what_is_missing_once(
     for name, mode in (("a", "online"), ("b", "offline"), ("c", None)):
         folder = recorded(tmp_path, name)
         if mode:
-            (folder / tracking.MARK).write_text(f'{{"mode": "{mode}", "group": "sweep-9"}}')
+            (folder / marks.MARK).write_text(f'{{"mode": "{mode}", "group": "sweep-9"}}')
     assert tracking.main(["sync", str(tmp_path)]) == 1
     assert told == [("b", "sweep-9"), ("c", "sync")]
     assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out
@@ -130,7 +130,7 @@ def test_what_another_process_uploads_meanwhile_is_not_uploaded_twice(
 ) -> None:
     recorded(tmp_path, "a")
     marks = iter(["offline", "online"])  # before the lock, and behind it
-    monkeypatch.setattr(tracking, "mark_of", lambda folder: next(marks))
+    monkeypatch.setattr(tracking, "mark_of", lambda folder, mode: next(marks))
     monkeypatch.setattr(tracking, "publish", None)  # whoever calls it fails
     assert tracking.main(["sync", str(tmp_path)]) == 0
 
@@ -148,17 +148,17 @@ DEFAULT = {"model": "/models/minilm", "task": {"name": "movie_reviews"}, "method
     ],
 )
 def test_w_and_b_shows_what_differs_from_the_defaults(changes: dict[str, Any], shown: list[str]) -> None:
-    names = tracking.window_names(run_record(config=DEFAULT | changes, seed=3))
+    names = window.window_names(run_record(config=DEFAULT | changes, seed=3))
     main = ["model=minilm", "task=movie_reviews", "method=lora", "rank=4"]
     assert names.tags == [*main, *shown, "seed=3"]
     assert names.arm == " ".join([*main[2:], *shown])
 
 
 def test_seeds_of_one_arm_are_together_in_w_and_b() -> None:
-    arms = {tracking.window_names(run_record(config=DEFAULT, seed=seed)).arm for seed in range(3)}
+    arms = {window.window_names(run_record(config=DEFAULT, seed=seed)).arm for seed in range(3)}
     assert len(arms) == 1
     targets = [[f"layer.{i}" for i in range(count)] for count in (39, 40)]
     configs = [DEFAULT | {"method": {"name": "lora", "target_modules": names}} for names in targets]
-    several = [tracking.window_names(run_record(config=config)) for config in configs]
-    assert max(len(text) for names in several for text in (*names.tags, names.arm)) <= tracking.LONGEST
+    several = [window.window_names(run_record(config=config)) for config in configs]
+    assert max(len(text) for names in several for text in (*names.tags, names.arm)) <= window.LONGEST
     assert several[0].arm != several[1].arm

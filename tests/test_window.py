@@ -14,10 +14,13 @@ import pytest
 from recorded import run_record
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.store import pictures, tracking
+from lorax_lab.store import marks, pictures, tracking, wandb_door, window
 from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
+from lorax_lab.store.follow import follow
+from lorax_lab.store.orders import Order
 from lorax_lab.store.record import write_record
 from lorax_lab.store.result import Coverage, Part
+from lorax_lab.store.wandb_door import WandbWindow
 
 MATRICES: dict[str, Any] = {
     "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0},
@@ -32,14 +35,23 @@ HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "valid
 
 
 class Wandb(SimpleNamespace):
-    """Notes what it is told."""
+    """Notes what it is told, and keeps no history of its own."""
 
     def __init__(self, login: bool = True) -> None:
         super().__init__()
         self.logged: list[tuple[dict[str, Any], int]] = []
         self.asked: list[bool] = []
-        self.answer, self.given, self.settings = login, {}, {}
-        self.run = SimpleNamespace(log=lambda row, step: self.logged.append((row, step)), summary={})
+        self.axes: dict[str, str | None] = {}
+        self.artifacts: list[Any] = []
+        self.answer, self.given, self.settings, self.exit_code = login, {}, {}, None
+        self.run = SimpleNamespace(
+            summary={}, tags=(), url="https://w/b", offline=False, resumed=False, starting_step=0, id="a-run",
+            define_metric=lambda name, step_metric=None, hidden=None: self.axes.update({name: step_metric}),
+            finish=self._finish, log_artifact=self.artifacts.append,
+        )  # fmt: skip
+
+    def _finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
 
     def login(self, prompt: bool) -> bool:
         self.asked.append(prompt)
@@ -52,25 +64,26 @@ class Wandb(SimpleNamespace):
     def Image(self, picture: np.ndarray) -> np.ndarray:
         return picture
 
-    def init(self, **given: Any) -> Wandb:
+    def init(self, **given: Any) -> SimpleNamespace:
         self.given = given
-        return self
-
-    def __enter__(self) -> SimpleNamespace:
+        self.run.tags = tuple(given["tags"])
         return self.run
-
-    def __exit__(self, *_: object) -> None:
-        self.ended = True
 
 
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Wandb:
-    for key in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_SILENT"):
+    for key in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_SILENT", "WANDB_ERROR_REPORTING"):
         monkeypatch.setenv(key, "")  # so that what is set is taken back
         monkeypatch.delenv(key)
     stub = Wandb()
     monkeypatch.setitem(sys.modules, "wandb", stub)
+    noted = lambda self, values, row: stub.logged.append((values, row.step))  # noqa: E731
+    monkeypatch.setattr(WandbWindow, "_send", noted)
     return stub
+
+
+def tell(mode: str, folder: Path, group: str, project: str = "p", entity: str | None = None, **more: Any) -> None:
+    follow(Order(folder, folder, group, TrackingConfig(mode, project, entity, **more)))
 
 
 def recorded(runs_dir: Path, **changes: Any) -> Path:
@@ -78,35 +91,53 @@ def recorded(runs_dir: Path, **changes: Any) -> Path:
     config = CONFIG | {"task": {"name": "local", "path": "/home/me/data.csv"}}
     save_history(folder, HISTORY)
     save_arrays(folder / SPECTRA, SIGMA)
-    summary = {key: float(i) for i, key in enumerate(tracking.SUMMARY_KEYS)}
+    summary = {key: float(i) for i, key in enumerate(window.SUMMARY_KEYS)}
     write_record(folder, run_record("a-run", **{"matrices": MATRICES, "summary": summary, "config": config} | changes))
     return folder
 
 
 def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     folder = recorded(tmp_path)
-    tracking.tell(TrackingConfig("online", "a-project", "a-team"), folder, "sweep-1")
-    names = tracking.window_names(run_record("a-run", config=CONFIG))
+    tell("online", folder, "sweep-1", "a-project", "a-team")
+    names = window.window_names(run_record("a-run", config=CONFIG))
     assert wandb.given == {
         "project": "a-project", "entity": "a-team", "dir": str(tmp_path), "id": "a-run", "name": "a-run",
-        "group": "sweep-1", "job_type": names.arm, "tags": names.tags, "config": CONFIG | {"arm": names.arm},
+        "group": "sweep-1", "job_type": "lora", "resume": "allow", "tags": names.tags,
+        "config": CONFIG | {"arm": names.arm},
         "mode": "online", "settings": "settings",
     }  # fmt: skip
     assert wandb.settings == {
         "silent": True, "console": "off", "init_timeout": 30, "x_disable_stats": True, "disable_git": True,
+        "x_file_stream_transmit_interval": 5,
         "disable_code": True, "x_disable_meta": True, "x_disable_machine_info": True, "x_save_requirements": False,
         "host": "", "program": "",
     }  # fmt: skip
-    curves, (shown, last) = wandb.logged[:-1], wandb.logged[-1]
-    assert curves == [({"train/loss": 0.7}, 1), ({"train/loss": 0.6, "validation/accuracy": 0.5}, 2)]
-    assert (set(shown), last) == ({"spectrum/singular_values", "spectrum/effective_rank_map"}, 2)
-    assert wandb.ended
-    mark = json.loads((folder / tracking.MARK).read_text())
-    assert {key: mark[key] for key in ("mode", "project", "group")} == {
-        "mode": "online", "project": "a-project", "group": "sweep-1",
+    assert wandb.logged[:2] == [({"train/loss": 0.7}, 1), ({"train/loss": 0.6, "validation/accuracy": 0.5}, 2)]
+    assert wandb.logged[2] == (
+        {
+            "spectrum/index": 1,
+            "spectrum/sigma/query": 6.0,
+            "spectrum/sigma/value": 12.0,
+            "spectrum/sigma/projection": 16.0,
+        },
+        3,
+    )
+    assert wandb.logged[4] == ({"answer/rank": 4, "answer/score": 0.5}, 5)
+    assert [(*values, step) for values, step in wandb.logged[5:]] == [
+        ("spectrum/singular_values", 6), ("spectrum/effective_rank_map", 7),
+    ]  # fmt: skip
+    assert wandb.axes == {
+        "truncation/k": None, "truncation/*": "truncation/k", "spectrum/index": None, "spectrum/*": "spectrum/index",
+        "answer/rank": None, "answer/*": "answer/rank",
+    }  # fmt: skip
+    assert wandb.exit_code == 0
+    assert wandb.artifacts == []
+    mark = json.loads((folder / marks.MARK).read_text())
+    assert {key: mark[key] for key in ("mode", "project", "group", "url")} == {
+        "mode": "online", "project": "a-project", "group": "sweep-1", "url": "https://w/b",
     }  # fmt: skip
     assert mark["when"].endswith("Z")
-    assert tracking.mark_of(folder) == "online"
+    assert marks.mark_of(folder) == "online"
 
 
 @pytest.fixture
@@ -129,21 +160,26 @@ def test_the_spectra_are_means_over_the_layers_of_a_module(drawn: list[Any]) -> 
     picture = pictures.spectrum_chart(run_record("a-run", matrices=MATRICES), SIGMA)
     (axes,) = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
-    assert lines == {
+    drawn_lines = {name: points for name, points in lines.items() if not name.startswith("_")}
+    assert drawn_lines == {
         "query": [[1, 6], [2, 3]], "value": [[1, 12], [2, 6]], "projection": [[1, 16], [2, 8]],
     }  # fmt: skip
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
+    assert len(lines) == 6  # and noise, dashed
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(drawn_lines)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("index", "singular value")
-    assert axes.get_title() == "singular values"
+    assert axes.get_title() == "singular values of ΔW (dashed: noise)"
     assert (picture.dtype, picture.ndim, picture.shape[2]) == ("uint8", 3, 4)
     assert picture[..., :3].std() > 10
 
 
 def test_the_map_has_a_row_for_each_layer_and_a_column_for_each_module(drawn: list[Any]) -> None:
-    pictures.heat_map(run_record("a-run", matrices=MATRICES))
+    rows = {name: row | {"null": {"effective_rank": 10.0}} for name, row in MATRICES.items()}
+    pictures.heat_map(run_record("a-run", matrices=rows))
     axes = drawn[0].axes[0]
-    grid = axes.get_images()[0].get_array().filled(np.nan)
-    np.testing.assert_equal(grid, [[3, np.nan, 2], [5, np.nan, np.nan]])
+    (image,) = axes.get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3, np.nan, 0.2], [0.5, np.nan, np.nan]])
+    assert image.get_clim() == (0, 1)  # one scale for all runs
+    assert [text.get_text() for text in axes.texts] == ["3", "2", "5"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["query", "value", "projection"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("module", "layer", "effective rank of ΔW")
@@ -159,11 +195,12 @@ def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb
         higher_is_better=False,
         collapsed=["one", "two"],
     )
-    tracking.tell(TrackingConfig("online", "p", None), folder, "g")
+    tell("online", folder, "g")
     assert wandb.run.summary == {
         "test/accuracy": 0.5, "validation/accuracy": 0.5, "baseline/untrained/accuracy": 0.4,
         "parameters/trainable": 10, "parameters/adapter": 8, "parameters/head": 2, "parameters/total": 100,
-        "memory/weights": 5, "memory/peak_bytes": 5, "status": "completed",
+        "memory/weights": 5, "memory/peak_bytes": 5, "status": "completed", "status/why": "",
+        "score": 0.5, "score/split": "test", "train/loss": 0.6,
         "coverage/base": 100, "coverage/trained": 50, "coverage/adapted": 40, "coverage/measured": 30,
         "coverage/not a target/dense": 60, "metric": "accuracy", "higher_is_better": False,
         "collapsed": True, "collapsed/why": "one; two",
@@ -175,32 +212,32 @@ def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb
 
 
 def test_a_trial_has_no_spectra_and_no_picture(wandb: Wandb, tmp_path: Path) -> None:
-    tracking.tell(TrackingConfig("online", "p", None), recorded(tmp_path, matrices={}, summary={}), "g")
+    tell("online", recorded(tmp_path, matrices={}, summary={}), "g")
     assert [step for _, step in wandb.logged] == [1, 2]
     assert not [key for key in wandb.run.summary if key.startswith("spectrum/")]
 
 
 def test_a_login_decides_and_is_not_asked_for(wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking.resolve_mode("auto") == "online"
+    assert wandb_door.resolve("auto") == "online"
     wandb.answer = False
-    assert tracking.resolve_mode("auto") == "offline"
+    assert wandb_door.resolve("auto") == "offline"
     assert wandb.asked == [False, False]
     for mode in ("offline", "online", "disabled"):
         monkeypatch.setenv("WANDB_MODE", mode)
-        assert tracking.resolve_mode("auto") == mode
-        assert tracking.resolve_mode("offline") == "offline"
+        assert wandb_door.resolve("auto") == mode
+        assert wandb_door.resolve("offline") == "offline"
     folder = recorded(tmp_path)
-    tracking.tell(TrackingConfig("auto", "p", None), folder, "g")  # disabled by the variable
+    tell("auto", folder, "g")  # disabled by the variable
     assert not wandb.given
-    assert tracking.mark_of(folder) is None
+    assert marks.mark_of(folder) is None
     monkeypatch.setenv("WANDB_MODE", "a word that W&B does not know")
-    assert tracking.resolve_mode("auto") == "offline"
+    assert wandb_door.resolve("auto") == "offline"
 
 
 def test_the_files_of_w_and_b_lie_in_the_store(wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    tracking.tell(TrackingConfig("offline", "p", None), recorded(tmp_path), "g")
+    tell("offline", recorded(tmp_path), "g")
     assert (tmp_path / "wandb").is_dir()
     assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb")
     assert os.environ["WANDB_SILENT"] == "true"
@@ -208,21 +245,21 @@ def test_the_files_of_w_and_b_lie_in_the_store(wandb: Wandb, tmp_path: Path, mon
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", "3"])
 def test_a_mark_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> None:
-    assert tracking.mark_of(tmp_path) is None
-    (tmp_path / tracking.MARK).write_text(content)
-    assert tracking.mark_of(tmp_path) is None
+    assert marks.mark_of(tmp_path) is None
+    (tmp_path / marks.MARK).write_text(content)
+    assert marks.mark_of(tmp_path) is None
     assert tracking._group(tmp_path) == "sync"
 
 
 def test_the_command_that_a_run_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(tracking, "tell", lambda *words: told.append(words))
+    monkeypatch.setattr(tracking, "follow", told.append)
     assert tracking.main(["publish", str(tmp_path)]) == 0
-    typed = ["--group", "g", "--mode", "offline", "--project", "p", "--entity", "e"]
+    typed = ["--group", "g", "--mode", "offline", "--project", "p", "--entity", "e", "--artifacts", "--study", "s"]
     assert tracking.main(["publish", str(tmp_path), *typed]) == 0
     assert told == [
-        (TrackingConfig("auto", "lorax_lab", None), tmp_path, "sync"),
-        (TrackingConfig("offline", "p", "e"), tmp_path, "g"),
+        Order(tmp_path, tmp_path, "sync", TrackingConfig("auto", "lorax_lab", None)),
+        Order(tmp_path, tmp_path, "g", TrackingConfig("offline", "p", "e", True, "s")),
     ]
 
 
@@ -232,7 +269,7 @@ def test_a_failure_is_one_line_of_the_command(
     def fail(*_: Any) -> None:
         raise RuntimeError("the server\n  is gone")
 
-    monkeypatch.setattr(tracking, "tell", fail)
+    monkeypatch.setattr(tracking, "follow", fail)
     assert tracking.main(["publish", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "RuntimeError: the server is gone\n"
 
@@ -259,7 +296,7 @@ def test_a_key_in_the_notes_that_w_and_b_reads_is_hidden(
     wandb: Wandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_NOTES", "my token is hf_" + "Zz09" * 8)
-    tracking.tell(TrackingConfig("online", "p", None), recorded(tmp_path), "g")
+    tell("online", recorded(tmp_path), "g")
     assert os.environ["WANDB_NOTES"] == "my token is [hidden]"
 
 
@@ -268,3 +305,13 @@ def test_a_patience_that_is_no_time_is_refused(patience: str, tmp_path: Path) ->
     with pytest.raises(SystemExit) as ended:
         tracking.main(["sync", str(tmp_path), f"--patience={patience}"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "spectra", "ranks"),
+    [({}, SIGMA, [4]), ({"method": "full", "rank": None}, SIGMA, [1, 2]), ({"matrices": {}}, {}, [])],
+)
+def test_full_is_a_line_over_the_ranks(changes: dict[str, Any], spectra: dict[str, Any], ranks: list[int]) -> None:
+    """From 1 to the most that a matrix can have; a trial, of which no update is measured, answers nothing."""
+    rows = window.curves(run_record("a-run", **{"matrices": MATRICES} | changes), spectra)
+    assert [row for row in rows if "answer/rank" in row] == [{"answer/rank": r, "answer/score": 0.5} for r in ranks]

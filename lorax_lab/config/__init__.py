@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from lorax_lab.config.checks import require, require_choice, require_name, require_path, require_positive
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.errors import ConfigError
 
-TRACKING_MODES = ("auto", "offline", "online", "disabled")
+TRACKING_MODES = ("auto", "offline", "online", "trackio", "disabled")
 SCHEDULES = ("linear", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
 """What a training step multiplies in; bf16 and fp16 are autocast over fp32 weights; in bf16,
@@ -146,16 +147,26 @@ class TrainConfig:
 
 @dataclass
 class TrackingConfig:
-    """Weights & Biases: `auto` is online when logged in and offline otherwise."""
+    """The windows on runs: of Weights & Biases, where `auto` is online when logged in and offline otherwise, or of
+    Trackio.
+
+    Attributes:
+        artifacts: whether the trained weights are kept there too.
+        study: the study that the run belongs to, as a tag.
+    """
 
     mode: str
     project: str
     entity: str | None
+    artifacts: bool = False
+    study: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("tracking", self.mode, TRACKING_MODES)
-        for key in ("project", "entity"):
-            require_name(f"tracking.{key}", getattr(self, key), optional=key == "entity")
+        if self.mode == "trackio" and find_spec("trackio") is None:
+            raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[trackio]")
+        for key in ("project", "entity", "study"):
+            require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
 
 
 @dataclass

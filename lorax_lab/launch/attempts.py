@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
-from lorax_lab.store import forced, record, tracking
+from lorax_lab.store import forced, marks, progress, record
 from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.folder import quarantine
+from lorax_lab.store.orders import Order, announce
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
 from lorax_lab.store.redact import redact
@@ -40,7 +42,7 @@ class Attempt:
             sweeps.
         wait: whether to wait for another launcher that has the lease, until the run is completed or the lease is free.
         repeats: SHA-256 of the record that `force` repeats; None where the run is not repeated.
-        later: whether the run is to be compared with a reference that is not there yet. W&B is told after that.
+        later: whether the run is to be compared with a reference that is not there yet.
     """
 
     title: str
@@ -51,13 +53,10 @@ class Attempt:
     later: bool = False
 
 
-def attempt(run: Run, how: Attempt, publish: Callable[..., object] = tracking.publish) -> str:
+def attempt(run: Run, how: Attempt) -> str:
     """Train one run unless it is recorded, or compare it with its reference if only that is missing.
 
     A completed run that `force` repeats stays whole until the new one is.
-
-    Args:
-        publish: called as `tracking.publish` once the run is recorded.
 
     Returns:
         The run's status, `RECORDED`, `COMPARED`, `NO_REFERENCE` or `ELSEWHERE`.
@@ -71,7 +70,7 @@ def attempt(run: Run, how: Attempt, publish: Callable[..., object] = tracking.pu
         return lease
     with lease:
         try:
-            return _attempt(run, how, lease, publish)
+            return _attempt(run, how, lease)
         except leases.LeaseLost as lost:
             _say(f"  {lost}")
             return ELSEWHERE
@@ -117,22 +116,22 @@ def _lease(run: Run, how: Attempt) -> leases.Lease | str:
         time.sleep(POLL)
 
 
-def _attempt(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., object]) -> str:
+def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
     forced.mend(run.folder)
     if is_done(run, how.repeats):
         return RECORDED
     if is_settled(run, how.repeats):
         status = _compare(run, lease)
-        if tracking.mark_of(run.folder) is None:
-            publish(run.config.tracking, run.folder, how.group)
+        if marks.mark_of(run.folder, run.config.tracking.mode) is None:
+            _show(run, how, run.folder)
         return status
     _say(how.title, style="bold")
     if record.status_of(run.folder) == "damaged":
         _say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
-    return _train(run, how, lease, publish)
+    return _train(run, how, lease)
 
 
-def _train(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., object]) -> str:
+def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
     from lorax_lab.execute import execute
 
     place = workplace(run, how.repeats)
@@ -144,7 +143,8 @@ def _train(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., o
         lease.check()  # a launcher that was suspended until here may have lost it
         remove_scratch(place)
         record_status(run, "running", place=place, launch=how.launch, check=lease.check)
-        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256, kernel_of(run.config.train))
+        with _shown(run, how, place):
+            execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256, kernel_of(run.config.train))
         if place != run.folder:
             lease.check()
             forced.put_in_place(run.folder)
@@ -165,9 +165,26 @@ def _train(run: Run, how: Attempt, lease: leases.Lease, publish: Callable[..., o
         known = isinstance(error, ConfigError | Diverged)
         _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {place / record.RECORD}") + kept)
         return status
-    if not how.later:
-        publish(run.config.tracking, run.folder, how.group)
     return "completed"
+
+
+@contextmanager
+def _shown(run: Run, how: Attempt, place: Path) -> Iterator[None]:
+    """What the block trains is written down step by step, and the sweep's follower is told to show it."""
+    from lorax_lab.console import TrainBar
+
+    with progress.written(place, how.group) as row:
+        _show(run, how, place)
+        TrainBar.on_row = row
+        try:
+            yield
+        finally:
+            TrainBar.on_row = None
+
+
+def _show(run: Run, how: Attempt, place: Path) -> None:
+    folder, at = run.folder.resolve(), place.resolve()
+    announce(run.runs_dir, Order(folder, at, how.group, run.config.tracking, how.launch, resume=folder == at))
 
 
 def _compare(run: Run, lease: leases.Lease) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "run": Command("train the runs of a command line; what is recorded is not trained again", ("lorax_lab.run",)),
     "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
     "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
+    "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", ("lorax_lab.dashboard",)),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
     "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
     "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
@@ -56,7 +57,7 @@ def main() -> None:
 def _main(typed: list[str]) -> int:
     name, *rest = typed or ["--help"]
     if name in ("--help", "-h"):
-        commands = "\n".join(f"  {name:<9}{command.does}" for name, command in COMMANDS.items())
+        commands = "\n".join(f"  {name:<10}{command.does}" for name, command in COMMANDS.items())
         print(HELP.format(commands=commands, modules=", ".join(_module(command) for command in COMMANDS.values())))
         return 0
     if name == "--version":

@@ -36,7 +36,6 @@ from lorax_lab.launch.attempts import (
 )
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
-from lorax_lab.store import tracking
 from lorax_lab.store.output import guard
 from lorax_lab.store.record import Status
 
@@ -160,7 +159,7 @@ def _attempts(handle: int | None) -> int:
         run = Run(**spec["run"] | {"config": from_dict(spec["run"]["config"])})
         if handle is not None:
             console.relay = lambda message, run=run: tell(_named(message, run))
-        status = attempt(run, Attempt(**spec["how"]), _publisher(handle))
+        status = attempt(run, Attempt(**spec["how"]))
         outcome = EXIT[status]
         tell({"status": status})
     return outcome
@@ -183,13 +182,6 @@ def _named(message: dict[str, Any], run: Run) -> dict[str, Any]:
     """A message in which a line that belongs to the line above it, as an indented one does, names the run."""
     text = message.get("say", "")
     return message | {"say": f"{run.title}: {text.strip()}"} if text.startswith("  ") else message
-
-
-def _publisher(handle: int | None) -> Callable[..., object]:
-    """What tells W&B of a run: a worker goes on with the next meanwhile, and waits at its end."""
-    if handle is None:
-        return tracking.publish
-    return lambda *arguments: threading.Thread(target=tracking.publish, args=arguments).start()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lorax_lab.store.files import write_json
+from lorax_lab.store.processes import STATE, field_of, here, start_of
 
 FOLDER = ".leases"
 BEAT = 5.0
@@ -106,7 +106,7 @@ def acquire(runs_dir: Path, run_id: str) -> Lease | Owner:
             return holder
         if path.is_dir() and not path.is_symlink():
             path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}"))
-        mine = Owner(*_here(), uuid.uuid4().hex, time.time())
+        mine = Owner(*here(), uuid.uuid4().hex, time.time())
         write_json(path, asdict(mine))
         return Lease(path, mine)
 
@@ -154,8 +154,8 @@ class _Locked:
 
 def _alive(owner: Owner, path: Path, clock: Path | None) -> bool:
     """Whether an owner lives. `clock` is a file of the same file system that can be touched; None for our own clock."""
-    place, *_ = _here()
-    if owner.place == place and _start_of(owner.pid) != owner.started:
+    place, *_ = here()
+    if owner.place == place and start_of(owner.pid) != owner.started:
         return False
     with suppress(FileNotFoundError):
         if clock:
@@ -170,7 +170,7 @@ def _beats_again(pid: int, path: Path, beat: float) -> bool:
     """Whether the heart of a process of this machine goes on: all stop where the machine sleeps, and go on when it
     wakes. A process that is suspended by itself is not waited for."""
     end = time.monotonic() + 2 * BEAT
-    while _field_of(pid, STATE) not in ("", "T", "t") and time.monotonic() < end:
+    while field_of(pid, STATE) not in ("", "T", "t") and time.monotonic() < end:
         if path.stat().st_mtime != beat:
             return True
         time.sleep(BEAT / 20)
@@ -190,35 +190,3 @@ def _read(path: Path) -> Owner | None:
     texts = (owner.place, owner.host, owner.started, owner.token)
     good = all(isinstance(text, str) for text in texts) and type(owner.pid) is int and isinstance(owner.since, float)
     return owner if good else None
-
-
-def _here() -> tuple[str, str, int, str]:
-    """(place, host, pid, start) of this process. On a system that does not say, every process has a place of its own,
-    so that only heartbeats count."""
-    host, pid = platform.node(), os.getpid()
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{host} {boot} {os.readlink('/proc/self/ns/pid')}", host, pid, _start_of(pid)
-    except OSError:
-        return f"{host} {pid} {_BEGAN}", host, pid, ""
-
-
-_BEGAN = time.time_ns()
-
-
-def _start_of(pid: int) -> str:
-    """When a process started, in the system's ticks; empty where there is no such process, or it is a zombie."""
-    return _field_of(pid, STARTED)
-
-
-STATE, STARTED = 0, 19
-"""Places in `/proc/<pid>/stat`, behind the name."""
-
-
-def _field_of(pid: int, place: int) -> str:
-    """What the system says of a process; empty where there is no such process, or it is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[STATE] in "ZX" else fields[place]

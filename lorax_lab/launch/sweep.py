@@ -33,6 +33,7 @@ from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
 from lorax_lab.launch.workers import Variables, Workers
 from lorax_lab.store import record, verified
+from lorax_lab.store.following import following
 from lorax_lab.store.record import Record
 
 
@@ -76,12 +77,13 @@ class Sweep:
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            if shares[0]:
-                self.side_by_side = len(shares)
-                Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
-            else:
-                start(self.job, len(self.jobs), launcher, self.runs_dir)
-            self.finish()
+            with following(self.runs_dir, self.launch, {run.config.tracking.mode for run in self.waiting}, _say):
+                if shares[0]:
+                    self.side_by_side = len(shares)
+                    Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
+                else:
+                    start(self.job, len(self.jobs), launcher, self.runs_dir)
+                self.finish()
         except KeyboardInterrupt:
             return True
         return False
@@ -222,6 +224,12 @@ class Sweep:
         console.print(table(rows, self.runs_dir))
         verified.keep(self.runs_dir, verified.known(self.runs_dir))
         return all(row.status == "completed" for row in rows)
+
+
+def _say(text: str) -> None:
+    from lorax_lab.console import console
+
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def _seconds(written: str) -> float:

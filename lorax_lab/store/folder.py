@@ -22,7 +22,7 @@ SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
 HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
 QUARANTINE = "quarantine"
-NOT_RESULTS = (RECORD, "wandb.json")
+NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 
 
 def save_trained(folder: Path, files: dict[str, dict[str, Any]], check: Check | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What W&B is shown of a run's update as pictures, (height, width, 4) uint8."""
+"""What a window is shown of a run's update as pictures, (height, width, 4) uint8. One scale of colours for all runs."""
 
 from __future__ import annotations
 
@@ -9,48 +9,64 @@ import numpy as np
 
 from lorax_lab.store.palette import CATEGORICAL, sequential_map
 from lorax_lab.store.record import Record
+from lorax_lab.store.spectrum import mean_spectra
+from lorax_lab.store.window import noise_share
+
+
+def pictures(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The pictures of a completed run by key; none for a trial, which has no matrices."""
+    if not record.completed.matrices:
+        return {}
+    return {
+        "spectrum/singular_values": spectrum_chart(record, spectra),
+        "spectrum/effective_rank_map": heat_map(record),
+    }
 
 
 def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
-    """Singular values averaged over the layers of each module type, σ_i against i. It is a picture, since W&B writes
-    the place of a chart's table on this machine into its files."""
+    """Singular values averaged over the layers of each module type, σ_i against i, and those of noise dashed."""
 
     def draw(axes: Any) -> None:
-        axes.set_prop_cycle(color=CATEGORICAL)
-        for module, line in mean_spectra(record, spectra).items():
-            axes.plot(range(1, len(line) + 1), line, marker=".", label=module)
-        axes.set(xlabel="index", ylabel="singular value", title="singular values")
-        axes.legend()
+        for number, (module, line) in enumerate(mean_spectra(record, spectra).items()):
+            index, colour = range(1, len(line.sigma) + 1), CATEGORICAL[number % len(CATEGORICAL)]
+            axes.plot(index, line.sigma, marker="." if len(index) < 33 else "", label=module, color=colour)
+            axes.plot(index, line.null, linestyle="--", linewidth=1, color=colour, label=f"_{module}, noise")
+        axes.set(xlabel="index", ylabel="singular value", title="singular values of ΔW (dashed: noise)")
+        axes.set_yscale("log" if all((line > 0).all() for line in _sigmas(record, spectra)) else "linear")
+        axes.legend(fontsize="small")
 
-    return _picture(draw, (5.0, 3.2))
+    return _picture(draw, (5.6, 3.6))
 
 
-def mean_spectra(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Singular values averaged over the layers of each module type, by module type."""
-    modules: dict[str, list[np.ndarray]] = {}
-    for name, row in record.completed.matrices.items():
-        modules.setdefault(row["module"], []).append(spectra[name]["sigma"])
-    return {module: np.mean(values, axis=0) for module, values in modules.items()}
+def _sigmas(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[np.ndarray]:
+    return [line.sigma for line in mean_spectra(record, spectra).values()]
 
 
 def heat_map(record: Record) -> np.ndarray:
-    """Effective rank of ΔW, layers down, module types across."""
+    """Effective rank of ΔW, layers down, module types across. The colour is its share of the effective rank of noise of
+    the same shape (and, for LoRA, rank), from 0 to 1 in every run; the number is the effective rank itself."""
     rows = record.completed.matrices.values()
     modules = list(dict.fromkeys(row["module"] for row in rows))
     layers = sorted({row["layer"] or 0 for row in rows})
-    grid = np.full((len(layers), len(modules)), np.nan)
+    shares = np.full((len(layers), len(modules)), np.nan)
+    ranks = np.full_like(shares, np.nan)
     for row in rows:
-        value = row["effective_rank"]
-        grid[layers.index(row["layer"] or 0), modules.index(row["module"])] = np.nan if value is None else value
+        place = layers.index(row["layer"] or 0), modules.index(row["module"])
+        share, value = noise_share(row), row["effective_rank"]
+        shares[place], ranks[place] = np.nan if share is None else share, np.nan if value is None else value
 
     def draw(axes: Any) -> None:
-        image = axes.imshow(grid, cmap=sequential_map(), aspect="auto")
+        image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
+        for (i, j), value in np.ndenumerate(ranks):
+            if np.isfinite(value):
+                dark = np.isfinite(shares[i, j]) and shares[i, j] < 0.6
+                axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
         axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
         axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
         axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
-        axes.figure.colorbar(image)
+        axes.figure.colorbar(image, label="share of noise's effective rank")
 
-    return _picture(draw, (1.2 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)))
+    return _picture(draw, (2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)))
 
 
 def _picture(draw: Callable[[Any], None], inches: tuple[float, float]) -> np.ndarray:

@@ -73,6 +73,18 @@ def by_seed(**ends: str) -> None:
     train.train = wrapped  # type: ignore[assignment]
 
 
+def environment(**variables: str) -> None:
+    """Set variables of the environment."""
+    os.environ |= variables
+
+
+def wait_for_windows(seconds: float) -> None:
+    """Let the end of a sweep wait this long for what W&B lacks."""
+    from lorax_lab.store import following
+
+    following.WAIT = seconds
+
+
 def _raise(error: BaseException) -> None:
     raise error
 

@@ -118,7 +118,7 @@ def _serve() -> None:
     heavy = (
         "transformers.models.bert.modeling_bert transformers.models.auto.modeling_auto accelerate hydra sklearn.metrics"
     )
-    ours = "execute measure.truncation measure.rows memory store.record store.tracking methods"
+    ours = "execute measure.truncation measure.rows memory store.record store.follow methods"
     ours += " models store.provenance tasks train"
     for name in [*heavy.split(), *(f"lorax_lab.{part}" for part in ours.split())]:
         importlib.import_module(name)

@@ -142,13 +142,13 @@ SURVIVORS = (
     Mutation(
         "never take over from the dead",
         "lorax_lab/launch/leases.py",
-        "    if owner.place == place and _start_of(owner.pid) != owner.started:\n        return False\n",
+        "    if owner.place == place and start_of(owner.pid) != owner.started:\n        return False\n",
         "",
         "tests/test_leases.py::test_the_lease_of_a_dead_process_is_taken_over_at_once",
     ),
     Mutation(
         "count a zombie as alive",
-        "lorax_lab/launch/leases.py",
+        "lorax_lab/store/processes.py",
         'return "" if fields[STATE] in "ZX" else fields[place]',
         "return fields[place]",
         "tests/test_leases.py::test_a_zombie_has_no_lease",
@@ -458,8 +458,8 @@ SURVIVORS = (
     Mutation(
         "point a warning of W&B at the lab itself",
         "lorax_lab/store/tracking.py",
-        'again}", stacklevel=3)',
-        'again}")',
+        "folder.parent), stacklevel=3)",
+        "folder.parent))",
         "tests/test_tracking.py::test_whatever_goes_wrong_is_a_warning",
     ),
     Mutation(

@@ -1,0 +1,180 @@
+"""The process that shows the runs of a sweep in their windows while they train.
+
+A sweep starts one follower. Whoever tries a run of the sweep, in whatever process, leaves an order in
+`<runs_dir>/.tracking/<launch>/`, and goes on. The follower forks a process for each order: what one window does, or
+fails to do, touches no other. It imports what windows need once, at low priority. It ends when the sweep has ended and
+all is shown, and it outlives a sweep that is killed, to say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.store import marks
+from lorax_lab.store.door import door_of
+from lorax_lab.store.follow import LOOK, follow
+from lorax_lab.store.orders import FOLDER, Order, claimed
+from lorax_lab.store.output import guard
+from lorax_lab.store.record import DamagedRecord, read_record
+from lorax_lab.store.redact import redact
+
+PATIENCE = 90.0
+"""Seconds that a window gets to take what it lacks when its run is over; then its process is ended."""
+NICE = 5
+"""What the priority is lowered by: training goes first, and the windows still get on."""
+
+
+class _Child:
+    """The process that shows one run."""
+
+    def __init__(self, order: Order, pid: int) -> None:
+        self.order, self.pid = order, pid
+        self.over_since: float | None = None
+
+    def is_late(self, patience: float) -> bool:
+        """Whether its run has ended for longer than the window may take."""
+        if self.over_since is None:
+            with suppress(FileNotFoundError, DamagedRecord):
+                if (
+                    read_record(self.order.place if self.order.place.exists() else self.order.folder).status
+                    != "running"
+                ):
+                    self.over_since = time.monotonic()
+        return self.over_since is not None and time.monotonic() - self.over_since > patience
+
+    def end(self) -> None:
+        """End it and what it started."""
+        with suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+class Follower:
+    """What the process does: a child for each order."""
+
+    def __init__(self, runs_dir: Path, launch: str, patience: float = PATIENCE) -> None:
+        self.folder, self.patience = runs_dir / FOLDER / launch, patience
+        self.children: list[_Child] = []
+        self.waiting: list[Order] = []
+
+    def serve(self, owner: int) -> None:
+        """Take orders until the sweep has ended, which closes the pipe, and every child too.
+
+        Args:
+            owner: descriptor of the pipe from the sweep.
+        """
+        ended = False
+        while True:
+            self._take()
+            self._reap()
+            if ended and not self.children and not self.waiting and not list(self.folder.glob("*.json")):
+                break
+            if ended:
+                time.sleep(LOOK)
+            elif select.select([owner], [], [], LOOK)[0]:
+                ended = not os.read(owner, 1)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _take(self) -> None:
+        """Start a child for each order; one whose run is being shown still waits for that."""
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                order = Order.of(json.loads(path.read_text(encoding="utf-8")))
+                self.waiting.append(order)
+            path.unlink(missing_ok=True)
+        busy = {child.order.folder for child in self.children}
+        for order in [order for order in self.waiting if order.folder not in busy]:
+            self.waiting.remove(order)
+            _import(order)
+            self.children.append(_Child(order, self._fork(order)))
+
+    def _fork(self, order: Order) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            code = show(order)
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for child in list(self.children):
+            ended, status = os.waitpid(child.pid, os.WNOHANG)
+            late = not ended and child.is_late(self.patience)
+            if late:
+                child.end()
+                os.waitpid(child.pid, 0)
+            if ended or late:
+                self.children.remove(child)
+                code = os.waitstatus_to_exitcode(status)
+                if late:
+                    _failed(child.order, f"it took more than {self.patience:g} s")
+                elif code != 0 and code != SAID:
+                    _failed(child.order, f"its process ended with status {code}")
+
+
+CLAIM = 120.0
+"""Seconds that a window waits until an earlier one of the same run is closed."""
+SAID = 3
+"""Exit status of a child that has said why it failed."""
+
+
+def show(order: Order) -> int:
+    """Show a run; returns 0, or `SAID` when it could not and has said why."""
+    name = order.folder.name
+    try:
+        with claimed(order.folder, CLAIM):
+            follow(order, lambda message: _tell(message | {"run": name}))
+    except Exception as error:
+        _failed(order, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return SAID
+    return 0
+
+
+def _failed(order: Order, why: str) -> None:
+    """Say to the sweep, and for later in the mark, why a window lacks a run."""
+    marks.fail(order.folder, order.tracking.mode, order.group, why)
+    _tell({"run": order.folder.name, "why": why})
+
+
+def _tell(message: dict[str, Any]) -> None:
+    """A line to the sweep, which may be gone."""
+    shown = {key: redact(value) if isinstance(value, str) else value for key, value in message.items()}
+    with suppress(OSError):
+        os.write(1, (json.dumps(shown) + "\n").encode())
+
+
+def _import(order: Order) -> None:
+    """Import once what every child needs; what fails here fails in the child, which says so."""
+    with suppress(Exception):
+        import lorax_lab.spectra
+        import lorax_lab.store.pictures  # noqa: F401
+
+        if (door := door_of(order.tracking.mode)) is not None:
+            door.prepare(order.folder.parent)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m lorax_lab.store.follower RUNS LAUNCH`, which a sweep starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):
+        os.nice(NICE)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    Follower(Path(arguments[0]), arguments[1]).serve(0)
+    return 0
+
+
+if __name__ == "__main__":
+    guard()
+    sys.exit(main(sys.argv[1:]))

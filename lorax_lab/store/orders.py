@@ -1,0 +1,75 @@
+"""Orders to show a run in its window: a file each, which whoever tries the run leaves for the sweep's follower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import TrackingConfig
+from lorax_lab.store.door import DOORS
+from lorax_lab.store.files import write_json
+
+FOLDER = ".tracking"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which run is shown, and how.
+
+    Args:
+        folder: of the run.
+        place: where its attempt leaves its files; the same, but for a forced run.
+        group: the name under which the window shows the sweep.
+        launch: identifies the sweep; the run of another one is not followed. None follows any.
+        resume: go on with what the window has. A forced run begins anew there.
+    """
+
+    folder: Path
+    place: Path
+    group: str
+    tracking: TrackingConfig
+    launch: str | None = None
+    resume: bool = True
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self) | {"folder": str(self.folder), "place": str(self.place)}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Order:
+        """The order that `plain` made."""
+        paths = {name: Path(plain[name]) for name in ("folder", "place")}
+        return cls(**plain | paths | {"tracking": TrackingConfig(**plain["tracking"])})
+
+
+def announce(runs_dir: Path, order: Order) -> None:
+    """Leave an order with the follower of a sweep. Where it cannot be written, the run is shown by `sync` later."""
+    if order.tracking.mode not in DOORS or order.launch is None:
+        return
+    with suppress(OSError):
+        write_json(runs_dir / FOLDER / order.launch / f"{order.folder.name}.json", order.plain())
+
+
+@contextmanager
+def claimed(folder: Path, seconds: float) -> Iterator[None]:
+    """Nobody else shows this run in a window during the block.
+
+    Raises:
+        TimeoutError: somebody else does, for `seconds` by now.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.parent / "wandb" / f"{folder.name}.lock", timeout=seconds)
+    lock_path = Path(lock.lock_file)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TimeoutError("another process tells W&B of it") from None
+    try:
+        yield
+    finally:
+        lock.release()
