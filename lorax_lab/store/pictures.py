@@ -59,7 +59,7 @@ def heat_map(record: Record) -> np.ndarray:
         image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
         for (i, j), value in np.ndenumerate(ranks):
             if np.isfinite(value):
-                dark = np.isfinite(shares[i, j]) and shares[i, j] < 0.6
+                dark = np.isfinite(shares[i, j]) and shares[i, j] > 0.4
                 axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
         axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
         axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
