@@ -82,7 +82,10 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
         _show(progress)
         records.check(progress)
         print(
-            *(shlex.join(["python", *_command(s, options.runs, launch)[1:]]) for s in sweeps(plan, progress.missing)),
+            *(
+                shlex.join(["python", *_command(sweep, options.runs, launch, name)[1:]])
+                for sweep in sweeps(plan, progress.missing)
+            ),
             sep="\n",
         )
         return 0
@@ -113,7 +116,7 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
         for sweep in waiting:
             tried.append(sweep)
             try:
-                status = _run(_command(sweep, runs, launch))
+                status = _run(_command(sweep, runs, launch, records.path.stem))
             finally:
                 records.publish(progress.cells)
             if status == STOPPED:
@@ -122,8 +125,9 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
                 return WRONG
 
 
-def _command(sweep: list[str], runs: Path, launch: list[str]) -> list[str]:
-    return [sys.executable, "-m", "lorax_lab.run", *sweep, f"runs_dir={_typed(runs)}", *launch, "-m"]
+def _command(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[str]:
+    places = (f"runs_dir={_typed(runs)}", f"tracking.study={study}")
+    return [sys.executable, "-m", "lorax_lab.run", *sweep, *places, *launch, "-m"]
 
 
 def _with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
