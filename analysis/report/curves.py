@@ -9,7 +9,7 @@ from lorax_lab.store.folder import read_history
 from lorax_lab.store.record import Record
 
 from ..groups import Group, spread
-from .plot import Plot, View, axis, label, looks, scatter
+from .plot import Plot, View, axis, looks, plain, scatter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def views(table: pd.DataFrame) -> list[View]:
                 continue
             name = f"{arm}, seed {seed}" if several else arm
             mode = "lines+markers" if len(rows) <= 20 else "lines"
-            hover = f"step %{{x:,}}: %{{y:.5g}}<extra>{label(name)}</extra>"
+            hover = f"step %{{x:,}}: %{{y:.5g}}<extra>{plain(name)}</extra>"
             settings: dict[str, Any] = look[arm] | {"mode": mode, "hovertemplate": hover}
             traces.append(scatter(name, rows[STEP], rows[key], **settings))
         if traces:

@@ -59,7 +59,7 @@ def runs(table: Runs) -> str:
     )
     cut = len(table.rows) - MOST_ROWS
     note = f'<p class="note">The table has the first {MOST_ROWS:,} of {len(table.rows):,} runs.</p>' if cut > 0 else ""
-    hint = "filter: words of a row, or a column's value such as rank=4"
+    hint = "filter, such as lora or rank=4"
     return (
         f'<div class="runs">{note}<div class="controls"><input type="search" placeholder="{hint}" aria-label="{hint}">'
         '<output></output><button data-rows>these rows as CSV</button></div><div class="scroll tall">'

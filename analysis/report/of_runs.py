@@ -20,7 +20,7 @@ from .plot import (
     axis,
     bars,
     ends_of,
-    label,
+    folded,
     level,
     looks,
     numbers,
@@ -48,7 +48,7 @@ def of_cuts(table: pd.DataFrame) -> list[View]:
     error = standard_error(whole, first["metric"], first["examples"])
     traces, shapes = [level("whole update: W₀ + ΔW", whole, ends)], []
     if not math.isnan(error):
-        traces[0]["name"] += label(f" (band: ± 1 standard error, {first['examples']:,} examples)")
+        traces[0]["name"] += plain(f" (band: ± 1 standard error, {first['examples']:,} examples)")
         shapes.append(_band(whole - error, whole + error))
     cut_parts = list(functional_rank.PARTS.items())
     for (part, (name, _)), look in zip(cut_parts, looks(len(cut_parts) + 1)[::-1], strict=False):
@@ -135,12 +135,12 @@ def of_memory(table: pd.DataFrame) -> list[View]:
             "color": colour,
             "pattern": {"shape": pattern, "size": 6, "fgcolor": "#ffffff", "fillmode": "overlay"},
         }
-        values = {"x": numbers(means[arm] for arm in arms), "y": [label(arm) for arm in arms], "marker": look}
+        values = {"x": numbers(means[arm] for arm in arms), "y": [folded(arm) for arm in arms], "marker": look}
         bar = Bar(name=name, orientation="h", hovertemplate="%{y}: %{x:,.1f} MiB", **values)
         traces.append(dict(bar.to_plotly_json()))
     vertical = axis("", autorange="reversed", type="category")
     size = {"height": max(320, 170 + 26 * len(arms))}
-    horizontal = axis("memory at the peak of a training step, MiB")
+    horizontal = axis("MiB at the peak of a step")
     return [View("", traces, {"barmode": "stack", "xaxis": horizontal, "yaxis": vertical} | size)]
 
 
@@ -165,7 +165,7 @@ def _seeds(name: str, rows: pd.DataFrame, where: Any, look: dict[str, Any]) -> I
     marker = {"color": look["marker"]["color"], "symbol": "circle-open", "size": 5}
     text = [f"seed {seed}" for seed in rows["seed"]]
     hover = "%{customdata}: %{y:.4f}"
-    group = {"legendgroup": label(name), "showlegend": False, "opacity": 0.6}
+    group = {"legendgroup": plain(name), "showlegend": False, "opacity": 0.6}
     yield scatter(
         name, where, rows["score"], mode="markers", marker=marker, customdata=text, hovertemplate=hover, **group
     )

@@ -89,11 +89,13 @@ def _cost(table: pd.DataFrame, key: str) -> Iterator[Trace]:
     for (task, rows), look in zip(tasks, looks(len(tasks)), strict=True):
         lora, full = rows[rows["rank"].notna()], rows[rows["rank"].isna()]
         error = bars(*([*lora[part]] for part in ("test", "test_low", "test_high"))) if key == "test" else None
-        hover = {"customdata": [int(rank) for rank in lora["rank"]], "hovertemplate": "rank %{customdata:,}: %{y:,.5g}"}
-        name = score_label(str(task), rows) if key == "test" else task
-        yield scatter(
-            f"{name}, LoRA", places(lora["rank"]), lora[key], mode="lines+markers", error_y=error, **look | hover
-        )
+        settings = look | {
+            "customdata": [int(rank) for rank in lora["rank"]],
+            "error_y": error,
+            "mode": "lines+markers",
+        }
+        name, hover = score_label(str(task), rows) if key == "test" else str(task), "rank %{customdata:,}: %{y:,.5g}"
+        yield scatter(f"{name}, LoRA", places(lora["rank"]), lora[key], hovertemplate=hover, **settings)
         value = float(full[key].iloc[0]) if len(full) else math.nan
         if math.isfinite(value):
             yield level(f"{task}, {full['arm'].iloc[0]}", value, ends, color=look["line"]["color"], dash="dash")

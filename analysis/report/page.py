@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError
@@ -27,6 +28,8 @@ SPARE = 4096
 """Bytes that stay free for the words about what was left out of one figure."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """What a browser lets the page load: nothing that is not in it."""
+MOST_LINKS = 12
+"""Sections that have a link at the top, at most."""
 HERE = Path(__file__).parent
 
 
@@ -74,14 +77,14 @@ def _fitting(plots: dict[str, Plot], left: int) -> tuple[list[str], set[str], se
     files, the smallest first."""
     parts, shown = [], set[str]()
     for key, plot in plots.items():
-        if plot.picture is not None:
+        if not plot.views:
             continue
         part = _script(f"{key}-spec", pack(specification(plot)))
         if len(part) <= left:
             parts.append(part)
             shown.add(key)
             left -= len(part)
-    files = {key: _script(f"{key}-csv", pack(_csv(plot))) for key, plot in plots.items()}
+    files = {key: _script(f"{key}-csv", pack(_csv(plot))) for key, plot in plots.items() if plot.is_drawn}
     kept = set[str]()
     for key, part in sorted(files.items(), key=lambda item: (len(item[1]), item[0])):
         if len(part) <= left:
@@ -104,6 +107,7 @@ def pack(content: str | bytes) -> str:
     return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()
 
 
+@lru_cache(maxsize=1)
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
@@ -120,6 +124,9 @@ def _script(key: str, content: str) -> str:
 
 def _body(page: Page, fits: dict[str, tuple[bool, bool]]) -> str:
     parts = [f"<h1>{text(page.title)}</h1>", f'<p class="question">{text(page.question)}</p>', page.lead]
+    if 1 < len(page.sections) <= MOST_LINKS:
+        links = (f'<a href="#{text(section.key)}">{text(section.heading)}</a>' for section in page.sections)
+        parts.append(f"<nav>{''.join(links)}</nav>")
     for section in page.sections:
         parts.append(f'<section id="{text(section.key)}"><h2>{text(section.heading)}</h2>{section.content}')
         if section.plots:
@@ -133,9 +140,12 @@ def _figures(section: Section, fits: dict[str, tuple[bool, bool]]) -> Iterator[s
         key = f"{section.key}-{plot.name}"
         drawn, with_csv = fits[key]
         own = text(key)
-        spec = f' data-spec="{own}-spec"' if drawn and plot.picture is None else ""
+        spec = f' data-spec="{own}-spec"' if drawn and plot.views else ""
         notes = "".join(f'<p class="note">{text(note)}</p>' for note in plot.notes)
         yield f'<figure id="{own}"{spec}{" class=wide" * plot.wide}><h3>{text(plot.title)}</h3>{notes}'
+        if not plot.is_drawn:
+            yield f"<p>to draw it: {markup.code(plot.command)}</p></figure>"
+            continue
         if len(plot.views) > 1 and drawn:
             options = "".join(f"<option>{text(view.name)}</option>" for view in plot.views)
             yield f'<div class="views"><label for="{own}-view">shown</label><select id="{own}-view">{options}</select>'

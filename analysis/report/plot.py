@@ -32,8 +32,8 @@ SYMBOLS = {
 """What plotly calls matplotlib's dashes and marks."""
 INK, QUIET = "#1a1a1a", "#767676"
 """Colours of what the others are compared with, and of levels such as noise."""
-LABEL = 60
-"""Letters of a line of a legend, at most."""
+CATEGORY = 26
+"""Letters of a line of a category's name beside its axis, at most."""
 COLLAPSED_MARK = {"symbol": "x-thin", "size": 11, "color": INK, "line": {"width": 2, "color": INK}}
 
 
@@ -70,6 +70,11 @@ class Plot:
     wide: bool = False
     picture: bytes | None = None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is something to see; where not, a note says why."""
+        return bool(self.views) or self.picture is not None
+
 
 def plain(text: object) -> str:
     """A text that plotly shows to the letter: it would read tags and entities in it.
@@ -80,9 +85,9 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def label(text: object) -> str:
-    """As `plain`, on lines of at most `LABEL` letters."""
-    return "<br>".join(plain(line) for line in style.wrapped(str(text), LABEL).split("\n"))
+def folded(text: object) -> str:
+    """As `plain`, on lines of at most `CATEGORY` letters. What is no category is folded by the page, to its width."""
+    return "<br>".join(plain(line) for line in style.wrapped(str(text), CATEGORY).split("\n"))
 
 
 def looks(count: int) -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ def scatter(name: object, x: Iterable[Any], y: Iterable[Any], **settings: Any) -
     """A line, or points, with the given settings of `plotly.graph_objects.Scatter`."""
     from plotly.graph_objects import Scatter
 
-    return dict(Scatter(name=label(name), x=numbers(x), y=numbers(y), **settings).to_plotly_json())
+    return dict(Scatter(name=plain(name), x=numbers(x), y=numbers(y), **settings).to_plotly_json())
 
 
 def level(name: object, value: float, ends: tuple[float, float], **line: Any) -> Trace:

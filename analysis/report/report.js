@@ -42,17 +42,40 @@
     const ink = isDark() ? "#e6e8ea" : "#1a1a1a", grid = isDark() ? "#30353c" : "#e4e6e9";
     const panel = isDark() ? "#1e2126" : "#ffffff";
     const whole = {
-      height: 430, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      height: printing ? 350 : 430, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", size: 12, color: ink },
       margin: { l: 52, r: 14, t: 28, b: 44 }, hovermode: "closest",
       hoverlabel: { bgcolor: panel, bordercolor: grid, font: { color: ink }, namelength: -1 },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0.01, yanchor: "bottom", font: { size: 11 } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: isDark() ? "#767d86" : "#9aa0a6", activecolor: ink },
       ...layout,
     };
     if (width) Object.assign(whole, { width, autosize: false });
     for (const key of ["xaxis", "yaxis"]) whole[key] = { gridcolor: grid, linecolor: ink, showline: true, ...whole[key] };
     return whole;
+  }
+
+  const SIGN_WIDTH = 6.6, CELL_WIDTH = 64;  // pixels of a letter of a legend, and of a cell whose number is legible
+
+  function folded(text, width) {
+    const most = Math.max(18, Math.floor(width / SIGN_WIDTH)), lines = [""];
+    for (const word of text.split(" ")) {
+      if (lines.at(-1) && lines.at(-1).length + word.length >= most) lines.push("");
+      lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
+    }
+    return lines.join("<br>");
+  }
+
+  // To the width of the canvas: names and titles on several lines, and cells of a heat map without numbers.
+  function fitted(traces, layout, width) {
+    for (const key of ["xaxis", "yaxis"]) {
+      const title = layout[key].title, room = key === "xaxis" ? width - 70 : layout.height * 0.6;
+      if (title) layout[key].title = { ...title, text: folded(title.text, room) };
+    }
+    return traces.map((trace) => {
+      if (trace.type === "heatmap") return width / trace.x.length < CELL_WIDTH + 20 ? { ...trace, texttemplate: "" } : trace;
+      return { ...trace, name: folded(trace.name, Math.min(width - 90, 420)) };
+    });
   }
 
   // ---- figures
@@ -66,7 +89,8 @@
     const colours = isDark() ? spec.dark : {};
     const own = { ...config, responsive: !printing };
     const layout = themed(recoloured(view.layout, colours), printing ? PRINT_WIDTH : 0);
-    return window.Plotly.react(canvas, recoloured(view.traces, colours), layout, own);
+    const traces = fitted(recoloured(view.traces, colours), layout, printing ? PRINT_WIDTH : canvas.clientWidth);
+    return window.Plotly.react(canvas, traces, layout, own);
   }
 
   async function draw(figure) {

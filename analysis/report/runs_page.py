@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from .plot import Plot
 QUESTION = "How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"
 FLAGSHIP = "functional_rank"
 """The figure that has the whole width."""
+DRAWN = 12
+"""Groups that have figures, at most: those with the most runs."""
 NO_VERDICT = (
     "The numbers are those of the runs as they are. A verdict with intervals takes a study, with its learning rates "
     "tuned and several seeds."
@@ -49,11 +51,13 @@ def page(recorded: Recorded, runs_dir: Path, out: Path) -> Page:
     latest = max((record.written for record in recorded.records.values()), default="")
     lead = [f"<p>{sum(statuses.values()):,} records: {text(counted)}. The latest is of {text(latest)}.</p>"]
     groups = sorted(recorded.groups, key=lambda group: (-len(group.runs), group.name))
-    sections = [Section("varied", "What varied", "".join(map(_varied, groups)))] if groups else []
-    sections.append(Section("runs", "Runs", markup.runs(_runs(recorded))))
+    sections = [Section("varied", "What varied", _all_varied(groups, runs_dir))] if groups else []
+    table, alike = _runs(recorded)
+    said = f'<p class="soft">Every run has {text(alike)}.</p>' if alike else ""
+    sections.append(Section("runs", "Runs", f"{said}{markup.runs(table)}"))
     if left_out:
         lead.append(f'<p class="note"><a href="#left-out">Not in any figure: {len(left_out):,}</a></p>')
-    for group in groups:
+    for group in groups[:DRAWN]:
         sections.append(Section(_key(group), group.name, _about(group), list(_plots(group, runs_dir, out))))
     if left_out:
         sections.append(Section("left-out", "Without a result, damaged, or left out", bullets(left_out)))
@@ -64,16 +68,31 @@ def _key(group: Group) -> str:
     return f"group-{group.name}"
 
 
-def _varied(group: Group) -> str:
+def _all_varied(groups: Sequence[Group], runs_dir: Path) -> str:
+    """What varied in each group; of more than `DRAWN` groups the others are folded, and have no figures."""
+    parts = [_varied(group, drawn=True) for group in groups[:DRAWN]]
+    if others := groups[DRAWN:]:
+        typed = markup.code(shlex.join(["python", "-m", "analysis", *_place(runs_dir)]))
+        note = f"{len(others):,} more groups have no figures on this page, for there are many. These draw all: {typed}"
+        folded = "".join(_varied(group, drawn=False) for group in others)
+        parts.append(f'<p class="note">{note}</p><details><summary>the other groups</summary>{folded}</details>')
+    return "".join(parts)
+
+
+def _place(runs_dir: Path) -> list[str]:
+    return [] if runs_dir == RUNS else ["--runs", str(runs_dir)]
+
+
+def _varied(group: Group, drawn: bool) -> str:
     """What the runs of a group share, and the values of each setting in which they differ."""
     runs = group.runs
     values = {"method": runs["method"], "rank": runs["rank"].dropna().astype(int), "seed": runs["seed"]}
     values |= {key: runs[key] for key in group.dials}
     differing = [f"{key} = {', '.join(map(str, _distinct(column)))}" for key, column in values.items() if len(column)]
-    heading = f'<h3><a href="#{text(_key(group))}">{text(group.name)}</a></h3>'
+    name = f'<a href="#{text(_key(group))}">{text(group.name)}</a>' if drawn else text(group.name)
     count = f"{len(runs):,} run{'s' * (len(runs) > 1)} of {' '.join(group.shared)}"
     said = f'<p class="answer">{text(sentence)}</p>' if (sentence := _sentence(group)) else ""
-    return f"{heading}{said}<p>{text(count)}; what differs:</p>{bullets(differing)}"
+    return f"<h3>{name}</h3>{said}<p>{text(count)}; what differs:</p>{bullets(differing)}"
 
 
 def _distinct(column: object) -> list[object]:
@@ -103,7 +122,7 @@ def _sentence(group: Group) -> str:
 
 def _plots(group: Group, runs_dir: Path, out: Path) -> Iterator[Plot]:
     """A group's figures; one that cannot be drawn is there with its reason."""
-    place = [] if runs_dir == RUNS else ["--runs", str(runs_dir)]
+    place = _place(runs_dir)
     for name, figure in FIGURES.items():
         typed = shlex.join(["python", "-m", "analysis", name, *place])
         try:
@@ -127,17 +146,20 @@ def _picture(figure: object) -> bytes:
     return buffer.getvalue()
 
 
-def _runs(recorded: Recorded) -> Runs:
-    """Every record in a row, the groups' order first; columns in which all are alike are left out."""
+def _runs(recorded: Recorded) -> tuple[Runs, str]:
+    """Every record in a row, the groups' order first, without the columns in which all are alike; and these, in
+    words."""
     arms = {run_id: arm for group in recorded.groups for run_id, arm in _arms(group)}
     order = {run_id: number for number, run_id in enumerate(arms)}
     records = sorted(
         recorded.records.values(), key=lambda record: (order.get(record.run_id, len(order)), record.run_id)
     )
     rows = [_row(record, arms.get(record.run_id, "")) for record in records]
-    alike = {name for name in ALIKE if len({row[HEADINGS.index(name)] for row in rows} - {""}) <= 1 < len(rows)}
+    values = {name: {row[HEADINGS.index(name)] for row in rows} - {""} for name in ALIKE}
+    alike = {name: "".join(of) for name, of in values.items() if len(of) <= 1 < len(rows)}
     kept = [number for number, heading in enumerate(HEADINGS) if heading not in alike]
-    return Runs([HEADINGS[i] for i in kept], NUMERIC, [[row[i] for i in kept] for row in rows])
+    table = Runs([HEADINGS[i] for i in kept], NUMERIC, [[row[i] for i in kept] for row in rows])
+    return table, ", ".join(f"{name} {value}" for name, value in alike.items() if value)
 
 
 def _arms(group: Group) -> Iterator[tuple[str, str]]:
@@ -164,7 +186,8 @@ def _row(record: Record, arm: str) -> list[str]:
 
 
 def _status(record: Record) -> str:
+    """As the closing table of a sweep says it."""
     if record.result is None:
         return record.status
-    kind = "trial" if record.is_trial else record.status
-    return f"{kind}, collapsed" if record.result.collapsed else kind
+    collapsed = bool(record.result.collapsed)
+    return f"{'collapsed ' * collapsed}trial" if record.is_trial else "collapsed" if collapsed else record.status

@@ -42,12 +42,7 @@ def of_singular_values(table: pd.DataFrame) -> list[View]:
         ends = (1.0, float(rows["i"].max()))
         edge = singular_values.EDGES[rows[rows["method"] == singular_values.NOISE]["arm"].iloc[0]]
         traces.append(level(edge, float(rows["edge"].iloc[0]), ends, color=QUIET, dash="dot"))
-        top, bottom = float(rows["sigma"].max()), float(rows["edge"].iloc[0]) / singular_values.DEPTH
-        vertical = axis("singular value σᵢ of ΔW", type="log", exponentformat="power")
-        if 0 < bottom < top:
-            vertical["range"] = numbers((math.log10(bottom), math.log10(top) + 0.1))
-        layout = {"xaxis": axis("index i", type="log", dtick=math.log10(2)), "yaxis": vertical}
-        views.append(View(str(matrix), traces, layout))
+        views.append(View(str(matrix), traces, _layout(rows)))
     return views
 
 
@@ -106,7 +101,14 @@ def of_study(table: pd.DataFrame) -> list[View]:
             if (edge := float(part["edge"].iloc[0])) > 0:
                 ends = (1.0, float(part["i"].max()))
                 traces.append(level(f"edge of noise, {task}", edge, ends, color=line["color"], width=1, dash="dot"))
-        vertical = axis("singular value σᵢ of ΔW", type="log", exponentformat="power")
-        layout = {"xaxis": axis("index i", type="log", dtick=math.log10(2)), "yaxis": vertical}
-        views.append(View(str(matrix), traces, layout))
+        views.append(View(str(matrix), traces, _layout(rows)))
     return views
+
+
+def _layout(rows: pd.DataFrame) -> dict[str, object]:
+    """Both axes logarithmic; the smallest values, which fall towards 0 in any square matrix, are left below."""
+    top, edge = float(rows["sigma"].max()), float(rows["edge"].min())
+    vertical = axis("singular value σᵢ of ΔW", type="log", exponentformat="power")
+    if 0 < edge / singular_values.DEPTH < top:
+        vertical["range"] = numbers((math.log10(edge / singular_values.DEPTH), math.log10(max(top, edge)) + 0.1))
+    return {"xaxis": axis("index i", type="log", dtick=math.log10(2)), "yaxis": vertical}

@@ -11,12 +11,14 @@ from pathlib import Path
 from lorax_lab.store.published import Line
 
 from ..study import page as verdict_page
+from ..study import update
 from ..study.command import figures_of
 from ..study.figures import FIGURES
+from ..study.markdown import listed
 from ..study.origin import notes
 from ..study.records import Records, collapsed, has_collapsed, rate_of, score_of
 from ..study.validator import breaches, not_begun
-from ..study.verdict import answer
+from ..study.verdict import rulings
 from . import layers, markup, spectra
 from .markup import Runs, bullets, text
 from .of_study import VIEWS
@@ -24,7 +26,7 @@ from .page import Page, Section
 from .plot import Plot
 
 TITLES = {
-    "answer": "The answer: LoRA at rank r against full fine-tuning, and the full update cut to k directions",
+    "answer": "LoRA at rank r against full fine-tuning, and the full update cut to k directions",
     "cost": "What a rank scores, and what it costs, the head not counted",
     "spectral": "The full update's spectral ranks as shares of what noise of its shape has",
     "functional": "What is left of the full update's score when it is changed",
@@ -44,20 +46,19 @@ NUMERIC = {"seed", "learning rate", "test", "validation", "trained, head apart",
 def page(records: Records, controls: Sequence[Records], out: Path) -> Page:
     """The page of a study. One that is not fair, or not complete, has its faults, no verdict and no figures."""
     faults = [*breaches(records), *not_begun(records)]
-    _, _, rest = verdict_page.write(records, controls).split(
-        "\n\n", 2
-    )  # its heading and its question, which stand above
-    lead = [] if faults else [f'<p class="answer">{text(answer(records))}</p>']
+    _, _, answer, rest = verdict_page.write(records, controls).split("\n\n", 3)  # heading and question stand above
+    lead = [f'<div class="answer">{markup.markdown(answer)}</div>']
     said = [*notes(records), *_unchecked(records), *([note] if (note := collapsed(records)) else [])]
     lead += [bullets(said), f'<p class="soft">{text(NO_CURVES)}</p>']
     typed = ["python", "-m", "analysis", "study", records.name]
-    sections = [Section("verdict", "Verdict", markup.markdown(rest))]
+    sections = []
     if faults:
         unfair = shlex.join([*typed, "--allow-unfair"])
         content = f"<p>There are none of a study like this; {markup.code(unfair)} draws them, stamped.</p>"
         sections.append(Section("figures", "Figures", content))
     else:
         sections.append(Section("figures", "Figures", "", list(_plots(records, shlex.join(typed), out))))
+    sections.append(Section("verdict", "Verdict", markup.markdown(rest)))
     if records.damages:
         sections.append(Section("damaged", "Damaged lines, left out", bullets(records.damages)))
     sections.append(Section("runs", "Runs", markup.runs(_runs(records))))
@@ -75,7 +76,7 @@ def _plots(records: Records, typed: str, out: Path) -> Iterator[Plot]:
     for name in figures_of(records):
         if (table := FIGURES[name].table(records)) is None:
             continue
-        title = TITLES.get(name, name.replace("_", " "))
+        title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
         if name in VIEWS:
             yield Plot(name, title, VIEWS[name](table), table, typed, wide=name == WIDE)
         else:
@@ -86,6 +87,12 @@ def _plots(records: Records, typed: str, out: Path) -> Iterator[Plot]:
     for part in (layers, spectra):
         if (table := part.table(records)) is not None:
             yield Plot(part.NAME, part.TITLE, part.of_study(table), table, own)
+
+
+def _ruled(records: Records) -> str:
+    """The verdict of each task, and what the figure shows of it."""
+    of_tasks = [f"{ruling.verdict} on {ruling.task}" for ruling in rulings(records) if ruling.module == update.ALL]
+    return f"Low rank: {listed(of_tasks)}. {TITLES[WIDE]}"
 
 
 def _runs(records: Records) -> Runs:
