@@ -1,4 +1,4 @@
-# make run: from a fresh checkout to a table and figures.
+# make run: from a fresh checkout to a table, figures, and a page (report.html) that shows everything.
 # make test: the fast tests, in parallel (WORKERS=N: in at most N processes).
 # make figures: figures, tables and verdicts of every study, from the published records.
 VENV ?= .venv
@@ -18,6 +18,8 @@ run: $(VENV)/run.stamp
 	@echo "To go on in this shell, activate the environment first:"
 	@echo "  source $(VENV)/bin/activate"
 	@echo "  python -m lorax_lab.run --help"
+	@echo
+	$(PYTHON) -m analysis report
 
 figures: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study

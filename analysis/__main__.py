@@ -16,8 +16,16 @@ from . import missing, style, versions
 from .figures import FIGURES
 from .folders import check_out
 from .groups import RUNS, CannotDraw, Group, command, load
+from .stamps import stamped
 
-COMMANDS = {"audit": ".audit", "step": ".step", "serving": ".serving", "pairs": ".pairs", "planted": ".planted"}
+COMMANDS = {
+    "audit": ".audit",
+    "step": ".step",
+    "serving": ".serving",
+    "pairs": ".pairs",
+    "planted": ".planted",
+    "report": ".report.command",
+}
 """Modules with a command line of their own, by their names."""
 FIRST = ("rank=4,8,16",)
 """Overrides of the runs to begin with."""
@@ -79,19 +87,15 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
         table = FIGURES[name].table(group)
     except CannotDraw as error:
         return "not drawn", f"{stem.name}: {error}"
-    absent = missing.lacking(group, table)
-    table, unlike = versions.marked(group, table)
+    table, stamps = stamped(group, table)
     figure = FIGURES[name].draw(table)
-    files, stamps = f"{stem}.{{png,pdf,csv}}", [unlike] if unlike else []
-    if absent:
-        present = table[["arm", "seed"]].drop_duplicates().shape[0]
-        stamps.insert(0, f"{present} of {present + absent} runs")
-    if stamps:
-        style.stamp(figure, ", ".join(stamps))
+    if stamps.texts:
+        style.stamp(figure, ", ".join(stamps.texts))
     for path in style.save(table, figure, stem):
         print(path, flush=True)
-    heading = LACKING if absent else UNLIKE if unlike else "drawn"
-    return heading, ": ".join([files, *([", ".join(stamps)] if stamps else [])])
+    heading = LACKING if stamps.lacking else UNLIKE if stamps.unlike else "drawn"
+    files = f"{stem}.{{png,pdf,csv}}"
+    return heading, ": ".join([files, *([", ".join(stamps.texts)] if stamps.texts else [])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
             f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
             "the studies, from their published records: python -m analysis study --help\n"
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
+            "one page of runs, or of a study, to open in a browser: python -m analysis report --help\n"
             "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
             "which rank number finds the rank of a matrix made with one: python -m analysis planted"
         ),

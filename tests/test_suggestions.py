@@ -72,7 +72,8 @@ def _option(module: str, words: list[str]) -> None:
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
     else:
-        accept(f"python -m analysis {'study ' if module.startswith('analysis.study') else ''}{text}")
+        own = [name for name in ("study", "report") if module.startswith(f"analysis.{name}")]
+        accept(shlex.join(["python", "-m", "analysis", *own, *words, *value]))
 
 
 def _overrides(module: str, text: str) -> None:

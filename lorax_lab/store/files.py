@@ -72,13 +72,18 @@ def write_json(path: Path, content: Any, indent: int | None = None, check: Check
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
+    """Write a table (pandas) as CSV, whole, without secrets."""
+    write_redacted(path, csv_text(table))
+
+
+def csv_text(table: Any, float_format: str | None = None) -> str:
+    """A table (pandas) as CSV. Keys and passwords in its texts are hidden; its numbers stay."""
     cells = {name: _distinct(column) for name, column in table.items() if column.dtype.kind not in NUMBERS}
     texts = {name: values for name, values in cells.items() if any(isinstance(value, str) for value in values)}
     hidden = redacted(texts, keys=False)
     secret = {name: list(table[name]) for name, values in texts.items() if hidden[name] != values}
     shown = table.assign(**redacted(secret, keys=False)) if secret else table
-    write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
+    return str(shown.to_csv(index=False, lineterminator="\n", float_format=float_format))
 
 
 def _distinct(column: Any) -> list[Any]:

@@ -1,0 +1,225 @@
+"""The figures of `analysis.study.figures` as plotly draws them, each from the table that the figure itself has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.store.direction import oriented
+
+from ..scores import higher_is_better, score_label, split_label
+from ..study import update
+from ..study.figures import cost, functional, spectral
+from ..variants import COLLAPSED
+from .plot import (
+    COLLAPSED_MARK,
+    INK,
+    QUIET,
+    Trace,
+    View,
+    axis,
+    bars,
+    ends_of,
+    level,
+    looks,
+    places,
+    plain,
+    rank_axis,
+    scatter,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDES = {"rank": "LoRA of rank r against full fine-tuning", "k": "full update cut to k directions, against the whole"}
+ASIDE = 0.11
+"""How far beside its mean a seed's point stands, on the axis of log₂."""
+
+
+def of_answer(table: pd.DataFrame) -> list[View]:
+    """A view for each task: LoRA over its rank and the cut update over k, on one scale, with the margin."""
+    views = []
+    for task, rows in table.groupby("task", sort=False):
+        ends = ends_of(rows["size"])
+        traces = [level("as good as the reference", 0.0, ends)]
+        margin = float(oriented(-rows["margin"].iloc[0], higher_is_better(rows)))
+        traces.append(level(f"the margin, {rows['margin'].iloc[0]:g}", margin, ends, dash="dash"))
+        for (side, name), look, aside in zip(SIDES.items(), looks(3)[1:], (-ASIDE, ASIDE), strict=True):
+            of = rows[rows["side"] == side]
+            star = f"{'r*' if side == 'rank' else 'k*'} = {of['enough'].iloc[0]}"
+            means = of.drop_duplicates("size").sort_values("size")
+            traces.append(_means(f"{name}: {star} ({of['split'].iloc[0]})", means, look, side))
+            traces.append(_dots(of, look, side, aside))
+        crossed = rows[rows[COLLAPSED]] if COLLAPSED in rows else rows[:0]
+        if len(crossed):
+            where, name = places(crossed["size"]), "collapsed run, or full fine-tune of its seed"
+            traces.append(scatter(name, where, crossed["difference"], mode="markers", marker=COLLAPSED_MARK))
+        score = score_label("difference in score", rows)
+        horizontal = rank_axis(rows["size"], "rank r of LoRA; directions k kept of the full update")
+        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": axis(score)}))
+    return views
+
+
+def _means(name: str, rows: pd.DataFrame, look: dict[str, Any], side: str) -> Trace:
+    hover = f"{side} %{{customdata:,}}: %{{y:+.4f}}"
+    error = bars([*rows["mean"]], [*rows["low"]], [*rows["high"]])
+    settings = look | {"mode": "lines+markers", "error_y": error, "customdata": [int(size) for size in rows["size"]]}
+    return scatter(name, places(rows["size"]), rows["mean"], hovertemplate=hover, **settings)
+
+
+def _dots(rows: pd.DataFrame, look: dict[str, Any], side: str, aside: float) -> Trace:
+    """The seeds, small and beside the means."""
+    marker = {"color": look["marker"]["color"], "size": 4}
+    text = [f"{side} {size:,}, seed {seed}" for size, seed in zip(rows["size"], rows["seed"], strict=True)]
+    where = [place + aside for place in places(rows["size"])]
+    settings = {"showlegend": False, "opacity": 0.5, "hovertemplate": "%{customdata}: %{y:+.4f}<extra></extra>"}
+    return scatter(
+        f"seeds, {side}", where, rows["difference"], mode="markers", marker=marker, customdata=text, **settings
+    )
+
+
+def of_cost(table: pd.DataFrame) -> list[View]:
+    """A view for the score and each cost, over the rank; full fine-tuning is a dashed level of the task's colour."""
+    return [View(name, list(_cost(table, key)), _cost_layout(table, key, name)) for key, name in cost.COSTS.items()]
+
+
+def _cost(table: pd.DataFrame, key: str) -> Iterator[Trace]:
+    tasks, ends = table.groupby("task", sort=False), ends_of(table["rank"].dropna())
+    for (task, rows), look in zip(tasks, looks(len(tasks)), strict=True):
+        lora, full = rows[rows["rank"].notna()], rows[rows["rank"].isna()]
+        error = bars(*([*lora[part]] for part in ("test", "test_low", "test_high"))) if key == "test" else None
+        settings = look | {
+            "customdata": [int(rank) for rank in lora["rank"]],
+            "error_y": error,
+            "mode": "lines+markers",
+        }
+        name, hover = score_label(str(task), rows) if key == "test" else str(task), "rank %{customdata:,}: %{y:,.5g}"
+        yield scatter(f"{name}, LoRA", places(lora["rank"]), lora[key], hovertemplate=hover, **settings)
+        value = float(full[key].iloc[0]) if len(full) else math.nan
+        if math.isfinite(value):
+            yield level(f"{task}, {full['arm'].iloc[0]}", value, ends, color=look["line"]["color"], dash="dash")
+
+
+def _cost_layout(table: pd.DataFrame, key: str, name: str) -> dict[str, Any]:
+    on = f" on {split_label('test', table)}" if key == "test" else ""
+    kind: dict[str, Any] = {"test": {}, "trained_body": {"type": "log", "exponentformat": "SI", "dtick": 1}}
+    return {
+        "xaxis": rank_axis(table["rank"].dropna(), "rank of LoRA"),
+        "yaxis": axis(f"{name}{on}", **kind.get(key, {"rangemode": "tozero"})),
+    }
+
+
+def of_spectral(table: pd.DataFrame) -> list[View]:
+    """A view for each task and way of grouping: spectral ranks as shares of what noise has."""
+    views = []
+    for (task, by), rows in table.groupby(["task", "by"], sort=False):
+        traces = []
+        groups = [plain(group) for group in dict.fromkeys(rows["group"])]
+        for measure, look in zip(spectral.SHOWN, looks(len(spectral.SHOWN)), strict=True):
+            of = rows[rows["measure"] == measure]
+            share, low, high = ([*(of[key] / of["null"])] for key in ("mean", "low", "high"))
+            hover = [f"{mean:.4g}, noise {null:.4g}" for mean, null in zip(of["mean"], of["null"], strict=True)]
+            settings: dict[str, Any] = look | {"customdata": hover, "error_y": bars(share, low, high)}
+            settings |= {"mode": "markers", "hovertemplate": "%{x}: share %{y:.3f} (%{customdata})"}
+            traces.append(scatter(measure.replace("_", " "), map(plain, of["group"]), share, **settings))
+        horizontal = axis("type of matrix" if by == "module" else "layer", type="category", tickangle=-35)
+        horizontal |= {"categoryorder": "array", "categoryarray": groups}
+        one = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"color": INK, "width": 1}}
+        vertical = axis("share of what noise has", rangemode="tozero")
+        views.append(View(f"{task}, by {by}", traces, {"xaxis": horizontal, "yaxis": vertical, "shapes": [one]}))
+    return views
+
+
+def of_functional(table: pd.DataFrame) -> list[View]:
+    """A view for each task: what is left of the score when the full update is changed, mean and range of the seeds."""
+    views = []
+    for task, rows in table.groupby("task", sort=False):
+        shown = [part for part in functional.PARTS if part in set(rows["part"])]
+        traces = []
+        for part, look in zip(shown, looks(len(shown))[::-1], strict=True):
+            scores = rows[rows["part"] == part].groupby("k")["score"]
+            means, sizes = scores.mean(), [int(k) for k in scores.mean().index]
+            settings: dict[str, Any] = look | {"customdata": sizes, "mode": "lines+markers"}
+            settings |= {"error_y": bars([*means], [*scores.min()], [*scores.max()])}
+            hover = "k = %{customdata:,}: %{y:.4f}"
+            traces.append(scatter(functional.PARTS[part][0], places(sizes), means, hovertemplate=hover, **settings))
+        noise = rows[rows["part"] == functional.NOISE]["score"]
+        if len(noise):
+            traces.append(
+                level("Gaussian noise of its norm", noise.mean(), ends_of(rows["k"]), color=QUIET, dash="dot")
+            )
+        score = score_label(f"score on {split_label('validation', rows)}", rows)
+        layout = {"xaxis": rank_axis(rows[rows["part"] == "cut"]["k"], "k"), "yaxis": axis(score)}
+        views.append(View(str(task), traces, layout))
+    return views
+
+
+def of_modules(table: pd.DataFrame) -> list[View]:
+    """A view for each type of matrix that is cut alone: the difference in score, 95 % intervals over the seeds."""
+    views = []
+    for name in update.modules(table):
+        tasks = table.groupby("task", sort=False)
+        traces = [level("the whole update", 0.0, ends_of(table["k"]))]
+        for (task, rows), look in zip(tasks, looks(len(tasks)), strict=True):
+            cut = update.cut_intervals(rows, "cut", name)
+            intervals = list(cut.values())
+            error = bars(*([getattr(one, part) for one in intervals] for part in ("mean", "low", "high")))
+            settings: dict[str, Any] = look | {"customdata": list(cut), "error_y": error, "mode": "lines+markers"}
+            hover = "k = %{customdata:,}: %{y:+.4f}"
+            means = [one.mean for one in intervals]
+            traces.append(scatter(score_label(str(task), rows), places(cut), means, hovertemplate=hover, **settings))
+        vertical = axis(f"difference in score on {split_label('validation', table)}")
+        views.append(View(name, traces, {"xaxis": rank_axis(table["k"], "k"), "yaxis": vertical}))
+    return views
+
+
+def of_shared(table: pd.DataFrame) -> list[View]:
+    """A view for each space: φ(k, k) of pairs of full updates, beside what random subspaces have."""
+    views = []
+    for side, of_side in table.groupby("side", sort=False):
+        kinds, traces = of_side.groupby("pair", sort=False), []
+        for (kind, rows), look in zip(kinds, looks(len(kinds)), strict=True):
+            error = bars(*([*rows[part]] for part in ("similarity", "low", "high")))
+            settings: dict[str, Any] = look | {"customdata": [int(k) for k in rows["k"]], "error_y": error}
+            settings |= {"mode": "lines+markers", "hovertemplate": "k = %{customdata:,}: φ = %{y:.4f}"}
+            traces.append(scatter(kind, places(rows["k"]), rows["similarity"], **settings))
+        chance = of_side[of_side["pair"] == of_side["pair"].iloc[0]]
+        line = {"color": QUIET, "dash": "dash"}
+        traces.append(scatter("random subspaces", places(chance["k"]), chance["random"], mode="lines", line=line))
+        vertical = axis("φ(k, k)", rangemode="tozero")
+        views.append(View(f"{side} space", traces, {"xaxis": rank_axis(of_side["k"], "k"), "yaxis": vertical}))
+    return views
+
+
+def of_trials(table: pd.DataFrame) -> list[View]:
+    """A view for each task: validation score over the learning rate, a line for each arm, the chosen rate ringed."""
+    views = []
+    for task, rows in table.groupby("task", sort=False):
+        arms, traces = rows.groupby("arm", sort=False), []
+        for (arm, of), look in zip(arms, looks(len(arms)), strict=True):
+            means = of.groupby("learning_rate")["validation"].mean()
+            chosen = set(of[of["chosen"]]["learning_rate"])
+            rings = [14 if rate in chosen else 6 for rate in means.index]
+            line = [3 if rate in chosen else 0 for rate in means.index]
+            symbols = ["circle-open" if rate in chosen else look["marker"]["symbol"] for rate in means.index]
+            marker = look["marker"] | {"size": rings, "symbol": symbols, "line": {"width": line}}
+            hover = "rate %{x:.3g}: %{y:.4f}"
+            settings = {"line": look["line"], "marker": marker, "mode": "lines+markers", "hovertemplate": hover}
+            traces.append(scatter(arm, means.index, means, **settings))
+        score = score_label(f"score on {split_label('validation', rows)}", rows)
+        horizontal = axis("learning rate; ringed: chosen", type="log", exponentformat="power")
+        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": axis(score)}))
+    return views
+
+
+VIEWS: dict[str, Callable[[pd.DataFrame], list[View]]] = {
+    "answer": of_answer,
+    "cost": of_cost,
+    "spectral": of_spectral,
+    "functional": of_functional,
+    "modules": of_modules,
+    "shared": of_shared,
+    "trials": of_trials,
+}
+"""By the name of the figure. One that is not here is shown as the picture that matplotlib draws of it."""

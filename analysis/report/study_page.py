@@ -1,0 +1,113 @@
+"""What the page says of a study: its verdict with every interval, its figures, its runs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+from lorax_lab.store.published import Line
+
+from ..study import page as verdict_page
+from ..study import update
+from ..study.command import figures_of
+from ..study.figures import FIGURES
+from ..study.markdown import listed
+from ..study.origin import notes
+from ..study.records import Records, collapsed, has_collapsed, rate_of, score_of
+from ..study.validator import breaches, not_begun
+from ..study.verdict import rulings
+from . import layers, markup, spectra
+from .markup import Runs, bullets, text
+from .of_study import VIEWS
+from .page import Page, Section
+from .plot import Plot
+
+TITLES = {
+    "answer": "LoRA at rank r against full fine-tuning, and the full update cut to k directions",
+    "cost": "What a rank scores, and what it costs, the head not counted",
+    "spectral": "The full update's spectral ranks as shares of what noise of its shape has",
+    "functional": "What is left of the full update's score when it is changed",
+    "modules": "One type of matrix cut to k directions, the others whole",
+    "shared": "Directions that pairs of full updates have in common: similarity of their top k",
+    "trials": "The choice of each arm's learning rate",
+}
+WIDE = "answer"
+NO_CURVES = "Published records have no learning curves; runs have, as in a report of a folder of runs."
+HEADINGS = (
+    "run", "task", "arm", "stage", "seed", "learning rate", "status", "test", "validation", "trained, head apart",
+    "peak MiB", "train seconds",
+)  # fmt: skip
+NUMERIC = {"seed", "learning rate", "test", "validation", "trained, head apart", "peak MiB", "train seconds"}
+
+
+def page(records: Records, controls: Sequence[Records], out: Path) -> Page:
+    """The page of a study. One that is not fair, or not complete, has its faults, no verdict and no figures."""
+    faults = [*breaches(records), *not_begun(records)]
+    _, _, answer, rest = verdict_page.write(records, controls).split("\n\n", 3)  # heading and question stand above
+    lead = [f'<div class="answer">{markup.markdown(answer)}</div>']
+    said = [*notes(records), *_unchecked(records), *([note] if (note := collapsed(records)) else [])]
+    lead += [bullets(said), f'<p class="soft">{text(NO_CURVES)}</p>']
+    typed = ["python", "-m", "analysis", "study", records.name]
+    sections = []
+    if faults:
+        unfair = shlex.join([*typed, "--allow-unfair"])
+        content = f"<p>There are none of a study like this; {markup.code(unfair)} draws them, stamped.</p>"
+        sections.append(Section("figures", "Figures", content))
+    else:
+        sections.append(Section("figures", "Figures", "", list(_plots(records, shlex.join(typed), out))))
+    sections.append(Section("verdict", "Verdict", markup.markdown(rest)))
+    if records.damages:
+        sections.append(Section("damaged", "Damaged lines, left out", bullets(records.damages)))
+    sections.append(Section("runs", "Runs", markup.runs(_runs(records))))
+    question = " ".join(records.declared.texts["question"].split())
+    return Page(f"Study {records.name}", question, "".join(lead), sections)
+
+
+def _unchecked(records: Records) -> list[str]:
+    return (
+        [f"Not checked for damage, for lack of checksums: {', '.join(records.unchecked)}."] if records.unchecked else []
+    )
+
+
+def _plots(records: Records, typed: str, out: Path) -> Iterator[Plot]:
+    for name in figures_of(records):
+        if (table := FIGURES[name].table(records)) is None:
+            continue
+        title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
+        if name in VIEWS:
+            yield Plot(name, title, VIEWS[name](table), table, typed, wide=name == WIDE)
+        else:
+            buffer = BytesIO()
+            FIGURES[name].draw(table).savefig(buffer, format="png", dpi=120)
+            yield Plot(name, title, [], table, typed, picture=buffer.getvalue())
+    own = shlex.join(["python", "-m", "analysis", "report", "--study", records.name, "--out", str(out)])
+    for part in (layers, spectra):
+        if (table := part.table(records)) is not None:
+            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, own)
+
+
+def _ruled(records: Records) -> str:
+    """The verdict of each task, and what the figure shows of it."""
+    of_tasks = [f"{ruling.verdict} on {ruling.task}" for ruling in rulings(records) if ruling.module == update.ALL]
+    return f"Low rank: {listed(of_tasks)}. {TITLES[WIDE]}"
+
+
+def _runs(records: Records) -> Runs:
+    lines = sorted(records.lines, key=lambda line: str(line["run_id"]))
+    return Runs(list(HEADINGS), NUMERIC, [_row(records, line) for line in lines])
+
+
+def _row(records: Records, line: Line) -> list[str]:
+    cell = records.cell(line)
+    place = [cell.condition, cell.arm, cell.stage] if cell else ["", f"{line['method']}, of no arm", ""]
+    status = f"{line['status']}{', collapsed' if has_collapsed(line) else ''}"
+    status += f": {line['reason']}" if line.get("reason") else ""
+    first = [line["run_id"], *place, str(line["seed"]), f"{rate_of(line):g}", status]
+    if line["status"] != "completed":
+        return [*first, *[""] * 5]
+    scores = ["" if math.isnan(score := score_of(line, split)) else f"{score:.4f}" for split in ("test", "validation")]
+    costs = [f"{line['parameters']['adapter']:,}", f"{line['memory']['peak_bytes'] / 2**20:,.0f}"]
+    return [*first, *scores, *costs, f"{line['time']['train_seconds']:.0f}"]
