@@ -72,11 +72,12 @@ def parse_extraction(text: str) -> Extraction:
 
 
 def check(updates: Updates) -> None:
-    """Raises a `ConfigError` where an update is that of a part of a module: PEFT has no such factors."""
-    if grouped := [
-        update.name for update in (updates.adapter.updates if updates.adapter else {}).values() if update.group
-    ]:
-        raise ConfigError(f"--extract: {grouped[0]} is a part of a MergedLinear, which PEFT lacks; leave --extract out")
+    """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module."""
+    every = updates.adapter.updates.values() if updates.adapter else ()
+    if foreign := next((update for update in every if update.foreign), None):
+        raise ConfigError(
+            f"--extract: {foreign.name} is {foreign.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
+        )
 
 
 def write_adapter(
