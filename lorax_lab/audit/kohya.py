@@ -60,7 +60,7 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> A
     """The updates in a single file of kohya's names.
 
     Args:
-        alpha: of the training, where the file states none; alpha = rank, as its own loaders have it, where neither does.
+        alpha: of the training, where the file states none; else alpha = rank, as kohya's loaders have it.
         base: names of the base's tensors; None where there is no base. A module that is in none of them is left out,
             and a note says so.
 

@@ -45,6 +45,7 @@ class Matrix:
         shape: (out, in).
         base, tuned: W0 and W_tuned on disk, as stored; None where there is no such side.
         update: ΔW: the difference on disk, factors, or a dense matrix.
+        module: an adapter's own name of the module, which may have a wrapper's parts that the base's lacks; else empty.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Matrix:
     base: Stored | None
     tuned: Stored | None
     update: Callable[[], Difference | Update]
+    module: str = ""
 
     @property
     def cost(self) -> int:
@@ -207,7 +209,7 @@ def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
 
     make = (lambda: update.update(whole())) if update.needs_base else update.update
     name = stored.name if stored else f"{update.name}.weight"
-    return Matrix(name, update.kind, update.shape, stored, None, make)
+    return Matrix(name, update.kind, update.shape, stored, None, make, update.name)
 
 
 def _by_plain_name(base: Checkpoint) -> dict[str, Stored]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
     "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
+    "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", ("lorax_lab.card",)),
     "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
     "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
 }
