@@ -96,12 +96,11 @@ def write(facts: Facts, measured: dict[str, Measured], folder: Path) -> None:
     """Write the pages, the picture and the numbers behind them; print the headlines."""
     import pandas as pd
 
-    rows = report.frame(list(measured.values()))
+    rows, picture = report.frame(list(measured.values())), png(facts)
     write_csv(folder / "audit.csv", rows)
     curves = [{"module": m["module"]} | point for m in facts["modules"] for point in m["curve"]]
     write_csv(folder / pages.CURVES, pd.DataFrame(curves, columns=["module", "k", "median", "low", "high", "null"]))
     write_json(folder / pages.FACTS, facts, indent=1)
-    picture = png(facts)
     write_bytes(folder / pages.PICTURE, picture)
     write_text(folder / pages.MARKDOWN, pages.markdown(facts))
     write_text(folder / pages.HTML, pages.html(facts, picture))

@@ -64,14 +64,15 @@ def draw(facts: Facts) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + 1.65 * rows + lower), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
-    parts: list[Any] = list(
-        figure.subfigures(2, 1, height_ratios=(1.65 * rows, lower)) if rows and lower else [figure] * 2
-    )
+    both: Any = (figure, figure)
+    if rows and lower:
+        both = figure.subfigures(2, 1, height_ratios=(1.65 * rows, lower))
+    upper, under = both
     if rows:
-        _energies(parts[0], drawn, rows)
+        _energies(upper, drawn, rows)
     panels = [panel for panel, there in ((_sizes, below), (_cuts, facts["scores"])) if there]
     if panels and lower:
-        for axes, panel in zip(parts[1].subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, panel in zip(under.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             panel(axes, facts)
     return figure
 
@@ -107,7 +108,10 @@ def _energies(part: Any, drawn: list[Facts], rows: int) -> None:
         _rank_axis(axes, max(k))
     for axes in every[len(drawn) :]:
         axes.remove()
-    every[0].legend(loc="lower right" if every[0].lines[1].get_linestyle() == "--" else "center right")
+    above = (
+        drawn[0]["curve"][0]["median"] < 0.5
+    )  # of an even spectrum the upper left is free, of another the lower right
+    every[0].legend(loc="upper left" if above else "lower right", borderaxespad=0.1)
     part.supxlabel("top k directions (band: least and most over the layers)", fontsize=8)
     part.supylabel("share of ‖ΔW‖²", fontsize=8)
 
