@@ -345,7 +345,7 @@ def test_a_cut_is_chosen_judged_and_extracted(tuned_here: tuple[str, list[str]],
     facts = card(folder, "--base", model_folder, "--extract", "--margin", "0.05", "--task", *task)
     scores = facts["scores"]
     assert [cut["k"] for cut in scores["cuts"]] == [0, 1, 2, 3, 4]
-    assert scores["cuts"][4]["score"] == 1 > 0.8 > scores["cuts"][0]["score"]
+    assert scores["cuts"][4]["score"] > 0.95 > 0.8 > scores["cuts"][0]["score"]
     assert scores["chosen"] == 1
     assert scores["test"]["difference"] >= -0.05
     written = load_file(Path("out/adapter-rank=1", WEIGHTS))

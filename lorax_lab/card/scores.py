@@ -88,7 +88,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     if other := [word for word in named if not word.lstrip("+").startswith(("task=", "task."))]:
         raise ConfigError(f"--task {other[0]} is no setting of a task; type --task NAME task.KEY=VALUE")
     if not any(word.startswith("task=") for word in named):
-        raise ConfigError(f"--task {' '.join(words)} names no task; type --task local {' '.join(words)}")
+        raise ConfigError(f"--task {' '.join(words)} names no task; name it first, as in --task local")
     return compose(spell_out([*named, *model, "reference=false"]))
 
 
