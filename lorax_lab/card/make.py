@@ -103,7 +103,7 @@ def write(facts: Facts, measured: dict[str, Measured], folder: Path) -> None:
     write_json(folder / pages.FACTS, facts, indent=1)
     write_bytes(folder / pages.PICTURE, picture)
     write_text(folder / pages.MARKDOWN, pages.markdown(facts))
-    write_text(folder / pages.HTML, pages.html(facts, picture))
+    write_text(folder / pages.HTML, pages.html(facts, png(facts, titled=False)))
     for line in headlines(facts):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"in {folder}: card.html, card.md, card.png, card.json, card.csv", soft_wrap=True, markup=False)
@@ -215,4 +215,4 @@ def _check(target: Path, scored: Scored) -> None:
     metric = scored.scores.metric
     value = Split.of(scored.task, scored.task.test, processor).score(model.eval())[metric]
     whole = scored.scores.whole["test"]
-    console.print(f"loaded again it has a {metric} of {value:.3f} on test, the whole {whole:.3f}", markup=False)
+    console.print(f"loaded again, its {metric} on test is {value:.3f}, the whole one's {whole:.3f}", markup=False)

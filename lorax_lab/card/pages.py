@@ -18,12 +18,14 @@ body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: var(--ink); 
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.35rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin-top: 2rem; }
 .lead p { margin: .3rem 0; padding-left: .8rem; border-left: 3px solid var(--accent); }
-img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 4px; }
+img { width: 100%; min-width: 44rem; height: auto; box-sizing: border-box; background: #fff;
+  border: 1px solid var(--line); border-radius: 4px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92em; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 footer { margin-top: 2rem; color: inherit; opacity: .75; font-size: .85em; }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } h2, table, img { break-inside: avoid; } }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } h2, table, img { break-inside: avoid; }
+  img { min-width: 0; } }
 """
 MADE_BY = "Made by `python -m lorax_lab.card`; the numbers behind it are in card.json, card.csv and audit.csv."
 
@@ -49,7 +51,7 @@ def html(facts: Facts, png: bytes) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Rank card: {title}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>\n{STYLE}</style></head>\n<body><h1>Rank card: {title}</h1>\n"
-        f'<div class="lead">{lead}</div>\n<p>{picture}</p>\n{body}\n'
+        f'<div class="lead">{lead}</div>\n<div class="wide">{picture}</div>\n{body}\n'
         f"<footer>{escape(MADE_BY.replace('`', ''))}</footer></body></html>\n"
     )
 

@@ -35,22 +35,28 @@ STYLE: Any = {
     "legend.fontsize": 7.5,
     "legend.frameon": False,
 }
+FAR = 6
+"""Margins below the whole down to which differences are drawn; those further down are written."""
 MOST_LAYERS, MOST_TYPES = 40, 14
 """Rows and columns of the map of sizes that can be read."""
 
 
-def png(facts: Facts) -> bytes:
-    """The picture, 200 dots per inch; the same facts give the same bytes."""
+def png(facts: Facts, titled: bool = True) -> bytes:
+    """The picture, 200 dots per inch; the same facts give the same bytes.
+
+    Args:
+        titled: with the title and the headlines, as where it stands alone.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        figure = draw(facts)
+        figure = draw(facts, titled)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=200, metadata={"Software": None})
     return content.getvalue()
 
 
-def draw(facts: Facts) -> Figure:
+def draw(facts: Facts, titled: bool = True) -> Figure:
     """All panels on one page."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,10 +66,12 @@ def draw(facts: Facts) -> Figure:
     layers, types = _axes_of(facts)
     below = facts["layers"]["moved"] and bool(types)
     lower = min(4.5, 1.3 + 0.16 * max(len(layers), 9)) if below or facts["scores"] else 0.0
-    lines = [part for line in (facts["title"], *headlines(facts)) for part in textwrap.wrap(line, 125)]
+    title = (facts["title"], *headlines(facts)) if titled else ()
+    lines = [part for line in title for part in textwrap.wrap(line, 125)]
     figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + 1.65 * rows + lower), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
+    if lines:
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
     both: Any = (figure, figure)
     if rows and lower:
         both = figure.subfigures(2, 1, height_ratios=(1.65 * rows, lower))
@@ -177,6 +185,14 @@ def _cuts(axes: Axes, facts: Facts) -> None:
         ends = [] if test["low"] is None else [[test["difference"] - test["low"]], [test["high"] - test["difference"]]]
         right = chosen * 1.12 if chosen else 0.1
         axes.errorbar(right, test["difference"], yerr=ends or None, fmt="x", color="black", label="test, 95 %")
+    floor = -FAR * scores["margin"]
+    if scores["margin"] and min(value) < floor:
+        axes.set_ylim(
+            floor, max(0.5 * scores["margin"], *(cut["difference"] + 0.25 * scores["margin"] for cut in cuts))
+        )
+        for at, below in zip(k, value, strict=True):
+            if below < floor:
+                axes.annotate(f"{below:+.2f} ↓", (at, floor), (0, 4), textcoords="offset points", ha="center")
     axes.set_xscale("symlog", base=2, linthresh=1)
     axes.set_xlim(-0.4, 1.25 * max(k))
     ticks = [tick for tick in k if tick == 0 or tick == max(k) or tick & (tick - 1) == 0]
@@ -187,7 +203,7 @@ def _cuts(axes: Axes, facts: Facts) -> None:
     better = "" if scores["higher_is_better"] else " (above 0: better)"
     axes.set(xlabel="k directions in every matrix", ylabel=f"{scores['metric']}, cut − whole{better}")
     axes.set_title(f"score when cut: {scores['task']}")
-    axes.legend(loc="best")
+    axes.legend(loc="lower right", borderaxespad=0.1, handlelength=1.5)
 
 
 def _short(name: str, letters: int = 26) -> str:
