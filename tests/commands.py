@@ -26,6 +26,7 @@ RUN_OPTIONS = {"-m": 0, "--multirun": 0, "--dry-run": 0, "--config": 1, "--confi
 ENTRIES = {
     "run": "lorax_lab.run",
     "audit": "lorax_lab.audit",
+    "card": "lorax_lab.card",
     "memory": "lorax_lab.memory",
     "serve": "lorax_lab.serve",
     "sync": "lorax_lab.store.tracking",

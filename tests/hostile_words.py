@@ -317,6 +317,11 @@ ELSEWHERE = [
         ((LONG, LONG), "File name too long"), (("{tmp}/fifo", "{tmp}/fifo"), "{tmp}/fifo"),
         (("{tmp}/loop", "{tmp}/loop"), "{tmp}/loop"), (("a", "b", "--top", "0"), "type --top 64"),
     )),
+    *(("card", words, says) for words, says in (
+        ((LONG,), "File name too long"), (("{tmp}/loop",), "{tmp}/loop"), (("{tmp}/file",), "type --base BASE"),
+        (("a", "--margin", "nan"), "type --margin 0.02"), (("a", "--alpha", "-1"), "type --alpha 16"),
+        (("a", "--extract"), "type --extract rank=16"), (("a", "--extract", "rank=0"), "type --extract rank=16"),
+    )),
     *(("analysis", words, says) for words, says in (
         (("--runs", LONG), "File name too long"), (("--runs", "{tmp}/file"), "there is no folder"),
         (("audit", LONG), "File name too long"), (("step", LONG), "File name too long"),

@@ -111,6 +111,11 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"python -m lorax_lab\.dashboard --local", _help),  # it serves until it is ended
     (r"python -m lorax_lab\.dashboard.*", _ending(f"--pages {ROOT}/docs/study")),
     (r"python -m lorax_lab\.audit .*", lambda place, text: place.audit(text) + " --out AUDIT_{}"),
+    (
+        r"python -m lorax_lab\.card (runs/RUN|lora\.bin) .*",
+        lambda place, text: f"{_again(place, text)} --out CARD_{{}}",
+    ),
+    (r"python -m lorax_lab\.card .*", _help),  # adapters and bases of the user's own
     (r"python -m lorax_lab\.memory --tables FOLDER", _help),  # minutes
     (r"python -m lorax_lab\.memory .*", _same),
     (r"python -m lorax_lab\.serve.*", _help),  # six real tasks
@@ -157,6 +162,7 @@ def test_every_command_runs_from_a_fresh_shell(command: str, request: pytest.Fix
         pytest.skip("with --full")
     place = request.getfixturevalue("place")
     text = how(command)(place, command).replace("AUDIT_{}", shlex.quote(str(tmp_path / "audit")))
+    text = text.replace("CARD_{}", shlex.quote(str(tmp_path / "card")))
     done = place.shell(text)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 

@@ -63,6 +63,8 @@ def _option(module: str, words: list[str]) -> None:
     text = shlex.join([*words, *value])
     if module.startswith("lorax_lab.audit") or module.startswith("analysis.audit"):
         accept(f"python -m lorax_lab.audit BASE TUNED {text}")
+    elif module.startswith("lorax_lab.card"):
+        accept(f"python -m lorax_lab.card ADAPTER {text}")
     elif module.startswith("lorax_lab.memory"):
         accept(f"python -m lorax_lab.memory {text}" if text != "-m" else "python -m lorax_lab.memory rank=1,2 -m")
     elif module.startswith("lorax_lab.dashboard"):

@@ -12,15 +12,14 @@ from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
-    import torch
-
     from lorax_lab.audit.updates import Updates
 
 EPILOG = """\
 BASE and TUNED are folders or files (safetensors, sharded or not; PyTorch .bin, read without running code), hub ids
 (org/name, org/name@revision) or presets (minilm, smollm2). TUNED may be a PEFT adapter's folder: LoRA, DoRA, rsLoRA,
 PiSSA (BASE is then the original model, not its residual), OLoRA, AdaLoRA. A LoRA folder alone needs no BASE. TUNED
-may also be a file of Microsoft's loralib, with tensors named lora_A and lora_B; it needs --alpha.
+may also be a file of Microsoft's loralib, with tensors named lora_A and lora_B, which needs --alpha, or a file of
+kohya's sd-scripts, with tensors named lora_down and lora_up.
 
   python -m lorax_lab.audit base-folder tuned-folder
   python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct --top 64
@@ -83,6 +82,7 @@ def _audit(options: argparse.Namespace) -> int:
     if options.alpha is not None and not 0 < options.alpha < math.inf:
         raise ConfigError(f"--alpha {options.alpha:g}: allowed are numbers > 0; type --alpha 16")
     from lorax_lab.audit import extract, report
+    from lorax_lab.audit.device import device_of
     from lorax_lab.audit.measure import measure_all
     from lorax_lab.audit.store import open_store
     from lorax_lab.audit.updates import open_updates
@@ -90,7 +90,7 @@ def _audit(options: argparse.Namespace) -> int:
     from lorax_lab.console import bar as bar_of
 
     extraction = extract.parse_extraction(options.extract) if options.extract else None
-    device = _device(options.device)
+    device = device_of(options.device)
     updates = open_updates(options.base, options.tuned, options.alpha)
     if extraction:
         extract.check(updates)
@@ -111,18 +111,6 @@ def _audit(options: argparse.Namespace) -> int:
 def _identity(options: argparse.Namespace, updates: Updates) -> dict[str, Any]:
     named = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
     return named | {"top": options.top, "alpha": options.alpha}
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} is not available here ({reason}); type --device cpu") from None
-    return device
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,12 @@ def parse_extraction(text: str) -> Extraction:
 
 
 def check(updates: Updates) -> None:
-    """Raises a `ConfigError` where an update is that of a part of a module: PEFT has no such factors."""
-    if grouped := [
-        update.name for update in (updates.adapter.updates if updates.adapter else {}).values() if update.group
-    ]:
-        raise ConfigError(f"--extract: {grouped[0]} is a part of a MergedLinear, which PEFT lacks; leave --extract out")
+    """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module."""
+    every = updates.adapter.updates.values() if updates.adapter else ()
+    if foreign := next((update for update in every if update.foreign), None):
+        raise ConfigError(
+            f"--extract: {foreign.name} is {foreign.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
+        )
 
 
 def write_adapter(
@@ -86,10 +87,19 @@ def write_adapter(
     extraction: Extraction,
     device: torch.device,
     on_done: Callable[[int, int], None] = lambda done, total: None,
+    head: dict[str, Tensor] | None = None,
+    heads: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, int], list[str]]:
     """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
-    Embeddings and output layers are left out. So is what is no matrix: biases and norms stay those of the base.
+    What an adapter saves in full, such as its head, is written as it is. Embeddings and output layers are left out. So
+    is what is no matrix of a checkpoint: its biases and norms stay those of the base.
+
+    Args:
+        head: parameters of a tuned head by name, where `updates` are of two checkpoints; `heads` names its modules.
+        names: of the modules in the model that the adapter is for, by the names of their weights in the base; None for
+            an adapter's own names, and those of the base.
 
     Returns:
         ({module: rank}, names of changed matrices that were left out).
@@ -101,8 +111,9 @@ def write_adapter(
     conv1d = updates.base is not None and updates.base.config.get("model_type") in CONV1D
     for index, matrix in enumerate(updates.matrices):
         rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
-        module = matrix.name.removesuffix(".weight")
-        if module == matrix.name or is_embedding(matrix.name) or is_output_layer(matrix.name):
+        own = matrix.module or matrix.name.removesuffix(".weight")
+        module = (names or {}).get(matrix.name, own)
+        if not matrix.name.endswith(".weight") or is_embedding(matrix.name) or is_output_layer(matrix.name):
             left += [matrix.name] if rank else []
         elif rank:
             B, A = _factors(matrix, rank, device)
@@ -113,8 +124,11 @@ def write_adapter(
         on_done(index + 1, len(updates.matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
+    whole = updates.adapter.saved if updates.adapter else head or {}
+    tensors |= {PREFIX + name: tensor for name, tensor in whole.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
-    write_json(folder / SETTINGS, _settings(updates, ranks, conv1d), indent=2)
+    settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})
+    write_json(folder / SETTINGS, settings, indent=2)
     return ranks, left
 
 
@@ -133,8 +147,10 @@ def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str
     common = max(set(ranks.values()), key=list(ranks.values()).count)
     others = {f"^{name.replace('.', chr(92) + '.')}$": rank for name, rank in ranks.items() if rank != common}
     base = Path(updates.base.name).name if updates.base and Path(updates.base.name).exists() else None
+    own = updates.adapter.settings if updates.adapter else {}
     return {
         "peft_type": "LORA",
+        "task_type": own.get("task_type"),
         "base_model_name_or_path": base or (updates.base.name if updates.base else None),
         "r": common,
         "lora_alpha": common,
@@ -143,6 +159,7 @@ def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str
         "alpha_pattern": others,
         "target_modules": sorted(ranks),
         "fan_in_fan_out": conv1d,
-        "bias": "none",
+        "bias": own.get("bias", "none"),
+        "modules_to_save": own.get("modules_to_save"),
         "inference_mode": True,
     }

@@ -30,6 +30,7 @@ OF_PEFT = re.compile(r".+\.lora_[AB](\.\w+)?\.weight")
 CONVOLUTION = re.compile(r"(^|\.)(conv\d*|conv\d?d|downsample)(\.|$)", re.IGNORECASE)
 STATED = (".lora_alpha", ".alpha")
 """Endings of tensors with one number, by which some files state the alpha of a module."""
+PART = "a part of a MergedLinear"
 Factors = dict[str, Stored]
 
 
@@ -128,7 +129,7 @@ def _updates(
         return [AdapterUpdate(name, "lora", LowRank(B, A, scaling))]
     parts = enumerate(zip(B.chunk(groups), A.chunk(groups), strict=True), start=1)
     return [
-        AdapterUpdate(f"{name} (group {g} of {groups})", "lora", LowRank(B_g, A_g, scaling), group=g)
+        AdapterUpdate(f"{name} (group {g} of {groups})", "lora", LowRank(B_g, A_g, scaling), group=g, foreign=PART)
         for g, (B_g, A_g) in parts
     ]
 

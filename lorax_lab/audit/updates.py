@@ -16,10 +16,12 @@ from lorax_lab.audit.checkpoints import (
     Note,
     Pairing,
     Stored,
+    as_matrix,
     open_checkpoint,
     pair,
     plain_name,
 )
+from lorax_lab.audit.kohya import is_kohya, read_kohya
 from lorax_lab.audit.loralib import FACTOR, is_loralib, read_loralib
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.peft_format import SETTINGS
@@ -43,6 +45,7 @@ class Matrix:
         shape: (out, in).
         base, tuned: W0 and W_tuned on disk, as stored; None where there is no such side.
         update: ΔW: the difference on disk, factors, or a dense matrix.
+        module: an adapter's own name of the module, which may have a wrapper's parts that the base's lacks; else empty.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Matrix:
     base: Stored | None
     tuned: Stored | None
     update: Callable[[], Difference | Update]
+    module: str = ""
 
     @property
     def cost(self) -> int:
@@ -89,15 +93,15 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Up
             the file's own, or has nothing to scale.
     """
     if tuned is None:
-        if not _is_adapter(base):
+        if not is_any_adapter(base):
             raise ConfigError(
                 f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors) and no file with "
-                "tensors named lora_A and lora_B; type: python -m lorax_lab.audit BASE TUNED"
+                "tensors named lora_A and lora_B, or lora_down and lora_up; type: python -m lorax_lab.audit BASE TUNED"
             )
         return _adapter(None, base, alpha)
-    if _is_adapter(base):
+    if is_any_adapter(base):
         raise ConfigError(f"BASE={base} is an adapter; type: python -m lorax_lab.audit BASE ADAPTER")
-    if _is_adapter(tuned):
+    if is_any_adapter(tuned):
         return _adapter(open_checkpoint(base), tuned, alpha)
     if alpha is not None:
         raise ConfigError(
@@ -106,19 +110,22 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Up
     return _pair(base, tuned)
 
 
-def _is_adapter(name: str) -> bool:
-    return _is_plain(name) or is_adapter(Path(name).expanduser())
-
-
-def _is_plain(name: str) -> bool:
-    """Whether it is a file of loralib's factors, with no settings of PEFT beside it."""
+def is_any_adapter(name: str) -> bool:
+    """Whether a name is a PEFT adapter's folder, or a single file of factors under loralib's or kohya's names."""
     path = Path(name).expanduser()
-    return not (path.parent / SETTINGS).is_file() and is_loralib(path)
+    return (_is_plain(path) and (is_kohya(path) or is_loralib(path))) or is_adapter(path)
 
 
-def _read_adapter(name: str, alpha: float | None) -> Adapter:
+def _is_plain(path: Path) -> bool:
+    """Whether no settings of PEFT stand beside a file."""
+    return not (path.parent / SETTINGS).is_file()
+
+
+def _read_adapter(name: str, alpha: float | None, base: Checkpoint | None) -> Adapter:
     path = Path(name).expanduser()
-    if _is_plain(name):
+    if _is_plain(path) and is_kohya(path):
+        return read_kohya(path, alpha, base.tensors if base else None)
+    if _is_plain(path) and is_loralib(path):
         return read_loralib(path, alpha)
     adapter = read_adapter(path)
     stated = {adapter.settings.get("lora_alpha"), *(adapter.settings.get("alpha_pattern") or {}).values()}
@@ -164,7 +171,7 @@ def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> 
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
-    adapter = _read_adapter(name, alpha)
+    adapter = _read_adapter(name, alpha, base)
     by_name = _by_plain_name(base) if base else {}
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     matrices = []
@@ -175,6 +182,7 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
                 "file; leave BASE out"
             )
         stored = by_name.get(plain_name(f"{update.name}.weight"))
+        stored = as_matrix(stored) if stored else None
         if stored is None and (base or update.needs_base):
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
             raise ConfigError(
@@ -201,7 +209,7 @@ def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
 
     make = (lambda: update.update(whole())) if update.needs_base else update.update
     name = stored.name if stored else f"{update.name}.weight"
-    return Matrix(name, update.kind, update.shape, stored, None, make)
+    return Matrix(name, update.kind, update.shape, stored, None, make, update.name)
 
 
 def _by_plain_name(base: Checkpoint) -> dict[str, Stored]:

@@ -31,6 +31,7 @@ COMMANDS = {
     "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
     "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", ("lorax_lab.dashboard",)),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
+    "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", ("lorax_lab.card",)),
     "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
     "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
 }

@@ -71,6 +71,11 @@ def cut_ranks(full: int) -> list[int]:
     return [0] + [2**i for i in range(full.bit_length()) if 2**i < full] + [full]
 
 
+def cuts_at(decompositions: dict[str, Decomposition], ranks: Iterable[int]) -> list[Change]:
+    """The cut at each of some k."""
+    return [Change("cut", k, _cut(decompositions, k)) for k in ranks]
+
+
 def cuts(decompositions: dict[str, Decomposition]) -> list[Change]:
     """The cut and the remainder at each k of `cut_ranks`."""
     return [

@@ -76,13 +76,24 @@ def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
         ConfigError: a file is missing or damaged, or holds something else; it names the file.
     """
     file = weights_file(path)
-    settings = _read(file.parent / SETTINGS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+    settings = read_settings(file.parent)
     tensors = _read(file, _tensors)
-    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
-        raise ConfigError(f"{file.parent / SETTINGS} names no peft_type; expected an object with PEFT's settings")
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ConfigError(f"{file} holds no tensors by name")
     return settings, tensors
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of the adapter in a folder.
+
+    Raises:
+        ConfigError: the file is missing or damaged, or holds something else.
+    """
+    path = folder / SETTINGS
+    settings = _read(path, lambda path: json.loads(path.read_text(encoding="utf-8")))
+    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+        raise ConfigError(f"{path} names no peft_type; expected an object with PEFT's settings")
+    return settings
 
 
 def number_for(settings: Settings, key: str, name: str) -> float:

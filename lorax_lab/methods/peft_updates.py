@@ -62,6 +62,7 @@ class AdapterUpdate:
         fan_in_fan_out: the settings say that the base stores W0 as (in, out), as GPT-2 does.
         note: a caution to report with the numbers, or empty.
         group: from 1 on where it is the update of a part of the module, as of loralib's MergedLinear; else 0.
+        foreign: why no LoRA of PEFT can hold it, or empty.
     """
 
     name: str
@@ -73,6 +74,7 @@ class AdapterUpdate:
     fan_in_fan_out: bool = False
     note: str = ""
     group: int = 0
+    foreign: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:

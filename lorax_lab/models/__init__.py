@@ -3,7 +3,7 @@
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
 from lorax_lab.models.bf16 import keep_frozen_in_bf16
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
-from lorax_lab.models.files import PRESETS, model_sha256, resolve
+from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
 from lorax_lab.models.kernel import use_kernel
 from lorax_lab.models.matrices import (
     Turned,
@@ -57,6 +57,7 @@ __all__ = [
     "most_tokens",
     "not_measured",
     "out_in",
+    "preset_named",
     "resolve",
     "select",
     "shape_of",

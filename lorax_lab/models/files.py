@@ -43,6 +43,15 @@ def resolve(name: str) -> Path:
     return _from_hub(name)
 
 
+def preset_named(name: str) -> str:
+    """The preset whose public name this is, which needs no hub; else the name itself.
+
+    >>> preset_named("sentence-transformers/all-MiniLM-L6-v2"), preset_named("org/name")
+    ('minilm', 'org/name')
+    """
+    return next((preset for preset, public in PUBLIC_NAMES.items() if public == name), name)
+
+
 def _is(path: Path, what: Callable[[Path], bool]) -> bool:
     """`Path.is_dir` or `Path.is_file`; False for a name that no file can have."""
     try:

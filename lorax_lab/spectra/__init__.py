@@ -10,6 +10,7 @@
 | `measures` | how many directions an update uses |
 | `null` | the same measures on pure noise |
 | `noise` | the scale of the noise in a spectrum, and the directions above it |
+| `products` | whether the spectrum of a low-rank product is that of noise |
 | `structured` | the measures on noise with an update's own scales or entries |
 | `rounding` | what storage in a narrow format adds to an update |
 | `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
@@ -52,6 +53,7 @@ from lorax_lab.spectra.noise import (
     tells_spikes,
 )
 from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
+from lorax_lab.spectra.products import ProductTest, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
 from lorax_lab.spectra.structured import NULLS, structured_nulls
 from lorax_lab.spectra.subspaces import (
@@ -75,6 +77,7 @@ __all__ = [
     "Certified",
     "Intruders",
     "LowRank",
+    "ProductTest",
     "Spectrum",
     "SpikeStrength",
     "TopSpectrum",
@@ -96,6 +99,7 @@ __all__ = [
     "intruder_dimensions",
     "intruders",
     "low_rank_singular_values",
+    "made_by_svd",
     "noise_ceiling",
     "noise_edge",
     "noise_misfit",
@@ -103,6 +107,8 @@ __all__ = [
     "numerical_rank",
     "participation_ratio",
     "principal_angles",
+    "product_spectra",
+    "product_test",
     "random_share",
     "random_similarities",
     "random_similarity",

@@ -65,6 +65,15 @@ def write_text(path: Path, text: str) -> None:
     write_redacted(path, redact(text))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file whole, such as a picture."""
+
+    def write(scratch: Path) -> None:
+        scratch.write_bytes(content)
+
+    write_whole(path, write)
+
+
 def write_json(path: Path, content: Any, indent: int | None = None, check: Check | None = None) -> None:
     """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
     a password of digits spoils no number; the names of its fields are ours and stay."""

@@ -3,7 +3,7 @@
 from lorax_lab.audit.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from lorax_lab.audit.checkpoints.names import is_embedding, is_output_layer, plain_name
 from lorax_lab.audit.checkpoints.pairing import KINDS, Note, Pair, Pairing, pair
-from lorax_lab.audit.checkpoints.stored import MEASURED, Difference, Stored, norm
+from lorax_lab.audit.checkpoints.stored import MEASURED, Difference, Stored, as_matrix, norm
 
 __all__ = [
     "KINDS",
@@ -14,6 +14,7 @@ __all__ = [
     "Pair",
     "Pairing",
     "Stored",
+    "as_matrix",
     "is_embedding",
     "is_output_layer",
     "norm",

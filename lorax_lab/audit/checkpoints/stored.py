@@ -77,6 +77,22 @@ class Stored:
         return block
 
 
+def as_matrix(stored: Stored) -> Stored:
+    """A tensor of several sides as the matrix of its first side by all others, as a convolution's kernel (out, in · k ·
+    k); a 1-D tensor as one row, and one number as (1, 1). A matrix is returned as it is.
+
+    Raises:
+        ConfigError: its entries do not lie in a row.
+    """
+    if len(stored.shape) == 2:
+        return stored
+    if stored.strides != torch.empty(stored.shape, device="meta").stride():
+        raise ConfigError(f"{stored.file}: {stored.name} is not contiguous; save it again after .contiguous()")
+    rows = stored.shape[0] if len(stored.shape) > 2 else 1
+    columns = prod(stored.shape) // rows if rows else 0
+    return replace(stored, shape=(rows, columns), strides=(columns, 1))
+
+
 @dataclass(frozen=True)
 class Difference:
     """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk."""

@@ -1,0 +1,134 @@
+"""Whether an update is told from noise, module type by module type, each against a null that is valid for it.
+
+| update | null |
+|---|---|
+| a product of trained factors, LoRA | Gaussian factors of its shape and rank (`spectra.products`) |
+| a difference of two checkpoints whose bulk is that of iid noise | Marchenko & Pastur's edge of that noise |
+| any other | none: it cannot be tested |
+
+A LoRA's own singular values are never held against Marchenko & Pastur's edge: it is the edge of another matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lorax_lab.audit.noise import told
+from lorax_lab.audit.store import Measured
+from lorax_lab.audit.updates import Updates
+from lorax_lab.spectra import LowRank, made_by_svd, product_test
+
+LEVEL = 0.01
+"""Chance that a card of pure noise says anything else, over all of its module types (Bonferroni)."""
+ABOVE = 0.002
+"""Directions of one matrix of iid noise above the edge that is fitted to it, at most (`spectra.spikes`)."""
+NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
+WORDS = {
+    NOISE: "not told from noise",
+    FEWER: "fewer directions than noise",
+    MORE: "more even than noise",
+    SPIKES: "directions above its noise",
+    UNTESTED: "cannot be tested",
+}
+PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one module type, or of the whole update.
+
+    Args:
+        finding: a key of `WORDS`.
+        null: what it was held against; empty where nothing was.
+        reason: why it cannot be tested, or empty.
+        p: of the test, before the correction for the number of module types; NaN without one.
+    """
+
+    finding: str
+    null: str = ""
+    reason: str = ""
+    p: float = math.nan
+
+
+def verdicts(updates: Updates, measured: dict[str, Measured]) -> dict[str, Verdict]:
+    """The verdict on each module type."""
+    groups: dict[str, list[Measured]] = defaultdict(list)
+    for m in measured.values():
+        groups[str(m.row["module"])].append(m)
+    level = LEVEL / len(groups) if groups else LEVEL
+    return {module: _verdict(updates, members, level) for module, members in groups.items()}
+
+
+def overall(of_modules: dict[str, Verdict]) -> Verdict:
+    """Noise where every module type that can be tested is; the most frequent reason where none can be."""
+    found = [verdict for verdict in of_modules.values() if verdict.finding != UNTESTED]
+    if not found:
+        reasons = [verdict.reason for verdict in of_modules.values()]
+        return Verdict(UNTESTED, reason=max(reasons, key=reasons.count) if reasons else "nothing was measured")
+    others = [verdict.finding for verdict in found if verdict.finding != NOISE]
+    return Verdict(max(others, key=others.count) if others else NOISE, found[0].null)
+
+
+def _verdict(updates: Updates, members: Sequence[Measured], level: float) -> Verdict:
+    moved = [m for m in members if m.row["frobenius_norm"] > 0]
+    if not moved:
+        return Verdict(UNTESTED, reason="it did not change")
+    if all("rank" in m.row for m in moved):
+        reason = _no_product_null(updates, moved)
+        return Verdict(UNTESTED, reason=reason) if reason else _product(moved, level)
+    return _dense(moved, level)
+
+
+def _no_product_null(updates: Updates, moved: Sequence[Measured]) -> str:
+    """Why products of trained factors are no null of these, or empty."""
+    kinds = {str(m.row["kind"]) for m in moved}
+    if kinds & {"adalora"}:
+        return "AdaLoRA prunes directions and keeps its factors orthogonal: no null is known"
+    if other := next((kind for kind in kinds if "pissa" in kind or "olora" in kind), None):
+        return f"{other} starts from the base's own directions: its noise is not that of random factors"
+    if all(len(m.sigma) < 2 for m in moved):
+        return "rank 1 has one singular value, and a spectrum needs two"
+    if updates.adapter is not None and all(map(made_by_svd, _products(updates, moved))):
+        return "an SVD made its factors: what was cut away is not in the file"
+    return ""
+
+
+def _products(updates: Updates, moved: Sequence[Measured]) -> list[LowRank]:
+    names = {str(m.row["matrix"]) for m in moved}
+    factors = [matrix.update() for matrix in updates.matrices if matrix.name in names]
+    return [update for update in factors if isinstance(update, LowRank)]
+
+
+def _product(moved: Sequence[Measured], level: float) -> Verdict:
+    forms = [(int(m.row["out"]), int(m.row["in"]), int(m.row["rank"])) for m in moved]
+    test = product_test([torch.from_numpy(m.sigma) for m in moved], forms)
+    if not test.p < level:
+        return Verdict(NOISE, PRODUCT, p=test.p)
+    strongest = max(test.z.values(), key=abs)
+    return Verdict(FEWER if strongest < 0 else MORE, PRODUCT, p=test.p)
+
+
+def _dense(moved: Sequence[Measured], level: float) -> Verdict:
+    if any("dora" in str(m.row["kind"]) for m in moved):
+        return Verdict(UNTESTED, reason="DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk")
+    untold = [m for m in moved if "spikes" not in m.row or "spikes_not_told" in told(m.row)]
+    if untold:
+        why = "its bulk is not that of iid noise" if "spikes" in untold[0].row else "it has no bulk"
+        return Verdict(UNTESTED, reason=f"{why} ({len(untold)} of {len(moved)} matrices)")
+    count = sum(int(m.row["spikes"]) for m in moved)
+    p = _poisson_tail(count, ABOVE * len(moved))
+    return Verdict(NOISE if p >= level else SPIKES, IID, p=p)
+
+
+def _poisson_tail(count: int, mean: float) -> float:
+    """Chance of `count` or more where `mean` are expected.
+
+    >>> _poisson_tail(0, 0.1), round(_poisson_tail(1, 0.1), 4)
+    (1.0, 0.0952)
+    """
+    return 1.0 - sum(math.exp(-mean) * mean**i / math.factorial(i) for i in range(count)) if count < 100 else 0.0

@@ -1,0 +1,156 @@
+"""A tuned model for a task, put together from a base and the tensors of an adapter or of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.audit.checkpoints import MEASURED, Checkpoint, Stored, as_matrix, plain_name
+from lorax_lab.audit.updates import Updates
+from lorax_lab.errors import ConfigError
+from lorax_lab.measure.rows import decompose
+from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
+from lorax_lab.spectra import Update
+
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A tuned model, its base's matrices (out, in), and the SVD of each update.
+
+    Args:
+        head: the parameters of the head, as they were tuned.
+    """
+
+    model: nn.Module
+    original: dict[str, Tensor]
+    decompositions: dict[str, Decomposition]
+    head: dict[str, Tensor]
+
+    @property
+    def full(self) -> int:
+        """The largest rank of an update."""
+        return max(len(of.sigma) for of in self.decompositions.values())
+
+    def under(
+        self,
+        ranks: Sequence[int],
+        whole: Seen,
+        see: Callable[[nn.Module], Seen],
+        on_score: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Seen]:
+        """What is seen of the model with every update cut to each of some ranks; the model is as before afterwards.
+
+        Args:
+            whole: what is seen with the whole updates.
+        """
+        return under(self.model, self.original, cuts_at(self.decompositions, ranks), whole, see, on_score)
+
+
+def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -> Tuned:
+    """Put the tuned weights into a bare base with a head for the task.
+
+    Args:
+        model: the bare base; it is changed.
+        updates: what is measured; its `base` is the base's checkpoint.
+        tuned: the checkpoint where the updates are of a pair.
+
+    Raises:
+        ConfigError: a matrix or a head that does not belong to the model, or no head; it names them.
+    """
+    if updates.adapter is None:
+        assert tuned is not None, "a pair has a tuned checkpoint"
+        names = list(adaptable(model))
+        original = base_weights(model, names)
+        _load(model, _tensors(tuned), f"the checkpoint {tuned.name}")
+        _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
+        changed: dict[str, Update] = {name: _difference(model, name, original[name]) for name in names}
+    else:
+        places = _places(model, updates)
+        original = base_weights(model, list(places))
+        saved = {plain_name(name): tensor for name, tensor in updates.adapter.saved.items()}
+        _load(model, saved, f"the adapter {updates.adapter.name}")
+        _check_head(model, set(saved), updates)
+        changed = {name: updates.adapter.updates[of].update(original[name]) for name, of in places.items()}
+        _add(model, changed, original)
+    heads = head_modules(model)
+    head = {name: p.detach().clone() for name, p in model.named_parameters() if is_head(name, heads)}
+    return Tuned(model.eval(), original, decompose(changed), head)
+
+
+def _places(model: nn.Module, updates: Updates) -> dict[str, str]:
+    """`{name of the model's module: name of its update}`."""
+    assert updates.adapter is not None
+    known = {plain_name(f"{name}.weight"): name for name, module in model.named_modules() if hasattr(module, "weight")}
+    places, strangers = {}, []
+    for name, update in updates.adapter.updates.items():
+        place = None if update.group else known.get(plain_name(f"{name}.weight"))
+        if place is None or tuple(delta_view(model.get_submodule(place)).shape) != update.shape:
+            strangers.append(name)
+        else:
+            places[place] = name
+    if strangers:
+        raise ConfigError(
+            f"--task: the model has no matrix for {len(strangers)} of the adapter's updates, such as {strangers[0]}; "
+            "name the base that the adapter was trained on, --base BASE, or leave --task out"
+        )
+    return places
+
+
+@torch.no_grad()
+def _add(model: nn.Module, changed: dict[str, Update], original: dict[str, Tensor]) -> None:
+    for name, update in changed.items():
+        dense = update if isinstance(update, Tensor) else update.dense()
+        delta_view(model.get_submodule(name)).copy_(original[name].double() + dense)
+
+
+def _difference(model: nn.Module, name: str, original: Tensor) -> Tensor:
+    return delta_view(model.get_submodule(name)).detach().cpu().double() - original.double()
+
+
+@torch.no_grad()
+def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Put tensors by plain name into the model's parameters of the same names; the others stay."""
+    for name, parameter in model.named_parameters():
+        if (tensor := tensors.get(plain_name(name))) is None:
+            continue
+        if tensor.shape != parameter.shape:
+            raise ConfigError(
+                f"--task: {name} is {tuple(tensor.shape)} in {source}, and {tuple(parameter.shape)} in a model for "
+                "this task: name the task and the base that it was trained on"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{source}: {name} has nan or inf inside: a diverged run or a bad file")
+        parameter.copy_(tensor)
+
+
+def _check_head(model: nn.Module, saved: set[str], updates: Updates) -> None:
+    """Refuse a head that nobody trained: neither what was tuned nor the base has it, so it was drawn at random."""
+    known = saved | {plain_name(name) for name in (updates.base.tensors if updates.base else ())}
+    heads = head_modules(model)
+    lacking = [n for n, _ in model.named_parameters() if is_head(n, heads) and plain_name(n) not in known]
+    if lacking:
+        raise ConfigError(
+            f"--task: {updates.title} has no head for this task: {', '.join(lacking[:3])} is in no file; name the task "
+            "that it was trained on, save its head with it (modules_to_save), or leave --task out"
+        )
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Every tensor of floating point by plain name, whole."""
+    found = {}
+    for name, stored in checkpoint.tensors.items():
+        if stored.dtype in MEASURED and len(stored.shape) > 0:
+            found[plain_name(name)] = _whole(stored).reshape(stored.shape)
+    return found
+
+
+def _whole(stored: Stored) -> Tensor:
+    matrix = as_matrix(replace(stored, shape=(1,), strides=(1,)) if not stored.shape else stored)
+    return matrix.block(0, 0, matrix.shape[0])

@@ -1,0 +1,397 @@
+"""Rank cards: what they say of adapters whose truth is known, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lorax_lab.card.__main__ import main
+from lorax_lab.methods.peft_files import PREFIX, SETTINGS, WEIGHTS
+
+LAYERS, RANK = 4, 6
+SHAPES = {"attn.q": (64, 48), "mlp.up": (96, 48)}
+PAGES = ("card.html", "card.md", "card.png", "card.json", "card.csv", "audit.csv")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+
+
+def factors(seed: int, strengths: Callable[[int], Tensor]) -> dict[str, Tensor]:
+    """Gaussian factors, each direction of a layer times its strength."""
+    draw, tensors = torch.Generator().manual_seed(seed), {}
+    for layer in range(LAYERS):
+        for module, (rows, columns) in SHAPES.items():
+            name = f"h.{layer}.{module}"
+            tensors[f"{name}.lora_A"] = torch.randn(RANK, columns, generator=draw)
+            tensors[f"{name}.lora_B"] = torch.randn(rows, RANK, generator=draw) * strengths(layer)
+    return tensors
+
+
+def adapter(tensors: dict[str, Tensor], folder: str = "it", **changes: Any) -> str:
+    """A PEFT folder with these factors."""
+    Path(folder).mkdir(exist_ok=True)
+    save_file({f"{PREFIX}{name}.weight": t.contiguous() for name, t in tensors.items()}, Path(folder, WEIGHTS))
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "base_model_name_or_path": None} | changes
+    Path(folder, SETTINGS).write_text(json.dumps(settings))
+    return folder
+
+
+def kohya(tensors: dict[str, Tensor], prefix: str = "lora_unet_", alpha: float | None = 3.0) -> dict[str, Tensor]:
+    """The same factors under kohya's names."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        module, _, part = name.rpartition(".lora_")
+        flat = prefix + module.replace(".", "_")
+        renamed[f"{flat}.lora_{'down' if part == 'A' else 'up'}.weight"] = tensor.contiguous()
+        if alpha is not None:
+            renamed[f"{flat}.alpha"] = torch.tensor(alpha)
+    return renamed
+
+
+def card(*words: object) -> dict[str, Any]:
+    """What a card says; all of its files are there."""
+    assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 0
+    assert all(Path("out", page).stat().st_size for page in PAGES)
+    facts: dict[str, Any] = json.loads(Path("out/card.json").read_text())
+    return facts
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert len(said.splitlines()) == 1
+    return said
+
+
+def even(layer: int) -> Tensor:
+    return torch.ones(RANK)
+
+
+def steep(layer: int) -> Tensor:
+    return 0.4 ** torch.arange(RANK)
+
+
+# noise
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pure_noise_is_called_noise(seed: int) -> None:
+    facts = card(adapter(factors(seed, even)))
+    assert facts["verdict"]["finding"] == "noise"
+    assert "not told from noise" in Path("out/card.md").read_text()
+
+
+def test_a_steep_spectrum_is_not_called_noise() -> None:
+    facts = card(adapter(factors(0, steep)))
+    assert {m["verdict"]["finding"] for m in facts["modules"]} == {"fewer"}
+    assert facts["energy"]["90%"] < RANK
+
+
+def test_each_curve_has_the_null_of_its_own_rank() -> None:
+    curve = card(adapter(factors(1, even)))["modules"][0]["curve"]
+    assert [point["k"] for point in curve] == list(range(1, RANK + 1))
+    assert all(abs(point["median"] - point["null"]) < 0.06 for point in curve)
+
+
+UNTESTABLE: dict[str, tuple[Callable[[], str], str]] = {
+    "rank 1": (lambda: adapter(first_of(factors(0, even)), r=1), "rank 1"),
+    "an SVD's factors": (lambda: adapter(orthogonal(factors(0, even))), "an SVD made its factors"),
+    "zero": (lambda: adapter(factors(0, lambda layer: torch.zeros(RANK))), "it did not change"),
+}
+
+
+def first_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t[:1] if name.endswith("A") else t[:, :1] for name, t in tensors.items()}
+
+
+def orthogonal(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: torch.linalg.qr(t).Q if name.endswith("B") else torch.linalg.qr(t.T).Q.T for name, t in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("name", UNTESTABLE)
+def test_what_has_no_valid_null_is_not_tested(name: str) -> None:
+    make, reason = UNTESTABLE[name]
+    facts = card(make())
+    assert facts["verdict"]["finding"] == "cannot be tested"
+    assert reason in facts["verdict"]["reason"]
+    assert all(point["null"] is None for m in facts["modules"] for point in m["curve"])
+    assert "cannot be tested" in Path("out/card.html").read_text()
+
+
+def checkpoints(update: Callable[[Tensor], Tensor]) -> tuple[str, str]:
+    draw = torch.Generator().manual_seed(0)
+    base = {f"h.{i}.{m}.weight": torch.randn(*s, generator=draw) for i in range(LAYERS) for m, s in SHAPES.items()}
+    for folder, tensors in (("base", base), ("tuned", {name: w + update(w) for name, w in base.items()})):
+        Path(folder).mkdir()
+        save_file(tensors, Path(folder, "model.safetensors"))
+    return "base", "tuned"
+
+
+def test_a_checkpoint_that_only_noise_changed_is_called_noise() -> None:
+    draw = torch.Generator().manual_seed(3)
+    base, tuned = checkpoints(lambda w: 0.01 * torch.randn(w.shape, generator=draw))
+    assert card(tuned, "--base", base)["verdict"]["finding"] == "noise"
+
+
+def test_rows_of_unequal_size_are_not_called_signal() -> None:
+    draw = torch.Generator().manual_seed(3)
+    rows = lambda w: torch.randn(len(w), 1, generator=draw).exp()  # noqa: E731
+    base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
+    assert card(tuned, "--base", base)["verdict"]["finding"] == "cannot be tested"
+
+
+# layers
+
+
+def test_layers_that_hardly_moved_are_named() -> None:
+    facts = card(adapter(factors(0, lambda layer: torch.full((RANK,), 0.01 if layer == 2 else 1.0))))
+    assert facts["layers"]["hardly"] == ["h.2"]
+    assert "Hardly moved" in Path("out/card.md").read_text()
+
+
+def test_parameters_are_counted() -> None:
+    facts = card(adapter(factors(0, even)))
+    assert facts["parameters"]["factors"] == LAYERS * sum(RANK * (rows + columns) for rows, columns in SHAPES.values())
+    assert facts["parameters"]["ranks"] == [RANK]
+
+
+# files of other trainers
+
+
+def test_kohya_s_names_give_what_peft_s_names_give() -> None:
+    tensors = factors(0, steep)
+    ours = card(adapter(tensors, lora_alpha=3))
+    save_file(kohya(tensors), "it.safetensors")
+    assert main(["it.safetensors", "--out", "other", "--device", "cpu"]) == 0
+    theirs = json.loads(Path("other/card.json").read_text())
+    assert theirs["energy"] == ours["energy"]
+    assert theirs["parameters"] == ours["parameters"]
+    sizes = [[m["size"] for m in facts["layers"]["matrices"]] for facts in (ours, theirs)]
+    assert sorted(sizes[0]) == pytest.approx(sorted(sizes[1]))
+
+
+def test_a_base_places_kohya_s_names_and_names_what_it_lacks() -> None:
+    base, _ = checkpoints(lambda w: w)
+    more = {"x.y.lora_A": torch.ones(RANK, 8), "x.y.lora_B": torch.ones(8, RANK)}
+    save_file(kohya(factors(0, even) | more) | {"odd": torch.ones(1)}, "it.safetensors")
+    facts = card("it.safetensors", "--base", base)
+    assert {m["matrix"] for m in facts["layers"]["matrices"]} == {f"h.{i}.{m}.weight" for i in range(4) for m in SHAPES}
+    assert any("in no module of the base, not measured (1): lora_unet_x_y" in note for note in facts["notes"])
+    assert any("keys that could not be placed (1): odd" in note for note in facts["notes"])
+
+
+def test_a_convolution_is_its_matrix() -> None:
+    down, up = torch.randn(4, 8, 3, 3), torch.randn(16, 4, 1, 1)
+    save_file({"lora_unet_conv.lora_down.weight": down, "lora_unet_conv.lora_up.weight": up}, "it.safetensors")
+    facts = card("it.safetensors")
+    dense = up.flatten(1).double() @ down.flatten(1).double()
+    assert facts["layers"]["matrices"][0]["size"] == pytest.approx(float(dense.square().mean().sqrt()))
+    assert any("no alpha in the file" in note for note in facts["notes"])
+
+
+# wrong inputs
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("code-was-run"),)
+
+
+def _bad(name: str) -> list[str]:
+    """Make one wrong input, and say what is typed."""
+    tensors = factors(0, even)
+    first = next(iter(tensors))
+    words = ["it.safetensors"]
+    match name:
+        case "nan":
+            return [adapter({**tensors, first: tensors[first] * torch.nan})]
+        case "kohya's nan":
+            save_file(kohya({**tensors, first: tensors[first] * torch.nan}), words[0])
+        case "an alpha of another shape":
+            save_file(kohya(tensors) | {"lora_unet_h_0_attn_q.alpha": torch.ones(2)}, words[0])
+        case "half a pair":
+            save_file({k: v for k, v in kohya(tensors).items() if k != "lora_unet_h_0_attn_q.lora_up.weight"}, words[0])
+        case "factors of two ranks":
+            save_file(kohya({**tensors, first: tensors[first][:2]}), words[0])
+        case "another alpha":
+            save_file(kohya(tensors), words[0])
+            words += ["--alpha", "9"]
+        case "no module of the base":
+            base, _ = checkpoints(lambda w: w)
+            save_file(kohya({"x.lora_A": torch.ones(2, 8), "x.lora_B": torch.ones(8, 2)}), words[0])
+            words += ["--base", base]
+        case "LoHa":
+            save_file({"lora_unet_x.hada_w1_a": torch.ones(2, 2)}, words[0])
+        case "cut short":
+            folder = Path(adapter(tensors))
+            (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-9])
+            return [str(folder)]
+        case "code":
+            torch.save({"q.lora_A": Code()}, "it.bin")
+            return ["it.bin", "--alpha", "1"]
+        case "an empty folder":
+            Path("empty").mkdir()
+            return ["empty"]
+        case "a checkpoint alone":
+            return [checkpoints(lambda w: w)[1]]
+        case "a base of another shape":
+            Path("other").mkdir()
+            others = {n.replace("lora_A", "weight"): torch.ones(5, 7) for n in tensors if n.endswith("A")}
+            save_file(others, "other/model.safetensors")
+            return [adapter(tensors), "--base", "other"]
+        case "a base that is not there":
+            return [adapter(tensors), "--base", "./nowhere"]
+        case "a kohya adapter to extract":
+            save_file(kohya(tensors), words[0])
+            words += ["--extract", "rank=2"]
+        case "an unknown task":
+            return [adapter(tensors), "--base", "minilm", "--task", "movie_review"]
+        case "no setting of a task":
+            return [adapter(tensors), "--base", "minilm", "--task", "movie_reviews", "rank=3"]
+        case "no task's name":
+            return [adapter(tensors), "--task"]
+        case "a task and no base":
+            return [adapter(tensors), "--task", "movie_reviews"]
+    return words
+
+
+WRONG = {
+    "nan": "nan or inf inside",
+    "kohya's nan": "nan or inf inside",
+    "an alpha of another shape": "expected one number",
+    "half a pair": "has no lora_up.weight",
+    "factors of two ranks": "allowed are (r, in) and (out, r)",
+    "another alpha": "leave --alpha out",
+    "no module of the base": "BASE has none of its modules: lora_unet_x",
+    "LoHa": "no product of two factors",
+    "cut short": "cannot be read",
+    "code": "code is never run",
+    "an empty folder": "type --base BASE",
+    "a checkpoint alone": "type --base BASE",
+    "a base of another shape": "give the adapter's own base",
+    "a base that is not there": "there is no such folder or file",
+    "a kohya adapter to extract": "leave --extract out",
+    "an unknown task": "did you mean 'movie_reviews'",
+    "no setting of a task": "--task rank=3 is no setting of a task",
+    "no task's name": "--task needs a task's name",
+    "a task and no base": "type --base BASE",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_input_is_refused_and_nothing_is_written(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert WRONG[name] in refused(capsys, *_bad(name))
+    assert not Path("out").exists()
+    assert not Path("code-was-run").exists()
+
+
+def test_names_from_a_file_stay_text_on_the_pages() -> None:
+    name = "h.0.<script>alert(1)</script>|*x*"
+    card(adapter({f"{name}.lora_A": torch.randn(RANK, 8), f"{name}.lora_B": torch.randn(8, RANK)}))
+    assert "<script>alert" not in Path("out/card.html").read_text()
+    assert "\\<script>" in Path("out/card.md").read_text()
+    assert "href" not in Path("out/card.html").read_text()
+    assert 'src="data:' in Path("out/card.html").read_text()
+
+
+# scores
+
+
+@pytest.fixture
+def tuned_here(model_folder: Path, table_file: Path) -> tuple[str, list[str]]:
+    """An adapter of the tiny model whose first direction does all, and a task whose labels are its own answers."""
+    import pandas as pd
+
+    from lorax_lab.methods import peft_format
+    from lorax_lab.models import head_modules, load_base
+
+    base = load_base(str(model_folder), {"num_labels": 2}, 0)
+    draw, tensors = torch.Generator().manual_seed(0), {}
+    for layer in range(2):
+        name = f"bert.encoder.layer.{layer}.output.dense"
+        tensors[f"{name}.lora_A"] = torch.randn(4, 64, generator=draw)
+        tensors[f"{name}.lora_B"] = torch.randn(32, 4, generator=draw) * torch.tensor([3.0, 1e-4, 1e-4, 1e-4])
+    folder = adapter(tensors, r=4, lora_alpha=4, modules_to_save=head_modules(base.model))
+    head = {PREFIX + n: p.detach() for n, p in base.model.named_parameters() if "classifier" in n or "pooler" in n}
+    save_file(load_file(Path(folder, WEIGHTS)) | head, Path(folder, WEIGHTS))
+    peft_format.load(base.model, Path(folder))
+    texts = list(pd.read_csv(table_file)["sentence"])
+    with torch.inference_mode():
+        logits = base.model.eval()(**base.processor(texts, return_tensors="pt", padding=True)).logits
+    middle = (logits[:, 1] - logits[:, 0]).median()
+    bias = f"{PREFIX}classifier.bias"
+    save_file(load_file(Path(folder, WEIGHTS)) | {bias: head[bias] - torch.tensor([0, middle])}, Path(folder, WEIGHTS))
+    labels = ["ab"[int(one)] for one in logits[:, 1] - logits[:, 0] > middle]
+    pd.DataFrame({"sentence": texts, "label": labels}).to_csv("own.csv", index=False)
+    task = ["local", "task.path=own.csv", "task.text=sentence", "task.label=label"]
+    return folder, [*task, "task.validation_examples=100", "task.test_examples=100", "task.train_examples=50"]
+
+
+def test_a_cut_is_chosen_judged_and_extracted(tuned_here: tuple[str, list[str]], model_folder: Path) -> None:
+    folder, task = tuned_here
+    facts = card(folder, "--base", model_folder, "--extract", "--margin", "0.05", "--task", *task)
+    scores = facts["scores"]
+    assert [cut["k"] for cut in scores["cuts"]] == [0, 1, 2, 3, 4]
+    assert scores["cuts"][4]["score"] > 0.95 > 0.8 > scores["cuts"][0]["score"]
+    assert scores["chosen"] == 1
+    assert scores["test"]["difference"] >= -0.05
+    written = load_file(Path("out/adapter-rank=1", WEIGHTS))
+    assert {len(t) for name, t in written.items() if "lora_A" in name} == {1}
+    assert all(name.startswith(f"{PREFIX}bert.") or "classifier" in name for name in written)
+    assert any("classifier" in name for name in written)
+
+
+def test_peft_loads_what_was_extracted_and_says_the_same(tuned_here: tuple[str, list[str]], model_folder: Path) -> None:
+    from peft import PeftModel
+
+    from lorax_lab.methods import peft_format
+    from lorax_lab.models import load_base
+
+    folder, task = tuned_here
+    card(folder, "--base", model_folder, "--extract", "rank=4", "--task", *task)
+    inputs = {"input_ids": torch.tensor([[2, 5, 9, 12, 3]])}
+    ours, theirs = (load_base(str(model_folder), {"num_labels": 2}, 0).model for _ in range(2))
+    peft_format.load(ours, Path(folder))
+    loaded = PeftModel.from_pretrained(theirs, "out/adapter-rank=4")
+    with torch.no_grad():
+        assert torch.allclose(ours.eval()(**inputs).logits, loaded.eval()(**inputs).logits, atol=1e-5)
+
+
+def test_a_task_whose_head_is_not_saved_is_refused(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    whole = load_file(Path(folder, WEIGHTS))
+    save_file({name: t for name, t in whole.items() if "classifier" not in name}, Path(folder, WEIGHTS))
+    said = refused_late(capsys, folder, "--base", model_folder, "--task", *task)
+    assert "has no head for this task: classifier.weight" in said
+
+
+def test_a_head_of_another_task_is_refused(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    whole = load_file(Path(folder, WEIGHTS))
+    name = next(name for name in whole if name.endswith("classifier.weight"))
+    save_file(whole | {name: torch.ones(5, 32)}, Path(folder, WEIGHTS))
+    assert "classifier.weight is (5, 32)" in refused_late(capsys, folder, "--base", model_folder, "--task", *task)
+
+
+def refused_late(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """A refusal after measuring: what is measured is kept, and no page is written."""
+    assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 2
+    assert not Path("out/card.html").exists()
+    return capsys.readouterr().err
