@@ -86,10 +86,6 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "cloze": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze),
         "tweets": ("task=tweets", "task.train_examples=1500"),
         "movie_reviews": ("task=movie_reviews", *LARGE),
-        "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
-        "product_reviews": ("task=product_reviews",),
-        "sarcasm (sample 2)": ("task=sarcasm", *LARGE, "task.split_seed=1"),
-        "cloze (sample 2)": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze, "task.split_seed=1"),
     }
 
 
