@@ -45,8 +45,8 @@ MAY_IMPORT = {
         "train",
     },
 }  # fmt: skip
-"""Who may import whom, room by room; an entry (run, card, dashboard, serve) stands in nobody's list, and audit's rooms below its
-own entry only in the card's, which measures as an audit does."""
+"""Who may import whom, room by room; an entry (run, card, dashboard, serve) stands in nobody's list, and audit's rooms
+below its own entry only in the card's, which measures as an audit does."""
 DOORS = {
     "wandb": {"lorax_lab/store/wandb_door", "lorax_lab/dashboard/save"},
     "wandb_workspaces": {"lorax_lab/dashboard/library"},
