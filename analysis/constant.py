@@ -94,7 +94,7 @@ def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     first = rows[rows[CONSTANT].notna()].iloc[0]
     known = legend.get_legend_handles_labels()[1]
     label = "_" if first[IS] in known else str(first[IS])
-    look: dict[str, Any] = {"color": "0.4", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
+    look: dict[str, Any] = {"color": "0.25", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
     axes.axhline(first[CONSTANT], label=label if axes is legend else "_", **look)
     if axes is not legend and label != "_":
         legend.plot([], [], label=label, **look)

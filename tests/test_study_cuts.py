@@ -196,7 +196,7 @@ def test_the_figure_draws_the_parts_that_there_are(records: Callable[[], Records
     table = FIGURES["functional"].table(records())
     figure = FIGURES["functional"].draw(table)
     shown = [line.get_label() for line in figure.axes[0].lines]
-    assert set(shown) == labels | {"Gaussian noise of its norm"}
+    assert set(shown) == labels | {"Gaussian noise of its norm", "a guess among the classes"}
     assert len({line.get_color() for line in figure.axes[0].lines}) == len(shown)
     assert not {"global", "shrunk"} & set(table["part"])
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 ALL, NOISE, MODULE = "all matrices", "pure noise of the same shapes", "module"
 LEVELS = (0.5, 0.9, 0.99)
-ROW = 0.19
-"""Inches of a row of module types."""
+ROW, LINE, WIDTH = 0.07, 0.125, 28
+"""Inches between rows of module types and of a line of their names, and the letters of such a line."""
 MARK_SIZES = (7.0, 5.5, 4.0)
 """Of the levels' marks: where they meet, each can be seen."""
 TIE = 1e-9
@@ -103,7 +103,8 @@ def draw(table: pd.DataFrame) -> Figure:
     noise = table[table["line"] == "noise"]
     rows = [(ALL, table[table["line"] == "all"]), *((name, changed[changed["module"] == name]) for name in shown)]
     rows += [(NOISE, noise)] if len(noise) else []
-    figure = style.canvas(style.PAGE, max(3.6, 1.5 + ROW * len(rows)))
+    lines_of_names = max(style.folded(name, WIDTH).count("\n") + 1 for name, _ in rows[: 1 + len(shown)])
+    figure = style.canvas(style.PAGE, max(3.6, 1.5 + (ROW + LINE * lines_of_names) * len(rows)))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
     for axes in (left, right):
         style.index_axis(axes, table["r"].max())
@@ -148,7 +149,9 @@ def _draw_levels(axes: Axes, rows: list[tuple[str, pd.DataFrame]]) -> None:
             axes.plot(rank or math.nan, place, label=f"{level:.0%}" if place == 0 else "_", **look)
         if None in reached:
             axes.plot(last, place, marker=r"$\rightarrow$", color="black", markersize=6)
-    axes.set_yticks(range(len(rows)), [style.folded(name, 28) if name != NOISE else "pure noise" for name, _ in rows])
+    axes.set_yticks(
+        range(len(rows)), [style.folded(name, WIDTH) if name != NOISE else "pure noise" for name, _ in rows]
+    )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("rank that holds so much of the energy")

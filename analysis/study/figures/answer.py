@@ -61,7 +61,8 @@ def table(records: Records) -> pd.DataFrame | None:
         sizes = {"rank": str(comparison.enough(records, task)), "k": str(update.functional_rank(records, task))}
         splits = {"rank": comparison.SPLIT, "k": comparison.SPLIT if update.is_on_test(records, task) else "validation"}
         for side, frame in (("rank", seeds), ("k", cut)):
-            for size, of_size in frame.groupby("size"):
+            for size in sorted({int(size) for size in frame["size"]}):
+                of_size = frame[frame["size"] == size]
                 gain, interval = gains[side][size], shown[side][size].oriented(higher)
                 row = {"task": task, "verdict": verdicts[task], "side": side, "size": size}
                 row |= {"margin": margin, "enough": sizes[side], "within": bool(gain.low > -margin)}
@@ -230,7 +231,8 @@ def latex(table: pd.DataFrame) -> str:
             size = SPAN.sub(r" [\1, \2]", enough)
             at = of_side[of_side["within"].astype(bool) & (of_side["size"].astype(str) == enough.split(" ")[0])]
             cells.append(bold(escaped(size)) if len(at) else escaped(size))
-            cells.append(of_interval(*at[["mean", "low", "high"]].iloc[0], True, scale, digits) if len(at) else "---")
+            mean, low, high = (float(at[key].iloc[0]) if len(at) else math.nan for key in ("mean", "low", "high"))
+            cells.append(of_interval(mean, low, high, True, scale, digits))
         rows.append(cells)
     splits = {side: " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"])) for side in SIDES}
     lower = [str(task) for task, rows_of in table.groupby("task", sort=False) if not higher_is_better(rows_of)]

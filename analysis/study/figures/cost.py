@@ -48,7 +48,8 @@ def draw(table: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(table["task"]))
     down = math.ceil(len(tasks) / ACROSS)
     figure = style.canvas(style.PAGE, 1.2 + 1.9 + 1.55 * down + 0.15 * math.ceil(len(tasks) / 3))
-    above, below = figure.subfigures(2, 1, height_ratios=(1.9 + 0.15 * math.ceil(len(tasks) / 3), 1.55 * down + 0.6))
+    heights = (1.9 + 0.15 * math.ceil(len(tasks) / 3), 1.55 * down + 0.6)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     _costs(above, table, tasks)
     grid = below.subplots(down, ACROSS, squeeze=False, sharey="row")
     panels = list(grid.flat)
@@ -96,8 +97,8 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
     others = rows[rows["rank"].isna() & (rows["arm"] != full["arm"])]
     colour = style.distinct(1)[0]
-    for (_, other), look in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
-        plain = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1}
+    for (_, other), own in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
+        plain = {"color": own["color"], "linestyle": own["linestyle"], "linewidth": 1}
         axes.axhline(other["test"], label=str(other["arm"]) if first else "_", **plain)
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
     axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
@@ -149,9 +150,14 @@ def latex(table: pd.DataFrame) -> str:
 
 def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:
     has_difference = row["difference"] == row["difference"]
-    difference = of_interval(*(row[key] for key in DIFFERENCE), True, scale, digits)
+    difference = of_interval(*_ends(row, DIFFERENCE), signed=True, scale=scale, digits=digits)
     name = bold(escaped(row["arm"])) if row["matches"] is True else escaped(row["arm"])
-    cells = [name, escaped(f"{row['learning_rate']:g}"), of_interval(*(row[key] for key in TEST), False, scale, digits)]
+    cells = [name, escaped(f"{row['learning_rate']:g}"), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
     cells += [(bold(difference) if row["matches"] is True else difference) if has_difference else "---"]
     cells += [probability(row["p_holm"]) if has_difference else "---"]
     return [*cells, whole(row["trained_body"]), whole(row["peak_mib"]), whole(row["train_seconds"])]
+
+
+def _ends(row: dict[Any, Any], keys: tuple[str, str, str]) -> tuple[float, float, float]:
+    mean, low, high = (float(row[key]) for key in keys)
+    return mean, low, high

@@ -63,10 +63,10 @@ def draw(table: pd.DataFrame) -> Figure:
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """One row per task, arm and rate: the mean score, what it loses against the arm's best, and how its trials ended.
     A rate of which a trial diverged has no mean."""
-    rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)})
+    rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)}, lacks=table["status"] != "completed")
     by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
     means = by_rate["validation"].mean()
-    means = means.where(by_rate["status"].agg(lambda all_of: (all_of == "completed").all()))
+    means = means.mask(by_rate["lacks"].any())
     found = means.rename("mean").reset_index()
     found["chosen"], found[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
     higher = {task: higher_is_better(of) for task, of in table.groupby("task", sort=False)}
