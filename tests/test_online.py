@@ -60,7 +60,7 @@ def sweep(overrides: list[str], *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(ready: Any, seconds: float = 120) -> None:
+def until(ready: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "it did not happen"
