@@ -21,6 +21,7 @@ from lorax_lab.launch import attempts, leases, waiting
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import Lease, LeaseLost, Owner, acquire, holder
 from lorax_lab.launch.plan import Run
+from lorax_lab.store import processes
 from lorax_lab.store.record import Record, status_of, write_record
 
 
@@ -321,7 +322,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
 
 
 def test_a_hosts_name_that_is_also_a_password_loses_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases.platform, "node", lambda: "labmachine01")
+    monkeypatch.setattr(processes.platform, "node", lambda: "labmachine01")
     monkeypatch.setenv("LAB_KEY", "labmachine01")
     lease = leases.acquire(tmp_path, "run")
     assert isinstance(lease, leases.Lease)

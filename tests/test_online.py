@@ -43,7 +43,7 @@ def test_a_recorded_run_arrives_once_and_whole(server: Server, tmp_path: Path) -
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))
     assert (run.exit_code, run.summary["status"], run.summary["score"]) == (0, "completed", 0.5)
-    assert run.config["arm"].startswith("method=lora")
+    assert run.config["arm"] == "rank=4"
     assert {name.rpartition("_")[0].rpartition("_")[0] for name in run.files if name.endswith(".png")} == {
         "media/images/spectrum/singular_values", "media/images/spectrum/effective_rank_map",
     }  # fmt: skip
@@ -60,7 +60,7 @@ def sweep(overrides: list[str], *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(ready: Any, seconds: float = 120) -> None:
+def until(ready: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "it did not happen"
@@ -69,9 +69,9 @@ def until(ready: Any, seconds: float = 120) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, small_run: list[str]) -> None:
-    words = ["rank=1", "reference=false", "train.epochs=100", "checkpoint_seconds=0", "train.validations=10"]
+    words = ["rank=1", "reference=false", "train.epochs=50", "checkpoint_seconds=1", "train.validations=5"]
     started = sweep(small_run, *words)
-    until(lambda: any(len(run.history) > 20 for run in server.runs.values()))
+    until(lambda: any(len(run.history) > 5 for run in server.runs.values()))
     ((name, run),) = server.runs.items()
     assert run.exit_code is None
     assert run.summary["status"] == "running"
@@ -81,9 +81,9 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     assert (run.exit_code, run.summary["status"]) == (137, "killed")
     assert "its process is gone" in run.summary["status/why"]
     seen = len(run.rows("train/loss"))
-    assert seen < 600
+    assert seen < 300
 
-    output, _ = sweep(small_run, *words).communicate(timeout=300)
+    output, _ = sweep(small_run, *words).communicate(timeout=600)
     assert f"W&B: {server.url}/team/lorax_lab/runs/{name}" in output
     until(lambda: run.exit_code == 0)
     store = Path(next(word for word in small_run if word.startswith("runs_dir=")).partition("=")[2])

@@ -33,9 +33,10 @@ def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) ->
             axes.plot(index, line.null, linestyle="--", linewidth=1, color=colour, label=f"_{module}, noise")
         axes.set(xlabel="index", ylabel="singular value", title="singular values of ΔW (dashed: noise)")
         axes.set_yscale("log" if all((line > 0).all() for line in _sigmas(record, spectra)) else "linear")
-        axes.legend(fontsize="small")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize="small", bbox_to_anchor=(1.02, 1.0), loc="upper left")
 
-    return _picture(draw, (5.6, 3.6))
+    return _picture(draw, (7.2, 3.6))
 
 
 def _sigmas(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[np.ndarray]:
