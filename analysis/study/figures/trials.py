@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 TITLE = "the choice of each arm's learning rate"
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
-LINE = 0.17
-"""Inches of an arm's line."""
+LINE, BAR = 0.17, 0.8
+"""Inches of an arm's line, and of the bar of colours."""
 SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 
@@ -41,6 +41,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
     tasks, arms = (list(dict.fromkeys(table[column])) for column in ("task", "arm"))
     figure, panels = style.panels(len(tasks), 0.55 + LINE * len(arms), "learning rate", "")
+    figure.set_figheight(figure.get_figheight() + BAR)
     means = _means(table)
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(means["lost"].max()), 1e-3))
     for axes, task in zip(panels, tasks, strict=True):
