@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Lab
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -395,3 +396,17 @@ def refused_late(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 2
     assert not Path("out/card.html").exists()
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list[str], lab_here: Lab) -> None:
+    words = [*small_run, f"method={method}", "reference=false", "train.max_steps=3", "train.learning_rate=1e-2"]
+    assert lab_here(*words).returncode == 0
+    (folder,) = Path("runs").glob(f"*-{method}-*")
+    facts = card(folder, "--task", "--extract", "rank=2")
+    recorded = json.loads((folder / "record.json").read_text())["result"]["metrics"]
+    assert facts["scores"]["whole"]["test"] == pytest.approx(recorded["test/accuracy"], abs=1e-6)
+    assert facts["scores"]["whole"]["validation"] == pytest.approx(recorded["validation/accuracy"], abs=1e-6)
+    names = load_file(Path("out/adapter-rank=2", WEIGHTS))
+    assert any(name.endswith("classifier.weight") for name in names)
+    assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
