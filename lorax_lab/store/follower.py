@@ -23,6 +23,7 @@ from lorax_lab.store.door import door_of
 from lorax_lab.store.follow import LOOK, follow
 from lorax_lab.store.orders import FOLDER, Order, claimed
 from lorax_lab.store.output import guard
+from lorax_lab.store.progress import PROGRESS, Reader
 from lorax_lab.store.record import DamagedRecord, read_record
 from lorax_lab.store.redact import redact
 
@@ -38,17 +39,21 @@ class _Child:
     def __init__(self, order: Order, pid: int) -> None:
         self.order, self.pid = order, pid
         self.over_since: float | None = None
+        self.reader = Reader(order.place / PROGRESS)
 
     def is_late(self, patience: float) -> bool:
-        """Whether its run has ended for longer than the window may take."""
-        if self.over_since is None:
-            with suppress(FileNotFoundError, DamagedRecord):
-                if (
-                    read_record(self.order.place if self.order.place.exists() else self.order.folder).status
-                    != "running"
-                ):
-                    self.over_since = time.monotonic()
+        """Whether its run has ended, or its process is gone, for longer than the window may take."""
+        if self.over_since is None and self._is_over():
+            self.over_since = time.monotonic()
         return self.over_since is not None and time.monotonic() - self.over_since > patience
+
+    def _is_over(self) -> bool:
+        place = self.order.place if self.order.place.exists() else self.order.folder
+        with suppress(FileNotFoundError, DamagedRecord):
+            if read_record(place).status != "running":
+                return True
+        self.reader.read()
+        return not self.reader.lives()
 
     def end(self) -> None:
         """End it and what it started."""

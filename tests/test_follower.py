@@ -1,0 +1,123 @@
+"""The process that shows the runs of a sweep: one window never hurts another, and none is waited for without end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from recorded import run_record
+
+from lorax_lab.config import TrackingConfig
+from lorax_lab.store import follower, following, marks
+from lorax_lab.store.door import DOORS
+from lorax_lab.store.follower import Follower
+from lorax_lab.store.orders import FOLDER, Order, announce
+from lorax_lab.store.progress import written
+from lorax_lab.store.record import write_record
+
+
+def door(open_window: Any) -> Any:
+    return SimpleNamespace(prepare=lambda: None, resolve=lambda mode: mode, open_window=open_window)
+
+
+def serve(runs_dir: Path, *folders: Path, patience: float = 5.0) -> None:
+    """A follower with an order for each run, whose sweep has ended."""
+    for folder in folders:
+        announce(runs_dir, Order(folder, folder, "sweep-1", TrackingConfig("online", "p", None), "a-launch"))
+    reading, writing = os.pipe()
+    os.close(writing)
+    try:
+        Follower(runs_dir, "a-launch", patience).serve(reading)
+    finally:
+        os.close(reading)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    monkeypatch.setattr(follower, "_tell", messages.append)
+    monkeypatch.setattr(follower, "LOOK", 0.02)
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (lambda: os._exit(7), "its process ended with status 7"),
+        (lambda: os.kill(os.getpid(), 9), "its process ended with status -9"),
+        (lambda: time.sleep(60), "it took more than 0.3 s"),
+    ],
+)
+def test_a_window_that_fails_or_hangs_is_ended_and_hurts_no_other(
+    fault: Any, why: str, said: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = (tmp_path / "runs" / name for name in ("good", "bad"))
+
+    def open_window(start: Any, *_: Any) -> Any:
+        if start.run_id == "bad":
+            fault()
+        (tmp_path / "opened").write_text(start.run_id)
+        raise RuntimeError("this one says why")
+
+    monkeypatch.setitem(sys.modules, "a_door", door(open_window))
+    monkeypatch.setitem(DOORS, "online", "a_door")
+    for folder in (bad, good):
+        write_record(folder, run_record(folder.name))
+    start = time.monotonic()
+    serve(tmp_path / "runs", bad, good, patience=0.3)
+    assert time.monotonic() - start < 30
+    assert {"run": "bad", "why": why} in said
+    assert (tmp_path / "opened").read_text() == "good"
+    assert json.loads((good / marks.MARK).read_text())["why"] == "RuntimeError: this one says why"
+    assert marks.mark_of(good) is None
+    assert not (tmp_path / "runs" / FOLDER / "a-launch").exists()
+
+
+def test_a_window_of_a_run_that_was_killed_is_not_waited_for_without_end(
+    said: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "a-run"
+    write_record(folder, run_record("a-run", status="running"))
+    with written(folder, "sweep-1"):
+        pass
+    monkeypatch.setattr("lorax_lab.store.progress.start_of", lambda pid: "")  # its process is gone
+    monkeypatch.setitem(sys.modules, "a_door", door(lambda *_: time.sleep(60)))
+    monkeypatch.setitem(DOORS, "online", "a_door")
+    serve(tmp_path / "runs", folder, patience=0.3)
+    assert said == [{"run": "a-run", "why": "it took more than 0.3 s"}]
+
+
+def test_where_nothing_is_shown_there_is_no_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following.subprocess, "Popen", None)  # whoever calls it fails
+    with following.following(tmp_path, "a-launch", {"disabled"}, print):
+        pass
+    announce(tmp_path, Order(tmp_path, tmp_path, "g", TrackingConfig("disabled", "p", None), "a-launch"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_end_of_a_sweep_waits_no_longer_than_it_says(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging").write_text("#!/bin/sh\nexec sleep 20\n")
+    (tmp_path / "hanging").chmod(0o755)
+    monkeypatch.setattr(following.sys, "executable", str(tmp_path / "hanging"))
+    monkeypatch.setattr(following, "WAIT", 0.4)
+    monkeypatch.setattr(following, "QUIET", 0.1)
+    lines: list[str] = []
+    start = time.monotonic()
+    try:
+        with following.following(tmp_path, "a-launch", {"online"}, lines.append):
+            if interrupted:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert interrupted
+    assert time.monotonic() - start < 5
+    assert lines[-1].startswith("W&B is told of the last runs in the background; what it misses: python -m")
+    assert len(lines) == (1 if interrupted else 2)
