@@ -20,7 +20,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.methods import METHODS
 from lorax_lab.models import matrix_shapes, select
 from lorax_lab.serve.overrides import read_overrides
-from lorax_lab.store import load_truncation, read_record, tracking
+from lorax_lab.store import load_truncation, read_record, window
 from lorax_lab.store.checkpoints import Checkpoints
 from lorax_lab.store.folder import OUTPUTS, load_arrays, save_trained
 from lorax_lab.streams import generator
@@ -81,7 +81,7 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     shown = " ".join(done.stdout.split())
     assert f"before training, tiny-llama on local: untrained exact_match {0:.3f}, untrained nats" in shown
     assert "few_shot_4 nats" in shown
-    flat = tracking._summary(read_record(folder))
+    flat = window.summary(read_record(folder))
     assert flat["baseline/untrained/nats"] == full.baselines["untrained/nats"]
     assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0
 

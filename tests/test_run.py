@@ -143,7 +143,7 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_
     assert not any(key.startswith("test/") for key in content.completed.metrics)
     assert content.completed.matrices == content.completed.summary == {}
     assert {path.name for path in (store / content.run_id).iterdir()} == {
-        "config.yaml", "record.json", "metrics.jsonl",
+        "config.yaml", "record.json", "metrics.jsonl", "progress.jsonl",
     }  # fmt: skip
     again = lab_here(*small_run, "rank=2", "measure=standard", "reference=false")
     assert again.returncode == 0
@@ -313,7 +313,7 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         summary = run["summary"]
         flat = summary if "test/accuracy" in summary else {}
         assert 0 <= flat["test/accuracy"] <= 1
-        assert "spectrum/effective_rank_map" in json.dumps(summary)
+        assert list(file.parent.glob("files/media/images/spectrum/effective_rank_map*.png"))
         assert run["config"]
 
 
@@ -408,7 +408,7 @@ def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: li
     (folder / ".mine").write_text("a person's own")
     assert lab_here(*overrides).returncode == 0
     assert {path.name for path in folder.iterdir()} == names | {".mine"}
-    assert set(read_record(folder).completed.files) == names - {"record.json"}
+    assert set(read_record(folder).completed.files) == names - {"record.json", "progress.jsonl"}
 
 
 @pytest.mark.slow

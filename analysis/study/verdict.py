@@ -80,7 +80,7 @@ def by_task(records: Records) -> dict[str, str]:
     """The verdict on each task's whole update; `NO_VERDICT` where the comparison is not fair or not complete."""
     if breaches(records):
         return dict.fromkeys(records.conditions, NO_VERDICT)
-    return {ruling.task: ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL}
+    return {ruling.task: ruling.verdict for ruling in of_tasks(records)}
 
 
 def headline(verdicts: Mapping[str, str]) -> str:

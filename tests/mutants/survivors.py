@@ -458,8 +458,8 @@ SURVIVORS = (
     Mutation(
         "point a warning of W&B at the lab itself",
         "lorax_lab/store/tracking.py",
-        "folder.parent), stacklevel=3)",
-        "folder.parent))",
+        "name_of(mode)), stacklevel=3)",
+        "name_of(mode)))",
         "tests/test_tracking.py::test_whatever_goes_wrong_is_a_warning",
     ),
     Mutation(
@@ -598,7 +598,7 @@ SURVIVORS = (
     Mutation(
         "upload what another process uploaded meanwhile",
         "lorax_lab/store/tracking.py",
-        '                if mark_of(folder) != "online":',
+        "                if mark_of(folder, whole) != whole:",
         "                if True:",
         "tests/test_tracking.py::test_what_another_process_uploads_meanwhile_is_not_uploaded_twice",
     ),
