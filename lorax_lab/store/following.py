@@ -17,6 +17,8 @@ WAIT = 30.0
 """Seconds that the end of a sweep waits for its windows. Then they go on without it."""
 QUIET = 1.0
 """Seconds that it waits without a word."""
+ALONE: list[subprocess.Popen[str]] = []
+"""Followers that went on without their sweep. Python warns of a process that is forgotten while it runs."""
 
 
 @contextmanager
@@ -79,6 +81,7 @@ def _wait(
                 return
             if line and seconds:
                 say(line)
+    ALONE.append(process)
     say(f"{window} is told of the last runs in the background; what it misses: {later(runs_dir, window)}")
 
 
