@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.store.palette import SEQUENTIAL
+
 from .. import style
 
 if TYPE_CHECKING:
@@ -180,9 +182,6 @@ def _number(value: Any) -> Any:
 
 
 def colourscale() -> list[list[Any]]:
-    """The sequential palette, dark to light, as a colour scale from 0 to 1."""
-    import seaborn as sns
-    from matplotlib.colors import to_hex
-
-    steps = sns.color_palette(style.PALETTE.removesuffix("_r"), 11)
-    return [[number / 10, to_hex(colour)] for number, colour in enumerate(steps)]
+    """The sequential palette, light to dark, as a colour scale from 0 to 1."""
+    last = len(SEQUENTIAL) - 1
+    return [[number / last, colour] for number, colour in enumerate(SEQUENTIAL)]

@@ -22,6 +22,15 @@ def listed(items: Iterable[Any]) -> str:
     return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else "".join(texts)
 
 
+def bold(text: str) -> str:
+    """Bold text, whose own stars stay stars.
+
+    >>> print(bold("r* is 4"))
+    **r\\* is 4**
+    """
+    return "**" + text.replace("*", r"\*") + "**"
+
+
 def bullets(items: Iterable[str]) -> list[str]:
     """A list, as one paragraph."""
     return ["\n".join(f"- {item}" for item in items)]

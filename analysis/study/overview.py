@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import findings, page, rules, update
-from .markdown import bullets, listed
+from .markdown import bold, bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
 from .validator import breaches
@@ -35,7 +35,7 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
 
 
 def _answer(study: Records) -> str:
-    return f"**{page.NOT_FAIR}** ({study.name})" if breaches(study) else f"**{answer(study)}**"
+    return f"**{page.NOT_FAIR}** ({study.name})" if breaches(study) else bold(answer(study))
 
 
 def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from lorax_lab.store.direction import labelled
 
 from ..variants import COLLAPSED
 from . import comparison, findings, margin, rules, update
-from .markdown import bullets, listed, short
+from .markdown import bold, bullets, listed, short
 from .markdown import table as markdown_table
 from .origin import notes
 from .records import Records, collapsed
@@ -35,7 +35,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
     cut = update.has_cuts(records)
-    parts += [f"**{answer(records)}**", *(bullets(told) if (told := sentences(records)) else []), source(records)]
+    parts += [bold(answer(records)), *(bullets(told) if (told := sentences(records)) else []), source(records)]
     parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
     if cut:
         parts += ["## Is it low?", *ruled(records)]

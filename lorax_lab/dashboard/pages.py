@@ -69,4 +69,5 @@ def read(folder: Path, study: str) -> StudyPage:
     if parts is None or parts["name"] != study:
         raise ConfigError(f"{path} is no page of {study}; write it anew: type python -m analysis study {study}")
     figures = tuple(sorted(path.parent.glob("*.png")))
-    return StudyPage(study, redact(parts["question"] or ""), redact(parts["verdict"]), redact(parts["rest"]), figures)
+    verdict = parts["verdict"].replace(r"\*", "*")  # Markdown's stars of r* and k*
+    return StudyPage(study, redact(parts["question"] or ""), redact(verdict), redact(parts["rest"]), figures)
