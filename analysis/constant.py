@@ -86,15 +86,24 @@ def with_constant(table: pd.DataFrame, group: Group, split: str = "test") -> pd.
     return table.assign(**columns)
 
 
+def of_rows(rows: pd.DataFrame) -> tuple[float, str] | None:
+    """What one answer for every input scores, and which answer that is, where the rows of a table know it."""
+    if CONSTANT not in rows or rows[CONSTANT].isna().all():
+        return None
+    first = rows[rows[CONSTANT].notna()].iloc[0]
+    return float(first[CONSTANT]), str(first[IS])
+
+
 def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     """A dashed line at what one answer for every input scores, where the rows know it. Each kind of answer stands once
     in the legend of the axes `legend`."""
-    if CONSTANT not in rows or rows[CONSTANT].isna().all():
+    found = of_rows(rows)
+    if found is None:
         return
-    first = rows[rows[CONSTANT].notna()].iloc[0]
+    score, name = found
     known = legend.get_legend_handles_labels()[1]
-    label = "_" if first[IS] in known else str(first[IS])
+    label = "_" if name in known else name
     look: dict[str, Any] = {"color": "0.25", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
-    axes.axhline(first[CONSTANT], label=label if axes is legend else "_", **look)
+    axes.axhline(score, label=label if axes is legend else "_", **look)
     if axes is not legend and label != "_":
         legend.plot([], [], label=label, **look)

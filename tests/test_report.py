@@ -409,3 +409,14 @@ def test_wrong_inputs_are_refused_in_a_line_and_nothing_is_written(
 def test_a_folder_that_is_not_there_is_made(study: Store, tmp_path: Path) -> None:
     assert report(study, "--out", str(tmp_path / "new" / "page.html")) == 0
     assert (tmp_path / "new" / "page.html").is_file()
+
+
+def test_what_one_answer_for_every_input_scores_is_a_level_where_the_table_knows_it() -> None:
+    import pandas as pd
+
+    from analysis.report.plot import constant_level
+
+    table = pd.DataFrame({"k": [1, 2], "constant": [0.6, 0.6], "constant_is": ["the majority class"] * 2})
+    (trace,) = constant_level(table, (0.0, 1.0))
+    assert (trace["name"], list(trace["y"])) == ("the majority class", [0.6, 0.6])
+    assert constant_level(table[["k"]], (0.0, 1.0)) == []

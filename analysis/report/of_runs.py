@@ -19,6 +19,7 @@ from .plot import (
     View,
     axis,
     bars,
+    constant_level,
     ends_of,
     folded,
     level,
@@ -59,7 +60,7 @@ def of_cuts(table: pd.DataFrame) -> list[View]:
         marker = look["marker"] | {"size": 10, "symbol": "diamond-open", "color": INK, "line": {"width": 2}}
         marker |= {} if len(variants) == 1 else {"color": look["marker"]["color"], "symbol": look["marker"]["symbol"]}
         traces += _with_range(f"{variant}, trained at rank k", rows, "k", {"marker": marker, "mode": "markers"})
-    traces += _crosses(trained, "k")
+    traces += [*_crosses(trained, "k"), *constant_level(table, ends)]
     score = score_label(f"{split_label('validation', table)} {first['metric']}", table)
     title = "k: directions of the update kept or removed; rank trained"
     return [View("", traces, {"xaxis": rank_axis(table["k"], title), "yaxis": axis(score), "shapes": shapes})]
@@ -85,7 +86,7 @@ def of_ranks(table: pd.DataFrame) -> list[View]:
             traces += _seeds(str(variant), rows, places(rows["rank"]), look) if len(set(rows["seed"])) > 1 else []
     for column in (name for name in map(str, table) if name.startswith(BEFORE)):
         traces.append(level(column.replace("_", " "), float(table[column].mean()), ends, color=QUIET, dash="dot"))
-    traces += _crosses(table[table["rank"].notna()], "rank")
+    traces += [*_crosses(table[table["rank"].notna()], "rank"), *constant_level(table, ends)]
     score = score_label(f"{first['split']} {first['metric']}", table)
     return [View("", traces, {"xaxis": rank_axis(ranks, "rank r"), "yaxis": axis(score), "shapes": shapes})]
 
@@ -114,6 +115,7 @@ def of_parameters(table: pd.DataFrame) -> list[View]:
         several = len(set(rows["seed"])) > 1
         traces += _seeds(str(variant), rows, rows["trainable"], look) if several else []
     traces += _crosses(table, "trainable", lambda sizes: [float(size) for size in sizes])
+    traces += constant_level(table, (float(table["trainable"].min()), float(table["trainable"].max())))
     score = score_label(f"{first['split']} {first['metric']}", table)
     horizontal = axis("parameters trained, the head included; number: rank", type="log", exponentformat="SI")
     return [View("", traces, {"xaxis": horizontal | {"dtick": "D2"}, "yaxis": axis(score)})]

@@ -20,6 +20,7 @@ from .plot import (
     View,
     axis,
     bars,
+    constant_level,
     ends_of,
     level,
     looks,
@@ -149,6 +150,7 @@ def of_functional(table: pd.DataFrame) -> list[View]:
             traces.append(
                 level("Gaussian noise of its norm", noise.mean(), ends_of(rows["k"]), color=QUIET, dash="dot")
             )
+        traces += constant_level(rows, ends_of(rows["k"]))
         score = score_label(f"score on {split_label('validation', rows)}", rows)
         layout = {"xaxis": rank_axis(rows[rows["part"] == "cut"]["k"], "k"), "yaxis": axis(score)}
         views.append(View(str(task), traces, layout))

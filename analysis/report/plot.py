@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.palette import SEQUENTIAL
 
-from .. import style
+from .. import constant, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +117,12 @@ def level(name: object, value: float, ends: tuple[float, float], **line: Any) ->
     look = {"color": INK, "width": 1.5} | line
     hover = f"%{{y:.{DIGITS}g}}"
     return scatter(name, ends, (value, value), mode="lines", line=look, hovertemplate=hover)
+
+
+def constant_level(rows: pd.DataFrame, ends: tuple[float, float]) -> list[Trace]:
+    """A level at what one answer for every input scores, such as the majority class, where the rows know it."""
+    found = constant.of_rows(rows)
+    return [level(found[1], found[0], ends, color=QUIET, dash="longdash")] if found else []
 
 
 def bars(means: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> dict[str, Any]:
