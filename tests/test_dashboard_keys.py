@@ -208,7 +208,10 @@ def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
         assert second.returncode == 2
         assert second.stderr.startswith(f"error: --port {port} cannot be had")
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        try:
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
 
 
 @pytest.mark.parametrize(
