@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,18 +172,9 @@ def index_axis(axes: Axes, largest: int) -> None:
 def looks(count: int) -> list[dict[str, Any]]:
     """Settings of `count` lines without an order that differ in colour, dashes and mark, so that no two are alike in
     grey."""
-    return _marked(distinct(count))
-
-
-def ordered_looks(count: int) -> list[dict[str, Any]]:
-    """As `looks`, of lines that have an order, such as ranks: the last is the darkest."""
-    return _marked(colours(count))
-
-
-def _marked(colours_of: Sequence[Any]) -> list[dict[str, Any]]:
     return [
         {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, colour in enumerate(colours_of)
+        for i, colour in enumerate(distinct(count))
     ]
 
 

@@ -68,7 +68,7 @@ def claimed(folder: Path, seconds: float) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise TimeoutError("another process tells W&B of it") from None
+        raise TimeoutError("another process shows it") from None
     try:
         yield
     finally:
