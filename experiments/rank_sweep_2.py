@@ -86,6 +86,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "cloze": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze),
         "tweets": ("task=tweets", "task.train_examples=1500"),
         "movie_reviews": ("task=movie_reviews", *LARGE),
+        "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
     }
 
 
