@@ -87,6 +87,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "tweets": ("task=tweets", "task.train_examples=1500"),
         "movie_reviews": ("task=movie_reviews", *LARGE),
         "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
+        "product_reviews": ("task=product_reviews",),
     }
 
 
