@@ -88,6 +88,7 @@ def _tasks() -> dict[str, tuple[str, ...]]:
         "movie_reviews": ("task=movie_reviews", *LARGE),
         "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
         "product_reviews": ("task=product_reviews",),
+        "sarcasm (sample 2)": ("task=sarcasm", *LARGE, "task.split_seed=1"),
     }
 
 
