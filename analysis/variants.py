@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 REFERENCE = "full"
 """The method that the others are compared with."""
-METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA", "head": "head alone"}
+METHOD_NAMES = {
+    "full": "full fine-tuning",
+    "lora": "LoRA",
+    "head": "head alone",
+    "embeddings": "embeddings alone",
+    "norms_and_biases": "norms and biases alone",
+}
 """What figures call a method, where that is not its own name."""
 DEFAULTS = "defaults"
 """Said in a table where no setting that its runs share differs from the defaults."""

@@ -57,6 +57,8 @@ def _parser(study: Study) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dry-run", action="store_true", help="say what is recorded and missing, print the commands")
+    ahead = "write what the study declares, and run nothing: runs that studies share follow the declarations of all"
+    parser.add_argument("--declare", action="store_true", help=ahead)
     only = "only these runs: arm=…, stage=trial or final, seed=…, and a factor's level, as task=…"
     parser.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help=only)
     parser.add_argument("--budget", choices=("full", "small"), default="full", help="small: a ten-minute version")
@@ -88,6 +90,11 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
             ),
             sep="\n",
         )
+        return 0
+    if options.declare:
+        records.check(progress)
+        records.declare(progress)
+        print(f"declared: {records.beside}")
         return 0
     status = _run_missing(records, progress, options.runs, launch)
     if status:

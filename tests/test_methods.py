@@ -142,11 +142,11 @@ def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str
     changed = {key for key, value in now if not torch.equal(value, before[key])}
     assert changed == trainable
     own = {key for key in trainable if not is_head(key, head_modules(model))}
-    assert bool(own) == METHODS[name].adapts
+    assert bool(own) == METHODS[name].trains_body
     if METHODS[name].is_reference:
         assert trainable == {key for key, _ in start.named_parameters()} == set(tiny_model(kind).state_dict())
     else:  # the base's own matrices are frozen, to the bit
-        assert all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
+        assert not METHODS[name].adapts or all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
         assert all(torch.equal(weight, frozen[key]) for key, weight in weights(model, list(base)).items())
 
 
@@ -242,7 +242,7 @@ def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> Non
     if METHODS[name].is_reference:
         assert (counts["adapter"], added) == (inherited - head, 0)
     else:
-        assert counts["adapter"] <= added
+        assert counts["adapter"] <= added or not METHODS[name].adapts  # a part of the base adds nothing
         assert counts["adapter"] < inherited - head
 
 
@@ -265,6 +265,26 @@ def test_the_target_matrices_can_train_alone(kind: str) -> None:
     trained = {name for name, p in model.named_parameters() if p.requires_grad and not is_head(name, heads)}
     assert trained == {f"{name}.weight" for name in names}
     assert any(p.requires_grad for name, p in model.named_parameters() if is_head(name, heads))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_the_body_is_every_parameter_of_its_sort(kind: str) -> None:
+    """Known of each model by the names of its parameters; together with the matrices they are all there is."""
+    model, heads = tiny_model(kind), head_modules(tiny_model(kind))
+    body = {name for name, _ in model.named_parameters() if not is_head(name, heads)}
+    own: dict[str, set[str]] = {}
+    for name in ("embeddings", "norms_and_biases"):
+        started, _ = attached(kind, name)
+        own[name] = {key for key, p in started.named_parameters() if p.requires_grad} & body
+    known = ("embeddings.weight", "wte.weight", "wpe.weight", "embed_tokens.weight")
+    assert own["embeddings"] == {name for name in body if name.endswith(known)}
+    assert own["norms_and_biases"] == body - own["embeddings"] - {f"{name}.weight" for name in adaptable(model)}
+
+
+def test_a_model_without_the_part_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    with pytest.raises(ConfigError, match="method=embeddings is not possible: the model has no embeddings; type "):
+        METHODS["embeddings"].attach(model, [], method_config("embeddings"), None, generator(0, "adapter"))
 
 
 def test_nothing_but_the_head_is_saved_and_another_models_head_is_refused(tmp_path: Path) -> None:

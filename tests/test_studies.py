@@ -502,6 +502,27 @@ def test_a_declaration_without_lines_keeps_its_time_and_another_plan_gets_its_ow
 
 
 @pytest.mark.usefixtures("named")
+def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path)]
+    monkeypatch.setattr("experiments.command._run", lambda command: pytest.fail(f"trained: {command}"))
+    monkeypatch.setattr("time.strftime", lambda *_: "2026-11-24T00:00:00Z")
+    assert main(made(), [*where, "--declare"]) == 0
+    assert read_declaration(tmp_path / "made.json").written == "2026-11-24T00:00:00Z"
+    texts = {"study": "experiments.made", "budget": "full", "question": "?", "prediction": "!", "cost": "None."}
+    trials = Progress(PLAN, recorded([])).missing
+    later = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(later, "line", recorded(trials[:2]))  # the other study's, of the day after
+    monkeypatch.setattr(later, "_check_comparable", lambda progress: None)
+    later.check(later.progress(lambda cell: True))
+    undeclared = StudyRecords(tmp_path / "another.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(undeclared, "line", recorded(trials[:2]))
+    with pytest.raises(ConfigError, match="2 runs in .* are older than the declaration of another"):
+        undeclared.check(undeclared.progress(lambda cell: True))
+
+
+@pytest.mark.usefixtures("named")
 def test_a_study_that_grows_keeps_its_earlier_declaration(tmp_path: Path) -> None:
     first = declaration_of(PLAN, {"prediction": "!"})
     protocol = dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3, 4, 5))

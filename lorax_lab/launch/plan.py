@@ -146,7 +146,7 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
         targets = choose(list(shapes), config.method.target_modules)
         method = METHODS[config.method.name]
         method.check(config.method, config.rank, {name: shapes[name] for name in targets})
-        if not method.adapts:
+        if not method.trains_body:
             _check_head(config, head_modules(without_weights(config.model, model_class)))
     for note in precision.notes(run.config for run in runs):
         console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import full, head, lora, peft_bridge
+from lorax_lab.methods import embeddings, full, head, lora, norms_and_biases, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
 from lorax_lab.models.checkpointing import checkpoint_layers
@@ -22,6 +22,8 @@ METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
     "lora": lora.METHOD,
     "head": head.METHOD,
+    "embeddings": embeddings.METHOD,
+    "norms_and_biases": norms_and_biases.METHOD,
     **peft_bridge.METHODS,
 }
 REFERENCE = next(name for name, method in METHODS.items() if method.is_reference)

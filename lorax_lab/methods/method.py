@@ -51,6 +51,7 @@ class Method(Generic[Settings]):
         update_dtype: the precision that a dense ΔW was computed in; its rounding floor follows from it.
         has_rank: whether the run's `rank` is a dial of this method.
         adapts: it changes matrices of the body.
+        trains_body: it trains something besides the head.
         multiplies_only: products are all that its layers do with the frozen weights, so that these may be kept in the
             precision of the products.
         is_reference: every weight trains. The other methods are compared with this one, and its update is truncated.
@@ -74,5 +75,6 @@ class Method(Generic[Settings]):
     update_dtype: torch.dtype = torch.float32
     has_rank: bool = True
     adapts: bool = True
+    trains_body: bool = True
     multiplies_only: bool = False
     is_reference: bool = False

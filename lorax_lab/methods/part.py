@@ -1,0 +1,78 @@
+"""What methods have in common that train a part of the model and none of its matrices: ΔW is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods import full
+from lorax_lab.methods.method import Method
+from lorax_lab.models import head_modules, is_head
+from lorax_lab.spectra import Update
+
+Part = Callable[[nn.Module], set[str]]
+"""From a bare model to the dotted names of parameters of its body."""
+
+
+def method(settings: type[MethodConfig], weights: str, part: Part, words: str) -> Method[Any]:
+    """The method that trains a part of the body, and the head.
+
+    Args:
+        settings, weights: as of `Method`.
+        part: what trains of the body; none of it is a matrix.
+        words: what the part is called; empty where none of the body trains.
+    """
+
+    def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+        heads, own = head_modules(model), part(model)
+        if words and not own:
+            raise ConfigError(f"method={settings().name} is not possible: the model has no {words}; type method=head")
+        return {name: p for name, p in model.named_parameters() if name in own or is_head(name, heads)}
+
+    def attach(model: nn.Module, names: list[str], config: Any, rank: int | None, generator: torch.Generator) -> None:
+        """Freeze all else. An output layer over a vocabulary is no head: it is pretrained."""
+        chosen = trained(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in chosen)
+
+    def export(model: nn.Module, config: Any, base_name: str) -> dict[str, dict[str, Any]]:
+        return {weights: {name: p.detach() for name, p in trained(model).items()}}
+
+    def load(model: nn.Module, folder: Path) -> None:
+        """Put what `export` saved in `folder` onto a bare base.
+
+        Raises:
+            ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
+        """
+        own = trained(model)
+        tensors = full.read(folder / weights, {name: p.shape for name, p in own.items()})
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(tensors[name])
+
+    return Method(
+        settings=settings,
+        weights=weights,
+        attach=attach,
+        updates=lambda model, base: _zeros(base),
+        export=export,
+        load=load,
+        saved_updates=lambda folder, model, base: _zeros(base),
+        update_rank="0",
+        most_rank=lambda config, rank, shape: 0,
+        has_rank=False,
+        adapts=False,
+        trains_body=bool(words),
+        multiplies_only=True,
+    )
+
+
+def _zeros(base: dict[str, Tensor]) -> dict[str, Update]:
+    """ΔW of each matrix. The model's own may have been rounded since, for products in bf16."""
+    return {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in base.items()}
