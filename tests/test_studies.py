@@ -518,7 +518,7 @@ def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
     later.check(later.progress(lambda cell: True))
     undeclared = StudyRecords(tmp_path / "another.jsonl", tmp_path / "runs", PLAN, texts)
     monkeypatch.setattr(undeclared, "line", recorded(trials[:2]))
-    with pytest.raises(ConfigError, match="2 runs in .* are older than the declaration of another"):
+    with pytest.raises(ConfigError, match=r"2 runs in .* are older than the declaration of another"):
         undeclared.check(undeclared.progress(lambda cell: True))
 
 
