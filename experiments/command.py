@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import afterwards
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.config.overrides import quoted
@@ -105,6 +106,8 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
     records.publish(progress.cells)
     if plan.shared and not options.only:
         records.share(progress)
+    if not options.only:
+        afterwards.measure(records, progress)
     print(f"records: {records.path}")
     return 0
 
@@ -185,7 +188,8 @@ def _show(progress: Progress) -> None:
     )
     protocol = progress.plan.protocol
     for condition, selection in progress.selections.items():
-        sizes = f"{len(selection.steps)} rates × {len(protocol.selection_seeds)} seeds"
+        seeds = len(protocol.selection_seeds)
+        sizes = f"{len(selection.steps)} rates × {seeds} seed{'s' * (seeds > 1)}"
         if not selection.choices:
             print(f"  {condition}: {sizes} for each arm, {len(selection.missing)} trials missing", flush=True)
         for arm, choice in selection.choices.items():

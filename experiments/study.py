@@ -6,7 +6,7 @@ A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experim
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import groupby, product
@@ -17,6 +17,7 @@ from lorax_lab.store.declaration import LOW_SHARE, conditions
 from lorax_lab.store.protocol import Cell, Protocol, Selection, finals, select
 
 if TYPE_CHECKING:
+    from lorax_lab.afterwards.trained import Runs
     from lorax_lab.config import RunConfig
 
 SETTLED = ("completed", "diverged")
@@ -41,6 +42,8 @@ class Plan:
         control_of: name of the study that this one is a control of.
         low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
+        afterwards: what is measured of the final runs, by the name of its file `<study>_<name>.jsonl`; each function
+            takes the completed runs of one condition and gives rows (`lorax_lab.afterwards`).
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
@@ -53,6 +56,7 @@ class Plan:
     control_of: str | None = None
     low_share: float = LOW_SHARE
     shared: bool = False
+    afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
 
     @cached_property

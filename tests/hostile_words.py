@@ -57,7 +57,15 @@ CHOICES = (
     "task.metric",
 )
 NAMES = ("model", "runs_dir", "tracking.project", "task.name", "task.source", "task.label", "task.text")
-OTHERS = ("task.path", "task.subset", "task.group", "task.text_pair", "tracking.entity", "tracking.study")
+OTHERS = (
+    "task.path",
+    "task.subset",
+    "task.group",
+    "task.text_pair",
+    "tracking.entity",
+    "tracking.study",
+    "method.ranks",
+)
 
 WRONG = ("1.5", "four", "-1", "inf", "99999999999999999999")
 NOT_READ = ("", "=", "=4", "+", "~", "@", "-", "eight")

@@ -36,6 +36,9 @@ MAY_IMPORT = {
     },
     "run": {"launch", "store"},
     "dashboard": {"config", "errors", "store"},
+    "afterwards": {
+        "config", "errors", "measure", "methods", "models", "spectra", "store", "streams", "tasks", "train",
+    },
     "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "store", "streams"},
     "card": {
         "audit", "config", "console", "errors", "launch", "measure", "methods", "models", "spectra", "store", "tasks",
@@ -61,7 +64,7 @@ DOORS = {
     "accelerate": {"lorax_lab/train"},
 }
 ANALYSIS_READS = {"store", "spectra", "streams", "errors"}
-STUDIES_IMPORT = {"config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"}
+STUDIES_IMPORT = {"afterwards", "config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"}
 """What composes and reads runs, and the named streams of random numbers; nothing that trains."""
 
 

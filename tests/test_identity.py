@@ -71,6 +71,7 @@ def test_places_windows_and_switches_do_not_make_another_run() -> None:
 @pytest.mark.parametrize(
     "word",
     ["rank=4", "seed=1", "train.epochs=2", "train.precision=bf16", "method.alpha=8", "method.rslora=true",
+     "method.ranks=[query:4]",
      "task.train_examples=100", "task.split_seed=1", "task.max_length=64", "method=full", "train.warmup=0",
      "measure=trial", "train.head=false"],
 )  # fmt: skip

@@ -338,6 +338,45 @@ def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "public/name"
 
 
+ENDS = {"bert": ("query", "value"), "gpt2": ("c_attn", "c_fc"), "llama": ("q_proj", "v_proj")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_may_have_ranks_of_their_own_and_peft_reads_them(kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    one, other = ENDS[kind]
+    config = lora_config(ranks=[f"{one}:2", f"{other}:6"])
+    model, base = trained(kind, "lora", config)
+    ranks = {name: len(layer.lora_A) for name, layer in lora_layers(model).items()}
+    wanted = {name: {one: 2, other: 6}.get(name.rpartition(".")[2], RANK) for name in base}
+    assert ranks == wanted
+    assert set(ranks.values()) == {2, RANK, 6}
+    assert all(layer.scaling == ALPHA / ranks[name] for name, layer in lora_layers(model).items())
+    save_trained(tmp_path, METHODS["lora"].export(model, config, "public/name"))
+    theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
+    torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
+    ours = tiny_model(kind)
+    peft_format.load(ours, tmp_path)
+    assert torch.equal(outputs(ours.eval()), outputs(model))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        (["query"], r"ends of names and ranks, for instance method.ranks=\[query:12,value:4\]"),
+        (["query:0"], "ends of names and ranks"),
+        ("query:4", "ends of names and ranks"),
+        (["qury:4"], "qury is the end of no target's name; did you mean 'query'"),
+        (["query:33"], r"method.ranks=33 is above min\(out, in\) = 32 of .*query; type 32"),
+        (["query:2", "self.query:3"], "gives .*query several ranks; name each matrix once"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused(ranks: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        lora.check(lora_config(ranks=ranks), RANK, shapes_of(tiny_model("bert")))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model

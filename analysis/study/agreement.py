@@ -172,8 +172,10 @@ def _bytes_over(line: Line) -> int:
 
 
 def _adapter_follows(line: Line) -> bool:
-    sides = sum(sum(row["shape"]) for row in line.get("matrices", {}).values())
-    return not sides or line["parameters"]["adapter"] == line["rank"] * sides
+    own = [str(text).rpartition(":") for text in line["config"]["method"].get("ranks", ())]
+    shapes = {name: row["shape"] for name, row in line.get("matrices", {}).items()}
+    ranks = {name: [int(r) for end, _, r in own if f".{name}".endswith(f".{end}")] or [line["rank"]] for name in shapes}
+    return not shapes or line["parameters"]["adapter"] == sum(ranks[name][0] * sum(shapes[name]) for name in shapes)
 
 
 def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:

@@ -22,4 +22,4 @@ def names(model: nn.Module) -> set[str]:
     return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
 
 
-METHOD = part.method(EmbeddingsConfig, "embeddings.safetensors", names, "embeddings")
+METHOD = part.method("embeddings", EmbeddingsConfig, names, "embeddings")

@@ -15,4 +15,4 @@ class HeadConfig(MethodConfig):
     name: str = "head"
 
 
-METHOD = part.method(HeadConfig, "head.safetensors", lambda model: set(), "")
+METHOD = part.method("head", HeadConfig, lambda model: set(), "")

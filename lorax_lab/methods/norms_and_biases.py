@@ -29,4 +29,4 @@ def names(model: nn.Module) -> set[str]:
     }
 
 
-METHOD = part.method(NormsAndBiasesConfig, "norms_and_biases.safetensors", names, "norms and biases")
+METHOD = part.method("norms_and_biases", NormsAndBiasesConfig, names, "norms and biases")

@@ -20,29 +20,32 @@ Part = Callable[[nn.Module], set[str]]
 """From a bare model to the dotted names of parameters of its body."""
 
 
-def method(settings: type[MethodConfig], weights: str, part: Part, words: str) -> Method[Any]:
+def method(name: str, settings: type[MethodConfig], part: Part, words: str) -> Method[Any]:
     """The method that trains a part of the body, and the head.
 
     Args:
-        settings, weights: as of `Method`.
+        name: of the method, and of its file.
+        settings: as of `Method`.
         part: what trains of the body; none of it is a matrix.
         words: what the part is called; empty where none of the body trains.
     """
 
+    weights = f"{name}.safetensors"
+
     def trained(model: nn.Module) -> dict[str, nn.Parameter]:
         heads, own = head_modules(model), part(model)
         if words and not own:
-            raise ConfigError(f"method={settings().name} is not possible: the model has no {words}; type method=head")
-        return {name: p for name, p in model.named_parameters() if name in own or is_head(name, heads)}
+            raise ConfigError(f"method={name} is not possible: the model has no {words}; type method=head")
+        return {key: p for key, p in model.named_parameters() if key in own or is_head(key, heads)}
 
     def attach(model: nn.Module, names: list[str], config: Any, rank: int | None, generator: torch.Generator) -> None:
         """Freeze all else. An output layer over a vocabulary is no head: it is pretrained."""
         chosen = trained(model)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in chosen)
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(key in chosen)
 
     def export(model: nn.Module, config: Any, base_name: str) -> dict[str, dict[str, Any]]:
-        return {weights: {name: p.detach() for name, p in trained(model).items()}}
+        return {weights: {key: p.detach() for key, p in trained(model).items()}}
 
     def load(model: nn.Module, folder: Path) -> None:
         """Put what `export` saved in `folder` onto a bare base.
@@ -51,10 +54,10 @@ def method(settings: type[MethodConfig], weights: str, part: Part, words: str) -
             ConfigError: the file is missing or damaged, or belongs to another model; the model is as it was.
         """
         own = trained(model)
-        tensors = full.read(folder / weights, {name: p.shape for name, p in own.items()})
+        tensors = full.read(folder / weights, {key: p.shape for key, p in own.items()})
         with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
+            for key, parameter in own.items():
+                parameter.copy_(tensors[key])
 
     return Method(
         settings=settings,

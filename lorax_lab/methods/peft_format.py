@@ -46,11 +46,14 @@ def export(model: nn.Module, base_name: str, alpha: float, dropout: float, rslor
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
     tensors |= {PREFIX + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
     conv1d = any(type(layer.base).__name__ == "Conv1D" for layer in layers.values())
+    ranks = {name: layer.lora_A.shape[0] for name, layer in layers.items()}
+    rank = next(iter(ranks.values()))
+    others = {name: own for name, own in ranks.items() if own != rank}
     settings = {
         "peft_type": "LORA",
         "task_type": _task_type(model),
         "base_model_name_or_path": base_name,
-        "r": next(iter(layers.values())).lora_A.shape[0],
+        "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": dropout,
         "use_rslora": rslora,
@@ -59,7 +62,7 @@ def export(model: nn.Module, base_name: str, alpha: float, dropout: float, rslor
         "fan_in_fan_out": conv1d,
         "bias": "none",
         "inference_mode": True,
-    }
+    } | ({"rank_pattern": others} if others else {})
     return {WEIGHTS: tensors, SETTINGS: settings}
 
 

@@ -1,0 +1,73 @@
+"""What the studies of the LoRA paper's own tables and figures have in common: tasks, grids and protocol.
+
+Runs of the same configuration are trained once for all of them, if every study is declared before the first run:
+`python -m experiments.paper_which_rank --declare`, and so on; then the trials of all, `--only stage=trial`; then the
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from experiments.rank_sweep_2 import LARGE
+from experiments.study import Plan
+from lorax_lab.store.protocol import Arm, Protocol
+
+TASKS = {"movie_reviews": ("task=movie_reviews", *LARGE), "sarcasm": ("task=sarcasm", *LARGE)}
+COMMON = ("task.pooling=mean", "train.precision=bf16")
+FULL = "full"
+SECONDS = {"trial": 8.0, "final": 14.0}
+"""Of a run on 2 cores, of which two run side by side."""
+LAYERS = range(6)
+OF_THE_FEED_FORWARD = ("intermediate.dense", *(f"{layer}.output.dense" for layer in LAYERS))
+"""`output.dense` alone would be the attention's too."""
+SETS = {
+    "query": ("query",),
+    "query and value": ("query", "value"),
+    "attention": ("query", "key", "value", "attention.output.dense"),
+    "feed-forward": OF_THE_FEED_FORWARD,
+}
+"""Ends of the matrices' names, as `method.target_modules` has them. In the paper's words Wq; Wq, Wv; Wq, Wk, Wv, Wo."""
+LOWEST = 1e-3
+
+
+def full() -> Arm:
+    """Full fine-tuning."""
+    return Arm(FULL, ("method=full",), 7e-5)
+
+
+def lora(rank: int, name: str = "", targets: Iterable[str] = (), lowest: float = LOWEST) -> Arm:
+    """LoRA of a rank on all matrices, or on those whose names end so."""
+    only = tuple(targets)
+    overrides = ("method=lora", f"rank={rank}", *((f"method.target_modules=[{','.join(only)}]",) if only else ()))
+    return Arm(name or f"LoRA r={rank}", overrides, lowest)
+
+
+def protocol(arms: Iterable[Arm]) -> Protocol:
+    """Three rates for every arm, a factor of two apart, and five fresh seeds."""
+    return Protocol(
+        arms=(full(), *arms),
+        reference=FULL,
+        rates=3,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2, 3, 4),
+        margin=0.02,
+        extensions=1,
+        loss_margin=0.03,
+    )
+
+
+def smaller(plan: Plan, arms: Iterable[str]) -> Plan:
+    """A ten-minute version: one task, a tenth of its examples, two seeds, full fine-tuning and the named arms."""
+    named = (FULL, *arms)
+    few = tuple(arm for arm in plan.protocol.arms if arm.name in named)
+    assert len(few) == len(named), f"of {named} there are {[arm.name for arm in few]}"
+    sizes = ("task.train_examples=400", "task.validation_examples=200", "task.test_examples=400")
+    return replace(
+        plan,
+        protocol=replace(plan.protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0),
+        factors={"task": {"sarcasm": ("task=sarcasm", *sizes)}},
+        afterwards={},
+    )

@@ -1,0 +1,67 @@
+"""What an update does with the directions of its base (Hu et al. 2021, section 7.3 and Table 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorax_lab.afterwards.trained import Runs, original, updates
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import layer_number, short_name
+from lorax_lab.spectra import Amplification, amplification, singular_values, svd
+from lorax_lab.streams import generator
+
+KEPT = ("factor", "random_factor", "base_factor", "delta_norm", "base_in_delta", "base_in_random", "base_in_base")
+"""What is kept of an `Amplification`."""
+
+
+def amplifications(runs: Runs, ranks: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
+    """One row for each run, matrix and r.
+
+    Args:
+        ranks: numbers of directions r by arm. An update of a higher rank is cut to its top r, whose norm is then the
+            one that counts, as in the paper, where each r is a training of its own.
+
+    Yields:
+        `arm, seed, matrix, module, layer, r`; the numbers of `KEPT`; `gaussian_factor`, the factor in the top r
+        directions of a Gaussian matrix, at the same norm; it is drawn from the run's seed.
+
+    Raises:
+        ConfigError: an update has fewer than r directions.
+    """
+    for (arm, seed), run in runs.items():
+        if arm not in ranks:
+            continue
+        base = original(run)
+        base_sigma = {matrix: singular_values(weight) for matrix, weight in base.items()}
+        for matrix, update in updates(run).items():
+            noise = torch.randn(
+                tuple(update.shape), generator=generator(seed, f"amplification/{matrix}"), dtype=torch.float64
+            )
+            own, of_noise = svd(update), svd(noise)
+            place = {"arm": arm, "seed": seed, "matrix": matrix, "module": short_name(matrix)}
+            for r in ranks[arm]:
+                if r > len(own[1]):
+                    raise ConfigError(f"{arm}: r={r} is above the {len(own[1])} directions of its update of {matrix}")
+                norm = float(own[1][:r].norm())
+                found = _in_top(own, base[matrix], base_sigma[matrix], r, norm)
+                random = _in_top(of_noise, base[matrix], base_sigma[matrix], r, norm)
+                kept = {key: _six_digits(getattr(found, key)) for key in KEPT}
+                row = place | {"layer": layer_number(matrix), "r": r} | kept
+                yield row | {"gaussian_factor": _six_digits(random.factor)}
+
+
+def _in_top(
+    parts: tuple[Tensor, Tensor, Tensor], base: Tensor, base_sigma: Tensor, r: int, norm: float
+) -> Amplification:
+    U, _, Vh = parts
+    projected = U[:, :r].T @ base.double() @ Vh[:r].T
+    shape = (int(base.shape[0]), int(base.shape[1]))
+    return amplification(norm, projected, float(base_sigma.norm()), base_sigma, shape)
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,89 @@
+"""The functional rank of a full update in some matrices alone: these are cut to k directions, the others stay whole.
+
+A LoRA of the same matrices can be held beside it, as in Tables 5 and 6 of Hu et al. 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lorax_lab.afterwards.trained import Run, Runs
+from lorax_lab.errors import ConfigError
+from lorax_lab.measure.rows import decompose
+from lorax_lab.measure.truncation import cuts_at, under
+from lorax_lab.methods import METHODS
+from lorax_lab.models import base_weights, load_base, select, use_kernel
+from lorax_lab.store.folder import OUTPUTS, check_file, load_arrays
+from lorax_lab.store.record import read_record
+from lorax_lab.tasks import load_task
+from lorax_lab.tasks.split import Split
+from lorax_lab.train import make_accelerator
+
+WHOLE = "whole"
+"""Stands for k where nothing is cut."""
+TOLERANCE = 0.002
+"""Share of the answers that another processor may round to another class."""
+
+
+def sets(runs: Runs, arm: str, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """One row for each run of the arm, set of matrices and k.
+
+    Args:
+        arm: of full fine-tunes, whose task classifies.
+        targets: the ends of the matrices' names, as `method.target_modules` has them, by the set's name.
+        ranks: the k at which a set is cut; 0 takes its update away.
+
+    Yields:
+        `seed, set, matrices` (how many), `k`; of the test split `score` and `correct`, which answers are right (bits as
+        hex digits). Each set begins with a row of k = `whole`, the uncut update.
+
+    Raises:
+        ConfigError: an answer of the task is more or less right, or the answers are not those of the record.
+    """
+    for (name, seed), run in runs.items():
+        if name == arm:
+            yield from ({"seed": seed} | row for row in _cut(run, targets, ranks))
+
+
+def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -> Iterator[dict[str, Any]]:
+    config, method, task = run.config, METHODS[run.config.method.name], load_task(run.config.task)
+    if task.kind.correct is None:
+        raise ConfigError(
+            f"task={task.config.name}: its answers are more or less right; sets are cut where they are right or wrong"
+        )
+    check_file(run.folder, method.weights)
+    base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    model = base.model
+    use_kernel(model, read_record(run.folder).hardware.get("kernel", "torch"))
+    original = base_weights(model, select(model, ["all-linear"]))
+    decompositions = decompose(method.saved_updates(run.folder, model, original))
+    method.load(model, run.folder)
+    test = replace(
+        Split.of(task, task.splits["test"], base.processor), autocast=make_accelerator(config.train).autocast
+    )
+
+    def right(tuned: Any) -> np.ndarray:
+        return test.answered(test.outputs(tuned).numpy())["correct"]
+
+    whole = right(model)
+    _refuse_others(run, whole)
+    for name, ends in targets.items():
+        own = {matrix: original[matrix] for matrix in select(model, list(ends))}
+        seen = under(model, own, cuts_at({matrix: decompositions[matrix] for matrix in own}, ranks), whole, right)
+        for k, correct in zip([WHOLE, *ranks], [whole, *seen], strict=True):
+            answers = {"score": round(float(correct.mean()), 6), "correct": np.packbits(correct).tobytes().hex()}
+            yield {"set": name, "matrices": len(own), "k": k} | answers
+
+
+def _refuse_others(run: Run, whole: np.ndarray) -> None:
+    recorded = load_arrays(run.folder, OUTPUTS)["test"]["correct"]
+    unlike = float((recorded != whole).mean()) if len(recorded) == len(whole) else 1.0
+    if unlike > TOLERANCE:
+        raise ConfigError(
+            f"{run.folder.name} answers {unlike:.1%} of the test split otherwise than its record says: its model, data "
+            "or code are others now; train it again, with force=true"
+        )

@@ -1,0 +1,132 @@
+"""How much of their directions the updates of two runs share: φ(i, j) of Hu et al. 2021, figures 3, 4, 6, 7 and 8.
+
+The sides of an update ΔW = U Σ Vᵀ: `row` is V and `column` is U, of a LoRA too, whose ΔW is B A. `A` is the row space
+of its factor A alone, by A's own singular values, as in the paper. `A at the start` is the same before training: what
+two runs share there is chance, or else a fault of theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorax_lab.afterwards.trained import LORA, Run, Runs, initial_factors, original, updates
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import layer_number, short_name
+from lorax_lab.spectra import LowRank, Update, random_similarity, subspace_similarities, svd
+
+MOST = 64
+"""Directions that are compared."""
+SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+"""The numbers of directions, i and j, at which φ is kept."""
+EACH = ((1, 1), (8, 8), (8, 64), (64, 64))
+"""(i, j) at which φ is kept of each pair, for intervals."""
+START = "A at the start"
+BASE = "W"
+"""Stands for the base's own matrix in the place of an arm."""
+DEVIATIONS = 6.0
+"""By how many standard deviations of chance two unrelated starts may exceed it; of some thousand matrices none does."""
+Side = dict[str, Tensor]
+"""Directions as orthonormal columns, fp32, by the name of the side."""
+
+
+def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """One row for each pair of arms, matrix and side.
+
+    Args:
+        runs: of one condition; those of the arms that `pairs` names.
+        pairs: two arms by the pair's name. Twice the same arm means two seeds of it, every two; two arms are compared
+            with different seeds, each with the next; `W` is the base.
+
+    Yields:
+        `pair, side, matrix, module, layer`; `i` and `j`, numbers of directions; `phi`, the mean of φ(i, j) over the
+        pairs of runs, in thousandths, a row for each i; `chance`, max(i, j) / d by `d`; `each`, φ of each pair of runs
+        at the (i, j) of `EACH` that there are.
+
+    Raises:
+        ConfigError: the factors of two LoRA runs were not drawn independently, or the two have no matrix in common.
+    """
+    arms = {arm for pair in pairs.values() for arm in pair}
+    sides = {key: sides_of(run) for key, run in runs.items() if key[0] in arms}
+    seeds = sorted({seed for _, seed in sides})
+    base = base_sides(next(iter(runs.values()))) if BASE in arms else {}
+    for name, (one, other) in pairs.items():
+        chosen = list(_seeds(one, other, seeds))
+        left = [base if one == BASE else sides[one, seed] for seed, _ in chosen]
+        right = [sides[other, seed] for _, seed in chosen]
+        common = [matrix for matrix in left[0] if matrix in right[0]]
+        if not common:
+            raise ConfigError(f"{one} and {other} have no matrix in common; compare arms that adapt the same matrices")
+        for matrix in common:
+            for side in (s for s in left[0][matrix] if s in right[0][matrix]):
+                ends = [(a[matrix][side], b[matrix][side]) for a, b in zip(left, right, strict=True)]
+                if side == START:
+                    _refuse_related(ends, name, matrix, chosen)
+                place = {"pair": name, "side": side, "matrix": matrix}
+                yield place | {"module": short_name(matrix), "layer": layer_number(matrix)} | _shared(ends)
+
+
+def sides_of(run: Run) -> dict[str, Side]:
+    """The sides of each matrix's update."""
+    starts = initial_factors(run) if run.config.method.name == LORA else {}
+    found = {}
+    for name, update in updates(run).items():
+        found[name] = _both(update)
+        if isinstance(update, LowRank) and name in starts:
+            found[name] |= {"A": _rows(update.A), START: _rows(starts[name])}
+    return found
+
+
+def base_sides(run: Run) -> dict[str, Side]:
+    """The sides of each matrix of the run's base."""
+    return {name: _both(weight.double()) for name, weight in original(run).items()}
+
+
+def _both(update: Update) -> Side:
+    U, _, Vh = svd(update)
+    return {"row": Vh[:MOST].T.float(), "column": U[:, :MOST].float()}
+
+
+def _rows(factor: Tensor) -> Tensor:
+    return torch.linalg.svd(factor.double(), full_matrices=False).Vh[:MOST].T.float()
+
+
+def _seeds(one: str, other: str, seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    if one == BASE:
+        yield from ((seed, seed) for seed in seeds)
+    elif one == other:
+        yield from combinations(seeds, 2)
+    else:
+        yield from zip(seeds, [*seeds[1:], seeds[0]], strict=True)
+
+
+def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    maps = torch.stack([subspace_similarities(a, b) for a, b in ends])
+    rows, columns = ([n for n in SHOWN if n <= size] for size in maps.shape[1:])
+    mean = maps.mean(0)[[i - 1 for i in rows]][:, [j - 1 for j in columns]]
+    kept = {
+        f"{i},{j}": [round(value, 4) for value in maps[:, i - 1, j - 1].tolist()]
+        for i, j in EACH
+        if i <= maps.shape[1] and j <= maps.shape[2]
+    }
+    phi = (mean * 1000).round().int().tolist()
+    return {"d": len(ends[0][0]), "i": rows, "j": columns, "phi": phi, "each": kept}
+
+
+def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, seeds: list[tuple[int, int]]) -> None:
+    """Refuse two runs whose factors began with more in common than chance, as with one seed and one stream."""
+    for (a, b), (one, other) in zip(ends, seeds, strict=True):
+        i, j, d = a.shape[1], b.shape[1], len(a)
+        chance, found = random_similarity(i, j, d), float(subspace_similarities(a, b)[-1, -1])
+        deviation = math.sqrt(2 * chance * (1 - chance) / (d + 2) / min(i, j))
+        if found > chance + DEVIATIONS * deviation:
+            raise ConfigError(
+                f"{pair}, seeds {one} and {other}: before training the factors A of {matrix} share φ({i}, {j}) = "
+                f"{found:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "
+                "afterwards says nothing; compare runs of different seeds"
+            )
