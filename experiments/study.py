@@ -42,7 +42,7 @@ class Plan:
         control_of: name of the study that this one is a control of.
         low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
-        afterwards: what is measured of the final runs, by the name of its file `<study>_<name>.jsonl`; each function
+        afterwards: what is measured of the final runs, by the name of its file `<study>.<name>.rows`; each function
             takes the completed runs of one condition and gives rows (`lorax_lab.afterwards`).
         prepare: makes the files that the overrides name, if they do not exist yet.
     """

@@ -70,7 +70,7 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
         return test.answered(test.outputs(tuned).numpy())["correct"]
 
     whole = right(model)
-    _refuse_others(run, whole)
+    _refuse_others(run, test.labels, whole)
     for name, ends in targets.items():
         own = {matrix: original[matrix] for matrix in select(model, list(ends))}
         seen = under(model, own, cuts_at({matrix: decompositions[matrix] for matrix in own}, ranks), whole, right)
@@ -79,9 +79,10 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
             yield {"set": name, "matrices": len(own), "k": k} | answers
 
 
-def _refuse_others(run: Run, whole: np.ndarray) -> None:
-    recorded = load_arrays(run.folder, OUTPUTS)["test"]["correct"]
-    unlike = float((recorded != whole).mean()) if len(recorded) == len(whole) else 1.0
+def _refuse_others(run: Run, labels: np.ndarray, whole: np.ndarray) -> None:
+    recorded = load_arrays(run.folder, OUTPUTS)["test"]
+    same = np.array_equal(recorded["labels"], labels)
+    unlike = float((recorded["correct"] != whole).mean()) if same else 1.0
     if unlike > TOLERANCE:
         raise ConfigError(
             f"{run.folder.name} answers {unlike:.1%} of the test split otherwise than its record says: its model, data "

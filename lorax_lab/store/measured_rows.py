@@ -1,4 +1,4 @@
-"""What was measured of a study's runs afterwards: `<study>_<name>.jsonl`, one row of plain values a line, with sums."""
+"""What was measured of a study's runs afterwards: `<study>.<name>.rows`, a row of plain values in JSON on each line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from lorax_lab.errors import in_short
 from lorax_lab.store.redact import redacted
 from lorax_lab.store.sums import read_checked, write_summed
 
+ENDING = ".rows"
 CONDITION = "condition"
 """The key of each row that says of which condition its runs are."""
 
 
 def path_of(study: Path, name: str) -> Path:
     """Where the rows of a name lie, beside a study's published lines."""
-    return study.with_name(f"{study.stem}_{name}.jsonl")
+    return study.with_name(f"{study.stem}.{name}{ENDING}")
+
+
+def names_of(study: Path) -> list[str]:
+    """The names of the rows that lie beside a study's published lines."""
+    paths = study.parent.glob(f"{study.stem}.*{ENDING}")
+    return sorted(path.name.removeprefix(f"{study.stem}.").removesuffix(ENDING) for path in paths)
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
