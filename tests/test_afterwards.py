@@ -191,7 +191,7 @@ def test_a_set_of_all_matrices_is_cut_as_the_run_cut_them(
 
 def test_a_run_that_answers_otherwise_than_its_record_is_refused(runs: dict[tuple[str, int], Run]) -> None:
     run = runs["full", 0]
-    other = dataclasses.replace(run.config, task=dataclasses.replace(run.config.task, split_seed=5))
+    other = dataclasses.replace(run.config, task=dataclasses.replace(run.config.task, test_examples=48))
     with pytest.raises(ConfigError, match=r"answers .* of the test split otherwise than its record says"):
         list(sets({("full", 0): Run(other, run.folder)}, "full", {"query": ("query",)}, (0,)))
 
