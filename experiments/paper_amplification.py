@@ -39,6 +39,7 @@ def plan(budget: str) -> Plan:
         {"task": paper.TASKS},
         paper.COMMON,
         paper.SECONDS,
+        figures=("amplification", "trials"),
         afterwards={"factors": _factors},
     )
     return whole if budget == "full" else paper.smaller(whole, [f"LoRA r={rank}" for rank in RANKS])

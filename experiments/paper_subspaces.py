@@ -65,6 +65,7 @@ def plan(budget: str) -> Plan:
         paper.COMMON,
         paper.SECONDS,
         afterwards={"similarities": _similarities, "directions": _directions},
+        figures=("ranks_share", "seeds_share", "base_shares", "trials"),
         prepare=random_labels.write,
     )
     return whole if budget == "full" else paper.smaller(whole, (R8, R64))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.history import commits
+from lorax_lab.store.measured_rows import names_of, path_of, read_rows
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
@@ -49,6 +50,7 @@ class Records:
         equivalent: pairs of versions of the code that were shown to give the same numbers.
         unchecked: names of its files that have no checksums.
         commits: of the repository's history; None where that is not here.
+        rows: what was measured of its final runs afterwards, by name.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Records:
     equivalent: frozenset[tuple[str, str]] = frozenset()
     unchecked: tuple[str, ...] = ()
     commits: frozenset[str] | None = None
+    rows: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
@@ -130,10 +133,12 @@ def load(path: Path) -> Records:
     lines, damages = read_lines(path)
     table, of_table = shared_table(shared)
     _, of_proofs = checked_proofs(path)
-    files = (path, beside, shared, equivalence_path(path))
+    afterwards = {name: read_rows(path_of(path, name)) for name in names_of(path)}
+    files = (path, beside, shared, equivalence_path(path), *(path_of(path, name) for name in afterwards))
     unchecked = tuple(file.name for file in files if file.is_file() and not is_sealed(file))
-    damages += of_table + of_proofs
-    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits())
+    damages += of_table + of_proofs + [damage for _, of_rows in afterwards.values() for damage in of_rows]
+    rows = {name: intact for name, (intact, _) in afterwards.items()}
+    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits(), rows)
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

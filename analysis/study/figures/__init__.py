@@ -7,7 +7,19 @@ To add one, write its file and its line in `FIGURES`, and name it in the study's
 
 from types import ModuleType
 
-from . import answer, cost, functional, modules, shared, spectral, trials
+from . import (
+    amplification,
+    answer,
+    base_shares,
+    cost,
+    functional,
+    modules,
+    ranks_share,
+    seeds_share,
+    shared,
+    spectral,
+    trials,
+)
 
 FIGURES: dict[str, ModuleType] = {
     "answer": answer,
@@ -17,6 +29,10 @@ FIGURES: dict[str, ModuleType] = {
     "modules": modules,
     "shared": shared,
     "trials": trials,
+    "ranks_share": ranks_share,
+    "seeds_share": seeds_share,
+    "base_shares": base_shares,
+    "amplification": amplification,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""

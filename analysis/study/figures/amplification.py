@@ -1,0 +1,115 @@
+"""By how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ... import style
+from ..latex import Column, document, escaped, number, of_interval
+from ..records import Records
+from ..statistics import t_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)"
+NAME = "factors"
+"""Of the rows that `lorax_lab.afterwards.amplification` makes."""
+EVERY = "all matrices"
+BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
+"""What an update's factor stands beside, as a share of its own norm."""
+
+GREY = ("|", "x", "<")
+PAPER = (
+    (4, (6.91 / 0.32, math.nan, 6.91 / 0.02, 6.91 / 21.67)),
+    (64, (3.57 / 1.90, math.nan, 3.57 / 0.33, 3.57 / 37.71)),
+)
+"""The factors of Table 7 by r, from its norms: the query matrix of layer 48 of GPT-3; it has no Gaussian."""
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """One row for each task, arm, r and type of matrix; None where the factors were not measured.
+
+    Columns: `factor` with `low` and `high`, the mean over seeds of the median over matrices with its t interval; the
+    means of the same of the `BESIDE`; `matrices`, `seeds`.
+    """
+    import pandas as pd
+
+    if not records.rows.get(NAME):
+        return None
+    every = pd.DataFrame(records.rows[NAME])
+    rows = []
+    for (task, arm, r), of in every.groupby(["condition", "arm", "r"], sort=False):
+        for module in [EVERY, *dict.fromkeys(of["module"])]:
+            own = of if module == EVERY else of[of["module"] == module]
+            medians = own.groupby("seed")[["factor", *BESIDE]].median()
+            factor = t_interval(medians["factor"].tolist())
+            row = {"task": task, "arm": arm, "r": r, "module": module}
+            row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
+            row |= {name: float(medians[name].mean()) for name in BESIDE}
+            rows.append(row | {"matrices": own["matrix"].nunique(), "seeds": len(medians)})
+    return pd.DataFrame(rows)
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A row of panels for each task, a column for each r; types of matrix downwards, on a common logarithmic axis."""
+    tasks, ranks = list(dict.fromkeys(table["task"])), sorted(set(table["r"]))
+    arms, modules = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["module"]))
+    figure = style.canvas(style.PAGE, 1.2 + (0.5 + 0.3 * len(modules)) * len(tasks))
+    grid = figure.subplots(len(tasks), len(ranks), squeeze=False, sharex=True, sharey=True)
+    for down, task in enumerate(tasks):
+        for across, r in enumerate(ranks):
+            axes, of_panel = grid[down][across], table[(table["task"] == task) & (table["r"] == r)]
+            kinds = [arm for arm in arms if arm in set(of_panel["arm"])]
+            for place, (arm, look) in enumerate(zip(kinds, style.looks(len(kinds)), strict=True)):
+                _rows(axes, of_panel[of_panel["arm"] == arm], modules, arm.split(" r=")[0], look, place)
+            axes.set_title(f"{task}, r = {r}")
+            axes.set_xscale("log")
+            if down == len(tasks) - 1:
+                axes.set_xlabel("‖ΔW‖ / ‖Uᵀ W V‖")
+        grid[down][0].set_yticks(range(len(modules)), [style.folded(name, 24) for name in modules])
+    grid[0][0].invert_yaxis()
+    seeds = int(table["seeds"].max())
+    text = "amplification: the norm of an update's top r over that of W in their directions; median over matrices, 95 %"
+    style.title(figure, f"{text} intervals over {seeds} seeds. Grey: the same norm in other directions")
+    style.legend(figure, grid[0][0], columns=3)
+    return figure
+
+
+def latex(table: pd.DataFrame) -> str:
+    """All matrices together, under the one matrix that the paper has."""
+    head = [Column("update"), Column("$r$", align="r"), Column("amplification")]
+    head += [Column(name, align="r") for name in BESIDE.values()]
+    rows = [["GPT-3, one matrix (Hu et al. 2021)"], *(_numbers("LoRA", r, number(of[0], 2), of[1:]) for r, of in PAPER)]
+    for task, of_task in table[table["module"] == EVERY].groupby("task", sort=False):
+        rows += [[], [escaped(str(task))]]
+        for row in of_task.to_dict("records"):
+            factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
+            rows.append(_numbers(row["arm"].split(" r=")[0], row["r"], factor, [row[name] for name in BESIDE]))
+    notes = [
+        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The other "
+        "columns: the same norm over that of $W$ in other directions.",
+        "Full updates are cut to their top $r$.",
+    ]
+    return document(head, rows, notes)
+
+
+def _numbers(update: str, r: int, factor: str, beside: Sequence[float]) -> list[str]:
+    return [escaped(update), str(r), factor, *(number(value, 2) for value in beside)]
+
+
+def _rows(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: dict[str, Any], place: int) -> None:
+    """The points of an arm, one for each type of matrix, and in grey what the same norm would have elsewhere."""
+    shift = 0.3 * place
+    places = [modules.index(module) + shift for module in rows["module"]]
+    ends = [rows["factor"] - rows["low"], rows["high"] - rows["factor"]]
+    settings = look | {"linestyle": "", "markersize": 4, "label": name}
+    axes.errorbar(rows["factor"], places, xerr=ends, elinewidth=0.8, **settings)
+    for mark, (column, words) in zip(GREY, BESIDE.items(), strict=True):
+        label = words if place == 0 else None
+        axes.plot(rows[column], places, linestyle="", marker=mark, markersize=4, color="0.55", label=label)

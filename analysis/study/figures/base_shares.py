@@ -1,0 +1,27 @@
+"""The directions that W and its update share (Figure 8 of the LoRA paper)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import style
+from .. import similarities
+from ..records import Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLE = "the directions that W and its update share (Figure 8 of the LoRA paper)"
+SHOWN = (("W and r=64", "row"), ("W and r=64", "column"), ("W and full", "row"), ("W and full", "column"))
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """`similarities.table` of `SHOWN`."""
+    return similarities.table(records, SHOWN)
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """`similarities.draw`."""
+    return similarities.draw(table, "directions of W (i) and of its update (j)")

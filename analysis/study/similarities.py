@@ -1,0 +1,99 @@
+"""The similarities φ(i, j) of pairs of updates, as heat maps beside what chance gives (Hu et al. 2021, section 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import style
+from .records import Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME = "similarities"
+"""Of the rows that `lorax_lab.afterwards.similarities` makes."""
+MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
+"""The types of matrix that the paper shows."""
+CHANCE = "chance"
+WIDTH, HEIGHT = 0.95, 0.62
+"""Of a heat map in inches."""
+Shown = Sequence[tuple[str, str]]
+"""Pairs and sides, each a row of heat maps."""
+
+
+def table(records: Records, shown: Shown) -> pd.DataFrame | None:
+    """One row for each heat map and (i, j), of the middle layer; None where the similarities were not measured.
+
+    Columns: task, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
+    """
+    import pandas as pd
+
+    rows = [row for row in records.rows.get(NAME, ()) if (row["pair"], row["side"]) in set(shown)]
+    layers = sorted({row["layer"] for row in rows if row["module"] in MODULES})
+    if not layers:
+        return None
+    middle = layers[(len(layers) - 1) // 2]
+    chosen = [row for row in rows if row["layer"] == middle and row["module"] in MODULES]
+    chosen.sort(key=lambda row: shown.index((row["pair"], row["side"])))
+    return pd.concat([_long(row) for row in chosen], ignore_index=True)
+
+
+def _long(row: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    i, j = np.meshgrid(row["i"], row["j"], indexing="ij")
+    place = {"task": row["condition"]} | {key: row[key] for key in ("pair", "side", "module", "layer")}
+    phi, chance = np.array(row["phi"]) / 1000, np.maximum(i, j) / row["d"]
+    pairs = len(next(iter(row["each"].values()), []))
+    numbers = {"i": i.ravel(), "j": j.ravel(), "phi": phi.ravel(), "chance": chance.ravel()}
+    return pd.DataFrame(place | numbers | {"pairs": pairs})
+
+
+def draw(table: pd.DataFrame, text: str) -> Figure:
+    """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type."""
+    tasks = list(dict.fromkeys(table["task"]))
+    columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
+    rows = [(CHANCE, ""), *dict.fromkeys(zip(table["pair"], table["side"], strict=True))]
+    figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.12) * len(rows))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey="row")
+    mesh: Any = None
+    for across, (task, module) in enumerate(columns):
+        of_column = table[(table["task"] == task) & (table["module"] == module)]
+        for down, (pair, side) in enumerate(rows):
+            of = of_column[(of_column["pair"] == pair) & (of_column["side"] == side)]
+            of = _widest(of_column) if pair == CHANCE else of
+            mesh = _map(grid[down][across], of, "chance" if pair == CHANCE else "phi") or mesh
+            if across == 0:
+                grid[down][0].set_ylabel(f"{pair}\n{side}".strip(), rotation=0, ha="right", va="center")
+        grid[0][across].set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
+        grid[-1][across].set_xlabel("j")
+    bar = figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01)
+    bar.set_label("φ(i, j); i downwards")
+    pairs = sorted({int(count) for count in table["pairs"]})
+    counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
+    style.title(figure, f"{text}; layer {int(table['layer'].iloc[0])}, mean over {counted} pairs of runs")
+    return figure
+
+
+def _widest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The heat map of the most i and j."""
+    maps = [group for _, group in rows.groupby(["pair", "side"], sort=False)]
+    return max(maps, key=len)
+
+
+def _map(axes: Axes, rows: pd.DataFrame, values: str) -> Any:
+    if rows.empty:
+        axes.set_axis_off()
+        return None
+    cells = rows.pivot_table(index="i", columns="j", values=values)
+    edges = [np.array([0, *numbers]) for numbers in (cells.columns, cells.index)]
+    mesh = axes.pcolormesh(edges[0], edges[1], cells.to_numpy(), vmin=0, vmax=1, cmap=style.PALETTE, rasterized=True)
+    axes.set_ylim(edges[1][-1], 0)
+    axes.set_xticks([1, int(edges[0][-1])])
+    axes.set_yticks([1, int(edges[1][-1])])
+    return mesh
