@@ -23,7 +23,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "blank lines": ("\n\n , \n", "is empty; a grid has a header"),
     "a header alone": (HEADER, "has a header and no rows"),
     "not text": (b"\x89PNG\r\n\x1a\n\xff\x00\x01", "is not a table: "),
-    "a zero byte": (HEADER.encode() + b"full,,0.001,0,\x00\n", "score is"),
+    "a zero byte": (HEADER.encode() + b"full,,0.001,0,\x00\n", r"row 2: '\x00' has signs that do not print"),
     "an open quote": (HEADER + 'full,,0.001,0,"0.9\n', "is not a table: unexpected end of data"),
     "prose": ("Dear reader, this is\nno table at all\n", "is not a table: row 2 has 1 cells, the header 2"),
     "semicolons": (HEADER.replace(",", ";"), "has its columns apart by ';'"),
@@ -83,6 +83,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "method,rank,learning_rate,score,split,stage\nlora,4,.1,1,test,final\nlora,4,.1,2,validation,final\n",
         "all rows: rows of stage final have scores of test and validation; keep one of them",
     ),
+    "two groups of one name": (
+        "method,rank,learning_rate,score,model,task\nlora,4,.1,1,a / b,\nlora,4,.1,2,a,b\n",
+        "model 'a' with task 'b' and model 'a / b' with task '' have one name, 'a / b'",
+    ),
+    "a hidden sign": (HEADER + "lora\u200b,4,.1,0,1\n", r"row 2: 'lora\u200b' has signs that do not print"),
     "two metrics": (
         "method,rank,learning_rate,score,metric\nlora,4,.1,1,loss\nlora,4,.2,2,accuracy\n",
         "column metric: the scores are of 'accuracy', 'loss'; keep one metric a table",
@@ -192,3 +197,11 @@ def test_a_strange_table_is_read_and_drawn(what: str, tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "nan" not in said
     assert ("## large" in said) is False
+
+
+def test_a_name_with_a_bar_breaks_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grid.csv"
+    staged({"full": 0.9, "a|b 4": 0.9}).to_csv(path, index=False)
+    assert main(["grid", str(path), "--higher", "--out", str(tmp_path / "out")]) == 0
+    rows = [line.replace(r"\|", "") for line in capsys.readouterr().out.splitlines() if line.startswith("| a")]
+    assert [line.count("|") for line in rows] == [10, 10, 4]

@@ -56,13 +56,17 @@ def read_cells(path: Path, renamed: Mapping[str, str], values: Mapping[str, str]
 
 
 def _lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
-    """The header, and the other lines by their numbers: cells without spaces around them. Blank lines are none."""
+    """The header, and the other lines by their numbers: cells without spaces around them. Blank lines are none.
+
+    Raises:
+        ConfigError: no file, or not a table.
+    """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; name a table, as in: python -m analysis grid TABLE.csv --higher")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            every = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
+            every = [(reader.line_num, [" ".join(cell.split()) for cell in line]) for line in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is not a table: {error}; a grid is a CSV file in UTF-8, with commas") from None
     lines = {number: line for number, line in every if any(line)}
@@ -74,6 +78,8 @@ def _lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
     for number, line in lines.items():
         if len(line) != len(header):
             raise ConfigError(f"{path} is not a table: row {number} has {len(line)} cells, the header {len(header)}")
+        if hidden := next((cell for cell in line if not cell.isprintable()), None):
+            raise ConfigError(f"row {number}: {hidden!a} has signs that do not print; write it without them")
     return header, lines
 
 

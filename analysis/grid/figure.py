@@ -61,7 +61,8 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("learning rate")
         axes.set_ylabel(table["axis"].iloc[0] if place % across == 0 else "")
     seeds = "; small: its seeds" if table.duplicated(["group", "arm", "learning_rate"]).any() else ""
-    style.title(figure, f"{table['remark'].iloc[0]}\nThe score that chooses each arm's learning rate{seeds}")
+    off = "; a line that leaves the axis goes to a far worse score" if _any_off(table) else ""
+    style.title(figure, f"{table['remark'].iloc[0]}\nThe score that chooses each arm's learning rate{seeds}{off}")
     _legend(figure, panels[0], table, looks)
     return figure
 
@@ -111,6 +112,14 @@ def _ends(scores: pd.Series[float], higher_is_better: bool) -> tuple[float, floa
     if higher_is_better:
         return max(low, high - OFF * (high - middle)), high
     return low, min(high, low + OFF * (middle - low))
+
+
+def _any_off(table: pd.DataFrame) -> bool:
+    for _, rows in table.dropna(subset=["score"]).groupby("group"):
+        low, high = _ends(rows["score"], _is_higher(rows))
+        if rows["score"].min() < low or rows["score"].max() > high:
+            return True
+    return False
 
 
 def _is_higher(rows: pd.DataFrame) -> bool:

@@ -114,7 +114,7 @@ def _row(arm: Scored) -> list[str]:
     ends = f": {arm.rates[0]:g} to {arm.rates[-1]:g}" if arm.rates else ""
     best = "none" if arm.best is None else f"{arm.best:g}"
     counts = [str(len(arm.seeds)), str(len(arm.scores) or "none"), str(len(arm.failures) or "none")]
-    cells = [str(arm.arm), f"{len(arm.rates)}{ends}", arm.chosen_by, counts[0], best, arm.edge or "no"]
+    cells = [_cell(str(arm.arm)), f"{len(arm.rates)}{ends}", arm.chosen_by, counts[0], best, arm.edge or "no"]
     return [*cells, _score(arm), *counts[1:]]
 
 
@@ -126,9 +126,15 @@ def _score(arm: Scored) -> str:
 
 def _comparisons(group: Group) -> list[list[str]]:
     """The fair ones each in a line, then the others, those of the same reasons in one."""
-    fair = [[each.name, FAIR, _gain(each)] for each in group.comparisons if each.fair]
+    fair = [[_cell(each.name), FAIR, _gain(each)] for each in group.comparisons if each.fair]
     unfair = together(group.comparisons).items()
-    return fair + [[listed(each.name for each in found), NOT_FAIR, "; ".join(why)] for why, found in unfair]
+    listing = ((listed(each.name for each in found), "; ".join(why)) for why, found in unfair)
+    return fair + [[_cell(names), NOT_FAIR, _cell(why)] for names, why in listing]
+
+
+def _cell(text: str) -> str:
+    """A name inside a table."""
+    return text.replace("|", r"\|")
 
 
 def _gain(each: Comparison) -> str:

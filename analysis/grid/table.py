@@ -94,6 +94,7 @@ def read(path: Path, renamed: Mapping[str, str] | None = None, values: Mapping[s
     runs = [_run(row, number) for number, row in rows.items()]
     _require_ranks(runs)
     _require_single(runs, unread)
+    _require_names({run.group for run in runs})
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=_order):
         groups.setdefault(named(run.group), []).append(run)
@@ -168,6 +169,16 @@ def _one_of(row: Cells, column: str, allowed: tuple[str, ...], number: int) -> s
     if column in row and value not in allowed:
         raise ConfigError(f"row {number}: {column} is {row[column]!r}; {suggest(value, allowed)}")
     return value
+
+
+def _require_names(groups: set[tuple[str, str]]) -> None:
+    """Refuse two groups of one name, such as of the model `a / b` and of the model `a` on the task `b`."""
+    seen: dict[str, tuple[str, str]] = {}
+    for group in sorted(groups):
+        if other := seen.get(named(group)):
+            both = " and ".join(f"model {model!r} with task {task!r}" for model, task in (other, group))
+            raise ConfigError(f"{both} have one name, {named(group)!r}; rename one of them")
+        seen[named(group)] = group
 
 
 def _require_ranks(runs: Iterable[Run]) -> None:
