@@ -66,21 +66,21 @@ def _lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            every = [(reader.line_num, [" ".join(cell.split()) for cell in line]) for line in reader]
+            every = [(reader.line_num, line) for line in reader if any(map(str.strip, line))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is not a table: {error}; a grid is a CSV file in UTF-8, with commas") from None
-    lines = {number: line for number, line in every if any(line)}
-    if not lines:
+    if not every:
         raise ConfigError(f"{path} is empty; a grid has a header with {', '.join(NEEDED)}, and one row per run")
-    header = lines.pop(next(iter(lines)))
-    if len(header) == 1 and (sign := next((sign for sign in ";\t" if sign in header[0]), None)):
+    first = every[0][1]
+    if len(first) == 1 and (sign := next((sign for sign in ";\t" if sign in first[0]), None)):
         raise ConfigError(f"{path} has its columns apart by {sign!r}; a grid is a CSV file with commas")
-    for number, line in lines.items():
+    (_, header), *rest = [(number, [" ".join(cell.split()) for cell in line]) for number, line in every]
+    for number, line in rest:
         if len(line) != len(header):
             raise ConfigError(f"{path} is not a table: row {number} has {len(line)} cells, the header {len(header)}")
         if hidden := next((cell for cell in line if not cell.isprintable()), None):
             raise ConfigError(f"row {number}: {hidden!a} has signs that do not print; write it without them")
-    return header, lines
+    return header, dict(rest)
 
 
 def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
