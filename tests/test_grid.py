@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import main
 from analysis.grid import page
-from analysis.grid.arms import HIGHEST, LOWEST, OTHER_SEEDS, TRIALS
+from analysis.grid.arms import HIGHEST, LOWEST, OTHER_SEEDS, TRIALS, of_seeds
 from analysis.grid.chance import expected_maximum
 from analysis.grid.comparison import WIDTH, Comparison, Group, compare, star
 from analysis.grid.of_study import table
-from analysis.grid.table import read
+from analysis.grid.table import Arm, Run, read
 from analysis.study.comparison import enough
 from analysis.study.records import RECORDS, load
-from analysis.study.statistics import t_interval
+from analysis.study.statistics import Interval, t_interval
 
 DOCS = Path(__file__).parents[1] / "docs" / "grids"
 EXAMPLE = DOCS / "example.csv"
@@ -337,6 +337,30 @@ def test_the_chance_is_computed_from_seeds_alone(tmp_path: Path) -> None:
     assert why.endswith("by how much is not computed, since no rate has two seeds")
 
 
+@pytest.mark.parametrize(("seeds", "rates"), [(2, 4), (3, 7), (5, 4), (5, 7)])
+def test_the_interval_of_seeds_left_out_covers_the_truth(seeds: int, rates: int) -> None:
+    """Two equal arms whose rates are all equally good, where Student's interval alone is too narrow."""
+    draw, covered, plain, count = random.Random(1), 0, 0, 600
+    for _ in range(count):
+        runs = [
+            Run(("", ""), arm, 2.0**rate, seed, draw.gauss(0, 1), "", "", 0)
+            for arm in (Arm("full", None), Arm("lora", 4))
+            for rate in range(rates)
+            for seed in range(seeds)
+        ]
+        full, lora = compare("", tuple(runs), True).arms
+        differences = [(lora.scores[seed] or 0.0) - (full.scores[seed] or 0.0) for seed in range(seeds)]
+        covered += abs(math.fsum(differences)) / seeds <= half(of_seeds(differences, OTHER_SEEDS))
+        plain += abs(math.fsum(differences)) / seeds <= half(t_interval(differences))
+    assert covered / count >= 0.925
+    assert covered > plain
+    assert seeds < 5 or plain / count < 0.9
+
+
+def half(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2
+
+
 # ---- what is made fair with a known answer is answered
 
 RANKS = (1, 2, 4, 8, 16)
@@ -365,6 +389,9 @@ def test_the_gain_is_students_over_paired_seeds(tmp_path: Path) -> None:
     gain = pair(group(rows, tmp_path), "lora r=4").gain
     assert gain == t_interval((finals["lora"] - finals["full"]).tolist())
     assert gain.count == len(SEEDS)
+    alone = pair(group(rows_of({"full": 0.9, "lora 4": 0.88}, noise=0.01), tmp_path), "lora r=4")
+    assert alone.gain is not None
+    assert alone.gain.high - alone.gain.low == pytest.approx(1.5 * (gain.high - gain.low), rel=1e-6)
 
 
 @QUIET

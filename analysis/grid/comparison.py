@@ -11,8 +11,8 @@ from lorax_lab.store.direction import oriented
 
 from ..study.comparison import LOST
 from ..study.markdown import listed
-from ..study.statistics import Interval, Smallest, smallest, t_interval
-from .arms import ITSELF, ONLY, TRIALS, Scored, is_staged, score
+from ..study.statistics import Interval, Smallest, smallest
+from .arms import ITSELF, ONLY, TRIALS, Scored, is_staged, of_seeds, score
 from .chance import of_unequal
 from .table import FULL, Arm, Run
 
@@ -183,7 +183,7 @@ def _width(arm: Scored) -> float:
 
 
 def _gain(first: Scored, second: Scored, higher_is_better: bool) -> Interval:
-    """Of scores paired by seed; the lowest there is where a run of one failed."""
+    """Of scores paired by seed; both arms are chosen in the same way. The lowest there is where a run of one failed."""
     if first.lost:
         return LOST
     if second.lost:
@@ -192,7 +192,7 @@ def _gain(first: Scored, second: Scored, higher_is_better: bool) -> Interval:
     differences = [
         oriented(one - other, higher_is_better) for one, other in pairs if one is not None and other is not None
     ]
-    return t_interval(differences)
+    return of_seeds(differences, first.chosen_by)
 
 
 def star(group: Group, method: str, margin: float) -> Smallest | None:

@@ -41,9 +41,10 @@ def rests_on(group: Group) -> list[str]:
     if group.staged and not group.splits[0]:
         lines.append("Whether trials and final runs are scored on the same examples is not known.")
     if any(each.gain for each in group.comparisons):
+        wider = "" if group.staged else ", made wider since seeds left out share what chose their rates"
         lines.append(
-            "Intervals are 95 %, each by itself, Student's over paired seeds. They do not cover the test examples: "
-            "other examples may decide otherwise."
+            f"Intervals are 95 %, each by itself, Student's over paired seeds{wider}. They do not cover the test "
+            "examples: other examples may decide otherwise."
         )
     return lines
 
