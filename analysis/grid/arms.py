@@ -84,7 +84,7 @@ def of_seeds(values: Sequence[float], chosen_by: str) -> Interval:
     rate that the others choose.
 
     Seeds left out share what chose their rates, so that their mean varies more than their spread says. The factor is
-    that of Nadeau and Bengio (2003, Inference for the generalization error, section 3) for one of n left out. Without
+    that of Nadeau and Bengio (2003, Machine Learning 52) for one of n left out. Without
     it the interval covers the truth in 78 to 94 % of simulations where many rates are about equally good, with it in 92
     to 97 %.
 
