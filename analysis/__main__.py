@@ -24,6 +24,8 @@ COMMANDS = {
     "serving": ".serving",
     "pairs": ".pairs",
     "planted": ".planted",
+    "grid": ".grid.command",
+    "grid-of-study": ".grid.of_study",
     "report": ".report.command",
 }
 """Modules with a command line of their own, by their names."""
@@ -113,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
             "one page of runs, or of a study, to open in a browser: python -m analysis report --help\n"
             "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
-            "which rank number finds the rank of a matrix made with one: python -m analysis planted"
+            "which rank number finds the rank of a matrix made with one: python -m analysis planted\n"
+            "which comparisons of a published sweep are fair: python -m analysis grid TABLE.csv --help"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

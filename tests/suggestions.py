@@ -38,6 +38,8 @@ HOLES = {
     "max(fit, 1)": "2",
     "longest + 1": "64",
     "longer": "64",
+    "meant": "learning_rate",
+    "theirs": "lr",
     "folder": "FOLDER",
     "folder.parent": "runs",
     "role": "train",

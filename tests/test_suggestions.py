@@ -73,6 +73,8 @@ def _option(module: str, words: list[str]) -> None:
         accept(f"python -m lorax_lab.run rank={'1,2' if text == '-m' else '4'} {text}")
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
+    elif module.startswith("analysis.grid"):
+        accept(f"python -m analysis grid TABLE.csv --higher {text}")
     else:
         own = [name for name in ("study", "report") if module.startswith(f"analysis.{name}")]
         accept(shlex.join(["python", "-m", "analysis", *own, *words, *value]))

@@ -1,0 +1,128 @@
+"""The columns of a grid: their names, and how a user's own names become these."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from lorax_lab.errors import ConfigError, suggest
+
+NEEDED = ("method", "rank", "learning_rate", "score")
+OPTIONAL = {
+    "seed": "each cell counts as one run",
+    "split": "which examples the scores are of is not known",
+    "stage": "runs that chose a rate and runs that score it are not told apart",
+    "model": "all rows count as one model's",
+    "task": "all rows count as one task's",
+    "metric": "all scores count as one metric's",
+}
+"""Columns that may lack, and what then holds."""
+COLUMNS = (*NEEDED, *OPTIONAL)
+MEANT = {
+    "learning_rate": ("lr", "learning rate", "learningrate", "rate", "eta", "step_size"),
+    "rank": ("r", "lora_r", "lora_rank", "lora r"),
+    "score": ("loss", "log_loss", "val_loss", "test_loss", "eval_loss", "accuracy", "acc", "value", "result"),
+    "seed": ("random_seed", "run", "repeat", "trial"),
+    "model": ("base_model", "model_name", "base"),
+    "task": ("dataset", "data", "benchmark"),
+    "method": ("algorithm", "adapter", "peft"),
+    "split": ("subset", "partition"),
+}
+"""Names that tables have for these columns."""
+LIKE = 0.75
+"""How alike a name has to be to count as nearly right, from 0 to 1."""
+Cells = Mapping[str, str]
+
+
+def read_cells(path: Path, renamed: Mapping[str, str], values: Mapping[str, str]) -> tuple[dict[int, Cells], list[str]]:
+    """The rows of a CSV file by our columns, each by the number of its line, and the names of the columns that are not
+    read.
+
+    Args:
+        renamed: the file's own name of one of our columns, by ours.
+        values: of columns that the file lacks, the same in every row.
+
+    Raises:
+        ConfigError: no file, not a table, or its columns are not ours.
+    """
+    header, lines = _lines(path)
+    names = _named(header, renamed, values)
+    unread = [name for name in names if name not in COLUMNS]
+    if not lines:
+        raise ConfigError(f"{path} has a header and no rows; a grid has one row per run")
+    return {number: {**dict(zip(names, line, strict=True)), **values} for number, line in lines.items()}, unread
+
+
+def _lines(path: Path) -> tuple[list[str], dict[int, list[str]]]:
+    """The header, and the other lines by their numbers: cells without spaces around them. Blank lines are none.
+
+    Raises:
+        ConfigError: no file, or not a table.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}; name a table, as in: python -m analysis grid TABLE.csv --higher")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            every = [(reader.line_num, line) for line in reader if any(map(str.strip, line))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is not a table: {error}; a grid is a CSV file in UTF-8, with commas") from None
+    if not every:
+        raise ConfigError(f"{path} is empty; a grid has a header with {', '.join(NEEDED)}, and one row per run")
+    first = every[0][1]
+    if len(first) == 1 and (sign := next((sign for sign in ";\t" if sign in first[0]), None)):
+        raise ConfigError(f"{path} has its columns apart by {sign!r}; a grid is a CSV file with commas")
+    (_, header), *rest = [(number, [" ".join(cell.split()) for cell in line]) for number, line in every]
+    for number, line in rest:
+        if len(line) != len(header):
+            raise ConfigError(f"{path} is not a table: row {number} has {len(line)} cells, the header {len(header)}")
+        if hidden := next((cell for cell in line if not cell.isprintable()), None):
+            raise ConfigError(f"row {number}: {hidden!a} has signs that do not print; write it without them")
+    return header, dict(rest)
+
+
+def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
+    """The header with our names in the place of the user's.
+
+    Raises:
+        ConfigError: a name is there twice, nearly right or lacking, or an option names a column that is not there.
+    """
+    for ours, theirs in renamed.items():
+        if ours not in COLUMNS:
+            raise ConfigError(
+                f"--column {ours}={theirs}: there is no column {ours} in a grid; {suggest(ours, COLUMNS)}"
+            )
+        if theirs not in header:
+            raise ConfigError(f"--column {ours}={theirs}: the table has no column {theirs}; {suggest(theirs, header)}")
+    of_theirs = {theirs: ours for ours, theirs in renamed.items()}
+    names = [of_theirs.get(name, name) for name in header]
+    for ours in values:
+        if ours not in COLUMNS:
+            raise ConfigError(f"--value {ours}: there is no column {ours} in a grid; {suggest(ours, COLUMNS)}")
+        if ours in names:
+            raise ConfigError(f"--value {ours}={values[ours]}: the table has a column {ours}; leave the option out")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(f"the table has the column {twice[0]} {names.count(twice[0])} times; keep one of them")
+    lacking = [name for name in COLUMNS if name not in names and name not in values]
+    for theirs in names:
+        meant = None if theirs in COLUMNS else _nearly(theirs, lacking)
+        if meant:
+            raise ConfigError(f"the table has a column {theirs}: rename it, or type --column {meant}={theirs}")
+    if needed := [name for name in NEEDED if name in lacking]:
+        raise ConfigError(f"the table has no column {needed[0]}; needed are {', '.join(NEEDED)}, {_hint(needed[0])}")
+    return names
+
+
+def _nearly(theirs: str, lacking: list[str]) -> str | None:
+    """Which of the columns that lack is meant by a name, if any."""
+    name = theirs.lower()
+    meant = [ours for ours in lacking if name in MEANT.get(ours, ()) or name == ours]
+    return next(iter([*meant, *get_close_matches(name, lacking, n=1, cutoff=LIKE)]), None)
+
+
+def _hint(column: str) -> str:
+    if column == "method":
+        return "and where every row is of LoRA, type --value method=lora"
+    return "and optional are " + ", ".join(OPTIONAL)

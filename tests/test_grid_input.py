@@ -1,0 +1,207 @@
+"""A bad table of a grid is answered in one line that says what is wrong, and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from grids import published, rows_of, staged
+
+from analysis.__main__ import main
+from analysis.grid.table import read
+
+HEADER = "method,rank,learning_rate,seed,score\n"
+FULL, LORA = "full,,0.001,0,0.9\n", "lora,4,0.001,0,0.9\n"
+
+
+def one(row: str) -> str:
+    return HEADER + FULL + row + "\n"
+
+
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "is empty; a grid has a header with method, rank, learning_rate, score"),
+    "blank lines": ("\n\n , \n", "is empty; a grid has a header"),
+    "a header alone": (HEADER, "has a header and no rows"),
+    "not text": (b"\x89PNG\r\n\x1a\n\xff\x00\x01", "is not a table: "),
+    "a zero byte": (HEADER.encode() + b"full,,0.001,0,\x00\n", r"row 2: '\x00' has signs that do not print"),
+    "an open quote": (HEADER + 'full,,0.001,0,"0.9\n', "is not a table: unexpected end of data"),
+    "prose": ("Dear reader, this is\nno table at all\n", "is not a table: row 2 has 1 cells, the header 2"),
+    "semicolons": (HEADER.replace(",", ";"), "has its columns apart by ';'"),
+    "tabs": (HEADER.replace(",", "\t"), r"has its columns apart by '\t'"),
+    "a short row": (one("lora,4,0.001,0"), "row 3 has 4 cells, the header 5"),
+    "a long row": (one("lora,4,0.001,0,0.9,1"), "row 3 has 6 cells, the header 5"),
+    "no method": ("rank,learning_rate,score\n4,0.1,1\n", "the table has no column method"),
+    "no rank": ("method,learning_rate,score\nlora,0.1,1\n", "the table has no column rank"),
+    "no rate": ("method,rank,score\nlora,4,1\n", "the table has no column learning_rate"),
+    "no score": ("method,rank,learning_rate\nlora,4,.1\n", "the table has no column score"),
+    "lr": ("method,rank,lr,score\nlora,4,0.1,1\n", "column lr: rename it, or type --column learning_rate=lr"),
+    "r": ("method,r,learning_rate,score\nlora,4,0.1,1\n", "column r: rename it, or type --column rank=r"),
+    "nearly right": (
+        "method,rank,learning_rates,score\nlora,4,0.1,1\n",
+        "column learning_rates: rename it, or type --column learning_rate=learning_rates",
+    ),
+    "in capitals": ("Method,rank,learning_rate,score\nlora,4,0.1,1\n", "type --column method=Method"),
+    "an optional one nearly right": (
+        "method,rank,learning_rate,score,seeds\nlora,4,0.1,1,0\n",
+        "type --column seed=seeds",
+    ),
+    "a column twice": ("method,rank,rank,learning_rate,score\nlora,4,4,.1,1\n", "the column rank 2 times"),
+    "a rank in words": (one("lora,four,0.001,0,0.9"), "row 3: rank is 'four'; allowed are whole numbers ≥ 1"),
+    "rank 0": (one("lora,0,0.001,0,0.9"), "row 3: rank is '0'; allowed are whole numbers ≥ 1"),
+    "a negative rank": (one("lora,-4,0.001,0,0.9"), "row 3: rank is '-4'"),
+    "half a rank": (one("lora,4.5,0.001,0,0.9"), "row 3: rank is '4.5'"),
+    "an infinite rank": (one("lora,inf,0.001,0,0.9"), "row 3: rank is 'inf'"),
+    "full with a rank": (one("full,4,0.002,0,0.9"), "row 3: method is full and rank 4; full fine-tuning has no rank"),
+    "LoRA without its rank": (HEADER + LORA + "lora,,0.002,0,0.9\n", "row 3: method lora has no rank here"),
+    "no name": (one(",4,0.001,0,0.9"), "row 3: method is empty"),
+    "rate 0": (one("lora,4,0,0,0.9"), "row 3: learning_rate is '0'; allowed are numbers above 0"),
+    "a negative rate": (one("lora,4,-0.001,0,0.9"), "row 3: learning_rate is '-0.001'"),
+    "no rate in a row": (one("lora,4,,0,0.9"), "row 3: learning_rate is ''"),
+    "a rate that is no number": (one("lora,4,nan,0,0.9"), "row 3: learning_rate is 'nan'"),
+    "half a seed": (one("lora,4,0.001,0.5,0.9"), "row 3: seed is '0.5'; allowed are whole numbers ≥ 0"),
+    "no seed in a row": (one("lora,4,0.001,,0.9"), "row 3: seed is ''"),
+    "a score in words": (one("lora,4,0.001,0,good"), "row 3: score is 'good'; allowed are numbers, or nothing, nan"),
+    "a score too large": (one("lora,4,0.001,0,1e999"), "row 3: score is '1e999'"),
+    "one cell twice": (one("full,,1e-3,0,0.8"), "rows 2 and 3 are one cell: full at 0.001, seed 0; keep one of them"),
+    "one cell twice without seeds": (
+        "method,rank,learning_rate,score,alpha\nlora,4,.1,1,8\nlora,4,.1,2,16\n",
+        "lora r=4 at 0.1; give each its seed (a column that is not read may tell them apart: alpha)",
+    ),
+    "another split": (
+        "method,rank,learning_rate,score,split\nlora,4,.1,1,valid\n",
+        "row 2: split is 'valid'; did you mean 'validation'? allowed: validation, test",
+    ),
+    "another stage": (
+        "method,rank,learning_rate,score,stage\nlora,4,.1,1,finals\n",
+        "row 2: stage is 'finals'; did you mean 'final' or 'trial'? allowed: trial, final",
+    ),
+    "two splits and no stage": (
+        "method,rank,learning_rate,score,split\nlora,4,.1,1,test\nlora,4,.1,2,validation\n",
+        "all rows: scores of test and validation, and no column stage; add one: trial for the rows that chose",
+    ),
+    "two splits in a stage": (
+        "method,rank,learning_rate,score,split,stage\nlora,4,.1,1,test,final\nlora,4,.1,2,validation,final\n",
+        "all rows: rows of stage final have scores of test and validation; keep one of them",
+    ),
+    "two groups of one name": (
+        "method,rank,learning_rate,score,model,task\nlora,4,.1,1,a / b,\nlora,4,.1,2,a,b\n",
+        "model 'a' with task 'b' and model 'a / b' with task '' have one name, 'a / b'",
+    ),
+    "a hidden sign": (HEADER + "lora\u200b,4,.1,0,1\n", r"row 2: 'lora\u200b' has signs that do not print"),
+    "two metrics": (
+        "method,rank,learning_rate,score,metric\nlora,4,.1,1,loss\nlora,4,.2,2,accuracy\n",
+        "column metric: the scores are of 'accuracy', 'loss'; keep one metric a table",
+    ),
+}
+
+
+def answered(path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that refuses a table; nothing is written."""
+    out = path.parent / "out"
+    assert main(["grid", str(path), "--lower", "--out", str(out), *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert not out.exists()
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table_is_refused_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, fault = BAD[name]
+    path = tmp_path / "grid.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert fault in answered(path, [], capsys)
+
+
+OPTIONS = {
+    "--margin 0": "--margin 0: allowed are numbers above 0",
+    "--margin -1": "--margin -1: allowed are numbers above 0",
+    "--margin nan": "--margin nan: allowed are numbers above 0",
+    "--margin some": "--margin some: allowed are numbers above 0",
+    "--group midsize": "--group midsize: the table has no such group; allowed: large, small",
+    "--group smal": "did you mean 'small'?",
+    "--column learning_rate": "--column learning_rate: allowed is NAME=VALUE",
+    "--column lr=learning_rate": "--column lr=learning_rate: there is no column lr in a grid",
+    "--column seed=sead": "--column seed=sead: the table has no column sead",
+    "--value method=dora": "--value method=dora: the table has a column method; leave the option out",
+    "--value nothing=1": "--value nothing: there is no column nothing in a grid",
+    "--value seed=a": "row 2: seed is 'a'",
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_a_bad_option_is_refused_in_one_line(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grid.csv"
+    published().to_csv(path, index=False)
+    assert OPTIONS[words] in answered(path, words.split(), capsys)
+
+
+def test_there_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no file" in answered(tmp_path / "nothing.csv", [], capsys)
+    assert main(["grid-of-study", "rank_sweep_2", "sarcasms", str(tmp_path / "x.csv")]) == 2
+    assert "did you mean 'sarcasm'?" in capsys.readouterr().err
+
+
+def test_the_direction_is_never_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["grid", str(tmp_path / "grid.csv")])
+    assert "one of the arguments --higher --lower is required" in capsys.readouterr().err
+
+
+def test_help_names_every_column_and_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["grid", "--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    for word in ("method", "rank", "learning_rate", "score", "seed", "split", "stage", "metric", "docs/grids.md"):
+        assert word in said
+
+
+def test_other_names_and_columns_that_lack_can_be_typed(tmp_path: Path) -> None:
+    """A published file as it is, without a column of methods, gives the same runs."""
+    plain, own = tmp_path / "plain.csv", tmp_path / "own.csv"
+    rows = published()
+    rows.to_csv(plain, index=False)
+    rows.drop(columns=["method", "split"]).rename(columns={"learning_rate": "LR", "score": "nats"}).to_csv(own)
+    named = read(own, {"learning_rate": "LR", "score": "nats"}, {"method": "lora", "split": "test"})
+    assert named.groups == read(plain).groups
+    assert named.unread == ("",)  # the index that pandas wrote
+
+
+def test_what_a_spreadsheet_writes_is_read(tmp_path: Path) -> None:
+    """A byte order mark, whole numbers with a point, capitals, spaces, and a blank line at the end."""
+    path = tmp_path / "grid.csv"
+    text = HEADER + "Full,,1E-3,0.0,0.9\n lora , 4.0 ,0.001,0,.9\n\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (runs,) = read(path).groups.values()
+    assert [(str(run.arm), run.rate, run.seed, run.score) for run in runs] == [
+        ("full", 0.001, 0, 0.9),
+        ("lora r=4", 0.001, 0, 0.9),
+    ]
+
+
+@pytest.mark.parametrize("what", ["one arm", "every run failed", "one row", "many groups"])
+def test_a_strange_table_is_read_and_drawn(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {
+        "one arm": staged({"full": 0.9}),
+        "every run failed": rows_of({"full": 0.9, "lora 4": 0.9}).assign(score="nan"),
+        "one row": rows_of({"lora 4": 0.9})[:1],
+        "many groups": published(),
+    }[what]
+    path = tmp_path / "grid.csv"
+    rows.to_csv(path, index=False)
+    words = ["--group", "small"] if what == "many groups" else []
+    assert main(["grid", str(path), "--higher", "--out", str(tmp_path / "out"), *words]) == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said
+    assert ("## large" in said) is False
+
+
+def test_a_name_with_a_bar_breaks_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grid.csv"
+    staged({"full": 0.9, "a|b 4": 0.9}).to_csv(path, index=False)
+    assert main(["grid", str(path), "--higher", "--out", str(tmp_path / "out")]) == 0
+    rows = [line.replace(r"\|", "") for line in capsys.readouterr().out.splitlines() if line.startswith("| a")]
+    assert [line.count("|") for line in rows] == [10, 10, 4]
