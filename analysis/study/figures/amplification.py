@@ -92,8 +92,8 @@ def latex(table: pd.DataFrame) -> str:
             factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
             rows.append(_numbers(row["arm"].split(" r=")[0], row["r"], factor, [row[name] for name in BESIDE]))
     notes = [
-        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The other "
-        "columns: the same norm over that of $W$ in other directions.",
+        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The "
+        "other columns: the same norm over that of $W$ in other directions.",
         "Full updates are cut to their top $r$.",
     ]
     return document(head, rows, notes)

@@ -1,0 +1,91 @@
+"""The figures of the LoRA paper's studies: their tables are the rows that were measured, beside chance and noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import study
+
+from analysis.study.figures import FIGURES
+from analysis.study.records import Records
+from analysis.study.similarities import CHANCE
+
+D, SIZES = 384, [1, 2, 4, 8]
+TASKS = ("reviews", "headlines")
+SIMILARITIES = ("ranks_share", "seeds_share", "base_shares")
+
+
+def with_rows(**rows: list[dict[str, Any]]) -> Records:
+    return dataclasses.replace(study(tasks=TASKS), rows=rows)
+
+
+def similar(value: int = 500) -> list[dict[str, Any]]:
+    """Every pair and side that a figure shows, the same similarity everywhere, in three layers."""
+    shown = dict.fromkeys(pair for name in SIMILARITIES for pair in FIGURES[name].SHOWN)
+    return [
+        {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
+        | {"layer": layer, "d": D, "i": SIZES, "j": SIZES, "phi": [[value + layer] * 4] * 4, "each": {"1,1": [0.5] * 3}}
+        for task in TASKS
+        for pair, side in shown
+        for layer in range(3)
+        for module in ("attention.self.query", "attention.self.value", "output.dense")
+    ]
+
+
+def amplified() -> list[dict[str, Any]]:
+    """LoRA at r = 4, the full update at 4 and 64: two seeds and three matrices of two types."""
+    factors = {("LoRA r=4", 4): 5.0, ("full", 4): 2.0, ("full", 64): 0.2}
+    return [
+        {"condition": task, "arm": arm, "seed": seed, "matrix": matrix, "module": matrix.partition(".")[0], "r": r}
+        | {"factor": factor + seed, "random_factor": 8.0, "base_factor": 0.1, "gaussian_factor": 7.0 + place}
+        for task in TASKS
+        for (arm, r), factor in factors.items()
+        for seed in (0, 1)
+        for place, matrix in enumerate(("query.0", "query.1", "value.0"))
+    ]
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: str) -> None:
+    table = FIGURES[name].table(with_rows(similarities=similar()))
+    assert set(table["module"]) == {"attention.self.query", "attention.self.value"}
+    assert set(table["layer"]) == {1}
+    assert set(table["phi"]) == {0.501}
+    np.testing.assert_allclose(table["chance"], table[["i", "j"]].max(axis=1) / D)
+    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == list(FIGURES[name].SHOWN)
+    figure = FIGURES[name].draw(table)
+    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
+    assert len(maps) == (1 + len(FIGURES[name].SHOWN)) * len(TASKS) * 2
+    chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
+    np.testing.assert_allclose(chance, np.array(SIZES) / D)
+    np.testing.assert_allclose(others, np.full((len(others), 1), 0.501))
+    assert maps[0].get_ylabel() == CHANCE
+    assert "layer 1, mean over 3 pairs of runs" in figure.get_suptitle()
+
+
+def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
+    rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
+    figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
+    assert sum(not axes.axison for axes in figure.axes) == 2
+
+
+def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> None:
+    table = FIGURES["amplification"].table(with_rows(factors=amplified()))
+    whole = table[table["module"] == "all matrices"].set_index(["task", "arm", "r"])
+    assert whole.loc[("reviews", "LoRA r=4", 4), "factor"] == pytest.approx(5.5)
+    assert whole.loc[("reviews", "full", 64), "factor"] == pytest.approx(0.7)
+    assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
+    assert set(table["module"]) == {"all matrices", "query", "value"}
+    text = FIGURES["amplification"].latex(table)
+    assert "LoRA & 4 & $21.59$ & --- & $345.50$ & $0.32$" in text  # the paper's own
+    assert r"full & 64 & $0.70$ [" in text
+    figure = FIGURES["amplification"].draw(table)
+    assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "amplification"])
+def test_a_study_without_the_rows_has_no_such_figure(name: str) -> None:
+    assert FIGURES[name].table(with_rows()) is None
