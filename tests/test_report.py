@@ -122,6 +122,18 @@ def test_every_figure_has_its_csv_and_its_command(study: Store, seen: str, name:
     assert f"python -m analysis {name} --runs {study.folder}" in seen
 
 
+def test_beside_each_csv_stands_how_many_digits_it_has(seen: str) -> None:
+    files = {key: data for key, data in packed(seen).items() if key.endswith("-csv")}
+    assert files
+    assert seen.count(f"<span>decimal numbers to {plot.DIGITS} significant digits</span>") == len(files)
+    mantissas = [
+        re.sub(r"e.*$", "", cell).lstrip("-0.").replace(".", "")
+        for data in files.values()
+        for cell in re.findall(r"-?\d+\.\d+(?:e[+-]\d+)?", data)
+    ]
+    assert max(map(len, mantissas)) == plot.DIGITS
+
+
 def test_a_figure_without_an_interactive_form_is_shown_as_a_picture(
     study: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
