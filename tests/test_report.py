@@ -423,6 +423,31 @@ def test_a_folder_that_is_not_there_is_made(study: Store, tmp_path: Path) -> Non
     assert (tmp_path / "new" / "page.html").is_file()
 
 
+@pytest.mark.parametrize("name", ["cost", "functional", "trials"])
+def test_every_view_of_scores_has_the_line_of_one_answer_for_every_input(
+    published: dict[str, Records], name: str
+) -> None:
+    """As the figure that matplotlib draws has it."""
+    table = STUDY_FIGURES[name].table(published["rank_sweep"])
+    views = [view for view in of_study.VIEWS[name](table) if view.layout["yaxis"]["title"]["text"].startswith("score")]
+    found = [{t["name"]: t["y"][0] for t in view.traces}.get("the majority class", 0.0) for view in views]
+    wanted = list(table.drop_duplicates("task")["constant"])
+    assert len(wanted) > 1
+    assert found == pytest.approx(wanted)
+
+
+def test_the_scores_of_a_study_are_those_of_the_table(published: dict[str, Records]) -> None:
+    table = STUDY_FIGURES["cost"].table(published["rank_sweep"])
+    rows = table[table["task"] == "sarcasm"]
+    [view] = [view for view in of_study.of_cost(table) if view.name == "score, sarcasm"]
+    lora, full = view.traces[:2]
+    assert list(lora["y"]) == pytest.approx([*rows[rows["rank"].notna()]["test"]], abs=1e-6)
+    [reference] = rows[rows["matches"].isna()].to_dict("records")
+    assert list(full["y"]) == pytest.approx([reference["test"]] * 2, abs=1e-6)
+    [band] = view.layout["shapes"]
+    assert [band["y0"], band["y1"]] == pytest.approx([reference["test_low"], reference["test_high"]], abs=1e-6)
+
+
 def test_what_one_answer_for_every_input_scores_is_a_level_where_the_table_knows_it() -> None:
     import pandas as pd
 

@@ -72,7 +72,7 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
         alike = len(tasks) > 1 and table.groupby("arm")[key].nunique().max() == 1
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
             rows = table[table["task"] == task]
-            lora, full = rows[rows["rank"].notna()], _reference(rows)
+            lora, full = rows[rows["rank"].notna()], reference_of(rows)
             shares = lora[key] / full[key] if full[key] > 0 else lora[key] * math.nan
             settings = (
                 look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
@@ -92,7 +92,7 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
 
 
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
-    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    lora, full = rows[rows["rank"].notna()], reference_of(rows)
     ranks, first = lora["rank"].astype(int), axes is legend
     bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
     others = rows[rows["rank"].isna() & (rows["arm"] != full["arm"])]
@@ -111,14 +111,14 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     style.rank_axis(axes, [int(rank) for rank in ranks])
 
 
-def _reference(rows: pd.DataFrame) -> pd.Series[Any]:
+def reference_of(rows: pd.DataFrame) -> pd.Series[Any]:
     """The row of the arm that the others are compared with: it alone neither matches nor does not."""
     return rows[rows["matches"].isna()].iloc[0]
 
 
 def _heading(rows: pd.DataFrame) -> str:
     """The task, and what is to be said of its runs."""
-    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    lora, full = rows[rows["rank"].notna()], reference_of(rows)
     lost = listed(lora.loc[lora["test"].isna(), "rank"].astype(int))
     parts = [score_label(str(full["task"]), rows)]
     parts += [f"rank {lost}: a run diverged"] if lost else []
