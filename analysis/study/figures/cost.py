@@ -10,7 +10,7 @@ from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
-from ..latex import Column, bold, document, escaped, of_interval, probability, units, whole
+from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, probability, scientific, units, whole
 from ..markdown import listed
 from ..records import Records, every, with_direction
 
@@ -130,8 +130,8 @@ def _heading(rows: pd.DataFrame) -> str:
 def latex(table: pd.DataFrame) -> str:
     """A part per task with a row per arm: score, difference from the reference, and cost."""
     scale, digits, unit = units(table)
-    head = [Column("arm"), Column("learning rate", align="r"), Column("score", unit)]
-    head += [Column("difference", unit), Column("$p$", "(Holm)")]
+    head = [Column("arm"), Column("learning", "rate", "r"), Column("score", unit, INTERVAL)]
+    head += [Column("difference", unit, INTERVAL), Column("$p$", "(Holm)", "r")]
     head += [Column("trained", "parameters", "r"), Column("peak", "MiB", "r"), Column("time", "s", "r")]
     rows: list[list[str]] = []
     for task, of_task in table.groupby("task", sort=False):
@@ -152,8 +152,8 @@ def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:
     has_difference = row["difference"] == row["difference"]
     difference = of_interval(*_ends(row, DIFFERENCE), signed=True, scale=scale, digits=digits)
     name = bold(escaped(row["arm"])) if row["matches"] is True else escaped(row["arm"])
-    cells = [name, escaped(f"{row['learning_rate']:g}"), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
-    cells += [(bold(difference) if row["matches"] is True else difference) if has_difference else "---"]
+    cells = [name, scientific(row["learning_rate"]), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
+    cells += [bold(difference) if row["matches"] is True else difference]
     cells += [probability(row["p_holm"]) if has_difference else "---"]
     return [*cells, whole(row["trained_body"]), whole(row["peak_mib"]), whole(row["train_seconds"])]
 
