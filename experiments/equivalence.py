@@ -9,7 +9,6 @@ numbers that moved are named. Old records are never compared with new runs: bits
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from typing import Any
 
 from experiments.command import RECORDS
 from experiments.compare import content_of, differences
-from experiments.study import Line, Plan
-from lorax_lab.errors import ConfigError, answer, suggest
+from experiments.study import Line, Plan, plan_of
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.declaration import DamagedDeclaration, read_declaration
 from lorax_lab.store.equivalence import proven, read_proofs, write_proofs
 from lorax_lab.store.output import guard
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    plan, lines = _plan(options.study), options.records / f"{options.study}.jsonl"
+    plan, lines = plan_of(options.study), options.records / f"{options.study}.jsonl"
     sample = choose(_recorded(lines), proven(lines), options.cells, plan.code)
     if not sample:
         print(f"{options.study}: the present code is the recorded one, or proven equivalent to it: it can go on")
@@ -62,18 +61,6 @@ def _compare(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="equivalence-") as scratch:
         runs = (options.runs or Path(scratch)).absolute()
         return max(_prove(plan, cell, line, lines, runs) for cell, line in sample)
-
-
-def _plan(study: str) -> Plan:
-    studies = sorted(
-        path.stem
-        for path in Path(__file__).parent.glob("*.py")
-        if "\nPREDICTION = " in path.read_text(encoding="utf-8")
-    )
-    if study not in studies:
-        raise ConfigError(f"there is no study {study}; {suggest(study, studies)}")
-    plan: Plan = importlib.import_module(f"experiments.{study}").plan("full")
-    return plan
 
 
 def _recorded(path: Path) -> Sample:

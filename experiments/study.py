@@ -6,13 +6,16 @@ A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experim
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import groupby, product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.declaration import LOW_SHARE, conditions
 from lorax_lab.store.protocol import Cell, Protocol, Selection, finals, select
 
@@ -108,6 +111,24 @@ class Study(Interface):
 
     def plan(self, budget: str) -> Plan:
         """The plan under `full`, or the ten-minute version under `small`."""
+
+
+def studies() -> list[str]:
+    """Names of the studies that this folder has."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return [path.stem for path in files if "\nPREDICTION = " in path.read_text(encoding="utf-8")]
+
+
+def plan_of(study: str) -> Plan:
+    """The full plan of the study with this name.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    if study not in studies():
+        raise ConfigError(f"there is no study {study}; {suggest(study, studies())}")
+    plan: Plan = importlib.import_module(f"experiments.{study}").plan("full")
+    return plan
 
 
 @dataclass(frozen=True)

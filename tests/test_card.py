@@ -166,7 +166,7 @@ def test_layers_that_hardly_moved_are_named() -> None:
 def test_parameters_are_counted() -> None:
     facts = card(adapter(factors(0, even)))
     assert facts["parameters"]["factors"] == LAYERS * sum(RANK * (rows + columns) for rows, columns in SHAPES.values())
-    assert facts["parameters"]["ranks"] == [RANK]
+    assert facts["parameters"]["ranks"] == facts["parameters"]["update_ranks"] == [RANK]
 
 
 # files of other trainers
@@ -410,3 +410,20 @@ def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list
     names = load_file(Path("out/adapter-rank=2", WEIGHTS))
     assert any(name.endswith("classifier.weight") for name in names)
     assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
+
+
+@pytest.mark.parametrize(
+    ("factors", "updates", "said"),
+    [
+        ([4], [4], "4"),
+        ([4], [8], "4 of the factors; ΔW has 8"),
+        ([2, 4], [383, 384], "2 to 4 of the factors; ΔW has 383 to 384"),
+    ],
+    ids=["lora", "pissa", "dora"],
+)
+def test_the_rank_of_the_update_is_said_where_its_factors_have_another(
+    factors: list[int], updates: list[int], said: str
+) -> None:
+    from lorax_lab.card.words import _ranks
+
+    assert _ranks({"ranks": factors, "update_ranks": updates}) == said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from analysis import constant, style
 from analysis.study import constants
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS
+from experiments import constants as command
 from lorax_lab.store.published import read_lines
 from lorax_lab.tasks import KINDS
 
@@ -42,8 +45,30 @@ def test_every_published_accuracy_has_its_majority_class() -> None:
                 continue
             of = [key for key in known if (key[0], key[2]) == (path.stem, line["inputs"]["data_sha256"])]
             assert ("test", line["inputs"]["examples"]["test"]) in {(key[3], key[4]) for key in of}, (
-                f"type: python tests/constants.py {path.stem}"
+                f"type: python -m experiments.constants {path.stem}"
             )
+
+
+def test_the_command_writes_one_studys_rows_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = tmp_path / "constants.csv", constants.read()
+    monkeypatch.setattr(constants, "FILE", made)
+    monkeypatch.setattr(command, "FILE", made)
+    made.write_text(before.assign(constant=0.25).to_csv(index=False))
+    rows = before[before["study"] == "rank_sweep"].to_dict("records")
+    monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)
+    assert command.main(["rank_sweep", "rank_sweep"]) == 0
+    after = constants.read()
+    mine = after["study"] == "rank_sweep"
+    assert after[mine].to_dict("records") == rows
+    assert len(after) == len(before)
+    assert set(after[~mine]["constant"]) == {0.25}
+
+
+def test_a_study_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["rank_swep"]) == 2
+    assert "there is no study rank_swep; did you mean 'rank_sweep'" in capsys.readouterr().err
 
 
 def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:

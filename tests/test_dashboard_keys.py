@@ -10,6 +10,8 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,24 +179,44 @@ def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
-    """And its port is taken for whoever asks for it next."""
-    import psutil
+@dataclass(frozen=True)
+class Served:
+    """Trackio's page of some runs: its address, its process, and what makes it."""
 
+    address: str
+    server: subprocess.Popen[str]
+    command: list[str]
+    environment: dict[str, str]
+
+
+@contextmanager
+def served(runs: Path) -> Iterator[Served]:
+    """Serve the page on a free port, until the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "lorax_lab.dashboard", "--local", "--runs", str(runs), "--port", port]
-    quiet = {
-        "HOME": str(runs.parent),
-        "GRADIO_SHARE": "true",
-        "PYTHONPATH": str(ROOT),
-    }  # it would open a public address
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | quiet) as server:
-        assert server.stdout is not None
-        address = server.stdout.readline().strip()
-        assert address == f"http://127.0.0.1:{port}/?project=lorax_lab"
-        assert "this machine alone" in server.stdout.readline()
+    public = {"GRADIO_SHARE": "true"}  # it would open a public address
+    environment = os.environ | {"HOME": str(runs.parent), "PYTHONPATH": str(ROOT)} | public
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            assert address == f"http://127.0.0.1:{port}/?project=lorax_lab"
+            assert "this machine alone" in server.stdout.readline()
+            yield Served(address, server, command, environment)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+
+
+def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
+    """And its port is taken for whoever asks for it next."""
+    import psutil
+
+    with served(runs) as page_of:
+        address, port = page_of.address, page_of.command[-1]
         with urllib.request.urlopen(address, timeout=30) as page:
             assert b"Trackio" in page.read()
         ask = urllib.request.Request(f"http://127.0.0.1:{port}/api/get_runs_for_project", b'{"project": "lorax_lab"}',
@@ -202,16 +224,13 @@ def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
         with urllib.request.urlopen(ask, timeout=30) as page:
             told = page.read().decode()
         assert all(run.name in told for run in scan(runs)[0])
-        listening = [at for at in psutil.Process(server.pid).net_connections("inet") if at.status == psutil.CONN_LISTEN]
+        listening = [
+            at for at in psutil.Process(page_of.server.pid).net_connections("inet") if at.status == psutil.CONN_LISTEN
+        ]
         assert {at.laddr.ip for at in listening} == {"127.0.0.1"}
-        second = subprocess.run(command, capture_output=True, text=True, env=os.environ | quiet, timeout=120)
+        second = subprocess.run(page_of.command, capture_output=True, text=True, env=page_of.environment, timeout=120)
         assert second.returncode == 2
         assert second.stderr.startswith(f"error: --port {port} cannot be had")
-        server.send_signal(signal.SIGINT)
-        try:
-            assert server.wait(30) == 0
-        finally:
-            server.kill()
 
 
 @pytest.mark.parametrize(

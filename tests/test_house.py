@@ -175,6 +175,13 @@ def test_studies_import_what_composes_and_reads_runs() -> None:
         assert ours <= STUDIES_IMPORT, path
 
 
+def test_studies_know_of_the_analysis_only_the_file_that_they_write_for_it() -> None:
+    importers = {path.stem for path in files("experiments") if any(n.startswith("analysis") for n in imports(path))}
+    assert importers == {"constants"}
+    known = {name for name in imports(ROOT / "experiments" / "constants.py") if name.startswith("analysis")}
+    assert all(name.startswith("analysis.study.constants") for name in known)
+
+
 def test_each_foreign_library_has_one_door() -> None:
     wrong = []
     for path in [*files("lorax_lab"), *files("analysis")]:

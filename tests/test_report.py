@@ -122,6 +122,18 @@ def test_every_figure_has_its_csv_and_its_command(study: Store, seen: str, name:
     assert f"python -m analysis {name} --runs {study.folder}" in seen
 
 
+def test_beside_each_csv_stands_how_many_digits_it_has(seen: str) -> None:
+    files = {key: data for key, data in packed(seen).items() if key.endswith("-csv")}
+    assert files
+    assert seen.count(f"<span>decimal numbers to {plot.DIGITS} significant digits</span>") == len(files)
+    mantissas = [
+        re.sub(r"e.*$", "", cell).lstrip("-0.").replace(".", "")
+        for data in files.values()
+        for cell in re.findall(r"-?\d+\.\d+(?:e[+-]\d+)?", data)
+    ]
+    assert max(map(len, mantissas)) == plot.DIGITS
+
+
 def test_a_figure_without_an_interactive_form_is_shown_as_a_picture(
     study: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,9 +355,9 @@ def test_a_study_has_its_verdict_with_intervals_its_figures_and_its_runs(
 
     code, text = of_study_page("planted")
     assert code == 0
-    assert answer(published["planted"]) in text
+    assert answer(published["planted"]) in text.replace("\xa0", " ")
     assert "Low rank: supported on planted rank 4" in text
-    assert re.search(r"\d\.\d{4} \[-?\d\.\d{4}, -?\d\.\d{4}\]", text)
+    assert re.search(r"\d\.\d{4} \[-?\d\.\d{4},\xa0-?\d\.\d{4}\]", text)
     assert text.count("<tr><td>") >= len(published["planted"].lines)
     shown = {key.removeprefix("figures-") for key in specifications(text)}
     assert {"answer", "cost", "spectral", "functional", "trials", "layers", "spectra"} <= shown
@@ -409,6 +421,31 @@ def test_wrong_inputs_are_refused_in_a_line_and_nothing_is_written(
 def test_a_folder_that_is_not_there_is_made(study: Store, tmp_path: Path) -> None:
     assert report(study, "--out", str(tmp_path / "new" / "page.html")) == 0
     assert (tmp_path / "new" / "page.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["cost", "functional", "trials"])
+def test_every_view_of_scores_has_the_line_of_one_answer_for_every_input(
+    published: dict[str, Records], name: str
+) -> None:
+    """As the figure that matplotlib draws has it."""
+    table = STUDY_FIGURES[name].table(published["rank_sweep"])
+    views = [view for view in of_study.VIEWS[name](table) if view.layout["yaxis"]["title"]["text"].startswith("score")]
+    found = [{t["name"]: t["y"][0] for t in view.traces}.get("the majority class", 0.0) for view in views]
+    wanted = list(table.drop_duplicates("task")["constant"])
+    assert len(wanted) > 1
+    assert found == pytest.approx(wanted)
+
+
+def test_the_scores_of_a_study_are_those_of_the_table(published: dict[str, Records]) -> None:
+    table = STUDY_FIGURES["cost"].table(published["rank_sweep"])
+    rows = table[table["task"] == "sarcasm"]
+    [view] = [view for view in of_study.of_cost(table) if view.name == "score, sarcasm"]
+    lora, full = view.traces[:2]
+    assert list(lora["y"]) == pytest.approx([*rows[rows["rank"].notna()]["test"]], abs=1e-6)
+    [reference] = rows[rows["matches"].isna()].to_dict("records")
+    assert list(full["y"]) == pytest.approx([reference["test"]] * 2, abs=1e-6)
+    [band] = view.layout["shapes"]
+    assert [band["y0"], band["y1"]] == pytest.approx([reference["test_low"], reference["test_high"]], abs=1e-6)
 
 
 def test_what_one_answer_for_every_input_scores_is_a_level_where_the_table_knows_it() -> None:

@@ -33,6 +33,27 @@ ROWS = """
 return [...document.querySelectorAll('.rows tbody tr')].filter((row) => !row.hidden)
   .map((row) => row.cells[%d].textContent)
 """
+PLOTS = """
+return [...document.querySelectorAll('figure[data-spec] .canvas')]
+  .map((canvas) => [canvas.parentElement.id, canvas._fullLayout._size.h])
+"""
+LINES = """
+const lines = (cell) => (cell.clientHeight - 9) / parseFloat(getComputedStyle(cell).lineHeight);
+return Math.max(...[...document.querySelectorAll('.scroll:not(.tall) th')].map(lines))
+"""
+BROKEN = """
+const broken = [], range = document.createRange();
+for (const cell of document.querySelectorAll('.scroll th, .scroll td')) {
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/\\[[^\\]]*\\]|[^\\s-]+/g)) {
+    range.setStart(texts.currentNode, word.index);
+    range.setEnd(texts.currentNode, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size !== 1) broken.push(word[0]);
+  }
+}
+return broken
+"""
+"""Words and intervals of the tables that stand on two lines, or are not shown."""
 INK = "document.querySelector('.xtick text').style.fill"
 
 
@@ -118,6 +139,25 @@ def test_every_figure_draws_without_a_word_or_a_request(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     dark = browser.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(21, 23, 26)") == (theme == "dark")
+
+
+def test_a_narrow_page_leaves_each_plot_its_height_and_each_head_few_lines(browser: Any, of_study: Path) -> None:
+    opened(browser, of_study, 390)
+    low = {figure: height for figure, height in browser.execute_script(PLOTS) if height < 180}
+    assert not low
+    assert browser.execute_script(LINES) <= 6
+
+
+@pytest.mark.parametrize("name", ["runs", "of_study"])
+@pytest.mark.parametrize(("width", "media"), [(390, "screen"), (1400, "screen"), (703, "print")])
+def test_no_word_and_no_interval_of_a_table_is_broken(
+    browser: Any, request: pytest.FixtureRequest, name: str, width: int, media: str
+) -> None:
+    """703 pixels are what a print on A4 has; a hostile name, which no column has room for, may break."""
+    opened(browser, request.getfixturevalue(name), width)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    assert [word for word in browser.execute_script(BROKEN) if not set("<>") & set(word)] == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_every_view_of_every_figure_draws(browser: Any, runs: Path) -> None:

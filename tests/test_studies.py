@@ -13,7 +13,6 @@ from typing import Any, cast
 import pytest
 from synthetic import PROTOCOL, declaration, line, written
 
-import experiments
 from analysis.__main__ import main as analyse
 from analysis.study import findings, update
 from analysis.study.figures import FIGURES
@@ -22,7 +21,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import RECORDS, main
 from experiments.declare import check_arms, declaration_of, settings_of
-from experiments.study import Plan, Progress, sweeps
+from experiments.study import Plan, Progress, studies, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import decisive, from_content, read_declaration, to_content
@@ -560,7 +559,7 @@ def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
     assert len(small.missing) + small.to_come < 20
 
 
-STUDIES = sorted(p.stem for p in Path(experiments.__file__).parent.glob("*.py") if "\nPREDICTION = " in p.read_text())
+STUDIES = studies()
 
 
 @pytest.mark.parametrize("budget", ["full", "small"])

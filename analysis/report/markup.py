@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,8 @@ SHOWN = 12
 """Items of a list that are seen at once; the others are folded."""
 MOST_ITEMS, MOST_ROWS = 500, 4000
 """Items of a list, and rows of the table of runs, that the page has at most."""
+
+INTERVAL = re.compile(r"\[([-+−]?[\d.]+), ([-+−]?[\d.]+)\]")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ def runs(table: Runs) -> str:
 
 
 def markdown(content: str) -> str:
-    """A page in Markdown, with tables that scroll where they are too wide. HTML in it is shown to the letter."""
+    """A page in Markdown, with tables that scroll where they are too wide, and intervals that stay on one line. HTML in
+    it is shown to the letter."""
     from markdown_it import MarkdownIt
 
-    made = MarkdownIt("commonmark", {"html": False}).enable("table").render(content)
+    made = MarkdownIt("commonmark", {"html": False}).enable("table").render(INTERVAL.sub("[\\1,\xa0\\2]", content))
     return str(made).replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")

@@ -18,6 +18,7 @@ from .plot import (
     Trace,
     View,
     axis,
+    band,
     bars,
     constant_level,
     ends_of,
@@ -50,7 +51,7 @@ def of_cuts(table: pd.DataFrame) -> list[View]:
     traces, shapes = [level("whole update: W₀ + ΔW", whole, ends)], []
     if not math.isnan(error):
         traces[0]["name"] += plain(f" (band: ± 1 standard error, {first['examples']:,} examples)")
-        shapes.append(_band(whole - error, whole + error))
+        shapes.append(band(whole - error, whole + error))
     cut_parts = list(functional_rank.PARTS.items())
     for (part, (name, _)), look in zip(cut_parts, looks(len(cut_parts) + 1)[::-1], strict=False):
         traces += _with_range(name, table[table["part"] == part], "k", look)
@@ -76,7 +77,7 @@ def of_ranks(table: pd.DataFrame) -> list[View]:
         low, high, spread_of = interval(full)
         name = f"{full['variant'].iloc[0]} ({spread_of}){of_collapsed(full)}"
         traces.append(level(name, float(full["score"].mean()), ends))
-        shapes += [_band(low, high)] if low < high else []
+        shapes += [band(low, high)] if low < high else []
     others = table[table["method"] != REFERENCE].groupby("variant", sort=False)
     for (variant, rows), look in zip(others, looks(len(others)), strict=True):
         if rows["rank"].isna().all():
@@ -190,13 +191,6 @@ def _crosses(rows: pd.DataFrame, column: str, where: Callable[[Any], list[float]
             hovertemplate=hover,
         )
     ]
-
-
-def _band(low: float, high: float) -> dict[str, Any]:
-    """A grey band between two levels, over the whole width."""
-    low, high = numbers((low, high))
-    fill = {"fillcolor": QUIET, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}
-    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | fill
 
 
 VIEWS: dict[str, Callable[[pd.DataFrame], list[View]]] = {

@@ -19,6 +19,7 @@ from .plot import (
     Trace,
     View,
     axis,
+    band,
     bars,
     constant_level,
     ends_of,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIDES = {"rank": "LoRA of rank r against full fine-tuning", "k": "full update cut to k directions, against the whole"}
+LOGARITHMIC = {"type": "log", "exponentformat": "SI", "dtick": 1}
 ASIDE = 0.11
 """How far beside its mean a seed's point stands, on the axis of log₂."""
 
@@ -81,34 +83,51 @@ def _dots(rows: pd.DataFrame, look: dict[str, Any], side: str, aside: float) -> 
 
 
 def of_cost(table: pd.DataFrame) -> list[View]:
-    """A view for the score and each cost, over the rank; full fine-tuning is a dashed level of the task's colour."""
-    return [View(name, list(_cost(table, key)), _cost_layout(table, key, name)) for key, name in cost.COSTS.items()]
+    """A view for the scores of each task, and one for each cost of all tasks, over the rank."""
+    views = [_scores(str(task), rows) for task, rows in table.groupby("task", sort=False)]
+    horizontal = rank_axis(table["rank"].dropna(), "rank of LoRA")
+    for key, name in cost.COSTS.items():
+        kind = LOGARITHMIC if key == "trained_body" else {"rangemode": "tozero"}
+        views.append(View(name, list(_cost(table, key)), {"xaxis": horizontal, "yaxis": axis(name, **kind)}))
+    return views
+
+
+def _scores(task: str, rows: pd.DataFrame) -> View:
+    """LoRA over its rank; arms without a rank are levels, full fine-tuning's with a band, its interval."""
+    full, ranks = cost.reference_of(rows), rows["rank"].dropna()
+    vertical = axis(score_label(f"score on {split_label('test', rows)}", rows))
+    shapes = [band(full["test_low"], full["test_high"])] if math.isfinite(full["test_low"]) else []
+    layout = {"xaxis": rank_axis(ranks, "rank of LoRA"), "yaxis": vertical, "shapes": shapes}
+    return View(f"score, {task}", list(_scored(rows, str(full["arm"]), ends_of(ranks))), layout)
+
+
+def _scored(rows: pd.DataFrame, reference: str, ends: tuple[float, float]) -> Iterator[Trace]:
+    lora, others = rows[rows["rank"].notna()], rows[rows["rank"].isna() & rows["test"].notna()]
+    look, *more = looks(1 + len(others))
+    hover = {"customdata": [int(rank) for rank in lora["rank"]], "hovertemplate": "rank %{customdata:,}: %{y:.4f}"}
+    error = bars(*([*lora[part]] for part in cost.TEST))
+    yield scatter(cost.LORA, places(lora["rank"]), lora["test"], mode="lines+markers", error_y=error, **look, **hover)
+    for (_, other), own in zip(others.iterrows(), more, strict=True):
+        is_full = other["arm"] == reference
+        name, line = (cost.FULL, {}) if is_full else (other["arm"], own["line"])
+        yield level(name, other["test"], ends, **line)
+    crossed = lora[lora[COLLAPSED] > 0] if COLLAPSED in lora else lora[:0]
+    if len(crossed):
+        where = places(crossed["rank"])
+        yield scatter("a run collapsed", where, crossed["test"], mode="markers", marker=COLLAPSED_MARK)
+    yield from constant_level(rows, ends)
 
 
 def _cost(table: pd.DataFrame, key: str) -> Iterator[Trace]:
+    """A line for each task; full fine-tuning is a dashed level of its colour."""
     tasks, ends = table.groupby("task", sort=False), ends_of(table["rank"].dropna())
     for (task, rows), look in zip(tasks, looks(len(tasks)), strict=True):
-        lora, full = rows[rows["rank"].notna()], rows[rows["rank"].isna()]
-        error = bars(*([*lora[part]] for part in ("test", "test_low", "test_high"))) if key == "test" else None
-        settings = look | {
-            "customdata": [int(rank) for rank in lora["rank"]],
-            "error_y": error,
-            "mode": "lines+markers",
-        }
-        name, hover = score_label(str(task), rows) if key == "test" else str(task), "rank %{customdata:,}: %{y:,.5g}"
-        yield scatter(f"{name}, LoRA", places(lora["rank"]), lora[key], hovertemplate=hover, **settings)
-        value = float(full[key].iloc[0]) if len(full) else math.nan
-        if math.isfinite(value):
-            yield level(f"{task}, {full['arm'].iloc[0]}", value, ends, color=look["line"]["color"], dash="dash")
-
-
-def _cost_layout(table: pd.DataFrame, key: str, name: str) -> dict[str, Any]:
-    on = f" on {split_label('test', table)}" if key == "test" else ""
-    kind: dict[str, Any] = {"test": {}, "trained_body": {"type": "log", "exponentformat": "SI", "dtick": 1}}
-    return {
-        "xaxis": rank_axis(table["rank"].dropna(), "rank of LoRA"),
-        "yaxis": axis(f"{name}{on}", **kind.get(key, {"rangemode": "tozero"})),
-    }
+        lora, full = rows[rows["rank"].notna()], cost.reference_of(rows)
+        settings = look | {"customdata": [int(rank) for rank in lora["rank"]], "mode": "lines+markers"}
+        hover = "rank %{customdata:,}: %{y:,.5g}"
+        yield scatter(f"{task}, LoRA", places(lora["rank"]), lora[key], hovertemplate=hover, **settings)
+        if math.isfinite(full[key]):
+            yield level(f"{task}, {full['arm']}", full[key], ends, color=look["line"]["color"], dash="dash")
 
 
 def of_spectral(table: pd.DataFrame) -> list[View]:
@@ -209,6 +228,8 @@ def of_trials(table: pd.DataFrame) -> list[View]:
             hover = "rate %{x:.3g}: %{y:.4f}"
             settings = {"line": look["line"], "marker": marker, "mode": "lines+markers", "hovertemplate": hover}
             traces.append(scatter(arm, means.index, means, **settings))
+        rates = rows["learning_rate"]
+        traces += constant_level(rows, (float(rates.min()) / 1.2, float(rates.max()) * 1.2))
         score = score_label(f"score on {split_label('validation', rows)}", rows)
         horizontal = axis("learning rate; ringed: chosen", type="log", exponentformat="power")
         views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": axis(score)}))

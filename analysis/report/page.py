@@ -160,6 +160,7 @@ def _figures(section: Section, fits: dict[str, tuple[bool, bool]]) -> Iterator[s
         rows = f"{len(plot.table):,} row{'s' * (len(plot.table) != 1)}"
         if with_csv:
             yield f'<button data-csv="{own}-csv" data-name="{text(plot.name)}.csv">CSV, {rows}</button>'
+            yield f"<span>decimal numbers to {DIGITS} significant digits</span>"
         else:
             yield f"<span>its CSV ({rows}) has no room here: the command writes it</span>"
         yield f"<span>made by {markup.code(plot.command)}</span></div></figure>"

@@ -119,6 +119,13 @@ def level(name: object, value: float, ends: tuple[float, float], **line: Any) ->
     return scatter(name, ends, (value, value), mode="lines", line=look, hovertemplate=hover)
 
 
+def band(low: float, high: float) -> dict[str, Any]:
+    """A grey band between two levels, over the whole width."""
+    low, high = numbers((low, high))
+    fill = {"fillcolor": QUIET, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | fill
+
+
 def constant_level(rows: pd.DataFrame, ends: tuple[float, float]) -> list[Trace]:
     """A level at what one answer for every input scores, such as the majority class, where the rows know it."""
     found = constant.of_rows(rows)

@@ -55,7 +55,10 @@
     return whole;
   }
 
-  const SIGN_WIDTH = 6.6, CELL_WIDTH = 64;  // pixels of a letter of a legend, and of a cell whose number is legible
+  // Pixels of a letter and of a line of a legend, and of a cell whose number is legible.
+  const SIGN_WIDTH = 6.6, LINE_HEIGHT = 19, CELL_WIDTH = 64;
+  // Below this width a legend is one column, and lines above so many make the figure higher.
+  const NARROW = 480, FREE_LINES = 4;
 
   function folded(text, width) {
     const most = Math.max(18, Math.floor(width / SIGN_WIDTH)), lines = [""];
@@ -72,10 +75,14 @@
       const title = layout[key].title, room = key === "xaxis" ? width - 70 : layout.height * 0.6;
       if (title) layout[key].title = { ...title, text: folded(title.text, room) };
     }
-    return traces.map((trace) => {
+    const made = traces.map((trace) => {
       if (trace.type === "heatmap") return width / trace.x.length < CELL_WIDTH + 20 ? { ...trace, texttemplate: "" } : trace;
       return { ...trace, name: folded(trace.name, Math.min(width - 90, 420)) };
     });
+    const names = made.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
+    const lines = names.flatMap((name) => name.split("<br>")).length;
+    if (width < NARROW) layout.height += LINE_HEIGHT * Math.max(0, lines - FREE_LINES);
+    return made;
   }
 
   // ---- figures

@@ -1,8 +1,8 @@
 """What one answer for every input scores: the line below which a score says nothing.
 
 Of an accuracy it is the share of the most frequent class. Published lines do not have the labels, so it stands in
-`constants.csv`, which `tests/constants.py` reads from the data. A condition whose data are not in that file has the
-score of a guess, 1 / classes, and is said to; a correlation has 0.
+`constants.csv`, which `python -m experiments.constants STUDY` reads from the data. A condition whose data are not in
+that file has the score of a guess, 1 / classes, and is said to; a correlation has 0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 r"""Tables for a paper: booktabs, a mean and its interval in one cell, units in the head, the rules in a note below.
 
-They need `\usepackage{booktabs,longtable}` and nothing else. A table with more rows than a page has is a longtable.
+They need `\usepackage{booktabs,longtable}` and nothing else, and fit a text that is 5.5 inches wide. A table with more
+rows than a page has is a longtable.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 PAGE_ROWS = 40
 """Rows of a table that fit on a page."""
 NONE = "---"
+BOTH, INTERVAL = " & ", r"r@{\,}l"
+"""Between a mean and its interval, which are columns of their own under one head: the means' points stand in a line."""
+FRAME = r"\footnotesize\setlength{\tabcolsep}{2pt}"
 ESCAPES = {
     "\\": r"\textbackslash{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -37,7 +41,7 @@ ESCAPES = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its head, the unit below it, and how its cells are set (`l`, `r` or `c`)."""
+    """A column of a table: its head, the unit below it, and how its cells are set (`l`, `r`, or `INTERVAL`)."""
 
     head: str
     unit: str = ""
@@ -51,16 +55,18 @@ def document(columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Se
         rows: cells of each row; an empty row is a rule between two parts, a row of one cell a heading over its part.
         notes: sentences below the table.
     """
-    align, width = "".join(column.align for column in columns), len(columns)
-    heads = [_line([column.head for column in columns])]
-    heads += [_line([column.unit for column in columns])] if any(column.unit for column in columns) else []
+    align = "".join(column.align for column in columns)
+    width = len(columns) + sum(column.align == INTERVAL for column in columns)
+    heads = [_heads(columns, [column.head for column in columns])]
+    heads += [_heads(columns, [column.unit for column in columns])] if any(column.unit for column in columns) else []
     head = [r"\toprule", *heads, r"\midrule"]
     body = [_row(row, width) for row in rows]
-    note = rf"\multicolumn{{{width}}}{{p{{0.95\linewidth}}}}{{\footnotesize {' '.join(notes)}}} \\"
+    note = rf"\par\smallskip\noindent\parbox{{\linewidth}}{{{' '.join(notes)}}}\par}}"
     is_long = len(rows) > PAGE_ROWS
     frame = "longtable" if is_long else "tabular"
     repeated = [r"\endhead"] if is_long else []
-    lines = [rf"\begin{{{frame}}}{{{align}}}", *head, *repeated, *body, r"\bottomrule", note, rf"\end{{{frame}}}"]
+    begin = rf"\begin{{{frame}}}{{@{{}}{align}@{{}}}}"
+    lines = [rf"{{{FRAME}", begin, *head, *repeated, *body, r"\bottomrule", rf"\end{{{frame}}}", note]
     return "\n".join(lines) + "\n"
 
 
@@ -70,17 +76,24 @@ def units(table: pd.DataFrame) -> tuple[float, int, str]:
     return (100.0, 1, r"$\times 100$") if DIRECTION not in table else (1.0, 3, "")
 
 
+def _heads(columns: Sequence[Column], texts: Sequence[str]) -> str:
+    """A line of the head, each text over all that its column has."""
+    pairs = zip(columns, texts, strict=True)
+    return _line([rf"\multicolumn{{2}}{{l}}{{{text}}}" if column.align == INTERVAL else text for column, text in pairs])
+
+
 def _row(cells: Sequence[str], width: int) -> str:
     if not cells:
         return r"\midrule"
     if len(cells) == 1:
-        return rf"\multicolumn{{{width}}}{{l}}{{\textit{{{cells[0]}}}}} \\"
-    assert len(cells) == width, (cells, width)
-    return _line(cells)
+        return rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{cells[0]}}}}} \\"
+    line = _line(cells)
+    assert line.count(BOTH) == width - 1, (cells, width)
+    return line
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    return BOTH.join(cells) + r" \\"
 
 
 def escaped(text: str) -> str:
@@ -93,11 +106,13 @@ def escaped(text: str) -> str:
 
 
 def bold(text: str) -> str:
-    r"""
-    >>> print(bold("4"))
-    \textbf{4}
+    r"""A cell in bold, its mathematics too.
+
+    >>> print(bold("4"), bold("$-0.9$ & [$-1.8$, $0.0$]"))
+    \textbf{4} \textbf{\boldmath $-0.9$} & \textbf{\boldmath [$-1.8$, $0.0$]}
     """
-    return rf"\textbf{{{text}}}"
+    parts = [rf"\boldmath {part}" if "$" in part else part for part in text.split(BOTH)]
+    return BOTH.join(rf"\textbf{{{part}}}" for part in parts)
 
 
 def number(value: float, digits: int = 1, signed: bool = False) -> str:
@@ -116,24 +131,34 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
 def of_interval(
     mean: float, low: float, high: float, signed: bool = False, scale: float = 100.0, digits: int = 1
 ) -> str:
-    r"""A mean with its interval in one cell; without one, the mean alone.
+    r"""The cell of an `INTERVAL` column: a mean with its interval, or without one.
 
     >>> print(of_interval(-0.009, -0.018, 0.0, signed=True))
-    $-0.9$ [$-1.8$, $0.0$]
+    $-0.9$ & [$-1.8$, $0.0$]
     """
     value = number(scale * mean, digits, signed)
     if not math.isfinite(mean) or math.isnan(low):
-        return value
-    return f"{value} [{number(scale * low, digits, signed)}, {number(scale * high, digits, signed)}]"
+        return f"{value}{BOTH}"
+    return f"{value}{BOTH}[{number(scale * low, digits, signed)}, {number(scale * high, digits, signed)}]"
+
+
+def scientific(value: float) -> str:
+    r"""A number of any size, such as a learning rate.
+
+    >>> print(scientific(0.002), scientific(2.5e-05))
+    $0.002$ $2.5\times10^{-5}$
+    """
+    mantissa, _, exponent = f"{value:g}".partition("e")
+    return f"${mantissa}\\times10^{{{int(exponent)}}}$" if exponent else f"${mantissa}$"
 
 
 def probability(value: float) -> str:
     r"""A p value to three digits.
 
     >>> print(probability(0.0214), probability(1e-5), probability(1.0))
-    $0.021$ $<0.001$ $1.000$
+    $.021$ $<.001$ $1.000$
     """
-    return "$<0.001$" if value < 0.0005 else number(value, 3)
+    return "$<.001$" if value < 0.0005 else number(value, 3).replace("$0.", "$.")
 
 
 def whole(value: float) -> str:

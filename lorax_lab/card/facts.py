@@ -69,6 +69,7 @@ def _parameters(updates: Updates, rows: Sequence[Measured]) -> Facts:
         "factors": sum(p.B.numel() + p.A.numel() for p in products) + sum(m.numel() for m in magnitudes),
         "beside": sum(tensor.numel() for tensor in updates.adapter.saved.values()),
         "ranks": sorted({len(p.A) for p in products}),
+        "update_ranks": sorted({int(m.row["numerical_rank"]) for m in rows}),
         "scalings": sorted({round(p.scaling, 6) for p in products}),
     }
 

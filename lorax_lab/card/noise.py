@@ -90,7 +90,8 @@ def _no_product_null(updates: Updates, moved: Sequence[Measured]) -> str:
     if kinds & {"adalora"}:
         return "AdaLoRA prunes directions and keeps its factors orthogonal: no null is known"
     if other := next((kind for kind in kinds if "pissa" in kind or "olora" in kind), None):
-        return f"{other} starts from the base's own directions: its noise is not that of random factors"
+        name = "PiSSA" if "pissa" in other else "OLoRA"
+        return f"{name} starts from the base's own directions: its noise is not that of random factors"
     if all(len(m.sigma) < 2 for m in moved):
         return "rank 1 has one singular value, and a spectrum needs two"
     if updates.adapter is not None and all(map(made_by_svd, _products(updates, moved))):

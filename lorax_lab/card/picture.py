@@ -116,10 +116,9 @@ def _energies(part: Any, drawn: list[Facts], rows: int) -> None:
         _rank_axis(axes, max(k))
     for axes in every[len(drawn) :]:
         axes.remove()
-    above = (
-        drawn[0]["curve"][0]["median"] < 0.5
-    )  # of an even spectrum the upper left is free, of another the lower right
-    every[0].legend(loc="upper left" if above else "lower right", borderaxespad=0.1)
+    shown = [pair for axes in every[: len(drawn)] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in shown}
+    part.legend(handles.values(), handles.keys(), loc="outside lower right", ncols=2)
     part.supxlabel("top k directions (band: least and most over the layers)", fontsize=8)
     part.supylabel("share of ‖ΔW‖²", fontsize=8)
 
@@ -196,14 +195,14 @@ def _cuts(axes: Axes, facts: Facts) -> None:
     axes.set_xscale("symlog", base=2, linthresh=1)
     axes.set_xlim(-0.4, 1.25 * max(k))
     ticks = [tick for tick in k if tick == 0 or tick == max(k) or tick & (tick - 1) == 0]
-    if len(ticks) > 2 and ticks[-1] < 1.5 * ticks[-2]:
+    if len(ticks) > 2 and ticks[-1] <= 1.5 * ticks[-2]:
         del ticks[-2]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     better = "" if scores["higher_is_better"] else " (above 0: better)"
     axes.set(xlabel="k directions in every matrix", ylabel=f"{scores['metric']}, cut − whole{better}")
     axes.set_title(f"score when cut: {scores['task']}")
-    axes.legend(loc="lower right", borderaxespad=0.1, handlelength=1.5)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=1.5)
 
 
 def _short(name: str, letters: int = 26) -> str:

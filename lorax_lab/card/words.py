@@ -97,13 +97,19 @@ def _parameters(facts: Facts) -> list[list[str]]:
         share = counts["factors"] / counts["adapted_weights"]
         rows += [["trained in factors", f"{counts['factors']:,} numbers, {share:.2%} of the weights that they adapt"]]
         rows += [["saved in full beside", f"{counts['beside']:,} numbers (head, biases)"]] if counts["beside"] else []
-        rows += [["rank", _range(counts["ranks"])], ["scaling alpha / r", _range(counts["scalings"])]]
+        rows += [["rank", _ranks(counts)], ["scaling alpha / r", _range(counts["scalings"])]]
     else:
         rows += [["changed", f"{counts['changed_matrices']:,} of {counts['matrices']:,} matrices"]]
     rows += [["base's parameters", f"{counts['base']:,}"]] if "base" in counts else []
     sizes = [m["size"] for m in layers["matrices"] if m["size"] is not None]
     rows += [[f"{layers['unit']}, median", f"{sorted(sizes)[len(sizes) // 2]:.2g}"]] if sizes else []
     return rows
+
+
+def _ranks(counts: Facts) -> str:
+    """Of the factors, and of ΔW where it has another one: PiSSA's has twice that rank, DoRA's is full."""
+    factors, updates = counts["ranks"], counts["update_ranks"]
+    return _range(factors) + (f" of the factors; ΔW has {_range(updates)}" if updates != factors else "")
 
 
 def _range(values: Sequence[float]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import style
-from ..latex import Column, document, escaped, number, of_interval
+from ..latex import INTERVAL, Column, document, escaped, number, of_interval
 from ..records import Records
 from ..statistics import t_interval
 
@@ -83,13 +83,13 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def latex(table: pd.DataFrame) -> str:
     """All matrices together, under the one matrix that the paper has."""
-    head = [Column("update"), Column("$r$", align="r"), Column("amplification")]
+    head = [Column("update"), Column("$r$", align="r"), Column("amplification", align=INTERVAL)]
     head += [Column(name, align="r") for name in BESIDE.values()]
-    rows = [["GPT-3, one matrix (Hu et al. 2021)"], *(_numbers("LoRA", r, number(of[0], 2), of[1:]) for r, of in PAPER)]
+    rows = [["GPT-3, one matrix (Hu et al. 2021)"], *(_numbers("LoRA", r, _factor(of[0]), of[1:]) for r, of in PAPER)]
     for task, of_task in table[table["module"] == EVERY].groupby("task", sort=False):
         rows += [[], [escaped(str(task))]]
         for row in of_task.to_dict("records"):
-            factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
+            factor = _factor(*(row[key] for key in ("factor", "low", "high")))
             rows.append(_numbers(row["arm"].split(" r=")[0], row["r"], factor, [row[name] for name in BESIDE]))
     notes = [
         f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The "
@@ -97,6 +97,10 @@ def latex(table: pd.DataFrame) -> str:
         "Full updates are cut to their top $r$.",
     ]
     return document(head, rows, notes)
+
+
+def _factor(mean: float, low: float = math.nan, high: float = math.nan) -> str:
+    return of_interval(mean, low, high, scale=1.0, digits=2)
 
 
 def _numbers(update: str, r: int, factor: str, beside: Sequence[float]) -> list[str]:

@@ -12,7 +12,7 @@ from ... import style
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
-from ..latex import Column, bold, document, escaped, of_interval, units
+from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, units
 from ..markdown import listed
 from ..records import Records, has_collapsed, with_direction
 from ..statistics import Interval, of_one_seed
@@ -218,9 +218,9 @@ def latex(table: pd.DataFrame) -> str:
         Column("task"),
         Column("low rank"),
         Column(r"$r^*$", "rank"),
-        Column(r"LoRA at $r^*$", unit),
+        Column(r"LoRA at $r^*$", unit, INTERVAL),
         Column(r"$k^*$", "directions"),
-        Column(r"cut at $k^*$", unit),
+        Column(r"cut at $k^*$", unit, INTERVAL),
     ]
     rows = []
     for task, of_task in table.groupby("task", sort=False):

@@ -10,7 +10,7 @@ from ...scores import cross, score_label, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
-from ..latex import Column, bold, document, escaped, of_interval, probability, units, whole
+from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, probability, scientific, units, whole
 from ..markdown import listed
 from ..records import Records, every, with_direction
 
@@ -72,7 +72,7 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
         alike = len(tasks) > 1 and table.groupby("arm")[key].nunique().max() == 1
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
             rows = table[table["task"] == task]
-            lora, full = rows[rows["rank"].notna()], _reference(rows)
+            lora, full = rows[rows["rank"].notna()], reference_of(rows)
             shares = lora[key] / full[key] if full[key] > 0 else lora[key] * math.nan
             settings = (
                 look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
@@ -92,7 +92,7 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
 
 
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
-    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    lora, full = rows[rows["rank"].notna()], reference_of(rows)
     ranks, first = lora["rank"].astype(int), axes is legend
     bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
     others = rows[rows["rank"].isna() & (rows["arm"] != full["arm"])]
@@ -111,14 +111,14 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     style.rank_axis(axes, [int(rank) for rank in ranks])
 
 
-def _reference(rows: pd.DataFrame) -> pd.Series[Any]:
+def reference_of(rows: pd.DataFrame) -> pd.Series[Any]:
     """The row of the arm that the others are compared with: it alone neither matches nor does not."""
     return rows[rows["matches"].isna()].iloc[0]
 
 
 def _heading(rows: pd.DataFrame) -> str:
     """The task, and what is to be said of its runs."""
-    lora, full = rows[rows["rank"].notna()], _reference(rows)
+    lora, full = rows[rows["rank"].notna()], reference_of(rows)
     lost = listed(lora.loc[lora["test"].isna(), "rank"].astype(int))
     parts = [score_label(str(full["task"]), rows)]
     parts += [f"rank {lost}: a run diverged"] if lost else []
@@ -130,8 +130,8 @@ def _heading(rows: pd.DataFrame) -> str:
 def latex(table: pd.DataFrame) -> str:
     """A part per task with a row per arm: score, difference from the reference, and cost."""
     scale, digits, unit = units(table)
-    head = [Column("arm"), Column("learning rate", align="r"), Column("score", unit)]
-    head += [Column("difference", unit), Column("$p$", "(Holm)")]
+    head = [Column("arm"), Column("learning", "rate", "r"), Column("score", unit, INTERVAL)]
+    head += [Column("difference", unit, INTERVAL), Column("$p$", "(Holm)", "r")]
     head += [Column("trained", "parameters", "r"), Column("peak", "MiB", "r"), Column("time", "s", "r")]
     rows: list[list[str]] = []
     for task, of_task in table.groupby("task", sort=False):
@@ -152,8 +152,8 @@ def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:
     has_difference = row["difference"] == row["difference"]
     difference = of_interval(*_ends(row, DIFFERENCE), signed=True, scale=scale, digits=digits)
     name = bold(escaped(row["arm"])) if row["matches"] is True else escaped(row["arm"])
-    cells = [name, escaped(f"{row['learning_rate']:g}"), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
-    cells += [(bold(difference) if row["matches"] is True else difference) if has_difference else "---"]
+    cells = [name, scientific(row["learning_rate"]), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
+    cells += [bold(difference) if row["matches"] is True else difference]
     cells += [probability(row["p_holm"]) if has_difference else "---"]
     return [*cells, whole(row["trained_body"]), whole(row["peak_mib"]), whole(row["train_seconds"])]
 

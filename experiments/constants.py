@@ -1,0 +1,69 @@
+"""`python -m experiments.constants <study>`: what one answer for every input scores in each condition of a study.
+
+Published lines do not have the labels, so the lines below which a score says nothing are read from the data, by the
+lab's own reading of them, and written to `analysis/study/constants.csv`. Where a study's conditions grow, type it
+again; `tests/test_constants.py` names the studies whose rows lack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from analysis.study.constants import COLUMNS, FILE, read
+from experiments.study import composed, plan_of
+from lorax_lab.errors import answer
+from lorax_lab.store.files import write_text
+from lorax_lab.store.output import guard
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the rows anew. Returns the exit code: 0 written, 2 a wrong input, 130 stopped."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.constants", description=__doc__)
+    parser.add_argument("studies", nargs="+", metavar="study", help="such as rank_sweep; the rows of others are kept")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _write(list(dict.fromkeys(options.studies))), "; nothing is written")
+
+
+def _write(studies: list[str]) -> int:
+    import pandas as pd
+
+    made = [row for study in studies for row in rows_of(study)]
+    kept = read()
+    kept = kept[~kept["study"].isin(studies)]
+    rows = pd.concat([kept, pd.DataFrame(made, columns=list(COLUMNS))]).sort_values(["study"], kind="stable")
+    write_text(FILE, rows.to_csv(index=False, lineterminator="\n"))
+    print(f"{FILE}: {len(made)} rows written, {len(kept)} kept")
+    return 0
+
+
+def rows_of(study: str) -> list[dict[str, Any]]:
+    """A row for each condition and split of a study's plan; none where no single answer has a score.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    import numpy as np
+
+    from lorax_lab.tasks import load_task
+    from lorax_lab.tasks.collapse import best_constant
+    from lorax_lab.tasks.split import DTYPES
+
+    plan = plan_of(study)
+    plan.prepare()
+    arm, rows = plan.protocol.arm(plan.protocol.reference), []
+    for condition, overrides in plan.conditions.items():
+        task = load_task(composed((*overrides, *arm.overrides, *plan.common)).task)
+        for split in ("validation", "test"):
+            labels = np.array([example.label for example in task.splits[split]], DTYPES[task.config.labels])
+            constant = best_constant(task, labels)
+            if constant is not None:
+                facts = (study, condition, task.data_sha256, split, len(labels), task.metric, f"{constant:.6g}")
+                rows.append(dict(zip(COLUMNS, facts, strict=True)))
+    return rows
+
+
+if __name__ == "__main__":
+    guard()
+    sys.exit(main())
