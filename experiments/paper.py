@@ -30,6 +30,8 @@ SETS = {
 }
 """Ends of the matrices' names, as `method.target_modules` has them. In the paper's words Wq; Wq, Wv; Wq, Wk, Wv, Wo."""
 LOWEST = 1e-3
+FIGURES = ("arms", "trials")
+"""Of a study whose arms differ in more than their rank."""
 
 
 def full() -> Arm:

@@ -37,7 +37,8 @@ def plan(budget: str) -> Plan:
     )
     pooled = {f"{name} with the usual head": (*overrides, USUAL) for name, overrides in paper.TASKS.items()}
     linear = {name: (*overrides, *paper.COMMON[:1]) for name, overrides in paper.TASKS.items()}
-    whole = Plan(paper.protocol(arms), {"task": linear | pooled}, paper.COMMON[1:], paper.SECONDS)
+    tasks = {"task": linear | pooled}
+    whole = Plan(paper.protocol(arms), tasks, paper.COMMON[1:], paper.SECONDS, figures=paper.FIGURES)
     return whole if budget == "full" else paper.smaller(whole, (PROBE,))
 
 

@@ -16,8 +16,8 @@ PREDICTION = """\
 (2026-11-27, before the runs) At one budget the choice matters less than the paper's Table 5 says: the four arms with
 one type of attention matrix differ by less than 2 points, query and key being the lowest, and every arm with two or
 four types is within 1 point of the best single type. The paper's order, query and value above query and key, holds in
-the mean on both tasks and is not told apart by the intervals. The feed-forward matrices, at rank 3 in one type or rank
-2 in both, do at least as well as any attention arm, and all six types at rank 1 as well as these. No arm matches full
+the mean on both tasks and is not told apart by the intervals. The feed-forward matrices, at rank 3 in one of them or
+rank 2 in both, do at least as well as any attention arm, and all six types at rank 1 as well as these. No arm matches full
 fine-tuning on sarcasm; some do on movie_reviews. Refuted where a single type of attention matrix is the best arm on
 both tasks, or where the feed-forward arms are more than a point below the best attention arm on both."""
 COST = """\
@@ -44,7 +44,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, three arms, a tenth of the examples."""
     arms = [paper.lora(rank, name, targets, 2e-3) for name, (rank, targets) in BUDGET.items()]
     arms.append(paper.lora(1, "all r=1"))
-    whole = Plan(paper.protocol(arms), {"task": paper.TASKS}, paper.COMMON, paper.SECONDS)
+    whole = Plan(paper.protocol(arms), {"task": paper.TASKS}, paper.COMMON, paper.SECONDS, figures=paper.FIGURES)
     return whole if budget == "full" else paper.smaller(whole, ("query r=8", "query and value r=4"))
 
 

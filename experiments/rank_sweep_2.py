@@ -81,16 +81,14 @@ def plan(budget: str) -> Plan:
 def _tasks() -> dict[str, tuple[str, ...]]:
     columns = ("task.text=text", "task.label=label", "task.name=cloze")
     of_cloze = ("task.train_examples=2400", "task.validation_examples=500", "task.test_examples=1000", "train.epochs=3")
-    closed = ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze)
     return {
         "sarcasm": ("task=sarcasm", *LARGE),
-        "cloze": closed,
+        "cloze": ("task=local", f"task.path={cloze.table()}", *columns, *of_cloze),
         "tweets": ("task=tweets", "task.train_examples=1500"),
         "movie_reviews": ("task=movie_reviews", *LARGE),
         "scores": ("task=movie_reviews", "task.kind=regression", "task.name=scores", *LARGE),
         "product_reviews": ("task=product_reviews",),
         "sarcasm (sample 2)": ("task=sarcasm", *LARGE, "task.split_seed=1"),
-        "cloze (sample 2)": (*closed, "task.split_seed=1"),
     }
 
 

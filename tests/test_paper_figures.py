@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic import study
 
+from analysis.study import comparison
 from analysis.study.figures import FIGURES
-from analysis.study.records import Records
+from analysis.study.paper import TABLES
+from analysis.study.records import Records, every
 from analysis.study.similarities import CHANCE
 
 D, SIZES = 384, [1, 2, 4, 8]
 TASKS = ("reviews", "headlines")
+COLUMNS = ["task", "arm", "difference", "matches"]
 SIMILARITIES = ("ranks_share", "seeds_share", "base_shares")
 
 
@@ -84,6 +89,33 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert r"full & 64 & $0.70$ & [" in text
     figure = FIGURES["amplification"].draw(table)
     assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]
+
+
+def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
+    records = study(tasks=TASKS)
+    table = FIGURES["arms"].table(records)
+    pd.testing.assert_frame_equal(table[COLUMNS], every(records, comparison.table)[COLUMNS])
+    figure = FIGURES["arms"].draw(table)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
+    lines = [float(line.get_xdata()[0]) for line in figure.axes[0].get_lines()[-2:]]
+    assert lines == [0.0, -records.protocol.margin]
+    named = dataclasses.replace(records, name="paper_which_rank")
+    arm = names[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.study.figures.arms.TABLES", {"paper_which_rank": {"their score": {arm: 73.4}}})
+        theirs = FIGURES["arms"].table(named)
+        text = FIGURES["arms"].latex(theirs)
+    assert theirs.loc[theirs["arm"] == arm, "their score"].tolist() == [73.4] * len(TASKS)
+    assert f"{arm} & " in text
+    assert text.count("$73.4$") == 1
+    assert "Hu et al." in text
+
+
+@pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
+def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
+    arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan("full").protocol.arms}
+    assert {arm for of_column in TABLES[name].values() for arm in of_column} <= arms
 
 
 @pytest.mark.parametrize("name", [*SIMILARITIES, "amplification"])

@@ -146,6 +146,11 @@ def test_the_answer_over_many_tasks_counts_verdicts_and_names_the_ranks_by_their
         "by the upper ends of the 95 % intervals); not supported on 1 (cloze, with r* not found (at least 4) and k* 8 "
         "(95 % interval 4 to 8)); undecided on 1 (noise)."
     )
+    again = replace(low, task="reviews (sample 2)")
+    assert counted_line([low, lower, high, unsure, again]).startswith(
+        "Of 4 tasks and 1 second training sample the low-rank hypothesis is supported on 3 (reviews, tweets and reviews "
+        "(sample 2), with "
+    )
     without_lora = [replace(one, r_star=None) for one in (low, lower)]
     assert "supported on 2 (reviews and tweets, with k* at most 16 by" in counted_line(without_lora)
 

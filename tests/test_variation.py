@@ -78,6 +78,7 @@ def test_settings_are_what_decides_a_result() -> None:
     left_out = flat(dataclasses.asdict(config)).keys() - flat(identity).keys()
     assert {key.partition(".")[0] if key.startswith("tracking") else key for key in left_out} == {
         *variation.NO_RESULT, *variation.INPUTS, "task.drop_unlabeled", "task.pooling", "task.memorise",
+        "method.ranks",
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ from .validator import breaches
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 NO_VERDICT = "no verdict"
 HIGH, LOW, NOT_SURE = "high", "low", "not sure"
+SAMPLE = re.compile(r" \(sample \d+\)$")
+"""Ends the name of a condition that is another task of the study with other training examples."""
 FEW = 3
 """Tasks that one sentence tells each by itself; more are counted, and named by their verdict."""
 

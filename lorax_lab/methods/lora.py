@@ -83,12 +83,12 @@ def check(settings: LoraConfig, rank: int | None, shapes: Shapes) -> None:
         known = tuple(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
         ok = any(f".{name}".endswith(f".{end}") for name in shapes)
         require(ok, "method.ranks", text, f"{end} is the end of no target's name; {suggest(end, known)}")
-    over = {name: own for name, own in ranks.items() if own > min(shapes[name])}
-    if over:
-        smallest = min(over, key=lambda name: min(shapes[name]))
-        highest = min(shapes[smallest])
-        key = "rank" if over[smallest] == rank else "method.ranks"
-        raise ConfigError(f"{key}={over[smallest]} is above min(out, in) = {highest} of {smallest}; type {highest}")
+    smallest = min(shapes, key=lambda name: min(shapes[name]) - ranks[name])
+    highest, own = min(shapes[smallest]), ranks[smallest]
+    above = f"{own} is above min(out, in) = {highest} of {smallest}"
+    if own > highest and own == rank:
+        raise ConfigError(f"rank={above}; type rank={highest}")
+    require(own <= highest, "method.ranks", settings.ranks, f"{above}")
 
 
 def attach(

@@ -31,7 +31,7 @@ def admit(folder: Path, shapes: dict[str, tuple[int, int]], base_name: str, mode
     saved = peft_format.read(folder, shapes)
     if saved.base_name != base_name:
         raise ConfigError(_other_base(folder, str(saved.base_name), base_name))
-    if content and saved.rank != content.rank and not content.config["method"].get("ranks"):
+    if content and saved.rank != content.rank and not content.config.get("method", {}).get("ranks"):
         raise ConfigError(f"{folder}: the adapter has rank {saved.rank}, but its record says rank {content.rank}")
     return saved
 

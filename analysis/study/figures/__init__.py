@@ -10,6 +10,7 @@ from types import ModuleType
 from . import (
     amplification,
     answer,
+    arms,
     base_shares,
     cost,
     functional,
@@ -33,6 +34,7 @@ FIGURES: dict[str, ModuleType] = {
     "seeds_share": seeds_share,
     "base_shares": base_shares,
     "amplification": amplification,
+    "arms": arms,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
