@@ -148,8 +148,8 @@ def test_the_answer_over_many_tasks_counts_verdicts_and_names_the_ranks_by_their
     )
     again = replace(low, task="reviews (sample 2)")
     assert counted_line([low, lower, high, unsure, again]).startswith(
-        "Of 4 tasks and 1 second training sample the low-rank hypothesis is supported on 3 (reviews, tweets and reviews "
-        "(sample 2), with "
+        "Of 4 tasks and 1 second training sample the low-rank hypothesis is supported on 3 (reviews, tweets and "
+        "reviews (sample 2), with "
     )
     without_lora = [replace(one, r_star=None) for one in (low, lower)]
     assert "supported on 2 (reviews and tweets, with k* at most 16 by" in counted_line(without_lora)
