@@ -18,8 +18,8 @@ one type of attention matrix differ by less than 2 points, query and key being t
 four types is within 1 point of the best single type. The paper's order, query and value above query and key, holds in
 the mean on both tasks and is not told apart by the intervals. The feed-forward matrices, at rank 3 in one of them or
 rank 2 in both, do at least as well as any attention arm, and all six types at rank 1 as well as these. No arm matches
-full fine-tuning on sarcasm; some do on movie_reviews. Refuted where a single type of attention matrix is the best arm on
-both tasks, or where the feed-forward arms are more than a point below the best attention arm on both."""
+full fine-tuning on sarcasm; some do on movie_reviews. Refuted where a single type of attention matrix is the best arm
+on both tasks, or where the feed-forward arms are more than a point below the best attention arm on both."""
 COST = """\
 About 190 runs, of which two run side by side for 10 to 50 s: under an hour on 2 cores."""
 
