@@ -47,7 +47,7 @@ def plan(budget: str) -> Plan:
         {"task": paper.TASKS},
         paper.COMMON,
         paper.SECONDS,
-        figures=paper.FIGURES,
+        figures=("sets", *paper.FIGURES),
         afterwards={"sets": _sets},
     )
     return whole if budget == "full" else paper.smaller(whole, ("query r=8", "LoRA r=8"))

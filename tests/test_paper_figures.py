@@ -118,6 +118,40 @@ def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
     assert {arm for of_column in TABLES[name].values() for arm in of_column} <= arms
 
 
-@pytest.mark.parametrize("name", [*SIMILARITIES, "amplification"])
+def cut(wrong: Any) -> list[dict[str, Any]]:
+    """Five full fine-tunes that are right of everything, cut in all matrices and in one type; `wrong` says how many of
+    the first answers a set loses at k."""
+    lines = [line for line in study(tasks=TASKS).lines if line["config"]["measure"] != "trial"]
+    count = lines[0]["inputs"]["examples"]["test"]
+    rows = []
+    for task in TASKS:
+        for seed in range(5):
+            for name in ("all", "query"):
+                for k in ("whole", 0, 1, 4):
+                    right = np.arange(count) >= (0 if k == "whole" else wrong(name, k, count))
+                    answers = np.packbits(right).tobytes().hex()
+                    rows.append({"condition": task, "seed": seed, "set": name, "k": k, "correct": answers})
+    return rows
+
+
+def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
+    records = with_rows(sets=cut(lambda name, k, count: count // 10 if (name, k) == ("all", 0) else 0))
+    table = FIGURES["sets"].table(records)
+    of = table[table["task"] == TASKS[0]].set_index(["set", "side", "size"])
+    assert of.loc[("all", "k", 0), "mean"] == pytest.approx(-0.1, abs=0.005)
+    assert not of.loc[("all", "k", 0), "within"]
+    assert of.loc[("all", "k", 1), "enough"].startswith("1")
+    assert of.loc[("query", "k", 0), "enough"].startswith("0")
+    gains = comparison.gains(records, TASKS[0])
+    ranks = {arm.rank: arm.name for arm in records.protocol.arms if arm.rank}
+    for rank, arm in ranks.items():
+        assert of.loc[("all", "rank", rank), "mean"] == pytest.approx(gains[arm].mean)
+    assert not [size for name, side, size in of.index if (name, side) == ("query", "rank")]  # it has no such arm
+    figure = FIGURES["sets"].draw(table)
+    assert len(figure.axes) == 2 * len(TASKS)
+    assert "k* of all 1; query 0" in " ".join(figure.axes[1].get_title("left").split())
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "amplification", "sets"])
 def test_a_study_without_the_rows_has_no_such_figure(name: str) -> None:
     assert FIGURES[name].table(with_rows()) is None

@@ -17,6 +17,7 @@ from . import (
     modules,
     ranks_share,
     seeds_share,
+    sets,
     shared,
     spectral,
     trials,
@@ -35,6 +36,7 @@ FIGURES: dict[str, ModuleType] = {
     "base_shares": base_shares,
     "amplification": amplification,
     "arms": arms,
+    "sets": sets,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""

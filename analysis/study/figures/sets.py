@@ -1,0 +1,122 @@
+"""LoRA in some matrices over its rank, and the full update cut in the same matrices (Tables 6 and 15 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lorax_lab.store.direction import oriented
+
+from ... import style
+from ...scores import higher_is_better, score_label
+from .. import comparison
+from ..records import Records, with_direction
+from ..statistics import Interval, Smallest, crossed, smallest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "LoRA in some matrices over its rank, and the full update cut in the same (Tables 6 and 15 of the LoRA paper)"
+NAME = "sets"
+"""Of the rows that `lorax_lab.afterwards.sets` makes."""
+WHOLE = "whole"
+EVERY, PLAIN = "all", "LoRA"
+"""The set of all matrices, and how its arms begin."""
+SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
+APART = 2.4
+
+
+def table(records: Records) -> pd.DataFrame | None:
+    """One row for each task, set of matrices, side (`rank` or `k`) and size; None where the sets were not cut.
+
+    Columns: `mean`, `low`, `high` of the difference on test, from full fine-tuning or from the whole update, in the
+    metric's own direction, over seeds and test examples; `within` the margin surely; `enough`, r* or k* of the set.
+    """
+    import pandas as pd
+
+    if not records.rows.get(NAME):
+        return None
+    rows = [row for task in records.conditions for row in _of_task(records, task)]
+    return with_direction(records, pd.DataFrame(rows).assign(margin=records.protocol.margin))
+
+
+def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
+    names = list(dict.fromkeys(row["set"] for row in records.rows[NAME] if row["condition"] == task))
+    gains = comparison.gains(records, task)
+    for name in names:
+        yield from _rows(records, task, name, "rank", _by_rank(records, gains, name))
+        yield from _rows(records, task, name, "k", _by_k(records, task, name))
+
+
+def _rows(records: Records, task: str, name: str, side: str, gains: dict[int, Interval]) -> Iterator[dict[str, Any]]:
+    margin, higher = records.protocol.margin, records.higher_is_better(task)
+    enough: Smallest = smallest(gains, margin)
+    for size, gain in sorted(gains.items()):
+        shown = gain.oriented(higher)
+        row = {"task": task, "set": name, "side": side, "size": size}
+        row |= {"mean": shown.mean, "low": shown.low, "high": shown.high}
+        yield row | {"within": gain.low > -margin, "enough": str(enough)}
+
+
+def _by_rank(records: Records, gains: dict[str, Interval], name: str) -> dict[int, Interval]:
+    """The gains of the arms of a set that differ in their rank alone."""
+    begins = f"{PLAIN if name == EVERY else name} r="
+    arms = [arm for arm in records.protocol.arms if arm.name.startswith(begins) and " " not in arm.name[len(begins) :]]
+    return {int(arm.name[len(begins) :]): gains[arm.name] for arm in arms if arm.name in gains}
+
+
+def _by_k(records: Records, task: str, name: str) -> dict[int, Interval]:
+    """The gains of the update that is cut in a set over the whole one, from the answers of each seed."""
+    rows = [row for row in records.rows[NAME] if (row["condition"], row["set"]) == (task, name)]
+    count = next(line["inputs"]["examples"]["test"] for line in records.of(task, "final"))
+    right = {(row["k"], row["seed"]): _answers(row, count) for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    sizes = [k for k in dict.fromkeys(row["k"] for row in rows) if k != WHOLE]
+    return {
+        int(k): crossed(np.stack([right[k, seed] - right[WHOLE, seed] for seed in seeds])).interval() for k in sizes
+    }
+
+
+def _answers(row: dict[str, Any], count: int) -> np.ndarray:
+    bits = np.frombuffer(bytes.fromhex(row["correct"]), np.uint8)
+    return np.unpackbits(bits, count=count).astype(float)
+
+
+@style.styled
+def draw(table: pd.DataFrame) -> Figure:
+    """A row of panels for each task: left over LoRA's rank, right over k, a line for each set of matrices."""
+    tasks, names = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["set"]))
+    figure = style.canvas(style.PAGE, 1.2 + 2.1 * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row")
+    for row, task in zip(grid, tasks, strict=True):
+        for axes, (side, (label, star)) in zip(row, SIDES.items(), strict=True):
+            of = table[(table["task"] == task) & (table["side"] == side)]
+            _lines(axes, of, names)
+            found = "; ".join(f"{name} {_short(of, name)}" for name in names if name in set(of["set"]))
+            axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
+            axes.set_xlabel(label if task == tasks[-1] else "")
+        row[0].set_ylabel("difference in score")
+    margin = float(table["margin"].iloc[0])
+    text = f"left, from full fine-tuning; right, from the whole update; test, 95 % intervals; dashed: {margin:g}"
+    style.title(figure, f"LoRA in some matrices, and the full update cut in the same\n{text}")
+    style.legend(figure, grid[0][0], columns=5)
+    return figure
+
+
+def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    for place, (name, look) in enumerate(zip(names, style.looks(len(names)), strict=True)):
+        of = rows[rows["set"] == name].sort_values("size")
+        bars = [of["mean"] - of["low"], of["high"] - of["mean"]]
+        fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
+        style.bars(axes, of["size"], of["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine))
+    for end in (0.0, oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows))):
+        axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
+    style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
+
+
+def _short(rows: pd.DataFrame, name: str) -> str:
+    return str(rows.loc[rows["set"] == name, "enough"].iloc[0]).partition(" (")[0]
