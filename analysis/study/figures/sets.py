@@ -100,8 +100,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         row[0].set_ylabel("difference in score")
-    margin = float(table["margin"].iloc[0])
-    text = f"left, from full fine-tuning; right, from the whole update; test, 95 % intervals; dashed: {margin:g}"
+    text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals; dashed: the margin"
     style.title(figure, f"LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
