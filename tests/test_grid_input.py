@@ -141,7 +141,7 @@ def test_a_bad_option_is_refused_in_one_line(words: str, tmp_path: Path, capsys:
 def test_there_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file" in answered(tmp_path / "nothing.csv", [], capsys)
     assert main(["grid-of-study", "rank_sweep_2", "sarcasms", str(tmp_path / "x.csv")]) == 2
-    assert "did you mean 'sarcasm'?" in capsys.readouterr().err
+    assert "did you mean 'sarcasm' or 'sarcasm (sample 2)'?" in capsys.readouterr().err
 
 
 def test_the_direction_is_never_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,26 @@ def _cost(table: pd.DataFrame, key: str) -> Iterator[Trace]:
             yield level(f"{task}, {full['arm']}", full[key], ends, color=look["line"]["color"], dash="dash")
 
 
+def of_arms(table: pd.DataFrame) -> list[View]:
+    """A view for each task: every arm's difference from the reference, with the margin."""
+    views = []
+    for task, rows in table.groupby("task", sort=False):
+        others = rows[rows["matches"].notna()]
+        error = bars(*([*others[part]] for part in cost.DIFFERENCE))
+        settings: dict[str, Any] = looks(1)[0] | {"mode": "markers", "error_y": error}
+        traces = [
+            scatter("difference", others["arm"], others["difference"], hovertemplate="%{x}: %{y:+.4f}", **settings)
+        ]
+        margin = float(oriented(-rows["margin"].iloc[0], higher_is_better(rows)))
+        lines = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y} for y in (0.0, margin)]
+        dashes = [{"color": INK, "width": 1}, {"color": INK, "width": 1, "dash": "dash"}]
+        shapes = [line | {"line": look} for line, look in zip(lines, dashes, strict=True)]
+        horizontal = axis("arm", type="category", tickangle=-35)
+        vertical = axis(score_label("difference in score", rows))
+        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": vertical, "shapes": shapes}))
+    return views
+
+
 def of_spectral(table: pd.DataFrame) -> list[View]:
     """A view for each task and way of grouping: spectral ranks as shares of what noise has."""
     views = []
@@ -239,6 +259,7 @@ def of_trials(table: pd.DataFrame) -> list[View]:
 VIEWS: dict[str, Callable[[pd.DataFrame], list[View]]] = {
     "answer": of_answer,
     "cost": of_cost,
+    "arms": of_arms,
     "spectral": of_spectral,
     "functional": of_functional,
     "modules": of_modules,

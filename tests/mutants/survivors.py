@@ -282,8 +282,8 @@ SURVIVORS = (
     Mutation(
         "allow ranks up to the larger side",
         "lorax_lab/methods/lora.py",
-        "    highest = min(shapes[smallest])",
-        "    highest = max(shapes[smallest])",
+        "    highest, own = min(shapes[smallest]), ranks[smallest]",
+        "    highest, own = max(shapes[smallest]), ranks[smallest]",
         "tests/test_methods.py::test_a_rank_above_the_smallest_matrix_is_refused",
     ),
     Mutation(
