@@ -29,8 +29,9 @@ COST = """\
 About 145 runs, of which two run side by side for 17 to 50 s: three quarters of an hour on 2 cores."""
 
 RANKS = (1, 8, 64)
-ALONE = ("method=head", "train.learning_rate=4e-3", "seed=0", "reference=false", "tracking=disabled")
-"""How a head is trained before it is kept."""
+ALONE = ("method=head", "train.learning_rate=2e-3", "seed=0", "reference=false", "tracking=disabled")
+"""How a head is trained before it is kept. Of five rates from 5e-4 to 8e-3 this one did best on sarcasm's validation,
+with another seed: .663, where one linear layer over the mean reaches .729."""
 HEAD = "head.safetensors"
 """The file that such a run leaves."""
 WEIGHTS = "model.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from experiments import paper
 from experiments.command import main
@@ -29,7 +30,7 @@ def plan(budget: str) -> Plan:
     """`small`: one size, two ranks."""
     sizes = {f"{count} examples": _size(count) for count in EPOCHS}
     whole = Plan(
-        paper.protocol(paper.lora(rank) for rank in RANKS),
+        replace(paper.protocol(paper.lora(rank) for rank in RANKS), extensions=2),
         {"examples": sizes},
         paper.COMMON,
         paper.SECONDS,

@@ -42,7 +42,7 @@ BUDGET = {
 
 def plan(budget: str) -> Plan:
     """`small`: one task, three arms, a tenth of the examples."""
-    arms = [paper.lora(rank, name, targets, 2e-3) for name, (rank, targets) in BUDGET.items()]
+    arms = [paper.lora(rank, name, targets, paper.lowest(targets)) for name, (rank, targets) in BUDGET.items()]
     arms.append(paper.lora(1, "all r=1"))
     whole = Plan(paper.protocol(arms), {"task": paper.TASKS}, paper.COMMON, paper.SECONDS, figures=paper.FIGURES)
     return whole if budget == "full" else paper.smaller(whole, ("query r=8", "query and value r=4"))

@@ -55,14 +55,15 @@ def plan(budget: str) -> Plan:
 
 def _of_set(name: str) -> Iterator[Arm]:
     for rank in RANKS:
-        yield paper.lora(rank) if name == EVERY else paper.lora(rank, f"{name} r={rank}", SETS[name], 2e-3)
+        own = SETS[name]
+        yield paper.lora(rank) if name == EVERY else paper.lora(rank, f"{name} r={rank}", own, paper.lowest(own))
 
 
 def _unequal(query: int, value: int) -> Arm:
     """LoRA of unequal ranks at the budget of query and value r=8."""
     overrides = ("method=lora", "rank=8", "method.target_modules=[query,value]")
     ranks = f"method.ranks=[query:{query},value:{value}]"
-    return Arm(f"query r={query} and value r={value}", (*overrides, ranks), 2e-3)
+    return Arm(f"query r={query} and value r={value}", (*overrides, ranks), paper.LOWEST)
 
 
 def _sets(runs: Runs) -> Iterator[dict[str, Any]]:
