@@ -30,7 +30,7 @@ SETS = {
 }
 """Ends of the matrices' names, as `method.target_modules` has them. In the paper's words Wq; Wq, Wv; Wq, Wk, Wv, Wo."""
 LOWEST = 1e-3
-"""Of the learning rates, where LoRA adapts two types of matrix or more. Trials with one seed on sarcasm had their best at
+"""Of the learning rates, where LoRA adapts two types of matrix or more. Trials with one seed on sarcasm were best at
 2e-3 for all and for the attention, at 1e-3 to 2e-3 for the feed-forward matrices, and at 4e-3 for the query alone."""
 FIGURES = ("arms", "trials")
 """Of a study whose arms differ in more than their rank."""

@@ -23,6 +23,7 @@ from experiments.command import RECORDS, main
 from experiments.declare import check_arms, declaration_of, settings_of
 from experiments.study import Plan, Progress, studies, sweeps
 from experiments.study_records import StudyRecords
+from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import decisive, from_content, read_declaration, to_content
 from lorax_lab.store.protocol import Arm, Cell, Protocol
@@ -634,6 +635,7 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         final={"full": ("measure=controls",)},
         seconds={"trial": 2.0, "final": 2.0},
         shared=True,
+        afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
     )
     texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
     return SimpleNamespace(**texts, plan=lambda budget: plan)
@@ -661,6 +663,12 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     assert {line["declaration"] for line in records.lines} == {records.declared.sha256}
     assert records.shared is not None
     assert len(records.shared["matrix"].unique()) == 12
+    measured = records.rows["similarities"]
+    assert {(row["condition"], row["pair"], row["side"]) for row in measured} == {
+        ("local", "two seeds", side) for side in ("row", "column")
+    }
+    assert {row["matrix"] for row in measured} == set(records.shared["matrix"])
+    assert {len(row["each"]["8,8"]) for row in measured} == {10}
     assert update.is_on_test(records, "local")
     assert "Of 50, 70, 80 and 90 % of the update in every matrix, " in "\n".join(findings.cuts(records))
     drawn = FIGURES["functional"].table(records)
