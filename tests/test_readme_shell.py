@@ -128,7 +128,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"python -m analysis grid docs/.*", lambda place, text: text.replace("docs/grids/example.csv", EXAMPLE)),
     (r"python -m analysis (study|verdict)", _ending("--out STUDY --verdict VERDICT.md")),
     (r"python -m analysis\b.*", _same),
-    (r"python -m experiments\.equivalence rank_sweep", _help),
+    (r"python -m experiments\.(equivalence rank_sweep|constants STUDY)", _help),
     (r"python -m experiments\.(vit|whisper)_base .*", _help),  # tests/test_bases.py trains both
     (r"python -m experiments\.\w+ (--dry-run|--help)", _same),
     (r"python -m experiments\.\w+.*", _ending("--dry-run")),
