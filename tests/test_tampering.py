@@ -13,6 +13,7 @@ import pytest
 from synthetic import HEAD, PROTOCOL, parameters, renamed
 from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_protocol, without
 
+from analysis.study.agreement import _adapter_follows
 from analysis.study.origin import notes
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
@@ -300,3 +301,11 @@ def test_the_first_edition_can_grow_and_its_lines_stay(tmp_path: Path) -> None:
     declared = declaration_of(more, records.declared.texts, records.declared)
     found = breaches(resealed(replace(records, declared=declared), tmp_path))
     assert found == [f"random labels: {arm.name}: final runs are missing: seeds 5" for arm in plan.protocol.arms]
+
+
+@pytest.mark.parametrize(("adapter", "follows"), [(12 * 64 + 4 * 96 + 8 * 64, True), (8 * (64 + 96 + 64), False)])
+def test_an_adapter_has_the_parameters_of_each_matrix_own_rank(adapter: int, follows: bool) -> None:
+    shapes = {"layer.0.query": [32, 32], "layer.0.value": [32, 64], "layer.0.key": [32, 32]}
+    line = {"rank": 8, "config": {"method": {"ranks": ["query:12", "value:4"]}}, "parameters": {"adapter": adapter}}
+    line["matrices"] = {name: {"shape": shape} for name, shape in shapes.items()}
+    assert _adapter_follows(line) == follows
