@@ -25,7 +25,13 @@ RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 def plan(budget: str) -> Plan:
     """`small`: one task, two ranks, a tenth of the examples."""
-    whole = Plan(paper.protocol(paper.lora(rank) for rank in RANKS), {"task": paper.TASKS}, paper.COMMON, paper.SECONDS)
+    whole = Plan(
+        paper.protocol(paper.lora(rank) for rank in RANKS),
+        {"task": paper.TASKS},
+        paper.COMMON,
+        paper.SECONDS,
+        figures=("losses", "answer", "cost", "trials"),
+    )
     return whole if budget == "full" else paper.smaller(whole, ("LoRA r=1", "LoRA r=16"))
 
 

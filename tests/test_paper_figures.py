@@ -14,7 +14,7 @@ from synthetic import study
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
 from analysis.study.paper import TABLES
-from analysis.study.records import Records, every
+from analysis.study.records import RECORDS, Records, every, load
 from analysis.study.similarities import CHANCE
 
 D, SIZES = 384, [1, 2, 4, 8]
@@ -110,6 +110,20 @@ def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
     assert f"{arm} & " in text
     assert text.count("$73.4$") == 1
     assert "Hu et al." in text
+
+
+def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
+    records = load(RECORDS / "rank_sweep_2.jsonl")
+    table = FIGURES["losses"].table(records)
+    assert set(table["rank"]) == {1, 2, 4, 8, 16, 64}
+    assert "scores" not in set(table["task"])  # a regression has none
+    whole = comparison.table(records, "cloze").set_index("arm")
+    cloze = table[table["task"] == "cloze"].set_index("arm")
+    assert cloze["loss_difference"].to_dict() == whole.loc[cloze.index, "loss_difference"].to_dict()
+    assert cloze.loc["LoRA r=16", "GPT-2 medium, E2E"] == 1.16
+    figure = FIGURES["losses"].draw(table)
+    assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
+    assert "$1.23$" in FIGURES["losses"].latex(table)
 
 
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])

@@ -21,7 +21,7 @@ from analysis.study.latex import Column, document, escaped
 from analysis.study.records import RECORDS, Records, load
 
 NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
-OF_THE_PAPER = ("ranks_share", "seeds_share", "base_shares", "amplification", "arms", "sets")
+OF_THE_PAPER = ("ranks_share", "seeds_share", "base_shares", "amplification", "arms", "sets", "losses")
 WITH_LATEX = ("answer", "cost")
 OF_RUNS = (
     *("functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters", "memory"),
@@ -41,7 +41,12 @@ def test_the_names_of_figures_are_those_that_papers_and_pages_link_to() -> None:
     assert tuple(figures.FIGURES) == OF_RUNS
     assert tuple(audit.FIGURES) == ("singular_values", "energy", "ranks", "directions")
     assert tuple(step.DRAW) == ("step_presets", "step_batches", "step_ranks")
-    assert tuple(name for name in FIGURES if hasattr(FIGURES[name], "latex")) == (*WITH_LATEX, "amplification", "arms")
+    assert tuple(name for name in FIGURES if hasattr(FIGURES[name], "latex")) == (
+        *WITH_LATEX,
+        "amplification",
+        "arms",
+        "losses",
+    )
     page = (DOCS / "figures.md").read_text(encoding="utf-8")
     assert all(f"[{name}](study/" in page for name in NAMES)
     assert all(f"`{name}`" in page for name in (*OF_RUNS, *OF_THE_PAPER))

@@ -10,7 +10,7 @@ from lorax_lab.store.direction import oriented
 
 from ..scores import higher_is_better, score_label, split_label
 from ..study import update
-from ..study.figures import cost, functional, spectral
+from ..study.figures import cost, functional, losses, spectral
 from ..variants import COLLAPSED
 from .plot import (
     COLLAPSED_MARK,
@@ -150,6 +150,25 @@ def of_arms(table: pd.DataFrame) -> list[View]:
     return views
 
 
+def of_losses(table: pd.DataFrame) -> list[View]:
+    """A view for each task: the difference in log loss over LoRA's rank."""
+    views = []
+    for task, rows in table.groupby("task", sort=False):
+        ends = ends_of(rows["rank"])
+        error = bars(*([*rows[f"{losses.LOSS}{end}"]] for end in ("", "_low", "_high")))
+        settings: dict[str, Any] = looks(1)[0] | {"mode": "lines+markers", "error_y": error}
+        settings |= {"customdata": [int(rank) for rank in rows["rank"]]}
+        hover = "rank %{customdata:,}: %{y:+.4f}"
+        loss = scatter("log loss", places(rows["rank"]), rows[losses.LOSS], hovertemplate=hover, **settings)
+        traces = [level("as good as the reference", 0.0, ends), loss]
+        margin = rows["loss_margin"].iloc[0]
+        if margin is not None and math.isfinite(margin):
+            traces.append(level(f"the margin, {margin:g}", float(margin), ends, dash="dash"))
+        layout = {"xaxis": rank_axis(rows["rank"], "rank of LoRA"), "yaxis": axis("difference in log loss, nats")}
+        views.append(View(str(task), traces, layout))
+    return views
+
+
 def of_spectral(table: pd.DataFrame) -> list[View]:
     """A view for each task and way of grouping: spectral ranks as shares of what noise has."""
     views = []
@@ -260,6 +279,7 @@ VIEWS: dict[str, Callable[[pd.DataFrame], list[View]]] = {
     "answer": of_answer,
     "cost": of_cost,
     "arms": of_arms,
+    "losses": of_losses,
     "spectral": of_spectral,
     "functional": of_functional,
     "modules": of_modules,

@@ -14,6 +14,7 @@ from . import (
     base_shares,
     cost,
     functional,
+    losses,
     modules,
     ranks_share,
     seeds_share,
@@ -37,6 +38,7 @@ FIGURES: dict[str, ModuleType] = {
     "amplification": amplification,
     "arms": arms,
     "sets": sets,
+    "losses": losses,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
