@@ -152,9 +152,9 @@ def counted_line(whole: list[Ruling]) -> str:
     their intervals that speak against the verdict."""
     kinds = {kind: [r for r in whole if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
     parts = [f"{kind} on {len(found)} ({_named(kind, found)})" for kind, found in kinds.items() if found]
-    again = sum(SAMPLE.search(r.task) is not None for r in whole)
-    samples = f" and {again} second training sample{'s' * (again > 1)}" if again else ""
-    return f"Of {len(whole) - again} tasks{samples} the low-rank hypothesis is {'; '.join(parts)}."
+    repeated = sum(SAMPLE.search(r.task) is not None for r in whole)
+    samples = f" and {repeated} second training sample{'s' * (repeated > 1)}" if repeated else ""
+    return f"Of {len(whole) - repeated} tasks{samples} the low-rank hypothesis is {'; '.join(parts)}."
 
 
 def _named(kind: str, found: list[Ruling]) -> str:
