@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.study import Progress, composed
 from lorax_lab.store.measured_rows import CONDITION, path_of, read_rows, write_rows
+from lorax_lab.store.protocol import Cell
 
 if TYPE_CHECKING:
     from experiments.study_records import StudyRecords
@@ -17,7 +18,7 @@ def measure(records: StudyRecords, progress: Progress) -> None:
     """Measure what the plan asks for and a file lacks, condition by condition.
 
     A condition is measured whole, or not at all: where the store has not every run's folder, as of a study that grew
-    on another machine, it is named and left out.
+    on another machine, or where a run diverged, it is named and left out. Its intact rows stay.
     """
     for name, rows_of in records.plan.afterwards.items():
         path = path_of(records.path, name)
@@ -25,28 +26,40 @@ def measure(records: StudyRecords, progress: Progress) -> None:
         for damage in damages:
             print(f"measured again: {damage}", file=sys.stderr)
         whole = {row[CONDITION] for row in rows} if not damages else set()
-        rows = rows if not damages else []
         for condition in (c for c in records.plan.conditions if c not in whole):
-            runs = _runs(records, progress, condition)
-            if gone := [run.folder for run in runs.values() if not (run.folder / "record.json").is_file()]:
-                print(
-                    f"{condition}: {len(gone)} of {len(runs)} runs are not in {records.runs}, so {name} is not measured"
-                )
+            if lacking := _lacking(records, progress, condition):
+                print(f"{condition}: {lacking}, so {name} is not measured")
                 continue
+            runs = _runs(records, progress, condition)
             print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
-            rows += [{CONDITION: condition} | row for row in rows_of(runs)]
+            others = [row for row in rows if row[CONDITION] != condition]
+            rows = others + [{CONDITION: condition} | row for row in rows_of(runs)]
             write_rows(path, rows)
 
 
+def _lacking(records: StudyRecords, progress: Progress, condition: str) -> str:
+    """Why a condition cannot be measured whole; nothing where it can."""
+    cells = _finals(progress, condition)
+    runs = _runs(records, progress, condition)
+    if len(runs) < len(cells):
+        return f"{len(cells) - len(runs)} of {len(cells)} final runs diverged and have no update"
+    gone = [run.folder for run in runs.values() if not (run.folder / "record.json").is_file()]
+    return f"{len(gone)} of {len(runs)} runs are not in {records.runs}" if gone else ""
+
+
+def _finals(progress: Progress, condition: str) -> list[Cell]:
+    return [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]
+
+
 def _runs(records: StudyRecords, progress: Progress, condition: str) -> dict[tuple[str, int], Run]:
-    """The condition's completed final runs; one that diverged has no update."""
+    """The condition's completed final runs."""
     from lorax_lab.afterwards.trained import Run
 
-    def completed(cell: Any) -> bool:
+    def completed(cell: Cell) -> bool:
         line = progress.settled(cell)
         return line is not None and line["status"] == "completed"
 
-    finals = [c for c in progress.cells if c.stage == "final" and c.condition == condition and completed(c)]
+    finals = filter(completed, _finals(progress, condition))
     plan = records.plan
     return {
         (cell.arm, cell.seed): Run(composed(tuple(plan.overrides(cell))), records.runs / plan.run_id(cell))

@@ -248,3 +248,22 @@ def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
     afterwards.measure(records, progress)
     assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
     assert json.loads(path.read_text()) == {"condition": "one", "value": 1}
+
+
+def test_intact_rows_stay_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:
+    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
+    path = path_of(records.path, "made")
+    write_rows(
+        path, [{"condition": "one", "value": 1}, {"condition": "two", "value": 1}, {"condition": "two", "value": 3}]
+    )
+    path.write_text(path.read_text().replace('"value":3', '"value":4'))
+    (tmp_path / "runs" / "one" / "record.json").unlink()
+    afterwards.measure(records, progress)
+    assert read_rows(path)[0] == [{"condition": "one", "value": 1}, {"condition": "two", "value": 2}]
+
+
+def test_a_condition_with_a_run_that_diverged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, progress = made(tmp_path, lambda runs: pytest.fail("measured without a run"))
+    progress.settled = lambda cell: {"status": "diverged"}
+    afterwards.measure(records, progress)
+    assert "one: 1 of 1 final runs diverged and have no update, so made is not measured" in capsys.readouterr().out
