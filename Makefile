@@ -23,6 +23,7 @@ run: $(VENV)/run.stamp
 
 figures: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
+	$(PYTHON) -m analysis paper
 
 test: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile \

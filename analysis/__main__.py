@@ -24,6 +24,8 @@ COMMANDS = {
     "serving": ".serving",
     "pairs": ".pairs",
     "planted": ".planted",
+    "paper": ".paper.command",
+    "similarity": ".study.kept",
     "grid": ".grid.command",
     "grid-of-study": ".grid.of_study",
     "report": ".report.command",
@@ -112,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=(
             f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
             "the studies, from their published records: python -m analysis study --help\n"
+            "the LoRA paper's claims, and what the studies say of them: python -m analysis paper\n"
+            "the directions that two published runs share: python -m analysis similarity --help\n"
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
             "one page of runs, or of a study, to open in a browser: python -m analysis report --help\n"
             "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"

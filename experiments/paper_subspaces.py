@@ -66,7 +66,7 @@ def plan(budget: str) -> Plan:
         paper.COMMON,
         paper.SECONDS,
         afterwards={"similarities": _similarities, "directions": _directions},
-        figures=("ranks_share", "seeds_share", "base_shares", "trials"),
+        figures=("ranks_share", "seeds_share", "base_shares", "layers_share", "trials"),
         prepare=random_labels.write,
     )
     return whole if budget == "full" else paper.smaller(whole, (R8, R64))

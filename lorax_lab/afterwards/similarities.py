@@ -7,7 +7,6 @@ two runs share there is chance, or else a fault of theirs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -18,13 +17,20 @@ from torch import Tensor
 from lorax_lab.afterwards.trained import LORA, Run, Runs, initial_factors, original, updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import layer_number, short_name
-from lorax_lab.spectra import LowRank, Update, random_similarity, subspace_similarities, svd
+from lorax_lab.spectra import (
+    LowRank,
+    Update,
+    random_similarity,
+    random_similarity_std,
+    subspace_similarities,
+    svd,
+)
 
 MOST = 64
 """Directions that are compared."""
 SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """The numbers of directions, i and j, at which φ is kept."""
-EACH = ((1, 1), (8, 8), (8, 64), (64, 64))
+EACH = ((1, 1), (8, 8), (8, 64), (40, 4), (64, 64))
 """(i, j) at which φ is kept of each pair, for intervals."""
 START = "A at the start"
 BASE = "W"
@@ -123,8 +129,7 @@ def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, s
     for (a, b), (one, other) in zip(ends, seeds, strict=True):
         i, j, d = a.shape[1], b.shape[1], len(a)
         chance, found = random_similarity(i, j, d), float(subspace_similarities(a, b)[-1, -1])
-        deviation = math.sqrt(2 * chance * (1 - chance) / (d + 2) / min(i, j))
-        if found > chance + DEVIATIONS * deviation:
+        if found > chance + DEVIATIONS * random_similarity_std(i, j, d):
             raise ConfigError(
                 f"{pair}, seeds {one} and {other}: before training the factors A of {matrix} share φ({i}, {j}) = "
                 f"{found:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "

@@ -97,6 +97,22 @@ def random_similarity(i: int, j: int, d: int) -> float:
     return max(i, j) / d
 
 
+def random_similarity_std(i: int, j: int, d: int) -> float:
+    """Standard deviation of `subspace_similarity` of two random subspaces, about √(2 c (1 − c) / (d + 2) / min(i, j)).
+
+    c is chance, max(i, j) / d. One direction's share in a space of max(i, j) is a beta variable; min(i, j) of them are
+    taken as independent, as they nearly are in a large space.
+
+    Raises:
+        ValueError: i or j outside 1..d.
+
+    >>> round(random_similarity_std(1, 1, 3), 4)  # of u² with u uniform in [−1, 1]
+    0.2981
+    """
+    chance = random_similarity(i, j, d)
+    return math.sqrt(2 * chance * (1 - chance) / (d + 2) / min(i, j))
+
+
 def random_similarities(i: int, j: int, d: int) -> Float64[Tensor, "i j"]:
     """Expected `subspace_similarities` of random directions, max(a, b) / d for all a ≤ i and b ≤ j.
 

@@ -1,0 +1,112 @@
+"""A claim of the paper, and what a study says of it on one task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from ..study.records import Records
+from ..study.statistics import Interval, t_interval
+
+HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
+FEWEST = 3
+"""Seeds, below which what every two of them share has no interval."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the runs of one task say of a claim.
+
+    Attributes:
+        subject: of which matrices, arms or ranks.
+        found: the number with its interval.
+        beside: what chance, noise or a control gives in its place.
+        outcome: `HOLDS`, `FAILS` or `UNSURE`.
+    """
+
+    task: str
+    subject: str
+    found: str
+    beside: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        text: in a sentence.
+        theirs: the paper's own numbers.
+        rule: when it holds, and when it does not.
+        read: gives the readings; none where the records do not have what it takes.
+    """
+
+    text: str
+    theirs: str
+    rule: str
+    read: Callable[[Records], Iterable[Reading]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table or figure of the paper, the study that asks again, and the study's figures that stand in its place."""
+
+    title: str
+    study: str
+    figures: tuple[str, ...]
+    claims: tuple[Claim, ...]
+
+
+def above(interval: Interval, line: float) -> str:
+    """Whether a number is surely above the line, or surely below it."""
+    if interval.low > line:
+        return HOLDS
+    return FAILS if interval.high < line else UNSURE
+
+
+def below(interval: Interval, line: float) -> str:
+    """Whether a number is surely below the line, or surely above it."""
+    return above(Interval(-interval.mean, -interval.high, -interval.low, interval.count), -line)
+
+
+def within(interval: Interval, low: float, high: float) -> str:
+    """Whether a number surely lies between two lines, or surely outside."""
+    if low < interval.low and interval.high < high:
+        return HOLDS
+    return FAILS if interval.low > high or interval.high < low else UNSURE
+
+
+def both(*outcomes: str) -> str:
+    """The outcome of a claim of several parts: it holds where all do, and does not where one does not."""
+    if FAILS in outcomes:
+        return FAILS
+    return HOLDS if set(outcomes) == {HOLDS} else UNSURE
+
+
+def of_every_two(values: Sequence[float], seeds: int) -> Interval:
+    """The interval over seeds of a mean over every two of them, in the order of `itertools.combinations`.
+
+    Pairs that have a seed in common are not independent, so that Student's interval over the pairs would be too narrow.
+    It is taken over the seeds' jackknife pseudo-values (Arvesen 1969). NaN limits below three seeds.
+
+    >>> str(of_every_two([0.1, 0.2, 0.3], 3))
+    '0.2000 [-0.2968, 0.6968]'
+    """
+    by_pair = dict(zip(combinations(range(seeds), 2), values, strict=True))
+    mean = sum(values) / len(values)
+    if seeds < FEWEST:
+        return Interval(mean, math.nan, math.nan, seeds)
+    without = [[v for pair, v in by_pair.items() if seed not in pair] for seed in range(seeds)]
+    return t_interval([seeds * mean - (seeds - 1) * sum(left) / len(left) for left in without])
+
+
+def written(interval: Interval, digits: int = 3) -> str:
+    """A number with its interval, as the page has it; in words where a run diverged, so that there is none."""
+    if not math.isfinite(interval.mean):
+        return "no score, since a final run diverged"
+    if math.isnan(interval.low):
+        return f"{interval.mean:.{digits}f}"
+    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
