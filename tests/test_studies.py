@@ -446,6 +446,10 @@ def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFix
     commands = [text for text in out.splitlines() if text.startswith("python -m")]
     assert len(commands) == 3
     assert all("task=tweets" in text and "task.train_examples=100" in text for text in commands)
+    assert main(made(plan), [*where, "--only", "task=tweets", "size=100", "tracking=disabled"]) == 0
+    launched = [text for text in capsys.readouterr().out.splitlines() if text.startswith("python -m")]
+    assert [text.replace(" tracking=disabled", "") for text in launched] == commands
+    assert all(" tracking=disabled" in text for text in launched)
 
 
 def test_an_extended_grid_may_not_choose_a_published_rate_anew(older: list[str], capsys: Any, tmp_path: Path) -> None:
