@@ -16,6 +16,15 @@ def short(interval: Interval) -> str:
     return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
+def probability(p: float) -> str:
+    """A p to three digits; of one that rounds to 0, that it is below .001.
+
+    >>> probability(0.0312), probability(1e-9)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def listed(items: Iterable[Any]) -> str:
     """The items as a sentence has them: `1, 2 and 3`."""
     texts = [str(item) for item in items]

@@ -10,7 +10,7 @@ from lorax_lab.store.direction import labelled
 
 from ..variants import COLLAPSED
 from . import comparison, findings, margin, rules, update
-from .markdown import bold, bullets, listed, short
+from .markdown import bold, bullets, listed, probability, short
 from .markdown import table as markdown_table
 from .origin import notes
 from .records import Records, collapsed
@@ -149,7 +149,7 @@ def _arm(row: Any, powers: tuple[float, float] | None) -> list[str]:
     if powers is None:
         cells += ["—", "—", "no" if lost else "—", "—"]
     else:
-        cells += [_signed(row, "difference"), f"{row['p_holm']:.3f}", "yes" if row["matches"] else "no"]
+        cells += [_signed(row, "difference"), probability(row["p_holm"]), "yes" if row["matches"] else "no"]
         cells += [", ".join(f"{power:.2f}" for power in powers)]
     if LOSS in row:
         cells += ["—" if powers is None else _signed(row, LOSS)]
