@@ -166,6 +166,31 @@ def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
     assert "k* of all 1; query 0" in " ".join(figure.axes[1].get_title("left").split())
 
 
-@pytest.mark.parametrize("name", [*SIMILARITIES, "amplification", "sets"])
+def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
+    """φ is .3 in layer 0 and .1 more in each further one; the feed-forward rows are longer, so that chance is less."""
+    shown = FIGURES["layers_share"].SHOWN
+    rows = [
+        {"condition": task, "pair": pair, "side": side, "matrix": f"{layer}.{module}", "module": module, "layer": layer}
+        | {"d": 4 * D if module == "output.dense" else D, "each": {f"{i},{j}": [0.2 + 0.1 * layer, 0.4 + 0.1 * layer]}}
+        for task in TASKS
+        for (pair, side), (i, j) in shown.items()
+        for layer in range(3)
+        for module in ("attention.self.query", "output.dense")
+    ]
+    table = FIGURES["layers_share"].table(with_rows(similarities=rows))
+    assert len(table) == len(rows)
+    assert set(table["model"]) == {"m"}
+    seeds = table[(table["pair"] == "two seeds of full") & (table["layer"] == 1)].set_index("module")
+    assert seeds.loc["attention.self.query", "phi"].tolist() == pytest.approx([0.4] * 4)
+    assert set(seeds.loc["output.dense", "chance"]) == {64 / (4 * D)}
+    figure = FIGURES["layers_share"].draw(table)
+    maps = [axes for axes in figure.axes if axes.texts]
+    assert len(maps) == len(shown) * len(TASKS)
+    last = [text.get_text() for text in maps[-1].texts]  # W and the full update, φ(40, 4), chance .104 and .026
+    assert last == ["20", "30", "40", "27", "37", "47"]
+    assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["self.query", "output.dense"]
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])
 def test_a_study_without_the_rows_has_no_such_figure(name: str) -> None:
     assert FIGURES[name].table(with_rows()) is None

@@ -102,6 +102,10 @@ class Records:
         """The split in words: `training` where the condition's task is memorised."""
         return next((scored_on(line["config"], split) for line in self.of(condition, "final")), split)
 
+    def model(self, condition: str) -> str:
+        """The base of a condition's runs, as it was typed; nothing where there is no run."""
+        return next((str(line["config"]["model"]) for line in self.of(condition, "final")), "")
+
     def trial(self, cell: Cell) -> Line | None:
         """The line of a trial."""
         return self._trials.get(cell)

@@ -29,7 +29,8 @@ Shown = Sequence[tuple[str, str]]
 def table(records: Records, shown: Shown) -> pd.DataFrame | None:
     """One row for each heat map and (i, j), of the middle layer; None where the similarities were not measured.
 
-    Columns: task, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
+    Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
+    pairs, seeds.
     """
     import pandas as pd
 
@@ -40,7 +41,9 @@ def table(records: Records, shown: Shown) -> pd.DataFrame | None:
     middle = layers[(len(layers) - 1) // 2]
     chosen = [row for row in rows if row["layer"] == middle and row["module"] in MODULES]
     chosen.sort(key=lambda row: shown.index((row["pair"], row["side"])))
-    return pd.concat([_long(row) for row in chosen], ignore_index=True)
+    rows = pd.concat([_long(row) for row in chosen], ignore_index=True)
+    rows.insert(1, "model", rows["task"].map(records.model))
+    return rows.assign(seeds=len(records.protocol.final_seeds))
 
 
 def _long(row: dict[str, Any]) -> pd.DataFrame:
@@ -76,7 +79,9 @@ def draw(table: pd.DataFrame, text: str) -> Figure:
     bar.set_label("φ(i, j); i downwards")
     pairs = sorted({int(count) for count in table["pairs"]})
     counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
-    style.title(figure, f"{text}; layer {int(table['layer'].iloc[0])}, mean over {counted} pairs of runs")
+    model, layer, seeds = (table[key].iloc[0] for key in ("model", "layer", "seeds"))
+    over = f"mean over {counted} pairs of runs of {seeds} seeds; chance is max(i, j) / d"
+    style.title(figure, f"{text}; {model}, layer {layer}, {over}")
     return figure
 
 

@@ -34,8 +34,8 @@ PAPER = (
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, arm, r and type of matrix; None where the factors were not measured.
 
-    Columns: `factor` with `low` and `high`, the mean over seeds of the median over matrices with its t interval; the
-    means of the same of the `BESIDE`; `matrices`, `seeds`.
+    Columns: `model`; `factor` with `low` and `high`, the mean over seeds of the median over matrices, t interval;
+    the means of the same of the `BESIDE`; `matrices`, `seeds`.
     """
     import pandas as pd
 
@@ -52,7 +52,9 @@ def table(records: Records) -> pd.DataFrame | None:
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in BESIDE}
             rows.append(row | {"matrices": own["matrix"].nunique(), "seeds": len(medians)})
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    found.insert(1, "model", found["task"].map(records.model))
+    return found
 
 
 @style.styled
@@ -76,7 +78,8 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].invert_yaxis()
     seeds = int(table["seeds"].max())
     text = "amplification: the norm of an update's top r over that of W in their directions; median over matrices, 95 %"
-    style.title(figure, f"{text} intervals over {seeds} seeds. Grey: the same norm in other directions")
+    over = f"intervals over {seeds} seeds, {table['model'].iloc[0]}. Grey: the same norm in other directions"
+    style.title(figure, f"{text} {over}")
     style.legend(figure, grid[0][0], columns=3)
     return figure
 

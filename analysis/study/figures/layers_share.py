@@ -39,7 +39,7 @@ CELL = 0.155
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, pair and side of `SHOWN`, module and layer; None where the similarities were not measured.
 
-    Columns: i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
+    Columns: model, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds.
     """
     import pandas as pd
 
@@ -48,10 +48,11 @@ def table(records: Records) -> pd.DataFrame | None:
         i, j = SHOWN.get((row["pair"], row["side"]), (0, 0))
         each = row["each"].get(f"{i},{j}")
         if each:
-            place = {"task": row["condition"]} | {key: row[key] for key in ("pair", "side", "module", "layer")}
+            place = {"task": row["condition"], "model": records.model(row["condition"])}
+            place |= {key: row[key] for key in ("pair", "side", "module", "layer")}
             numbers = {"phi": sum(each) / len(each), "chance": max(i, j) / row["d"], "pairs": len(each)}
             rows.append(place | {"i": i, "j": j} | numbers)
-    return pd.DataFrame(rows) if rows else None
+    return pd.DataFrame(rows).assign(seeds=len(records.protocol.final_seeds)) if rows else None
 
 
 @style.styled
@@ -74,8 +75,9 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].invert_yaxis()
     bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01)
     bar.set_label("φ − chance")
-    text = "directions that two runs share beyond chance, by layer and type of matrix; numbers in hundredths, mean over"
-    style.title(figure, f"{text} all pairs of runs")
+    text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
+    over = f"hundredths, {table['model'].iloc[0]}, mean over all pairs of runs of {table['seeds'].iloc[0]} seeds"
+    style.title(figure, f"{text} {over}")
     return figure
 
 
