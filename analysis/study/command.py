@@ -30,7 +30,7 @@ PAGE = "VERDICT.md"
 def main(arguments: list[str]) -> int:
     """Draw and write. Returns the exit code: 0 done, 1 a study that is no control is not fair, or not complete;
     2 nothing to read, or a wrong input."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)  # names may follow options
     return answer(lambda: _write(options))
 
 

@@ -23,10 +23,12 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
     main = sorted((study for study in studies if study not in controls), key=rules.began, reverse=True)
+    main.sort(key=update.has_answer, reverse=True)
     unread = [f"**{page.UNREAD}** ({name}: {reason})" for name, reason in (damaged or {}).items()]
     of_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
     in_order = [one for study in main for one in (study, *of_main[study.name])]
-    parts = ["# Verdict", *(_answer(study) for study in main), *unread, "## All studies", _table(in_order, links)]
+    answers = [_answer(study) for study in main if update.has_answer(study)]
+    parts = ["# Verdict", *answers, *unread, "## All studies", _table(in_order, links)]
     for study in main:
         parts += [f"## {study.name}", " ".join(study.declared.texts["question"].split())]
         parts += _study(study, of_main[study.name])
@@ -45,7 +47,7 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         first = [f"[{study.name}]({links[study.name]})", role]
         if breaches(study):
             rows.append([*first, listed(study.conditions), "not fair, or not complete", *["—"] * 5])
-        elif update.has_cuts(study):
+        elif update.asks_how_low(study):
             rows += [
                 [*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study, r.task)]
                 for r in of_tasks(study)
@@ -65,7 +67,7 @@ def _study(study: Records, controls: Sequence[Records]) -> list[str]:
     if faults := breaches(study):
         return [f"**{page.NOT_FAIR}**", *bullets(faults)]
     parts = [page.source(study)]
-    if update.has_cuts(study):
+    if update.asks_how_low(study):
         parts += ["### Is it low?", *page.ruled(study)]
     else:
         parts += [answer(study)]

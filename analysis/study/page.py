@@ -34,10 +34,10 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     parts = [f"# Verdict: {records.name}", " ".join(records.declared.texts["question"].split())]
     if faults := breaches(records):
         return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
-    cut = update.has_cuts(records)
+    cut, asked = update.has_cuts(records), update.asks_how_low(records)
     parts += [bold(answer(records)), *(bullets(told) if (told := sentences(records)) else []), source(records)]
     parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
-    if cut:
+    if asked:
         parts += ["## Is it low?", *ruled(records)]
     parts += [f"## The arms against {records.protocol.reference}", *compared(records), *_arms(records)]
     if cut:
@@ -47,7 +47,7 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     if stated := findings.controls(records, controls):
         parts += ["## Controls", *stated]
     parts += ["## What was predicted", f"> {' '.join(records.declared.texts['prediction'].split())}"]
-    if cut:
+    if asked:
         parts += ["## What would change the verdict", *_changes(records)]
     parts += ["## Limits", *_limits(records)]
     return "\n\n".join(parts) + "\n"

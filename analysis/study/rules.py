@@ -64,7 +64,7 @@ def intervals_rule(records: Records) -> str:
             f" The validation and test examples{_on(records, memorised)} are the training examples (task.memorise): "
             "every score is of these, wherever validation or test stands."
         )
-    if not update.has_cuts(records):
+    if not update.asks_how_low(records):
         return text
     on_test = [task for task in records.conditions if update.is_on_test(records, task)]
     others = [task for task in records.conditions if task not in on_test]

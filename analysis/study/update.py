@@ -33,6 +33,7 @@ COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, NaN where a bulk is not that of iid noise,
 values above fp32 rounding, how far the bulk is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
+ANSWER = "answer"
 EVERY_MATRIX = "all-linear"
 """The target modules that are every matrix of the body."""
 WHOLE, BASE = "whole", "base"
@@ -90,6 +91,16 @@ def has_cuts(records: Records) -> bool:
         any(line.get("functional") for line in seeds_of(records, name, records.protocol.reference).values())
         for name in records.conditions
     )
+
+
+def asks_how_low(records: Records) -> bool:
+    """Whether the study asks how low the rank is: its full updates were cut, and its figures have the answer."""
+    return has_answer(records) and has_cuts(records)
+
+
+def has_answer(records: Records) -> bool:
+    """Whether the study's figures have the answer: one that names its figures without it asks something else."""
+    return records.declared.figures is None or ANSWER in records.declared.figures
 
 
 @lru_cache(maxsize=KEPT * 16)

@@ -105,7 +105,7 @@ def low_rank(records: Records, task: str) -> int:
 
 def answer(records: Records) -> str:
     """The study's answer in a sentence."""
-    if not update.has_cuts(records):
+    if not update.asks_how_low(records):
         return arms_line(records)
     whole = of_tasks(records)
     return first_line(whole) if len(whole) <= FEW else counted_line(whole)
@@ -118,12 +118,12 @@ def of_tasks(records: Records) -> list[Ruling]:
 
 def sentences(records: Records) -> list[str]:
     """A sentence for each task, where the study's answer does not have them."""
-    whole = of_tasks(records) if update.has_cuts(records) else []
+    whole = of_tasks(records) if update.asks_how_low(records) else []
     return [first_line([ruling]) for ruling in whole] if len(whole) > FEW else []
 
 
 def arms_line(records: Records) -> str:
-    """Which arms match the reference, for a study whose reference is no full fine-tuning."""
+    """Which arms match the reference, for a study that does not ask how low the rank is."""
     parts, margin = [], records.protocol.margin
     for task in records.conditions:
         gains = comparison.gains(records, task)
