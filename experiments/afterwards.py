@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from experiments.study import Progress, composed
-from lorax_lab.store.measured_rows import CONDITION, path_of, read_rows, write_rows
+from lorax_lab.store.measured_rows import Measured, path_of, read_rows, write_rows
 from lorax_lab.store.protocol import Cell
 
 if TYPE_CHECKING:
@@ -18,23 +18,30 @@ def measure(records: StudyRecords, progress: Progress) -> None:
     """Measure what the plan asks for and a file lacks, condition by condition.
 
     A condition is measured whole, or not at all: where the store has not every run's folder, as of a study that grew
-    on another machine, or where a run diverged, it is named and left out. Its intact rows stay.
+    on another machine, or where a run diverged, it is named and left out. Its intact rows stay, and stay marked as
+    incomplete. It is measured again where its rows are of other runs than the study's.
     """
     for name, rows_of in records.plan.afterwards.items():
         path = path_of(records.path, name)
-        rows, damages = read_rows(path)
+        measured, damages = read_rows(path)
         for damage in damages:
             print(f"measured again: {damage}", file=sys.stderr)
-        whole = {row[CONDITION] for row in rows} if not damages else set()
-        for condition in (c for c in records.plan.conditions if c not in whole):
+        for condition in records.plan.conditions:
+            before, own = measured.get(condition), _ids(records, progress, condition)
+            if before and before.is_whole and before.runs == own:
+                continue
             if lacking := _lacking(records, progress, condition):
                 print(f"{condition}: {lacking}, so {name} is not measured")
                 continue
             runs = _runs(records, progress, condition)
             print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
-            others = [row for row in rows if row[CONDITION] != condition]
-            rows = others + [{CONDITION: condition} | row for row in rows_of(runs)]
-            write_rows(path, rows)
+            rows = list(rows_of(runs))
+            measured[condition] = Measured(own, len(rows), rows)
+            write_rows(path, measured)
+
+
+def _ids(records: StudyRecords, progress: Progress, condition: str) -> list[str]:
+    return sorted(run.folder.name for run in _runs(records, progress, condition).values())
 
 
 def _lacking(records: StudyRecords, progress: Progress, condition: str) -> str:

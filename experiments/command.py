@@ -47,9 +47,7 @@ def main(study: Study, arguments: list[str] | None = None) -> int:
     """Carry the study out. Returns the exit code: 0 all recorded, 1 some runs are not, 2 a wrong input, 130 stopped."""
     guard()
     options, launch = _parser(study).parse_known_args(arguments)
-    launch += [
-        pair for pair in options.only if pair.startswith(LAUNCH)
-    ]  # --only takes all that follows
+    launch += [pair for pair in options.only if pair.startswith(LAUNCH)]  # --only takes all that follows
     options.only = [pair for pair in options.only if pair not in launch]
     return answer(lambda: _carry_out(study, options, launch), "; the same command goes on with what is missing")
 

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import math
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from lorax_lab.launch.files import recorded
 from lorax_lab.measure.truncation import under
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
 from lorax_lab.store.folder import OUTPUTS, load_arrays, load_spectra
-from lorax_lab.store.measured_rows import names_of, path_of, read_rows, write_rows
+from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows, write_rows
 from lorax_lab.store.protocol import Cell
 from lorax_lab.streams import generator
 
@@ -94,7 +95,7 @@ def test_similarities_are_those_of_the_recorded_directions(runs: dict[tuple[str,
     for side, part in (("row", "Vh"), ("column", "U")):
         ranks = [
             subspace_similarity(directions_of(SMALL, a, part, 2), directions_of(LARGE, b, part, 8))
-            for a, b in ((0, 1), (1, 2), (2, 0))
+            for a, b in permutations((0, 1, 2), 2)
         ]
         row = rows["ranks", QUERY, side]
         assert (row["i"], row["j"], row["d"]) == ([1, 2], [1, 2, 3, 4, 5, 6, 7, 8], 32)
@@ -229,12 +230,18 @@ def test_each_condition_is_measured_once_and_again_where_a_row_is_damaged(
     assert measured == ["one", "two"]
     assert names_of(records.path) == ["made"]
     path = path_of(records.path, "made")
-    assert read_rows(path) == ([{"condition": "one", "value": 0.5}, {"condition": "two", "value": 0.5}], [])
+    found, damages = read_rows(path)
+    assert ({name: of.rows for name, of in found.items()}, damages) == (
+        {name: [{"condition": name, "value": 0.5}] for name in ("one", "two")},
+        [],
+    )
+    assert found["one"].runs == ["one"]
     path.write_text(path.read_text().replace("0.5", "0.6", 1))
-    rows, damages = read_rows(path)
-    assert (len(rows), len(damages)) == (1, 1)
+    found, damages = read_rows(path)
+    assert ([name for name, of in found.items() if of.is_whole], len(damages)) == (["two"], 2)
     afterwards.measure(records, progress)
-    assert measured == ["one", "two"] * 2
+    assert measured == ["one", "two", "one"]
+    assert read_rows(path)[1] == []
     assert "measured again: study.made.rows" in capsys.readouterr().err
 
 
@@ -243,23 +250,50 @@ def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
 ) -> None:
     records, progress = made(tmp_path, lambda runs: pytest.fail("measured without runs"))
     path = path_of(records.path, "made")
-    write_rows(path, [{"condition": "one", "value": 1}])
+    write_rows(path, {"one": Measured(["one"], 1, [{"value": 1}])})
     (tmp_path / "runs" / "two" / "record.json").unlink()
     afterwards.measure(records, progress)
     assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
-    assert json.loads(path.read_text()) == {"condition": "one", "value": 1}
+    head, row = map(json.loads, path.read_text().splitlines())
+    assert head == {"condition": "one", "runs": ["one"], "rows": 1}
+    assert row == {"condition": "one", "value": 1}
 
 
-def test_intact_rows_stay_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:
+def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
     records, progress = made(tmp_path, lambda runs: [{"value": 2}])
     path = path_of(records.path, "made")
-    write_rows(
-        path, [{"condition": "one", "value": 1}, {"condition": "two", "value": 1}, {"condition": "two", "value": 3}]
-    )
-    path.write_text(path.read_text().replace('"value":3', '"value":4'))
+    whole = Measured(["two"], 1, [{"value": 1}])
+    write_rows(path, {"one": Measured(["an earlier run"], 1, [{"value": 1}]), "two": whole})
+    afterwards.measure(records, progress)
+    values = {name: [row["value"] for row in of.rows] for name, of in read_rows(path)[0].items()}
+    assert values == {"one": [2], "two": [1]}
+
+
+def test_intact_rows_stay_incomplete_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:
+    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
+    path = path_of(records.path, "made")
+    of_one, of_two = Measured(["one"], 2, [{"value": 1}, {"value": 5}]), Measured(["two"], 1, [{"value": 3}])
+    write_rows(path, {"one": of_one, "two": of_two})
+    path.write_text(path.read_text().replace('"value":3', '"value":4').replace('"value":5', '"value":6'))
     (tmp_path / "runs" / "one" / "record.json").unlink()
     afterwards.measure(records, progress)
-    assert read_rows(path)[0] == [{"condition": "one", "value": 1}, {"condition": "two", "value": 2}]
+    found, damages = read_rows(path)
+    assert [row["value"] for row in found["one"].rows] == [1]
+    assert [row["value"] for row in found["two"].rows] == [2]
+    assert not found["one"].is_whole
+    assert damages == ["study.made.rows: of one 1 of 2 rows are intact"]
+
+
+@pytest.mark.parametrize("lost", ["head", "row"])
+def test_a_condition_without_head_or_row_is_not_whole(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "study.made.rows"
+    write_rows(path, {"one": Measured(["run"], 1, [{"value": 1}])})
+    lines = path.read_text().splitlines(keepends=True)
+    path.with_name(f"{path.name}.sums").unlink()
+    path.write_text(lines[1] if lost == "head" else lines[0])
+    found, damages = read_rows(path)
+    assert not found["one"].is_whole
+    assert "are intact" in damages[0]
 
 
 def test_a_condition_with_a_run_that_diverged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

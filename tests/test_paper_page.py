@@ -19,6 +19,7 @@ from analysis.paper.command import OUT
 from analysis.paper.reading import FAILS, HOLDS, UNSURE, above, below, both, of_every_two, within, written
 from analysis.paper.sections import SECTIONS
 from analysis.study import comparison
+from analysis.study.figures import STANDARD
 from analysis.study.kept import Place, kept, similarity
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
@@ -73,14 +74,21 @@ def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
 
 def test_two_seeds_have_no_interval() -> None:
     found = of_every_two([0.4], 2)
-    assert written(found) == "0.400"
+    assert written(found) == "0.400, without an interval"
     assert above(found, 0.1) == UNSURE
 
 
-def similar(phi: dict[tuple[str, str, str], float], noise: float = 0.01) -> Records:
-    """Similarities of two layers, each pair of runs apart by a little; `phi` by pair, side and module, .2 elsewhere."""
+def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None = None) -> Records:
+    """Similarities of two layers, each pair of runs apart by a little; `phi` by pair, side and module, .2 elsewhere, or
+    everywhere `at` (i, j)."""
     draw = np.random.default_rng(1)
-    pairs = {directions.RANKS: 5, directions.SEEDS: PAIRS, directions.OF_FULL: PAIRS, "W and r=64": 5, "W and full": 5}
+    pairs = {
+        directions.RANKS: 2 * PAIRS,
+        directions.SEEDS: PAIRS,
+        directions.OF_FULL: PAIRS,
+        "W and r=64": 5,
+        "W and full": 5,
+    }
     rows = []
     for pair, count in pairs.items():
         for side in (directions.FACTOR, directions.START, directions.ROW, directions.COLUMN):
@@ -88,8 +96,8 @@ def similar(phi: dict[tuple[str, str, str], float], noise: float = 0.01) -> Reco
                 for layer in (0, 1):
                     value = phi.get((pair, side, module), 0.2)
                     each = {
-                        key: (value + noise * draw.standard_normal(count)).tolist()
-                        for key in ("1,1", "8,8", "8,64", "40,4", "64,64")
+                        key: ((at or {}).get(key, value) + 0.005 * draw.standard_normal(count)).tolist()
+                        for key in ("1,1", "8,8", "1,64", "8,64", "40,4", "64,64")
                     }
                     place = {"condition": "sarcasm", "pair": pair, "side": side, "module": module, "layer": layer}
                     rows.append(place | {"d": D, "each": each})
@@ -100,40 +108,67 @@ def test_the_top_direction_is_told_by_type_of_matrix() -> None:
     of = {(directions.RANKS, directions.FACTOR, directions.QUERY): 0.8}
     query, value = directions.top_direction(similar(of))
     assert (query.subject, query.outcome) == ("query", HOLDS)
-    assert "above 0.5 in 2 of 2 matrices" in query.found
+    assert "above 0.5 in 2 of 2 layers" in query.number
     assert (value.subject, value.outcome) == ("value", FAILS)
     assert "chance 0.003" in value.beside
     (unsure, _) = directions.top_direction(similar({(directions.RANKS, "A", directions.QUERY): 0.5}))
     assert unsure.outcome == UNSURE
 
 
-def test_other_directions_and_those_of_the_base() -> None:
-    assert {r.outcome for r in directions.other_directions(similar({}))} == {HOLDS}
-    more = similar({(directions.RANKS, directions.FACTOR, m): 0.4 for m in (directions.QUERY, directions.VALUE)})
-    assert {r.outcome for r in directions.other_directions(more)} == {FAILS}
+def test_the_other_directions_are_told_apart_from_the_top_one() -> None:
+    """A top direction that is shared in full, with seven at chance, gives both claims of Figure 3 together."""
+    chance = 64 / D
+    top = similar({}, {"1,1": 0.95, "1,64": 1.0, "8,64": (1 + 7 * chance) / 8})
+    assert {reading.outcome for reading in directions.top_direction(top)} == {HOLDS}
+    assert {reading.outcome for reading in directions.other_directions(top)} == {HOLDS}
+    more = similar({}, {"1,64": 0.3, "8,64": 0.4})
+    assert {reading.outcome for reading in directions.other_directions(more)} == {FAILS}
+
+
+def test_directions_of_the_base() -> None:
     low = {("W and r=64", side, directions.QUERY): 0.11 for side in (directions.ROW, directions.COLUMN)}
     rows, columns = directions.directions_of_the_base(similar(low))
     assert (rows.subject, rows.outcome, columns.outcome) == ("query, rows", HOLDS, HOLDS)
     assert "chance 0.104" in rows.beside
+    high = {("W and r=64", side, directions.QUERY): 0.5 for side in (directions.ROW, directions.COLUMN)}
+    assert {reading.outcome for reading in directions.directions_of_the_base(similar(high))} == {FAILS}
 
 
-def test_the_query_is_held_against_the_value() -> None:
-    of = {(directions.SEEDS, directions.FACTOR, directions.QUERY): 0.35}
+@pytest.mark.parametrize(("query", "value", "outcome"), [(0.35, 0.2, HOLDS), (0.2, 0.35, FAILS), (0.2, 0.2, FAILS)])
+def test_the_query_is_held_against_the_value(query: float, value: float, outcome: str) -> None:
+    of = {(directions.SEEDS, "A", directions.QUERY): query, (directions.SEEDS, "A", directions.VALUE): value}
     (reading,) = directions.more_of_the_query(similar(of))
-    assert reading.outcome == HOLDS
-    (other,) = directions.more_of_the_query(similar({(directions.SEEDS, "A", directions.VALUE): 0.35}))
-    assert other.outcome == FAILS
-    query, value = directions.more_than_chance(similar(of))
-    assert query.outcome == HOLDS
-    assert "chance = 0.18" in query.found
-    assert value.outcome == HOLDS  # .2 is above chance, .167
+    assert reading.outcome == outcome
 
 
-def amplified(over_noise: float) -> Records:
-    """Factors of three matrices and five seeds: W is twice as large in a Gaussian's directions as `over_noise` says."""
+def test_what_two_seeds_share_is_more_than_a_little_above_chance() -> None:
+    query, value = directions.more_than_chance(similar({(directions.SEEDS, "A", directions.QUERY): 0.35}))
+    assert (query.outcome, value.outcome) == (HOLDS, FAILS)  # .2 is .033 above chance
+    assert "chance = 0.18" in query.number
+
+
+def test_three_seeds_have_three_pairs_and_these_are_not_independent() -> None:
+    pairs = [0.1, 0.2, 0.6]
+    assert directions.Shared(np.array([pairs]), 0.1, 3).interval() == of_every_two(pairs, 3)
+    assert directions.Shared(np.array([pairs]), 0.1, None).interval() != of_every_two(pairs, 3)
+
+
+def test_a_pair_that_was_not_kept_gives_no_reading() -> None:
+    records = similar({})
+    older = [
+        row | {"each": {key: value for key, value in row["each"].items() if key != "1,64"}}
+        for row in records.rows["similarities"]
+    ]
+    records = dataclasses.replace(records, rows={"similarities": older})
+    assert list(directions.other_directions(records)) == []
+    assert len(list(directions.top_direction(records))) == 2
+
+
+def amplified(over_noise: float, fall: float = 10.0) -> Records:
+    """Factors of three matrices and five seeds, as shares of a Gaussian's, which falls tenfold from r = 4 to 64."""
     rows = [
         {"condition": "sarcasm", "arm": arm, "seed": seed, "matrix": matrix, "r": r}
-        | {"factor": over_noise * scale * 8 * (1 + 0.01 * seed), "gaussian_factor": 8.0 * scale}
+        | {"factor": over_noise * 8 * (1 + 0.001 * seed) / (1 if r == 4 else fall), "gaussian_factor": 8.0 * scale}
         | {"random_factor": 8.0 * scale, "base_factor": 0.1 * scale}
         for arm, r, scale in (("LoRA r=4", 4, 1.0), ("LoRA r=64", 64, 0.1))
         for seed in SEEDS
@@ -142,19 +177,34 @@ def amplified(over_noise: float) -> Records:
     return dataclasses.replace(study(tasks=("sarcasm",)), rows={"factors": rows})
 
 
-@pytest.mark.parametrize(
-    ("over_noise", "outcome", "told"), [(0.5, HOLDS, HOLDS), (1.0, FAILS, FAILS), (2, FAILS, HOLDS)]
-)
-def test_amplification_stands_beside_a_gaussian_of_its_norm(over_noise: float, outcome: str, told: str) -> None:
-    records = amplified(over_noise)
-    few, many = norms.uses_directions_of_the_base(records)
+@pytest.mark.parametrize(("over_noise", "outcome"), [(0.5, HOLDS), (0.9, FAILS), (1.0, FAILS), (2, FAILS)])
+def test_amplification_stands_beside_a_gaussian_of_its_norm(over_noise: float, outcome: str) -> None:
+    few, many = norms.uses_directions_of_the_base(amplified(over_noise))
     assert (few.subject, few.outcome, many.outcome) == ("LoRA, r = 4", outcome, outcome)
-    assert few.found.startswith(f"{1 / (over_noise * 1.02):.2f}")
-    assert few.beside.startswith("a Gaussian update: 1.00")
-    assert [r.outcome for r in norms.more_than_size(records)] == [told, told]
-    (falls,) = norms.less_at_a_higher_rank(records)
-    assert (falls.outcome, falls.found[:5]) == (HOLDS, "10.00")
-    assert {r.outcome for r in norms.not_the_top_ones(records)} == {HOLDS}
+    assert few.number.startswith(f"{1 / (over_noise * 1.002):.2f}")
+    assert f"amplification {over_noise * 8.016:.2f}, Gaussian's 8.00" in few.beside
+
+
+@pytest.mark.parametrize(("fall", "outcome"), [(10.0, FAILS), (20.0, HOLDS), (5.0, FAILS)])
+def test_noise_falls_with_r_too(fall: float, outcome: str) -> None:
+    (falls,) = norms.less_at_a_higher_rank(amplified(0.5, fall))
+    assert (falls.outcome, falls.number.split(" [")[0]) == (outcome, f"{fall:.2f}")
+    assert falls.beside.startswith("a Gaussian update: 10.00")
+
+
+@pytest.mark.parametrize(("over_noise", "outcome"), [(0.5, HOLDS), (0.02, FAILS)])
+def test_the_top_directions_of_the_base(over_noise: float, outcome: str) -> None:
+    """At .02 of a Gaussian's factor the update repeats them nearly: W is 1.6 times as large in its own."""
+    assert next(iter(norms.not_the_top_ones(amplified(over_noise)))).outcome == outcome
+
+
+@pytest.mark.parametrize("factor", [0.0, float("inf"), float("nan")])
+def test_a_factor_that_is_no_number_decides_nothing(factor: float) -> None:
+    records = amplified(0.5)
+    broken = [row | {"factor": factor} if row["seed"] == 1 else row for row in records.rows["factors"]]
+    readings = list(norms.uses_directions_of_the_base(dataclasses.replace(records, rows={"factors": broken})))
+    assert {reading.outcome for reading in readings} == {UNSURE}
+    assert "no number, since a run or a matrix has none" in readings[0].number
 
 
 @pytest.fixture(scope="module")
@@ -186,54 +236,114 @@ def test_an_arm_whose_run_diverged_loses(second: Records, monkeypatch: pytest.Mo
 def test_losses_and_the_head_alone_are_read_from_published_runs(
     second: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classes = dataclasses.replace(second)
     monkeypatch.setattr(Records, "conditions", ["sarcasm", "cloze"])
     monkeypatch.setattr(arms, "LARGEST", 64)
     monkeypatch.setattr(arms, "SMALL", ("LoRA r=1",))
-    sarcasm, cloze = arms.loss_falls_and_stops(classes)
+    _, cloze = arms.loss_falls_and_stops(second)
     nats = comparison.loss_gains(second, "cloze")
-    assert f"{nats['LoRA r=16'].mean - nats['LoRA r=1'].mean:.3f} [" in cloze.found
-    assert sarcasm.outcome in (HOLDS, FAILS, UNSURE)
-    alone = next(iter(arms.more_than_the_head(classes)))
-    assert alone.outcome == HOLDS
-    assert alone.found.startswith("0.132 [")  # as the study's page has it
+    assert f"from r = 1 to 16 by {nats['LoRA r=16'].mean - nats['LoRA r=1'].mean:.3f} [" in cloze.number
+    assert f"to 64 by {nats['LoRA r=64'].mean - nats['LoRA r=16'].mean:.3f} [" in cloze.number
+    head = next(iter(arms.more_than_the_head(second)))
+    assert head.outcome == HOLDS
+    assert head.number.startswith("0.132 [")  # as the study's page has it
+    monkeypatch.setattr(comparison, "is_lost", lambda records, task, arm: arm == "LoRA r=1")
+    _, cloze = arms.loss_falls_and_stops(second)
+    assert "from r = 1 to 16 by no score, since a final run diverged" in cloze.number
 
 
-def test_claims_of_the_other_studies_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is read of a made study whose arms have its names: the first LoRA stands for all of them."""
+def plan(name: str) -> Any:
+    return importlib.import_module(f"experiments.{name}").plan("full")
+
+
+def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     for section in SECTIONS:
-        whole = importlib.import_module(f"experiments.{section.study}").plan("full")
-        assert set(section.figures) <= set(whole.figures or page_figures()), section.title
+        whole = plan(section.study)
+        assert set(section.figures) <= set(whole.figures or STANDARD), section.title
         assert whole.protocol.margin == 0.02  # the rules name it
-    known = {arm.name for arm in importlib.import_module("experiments.paper_which_matrices").plan("full").protocol.arms}
-    assert set(arms.SINGLE) <= known
-    records, gain = study(tasks=("sarcasm",)), interval(0.01, 0.03)
-    monkeypatch.setattr(arms, "between", lambda *_: gain)
-    monkeypatch.setattr(comparison, "gains", lambda *_: dict.fromkeys(["full", *known, *ALSO], gain))
-    for read, outcome in (
-        (arms.several_types("query and value r=4"), HOLDS),
-        (arms.rank_one_is_enough, HOLDS),
-        (arms.rank_one_of_the_query_is_not, HOLDS),
-        (arms.better_with_few, HOLDS),
-        (arms.no_worse_at_any_size, HOLDS),
-    ):
-        readings = list(read(records))
-        assert readings
-        assert {reading.outcome for reading in readings} == {outcome}
+        assert section.measured == bool(whole.afterwards) or section.study == "paper_which_rank"
+    names = {study: {arm.name for arm in plan(study).protocol.arms} for study in {s.study for s in SECTIONS}}
+    assert {*arms.SINGLE, "query and value r=4", "attention r=2"} <= names["paper_which_matrices"]
+    of_ranks = {f"{name} r={rank}" for name in ("query", "query and value") for rank in (1, *arms.OTHERS)}
+    assert of_ranks <= names["paper_which_rank"]
+    assert {"LoRA r=1", "LoRA r=8", "LoRA r=64"} <= names["paper_data_sizes"]
+    assert arms.FEW in plan("paper_data_sizes").conditions
+    assert {f"LoRA r={rank}" for rank in (1, arms.STOPS, arms.LARGEST)} <= names["paper_rank_by_loss"]
+    assert {arms.ALONE, *arms.SMALL} <= names["paper_baselines"]
+    pairs = importlib.import_module("experiments.paper_subspaces").PAIRS
+    assert {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL} <= {
+        *pairs
+    }
+    kept_at = {(1, 1), (1, 64), (8, 64), (64, 64), (directions.TOP_OF_W, directions.TOP)}
+    assert kept_at <= set(importlib.import_module("lorax_lab.afterwards.similarities").EACH)
 
 
-ALSO = ("query and value r=1", "query r=8", "LoRA r=1", "LoRA r=8", "LoRA r=64")
+def ranked(score: dict[str, float]) -> Any:
+    """A `between` of arms that score so, with an interval of half a point, a whole one if there are several."""
+
+    def gain(records: Records, task: str, one: str, other: str, of: int = 1) -> Interval:
+        mean, half = score.get(one, 0.8) - score.get(other, 0.8), 0.005 if of == 1 else 0.01
+        return Interval(mean, mean - half, mean + half, 5)
+
+    return gain
 
 
-def page_figures() -> tuple[str, ...]:
-    from analysis.study.figures import STANDARD
+@pytest.mark.parametrize(
+    ("score", "single", "enough", "query"),
+    [
+        ({}, UNSURE, HOLDS, FAILS),
+        ({"query and value r=4": 0.85}, HOLDS, FAILS, FAILS),
+        ({"key r=8": 0.85}, FAILS, HOLDS, FAILS),
+        ({"query and value r=1": 0.7, "query r=1": 0.7}, UNSURE, FAILS, HOLDS),
+        ({"query and value r=8": 0.82, "query r=64": 0.82}, UNSURE, UNSURE, UNSURE),
+    ],
+)
+def test_claims_of_scores_are_decided_by_every_comparison(
+    score: dict[str, float], single: str, enough: str, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, gain = study(tasks=("sarcasm",)), ranked(score)
+    monkeypatch.setattr(arms, "between", gain)
+    every = [*arms.SINGLE, "query and value r=4", "query and value r=1", "query r=1"]
+    monkeypatch.setattr(comparison, "gains", lambda *_: {arm: gain(records, "", arm, "full") for arm in every})
+    assert [r.outcome for r in arms.several_types("query and value r=4")(records)] == [single]
+    assert [r.outcome for r in arms.rank_one("query and value", True)(records)] == [enough]
+    assert [r.outcome for r in arms.rank_one("query", False)(records)] == [query]
 
-    return STANDARD
+
+@pytest.mark.parametrize(
+    ("gain", "better", "no_worse"), [(0.02, HOLDS, HOLDS), (-0.01, FAILS, HOLDS), (-0.04, FAILS, FAILS)]
+)
+def test_claims_of_few_and_many_examples(
+    gain: float, better: str, no_worse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = study(tasks=(arms.FEW, "300 examples"))
+    names = ("LoRA r=1", "LoRA r=8", "LoRA r=64")
+    monkeypatch.setattr(comparison, "gains", lambda *_: dict.fromkeys(names, interval(gain - 0.003, gain + 0.003)))
+    assert {r.outcome for r in arms.better_with_few(records)} == {better}
+    assert [(r.task, r.outcome) for r in arms.no_worse_with_more(records)] == [("300 examples", no_worse)]
+
+
+def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a made study with a control: what the query and the value say differs, and the control is no task."""
+    of = {(directions.RANKS, directions.FACTOR, directions.QUERY): 0.8}
+    rows = similar(of).rows["similarities"]
+    rows = [row | {"condition": task} for task in ("sarcasm", "random labels") for row in rows]
+    records = study(tasks=("sarcasm", "random labels", "tweets"))
+    records = dataclasses.replace(records, name="paper_subspaces", rows={"similarities": rows})
+    monkeypatch.setattr(page, "breaches", lambda study: [])
+    text = page.write([records], {"paper_subspaces": "study/paper_subspaces"})
+    top = next(line for line in text.splitlines() if "The top direction of A" in line and line.startswith("|"))
+    assert top.endswith(f"| {page.MIXED} (sarcasm) |")
+    assert "| random labels (control) | query | φ(1, 1) = 0." in text
+    assert "Not measured: tweets; `python -m experiments.paper_subspaces`" in text
+    assert "![ranks share](study/paper_subspaces/ranks_share.png)" in text
+    assert "From " in text
+    assert "Predicted before the runs:" in text
 
 
 def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:
-    text = page.write([], {})
-    assert text.count("has no records") == len(SECTIONS)
+    text = page.write([], {}, {"paper_baselines": "its declaration is gone"})
+    assert text.count("has no records") == len(SECTIONS) - 1
+    assert "**Not shown.** `paper_baselines` cannot be read: its declaration is gone." in text
     assert "python -m experiments.paper_which_rank" in text
     whole = dataclasses.replace(study(tasks=("sarcasm",)), name="paper_rank_by_loss")
     lines = [line for line in whole.lines if line["config"]["measure"] == "trial" or line["seed"] != 0]

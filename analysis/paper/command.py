@@ -30,6 +30,6 @@ def _write(records: Path, out: Path) -> int:
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
     links = {study.name: os.path.relpath(DOCS / study.name, out.absolute().parent) for study in studies}
-    write_text(out, page.write(studies, links))
+    write_text(out, page.write(studies, links, damaged))
     print(out)
     return int(bool(damaged))

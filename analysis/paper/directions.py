@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,74 +16,110 @@ from .reading import Reading, above, below, of_every_two, within, written
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
 RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
+BASE, BASE_AND_FULL = "W and r=64", "W and full"
 QUERY, VALUE = MODULES
-MOST, LITTLE, BARELY = 0.5, 0.05, 0.2
-"""Above which φ of the top direction is what the paper found; within which of chance φ counts as nothing shared; and
-what the paper's Figure 8 barely exceeds."""
+FEW, MANY = 8, 64
+"""The ranks of Figure 3."""
+MOST, LITTLE, BARELY = 0.5, 0.05, 0.3
+"""Above which φ of the top direction is what the paper found; the least of φ that counts as shared beyond chance; and
+below which φ counts as barely above .2, as the paper has it of Figure 8."""
 TOP_OF_W, TOP = 40, 4
 """The top 10 % of W's directions, of 384 the nearest number that is kept, and the top directions of its update."""
 
 
-def phi(records: Records, task: str, pair: str, side: str, at: tuple[int, int], module: str) -> np.ndarray:
-    """φ(i, j) of each pair of runs and matrix, (matrices, pairs); (0, 0) where it is not kept."""
+@dataclass(frozen=True)
+class Shared:
+    """φ(i, j) of one type of matrix, (layers, pairs of runs), beside chance.
+
+    Attributes:
+        seeds: of which every two make a pair; None where each seed makes one, with the base.
+    """
+
+    phi: np.ndarray
+    chance: float
+    seeds: int | None
+
+    @property
+    def mean(self) -> float:
+        """Over layers and pairs."""
+        return float(self.phi.mean())
+
+    @property
+    def beyond(self) -> float:
+        """The mean beyond chance."""
+        return self.mean - self.chance
+
+    def interval(self, minus: float = 0.0) -> Interval:
+        """Of the mean over layers, less a number; over the seeds."""
+        values = (self.phi.mean(0) - minus).tolist()
+        return t_interval(values) if self.seeds is None else of_every_two(values, self.seeds)
+
+
+def shared(
+    records: Records, task: str, pair: str, side: str, at: tuple[int, int], module: str = QUERY
+) -> Shared | None:
+    """φ of a pair of arms, as `lorax_lab.afterwards.similarities` has it; None where it was not measured."""
     key = f"{at[0]},{at[1]}"
-    rows = [row["each"].get(key, []) for row in _rows(records, task, pair, side) if row["module"] == module]
-    return np.array(rows) if rows and rows[0] else np.empty((0, 0))
+    every: Iterable[dict[str, Any]] = records.rows.get(NAME, ())
+    rows = [r for r in every if (r["condition"], r["pair"], r["side"], r["module"]) == (task, pair, side, module)]
+    values = [row["each"].get(key, []) for row in rows]
+    if not rows or not all(values) or len({len(of_row) for of_row in values}) > 1:
+        return None
+    seeds = None if pair in (BASE, BASE_AND_FULL) else len(records.protocol.final_seeds)
+    return Shared(np.array(values), max(at) / rows[0]["d"], seeds)
 
 
 def top_direction(records: Records) -> Iterator[Reading]:
     """Claim of Figure 3: the top direction of A is the same at rank 8 and at rank 64."""
     for task, module, name in _matrices(records):
-        values = phi(records, task, RANKS, FACTOR, (1, 1), module)
-        start = phi(records, task, RANKS, START, (1, 1), module)
-        if values.size:
-            shared = int((values.mean(1) > MOST).sum())
-            found = t_interval(values.mean(0).tolist())
-            text = f"φ(1, 1) = {written(found)}; above {MOST:g} in {shared} of {len(values)} matrices"
-            beside = f"{start.mean():.3f} before training, chance {1 / _size(records, task):.3f}"
-            yield Reading(task, name, text, beside, above(found, MOST))
+        top, start = (shared(records, task, RANKS, side, (1, 1), module) for side in (FACTOR, START))
+        if top and start:
+            count = int((top.phi.mean(1) > MOST).sum())
+            number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} layers"
+            beside = f"{start.mean:.3f} before training; chance {top.chance:.3f}"
+            yield Reading(task, name, number, beside, above(top.interval(), MOST))
 
 
 def other_directions(records: Records) -> Iterator[Reading]:
-    """Claim of Figure 3: the other directions of A are not shared."""
+    """Claim of Figure 3: the other seven directions of rank 8 are not among those of rank 64."""
     for task, module, name in _matrices(records):
-        values = phi(records, task, RANKS, FACTOR, (8, 64), module)
-        if values.size:
-            chance = 64 / _size(records, task)
-            found = t_interval((values.mean(0) - chance).tolist())
-            whole = [phi(records, task, RANKS, side, (8, 64), module).mean() - chance for side in (ROW, COLUMN)]
-            text = f"φ(8, 64) − chance = {written(found)}"
-            beside = f"of the product B A: {whole[0]:+.3f} (rows), {whole[1]:+.3f} (columns)"
-            yield Reading(task, name, text, beside, within(found, -LITTLE, LITTLE))
-
-
-def more_of_the_query(records: Records) -> Iterator[Reading]:
-    """Claim of Figure 4: two seeds have more directions of the query's update in common than of the value's."""
-    at = (64, 64)
-    for task in records.conditions:
-        query, value = (phi(records, task, SEEDS, FACTOR, at, module) for module in MODULES)
-        if query.size and value.size:
-            found = _seeds(records, query.mean(0) - value.mean(0))
-            start = [phi(records, task, SEEDS, START, at, module).mean() for module in MODULES]
-            full = [phi(records, task, OF_FULL, ROW, at, module).mean() for module in MODULES]
-            text = f"φ(64, 64) of {query.mean():.3f} − {value.mean():.3f} = {written(found)}"
-            beside = f"{start[0] - start[1]:+.3f} before training; rows of the full update {full[0] - full[1]:+.3f}"
-            yield Reading(task, "query − value", text, beside, above(found, 0.0))
+        every, first = (shared(records, task, RANKS, FACTOR, (i, MANY), module) for i in (FEW, 1))
+        whole = [shared(records, task, RANKS, side, (FEW, MANY), module) for side in (ROW, COLUMN)]
+        if every and first and whole[0] and whole[1]:
+            others = Shared((FEW * every.phi - first.phi) / (FEW - 1), every.chance, every.seeds)
+            number = f"φ of directions 2 to {FEW} − chance = {written(others.interval(others.chance))}"
+            beside = (
+                f"φ({FEW}, {MANY}) of the product B A: {whole[0].beyond:+.3f} (rows), {whole[1].beyond:+.3f} (columns)"
+            )
+            yield Reading(task, name, number, beside, within(others.interval(others.chance), -LITTLE, LITTLE))
 
 
 def more_than_chance(records: Records) -> Iterator[Reading]:
     """Claim of Figure 4: two seeds have more in common than two Gaussian matrices."""
-    at = (64, 64)
+    at = (MANY, MANY)
     for task, module, name in _matrices(records):
-        values = phi(records, task, SEEDS, FACTOR, at, module)
-        if values.size:
-            chance = 64 / _size(records, task)
-            found = _seeds(records, values.mean(0) - chance)
-            start = phi(records, task, SEEDS, START, at, module).mean() - chance
-            full = [phi(records, task, OF_FULL, side, at, module).mean() - chance for side in (ROW, COLUMN)]
-            text = f"φ(64, 64) − chance = {written(found)}"
-            beside = f"{start:+.3f} before training; full update {full[0]:+.3f} (rows), {full[1]:+.3f} (columns)"
-            yield Reading(task, name, text, beside, above(found, 0.0))
+        of, start = (shared(records, task, SEEDS, side, at, module) for side in (FACTOR, START))
+        full = [shared(records, task, OF_FULL, side, at, module) for side in (ROW, COLUMN)]
+        if of and start and full[0] and full[1]:
+            number = f"φ(64, 64) − chance = {written(of.interval(of.chance))}"
+            beside = f"{start.beyond:+.3f} before training; "
+            beside += f"full update {written(full[0].interval(of.chance))} (rows), {full[1].beyond:+.3f} (columns)"
+            yield Reading(task, name, number, beside, above(of.interval(of.chance), LITTLE))
+
+
+def more_of_the_query(records: Records) -> Iterator[Reading]:
+    """Claim of Figure 4: two seeds have more directions of the query's update in common than of the value's."""
+    at = (MANY, MANY)
+    for task in records.conditions:
+        query, value = (shared(records, task, SEEDS, FACTOR, at, module) for module in MODULES)
+        start = [shared(records, task, SEEDS, START, at, module) for module in MODULES]
+        full = [shared(records, task, OF_FULL, ROW, at, module) for module in MODULES]
+        if query and value and start[0] and start[1] and full[0] and full[1]:
+            more = Shared(query.phi - value.phi, 0.0, query.seeds).interval()
+            number = f"φ(64, 64) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
+            beside = f"{start[0].mean - start[1].mean:+.3f} before training; "
+            beside += f"rows of the full update {full[0].mean - full[1].mean:+.3f}"
+            yield Reading(task, "query − value", number, beside, above(more, LITTLE))
 
 
 def directions_of_the_base(records: Records) -> Iterator[Reading]:
@@ -89,29 +127,14 @@ def directions_of_the_base(records: Records) -> Iterator[Reading]:
     at = (TOP_OF_W, TOP)
     for task in records.conditions:
         for side in (ROW, COLUMN):
-            values = phi(records, task, "W and r=64", side, at, QUERY)
-            if values.size:
-                found, full = t_interval(values.mean(0).tolist()), phi(records, task, "W and full", side, at, QUERY)
-                text = f"φ({TOP_OF_W}, {TOP}) = {written(found)}"
-                beside = f"chance {TOP_OF_W / _size(records, task):.3f}; full update {full.mean():.3f}"
-                yield Reading(task, f"query, {side}s", text, beside, below(found, BARELY))
-
-
-def _rows(records: Records, task: str, pair: str, side: str) -> list[dict]:
-    rows: Iterable[dict] = records.rows.get(NAME, ())
-    return [row for row in rows if (row["condition"], row["pair"], row["side"]) == (task, pair, side)]
-
-
-def _size(records: Records, task: str) -> int:
-    """d of the query's input, 384 in MiniLM."""
-    return int(next(row["d"] for row in records.rows[NAME] if (row["condition"], row["module"]) == (task, QUERY)))
+            of, full = (shared(records, task, pair, side, at) for pair in (BASE, BASE_AND_FULL))
+            if of and full:
+                number = f"φ({TOP_OF_W}, {TOP}) = {written(of.interval())}"
+                beside = f"chance {of.chance:.3f}; full update {written(full.interval())}"
+                yield Reading(task, f"query, {side}s", number, beside, below(of.interval(), BARELY))
 
 
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:
     for task in records.conditions:
         for module, name in MODULES.items():
             yield task, module, name
-
-
-def _seeds(records: Records, values: np.ndarray) -> Interval:
-    return of_every_two(values.tolist(), len(records.protocol.final_seeds))

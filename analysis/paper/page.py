@@ -9,86 +9,90 @@ from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
 from ..study.records import Records
 from ..study.validator import breaches, not_begun
-from .reading import FAILS, HOLDS, UNSURE, Reading, Section
+from .reading import CONTROLS, FAILS, HOLDS, UNSURE, Claim, Reading, Section
 from .sections import SECTIONS
 
 INTRODUCTION = """\
 What Hu et al. 2021 ([arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) found on GPT-3, asked again of MiniLM
 (hidden size 384, 6 layers) with what the paper lacked: full fine-tuning on the same axis, equal tuning of every arm,
-five seeds with 95 % intervals, and chance, noise or a control beside each number. Written by `python -m analysis paper`
-from the published records; nothing is trained. [Studies](studies.md) has the protocol, [figures](figures.md) explains
-each figure."""
+five seeds with 95 % intervals, and chance, noise or another arm beside the numbers. Written by `python -m analysis
+paper` from the published records; nothing is trained. [Studies](studies.md) has the protocol, [figures](figures.md)
+explains each figure."""
 OUTCOMES = f"""\
 A claim *{HOLDS}* or *{FAILS}* where the whole interval says so by the rule below it.
 Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3."""
-NOT_RUN = "not run yet"
+NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
+MIXED = "differs by matrix or arm"
+NONE = "—"
 
 
-def write(studies: Sequence[Records], links: Mapping[str, str]) -> str:
+def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
     """The whole page.
 
     Args:
         studies: that can be read; those of no section are not used.
         links: to each study's folder of figures, by its name.
+        damaged: why each other study cannot be read, by its name.
     """
     by_name = {study.name: study for study in studies}
     parts = ["[lorax_lab](../README.md) · [docs](README.md)", "# The LoRA paper's claims, and what they are here"]
     parts += [INTRODUCTION, OUTCOMES]
-    readings = {
-        (section.title, claim.text): list(claim.read(by_name[section.study]))
-        for section in SECTIONS
-        if _why_not(by_name.get(section.study), section.study) is None
-        for claim in section.claims
-    }
-    parts.append(_overview(readings))
-    for section in SECTIONS:
-        parts += _section(section, by_name.get(section.study), readings, links)
+    shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
+    parts.append(_overview(shown))
+    for section, of_section in zip(SECTIONS, shown, strict=True):
+        parts += _section(section, of_section, by_name.get(section.study), links)
     return "\n\n".join(parts) + "\n"
 
 
-Readings = Mapping[tuple[str, str], list[Reading]]
+Shown = tuple[str, str] | list[list[Reading]]
+"""A section's readings, a list for each claim; or in two parts why there are none."""
 
 
-def _overview(readings: Readings) -> str:
+def _of_section(section: Section, study: Records | None, damaged: Mapping[str, str]) -> Shown:
+    command = f"Type `python -m experiments.{section.study}`."
+    if section.study in damaged:
+        return NOT_SHOWN, f"`{section.study}` cannot be read: {damaged[section.study]}."
+    if study is None:
+        return NOT_RUN, f"`{section.study}` has no records. {command}"
+    if lacking := not_begun(study):
+        return NOT_RUN, f"`{section.study}` is not complete: {'; '.join(lacking)}. {command}"
+    if faults := breaches(study):
+        return NOT_SHOWN, f"`{section.study}` is not complete, or breaks its protocol: {'; '.join(faults)}. {command}"
+    return [list(claim.read(study)) for claim in section.claims]
+
+
+def _overview(shown: list[Shown]) -> str:
     rows = []
-    for section in SECTIONS:
-        for claim in section.claims:
-            of_claim = readings.get((section.title, claim.text))
-            rows.append([section.title.partition(":")[0], claim.text, _outcome(of_claim)])
+    for section, of_section in zip(SECTIONS, shown, strict=True):
+        for number, claim in enumerate(section.claims):
+            says = of_section[0] if isinstance(of_section, tuple) else _outcome(of_section[number])
+            rows.append([section.title.partition(":")[0], claim.text, says])
     return markdown_table(["of the paper", "claim", "here"], rows)
 
 
-def _outcome(readings: list[Reading] | None) -> str:
-    """The outcomes of a claim, with the tasks of each; a task of several is told by all of them."""
-    if readings is None:
-        return NOT_RUN
-    by_task: dict[str, list[str]] = {}
+def _outcome(readings: list[Reading]) -> str:
+    """The outcomes of a claim, each with its tasks; controls are no tasks."""
+    by_task: dict[str, set[str]] = {}
     for reading in readings:
-        by_task.setdefault(reading.task, []).append(reading.outcome)
-    tasks = {task: _summed(outcomes) for task, outcomes in by_task.items()}
+        if reading.task not in CONTROLS:
+            by_task.setdefault(reading.task, set()).add(reading.outcome)
+    tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in by_task.items()}
     kinds = [kind for kind in (HOLDS, FAILS, UNSURE, MIXED) if kind in tasks.values()]
-    return "; ".join(f"{kind} ({listed(t for t, own in tasks.items() if own == kind)})" for kind in kinds) or "—"
+    told = [f"{kind} ({listed(task for task, own in tasks.items() if own == kind)})" for kind in kinds]
+    return "; ".join(told) or NOT_MEASURED
 
 
-MIXED = "differs"
-
-
-def _summed(outcomes: list[str]) -> str:
-    return outcomes[0] if len(set(outcomes)) == 1 else MIXED
-
-
-def _section(section: Section, study: Records | None, readings: Readings, links: Mapping[str, str]) -> list[str]:
+def _section(section: Section, shown: Shown, study: Records | None, links: Mapping[str, str]) -> list[str]:
     parts = [f"## {section.title}"]
-    why = _why_not(study, section.study)
-    for claim in section.claims:
+    for number, claim in enumerate(section.claims):
         parts.append(f"**{claim.text}** The paper: {claim.theirs}.")
-        if why is None:
-            parts += [_table(readings[section.title, claim.text]), f"Rule: {claim.rule}."]
-    if why is not None:
-        parts += [f"**{NOT_RUN.capitalize()}.** {why}"]
+        if study and not isinstance(shown, tuple):
+            parts += _claim(claim, shown[number], study.conditions if section.measured else [], study.name)
+    if isinstance(shown, tuple):
+        parts.append(f"**{shown[0].capitalize()}.** {shown[1]}")
     if study is None:
         return parts
-    if why is None:
+    if not isinstance(shown, tuple):
         folder = links[study.name]
         parts += [f"![{name.replace('_', ' ')}]({folder}/{name}.png)" for name in section.figures]
         parts.append(f"{_source(study)} [{study.name}]({folder}/{PAGE}) has all of it.")
@@ -96,19 +100,19 @@ def _section(section: Section, study: Records | None, readings: Readings, links:
     return [*parts, "Predicted before the runs:", f"> {predicted}"]
 
 
-def _table(readings: list[Reading]) -> str:
-    rows = [[r.task, r.subject, r.found, r.beside or "—", r.outcome] for r in readings]
-    return markdown_table(["task", "of", "here, with the 95 % interval", "beside it", "the claim"], rows)
+def _claim(claim: Claim, readings: list[Reading], expected: list[str], study: str) -> list[str]:
+    """A claim's table, the conditions that it lacks, and its rule."""
+    rows = [[_named(r.task), r.subject, r.number, r.beside or NONE, r.outcome] for r in readings]
+    headings = ["task", "of", "here, with the 95 % interval", "beside it", "the claim"]
+    parts = [markdown_table(headings, rows)] if rows else []
+    if lacking := [task for task in expected if task not in {reading.task for reading in readings}]:
+        again = f"`python -m experiments.{study}`, where its runs are, measures it"
+        parts.append(f"{NOT_MEASURED.capitalize()}: {listed(lacking)}; {again}.")
+    return [*parts, f"Rule: {claim.rule}."]
 
 
-def _why_not(study: Records | None, name: str) -> str | None:
-    """Why a study says nothing yet; None where it does."""
-    command = f"Type `python -m experiments.{name}`."
-    if study is None:
-        return f"`{name}` has no records. {command}"
-    if faults := [*not_begun(study), *breaches(study)]:
-        return f"`{name}` is not complete, or breaks its protocol: {'; '.join(faults)}. {command}"
-    return None
+def _named(task: str) -> str:
+    return f"{task} (control)" if task in CONTROLS else task
 
 
 def _source(study: Records) -> str:

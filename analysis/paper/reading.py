@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
+CONTROLS = ("random labels",)
+"""Conditions that are no task: what is found there too is not what a task makes."""
 FEWEST = 3
 """Seeds, below which what every two of them share has no interval."""
 
@@ -21,14 +23,14 @@ class Reading:
 
     Attributes:
         subject: of which matrices, arms or ranks.
-        found: the number with its interval.
+        number: with its 95 % interval.
         beside: what chance, noise or a control gives in its place.
         outcome: `HOLDS`, `FAILS` or `UNSURE`.
     """
 
     task: str
     subject: str
-    found: str
+    number: str
     beside: str
     outcome: str
 
@@ -40,8 +42,8 @@ class Claim:
     Attributes:
         text: in a sentence.
         theirs: the paper's own numbers.
-        rule: when it holds, and when it does not.
-        read: gives the readings; none where the records do not have what it takes.
+        rule: when it holds here, and when it does not.
+        read: gives the readings; none of a task whose records do not have what it takes.
     """
 
     text: str
@@ -52,12 +54,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Section:
-    """A table or figure of the paper, the study that asks again, and the study's figures that stand in its place."""
+    """A table or figure of the paper, the study that asks again, and the study's figures that stand in its place.
+
+    Attributes:
+        measured: whether the claims are read from what was measured of every condition's runs afterwards.
+    """
 
     title: str
     study: str
     figures: tuple[str, ...]
     claims: tuple[Claim, ...]
+    measured: bool = False
 
 
 def above(interval: Interval, line: float) -> str:
@@ -87,7 +94,8 @@ def both(*outcomes: str) -> str:
 
 
 def of_every_two(values: Sequence[float], seeds: int) -> Interval:
-    """The interval over seeds of a mean over every two of them, in the order of `itertools.combinations`.
+    """The interval over seeds of a mean over every two of them, in the order of `itertools.combinations`, or of
+    `permutations` where there are twice as many values.
 
     Pairs that have a seed in common are not independent, so that Student's interval over the pairs would be too narrow.
     It is taken over the seeds' jackknife pseudo-values (Arvesen 1969). NaN limits below three seeds.
@@ -95,7 +103,8 @@ def of_every_two(values: Sequence[float], seeds: int) -> Interval:
     >>> str(of_every_two([0.1, 0.2, 0.3], 3))
     '0.2000 [-0.2968, 0.6968]'
     """
-    by_pair = dict(zip(combinations(range(seeds), 2), values, strict=True))
+    two = combinations(range(seeds), 2) if 2 * len(values) == seeds * (seeds - 1) else permutations(range(seeds), 2)
+    by_pair = dict(zip(two, values, strict=True))
     mean = sum(values) / len(values)
     if seeds < FEWEST:
         return Interval(mean, math.nan, math.nan, seeds)
@@ -104,9 +113,11 @@ def of_every_two(values: Sequence[float], seeds: int) -> Interval:
 
 
 def written(interval: Interval, digits: int = 3) -> str:
-    """A number with its interval, as the page has it; in words where a run diverged, so that there is none."""
-    if not math.isfinite(interval.mean):
+    """A number with its interval, as the page has it; in words where there is none."""
+    if math.isnan(interval.mean):
+        return "no number, since a run or a matrix has none"
+    if math.isinf(interval.mean):
         return "no score, since a final run diverged"
     if math.isnan(interval.low):
-        return f"{interval.mean:.{digits}f}"
+        return f"{interval.mean:.{digits}f}, without an interval"
     return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_de
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.history import commits
-from lorax_lab.store.measured_rows import names_of, path_of, read_rows
+from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
@@ -141,8 +141,25 @@ def load(path: Path) -> Records:
     files = (path, beside, shared, equivalence_path(path), *(path_of(path, name) for name in afterwards))
     unchecked = tuple(file.name for file in files if file.is_file() and not is_sealed(file))
     damages += of_table + of_proofs + [damage for _, of_rows in afterwards.values() for damage in of_rows]
-    rows = {name: intact for name, (intact, _) in afterwards.items()}
-    return Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits(), rows)
+    made = Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits())
+    rows = {}
+    for name, (measured, _) in afterwards.items():
+        rows[name], others = _of_published_runs(made, measured)
+        damages += [f"{path_of(path, name).name}: {text}" for text in others]
+    return replace(made, rows=rows)
+
+
+def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of the conditions that have all of theirs, measured of the published final runs; and the others."""
+    rows, others = list[dict[str, Any]](), []
+    for condition in records.conditions:
+        of = measured.get(condition)
+        finals = [line for line in records.of(condition, "final") if line["status"] == "completed"]
+        if of and of.is_whole and of.runs != sorted(line["run_id"] for line in finals):
+            others.append(f"{condition} was measured of other runs than the published ones; measure it again")
+        elif of and of.is_whole:
+            rows += of.rows
+    return rows, others
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

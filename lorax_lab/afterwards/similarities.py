@@ -8,7 +8,7 @@ two runs share there is chance, or else a fault of theirs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ MOST = 64
 """Directions that are compared."""
 SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """The numbers of directions, i and j, at which φ is kept."""
-EACH = ((1, 1), (8, 8), (8, 64), (40, 4), (64, 64))
+EACH = ((1, 1), (8, 8), (1, 64), (8, 64), (40, 4), (64, 64))
 """(i, j) at which φ is kept of each pair, for intervals."""
 START = "A at the start"
 BASE = "W"
@@ -47,7 +47,8 @@ def similarities(runs: Runs, pairs: Mapping[str, tuple[str, str]]) -> Iterator[d
     Args:
         runs: of one condition; those of the arms that `pairs` names.
         pairs: two arms by the pair's name. Twice the same arm means two seeds of it, every two; two arms are compared
-            with different seeds, each with the next; `W` is the base.
+            at every two different seeds, either way round; `W` is the base. The pairs of runs are in the order of
+            `itertools.combinations`, of `permutations`, or of the seeds.
 
     Yields:
         `pair, side, matrix, module, layer`; `i` and `j`, numbers of directions; `phi`, the mean of φ(i, j) over the
@@ -108,7 +109,7 @@ def _seeds(one: str, other: str, seeds: Sequence[int]) -> Iterator[tuple[int, in
     elif one == other:
         yield from combinations(seeds, 2)
     else:
-        yield from zip(seeds, [*seeds[1:], seeds[0]], strict=True)
+        yield from permutations(seeds, 2)
 
 
 def _shared(ends: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:

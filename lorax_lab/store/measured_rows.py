@@ -1,9 +1,13 @@
-"""What was measured of a study's runs afterwards: `<study>.<name>.rows`, a row of plain values in JSON on each line."""
+"""What was measured of a study's runs afterwards: `<study>.<name>.rows`, plain values in JSON on each line.
+
+The lines of a condition begin with a head, which names the runs that were measured and counts the rows that follow.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,29 @@ from lorax_lab.store.sums import read_checked, write_summed
 
 ENDING = ".rows"
 CONDITION = "condition"
-"""The key of each row that says of which condition its runs are."""
+"""The key of each line that says of which condition its runs are."""
+RUNS, ROWS = "runs", "rows"
+"""The keys of a head besides."""
+
+
+@dataclass
+class Measured:
+    """The rows of one condition.
+
+    Attributes:
+        runs: ids of the runs that were measured; None where the head is damaged.
+        count: how many rows were written.
+        rows: those that are intact.
+    """
+
+    runs: list[str] | None = None
+    count: int | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether head and rows are all there."""
+        return self.runs is not None and self.count == len(self.rows)
 
 
 def path_of(study: Path, name: str) -> Path:
@@ -27,23 +53,36 @@ def names_of(study: Path) -> list[str]:
     return sorted(path.name.removeprefix(f"{study.stem}.").removesuffix(ENDING) for path in paths)
 
 
-def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The intact rows of a file, and what is wrong with each of the others; both empty where there is no file."""
+def read_rows(path: Path) -> tuple[dict[str, Measured], list[str]]:
+    """What a file has of each condition, and what is wrong with it; both empty where there is no file."""
     checked = read_checked(path)
-    rows, damages = [], list(checked.damages)
+    found, damages = dict[str, Measured](), list(checked.damages)
     for number, text in checked.lines.items():
         try:
-            row = json.loads(text)
-            if not isinstance(row, dict) or CONDITION not in row:
+            line = json.loads(text)
+            if not isinstance(line, dict) or CONDITION not in line:
                 raise ValueError(f"it names no {CONDITION}")
         except (ValueError, RecursionError) as error:
             damages.append(f"{path.name}, line {number}: {in_short(error)}")
+            continue
+        of = found.setdefault(str(line[CONDITION]), Measured())
+        if line.keys() == {CONDITION, RUNS, ROWS}:
+            of.runs, of.count = line[RUNS], line[ROWS]
         else:
-            rows.append(row)
-    return rows, damages
+            of.rows.append(line)
+    for name, of in found.items():
+        if not of.is_whole:
+            damages.append(
+                f"{path.name}: of {name} {len(of.rows)} of {of.count or 'an unknown number of'} rows are intact"
+            )
+    return found, damages
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write all rows of a file; the same rows give the same bytes."""
-    texts = (json.dumps(redacted(row), ensure_ascii=False, separators=(",", ":")) for row in rows)
+def write_rows(path: Path, conditions: Mapping[str, Measured]) -> None:
+    """Write all conditions of a file; a condition that lost rows stays one that lost rows. The same content gives the
+    same bytes."""
+    lines: list[dict[str, Any]] = []
+    for name, of in conditions.items():
+        lines += [{CONDITION: name, RUNS: of.runs, ROWS: of.count}, *({CONDITION: name} | row for row in of.rows)]
+    texts = (json.dumps(redacted(line), ensure_ascii=False, separators=(",", ":")) for line in lines)
     write_summed(path, "".join(f"{text}\n" for text in texts))

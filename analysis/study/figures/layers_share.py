@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "the directions that runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the paper)"
+TITLE = "the directions that runs share beyond chance, in every layer and type of matrix (as Figures 6 and 7 of the LoRA paper)"
 SHOWN = {
     ("r=8 and r=64", "A at the start"): (8, 64),
     ("r=8 and r=64", "A"): (8, 64),
@@ -39,7 +39,7 @@ CELL = 0.155
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, pair and side of `SHOWN`, module and layer; None where the similarities were not measured.
 
-    Columns: model, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds.
+    Columns: model, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
     """
     import pandas as pd
 
@@ -52,7 +52,7 @@ def table(records: Records) -> pd.DataFrame | None:
             place |= {key: row[key] for key in ("pair", "side", "module", "layer")}
             numbers = {"phi": sum(each) / len(each), "chance": max(i, j) / row["d"], "pairs": len(each)}
             rows.append(place | {"i": i, "j": j} | numbers)
-    return pd.DataFrame(rows).assign(seeds=len(records.protocol.final_seeds)) if rows else None
+    return pd.DataFrame(rows) if rows else None
 
 
 @style.styled
@@ -76,7 +76,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01)
     bar.set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
-    over = f"hundredths, {table['model'].iloc[0]}, mean over all pairs of runs of {table['seeds'].iloc[0]} seeds"
+    over = f"hundredths, {table['model'].iloc[0]}, mean over {table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
     style.title(figure, f"{text} {over}")
     return figure
 
@@ -91,7 +91,7 @@ def _cells(axes: Axes, rows: pd.DataFrame, modules: list[str]) -> Any:
         if not np.isnan(value):
             colour = "white" if value > LIGHT * DARKEST else "black"
             axes.text(
-                across + 0.5, down + 0.5, f"{100 * value:.0f}", ha="center", va="center", fontsize=5, color=colour
+                across + 0.5, down + 0.5, f"{round(100 * value)}", ha="center", va="center", fontsize=5, color=colour
             )
     axes.set_xticks(np.arange(values.shape[1]) + 0.5, [str(layer) for layer in cells.columns])
     return mesh
