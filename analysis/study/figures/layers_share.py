@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "the directions that runs share beyond chance, in every layer and type of matrix (as Figures 6 and 7 of the LoRA paper)"
+TITLE = "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)"
 SHOWN = {
     ("r=8 and r=64", "A at the start"): (8, 64),
     ("r=8 and r=64", "A"): (8, 64),
@@ -76,7 +76,8 @@ def draw(table: pd.DataFrame) -> Figure:
     bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01)
     bar.set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
-    over = f"hundredths, {table['model'].iloc[0]}, mean over {table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
+    pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
+    over = f"hundredths, {table['model'].iloc[0]}, mean over {pairs}"
     style.title(figure, f"{text} {over}")
     return figure
 
