@@ -188,7 +188,7 @@ def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
     assert len(maps) == len(shown) * len(TASKS)
     last = [text.get_text() for text in maps[-1].texts]  # W and the full update, φ(40, 4), chance .104 and .026
     assert last == ["20", "30", "40", "27", "37", "47"]
-    assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["self.query", "output.dense"]
+    assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["query", "output.dense"]
 
 
 @pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])

@@ -337,7 +337,7 @@ def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Not measured: tweets; `python -m experiments.paper_subspaces`" in text
     assert "![ranks share](study/paper_subspaces/ranks_share.png)" in text
     assert "From " in text
-    assert "Predicted before the runs:" in text
+    assert "Predicted before the runs of `paper_" in text
 
 
 def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:
@@ -350,7 +350,7 @@ def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:
     text = page.write([dataclasses.replace(whole, lines=lines)], {"paper_rank_by_loss": "study/paper_rank_by_loss"})
     assert "`paper_rank_by_loss` is not complete, or breaks its protocol" in text
     assert "![" not in text
-    assert "Predicted before the runs:" in text
+    assert "Predicted before the runs of `paper_" in text
 
 
 def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

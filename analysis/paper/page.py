@@ -39,8 +39,16 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     parts += [INTRODUCTION, OUTCOMES]
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
     parts.append(_overview(shown))
+    predicted = dict[str, str]()
     for section, of_section in zip(SECTIONS, shown, strict=True):
-        parts += _section(section, of_section, by_name.get(section.study), links)
+        study = by_name.get(section.study)
+        parts += _section(section, of_section, study, links)
+        if study and study.name not in predicted:
+            words = " ".join(study.declared.texts["prediction"].split())
+            parts += [f"Predicted before the runs of `{study.name}`:", f"> {words}"]
+        elif study:
+            parts.append(f"The prediction stands under {predicted[study.name]}.")
+        predicted.setdefault(section.study, _short(section))
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,7 +74,7 @@ def _overview(shown: list[Shown]) -> str:
     for section, of_section in zip(SECTIONS, shown, strict=True):
         for number, claim in enumerate(section.claims):
             says = of_section[0] if isinstance(of_section, tuple) else _outcome(of_section[number])
-            rows.append([section.title.partition(":")[0], claim.text, says])
+            rows.append([_short(section), claim.text, says])
     return markdown_table(["of the paper", "claim", "here"], rows)
 
 
@@ -96,8 +104,7 @@ def _section(section: Section, shown: Shown, study: Records | None, links: Mappi
         folder = links[study.name]
         parts += [f"![{name.replace('_', ' ')}]({folder}/{name}.png)" for name in section.figures]
         parts.append(f"{_source(study)} [{study.name}]({folder}/{PAGE}) has all of it.")
-    predicted = " ".join(study.declared.texts["prediction"].split())
-    return [*parts, "Predicted before the runs:", f"> {predicted}"]
+    return parts
 
 
 def _claim(claim: Claim, readings: list[Reading], expected: list[str], study: str) -> list[str]:
@@ -109,6 +116,11 @@ def _claim(claim: Claim, readings: list[Reading], expected: list[str], study: st
         again = f"`python -m experiments.{study}`, where its runs are, measures it"
         parts.append(f"{NOT_MEASURED.capitalize()}: {listed(lacking)}; {again}.")
     return [*parts, f"Rule: {claim.rule}."]
+
+
+def _short(section: Section) -> str:
+    """The title without what it is about: `Table 5`."""
+    return section.title.partition(":")[0]
 
 
 def _named(task: str) -> str:

@@ -106,6 +106,12 @@ class Records:
         """The base of a condition's runs, as it was typed; nothing where there is no run."""
         return next((str(line["config"]["model"]) for line in self.of(condition, "final")), "")
 
+    @property
+    def modules(self) -> list[str]:
+        """The types of matrix that final runs measured, in the order of the model."""
+        finals = (line for name in self.conditions for line in self.of(name, "final"))
+        return list(dict.fromkeys(row["module"] for line in finals for row in line.get("matrices", {}).values()))
+
     def trial(self, cell: Cell) -> Line | None:
         """The line of a trial."""
         return self._trials.get(cell)

@@ -52,6 +52,8 @@ def table(records: Records) -> pd.DataFrame | None:
             place |= {key: row[key] for key in ("pair", "side", "module", "layer")}
             numbers = {"phi": sum(each) / len(each), "chance": max(i, j) / row["d"], "pairs": len(each)}
             rows.append(place | {"i": i, "j": j} | numbers)
+    order = {name: place for place, name in enumerate(records.modules)}
+    rows.sort(key=lambda row: order.get(row["module"], len(order)))
     return pd.DataFrame(rows) if rows else None
 
 
@@ -68,7 +70,9 @@ def draw(table: pd.DataFrame) -> Figure:
             mesh = _cells(grid[down][across], table[chosen], modules)
         i, j = SHOWN[pair, side]
         grid[down][0].set_ylabel(f"{pair}\n{side}\nφ({i}, {j})", rotation=0, ha="right", va="center")
-        grid[down][0].set_yticks(np.arange(len(modules)) + 0.5, [name.removeprefix("attention.") for name in modules])
+        grid[down][0].set_yticks(
+            np.arange(len(modules)) + 0.5, [name.removeprefix("attention.self.") for name in modules]
+        )
     for across, task in enumerate(tasks):
         grid[0][across].set_title(task)
         grid[-1][across].set_xlabel("layer")
