@@ -176,7 +176,7 @@ def _parsing_only() -> Iterator[None]:
 
     parser = argparse.ArgumentParser
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("parse_args", "parse_known_args"):
+        for name in ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"):
             patch.setattr(parser, name, stopping(getattr(parser, name)))
         yield
 
