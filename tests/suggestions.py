@@ -25,6 +25,7 @@ HOLES = {
     "other": "8000",
     "runs_dir": "runs",
     "study": "rank_sweep",
+    "name": "rank_sweep",
     "again": "python -m lorax_lab.run rank=4,8,16 -m",
     "min(shape)": "4",
     "path": "my.csv",

@@ -57,15 +57,16 @@ Shown = tuple[str, str] | list[list[Reading]]
 
 
 def _of_section(section: Section, study: Records | None, damaged: Mapping[str, str]) -> Shown:
-    command = f"Type `python -m experiments.{section.study}`."
-    if section.study in damaged:
-        return NOT_SHOWN, f"`{section.study}` cannot be read: {damaged[section.study]}."
+    name = section.study
+    again = f"Type `python -m experiments.{name}`."
+    if name in damaged:
+        return NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
     if study is None:
-        return NOT_RUN, f"`{section.study}` has no records. {command}"
+        return NOT_RUN, f"`{name}` has no records. {again}"
     if lacking := not_begun(study):
-        return NOT_RUN, f"`{section.study}` is not complete: {'; '.join(lacking)}. {command}"
+        return NOT_RUN, f"`{name}` is not complete: {'; '.join(lacking)}. {again}"
     if faults := breaches(study):
-        return NOT_SHOWN, f"`{section.study}` is not complete, or breaks its protocol: {'; '.join(faults)}. {command}"
+        return NOT_SHOWN, f"`{name}` is not complete, or breaks its protocol: {'; '.join(faults)}. {again}"
     return [list(claim.read(study)) for claim in section.claims]
 
 

@@ -1,4 +1,4 @@
-"""`python -m analysis similarity`: how much of their directions two published runs share.
+"""`python -m analysis similarity STUDY ONE OTHER`: how much of their directions two published runs share.
 
 It needs no store: a study's `.directions.rows` have the directions of some runs and matrices.
 """
@@ -19,7 +19,8 @@ from lorax_lab.spectra import random_similarity, random_similarity_std, subspace
 
 from .records import RECORDS, NoStudy, Records, load
 
-NAME = "directions"
+NAME = "similarity"
+ROWS = "directions"
 """Of the rows that `lorax_lab.afterwards.directions` makes."""
 FACTOR, START = "A", "A at the start"
 DEVIATIONS = 6.0
@@ -65,7 +66,7 @@ def kept(records: Records, place: Place, name: str, count: int | None = None) ->
     Raises:
         ConfigError: names what was kept.
     """
-    rows = records.rows.get(NAME, [])
+    rows = records.rows.get(ROWS, [])
     if not rows:
         raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.paper_subspaces")
     rows = _only(rows, "condition", place.task, "--task")
@@ -77,8 +78,8 @@ def kept(records: Records, place: Place, name: str, count: int | None = None) ->
     (row,) = _only(rows, "side", place.side, "--side")
     if count is not None and not 1 <= count <= row["k"]:
         raise ConfigError(
-            f"{count} directions of {name} are not possible: {row['k']} were kept, no more than its rank; type 1 to "
-            f"{row['k']}"
+            f"{count} directions of {name} are not possible: {row['k']} were kept, no more than its rank; any number "
+            f"from 1 to {row['k']} is possible"
         )
     vectors = np.frombuffer(base64.b64decode(row["vectors"]), "<f2").reshape(row["k"], row["d"]).astype(float)
     orthonormal, triangle = np.linalg.qr(vectors.T)
@@ -114,7 +115,7 @@ def _refuse_related(records: Records, place: Place, one: str, other: str) -> Non
 def main(arguments: list[str]) -> int:
     """Print φ and chance. Returns the exit code: 0 done, 2 a wrong input."""
     parser = argparse.ArgumentParser(
-        prog="python -m analysis similarity",
+        prog=f"python -m analysis {NAME}",
         description="φ(i, j) of two published runs (Hu et al. 2021, section 7.2), from directions that a study kept.",
     )
     parser.add_argument("study", help="such as paper_subspaces")

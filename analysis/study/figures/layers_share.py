@@ -30,7 +30,7 @@ SHOWN = {
 """The (i, j) at which φ of each pair and side is shown."""
 DARKEST = 0.5
 """φ beyond chance from which on a cell is darkest."""
-LIGHT = 0.55
+LIGHT = 0.4
 """Share of the darkest above which a number is white."""
 CELL = 0.155
 """Inches of a cell, downwards."""
