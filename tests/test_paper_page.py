@@ -405,6 +405,7 @@ def test_kept_directions_are_compared_without_a_store() -> None:
         ({"i": 3}, "3 directions of LoRA r=2:0 are not possible: 2 were kept"),
         ({"j": 0}, "0 directions of LoRA r=8:1 are not possible: 8 were kept"),
         ({"one": "LoRA r=8:1"}, "LoRA r=8:1 twice"),
+        ({"one": "full:1", "place": Place("sarcasm", "query", "row")}, "have the seed 1 in common"),
         ({"other": "full:1"}, "--side A: its directions were not kept"),
         (
             {"place": Place("sarcasm", "value", "A")},

@@ -9,7 +9,7 @@ from .norms import MORE
 from .reading import Claim, Section
 
 MARGIN = "the declared margin, .02"
-OF_EACH_TYPE = f"holds where each gain over a single kind of matrix is surely above {BETTER:g}, fails where one surely is not"
+OF_EACH_TYPE = f"holds where each gain over a single one is surely above {BETTER:g}, fails where one surely is not"
 RANK_ONE = f"rank 1 is enough where it is surely not worse than each of ranks 2 to 64 by more than {MARGIN}"
 SIZE = f"more than {MORE:.2f} times"
 SECTIONS = (

@@ -45,12 +45,17 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
     """φ(i, j) of two runs, each named `arm:seed`, and what chance gives, max(i, j) / d.
 
     Raises:
-        ConfigError: directions that were not kept, or not so far; one run twice; factors that were not drawn
-            independently.
+        ConfigError: directions that were not kept, or not so far; one run twice, or two of one seed; factors that were
+            not drawn independently.
     """
     if one == other:
         raise ConfigError(f"{one} twice: a run shares all with itself; name two runs")
     a, b = (kept(records, place, name, size) for name, size in ((one, i), (other, j)))
+    if (seed := one.rpartition(":")[2]) == other.rpartition(":")[2]:
+        raise ConfigError(
+            f"{one} and {other} have the seed {seed} in common, and with it the head and the order of the examples: what "
+            "they share is not of the arms alone; compare runs of different seeds"
+        )
     if len(a) != len(b):
         raise ConfigError(f"{one} has directions of {len(a)} numbers and {other} of {len(b)}; compare runs of one base")
     if place.side == FACTOR:
