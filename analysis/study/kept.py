@@ -53,8 +53,8 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
     a, b = (kept(records, place, name, size) for name, size in ((one, i), (other, j)))
     if (seed := one.rpartition(":")[2]) == other.rpartition(":")[2]:
         raise ConfigError(
-            f"{one} and {other} have the seed {seed} in common, and with it the head and the order of the examples: what "
-            "they share is not of the arms alone; compare runs of different seeds"
+            f"{one} and {other} have the seed {seed} in common, and with it the head and the order of the examples: "
+            "what they share is not of the arms alone; compare runs of different seeds"
         )
     if len(a) != len(b):
         raise ConfigError(f"{one} has directions of {len(a)} numbers and {other} of {len(b)}; compare runs of one base")
