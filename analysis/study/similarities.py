@@ -41,9 +41,9 @@ def table(records: Records, shown: Shown) -> pd.DataFrame | None:
     middle = layers[(len(layers) - 1) // 2]
     chosen = [row for row in rows if row["layer"] == middle and row["module"] in MODULES]
     chosen.sort(key=lambda row: shown.index((row["pair"], row["side"])))
-    rows = pd.concat([_long(row) for row in chosen], ignore_index=True)
-    rows.insert(1, "model", rows["task"].map(records.model))
-    return rows.assign(seeds=len(records.protocol.final_seeds))
+    table = pd.concat([_long(row) for row in chosen], ignore_index=True)
+    table.insert(1, "model", table["task"].map(records.model))
+    return table.assign(seeds=len(records.protocol.final_seeds))
 
 
 def _long(row: dict[str, Any]) -> pd.DataFrame:
