@@ -18,8 +18,8 @@ TASKS = {"movie_reviews": ("task=movie_reviews", *LARGE), "sarcasm": ("task=sarc
 COMMON = ("task.pooling=mean", "train.precision=fp32")
 """Products in fp32, since a processor without units for bf16 takes 40 times as long in it."""
 FULL = "full"
-SECONDS = {"trial": 8.0, "final": 14.0}
-"""Of a run on 2 cores, of which two run side by side."""
+SECONDS = {"trial": 40.0, "final": 55.0}
+"""Of a run on 2 cores without units for bf16, of which two run side by side: what `paper_subspaces` took."""
 LAYERS = range(6)
 OF_THE_FEED_FORWARD = ("intermediate.dense", *(f"{layer}.output.dense" for layer in LAYERS))
 """`output.dense` alone would be the attention's too."""

@@ -24,7 +24,8 @@ beside the linear layer, is more than 4 points below the probe when it is traine
 all is trained. Refuted where norms and biases match LoRA of rank 1 on both tasks, or where the usual head alone is
 above the probe on either."""
 COST = """\
-About 180 runs, of which two run side by side for 5 to 50 s: three quarters of an hour on 2 cores."""
+About 180 runs, of which two run side by side for half a minute to four minutes: two hours on 2 cores, by the time
+of the runs of `paper_subspaces`."""
 
 PROBE, EMBEDDINGS, NORMS = "head alone", "embeddings alone", "norms and biases alone"
 USUAL = "task.pooling=own"

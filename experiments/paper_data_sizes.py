@@ -19,7 +19,8 @@ above it. At 1,000 examples rank 1 is short by 1 to 3 points, at 3,000 by 2, at 
 at most 1 to 8 or more; k* grows from at most 4 to 16 or more. Rank 64 matches at every size. Refuted where rank 1
 matches at 10,000, or where r* falls from one size to the next larger."""
 COST = """\
-About 150 runs, of which two run side by side for 10 to 100 s: an hour on 2 cores."""
+About 150 runs, of which two run side by side for one to six minutes: two and a half hours on 2 cores, by the
+time of the runs of `paper_subspaces`."""
 
 RANKS = (1, 8, 64)
 EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}

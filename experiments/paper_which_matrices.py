@@ -21,7 +21,8 @@ rank 2 in both, do at least as well as any attention arm, and all six types at r
 full fine-tuning on sarcasm; some do on movie_reviews. Refuted where a single type of attention matrix is the best arm
 on both tasks, or where the feed-forward arms are more than a point below the best attention arm on both."""
 COST = """\
-About 190 runs, of which two run side by side for 10 to 50 s: under an hour on 2 cores."""
+About 190 runs, of which two run side by side for one to four minutes: two and a half hours on 2 cores, by
+the time of the runs of `paper_subspaces`."""
 
 OUT = tuple(f"{layer}.output.dense" for layer in paper.LAYERS)
 BUDGET = {

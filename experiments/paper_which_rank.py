@@ -29,8 +29,8 @@ than a point when its query matrices are cut to nothing, on both tasks: so what 
 full fine-tuning does there. Cut in the feed-forward matrices it needs more directions than cut in the attention.
 Refuted where k* of the query alone is above 0 on either task, or r* in all matrices above that in query and value."""
 COST = """\
-About 480 runs, of which two run side by side for 10 to 50 s, and the sets of 10 of them cut in some minutes: an hour
-and a half on 2 cores."""
+About 480 runs, of which two run side by side for one to four minutes, and the sets of 10 of them cut in some
+minutes: six hours on 2 cores, by the time of the runs of `paper_subspaces`."""
 
 RANKS = (1, 2, 4, 8, 64)
 CUT = (0, 1, 2, 4, 8, 64)

@@ -106,12 +106,13 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
 
 def test_the_top_direction_is_told_by_type_of_matrix() -> None:
     of = {(directions.RANKS, directions.FACTOR, directions.QUERY): 0.8}
-    query, value = directions.top_direction(similar(of))
+    query, value, every = directions.top_direction(similar(of))
+    assert (every.subject, every.outcome) == ("all matrices", UNSURE)  # .8 and .2: a mean of .5
     assert (query.subject, query.outcome) == ("query", HOLDS)
-    assert "above 0.5 in 2 of 2 layers" in query.number
+    assert "above 0.5 in 2 of 2 matrices" in query.number
     assert (value.subject, value.outcome) == ("value", FAILS)
     assert "chance 0.003" in value.beside
-    (unsure, _) = directions.top_direction(similar({(directions.RANKS, "A", directions.QUERY): 0.5}))
+    unsure, *_ = directions.top_direction(similar({(directions.RANKS, "A", directions.QUERY): 0.5}))
     assert unsure.outcome == UNSURE
 
 
@@ -142,15 +143,15 @@ def test_the_query_is_held_against_the_value(query: float, value: float, outcome
 
 
 def test_what_two_seeds_share_is_more_than_a_little_above_chance() -> None:
-    query, value = directions.more_than_chance(similar({(directions.SEEDS, "A", directions.QUERY): 0.35}))
+    query, value, _ = directions.more_than_chance(similar({(directions.SEEDS, "A", directions.QUERY): 0.35}))
     assert (query.outcome, value.outcome) == (HOLDS, FAILS)  # .2 is .033 above chance
     assert "chance = 0.18" in query.number
 
 
 def test_three_seeds_have_three_pairs_and_these_are_not_independent() -> None:
     pairs = [0.1, 0.2, 0.6]
-    assert directions.Shared(np.array([pairs]), 0.1, 3).interval() == of_every_two(pairs, 3)
-    assert directions.Shared(np.array([pairs]), 0.1, None).interval() != of_every_two(pairs, 3)
+    assert directions.Shared(np.array([pairs]), np.array([0.1]), 3).interval() == of_every_two(pairs, 3)
+    assert directions.Shared(np.array([pairs]), np.array([0.1]), None).interval() != of_every_two(pairs, 3)
 
 
 def test_a_pair_that_was_not_kept_gives_no_reading() -> None:
@@ -161,7 +162,7 @@ def test_a_pair_that_was_not_kept_gives_no_reading() -> None:
     ]
     records = dataclasses.replace(records, rows={"similarities": older})
     assert list(directions.other_directions(records)) == []
-    assert len(list(directions.top_direction(records))) == 2
+    assert len(list(directions.top_direction(records))) == 3
 
 
 def amplified(over_noise: float, fall: float = 10.0) -> Records:

@@ -18,6 +18,7 @@ FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
 BASE, BASE_AND_FULL = "W and r=64", "W and full"
 QUERY, VALUE = MODULES
+EVERY = "all matrices"
 FEW, MANY = 8, 64
 """The ranks of Figure 3."""
 MOST, LITTLE, BARELY = 0.5, 0.05, 0.3
@@ -29,20 +30,26 @@ TOP_OF_W, TOP = 40, 4
 
 @dataclass(frozen=True)
 class Shared:
-    """φ(i, j) of one type of matrix, (layers, pairs of runs), beside chance.
+    """φ(i, j), (matrices, pairs of runs), beside chance.
 
     Attributes:
+        by_chance: max(i, j) / d of each matrix.
         seeds: of which every two make a pair; None where each seed makes one, with the base.
     """
 
     phi: np.ndarray
-    chance: float
+    by_chance: np.ndarray
     seeds: int | None
 
     @property
     def mean(self) -> float:
         """Over layers and pairs."""
         return float(self.phi.mean())
+
+    @property
+    def chance(self) -> float:
+        """Over matrices."""
+        return float(self.by_chance.mean())
 
     @property
     def beyond(self) -> float:
@@ -58,15 +65,17 @@ class Shared:
 def shared(
     records: Records, task: str, pair: str, side: str, at: tuple[int, int], module: str = QUERY
 ) -> Shared | None:
-    """φ of a pair of arms, as `lorax_lab.afterwards.similarities` has it; None where it was not measured."""
+    """φ of a pair of arms in one type of matrix, or in all, as `lorax_lab.afterwards.similarities` has it; None where
+    it was not measured."""
     key = f"{at[0]},{at[1]}"
     every: Iterable[dict[str, Any]] = records.rows.get(NAME, ())
-    rows = [r for r in every if (r["condition"], r["pair"], r["side"], r["module"]) == (task, pair, side, module)]
+    rows = [row for row in every if (row["condition"], row["pair"], row["side"]) == (task, pair, side)]
+    rows = [row for row in rows if module in (row["module"], EVERY)]
     values = [row["each"].get(key, []) for row in rows]
     if not rows or not all(values) or len({len(of_row) for of_row in values}) > 1:
         return None
     seeds = None if pair in (BASE, BASE_AND_FULL) else len(records.protocol.final_seeds)
-    return Shared(np.array(values), max(at) / rows[0]["d"], seeds)
+    return Shared(np.array(values), np.array([max(at) / row["d"] for row in rows]), seeds)
 
 
 def top_direction(records: Records) -> Iterator[Reading]:
@@ -75,7 +84,7 @@ def top_direction(records: Records) -> Iterator[Reading]:
         top, start = (shared(records, task, RANKS, side, (1, 1), module) for side in (FACTOR, START))
         if top and start:
             count = int((top.phi.mean(1) > MOST).sum())
-            number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} layers"
+            number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} matrices"
             beside = f"{start.mean:.3f} before training; chance {top.chance:.3f}"
             yield Reading(task, name, number, beside, above(top.interval(), MOST))
 
@@ -86,7 +95,7 @@ def other_directions(records: Records) -> Iterator[Reading]:
         every, first = (shared(records, task, RANKS, FACTOR, (i, MANY), module) for i in (FEW, 1))
         whole = [shared(records, task, RANKS, side, (FEW, MANY), module) for side in (ROW, COLUMN)]
         if every and first and whole[0] and whole[1]:
-            others = Shared((FEW * every.phi - first.phi) / (FEW - 1), every.chance, every.seeds)
+            others = Shared((FEW * every.phi - first.phi) / (FEW - 1), every.by_chance, every.seeds)
             number = f"φ of directions 2 to {FEW} − chance = {written(others.interval(others.chance))}"
             beside = (
                 f"φ({FEW}, {MANY}) of the product B A: {whole[0].beyond:+.3f} (rows), {whole[1].beyond:+.3f} (columns)"
@@ -103,7 +112,8 @@ def more_than_chance(records: Records) -> Iterator[Reading]:
         if of and start and full[0] and full[1]:
             number = f"φ(64, 64) − chance = {written(of.interval(of.chance))}"
             beside = f"{start.beyond:+.3f} before training; "
-            beside += f"full update {written(full[0].interval(of.chance))} (rows), {full[1].beyond:+.3f} (columns)"
+            beside += f"full update {written(full[0].interval(full[0].chance))} (rows), "
+            beside += f"{written(full[1].interval(full[1].chance))} (columns)"
             yield Reading(task, name, number, beside, above(of.interval(of.chance), LITTLE))
 
 
@@ -115,7 +125,7 @@ def more_of_the_query(records: Records) -> Iterator[Reading]:
         start = [shared(records, task, SEEDS, START, at, module) for module in MODULES]
         full = [shared(records, task, OF_FULL, ROW, at, module) for module in MODULES]
         if query and value and start[0] and start[1] and full[0] and full[1]:
-            more = Shared(query.phi - value.phi, 0.0, query.seeds).interval()
+            more = Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval()
             number = f"φ(64, 64) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
             beside = f"{start[0].mean - start[1].mean:+.3f} before training; "
             beside += f"rows of the full update {full[0].mean - full[1].mean:+.3f}"
@@ -136,5 +146,5 @@ def directions_of_the_base(records: Records) -> Iterator[Reading]:
 
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:
     for task in records.conditions:
-        for module, name in MODULES.items():
+        for module, name in (MODULES | {EVERY: EVERY}).items():
             yield task, module, name

@@ -20,7 +20,9 @@ paper` from the published records; nothing is trained. [Studies](studies.md) has
 explains each figure."""
 OUTCOMES = f"""\
 A claim *{HOLDS}* or *{FAILS}* where the whole interval says so by the rule below it.
-Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3."""
+Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3. The predictions were
+declared before the runs, and the rules were not: those of Table 7 were changed after its numbers were known, when a
+review found that two of them held for pure noise; the others were written before the numbers of their studies."""
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
 MIXED = "differs by matrix or arm"
 NONE = "—"

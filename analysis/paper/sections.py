@@ -59,7 +59,7 @@ SECTIONS = (
             Claim(
                 "The top direction of A is the same at rank 8 and at rank 64.",
                 f"φ(1, 1) above {MOST:g}",
-                f"holds where the mean over layers is surely above {MOST:g}, fails where it is surely below",
+                f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
                 directions.top_direction,
             ),
             Claim(
@@ -77,7 +77,7 @@ SECTIONS = (
         ("seeds_share",),
         (
             Claim(
-                "Two seeds have more directions in common than two Gaussian matrices.",
+                "Two seeds have clearly more directions in common than two Gaussian matrices.",
                 "no number",
                 f"holds where φ(64, 64) is surely above chance by more than {LITTLE:g}, fails where surely by less",
                 directions.more_than_chance,
