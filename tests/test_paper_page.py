@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 from lorax_lab.errors import ConfigError
 from lorax_lab.spectra import random_similarity_std, subspace_similarity
+from lorax_lab.store.measured_rows import Measured, path_of, read_rows, write_rows
 
 SEEDS = (0, 1, 2, 3, 4)
 D = 384
@@ -425,6 +427,23 @@ def test_directions_that_were_not_kept_are_refused(changed: dict[str, Any], mess
 def test_factors_that_began_alike_are_refused() -> None:
     with pytest.raises(ConfigError, match="not drawn independently; compare runs of different seeds"):
         similarity(directions_kept(same_start=True), HERE, "LoRA r=2:0", "LoRA r=8:1", 2, 8)
+
+
+def test_rows_of_other_runs_than_the_published_ones_are_named_and_not_read(tmp_path: Path) -> None:
+    for file in RECORDS.glob("paper_amplification*"):
+        shutil.copy(file, tmp_path)
+    study_file = tmp_path / "paper_amplification.jsonl"
+    assert load(study_file).rows["factors"]
+    path = path_of(study_file, "factors")
+    measured, _ = read_rows(path)
+    runs = measured["sarcasm"].runs
+    assert runs
+    write_rows(
+        path, {"sarcasm": Measured([*runs[1:], "another-run"], measured["sarcasm"].count, measured["sarcasm"].rows)}
+    )
+    records = load(study_file)
+    assert records.rows["factors"] == []
+    assert "sarcasm was measured of other runs than the published ones" in records.damages[0]
 
 
 def test_a_study_without_directions_and_one_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

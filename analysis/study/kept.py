@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.spectra import random_similarity, random_similarity_std, subspace_similarity
+from lorax_lab.spectra import most_by_chance, random_similarity, subspace_similarity
 
 from .records import RECORDS, NoStudy, Records, load
 
@@ -23,8 +23,6 @@ NAME = "similarity"
 ROWS = "directions"
 """Of the rows that `lorax_lab.afterwards.directions` makes."""
 FACTOR, START = "A", "A at the start"
-DEVIATIONS = 6.0
-"""By how many standard deviations of chance the starts of two unrelated runs may exceed it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _refuse_related(records: Records, place: Place, one: str, other: str) -> Non
     a, b = (torch.from_numpy(kept(records, start, name)) for name in (one, other))
     (d, i), j = a.shape, b.shape[1]
     found, chance = subspace_similarity(a, b), random_similarity(i, j, d)
-    if found > chance + DEVIATIONS * random_similarity_std(i, j, d):
+    if found > most_by_chance(i, j, d):
         raise ConfigError(
             f"before training the factors A of {one} and {other} share φ({i}, {j}) = {found:.3f}, and chance is "
             f"{chance:.3f}: they were not drawn independently; compare runs of different seeds"

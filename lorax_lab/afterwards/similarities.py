@@ -20,8 +20,8 @@ from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import (
     LowRank,
     Update,
+    most_by_chance,
     random_similarity,
-    random_similarity_std,
     subspace_similarities,
     svd,
 )
@@ -35,8 +35,6 @@ EACH = ((1, 1), (8, 8), (1, 64), (8, 64), (40, 4), (64, 64))
 START = "A at the start"
 BASE = "W"
 """Stands for the base's own matrix in the place of an arm."""
-DEVIATIONS = 6.0
-"""By how many standard deviations of chance two unrelated starts may exceed it; of some thousand matrices none does."""
 Side = dict[str, Tensor]
 """Directions as orthonormal columns, fp32, by the name of the side."""
 
@@ -130,7 +128,7 @@ def _refuse_related(ends: list[tuple[Tensor, Tensor]], pair: str, matrix: str, s
     for (a, b), (one, other) in zip(ends, seeds, strict=True):
         i, j, d = a.shape[1], b.shape[1], len(a)
         chance, found = random_similarity(i, j, d), float(subspace_similarities(a, b)[-1, -1])
-        if found > chance + DEVIATIONS * random_similarity_std(i, j, d):
+        if found > most_by_chance(i, j, d):
             raise ConfigError(
                 f"{pair}, seeds {one} and {other}: before training the factors A of {matrix} share φ({i}, {j}) = "
                 f"{found:.3f}, and chance is {chance:.3f}. They were not drawn independently, so that what they share "

@@ -58,6 +58,7 @@ from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, 
 from lorax_lab.spectra.structured import NULLS, structured_nulls
 from lorax_lab.spectra.subspaces import (
     column_share,
+    most_by_chance,
     principal_angles,
     random_share,
     random_similarities,
@@ -101,6 +102,7 @@ __all__ = [
     "intruders",
     "low_rank_singular_values",
     "made_by_svd",
+    "most_by_chance",
     "noise_ceiling",
     "noise_edge",
     "noise_misfit",

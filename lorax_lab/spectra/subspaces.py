@@ -113,6 +113,18 @@ def random_similarity_std(i: int, j: int, d: int) -> float:
     return math.sqrt(2 * chance * (1 - chance) / (d + 2) / min(i, j))
 
 
+def most_by_chance(i: int, j: int, d: int) -> float:
+    """`random_similarity` and six standard deviations: of some thousand pairs of unrelated subspaces none shares more.
+
+    Raises:
+        ValueError: i or j outside 1..d.
+
+    >>> round(most_by_chance(8, 64, 384), 3)  # chance is .167
+    0.224
+    """
+    return random_similarity(i, j, d) + 6 * random_similarity_std(i, j, d)
+
+
 def random_similarities(i: int, j: int, d: int) -> Float64[Tensor, "i j"]:
     """Expected `subspace_similarities` of random directions, max(a, b) / d for all a ≤ i and b ≤ j.
 
