@@ -41,7 +41,8 @@ def commands(path: Path) -> list[str]:
 def inline(path: Path) -> list[str]:
     """The commands that stand in a sentence; one that is only named is checked by its --help."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
-    found = re.findall(r"`((?:python -m|python tests|make|lorax-lab) [^`]+)`", text)
+    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+    found = [span for span in spans if re.match(r"python -m |python tests|make |lorax-lab ", span)]
     named = re.compile(r"python -m [\w.]+|lorax-lab \w+")
     return [f"{c} --help" if named.fullmatch(c) else c for c in found if not re.search(r"…|\bNAME\b", c)]
 
