@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .study.records import Records
-    from .study.statistics import Smallest
 
 STUDY = "planted_ranks"
 LEVEL = re.compile(r"planted rank (\d+)(.*)")
@@ -33,8 +32,8 @@ SPECTRAL = {
 NAMES = (R_STAR, K_STAR, *SPECTRAL)
 BESIDE = 2**0.5
 """How far right of their planted rank the levels with noisy labels are drawn."""
-LEAST = 0.5
-"""Stands for 0, which has no place on the axis."""
+APART = 3.0
+"""Points between two estimators of one level."""
 
 
 def records_of(folder: Path) -> tuple[Records | None, str]:
@@ -73,7 +72,7 @@ def table(records: Records) -> pd.DataFrame:
         place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}
         ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
         stars = {R_STAR: ruling.r_star, K_STAR: ruling.k_star}
-        found = {name: _of_smallest(star) for name, star in stars.items() if star}
+        found = {name: star.as_numbers() for name, star in stars.items() if star}
         for name, measure in SPECTRAL.items():
             row = update.entry(spectra, measure)
             found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"]}
@@ -98,12 +97,7 @@ def octaves(estimate: float, rank: int) -> float:
     >>> octaves(8, 2), octaves(0, 1)
     (2.0, 1.0)
     """
-    return abs(math.log2(max(estimate, LEAST) / rank)) if not math.isnan(estimate) else math.nan
-
-
-def _of_smallest(star: Smallest) -> dict[str, float]:
-    sizes = {"estimate": star.size, "low": star.low, "high": star.high}
-    return {key: math.nan if size is None else float(size) for key, size in sizes.items()}
+    return abs(math.log2(max(estimate, style.LEAST) / rank)) if not math.isnan(estimate) else math.nan
 
 
 def summary(rows: pd.DataFrame) -> list[str]:
@@ -156,33 +150,20 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     ranks = sorted({int(rank) for rank in rows["rank"]})
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
-    sides = style.looks(len(NAMES))
-    for number, (name, look) in enumerate(zip(NAMES, sides, strict=True)):
+    for number, (name, look) in enumerate(zip(NAMES, style.looks(len(NAMES)), strict=True)):
         of_name = rows[rows["estimator"] == name]
-        shift = 2 ** (0.07 * (number - len(NAMES) / 2))
+        shift = style.spread_out(number, len(NAMES), APART)
         noisy = of_name["noisy"].astype(bool)
-        _points(axes, of_name[~noisy], shift, look | {"label": name})
-        _points(axes, of_name[noisy], BESIDE * shift, look | {"mfc": "white", "linestyle": ""})
-    top = max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max()))
+        _points(axes, of_name[~noisy], 1.0, shift, look | {"label": name})
+        _points(axes, of_name[noisy], BESIDE, shift, look | {"mfc": "white", "linestyle": ""})
     style.rank_axis(axes, ranks)
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(0.4, 1.4 * top)
-    ticks = [2**power for power in range(12) if 2**power <= 1.4 * top]
-    axes.set_yticks([LEAST, *ticks], ["0", *map(str, ticks)])
-    axes.minorticks_off()
+    style.estimate_axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
     axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
     axes.set_title("hollow, beside: noisy labels; arrow: at least this")
 
 
-def _points(axes: Axes, rows: pd.DataFrame, shift: float, look: dict[str, Any]) -> None:
-    """Estimates with their intervals; where none is found, an arrow at the least that it may be."""
-    known, open_ = rows[rows["estimate"].notna()], rows[rows["estimate"].isna() & rows["low"].notna()]
-    mean, low, high = (known[key].clip(lower=LEAST) for key in ("estimate", "low", "high"))
-    bars = [(mean - low).clip(lower=0).fillna(0), (high - mean).clip(lower=0).fillna(0)]
-    axes.errorbar(known["rank"] * shift, mean, bars, capsize=1.5, elinewidth=0.7, **look)
-    axes.plot(
-        open_["rank"] * shift, open_["low"].clip(lower=LEAST), color=look["color"], marker=r"$\uparrow$", linestyle=""
-    )
+def _points(axes: Axes, rows: pd.DataFrame, beside: float, shift: float, look: dict[str, Any]) -> None:
+    style.estimates(axes, rows["rank"] * beside, rows["estimate"], rows["low"], rows["high"], shift, **look)
 
 
 def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:

@@ -26,14 +26,12 @@ read beside that of as many random ones. If k* is low here too, a low k* says th
 learned."""
 COST = """\
 About 120 runs, of which two run side by side for one to five minutes, and 15 with controls: two and a quarter hours on
-2 cores. A best rate at a grid's edge adds a quarter of an hour. Products are in fp32, as any processor has them."""
+2 cores. A best rate at a grid's edge adds a quarter of an hour."""
 
 RANKS = (1, 4, 16, 64)
 FULL = "full"
 EPOCHS = {250: 40, 1000: 20, 4000: 10}
 """By the number of training examples: the fewer, the more often each is seen."""
-BEGUN = (250, 1000)
-"""The study grows by the rest."""
 
 
 def plan(budget: str) -> Plan:
@@ -54,10 +52,11 @@ def plan(budget: str) -> Plan:
     )
     whole = Plan(
         protocol=protocol,
-        factors={"labels": {f"{count} labels": _labels(count) for count in BEGUN}},
-        common=("task.memorise=true", "train.head=false", "task.pooling=mean", "train.precision=fp32"),
+        factors={"labels": {f"{count} labels": _labels(count) for count in EPOCHS}},
+        common=("task.memorise=true", "train.head=false", "task.pooling=mean", "train.precision=bf16"),
         final={FULL: ("measure=controls",)},
         seconds={"trial": 60.0, "final": 75.0},
+        figures=("answer", "sizes", "cost", "functional", "modules", "trials"),
         control_of="rank_sweep",
         prepare=random_labels.write,
     )

@@ -15,6 +15,8 @@ from experiments.study import Plan
 from lorax_lab.store.protocol import Arm, Protocol
 
 TASKS = {"movie_reviews": ("task=movie_reviews", *LARGE), "sarcasm": ("task=sarcasm", *LARGE)}
+BEGUN = {"sarcasm": TASKS["sarcasm"]}
+"""What every study begins with; each grows by movie_reviews."""
 COMMON = ("task.pooling=mean", "train.precision=fp32")
 """Products in fp32, since a processor without units for bf16 takes 40 times as long in it."""
 FULL = "full"

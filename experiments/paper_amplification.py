@@ -36,7 +36,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, a tenth of the examples."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": {"sarcasm": paper.TASKS["sarcasm"]}},
+        {"task": paper.BEGUN},
         paper.COMMON,
         paper.SECONDS,
         figures=("amplification", "trials"),

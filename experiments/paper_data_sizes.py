@@ -36,6 +36,7 @@ def plan(budget: str) -> Plan:
         paper.COMMON,
         paper.SECONDS,
         final={paper.FULL: ("measure=controls",)},
+        figures=("answer", "sizes", "cost", "functional", "trials"),
     )
     return whole if budget == "full" else paper.smaller(whole, ("LoRA r=1", "LoRA r=64"))
 

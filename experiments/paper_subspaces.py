@@ -62,7 +62,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, a tenth of the examples."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": {"sarcasm": paper.TASKS["sarcasm"], "random labels": DRAWN}},
+        {"task": paper.BEGUN | {"random labels": DRAWN}},
         paper.COMMON,
         paper.SECONDS,
         afterwards={"similarities": _similarities, "directions": _directions},

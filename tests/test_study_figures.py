@@ -21,7 +21,10 @@ from analysis.study.latex import Column, document, escaped
 from analysis.study.records import RECORDS, Records, load
 
 NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
-OF_THE_PAPER = ("ranks_share", "seeds_share", "base_shares", "layers_share", "amplification", "arms", "sets", "losses")
+OF_THE_PAPER = (
+    *("ranks_share", "seeds_share", "base_shares", "layers_share"),
+    *("amplification", "arms", "sets", "losses", "sizes"),
+)
 WITH_LATEX = ("answer", "cost")
 OF_RUNS = (
     *("functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters", "memory"),

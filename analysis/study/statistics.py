@@ -201,6 +201,15 @@ class Smallest:
             return f"not found (at least {self.low})"
         return f"{self.size}" + (f" (95 % interval {self.low} to {self.size})" if self.low != self.size else "")
 
+    def as_numbers(self) -> dict[str, float]:
+        """`estimate`, `low` and `high`, NaN for what is None.
+
+        >>> Smallest(None, 4, None).as_numbers()
+        {'estimate': nan, 'low': 4.0, 'high': nan}
+        """
+        sizes = {"estimate": self.size, "low": self.low, "high": self.high}
+        return {key: math.nan if size is None else float(size) for key, size in sizes.items()}
+
 
 def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:
     """The smallest size whose gain over the reference is surely above −margin, tested from the largest down until the

@@ -21,6 +21,7 @@ from . import (
     seeds_share,
     sets,
     shared,
+    sizes,
     spectral,
     trials,
 )
@@ -41,6 +42,7 @@ FIGURES: dict[str, ModuleType] = {
     "arms": arms,
     "sets": sets,
     "losses": losses,
+    "sizes": sizes,
 }
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
