@@ -84,6 +84,8 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert whole.loc[("reviews", "full", 64), "factor"] == pytest.approx(0.7)
     assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
     assert set(table["module"]) == {"all matrices", "query", "value"}
+    theirs = table.set_index(["module", "arm"])["GPT-3, one matrix: factor"].dropna()
+    assert {key: round(value, 2) for key, value in theirs.items()} == {("all matrices", "LoRA r=4"): 21.59}
     text = FIGURES["amplification"].latex(table)
     assert "LoRA & 4 & $21.59$ &  & --- & $345.50$ & $0.32$" in text  # the paper's own
     assert r"full & 64 & $0.70$ & [" in text

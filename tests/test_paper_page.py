@@ -446,6 +446,22 @@ def test_rows_of_other_runs_than_the_published_ones_are_named_and_not_read(tmp_p
     assert "sarcasm was measured of other runs than the published ones" in records.damages[0]
 
 
+def test_rows_of_a_condition_that_the_study_does_not_have_are_named(tmp_path: Path) -> None:
+    for file in RECORDS.glob("paper_amplification*"):
+        shutil.copy(file, tmp_path)
+    study_file = tmp_path / "paper_amplification.jsonl"
+    path = path_of(study_file, "factors")
+    measured, _ = read_rows(path)
+    of = measured["sarcasm"]
+    irony = Measured(of.runs, of.count, [row | {"condition": "irony"} for row in of.rows])
+    write_rows(path, measured | {"irony": irony})
+    records = load(study_file)
+    assert records.damages == [
+        "paper_amplification.factors.rows: irony is no condition of the study; measure its rows again"
+    ]
+    assert {row["condition"] for row in records.rows["factors"]} == {"sarcasm"}
+
+
 def test_a_study_without_directions_and_one_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["similarity", "rank_sweep_2", "full:0", "full:1"]) == 2
     assert "rank_sweep_2 has kept no directions" in capsys.readouterr().err

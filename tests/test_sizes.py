@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -63,6 +64,29 @@ def test_the_figure_shows_what_the_table_has() -> None:
     assert {label: list(xs) for label, xs, _ in _lines(right)} == {name: [100, 3000] for name in sizes.STARS.values()}
     assert {label: list(ys) for label, _, ys in _lines(right)}[sizes.STARS["r*"]] == [1, 8]
     assert {label for label, *_ in _lines(left)} == {"full", "LoRA r=1", "LoRA r=8"}
+
+
+def test_the_table_in_latex_has_a_row_for_each_size_and_the_papers_numbers_where_it_asks_the_same() -> None:
+    records = grown(COUNTS | {"many": 1000})
+    table = sizes.table(records)
+    assert table is not None
+    assert sizes.THEIRS not in table
+    text = sizes.latex(table)
+    few, many = (line for line in text.splitlines() if line.startswith(("100 &", r"1\,000 &")))
+    assert few.endswith(r"$1$ & [$1$, $1$] & $4$ & [$2$, $4$] \\") or "& $4$ &" in few
+    assert "$8$ &" in many
+    as_theirs = sizes.table(dataclasses.replace(records, name=sizes.OF_THE_PAPER))
+    assert as_theirs is not None
+    theirs = as_theirs.set_index(["examples", "what"])[sizes.THEIRS].dropna()
+    assert theirs.to_dict() == {
+        (100, "full"): 60.2,
+        (1000, "full"): 85.8,
+        (100, "LoRA r=8"): 63.8,
+        (1000, "LoRA r=8"): 85.6,
+    }
+    assert r"$60.2$ & $63.8$ \\" in sizes.latex(as_theirs)
+    open_end = as_theirs.assign(value=as_theirs["value"].where(as_theirs["what"] != "r*"))
+    assert r"$\geq 8$" in sizes.latex(open_end)
 
 
 def _lines(axes: Any) -> list[tuple[str, Any, Any]]:

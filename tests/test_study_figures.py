@@ -49,6 +49,7 @@ def test_the_names_of_figures_are_those_that_papers_and_pages_link_to() -> None:
         "amplification",
         "arms",
         "losses",
+        "sizes",
     )
     page = (DOCS / "figures.md").read_text(encoding="utf-8")
     assert all(f"[{name}](study/" in page for name in NAMES)

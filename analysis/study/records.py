@@ -156,7 +156,8 @@ def load(path: Path) -> Records:
 
 
 def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of the conditions that have all of theirs, measured of the published final runs; and the others."""
+    """The rows of the conditions that have all of theirs, measured of the published final runs; and why others have no
+    place."""
     rows, others = list[dict[str, Any]](), []
     for condition in records.conditions:
         of = measured.get(condition)
@@ -165,7 +166,8 @@ def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tu
             others.append(f"{condition} was measured of other runs than the published ones; measure it again")
         elif of and of.is_whole:
             rows += of.rows
-    return rows, others
+    strange = [name for name in measured if name not in records.conditions]
+    return rows, others + [f"{name} is no condition of the study; measure its rows again" for name in strange]
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import style
 from ..latex import INTERVAL, Column, document, escaped, number, of_interval
+from ..paper import FACTORS
 from ..records import Records
 from ..statistics import t_interval
 
@@ -19,23 +20,20 @@ if TYPE_CHECKING:
 TITLE = "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)"
 NAME = "factors"
 """Of the rows that `lorax_lab.afterwards.amplification` makes."""
-EVERY = "all matrices"
+EVERY, LORA = "all matrices", "LoRA"
 BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
 """What an update's factor stands beside, as a share of its own norm."""
 
 GREY = ("|", "x", "<")
-PAPER = (
-    (4, (6.91 / 0.32, math.nan, 6.91 / 0.02, 6.91 / 21.67)),
-    (64, (3.57 / 1.90, math.nan, 3.57 / 0.33, 3.57 / 37.71)),
-)
-"""The factors of Table 7 by r, from its norms: the query matrix of layer 48 of GPT-3; it has no Gaussian."""
+THEIRS = "GPT-3, one matrix: "
+"""What the columns of the paper's own numbers begin with."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, arm, r and type of matrix; None where the factors were not measured.
 
     Columns: `model`; `factor` with `low` and `high`, the mean over seeds of the median over matrices, t interval;
-    the means of the same of the `BESIDE`; `matrices`, `seeds`.
+    the means of the same of the `BESIDE`; `matrices`, `seeds`; beside LoRA of all matrices the paper's numbers.
     """
     import pandas as pd
 
@@ -51,7 +49,9 @@ def table(records: Records) -> pd.DataFrame | None:
             row = {"task": task, "arm": arm, "r": r, "module": module}
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in BESIDE}
-            rows.append(row | {"matrices": own["matrix"].nunique(), "seeds": len(medians)})
+            row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
+            theirs = FACTORS.get(r, {}) if module == EVERY and str(arm).startswith(LORA) else {}
+            rows.append(row | {f"{THEIRS}{name}": value for name, value in theirs.items()})
     found = pd.DataFrame(rows)
     found.insert(1, "model", found["task"].map(records.model))
     return found
@@ -88,7 +88,9 @@ def latex(table: pd.DataFrame) -> str:
     """All matrices together, under the one matrix that the paper has."""
     head = [Column("update"), Column("$r$", align="r"), Column("amplification", align=INTERVAL)]
     head += [Column(name, align="r") for name in BESIDE.values()]
-    rows = [["GPT-3, one matrix (Hu et al. 2021)"], *(_numbers("LoRA", r, _factor(of[0]), of[1:]) for r, of in PAPER)]
+    rows = [["GPT-3, one matrix (Hu et al. 2021)"]]
+    for r, of in FACTORS.items():
+        rows.append(_numbers(LORA, r, _factor(of["factor"]), [of.get(name, math.nan) for name in BESIDE]))
     for task, of_task in table[table["module"] == EVERY].groupby("task", sort=False):
         rows += [[], [escaped(str(task))]]
         for row in of_task.to_dict("records"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ... import style
 from ...scores import score_label, split_label
 from .. import comparison, update
+from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units
+from ..paper import SIZES
 from ..records import Records, every, with_direction
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ TITLE = "scores, r* and k* over the number of training examples (Table 16 of the
 R_STAR, K_STAR = "r*", "k*"
 STARS = {R_STAR: "r*, LoRA's rank", K_STAR: "k*, directions of the full update"}
 APART = 3.0
+THEIRS = "GPT-3, MNLI"
+"""The column of the paper's own accuracies, in per cent."""
+OF_THE_PAPER = "paper_data_sizes"
+"""The study that has it."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -39,6 +46,10 @@ def table(records: Records) -> pd.DataFrame | None:
     rows = pd.concat([arms.assign(what=arms["arm"]), stars], ignore_index=True)
     rows["examples"] = rows["task"].map(dict(zip(counts, known, strict=True)))
     columns = ["task", "examples", "what", "rank", "value", "low", "high"]
+    if records.name == OF_THE_PAPER:
+        pairs = zip(rows["what"], rows["examples"], strict=True)
+        rows[THEIRS] = [SIZES.get(what, {}).get(examples, math.nan) for what, examples in pairs]
+        columns.append(THEIRS)
     return with_direction(records, rows[columns].sort_values("examples", kind="stable", ignore_index=True))
 
 
@@ -93,4 +104,34 @@ def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
         style.estimates(axes, of["examples"], of["value"], of["low"], of["high"], shift, **fine)
     style.estimate_axis(axes, float(rows[["value", "low", "high"]].max().max()))
     axes.set_title("arrow: at least this")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A row for each number of examples: the score of each arm, r* and k*, and the paper's accuracies."""
+    scale, digits, unit = units(table)
+    arms = [what for what in dict.fromkeys(table["what"]) if what not in STARS]
+    stars = [what for what in STARS if what in set(table["what"])]
+    theirs = [arm for arm in arms if THEIRS in table and table.loc[table["what"] == arm, THEIRS].notna().any()]
+    head = [Column("examples", align="r"), *(Column(escaped(arm), unit, INTERVAL) for arm in arms)]
+    head += [Column(f"${star[0]}^*$", align=INTERVAL) for star in stars]
+    head += [Column(escaped(arm), THEIRS, "r") for arm in theirs]
+    rows = []
+    for examples, of in table.groupby("examples", sort=True):
+        by = of.set_index("what")
+        ends = ("value", "low", "high")
+        cells = [of_interval(*(float(by.loc[arm, end]) for end in ends), False, scale, digits) for arm in arms]
+        cells += [_star(*(float(by.loc[star, end]) for end in ends)) for star in stars]
+        rows.append([f"{examples:,}".replace(",", r"\,"), *cells, *(number(float(by.loc[a, THEIRS])) for a in theirs)])
+    notes = [
+        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over seeds; $r^*$ and $k^*$, "
+        "the smallest rank and cut that are surely within the margin, with theirs; $\\geq$ where none is.",
+        *(["The last columns: Hu et al.\\ 2021, validation, \\%, one seed."] if theirs else []),
+    ]
+    return document(head, rows, notes)
+
+
+def _star(found: float, low: float, high: float) -> str:
+    if math.isnan(found):
+        return NONE + BOTH if math.isnan(low) else rf"$\geq {low:.0f}$" + BOTH
+    return of_interval(found, low, high, False, 1.0, 0)
