@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": ".audit",
     "step": ".step",
     "serving": ".serving",
+    "cards": ".cards",
     "pairs": ".pairs",
     "planted": ".planted",
     "paper": ".paper.command",
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
             "the LoRA paper's claims, and what the studies say of them: python -m analysis paper\n"
             "the directions that two published runs share: python -m analysis similarity --help\n"
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
+            "whether the cuts that rank cards chose held on test: python -m analysis cards cards\n"
             "one page of runs, or of a study, to open in a browser: python -m analysis report --help\n"
             "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
             "which rank number finds the rank of a matrix made with one: python -m analysis planted\n"

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import style
+from . import estimates, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ def octaves(estimate: float, rank: int) -> float:
     >>> octaves(8, 2), octaves(0, 1)
     (2.0, 1.0)
     """
-    return abs(math.log2(max(estimate, style.LEAST) / rank)) if not math.isnan(estimate) else math.nan
+    return abs(math.log2(max(estimate, estimates.LEAST) / rank)) if not math.isnan(estimate) else math.nan
 
 
 def summary(rows: pd.DataFrame) -> list[str]:
@@ -157,13 +157,13 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
         _points(axes, of_name[~noisy], 1.0, shift, look | {"label": name})
         _points(axes, of_name[noisy], BESIDE, shift, look | {"mfc": "white", "linestyle": ""})
     style.rank_axis(axes, ranks)
-    style.estimate_axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
+    estimates.axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
     axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
     axes.set_title("hollow, beside: noisy labels; arrow: at least this")
 
 
 def _points(axes: Axes, rows: pd.DataFrame, beside: float, shift: float, look: dict[str, Any]) -> None:
-    style.estimates(axes, rows["rank"] * beside, rows["estimate"], rows["low"], rows["high"], shift, **look)
+    estimates.points(axes, rows["rank"] * beside, rows["estimate"], rows["low"], rows["high"], shift, **look)
 
 
 def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:

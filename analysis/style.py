@@ -30,8 +30,6 @@ LETTER, GAP = 0.66, 5.0
 """Width of a digit as a share of its height; points between two numbers of an axis."""
 ZERO = 1.0
 """How far below 1 an axis of ranks has its 0, octaves."""
-LEAST = 0.5
-"""Stands for an estimate of 0 on a logarithmic axis."""
 BESIDE = 4.0
 """Points by which what stands beside a mean is moved: the seeds behind it, or another line's mean."""
 LINES = ("-", "--", "-.", ":")
@@ -203,43 +201,6 @@ def bars(axes: Axes, places: Any, means: Any, ends: Any, shift: float = 0.0, **l
     )
     axes.update_datalim(corners[np.isfinite(corners).all(axis=1)])
     axes.autoscale_view()
-
-
-def estimates(axes: Axes, places: Any, estimates: Any, lows: Any, highs: Any, shift: float = 0.0, **look: Any) -> None:
-    """Ranks that may be 0, with their intervals, on the axis of `estimate_axis`. Where none is found an arrow stands at
-    the least that it may be.
-
-    Args:
-        estimates: NaN where none is found.
-        lows, highs: ends of the intervals, NaN where they are open.
-        shift: as in `bars`.
-    """
-    import numpy as np
-
-    at, mean, low, high = (np.asarray(column, float) for column in (places, estimates, lows, highs))
-    mean, low, high = (np.where(column == 0, LEAST, column) for column in (mean, low, high))
-    known, open_ = ~np.isnan(mean), np.isnan(mean) & ~np.isnan(low)
-    ends = [np.nan_to_num(np.maximum(mean - low, 0)), np.nan_to_num(np.maximum(high - mean, 0))]
-    bars(
-        axes,
-        at[known],
-        mean[known],
-        [end[known] for end in ends],
-        shift,
-        **({"capsize": 1.5, "elinewidth": 0.7} | look),
-    )
-    arrows = {"color": look.get("color"), "marker": r"$\uparrow$", "linestyle": "", "markersize": 7}
-    axes.plot(at[open_], low[open_], transform=shifted(axes, shift), **arrows)
-
-
-def estimate_axis(axes: Axes, largest: float) -> None:
-    """A vertical log₂ axis of ranks from 0, which has its place below 1, to at least `largest`."""
-    top = 1.4 * max(2.0, largest)
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(0.8 * LEAST, top)
-    ticks = [2**power for power in range(16) if 2**power <= top]
-    axes.set_yticks([LEAST, *ticks], ["0", *(f"{tick:,}" for tick in ticks)])
-    axes.minorticks_off()
 
 
 def _figure(axes: Axes) -> Figure:

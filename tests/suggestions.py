@@ -57,6 +57,7 @@ HOLES = {
     "scored.replace(', ', ' or task=')": "tweets or task=editorials",
     "' or '.join(fitting)": "task=tweets or task=editorials",
     "WRITER": "python -m lorax_lab.audit BASE TUNED",
+    "MAKER": "python -m lorax_lab.card runs/RUN --task",
     "writer": "python -m lorax_lab.serve",
     "install": "python -m ensurepip, or uv pip install pip",
 }

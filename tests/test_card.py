@@ -427,3 +427,36 @@ def test_the_rank_of_the_update_is_said_where_its_factors_have_another(
     from lorax_lab.card.words import _ranks
 
     assert _ranks({"ranks": factors, "update_ranks": updates}) == said
+
+
+# several
+
+
+def test_each_of_several_has_a_card_and_a_wrong_one_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other")
+    Path("empty").mkdir()
+    assert main([one, "empty", other, "--device", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert "[2/3] empty" in said.out
+    assert "2 of 3 cards are made; the errors stand above" in said.out
+    assert "empty is no adapter" in said.err
+    assert sorted(path.parent.name.split("-")[0] for path in Path("cards").glob("*/card.json")) == ["one", "other"]
+    assert main([one, other, "--device", "cpu"]) == 0
+    assert "2 of 2 cards are made\n" in capsys.readouterr().out
+
+
+def test_several_cards_have_no_common_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "leave --out out" in refused(capsys, adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other"))
+
+
+def test_ctrl_c_ends_the_cards_that_are_still_to_come(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(request: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorax_lab.card.make.make", stop)
+    assert main([adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other")]) == 130
+    said = capsys.readouterr()
+    assert "[2/2]" not in said.out
+    assert "0 of 2 cards are made" in said.out

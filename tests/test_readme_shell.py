@@ -68,7 +68,7 @@ def _ending(words: str) -> Callable[[Place, str], str]:
 
 def _help(place: Place, text: str) -> str:
     program = re.match(
-        r"python -m analysis (audit|step|serving)|python -m [\w.]+( sync)?|lorax-lab \w+|wandb leet", text
+        r"python -m analysis (audit|step|serving|cards)|python -m [\w.]+( sync)?|lorax-lab \w+|wandb leet", text
     )
     assert program
     return f"{program[0]} --help"
@@ -124,7 +124,7 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"lorax-lab -sc install=bash|eval .*", _same),
     (r"lorax-lab \w+ --help", _same),
     (r"python -m (analysis|lorax_lab\.\w+|experiments\.\w+) --help", _same),
-    (r"python -m analysis (audit|step|serving) FOLDER", _help),
+    (r"python -m analysis (audit|step|serving|cards) \w+", _help),
     (r"python -m analysis grid docs/.*", lambda place, text: text.replace("docs/grids/example.csv", EXAMPLE)),
     (r"python -m analysis (study|verdict)", _ending("--out STUDY --verdict VERDICT.md")),
     (r"python -m analysis\b.*", _same),

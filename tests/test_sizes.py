@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from synthetic import again, peaked, study
 
-from analysis import style
+from analysis import estimates, style
 from analysis.study.figures import sizes
 from analysis.study.records import Records
 from analysis.study.verdict import of_tasks
@@ -95,14 +95,14 @@ def _lines(axes: Any) -> list[tuple[str, Any, Any]]:
 
 def test_an_estimate_that_is_not_found_is_an_arrow_at_the_least_it_may_be_and_0_has_a_place() -> None:
     axes = style.canvas(4, 3).subplots()
-    style.estimates(axes, [1, 2, 4], [0, 8, math.nan], [0, 4, 16], [1, 8, math.nan], color="black")
-    style.estimate_axis(axes, 16)
+    estimates.points(axes, [1, 2, 4], [0, 8, math.nan], [0, 4, 16], [1, 8, math.nan], color="black")
+    estimates.axis(axes, 16)
     (known,) = axes.containers
-    assert known.lines[0].get_ydata().tolist() == [style.LEAST, 8]
+    assert known.lines[0].get_ydata().tolist() == [estimates.LEAST, 8]
     arrow = axes.lines[-1]
     assert (arrow.get_xdata().tolist(), arrow.get_ydata().tolist()) == ([4], [16])
     low, high = axes.get_ylim()
-    assert low < style.LEAST
+    assert low < estimates.LEAST
     assert high > 16
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16"]
 

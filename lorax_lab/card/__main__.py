@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from lorax_lab.card.make import Request
 
 MARGIN = 0.02
+STOPPED = 130
+AFTER = "; what is measured is kept: type the same command to go on"
 EPILOG = """\
 ADAPTER is a PEFT folder (a run's folder is one), or a single file: loralib's .bin or .pt of plain tensors, kohya's
 .safetensors (lora_down, lora_up, alpha). CHECKPOINT is a folder or file of a fine-tuned model; it needs --base.
@@ -25,25 +29,39 @@ ADAPTER is a PEFT folder (a run's folder is one), or a single file: loralib's .b
   python -m lorax_lab.card adapter-folder --base org/name --task local task.path=my.csv --extract
   python -m lorax_lab.card tuned-folder --base base-folder --extract energy=0.9
   python -m lorax_lab.card lora.bin --alpha 32
+  python -m lorax_lab.card runs/*-lora-* --task
 
 Its folder gets card.html (one file, with its picture), card.md, card.png, and the numbers behind them: card.json,
 card.csv, audit.csv. A card that was stopped goes on where it was: type the same command again.
 More figures: python -m analysis audit FOLDER
+Of many cards, whether the chosen cuts held on test: python -m analysis cards cards
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, score, write. Returns the exit code: 0 done, 1 some matrices could not be measured or nothing could be
-    extracted, 2 a wrong input, 130 stopped."""
+    extracted, 2 a wrong input, 130 stopped. Of several cards the highest; a wrong input does not stop the others."""
     options = _parser().parse_args(arguments)
 
     def work() -> int:
-        request = _request(options)
+        requests = _requests(options)
         from lorax_lab.card.make import make
 
-        return make(request)
+        return make(requests[0]) if len(requests) == 1 else _each(requests, make)
 
-    return answer(work, "; what is measured is kept: type the same command to go on")
+    return answer(work, AFTER)
+
+
+def _each(requests: list[Request], make: Callable[[Request], int]) -> int:
+    codes = []
+    for number, request in enumerate(requests, 1):
+        print(f"[{number}/{len(requests)}] {request.tuned}", flush=True)
+        codes.append(answer(functools.partial(make, request), AFTER))
+        if codes[-1] == STOPPED:
+            break
+    done = codes.count(0)
+    print(f"{done} of {len(requests)} cards are made" + ("" if done == len(requests) else "; the errors stand above"))
+    return max(codes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("tuned", metavar="ADAPTER|CHECKPOINT", help="a folder, a file, or a hub id of a checkpoint")
+    parser.add_argument(
+        "tuned",
+        nargs="+",
+        metavar="ADAPTER|CHECKPOINT",
+        help="a folder, a file, or a hub id of a checkpoint; of several, a card each",
+    )
     parser.add_argument("--base", metavar="BASE", help="the model that was tuned; a folder, a hub id or a preset")
     parser.add_argument(
         "--task",
@@ -80,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _request(options: argparse.Namespace) -> Request:
-    """The checked command line.
+def _requests(options: argparse.Namespace) -> list[Request]:
+    """The checked command line, a request for each card.
 
     Raises:
         ConfigError: a number that is not possible, or an --extract that has no rank.
@@ -94,9 +117,13 @@ def _request(options: argparse.Namespace) -> Request:
         raise ConfigError(f"--alpha {options.alpha:g}: allowed are numbers > 0; type --alpha 16")
     if options.extract == "" and options.task is None:
         raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
+    if options.out is not None and len(options.tuned) > 1:
+        raise ConfigError(
+            f"--out {options.out} is the folder of one card, and {len(options.tuned)} are asked for; leave --out out"
+        )
     from lorax_lab.card.make import Request
 
-    return Request(**vars(options))
+    return [Request(**(vars(options) | {"tuned": tuned})) for tuned in options.tuned]
 
 
 if __name__ == "__main__":

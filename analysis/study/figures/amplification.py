@@ -50,7 +50,8 @@ def table(records: Records) -> pd.DataFrame | None:
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in BESIDE}
             row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
-            theirs = FACTORS.get(r, {}) if module == EVERY and str(arm).startswith(LORA) else {}
+            beside = module == EVERY and str(arm).startswith(LORA)
+            theirs = FACTORS.get(int(str(r)), {}) if beside else {}
             rows.append(row | {f"{THEIRS}{name}": value for name, value in theirs.items()})
     found = pd.DataFrame(rows)
     found.insert(1, "model", found["task"].map(records.model))

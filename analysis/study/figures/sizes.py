@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ... import style
+from ... import estimates, style
 from ...scores import score_label, split_label
 from .. import comparison, update
 from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units
@@ -101,8 +101,8 @@ def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
         of = rows[rows["what"] == name]
         fine = look | {"label": STARS[name], "markersize": 4}
         shift = style.spread_out(place, len(STARS), APART)
-        style.estimates(axes, of["examples"], of["value"], of["low"], of["high"], shift, **fine)
-    style.estimate_axis(axes, float(rows[["value", "low", "high"]].max().max()))
+        estimates.points(axes, of["examples"], of["value"], of["low"], of["high"], shift, **fine)
+    estimates.axis(axes, float(rows[["value", "low", "high"]].max().max()))
     axes.set_title("arrow: at least this")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
@@ -118,11 +118,10 @@ def latex(table: pd.DataFrame) -> str:
     head += [Column(escaped(arm), THEIRS, "r") for arm in theirs]
     rows = []
     for examples, of in table.groupby("examples", sort=True):
-        by = of.set_index("what")
-        ends = ("value", "low", "high")
-        cells = [of_interval(*(float(by.loc[arm, end]) for end in ends), False, scale, digits) for arm in arms]
-        cells += [_star(*(float(by.loc[star, end]) for end in ends)) for star in stars]
-        rows.append([f"{examples:,}".replace(",", r"\,"), *cells, *(number(float(by.loc[a, THEIRS])) for a in theirs)])
+        by = {str(row["what"]): row for row in of.to_dict("records")}
+        cells = [_interval(by[arm], scale, digits) for arm in arms]
+        cells += [_star(by[star]) for star in stars]
+        rows.append([f"{examples:,}".replace(",", r"\,"), *cells, *(number(float(by[a][THEIRS])) for a in theirs)])
     notes = [
         f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over seeds; $r^*$ and $k^*$, "
         "the smallest rank and cut that are surely within the margin, with theirs; $\\geq$ where none is.",
@@ -131,7 +130,11 @@ def latex(table: pd.DataFrame) -> str:
     return document(head, rows, notes)
 
 
-def _star(found: float, low: float, high: float) -> str:
-    if math.isnan(found):
-        return NONE + BOTH if math.isnan(low) else rf"$\geq {low:.0f}$" + BOTH
-    return of_interval(found, low, high, False, 1.0, 0)
+def _interval(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
+    return of_interval(row["value"], row["low"], row["high"], scale=scale, digits=digits)
+
+
+def _star(row: Mapping[Hashable, Any]) -> str:
+    if math.isnan(row["value"]):
+        return NONE + BOTH if math.isnan(row["low"]) else rf"$\geq {row['low']:.0f}$" + BOTH
+    return _interval(row, 1.0, 0)
