@@ -1,4 +1,4 @@
-"""`python -m analysis cards FOLDER`: of many rank cards, whether the cut that was chosen on validation held on test.
+"""`python -m analysis cards FOLDER`: of many rank cards, whether the cuts that were chosen on validation held on test.
 
 Reads the `card.json` of each card in the folder; needs no model.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, in_short
+from lorax_lab.store.direction import labelled
 
 from . import estimates, style
 from .folders import UNREADABLE, Drawn, draw_folder
@@ -22,20 +23,24 @@ if TYPE_CHECKING:
 
 FACTS = "card.json"
 MAKER = "python -m lorax_lab.card runs/*-lora-* --task"
-WHOLE = "no smaller rank was sure: the whole is kept"
-HELD: dict[str, Any] = {"marker": "o", "markersize": 3.5}
-LOST: dict[str, Any] = {"marker": "x", "markersize": 6}
+GROUP = ("task", "metric", "margin")
+INDEPENDENT = "independent cards"
+"""What the interval of a share takes for granted, in words."""
 ROUNDING = 1e-9
 """What a difference of two shares may lack of the margin by rounding alone."""
-APART = 2.0
-"""Points between cards of one rank."""
+HELD: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "black"}
+LOST: dict[str, Any] = {"marker": "x", "markersize": 6, "color": "black"}
+KEPT: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "0.6"}
+APART, WIDEST = 2.0, 16.0
+"""Points between cards of one rank, and between the first and the last of many."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw the figure of a folder of cards; returns the exit code."""
     description = (
         "Of many rank cards with a task: the rank that each chose on validation, and what that cut changed on test. "
-        "Says how many held, with the exact 95 % interval (Clopper and Pearson 1934)."
+        "Says how many cuts kept the test score within the margin. The 95 % interval (Clopper and Pearson 1934) is "
+        "that of independent cards; cards of one base and one test split are not."
     )
     return draw_folder(arguments, "cards", description, MAKER, read, write)
 
@@ -43,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
 def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """One row per card that was scored, and why each other card is left out.
 
-    Columns: card (its folder), title, task, metric, margin, full (the adapter's rank), chosen, examples (of
-    test), whole (its score on test), difference (above 0 the cut is better), low, high (95 %), held.
+    Columns: card (its folder), title, base, those of `GROUP`, full (the adapter's rank), chosen, validation and test
+    (numbers of examples), whole (its score on test), gain (of the cut on test; above 0 it is better, whichever scores
+    are), low, high (95 % over the test examples; NaN where the metric has none), is_cut, held (the gain is within the
+    margin), surely_held, surely_lost (the whole interval is within it, or outside).
 
     Raises:
         ConfigError: no card was scored.
@@ -59,7 +66,8 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             if facts["scores"] is None:
                 left_out.append(f"{name}: it was made without --task")
             else:
-                rows.append({"card": name, "title": facts["title"]} | _row(facts["scores"]))
+                about = {"card": name, "title": str(facts["title"]), "base": facts["base"]}
+                rows.append(about | _row(facts["scores"]))
         except UNREADABLE as error:
             left_out.append(f"{name}: {FACTS} cannot be read: {in_short(error)}; make the card again")
     if not rows:
@@ -69,100 +77,113 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _row(scores: dict[str, Any]) -> dict[str, Any]:
-    test = scores["test"]
+    test, line = scores["test"], -float(scores["margin"]) - ROUNDING
     low, high = (math.nan if test[end] is None else float(test[end]) for end in ("low", "high"))
     return {
         "task": str(scores["task"]),
-        "metric": str(scores["metric"]),
+        "metric": labelled(str(scores["metric"]), bool(scores["higher_is_better"])),
         "margin": float(scores["margin"]),
         "full": int(scores["full"]),
         "chosen": int(scores["chosen"]),
-        "examples": int(scores["examples"]["test"]),
+        "validation": int(scores["examples"]["validation"]),
+        "test": int(scores["examples"]["test"]),
         "whole": float(scores["whole"]["test"]),
-        "difference": float(test["difference"]),
+        "gain": float(test["difference"]),
         "low": low,
         "high": high,
-        "held": float(test["difference"]) >= -float(scores["margin"]) - ROUNDING,
+        "is_cut": int(scores["chosen"]) < int(scores["full"]),
+        "held": float(test["difference"]) >= line,
+        "surely_held": low >= line,
+        "surely_lost": high < line,
     }
 
 
 def write(content: tuple[pd.DataFrame, list[str]], folder: Path) -> Drawn:
-    """The figure and the table behind it: `cards.png`, `.pdf` and `.csv`; prints what is said of each task."""
+    """The figure and the table behind it: `cards.png`, `.pdf` and `.csv`; prints a sentence for each group."""
     table, left_out = content
-    print(*sentences(table), sep="\n")
+    print(*(f"{name}: {sentence(rows)}" for name, rows in groups(table).items()), sep="\n")
     style.save(table, draw(table), folder / "cards")
     return ["cards.{png,pdf,csv}"], left_out
 
 
-def sentences(table: pd.DataFrame) -> list[str]:
-    """How many cuts held, of all cards and of those that were cut, for each task and together."""
-    tasks = {str(task): rows for task, rows in table.groupby("task", sort=False)}
-    parts = tasks if len(tasks) == 1 else {"all tasks": table} | tasks
-    return [_sentence(name, rows) for name, rows in parts.items()]
+def groups(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The cards that may be counted together: of one task, metric and margin."""
+    by = table.groupby([*GROUP], sort=False)
+    return {f"{task}, {metric}, margin {margin:g}": rows for (task, metric, margin), rows in by}
 
 
-def _sentence(name: str, rows: pd.DataFrame) -> str:
-    smaller = rows[rows["chosen"] < rows["full"]]
-    text = f"{name}: the chosen rank kept the test score within the margin in {_share(rows)} of the cards"
-    if smaller.empty:
-        return f"{text}; no smaller rank was sure enough for any, and the whole was kept."
-    kept = len(rows) - len(smaller)
-    worst = float(smaller["difference"].min())
-    beside = f"; of the {len(smaller)} that were cut, in {_share(smaller)}" if kept else ""
-    return (
-        f"{text}{beside}. A cut changed it by {smaller['difference'].mean():+.3f} in the mean, {worst:+.3f} at worst."
-    )
-
-
-def _share(rows: pd.DataFrame) -> str:
+def sentence(rows: pd.DataFrame) -> str:
+    """How many cards of a group were cut, how many of the cuts held on test, and what they changed."""
     from scipy.stats import binomtest
 
-    held, count = int(rows["held"].sum()), len(rows)
-    ends = binomtest(held, count).proportion_ci(0.95, method="exact")
-    return f"{held} of {count} (95 % interval {ends.low:.3f} to {ends.high:.3f})"
+    cut, kept = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
+    whole = f"{kept} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin"
+    if cut.empty:
+        return f"{whole}."
+    held = int(cut["held"].sum())
+    ends = binomtest(held, len(cut)).proportion_ci(0.95, method="exact")
+    share = (
+        f"{held} of {len(cut)} cuts held on test (95 % interval {ends.low:.3f} to {ends.high:.3f}, as of {INDEPENDENT})"
+    )
+    sure = f"{int(cut['surely_held'].sum())} surely, {int(cut['surely_lost'].sum())} surely not"
+    changed = f"mean gain {cut['gain'].mean():+.3f}, lowest {cut['gain'].min():+.3f}"
+    return (
+        f"{share}; by each card's own interval {sure}; {changed}. {whole if kept else 'No card kept the whole rank'}."
+    )
 
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A row of panels for each task: left the chosen rank, right what the cut changed on test, over the whole rank."""
-    tasks = list(dict.fromkeys(table["task"]))
-    figure = style.canvas(style.PAGE, 1.0 + 2.0 * len(tasks))
-    grid = figure.subplots(len(tasks), 2, squeeze=False)
-    for (left, right), task in zip(grid, tasks, strict=True):
-        rows = table[table["task"] == task]
-        _panel(left, rows, "chosen")
-        _panel(right, rows, "difference")
-        left.set_title(task)
+    """A row of panels for each group: left the chosen rank, right the gain of the cut on test, over the whole rank."""
+    parts = groups(table)
+    figure = style.canvas(style.PAGE, 1.2 + 2.0 * len(parts))
+    grid = figure.subplots(len(parts), 2, squeeze=False)
+    for (left, right), (name, rows) in zip(grid, parts.items(), strict=True):
+        _chosen(left, rows)
+        _gains(right, rows)
+        left.set_title(name)
         left.set_ylabel("chosen rank")
-        right.set_ylabel(f"change in {rows['metric'].iloc[0]} on test")
+        right.set_ylabel("gain on test")
     for axes in grid[-1]:
         axes.set_xlabel("rank of the adapter or update")
-    text = " ".join(sentences(table)[:1])
-    style.title(figure, text)
+    only = f": {sentence(table)}" if len(parts) == 1 else "."
+    style.title(
+        figure, f"The rank that {len(table)} cards chose on validation, and what that cut changes on test{only}"
+    )
     style.legend(figure, grid[0][0], columns=3)
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, key: str) -> None:
-    """The cards of a task side by side over their rank."""
+def _chosen(axes: Axes, rows: pd.DataFrame) -> None:
+    ranks = _by_rank(axes, rows, "chosen")
+    whole: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
+    axes.plot(ranks, ranks, label="the whole rank", **whole)
+    estimates.axis(axes, max(ranks))
+    for label, look in {"cut": HELD, "cut, and not within the margin": LOST, "the whole is kept": KEPT}.items():
+        axes.plot([], [], linestyle="", label=label, **look)
+    axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="the margin")
+    axes.plot([], [], color="black", marker="|", linestyle="", markersize=8, label="95 % over test examples")
+
+
+def _gains(axes: Axes, rows: pd.DataFrame) -> None:
+    _by_rank(axes, rows, "gain")
+    for end, line in ((0.0, "-"), (-float(rows["margin"].iloc[0]), "--")):
+        axes.axhline(end, color="0.4", linewidth=0.8, linestyle=line, zorder=0)
+
+
+def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:
+    """The cards over their rank, those of one rank side by side; returns the ranks."""
     ranks = sorted({int(rank) for rank in rows["full"]})
-    is_rank = key == "chosen"
-    for rank in ranks:
-        of = rows[rows["full"] == rank].reset_index(drop=True)
-        for place, card in of.iterrows():
-            shift = style.spread_out(int(str(place)), len(of), APART)
-            cut = bool(card["chosen"] < card["full"])
-            value = max(float(card[key]), estimates.LEAST) if is_rank else float(card[key])
-            ends = (0.0, 0.0) if is_rank or math.isnan(card["low"]) else (value - card["low"], card["high"] - value)
-            look = (HELD if card["held"] else LOST) | {"color": "black" if cut else "0.55"}
-            style.bars(axes, [rank], [value], [[end] for end in ends], shift, linestyle="", elinewidth=0.7, **look)
-    if is_rank:
-        axes.plot(ranks, ranks, color="0.75", linewidth=3, zorder=0, label="the whole rank")
-        estimates.axis(axes, max(ranks))
-        kinds = {"cut": (HELD, "black"), WHOLE: (HELD, "0.55"), "cut, and not within the margin": (LOST, "black")}
-        for label, (look, colour) in kinds.items():
-            axes.plot([], [], linestyle="", color=colour, label=label, **look)
-    else:
-        axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
-        axes.axhline(-float(rows["margin"].max()), color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     style.rank_axis(axes, ranks)
+    for rank in ranks:
+        cards = rows[rows["full"] == rank].to_dict("records")
+        apart = min(APART, WIDEST / len(cards))
+        for place, card in enumerate(cards):
+            look = KEPT if not card["is_cut"] else HELD if card["held"] else LOST
+            value, ends = max(card["chosen"], estimates.LEAST), (0.0, 0.0)
+            if key == "gain":
+                value = card["gain"]
+                ends = (0.0, 0.0) if math.isnan(card["low"]) else (value - card["low"], card["high"] - value)
+            shift = style.spread_out(place, len(cards), apart)
+            style.bars(axes, [rank], [value], [[end] for end in ends], shift, linestyle="", elinewidth=0.7, **look)
+    return ranks

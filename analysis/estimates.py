@@ -7,42 +7,41 @@ from typing import TYPE_CHECKING, Any
 from . import style
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 LEAST = 0.5
 """Stands for 0 on the axis."""
+ABOVE = 1.4
+"""By how much above the largest that was tried "more than that" stands."""
+ARROWS = "↑ at least this; ⇑ above the largest tried"
 
 
-def points(axes: Axes, places: Any, estimates: Any, lows: Any, highs: Any, shift: float = 0.0, **look: Any) -> None:
-    """Ranks that may be 0, with their intervals, on the axis of `axis`. Where none is found an arrow stands at
-    the least that it may be.
+def points(axes: Axes, places: Any, rows: pd.DataFrame, shift: float = 0.0, **look: Any) -> None:
+    """Ranks with their intervals, on the axis that `axis` makes. A line is broken where none is found: an arrow stands
+    at the least that the rank may be, a double one above the largest that was tried where even that fell short.
 
     Args:
-        estimates: NaN where none is found.
-        lows, highs: ends of the intervals, NaN where they are open.
+        places: of the rows on the horizontal axis.
+        rows: `estimate`, `low`, `high` and `tried`, as `Smallest.as_numbers` has them.
         shift: as in `style.bars`.
     """
     import numpy as np
 
-    at, mean, low, high = (np.asarray(column, float) for column in (places, estimates, lows, highs))
-    mean, low, high = (np.where(column == 0, LEAST, column) for column in (mean, low, high))
-    known, open_ = ~np.isnan(mean), np.isnan(mean) & ~np.isnan(low)
+    at = np.asarray(places, float)
+    mean, low, high = (np.maximum(np.asarray(rows[key], float), LEAST) for key in ("estimate", "low", "high"))
     ends = [np.nan_to_num(np.maximum(mean - low, 0)), np.nan_to_num(np.maximum(high - mean, 0))]
-    style.bars(
-        axes,
-        at[known],
-        mean[known],
-        [end[known] for end in ends],
-        shift,
-        **({"capsize": 1.5, "elinewidth": 0.7} | look),
-    )
-    arrows: dict[str, Any] = {"color": look.get("color"), "marker": r"$\uparrow$", "linestyle": "", "markersize": 7}
-    axes.plot(at[open_], low[open_], transform=style.shifted(axes, shift), **arrows)
+    style.bars(axes, at, mean, ends, shift, **({"capsize": 1.5, "elinewidth": 0.7} | look))
+    open_, above = np.isnan(mean) & ~np.isnan(low), np.isnan(mean) & np.isnan(low)
+    arrows: dict[str, Any] = {"color": look.get("color"), "linestyle": "", "markersize": 7}
+    arrows["transform"] = style.shifted(axes, shift)
+    axes.plot(at[open_], low[open_], marker=r"$\uparrow$", **arrows)
+    axes.plot(at[above], ABOVE * np.asarray(rows["tried"], float)[above], marker=r"$\Uparrow$", **arrows)
 
 
 def axis(axes: Axes, largest: float) -> None:
     """A vertical log₂ axis of ranks from 0, which has its place below 1, to at least `largest`."""
-    top = 1.4 * max(2.0, largest)
+    top = 1.2 * ABOVE * max(2.0, largest)
     axes.set_yscale("log", base=2)
     axes.set_ylim(0.8 * LEAST, top)
     ticks = [2**power for power in range(16) if 2**power <= top]

@@ -55,8 +55,8 @@ def table(records: Records) -> pd.DataFrame:
     """One row per level of the study and estimator.
 
     Columns: level, rank (planted), noisy (whether labels were drawn anew), estimator, estimate (NaN where none is
-    found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), verdict, largest_low
-    (the largest rank that is called low).
+    found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), tried (the largest
+    size, NaN of the spectrum's), verdict, largest_low (the largest rank that is called low).
     """
     import pandas as pd
 
@@ -75,7 +75,7 @@ def table(records: Records) -> pd.DataFrame:
         found = {name: star.as_numbers() for name, star in stars.items() if star}
         for name, measure in SPECTRAL.items():
             row = update.entry(spectra, measure)
-            found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"]}
+            found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
         for name, value in found.items():
             rows.append(place | {"estimator": name} | value | {"error": octaves(value["estimate"], rank)} | ends)
     return pd.DataFrame(rows)
@@ -87,7 +87,7 @@ def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
 
     same = noise[noise["estimator"].isin(NAMES)].rename(columns={"mean": "estimate"})
     columns = ["level", "noisy", "noise", "ratio", "rank", "estimator", "estimate", "low", "high", "error"]
-    columns += ["verdict", "largest_low"]
+    columns += ["tried", "verdict", "largest_low"]
     return pd.concat([trained, same], ignore_index=True)[columns]
 
 
@@ -154,16 +154,13 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
         of_name = rows[rows["estimator"] == name]
         shift = style.spread_out(number, len(NAMES), APART)
         noisy = of_name["noisy"].astype(bool)
-        _points(axes, of_name[~noisy], 1.0, shift, look | {"label": name})
-        _points(axes, of_name[noisy], BESIDE, shift, look | {"mfc": "white", "linestyle": ""})
+        for of, beside, own in ((~noisy, 1.0, {"label": name}), (noisy, BESIDE, {"mfc": "white", "linestyle": ""})):
+            rows_of = of_name[of]
+            estimates.points(axes, rows_of["rank"] * beside, rows_of, shift, **(look | own))
     style.rank_axis(axes, ranks)
     estimates.axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
     axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
-    axes.set_title("hollow, beside: noisy labels; arrow: at least this")
-
-
-def _points(axes: Axes, rows: pd.DataFrame, beside: float, shift: float, look: dict[str, Any]) -> None:
-    estimates.points(axes, rows["rank"] * beside, rows["estimate"], rows["low"], rows["high"], shift, **look)
+    axes.set_title(f"hollow, beside: noisy labels; {estimates.ARROWS}")
 
 
 def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import Lab
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from analysis.__main__ import main as analysis
 from lorax_lab.card.__main__ import main
 from lorax_lab.methods.peft_files import PREFIX, SETTINGS, WEIGHTS
 
@@ -407,6 +409,11 @@ def test_a_run_s_folder_knows_its_base_and_its_task(method: str, small_run: list
     recorded = json.loads((folder / "record.json").read_text())["result"]["metrics"]
     assert facts["scores"]["whole"]["test"] == pytest.approx(recorded["test/accuracy"], abs=1e-6)
     assert facts["scores"]["whole"]["validation"] == pytest.approx(recorded["validation/accuracy"], abs=1e-6)
+    assert analysis(["cards", "."]) == 0
+    (row,) = pd.read_csv("cards.csv").to_dict("records")
+    assert (row["full"], row["chosen"]) == (facts["scores"]["full"], facts["scores"]["chosen"])
+    assert row["gain"] == pytest.approx(facts["scores"]["test"]["difference"])
+    assert (row["validation"], row["test"]) == (64, 64)
     names = load_file(Path("out/adapter-rank=2", WEIGHTS))
     assert any(name.endswith("classifier.weight") for name in names)
     assert f"{PREFIX}bert.encoder.layer.0.output.dense.lora_A.weight" in names
@@ -438,25 +445,41 @@ def test_each_of_several_has_a_card_and_a_wrong_one_stops_no_other(capsys: pytes
     assert main([one, "empty", other, "--device", "cpu"]) == 2
     said = capsys.readouterr()
     assert "[2/3] empty" in said.out
-    assert "2 of 3 cards are made; the errors stand above" in said.out
+    assert "of 3 cards: 2 made, 1 refused\n" in said.out
     assert "empty is no adapter" in said.err
     assert sorted(path.parent.name.split("-")[0] for path in Path("cards").glob("*/card.json")) == ["one", "other"]
     assert main([one, other, "--device", "cpu"]) == 0
-    assert "2 of 2 cards are made\n" in capsys.readouterr().out
+    assert "of 2 cards: 2 made\n" in capsys.readouterr().out
 
 
 def test_several_cards_have_no_common_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "leave --out out" in refused(capsys, adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other"))
 
 
-def test_ctrl_c_ends_the_cards_that_are_still_to_come(
+def test_the_ends_of_several_cards_are_told_apart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(request: Any) -> int:
-        raise KeyboardInterrupt
+    """One is made, one lacks its extract, one hits a fault of ours, one is stopped, and one is not reached."""
+    ends = iter([0, 1, RuntimeError("ours"), KeyboardInterrupt()])
 
-    monkeypatch.setattr("lorax_lab.card.make.make", stop)
-    assert main([adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other")]) == 130
+    def make(request: Any) -> int:
+        end = next(ends)
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    monkeypatch.setattr("lorax_lab.card.make.make", make)
+    assert main(["a", "b", "c", "d", "e"]) == 130
     said = capsys.readouterr()
-    assert "[2/2]" not in said.out
-    assert "0 of 2 cards are made" in said.out
+    assert (
+        "of 5 cards: 1 made, 1 made, but not all that was asked, 1 failed, by a fault of the lab that stands above, "
+        "1 stopped, 1 not reached" in said.out
+    )
+    assert "RuntimeError: ours" in said.err
+    assert "[5/5]" not in said.out
+
+
+def test_an_adapter_behind_the_task_is_no_second_task(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = adapter(factors(0, steep), "one"), adapter(factors(1, steep), "other")
+    said = refused(capsys, one, "--base", "minilm", "--task", "movie_reviews", other)
+    assert "--task names 2 tasks: movie_reviews other; name one" in said

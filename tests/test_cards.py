@@ -6,54 +6,84 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from analysis import cards
+from analysis import cards, estimates
 from analysis.__main__ import main
 
 
-def card(folder: Path, name: str, full: int, chosen: int, difference: float, **changes: Any) -> None:
+def card(folder: Path, name: str, full: int, chosen: int, gain: float, **changes: Any) -> None:
     """What a card of an adapter of rank `full` has of its scores."""
-    test = {"score": 0.8, "difference": difference, "surely": None, "low": difference - 0.01, "high": difference + 0.01}
+    test = {"score": 0.8, "difference": gain, "surely": None, "low": gain - 0.01, "high": gain + 0.01}
     scores = {"task": "reviews", "metric": "accuracy", "margin": 0.02, "full": full, "chosen": chosen, "test": test}
-    scores |= {"whole": {"validation": 0.8, "test": 0.8}, "examples": {"validation": 500, "test": 1000}}
+    scores |= {"whole": {"validation": 0.7, "test": 0.8}, "examples": {"validation": 500, "test": 1000}}
+    scores |= {"higher_is_better": True} | changes
     (folder / name).mkdir(parents=True)
-    (folder / name / "card.json").write_text(json.dumps({"title": name, "scores": scores | changes}))
+    (folder / name / "card.json").write_text(json.dumps({"title": name, "base": "minilm", "scores": scores}))
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """Of 20 cards 16 chose a smaller rank, of which one lost more than the margin."""
+    """Of 20 cards 16 chose a smaller rank, of which one lost more than the margin, and four lost just as much."""
     for seed in range(4):
         card(tmp_path, f"r2-{seed}", 2, 2, 0.0)
         card(tmp_path, f"r4-{seed}", 4, 1, -0.005)
         card(tmp_path, f"r8-{seed}", 8, 2, -0.010)
         card(tmp_path, f"r16-{seed}", 16, 0, 0.83 - 0.85)  # the margin itself, but for rounding
-        card(tmp_path, f"r32-{seed}", 32, 8, -0.021 if seed == 3 else 0.004)
+        card(tmp_path, f"r32-{seed}", 32, 8, -0.031 if seed == 3 else 0.004)
     return tmp_path
 
 
-def test_it_counts_the_cuts_that_held_and_says_how_sure_that_is(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def said_of(made: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["cards", str(made)]) == 0
-    said = capsys.readouterr().out
-    # Clopper and Pearson's limits solve P(X ≥ 19) = .025 and P(X ≤ 19) = .025 of 20, and of 15 in 16
-    assert "within the margin in 19 of 20 (95 % interval 0.751 to 0.999) of the cards" in said
-    assert "of the 16 that were cut, in 15 of 16 (95 % interval 0.698 to 0.998)" in said
-    assert "-0.021 at worst" in said
+    return capsys.readouterr().out
+
+
+def test_it_counts_the_cuts_that_held_and_says_how_sure_that_is(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of(made, capsys)
+    # Clopper and Pearson's limits solve P(X ≥ 15) = .025 and P(X ≤ 15) = .025 of 16
+    assert (
+        "reviews, accuracy, margin 0.02: 15 of 16 cuts held on test (95 % interval 0.698 to 0.998, as of indep" in said
+    )
+    assert "by each card's own interval 11 surely, 1 surely not" in said
+    assert "mean gain -0.010, lowest -0.031" in said
+    assert "4 of 20 cards kept the whole rank" in said
+    table = pd.read_csv(made / "cards.csv")
+    assert len(table) == 20
+    one = table.set_index("card").loc["r32-3"]
+    assert (one["gain"], one["whole"], one["validation"], one["test"]) == (-0.031, 0.8, 500, 1000)
+    assert (one["base"], one["held"], one["surely_lost"]) == ("minilm", False, True)
     assert {path.name for path in made.iterdir() if path.is_file()} == {"cards.png", "cards.pdf", "cards.csv"}
 
 
-def test_a_task_that_is_not_the_only_one_has_a_sentence_of_its_own(made: Path) -> None:
-    card(made, "other", 8, 8, 0.0, task="headlines")
+def test_cards_that_kept_the_whole_are_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(40):
+        card(tmp_path, f"r4-{seed}", 4, 4, 0.0)
+    said = said_of(tmp_path, capsys)
+    assert "40 of 40 cards kept the whole rank" in said
+    assert "held" not in said
+
+
+def test_cards_of_unlike_tasks_metrics_or_margins_are_counted_apart(made: Path) -> None:
+    card(made, "other", 8, 4, -0.3, task="headlines")
+    card(made, "nats", 8, 4, -0.3, metric="nats_per_token", higher_is_better=False)
+    card(made, "wide", 8, 4, -0.3, margin=0.5)
     table, left_out = cards.read(made)
     assert left_out == []
-    order = ["all", "rev", "hea"]
-    every, of_reviews, of_headlines = sorted(cards.sentences(table), key=lambda text: order.index(text[:3]))
-    assert "20 of 21" in every
-    assert "19 of 20" in of_reviews
-    assert "no smaller rank was sure enough for any" in of_headlines
+    by = {name: cards.sentence(rows) for name, rows in cards.groups(table).items()}
+    assert set(by) == {
+        "reviews, accuracy, margin 0.02",
+        "headlines, accuracy, margin 0.02",
+        "reviews, nats_per_token (lower is better), margin 0.02",
+        "reviews, accuracy, margin 0.5",
+    }
+    assert by["reviews, accuracy, margin 0.02"].startswith("15 of 16 cuts held")
+    assert by["reviews, accuracy, margin 0.5"].startswith("1 of 1 cuts held")
+    assert by["headlines, accuracy, margin 0.02"].startswith("0 of 1 cuts held")
     figure = cards.draw(table)
-    assert [axes.get_title("left") for axes in figure.axes[::2]] == ["headlines", "reviews"]
+    assert {axes.get_title("left") for axes in figure.axes[::2]} == set(by)
 
 
 def test_cards_that_cannot_be_counted_are_named(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,9 +93,8 @@ def test_cards_that_cannot_be_counted_are_named(made: Path, capsys: pytest.Captu
     text = (made / "short" / "card.json").read_text()
     (made / "short" / "card.json").write_text(text[: len(text) // 2])
     card(made, "odd", 8, 2, 0.0, test={})
-    assert main(["cards", str(made)]) == 0
-    said = capsys.readouterr().out
-    assert "19 of 20" in said
+    said = said_of(made, capsys)
+    assert "15 of 16" in said
     assert "bare: it was made without --task" in said
     assert "short: card.json cannot be read" in said
     assert "odd: card.json cannot be read" in said
@@ -85,11 +114,34 @@ def test_a_folder_without_a_scored_card_is_refused(
     assert main(["cards", str(tmp_path / "nowhere")]) == 2
 
 
-def test_the_figure_shows_each_card_and_which_did_not_hold(made: Path) -> None:
+def test_the_figure_shows_each_card_at_its_place(made: Path) -> None:
     table, _ = cards.read(made)
     left, right = cards.draw(table).axes
-    points = [line for line in right.lines if len(line.get_xdata()) == 1]
-    assert len(points) >= len(table)
-    crosses = [line for line in right.lines if line.get_marker() == "x"]
-    assert [line.get_ydata().tolist() for line in crosses] == [[-0.021]]
-    assert left.get_ylim()[0] < 0.5
+    for axes, key in ((left, "chosen"), (right, "gain")):
+        shown = [(c.lines[0], c.lines[2][0].get_segments()[0]) for c in axes.containers]
+        expected = [
+            (card["full"], max(card[key], estimates.LEAST) if key == "chosen" else card[key])
+            for _, card in table.sort_values("full", kind="stable").iterrows()
+        ]
+        assert [tuple(line.get_xydata()[0]) for line, _ in shown] == expected
+        kept = [line for line, _ in shown if line.get_color() == cards.KEPT["color"]]
+        assert [line.get_xdata()[0] for line in kept] == [2] * 4
+        assert [line.get_ydata()[0] for line, _ in shown if line.get_marker() == "x"] == [
+            {"chosen": 8, "gain": -0.031}[key]
+        ]
+        if key == "gain":
+            ends = np.array([[low[1], high[1]] for _, (low, high) in shown])
+            assert ends == pytest.approx(np.array([y for _, y in expected])[:, None] + [-0.01, 0.01])
+    assert sorted(line.get_ydata()[0] for line in right.lines if line.get_linestyle() == "--") == [-0.02]
+
+
+def test_many_cards_of_one_rank_stay_beside_it(tmp_path: Path) -> None:
+    for seed in range(30):
+        card(tmp_path, f"r4-{seed}", 4, 1, 0.0)
+        card(tmp_path, f"r8-{seed}", 8, 1, 0.0)
+    table, _ = cards.read(tmp_path)
+    figure = cards.draw(table)
+    figure.draw_without_rendering()
+    right = figure.axes[1]
+    boxes = [c.lines[0].get_window_extent().x0 for c in right.containers]
+    assert max(boxes[:30]) < min(boxes[30:])

@@ -84,10 +84,11 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert whole.loc[("reviews", "full", 64), "factor"] == pytest.approx(0.7)
     assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
     assert set(table["module"]) == {"all matrices", "query", "value"}
-    theirs = table.set_index(["module", "arm"])["GPT-3, one matrix: factor"].dropna()
-    assert {key: round(value, 2) for key, value in theirs.items()} == {("all matrices", "LoRA r=4"): 21.59}
+    theirs = table.set_index(["task", "module", "arm"])["GPT-3, query of layer 48: factor"].dropna()
+    assert theirs.to_dict() == {(task, "query", "LoRA r=4"): 22 for task in TASKS}
     text = FIGURES["amplification"].latex(table)
-    assert "LoRA & 4 & $21.59$ &  & --- & $345.50$ & $0.32$" in text  # the paper's own
+    assert "LoRA & 4 & $22$ &  & --- & $350$ & $0.32$" in text  # the paper's own
+    assert [text.count(f"{task}, {module}") for task in TASKS for module in ("query", "all matrices")] == [1] * 4
     assert r"full & 64 & $0.70$ & [" in text
     figure = FIGURES["amplification"].draw(table)
     assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]

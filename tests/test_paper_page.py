@@ -457,7 +457,7 @@ def test_rows_of_a_condition_that_the_study_does_not_have_are_named(tmp_path: Pa
     write_rows(path, measured | {"irony": irony})
     records = load(study_file)
     assert records.damages == [
-        "paper_amplification.factors.rows: irony is no condition of the study; measure its rows again"
+        "paper_amplification.factors.rows: irony is no condition of the study; its rows are not read"
     ]
     assert {row["condition"] for row in records.rows["factors"]} == {"sarcasm"}
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import again, peaked, study
+from test_study_latex import faults, log_of
 
 from analysis import estimates, style
 from analysis.study.figures import sizes
@@ -24,23 +28,31 @@ def truth(cell: Any) -> float:
 
 
 def grown(counts: dict[str, int] = COUNTS) -> Records:
-    """A study of two conditions, with their numbers of training examples."""
+    """A study of two conditions, with their numbers of training examples and a step for every ten of them."""
     made = study(truth, tasks=tuple(COUNTS))
     lines = []
     for line in made.lines:
         cell = made.cell(line)
         assert cell is not None
-        examples = line["inputs"]["examples"] | {"train": counts[cell.condition]}
-        lines.append(line | {"inputs": line["inputs"] | {"examples": examples}})
+        count = counts[cell.condition]
+        inputs = line["inputs"] | {"examples": line["inputs"]["examples"] | {"train": count}}
+        lines.append(line | {"inputs": inputs, "time": line["time"] | {"steps": count // 10}})
     return again(made, lines)
+
+
+def table_of(records: Records) -> pd.DataFrame:
+    table = sizes.table(records)
+    assert table is not None
+    return table
 
 
 def test_the_table_has_the_scores_and_stars_of_each_size() -> None:
     records = grown()
-    rows = sizes.table(records)
-    assert rows is not None
+    rows = table_of(records)
     assert list(dict.fromkeys(rows["examples"])) == [100, 3000]
+    assert dict(zip(rows["examples"], rows["steps"], strict=True)) == {100: 10, 3000: 300}
     assert set(rows["what"]) == {"full", "LoRA r=1", "LoRA r=8", "r*", "k*"}
+    assert set(rows["margin"]) == {0.02}
     by = rows.set_index(["task", "what"])["value"]
     for ruling in of_tasks(records):
         assert ruling.r_star is not None
@@ -49,62 +61,16 @@ def test_the_table_has_the_scores_and_stars_of_each_size() -> None:
     assert (by["few", "r*"], by["many", "r*"]) == (1, 8)
     assert by["few", "LoRA r=1"] == pytest.approx(0.801, abs=0.001)
     assert by["many", "LoRA r=1"] == pytest.approx(0.771, abs=0.001)
+    assert (rows["low"] <= rows["value"]).all()
+    assert (rows["value"] <= rows["high"]).all()
+    tried = rows.set_index(["task", "what"])["tried"]
+    assert (tried["few", "r*"], tried["few", "k*"]) == (8, 64)
 
 
 @pytest.mark.parametrize("counts", [{"many": 100, "few": 100}])
 def test_conditions_of_one_size_have_no_such_figure(counts: dict[str, int]) -> None:
     assert sizes.table(grown(counts)) is None
     assert sizes.table(study()) is None
-
-
-def test_the_figure_shows_what_the_table_has() -> None:
-    table = sizes.table(grown())
-    assert table is not None
-    left, right = sizes.draw(table).axes
-    assert {label: list(xs) for label, xs, _ in _lines(right)} == {name: [100, 3000] for name in sizes.STARS.values()}
-    assert {label: list(ys) for label, _, ys in _lines(right)}[sizes.STARS["r*"]] == [1, 8]
-    assert {label for label, *_ in _lines(left)} == {"full", "LoRA r=1", "LoRA r=8"}
-
-
-def test_the_table_in_latex_has_a_row_for_each_size_and_the_papers_numbers_where_it_asks_the_same() -> None:
-    records = grown(COUNTS | {"many": 1000})
-    table = sizes.table(records)
-    assert table is not None
-    assert sizes.THEIRS not in table
-    text = sizes.latex(table)
-    few, many = (line for line in text.splitlines() if line.startswith(("100 &", r"1\,000 &")))
-    assert few.endswith(r"$1$ & [$1$, $1$] & $4$ & [$2$, $4$] \\") or "& $4$ &" in few
-    assert "$8$ &" in many
-    as_theirs = sizes.table(dataclasses.replace(records, name=sizes.OF_THE_PAPER))
-    assert as_theirs is not None
-    theirs = as_theirs.set_index(["examples", "what"])[sizes.THEIRS].dropna()
-    assert theirs.to_dict() == {
-        (100, "full"): 60.2,
-        (1000, "full"): 85.8,
-        (100, "LoRA r=8"): 63.8,
-        (1000, "LoRA r=8"): 85.6,
-    }
-    assert r"$60.2$ & $63.8$ \\" in sizes.latex(as_theirs)
-    open_end = as_theirs.assign(value=as_theirs["value"].where(as_theirs["what"] != "r*"))
-    assert r"$\geq 8$" in sizes.latex(open_end)
-
-
-def _lines(axes: Any) -> list[tuple[str, Any, Any]]:
-    return [(c.get_label(), *c.lines[0].get_data()) for c in axes.containers]
-
-
-def test_an_estimate_that_is_not_found_is_an_arrow_at_the_least_it_may_be_and_0_has_a_place() -> None:
-    axes = style.canvas(4, 3).subplots()
-    estimates.points(axes, [1, 2, 4], [0, 8, math.nan], [0, 4, 16], [1, 8, math.nan], color="black")
-    estimates.axis(axes, 16)
-    (known,) = axes.containers
-    assert known.lines[0].get_ydata().tolist() == [estimates.LEAST, 8]
-    arrow = axes.lines[-1]
-    assert (arrow.get_xdata().tolist(), arrow.get_ydata().tolist()) == ([4], [16])
-    low, high = axes.get_ylim()
-    assert low < estimates.LEAST
-    assert high > 16
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16"]
 
 
 def test_the_counts_of_a_condition_whose_runs_differ_are_not_guessed() -> None:
@@ -116,8 +82,96 @@ def test_the_counts_of_a_condition_whose_runs_differ_are_not_guessed() -> None:
     assert sizes.table(again(records, changed)) is None
 
 
-def test_each_row_of_the_table_has_an_interval_or_none_is_known() -> None:
-    table = sizes.table(grown())
-    assert isinstance(table, pd.DataFrame)
-    assert (table["low"] <= table["value"]).all()
-    assert (table["value"] <= table["high"]).all()
+# ---- the figure
+
+
+def test_the_figure_shows_what_the_table_has() -> None:
+    table = table_of(grown())
+    figure = sizes.draw(table)
+    left, right = figure.axes
+    stars = {c.get_label(): c for c in right.containers}
+    assert set(stars) == set(sizes.STARS.values())
+    assert stars[sizes.STARS["r*"]].lines[0].get_xydata().tolist() == [[100, 1], [3000, 8]]
+    scores = {c.get_label(): c for c in left.containers}
+    assert set(scores) == {"full", "LoRA r=1", "LoRA r=8"}
+    for arm, shown in scores.items():
+        of = table[table["what"] == arm]
+        assert shown.lines[0].get_ydata().tolist() == of["value"].tolist()
+        assert bars_of(shown) == pytest.approx(of[["low", "high"]].to_numpy())
+    assert len({shown.lines[0].get_color() for shown in scores.values()}) == 3
+    title = " ".join(figure.get_suptitle().split())
+    assert "surely within 0.02" in title
+    assert "Training took 10, 300 steps" in title
+
+
+def bars_of(container: Any) -> np.ndarray:
+    """The ends of a container's error bars, (n, 2)."""
+    (bars,) = container.lines[2]
+    return np.array([[segment[0][1], segment[1][1]] for segment in bars.get_segments() if len(segment)])
+
+
+def test_ranks_that_are_not_found_are_arrows_and_break_the_line() -> None:
+    axes = style.canvas(4, 3).subplots()
+    rows = pd.DataFrame(
+        {
+            "estimate": [0, 8, math.nan, math.nan],
+            "low": [0, 4, 16, math.nan],
+            "high": [1, 8, math.nan, math.nan],
+            "tried": 32.0,
+        }
+    )
+    estimates.points(axes, [1, 2, 4, 8], rows, color="black")
+    estimates.axis(axes, 32)
+    (found,) = axes.containers
+    heights = found.lines[0].get_ydata()
+    assert heights[:2].tolist() == [estimates.LEAST, 8]
+    assert np.isnan(heights[2:]).all()
+    assert bars_of(found).tolist() == [[estimates.LEAST, 1], [4, 8]]
+    arrow, above = axes.lines[-2:]
+    assert (arrow.get_marker(), arrow.get_xydata().tolist()) == (r"$\uparrow$", [[4, 16]])
+    assert (above.get_marker(), above.get_xydata().tolist()) == (r"$\Uparrow$", [[8, 32 * estimates.ABOVE]])
+    low, high = axes.get_ylim()
+    assert low < estimates.LEAST
+    assert high > 32 * estimates.ABOVE
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16", "32"]
+
+
+# ---- LaTeX
+
+
+def row_of(text: str, name: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(name + " &"))
+    return [" ".join(cell.split()) for cell in re.split(r"(?<!\\)&", line.removesuffix(r" \\"))[1:]]
+
+
+def test_the_table_in_latex_says_what_is_found_and_what_is_not() -> None:
+    table = table_of(grown())
+    text = sizes.latex(table)
+    assert row_of(text, "steps")[::2] == ["10", "300"]
+    assert row_of(text, "$r^*$") == ["$1$", "[$1$, $1$]", "$8$", "[$8$, $8$]"]
+    assert row_of(text, "LoRA r=1")[::2] == ["$80.1$", "$77.1$"]
+    lost = table["what"] == "r*"
+    open_ = table.assign(value=table["value"].mask(lost), high=table["high"].mask(lost))
+    assert row_of(sizes.latex(open_), "$r^*$")[::2] == [r"$\geq 1$", r"$\geq 8$"]
+    assert row_of(sizes.latex(open_.assign(low=open_["low"].mask(lost))), "$r^*$")[::2] == ["$> 8$", "$> 8$"]
+
+
+def test_the_papers_numbers_stand_only_where_the_study_asks_the_same() -> None:
+    records = grown(COUNTS | {"many": 1000})
+    assert sizes.THEIRS not in table_of(records)
+    table = table_of(dataclasses.replace(records, name=sizes.OF_THE_PAPER))
+    theirs = table.set_index(["examples", "what"])[sizes.THEIRS].dropna()
+    expected = {(100, "full"): 60.2, (1000, "full"): 85.8, (100, "LoRA r=8"): 63.8, (1000, "LoRA r=8"): 85.6}
+    assert theirs.to_dict() == expected
+    theirs_in_latex = sizes.latex(table).partition("Hu et al. 2021")[2]
+    assert row_of(theirs_in_latex, "LoRA r=8")[::2] == ["$63.8$", "$85.6$"]
+
+
+def test_five_sizes_and_four_arms_print_within_the_text(tmp_path: Path) -> None:
+    table = table_of(dataclasses.replace(grown(), name=sizes.OF_THE_PAPER))
+    more = [table[table["examples"] == 3000].assign(examples=count) for count in (300, 1000, 10_000)]
+    wide = pd.concat([table, *more])
+    another = wide[wide["what"] == "LoRA r=8"].assign(what="LoRA r=64")
+    text = sizes.latex(pd.concat([wide, another]))
+    assert text.splitlines()[1].count(r"r@{\,}l") == 5
+    assert faults(log_of(text, tmp_path)) == []

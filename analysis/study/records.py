@@ -167,7 +167,7 @@ def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tu
         elif of and of.is_whole:
             rows += of.rows
     strange = [name for name in measured if name not in records.conditions]
-    return rows, others + [f"{name} is no condition of the study; measure its rows again" for name in strange]
+    return rows, others + [f"{name} is no condition of the study; its rows are not read" for name in strange]
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

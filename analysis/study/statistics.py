@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -188,11 +188,13 @@ class Smallest:
         size: None where even the largest is not shown to match.
         low: the smallest size that is not shown to fall short by more than the margin; None where all are.
         high: as `size`; None is "above the largest".
+        tried: the largest size; None where there is none.
     """
 
     size: int | None
     low: int | None
     high: int | None
+    tried: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         if self.low is None:
@@ -202,12 +204,12 @@ class Smallest:
         return f"{self.size}" + (f" (95 % interval {self.low} to {self.size})" if self.low != self.size else "")
 
     def as_numbers(self) -> dict[str, float]:
-        """`estimate`, `low` and `high`, NaN for what is None.
+        """`estimate`, `low`, `high` and `tried`, NaN for what is None.
 
-        >>> Smallest(None, 4, None).as_numbers()
-        {'estimate': nan, 'low': 4.0, 'high': nan}
+        >>> Smallest(None, 4, None, 8).as_numbers()
+        {'estimate': nan, 'low': 4.0, 'high': nan, 'tried': 8.0}
         """
-        sizes = {"estimate": self.size, "low": self.low, "high": self.high}
+        sizes = {"estimate": self.size, "low": self.low, "high": self.high, "tried": self.tried}
         return {key: math.nan if size is None else float(size) for key, size in sizes.items()}
 
 
@@ -229,4 +231,4 @@ def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:
         passed = size
     short = [size for size, interval in intervals.items() if interval.high < -margin]
     open_sizes = [size for size in sorted(intervals) if size > max(short, default=-1)]
-    return Smallest(passed, open_sizes[0] if open_sizes else None, passed)
+    return Smallest(passed, open_sizes[0] if open_sizes else None, passed, max(intervals, default=None))

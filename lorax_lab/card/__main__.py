@@ -6,6 +6,7 @@ import argparse
 import functools
 import math
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from lorax_lab.card.make import Request
 
 MARGIN = 0.02
-STOPPED = 130
+STOPPED, FAILED = 130, 70
+ENDS = {
+    0: "made",
+    1: "made, but not all that was asked",
+    2: "refused",
+    FAILED: "failed, by a fault of the lab that stands above",
+    STOPPED: "stopped",
+}
+"""What exit codes say of a card."""
 AFTER = "; what is measured is kept: type the same command to go on"
 EPILOG = """\
 ADAPTER is a PEFT folder (a run's folder is one), or a single file: loralib's .bin or .pt of plain tensors, kohya's
@@ -53,14 +62,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _each(requests: list[Request], make: Callable[[Request], int]) -> int:
-    codes = []
+    """Make each card; what fails for one stops no other. Ends with how many were made."""
+    codes: list[int] = []
     for number, request in enumerate(requests, 1):
         print(f"[{number}/{len(requests)}] {request.tuned}", flush=True)
-        codes.append(answer(functools.partial(make, request), AFTER))
+        try:
+            codes.append(answer(functools.partial(make, request), AFTER))
+        except Exception:
+            traceback.print_exc()
+            codes.append(FAILED)
         if codes[-1] == STOPPED:
             break
-    done = codes.count(0)
-    print(f"{done} of {len(requests)} cards are made" + ("" if done == len(requests) else "; the errors stand above"))
+    counts = {words: codes.count(code) for code, words in ENDS.items()}
+    counts["not reached"] = len(requests) - len(codes)
+    parts = [f"{count} {words}" for words, count in counts.items() if count]
+    print(f"of {len(requests)} cards: {', '.join(parts)}")
     return max(codes)
 
 

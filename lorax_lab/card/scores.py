@@ -87,6 +87,11 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     named = [word if "=" in word else f"task={word}" for word in words]
     if other := [word for word in named if not word.lstrip("+").startswith(("task=", "task."))]:
         raise ConfigError(f"--task {other[0]} is no setting of a task; type --task NAME task.KEY=VALUE")
+    if len(names := [word.removeprefix("task=") for word in named if word.startswith("task=")]) > 1:
+        raise ConfigError(
+            f"--task names {len(names)} tasks: {' '.join(names)}; name one. Adapters stand before --task: "
+            "python -m lorax_lab.card ADAPTER ADAPTER --task movie_reviews"
+        )
     if not any(word.startswith("task=") for word in named):
         raise ConfigError(f"--task {' '.join(words)} names no task; name it first, as in --task local")
     return compose(spell_out([*named, *model, "reference=false"]))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import style
-from ..latex import INTERVAL, Column, document, escaped, number, of_interval
+from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval
 from ..paper import FACTORS
 from ..records import Records
 from ..statistics import t_interval
@@ -20,12 +18,12 @@ if TYPE_CHECKING:
 TITLE = "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)"
 NAME = "factors"
 """Of the rows that `lorax_lab.afterwards.amplification` makes."""
-EVERY, LORA = "all matrices", "LoRA"
+EVERY, QUERY, LORA = "all matrices", "query", "LoRA"
 BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
 """What an update's factor stands beside, as a share of its own norm."""
 
 GREY = ("|", "x", "<")
-THEIRS = "GPT-3, one matrix: "
+THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
 
 
@@ -33,7 +31,7 @@ def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, arm, r and type of matrix; None where the factors were not measured.
 
     Columns: `model`; `factor` with `low` and `high`, the mean over seeds of the median over matrices, t interval;
-    the means of the same of the `BESIDE`; `matrices`, `seeds`; beside LoRA of all matrices the paper's numbers.
+    the means of the same of the `BESIDE`; `matrices`, `seeds`; beside LoRA of the query matrices the paper's numbers.
     """
     import pandas as pd
 
@@ -50,7 +48,7 @@ def table(records: Records) -> pd.DataFrame | None:
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in BESIDE}
             row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
-            beside = module == EVERY and str(arm).startswith(LORA)
+            beside = str(module).endswith(QUERY) and str(arm).startswith(LORA)
             theirs = FACTORS.get(int(str(r)), {}) if beside else {}
             rows.append(row | {f"{THEIRS}{name}": value for name, value in theirs.items()})
     found = pd.DataFrame(rows)
@@ -86,31 +84,26 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """All matrices together, under the one matrix that the paper has."""
+    """The query matrices, of which the paper has one, and all matrices together, under the paper's numbers."""
     head = [Column("update"), Column("$r$", align="r"), Column("amplification", align=INTERVAL)]
     head += [Column(name, align="r") for name in BESIDE.values()]
-    rows = [["GPT-3, one matrix (Hu et al. 2021)"]]
+    rows = [[f"{THEIRS.removesuffix(': ')} (Hu et al. 2021)"]]
     for r, of in FACTORS.items():
-        rows.append(_numbers(LORA, r, _factor(of["factor"]), [of.get(name, math.nan) for name in BESIDE]))
-    for task, of_task in table[table["module"] == EVERY].groupby("task", sort=False):
-        rows += [[], [escaped(str(task))]]
-        for row in of_task.to_dict("records"):
-            factor = _factor(*(row[key] for key in ("factor", "low", "high")))
-            rows.append(_numbers(row["arm"].split(" r=")[0], row["r"], factor, [row[name] for name in BESIDE]))
+        beside = [f"${of[name]:g}$" if name in of else NONE for name in BESIDE]
+        rows.append([LORA, str(r), f"${of['factor']:g}${BOTH}", *beside])
+    own = table[table["module"].map(lambda module: module == EVERY or str(module).endswith(QUERY))]
+    for (task, module), of_part in own.groupby(["task", "module"], sort=False):
+        rows += [[], [escaped(f"{task}, {module if module == EVERY else QUERY}")]]
+        for row in of_part.to_dict("records"):
+            factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
+            update = escaped(row["arm"].split(" r=")[0])
+            rows.append([update, str(row["r"]), factor, *(number(row[name], 2) for name in BESIDE)])
     notes = [
         f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The "
         "other columns: the same norm over that of $W$ in other directions.",
         "Full updates are cut to their top $r$.",
     ]
     return document(head, rows, notes)
-
-
-def _factor(mean: float, low: float = math.nan, high: float = math.nan) -> str:
-    return of_interval(mean, low, high, scale=1.0, digits=2)
-
-
-def _numbers(update: str, r: int, factor: str, beside: Sequence[float]) -> list[str]:
-    return [escaped(update), str(r), factor, *(number(value, 2) for value in beside)]
 
 
 def _rows(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: dict[str, Any], place: int) -> None:

@@ -1,4 +1,4 @@
-"""What each arm scores, and r* and k*, over the number of training examples (Table 16 of the LoRA paper)."""
+"""What each arm scores, and r* and k*, over the number of training examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ... import estimates, style
 from ...scores import score_label, split_label
 from .. import comparison, update
-from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units
+from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units, whole
 from ..paper import SIZES
 from ..records import Records, every, with_direction
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "scores, r* and k* over the number of training examples (Table 16 of the LoRA paper)"
+TITLE = "scores, r* and k* over the number of training examples (the LoRA paper's Table 16 has the scores)"
 R_STAR, K_STAR = "r*", "k*"
 STARS = {R_STAR: "r*, LoRA's rank", K_STAR: "k*, directions of the full update"}
 APART = 3.0
@@ -26,42 +26,46 @@ THEIRS = "GPT-3, MNLI"
 """The column of the paper's own accuracies, in per cent."""
 OF_THE_PAPER = "paper_data_sizes"
 """The study that has it."""
+COLUMNS = ("task", "examples", "steps", "what", "rank", "value", "low", "high", "tried", "margin")
 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row per condition and arm with its score on test, and one per condition and `r*` or `k*`; None where two
     conditions have as many training examples, or no full update was cut.
 
-    Columns: task, examples (of training), what (the arm, `r*` or `k*`), rank (of LoRA), value (NaN where none is
-    found), low, high (the 95 % interval; NaN where it is open).
+    Columns: task, examples (of training), steps (of training), what (the arm, `r*` or `k*`), rank (of LoRA), value (NaN
+    where none is found), low, high (the 95 % interval: of a score over seeds, of a star over seeds and test examples;
+    NaN where it is open), tried (the largest size), margin; of the study that asks as the paper did, its accuracies.
     """
     import pandas as pd
 
-    counts = {task: {_examples(line) for line in records.of(task, "final")} for task in records.conditions}
-    known = [next(iter(of)) for of in counts.values() if len(of) == 1]
-    if len(set(known)) < max(2, len(counts)) or not update.has_cuts(records):
+    found = {task: {_counts(line) for line in records.of(task, "final")} for task in records.conditions}
+    known = {task: next(iter(of)) for task, of in found.items() if len(of) == 1}
+    sizes = {examples for examples, _ in known.values()}
+    if len(sizes) < max(2, len(found)) or not update.has_cuts(records):
         return None
     arms = every(records, comparison.table).rename(columns={"test": "value", "test_low": "low", "test_high": "high"})
     stars = pd.DataFrame([row for task in records.conditions for row in _stars(records, task)])
     rows = pd.concat([arms.assign(what=arms["arm"]), stars], ignore_index=True)
-    rows["examples"] = rows["task"].map(dict(zip(counts, known, strict=True)))
-    columns = ["task", "examples", "what", "rank", "value", "low", "high"]
+    rows = rows.assign(margin=records.protocol.margin)
+    rows[["examples", "steps"]] = [known[task] for task in rows["task"]]
     if records.name == OF_THE_PAPER:
         pairs = zip(rows["what"], rows["examples"], strict=True)
         rows[THEIRS] = [SIZES.get(what, {}).get(examples, math.nan) for what, examples in pairs]
-        columns.append(THEIRS)
-    return with_direction(records, rows[columns].sort_values("examples", kind="stable", ignore_index=True))
+    shown = [column for column in (*COLUMNS, THEIRS) if column in rows]
+    return with_direction(records, rows[shown].sort_values("examples", kind="stable", ignore_index=True))
 
 
-def _examples(line: dict[str, Any]) -> int:
-    return int(line["inputs"]["examples"]["train"])
+def _counts(line: dict[str, Any]) -> tuple[int, int]:
+    """Training examples and steps."""
+    return int(line["inputs"]["examples"]["train"]), int(line["time"]["steps"])
 
 
 def _stars(records: Records, task: str) -> Iterator[dict[str, Any]]:
     for name, star in ((R_STAR, comparison.enough(records, task)), (K_STAR, update.functional_rank(records, task))):
         if star:
-            found = star.as_numbers()
-            yield {"task": task, "what": name, "value": found.pop("estimate")} | found
+            numbers = star.as_numbers()
+            yield {"task": task, "what": name, "value": numbers.pop("estimate")} | numbers
 
 
 @style.styled
@@ -78,9 +82,20 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("training examples")
     left.set_ylabel(score_label(f"score on {split_label('test', table)}", table))
     right.set_ylabel("directions")
-    style.title(figure, "Scores, and the rank that is enough, over the number of training examples; 95 % intervals")
+    margin = f"{table['margin'].iloc[0]:g}"
+    text = (
+        f"Scores, and the smallest rank and cut that are surely within {margin}, over the number of training examples"
+    )
+    style.title(figure, f"{text}. Training took {_steps(table)} steps. 95 % intervals; of scores over seeds alone")
     style.legend(figure, left, columns=3)
     return figure
+
+
+def _steps(table: pd.DataFrame) -> str:
+    """The steps of training in words, in the order of the sizes."""
+    by_size = dict(zip(table["examples"], table["steps"], strict=True))
+    counts = [f"{steps:,}" for _, steps in sorted(by_size.items())]
+    return counts[0] if len(set(counts)) == 1 else ", ".join(counts)
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
@@ -98,36 +113,41 @@ def _scores(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (name, look) in enumerate(zip(STARS, style.looks(len(STARS)), strict=True)):
-        of = rows[rows["what"] == name]
+        of = rows[rows["what"] == name].rename(columns={"value": "estimate"})
         fine = look | {"label": STARS[name], "markersize": 4}
-        shift = style.spread_out(place, len(STARS), APART)
-        estimates.points(axes, of["examples"], of["value"], of["low"], of["high"], shift, **fine)
-    estimates.axis(axes, float(rows[["value", "low", "high"]].max().max()))
-    axes.set_title("arrow: at least this")
+        estimates.points(axes, of["examples"], of, style.spread_out(place, len(STARS), APART), **fine)
+    estimates.axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
+    axes.set_title(estimates.ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A row for each number of examples: the score of each arm, r* and k*, and the paper's accuracies."""
+    """A column for each number of examples: steps, the score of each arm, r* and k*, and the paper's accuracies."""
     scale, digits, unit = units(table)
+    sizes = {size: _by_what(of) for size, of in table.groupby("examples", sort=True)}
     arms = [what for what in dict.fromkeys(table["what"]) if what not in STARS]
     stars = [what for what in STARS if what in set(table["what"])]
+    head = [Column("examples"), *(Column(whole(float(str(size))), unit, INTERVAL) for size in sizes)]
+    rows = [["steps", *(whole(of[arms[0]]["steps"]) + BOTH for of in sizes.values())]]
+    rows += [[escaped(arm), *(_interval(of[arm], scale, digits) for of in sizes.values())] for arm in arms]
+    rows += [[f"${star[0]}^*$", *(_star(of[star]) for of in sizes.values())] for star in stars]
     theirs = [arm for arm in arms if THEIRS in table and table.loc[table["what"] == arm, THEIRS].notna().any()]
-    head = [Column("examples", align="r"), *(Column(escaped(arm), unit, INTERVAL) for arm in arms)]
-    head += [Column(f"${star[0]}^*$", align=INTERVAL) for star in stars]
-    head += [Column(escaped(arm), THEIRS, "r") for arm in theirs]
-    rows = []
-    for examples, of in table.groupby("examples", sort=True):
-        by = {str(row["what"]): row for row in of.to_dict("records")}
-        cells = [_interval(by[arm], scale, digits) for arm in arms]
-        cells += [_star(by[star]) for star in stars]
-        rows.append([f"{examples:,}".replace(",", r"\,"), *cells, *(number(float(by[a][THEIRS])) for a in theirs)])
+    if theirs:
+        rows += [[], [escaped(f"{THEIRS} (Hu et al. 2021)")]]
+        rows += [[escaped(arm), *(number(of[arm][THEIRS]) + BOTH for of in sizes.values())] for arm in theirs]
+    margin = f"{scale * float(table['margin'].iloc[0]):g}"
     notes = [
-        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over seeds; $r^*$ and $k^*$, "
-        "the smallest rank and cut that are surely within the margin, with theirs; $\\geq$ where none is.",
-        *(["The last columns: Hu et al.\\ 2021, validation, \\%, one seed."] if theirs else []),
+        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over seeds.",
+        f"$r^*$ and $k^*$: the smallest rank and cut that are surely within {margin} of full fine-tuning and of its",
+        "whole update, with the 95\\,\\% interval over seeds and test examples;",
+        "$\\geq$: at least, $>$: above the largest tried.",
+        *(["Hu et al.: LoRA of query and value; validation, \\%, one seed."] if theirs else []),
     ]
     return document(head, rows, notes)
+
+
+def _by_what(rows: pd.DataFrame) -> dict[str, Mapping[Hashable, Any]]:
+    return {str(row["what"]): row for row in rows.to_dict("records")}
 
 
 def _interval(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
@@ -135,6 +155,8 @@ def _interval(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
 
 
 def _star(row: Mapping[Hashable, Any]) -> str:
-    if math.isnan(row["value"]):
-        return NONE + BOTH if math.isnan(row["low"]) else rf"$\geq {row['low']:.0f}$" + BOTH
-    return _interval(row, 1.0, 0)
+    if not math.isnan(row["value"]):
+        return _interval(row, 1.0, 0)
+    if not math.isnan(row["low"]):
+        return rf"$\geq {row['low']:.0f}$" + BOTH
+    return NONE + BOTH if math.isnan(row["tried"]) else rf"$> {row['tried']:.0f}$" + BOTH
