@@ -356,6 +356,16 @@ def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:
     assert "Predicted before the runs of `paper_" in text
 
 
+@pytest.mark.parametrize("tasks", [("sarcasm",), ("sarcasm", "movie_reviews")])
+def test_a_task_that_the_prediction_names_and_that_has_no_runs_is_said_to_be_open(tasks: tuple[str, ...]) -> None:
+    made = study(tasks=tasks)
+    texts = made.declared.texts | {"prediction": "On sarcasm it falls, on movie_reviews it does not."}
+    declared = dataclasses.replace(made.declared, texts=texts)
+    text = page.write([dataclasses.replace(made, name="paper_rank_by_loss", declared=declared)], {})
+    assert ("no runs on movie_reviews yet" in text) == (len(tasks) == 1)
+    assert "no runs on sarcasm" not in text
+
+
 def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a copy beside the figures, so that its links are the same."""
     made = OUT.with_name("paper-of-a-test.md")

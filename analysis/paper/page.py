@@ -26,6 +26,8 @@ review found that two of them held for pure noise; the others were written befor
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
 MIXED = "differs by matrix or arm"
 NONE = "—"
+TASKS = ("movie_reviews", "sarcasm")
+"""The tasks that predictions name."""
 
 
 def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
@@ -48,6 +50,8 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
         if study and study.name not in predicted:
             words = " ".join(study.declared.texts["prediction"].split())
             parts += [f"Predicted before the runs of `{study.name}`:", f"> {words}"]
+            if open_tasks := [task for task in TASKS if task in words and task not in study.conditions]:
+                parts.append(f"The study has no runs on {listed(open_tasks)} yet, so what the prediction says of it, or of both tasks, is open.")
         elif study:
             parts.append(f"The prediction stands under {predicted[study.name]}.")
         predicted.setdefault(section.study, _short(section))
