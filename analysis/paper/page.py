@@ -51,7 +51,8 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
             words = " ".join(study.declared.texts["prediction"].split())
             parts += [f"Predicted before the runs of `{study.name}`:", f"> {words}"]
             if open_tasks := [task for task in TASKS if task in words and task not in study.conditions]:
-                parts.append(f"The study has no runs on {listed(open_tasks)} yet, so what the prediction says of it, or of both tasks, is open.")
+                lacks = f"The study has no runs on {listed(open_tasks)} yet"
+                parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
         elif study:
             parts.append(f"The prediction stands under {predicted[study.name]}.")
         predicted.setdefault(section.study, _short(section))
