@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from analysis.__main__ import main as analysis
+from lorax_lab.card import make as steps
 from lorax_lab.card.__main__ import main
 from lorax_lab.methods.peft_files import PREFIX, SETTINGS, WEIGHTS
 
@@ -468,7 +469,7 @@ def test_the_ends_of_several_cards_are_told_apart(
             raise end
         return end
 
-    monkeypatch.setattr("lorax_lab.card.make.make", make)
+    monkeypatch.setattr(steps, "make", make)
     assert main(["a", "b", "c", "d", "e"]) == 130
     said = capsys.readouterr()
     assert (

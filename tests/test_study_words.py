@@ -368,6 +368,18 @@ def test_the_power_is_in_the_verdict_arm_by_arm() -> None:
     assert "is 1.00 at a true difference of 0, and 1.00 where it is 0.01 worse" in alike
 
 
+def test_a_study_with_figures_of_its_own_does_not_lead() -> None:
+    """Though it began later."""
+    general = replace(study(), name="general")
+    own = replace(general.declared, figures=("losses", "answer"))
+    later = [line | {"written": line["written"].replace("2026", "2027")} for line in general.lines]
+    special = replace(general, name="special", declared=own, lines=later)
+    assert rules.began(special) > rules.began(general)
+    rows = overview.write([special, general], {"general": "general.md", "special": "special.md"}).splitlines()
+    names = [row.partition("]")[0].removeprefix("| [") for row in rows if row.startswith("| [")]
+    assert names == ["general", "special"]
+
+
 # ---- the second endpoint
 
 
