@@ -58,13 +58,15 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     import pandas as pd
 
-    rows, left_out = [], []
+    rows, left_out, seen = [], [], dict[str, str]()
     for path in sorted(folder.glob(f"*/{FACTS}")):
         name = path.parent.name
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             if facts["scores"] is None:
                 left_out.append(f"{name}: it was made without --task")
+            elif (first := seen.setdefault(json.dumps(facts, sort_keys=True), name)) != name:
+                left_out.append(f"{name}: it is the same card as {first}")
             else:
                 about = {"card": name, "title": str(facts["title"]), "base": facts["base"]}
                 rows.append(about | _row(facts["scores"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_cards_that_cannot_be_counted_are_named(made: Path, capsys: pytest.Captu
     assert "bare: it was made without --task" in said
     assert "short: card.json cannot be read" in said
     assert "odd: card.json cannot be read" in said
+
+
+def test_a_card_that_was_copied_counts_once(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "r4-0", made / "r4-0-copy")
+    said = said_of(made, capsys)
+    assert "15 of 16" in said
+    assert "r4-0-copy: it is the same card as r4-0" in said
 
 
 @pytest.mark.parametrize("empty", [True, False])
