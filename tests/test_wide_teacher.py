@@ -51,6 +51,13 @@ def test_the_labels_are_those_of_the_whole_update_and_fewer_directions_lose_them
     assert accuracy(planted[0], "two", planted[1], None) == 1
 
 
+def test_the_models_have_no_dropout(planted: tuple[Path, str]) -> None:
+    model = load_base(str(planted[0] / "six"), {"num_labels": 7}, 0).model
+    rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert rates
+    assert set(rates) == {0.0}
+
+
 def test_noise_draws_a_share_of_the_labels_anew(planted: tuple[Path, str]) -> None:
     assert accuracy(planted[0], "noisy", planted[1], None) == pytest.approx(1 - 0.3 * 6 / 7, abs=0.1)
     labels = torch.arange(10_000) % 5
