@@ -28,6 +28,7 @@ SETTLED = ("completed", "diverged")
 Line = dict[str, Any]
 ALONE = "reference=false"
 """A study compares its runs itself: none is trained with a reference of its own."""
+RANK = "rank="
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ def _share_of_time(line: Line) -> float:
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
     """The cells as sweeps, which are override lists of the command line. One sweep has the seeds of a condition, arm
-    and rate, and also several rates where all of them have the same seeds."""
+    and rate, also several rates where all of them have the same seeds, and several ranks where that is all that tells
+    their sweeps apart: the longer a sweep, the less its workers wait for its last run."""
     listed = []
     for _, group in groupby(cells, key=lambda cell: (cell.stage, cell.condition, cell.arm)):
         first, *rest = group
@@ -223,7 +225,16 @@ def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
             swap = {"train.learning_rate": ",".join(f"{rate:g}" for rate in rates), "seed": ",".join(map(str, block))}
             pairs = [override.partition("=") for override in plan.overrides(first)]
             listed.append([f"{key}={swap.get(key, value)}" for key, _, value in pairs])
-    return listed
+    return _joined(listed)
+
+
+def _joined(sweeps: list[list[str]]) -> list[list[str]]:
+    """Sweeps that differ in nothing but their rank as one, in the place of the first."""
+    ranks: dict[tuple[str, ...], list[str]] = {}
+    for sweep in sweeps:
+        rank = next((word.removeprefix(RANK) for word in sweep if word.startswith(RANK)), "")
+        ranks.setdefault(tuple(RANK if word.startswith(RANK) else word for word in sweep), []).append(rank)
+    return [[word + ",".join(of) if word == RANK else word for word in sweep] for sweep, of in ranks.items()]
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -97,7 +98,8 @@ def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
 def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
     begin = Progress(PLAN, recorded([]))
     found = sweeps(PLAN, begin.missing)
-    assert len(found) == 3
+    assert len(found) == 2
+    assert [word for sweep in found for word in sweep if word.startswith("rank=")] == ["rank=1,8"]
     assert "train.learning_rate=0.0001,0.0002,0.0004" in found[0]
     assert "seed=100,101" in found[0]
     assert "measure=trial" in found[0]
@@ -107,6 +109,25 @@ def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
         ["train.learning_rate=0.0001", "seed=100"],
         ["train.learning_rate=0.0002,0.0004", "seed=100,101"],
     ]
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("task", ["movie_reviews", "tweets"])
+def test_ranks_share_a_sweep_only_where_nothing_else_tells_them_apart(task: str) -> None:
+    """A run that is recorded already parts its rank from the others."""
+    plan = dataclasses.replace(PLAN, factors=TWO_TASKS)
+    missing = Progress(plan, recorded([])).missing
+    hole = next(cell for cell in missing if cell.arm == "LoRA r=1" and cell.condition == task)
+    for cells in (missing, [cell for cell in missing if cell != hole]):
+        ran = [run for sweep in sweeps(plan, cells) for run in product_of(sweep)]
+        assert len(ran) == len(cells)
+        assert set(ran) == {frozenset(plan.overrides(cell)) for cell in cells}
+
+
+def product_of(sweep: list[str]) -> list[frozenset[str]]:
+    """The runs of a sweep, each by its words."""
+    choices = [[f"{word.partition('=')[0]}={value}" for value in word.partition("=")[2].split(",")] for word in sweep]
+    return [frozenset(run) for run in itertools.product(*choices)]
 
 
 @pytest.mark.usefixtures("named")
@@ -444,7 +465,7 @@ def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "0 runs recorded, 18 missing and 15 once" in out
     commands = [text for text in out.splitlines() if text.startswith("python -m")]
-    assert len(commands) == 3
+    assert len(commands) == 2
     assert all("task=tweets" in text and "task.train_examples=100" in text for text in commands)
     assert main(made(plan), [*where, "--only", "task=tweets", "size=100", "tracking=disabled"]) == 0
     launched = [text for text in capsys.readouterr().out.splitlines() if text.startswith("python -m")]
@@ -554,7 +575,7 @@ def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch
 def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
     plan = rank_sweep.plan("full")
     progress = Progress(plan, lambda _: None)
-    assert len(sweeps(plan, progress.missing)) == 2 * 7
+    assert len(sweeps(plan, progress.missing)) == 2 * 2  # full, and LoRA of every rank
     assert len(progress.missing) + progress.to_come == 182
     ids = {plan.run_id(cell) for cell in progress.missing}
     assert len(ids) == 112
