@@ -102,6 +102,12 @@ def standard_error(score: float, metric: str, examples: int) -> float:
     return (1 - score**2) / math.sqrt(examples - 1) if metric in CORRELATIONS and examples > 1 else math.nan
 
 
+def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the standard `error` of each score, from their columns metric and examples."""
+    about = zip(rows["score"], rows["metric"], rows["examples"], strict=True)
+    return rows.assign(error=[standard_error(*of) for of in about])
+
+
 def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     """Low and high end around the mean score of one arm, and their name: the range over its seeds or, with one seed,
     the 95 % interval over its examples. NaN where there is neither."""

@@ -166,6 +166,22 @@ def test_layers_that_hardly_moved_are_named() -> None:
     assert "Hardly moved" in Path("out/card.md").read_text()
 
 
+def test_a_type_that_did_not_move_at_all_is_named() -> None:
+    """Half of all matrices are as they were, so their own median is 0."""
+    facts = card(adapter({name: t * (not name.endswith("attn.q.lora_B")) for name, t in factors(0, even).items()}))
+    assert facts["layers"]["hardly_matrices"] == [f"h.{layer}.attn.q.weight" for layer in range(LAYERS)]
+    (still,) = {m["module"] for m in facts["modules"] if m["verdict"]["finding"] == "cannot be tested"}
+    page = Path("out/card.md").read_text()
+    assert "Single matrices that hardly moved: h.0.attn.q.weight, " in page
+    assert f"{still} cannot be tested: it did not change." in page
+
+
+def test_an_update_that_is_nothing_says_so() -> None:
+    facts = card(adapter({name: t * (".lora_B" not in name) for name, t in factors(0, even).items()}))
+    assert not facts["layers"]["moved"]
+    assert "Nothing moved." in Path("out/card.md").read_text()
+
+
 def test_parameters_are_counted() -> None:
     facts = card(adapter(factors(0, even)))
     assert facts["parameters"]["factors"] == LAYERS * sum(RANK * (rows + columns) for rows, columns in SHAPES.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -160,11 +161,28 @@ def test_the_page_has_the_question_what_varied_every_run_and_the_finding(study: 
 
 def test_numbers_of_the_drawing_are_those_of_the_table(study: Store) -> None:
     (view,) = of_runs.of_ranks(FIGURES["accuracy_vs_rank"].table(group_of(study)))
-    lora = next(trace for trace in view.traces if trace["name"] == "LoRA" and "customdata" in trace)
+    lora = next(trace for trace in view.traces if trace["name"] == "LoRA (range of 2 seeds)")
     assert list(lora["customdata"]) == [1, 4]
     assert list(lora["x"]) == [0.0, 2.0]
     assert list(lora["y"]) == pytest.approx([0.72, 0.78])
     assert [trace["name"] for trace in view.traces].count("collapsed run") == 1
+
+
+@pytest.mark.parametrize("figure", ["accuracy_vs_rank", "accuracy_vs_parameters", "functional_rank"])
+def test_one_seed_has_the_interval_of_its_examples(figure: str, store: Store) -> None:
+    """Of 400 examples, of which the share p is right, ± 1.96 √(p (1 − p) / 400): as in the picture."""
+    store.run(rank=4)
+    store.run(method="full", cuts={0: 0.5, 16: 0.8})
+    table = FIGURES[figure].table(group_of(store))
+    examples = int(table["examples"].iloc[0])
+    (view,) = of_runs.VIEWS[figure](table)
+    traces = [trace for trace in view.traces if trace.get("error_y")]
+    assert len(traces) >= 1
+    for trace in traces:
+        assert f"95 % interval over {examples:,} examples" in trace["name"]
+        halves = [1.96 * math.sqrt(score * (1 - score) / examples) for score in trace["y"]]
+        assert trace["error_y"]["array"] == pytest.approx(halves)
+        assert trace["error_y"]["arrayminus"] == pytest.approx(halves)
 
 
 def test_one_run_is_a_page(store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,18 @@ def init(**_):
 """A wandb that does one thing wrong."""
 
 
-def recorded(runs_dir: Path, run_id: str = RUN_ID) -> Path:
-    """A completed run's folder, as W&B is told of it."""
+def recorded(runs_dir: Path, run_id: str = RUN_ID, said: dict[str, Any] | None = None) -> Path:
+    """A completed run's folder, as W&B is told of it.
+
+    Args:
+        said: the section `tracking` of its configuration.
+    """
     folder = runs_dir / run_id
     save_history(folder, HISTORY)
     save_arrays(folder / SPECTRA, SIGMA)
     summary = dict.fromkeys(window.SUMMARY_KEYS, 2.0)
-    write_record(folder, run_record(run_id, matrices=MATRICES, summary=summary))
+    record = run_record(run_id, matrices=MATRICES, summary=summary)
+    write_record(folder, replace(record, config=record.config | ({"tracking": said} if said else {})))
     return folder
 
 
@@ -123,6 +130,48 @@ def test_sync_uploads_what_is_missing_once(
     assert tracking.main(["sync", str(tmp_path)]) == 1
     assert told == [("b", "sweep-9"), ("c", "sync")]
     assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "project", "study", "artifacts"),
+    [
+        ([], "mine", "planted", True),
+        (["--project", "other", "--no-artifacts"], "other", "planted", False),
+        (["--mode", "trackio", "--study", "new"], "mine", "new", True),
+    ],
+)
+def test_sync_shows_a_run_as_its_sweep_would_have(
+    words: list[str], project: str, study: str, artifacts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run's record is of an older version, which knew neither study nor artifacts."""
+    told: dict[str, TrackingConfig] = {}
+    monkeypatch.setattr("lorax_lab.config.find_spec", lambda name: name)
+    monkeypatch.setattr(tracking, "publish", lambda config, folder, *_: told.update({folder.name: config}) or True)
+    said = {"mode": "disabled", "project": "mine", "entity": "team", "artifacts": True, "study": "planted"}
+    recorded(tmp_path, "a", said)
+    recorded(tmp_path, "b", {key: said[key] for key in ("mode", "project", "entity")})
+    assert tracking.main(["sync", str(tmp_path), *words]) == 0
+    mode = "trackio" if "trackio" in words else "online"
+    assert told["a"] == TrackingConfig(mode, project, "team", artifacts, study)
+    older = study if "--study" in words else None
+    assert told["b"] == TrackingConfig(mode, project, "team", artifacts=False, study=older)
+
+
+def test_what_a_run_is_shown_as_reaches_its_window(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, RUN_ID, {"project": "mine"})
+    assert tracking.main(["sync", str(tmp_path), "--mode", "offline"]) == 0
+    assert json.loads((folder / marks.MARK).read_text())["project"] == "mine"
+
+
+@pytest.mark.parametrize("project", ["a/b", 5, None])
+def test_a_record_without_a_possible_project_is_named(
+    project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path, "a", {"project": project})
+    assert tracking.main(["sync", str(tmp_path), "--mode", "offline"]) == 1
+    out = capsys.readouterr().out
+    assert "a: not uploaded: its record has " in out
+    assert "1 could not be" in out
 
 
 def test_what_another_process_uploads_meanwhile_is_not_uploaded_twice(

@@ -28,6 +28,7 @@ from ..scores import (
     scores,
     split_label,
     standard_error,
+    with_errors,
 )
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
@@ -155,7 +156,7 @@ def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
     """A line, and a band over its seeds or, of one seed, over the examples."""
-    by_k = _with_errors(rows).groupby("k")
+    by_k = with_errors(rows).groupby("k")
     low, high = by_k["score"].min(), by_k["score"].max()
     if len(set(rows["seed"])) == 1:
         half = NORMAL * by_k["error"].mean().fillna(0.0)
@@ -164,14 +165,9 @@ def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any])
     axes.fill_between(low.index, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
-def _with_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    about = zip(rows["score"], rows["metric"], rows["examples"], strict=True)
-    return rows.assign(error=[standard_error(*of) for of in about])
-
-
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
-    variants = list(_with_errors(rows).groupby("variant", sort=False))
+    variants = list(with_errors(rows).groupby("variant", sort=False))
     for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
         mean, ends, _ = intervals(part, "k")
         settings = look | {"marker": marker, "zorder": 5, "label": _trained_label(str(variant), part)}

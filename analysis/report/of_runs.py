@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..figures import functional_rank, memory
-from ..scores import BEFORE, interval, score_label, split_label, standard_error
+from ..scores import BEFORE, interval, intervals, score_label, split_label, standard_error, with_errors
 from ..variants import COLLAPSED, REFERENCE, of_collapsed
 from .layers import of_layers
 from .plot import (
@@ -97,17 +97,18 @@ def of_parameters(table: pd.DataFrame) -> list[View]:
     first, variants = table.iloc[0], table.groupby("variant", sort=False)
     traces = []
     for (variant, rows), look in zip(variants, looks(len(variants)), strict=True):
-        means = rows.groupby("arm", sort=False)[["trainable", "score", "error", "rank"]].mean()
-        hover = [f"{plain(arm)}, {row['trainable']:,.0f} parameters" for arm, row in means.iterrows()]
+        means, (below, above), spread = intervals(rows, "trainable")
+        arms = rows.groupby("trainable")[["arm", "rank"]].first()
+        hover = [f"{plain(row['arm'])}, {size:,.0f} parameters" for size, row in arms.iterrows()]
         traces.append(
             scatter(
-                variant,
-                means["trainable"],
-                means["score"],
+                f"{variant} ({spread})",
+                means.index,
+                means,
                 mode="markers+text",
-                text=["" if rank != rank else f"{rank:.0f}" for rank in means["rank"].astype(float)],
+                text=["" if rank != rank else f"{rank:.0f}" for rank in arms["rank"].astype(float)],
                 textposition="top center",
-                error_y=bars(*([*column] for column in _around(means["score"], means["error"]))),
+                error_y=bars([*means], [*(means - below)], [*(means + above)]) if any((*below, *above)) else None,
                 customdata=hover,
                 hovertemplate="%{customdata}<br>%{y:.4f}<extra></extra>",
                 marker=look["marker"] | {"size": 9},
@@ -147,20 +148,17 @@ def of_memory(table: pd.DataFrame) -> list[View]:
     return [View("", traces, {"barmode": "stack", "xaxis": horizontal, "yaxis": vertical} | size)]
 
 
-def _around(means: pd.Series[Any], errors: pd.Series[Any]) -> tuple[pd.Series[Any], ...]:
-    return means, means - errors, means + errors
-
-
 def _with_range(name: str, rows: pd.DataFrame, column: str, look: dict[str, Any]) -> list[Trace]:
-    """The means over seeds, and how far the seeds reach where there are several."""
-    groups = rows.groupby(column)["score"]
-    means = groups.mean()
+    """The means over seeds, and how far the seeds reach; with one seed the interval over its examples."""
+    if rows.empty:
+        return []
+    means, (below, above), spread = intervals(with_errors(rows), column)
     sizes = [int(size) for size in means.index]
-    range_of = bars([*means], [*groups.min()], [*groups.max()]) if (groups.count() > 1).any() else None
-    settings = {"mode": "lines+markers"} | look | {"customdata": sizes, "error_y": range_of}
+    reach = bars([*means], [*(means - below)], [*(means + above)]) if any((*below, *above)) else None
+    settings = {"mode": "lines+markers"} | look | {"customdata": sizes, "error_y": reach}
     word = "rank" if column == "rank" else column
     text = f"{word} %{{customdata:,}}: %{{y:.4f}}"
-    return [scatter(name, places(sizes), means, hovertemplate=text, **settings)] if len(means) else []
+    return [scatter(f"{name} ({spread})", places(sizes), means, hovertemplate=text, **settings)]
 
 
 def _seeds(name: str, rows: pd.DataFrame, where: Any, look: dict[str, Any]) -> Iterator[Trace]:

@@ -130,13 +130,13 @@ def _layers(rows: Sequence[Measured]) -> Facts:
     by_type: dict[str, list[float]] = defaultdict(list)
     for m in rows:
         by_type[str(m.row["module"])].append(sizes[str(m.row["matrix"])])
-    every = _median(list(sizes.values()))
-    usual = {module: _median(own) if len(own) > 1 else every for module, own in by_type.items()}
+    every = _median([size for size in sizes.values() if size > 0])  # a type that did not move is held against others
+    usual = {module: (_median(own) if len(own) > 1 else 0.0) or every for module, own in by_type.items()}
     shares: dict[str, list[float]] = defaultdict(list)
     matrices = []
     for m in rows:
         name, middle = str(m.row["matrix"]), usual[str(m.row["module"])]
-        share = sizes[name] / middle if middle else math.nan
+        share = sizes[name] / middle
         shares[layer_of(name)].append(share)
         place = {"matrix": name, "module": m.row["module"], "layer": layer_of(name)}
         matrices.append(place | {"size": sizes[name], "share": share})
@@ -145,7 +145,7 @@ def _layers(rows: Sequence[Measured]) -> Facts:
     single = [m["matrix"] for m in matrices if m["share"] <= HARDLY and m["layer"] not in hardly]
     return {
         "unit": "‖ΔW‖ / ‖W0‖" if relative else "root mean square entry of ΔW",
-        "moved": every > 0 or any(sizes.values()),
+        "moved": any(size > 0 for size in sizes.values()),
         "hardly": hardly,
         "hardly_matrices": single,
         "least": min(((share, layer) for layer, share in layers.items() if not math.isnan(share)), default=None),

@@ -150,8 +150,11 @@ def _how_tested(facts: Facts) -> list[str]:
         ]
     if findings & {NOISE, FEWER, MORE, SPIKES}:
         words += ["The chance that pure noise is called anything else is 1 % for the whole card."]
-    reasons = dict.fromkeys(m["verdict"]["reason"] for m in facts["modules"] if m["verdict"]["finding"] == UNTESTED)
-    return [*words, *(f"Cannot be tested: {reason}." for reason in reasons)]
+    untested: dict[str, list[str]] = {}
+    for module in facts["modules"]:
+        if module["verdict"]["finding"] == UNTESTED:
+            untested.setdefault(module["verdict"]["reason"], []).append(module["module"])
+    return [*words, *(f"{_listed(names)} cannot be tested: {reason}." for reason, names in untested.items())]
 
 
 def _modules(facts: Facts) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """Windows on the records, such as W&B: uploads what they lack. Sweeps show their runs live (`follower.py`).
 
 `python -m lorax_lab.store.tracking sync` shows every run that its window lacks, each once: runs that completed and runs
-that did not, with the times of their steps. `<run>/wandb.json` says how much of a run its window has.
+that did not, with the times of their steps, under the project and study that its sweep named. `<run>/wandb.json` says
+how much of a run its window has.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.errors import answer
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.door import DOORS, TRACKIO, name_of
 from lorax_lab.store.follow import follow
 from lorax_lab.store.follower import PATIENCE
@@ -24,7 +28,10 @@ from lorax_lab.store.marks import group_of, mark_of
 from lorax_lab.store.orders import Order, claimed
 from lorax_lab.store.output import guard
 from lorax_lab.store.progress import PROGRESS, Reader
-from lorax_lab.store.record import Record, scan
+from lorax_lab.store.record import Record, read_record, scan
+
+PROJECT = "lorax_lab"
+"""Where a run of a record that names no project is shown."""
 
 
 def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
@@ -45,7 +52,7 @@ def publish(config: TrackingConfig, folder: Path, group: str, patience: float = 
     command += ["--mode", config.mode, "--project", config.project]
     command += ["--entity", config.entity] if config.entity else []
     command += ["--study", config.study] if config.study else []
-    command += ["--artifacts"] if config.artifacts else []
+    command += ["--artifacts" if config.artifacts else "--no-artifacts"]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
         process = subprocess.Popen(command, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
@@ -68,16 +75,21 @@ def _untold(folder: Path, why: str, mode: str) -> bool:
     return False
 
 
-def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> int:
+def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, patience: float = PATIENCE) -> int:
     """Show every run that its window lacks, each once however many do it at a time; returns how many could not be.
-    A run that still trains is left out: its sweep shows it."""
+    A run that still trains is left out: its sweep shows it.
+
+    Args:
+        mode: of the windows.
+        asked: other keys of `tracking`, in place of what each run's own configuration says.
+    """
     records, damages = scan(runs_dir)
     for damage in damages:
         print(f"left out: {damage.reason}")
     over = {folder: record for folder, record in records.items() if not _trains(folder, record)}
     for folder in records.keys() - over.keys():
         print(f"left out: {folder.name} still trains")
-    whole = config.mode if config.mode == TRACKIO else "online"
+    whole = mode if mode == TRACKIO else "online"
     waiting = [folder for folder in over if mark_of(folder, whole) != whole]
     failed = 0
     for number, folder in enumerate(waiting, 1):
@@ -85,13 +97,28 @@ def sync(runs_dir: Path, config: TrackingConfig, patience: float = PATIENCE) -> 
         try:
             with claimed(folder, 0.0):
                 if mark_of(folder, whole) != whole:
+                    config = _settings(over[folder], mode, asked or {})
                     uploaded = publish(config, folder, _group(folder), patience)
                     failed += not uploaded
-                    print(f"{place}: {'uploaded' if uploaded else 'not uploaded'}")
+                    print(f"{place}: {'uploaded to' if uploaded else 'not uploaded to'} {config.project}")
+        except (ConfigError, TypeError) as error:
+            failed += 1
+            print(f"{place}: not uploaded: its record has {error}")
         except TimeoutError:
             print(f"{place}: another process uploads it")
     print(f"{len(over) - len(waiting)} of {len(over)} were uploaded before, {failed} could not be")
     return failed
+
+
+def _settings(record: Record, mode: str, asked: Mapping[str, Any]) -> TrackingConfig:
+    """What the sweep that made the run said of its window, but for what is asked otherwise. An older record says less.
+
+    Raises:
+        ConfigError, TypeError: the record has what is no setting.
+    """
+    own, keys = record.config.get("tracking"), [field.name for field in fields(TrackingConfig)]
+    said = {key: own[key] for key in keys if key in own} if isinstance(own, dict) else {}
+    return TrackingConfig(**{"project": PROJECT, "entity": None, **said, **asked, "mode": mode})
 
 
 def _group(folder: Path) -> str:
@@ -126,22 +153,25 @@ def _main(arguments: list[str] | None) -> int:
     one.add_argument("--group", default="sync", help="the name under which W&B shows the sweep")
     for command, mode in ((upload, "online"), (one, "auto")):
         command.add_argument("--mode", default=mode, choices=list(DOORS))
-        command.add_argument("--project", default="lorax_lab")
-        command.add_argument("--entity")
-        command.add_argument("--study", help="a tag: the study that the runs belong to")
-        command.add_argument("--artifacts", action="store_true", help="keep the trained weights there too")
+        command.add_argument("--project", help="by default the one that the run's sweep named")
+        command.add_argument("--entity", help="account or team of W&B; by default as --project")
+        command.add_argument("--study", help="a tag: the study that the runs belong to; by default as --project")
+        keep = "keep the trained weights there too; by default as --project"
+        command.add_argument("--artifacts", action=argparse.BooleanOptionalAction, help=keep)
     upload.add_argument("--patience", type=float, default=PATIENCE, help=f"seconds for a run ({PATIENCE:.0f})")
     asked = parser.parse_args(arguments)
-    config = TrackingConfig(asked.mode, asked.project, asked.entity, asked.artifacts, asked.study)
+    settings = {key: getattr(asked, key) for key in ("project", "entity", "artifacts", "study")}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    TrackingConfig(**{"project": PROJECT, "entity": None, **settings, "mode": asked.mode})  # refuses a wrong one
     if asked.command == "sync" and not 0 < asked.patience < float("inf"):
         parser.error(f"--patience {asked.patience} is no time: a number of seconds above 0, such as {PATIENCE:.0f}")
     if not asked.folder.is_dir():
         parser.error(f"{asked.folder} is no folder; type the one with the records, as in: {asked.command} runs")
     if asked.command == "sync":
-        return 1 if sync(asked.folder, config, asked.patience) else 0
+        return 1 if sync(asked.folder, asked.mode, settings, asked.patience) else 0
     try:
         folder = asked.folder.resolve()
-        follow(Order(folder, folder, asked.group, config))
+        follow(Order(folder, folder, asked.group, _settings(read_record(folder), asked.mode, settings)))
     except Exception as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -12,10 +12,11 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,36 @@ def test_servers_that_hang_or_fail_change_no_run_and_delay_it_by_no_more_than_sa
             end_followers(store)
     print(f"{servers} servers, no run changed; a sweep took {alone:.1f} s alone, {longest:.1f} s at most with them")
     assert longest < 4 * alone + BOUND + 20  # other processes share the machine
+
+
+@pytest.mark.parametrize("size", [None, 64 * 1024], ids=["no folder", "full disk"])
+def test_windows_without_room_for_their_files_change_no_run(
+    launchers: Launchers, words: list[str], expected: Any, size: int | None
+) -> None:
+    """W&B's files go where none can be written, or to a disk that is full after the first."""
+    store = store_of(words)
+    place = store / "wandb"
+    store.mkdir(parents=True, exist_ok=True)
+    with wandb_server() as running, disk(place, size):
+        launch = shown(launchers, words, running.url)
+        assert launch.wait() == 0, launch.output.read_text()
+        end_followers(store)
+        assert results(store) == expected
+        assert "sync" in launch.output.read_text()
+
+
+@contextmanager
+def disk(place: Path, size: int | None) -> Iterator[None]:
+    """A disk of so many bytes at `place`; for None a file stands there."""
+    if size is None:
+        place.write_text("")
+        yield
+        return
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
