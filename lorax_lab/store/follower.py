@@ -162,9 +162,10 @@ def _tell(message: dict[str, Any]) -> None:
 def _import(order: Order) -> None:
     """Import once what every child needs; what fails here fails in the child, which says so."""
     with suppress(Exception):
-        import lorax_lab.spectra
-        import lorax_lab.store.pictures  # noqa: F401
+        import lorax_lab.spectra  # noqa: F401
+        from lorax_lab.store import pictures
 
+        pictures.prepare()
         if (door := door_of(order.tracking.mode)) is not None:
             door.prepare(order.folder.parent)
 

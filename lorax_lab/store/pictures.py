@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from lorax_lab.store.palette import CATEGORICAL, sequential_map
 from lorax_lab.store.record import Record
@@ -21,6 +23,11 @@ def pictures(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[
         "spectrum/singular_values": spectrum_chart(record, spectra),
         "spectrum/effective_rank_map": heat_map(record),
     }
+
+
+def prepare() -> None:
+    """Draw once: a process that is forked afterwards has fonts and the parser of numbers such as 10⁻³ loaded."""
+    _picture(lambda axes: axes.set_yscale("log"), (1.0, 1.0))
 
 
 def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
@@ -72,9 +79,6 @@ def heat_map(record: Record) -> np.ndarray:
 
 def _picture(draw: Callable[[Any], None], inches: tuple[float, float]) -> np.ndarray:
     """What `draw` draws on its axes, (height, width, 4) uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=inches, layout="constrained")
     draw(figure.add_subplot())
     canvas = FigureCanvasAgg(figure)
