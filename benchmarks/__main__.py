@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate", "planning", "workers")
+BENCHES = (
+    "step", "sweep", "spectra", "audit", "serving", "memory", "cost", "regenerate", "planning", "workers", "tracking",
+)  # fmt: skip
 
 
 def main() -> None:

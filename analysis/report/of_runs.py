@@ -107,7 +107,7 @@ def of_parameters(table: pd.DataFrame) -> list[View]:
                 means,
                 mode="markers+text",
                 text=["" if rank != rank else f"{rank:.0f}" for rank in arms["rank"].astype(float)],
-                textposition="top center",
+                textposition="middle right",
                 error_y=bars([*means], [*(means - below)], [*(means + above)]) if any((*below, *above)) else None,
                 customdata=hover,
                 hovertemplate="%{customdata}<br>%{y:.4f}<extra></extra>",

@@ -1,0 +1,64 @@
+"""What a window on the runs costs: the same runs with `tracking=offline` and with `tracking=disabled`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.store import load_runs
+from lorax_lab.store.provenance import hardware
+
+SIZES = ("task.train_examples=640", "task.validation_examples=200", "task.test_examples=400")
+SEEDS = (1, 2, 3, 4, 5)
+MODES = ("disabled", "offline")
+INSIDE, COMMAND, SWEEP = "inside the run", "whole command of one run", "a sweep of five runs, for each"
+
+
+def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
+    """Single runs of each seed in both modes by turns, then the seeds as one sweep; whole processes.
+
+    Args:
+        settings: overrides of every run.
+    """
+    seconds: dict[str, dict[str, list[float]]] = {
+        what: {mode: [] for mode in MODES} for what in (INSIDE, COMMAND, SWEEP)
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in (0, *seeds):  # of seed 0 nothing is kept: its files are not yet in the page cache
+            for mode in MODES:
+                folder = Path(scratch) / f"{mode}-{seed}"
+                wall = _timed([*settings, f"seed={seed}", f"tracking={mode}", f"runs_dir={folder}"])
+                if seed:
+                    seconds[COMMAND][mode].append(wall)
+                    seconds[INSIDE][mode].append(float(load_runs(folder)["time.total_seconds"].iloc[0]))
+        for mode in MODES:
+            words = [f"seed={','.join(map(str, seeds))}", f"tracking={mode}", f"runs_dir={Path(scratch) / mode}", "-m"]
+            seconds[SWEEP][mode].append(_timed([*settings, *words]) / len(seeds))
+    return {
+        "title": "Runs with a window, and without",
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": hardware(),
+        "rows": [_row(what, *(of[mode] for mode in MODES)) for what, of in seconds.items()],
+        "seconds": seconds,
+        "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, medians; W&B offline. The command waits "
+        "until the window has its last run.",
+    }
+
+
+def _timed(words: list[str]) -> float:
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "lorax_lab.run", "rank=4", "reference=false", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    return time.perf_counter() - start
+
+
+def _row(what: str, without: list[float], with_window: list[float]) -> dict[str, Any]:
+    ours, bare = statistics.median(with_window), statistics.median(without)
+    spread = f"{ours:.1f} s / {bare:.1f} s: {ours - bare:+.1f} s"
+    return {"what": f"with / without: {what}", "ratio": ours / bare, "spread": spread, "aim": "+1 s"}
