@@ -13,6 +13,9 @@ from analysis import planted, planted_trained
 from analysis.study.verdict import rulings
 from lorax_lab.store.published import write_lines
 
+ROOT = Path(__file__).parents[1]
+DOCS, RECORDS = ROOT / "docs", ROOT / "experiments" / "records"
+
 TASKS = ("planted rank 1", "planted rank 8", "planted rank 8 in noisy labels")
 
 
@@ -99,3 +102,22 @@ def test_a_study_that_breaks_its_protocol_is_not_drawn(tmp_path: Path) -> None:
     records, reason = planted_trained.records_of(tmp_path)
     assert records is None
     assert "planted_ranks breaks its own protocol, or is not complete: " in reason
+
+
+def test_the_published_table_and_the_page_say_what_the_records_say() -> None:
+    records, reason = planted_trained.records_of(RECORDS)
+    assert records, reason
+    rows = planted_trained.table(records)
+    published = pd.read_csv(DOCS / "planted_trained.csv")
+    of_levels = published[published["level"].notna()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_levels[[*rows]], rows, check_dtype=False)
+    by = rows.set_index(["rank", "estimator"])["estimate"]
+    said = {name: [by[rank, name] for rank in (1, 8)] for name in planted_trained.NAMES}
+    page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
+    low, high = said["participation ratio"]
+    assert f"{low:.1f} for rank 1 and {high:.1f} for rank 8. 90 % of the energy is" in page
+    assert f"90 % of the energy is {said['90 % of the energy'][0]:.0f} and {said['90 % of the energy'][1]:.0f}." in page
+    assert f"The effective rank is {said['effective rank'][0]:.0f} and {said['effective rank'][1]:.0f}" in page
+    stars = [said[planted_trained.R_STAR], said[planted_trained.K_STAR]]
+    assert stars == [[1, 16], [1, 16]]
+    assert "are 1 for rank 1, and 16 for rank 8" in page

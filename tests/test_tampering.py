@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from synthetic import HEAD, PROTOCOL, parameters, renamed
 from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_protocol, without
 
-from analysis.study.agreement import _adapter_follows
+from analysis.study.agreement import _adapter_follows, may_be_short, reason_alike
 from analysis.study.origin import notes
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
@@ -22,7 +23,7 @@ from experiments.declare import declaration_of
 from lorax_lab.store.answers import correct_answers
 from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import own_content, write_declaration
-from lorax_lab.store.protocol import Arm
+from lorax_lab.store.protocol import Arm, Choice
 from lorax_lab.store.published import write_lines
 
 Change = Callable[[Lines], Any]
@@ -168,6 +169,47 @@ def test_the_study_itself_is_fair(tmp_path: Path) -> None:
     assert breaches(records) == []
     assert notes(records) == []
     assert any("not looked up" in note for note in notes(replace(records, commits=None)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "examples", "losses", "reason"),
+    [
+        (0, 1000, "ab", "all are right"),
+        (1000, 1000, "ab", "all are wrong"),
+        (2, 1000, "ab", "all but 2 are right, and their losses differ"),
+        (998, 1000, "ab", "all but 2 are wrong, and their losses differ"),
+        (2, 1000, "aa", ""),
+        (2, 1000, "a", ""),
+        (3, 1000, "ab", ""),
+        (2, 100, "ab", ""),
+        (500, 1000, "ab", ""),
+    ],
+)
+def test_runs_may_have_the_same_answers_where_chance_gives_them(
+    wrong: int, examples: int, losses: str, reason: str
+) -> None:
+    """A run without losses of its own, or with another's, is taken for a copy."""
+    correct = np.packbits(np.arange(examples) >= wrong).tobytes().hex()
+    lines: list[Any] = [{"correct": correct, "inputs": {"examples": {"test": examples}}} for _ in range(2)]
+    for line, own in zip(lines, losses, strict=False):
+        line["log_losses"] = own
+    assert reason_alike(lines, lines) == reason
+
+
+@pytest.mark.parametrize(
+    ("edge", "score", "metric", "short"),
+    [
+        (True, 0.9, "accuracy", True),
+        (False, 0.9, "accuracy", False),
+        (True, 1.0, "accuracy", False),
+        (True, 1.0, "pearson", False),
+        (True, 1.2, "log_loss", True),
+    ],
+)
+def test_a_best_score_at_the_edge_may_be_short_but_for_a_perfect_one(
+    edge: bool, score: float, metric: str, short: bool
+) -> None:
+    assert may_be_short([{"metric": metric}], Choice(3, score, edge)) == short
 
 
 def rank_dropped() -> Records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,14 +12,17 @@ import numpy as np
 from lorax_lab.store.answers import correct_answers
 from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import Settings, decisive, same
-from lorax_lab.store.protocol import CHOSEN_FROM, Selection, sha256_of_trials
+from lorax_lab.store.protocol import CHOSEN_FROM, Choice, Selection, sha256_of_trials
 from lorax_lab.store.published import COLLAPSED, Line
 
+from ..scores import CORRELATIONS, SHARES
 from .records import Records
 from .spectra import FORMS, PRODUCT
 
 GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
 """The settings that an override of a whole group sets."""
+FEW = 2
+"""Runs that err on so many examples of hundreds often err on the same ones, which are the hardest."""
 CONSTANT = "which is what the model does"
 """The words by which a collapsed run's record says that the model gives one answer for every input."""
 BYTES = 4
@@ -192,10 +195,10 @@ def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str
 
 
 def _copies(lines: list[Line]) -> Iterator[str]:
-    """No two runs have the same answers, measures, or scores and times. Answers of one class throughout may agree."""
+    """No two runs have the same answers, measures, or scores and times; `reason_alike` says which answers may agree."""
     wide = [line for line in lines if "correct" in line]
     for runs in _alike(wide, lambda line: line["correct"]):
-        if not is_constant(runs[0], wide):
+        if not reason_alike(runs, wide):
             yield f"runs with identical answers: {some(line['run_id'] for line in runs)}"
     moved = [line for line in lines if line.get("matrices") and not _is_zero(line)]
     for runs in _alike(moved, lambda line: json.dumps(line["matrices"], sort_keys=True)):
@@ -205,18 +208,23 @@ def _copies(lines: list[Line]) -> Iterator[str]:
         yield f"runs with identical scores and times: {some(line['run_id'] for line in runs)}"
 
 
-def is_constant(line: Line, others: Iterable[Line]) -> bool:
-    """Whether a run's answers may be those of another: all are right, or all wrong, or every example gets one class.
+def reason_alike(runs: Sequence[Line], others: Iterable[Line]) -> str:
+    """Why runs whose answers are the same may be several, in words; empty where they may not.
 
-    The last its record says, or other runs' answers are right exactly where its own are wrong, as those of the other
-    one of two classes."""
-    if any(CONSTANT in reason for reason in line.get(COLLAPSED, ())):
-        return True
-    own = correct_answers(line)
-    if own.all() or not own.any():
-        return True
+    All are right, or all wrong; or so but for very few, and each run has losses of its own; or every example gets one
+    class, which the record says, or which other runs of two classes show, whose answers are the opposite throughout.
+    """
+    own = correct_answers(runs[0])
+    few, usual = min((int((~own).sum()), "right"), (int(own.sum()), "wrong"))
+    if not few:
+        return f"all are {usual}"
+    losses = {line.get("log_losses") for line in runs}
+    if few <= FEW and 100 * few <= len(own) and None not in losses and len(losses) == len(runs):
+        return f"all but {few} are {usual}, and their losses differ"
     patterns = [correct_answers(text) for text in {x["correct"]: x for x in others}.values()]
-    return len(line["inputs"].get("classes", ())) == 2 and any(np.array_equal(p, ~own) for p in patterns)
+    said = any(CONSTANT in reason for reason in runs[0].get(COLLAPSED, ()))
+    two = len(runs[0]["inputs"].get("classes", ())) == 2
+    return "one class for every example" if said or (two and any(np.array_equal(p, ~own) for p in patterns)) else ""
 
 
 def _alike(lines: list[Line], key: Callable[[Line], Hashable]) -> list[list[Line]]:
@@ -248,10 +256,21 @@ def _order(records: Records, trials: list[Line], finals: list[Line]) -> Iterator
         yield f"final runs whose rates were chosen from other trials than those recorded: {some(others)}"
 
 
+def may_be_short(lines: Sequence[Line], choice: Choice) -> bool:
+    """Whether a better score than an arm's best may lie beyond its grid: its rate stands at the edge, and its score is
+    not the highest there is.
+
+    Args:
+        lines: of the arm's condition.
+    """
+    perfect = bool(lines) and lines[0].get("metric") in (*SHARES, *CORRELATIONS) and choice.score >= 1
+    return choice.edge and not perfect
+
+
 def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
     """Without the reference's best score there is nothing to compare with."""
     name = records.protocol.reference
-    if chosen.choices[name].edge:
+    if may_be_short(finals, chosen.choices[name]):
         rate = records.protocol.rate(name, chosen.choices[name].step)
         yield (
             f"the best learning rate of {name}, {rate:g}, is at the edge of what was tried: the reference may be short "

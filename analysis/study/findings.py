@@ -12,7 +12,7 @@ from .markdown import table as markdown_table
 from .records import Records
 from .statistics import Interval
 from .validator import breaches
-from .verdict import answer, changes, low_rank, of_tasks, reading
+from .verdict import Ruling, answer, changes, low_rank, of_tasks, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,21 +180,26 @@ def _of_control(other: Records) -> list[str]:
         return [f"**{other.name}**: {heading}:", *bullets(faults)]
     if not update.has_cuts(other):
         return [f"**{other.name}** {answer(other)}"]
-    parts = []
+    texts = {key: " ".join(other.declared.texts[key].split()) for key in ("question", "prediction")}
+    head, tail = f"**{other.name}** ({texts['question']})", f"Predicted: {texts['prediction']}"
+    rulings = of_tasks(other)
+    if len(rulings) == 1:
+        return [f"{head} {_numbers(other, rulings[0])} {tail}"]
+    return [head, *bullets([f"{ruling.task}: {_numbers(other, ruling)}" for ruling in rulings]), tail]
+
+
+def _numbers(other: Records, ruling: Ruling) -> str:
+    """Scores and ranks of a control, on one of its tasks."""
     tried = listed(arm.rank for arm in other.protocol.arms if arm.rank is not None)
-    for ruling in of_tasks(other):
-        rows = comparison.table(other, ruling.task).to_dict("records")
-        scores = ", ".join(
-            f"{row['arm']} {NONE if math.isnan(row['test']) else format(row['test'], '.3f')}" for row in rows
-        )
-        spectra = update.spectral(other, ruling.task)
-        entries = [update.entry(spectra, measure) for measure in update.MEASURES]
-        ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
-        parts += [
-            f"**{other.name}** ({' '.join(other.declared.texts['question'].split())}) "
-            f"{other.scored_on(ruling.task).capitalize()} scores: {scores}. "
-            f"Low rank: {ruling.verdict}; r* = {ruling.r_star or NONE} (tried: {tried or NONE}); k* = {ruling.k_star}; "
-            f"{', '.join(ranks)}. "
-            f"Predicted: {' '.join(other.declared.texts['prediction'].split())}"
-        ]
-    return parts
+    rows = comparison.table(other, ruling.task).to_dict("records")
+    scores = ", ".join(
+        f"{row['arm']} {NONE if math.isnan(row['test']) else format(row['test'], '.3f')}" for row in rows
+    )
+    spectra = update.spectral(other, ruling.task)
+    entries = [update.entry(spectra, measure) for measure in update.MEASURES]
+    ranks = [f"{row['measure'].replace('_', ' ')} {row['mean']:.1f} (noise {row['null']:.1f})" for row in entries]
+    return (
+        f"{other.scored_on(ruling.task).capitalize()} scores: {scores}. "
+        f"Low rank: {ruling.verdict}; r* = {ruling.r_star or NONE} (tried: {tried or NONE}); k* = {ruling.k_star}; "
+        f"{', '.join(ranks)}."
+    )

@@ -17,7 +17,7 @@ from lorax_lab.store.continuity import KEY, broken_promises, followed
 from lorax_lab.store.declaration import Declaration
 from lorax_lab.store.published import Line, checksum
 
-from .agreement import is_constant, some
+from .agreement import reason_alike, some
 from .records import Records
 
 FIRST_EDITION = Path(__file__).with_name("first_edition.json")
@@ -60,10 +60,10 @@ def notes(records: Records) -> list[str]:
         counts: dict[str, list[Line]] = {}
         for line in finals:
             counts.setdefault(line["correct"], []).append(line)
-        same = [lines for lines in counts.values() if len(lines) > 1 and is_constant(lines[0], finals)]
-        for lines in same:
-            seeds = ", ".join(f"{records.arm_of(line)} seed {line['seed']}" for line in lines)
-            said.append(f"{condition}: {seeds} have identical answers: one class for every example.")
+        for lines in counts.values():
+            if len(lines) > 1 and (reason := reason_alike(lines, finals)):
+                seeds = ", ".join(f"{records.arm_of(line)} seed {line['seed']}" for line in lines)
+                said.append(f"{condition}: {seeds} have identical answers: {reason}.")
     return said
 
 

@@ -17,7 +17,7 @@ from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
 from . import content, origin
-from .agreement import of_condition, some, strangers
+from .agreement import may_be_short, of_condition, some, strangers
 from .records import KEPT, Records, rate_of
 
 LEAST_SEEDS = 5
@@ -87,7 +87,7 @@ def marked(records: Records) -> list[str]:
     rows = []
     for task in records.conditions:
         for arm, choice in selection_of(records, task).choices.items():
-            if choice.edge:
+            if may_be_short(records.of(task, "trial"), choice):
                 rate = records.protocol.rate(arm, choice.step)
                 rows.append(f"{task}, {arm}: the best learning rate, {rate:g}, is at the edge of what was tried")
     return rows
@@ -101,7 +101,7 @@ def _of_task(records: Records, task: str) -> list[str]:
         cells = Counter(cell.arm for cell in chosen.missing)
         listed = ", ".join(f"{count} of {arm}" for arm, count in cells.items())
         return [*faults, f"trials are missing: {listed}"]
-    edges = [arm for arm, choice in chosen.choices.items() if choice.edge]
+    edges = [arm for arm, choice in chosen.choices.items() if may_be_short(trials, choice)]
     if edges and not protocol.extensions:
         faults.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
     for arm in protocol.arms:
