@@ -167,7 +167,10 @@ def test_a_study_without_runs_is_said(runs: Path, tmp_path: Path, capsys: pytest
     [
         (("--project", "a/b"), "--project=a/b is not possible"),
         (("--entity", "a b"), "--entity=a b is not possible"),
-        (("--study", "plantd"), "--study plantd: there is no such study in {pages}; did you mean 'planted'?"),
+        (
+            ("--study", "random_label"),
+            "--study random_label: there is no such study in {pages}; did you mean 'random_labels'?",
+        ),
         (("--study", "../study/planted"), "there is no such study"),
         (("--study", "planted", "--pages", "nowhere"), "type python -m analysis study --out pages"),
         (("--runs", "nowhere"), "--runs nowhere: there is no such folder"),

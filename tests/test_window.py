@@ -254,12 +254,13 @@ def test_a_mark_that_cannot_be_read_is_none(content: str, tmp_path: Path) -> Non
 def test_the_command_that_a_run_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(tracking, "follow", told.append)
-    assert tracking.main(["publish", str(tmp_path)]) == 0
+    folder = recorded(tmp_path)
+    assert tracking.main(["publish", str(folder)]) == 0
     typed = ["--group", "g", "--mode", "offline", "--project", "p", "--entity", "e", "--artifacts", "--study", "s"]
-    assert tracking.main(["publish", str(tmp_path), *typed]) == 0
+    assert tracking.main(["publish", str(folder), *typed]) == 0
     assert told == [
-        Order(tmp_path, tmp_path, "sync", TrackingConfig("auto", "lorax_lab", None)),
-        Order(tmp_path, tmp_path, "g", TrackingConfig("offline", "p", "e", True, "s")),
+        Order(folder, folder, "sync", TrackingConfig("auto", "lorax_lab", None)),
+        Order(folder, folder, "g", TrackingConfig("offline", "p", "e", True, "s")),
     ]
 
 
@@ -270,7 +271,7 @@ def test_a_failure_is_one_line_of_the_command(
         raise RuntimeError("the server\n  is gone")
 
     monkeypatch.setattr(tracking, "follow", fail)
-    assert tracking.main(["publish", str(tmp_path)]) == 1
+    assert tracking.main(["publish", str(recorded(tmp_path))]) == 1
     assert capsys.readouterr().err == "RuntimeError: the server is gone\n"
 
 
@@ -280,11 +281,17 @@ def test_what_sync_is_asked(
     asked: list[Any] = []
     monkeypatch.setattr(tracking, "sync", lambda *words: asked.append(words) or 0)
     assert tracking.main(["sync", str(tmp_path)]) == 0
-    assert tracking.main(["sync", str(tmp_path), "--mode", "offline", "--patience", "3"]) == 0
+    typed = ["--mode", "offline", "--patience", "3", "--project", "p", "--no-artifacts"]
+    assert tracking.main(["sync", str(tmp_path), *typed]) == 0
     assert asked == [
-        (tmp_path, TrackingConfig("online", "lorax_lab", None), tracking.PATIENCE),
-        (tmp_path, TrackingConfig("offline", "lorax_lab", None), 3.0),
+        (tmp_path, "online", {}, tracking.PATIENCE),
+        (tmp_path, "offline", {"project": "p", "artifacts": False}, 3.0),
     ]
+    with pytest.raises(SystemExit):
+        tracking.main(["sync", str(tmp_path), "--patience", "no"])
+    assert tracking.main(["sync", str(tmp_path), "--project", "a/b"]) == 2
+    assert len(asked) == 2
+    assert "tracking.project=a/b" in capsys.readouterr().err
     for words in ([], ["elsewhere"], ["sync", str(tmp_path), "--mode", "disabled"], ["sync", str(tmp_path / "none")]):
         with pytest.raises(SystemExit) as end:
             tracking.main(words)
