@@ -37,5 +37,5 @@ def require_path(key: str, value: str | None, example: str) -> None:
 
 def require_name(key: str, value: str | None, optional: bool = False) -> None:
     """The value is a name that Weights & Biases takes."""
-    ok = (optional and value is None) or (value is not None and bool(re.fullmatch(r"[^/\\#?%:\s]{1,128}", value)))
+    ok = (optional and value is None) or (isinstance(value, str) and bool(re.fullmatch(r"[^/\\#?%:\s]{1,128}", value)))
     require(ok, key, value, f"it has 1 to 128 signs, none of / \\ # ? % : and no space; for instance {key}=lorax_lab")

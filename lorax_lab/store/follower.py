@@ -176,8 +176,6 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(NICE)
-    with suppress(OSError):  # Linux shares time among sessions first, and the follower has one of its own
-        Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
     os.environ["OMP_NUM_THREADS"] = "1"
     Follower(Path(arguments[0]), arguments[1]).serve(0)
     return 0

@@ -101,7 +101,7 @@ def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, pati
                     uploaded = publish(config, folder, _group(folder), patience)
                     failed += not uploaded
                     print(f"{place}: {'uploaded to' if uploaded else 'not uploaded to'} {config.project}")
-        except (ConfigError, TypeError) as error:
+        except ConfigError as error:
             failed += 1
             print(f"{place}: not uploaded: its record has {error}")
         except TimeoutError:
@@ -114,7 +114,7 @@ def _settings(record: Record, mode: str, asked: Mapping[str, Any]) -> TrackingCo
     """What the sweep that made the run said of its window, but for what is asked otherwise. An older record says less.
 
     Raises:
-        ConfigError, TypeError: the record has what is no setting.
+        ConfigError: the record has what is no setting.
     """
     own, keys = record.config.get("tracking"), [field.name for field in fields(TrackingConfig)]
     said = {key: own[key] for key in keys if key in own} if isinstance(own, dict) else {}
