@@ -35,6 +35,7 @@ class Stub(BaseHTTPRequestHandler):
         type(self).asked = True
         if type(self).hangs:
             time.sleep(60)
+            return  # whoever asked has gone
         data: dict[str, Any] = {"viewer": {"id": "1", "entity": "a-team", "username": "me", "teams": {"edges": []}}}
         asked = json.loads(body) if self.path == "/graphql" else {"query": ""}
         if "upsertView" in asked["query"]:
