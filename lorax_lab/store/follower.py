@@ -2,8 +2,9 @@
 
 A sweep starts one follower. Whoever tries a run of the sweep, in whatever process, leaves an order in
 `<runs_dir>/.tracking/<launch>/`, and goes on. The follower forks a process for each order: what one window does, or
-fails to do, touches no other. It imports what windows need once, at low priority. It ends when the sweep has ended and
-all is shown, and it outlives a sweep that is killed, to say so.
+fails to do, touches no other. It has low priority, and imports once what windows need: what opens one with the first
+order, what draws with the second, so that a run alone is not slowed by what only its end needs. It ends when the sweep
+has ended and all is shown, and it outlives a sweep that is killed, to say so.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from lorax_lab.store.redact import redact
 
 PATIENCE = 90.0
 """Seconds that a window gets to take what it lacks when its run is over; then its process is ended."""
-NICE = 5
-"""What the priority is lowered by: training goes first, and the windows still get on."""
+NICE = 10
+"""What the priority is lowered by: training goes first, and the windows still get on (a tenth of a busy core)."""
 
 
 class _Child:
@@ -68,6 +69,7 @@ class Follower:
         self.folder, self.patience = runs_dir / FOLDER / launch, patience
         self.children: list[_Child] = []
         self.waiting: list[Order] = []
+        self.served = 0
 
     def serve(self, owner: int) -> None:
         """Take orders until the sweep has ended, which closes the pipe, and every child too.
@@ -98,7 +100,8 @@ class Follower:
         busy = {child.order.folder for child in self.children}
         for order in [order for order in self.waiting if order.folder not in busy]:
             self.waiting.remove(order)
-            _import(order)
+            _import(order, draws=self.served > 0)
+            self.served += 1
             self.children.append(_Child(order, self._fork(order)))
 
     def _fork(self, order: Order) -> int:
@@ -159,23 +162,35 @@ def _tell(message: dict[str, Any]) -> None:
         os.write(1, (json.dumps(shown) + "\n").encode())
 
 
-def _import(order: Order) -> None:
-    """Import once what every child needs; what fails here fails in the child, which says so."""
-    with suppress(Exception):
-        import lorax_lab.spectra  # noqa: F401
-        from lorax_lab.store import pictures
+def _import(order: Order, draws: bool) -> None:
+    """Import once what every child needs; what fails here fails in the child, which says so.
 
-        pictures.prepare()
+    Args:
+        draws: whether what draws is imported too. It takes longer than all the rest.
+    """
+    with suppress(Exception):
         if (door := door_of(order.tracking.mode)) is not None:
             door.prepare(order.folder.parent)
+        if draws:
+            import lorax_lab.spectra  # noqa: F401
+            from lorax_lab.store import pictures
+
+            pictures.prepare()
+
+
+def _step_back() -> None:
+    """Lower the priority. Linux weighs sessions first, and processes only within their session."""
+    with suppress(OSError):
+        os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(f"{NICE}", encoding="ascii")
 
 
 def main(arguments: list[str]) -> int:
     """`python -m lorax_lab.store.follower RUNS LAUNCH`, which a sweep starts."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):
-        os.nice(NICE)
+    _step_back()
     os.environ["OMP_NUM_THREADS"] = "1"
     Follower(Path(arguments[0]), arguments[1]).serve(0)
     return 0
