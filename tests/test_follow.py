@@ -272,6 +272,23 @@ def test_a_run_that_has_to_begin_again_does_so_in_its_window(opened: Opened, tmp
     assert [opened[-1].rows[step].values["train/loss"] for step in (1, 2, 3)] == [1.0, 0.5, 1 / 3]
 
 
+@pytest.mark.parametrize("before", ["nothing", "a mark of a window that did not open", "a mark of another window"])
+def test_another_run_of_the_same_name_begins_anew(before: str, opened: Opened, tmp_path: Path) -> None:
+    """As after `force=true` without a window, or where the folder was removed: the window has the earlier run."""
+    folder = tmp_path / "a-run"
+    complete(folder)
+    follow(order(folder))
+    (folder / marks.MARK).unlink()
+    if before == "a mark of a window that did not open":
+        marks.fail(folder, "online", "sweep-1", "no network")
+    elif before != "nothing":
+        start = dataclasses.replace(opened[0].start, mode="offline")
+        marks.end(folder, start, None, "")
+    follow(order(folder, resume=True))
+    assert opened[1].rows is not opened[0].rows
+    assert opened[1].rows[1].values == opened[0].rows[1].values
+
+
 def test_a_comparison_that_is_made_later_repeats_no_step(opened: Opened, tmp_path: Path) -> None:
     folder = tmp_path / "a-run"
     complete(folder)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from recorded import run_record
 
 from lorax_lab.config import TrackingConfig
 from lorax_lab.store import follower, following, marks
 from lorax_lab.store.door import DOORS
+from lorax_lab.store.folder import SPECTRA, save_arrays
 from lorax_lab.store.follower import Follower
 from lorax_lab.store.orders import FOLDER, Order, announce
 from lorax_lab.store.progress import written
@@ -23,7 +26,7 @@ from lorax_lab.store.record import write_record
 
 
 def door(open_window: Any) -> Any:
-    return SimpleNamespace(prepare=lambda: None, resolve=lambda mode: mode, open_window=open_window)
+    return SimpleNamespace(prepare=lambda runs_dir: None, resolve=lambda mode: mode, open_window=open_window)
 
 
 def serve(runs_dir: Path, *folders: Path, patience: float = 5.0) -> None:
@@ -77,6 +80,55 @@ def test_a_window_that_fails_or_hangs_is_ended_and_hurts_no_other(
     assert json.loads((good / marks.MARK).read_text())["why"] == "RuntimeError: this one says why"
     assert marks.mark_of(good) is None
     assert not (tmp_path / "runs" / FOLDER / "a-launch").exists()
+
+
+def test_what_draws_is_imported_once_and_not_for_a_run_alone(
+    said: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr("lorax_lab.store.pictures.prepare", lambda: drawn.append(1))
+    monkeypatch.setitem(sys.modules, "a_door", door(lambda *_: 1 / 0))
+    monkeypatch.setitem(DOORS, "online", "a_door")
+    folders = [tmp_path / "runs" / name for name in ("a", "b", "c")]
+    for folder in folders:
+        write_record(folder, run_record(folder.name))
+    serve(tmp_path / "runs", folders[0])
+    assert drawn == []
+    serve(tmp_path / "runs", *folders)
+    assert drawn == [1]
+
+
+@pytest.mark.parametrize("mode", ["offline", "trackio"])
+def test_a_follower_alone_with_loras_does_without_torch(mode: str, tmp_path: Path) -> None:
+    """Its import takes two seconds of a processor, while the run trains."""
+    matrices = {"a": {"module": "query", "layer": 0, "shape": [6, 4], "effective_rank": 1.5}}
+    write_record(tmp_path / "a-run", run_record("a-run", matrices=matrices))
+    save_arrays(tmp_path / "a-run" / SPECTRA, {"a": {"sigma": np.array([2.0, 1.0])}})
+    script = f"""if True:
+        import sys
+        from pathlib import Path
+        from lorax_lab.store import follower, pictures, window
+        from lorax_lab.store.door import door_of
+        from lorax_lab.store.folder import load_spectra
+        from lorax_lab.store.record import read_record
+        folder = Path({str(tmp_path / "a-run")!r})
+        door_of({mode!r}).prepare(folder.parent)
+        record, spectra = read_record(folder), load_spectra(folder)
+        assert window.curves(record, spectra) and pictures.pictures(record, spectra)
+        assert "torch" not in sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_follower_has_low_priority_in_its_session_and_as_a_session(tmp_path: Path) -> None:
+    script = "import os; from lorax_lab.store import follower; follower._step_back(); print(os.nice(0)); "
+    script += "from pathlib import Path; p = Path('/proc/self/autogroup'); print(p.read_text() if p.exists() else '')"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    nice, session = done.stdout.split("\n", 1)
+    assert int(nice) >= follower.NICE
+    assert session.strip() == "" or session.strip().endswith(f"nice {follower.NICE}")
 
 
 def test_a_window_of_a_run_that_was_killed_is_not_waited_for_without_end(

@@ -102,7 +102,7 @@ def test_a_run_is_told_whole(wandb: Wandb, tmp_path: Path) -> None:
     names = window.window_names(run_record("a-run", config=CONFIG))
     assert wandb.given == {
         "project": "a-project", "entity": "a-team", "dir": str(tmp_path), "id": "a-run", "name": "a-run",
-        "group": "sweep-1", "job_type": "lora", "resume": "allow", "tags": names.tags,
+        "group": "sweep-1", "job_type": "lora", "resume": None, "tags": names.tags,
         "config": CONFIG | {"arm": names.arm},
         "mode": "online", "settings": "settings",
     }  # fmt: skip

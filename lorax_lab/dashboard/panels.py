@@ -64,7 +64,7 @@ def answers(name: str) -> list[Any]:
 
 def _against_rank() -> Any:
     return reports.LinePlot(
-        title="Score against rank; the line without points is full fine-tuning",
+        title="Score against rank; a line across is a method without ranks, such as full fine-tuning",
         x=reports.Metric("answer/rank"),
         y=[reports.Metric("answer/score")],
         log_x=True,

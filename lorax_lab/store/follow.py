@@ -55,7 +55,7 @@ class _Followed:
         record = self._record()
         began = self.reader.began or time.time()
         self.start = window.start_of(record, order.group, began, asdict(order.tracking), mode, order.folder.parent)
-        self.window = self._open(order.resume)
+        self.window = self._open(order.resume and marks.was_opened(self._folder(), mode))
         self.shown = self.window.next_step - 1
 
     def _open(self, resume: bool) -> Window:

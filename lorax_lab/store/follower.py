@@ -3,7 +3,7 @@
 A sweep starts one follower. Whoever tries a run of the sweep, in whatever process, leaves an order in
 `<runs_dir>/.tracking/<launch>/`, and goes on. The follower forks a process for each order: what one window does, or
 fails to do, touches no other. It has low priority, and imports once what windows need: what opens one with the first
-order, what draws with the second, so that a run alone is not slowed by what only its end needs. It ends when the sweep
+order, what draws after the second, so that a run alone is not slowed by what only its end needs. It ends when the sweep
 has ended and all is shown, and it outlives a sweep that is killed, to say so.
 """
 
@@ -57,7 +57,7 @@ class _Child:
         return not self.reader.lives()
 
     def end(self) -> None:
-        """End it and what it started."""
+        """End it. W&B's own process, which has a session of its own, ends when this one is gone."""
         with suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -69,7 +69,7 @@ class Follower:
         self.folder, self.patience = runs_dir / FOLDER / launch, patience
         self.children: list[_Child] = []
         self.waiting: list[Order] = []
-        self.served = 0
+        self.served, self.draws = 0, False
 
     def serve(self, owner: int) -> None:
         """Take orders until the sweep has ended, which closes the pipe, and every child too.
@@ -100,9 +100,12 @@ class Follower:
         busy = {child.order.folder for child in self.children}
         for order in [order for order in self.waiting if order.folder not in busy]:
             self.waiting.remove(order)
-            _import(order, draws=self.served > 0)
             self.served += 1
+            _prepare(order)
             self.children.append(_Child(order, self._fork(order)))
+        if self.served > 1 and not self.draws:
+            self.draws = True
+            _prepare_to_draw()
 
     def _fork(self, order: Order) -> int:
         pid = os.fork()
@@ -162,20 +165,20 @@ def _tell(message: dict[str, Any]) -> None:
         os.write(1, (json.dumps(shown) + "\n").encode())
 
 
-def _import(order: Order, draws: bool) -> None:
-    """Import once what every child needs; what fails here fails in the child, which says so.
-
-    Args:
-        draws: whether what draws is imported too. It takes longer than all the rest.
-    """
+def _prepare(order: Order) -> None:
+    """Import once what opens a window; what fails here fails in the child, which says so."""
     with suppress(Exception):
         if (door := door_of(order.tracking.mode)) is not None:
             door.prepare(order.folder.parent)
-        if draws:
-            import lorax_lab.spectra  # noqa: F401
-            from lorax_lab.store import pictures
 
-            pictures.prepare()
+
+def _prepare_to_draw() -> None:
+    """Import once what draws: torch and matplotlib, which take longer than all the rest."""
+    with suppress(Exception):
+        import lorax_lab.spectra  # noqa: F401
+        from lorax_lab.store import pictures
+
+        pictures.prepare()
 
 
 def _step_back() -> None:

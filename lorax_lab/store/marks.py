@@ -45,6 +45,16 @@ def mark_of(folder: Path, mode: str = "online") -> str | None:
     return str(mark["mode"])
 
 
+def was_opened(folder: Path, mode: str) -> bool:
+    """Whether this very run, by its mark, is in a window of the mode, be it in part. One of the same name that was
+    there before is another run.
+
+    Args:
+        mode: as the door resolved it.
+    """
+    return bool(_read(folder, file_of(mode)).get("mode") == mode)
+
+
 def group_of(folder: Path) -> str | None:
     """The name under which a window shows the run's sweep; None where the mark does not say."""
     group = (_read(folder, MARK) or _read(folder, OF_TRACKIO)).get("group")

@@ -24,7 +24,7 @@ class Order:
         place: where its attempt leaves its files; the same, but for a forced run.
         group: the name under which the window shows the sweep.
         launch: identifies the sweep; the run of another one is not followed. None follows any.
-        resume: go on with what the window has. A forced run begins anew there.
+        resume: go on with what the window has, where the run's mark says that it was opened. A forced run begins anew.
     """
 
     folder: Path

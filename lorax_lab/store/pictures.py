@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from lorax_lab.store.palette import CATEGORICAL, sequential_map
 from lorax_lab.store.record import Record
-from lorax_lab.store.spectrum import mean_spectra
-from lorax_lab.store.window import noise_share
+from lorax_lab.store.spectrum import mean_spectra, share_of_noise
 
 
 def pictures(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -52,7 +51,8 @@ def _sigmas(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[n
 
 def heat_map(record: Record) -> np.ndarray:
     """Effective rank of ΔW, layers down, module types across. The colour is its share of the effective rank of noise of
-    the same shape (and, for LoRA, rank), from 0 to 1 in every run; the number is the effective rank itself."""
+    the same shape (and, for LoRA, rank), from 0 to 1 in every run, and white where noise tells nothing;
+    the number is the effective rank itself."""
     rows = record.completed.matrices.values()
     modules = list(dict.fromkeys(row["module"] for row in rows))
     layers = sorted({row["layer"] or 0 for row in rows})
@@ -60,7 +60,7 @@ def heat_map(record: Record) -> np.ndarray:
     ranks = np.full_like(shares, np.nan)
     for row in rows:
         place = layers.index(row["layer"] or 0), modules.index(row["module"])
-        share, value = noise_share(row), row["effective_rank"]
+        share, value = share_of_noise(row, record.method), row["effective_rank"]
         shares[place], ranks[place] = np.nan if share is None else share, np.nan if value is None else value
 
     def draw(axes: Any) -> None:

@@ -17,6 +17,26 @@ DRAWS = 8
 """Products of Gaussian factors that are drawn for the null of a low-rank update."""
 
 
+UNLIKE_NOISE = ("peft/adalora", "peft/olora", "peft/pissa")
+"""Methods whose factors do not start at random, so that a product of Gaussian factors is no null of their updates."""
+
+
+def share_of_noise(row: dict[str, Any], method: str) -> float | None:
+    """The effective rank of one matrix's row as a share of noise's. None where either is missing, and where noise tells
+    nothing: of rank 1 everything has an effective rank of 1, and some methods have no null."""
+    value, null = row.get("effective_rank"), row.get("null", {}).get("effective_rank")
+    return None if value is None or not has_null(method, null) else value / null
+
+
+def has_null(method: str, null: float | None) -> bool:
+    """Whether the effective rank of a method's update may be held against that of noise, which is `null`.
+
+    >>> has_null("full", 190.5), has_null("lora", 1.0), has_null("peft/pissa", 3.4)
+    (True, False, False)
+    """
+    return method not in UNLIKE_NOISE and null is not None and null > 1 + 1e-9
+
+
 class Line(NamedTuple):
     """Singular values (m,), descending, of an update and of noise, means over layers."""
 
@@ -67,9 +87,9 @@ def _noise(shape: tuple[int, int], rank: int | None) -> np.ndarray:
     """Singular values of Gaussian noise, entries of std 1, or of the product of factors of a rank."""
     import numpy as np
 
-    from lorax_lab.spectra import gaussian_singular_values
-
     if rank is None:
+        from lorax_lab.spectra import gaussian_singular_values  # imports torch, which takes two seconds
+
         return gaussian_singular_values(shape).numpy()
     draw = np.random.default_rng(0)
     drawn = []

@@ -61,7 +61,7 @@ def publish(config: TrackingConfig, folder: Path, group: str, patience: float = 
     try:
         _, errors = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # wandb's own process too, which holds the pipe
+        os.killpg(process.pid, signal.SIGKILL)  # wandb's own process, which holds the pipe, ends when it is gone
         process.communicate()
         return _untold(folder, f"it took more than {patience:g} s", config.mode)
     if process.returncode != 0:
@@ -171,7 +171,9 @@ def _main(arguments: list[str] | None) -> int:
         return 1 if sync(asked.folder, asked.mode, settings, asked.patience) else 0
     try:
         folder = asked.folder.resolve()
-        follow(Order(folder, folder, asked.group, _settings(read_record(folder), asked.mode, settings)))
+        config = _settings(read_record(folder), asked.mode, settings)
+        resume = asked.mode != TRACKIO  # which keeps the earlier numbers of a record that has changed
+        follow(Order(folder, folder, asked.group, config, resume=resume))
     except Exception as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

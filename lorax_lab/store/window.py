@@ -17,7 +17,7 @@ from lorax_lab.store.door import Axis, Start
 from lorax_lab.store.published import portable
 from lorax_lab.store.record import DamagedRecord, Record, read_record
 from lorax_lab.store.redact import redact, redacted
-from lorax_lab.store.spectrum import mean_spectra, shown_indices
+from lorax_lab.store.spectrum import mean_spectra, share_of_noise, shown_indices
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")
 OF_FULL = ("signal_share", "spike_energy")
@@ -30,7 +30,7 @@ TRUNCATION, SPECTRUM = Axis("truncation", "truncation/k"), Axis("spectrum", "spe
 ANSWER = Axis("answer", "answer/rank")
 AXES = (TRUNCATION, SPECTRUM, ANSWER)
 QUOTED_PATH = re.compile(r"(['\"])~?/(?:[^'\"/]*/)*([^'\"/]+)/?\1")
-PATH = re.compile(r"(?<![\w:/.])~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)")
+PATH = re.compile(r"(?:file://|(?<![\w/.]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)")
 
 
 def start_of(record: Record, group: str, began: float, tracking: dict[str, Any], mode: str, runs_dir: Path) -> Start:
@@ -113,6 +113,8 @@ def end_of(status: str, reason: str | None) -> dict[str, Any]:
 
     >>> end_of("failed", "OSError: /home/me/data.csv is gone, '/a b/c d.csv' too")
     {'status': 'failed', 'status/why': "OSError: data.csv is gone, 'c d.csv' too"}
+    >>> end_of("failed", "see file:///home/me/a.csv, at:/home/me/b and https://hub.org/a/b")["status/why"]
+    'see a.csv, at:b and https://hub.org/a/b'
     """
     why = QUOTED_PATH.sub(r"\1\2\1", redact(reason or ""))
     why = PATH.sub(r"\1", why)
@@ -163,18 +165,12 @@ def _of_update(record: Record) -> dict[str, Any]:
 
 def noise_shares(record: Record) -> dict[str, float]:
     """Effective rank as a share of that of noise of the same shape, for LoRA of the same rank too, by type of module:
-    1 is pure noise, a small share is structure. A matrix that has no such measure is left out."""
+    1 is pure noise, a small share is structure. A matrix of which noise tells nothing is left out."""
     modules: dict[str, list[float]] = {}
     for row in record.completed.matrices.values():
-        if (share := noise_share(row)) is not None:
+        if (share := share_of_noise(row, record.method)) is not None:
             modules.setdefault(row["module"], []).append(share)
     return {module: sum(shares) / len(shares) for module, shares in modules.items()}
-
-
-def noise_share(row: dict[str, Any]) -> float | None:
-    """The effective rank of one matrix's row as a share of noise's; None where either is missing."""
-    value, null = row.get("effective_rank"), row.get("null", {}).get("effective_rank")
-    return value / null if value is not None and null else None
 
 
 def _scores(record: Record, part: str) -> dict[int, float]:
