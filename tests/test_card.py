@@ -16,12 +16,50 @@ from torch import Tensor
 
 from analysis.__main__ import main as analysis
 from lorax_lab.card import make as steps
+from lorax_lab.card import words
 from lorax_lab.card.__main__ import main
+from lorax_lab.card.facts import Facts
 from lorax_lab.methods.peft_files import PREFIX, SETTINGS, WEIGHTS
 
 LAYERS, RANK = 4, 6
 SHAPES = {"attn.q": (64, 48), "mlp.up": (96, 48)}
 PAGES = ("card.html", "card.md", "card.png", "card.json", "card.csv", "audit.csv")
+
+
+def scores(k: int, low: float | None, difference: float, high: float | None) -> Facts:
+    """Of a cut to k of 8 that was chosen within .02."""
+    test = {"score": 0.864 + difference, "difference": difference, "low": low, "high": high}
+    return {
+        "task": "sarcasm", "metric": "accuracy", "margin": 0.02, "chosen": k, "full": 8, "test": test,
+        "whole": {"test": 0.864}, "examples": {"test": 2000},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("k", "low", "difference", "high", "says"),
+    [
+        (
+            2,
+            -0.015,
+            -0.004,
+            0.007,
+            "Cut to rank 2 of 8 it keeps its accuracy on sarcasm within 0.02 (0.864 whole, 0.860",
+        ),
+        (0, -0.015, -0.004, 0.007, "Without its update, by what is saved beside, it keeps its accuracy"),
+        (2, None, -0.004, None, "2,000 test examples: -0.004)."),
+        (2, -0.03, -0.015, 0.001, "it is not surely within 0.02 of its accuracy on sarcasm"),
+        (2, -0.075, -0.062, -0.049, "it loses more than 0.02 of accuracy on sarcasm"),
+        (0, -0.075, -0.062, -0.049, "-0.062, 95 % interval -0.075 to -0.049): validation chose wrongly."),
+        (2, None, -0.062, None, "it loses more than 0.02"),
+        (8, 0.0, 0.0, 0.0, "No smaller cut is surely within 0.02"),
+    ],
+)
+def test_the_headline_says_of_a_cut_what_test_says(
+    k: int, low: float | None, difference: float, high: float | None, says: str
+) -> None:
+    sentence = words._cut(scores(k, low, difference, high))
+    assert says in sentence
+    assert ("keeps" in sentence) == (k < 8 and (difference if low is None else low) >= -0.02)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.card.facts import Facts
 from lorax_lab.card.words import headlines
+from lorax_lab.store.palette import CATEGORICAL, sequential_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, ACROSS, MOST = 8.0, 4, 8
 """Inches; panels in a row; module types that are drawn, those with the most energy."""
-SEQUENCE = ("#DEF5E5", "#60CEAC", "#3497A9", "#395D9C", "#382A54")
-"""Light to dark, the lab's own scale of colours (seaborn's mako); its order survives print in grey."""
-LINE, NULL = "#395D9C", "0.45"
+LINE, NULL = CATEGORICAL[0], "0.45"
 STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -141,15 +140,13 @@ def _axes_of(facts: Facts) -> tuple[list[str], list[str]]:
 def _sizes(axes: Axes, facts: Facts) -> None:
     """How large the updates are, layers down, module types across; the mean where a cell has several."""
     import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
 
     layers, types = (names[:most] for names, most in zip(_axes_of(facts), (MOST_LAYERS, MOST_TYPES), strict=True))
     cells: dict[tuple[str, str], list[float]] = {}
     for m in facts["layers"]["matrices"]:
         cells.setdefault((m["layer"], m["module"]), []).append(math.nan if m["size"] is None else m["size"])
     grid = np.array([[np.mean(cells.get((layer, module), [math.nan])) for module in types] for layer in layers])
-    colours = LinearSegmentedColormap.from_list("lab", SEQUENCE)
-    image = axes.imshow(grid, cmap=colours, aspect="auto", vmin=0)
+    image = axes.imshow(grid, cmap=sequential_map(), aspect="auto", vmin=0)
     axes.set_xticks(range(len(types)), [_short(module, 24) for module in types], rotation=40, ha="right")
     axes.set_yticks(range(len(layers)), _layer_names(layers))
     axes.set_title(f"{facts['layers']['unit']}, by layer")
