@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -11,21 +12,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t
+
 from lorax_lab.store import load_runs
 from lorax_lab.store.provenance import hardware
 
 SIZES = ("task.train_examples=640", "task.validation_examples=200", "task.test_examples=400")
 SEEDS = (1, 2, 3, 4, 5)
 MODES = ("disabled", "offline")
-INSIDE, COMMAND, SWEEP = "inside the run", "whole command of one run", "a sweep of five runs, for each"
+TOGETHER, SWEEPS = 3, 4
+"""Runs of a sweep, and how often it is made."""
+INSIDE, COMMAND, SWEEP = "inside the run", "whole command of one run", "a sweep of three runs, for each"
 
 
-def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
-    """Single runs of each seed in both modes by turns, then the seeds as one sweep; whole processes.
+def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS, sweeps: int = SWEEPS) -> dict[str, Any]:
+    """Single runs of each seed in both modes by turns, then the first three seeds as one sweep, both modes by turns;
+    whole processes.
 
     Args:
         settings: overrides of every run.
+        sweeps: how often the sweep is made in each mode.
     """
+    together = seeds[:TOGETHER]
     seconds: dict[str, dict[str, list[float]]] = {
         what: {mode: [] for mode in MODES} for what in (INSIDE, COMMAND, SWEEP)
     }
@@ -37,17 +45,20 @@ def measure(settings: tuple[str, ...] = SIZES, seeds: tuple[int, ...] = SEEDS) -
                 if seed:
                     seconds[COMMAND][mode].append(wall)
                     seconds[INSIDE][mode].append(float(load_runs(folder)["time.total_seconds"].iloc[0]))
-        for mode in MODES:
-            words = [f"seed={','.join(map(str, seeds))}", f"tracking={mode}", f"runs_dir={Path(scratch) / mode}", "-m"]
-            seconds[SWEEP][mode].append(_timed([*settings, *words]) / len(seeds))
+        for number in range(sweeps):
+            for mode in MODES:
+                runs = f"runs_dir={Path(scratch) / f'{mode}-sweep-{number}'}"
+                words = [f"seed={','.join(map(str, together))}", f"tracking={mode}", runs, "-m"]
+                seconds[SWEEP][mode].append(_timed([*settings, *words]) / len(together))
     return {
         "title": "Runs with a window, and without",
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
         "rows": [_row(what, *(of[mode] for mode in MODES)) for what, of in seconds.items()],
         "seconds": seconds,
-        "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, medians; W&B offline. The command waits "
-        "until the window has its last run.",
+        "note": f"LoRA of rank 4, {', '.join(settings)}; {len(seeds)} seeds, and {sweeps} sweeps; means, and of "
+        "the difference the 95 % interval over pairs (Student's). W&B offline. The command waits until the window has "
+        "its last run.",
     }
 
 
@@ -59,6 +70,10 @@ def _timed(words: list[str]) -> float:
 
 
 def _row(what: str, without: list[float], with_window: list[float]) -> dict[str, Any]:
-    ours, bare = statistics.median(with_window), statistics.median(without)
+    ours, bare = statistics.mean(with_window), statistics.mean(without)
+    added = [a - b for a, b in zip(with_window, without, strict=True)]
     spread = f"{ours:.1f} s / {bare:.1f} s: {ours - bare:+.1f} s"
+    if len(added) > 1:
+        half = t.ppf(0.975, len(added) - 1) * statistics.stdev(added) / math.sqrt(len(added))
+        spread += f" [{ours - bare - half:+.1f}, {ours - bare + half:+.1f}]"
     return {"what": f"with / without: {what}", "ratio": ours / bare, "spread": spread, "aim": "+1 s"}

@@ -38,7 +38,7 @@ def test_runs_side_by_side_are_timed() -> None:
 def test_runs_with_a_window_are_timed_beside_those_without() -> None:
     from benchmarks import tracking
 
-    result = tracking.measure(tuple(FEW), seeds=(1,))
+    result = tracking.measure(tuple(FEW), seeds=(1,), sweeps=1)
     assert [row["what"].split(": ")[1] for row in result["rows"]] == [tracking.INSIDE, tracking.COMMAND, tracking.SWEEP]
     assert all(len(of[mode]) == 1 for of in result["seconds"].values() for mode in tracking.MODES)
     inside, command, _ = result["seconds"].values()
