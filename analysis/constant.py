@@ -7,7 +7,7 @@ Runs keep the labels of their test examples. The published lines of studies do n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lorax_lab.store.folder import OUTPUTS, load_arrays
 
@@ -22,6 +22,8 @@ CONSTANT, IS = "constant", "constant_is"
 """The columns of what one answer for every input scores, and of what that answer is. A table has them only if it is
 known of some row."""
 MAJORITY, ANSWER, GUESS = "the majority class", "one answer for every input", "a guess among the classes"
+LOOK: Final[dict[str, Any]] = {"color": "0.25", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
+"""Of the line."""
 CORRELATIONS = ("pearson", "spearman", "matthews")
 """Metrics of which every constant answer has 0."""
 
@@ -103,7 +105,6 @@ def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     score, name = found
     known = legend.get_legend_handles_labels()[1]
     label = "_" if name in known else name
-    look: dict[str, Any] = {"color": "0.25", "linewidth": 0.9, "linestyle": (0, (8, 3)), "zorder": 0.5}
-    axes.axhline(score, label=label if axes is legend else "_", **look)
+    axes.axhline(score, label=label if axes is legend else "_", **LOOK)
     if axes is not legend and label != "_":
-        legend.plot([], [], label=label, **look)
+        legend.plot([], [], label=label, **LOOK)

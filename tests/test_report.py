@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from analysis.report import curves, dark, of_runs, of_study, page, plot, runs_pa
 from analysis.study.command import load_every
 from analysis.study.figures import FIGURES as STUDY_FIGURES
 from analysis.study.records import RECORDS, Records
-from lorax_lab.store import record
+from lorax_lab.store import progress, record
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<b>${x}"
 """A text that would leave whatever it stands in, were it not escaped."""
@@ -303,13 +305,19 @@ def test_many_curves_and_long_ones_are_thinned_and_it_is_said(store: Store, monk
     monkeypatch.setattr(curves, "RUNS", 6)
     for seed in range(8):
         with_curve(store.run(rank=1, seed=seed), steps=500)
-    with_curve(store.run(rank=1, seed=8, status="diverged"), steps=5)
+    with progress.written(store.run(rank=1, seed=8, status="diverged"), "a-sweep") as row:  # it has no metrics.jsonl
+        row(1, {"train/loss": 1.0, "validation/accuracy": 0.5})
+        row(2, {"train/loss": math.nan})
     store.run(rank=1, seed=9)
     made = curves.plot(group_of(store), "c")
     assert made is not None
     assert "6 of 10 runs are shown" in made.notes[0]
     assert "thinned" in made.notes[1]
-    assert "no metrics.jsonl that can be read" in made.notes[2]
+    assert "no steps that can be read" in made.notes[2]
+    of_diverged = made.table[made.table["seed"] == 8]
+    assert list(of_diverged["train/loss"].fillna(-1)) == [1.0, -1.0]
+    [scored] = [view for view in made.views if view.name == "validation/accuracy"]
+    assert scored.traces[-1]["name"].startswith("a guess among the classes")
     lengths = made.table.groupby("run_id").size()
     assert lengths.max() == curves.POINTS
     assert "lora r = 1 (diverged)" in set(made.table["arm"])
@@ -382,6 +390,27 @@ def test_a_study_has_its_verdict_with_intervals_its_figures_and_its_runs(
     assert "<th>r*</th>" in text
 
 
+def test_what_the_bars_of_a_figure_are_is_said_and_records_elsewhere_are_named(
+    of_study_page: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for path in RECORDS.glob("planted.*"):
+        shutil.copy(path, folder)
+    code, text = of_study_page("planted", "--records", str(folder))
+    assert code == 0
+    typed = [html.unescape(line) for line in re.findall(r"python -m analysis [^<]*", text)]
+    own = [line for line in typed if "planted" in line]
+    assert own
+    assert all(f"--records {folder}" in line for line in own), own
+    for said in (
+        "LoRA: test, 95 % intervals over seeds and test examples",
+        "grey band of full fine-tuning: mean and 95 % interval over seeds",
+        "from the lowest to the highest seed",
+    ):
+        assert said in text.replace("\xa0", " ")
+
+
 def test_a_study_that_is_not_fair_has_its_faults_and_no_figures(
     of_study_page: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
@@ -397,7 +426,7 @@ def test_a_study_that_is_not_fair_has_its_faults_and_no_figures(
     assert "None: the comparison breaks its own protocol, or is not complete." in text
     assert "planted.jsonl, line 1" in text
     assert not specifications(text)
-    assert "python -m analysis study planted --allow-unfair" in text
+    assert f"python -m analysis study planted --records {folder} --allow-unfair" in text
 
 
 # ---- wrong inputs

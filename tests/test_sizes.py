@@ -99,6 +99,8 @@ def test_the_figure_shows_what_the_table_has() -> None:
         assert shown.lines[0].get_ydata().tolist() == of["value"].tolist()
         assert bars_of(shown) == pytest.approx(of[["low", "high"]].to_numpy())
     assert len({shown.lines[0].get_color() for shown in scores.values()}) == 3
+    [level] = [line for line in left.lines if line.get_label() == "a guess among the classes"]
+    assert level.get_xydata().tolist() == [[100, 0.5], [3000, 0.5]]
     title = " ".join(figure.get_suptitle().split())
     assert "surely within 0.02" in title
     assert "Training took 10, 300 steps" in title

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.legend import Legend
 from synthetic import peaked, study
 
 from analysis import audit, figures, step
@@ -115,6 +116,23 @@ def test_one_seed_has_the_interval_of_its_test_examples_and_no_verdict_is_made_o
     assert (ranks["low"] < ranks["mean"]).all()
     assert not ranks["within"].any()
     assert "95 % intervals over test examples" in " ".join(FIGURES["answer"].draw(table).get_suptitle().split())
+
+
+def test_one_seed_has_the_interval_of_its_test_examples_in_every_figure_and_it_is_said() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    one = dataclasses.replace(records, lines=of_one)
+    table = FIGURES["cost"].table(one)
+    for row in table.to_dict("records"):
+        half = 1.96 * (row["test"] * (1 - row["test"]) / 1000) ** 0.5
+        assert (row["test_low"], row["test_high"]) == pytest.approx((row["test"] - half, row["test"] + half))
+    figure = FIGURES["cost"].draw(table)
+    labels = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    assert "LoRA, one seed, 95 % interval over its test examples" in labels
+    assert "one seed with the 95" in FIGURES["cost"].latex(table)
+    for name, said in (("functional", "changed; one seed"), ("modules", "one seed, no interval")):
+        title = " ".join(FIGURES[name].draw(FIGURES[name].table(one)).get_suptitle().split())
+        assert said in title
 
 
 def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.result import UNDEFINED
+from lorax_lab.store.spectrum import has_null
 
 from .. import style
 from ..groups import CannotDraw, Group, spread
@@ -30,8 +31,9 @@ BRIGHT = 0.408
 
 
 def table(group: Group) -> pd.DataFrame:
-    """One row per run and matrix: `effective_rank`, that of noise in `null`, and their ratio `share`; where a measure
-    of some matrix has no value, `undefined` says why.
+    """One row per run and matrix: `effective_rank`, that of noise in `null`, and their ratio `share`, NaN where
+    noise tells nothing (rank 1, and methods that have no null); where a measure of some matrix has no value,
+    `undefined` says why.
 
     Raises:
         CannotDraw: no matrix was measured.
@@ -45,7 +47,10 @@ def table(group: Group) -> pd.DataFrame:
     rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
         {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
     )
-    rows = rows.assign(share=rows["effective_rank"] / rows["null"], **group.title)
+    told = [
+        null if has_null(method, null) else math.nan for method, null in zip(rows["method"], rows["null"], strict=True)
+    ]
+    rows = rows.assign(share=rows["effective_rank"] / told, **group.title)
     columns = [*group.title, *group.columns, "best", "layer", "module", "matrix"]
     return rows[[*columns, "effective_rank", "null", "share", *reasons]]
 
@@ -122,17 +127,19 @@ def _annotate(axes: Axes, cells: list[str], across: int) -> None:
     mesh.update_scalarmappable()
     for number, (text, colour) in enumerate(zip(cells, mesh.get_facecolor(), strict=True)):
         place = number % across + 0.5, number // across + 0.5
-        light: dict[str, Any] = {} if text == NONE else {"color": ".15" if relative_luminance(colour) > BRIGHT else "w"}
+        light: dict[str, Any] = (
+            {} if "(" not in text else {"color": ".15" if relative_luminance(colour) > BRIGHT else "w"}
+        )
         axes.text(*place, text, ha="center", va="center", fontsize=6, **light)
 
 
 def _words(value: float, share: float, between: str) -> str:
-    """`212 (.69)`, with a space or a line break between; nothing where only noise has no value."""
+    """`212 (.69)`, with a space or a line break between; no brackets where noise tells nothing."""
     if value != value:
         return NONE
-    if share != share:
-        return ""
     size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    if share != share:
+        return size
     return f"{size}{between}({share:.2f})".replace("(0.", "(.")
 
 

@@ -111,4 +111,4 @@ def _of_study(name: str, folder: Path, out: Path) -> tuple[Page, bool]:
             f"--study {name}: there are no records of it in {folder}; {suggest(name, [*by_name, *damaged])}"
         )
     controls = [study for study in studies if study.declared.control_of == name]
-    return page(by_name[name], controls, out), not breaches(by_name[name])
+    return page(by_name[name], controls, out, folder), not breaches(by_name[name])

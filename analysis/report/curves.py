@@ -1,15 +1,20 @@
-"""Learning curves, from the `metrics.jsonl` of runs; of many runs some, and of long ones some points."""
+"""Learning curves, from the `metrics.jsonl` of runs; of many runs some, and of long ones some points. A run that did
+not complete has no such file: its steps are those of `progress.jsonl`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.folder import read_history
+from lorax_lab.store.progress import PROGRESS, Reader
 from lorax_lab.store.record import Record
 
+from .. import constant
+from ..constant import CONSTANT, IS
 from ..groups import Group, spread
-from .plot import Plot, View, axis, looks, plain, scatter
+from .plot import Plot, View, axis, constant_level, looks, plain, scatter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +36,7 @@ def plot(group: Group, command: str) -> Plot | None:
     tables, unread = [], []
     for record, arm in chosen:
         try:
-            history = read_history(group.runs_dir / record.run_id)
+            history = _history(group.runs_dir / record.run_id, record.status)
         except UNREADABLE:
             unread.append(record.run_id)
             continue
@@ -46,14 +51,27 @@ def plot(group: Group, command: str) -> Plot | None:
     if any(len(part) == POINTS for part in tables):
         notes.append(f"long curves are thinned to about {POINTS} steps, in the CSV too")
     if unread:
-        notes.append(f"no metrics.jsonl that can be read: {', '.join(unread)}")
+        notes.append(f"no steps that can be read: {', '.join(unread)}")
+    table = constant.with_constant(table, group, "validation")
     title = f"Learning curves of {group.title['model']} on {group.title['task']}"
-    return Plot(NAME, title, views(table), table, command, tuple(notes))
+    return Plot(NAME, title, views(table, f"validation/{group.metric}"), table, command, tuple(notes))
 
 
-def views(table: pd.DataFrame) -> list[View]:
-    """A view for each number that is logged, a line for each run."""
-    logged = [str(key) for key in table if key not in ("arm", "seed", "run_id", STEP)]
+def _history(folder: Path, status: str) -> list[dict[str, Any]]:
+    if status == "completed":
+        return list(read_history(folder))
+    reader = Reader(folder / PROGRESS)
+    reader.read()
+    return [{STEP: row.step} | row.values for row in reader.rows]
+
+
+def views(table: pd.DataFrame, score: str) -> list[View]:
+    """A view for each number that is logged, a line for each run.
+
+    Args:
+        score: the number of which what one answer for every input scores is a level.
+    """
+    logged = [str(key) for key in table if key not in ("arm", "seed", "run_id", STEP, CONSTANT, IS)]
     logged.sort(key=lambda key: next((i for i, start in enumerate(FIRST) if key.startswith(start)), len(FIRST)))
     arms = list(dict.fromkeys(table["arm"]))
     look = dict(zip(arms, looks(len(arms)), strict=True))
@@ -70,6 +88,8 @@ def views(table: pd.DataFrame) -> list[View]:
             hover = f"step %{{x:,}}: %{{y:.5g}}<extra>{plain(name)}</extra>"
             settings: dict[str, Any] = look[arm] | {"mode": mode, "hovertemplate": hover}
             traces.append(scatter(name, rows[STEP], rows[key], **settings))
+        if traces and key == score:
+            traces += constant_level(table, (float(table[STEP].min()), float(table[STEP].max())))
         if traces:
             made.append(View(key, traces, {"xaxis": axis("step"), "yaxis": axis(key)}))
     return made
@@ -81,7 +101,7 @@ def _chosen(group: Group) -> tuple[list[tuple[Record, str]], int]:
     arms = dict(zip(group.runs["run_id"], group.runs["arm"], strict=True))
     done = [(group.records[run_id], arm) for run_id, arm in arms.items()]
     others = [(run, f"{run.method}{f' r = {run.rank}' if run.rank else ''} ({run.status})") for run in group.unfinished]
-    others = [(run, arm) for run, arm in others if (group.runs_dir / run.run_id / "metrics.jsonl").is_file()]
+    others = [(run, arm) for run, arm in others if (group.runs_dir / run.run_id / PROGRESS).is_file()]
     shown = spread(others, RUNS // 3)
     return [*spread(done, RUNS - len(shown)), *shown], len(done) + len(others)
 

@@ -106,7 +106,8 @@ def _scored(rows: pd.DataFrame, reference: str, ends: tuple[float, float]) -> It
     look, *more = looks(1 + len(others))
     hover = {"customdata": [int(rank) for rank in lora["rank"]], "hovertemplate": "rank %{customdata:,}: %{y:.4f}"}
     error = bars(*([*lora[part]] for part in cost.TEST))
-    yield scatter(cost.LORA, places(lora["rank"]), lora["test"], mode="lines+markers", error_y=error, **look, **hover)
+    settings = look | hover | {"mode": "lines+markers", "error_y": error}
+    yield scatter(f"{cost.LORA}, {cost.over(rows)}", places(lora["rank"]), lora["test"], **settings)
     for (_, other), own in zip(others.iterrows(), more, strict=True):
         is_full = other["arm"] == reference
         name, line = (cost.FULL, {}) if is_full else (other["arm"], own["line"])

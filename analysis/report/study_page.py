@@ -7,16 +7,17 @@ import shlex
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorax_lab.store.published import Line
 
 from ..study import page as verdict_page
 from ..study import update
 from ..study.command import figures_of
-from ..study.figures import FIGURES
+from ..study.figures import FIGURES, answer, cost
 from ..study.markdown import listed
 from ..study.origin import notes
-from ..study.records import Records, collapsed, has_collapsed, rate_of, score_of
+from ..study.records import RECORDS, Records, collapsed, has_collapsed, rate_of, score_of
 from ..study.validator import breaches, not_begun
 from ..study.verdict import rulings
 from . import layers, markup, spectra
@@ -24,6 +25,9 @@ from .markup import Runs, bullets, text
 from .of_study import VIEWS
 from .page import Page, Section
 from .plot import Plot
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TITLES = {
     "answer": "LoRA at rank r against full fine-tuning, and the full update cut to k directions",
@@ -34,6 +38,16 @@ TITLES = {
     "shared": "Directions that pairs of full updates have in common: similarity of their top k",
     "trials": "The choice of each arm's learning rate",
 }
+BARS = {
+    "arms": "Bars: 95 % intervals over seeds and test examples.",
+    "losses": "Bars: 95 % intervals over seeds and test examples.",
+    "spectral": "Bars: 95 % intervals over seeds, of the mean over matrices.",
+    "functional": "Bars: from the lowest to the highest seed; one seed has none.",
+    "modules": "Bars: 95 % intervals over seeds; one seed has none.",
+    "shared": "Bars: 95 % intervals over pairs of seeds.",
+    "sizes": "Bars: 95 % intervals; of scores over seeds alone.",
+}
+"""What the bars of a figure are. Those of `answer` and `cost` depend on the records."""
 WIDE = "answer"
 NO_CURVES = "Published records have no learning curves; runs have, as in a report of a folder of runs."
 HEADINGS = (
@@ -43,21 +57,22 @@ HEADINGS = (
 NUMERIC = {"seed", "learning rate", "test", "validation", "trained, head apart", "peak MiB", "train seconds"}
 
 
-def page(records: Records, controls: Sequence[Records], out: Path) -> Page:
+def page(records: Records, controls: Sequence[Records], out: Path, folder: Path = RECORDS) -> Page:
     """The page of a study. One that is not fair, or not complete, has its faults, no verdict and no figures."""
     faults = [*breaches(records), *not_begun(records)]
-    _, _, answer, rest = verdict_page.write(records, controls).split("\n\n", 3)  # heading and question stand above
-    lead = [f'<div class="answer">{markup.markdown(answer)}</div>']
+    _, _, found, rest = verdict_page.write(records, controls).split("\n\n", 3)  # heading and question stand above
+    lead = [f'<div class="answer">{markup.markdown(found)}</div>']
     said = [*notes(records), *_unchecked(records), *([note] if (note := collapsed(records)) else [])]
     lead += [bullets(said), f'<p class="soft">{text(NO_CURVES)}</p>']
-    typed = ["python", "-m", "analysis", "study", records.name]
+    own = [] if folder == RECORDS else ["--records", str(folder)]
+    typed = ["python", "-m", "analysis", "study", records.name, *own]
     sections = []
     if faults:
         unfair = shlex.join([*typed, "--allow-unfair"])
         content = f"<p>There are none of a study like this; {markup.code(unfair)} draws them, stamped.</p>"
         sections.append(Section("figures", "Figures", content))
     else:
-        sections.append(Section("figures", "Figures", "", list(_plots(records, shlex.join(typed), out))))
+        sections.append(Section("figures", "Figures", "", list(_plots(records, typed, own, out))))
     sections.append(Section("verdict", "Verdict", markup.markdown(rest)))
     if records.damages:
         sections.append(Section("damaged", "Damaged lines, left out", bullets(records.damages)))
@@ -72,21 +87,32 @@ def _unchecked(records: Records) -> list[str]:
     )
 
 
-def _plots(records: Records, typed: str, out: Path) -> Iterator[Plot]:
+def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Iterator[Plot]:
+    command = shlex.join(typed)
     for name in figures_of(records):
         if (table := FIGURES[name].table(records)) is None:
             continue
         title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
         if name in VIEWS:
-            yield Plot(name, title, VIEWS[name](table), table, typed, wide=name == WIDE)
+            yield Plot(name, title, VIEWS[name](table), table, command, _bars(name, table), wide=name == WIDE)
         else:
             buffer = BytesIO()
             FIGURES[name].draw(table).savefig(buffer, format="png", dpi=120)
-            yield Plot(name, title, [], table, typed, picture=buffer.getvalue())
-    own = shlex.join(["python", "-m", "analysis", "report", "--study", records.name, "--out", str(out)])
+            yield Plot(name, title, [], table, command, picture=buffer.getvalue())
+    again = shlex.join(["python", "-m", "analysis", "report", "--study", records.name, *own, "--out", str(out)])
     for part in (layers, spectra):
         if (table := part.table(records)) is not None:
-            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, own)
+            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, again)
+
+
+def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """What the bars mean, as the picture that matplotlib draws says it."""
+    if name == WIDE:
+        both = (f"{side}: {answer.covered(table, key)}" for key, side in (("rank", "LoRA"), ("k", "cuts")))
+        return (f"Dots are seeds. {'; '.join(both)}.",)
+    if name == "cost":
+        return (f"Bars, and the grey band of full fine-tuning: {cost.over(table)}.",)
+    return (BARS[name],) if name in BARS else ()
 
 
 def _ruled(records: Records) -> str:

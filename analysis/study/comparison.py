@@ -19,6 +19,7 @@ from lorax_lab.store.answers import (
 )
 from lorax_lab.store.published import Line
 
+from ..scores import NORMAL, standard_error
 from ..variants import COLLAPSED
 from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
@@ -231,7 +232,7 @@ def table(records: Records, task: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for arm in protocol.arms:
         lines = seeds_of(records, task, arm.name)
-        scores = t_interval([score_of(line, SPLIT) for line in lines.values()] if arm.name not in lost else [])
+        scores = NONE if arm.name in lost else _interval(list(lines.values()))
         finals = [x for x in records.of(task, "final") if records.arm_of(x) == arm.name]
         row: dict[str, Any] = {"task": task, "arm": arm.name, "rank": arm.rank}
         row |= {"learning_rate": protocol.rate(arm.name, chosen[arm.name].step), "at_edge": chosen[arm.name].edge}
@@ -259,6 +260,17 @@ def _cost(lines: list[Line]) -> dict[str, Any]:
         "peak_mib": float(np.median([line["memory"]["peak_bytes"] for line in lines])) / 2**20,
         "train_seconds": float(np.median([line["time"]["train_seconds"] for line in lines])),
     }
+
+
+def _interval(lines: list[Line]) -> Interval:
+    """The mean score on test with Student's interval over the seeds; one seed has the interval of its test examples,
+    which says nothing of other seeds."""
+    scores = [score_of(line, SPLIT) for line in lines]
+    if len(lines) != 1:
+        return t_interval(scores)
+    (line,), (score,) = lines, scores
+    half = NORMAL * standard_error(score, line["metric"], line["inputs"]["examples"][SPLIT])
+    return Interval(score, score - half, score + half, 1)
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

@@ -138,17 +138,17 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _heading(table: pd.DataFrame) -> str:
     verdicts = dict(zip(table["task"], table["verdict"], strict=True))
-    text = f"{verdict.headline(verdicts)}\nleft: LoRA against full fine-tuning ({_read(table, 'rank')})\n"
-    return f"{text}right: the full update cut to k directions ({_read(table, 'k')})"
+    text = f"{verdict.headline(verdicts)}\nleft: LoRA against full fine-tuning ({covered(table, 'rank')})\n"
+    return f"{text}right: the full update cut to k directions ({covered(table, 'k')})"
 
 
-def _read(table: pd.DataFrame, side: str) -> str:
-    """The split, and what the intervals cover."""
+def covered(table: pd.DataFrame, side: str) -> str:
+    """The split of one side, `rank` or `k`, and what its intervals cover."""
     rows = table[(table["side"] == side) & table["mean"].notna()]
     splits = " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"]))
-    covered = [] if table["seed"].nunique() < 2 else ["seeds"]
-    covered += [f"{splits} examples"] if (rows["examples"] > 0).all() else []
-    return f"{splits}, 95 % intervals over {' and '.join(covered)}" if covered else f"{splits}, one seed, no interval"
+    parts = [] if table["seed"].nunique() < 2 else ["seeds"]
+    parts += [f"{splits} examples"] if (rows["examples"] > 0).all() else []
+    return f"{splits}, 95 % intervals over {' and '.join(parts)}" if parts else f"{splits}, one seed, no interval"
 
 
 def _diverged(rows: pd.DataFrame) -> str:

@@ -27,8 +27,7 @@ COSTS = {
 }
 """Columns of the costs that are shares of full fine-tuning's."""
 ACROSS = 3
-LORA = "LoRA, mean and 95 % interval over seeds"
-FULL = "full fine-tuning, mean and interval"
+LORA, FULL = "LoRA", "full fine-tuning, mean and interval"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 
@@ -103,12 +102,18 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
     axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
     look: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 2, "markersize": 3.5}
-    axes.errorbar(ranks, lora["test"], bars, label=LORA if first else "_", **look)
+    axes.errorbar(ranks, lora["test"], bars, label=f"{LORA}, {over(rows)}" if first else "_", **look)
     constant.draw_line(axes, rows, legend)
     if COLLAPSED in lora:
         some = lora[COLLAPSED] > 0
         cross(axes, ranks[some], lora["test"][some], legend, "a run collapsed")
     style.rank_axis(axes, [int(rank) for rank in ranks])
+
+
+def over(table: pd.DataFrame) -> str:
+    """What the points and intervals of scores are."""
+    seeds = int(table["seeds"].max())
+    return "mean and 95 % interval over seeds" if seeds > 1 else "one seed, 95 % interval over its test examples"
 
 
 def reference_of(rows: pd.DataFrame) -> pd.Series[Any]:
@@ -139,13 +144,19 @@ def latex(table: pd.DataFrame) -> str:
         rows += [[escaped(score_label(str(task), of_task))]]
         rows += [_row(row, scale, digits) for row in of_task.to_dict("records")]
     notes = [
-        f"Scores on {escaped(split_label('test', table))}: mean of {int(table['seeds'].max())} seeds with the 95\\,\\% "
-        "interval over them; differences from the first arm with 95\\,\\% intervals as in the text.",
+        f"Scores on {escaped(split_label('test', table))}: {_printed(table)}; "
+        "differences from the first arm with 95\\,\\% intervals as in the text.",
         "Bold: the arm is surely not worse than the first by more than the margin.",
         "Parameters leave out the head; peak memory of a step and time of training are medians.",
         "---: a run diverged, so there is no mean." if table["test"].isna().any() else "",
     ]
     return document(head, rows, [note for note in notes if note])
+
+
+def _printed(table: pd.DataFrame) -> str:
+    seeds = int(table["seeds"].max())
+    several = f"mean of {seeds} seeds with the 95\\,\\% interval over them"
+    return several if seeds > 1 else "one seed with the 95\\,\\% interval over its test examples"
 
 
 def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:

@@ -58,6 +58,7 @@ def draw(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
         axes.set_title(score_label(task, rows))
     count = table["seed"].nunique()
-    style.title(figure, f"what is left of the full update's score when it is changed; mean and range of {count} seeds")
+    seeds = f"mean and range of {count} seeds" if count > 1 else "one seed"
+    style.title(figure, f"what is left of the full update's score when it is changed; {seeds}")
     style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -47,7 +47,8 @@ def draw(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, sorted(sizes))
         axes.set_title(score_label(task, rows))
     split = split_label("validation", table)
-    text = f"one type of matrix cut to k directions, the others whole; {split}, 95 % intervals over the seeds"
+    covered = "95 % intervals over the seeds" if len(set(table["seed"])) > 1 else "one seed, no interval"
+    text = f"one type of matrix cut to k directions, the others whole; {split}, {covered}"
     style.title(figure, text)
     style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -6,9 +6,11 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ... import estimates, style
+from ... import constant, estimates, style
+from ...constant import CONSTANT, IS
 from ...scores import score_label, split_label
 from .. import comparison, update
+from ..constants import with_constants
 from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units, whole
 from ..paper import SIZES
 from ..records import Records, every, with_direction
@@ -53,7 +55,8 @@ def table(records: Records) -> pd.DataFrame | None:
         pairs = zip(rows["what"], rows["examples"], strict=True)
         rows[THEIRS] = [SIZES.get(what, {}).get(examples, math.nan) for what, examples in pairs]
     shown = [column for column in (*COLUMNS, THEIRS) if column in rows]
-    return with_direction(records, rows[shown].sort_values("examples", kind="stable", ignore_index=True))
+    ordered = rows[shown].sort_values("examples", kind="stable", ignore_index=True)
+    return with_direction(records, with_constants(records, ordered, comparison.SPLIT))
 
 
 def _counts(line: dict[str, Any]) -> tuple[int, int]:
@@ -109,6 +112,9 @@ def _scores(axes: Axes, rows: pd.DataFrame) -> None:
         fine = look | {"color": colour, "markersize": 3.5, "linewidth": 1, "elinewidth": 0.7, "label": arm}
         ends = [of["value"] - of["low"], of["high"] - of["value"]]
         style.bars(axes, of["examples"], of["value"], ends, style.spread_out(place, len(arms), APART), **fine)
+    if CONSTANT in rows and len(of := rows.dropna(subset=[CONSTANT]).drop_duplicates("examples")):
+        look = constant.LOOK | {"label": str(of[IS].iloc[0])}
+        axes.plot(of["examples"], of[CONSTANT], **look)
 
 
 def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
