@@ -112,12 +112,19 @@ def test_the_published_table_and_the_page_say_what_the_records_say() -> None:
     of_levels = published[published["level"].notna()].reset_index(drop=True)
     pd.testing.assert_frame_equal(of_levels[[*rows]], rows, check_dtype=False)
     by = rows.set_index(["rank", "estimator"])["estimate"]
-    said = {name: [by[rank, name] for rank in (1, 8)] for name in planted_trained.NAMES}
+    said = {name: [by[rank, name] for rank in (1, 8, 32)] for name in planted_trained.NAMES}
     page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
-    low, high = said["participation ratio"]
-    assert f"{low:.1f} for rank 1 and {high:.1f} for rank 8. 90 % of the energy is" in page
-    assert f"90 % of the energy is {said['90 % of the energy'][0]:.0f} and {said['90 % of the energy'][1]:.0f}." in page
-    assert f"The effective rank is {said['effective rank'][0]:.0f} and {said['effective rank'][1]:.0f}" in page
-    stars = [said[planted_trained.R_STAR], said[planted_trained.K_STAR]]
-    assert stars == [[1, 16], [1, 16]]
-    assert "are 1 for rank 1, and 16 for rank 8" in page
+
+    def words(name: str, digits: int) -> str:
+        first, second, third = (f"{value:.{digits}f}" for value in said[name])
+        return f"{first}, {second} and {third}"
+
+    assert f"**The participation ratio** is {words('participation ratio', 1)}, so" in page
+    assert f"**90 % of the energy** is in {words('90 % of the energy', 0)} directions" in page
+    assert f"**The effective rank is {words('effective rank', 0)}**" in page
+    assert f"**The stable rank** is {words('stable rank', 1)}." in page
+    assert f"the next size tried**: {words(planted_trained.K_STAR, 0)} for rank 1, 8 and 32" in page
+    first, second, third = said[planted_trained.R_STAR]
+    assert math.isnan(third)
+    assert f"**r\\* is {first:.0f} for rank 1 and {second:.0f} for rank 8. For rank 32 none is found**" in page
+    assert set(rows.loc[rows["rank"] == 32, "verdict"]) == {"not supported"}
