@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.heads import plan, train_head
+from experiments.heads import BEGUN, plan, train_head
 from lorax_lab.errors import ConfigError
 
 SIZES = ("task.train_examples=96", "task.validation_examples=16", "task.test_examples=16")
@@ -53,4 +53,4 @@ def test_a_kept_head_is_not_trained_and_the_pooler_is() -> None:
     kept = {name for name, overrides in factors.items() if "train.head=false" in overrides}
     assert kept == {name for name in factors if name.endswith("with a kept head")}
     assert not any("task.pooling" in override for overrides in factors.values() for override in overrides)
-    assert len(factors) == 4
+    assert len(factors) == 2 * len(BEGUN)

@@ -19,7 +19,7 @@ from test_analysis import Store, group_of
 
 from analysis.__main__ import main
 from analysis.figures import FIGURES
-from analysis.report import curves, dark, of_runs, of_study, page, plot, runs_page
+from analysis.report import curves, dark, layers, of_runs, of_study, page, plot, runs_page
 from analysis.study.command import load_every
 from analysis.study.figures import FIGURES as STUDY_FIGURES
 from analysis.study.records import RECORDS, Records
@@ -323,6 +323,15 @@ def test_many_curves_and_long_ones_are_thinned_and_it_is_said(store: Store, monk
     assert "lora r = 1 (diverged)" in set(made.table["arm"])
     first = made.table[made.table["seed"] == 0]["step"]
     assert (first.min(), first.max()) == (1, 500)
+
+
+def test_an_arm_that_noise_tells_nothing_of_has_no_view_beside_others(store: Store) -> None:
+    for rank in (None, 1, 2):
+        store.run(rank=rank)
+    table = FIGURES["effective_rank"].table(group_of(store)).assign(best=True)
+    assert [view.name for view in layers.of_layers(table)] == ["full fine-tuning", "LoRA r = 2"]
+    [only] = layers.of_layers(table[table["rank"] == 1])
+    assert only.name == "LoRA r = 1"
 
 
 def test_scores_on_validation_are_kept_where_a_curve_is_thinned() -> None:

@@ -19,10 +19,11 @@ TITLE = "Effective rank of the full update, layer by type of matrix, as a share 
 
 
 def of_layers(table: pd.DataFrame) -> list[View]:
-    """`effective_rank`: a view for each arm, layers by type of matrix, coloured by the share of noise's."""
+    """`effective_rank`: a view for each arm, layers by type of matrix, coloured by the share of noise's. An arm without
+    any share, as of rank 1, has no view beside others that have one."""
     best = table[table["best"]]
     rows = best[best["layer"].notna()] if best["layer"].notna().any() else best.assign(layer=0)
-    arms = list(dict.fromkeys(rows["arm"]))
+    arms = list(dict.fromkeys(rows[rows["share"].notna()]["arm"])) or list(dict.fromkeys(rows["arm"]))
     first = [arm for arm in arms if arm in set(rows[rows["method"] == REFERENCE]["arm"])]
     return [
         heat_map(f"{arm}{of_collapsed(rows[rows['arm'] == arm])}", rows[rows["arm"] == arm])
