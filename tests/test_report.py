@@ -19,7 +19,7 @@ from test_analysis import Store, group_of
 
 from analysis.__main__ import main
 from analysis.figures import FIGURES
-from analysis.report import curves, dark, layers, of_runs, of_study, page, plot, runs_page
+from analysis.report import curves, dark, layers, of_runs, of_study, page, plot, runs_page, study_page
 from analysis.study.command import load_every
 from analysis.study.figures import FIGURES as STUDY_FIGURES
 from analysis.study.records import RECORDS, Records
@@ -397,6 +397,11 @@ def test_a_study_has_its_verdict_with_intervals_its_figures_and_its_runs(
     shown = {key.removeprefix("figures-") for key in specifications(text)}
     assert {"answer", "cost", "spectral", "functional", "trials", "layers", "spectra"} <= shown
     assert "<th>r*</th>" in text
+
+
+def test_every_interactive_figure_of_a_study_says_what_its_bars_are() -> None:
+    assert set(of_study.VIEWS) - set(study_page.BARS) == {"answer", "cost", "trials"}
+    assert set(study_page.BARS) <= set(of_study.VIEWS)
 
 
 def test_what_the_bars_of_a_figure_are_is_said_and_records_elsewhere_are_named(

@@ -44,10 +44,9 @@ BARS = {
     "spectral": "Bars: 95 % intervals over seeds, of the mean over matrices.",
     "functional": "Bars: from the lowest to the highest seed; one seed has none.",
     "modules": "Bars: 95 % intervals over seeds; one seed has none.",
-    "shared": "Bars: 95 % intervals over pairs of seeds.",
-    "sizes": "Bars: 95 % intervals; of scores over seeds alone.",
+    "shared": "Bars: 95 % intervals over the pairs.",
 }
-"""What the bars of a figure are. Those of `answer` and `cost` depend on the records."""
+"""What the bars of an interactive figure are; `trials` has none. Those of `answer` and `cost` depend on the records."""
 WIDE = "answer"
 NO_CURVES = "Published records have no learning curves; runs have, as in a report of a folder of runs."
 HEADINGS = (
