@@ -185,21 +185,22 @@ def check_continues(before: Declaration, plan: Plan, texts: dict[str, Any], name
         factors=_portable_factors(plan),
         common=_portable(plan.common),
         final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
+        figures=plan.figures,
+        control_of=plan.control_of,
         low_share=plan.low_share,
     )
     changes = broken_promises(before, now)
     if changes:
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
-            "(arms, levels and final seeds may be added), or start a study of its own: --runs FOLDER --records FOLDER"
+            "(arms and levels may be added), or start a study of its own: --runs FOLDER --records FOLDER"
         )
 
 
 def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
     """Whether the plan has more than was declared."""
     arms, protocol = len(before.protocol.arms), plan.protocol
-    sizes = [(arms, len(protocol.arms)), (len(before.protocol.final_seeds), len(protocol.final_seeds))]
-    sizes += [(len(before.conditions), len(plan.conditions))]
+    sizes = [(arms, len(protocol.arms)), (len(before.conditions), len(plan.conditions))]
     sizes += [(len(before.texts.get("prediction", "").split()), len(prediction.split()))]
     return any(was < now for was, now in sizes)
 
@@ -209,7 +210,6 @@ def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
     added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in declared]}
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
-    added["final_seeds"] = [seed for seed in now.protocol.final_seeds if seed not in before.protocol.final_seeds]
     common = before.settings.keys() & now.settings.keys()
     added["settings"] = sorted({key for pair in common for key in now.settings[pair].keys() - before.settings[pair]})
     length = len(before.texts.get("prediction", "").split())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from synthetic import NAMES, renamed
-from tampered import copied, of, whole, with_declared, with_protocol
+from tampered import copied, of, packed, whole, with_declared, with_protocol
 
 from analysis.study.records import Records
 from lorax_lab.store.continuity import KEY
+from lorax_lab.store.declaration import own_content
 from lorax_lab.store.protocol import CHOSEN_FROM
 
 Line = dict[str, Any]
@@ -127,6 +130,12 @@ FINAL: dict[str, Change] = {
     "all right": into("correct", lambda was: "f" * len(was)),
     "a matrix gone": lambda line: line.update(matrices={k: line["matrices"][k] for k in NAMES[1:]}),
     "no matrices": into("matrices", {}),
+    "losses gone": lambda line: line.pop("log_losses"),
+    "losses near nothing": into("log_losses", packed(np.full(1000, 0.001))),
+    "losses of a guess": into("log_losses", packed(np.full(1000, 0.7))),
+    "losses halved": into("log_losses", lambda was: packed(unpacked(was) / 2)),
+    "losses cut": into("log_losses", lambda was: packed(unpacked(was)[:-1])),
+    "losses in another order": into("log_losses", lambda was: packed(unpacked(was)[::-1])),
     "a matrix's shape": into(f"matrices/{NAMES[0]}/shape", [64, 32]),
     "a matrix's type": into(f"matrices/{NAMES[2]}/module", "attention.self.query"),
     "stable rank": into(f"matrices/{NAMES[1]}/stable_rank", times(1.01)),
@@ -159,6 +168,18 @@ FULL: dict[str, Change] = {
     "all of the remainder": into("functional", lambda was: moved(was, "remainder", 64, 0.1)),
     "a cut between two shares": into("functional", lambda was: moved(was, "cut", 4, 0.0003)),
     "validation of a final run": lambda line: _metric(line, "validation", 0.01),
+    "singular values gone": lambda line: line.pop("sigma"),
+    "singular values gone, other measures": lambda line: [line.pop("sigma"), into(
+        f"matrices/{NAMES[0]}/effective_rank", 5.0)(line)],
+    "answers when cut gone": lambda line: line.update(functional_correct={}),
+    "answers of one cut gone": lambda line: line["functional_correct"].pop("cut/2"),
+    "a cut with the whole update's answers": lambda line: line["functional_correct"].update(
+        {"cut/2": line["functional_correct"]["cut/64"]}),
+    "a cut that is all right": lambda line: line["functional_correct"].update({"cut/1": "f" * 250}),
+    "two cuts swapped": lambda line: line["functional_correct"].update(
+        {"cut/1": line["functional_correct"]["cut/32"], "cut/32": line["functional_correct"]["cut/1"]}),
+    "the whole update's answers": lambda line: line["functional_correct"].update(
+        {"cut/64": line["functional_correct"]["cut/0"]}),
     "noise gone": lambda line: line.pop("gaussian"),
     "noise of another kind": into(f"gaussian/{NAMES[0]}/effective_rank", times(0.4)),
     "noise's stable rank": into(f"gaussian/{NAMES[0]}/stable_rank", times(1.1)),
@@ -172,6 +193,10 @@ LORA: dict[str, Change] = {
 RENAMED = ("config", "model's hash", "data's hash", "rate", "batch", "epochs", "alpha", "rsLoRA", "targets", "stage",
            "seed and", "warm", "precision", "head kept", "training", "another task", "metric of", "kind")  # fmt: skip
 """Beginnings of mutations that are tried with the run id that follows from them as well."""
+
+
+def unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(float)
 
 
 def _metric(line: Line, split: str, step: float) -> None:
@@ -231,6 +256,14 @@ def _copy(lines: list[Line], keys: tuple[str, ...], source: int | None, target: 
     other |= {key: copy.deepcopy(one[key]) for key in keys}
 
 
+def _collapsed(lines: list[Line], rank: int | None) -> None:
+    """The answers of a seed in all, which are said to be one class."""
+    runs = of(lines, "final", rank=rank)
+    for line in runs:
+        line |= {key: copy.deepcopy(runs[1][key]) for key in ("correct", "metrics")}
+        line["collapsed"] = ["accuracy 0.5 is that of one class, which is what the model does"]
+
+
 def _repeat(lines: list[Line], seed: int) -> None:
     """A run copied under another seed, with the name that follows."""
     of_run = copy.deepcopy(of(lines, "final", rank=8, seed=0)[0])
@@ -262,6 +295,14 @@ def of_sets() -> Iterator[Mutation]:
     yield _of_lines(
         "updates of one seed in another", lambda lines: _copy(lines, ("matrices", "sigma", "gaussian"), None, None)
     )
+    for source, target in ((8, 8), (1, 1), (None, None), (None, 8), (8, 1)):
+        yield _of_lines(
+            f"log losses of {source} in {target}", lambda x, s=source, t=target: _copy(x, ("log_losses",), s, t)
+        )
+    yield _of_lines("log losses of no run", lambda lines: [x.pop("log_losses", 0) for x in of(lines, "final", rank=8)])
+    yield _of_lines("a seed's answers when cut in another", lambda x: _copy(x, ("functional_correct",), None, None))
+    for rank in (None, 1, 8):
+        yield _of_lines(f"answers of {rank} copied, and said to have collapsed", lambda x, r=rank: _collapsed(x, r))
     for seed in (1, 2, 3, 4):
         yield _of_lines(f"seed 0 again as {seed}", lambda lines, seed=seed: _repeat(lines, seed))
     yield _of_lines("two arms mistaken for each other", _relabel)
@@ -325,6 +366,18 @@ def of_declarations() -> Iterator[Mutation]:
     }
     for name, changes in wider.items():
         yield Mutation(f"declared {name}", lambda c=changes: with_declared(**c))
+    grown: dict[str, dict[str, Any]] = {
+        "no answer": {"figures": ("trials",)},
+        "a study it is a control of": {"control_of": "rank_sweep"},
+        "no metrics": {"scores": {}},
+        "no settings": {"settings": {}},
+        "a seed more": {"protocol": replace(protocol, final_seeds=(0, 1, 2, 3, 4, 5))},
+        "another margin": {"protocol": replace(protocol, margin=0.05)},
+    }
+    before = (own_content(declared),)
+    for name, changes in grown.items():
+        more = {"written": "2026-11-27T00:00:00Z", "earlier": before} | changes
+        yield Mutation(f"declared anew with {name}", lambda c=more: with_declared(**c))
 
 
 def mutations() -> list[Mutation]:

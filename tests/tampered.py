@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from synthetic import NAMES, SIDE, again, declaration, line, matrix, noise, study
 
 from analysis.study.records import Records
 from lorax_lab.spectra import noise_ceiling, summary
+from lorax_lab.store.answers import correct_answers
 from lorax_lab.store.declaration import Declaration, decisive
 from lorax_lab.store.protocol import Cell
 
@@ -40,9 +44,34 @@ def measured(name: str, seed: int) -> dict[str, Any]:
     return row | above | {"base_norm": 10.0, "relative_norm": row["frobenius_norm"] / 10.0}
 
 
+def losses(of_run: dict[str, Any], tasks: tuple[str, ...] = ONE) -> str:
+    """Log losses of two classes that follow from the run's answers, others for each run."""
+    draw = np.random.default_rng(zlib.crc32(of_run["run_id"].encode()) + tasks.index(of_run["config"]["task"]["name"]))
+    right = correct_answers(of_run)
+    return packed(np.where(right, draw.uniform(0.05, 0.6, right.size), draw.uniform(0.75, 3.0, right.size)))
+
+
+def packed(numbers: np.ndarray) -> str:
+    """Numbers of test examples as a line keeps them."""
+    return base64.b64encode(numbers.astype("<f2").tobytes()).decode()
+
+
+def cut_answers_of(of_run: dict[str, Any]) -> dict[str, str]:
+    """The answers of the cut updates, which lose on test what they lose on validation; others for each k and seed."""
+    whole, own = of_run["metrics"]["validation/accuracy"], correct_answers(of_run)
+    made = {}
+    for part, k, module, score in of_run["functional"]:
+        if (part, module) == ("cut", None):
+            right, known = own.copy(), np.flatnonzero(own)
+            lost = round((whole - score) * own.size)
+            right[np.roll(known, 41 * k + of_run["seed"])[:lost]] = False
+            made[f"cut/{k}"] = np.packbits(right).tobytes().hex()
+    return made
+
+
 @cache
 def whole(tasks: tuple[str, ...] = ONE) -> Records:
-    """The study: a declaration of format 2, full updates with their singular values."""
+    """The study: a declaration of format 2, full updates with their singular values and answers when they are cut."""
     made = study(tasks=tasks)
     lines = copy.deepcopy(made.lines)
     for of_run in lines:
@@ -51,6 +80,9 @@ def whole(tasks: tuple[str, ...] = ONE) -> Records:
             of_run["matrices"] = {name: measured(name, place) for name in NAMES}
             of_run["gaussian"] = {name: noise(row) for name, row in of_run["matrices"].items()}
             of_run["sigma"] = {name: list(spectrum(name, place)) for name in NAMES}
+            of_run["functional_correct"] = cut_answers_of(of_run)
+        if "correct" in of_run:
+            of_run["log_losses"] = losses(of_run, tasks)
     cells = [(task, arm.name) for task in tasks for arm in made.protocol.arms]
     settings = {(task, arm): decisive(line(Cell("final", task, arm, 1e-3, 0), 0.5)["config"]) for task, arm in cells}
     scores = dict.fromkeys(tasks, ("accuracy", True))

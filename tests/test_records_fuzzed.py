@@ -10,13 +10,20 @@ from tampered import Lines, of, whole, with_lines
 
 from analysis.study.records import Records
 from analysis.study.validator import every_breach
+from lorax_lab.store.answers import check_answers
 
 LEAST = 300
 """Mutations that are tried."""
 
 
 def refused(records: Records) -> bool:
-    return next(every_breach(replace(records, commits=frozenset({COMMIT}))), None) is not None
+    """Whether there is a breach. What each line keeps of the test examples is read first, as it is when a file is."""
+    try:
+        for line in records.lines:
+            check_answers(line)
+    except ValueError:
+        return True
+    return next(every_breach(replace(records, commits={COMMIT: "2026-11-24T00:00:00Z"})), None) is not None
 
 
 def survivors(tried: list[Mutation]) -> list[str]:
@@ -32,12 +39,12 @@ def test_nothing_mutated_survives() -> None:
 
 
 def a_cut_moved(lines: Lines) -> None:
-    into("functional", lambda rows: moved(rows, "cut", 4, 0.05))(of(lines, "final", method="full")[0])
+    into("functional", lambda rows: moved(rows, "cut", 4, 0.004))(of(lines, "final", method="full")[0])
 
 
 def two_seeds_exchanged(lines: Lines) -> None:
     one, other = of(lines, "final", rank=8)[:2]
-    for key in ("correct", "metrics"):
+    for key in ("correct", "metrics", "log_losses"):
         one[key], other[key] = other[key], one[key]
 
 

@@ -56,7 +56,7 @@ def at(low: float, high: float) -> Interval:
         ({1: at(-0.01, 0.01), 2: at(-0.01, 0.01), 4: at(-0.01, 0.01)}, 1, 1),
         ({1: at(-0.08, -0.06), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 2),
         ({1: at(-0.01, 0.01), 2: at(-0.03, 0.01), 4: at(-0.01, 0.01)}, 4, 1),  # the chain ends at its first failure
-        ({1: at(-0.08, -0.06), 2: at(-0.08, -0.06), 4: at(-0.03, 0.01)}, None, 4),
+        ({1: at(-0.08, -0.06), 2: at(-0.08, -0.06), 4: at(-0.03, 0.01)}, None, 3),
         ({1: at(-0.08, -0.06), 2: at(-0.08, -0.06)}, None, None),
         ({1: at(-0.08, -0.02), 2: at(-0.02, 0.0)}, None, 1),  # a limit on the margin passes neither test
         ({1: at(math.nan, math.nan)}, None, 1),
@@ -134,9 +134,11 @@ def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
         ([Smallest(4, 2, 4), Smallest(32, 1, 32)], UNDECIDED),
         ([Smallest(4, 2, 4), Smallest(None, 1, None)], UNDECIDED),
         ([Smallest(4, 2, 4), Smallest(32, 32, 32)], NOT_SUPPORTED),
-        ([Smallest(4, 2, 4), Smallest(None, None, None)], NOT_SUPPORTED),
+        ([Smallest(4, 2, 4), Smallest(64, 17, 64)], UNDECIDED),  # 24 itself was not tried
+        ([Smallest(4, 2, 4), Smallest(None, None, None, 64)], NOT_SUPPORTED),
+        ([Smallest(4, 2, 4), Smallest(None, None, None, 8)], UNDECIDED),
         ([Smallest(0, 0, 0), Smallest(1, 1, 1)], UNDECIDED),
-        ([Smallest(0, 0, 0), Smallest(None, None, None)], NOT_SUPPORTED),
+        ([Smallest(0, 0, 0), Smallest(None, None, None, 64)], NOT_SUPPORTED),
         ([Smallest(1, 0, 1)], UNDECIDED),
     ],
 )

@@ -14,7 +14,8 @@ import pytest
 from synthetic import HEAD, PROTOCOL, parameters, renamed
 from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_protocol, without
 
-from analysis.study.agreement import _adapter_follows, may_be_short, reason_alike
+from analysis.study.agreement import _adapter_follows, may_be_short
+from analysis.study.copies import reason_alike
 from analysis.study.origin import notes
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
@@ -27,6 +28,8 @@ from lorax_lab.store.protocol import Arm, Choice
 from lorax_lab.store.published import write_lines
 
 Change = Callable[[Lines], Any]
+LATER = "f13851d7114ebbae2ab9d72e664e637506307e4c"
+"""A commit of the repository that was made after the study's runs."""
 
 
 def resealed(records: Records, folder: Path) -> Records:
@@ -151,6 +154,7 @@ LINES: list[tuple[Change, str]] = [
     (another_metric, "the metric is not the declared one"),
     (finals_older, "final runs that are older than the trials that chose their rates"),
     (older_than_declared, "runs that are older than the declaration that they followed"),
+    (lambda lines: lines[0]["git"].update(commit=LATER), "runs that are older than their commit"),
     (unknown_commit, "runs of a commit that is not in the repository's history"),
     (made_old, "lines without the hash of a declaration, which are none of those that were published before"),
     (other_trials, "final runs whose rates were chosen from other trials than those recorded"),
@@ -339,10 +343,10 @@ def test_the_first_editions_declaration_is_refused_once_it_is_edited(edited: str
 
 def test_the_first_edition_can_grow_and_its_lines_stay(tmp_path: Path) -> None:
     records, plan = load(RECORDS / "random_labels.jsonl"), random_labels.plan("full")
-    more = replace(plan, protocol=replace(plan.protocol, final_seeds=(0, 1, 2, 3, 4, 5)))
+    more = replace(plan, factors={"task": plan.factors["task"] | {"tweets": ("task=tweets",)}})
     declared = declaration_of(more, records.declared.texts, records.declared)
     found = breaches(resealed(replace(records, declared=declared), tmp_path))
-    assert found == [f"random labels: {arm.name}: final runs are missing: seeds 5" for arm in plan.protocol.arms]
+    assert found == ["tweets: trials are missing: 3 of full, 3 of LoRA r=8"]
 
 
 @pytest.mark.parametrize(("adapter", "follows"), [(12 * 64 + 4 * 96 + 8 * 64, True), (8 * (64 + 96 + 64), False)])

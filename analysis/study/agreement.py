@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from lorax_lab.store.answers import correct_answers
 from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import Settings, decisive, same
 from lorax_lab.store.protocol import CHOSEN_FROM, Choice, Selection, sha256_of_trials
-from lorax_lab.store.published import COLLAPSED, Line
+from lorax_lab.store.published import Line
 
 from ..scores import CORRELATIONS, SHARES
+from . import copies
+from .markdown import some
 from .records import Records
 from .spectra import FORMS, PRODUCT
 
 GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
 """The settings that an override of a whole group sets."""
-FEW = 2
-"""Runs that err on so many examples of hundreds often err on the same ones, which are the hardest."""
-CONSTANT = "which is what the model does"
-"""The words by which a collapsed run's record says that the model gives one answer for every input."""
 BYTES = 4
 """Of a weight that trains: weights are fp32 whatever the precision of a step."""
 
@@ -56,7 +51,7 @@ def of_condition(records: Records, condition: str, chosen: Selection) -> Iterato
     yield from _measured(records, finals)
     yield from _parameters(records, lines)
     yield from _metric(records, condition, lines)
-    yield from _copies(lines)
+    yield from copies.of_condition(records, condition, lines)
     yield from _order(records, trials, finals)
     yield from _reference(records, finals, chosen)
 
@@ -194,50 +189,6 @@ def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str
         yield f"the metric is not the declared one: {some(wrong)}"
 
 
-def _copies(lines: list[Line]) -> Iterator[str]:
-    """No two runs have the same answers, measures, or scores and times; `reason_alike` says which answers may agree."""
-    wide = [line for line in lines if "correct" in line]
-    for runs in _alike(wide, lambda line: line["correct"]):
-        if not reason_alike(runs, wide):
-            yield f"runs with identical answers: {some(line['run_id'] for line in runs)}"
-    moved = [line for line in lines if line.get("matrices") and not _is_zero(line)]
-    for runs in _alike(moved, lambda line: json.dumps(line["matrices"], sort_keys=True)):
-        yield f"runs with identical updates: {some(line['run_id'] for line in runs)}"
-    done = [line for line in lines if line.get("metrics") and line.get("time")]
-    for runs in _alike(done, lambda line: json.dumps([line["metrics"], line["time"]], sort_keys=True)):
-        yield f"runs with identical scores and times: {some(line['run_id'] for line in runs)}"
-
-
-def reason_alike(runs: Sequence[Line], others: Iterable[Line]) -> str:
-    """Why runs whose answers are the same may be several, in words; empty where they may not.
-
-    All are right, or all wrong; or so but for very few, and each run has losses of its own; or every example gets one
-    class, which the record says, or which other runs of two classes show, whose answers are the opposite throughout.
-    """
-    own = correct_answers(runs[0])
-    few, usual = min((int((~own).sum()), "right"), (int(own.sum()), "wrong"))
-    if not few:
-        return f"all are {usual}"
-    losses = {line.get("log_losses") for line in runs}
-    if few <= FEW and 100 * few <= len(own) and None not in losses and len(losses) == len(runs):
-        return f"all but {few} are {usual}, and their losses differ"
-    patterns = [correct_answers(text) for text in {x["correct"]: x for x in others}.values()]
-    said = any(CONSTANT in reason for reason in runs[0].get(COLLAPSED, ()))
-    two = len(runs[0]["inputs"].get("classes", ())) == 2
-    return "one class for every example" if said or (two and any(np.array_equal(p, ~own) for p in patterns)) else ""
-
-
-def _alike(lines: list[Line], key: Callable[[Line], Hashable]) -> list[list[Line]]:
-    groups: dict[Hashable, list[Line]] = {}
-    for line in lines:
-        groups.setdefault(key(line), []).append(line)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _is_zero(line: Line) -> bool:
-    return all(row.get("undefined") or not row.get("frobenius_norm", 1.0) for row in line["matrices"].values())
-
-
 def _order(records: Records, trials: list[Line], finals: list[Line]) -> Iterator[str]:
     """Final runs follow the trials that chose their rates, those that were recorded under the same declaration or an
     earlier one, and say which these were."""
@@ -284,10 +235,3 @@ def failed_seeds(records: Records, finals: list[Line], arm: str) -> list[int]:
     """The seeds of an arm's final runs that have no score, since they diverged."""
     lines = [line for line in finals if records.arm_of(line) == arm and line["status"] != "completed"]
     return sorted(line["seed"] for line in lines)
-
-
-def some(names: Iterable[str]) -> str:
-    """A few names of many."""
-    listed = sorted(names)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more

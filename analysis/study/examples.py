@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from lorax_lab.store.answers import (
@@ -15,6 +16,7 @@ from lorax_lab.store.answers import (
     correct_answers,
     cut_answers,
     cut_pseudo_values,
+    log_losses,
     pseudo_values,
 )
 from lorax_lab.store.published import Line
@@ -26,6 +28,12 @@ ROUNDING = 5.1e-6
 """Relative error, at most, of a number that a line keeps to six digits: of .133333 for 2 of 15 it is 2.5e-6."""
 COUNTED = "accuracy"
 """The metric that is a share of examples."""
+MAY_BE_ALIKE = ("exact_match",)
+"""The metric of which every example may have the same pseudo-value: none is right, or all are."""
+HALF = 2**-10
+"""Relative error, at most, of a log loss in half precision."""
+SURELY = 5.0
+UNLIKE = 0.01
 WHOLE = "cut"
 """The part that is the whole update where k is that of all directions."""
 
@@ -39,8 +47,24 @@ def of_scores(line: Line) -> Iterator[str]:
     values = pseudo_values(line)
     if ((line["config"]["task"].get("kind"), line["metric"]) in WITH_PSEUDO_VALUES) != (values is not None):
         yield f"it has {'no' if values is None else 'strange'} pseudo-values of its test examples"
-    elif values is not None and abs(values.mean() - line["metrics"][f"test/{line['metric']}"]) > _half(values):
-        yield "the test score is not the mean of its pseudo-values"
+    elif values is not None:
+        if abs(values.mean() - line["metrics"][f"test/{line['metric']}"]) > _half(values):
+            yield "the test score is not the mean of its pseudo-values"
+        if line["metric"] not in MAY_BE_ALIKE and (values == values[0]).all():
+            yield "its pseudo-values are all the same"
+    yield from _losses(line)
+
+
+def _losses(line: Line) -> Iterator[str]:
+    """A right answer has the largest of the classes' probabilities, so at least 1 / classes; of a wrong one the right
+    class has at most a half."""
+    losses = log_losses(line)
+    if losses is None or CORRECT not in line:
+        return
+    right, classes = correct_answers(line), len(line["inputs"]["classes"])
+    most, least = math.log(classes) * (1 + HALF), math.log(2) * (1 - HALF)
+    if (losses[right] > most).any() or (losses[~right] < least).any():
+        yield "the log losses are not those of its answers"
 
 
 def _answers(line: Line, score: float | None) -> Iterator[str]:
@@ -78,6 +102,25 @@ def of_cuts(line: Line, ranks: set[int]) -> Iterator[str]:
         yield "the answers of the full update's cuts are not those of its cuts"
     elif CORRECT not in line or (of_cuts[full(line)] != correct_answers(line)).any():
         yield "the uncut update does not have the run's answers"
+    else:
+        yield from _test_and_validation(line, of_cuts)
+
+
+def _test_and_validation(line: Line, of_cuts: Mapping[int, np.ndarray]) -> Iterator[str]:
+    """What a cut changes on test is what it changes on validation, to `SURELY` standard deviations of what the two
+    splits' examples may differ by. Cuts of unlike scores on validation have unlike answers on test."""
+    on_validation = {k: score for part, k, module, score in line["functional"] if (part, module) == (WHOLE, None)}
+    whole, counts, uncut = of_cuts[full(line)], line["inputs"]["examples"], on_validation[full(line)]
+    for k, answers in of_cuts.items():
+        turned = (answers != whole).mean() + 1 / len(whole)
+        deviation = math.sqrt(turned / len(whole) + turned / counts["validation"])
+        if abs(answers.mean() - whole.mean() - (on_validation[k] - uncut)) > SURELY * deviation:
+            yield "a cut changes the score on test by other than on validation"
+            return
+    for one, other in combinations(of_cuts, 2):
+        if abs(on_validation[one] - on_validation[other]) > UNLIKE and (of_cuts[one] == of_cuts[other]).all():
+            yield "cuts of unlike scores have the same answers"
+            return
 
 
 def full(line: Line) -> int:

@@ -31,6 +31,17 @@ def listed(items: Iterable[Any]) -> str:
     return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else "".join(texts)
 
 
+def some(names: Iterable[str]) -> str:
+    """A few names of many.
+
+    >>> some("dcba")
+    'a, b, c and 1 more'
+    """
+    found = sorted(names)
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
 def bold(text: str) -> str:
     """Bold text, whose own stars stay stars.
 

@@ -13,11 +13,12 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from lorax_lab.store.continuity import KEY, broken_promises, followed
+from lorax_lab.store.continuity import KEY, broken_promises, followed, lost
 from lorax_lab.store.declaration import Declaration
 from lorax_lab.store.published import Line, checksum
 
-from .agreement import reason_alike, some
+from .copies import reason_alike
+from .markdown import some
 from .records import Records
 
 FIRST_EDITION = Path(__file__).with_name("first_edition.json")
@@ -30,9 +31,8 @@ def faults(records: Records) -> Iterator[str]:
     """Declarations that break what was declared before, and lines that followed none of them."""
     versions = records.declared.versions
     for before, now in pairwise(versions):
-        yield from (
-            f"the declaration of {now.written} breaks an earlier one: {p}" for p in broken_promises(before, now)
-        )
+        broken = [*broken_promises(before, now), *lost(before, now)]
+        yield from (f"the declaration of {now.written} breaks an earlier one: {what}" for what in broken)
     times = [declared.written for declared in versions]
     if times != sorted(times):
         yield f"the declarations are not in the order of their times: {', '.join(times)}"
@@ -85,8 +85,11 @@ def _of_line(records: Records, line: Line, known: dict[str, Declaration]) -> Ite
         yield "runs with the hash of an earlier declaration than the one of their time"
     elif declared is not records.declared and declared.cell_of(line) is None:
         yield "runs that the declaration that they followed did not have"
-    if records.commits is not None and line["git"]["commit"] not in records.commits:
-        yield "runs of a commit that is not in the repository's history"
+    if records.commits is not None:
+        if (made := records.commits.get(line["git"]["commit"])) is None:
+            yield "runs of a commit that is not in the repository's history"
+        elif line["written"] < made:
+            yield "runs that are older than their commit"
 
 
 def is_pinned(line: Line, declared: Declaration) -> bool:

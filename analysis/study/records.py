@@ -49,7 +49,7 @@ class Records:
         shared: the table of directions that full fine-tunes have in common, None where there is none.
         equivalent: pairs of versions of the code that were shown to give the same numbers.
         unchecked: names of its files that have no checksums.
-        commits: of the repository's history; None where that is not here.
+        commits: when each commit of the repository's history was made (UTC); None where that is not here.
         rows: what was measured of its final runs afterwards, by name.
     """
 
@@ -60,7 +60,7 @@ class Records:
     shared: pd.DataFrame | None = None
     equivalent: frozenset[tuple[str, str]] = frozenset()
     unchecked: tuple[str, ...] = ()
-    commits: frozenset[str] | None = None
+    commits: Mapping[str, str] | None = None
     rows: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property

@@ -37,6 +37,8 @@ FORMS = ("full", PRODUCT)
 def of_line(line: Line) -> Iterator[str]:
     """What contradicts, a sentence for each kind, with the first matrix of which it holds."""
     sigma, matrices = line.get("sigma") or {}, line.get("matrices") or {}
+    if line.get("functional") and not sigma:
+        yield "the singular values of the full update are gone"
     if sigma and sigma.keys() != matrices.keys():
         yield "singular values and measures are of different matrices"
         return

@@ -186,7 +186,8 @@ class Smallest:
 
     Attributes:
         size: None where even the largest is not shown to match.
-        low: the smallest size that is not shown to fall short by more than the margin; None where all are.
+        low: the smallest size, tried or not, that is above every size shown to fall short by more than the margin; the
+            smallest tried where none is; None where the largest tried is.
         high: as `size`; None is "above the largest".
         tried: the largest size; None where there is none.
     """
@@ -223,12 +224,15 @@ def smallest(intervals: Mapping[int, Interval], margin: float) -> Smallest:
     >>> at = {1: Interval(-0.05, -0.06, -0.04, 5), 2: Interval(-0.02, -0.04, 0, 5), 4: Interval(0, -0.01, 0.01, 5)}
     >>> str(smallest(at, 0.02))
     '4 (95 % interval 2 to 4)'
+    >>> str(smallest({size: gain for size, gain in at.items() if size != 2}, 0.02))
+    '4 (95 % interval 2 to 4)'
     """
     passed = None
     for size in sorted(intervals, reverse=True):
         if not intervals[size].low > -margin:
             break
         passed = size
-    short = [size for size, interval in intervals.items() if interval.high < -margin]
-    open_sizes = [size for size in sorted(intervals) if size > max(short, default=-1)]
-    return Smallest(passed, open_sizes[0] if open_sizes else None, passed, max(intervals, default=None))
+    short = max((size for size, interval in intervals.items() if interval.high < -margin), default=None)
+    tried = max(intervals, default=None)
+    low = min(intervals, default=None) if short is None else short + 1
+    return Smallest(passed, None if short == tried else low, passed, tried)

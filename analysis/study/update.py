@@ -33,7 +33,6 @@ COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, NaN where a bulk is not that of iid noise,
 values above fp32 rounding, how far the bulk is from noise, and ‖ΔW‖ / ‖W0‖."""
 ALL = "all"
-ANSWER = "answer"
 EVERY_MATRIX = "all-linear"
 """The target modules that are every matrix of the body."""
 WHOLE, BASE = "whole", "base"
@@ -100,7 +99,7 @@ def asks_how_low(records: Records) -> bool:
 
 def has_answer(records: Records) -> bool:
     """Whether the study's figures have the answer: one that names its figures without it asks something else."""
-    return records.declared.figures is None or ANSWER in records.declared.figures
+    return records.declared.has_answer
 
 
 @lru_cache(maxsize=KEPT * 16)

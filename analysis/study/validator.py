@@ -17,7 +17,8 @@ from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
 from . import content, origin
-from .agreement import may_be_short, of_condition, some, strangers
+from .agreement import may_be_short, of_condition, strangers
+from .markdown import some
 from .records import KEPT, Records, rate_of
 
 LEAST_SEEDS = 5

@@ -70,9 +70,10 @@ def rulings(records: Records) -> list[Ruling]:
 
 
 def rule(evidence: list[Smallest], low: int) -> str:
-    """Supported where every rank is surely at most `low`, not supported where one is surely above it. Undecided where
-    no direction at all may be enough, since then the score cannot distinguish ranks."""
-    if any(rank.low is None or rank.low > low for rank in evidence):
+    """Supported where every rank is surely at most `low`, not supported where one is surely above it: a size of `low`
+    or more was tried and falls short. Undecided where no direction at all may be enough, since then the score cannot
+    distinguish ranks."""
+    if any((rank.low if rank.low is not None else (rank.tried or 0) + 1) > low for rank in evidence):
         return NOT_SUPPORTED
     if any(rank.low == 0 for rank in evidence):
         return UNDECIDED

@@ -49,6 +49,10 @@ Pair = tuple[str, str]
 """A condition and an arm."""
 
 
+ANSWER = "answer"
+"""The figure of r* and k*."""
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What a study said before its runs.
@@ -87,6 +91,11 @@ class Declaration:
     scores: dict[str, tuple[str, bool]] = field(default_factory=dict)
     nulls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     earlier: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether its figures have the answer: a study that names its figures without it asks something else."""
+        return self.figures is None or ANSWER in self.figures
 
     @cached_property
     def conditions(self) -> dict[str, tuple[str, ...]]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 """The checkout's folder, where the package runs from one."""
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
-def commits() -> frozenset[str] | None:
-    """Every commit of the checkout's branches; None where there is no checkout of the lab, or only a part of its
-    history."""
+
+def commits() -> dict[str, str] | None:
+    """When each commit of the checkout's branches was made, as `2026-11-27T10:00:00Z`; None where there is no checkout
+    of the lab, or only a part of its history."""
     top = _ask("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT.resolve() or _ask("rev-parse", "--is-shallow-repository") != "false":
         return None
-    listed = _ask("rev-list", "--all", "HEAD")
-    return None if listed is None else frozenset(listed.split())
+    listed = _ask("log", "--all", "--format=%H %ct", "HEAD")
+    if listed is None:
+        return None
+    pairs = (line.split() for line in listed.splitlines())
+    return {commit: f"{datetime.fromtimestamp(int(seconds), UTC):{TIME}}" for commit, seconds in pairs}
 
 
 def _ask(*arguments: str) -> str | None:

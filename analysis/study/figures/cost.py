@@ -27,7 +27,7 @@ COSTS = {
 }
 """Columns of the costs that are shares of full fine-tuning's."""
 ACROSS = 3
-LORA, FULL = "LoRA", "full fine-tuning, mean and interval"
+LORA, FULL = "LoRA", "full fine-tuning, in grey its interval"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 
