@@ -80,7 +80,8 @@ def test_the_readmes_table_of_tasks_is_what_the_records_give() -> None:
     assert of_study.protocol.margin == 0.02
     for ruling in of_tasks(of_study):
         share = rules.share_of(of_study, ruling.task)
-        cells = (ruling.task, ruling.verdict, str(ruling.r_star), str(ruling.k_star), share)
+        by_loss = str(ruling.by_loss or "—")
+        cells = (ruling.task, ruling.verdict, str(ruling.r_star), by_loss, str(ruling.k_star), share)
         assert f"| {' | '.join(cells)} |" in readme()
 
 
@@ -92,6 +93,12 @@ def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
         "sarcasm": Smallest(8, 1, 8),
     }
     assert r"found both low (r\* = 1 and 8)" in readme()
+
+
+def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
+    at_rank_1 = comparison.by_rank(of_study := records("memorised"), comparison.gains(of_study, "1000 labels"))[1]
+    assert at_rank_1.low > -of_study.protocol.margin
+    assert "LoRA of rank 1 in one layer](docs/study/memorised/VERDICT.md) memorises 1,000 labels" in readme()
 
 
 def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:

@@ -24,6 +24,12 @@ CONTROLS = {
     "scaled": "all directions, shrunk to the cut's norm,",
 }
 """What the update is replaced by in each control that has a k of its own; `random` is of the first edition."""
+STRUCTURED = {
+    "scaled": "noise with its rows' and columns' scales",
+    "signs": "its entries, signs drawn",
+    "permuted": "its entries, permuted",
+}
+"""The nulls that keep something of the update, where a run measured them."""
 NONE = "—"
 REST = "remainder"
 SHARED_SHOWN = (1, 8, 32)
@@ -34,6 +40,7 @@ def cuts(records: Records) -> list[str]:
     parts = []
     for task in records.conditions:
         spectra, low, rows = update.spectral(records, task), low_rank(records, task), []
+        nulls = update.structured(records, task)
         for measure in update.MEASURES:
             row = update.entry(spectra, measure)
             value, share = (
@@ -42,9 +49,11 @@ def cuts(records: Records) -> list[str]:
             )
             says = reading(Interval(row["mean"], row["low"], row["high"], row["seeds"]), low)
             value, share, says = (NONE, NONE, NONE) if math.isnan(row["mean"]) else (value, share, says)
-            rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share, says])
+            structured = [f"{of_null[measure]:.1f}" for of_null in nulls.values()]
+            rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share, *structured, says])
         parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
-        headings = ["measure", "full update", "noise of the same shape", "share of noise", f"by the line of {low}"]
+        headings = ["measure", "full update", "noise of the same shape", "share of noise"]
+        headings += [*(STRUCTURED[name] for name in nulls), f"by the line of {low}"]
         parts += [markdown_table(headings, rows), _sentence(records, task, spectra)]
         parts += [f"Measures have no value where a matrix has none: {why}." for why in update.undefined(records, task)]
     return parts
@@ -74,7 +83,11 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
             other = update.functional_rank(records, task, part=part)
             score = at[beside].oriented(records.higher_is_better(task))
             where = "At that k" if beside == k else f"At k = {beside}"
-            text += f"{where}, {name} score {score} against the whole, on validation; their own k* is {other}. "
+            over = update.against(records, task, part, "cut")[beside].oriented(records.higher_is_better(task))
+            text += (
+                f"{where}, {name} score {score} against the whole and {over} against the cut, on validation; their own "
+                f"k* is {other}. "
+            )
     return f"{text}{_of_all_matrices(records, task, k)}{_smaller(records, task)}".strip()
 
 

@@ -9,7 +9,7 @@ from .markdown import bold, bullets, listed
 from .markdown import table as markdown_table
 from .records import Records
 from .validator import breaches
-from .verdict import answer, of_tasks
+from .verdict import Ruling, answer, of_tasks
 
 
 def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
@@ -47,16 +47,27 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         role = f"control of {study.declared.control_of}" if study.declared.control_of else "study"
         first = [f"[{study.name}]({links[study.name]})", role]
         if breaches(study):
-            rows.append([*first, listed(study.conditions), "not fair, or not complete", *["—"] * 5])
+            rows.append([*first, listed(study.conditions), "not fair, or not complete", *["—"] * 6])
         elif update.asks_how_low(study):
             rows += [
-                [*first, r.task, r.verdict, str(r.r_star or "—"), str(r.k_star), *_tried(study, r.task)]
+                [
+                    *first,
+                    r.task,
+                    r.verdict,
+                    *(str(star or "—") for star in (r.r_star, r.by_loss)),
+                    _k(r),
+                    *_tried(study, r.task),
+                ]
                 for r in of_tasks(study)
             ]
         else:
-            rows += [[*first, name, "not asked", "—", "—", *_tried(study, name)] for name in study.conditions]
-    headings = ["study", "role", "task", "low rank", "r*", "k*", "ranks tried", "margin"]
+            rows += [[*first, name, "not asked", "—", "—", "—", *_tried(study, name)] for name in study.conditions]
+    headings = ["study", "role", "task", "low rank", "r*", "r* by log loss", "k*", "ranks tried", "margin"]
     return markdown_table([*headings, "of what the update brings over the head alone"], rows)
+
+
+def _k(ruling: Ruling) -> str:
+    return f"{ruling.k_star}{'' if ruling.on_test else ', on validation'}"
 
 
 def _tried(study: Records, task: str) -> list[str]:

@@ -23,6 +23,10 @@ UNREAD = "None: the study's declaration or records cannot be read."
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
 LOSS = "loss_difference"
+SHARED_TOO = (
+    "Full updates of labels drawn at random share as many directions (`paper_subspaces`): sharing them is no sign of a "
+    "task."
+)
 
 
 def write(records: Records, controls: Sequence[Records] = ()) -> str:
@@ -73,7 +77,7 @@ def source(records: Records) -> str:
         f"No breach of the protocol was found: every arm had the same number of trials with "
         f"seed{'s' * (len(protocol.selection_seeds) > 1)} {listed(protocol.selection_seeds)}, chosen on validation, "
         f"and was then run with the fresh seeds {listed(protocol.final_seeds)}; the test split was read once by each "
-        f"of these. {rules.intervals_rule(records)}"
+        f"of these for its own score. {rules.intervals_rule(records)}"
     )
 
 
@@ -100,7 +104,9 @@ def _value(value: Any) -> str:
 
 def ruled(records: Records) -> list[str]:
     """What is ruled of a study whose full updates were cut: the rules, the rulings, and what the spectrum says."""
-    return [rules.low_rule(records), rulings_table(rulings(records)), spectrum_line(records)]
+    found = rulings(records)
+    caveat = [SHARED_TOO] if any(ruling.common for ruling in found) else []
+    return [rules.low_rule(records), rulings_table(found), *caveat, spectrum_line(records)]
 
 
 def compared(records: Records) -> list[str]:

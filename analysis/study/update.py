@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorax_lab.spectra import tells_spikes
+from lorax_lab.spectra import NULLS, tells_spikes
 from lorax_lab.store.answers import CUT_PARTS
 from lorax_lab.store.result import UNDEFINED
 
@@ -68,6 +68,14 @@ def spectral(records: Records, task: str, by: str = "module") -> pd.DataFrame:
             row |= {"null": float(np.mean(null)) if null else None}
             rows.append(row | {"gaussian": float(np.mean(drawn)) if drawn else None})
     return pd.DataFrame(rows)
+
+
+def structured(records: Records, task: str) -> dict[str, dict[str, float]]:
+    """Of each null that keeps something of the update's structure, by name, the mean of every measure over matrices and
+    seeds; none where they were not drawn."""
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    rows = [row["nulls"] for line in lines for row in line["matrices"].values() if row.get("nulls")]
+    return {name: {key: float(np.mean([row[name][key] for row in rows])) for key in MEASURES} for name in NULLS if rows}
 
 
 def undefined(records: Records, task: str) -> list[str]:

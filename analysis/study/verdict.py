@@ -43,6 +43,10 @@ class Ruling:
     """The effective rank that noise of these shapes has."""
     common: tuple[int, float, float] | None
     """Of the top k directions, how many two seeds share beyond chance in the column and in the row space."""
+    by_loss: Smallest | None = None
+    """r* by the log loss on test, for all matrices only; None where it has no declared margin."""
+    on_test: bool = True
+    """Whether k* is decided on examples that chose nothing."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -57,7 +61,8 @@ def rulings(records: Records) -> list[Ruling]:
             comparison.by_rank(records, comparison.gains(records, task)),
         )
         at_r = of_ranks.get(r_star.size) if r_star and r_star.size is not None else None
-        for module in (update.ALL, *update.modules(cuts)):
+        alone = update.modules(cuts)
+        for module in (update.ALL, *(alone if len(alone) > 1 else [])):
             whole = module == update.ALL
             k_star = update.functional_rank(records, task, module)
             at_k = update.gains(records, task, module=module).get(k_star.size) if k_star.size is not None else None
@@ -65,7 +70,8 @@ def rulings(records: Records) -> list[Ruling]:
             effective = update.entry(spectra, "effective_rank", module)
             stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
             spectrum = (_interval(effective), effective["null"], update.common(records, task, module))
-            made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum))
+            beside = (comparison.enough_by_loss(records, task) if whole else None, update.is_on_test(records, task))
+            made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum, *beside))
     return made
 
 
@@ -109,7 +115,20 @@ def answer(records: Records) -> str:
     if not update.asks_how_low(records):
         return arms_line(records)
     whole = of_tasks(records)
-    return first_line(whole) if len(whole) <= FEW else counted_line(whole)
+    stated = first_line(whole) if len(whole) <= FEW else counted_line(whole)
+    return f"{stated}{loss_line(whole)}"
+
+
+def loss_line(whole: list[Ruling]) -> str:
+    """r* by the second endpoint, the log loss on test, where that was declared: by the upper ends of the intervals."""
+    found = {r.task: r.by_loss for r in whole if r.by_loss}
+    if not found:
+        return ""
+    high = [star.high for star in found.values() if star.high is not None]
+    without = [task for task, star in found.items() if star.high is None]
+    parts = [f"at most {max(high)}{f' on {len(high)} tasks' if len(found) > 1 else ''}"] if high else []
+    parts += [f"not found on {listed(without)}" if len(found) > 1 else "not found"] if without else []
+    return f" By log loss r* is {', '.join(parts)}."
 
 
 def of_tasks(records: Records) -> list[Ruling]:
@@ -194,9 +213,10 @@ def _of_cuts(ruling: Ruling) -> str:
         if star.low is None:
             return "the full update is surely short of itself at every cut that was scored"
         return f"no cut of the full update is shown to be enough, {star.low} directions are the fewest that may be"
+    split = "" if ruling.on_test else ", on validation"
     if star.size == 0:
-        return f"the model {changes(at)} without any update of the matrices (k = 0)"
-    return f"the full update {changes(at)} when cut to its top {star} direction{'s' * (star.size != 1)}"
+        return f"the model {changes(at)} without any update of the matrices (k = 0){split}"
+    return f"the full update {changes(at)} when cut to its top {star} direction{'s' * (star.size != 1)}{split}"
 
 
 def changes(gain: Interval) -> str:
