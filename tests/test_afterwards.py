@@ -122,6 +122,15 @@ def test_runs_whose_factors_were_not_drawn_independently_are_refused(runs: dict[
         list(similarities(passed_off, {"ranks": (SMALL, LARGE)}))
 
 
+def test_runs_of_two_bases_are_refused(runs: dict[tuple[str, int], Run]) -> None:
+    """They may have one width, and then nothing else tells them apart."""
+    of_two = of_seeds(runs, SMALL)
+    other = of_two[SMALL, 1]
+    of_two[SMALL, 1] = dataclasses.replace(other, config=dataclasses.replace(other.config, model="minilm"))
+    with pytest.raises(ConfigError, match=r"runs of 2 bases, .* and minilm, are compared; compare runs of one base"):
+        list(similarities(of_two, {"seeds": (SMALL, SMALL)}))
+
+
 def test_an_update_amplifies_as_its_paper_says(runs: dict[tuple[str, int], Run]) -> None:
     rows = list(amplifications(of_seeds(runs, LARGE, "full"), {LARGE: (2, 8), "full": (2,)}))
     assert len(rows) == 3 * 12 * 3

@@ -411,3 +411,12 @@ def test_another_model_changes_no_statement_of_the_first(tmp_path: Path, rows: p
     section = alone[alone.index("## m") :]
     assert section.strip() in both
     assert section.replace("## m", f"## {name}", 1).strip() in both
+
+
+def test_seeds_that_agree_to_the_last_digit_are_no_seeds(tmp_path: Path) -> None:
+    rows = staged({"full": 0.9, "lora 4": 0.9}, noise=0.01)
+    copied = [row | ({"score": 0.8123} if row["stage"] == "final" and row["method"] == "lora" else {}) for row in rows]
+    (each,) = group(copied, tmp_path, True).comparisons
+    assert "the seeds of lora r=4 have one score to the last digit" in each.reasons
+    (honest,) = group(rows, tmp_path, True).comparisons
+    assert not any("last digit" in reason for reason in honest.reasons)

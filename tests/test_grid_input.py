@@ -53,6 +53,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "an infinite rank": (one("lora,inf,0.001,0,0.9"), "row 3: rank is 'inf'"),
     "full with a rank": (one("full,4,0.002,0,0.9"), "row 3: method is full and rank 4; full fine-tuning has no rank"),
     "LoRA without its rank": (HEADER + LORA + "lora,,0.002,0,0.9\n", "row 3: method lora has no rank here"),
+    "other words for full": (one("Full FT,,0.002,0,0.9"), "row 3: method is 'Full FT'; full fine-tuning is full"),
+    "one method in two cases": (
+        HEADER + LORA + "LoRA,8,0.001,0,0.9\n",
+        "methods 'lora' and 'LoRA' differ in case alone",
+    ),
+    "shares beside per cents": (one("lora,4,0.001,0,91.3"), "scores of full lie between 0 and 1, those of lora r=4"),
     "no name": (one(",4,0.001,0,0.9"), "row 3: method is empty"),
     "rate 0": (one("lora,4,0,0,0.9"), "row 3: learning_rate is '0'; allowed are numbers above 0"),
     "a negative rate": (one("lora,4,-0.001,0,0.9"), "row 3: learning_rate is '-0.001'"),

@@ -21,6 +21,8 @@ WIDTH = 1.25
 and of 1, 2, 5, 10 are even by this."""
 ONE_SEED = "one seed"
 NO_FULL = "no full arm"
+ALIKE = 3
+"""Seeds of one arm that have the same score only where one was copied."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def unfair(first: Scored, second: Scored | None) -> list[str]:
         reasons += _of_choice(arm)
     if any(arm.chosen_by == ITSELF or len(arm.scores) == 1 for arm in both):
         reasons.append(ONE_SEED)
+    reasons += [f"the seeds of {arm.arm} have one score to the last digit" for arm in both if _is_copied(arm)]
     itself = [arm for arm in both if arm.chosen_by == ITSELF]
     if itself:
         score = f"{itself[0].splits[0]} score" if itself[0].splits[0] else "score"
@@ -116,6 +119,12 @@ def unfair(first: Scored, second: Scored | None) -> list[str]:
             at = "only one rate was tried" if arm.edge == ONLY else f"the best rate is at the grid's edge, {arm.edge}"
             reasons.append(f"of {arm.arm} {at}")
     return list(dict.fromkeys([*reasons, *(_of_pair(first, second) if second else [])]))
+
+
+def _is_copied(arm: Scored) -> bool:
+    """Whether several seeds have the very same score, as no training gives, but for the least and the most there is."""
+    known = [score for score in arm.scores.values() if score is not None]
+    return len(known) >= ALIKE and len(set(known)) == 1 and known[0] not in (0.0, 1.0, 100.0)
 
 
 def _of_choice(arm: Scored) -> list[str]:

@@ -20,6 +20,8 @@ FAILED = ("", "nan", "inf", "+inf", "-inf", "diverged")
 """Scores of a run that diverged or is missing."""
 SAID_FAILED = "nothing, nan, inf or diverged"
 ADD_STAGE = "add one: trial for the rows that chose the rates, final for those that score them"
+APART = 20.0
+"""How many times larger scores are that seem to be per cents beside shares."""
 Number = TypeVar("Number", int, float)
 
 
@@ -92,6 +94,7 @@ def read(path: Path, renamed: Mapping[str, str] | None = None, values: Mapping[s
     if len(metrics) > 1:
         raise ConfigError(f"column metric: the scores are of {', '.join(map(repr, metrics))}; keep one metric a table")
     runs = [_run(row, number) for number, row in rows.items()]
+    _require_methods(runs)
     _require_ranks(runs)
     _require_single(runs, unread)
     _require_names({run.group for run in runs})
@@ -100,6 +103,7 @@ def read(path: Path, renamed: Mapping[str, str] | None = None, values: Mapping[s
         groups.setdefault(named(run.group), []).append(run)
     for name, of_group in groups.items():
         _require_one_split(name, of_group)
+        _require_one_scale(name, of_group)
     lacking = tuple(name for name in OPTIONAL if name not in next(iter(rows.values())))
     return Grid({name: tuple(of) for name, of in groups.items()}, lacking, tuple(unread), metrics[0])
 
@@ -179,6 +183,40 @@ def _require_names(groups: set[tuple[str, str]]) -> None:
             both = " and ".join(f"model {model!r} with task {task!r}" for model, task in (other, group))
             raise ConfigError(f"{both} have one name, {named(group)!r}; rename one of them")
         seen[named(group)] = group
+
+
+def _require_methods(runs: Iterable[Run]) -> None:
+    """Refuse names that stand for one method or seem to: `LoRA` beside `lora`, and other words for full fine-tuning."""
+    seen: dict[str, Run] = {}
+    for run in runs:
+        method, plain = run.arm.method, run.arm.method.casefold()
+        if method != FULL and (plain.startswith(FULL) or plain == "fft"):
+            raise ConfigError(
+                f"row {run.row}: method is {method!r}; full fine-tuning is {FULL}, and no other method begins so: "
+                f"write {FULL}, or give it another name"
+            )
+        other = seen.setdefault(plain, run)
+        if other.arm.method != method:
+            raise ConfigError(
+                f"rows {other.row} and {run.row}: methods {other.arm.method!r} and {method!r} differ in case alone; "
+                "write one of them"
+            )
+
+
+def _require_one_scale(name: str, runs: list[Run]) -> None:
+    """Refuse arms of which some have shares as scores and others seem to have per cents."""
+    scores: dict[Arm, list[float]] = {}
+    for run in runs:
+        if run.score is not None:
+            scores.setdefault(run.arm, []).append(run.score)
+    shares = [arm for arm, own in scores.items() if min(own) >= 0 and max(own) <= 1]
+    least = max((max(scores[arm]) for arm in shares), default=0.0)
+    others = [arm for arm, own in scores.items() if min(own) > 1 and max(own) <= 100 and min(own) > APART * least]
+    if shares and others:
+        raise ConfigError(
+            f"{name}: scores of {shares[0]} lie between 0 and 1, those of {others[0]} are more than {APART:g} times as "
+            "large; give all as shares or all as per cents"
+        )
 
 
 def _require_ranks(runs: Iterable[Run]) -> None:

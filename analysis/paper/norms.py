@@ -15,20 +15,25 @@ from .reading import Reading, above, written
 
 MORE = 4 / 3
 """The least ratio to what noise has that counts as more than noise."""
+TWICE = 2.0
 LOW, HIGH = 4, 64
 """The ranks of Table 7."""
 FACTOR, GAUSSIAN, RANDOM, OWN = "factor", "gaussian_factor", "random_factor", "base_factor"
+QUERY = "attention.self.query"
+"""The matrix that the paper measured."""
 Rows = dict[int, list[dict[str, Any]]]
 """Of one task, arm and r: the rows of its matrices by seed."""
 
 
 def uses_directions_of_the_base(records: Records) -> Iterator[Reading]:
     """Claim: W is larger in the update's directions than in random ones, which a Gaussian update has."""
-    for task, arm, r, rows in _groups(records):
+    for task, arm, r, rows in [*_groups(records), *_groups(records, QUERY)]:
         larger, closed = _ratio(rows, GAUSSIAN, FACTOR), _ratio(rows, RANDOM, FACTOR)
         factors = [math.exp(float(np.mean([_median(own, key) for own in rows.values()]))) for key in (FACTOR, GAUSSIAN)]
         beside = f"{written(closed, 2)} by the closed form; amplification {factors[0]:.2f}, Gaussian's {factors[1]:.2f}"
-        yield Reading(task, _named(arm, r), f"{written(larger, 2)} times", beside, above(larger, MORE))
+        of = {row["module"] for own in rows.values() for row in own}
+        subject = f"{_named(arm, r)}{', query alone' if of == {QUERY} else ''}"
+        yield Reading(task, subject, f"{written(larger, 2)} times", beside, above(larger, MORE))
 
 
 def not_the_top_ones(records: Records) -> Iterator[Reading]:
@@ -36,7 +41,7 @@ def not_the_top_ones(records: Records) -> Iterator[Reading]:
     for task, arm, r, rows in _groups(records):
         larger, noise = _ratio(rows, FACTOR, OWN), _ratio(rows, GAUSSIAN, OWN)
         number, beside = f"{written(larger, 1)} times", f"a Gaussian update: {written(noise, 1)}"
-        yield Reading(task, _named(arm, r), number, beside, above(larger, 2.0))
+        yield Reading(task, _named(arm, r), number, beside, above(larger, TWICE), above(noise, TWICE))
 
 
 def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
@@ -53,11 +58,12 @@ def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
             )
 
 
-def _groups(records: Records) -> Iterator[tuple[str, str, int, Rows]]:
+def _groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
+    """Of every matrix, or of one type."""
     for task in records.conditions:
         groups: dict[tuple[str, int], Rows] = {}
         for row in records.rows.get(NAME, ()):
-            if row["condition"] == task:
+            if row["condition"] == task and module in ("", row["module"]):
                 groups.setdefault((row["arm"], row["r"]), {}).setdefault(row["seed"], []).append(row)
         yield from ((task, arm, r, rows) for (arm, r), rows in groups.items())
 
@@ -67,8 +73,12 @@ def _named(arm: str, r: int) -> str:
 
 
 def _fall(few: Rows, many: Rows, key: str) -> list[float]:
-    """By seed, the logarithm of the factor at the lower rank over that at the higher one."""
-    return [_median(few[seed], key) - _median(many[seed], key) for seed in sorted(set(few) & set(many))]
+    """By seed, the median over matrices of the logarithm of the factor at the lower rank over that at the higher."""
+    falls = []
+    for seed in sorted(set(few) & set(many)):
+        lower, higher = ({row["matrix"]: row[key] for row in rows[seed]} for rows in (few, many))
+        falls.append(_median_of([_log(lower[name], higher[name]) for name in lower if name in higher]))
+    return falls
 
 
 def _median(rows: list[dict[str, Any]], key: str) -> float:
@@ -78,8 +88,18 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
 
 
 def _ratio(rows: Rows, over: str, under: str) -> Interval:
-    """The ratio of two factors: each seed's is that of the medians over matrices."""
-    return _of_logs([_median(own, over) - _median(own, under) for own in rows.values()])
+    """The ratio of two factors: each seed's is the median over matrices of each matrix' own."""
+    return _of_logs([_median_of([_log(row[over], row[under]) for row in own]) for own in rows.values()])
+
+
+def _log(over: float, under: float) -> float:
+    """The logarithm of a ratio; NaN where one of the two is 0 or no number."""
+    usual = 0 < over < math.inf and 0 < under < math.inf
+    return math.log(over / under) if usual else math.nan
+
+
+def _median_of(logs: list[float]) -> float:
+    return float(np.median(logs)) if logs else math.nan
 
 
 def _of_logs(logs: list[float]) -> Interval:

@@ -11,6 +11,7 @@ from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
+TOO = ", as of noise"
 CONTROLS = ("random labels",)
 """Conditions that are no task: what is found there too is not what a task makes."""
 FEWEST = 3
@@ -26,6 +27,7 @@ class Reading:
         number: with its 95 % interval.
         beside: what chance, noise or a control gives in its place.
         outcome: `HOLDS`, `FAILS` or `UNSURE`.
+        of_noise: what the same rule says of noise in the update's place, or of its factors before training.
     """
 
     task: str
@@ -33,6 +35,12 @@ class Reading:
     number: str
     beside: str
     outcome: str
+    of_noise: str = FAILS
+
+    @property
+    def told(self) -> str:
+        """The outcome, and whether noise has it too."""
+        return f"{self.outcome}{TOO}" if self.outcome == self.of_noise == HOLDS else self.outcome
 
 
 @dataclass(frozen=True)
