@@ -415,7 +415,8 @@ def test_another_model_changes_no_statement_of_the_first(tmp_path: Path, rows: p
 
 def test_seeds_that_agree_to_the_last_digit_are_no_seeds(tmp_path: Path) -> None:
     rows = staged({"full": 0.9, "lora 4": 0.9}, noise=0.01)
-    copied = [row | ({"score": 0.8123} if row["stage"] == "final" and row["method"] == "lora" else {}) for row in rows]
+    copied = rows.copy()
+    copied.loc[(rows["stage"] == "final") & (rows["method"] == "lora"), "score"] = 0.8123
     (each,) = group(copied, tmp_path, True).comparisons
     assert "the seeds of lora r=4 have one score to the last digit" in each.reasons
     (honest,) = group(rows, tmp_path, True).comparisons

@@ -773,7 +773,8 @@ def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path)
     assert analyse(["verdict", *where]) == 0
     text = (tmp_path / "rank_sweep" / "VERDICT.md").read_text()
     assert (
-        "| reviews | all matrices | not supported | 8 | 4 | 20.2 [20.0, 20.4]; noise 51.5 |" in text  # low up to 4
+        "| reviews | all matrices | undecided | 8 (95 % interval 2 to 8) | 4 (95 % interval 3 to 4) | "
+        "20.2 [20.0, 20.4]; noise 51.5 |" in text  # low up to 4, and 4 was not tried
     )
     assert "| reviews | `attention.self.query` | supported | — | 2 |" in text
     assert "-0.0300 [-0.0300, -0.0300]" in text  # 30 of 1,000 test examples for every seed, others each time

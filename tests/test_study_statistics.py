@@ -144,3 +144,17 @@ def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
 )
 def test_the_rule_of_the_verdict_at_a_low_rank_of_24(evidence: list[Smallest], ruling: str) -> None:
     assert rule(evidence, 24) == ruling
+
+
+def test_a_rank_below_the_line_is_seldom_called_high_whatever_was_tried() -> None:
+    """A true k* of 20, and a line of 24 that no cut stands at: 16 falls short surely, and that tells nothing of 24."""
+    draw, sizes = np.random.default_rng(0), (0, 1, 2, 4, 8, 16, 32, 64, 384)
+    loss = {k: 0.02 * (20 / max(k, 1)) ** 2 if k < 384 else 0.0 for k in sizes}
+    called, short = 0, 0
+    for _ in range(400):
+        seeds = {k: -loss[k] + draw.normal(0, 0.004, 5) * (k < 384) for k in sizes}
+        found = smallest({k: t_interval(own.tolist()) for k, own in seeds.items()}, 0.02)
+        called += rule([found], 24) == NOT_SUPPORTED
+        short += found.low == 17
+    assert short > 200
+    assert called <= 0.025 * 400

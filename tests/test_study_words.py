@@ -387,10 +387,11 @@ def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:
     inside = with_losses(study(), 0.01, 0.02)
     (text,) = rules.second_endpoint(inside)
     assert "Its own margin, declared before the runs, is 0.02. By it, reviews: r* = 1." in text
-    assert "| difference in log loss |" in page.write(inside)
+    arms = "\n".join(page._arms(inside))  # the losses are made up, so that the whole page would be refused
+    assert "| difference in log loss |" in arms
     trained = parameters(1)["adapter"]
-    assert f"| +0.0100 [+0.0100, +0.0100] | {trained} |" in page.write(inside)
-    assert text in overview.write([inside], {"made": "made.md"})
+    assert f"| +0.0100 [+0.0100, +0.0100] | {trained} |" in arms
+    assert text in page.compared(inside)
     gain = comparison.loss_gains(inside, TASK)["LoRA r=1"]
     assert (gain.mean, gain.examples) == (pytest.approx(-0.01, abs=1e-3), EXAMPLES["test"])
     (short,) = rules.second_endpoint(with_losses(study(), 0.05, 0.02))

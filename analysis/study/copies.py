@@ -43,8 +43,8 @@ def of_condition(records: Records, condition: str, lines: list[Line]) -> Iterato
         "pseudo-values", (runs for runs in _alike(lines, PSEUDO_VALUES) if runs[0]["metric"] not in MAY_BE_ALIKE)
     )
     without = [line["run_id"] for line in wide if LOSSES not in line]
-    if len(without) < len(wide) and without:
-        yield f"runs without the log losses that others have: {some(without)}"
+    if without and (len(without) < len(wide) or records.protocol.loss_margin is not None):
+        yield f"runs without the log losses that others have, or that have a margin: {some(without)}"
     yield from _cuts(records, condition, lines)
     moved = [line for line in lines if line.get("matrices") and not _is_zero(line)]
     yield from _named("updates", _groups(moved, lambda line: json.dumps(line["matrices"], sort_keys=True)))
@@ -91,10 +91,10 @@ def _of_one_class(records: Records, condition: str, lines: list[Line]) -> Iterat
 
 def _is_one_class(records: Records, condition: str, line: Line, right: np.ndarray) -> bool:
     """Whether so many are right as one class has examples. Of two classes the share of each is known, of more that of
-    the most frequent one; a condition that is not in the file of shares has none."""
+    the most frequent one. It is taken for true where the file of shares lacks the condition."""
     share, name = constant(records, condition, TEST) or (math.nan, "")
     if name != MAJORITY:
-        return False
+        return True
     if len(line["inputs"]["classes"]) > 2:
         return bool(right.mean() <= share + 1 / len(right))
     return any(abs(right.mean() - of_class) * len(right) < 1 for of_class in (share, 1 - share))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from lorax_lab.store.answers import LOSSES, PSEUDO_VALUES
 from lorax_lab.store.published import Line
 
 ROUNDING = 1e-4
@@ -30,6 +31,8 @@ SHARES = {"energy_rank_50": 0.5, "energy_rank_90": 0.9, "energy_rank_95": 0.95, 
 EDGES = {"spikes": "noise_edge", "above_rounding": "rounding_edge"}
 ORDER = ("stable_rank", "participation_ratio", "energy_entropy_rank", "effective_rank")
 PRODUCT = "lora"
+OF_EXAMPLES = (LOSSES, PSEUDO_VALUES)
+"""What only lines have that are made since singular values are kept."""
 FORMS = ("full", PRODUCT)
 """The methods of which the form of the update is known here: dense, or a product of the run's rank."""
 
@@ -37,7 +40,7 @@ FORMS = ("full", PRODUCT)
 def of_line(line: Line) -> Iterator[str]:
     """What contradicts, a sentence for each kind, with the first matrix of which it holds."""
     sigma, matrices = line.get("sigma") or {}, line.get("matrices") or {}
-    if line.get("functional") and not sigma:
+    if line.get("functional") and not sigma and any(key in line for key in OF_EXAMPLES):
         yield "the singular values of the full update are gone"
     if sigma and sigma.keys() != matrices.keys():
         yield "singular values and measures are of different matrices"
