@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..study import comparison
+from ..study.markdown import listed
 from ..study.records import Records
 from ..study.statistics import Interval, crossed
 from .reading import FAILS, HOLDS, UNSURE, Reading, above, both, within, written
@@ -108,7 +109,9 @@ def loss_falls_and_stops(records: Records) -> Iterator[Reading]:
     for task in records.conditions:
         falls, stays = loss_between(records, task, stop, first), loss_between(records, task, last, stop)
         number = f"from r = 1 to {STOPS} by {written(falls)} nats, to {LARGEST} by {written(stays)}"
-        beside = f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}"
+        rates = comparison.table(records, task).set_index("arm")["learning_rate"]
+        beside = f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; learning rates "
+        beside += listed(f"{rates[arm]:g}" for arm in (first, stop, last))
         yield Reading(task, "all matrices", number, beside, both(above(falls, CENT), within(stays, -CENT, CENT)))
 
 
