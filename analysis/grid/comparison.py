@@ -21,8 +21,8 @@ WIDTH = 1.25
 and of 1, 2, 5, 10 are even by this."""
 ONE_SEED = "one seed"
 NO_FULL = "no full arm"
-ALIKE = 3
-"""Seeds of one arm that have the same score only where one was copied."""
+ALIKE, DIGITS = 3, 4
+"""So many seeds of one arm have the same score of so many digits only where one was copied."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def unfair(first: Scored, second: Scored | None) -> list[str]:
 
 
 def _is_copied(arm: Scored) -> bool:
-    """Whether several seeds have the very same score, as no training gives, but for the least and the most there is."""
+    """Whether several seeds have the very same score, with so many digits that training does not give it twice."""
     known = [score for score in arm.scores.values() if score is not None]
-    return len(known) >= ALIKE and len(set(known)) == 1 and known[0] not in (0.0, 1.0, 100.0)
+    return len(known) >= ALIKE and len(set(known)) == 1 and len(f"{known[0]!r}".replace(".", "").strip("-0")) >= DIGITS
 
 
 def _of_choice(arm: Scored) -> list[str]:

@@ -70,7 +70,10 @@ def rulings(records: Records) -> list[Ruling]:
             effective = update.entry(spectra, "effective_rank", module)
             stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
             spectrum = (_interval(effective), effective["null"], update.common(records, task, module))
-            beside = (comparison.enough_by_loss(records, task) if whole else None, update.is_on_test(records, task))
+            beside = (
+                comparison.enough_by_loss(records, task) if whole else None,
+                update.is_on_test(records, task, module=module),
+            )
             made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum, *beside))
     return made
 
