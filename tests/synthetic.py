@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from analysis.study.records import Records
 from lorax_lab.spectra import gaussian_null
@@ -52,8 +53,9 @@ def peaked(cell: Cell) -> float:
 def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, Any]:
     """A completed run's line, as `published.line_of` makes them, of the given score to a thousandth."""
     arm, trial, score = protocol.arm(cell.arm), cell.stage == "trial", round(score, 3)
-    method = "full" if arm.rank is None else "lora"
-    alpha = next((float(o.partition("=")[2]) for o in arm.overrides if o.startswith("method.alpha=")), 16.0)
+    settings = dict(override.split("=", 1) for override in arm.overrides)
+    method = settings.get("method", "full" if arm.rank is None else "lora")
+    own = {key[len("method.") :]: value(text) for key, text in settings.items() if key.startswith("method.")}
     train = {"learning_rate": cell.rate, "batch_size": 16, "epochs": 1, "precision": "fp32", "warmup": 0.1}
     metrics = {"validation/accuracy": score} | ({} if trial else {"test/accuracy": score})
     made: dict[str, Any] = {
@@ -74,8 +76,9 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
             "task": {"name": cell.condition, "kind": "classification", "train_examples": 300},
             "method": {
                 "name": method,
-                "alpha": None if method == "full" else alpha,
+                "alpha": None if arm.rank is None else 16.0,
                 "target_modules": ["all-linear"],
+                **own,
             },
             "measure": "trial" if trial else "controls" if method == "full" else "standard",
             "train": train,
@@ -102,6 +105,12 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
             made["gaussian"] = {name: noise(row) for name, row in made["matrices"].items()}
             made["functional"] = functional(score, cell.seed)
     return renamed(made)
+
+
+def value(text: str) -> Any:
+    """Of an override; the names of a list in the order in which configurations have them."""
+    parsed = yaml.safe_load(text)
+    return sorted(parsed) if isinstance(parsed, list) else parsed
 
 
 def renamed(made: dict[str, Any], declared: Declaration | None = None) -> dict[str, Any]:

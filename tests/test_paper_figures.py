@@ -13,6 +13,7 @@ from synthetic import study
 
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
+from analysis.study.latex import of_interval
 from analysis.study.paper import TABLES
 from analysis.study.records import RECORDS, Records, every, load
 from analysis.study.similarities import CHANCE
@@ -46,6 +47,7 @@ def amplified() -> list[dict[str, Any]]:
     return [
         {"condition": task, "arm": arm, "seed": seed, "matrix": matrix, "module": matrix.partition(".")[0], "r": r}
         | {"factor": factor + seed, "random_factor": 8.0, "base_factor": 0.1, "gaussian_factor": 7.0 + place}
+        | {"delta_norm": 1.5, "base_in_delta": 1.5 / (factor + seed), "base_in_random": 0.19, "base_in_base": 15.0}
         for task in TASKS
         for (arm, r), factor in factors.items()
         for seed in (0, 1)
@@ -63,7 +65,8 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == list(FIGURES[name].SHOWN)
     figure = FIGURES[name].draw(table)
     maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
-    assert len(maps) == (1 + len(FIGURES[name].SHOWN)) * len(TASKS) * 2
+    enlarged = sum(side == "A" for _, side in FIGURES[name].SHOWN)
+    assert len(maps) == (1 + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
     chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
     np.testing.assert_allclose(chance, np.array(SIZES) / D)
     np.testing.assert_allclose(others, np.full((len(others), 1), 0.501))
@@ -74,7 +77,7 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
 def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
     rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
     figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
-    assert sum(not axes.axison for axes in figure.axes) == 2
+    assert sum(not axes.axison for axes in figure.axes) == 4  # of query and value, and enlarged
 
 
 def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> None:
@@ -85,9 +88,12 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
     assert set(table["module"]) == {"all matrices", "query", "value"}
     theirs = table.set_index(["task", "module", "arm"])["GPT-3, query of layer 48: factor"].dropna()
-    assert theirs.to_dict() == {(task, "query", "LoRA r=4"): 22 for task in TASKS}
+    assert theirs.to_dict() == {(task, "query", "LoRA r=4"): 21.5 for task in TASKS}
     text = FIGURES["amplification"].latex(table)
-    assert "LoRA & 4 & $22$ &  & --- & $350$ & $0.32$" in text  # the paper's own
+    printed = "LoRA & 4 & $21.5$ &  & --- & $345$ & $0.32$ & $6.91$ & $0.32$ & $0.02$ & $21.67$"
+    assert printed in text  # the paper's own
+    assert whole.loc[("reviews", "full", 4), "base_in_delta"] == pytest.approx((1.5 / 2 + 1.5 / 3) / 2)
+    assert r"& $1.50$ & $4.38$ & $0.19$ & $15.00$ \\" in text
     assert [text.count(f"{task}, {module}") for task in TASKS for module in ("query", "all matrices")] == [1] * 4
     assert r"full & 64 & $0.70$ & [" in text
     figure = FIGURES["amplification"].draw(table)
@@ -101,6 +107,7 @@ def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
     figure = FIGURES["arms"].draw(table)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
+    assert figure.get_suptitle().startswith("m: differences from full")
     lines = [float(line.get_xdata()[0]) for line in figure.axes[0].get_lines()[-2:]]
     assert lines == [0.0, -records.protocol.margin]
     named = dataclasses.replace(records, name="paper_which_rank")
@@ -126,7 +133,8 @@ def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
     assert cloze.loc["LoRA r=16", "GPT-2 medium, E2E"] == 1.16
     figure = FIGURES["losses"].draw(table)
     assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
-    assert "$1.23$" in FIGURES["losses"].latex(table)
+    assert figure.get_suptitle().startswith("minilm: LoRA against full")
+    assert all(words in FIGURES["losses"].latex(table) for words in ("$1.23$", "minilm."))
 
 
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
@@ -166,23 +174,38 @@ def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
     assert not [size for name, side, size in of.index if (name, side) == ("query", "rank")]  # it has no such arm
     figure = FIGURES["sets"].draw(table)
     assert len(figure.axes) == 2 * len(TASKS)
+    assert figure.get_suptitle().startswith("m: LoRA in some matrices")
+    assert "over 5 seeds" in " ".join(figure.get_suptitle().split())
+    text = FIGURES["sets"].latex(table)
+    assert rf"\textit{{all: {TASKS[0]}, $r^*$ " in text
+    assert f"{TASKS[1]}, $k^*$ 1" in text
+    assert (
+        f"0 & --- &  & {of_interval(*(of.loc[('all', 'k', 0), key] for key in ('mean', 'low', 'high')), True)}" in text
+    )
     assert "k* of all 1; query 0" in " ".join(figure.axes[1].get_title("left").split())
 
 
 def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
     """φ is .3 in layer 0 and .1 more in each further one; the feed-forward rows are longer, so that chance is less."""
     shown = FIGURES["layers_share"].SHOWN
+    places: dict[tuple[str, str], list[str]] = {}
+    for pair, side, i, j in shown:
+        places.setdefault((pair, side), []).append(f"{i},{j}")
     rows = [
         {"condition": task, "pair": pair, "side": side, "matrix": f"{layer}.{module}", "module": module, "layer": layer}
-        | {"d": 4 * D if module == "output.dense" else D, "each": {f"{i},{j}": [0.2 + 0.1 * layer, 0.4 + 0.1 * layer]}}
+        | {"d": 4 * D if module == "output.dense" else D}
+        | {"each": {key: [0.2 + 0.1 * layer, 0.4 + 0.1 * layer] for key in places[pair, side]}}
         for task in TASKS
-        for (pair, side), (i, j) in shown.items()
+        for pair, side in places
         for layer in range(3)
         for module in ("attention.self.query", "output.dense")
     ]
     table = FIGURES["layers_share"].table(with_rows(similarities=rows))
-    assert len(table) == len(rows)
+    assert len(table) == len(shown) * len(TASKS) * 3 * 2  # layers, types of matrix
     assert set(table["model"]) == {"m"}
+    assert set(table.loc[table["side"] == "A", ["i", "j"]].itertuples(index=False, name=None)) == {
+        *((1, 1), (8, 8), (8, 64), (64, 64))
+    }
     seeds = table[(table["pair"] == "two seeds of full") & (table["layer"] == 1)].set_index("module")
     assert seeds.loc["attention.self.query", "phi"].tolist() == pytest.approx([0.4] * 4)
     assert set(seeds.loc["output.dense", "chance"]) == {64 / (4 * D)}

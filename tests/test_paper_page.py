@@ -17,7 +17,7 @@ from analysis.__main__ import main
 from analysis.paper import arms, directions, norms, page
 from analysis.paper.arms import between
 from analysis.paper.command import OUT
-from analysis.paper.reading import FAILS, HOLDS, UNSURE, above, below, both, of_every_two, within, written
+from analysis.paper.reading import CONTROLS, FAILS, HOLDS, UNSURE, above, below, both, of_every_two, within, written
 from analysis.paper.sections import SECTIONS
 from analysis.study import comparison
 from analysis.study.figures import STANDARD
@@ -297,6 +297,9 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     assert arms.FEW in plan("paper_data_sizes").conditions
     assert {f"LoRA r={rank}" for rank in (1, arms.STOPS, arms.LARGEST)} <= names["paper_rank_by_loss"]
     assert {arms.ALONE, *arms.SMALL} <= names["paper_baselines"]
+    conditions = {name for section in SECTIONS for name in plan(section.study).conditions}
+    others = {name for name in conditions if name not in page.TASKS and not name.endswith(" examples")}
+    assert others == {*CONTROLS} - {"movie_reviews with the usual head"}  # of which there are no runs yet
     pairs = importlib.import_module("experiments.paper_subspaces").PAIRS
     assert {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL} <= {
         *pairs

@@ -102,7 +102,11 @@ def test_the_figure_shows_what_the_table_has() -> None:
     [level] = [line for line in left.lines if line.get_label() == "a guess among the classes"]
     assert level.get_xydata().tolist() == [[100, 0.5], [3000, 0.5]]
     title = " ".join(figure.get_suptitle().split())
+    assert title.startswith("m: scores, and")
     assert "surely within 0.02" in title
+    assert title.endswith("of scores over seeds alone, 5 of them")
+    assert "m. Mean score on" in sizes.latex(table)
+    assert "over 5 seeds." in sizes.latex(table)
     assert "Training took 10, 300 steps" in title
 
 

@@ -49,6 +49,7 @@ def test_the_names_of_figures_are_those_that_papers_and_pages_link_to() -> None:
         *WITH_LATEX,
         "amplification",
         "arms",
+        "sets",
         "losses",
         "sizes",
     )

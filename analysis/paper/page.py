@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records
+from ..study.records import Records, collapsed, hours_of
 from ..study.validator import breaches, not_begun
 from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section
 from .sections import SECTIONS
@@ -45,6 +45,10 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     by_name = {study.name: study for study in studies}
     parts = ["[lorax_lab](../README.md) · [docs](README.md)", "# The LoRA paper's claims, and what they are here"]
     parts += [INTRODUCTION, OUTCOMES]
+    if used := [by_name[section.study] for section in SECTIONS if section.study in by_name]:
+        lines = [line for study in used for line in study.lines]
+        count = len({line["run_id"] for line in lines})
+        parts.append(f"So far there are {count} runs, which took {hours_of(lines)} one after the other.")
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
     parts.append(_overview(shown))
     predicted = dict[str, str]()
@@ -141,4 +145,5 @@ def _named(task: str) -> str:
 
 def _source(study: Records) -> str:
     finals = sum(len(study.of(task, "final")) for task in study.conditions)
-    return f"From {len(study.lines)} runs, {finals} of them final, with seeds {listed(study.protocol.final_seeds)}."
+    text = f"From {len(study.lines)} runs, {finals} of them final, with seeds {listed(study.protocol.final_seeds)}"
+    return ". ".join(part[0].upper() + part[1:] for part in (text, collapsed(study)) if part) + "."

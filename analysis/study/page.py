@@ -13,7 +13,7 @@ from . import comparison, findings, margin, rules, update
 from .markdown import bold, bullets, listed, probability, short
 from .markdown import table as markdown_table
 from .origin import notes
-from .records import Records, collapsed
+from .records import Records, collapsed, hours_of
 from .validator import breaches, marked
 from .verdict import Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
 
@@ -73,7 +73,8 @@ def source(records: Records) -> str:
     return (
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
         f"{len(lines) - trials} final runs, {diverged} diverged) of commit {listed(commits)}, "
-        f"{' to '.join(sorted({days[0], days[-1]}))}.{flagged} "
+        f"{' to '.join(sorted({days[0], days[-1]}))}; one after the other they "
+        f"took {hours_of(lines)}.{flagged} "
         f"No breach of the protocol was found: every arm had the same number of trials with "
         f"seed{'s' * (len(protocol.selection_seeds) > 1)} {listed(protocol.selection_seeds)}, chosen on validation, "
         f"and was then run with the fresh seeds {listed(protocol.final_seeds)}; the test split was read once by each "

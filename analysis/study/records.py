@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -177,6 +177,16 @@ def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: st
     return pd.concat([of_condition(records, name, *more) for name in records.conditions], ignore_index=True)
 
 
+def with_model(records: Records, table: pd.DataFrame) -> pd.DataFrame:
+    """A figure's table with the base of each condition, for its caption."""
+    return table.assign(model=table["task"].map(records.model))
+
+
+def models_of(table: pd.DataFrame) -> str:
+    """The bases of a figure's runs, in words."""
+    return ", ".join(dict.fromkeys(table["model"]))
+
+
 def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
     better in any condition, and what the scores are of where any condition's task is memorised."""
@@ -204,6 +214,12 @@ def collapsed(records: Records) -> str:
         if count := sum(map(has_collapsed, lines)):
             parts.append(f"{count} of {len(lines)} {name}")
     return f"{' and '.join(parts)} collapsed; none is left out" if parts else ""
+
+
+def hours_of(lines: Iterable[Line]) -> str:
+    """How long runs took, one after the other, in words; a run of several studies counts once."""
+    seconds = {line["run_id"]: float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
+    return f"{sum(seconds.values()) / 3600:.1f} hours"
 
 
 def score_of(line: Line, split: str) -> float:

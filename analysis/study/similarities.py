@@ -20,7 +20,9 @@ NAME = "similarities"
 MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
 """The types of matrix that the paper shows."""
 CHANCE = "chance"
-WIDTH, HEIGHT = 0.95, 0.62
+ENLARGED, CORNER = "A", 8
+"""The side of which the first i and j are shown enlarged, and up to which."""
+HEIGHT = 0.62
 """Of a heat map in inches."""
 Shown = Sequence[tuple[str, str]]
 """Pairs and sides, each a row of heat maps."""
@@ -58,21 +60,26 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
-    """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type."""
+    """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type. The
+    corner of the factors A is enlarged, as the paper has it."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
-    rows = [(CHANCE, ""), *dict.fromkeys(zip(table["pair"], table["side"], strict=True))]
-    figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.12) * len(rows))
-    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey="row")
+    rows = [(CHANCE, "", False)]
+    for pair, side in dict.fromkeys(zip(table["pair"], table["side"], strict=True)):
+        rows += [(pair, side, enlarged) for enlarged in ([False, True] if side == ENLARGED else [False])]
+    figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
     for across, (task, module) in enumerate(columns):
         of_column = table[(table["task"] == task) & (table["module"] == module)]
-        for down, (pair, side) in enumerate(rows):
+        for down, (pair, side, enlarged) in enumerate(rows):
             of = of_column[(of_column["pair"] == pair) & (of_column["side"] == side)]
             of = _widest(of_column) if pair == CHANCE else of
+            of = of[of[["i", "j"]].max(axis=1) <= CORNER] if enlarged else of
             mesh = _map(grid[down][across], of, "chance" if pair == CHANCE else "phi") or mesh
             if across == 0:
-                grid[down][0].set_ylabel(f"{pair}\n{side}".strip(), rotation=0, ha="right", va="center")
+                words = f"{side}, enlarged" if enlarged else f"{pair}\n{side}".strip()
+                grid[down][0].set_ylabel(words, rotation=0, ha="right", va="center")
         grid[0][across].set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
         grid[-1][across].set_xlabel("j")
     bar = figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01)

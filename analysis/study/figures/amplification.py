@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import style
 from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval
-from ..paper import FACTORS
-from ..records import Records
+from ..paper import FACTORS, NORMS_OF_TABLE_7
+from ..records import Records, models_of, with_model
 from ..statistics import t_interval
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ NAME = "factors"
 EVERY, QUERY, LORA = "all matrices", "query", "LoRA"
 BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
 """What an update's factor stands beside, as a share of its own norm."""
+NORMS = {"delta_norm": "ΔW", "base_in_delta": "of ΔW", "base_in_random": "random", "base_in_base": "of W"}
+"""The norm of an update, and those of W in the top directions of the update, in random ones and in its own."""
 
+THEIR_NUMBERS = {r: {**FACTORS[r], **NORMS_OF_TABLE_7[r]} for r in FACTORS}
 GREY = ("|", "x", "<")
 THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
@@ -31,7 +34,8 @@ def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, arm, r and type of matrix; None where the factors were not measured.
 
     Columns: `model`; `factor` with `low` and `high`, the mean over seeds of the median over matrices, t interval;
-    the means of the same of the `BESIDE`; `matrices`, `seeds`; beside LoRA of the query matrices the paper's numbers.
+    the means of the same of the `BESIDE` and of the `NORMS`; `matrices`, `seeds`; beside LoRA of the query matrices the
+    paper's numbers.
     """
     import pandas as pd
 
@@ -42,18 +46,16 @@ def table(records: Records) -> pd.DataFrame | None:
     for (task, arm, r), of in every.groupby(["condition", "arm", "r"], sort=False):
         for module in [EVERY, *dict.fromkeys(of["module"])]:
             own = of if module == EVERY else of[of["module"] == module]
-            medians = own.groupby("seed")[["factor", *BESIDE]].median()
+            medians = own.groupby("seed")[["factor", *BESIDE, *NORMS]].median()
             factor = t_interval(medians["factor"].tolist())
             row = {"task": task, "arm": arm, "r": r, "module": module}
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
-            row |= {name: float(medians[name].mean()) for name in BESIDE}
+            row |= {name: float(medians[name].mean()) for name in (*BESIDE, *NORMS)}
             row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
             beside = str(module).endswith(QUERY) and str(arm).startswith(LORA)
-            theirs = FACTORS.get(int(str(r)), {}) if beside else {}
+            theirs = THEIR_NUMBERS.get(int(str(r)), {}) if beside else {}
             rows.append(row | {f"{THEIRS}{name}": value for name, value in theirs.items()})
-    found = pd.DataFrame(rows)
-    found.insert(1, "model", found["task"].map(records.model))
-    return found
+    return with_model(records, pd.DataFrame(rows))
 
 
 @style.styled
@@ -77,7 +79,7 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].invert_yaxis()
     seeds = int(table["seeds"].max())
     text = "amplification: the norm of an update's top r over that of W in their directions; median over matrices, 95 %"
-    over = f"intervals over {seeds} seeds, {table['model'].iloc[0]}. Grey: the same norm in other directions"
+    over = f"intervals over {seeds} seeds, {models_of(table)}. Grey: the same norm in other directions"
     style.title(figure, f"{text} {over}")
     style.legend(figure, grid[0][0], columns=3)
     return figure
@@ -86,10 +88,11 @@ def draw(table: pd.DataFrame) -> Figure:
 def latex(table: pd.DataFrame) -> str:
     """The query matrices, of which the paper has one, and all matrices together, under the paper's numbers."""
     head = [Column("update"), Column("$r$", align="r"), Column("amplification", align=INTERVAL)]
-    head += [Column(name, align="r") for name in BESIDE.values()]
+    head += [Column(name, align="r") for name in ("Gaussian", "random", "own")]
+    head += [Column(escaped(name), "norm" if name == "ΔW" else "$W$", "r") for name in NORMS.values()]
     rows = [[f"{THEIRS.removesuffix(': ')} (Hu et al. 2021)"]]
-    for r, of in FACTORS.items():
-        beside = [f"${of[name]:g}$" if name in of else NONE for name in BESIDE]
+    for r, of in THEIR_NUMBERS.items():
+        beside = [f"${of[name]:g}$" if name in of else NONE for name in (*BESIDE, *NORMS)]
         rows.append([LORA, str(r), f"${of['factor']:g}${BOTH}", *beside])
     own = table[table["module"].map(lambda module: module == EVERY or str(module).endswith(QUERY))]
     for (task, module), of_part in own.groupby(["task", "module"], sort=False):
@@ -97,11 +100,14 @@ def latex(table: pd.DataFrame) -> str:
         for row in of_part.to_dict("records"):
             factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
             update = escaped(row["arm"].split(" r=")[0])
-            rows.append([update, str(row["r"]), factor, *(number(row[name], 2) for name in BESIDE)])
+            beside = [number(row[name], 2) for name in (*BESIDE, *NORMS)]
+            rows.append([update, str(row["r"]), factor, *beside])
     notes = [
-        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval. The "
-        "other columns: the same norm over that of $W$ in other directions.",
-        "Full updates are cut to their top $r$.",
+        f"{escaped(models_of(table))}.",
+        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval.",
+        "Gaussian, random, own: the same norm over that of $W$ in the directions of a Gaussian update, in random ones",
+        "by the closed form, and in its own. Last columns: Frobenius norms of the update, and of $W$ in",
+        "the update's directions, in random ones and in its own. Full updates are cut to their top $r$.",
     ]
     return document(head, rows, notes)
 

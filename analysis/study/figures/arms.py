@@ -13,7 +13,7 @@ from ...scores import higher_is_better, score_label, split_label
 from .. import comparison
 from ..latex import INTERVAL, Column, bold, document, escaped, number, of_interval, units
 from ..paper import TABLES
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ ROW = 0.17
 def table(records: Records) -> pd.DataFrame:
     """`comparison.table` of every task, with the declared margin, and a column of the paper's numbers for each that it
     has of these arms."""
-    rows = with_direction(records, every(records, comparison.table))
+    rows = with_model(records, with_direction(records, every(records, comparison.table)))
     theirs = {name: rows["arm"].map(of_arm) for name, of_arm in TABLES.get(records.name, {}).items()}
     return rows.assign(**{MARGIN: records.protocol.margin}, **theirs)
 
@@ -54,11 +54,9 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.tick_params(labelbottom=True)
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].invert_yaxis()
-    seeds = int(table["seeds"].max())
-    text = (
-        f"differences from full fine-tuning on {split_label('test', table)}, 95 % intervals over {seeds} seeds and test"
-    )
-    style.title(figure, f"{text} examples; filled: surely within the margin of {table[MARGIN].iloc[0]:g}")
+    of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, 95 % intervals over"
+    text = f"{of} {int(table['seeds'].max())} seeds and test examples"
+    style.title(figure, f"{text}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}")
     return figure
 
 
@@ -87,6 +85,7 @@ def latex(table: pd.DataFrame) -> str:
         cells = [escaped(str(arm)), *(_cell(by_task.loc[task], scale, digits) for task in tasks)]
         rows.append([*cells, *(number(float(of_arm[name].iloc[0])) for name in theirs)])
     notes = [
+        f"{escaped(models_of(table))}.",
         f"First row: mean score on {escaped(split_label('test', table))} of {int(table['seeds'].max())} seeds with its "
         "95\\,\\% interval; below, differences from it with 95\\,\\% intervals.",
         f"Bold: surely not worse by more than the margin of {scale * float(table[MARGIN].iloc[0]):g}.",

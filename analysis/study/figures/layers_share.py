@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import style
-from ..records import Records
+from ..records import Records, models_of
 from ..similarities import NAME
 
 if TYPE_CHECKING:
@@ -16,18 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "what runs share beyond chance, in every layer and type of matrix (Figures 6 and 7 of the LoRA paper)"
-SHOWN = {
-    ("r=8 and r=64", "A at the start"): (8, 64),
-    ("r=8 and r=64", "A"): (8, 64),
-    ("two seeds of r=64", "A"): (64, 64),
-    ("two seeds of r=64", "row"): (64, 64),
-    ("two seeds of r=64", "column"): (64, 64),
-    ("two seeds of full", "row"): (64, 64),
-    ("two seeds of full", "column"): (64, 64),
-    ("W and r=64", "row"): (40, 4),
-    ("W and full", "row"): (40, 4),
-}
-"""The (i, j) at which φ of each pair and side is shown."""
+SHOWN = (
+    ("r=8 and r=64", "A at the start", 8, 64),
+    ("r=8 and r=64", "A", 1, 1),
+    ("r=8 and r=64", "A", 8, 64),
+    ("two seeds of r=64", "A", 1, 1),
+    ("two seeds of r=64", "A", 8, 8),
+    ("two seeds of r=64", "A", 64, 64),
+    ("two seeds of r=64", "row", 64, 64),
+    ("two seeds of r=64", "column", 64, 64),
+    ("two seeds of full", "row", 64, 64),
+    ("two seeds of full", "column", 64, 64),
+    ("W and r=64", "row", 40, 4),
+    ("W and full", "row", 40, 4),
+)
+"""Pairs and sides, and the (i, j) at which φ is shown."""
+KEYS = ["pair", "side", "i", "j"]
 DARKEST = 0.5
 """φ beyond chance from which on a cell is darkest."""
 LIGHT = 0.4
@@ -37,16 +42,15 @@ CELL = 0.155
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """One row for each task, pair and side of `SHOWN`, module and layer; None where the similarities were not measured.
+    """One row for each task, pair, side, i and j of `SHOWN`, module and layer; None where none was measured.
 
-    Columns: model, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
+    Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
     """
     import pandas as pd
 
     rows = []
-    for row in records.rows.get(NAME, ()):
-        i, j = SHOWN.get((row["pair"], row["side"]), (0, 0))
-        each = row["each"].get(f"{i},{j}")
+    for row, (pair, side, i, j) in product(records.rows.get(NAME, ()), SHOWN):
+        each = row["each"].get(f"{i},{j}") if (row["pair"], row["side"]) == (pair, side) else None
         if each:
             place = {"task": row["condition"], "model": records.model(row["condition"])}
             place |= {key: row[key] for key in ("pair", "side", "module", "layer")}
@@ -61,15 +65,15 @@ def table(records: Records) -> pd.DataFrame | None:
 def draw(table: pd.DataFrame) -> Figure:
     """A row of heat maps for each pair and side, a column for each task; layers across, types of matrix downwards."""
     tasks, modules = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["module"]))
-    shown = [key for key in SHOWN if key in set(zip(table["pair"], table["side"], strict=True))]
+    there = set(table[KEYS].itertuples(index=False, name=None))
+    shown = [key for key in SHOWN if key in there]
     figure = style.canvas(style.PAGE, 1.1 + (CELL * len(modules) + 0.12) * len(shown))
     grid = figure.subplots(len(shown), len(tasks), squeeze=False, sharex=True, sharey=True)
-    for down, (pair, side) in enumerate(shown):
+    for down, (pair, side, i, j) in enumerate(shown):
         for across, task in enumerate(tasks):
-            chosen = (table["task"] == task) & (table["pair"] == pair) & (table["side"] == side)
+            chosen = (table[["task", *KEYS]] == [task, pair, side, i, j]).all(axis=1)
             mesh = _cells(grid[down][across], table[chosen], modules)
-        i, j = SHOWN[pair, side]
-        grid[down][0].set_ylabel(f"{pair}\n{side}\nφ({i}, {j})", rotation=0, ha="right", va="center")
+        grid[down][0].set_ylabel(f"{pair}\n{side}\nφ({i}, {j})", rotation=0, ha="right", va="center", labelpad=9)
         grid[down][0].set_yticks(
             np.arange(len(modules)) + 0.5, [name.removeprefix("attention.self.") for name in modules]
         )
@@ -81,7 +85,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bar.set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
     pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
-    over = f"hundredths, {table['model'].iloc[0]}, mean over {pairs}"
+    over = f"hundredths, {models_of(table)}, mean over {pairs}"
     style.title(figure, f"{text} {over}")
     return figure
 

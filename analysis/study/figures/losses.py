@@ -11,7 +11,7 @@ from ...scores import higher_is_better, score_label
 from .. import comparison
 from ..latex import INTERVAL, Column, document, escaped, number, of_interval, units
 from ..paper import LOSSES
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,8 @@ def table(records: Records) -> pd.DataFrame | None:
     if rows.empty:
         return None
     margins = {"margin": records.protocol.margin, "loss_margin": records.protocol.loss_margin}
-    return with_direction(records, rows.assign(**margins, **{THEIRS: rows["rank"].map(LOSSES)}))
+    rows = rows.assign(**margins, **{THEIRS: rows["rank"].map(LOSSES)})
+    return with_model(records, with_direction(records, rows))
 
 
 @style.styled
@@ -54,8 +55,8 @@ def draw(table: pd.DataFrame) -> Figure:
         row[1].set_ylabel(score_label("difference in score", of))
     for axes in grid[-1]:
         axes.set_xlabel("rank of LoRA")
-    text = f"LoRA against full fine-tuning on test; 95 % intervals over {int(table['seeds'].max())} seeds and test"
-    style.title(figure, f"{text} examples; dashed: the margins")
+    text = f"{models_of(table)}: LoRA against full fine-tuning on test; 95 % intervals over"
+    style.title(figure, f"{text} {int(table['seeds'].max())} seeds and test examples; dashed: the margins")
     return figure
 
 
@@ -86,6 +87,7 @@ def latex(table: pd.DataFrame) -> str:
                 cells.append(of_interval(mean, low, high, True, by, places))
         rows.append([*cells, number(float(of_rank[THEIRS].iloc[0]), 2)])
     notes = [
+        f"{escaped(models_of(table))}.",
         f"Differences from full fine-tuning on test: mean of {int(table['seeds'].max())} seeds, 95\\,\\% intervals.",
         "Last column: validation loss of Hu et al.\\ 2021, one seed.",
     ]

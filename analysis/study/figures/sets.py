@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from lorax_lab.store.direction import oriented
 from ... import style
 from ...scores import higher_is_better, score_label
 from .. import comparison
-from ..records import Records, with_direction
+from ..latex import INTERVAL, Column, document, escaped, of_interval, units
+from ..records import Records, models_of, with_direction, with_model
 from ..statistics import Interval, Smallest, crossed, smallest
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ EVERY, PLAIN = "all", "LoRA"
 """The set of all matrices, and how its arms begin."""
 SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
 APART = 2.4
+HEADS = {"rank": "LoRA", "k": "cut"}
+"""Of the columns of the LaTeX, by side."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -41,7 +44,8 @@ def table(records: Records) -> pd.DataFrame | None:
     if not records.rows.get(NAME):
         return None
     rows = [row for task in records.conditions for row in _of_task(records, task)]
-    return with_direction(records, pd.DataFrame(rows).assign(margin=records.protocol.margin))
+    found = pd.DataFrame(rows).assign(margin=records.protocol.margin, seeds=len(records.protocol.final_seeds))
+    return with_model(records, with_direction(records, found))
 
 
 def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
@@ -100,10 +104,47 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         row[0].set_ylabel("difference in score")
-    text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals; dashed: the margin"
-    style.title(figure, f"LoRA in some matrices, and the full update cut in the same\n{text}")
+    text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals over"
+    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin"
+    style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A part for each set of matrices, a row for each size: LoRA of that rank and the update cut to it, by task."""
+    scale, digits, unit = units(table)
+    tasks = list(dict.fromkeys(table["task"]))
+    head = [Column("size", align="r")]
+    head += [Column(escaped(f"{task}, {words}"), unit, INTERVAL) for task in tasks for words in HEADS.values()]
+    rows: list[list[str]] = []
+    for name, of_set in table.groupby("set", sort=False):
+        by_cell = {(row["task"], row["side"], row["size"]): row for row in of_set.to_dict("records")}
+        stars = of_set.drop_duplicates(["task", "side"])
+        found = "; ".join(_found(row, len(tasks)) for row in stars.to_dict("records"))
+        rows += [[], [f"{escaped(str(name))}: {found}"]]
+        for size in sorted(set(of_set["size"])):
+            own = [by_cell.get((task, side, size), {}) for task in tasks for side in HEADS]
+            cells = [str(size), *(_cell(row, scale, digits) for row in own)]
+            rows.append(cells)
+    notes = [
+        f"{escaped(models_of(table))}.",
+        "Differences on test, of LoRA in these matrices from full fine-tuning, and of the full update",
+        "cut in them from the whole one:",
+        f"mean of {int(table['seeds'].max())} seeds with its 95\\,\\% interval over seeds and test examples.",
+        f"$r^*$ and $k^*$: the smallest that is surely within {scale * float(table['margin'].iloc[0]):g}.",
+    ]
+    return document(head, rows[1:], notes)
+
+
+def _cell(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
+    mean, low, high = (float(row.get(key, np.nan)) for key in ("mean", "low", "high"))
+    return of_interval(mean, low, high, True, scale, digits)
+
+
+def _found(row: Mapping[Hashable, Any], tasks: int) -> str:
+    star = f"${SIDES[row['side']][1][0]}^*$ {escaped(str(row['enough']))}"
+    return f"{escaped(str(row['task']))}, {star}" if tasks > 1 else star
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:

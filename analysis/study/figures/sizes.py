@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ... import constant, estimates, style
@@ -13,7 +13,7 @@ from .. import comparison, update
 from ..constants import with_constants
 from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units, whole
 from ..paper import SIZES
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ THEIRS = "GPT-3, MNLI"
 """The column of the paper's own accuracies, in per cent."""
 OF_THE_PAPER = "paper_data_sizes"
 """The study that has it."""
-COLUMNS = ("task", "examples", "steps", "what", "rank", "value", "low", "high", "tried", "margin")
+COLUMNS = ("task", "examples", "steps", "what", "rank", "value", "low", "high", "tried", "margin", "seeds")
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -37,7 +37,8 @@ def table(records: Records) -> pd.DataFrame | None:
 
     Columns: task, examples (of training), steps (of training), what (the arm, `r*` or `k*`), rank (of LoRA), value (NaN
     where none is found), low, high (the 95 % interval: of a score over seeds, of a star over seeds and test examples;
-    NaN where it is open), tried (the largest size), margin; of the study that asks as the paper did, its accuracies.
+    NaN where it is open), tried (the largest size), margin, seeds, model; of the study that asks as the paper did, its
+    accuracies.
     """
     import pandas as pd
 
@@ -56,7 +57,7 @@ def table(records: Records) -> pd.DataFrame | None:
         rows[THEIRS] = [SIZES.get(what, {}).get(examples, math.nan) for what, examples in pairs]
     shown = [column for column in (*COLUMNS, THEIRS) if column in rows]
     ordered = rows[shown].sort_values("examples", kind="stable", ignore_index=True)
-    return with_direction(records, with_constants(records, ordered, comparison.SPLIT))
+    return with_model(records, with_direction(records, with_constants(records, ordered, comparison.SPLIT)))
 
 
 def _counts(line: dict[str, Any]) -> tuple[int, int]:
@@ -86,10 +87,9 @@ def draw(table: pd.DataFrame) -> Figure:
     left.set_ylabel(score_label(f"score on {split_label('test', table)}", table))
     right.set_ylabel("directions")
     margin = f"{table['margin'].iloc[0]:g}"
-    text = (
-        f"Scores, and the smallest rank and cut that are surely within {margin}, over the number of training examples"
-    )
-    style.title(figure, f"{text}. Training took {_steps(table)} steps. 95 % intervals; of scores over seeds alone")
+    of = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
+    text = f"{of}, over the number of training examples. Training took {_steps(table)} steps"
+    style.title(figure, f"{text}. 95 % intervals; of scores over seeds alone, {_seeds(table)}")
     style.legend(figure, left, columns=3)
     return figure
 
@@ -99,6 +99,10 @@ def _steps(table: pd.DataFrame) -> str:
     by_size = dict(zip(table["examples"], table["steps"], strict=True))
     counts = [f"{steps:,}" for _, steps in sorted(by_size.items())]
     return counts[0] if len(set(counts)) == 1 else ", ".join(counts)
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    return f"{int(table['seeds'].max())} of them"
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
@@ -143,13 +147,25 @@ def latex(table: pd.DataFrame) -> str:
         rows += [[escaped(arm), *(number(of[arm][THEIRS]) + BOTH for of in sizes.values())] for arm in theirs]
     margin = f"{scale * float(table['margin'].iloc[0]):g}"
     notes = [
-        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over seeds.",
+        f"{escaped(models_of(table))}.",
+        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over",
+        f"{int(table['seeds'].max())} seeds.",
         f"$r^*$ and $k^*$: the smallest rank and cut that are surely within {margin} of full fine-tuning and of its",
         "whole update, with the 95\\,\\% interval over seeds and test examples;",
         "$\\geq$: at least, $>$: above the largest tried.",
-        *(["Hu et al.: LoRA of query and value; validation, \\%, one seed."] if theirs else []),
+        *([f"Hu et al.: LoRA of query and value; validation, \\%, one seed{_beyond(sizes)}."] if theirs else []),
     ]
     return document(head, rows, notes)
+
+
+def _beyond(sizes: Iterable[object]) -> str:
+    """The paper's accuracies at larger sizes than any here."""
+    largest = max(int(str(size)) for size in sizes)
+    beyond = sorted({count for of in SIZES.values() for count in of if count > largest})
+    of_size = [
+        f"at {whole(count)}, {', '.join(f'{arm} {of[count]:g}' for arm, of in SIZES.items())}" for count in beyond
+    ]
+    return "".join(f"; {text}" for text in of_size)
 
 
 def _by_what(rows: pd.DataFrame) -> dict[str, Mapping[Hashable, Any]]:
