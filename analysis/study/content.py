@@ -90,6 +90,13 @@ def _scores(line: Line) -> Iterator[str]:
     yield from examples.of_scores(line)
 
 
+def _agree(one: float | None, other: float | None) -> bool:
+    """Whether two scores are one; a score may have no value."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=ROUNDING)
+
+
 def _is_share(value: float, count: int | None) -> bool:
     if not 0 <= value <= 1 or not count:
         return False
@@ -117,15 +124,13 @@ def _cuts(line: Line) -> Iterator[str]:
         yield "cuts of the full update are missing, or there twice, or are others than are scored"
         return
     full, whole = examples.full(line), line["metrics"][f"validation/{line['metric']}"]
-    if not all(
-        math.isclose(scores[uncut], whole, rel_tol=ROUNDING) for uncut in ((WHOLE, full, None), (REST, 0, None))
-    ):
+    if not all(_agree(scores[uncut], whole) for uncut in ((WHOLE, full, None), (REST, 0, None))):
         yield "the uncut update does not have the run's validation score"
     if scores[WHOLE, 0, None] != scores[REST, full, None]:
         yield "no update and the remainder of all of it have different scores"
     if line["metric"] == COUNTED:
         count = line["inputs"]["examples"].get("validation")
-        if not all(_is_share(score, count) for score in scores.values()):
+        if not all(score is not None and _is_share(score, count) for score in scores.values()):
             yield "the accuracy of a cut is no share of the examples"
     yield from examples.of_cuts(line, {k for part, k, module in scores if (part, module) == (WHOLE, None)})
 

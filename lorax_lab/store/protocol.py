@@ -154,10 +154,10 @@ def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping
 
 
 def _gain(line: Mapping[str, Any], higher_is_better: bool) -> float:
-    """A trial's primary metric on the validation split, oriented; minus infinity of a run that diverged."""
-    if line["status"] != "completed":
-        return -math.inf
-    return oriented(float(line["metrics"][f"validation/{line['metric']}"]), higher_is_better)
+    """A trial's primary metric on the validation split, oriented; minus infinity of a run that diverged, or whose
+    score has no value, such as a correlation with answers that are all the same."""
+    score = line["metrics"].get(f"validation/{line['metric']}") if line["status"] == "completed" else None
+    return -math.inf if score is None else oriented(float(score), higher_is_better)
 
 
 def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cell]:

@@ -84,6 +84,8 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
 
 def read_lines(path: Path) -> tuple[list[Line], list[str]]:
     """The intact lines of a file, and what is wrong with each of the others; both empty where there is no file."""
+    from lorax_lab.store.line_shape import check_shape
+
     checked = read_checked(path)
     lines, damages = [], list(checked.damages)
     runs: set[str] = set()
@@ -97,6 +99,7 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
                 raise DamagedRecord(f"it has format {line['format']}; this version reads {FORMAT}")
             if line["run_id"] in runs:
                 raise DamagedRecord(f"it is a second line of {line['run_id']}")
+            check_shape(text, line)
             runs.add(line["run_id"])
             check_answers(line)
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:

@@ -1,0 +1,113 @@
+"""A published line whose parts are of other types is damaged and named; nothing that is read ends in a traceback."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import study
+
+from analysis.study.records import Records
+from analysis.study.validator import breaches
+from lorax_lab.store.answers import check_answers
+from lorax_lab.store.line_shape import check_shape
+from lorax_lab.store.published import read_lines, write_lines
+from lorax_lab.store.record import DamagedRecord
+
+WRONG: tuple[Any, ...] = (None, "x", -1, [], {})
+Place = tuple[str | int, ...]
+
+
+@pytest.fixture(scope="module")
+def records() -> Records:
+    return study()
+
+
+def changed(line: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
+    """The line with another value at a place."""
+    made = copy.deepcopy(line)
+    part: Any = made
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    return made
+
+
+def places(part: Any, at: Place = ()) -> Iterator[Place]:
+    """Where something stands in a line; of a list the first and the last, of the matrices one."""
+    keys: list[Any] = [*part] if isinstance(part, dict) else [0, -1] if isinstance(part, list) and part else []
+    for key in keys[:1] if at in (("matrices",), ("gaussian",)) else keys:
+        yield (*at, key)
+        yield from places(part[key], (*at, key))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("rank",), "8", "rank: Input should be a valid integer, and not '8'"),
+        (("rank",), -1, "rank: Input should be greater than or equal to 1, and not -1"),
+        (("seed",), True, "seed: Input should be a valid integer, and not True"),
+        (("git",), None, "git: Input should be an object, and not None"),
+        (("written",), "yesterday", "written: String should match pattern"),
+        (("status",), "done", "status: Input should be 'completed', 'diverged'"),
+        (("config", "task"), None, "config.task: Input should be an object, and not None"),
+        (("config", "train", "learning_rate"), "1e-3", "config.train.learning_rate: Input should be a valid number"),
+        (
+            ("config", "method", "target_modules"),
+            "query",
+            "config.method.target_modules: Input should be a valid array",
+        ),
+        (("metrics", "test/accuracy"), "high", "metrics.test/accuracy: Input should be a valid number, and not 'high'"),
+        (("inputs", "examples", "test"), 1.5, "inputs.examples.test: Input should be a valid integer"),
+        (("memory",), [], "memory: Input should be an object, and not []"),
+        (("functional", 0, 3), "all", "functional.0.3: Input should be a valid number, and not 'all'"),
+        (("sigma",), 3, "sigma: Input should be an object, and not 3"),
+    ],
+)
+def test_a_part_of_another_type_is_named(
+    records: Records, tmp_path: Path, place: Place, value: Any, message: str
+) -> None:
+    whole = next(line for line in records.lines if "functional" in line)
+    path = tmp_path / "made.jsonl"
+    write_lines(path, [changed(whole | {"sigma": {}}, place, value)])
+    lines, damages = read_lines(path)
+    assert lines == []
+    assert len(damages) == 1
+    assert damages[0].startswith(f"made.jsonl, line 1: {message}")
+
+
+@pytest.mark.parametrize("key", ["config", "git", "time", "metrics", "parameters"])
+def test_a_completed_line_that_lacks_a_part_is_damaged(records: Records, tmp_path: Path, key: str) -> None:
+    path = tmp_path / "made.jsonl"
+    write_lines(path, [{name: part for name, part in records.lines[0].items() if name != key}])
+    lines, damages = read_lines(path)
+    assert lines == []
+    assert key in damages[0]
+
+
+@pytest.mark.parametrize("is_trial", [True, False])
+def test_no_part_of_another_type_passes_or_ends_in_a_traceback(records: Records, is_trial: bool) -> None:
+    """Whatever stands in the place of a part: the line is damaged, or the validator reads it to its end."""
+    here = next(
+        number
+        for number, line in enumerate(records.lines)
+        if (line["config"]["measure"] == "trial") == is_trial and (is_trial or "functional" in line)
+    )
+    read = refused = 0
+    for place in places(records.lines[here]):
+        for value in WRONG:
+            line = changed(records.lines[here], place, value)
+            try:
+                check_shape(json.dumps(line), line)
+                check_answers(line)
+            except (DamagedRecord, ValueError, AttributeError, KeyError, TypeError):
+                refused += 1
+                continue
+            read += 1
+            breaches(dataclasses.replace(records, lines=[*records.lines[:here], line, *records.lines[here + 1 :]]))
+    assert refused > read > 50
