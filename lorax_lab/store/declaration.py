@@ -211,7 +211,10 @@ def read_declaration(path: Path) -> Declaration:
     checked = read_checked(path)
     if checked.damages:
         raise DamagedDeclaration("; ".join(checked.damages))
+    from lorax_lab.store.shapes import check_declaration
+
     try:
+        check_declaration(checked.text)
         declared = from_content(json.loads(checked.text))
         [one.conditions for one in declared.versions]
         declared.protocol.ranked()

@@ -84,7 +84,7 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
 
 def read_lines(path: Path) -> tuple[list[Line], list[str]]:
     """The intact lines of a file, and what is wrong with each of the others; both empty where there is no file."""
-    from lorax_lab.store.line_shape import check_shape
+    from lorax_lab.store.shapes import check_line
 
     checked = read_checked(path)
     lines, damages = [], list(checked.damages)
@@ -99,7 +99,7 @@ def read_lines(path: Path) -> tuple[list[Line], list[str]]:
                 raise DamagedRecord(f"it has format {line['format']}; this version reads {FORMAT}")
             if line["run_id"] in runs:
                 raise DamagedRecord(f"it is a second line of {line['run_id']}")
-            check_shape(text, line)
+            check_line(text, line)
             runs.add(line["run_id"])
             check_answers(line)
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:

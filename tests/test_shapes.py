@@ -1,4 +1,4 @@
-"""A published line whose parts are of other types is damaged and named; nothing that is read ends in a traceback."""
+"""A published line or declaration whose parts are of other types is damaged and named; none ends in a traceback."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from synthetic import study
 from analysis.study.records import Records
 from analysis.study.validator import breaches
 from lorax_lab.store.answers import check_answers
-from lorax_lab.store.line_shape import check_shape
+from lorax_lab.store.declaration import DamagedDeclaration, read_declaration, to_content
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.record import DamagedRecord
+from lorax_lab.store.shapes import check_line
+from lorax_lab.store.sums import write_summed
 
 WRONG: tuple[Any, ...] = (None, "x", -1, [], {})
 Place = tuple[str | int, ...]
@@ -103,7 +105,7 @@ def test_no_part_of_another_type_passes_or_ends_in_a_traceback(records: Records,
         for value in WRONG:
             line = changed(records.lines[here], place, value)
             try:
-                check_shape(json.dumps(line), line)
+                check_line(json.dumps(line), line)
                 check_answers(line)
             except (DamagedRecord, ValueError, AttributeError, KeyError, TypeError):
                 refused += 1
@@ -111,3 +113,50 @@ def test_no_part_of_another_type_passes_or_ends_in_a_traceback(records: Records,
             read += 1
             breaches(dataclasses.replace(records, lines=[*records.lines[:here], line, *records.lines[here + 1 :]]))
     assert refused > read > 50
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("format",), 3, "format: Input should be 1 or 2, and not 3"),
+        (("protocol",), None, "protocol: Input should be an object, and not None"),
+        (("protocol", "arms"), [], "protocol.arms: List should have at least 1 item"),
+        (
+            ("protocol", "arms", 1, "name"),
+            "full",
+            "protocol: Value error, of the arms ['full', 'full', 'LoRA r=8'] two",
+        ),
+        (("protocol", "arms", 1, "overrides"), "rank=1", "protocol.arms.1.overrides: Input should be a valid array"),
+        (("protocol", "arms", 0, "lowest"), -1, "protocol.arms.0.lowest: Input should be greater than 0, and not -1"),
+        (("protocol", "reference"), "x", "protocol: Value error, the reference 'x' is none of the arms ['full', 'LoRA"),
+        (("protocol", "rates"), 0, "protocol.rates: Input should be greater than or equal to 1, and not 0"),
+        (("protocol", "factor"), "2", "protocol.factor: Input should be a valid number, and not '2'"),
+        (("protocol", "margin"), 0, "protocol.margin: Input should be greater than 0, and not 0"),
+        (("protocol", "final_seeds"), [], "protocol.final_seeds: List should have at least 1 item"),
+        (("factors", "task", "reviews"), "task=reviews", "factors.task.reviews: Input should be a valid array"),
+        (("low_share",), 2, "low_share: Input should be less than or equal to 1, and not 2"),
+    ],
+)
+def test_a_part_of_a_declaration_of_another_type_is_named(
+    records: Records, tmp_path: Path, place: Place, value: Any, message: str
+) -> None:
+    path = tmp_path / "made.json"
+    write_summed(path, json.dumps(changed(to_content(records.declared), place, value)))
+    with pytest.raises(DamagedDeclaration) as error:
+        read_declaration(path)
+    assert str(error.value).startswith(f"made.json: it is no declaration of a study: {message}")
+
+
+def test_no_part_of_a_declaration_of_another_type_ends_in_a_traceback(records: Records, tmp_path: Path) -> None:
+    path, whole = tmp_path / "made.json", to_content(records.declared)
+    refused = 0
+    for place in places(whole):
+        for value in WRONG:
+            write_summed(path, json.dumps(changed(whole, place, value)))
+            try:
+                declared = read_declaration(path)
+            except DamagedDeclaration:
+                refused += 1
+            else:
+                breaches(dataclasses.replace(records, declared=declared))
+    assert refused > 100

@@ -1,14 +1,15 @@
-"""The types of a published line's parts: a line of other types is damaged, and is named before anything is made of it.
+"""The types of what is published, of a line's parts and a declaration's: what has other types is damaged, and is named
+before anything is made of it.
 
-Keys that are not listed here are not checked. Older lines lack some that are.
+Keys that are not listed here are not checked. Older lines and declarations lack some that are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lorax_lab.errors import cut
 from lorax_lab.store.record import DamagedRecord, Status
@@ -169,7 +170,85 @@ class Line(Part):
     functional_pseudo_values: dict[str, str] = NONE
 
 
-def check_shape(text: str, line: Mapping[str, Any]) -> None:
+class DeclaredArm(Part):
+    """An arm; of format 1 its overrides are called words."""
+
+    name: Annotated[str, Field(min_length=1)]
+    lowest: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    overrides: list[str] = NONE
+    words: list[str] = NONE
+
+
+class DeclaredProtocol(Part):
+    """The rules of a comparison."""
+
+    arms: Annotated[list[DeclaredArm], Field(min_length=1)]
+    reference: str
+    rates: Positive
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    selection_seeds: Annotated[list[Count], Field(min_length=1)]
+    final_seeds: Annotated[list[Count], Field(min_length=1)]
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    loss_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = NONE
+    extensions: Count = NONE
+
+    @model_validator(mode="after")
+    def _names(self) -> DeclaredProtocol:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"of the arms {names} two have one name")
+        if self.reference not in names:
+            raise ValueError(f"the reference {self.reference!r} is none of the arms {names}")
+        return self
+
+
+class DeclaredCell(Part):
+    """The settings of an arm in a condition, those that all cells have left out."""
+
+    condition: str
+    arm: str
+    settings: dict[str, Any]
+
+
+class DeclaredSettings(Part):
+    """The settings of all cells, and of each."""
+
+    all: dict[str, Any]
+    cells: list[DeclaredCell]
+
+
+Levels = Annotated[dict[str, list[str]], Field(min_length=1)]
+"""Overrides by level."""
+
+
+class Declared(Part):
+    """What a study declares; of format 1 it has tasks in the place of factors."""
+
+    format: Literal[1, 2] = NONE
+    study: str = NONE
+    budget: str = NONE
+    question: str = NONE
+    prediction: str = NONE
+    cost: str = NONE
+    protocol: DeclaredProtocol
+    tasks: Levels = NONE
+    factors: Annotated[dict[str, Levels], Field(min_length=1)] = NONE
+    common: list[str] = NONE
+    final: dict[str, list[str]] = NONE
+    settings: DeclaredSettings = NONE
+    neutral: dict[str, Any] = NONE
+    apart: list[str] = NONE
+    figures: list[str] | None = NONE
+    control_of: str | None = NONE
+    history: list[dict[str, Any]] = NONE
+    written: str = NONE
+    low_share: Annotated[float, Field(gt=0, le=1)] = NONE
+    scores: dict[str, tuple[str, bool]] = NONE
+    nulls: dict[str, list[str]] = NONE
+    earlier: list[dict[str, Any]] = NONE
+
+
+def check_line(text: str, line: Mapping[str, Any]) -> None:
     """Refuse a line whose parts are not there, or of other types.
 
     Args:
@@ -178,11 +257,28 @@ def check_shape(text: str, line: Mapping[str, Any]) -> None:
     Raises:
         DamagedRecord: with the first such part.
     """
-    try:
-        Line.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the line"
-        raise DamagedRecord(f"{place}: {first['msg']}, and not {cut(repr(first['input']), 60)}") from error
+    if fault := _fault(Line, text):
+        raise DamagedRecord(fault)
     if line["status"] == "completed" and (lacking := [key for key in OF_COMPLETED if key not in line]):
         raise DamagedRecord(f"it is completed and lacks {', '.join(lacking)}")
+
+
+def check_declaration(text: str) -> None:
+    """Refuse a declaration, as JSON, whose parts are not there, or of other types.
+
+    Raises:
+        ValueError: with the first such part.
+    """
+    if fault := _fault(Declared, text):
+        raise ValueError(fault)
+
+
+def _fault(model: type[Part], text: str) -> str:
+    """The first part that is not as the model has it, in words; nothing where all are."""
+    try:
+        model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        return f"{place}: {first['msg']}, and not {cut(repr(first['input']), 60)}"
+    return ""
