@@ -55,13 +55,18 @@ def names_of(study: Path) -> list[str]:
 
 def read_rows(path: Path) -> tuple[dict[str, Measured], list[str]]:
     """What a file has of each condition, and what is wrong with it; both empty where there is no file."""
+    from lorax_lab.store.row_shapes import check_row
+
     checked = read_checked(path)
+    kind = path.name.removesuffix(ENDING).rpartition(".")[2]
     found, damages = dict[str, Measured](), list(checked.damages)
     for number, text in checked.lines.items():
         try:
             line = json.loads(text)
             if not isinstance(line, dict) or CONDITION not in line:
                 raise ValueError(f"it names no {CONDITION}")
+            if line.keys() != {CONDITION, RUNS, ROWS}:
+                check_row(kind, text)
         except (ValueError, RecursionError) as error:
             damages.append(f"{path.name}, line {number}: {in_short(error)}")
             continue

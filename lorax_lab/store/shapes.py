@@ -257,7 +257,7 @@ def check_line(text: str, line: Mapping[str, Any]) -> None:
     Raises:
         DamagedRecord: with the first such part.
     """
-    if fault := _fault(Line, text):
+    if fault := fault_of(Line, text):
         raise DamagedRecord(fault)
     if line["status"] == "completed" and (lacking := [key for key in OF_COMPLETED if key not in line]):
         raise DamagedRecord(f"it is completed and lacks {', '.join(lacking)}")
@@ -269,11 +269,11 @@ def check_declaration(text: str) -> None:
     Raises:
         ValueError: with the first such part.
     """
-    if fault := _fault(Declared, text):
+    if fault := fault_of(Declared, text):
         raise ValueError(fault)
 
 
-def _fault(model: type[Part], text: str) -> str:
+def fault_of(model: type[Part], text: str) -> str:
     """The first part that is not as the model has it, in words; nothing where all are."""
     try:
         model.model_validate_json(text)
