@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import random
 import signal
 import subprocess
@@ -133,6 +134,16 @@ def small_run(model_folder: Path, table_file: Path, tmp_path: Path) -> list[str]
 
 
 Lab = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def published(folder: Path) -> dict[str, Any]:
+    """A run's line, which is of the types that lines are read with."""
+    from lorax_lab.store.published import line_of
+    from lorax_lab.store.shapes import check_line
+
+    line = line_of(folder)
+    check_line(json.dumps(line), line)
+    return line
 
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:

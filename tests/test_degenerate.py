@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import launched, tiny_config
+from conftest import launched, published, tiny_config
 
 from analysis.__main__ import main as analysis
 from analysis.figures import FIGURES
@@ -76,6 +76,12 @@ def store(
 
 def runs(folder: Path) -> list[Record]:
     return list(scan(folder)[0].values())
+
+
+def test_every_run_has_a_line_of_the_right_types(store: tuple[str, Path, dict[str, str]]) -> None:
+    _, folder, _ = store
+    for record in runs(folder):
+        assert published(folder / record.run_id)["matrices"]
 
 
 def values(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CONTROLLED, Lab
+from conftest import CONTROLLED, Lab, published
 from language import KIND, causal_model, save_causal, write_table
 from test_language_modeling import EXAMPLES, MODELS, padded_tokenizer, split_of
 from test_tasks_laws import save_base
@@ -82,6 +82,7 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     assert f"before training, tiny-llama on local: untrained exact_match {0:.3f}, untrained nats" in shown
     assert "few_shot_4 nats" in shown
     flat = window.summary(read_record(folder))
+    assert "pseudo_values" in published(folder)
     assert flat["baseline/untrained/nats"] == full.baselines["untrained/nats"]
     assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0
 
@@ -106,6 +107,7 @@ def test_controls_are_measured_by_nats(lab_here: Lab, words: list[str], tmp_path
     assert np.isfinite(cuts["nats"]).all()
     (record,) = records(tmp_path).values()
     assert list(record.completed.baselines) == ["untrained/nats"]
+    assert len(published(tmp_path / "runs" / record.run_id)["functional_pseudo_values"]) > 5
 
 
 def test_a_language_model_has_no_head_of_its_own(lab_here: Lab, words: list[str]) -> None:

@@ -17,7 +17,19 @@ from analysis.__main__ import main
 from analysis.paper import arms, directions, norms, page
 from analysis.paper.arms import between
 from analysis.paper.command import OUT
-from analysis.paper.reading import CONTROLS, FAILS, HOLDS, UNSURE, above, below, both, of_every_two, within, written
+from analysis.paper.reading import (
+    CONTROLS,
+    FAILS,
+    HOLDS,
+    OTHER_HEADS,
+    UNSURE,
+    above,
+    below,
+    both,
+    of_every_two,
+    within,
+    written,
+)
 from analysis.paper.sections import SECTIONS
 from analysis.study import comparison
 from analysis.study.figures import STANDARD
@@ -299,7 +311,7 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     assert {arms.ALONE, *arms.SMALL} <= names["paper_baselines"]
     conditions = {name for section in SECTIONS for name in plan(section.study).conditions}
     others = {name for name in conditions if name not in page.TASKS and not name.endswith(" examples")}
-    assert others == {*CONTROLS} - {"movie_reviews with the usual head"}  # of which there are no runs yet
+    assert others == {*CONTROLS, *OTHER_HEADS}
     pairs = importlib.import_module("experiments.paper_subspaces").PAIRS
     assert {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL} <= {
         *pairs

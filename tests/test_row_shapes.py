@@ -16,6 +16,7 @@ from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, load
 from lorax_lab.store.measured_rows import ROWS, Measured, path_of, read_rows, write_rows
 from lorax_lab.store.row_shapes import SHAPES, check_row
+from lorax_lab.store.sums import write_summed
 
 CUT = {"seed": 0, "set": "query", "k": "whole", "correct": "0f"}
 
@@ -33,14 +34,14 @@ def first(name: str) -> dict[str, Any]:
     ("name", "place", "value", "message"),
     [
         ("similarities", ("phi", 0, 0), 1001, "phi.0.0: Input should be less than or equal to 1000, and not 1001"),
-        ("similarities", ("phi",), [], "Value error, phi has not 8 rows of 20 numbers"),
+        ("similarities", ("phi",), [], "phi has not 8 rows of 20 numbers"),
         ("similarities", ("each", "1,1"), "all", "each.1,1: Input should be a valid array, and not 'all'"),
         ("factors", ("factor",), "2.5", "factor: Input should be a valid number, and not '2.5'"),
         ("factors", ("seed",), None, "seed: Input should be a valid integer, and not None"),
         ("sets", ("correct",), "right", "correct: String should match pattern"),
-        ("sets", ("k",), "all", "k.constrained-int: Input should be a valid integer, and not 'all'"),
-        ("directions", ("vectors",), "AAAA", "Value error, vectors has 3 bytes, where k and d ask for"),
-        ("directions", ("vectors",), "?", "Value error, vectors is not base64"),
+        ("sets", ("k",), "all", "k: Input should be a valid integer, and not 'all'"),
+        ("directions", ("vectors",), "AAAA", "vectors has 3 bytes, where k and d ask for"),
+        ("directions", ("vectors",), "?", "vectors is not base64"),
     ],
 )
 def test_a_row_with_a_part_of_another_type_is_named(
@@ -53,6 +54,19 @@ def test_a_row_with_a_part_of_another_type_is_named(
     assert damages[0].startswith(f"made.{name}.rows, line 2: ")
     assert message in damages[0]
     assert f"of sarcasm 0 of 1 {ROWS} are intact" in damages[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("runs", "abc"), ("runs", [1]), ("rows", True), ("rows", 1.5), ("condition", None)]
+)
+def test_a_head_with_a_part_of_another_type_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    path = tmp_path / "made.sets.rows"
+    head = {"condition": "sarcasm", "runs": ["run"], "rows": 1}
+    row = {"condition": "sarcasm"} | CUT
+    write_summed(path, "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in (head | {key: value}, row)))
+    measured, damages = read_rows(path)
+    assert damages[0].startswith(f"made.sets.rows, line 1: {key}")
+    assert not measured["sarcasm"].is_whole
 
 
 @pytest.mark.parametrize("name", SHAPES)

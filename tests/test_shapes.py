@@ -7,18 +7,20 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 from synthetic import study
 
+from analysis.study import page as study_page
 from analysis.study.records import Records
 from analysis.study.validator import breaches
 from lorax_lab.store.answers import check_answers
 from lorax_lab.store.declaration import DamagedDeclaration, read_declaration, to_content
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.record import DamagedRecord
-from lorax_lab.store.shapes import check_line
+from lorax_lab.store.shapes import Declared, Line, Part, check_line
 from lorax_lab.store.sums import write_summed
 
 WRONG: tuple[Any, ...] = (None, "x", -1, [], {})
@@ -68,6 +70,8 @@ def places(part: Any, at: Place = ()) -> Iterator[Place]:
         (("inputs", "examples", "test"), 1.5, "inputs.examples.test: Input should be a valid integer"),
         (("memory",), [], "memory: Input should be an object, and not []"),
         (("functional", 0, 3), "all", "functional.0.3: Input should be a valid number, and not 'all'"),
+        (("hardware",), {}, "hardware.threads: Field required"),
+        (("time", "total_seconds"), -5, "time.total_seconds: Input should be greater than or equal to 0, and not -5"),
         (("sigma",), 3, "sigma: Input should be an object, and not 3"),
     ],
 )
@@ -81,6 +85,37 @@ def test_a_part_of_another_type_is_named(
     assert lines == []
     assert len(damages) == 1
     assert damages[0].startswith(f"made.jsonl, line 1: {message}")
+
+
+def models(part: type[Part]) -> Iterator[type[Part]]:
+    """A part, and those that it is made of."""
+    yield part
+    for field in part.model_fields.values():
+        for inner in of_parts(field.annotation):
+            if inner is not part:
+                yield from models(inner)
+
+
+def of_parts(annotation: Any) -> Iterator[type[Part]]:
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from of_parts(inner)
+
+
+@pytest.mark.parametrize("part", dict.fromkeys((*models(Line), *models(Declared))), ids=lambda part: part.__name__)
+def test_no_key_takes_every_type(part: type[Part]) -> None:
+    """Of the five wrong values at least three are refused in the place of each key, whatever else is there."""
+    for key in part.model_fields:
+        if part.model_fields[key].annotation in (Any, dict[str, Any]):
+            continue
+        refused = 0
+        for value in WRONG:
+            try:
+                part.model_validate_json(json.dumps({key: value}))
+            except ValidationError as error:
+                refused += any(found["loc"][:1] == (key,) for found in error.errors())
+        assert refused >= 3, key
 
 
 @pytest.mark.parametrize("key", ["config", "git", "time", "metrics", "parameters"])
@@ -111,7 +146,8 @@ def test_no_part_of_another_type_passes_or_ends_in_a_traceback(records: Records,
                 refused += 1
                 continue
             read += 1
-            breaches(dataclasses.replace(records, lines=[*records.lines[:here], line, *records.lines[here + 1 :]]))
+            made = dataclasses.replace(records, lines=[*records.lines[:here], line, *records.lines[here + 1 :]])
+            assert breaches(made) or study_page.write(made, [])
     assert refused > read > 50
 
 
@@ -124,12 +160,15 @@ def test_no_part_of_another_type_passes_or_ends_in_a_traceback(records: Records,
         (
             ("protocol", "arms", 1, "name"),
             "full",
-            "protocol: Value error, of the arms ['full', 'full', 'LoRA r=8'] two",
+            "protocol: of the arms ['full', 'full', 'LoRA r=8'] two",
         ),
         (("protocol", "arms", 1, "overrides"), "rank=1", "protocol.arms.1.overrides: Input should be a valid array"),
         (("protocol", "arms", 0, "lowest"), -1, "protocol.arms.0.lowest: Input should be greater than 0, and not -1"),
-        (("protocol", "reference"), "x", "protocol: Value error, the reference 'x' is none of the arms ['full', 'LoRA"),
+        (("protocol", "reference"), "x", "protocol: the reference 'x' is none of the arms ['full', 'LoRA"),
         (("protocol", "rates"), 0, "protocol.rates: Input should be greater than or equal to 1, and not 0"),
+        (("protocol", "rates"), 10**6, "protocol.rates: Input should be less than or equal to 100, and not 1000000"),
+        (("earlier",), [{"protocol": 3}], "earlier.0.protocol: Input should be an object, and not 3"),
+        (("history",), [{}], "history.0.date: Field required"),
         (("protocol", "factor"), "2", "protocol.factor: Input should be a valid number, and not '2'"),
         (("protocol", "margin"), 0, "protocol.margin: Input should be greater than 0, and not 0"),
         (("protocol", "final_seeds"), [], "protocol.final_seeds: List should have at least 1 item"),
@@ -158,5 +197,6 @@ def test_no_part_of_a_declaration_of_another_type_ends_in_a_traceback(records: R
             except DamagedDeclaration:
                 refused += 1
             else:
-                breaches(dataclasses.replace(records, declared=declared))
+                made = dataclasses.replace(records, declared=declared)
+                assert breaches(made) or study_page.write(made, [])
     assert refused > 100

@@ -104,7 +104,7 @@ def test_the_figure_shows_what_the_table_has() -> None:
     title = " ".join(figure.get_suptitle().split())
     assert title.startswith("m: scores, and")
     assert "surely within 0.02" in title
-    assert title.endswith("of scores over seeds alone, 5 of them")
+    assert title.endswith("those of scores are over 5 seeds alone")
     assert "m. Mean score on" in sizes.latex(table)
     assert "over 5 seeds." in sizes.latex(table)
     assert "Training took 10, 300 steps" in title

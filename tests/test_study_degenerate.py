@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from analysis.__main__ import main
 from analysis.study import comparison, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
+from lorax_lab.spectra import NULLS
 from lorax_lab.store.published import write_lines
 from lorax_lab.store.result import UNDEFINED
+from lorax_lab.store.shapes import check_line
 
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "relative_norm", "bulk_misfit")
 """Those that are null in a line where the update, or its base, is zero."""
@@ -39,14 +42,19 @@ def zeroed(line: dict[str, Any]) -> dict[str, Any]:
     """The same run, every update of it zero."""
     if "matrices" not in line:
         return line
-    rows = {name: row | dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero"} for name, row in line["matrices"].items()}
+    nulls = (
+        {name: dict.fromkeys(update.MEASURES) | {"above": 0.0} for name in NULLS} if line["method"] == "full" else {}
+    )
+    none = dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero"} | ({"nulls": nulls} if nulls else {})
+    rows = {name: row | none for name, row in line["matrices"].items()}
+    check_line(json.dumps(line | {"matrices": rows}), line)
     return line | {"matrices": rows} | ({"gaussian": rows} if "gaussian" in line else {})
 
 
 def test_updates_of_zero_are_drawn_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, page = drawn(changed(study(), zeroed), tmp_path, capsys)
     assert code == 0
-    assert "| effective rank | — | 51.5 | — |" in page
+    assert "| effective rank | — | 51.5 | — | — | — | — | — |" in page
     assert "Measures have no value where a matrix has none: ΔW is zero in 30 of 30." in page
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records, collapsed, hours_of
+from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
-from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section
+from .reading import CONTROLS, FAILS, HOLDS, OTHER_HEADS, TOO, UNSURE, Claim, Reading, Section
 from .sections import SECTIONS
 
 INTRODUCTION = """\
@@ -48,7 +48,7 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     if used := [by_name[section.study] for section in SECTIONS if section.study in by_name]:
         lines = [line for study in used for line in study.lines]
         count = len({line["run_id"] for line in lines})
-        parts.append(f"So far there are {count} runs, which took {hours_of(lines)} one after the other.")
+        parts.append(f"So far there are {count} runs, whose times add up to {hours_of(lines)}.")
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
     parts.append(_overview(shown))
     predicted = dict[str, str]()
@@ -95,10 +95,10 @@ def _overview(shown: list[Shown]) -> str:
 
 
 def _outcome(readings: list[Reading]) -> str:
-    """The outcomes of a claim, each with its tasks; controls are no tasks."""
+    """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own."""
     by_task: dict[str, set[str]] = {}
     for reading in readings:
-        if reading.task not in CONTROLS:
+        if reading.task not in (*CONTROLS, *OTHER_HEADS):
             by_task.setdefault(reading.task, set()).add(reading.told)
     tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in by_task.items()}
     kinds = list(dict.fromkeys(sorted(tasks.values(), key=(HOLDS, f"{HOLDS}{TOO}", FAILS, UNSURE, MIXED).index)))
@@ -145,5 +145,14 @@ def _named(task: str) -> str:
 
 def _source(study: Records) -> str:
     finals = sum(len(study.of(task, "final")) for task in study.conditions)
-    text = f"From {len(study.lines)} runs, {finals} of them final, with seeds {listed(study.protocol.final_seeds)}"
-    return ". ".join(part[0].upper() + part[1:] for part in (text, collapsed(study)) if part) + "."
+    text = f"From {len(study.lines)} runs, {finals} of them final, with seeds {listed(study.protocol.final_seeds)}."
+    if flagged := [told for task in study.conditions if (told := _collapsed(study, task))]:
+        text += f" Of the final runs, {listed(flagged)} collapsed; none is left out."
+    return text
+
+
+def _collapsed(study: Records, task: str) -> str:
+    """How many final runs of a condition collapsed, or nothing."""
+    lines = study.of(task, "final")
+    count = sum(map(has_collapsed, lines))
+    return f"{count} of {len(lines)} on {_named(task)}" if count else ""

@@ -12,11 +12,10 @@ from ..study.statistics import Interval, t_interval
 
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
 TOO = ", as of noise"
-USUAL_HEAD = " with the usual head"
-"""How the conditions of `experiments.paper_baselines` end that have the first edition's head."""
-CONTROLS = ("random labels", f"sarcasm{USUAL_HEAD}", f"movie_reviews{USUAL_HEAD}")
-"""Conditions that are no task of their own: noise, of which what is found too is not what a task makes, and a task with
-another head."""
+CONTROLS = ("random labels",)
+"""Conditions that are no task: what is found there too is not what a task makes."""
+OTHER_HEADS = ("sarcasm with the usual head",)
+"""Conditions that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3
 """Seeds, below which what every two of them share has no interval."""
 

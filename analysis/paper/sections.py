@@ -124,7 +124,7 @@ SECTIONS = (
             ),
             Claim(
                 "That it amplifies far less at r = 64 tells of the further directions.",
-                "21.5 at r = 4 and 1.9 at r = 64, a fall of 11 times; of random directions 345 and 11, 32 times",
+                "21.5 at r = 4 and 1.9 at r = 64, a fall of 11 times; of random directions about 350 and 11, 32 times",
                 f"holds where the factor surely falls {SIZE} as much as a Gaussian's, fails where surely not",
                 norms.less_at_a_higher_rank,
             ),

@@ -49,7 +49,7 @@ def cuts(records: Records) -> list[str]:
             )
             says = reading(Interval(row["mean"], row["low"], row["high"], row["seeds"]), low)
             value, share, says = (NONE, NONE, NONE) if math.isnan(row["mean"]) else (value, share, says)
-            structured = [f"{of_null[measure]:.1f}" for of_null in nulls.values()]
+            structured = [NONE if math.isnan(x := of_null[measure]) else f"{x:.1f}" for of_null in nulls.values()]
             rows.append([measure.replace("_", " "), value, f"{row['null']:.1f}", share, *structured, says])
         parts += [f"**{task}**, mean over {update.entry(spectra, 'spikes')['matrices']} matrices:"]
         headings = ["measure", "full update", "noise of the same shape", "share of noise"]

@@ -73,8 +73,8 @@ def source(records: Records) -> str:
     return (
         f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
         f"{len(lines) - trials} final runs, {diverged} diverged) of commit {listed(commits)}, "
-        f"{' to '.join(sorted({days[0], days[-1]}))}; one after the other they "
-        f"took {hours_of(lines)}.{flagged} "
+        f"{' to '.join(sorted({days[0], days[-1]}))}; their times add up to "
+        f"{hours_of(lines)}.{flagged} "
         f"No breach of the protocol was found: every arm had the same number of trials with "
         f"seed{'s' * (len(protocol.selection_seeds) > 1)} {listed(protocol.selection_seeds)}, chosen on validation, "
         f"and was then run with the fresh seeds {listed(protocol.final_seeds)}; the test split was read once by each "

@@ -64,8 +64,8 @@ NORMS_OF_TABLE_7: Mapping[int, Mapping[str, float]] = {
 """Table 7 by r: the norm of the update, and that of W in its directions, in random ones and in W's own; of the query
 matrix of layer 48 of GPT-3. It has no Gaussian."""
 FACTORS: Mapping[int, Mapping[str, float]] = {
-    4: {"factor": 21.5, "random_factor": 345, "base_factor": 0.32},
+    4: {"factor": 21.5, "random_factor": 350, "base_factor": 0.32},
     64: {"factor": 1.9, "random_factor": 11, "base_factor": 0.095},
 }
-"""The update's norm over each of the other three. 21.5 is the paper's own; the others follow from these norms, of which
-.02 stands for .015 to .025, and so 345 for 280 to 460."""
+"""The update's norm over each of the other three. 21.5 is the paper's own; the others follow from these norms, with
+two digits: .02 stands for .015 to .025, and so 350 for 280 to 460."""

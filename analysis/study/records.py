@@ -217,7 +217,7 @@ def collapsed(records: Records) -> str:
 
 
 def hours_of(lines: Iterable[Line]) -> str:
-    """How long runs took, one after the other, in words; a run of several studies counts once."""
+    """The sum of the times of runs, in words; a run of several studies counts once, one that diverged has no time."""
     seconds = {line["run_id"]: float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
     return f"{sum(seconds.values()) / 3600:.1f} hours"
 

@@ -61,7 +61,7 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
     """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type. The
-    corner of the factors A is enlarged, as the paper has it."""
+    corner of the factors A is enlarged, as in the paper's Figure 3."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
     rows = [(CHANCE, "", False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,12 @@ def structured(records: Records, task: str) -> dict[str, dict[str, float]]:
     seeds; none where they were not drawn."""
     lines = seeds_of(records, task, records.protocol.reference).values()
     rows = [row["nulls"] for line in lines for row in line["matrices"].values() if row.get("nulls")]
-    return {name: {key: float(np.mean([row[name][key] for row in rows])) for key in MEASURES} for name in NULLS if rows}
+    return {name: {key: _mean_of(row[name][key] for row in rows) for key in MEASURES} for name in NULLS if rows}
+
+
+def _mean_of(values: Iterable[float | None]) -> float:
+    """NaN where a value has none."""
+    return float(np.mean([math.nan if value is None else value for value in values]))
 
 
 def undefined(records: Records, task: str) -> list[str]:

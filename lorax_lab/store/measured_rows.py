@@ -65,13 +65,13 @@ def read_rows(path: Path) -> tuple[dict[str, Measured], list[str]]:
             line = json.loads(text)
             if not isinstance(line, dict) or CONDITION not in line:
                 raise ValueError(f"it names no {CONDITION}")
-            if line.keys() != {CONDITION, RUNS, ROWS}:
-                check_row(kind, text)
+            is_head = line.keys() == {CONDITION, RUNS, ROWS}
+            check_row(kind, text, is_head)
         except (ValueError, RecursionError) as error:
             damages.append(f"{path.name}, line {number}: {in_short(error)}")
             continue
         of = found.setdefault(str(line[CONDITION]), Measured())
-        if line.keys() == {CONDITION, RUNS, ROWS}:
+        if is_head:
             of.runs, of.count = line[RUNS], line[ROWS]
         else:
             of.rows.append(line)

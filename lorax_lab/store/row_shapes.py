@@ -18,7 +18,21 @@ BYTES = 2
 """Of a number of a direction, which is kept in half precision."""
 
 
-class Similarity(Part):
+class Head(Part):
+    """The line before the rows of a condition; a head that was damaged names neither runs nor a number."""
+
+    condition: str
+    runs: list[str] | None
+    rows: Count | None
+
+
+class Row(Part):
+    """What every row has."""
+
+    condition: str
+
+
+class Similarity(Row):
     """φ(i, j) of pairs of runs in one matrix (`lorax_lab.afterwards.similarities`)."""
 
     pair: str
@@ -39,7 +53,7 @@ class Similarity(Part):
         return self
 
 
-class Factors(Part):
+class Factors(Row):
     """By how much an update amplifies directions of its base (`lorax_lab.afterwards.amplification`)."""
 
     arm: str
@@ -58,7 +72,7 @@ class Factors(Part):
     base_in_base: float
 
 
-class SetCut(Part):
+class SetCut(Row):
     """Which answers are right when the full update is cut in a set of matrices (`lorax_lab.afterwards.sets`)."""
 
     seed: Count
@@ -67,7 +81,7 @@ class SetCut(Part):
     correct: Annotated[str, Field(pattern="^([0-9a-f]{2})+$")]
 
 
-class Directions(Part):
+class Directions(Row):
     """The top directions of one side of an update (`lorax_lab.afterwards.directions`)."""
 
     arm: str
@@ -97,11 +111,14 @@ SHAPES: Mapping[str, type[Part]] = {
 }
 
 
-def check_row(name: str, text: str) -> None:
+def check_row(name: str, text: str, is_head: bool = False) -> None:
     """Refuse a row, as JSON, whose parts are not there, or of other types.
+
+    Args:
+        name: of the file.
 
     Raises:
         ValueError: with the first such part.
     """
-    if name in SHAPES and (fault := fault_of(SHAPES[name], text)):
+    if fault := fault_of(Head if is_head else SHAPES.get(name, Row), text):
         raise ValueError(fault)

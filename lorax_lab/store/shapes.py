@@ -17,6 +17,8 @@ from lorax_lab.store.result import Git, Inputs, Parameters
 
 OF_COMPLETED = ("inputs", "parameters", "metric", "metrics", "memory", "time")
 """What a completed run's line has besides."""
+MOST_RATES = 100
+"""Of a grid, and how often it may be extended."""
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Number = float | None
@@ -24,6 +26,10 @@ Number = float | None
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Cut = tuple[str, Count, str | None, Number]
 """Part, k, type of matrix, score."""
+OWN_RULE, LACKING = "value_error", "missing"
+"""Kinds of pydantic's errors of which the input says nothing more."""
+BRANCHES = ("constrained-int", "literal['whole']")
+"""Of types that allow two things, in the place of an error."""
 NONE: Any = None
 """Of a key that a line need not have; where it is there, it has the type that is given."""
 
@@ -80,6 +86,14 @@ class Config(Part):
     train: Train
 
 
+class Hardware(Part):
+    """Where a run was made."""
+
+    threads: Positive
+    processors: Positive | None = NONE
+    device: str = NONE
+
+
 class Memory(Part):
     """The bytes of a training step."""
 
@@ -92,11 +106,25 @@ class Memory(Part):
 class Seconds(Part):
     """The time that the parts of a run took."""
 
-    train_seconds: float
-    total_seconds: float
+    train_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    total_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     steps: Count
     examples: Count = NONE
     tokens: Count = NONE
+
+
+class Null(Part):
+    """The measures of noise of an update's shape."""
+
+    effective_rank: float
+    stable_rank: float
+    participation_ratio: float
+    energy_rank_90: float
+    energy_rank_95: float
+    energy_rank_99: float
+    energy_entropy_rank: float = NONE
+    energy_rank_50: float = NONE
+    numerical_rank: float = NONE
 
 
 class Matrix(Part):
@@ -105,8 +133,8 @@ class Matrix(Part):
     module: str
     layer: int | None
     shape: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    null: dict[str, float]
-    nulls: dict[str, dict[str, float]] | None = NONE
+    null: Null
+    nulls: dict[str, dict[str, Number]] | None = NONE
     frobenius_norm: float
     spectral_norm: float
     relative_norm: Number = NONE
@@ -145,7 +173,7 @@ class Line(Part):
     code: str | None
     git: Git
     versions: dict[str, str | None]
-    hardware: dict[str, Any]
+    hardware: Hardware
     written: Time
     config: Config
     reason: str | None = NONE
@@ -184,13 +212,13 @@ class DeclaredProtocol(Part):
 
     arms: Annotated[list[DeclaredArm], Field(min_length=1)]
     reference: str
-    rates: Positive
+    rates: Annotated[int, Field(ge=1, le=MOST_RATES)]
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)]
     selection_seeds: Annotated[list[Count], Field(min_length=1)]
     final_seeds: Annotated[list[Count], Field(min_length=1)]
     margin: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     loss_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = NONE
-    extensions: Count = NONE
+    extensions: Annotated[int, Field(ge=0, le=MOST_RATES)] = NONE
 
     @model_validator(mode="after")
     def _names(self) -> DeclaredProtocol:
@@ -217,6 +245,14 @@ class DeclaredSettings(Part):
     cells: list[DeclaredCell]
 
 
+class Growth(Part):
+    """What was added to a declaration, or changed in it, on a day."""
+
+    date: str
+    added: dict[str, Any] = NONE
+    changed: dict[str, Any] = NONE
+
+
 Levels = Annotated[dict[str, list[str]], Field(min_length=1)]
 """Overrides by level."""
 
@@ -240,12 +276,12 @@ class Declared(Part):
     apart: list[str] = NONE
     figures: list[str] | None = NONE
     control_of: str | None = NONE
-    history: list[dict[str, Any]] = NONE
+    history: list[Growth] = NONE
     written: str = NONE
     low_share: Annotated[float, Field(gt=0, le=1)] = NONE
     scores: dict[str, tuple[str, bool]] = NONE
     nulls: dict[str, list[str]] = NONE
-    earlier: list[dict[str, Any]] = NONE
+    earlier: list[Declared] = NONE
 
 
 def check_line(text: str, line: Mapping[str, Any]) -> None:
@@ -279,6 +315,8 @@ def fault_of(model: type[Part], text: str) -> str:
         model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        return f"{place}: {first['msg']}, and not {cut(repr(first['input']), 60)}"
+        place = ".".join(str(key) for key in first["loc"] if key not in BRANCHES)
+        says = str(first["ctx"]["error"]) if first["type"] == OWN_RULE else first["msg"]
+        given = "" if first["type"] in (OWN_RULE, LACKING) else f", and not {cut(repr(first['input']), 60)}"
+        return f"{place}: {says}{given}" if place else f"{says}{given}"
     return ""

@@ -21,7 +21,7 @@ NAME = "factors"
 EVERY, QUERY, LORA = "all matrices", "query", "LoRA"
 BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
 """What an update's factor stands beside, as a share of its own norm."""
-NORMS = {"delta_norm": "ΔW", "base_in_delta": "of ΔW", "base_in_random": "random", "base_in_base": "of W"}
+NORMS = {"delta_norm": "ΔW", "base_in_delta": "W in ΔW", "base_in_random": "W in random", "base_in_base": "W in own"}
 """The norm of an update, and those of W in the top directions of the update, in random ones and in its own."""
 
 THEIR_NUMBERS = {r: {**FACTORS[r], **NORMS_OF_TABLE_7[r]} for r in FACTORS}
@@ -89,10 +89,11 @@ def latex(table: pd.DataFrame) -> str:
     """The query matrices, of which the paper has one, and all matrices together, under the paper's numbers."""
     head = [Column("update"), Column("$r$", align="r"), Column("amplification", align=INTERVAL)]
     head += [Column(name, align="r") for name in ("Gaussian", "random", "own")]
-    head += [Column(escaped(name), "norm" if name == "ΔW" else "$W$", "r") for name in NORMS.values()]
+    head += [Column(escaped(name), "norm", "r") for name in NORMS.values()]
     rows = [[f"{THEIRS.removesuffix(': ')} (Hu et al. 2021)"]]
     for r, of in THEIR_NUMBERS.items():
-        beside = [f"${of[name]:g}$" if name in of else NONE for name in (*BESIDE, *NORMS)]
+        beside = [f"${of[name]:g}$" if name in of else NONE for name in BESIDE]
+        beside += [number(of[name], 2) for name in NORMS]
         rows.append([LORA, str(r), f"${of['factor']:g}${BOTH}", *beside])
     own = table[table["module"].map(lambda module: module == EVERY or str(module).endswith(QUERY))]
     for (task, module), of_part in own.groupby(["task", "module"], sort=False):
@@ -108,6 +109,7 @@ def latex(table: pd.DataFrame) -> str:
         "Gaussian, random, own: the same norm over that of $W$ in the directions of a Gaussian update, in random ones",
         "by the closed form, and in its own. Last columns: Frobenius norms of the update, and of $W$ in",
         "the update's directions, in random ones and in its own. Full updates are cut to their top $r$.",
+        "Each column is a median of its own, so that one is not the ratio of two others.",
     ]
     return document(head, rows, notes)
 

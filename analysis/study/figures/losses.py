@@ -76,7 +76,7 @@ def latex(table: pd.DataFrame) -> str:
     tasks = list(dict.fromkeys(table["task"]))
     head = [Column("rank", align="r")]
     for task in tasks:
-        head += [Column(escaped(task), "nats", INTERVAL), Column("score", unit, INTERVAL)]
+        head += [Column(escaped(f"{task}, loss"), "nats", INTERVAL), Column("score", unit, INTERVAL)]
     head.append(Column(THEIRS, "nats", "r"))
     rows = []
     for rank, of_rank in table.groupby("rank", sort=True):

@@ -44,7 +44,7 @@ def table(records: Records) -> pd.DataFrame | None:
     if not records.rows.get(NAME):
         return None
     rows = [row for task in records.conditions for row in _of_task(records, task)]
-    found = pd.DataFrame(rows).assign(margin=records.protocol.margin, seeds=len(records.protocol.final_seeds))
+    found = pd.DataFrame(rows).assign(margin=records.protocol.margin)
     return with_model(records, with_direction(records, found))
 
 
@@ -62,7 +62,7 @@ def _rows(records: Records, task: str, name: str, side: str, gains: dict[int, In
     for size, gain in sorted(gains.items()):
         shown = gain.oriented(higher)
         row = {"task": task, "set": name, "side": side, "size": size}
-        row |= {"mean": shown.mean, "low": shown.low, "high": shown.high}
+        row |= {"mean": shown.mean, "low": shown.low, "high": shown.high, "seeds": shown.count}
         yield row | {"within": gain.low > -margin, "enough": str(enough)}
 
 

@@ -89,7 +89,7 @@ def draw(table: pd.DataFrame) -> Figure:
     margin = f"{table['margin'].iloc[0]:g}"
     of = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
     text = f"{of}, over the number of training examples. Training took {_steps(table)} steps"
-    style.title(figure, f"{text}. 95 % intervals; of scores over seeds alone, {_seeds(table)}")
+    style.title(figure, f"{text}. 95 % intervals; those of scores are over {int(table['seeds'].max())} seeds alone")
     style.legend(figure, left, columns=3)
     return figure
 
@@ -99,10 +99,6 @@ def _steps(table: pd.DataFrame) -> str:
     by_size = dict(zip(table["examples"], table["steps"], strict=True))
     counts = [f"{steps:,}" for _, steps in sorted(by_size.items())]
     return counts[0] if len(set(counts)) == 1 else ", ".join(counts)
-
-
-def _seeds(table: pd.DataFrame) -> str:
-    return f"{int(table['seeds'].max())} of them"
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
