@@ -47,7 +47,7 @@ LEVELS = {
     "1000 labels in every layer": (1000, 12, False),
 }
 """By name: the number of training examples, how often each is seen, and whether the last layer alone changes."""
-BEGUN = ("250 labels", "1000 labels")
+BEGUN = ("250 labels", "1000 labels", "4000 labels")
 """What has begun; the study grows by the others, whatever comes out."""
 
 

@@ -92,13 +92,16 @@ def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
         "movie_reviews": Smallest(1, 1, 1),
         "sarcasm": Smallest(8, 1, 8),
     }
-    assert r"found both low (r\* = 1 and 8)" in readme()
+    assert r"had two tasks, another head, and r\* of 1 and 8, both low" in readme()
 
 
 def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
     at_rank_1 = comparison.by_rank(of_study := records("memorised"), comparison.gains(of_study, "1000 labels"))[1]
     assert at_rank_1.low > -of_study.protocol.margin
-    assert "LoRA of rank 1 in one layer](docs/study/memorised/VERDICT.md) memorises 1,000 labels" in readme()
+    verdicts = {ruling.task: ruling.verdict for ruling in rulings(of_study)}
+    assert verdicts == {"250 labels": "supported", "1000 labels": "supported", "4000 labels": "not supported"}
+    said = "LoRA of rank 1 in one layer](docs/study/memorised/VERDICT.md) memorises 1,000 labels drawn at random."
+    assert f"{said} With 4,000 the verdict is *not supported*." in readme()
 
 
 def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:
