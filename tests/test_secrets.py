@@ -21,6 +21,7 @@ import pytest
 import torch
 from recorded import run_record
 from rich.table import Table
+from synthetic import study
 from test_tracking import publish, recorded
 
 import lorax_lab.console
@@ -264,7 +265,8 @@ def test_no_file_holds_a_secret_and_every_checksum_fits(tmp_path: Path, monkeypa
     done = run_record("b", metrics={"test/accuracy": 12345678.0}, git=record.Git("f01c62bf" * 5, False))
     record.write_record(tmp_path / "b", done)
     save_config(tmp_path / "a", {"path": text, "words": [f"{text} {text}"]})
-    line = {"format": 1, "run_id": "a", "reason": text, "n": 12345678, "git": {"commit": "f01c62bf" * 5}}
+    git = {"commit": "f01c62bf" * 5, "dirty": False}
+    line = study().lines[0] | {"run_id": "a", "reason": text, "n": 12345678, "git": git}
     write_lines(tmp_path / "a.jsonl", [line])
     assert not seen("".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()))
     assert record.read_record(tmp_path / "a").status == "failed"

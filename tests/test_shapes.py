@@ -18,9 +18,10 @@ from analysis.study.records import Records
 from analysis.study.validator import breaches
 from lorax_lab.store.answers import check_answers
 from lorax_lab.store.declaration import DamagedDeclaration, read_declaration, to_content
+from lorax_lab.store.declared_shapes import Declared
 from lorax_lab.store.published import read_lines, write_lines
 from lorax_lab.store.record import DamagedRecord
-from lorax_lab.store.shapes import Declared, Line, Part, check_line
+from lorax_lab.store.shapes import Line, Part, check_line
 from lorax_lab.store.sums import write_summed
 
 WRONG: tuple[Any, ...] = (None, "x", -1, [], {})

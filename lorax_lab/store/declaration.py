@@ -211,7 +211,7 @@ def read_declaration(path: Path) -> Declaration:
     checked = read_checked(path)
     if checked.damages:
         raise DamagedDeclaration("; ".join(checked.damages))
-    from lorax_lab.store.shapes import check_declaration
+    from lorax_lab.store.declared_shapes import check_declaration
 
     try:
         check_declaration(checked.text)
