@@ -23,8 +23,8 @@ BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "
 """What an update's factor stands beside, as a share of its own norm."""
 NORMS = {"delta_norm": "ΔW", "base_in_delta": "W in ΔW", "base_in_random": "W in random", "base_in_base": "W in own"}
 """The norm of an update, and those of W in the top directions of the update, in random ones and in its own."""
-
 THEIR_NUMBERS = {r: {**FACTORS[r], **NORMS_OF_TABLE_7[r]} for r in FACTORS}
+"""The paper's factors and norms, by r."""
 GREY = ("|", "x", "<")
 THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
