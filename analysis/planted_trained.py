@@ -160,21 +160,27 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     style.rank_axis(axes, ranks)
     estimates.axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
     axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
-    axes.set_title(f"hollow, beside: noisy labels; {estimates.ARROWS}")
+    hollow = "hollow, beside: noisy labels; " if rows["noisy"].any() else ""
+    axes.set_title(f"{hollow}{estimates.ARROWS}")
 
 
 def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
+    """An estimator that finds no rank at some level has no mean: that of the others would flatter it."""
+    labels = []
     for place, name in enumerate(NAMES):
+        found = trained.loc[trained["estimator"] == name, "error"].notna()
+        short = name.partition(",")[0]
+        labels.append(short if found.all() else f"{short}, found in {found.sum()} of {len(found)}")
         for rows, look, height in ((trained, "o", -0.12), (made, "s", 0.12)):
             errors = rows.loc[rows["estimator"] == name, "error"].dropna()
             fill: dict[str, Any] = {"color": "0.15" if look == "o" else "0.55", "marker": look, "linestyle": ""}
             axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
-            if len(errors):
+            if len(errors) and (rows is made or found.all()):
                 label = {"o": "trained updates", "s": "signals in noise"}[look] if place == len(NAMES) - 1 else None
                 axes.plot([errors.mean()], [place + height], **fill, label=label, markersize=6)
-    axes.set_yticks(range(len(NAMES)), [name.partition(",")[0] for name in NAMES])
+    axes.set_yticks(range(len(NAMES)), labels)
     axes.invert_yaxis()
     axes.set_xlim(left=-0.15)
     axes.set(xlabel="error, octaves")
-    axes.set_title("one cell, and their mean")
+    axes.set_title("small: one level or matrix; large: their mean")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)

@@ -74,6 +74,15 @@ def test_the_figure_has_both_halves(records_folder: Path, noise: pd.DataFrame) -
     assert legend == ["the planted rank", "called low up to here", *planted_trained.NAMES]
     beside = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert beside == ["trained updates", "signals in noise"]
+    assert figure.axes[0].get_title(loc="left").startswith("hollow, beside: noisy labels")
+    assert figure.axes[1].get_yticklabels()[0].get_text() == "r*"
+    means = len([line for line in figure.axes[1].get_lines() if line.get_markersize() == 6])
+    lost = joined.copy()
+    lost.loc[(lost["estimator"] == planted_trained.R_STAR) & (lost["rank"] == 1), ["estimate", "error"]] = math.nan
+    without = planted_trained.draw(lost[lost["noisy"] != True]).axes  # noqa: E712
+    assert not without[0].get_title(loc="left").startswith("hollow")
+    assert without[1].get_yticklabels()[0].get_text() == "r*, found in 1 of 2"
+    assert len([line for line in without[1].get_lines() if line.get_markersize() == 6]) == means - 1
 
 
 def test_the_command_joins_the_halves_where_there_are_records(

@@ -67,8 +67,10 @@ def test_the_verdict_over_all_is_what_the_records_give() -> None:
     written = VERDICT.read_text(encoding="utf-8")
     links = {study: f"../docs/study/{study}/{PAGE}" for study in STUDIES}
     assert overview.write(load_all(RECORDS), links) == written
-    first = next(line for line in written.splitlines() if line.startswith("**"))
-    assert first.strip("*") in readme()
+    first = next(line for line in written.splitlines() if "**" in line)
+    study, _, said = first.partition(": ")
+    assert study == MAIN
+    assert said.strip("*") in readme()
 
 
 def test_the_readmes_measures_of_the_spectrum_are_what_the_records_give() -> None:
@@ -83,6 +85,13 @@ def test_the_readmes_table_of_tasks_is_what_the_records_give() -> None:
         by_loss = str(ruling.by_loss or "—")
         cells = (ruling.task, ruling.verdict, str(ruling.r_star), by_loss, str(ruling.k_star), share)
         assert f"| {' | '.join(cells)} |" in readme()
+
+
+def test_the_readme_says_at_how_many_tasks_half_the_margin_leaves_it() -> None:
+    of_study = records(MAIN)
+    half = {task: page.at_margin(of_study, task, of_study.protocol.margin / 2)[2] for task in of_study.conditions}
+    assert [task for task, ruling in half.items() if ruling == "supported"] == ["tweets"]
+    assert "At half the margin it is supported on tweets alone." in readme()
 
 
 def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
@@ -107,3 +116,8 @@ def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
 def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:
     (found,) = rulings(records("planted"))
     assert rf"`experiments.planted`: r\* = {found.r_star}, k\* = {found.k_star})" in readme()
+    planted = {ruling.task: ruling for ruling in of_tasks(records("planted_ranks"))}
+    eight, high = planted["planted rank 8"], planted["planted rank 32"]
+    assert (eight.r_star.size, eight.k_star.size) == (16, 16)
+    assert (high.r_star.size, high.k_star.size) == (None, 32)
+    assert r"Of a planted rank 8 r\* and k\* are 16; of 32 k\* is 32, and r\* none" in readme()

@@ -118,6 +118,17 @@ def test_the_answer_says_of_lora_what_its_interval_allows(
     assert ("matches" in text) == (gain is not None and gain.high >= 0)
 
 
+def test_a_match_is_not_plain_where_a_higher_rank_scores_surely_lower() -> None:
+    matches = ruling(Smallest(4, 1, 4), Smallest(4, 4, 4), NO_LOSS, NO_LOSS)
+    said = first_line([replace(matches, lower=(16, 32))])
+    assert "LoRA is within the margin of full fine-tuning from rank 4 (95 % interval 1 to 4), and surely" in said
+    assert "and surely below it at rank 16 and 32, and the full update" in said
+    lowest = {1: -0.001, 8: -0.015}
+    records = study(lambda cell: 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0))
+    assert verdict.rulings(records)[0].lower == (8,)
+    assert verdict.rulings(study())[0].lower == ()
+
+
 @pytest.mark.parametrize(
     ("star", "gain", "words"),
     [
@@ -292,16 +303,16 @@ def test_the_answers_figure_says_what_its_intervals_cover() -> None:
 # ---- the margin
 
 
-def test_the_margin_is_a_share_of_what_the_update_brings_over_the_head_alone() -> None:
+def test_without_a_head_trained_alone_the_margin_is_a_share_of_what_the_update_brings_and_is_marked() -> None:
     """At k = 0 the score falls by .2, so that a margin of .02 is a tenth of it."""
     text = rules.margin_rule(study())
     assert "On reviews the margin of 0.02 is 10 % of the 0.2000 [0.1980, 0.2020] that the update" in text
-    assert "the full update cut to k = 0, head, embeddings and biases as trained, on validation" in text
-    assert rules.share_of(study(), TASK) == "10 %"
+    assert "the update of the matrices brings over itself cut to k = 0, all else as trained with it, on val" in text
+    assert rules.share_of(study(), TASK) == "10 % (k = 0)"
     on_test = rules.margin_rule(with_cuts_on_test(study(), {0: 60, 64: 0}))
-    assert "as trained, on test" in on_test
+    assert "as trained with it, on test" in on_test
     idle = changed(study(), lambda line: line | {"functional": [[*row[:3], 0.8] for row in line.get("functional", [])]})
-    assert "is no share of what the update of the matrices brings over the head alone" in rules.margin_rule(idle)
+    assert "is no share of what the update of the matrices brings over itself cut" in rules.margin_rule(idle)
     assert "is not surely above 0" in rules.margin_rule(idle)
     assert rules.share_of(idle, TASK) == "—"
 
@@ -341,7 +352,8 @@ def test_an_arm_that_trains_the_head_alone_is_what_the_margin_is_measured_by() -
     assert margin.head_arm(alone, TASK) == "head"
     text = rules.margin_rule(alone)
     assert "is 20 % of the 0.1000" in text
-    assert "(head, on test)" in text
+    assert "that `full` brings over `head`, on test" in text
+    assert rules.share_of(alone, TASK) == "20 %"
     other_head = changed(records, lambda line: body_less(line, 150_000))
     assert margin.head_arm(other_head, TASK) is None
 

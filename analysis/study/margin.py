@@ -1,4 +1,4 @@
-"""What the declared margin is worth: its share of what the update brings, and the power that a study has at it."""
+"""What the declared margin is worth: its share of what fine-tuning brings, and the power that a study has at it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from .statistics import Interval, power
 
 @dataclass(frozen=True)
 class OverHead:
-    """What the update of the matrices brings over the head alone.
+    """What the reference brings over the head alone: all that it trains besides, embeddings, norms and biases too.
 
     Attributes:
         gain: of the reference, above 0 is better.
-        alone: what stands for the head alone, in words.
+        brought: by what, over what, in words.
+        is_cut: whether the update cut to nothing stands for the head alone. It was trained beside an update, so that it
+            may do worse than a head that was trained alone, and the gain is then too large.
     """
 
     gain: Interval
-    alone: str
+    brought: str
+    is_cut: bool = False
 
     def share(self, margin: float) -> float | None:
         """The margin as a share of the gain; None where the gain is not surely above 0."""
@@ -28,16 +31,18 @@ class OverHead:
 
 
 def over_head(records: Records, task: str) -> OverHead | None:
-    """Against the arm that trains the head alone, on test; without one, against the update cut to nothing (k = 0),
-    whose head, embeddings and biases are those that were trained with the update. None where there is neither, or a
-    cut leaves some matrices whole."""
+    """Over the arm that trains the head alone, on test; without one, over the update cut to nothing (k = 0).
+
+    None where there is neither, or a cut leaves some matrices whole.
+    """
     if arm := head_arm(records, task):
-        return OverHead(comparison.gains(records, task)[arm].oriented(False), f"{arm}, on test")
+        brought = f"`{records.protocol.reference}` brings over `{arm}`, on test"
+        return OverHead(comparison.gains(records, task)[arm].oriented(False), brought)
     if not update.has_cuts(records) or not update.changes_all(records, task):
         return None
     split = "test" if update.is_on_test(records, task) else "validation"
-    cut = "the full update cut to k = 0, head, embeddings and biases as trained"
-    return OverHead(update.gains(records, task)[0].oriented(False), f"{cut}, on {split}")
+    brought = f"the update of the matrices brings over itself cut to k = 0, all else as trained with it, on {split}"
+    return OverHead(update.gains(records, task)[0].oriented(False), brought, is_cut=True)
 
 
 def head_arm(records: Records, task: str) -> str | None:

@@ -38,7 +38,7 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
 
 
 def _answer(study: Records) -> str:
-    return f"**{page.NOT_FAIR}** ({study.name})" if breaches(study) else bold(answer(study))
+    return f"{study.name}: {f'**{page.NOT_FAIR}**' if breaches(study) else bold(answer(study))}"
 
 
 def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
@@ -63,7 +63,9 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         else:
             rows += [[*first, name, "not asked", "—", "—", "—", *_tried(study, name)] for name in study.conditions]
     headings = ["study", "role", "task", "low rank", "r*", "r* by log loss", "k*", "ranks tried", "margin"]
-    return markdown_table([*headings, "of what the update brings over the head alone"], rows)
+    return markdown_table(
+        [*headings, "of what full fine-tuning brings over the head alone (k = 0: over its update cut to nothing)"], rows
+    )
 
 
 def _k(ruling: Ruling) -> str:

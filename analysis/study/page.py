@@ -14,8 +14,9 @@ from .markdown import bold, bullets, listed, probability, short
 from .markdown import table as markdown_table
 from .origin import notes
 from .records import Records, collapsed, hours_of
+from .statistics import Smallest
 from .validator import breaches, marked
-from .verdict import Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
+from .verdict import SAMPLE, Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
 COMMON = "top directions that two seeds share beyond chance (columns, rows)"
@@ -24,8 +25,8 @@ MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
 LOSS = "loss_difference"
 SHARED_TOO = (
-    "Full updates of labels drawn at random share as many directions (`paper_subspaces`): sharing them is no sign of a "
-    "task."
+    "Full updates of labels drawn at random share as many of their first 32 and 64 directions (`paper_subspaces`): "
+    "sharing so many is no sign of a task."
 )
 
 
@@ -168,16 +169,18 @@ def _signed(row: Any, key: str) -> str:
     return f"{row[key]:+.4f} [{row[f'{key}_low']:+.4f}, {row[f'{key}_high']:+.4f}]"
 
 
+def at_margin(records: Records, task: str, margin: float) -> tuple[Smallest | None, Smallest, str]:
+    """r*, k* and the ruling, had that margin been declared."""
+    r_star, k_star = comparison.enough(records, task, margin), update.functional_rank(records, task, margin=margin)
+    return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task))
+
+
 def _changes(records: Records) -> list[str]:
     rows = []
     for task in records.conditions:
         for share in MARGINS:
             other = records.protocol.margin * share
-            r_star, k_star = (
-                comparison.enough(records, task, other),
-                update.functional_rank(records, task, margin=other),
-            )
-            ruling = rule([k_star, *([r_star] if r_star else [])], low_rank(records, task))
+            r_star, k_star, ruling = at_margin(records, task, other)
             rows.append([task, f"{other:g}", str(r_star or "—"), str(k_star), ruling])
     parts = ["The verdict at half the declared margin, at the declared one, and at one and a half of it:"]
     parts += [markdown_table(["task", "margin", "r*", "k*", "low rank"], rows)]
@@ -191,19 +194,18 @@ def _limits(records: Records) -> list[str]:
     lines = [line for line in records.lines if line["status"] == "completed"]
     models = sorted({line["config"]["model"] for line in lines})
     total = min(line["parameters"]["total"] for line in lines)  # of the base: an adapter adds to it
-    train = sorted({line["inputs"]["examples"]["train"] for line in lines})
-    tested = sorted({line["inputs"]["examples"]["test"] for line in lines})
-    epochs = sorted({line["config"]["train"]["epochs"] for line in lines})
-    steps = sorted({line["time"]["steps"] for line in lines})
+    tasks = len(records.conditions)
+    samples = any(SAMPLE.search(name) for name in records.conditions)
+    splits = "one split of each task, but where a condition is another sample of it" if samples else "one split"
     limits = [
-        f"{len(models)} base model{'s' * (len(models) > 1)} ({listed(models)}, {total / 1e6:.1f} M parameters) and "
-        f"{len(records.conditions)} task{'s' * (len(records.conditions) > 1)} ({listed(records.conditions)}): nothing "
-        "is said of other models, sizes or tasks.",
-        f"{_counts(train)} training examples, epochs: {_counts(epochs)}, steps: {_counts(steps)}. A longer training "
-        "may need more directions.",
-        f"{len(records.protocol.final_seeds)} seeds and {_counts(tested)} test examples of one split. What an "
-        "interval does not cover, other seeds or other test examples, is said above.",
+        f"The base is {listed(models)} ({total / 1e6:.1f} M parameters), the task{'s' * (tasks > 1)} "
+        f"{listed(records.conditions)}: nothing is said of other models, sizes or tasks.",
+        f"{_amounts(records)}. A longer training may need more directions.",
+        f"{len(records.protocol.final_seeds)} seeds and {splits}. What an interval does not cover, other seeds or "
+        "other test examples, is said above.",
     ]
+    if tasks > 1:
+        limits.append("Every interval is of one task or condition by itself: none is corrected for their number.")
     alphas = sorted({alpha for line in lines if (alpha := line["config"]["method"].get("alpha")) is not None})
     if len(alphas) == 1:
         limits.append(
@@ -212,8 +214,17 @@ def _limits(records: Records) -> list[str]:
     return bullets(limits)
 
 
-def _counts(numbers: list[int]) -> str:
-    return listed(f"{number:,}" for number in numbers)
+def _amounts(records: Records) -> str:
+    """Examples, passes and steps of the completed final runs, with the conditions' names where they differ."""
+    of: dict[str, list[str]] = {}
+    for name in records.conditions:
+        for line in (line for line in records.of(name, "final") if line["status"] == "completed"):
+            examples, epochs = line["inputs"]["examples"], line["config"]["train"]["epochs"]
+            told = f"{examples['train']:,} training examples, {epochs} pass{'es' * (epochs > 1)}"
+            text = f"{told} ({line['time']['steps']:,} steps), {examples['test']:,} test examples"
+            if name not in of.setdefault(text, []):
+                of[text].append(name)
+    return "; ".join(text if len(of) == 1 else f"{listed(names)}: {text}" for text, names in of.items())
 
 
 def _metric(records: Records, task: str) -> str:

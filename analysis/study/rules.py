@@ -85,17 +85,16 @@ def intervals_rule(records: Records) -> str:
 
 
 def margin_rule(records: Records) -> str:
-    """The margin as a share of what the update brings over the head alone, and the power of the study at it."""
+    """The margin as a share of what fine-tuning brings over the head alone, and the power of the study at it."""
     parts = []
     for task in records.conditions:
         if found := margin.over_head(records, task):
             share = found.share(records.protocol.margin)
-            about = f"the update of the matrices brings over the head alone ({found.alone})"
             of = f"On {task} the margin of {records.protocol.margin:g} is"
             if share is None:
-                parts.append(f"{of} no share of what {about}: {found.gain} is not surely above 0.")
+                parts.append(f"{of} no share of what {found.brought}: {found.gain} is not surely above 0.")
             else:
-                parts.append(f"{of} {100 * share:.0f} % of the {found.gain} that {about}.")
+                parts.append(f"{of} {100 * share:.0f} % of the {found.gain} that {found.brought}.")
         else:
             parts.append(f"On {task} no run stands for the head alone, so that the margin is no share of anything.")
         if chances := margin.powers(records, task).values():
@@ -125,10 +124,10 @@ def second_endpoint(records: Records) -> list[str]:
 
 
 def share_of(records: Records, task: str) -> str:
-    """The margin's share in a table's cell; a dash where there is none."""
+    """The margin's share in a table's cell, marked where no head was trained alone; a dash where there is none."""
     found = margin.over_head(records, task)
     share = found.share(records.protocol.margin) if found else None
-    return "—" if share is None else f"{100 * share:.0f} %"
+    return "—" if not found or share is None else f"{100 * share:.0f} %{' (k = 0)' * found.is_cut}"
 
 
 def _on(records: Records, tasks: list[str]) -> str:

@@ -47,6 +47,8 @@ class Ruling:
     """r* by the log loss on test, for all matrices only; None where it has no declared margin."""
     on_test: bool = True
     """Whether k* is decided on examples that chose nothing."""
+    lower: tuple[int, ...] = ()
+    """The ranks above r* at which LoRA scores surely lower than full fine-tuning."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -60,7 +62,11 @@ def rulings(records: Records) -> list[Ruling]:
             comparison.enough(records, task),
             comparison.by_rank(records, comparison.gains(records, task)),
         )
-        at_r = of_ranks.get(r_star.size) if r_star and r_star.size is not None else None
+        at_r: Interval | None = None
+        lower: tuple[int, ...] = ()
+        if r_star and r_star.size is not None:
+            at_r = of_ranks.get(r_star.size)
+            lower = tuple(sorted(rank for rank, gain in of_ranks.items() if rank > r_star.size and gain.high < 0))
         alone = update.modules(cuts)
         for module in (update.ALL, *(alone if len(alone) > 1 else [])):
             whole = module == update.ALL
@@ -73,6 +79,7 @@ def rulings(records: Records) -> list[Ruling]:
             beside = (
                 comparison.enough_by_loss(records, task) if whole else None,
                 update.is_on_test(records, task, module=module),
+                lower if whole else (),
             )
             made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum, *beside))
     return made
@@ -127,9 +134,9 @@ def loss_line(whole: list[Ruling]) -> str:
     found = {r.task: r.by_loss for r in whole if r.by_loss}
     if not found:
         return ""
-    high = [star.high for star in found.values() if star.high is not None]
-    without = [task for task, star in found.items() if star.high is None]
-    parts = [f"at most {max(high)}{f' on {len(high)} tasks' if len(found) > 1 else ''}"] if high else []
+    high = {task: star.high for task, star in found.items() if star.high is not None}
+    without = [task for task in found if task not in high]
+    parts = [f"at most {max(high.values())}{f' on {listed(high)}' if len(found) > 1 else ''}"] if high else []
     parts += [f"not found on {listed(without)}" if len(found) > 1 else "not found"] if without else []
     return f" By log loss r* is {', '.join(parts)}."
 
@@ -205,9 +212,11 @@ def _of_lora(ruling: Ruling) -> str:
         if star.low is None:
             return "LoRA is surely short of full fine-tuning even at the highest rank tried, and "
         return f"no rank is shown to be enough for LoRA, {star.low} is the lowest that may be, and "
-    if at.high < 0:
-        return f"LoRA is within the margin of full fine-tuning from rank {star}, where it {changes(at)}, and "
-    return f"LoRA matches full fine-tuning from rank {star}{f', where it {changes(at)}' if at.low > 0 else ''}, and "
+    there = f", where it {changes(at)}" if at.high < 0 or at.low > 0 else ""
+    if at.high < 0 or ruling.lower:
+        above = f", and surely below it at rank {listed(ruling.lower)}" if ruling.lower else ""
+        return f"LoRA is within the margin of full fine-tuning from rank {star}{there}{above}, and "
+    return f"LoRA matches full fine-tuning from rank {star}{there}, and "
 
 
 def _of_cuts(ruling: Ruling) -> str:
