@@ -7,6 +7,8 @@ of its own for the example, for the example and the arm, for the seed and the ar
 from __future__ import annotations
 
 import math
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,21 +53,34 @@ def found(
     return studies
 
 
-def limits(count: int) -> tuple[float, float]:
-    """The 99 % interval of a rate of 1,000 studies."""
-    interval = binomtest(count, 1000).proportion_ci(0.99)
+def limits(count: int, level: float = 0.99) -> tuple[float, float]:
+    """The interval of a rate of 1,000 studies."""
+    interval = binomtest(count, 1000).proportion_ci(level)
     return float(interval.low), float(interval.high)
+
+
+@cache
+def false_matches(seeds: int, examples: int, suits: float, seed: float) -> tuple[int, int]:
+    """Of 1,000 studies whose arm loses the whole margin, how many pass: by the pages' interval, and by Student's."""
+    studies = found(seeds, examples, suits, seed, -MARGIN)
+    over_seeds = sum(t_interval(d.mean(1).tolist()).low > -MARGIN for d in studies)
+    return sum(crossed(d).interval().low > -MARGIN for d in studies), over_seeds
+
+
+@cache
+def false_winners(seeds: int, examples: int, suits: float, seed: float) -> int:
+    """Of 1,000 studies of two arms that are alike, in how many one is found better."""
+    intervals = [crossed(d).interval() for d in found(seeds, examples, suits, seed, 0.0)]
+    return sum(not interval.low <= 0 <= interval.high for interval in intervals)
 
 
 @pytest.mark.parametrize(("seeds", "examples", "suits", "seed"), CASES)
 def test_a_loss_of_the_margin_passes_as_rarely_as_the_level_says(
     seeds: int, examples: int, suits: float, seed: float
 ) -> None:
-    studies = found(seeds, examples, suits, seed, -MARGIN)
-    passed = sum(crossed(d).interval().low > -MARGIN for d in studies)
+    passed, over_seeds = false_matches(seeds, examples, suits, seed)
     assert limits(passed)[0] <= 0.025
     if suits:  # Student's interval over the seeds is what must not come back
-        over_seeds = sum(t_interval(d.mean(1).tolist()).low > -MARGIN for d in studies)
         assert limits(over_seeds)[0] > 0.025 or seed == LOUD
         assert over_seeds > passed
 
@@ -74,12 +89,24 @@ def test_a_loss_of_the_margin_passes_as_rarely_as_the_level_says(
 def test_two_arms_that_are_alike_win_over_each_other_as_rarely_as_the_level_says(
     seeds: int, examples: int, suits: float, seed: float
 ) -> None:
-    studies = [crossed(d) for d in found(seeds, examples, suits, seed, 0.0)]
-    winners = sum(not study.interval().low <= 0 <= study.interval().high for study in studies)
+    winners = false_winners(seeds, examples, suits, seed)
     assert limits(winners)[0] <= 0.05
     assert limits(winners)[1] > 0.01  # no interval that is wide for nothing
-    some = studies[:100]
+    some = [crossed(d) for d in found(seeds, examples, suits, seed, 0.0, 100)]
     assert [s.p() < 0.05 for s in some] == [not s.interval().low <= 0 <= s.interval().high for s in some]
+
+
+def test_the_page_has_these_rates() -> None:
+    def rate(count: int) -> str:
+        low, high = limits(count, 0.95)
+        return f"{count / 1000:.3f} [{low:.3f}, {high:.3f}]"
+
+    page = (Path(__file__).parents[1] / "docs" / "studies.md").read_text(encoding="utf-8")
+    suit = {NONE: "not at all", WEAK: "somewhat", STRONG: "strongly"}
+    for seeds, examples, suits, seed in CASES:
+        case = (seeds, examples, suits, seed)
+        rates = " | ".join(map(rate, (*false_matches(*case), false_winners(*case))))
+        assert f"| {seeds} | {examples:,} | {suit[suits]} | {'much' if seed == LOUD else 'little'} | {rates} |" in page
 
 
 def test_the_interval_is_the_formulas() -> None:

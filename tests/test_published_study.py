@@ -104,6 +104,16 @@ def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
     assert r"had two tasks, another head, and r\* of 1 and 8, both low" in readme()
 
 
+def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    first, second = ({ruling.task: ruling for ruling in of_tasks(records(study))} for study in (FIRST, MAIN))
+    for task, before in first.items():
+        assert f"| {task}, r\\* | {before.r_star} | {second[task].r_star} |" in text
+        assert f"| {task}, k\\* | {before.k_star} | {second[task].k_star} |" in text
+        assert before.verdict == second[task].verdict == "supported"
+        assert (before.on_test, second[task].on_test) == (False, True)
+
+
 def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
     at_rank_1 = comparison.by_rank(of_study := records("memorised"), comparison.gains(of_study, "1000 labels"))[1]
     assert at_rank_1.low > -of_study.protocol.margin
