@@ -21,11 +21,11 @@ from analysis.paper.reading import (
     CONTROLS,
     FAILS,
     HOLDS,
-    OTHER_HEADS,
     UNSURE,
     above,
     below,
     both,
+    is_task,
     of_every_two,
     within,
     written,
@@ -310,14 +310,22 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     assert {f"LoRA r={rank}" for rank in (1, arms.STOPS, arms.LARGEST)} <= names["paper_rank_by_loss"]
     assert {arms.ALONE, *arms.SMALL} <= names["paper_baselines"]
     conditions = {name for section in SECTIONS for name in plan(section.study).conditions}
-    others = {name for name in conditions if name not in page.TASKS and not name.endswith(" examples")}
-    assert others == {*CONTROLS, *OTHER_HEADS}
+    tasks = {name for name in conditions if is_task(name) and not name.endswith(" examples")}
+    assert tasks <= set(page.TASKS)
+    assert set(CONTROLS) <= conditions
     pairs = importlib.import_module("experiments.paper_subspaces").PAIRS
     assert {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL} <= {
         *pairs
     }
     kept_at = {(1, 1), (1, 64), (8, 64), (64, 64), (directions.TOP_OF_W, directions.TOP)}
     assert kept_at <= set(importlib.import_module("lorax_lab.afterwards.similarities").EACH)
+
+
+def test_a_task_again_with_the_usual_head_is_no_task_of_its_own() -> None:
+    """The baselines are to grow by movie_reviews, and by its usual head."""
+    heads = importlib.import_module("experiments.paper_baselines").plan("full").conditions
+    assert {name for name in heads if not is_task(name)} == {f"{name} with the usual head" for name in heads} & {*heads}
+    assert not is_task("movie_reviews with the usual head")
 
 
 def ranked(score: dict[str, float]) -> Any:

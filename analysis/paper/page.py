@@ -9,7 +9,7 @@ from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
 from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
-from .reading import CONTROLS, FAILS, HOLDS, OTHER_HEADS, TOO, UNSURE, Claim, Reading, Section
+from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section, is_task
 from .sections import SECTIONS
 
 INTRODUCTION = """\
@@ -98,7 +98,7 @@ def _outcome(readings: list[Reading]) -> str:
     """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own."""
     by_task: dict[str, set[str]] = {}
     for reading in readings:
-        if reading.task not in (*CONTROLS, *OTHER_HEADS):
+        if is_task(reading.task):
             by_task.setdefault(reading.task, set()).add(reading.told)
     tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in by_task.items()}
     kinds = list(dict.fromkeys(sorted(tasks.values(), key=(HOLDS, f"{HOLDS}{TOO}", FAILS, UNSURE, MIXED).index)))

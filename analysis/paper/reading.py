@@ -14,8 +14,8 @@ HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
 TOO = ", as of noise"
 CONTROLS = ("random labels",)
 """Conditions that are no task: what is found there too is not what a task makes."""
-OTHER_HEADS = ("sarcasm with the usual head",)
-"""Conditions that are a task again, with another head: they are told, and count as no task of their own."""
+OTHER_HEAD = " with the usual head"
+"""How conditions end that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3
 """Seeds, below which what every two of them share has no interval."""
 
@@ -75,6 +75,15 @@ class Section:
     figures: tuple[str, ...]
     claims: tuple[Claim, ...]
     measured: bool = False
+
+
+def is_task(condition: str) -> bool:
+    """Whether a condition is a task of its own: no control, and no task again with another head.
+
+    >>> [is_task(name) for name in ("sarcasm", "sarcasm with the usual head", "random labels")]
+    [True, False, False]
+    """
+    return condition not in CONTROLS and not condition.endswith(OTHER_HEAD)
 
 
 def above(interval: Interval, line: float) -> str:
