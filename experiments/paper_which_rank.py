@@ -34,8 +34,8 @@ some minutes: three hours on 2 cores, by the time of the runs of `paper_subspace
 are there. It grows by movie_reviews, at about as much."""
 
 RANKS = (1, 2, 4, 8, 64)
-CUT = (0, 1, 2, 4, 8, 64)
-"""Numbers of directions to which the full update is cut in each set of matrices."""
+CUT = (0, 1, 2, 4, 8, 16, 32, 64)
+"""Numbers of directions to which the full update is cut in each set of matrices; no step is more than a doubling."""
 EVERY = "all"
 SETS = paper.SETS | {EVERY: ("all-linear",)}
 

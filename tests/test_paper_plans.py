@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,14 @@ def test_the_sets_of_a_planned_study_are_not_mixed_up() -> None:
     assert at_nothing.to_dict() == pytest.approx(
         {"query": -0.018, "query and value": -0.038, "attention": -0.058, "feed-forward": -0.078, "all": -0.098}
     )
+
+
+def test_no_cut_of_the_sets_is_more_than_twice_the_one_before() -> None:
+    """An update that needs 9 to 16 directions would else have k* 64."""
+    from experiments.paper_which_rank import CUT, RANKS
+
+    assert all(larger <= max(1, 2 * smaller) for smaller, larger in itertools.pairwise(CUT))
+    assert {0, *RANKS} <= set(CUT)
 
 
 @pytest.mark.skipif("paper_data_sizes" not in STUDIES, reason="it has runs")
