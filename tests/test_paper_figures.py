@@ -175,9 +175,12 @@ def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
     figure = FIGURES["sets"].draw(table)
     assert len(figure.axes) == 2 * len(TASKS)
     assert figure.get_suptitle().startswith("m: LoRA in some matrices")
-    assert "over 5 seeds" in " ".join(figure.get_suptitle().split())
+    title = " ".join(figure.get_suptitle().split())
+    assert "over 5 seeds" in title
+    assert "no update on the left, and keep all of theirs on the right" in title
     text = FIGURES["sets"].latex(table)
     assert rf"\textit{{all: {TASKS[0]}, $r^*$ " in text
+    assert "The other matrices have no update beside LoRA" in text
     assert f"{TASKS[1]}, $k^*$ 1" in text
     assert (
         f"0 & --- &  & {of_interval(*(of.loc[('all', 'k', 0), key] for key in ('mean', 'low', 'high')), True)}" in text

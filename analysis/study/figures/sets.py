@@ -29,6 +29,10 @@ EVERY, PLAIN = "all", "LoRA"
 """The set of all matrices, and how its arms begin."""
 SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
 APART = 2.4
+NEIGHBOURS = (
+    "The other matrices have no update on the left, and keep all of theirs on the right, so that r* and k* answer two "
+    "questions"
+)
 HEADS = {"rank": "LoRA", "k": "cut"}
 """Of the columns of the LaTeX, by side."""
 
@@ -105,7 +109,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_xlabel(label if task == tasks[-1] else "")
         row[0].set_ylabel("difference in score")
     text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals over"
-    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin"
+    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin. {NEIGHBOURS}"
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
@@ -133,6 +137,7 @@ def latex(table: pd.DataFrame) -> str:
         "cut in them from the whole one:",
         f"mean of {int(table['seeds'].max())} seeds with its 95\\,\\% interval over seeds and test examples.",
         f"$r^*$ and $k^*$: the smallest that is surely within {scale * float(table['margin'].iloc[0]):g}.",
+        "The other matrices have no update beside LoRA, and keep all of theirs beside the cut.",
     ]
     return document(head, rows[1:], notes)
 
