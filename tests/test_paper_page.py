@@ -509,6 +509,18 @@ def test_directions_that_were_not_kept_are_refused(changed: dict[str, Any], mess
     assert message in str(error.value)
 
 
+def test_directions_of_two_bases_are_refused() -> None:
+    """The other run's matrix is as wide as another base's: no φ is made of the two."""
+    records = directions_kept()
+    wide = np.linalg.qr(np.random.default_rng(3).standard_normal((48, 6))).Q
+    row = next(row for row in records.rows["directions"] if row["arm"] == "full")
+    other = row | {"d": 48, "vectors": base64.b64encode(wide.T.astype("<f2").tobytes()).decode()}
+    rows = [other if old is row else old for old in records.rows["directions"]]
+    with pytest.raises(ConfigError, match="of 32 numbers and full:1 of 48; compare runs of one base"):
+        rows_of = Place("sarcasm", "query", "row")
+        similarity(dataclasses.replace(records, rows={"directions": rows}), rows_of, "LoRA r=2:0", "full:1", 1, 6)
+
+
 def test_factors_that_began_alike_are_refused() -> None:
     with pytest.raises(ConfigError, match="not drawn independently; compare runs of different seeds"):
         similarity(directions_kept(same_start=True), HERE, "LoRA r=2:0", "LoRA r=8:1", 2, 8)
