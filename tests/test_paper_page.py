@@ -516,9 +516,9 @@ def test_directions_of_two_bases_are_refused() -> None:
     row = next(row for row in records.rows["directions"] if row["arm"] == "full")
     other = row | {"d": 48, "vectors": base64.b64encode(wide.T.astype("<f2").tobytes()).decode()}
     rows = [other if old is row else old for old in records.rows["directions"]]
+    records = dataclasses.replace(records, rows={"directions": rows})
     with pytest.raises(ConfigError, match="of 32 numbers and full:1 of 48; compare runs of one base"):
-        rows_of = Place("sarcasm", "query", "row")
-        similarity(dataclasses.replace(records, rows={"directions": rows}), rows_of, "LoRA r=2:0", "full:1", 1, 6)
+        similarity(records, Place("sarcasm", "query", "row"), "LoRA r=2:0", "full:1", 1, 6)
 
 
 def test_factors_that_began_alike_are_refused() -> None:
