@@ -137,6 +137,43 @@ def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
     assert all(words in FIGURES["losses"].latex(table) for words in ("$1.23$", "minilm."))
 
 
+def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
+    """The points that have this mark."""
+    lines = [line for line in axes.get_lines() if line.get_marker() == marker and line.get_linestyle() == "None"]
+    lines = [line for line in lines if (line.get_markerfacecolor() == "white") == hollow]
+    return [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
+    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss.jsonl"))
+    table = table.assign(learning_rate=[0.001 if rank in (16, 32) else 0.002 for rank in table["rank"]])
+    figure = FIGURES["losses"].draw(table)
+    assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]
+    assert figure.axes[0].get_title("left") == "sarcasm; hollow: learning rate 0.001, not 0.002"
+    assert "sarcasm: LoRA r=16 and LoRA r=32 at a learning rate 0.001, not 0.002 as" in FIGURES["losses"].latex(table)
+    alike = FIGURES["losses"].draw(table.assign(learning_rate=0.002))
+    assert marks(alike.axes[0], "o", hollow=True) == []
+    assert alike.axes[0].get_title("left") == "sarcasm"
+
+
+def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
+    table = FIGURES["arms"].table(study(tasks=TASKS))
+    other = table["rank"].eq(table["rank"].max()).fillna(value=False)
+    table = table.assign(learning_rate=[0.004 if is_other else 0.002 for is_other in other])
+    figure = FIGURES["arms"].draw(table)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    diamonds = [*marks(figure.axes[0], "D", hollow=True), *marks(figure.axes[0], "D", hollow=False)]
+    assert [names[int(place)] for _, place in diamonds] == table.loc[other, "arm"].unique().tolist()
+    circles = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "o", hollow=False)]
+    assert len(circles) == len(names) - 1
+    short = set(table.loc[(table["task"] == TASKS[0]) & ~table["matches"].fillna(value=True), "arm"])
+    hollow = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "D", hollow=True)]
+    assert {names[int(place)] for _, place in hollow} == short
+    assert "diamonds: LoRA at another learning rate" in " ".join(figure.get_suptitle().split())
+    alike = FIGURES["arms"].draw(table.assign(learning_rate=0.002))
+    assert "diamonds" not in alike.get_suptitle()
+
+
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
 def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
     arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan("full").protocol.arms}

@@ -356,6 +356,7 @@ def test_claims_of_scores_are_decided_by_every_comparison(
     monkeypatch.setattr(arms, "between", gain)
     every = [*arms.SINGLE, "query and value r=4", "query and value r=1", "query r=1"]
     monkeypatch.setattr(comparison, "gains", lambda *_: {arm: gain(records, "", arm, "full") for arm in every})
+    monkeypatch.setattr(arms, "_rates", lambda *_: "")
     assert [r.outcome for r in arms.several_types("query and value r=4")(records)] == [single]
     assert [r.outcome for r in arms.rank_one("query and value", True)(records)] == [enough]
     assert [r.outcome for r in arms.rank_one("query", False)(records)] == [query]
@@ -381,6 +382,7 @@ def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.
     records = study(tasks=("sarcasm",))
     monkeypatch.setattr(arms, "between", gain)
     every = [*OF_TABLE_5, *OF_TABLE_6]
+    monkeypatch.setattr(arms, "_rates", lambda *_: "")
     monkeypatch.setattr(comparison, "gains", lambda *_: {arm: gain(records, "", arm, "full") for arm in every})
     read = [*map(arms.several_types, ("query and value r=4", "attention r=2"))]
     read += [arms.rank_one("query and value", True), arms.rank_one("query", False)]
@@ -395,6 +397,7 @@ def test_claims_of_few_and_many_examples(
 ) -> None:
     records = study(tasks=(arms.FEW, "300 examples"))
     names = ("LoRA r=1", "LoRA r=8", "LoRA r=64")
+    monkeypatch.setattr(arms, "_rates", lambda *_: "")
     monkeypatch.setattr(comparison, "gains", lambda *_: dict.fromkeys(names, interval(gain - 0.003, gain + 0.003)))
     assert {r.outcome for r in arms.better_with_few(records)} == {better}
     assert [(r.task, r.outcome) for r in arms.no_worse_with_more(records)] == [("300 examples", no_worse)]

@@ -93,6 +93,7 @@ def test_a_planned_study_has_its_readings_and_figures(name: str, monkeypatch: py
             rows = [line for line in of_claim.splitlines() if line.startswith("| ")][2:]
             assert rows, claim.text
             assert not [row for row in rows if "nan" in row or "no number" in row or "no score" in row]
+            assert name == "paper_baselines" or all("learning rates " in row for row in rows)
     for figure in figures_of(records):
         table = FIGURES[figure].table(records)
         assert table is not None, figure

@@ -131,6 +131,16 @@ def of_every_two(values: Sequence[float], seeds: int) -> Interval:
     return t_interval([seeds * mean - (seeds - 1) * sum(left) / len(left) for left in without])
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; a zero, also of rounding, has none.
+
+    >>> signed(0.0204), signed(-0.5), signed(-0.0004), signed(0.0)
+    ('+0.020', '-0.500', '0.000', '0.000')
+    """
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
 def written(interval: Interval, digits: int = 3) -> str:
     """A number with its interval, as the page has it; in words where there is none."""
     if math.isnan(interval.mean):
