@@ -126,5 +126,5 @@ def _rows(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: d
     axes.errorbar(rows["factor"], places, xerr=ends, elinewidth=0.8, **settings)
     for column, words in BESIDE.items():
         mark, size = GREY[column]
-        fine = {"linestyle": "", "marker": mark, "markersize": size, "color": "0.55", "zorder": 5}
+        fine: dict[str, Any] = {"linestyle": "", "marker": mark, "markersize": size, "color": "0.55", "zorder": 5}
         axes.plot(rows[column], places, label=words if place == 0 else None, **fine)
