@@ -30,6 +30,7 @@ class Reading:
         beside: what chance, noise or a control gives in its place.
         outcome: `HOLDS`, `FAILS` or `UNSURE`.
         of_noise: what the same rule says of noise in the update's place, or of its factors before training.
+        is_beside: whether it is of full fine-tuning where the paper's claim is of LoRA.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Reading:
     beside: str
     outcome: str
     of_noise: str = FAILS
+    is_beside: bool = False
 
     @property
     def told(self) -> str:
