@@ -87,6 +87,12 @@ def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
     assert as_if_independent / 600 < 0.85
 
 
+def test_a_zero_of_rounding_has_no_sign() -> None:
+    assert written(Interval(-0.0002, -0.0004, 0.001, 5)) == "0.000 [0.000, 0.001]"
+    assert written(Interval(-0.0002, -0.001, 0.0, 5)) == "0.000 [-0.001, 0.000]"
+    assert "-0.000" not in OUT.read_text(encoding="utf-8")
+
+
 def test_two_seeds_have_no_interval() -> None:
     found = of_every_two([0.4], 2)
     assert written(found) == "0.400, without an interval"
@@ -127,6 +133,8 @@ def test_the_top_direction_is_told_by_type_of_matrix() -> None:
     assert "above 0.5 in 2 of 2 matrices" in query.number
     assert (value.subject, value.outcome) == ("value", FAILS)
     assert "chance 0.003" in value.beside
+    assert "φ(1, 64) 0.20" in value.beside  # another reading of a subspace of dimension 1
+    assert "chance 0.167" in value.beside
     unsure, *_ = directions.top_direction(similar({(directions.RANKS, "A", directions.QUERY): 0.5}))
     assert unsure.outcome == UNSURE
 

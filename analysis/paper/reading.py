@@ -139,7 +139,10 @@ def signed(value: float, digits: int = 3) -> str:
     >>> signed(0.0204), signed(-0.5), signed(-0.0004), signed(0.0)
     ('+0.020', '-0.500', '0.000', '0.000')
     """
-    text = f"{value:+.{digits}f}"
+    return _unsigned_zero(f"{value:+.{digits}f}")
+
+
+def _unsigned_zero(text: str) -> str:
     return text.lstrip("+-") if float(text) == 0 else text
 
 
@@ -150,5 +153,7 @@ def written(interval: Interval, digits: int = 3) -> str:
     if math.isinf(interval.mean):
         return "no score, since a final run diverged"
     if math.isnan(interval.low):
-        return f"{interval.mean:.{digits}f}, without an interval"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+        return f"{_unsigned_zero(f'{interval.mean:.{digits}f}')}, without an interval"
+    ends = (interval.mean, interval.low, interval.high)
+    mean, low, high = (_unsigned_zero(f"{end:.{digits}f}") for end in ends)
+    return f"{mean} [{low}, {high}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import arms, directions, norms
 from .arms import BETTER, CENT, LARGEST, STOPS
-from .directions import BARELY, FEW, LITTLE, MOST, TOP, TOP_OF_W
+from .directions import BARELY, FEW, LITTLE, MANY, MOST, TOP, TOP_OF_W
 from .norms import MORE
 from .reading import Claim, Section
 
@@ -58,7 +58,7 @@ SECTIONS = (
         (
             Claim(
                 "The top direction of A is the same at rank 8 and at rank 64.",
-                f"φ(1, 1) above {MOST:g}",
+                f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
                 f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
                 directions.top_direction,
             ),
