@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lorax_lab.store.declaration import Declaration
+
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
 from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
+from .notes import adapted
 from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section, is_task
 from .sections import SECTIONS
 
@@ -37,18 +40,27 @@ TASKS = ("movie_reviews", "sarcasm")
 """The tasks that predictions name."""
 
 
-def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
+def write(
+    studies: Sequence[Records],
+    links: Mapping[str, str],
+    damaged: Mapping[str, str] | None = None,
+    to_come: Mapping[str, Declaration] | None = None,
+) -> str:
     """The whole page.
 
     Args:
         studies: that can be read; those of no section are not used.
         links: to each study's folder of figures, by its name.
         damaged: why each other study cannot be read, by its name.
+        to_come: what studies without runs declared, by the study's name.
     """
     by_name = {study.name: study for study in studies}
     parts = ["[lorax_lab](../README.md) · [docs](README.md)", "# The LoRA paper's claims, and what they are here"]
-    parts += [INTRODUCTION, OUTCOMES]
-    if used := [by_name[section.study] for section in SECTIONS if section.study in by_name]:
+    declared = {**(to_come or {}), **{name: study.declared for name, study in by_name.items()}}
+    used = [by_name[section.study] for section in SECTIONS if section.study in by_name]
+    of_paper = [declared[section.study] for section in SECTIONS if section.study in declared]
+    parts += [INTRODUCTION, *adapted(of_paper, used), OUTCOMES]
+    if used:
         lines = [line for study in used for line in study.lines]
         count = len({line["run_id"] for line in lines})
         parts.append(f"So far there are {count} runs, whose times add up to {hours_of(lines)}.")
@@ -56,18 +68,25 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     parts.append(_overview(shown))
     predicted = dict[str, str]()
     for section, of_section in zip(SECTIONS, shown, strict=True):
-        study = by_name.get(section.study)
-        parts += _section(section, of_section, study, links)
-        if study and study.name not in predicted:
-            words = " ".join(study.declared.texts["prediction"].split())
-            parts += [f"Predicted before the runs of `{study.name}`:", f"> {words}"]
-            if open_tasks := [task for task in TASKS if task in words and task not in study.conditions]:
-                lacks = f"The study has no runs on {listed(open_tasks)} yet"
-                parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
-        elif study:
-            parts.append(f"The prediction stands under {predicted[study.name]}.")
+        study, declaration = by_name.get(section.study), declared.get(section.study)
+        parts += _section(section, of_section, study, declaration, links)
+        if declaration and section.study not in predicted:
+            parts += _prediction(section.study, declaration, study)
+        elif declaration:
+            parts.append(f"The prediction stands under {predicted[section.study]}.")
         predicted.setdefault(section.study, _short(section))
     return "\n\n".join(parts) + "\n"
+
+
+def _prediction(name: str, declared: Declaration, study: Records | None) -> list[str]:
+    """What was predicted, and which of its tasks are open."""
+    words = " ".join(declared.texts["prediction"].split())
+    so_far = "" if study else ", which has no runs yet"
+    parts = [f"Predicted before the runs of `{name}`{so_far}:", f"> {words}"]
+    if study and (open_tasks := [task for task in TASKS if task in words and task not in study.conditions]):
+        lacks = f"The study has no runs on {listed(open_tasks)} yet"
+        parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
+    return parts
 
 
 Shown = tuple[str, str] | list[list[Reading]]
@@ -116,7 +135,9 @@ def _kinds(readings: list[Reading]) -> str:
     return "; ".join(told)
 
 
-def _section(section: Section, shown: Shown, study: Records | None, links: Mapping[str, str]) -> list[str]:
+def _section(
+    section: Section, shown: Shown, study: Records | None, declared: Declaration | None, links: Mapping[str, str]
+) -> list[str]:
     parts = [f"## {section.title}"]
     for number, claim in enumerate(section.claims):
         parts.append(f"**{claim.text}** The paper: {claim.theirs}.")
@@ -124,6 +145,9 @@ def _section(section: Section, shown: Shown, study: Records | None, links: Mappi
             parts += _claim(claim, shown[number], study.conditions if section.measured else [], study.name)
     if isinstance(shown, tuple):
         parts.append(f"**{shown[0].capitalize()}.** {shown[1]}")
+    measured = None if isinstance(shown, tuple) else study
+    if sentences := [text for note in section.notes if declared for text in note(declared, measured)]:
+        parts.append(" ".join(sentences))
     if study is None:
         return parts
     if not isinstance(shown, tuple):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
+from lorax_lab.store.declaration import Declaration
+
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 
@@ -70,6 +72,8 @@ class Section:
 
     Attributes:
         measured: whether the claims are read from what was measured of every condition's runs afterwards.
+        notes: each gives sentences that stand below the claims, from the declaration, and from the records if there
+            are any.
     """
 
     title: str
@@ -77,6 +81,7 @@ class Section:
     figures: tuple[str, ...]
     claims: tuple[Claim, ...]
     measured: bool = False
+    notes: tuple[Callable[[Declaration, Records | None], Iterable[str]], ...] = ()
 
 
 def is_task(condition: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import arms, directions, norms
+from . import arms, directions, norms, notes
 from .arms import BETTER, CENT, LARGEST, STOPS
 from .directions import BARELY, FEW, LITTLE, MANY, MOST, TOP, TOP_OF_W
 from .norms import MORE
@@ -50,6 +50,7 @@ SECTIONS = (
                 arms.rank_one("query", False),
             ),
         ),
+        notes=(notes.unequal, notes.cut_sets),
     ),
     Section(
         "Figures 3 and 6: the directions of rank 8 and rank 64",
@@ -70,6 +71,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Figures 4 and 7: the directions of two seeds",
@@ -90,6 +92,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Figure 8: the directions of W and of its update",
@@ -104,6 +107,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Table 7: amplification",
@@ -130,6 +134,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.means,),
     ),
     Section(
         "In the place of Table 8: what adapting a model adds",
@@ -162,6 +167,7 @@ SECTIONS = (
                 arms.no_worse_with_more,
             ),
         ),
+        notes=(notes.sizes,),
     ),
     Section(
         "Table 18: rank by log loss",

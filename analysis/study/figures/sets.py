@@ -60,6 +60,12 @@ def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
         yield from _rows(records, task, name, "k", _by_k(records, task, name))
 
 
+def sets_of(records: Records, task: str) -> dict[str, Smallest]:
+    """k* of each set of matrices; empty where no set was cut."""
+    names = dict.fromkeys(row["set"] for row in records.rows.get(NAME, ()) if row["condition"] == task)
+    return {name: smallest(_by_k(records, task, name), records.protocol.margin) for name in names}
+
+
 def _rows(records: Records, task: str, name: str, side: str, gains: dict[int, Interval]) -> Iterator[dict[str, Any]]:
     margin, higher = records.protocol.margin, records.higher_is_better(task)
     enough: Smallest = smallest(gains, margin)
