@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import study
+from test_paper_page import D, amplified, similar
 from test_paper_plans import made
 
-from analysis.paper import notes, page
+from analysis.paper import controls, notes, page
 from analysis.paper.command import to_come
 from analysis.paper.sections import SECTIONS
 from analysis.study.figures.sets import sets_of
@@ -92,3 +94,31 @@ def test_no_note_needs_records_or_settings() -> None:
     for section in SECTIONS:
         for note in section.notes:
             assert list(note(records.declared, None)) == []
+
+
+@pytest.mark.parametrize(("control", "said"), [(0.2, controls.REFUTED), (0.02, controls.STANDS), (0.1, controls.OPEN)])
+def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: str) -> None:
+    """The task shares .2 beyond chance."""
+    rows: list[dict[str, Any]] = []
+    for task, beyond in (("sarcasm", 0.2), ("random labels", control)):
+        rows += [row | {"condition": task} for row in similar({}, {"64,64": 64 / D + beyond}).rows["similarities"]]
+    records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"similarities": rows})
+    text = controls.section({"paper_subspaces": records})[1]
+    full = [line for line in text.splitlines() if line.startswith("| Figure 4")]
+    assert len(full) == 2
+    assert all(line.endswith(f"| {said} |") for line in full), full
+
+
+@pytest.mark.parametrize(("over_noise", "said"), [(0.5, controls.REFUTED), (2.0, controls.STANDS)])
+def test_a_gaussian_update_refutes_what_it_has_more_of(over_noise: float, said: str) -> None:
+    text = controls.section({"paper_amplification": amplified(over_noise)})[1]
+    rows = [line for line in text.splitlines() if line.startswith("| Table 7")]
+    assert [line.split(" | ")[1].partition(" tells")[0] for line in rows] == [
+        f"A large factor at r = {r}" for r in (4, 64)
+    ]
+    assert all(line.endswith(f"| {said} |") for line in rows)
+
+
+def test_no_controls_are_named_where_none_was_measured() -> None:
+    assert controls.section({}) == []
+    assert controls.section({"paper_subspaces": study(tasks=("sarcasm",))}) == []

@@ -462,6 +462,7 @@ def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "![ranks share](study/paper_subspaces/ranks_share.png)" in text
     assert "From " in text
     assert "Predicted before the runs of `paper_" in text
+    assert "| Figure 3 | What A of rank 8 and 64 share is of the task | random labels | sarcasm |" in text
 
 
 def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:

@@ -11,6 +11,7 @@ from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
 from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
+from . import controls
 from .notes import adapted
 from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section, is_task
 from .sections import SECTIONS
@@ -65,7 +66,8 @@ def write(
         count = len({line["run_id"] for line in lines})
         parts.append(f"So far there are {count} runs, whose times add up to {hours_of(lines)}.")
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
-    parts.append(_overview(shown))
+    fair = {s.study: by_name[s.study] for s, of in zip(SECTIONS, shown, strict=True) if not isinstance(of, tuple)}
+    parts += [_overview(shown), *controls.section(fair)]
     predicted = dict[str, str]()
     for section, of_section in zip(SECTIONS, shown, strict=True):
         study, declaration = by_name.get(section.study), declared.get(section.study)
