@@ -19,23 +19,24 @@ def measure(records: StudyRecords, progress: Progress) -> None:
 
     A condition is measured whole, or not at all: where the store has not every run's folder, as of a study that grew
     on another machine, or where a run diverged, it is named and left out. Its intact rows stay, and stay marked as
-    incomplete. It is measured again where its rows are of other runs than the study's.
+    incomplete. It is measured again where its rows are of other runs than the study's, or of other parts than the plan
+    asks for, such as pairs of arms or sizes.
     """
-    for name, rows_of in records.plan.afterwards.items():
+    for name, asked in records.plan.afterwards.items():
         path = path_of(records.path, name)
         measured, damages = read_rows(path)
         for damage in damages:
             print(f"measured again: {damage}", file=sys.stderr)
         for condition in records.plan.conditions:
             before, own = measured.get(condition), _ids(records, progress, condition)
-            if before and before.is_whole and before.runs == own:
+            if before and before.is_whole and before.runs == own and asked.has_all(before.rows):
                 continue
             if lacking := _lacking(records, progress, condition):
                 print(f"{condition}: {lacking}, so {name} is not measured")
                 continue
             runs = _runs(records, progress, condition)
             print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
-            rows = list(rows_of(runs))
+            rows = list(asked.rows(runs))
             measured[condition] = Measured(own, len(rows), rows)
             write_rows(path, measured)
 

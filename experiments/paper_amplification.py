@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan
+from experiments.study import Afterwards, Plan
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -30,6 +30,8 @@ About 25 runs, of which two run side by side for one to four minutes, and their 
 half an hour on 2 cores without units for bf16, less where the runs are there. It grows by movie_reviews."""
 
 RANKS = (4, 64)
+OF_ARM = {paper.FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS}
+"""Numbers of directions, to which an update of a higher rank is cut, by arm."""
 
 
 def plan(budget: str) -> Plan:
@@ -40,7 +42,13 @@ def plan(budget: str) -> Plan:
         paper.COMMON,
         paper.SECONDS,
         figures=("amplification", "trials"),
-        afterwards={"factors": _factors},
+        afterwards={
+            "factors": Afterwards(
+                _factors,
+                part=lambda row: (row["arm"], row["r"]),
+                asked=frozenset((arm, r) for arm, ranks in OF_ARM.items() for r in ranks),
+            )
+        },
     )
     return whole if budget == "full" else paper.smaller(whole, [f"LoRA r={rank}" for rank in RANKS])
 
@@ -48,7 +56,7 @@ def plan(budget: str) -> Plan:
 def _factors(runs: Runs) -> Iterator[dict[str, Any]]:
     from lorax_lab.afterwards.amplification import amplifications
 
-    return amplifications(runs, {paper.FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS})
+    return amplifications(runs, OF_ARM)
 
 
 if __name__ == "__main__":

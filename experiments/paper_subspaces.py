@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from experiments import paper, random_labels
 from experiments.command import main
-from experiments.study import Plan
+from experiments.study import Afterwards, Plan
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -44,7 +45,8 @@ PAIRS = {
 }
 """Figures 3 and 6, 4 and 7, and 8, and what the paper lacks."""
 SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
-"""The matrices whose directions are kept."""
+KEPT_SEEDS = (0, 1)
+"""The matrices and seeds whose directions are kept."""
 DRAWN = (
     "task=local",
     f"task.path={random_labels.table()}",
@@ -65,7 +67,10 @@ def plan(budget: str) -> Plan:
         {"task": paper.BEGUN | {"random labels": DRAWN}},
         paper.COMMON,
         paper.SECONDS,
-        afterwards={"similarities": _similarities, "directions": _directions},
+        afterwards={
+            "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
+            "directions": Afterwards(_directions, part=_kept, asked=frozenset(product(KEPT_SEEDS, SHOWN))),
+        },
         figures=("ranks_share", "seeds_share", "base_shares", "layers_share", "trials"),
         prepare=random_labels.write,
     )
@@ -81,7 +86,14 @@ def _similarities(runs: Runs) -> Iterator[dict[str, Any]]:
 def _directions(runs: Runs) -> Iterator[dict[str, Any]]:
     from lorax_lab.afterwards.directions import directions
 
-    return directions(runs, (0, 1), SHOWN)
+    return directions(runs, KEPT_SEEDS, SHOWN)
+
+
+def _kept(row: Mapping[str, Any]) -> tuple[int, Any]:
+    """The seed and the matrix of a row of directions."""
+    matrix = str(row["matrix"])
+    named = [(module, layer) for module, layer in SHOWN if matrix.endswith(f".{layer}.{module}")]
+    return int(row["seed"]), named[0] if named else matrix
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan
+from experiments.study import Afterwards, Plan
 from lorax_lab.store.protocol import Arm
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ some minutes: three hours on 2 cores, by the time of the runs of `paper_subspace
 are there. It grows by movie_reviews, at about as much."""
 
 RANKS = (1, 2, 4, 8, 64)
-CUT = (0, 1, 2, 4, 8, 64)
-"""Numbers of directions to which the full update is cut in each set of matrices."""
-EVERY = "all"
+CUT = (0, 1, 2, 4, 8, 16, 32, 64)
+"""Numbers of directions to which the full update is cut in each set of matrices; no step is more than a doubling."""
+EVERY, WHOLE = "all", "whole"
 SETS = paper.SETS | {EVERY: ("all-linear",)}
 
 
@@ -49,7 +50,11 @@ def plan(budget: str) -> Plan:
         paper.COMMON,
         paper.SECONDS,
         figures=("sets", *paper.FIGURES),
-        afterwards={"sets": _sets},
+        afterwards={
+            "sets": Afterwards(
+                _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *CUT)))
+            )
+        },
     )
     return whole if budget == "full" else paper.smaller(whole, ("query r=8", "LoRA r=8"))
 

@@ -32,6 +32,26 @@ RANK = "rank="
 
 
 @dataclass(frozen=True)
+class Afterwards:
+    """What is measured of the completed final runs of one condition (`lorax_lab.afterwards`).
+
+    Attributes:
+        rows: takes the runs, and gives the rows.
+        part: of what was asked a row is; None where rows do not say.
+        asked: every part. Rows that have others, or fewer, are measured again. A part whose meaning changes, such as a
+            pair of other arms, needs a name of its own.
+    """
+
+    rows: Callable[[Runs], Iterable[dict[str, Any]]]
+    part: Callable[[Mapping[str, Any]], Any] | None = None
+    asked: frozenset[Any] = frozenset()
+
+    def has_all(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether rows have every part that is asked for, and no other."""
+        return self.part is None or {self.part(row) for row in rows} == self.asked
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a study runs: a grid of factors, times arms, under a protocol.
 
@@ -46,8 +66,7 @@ class Plan:
         control_of: name of the study that this one is a control of.
         low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
-        afterwards: what is measured of the final runs, by the name of its file `<study>.<name>.rows`; each function
-            takes the completed runs of one condition and gives rows (`lorax_lab.afterwards`).
+        afterwards: what is measured of the final runs, by the name of its file `<study>.<name>.rows`.
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
@@ -60,7 +79,7 @@ class Plan:
     control_of: str | None = None
     low_share: float = LOW_SHARE
     shared: bool = False
-    afterwards: Mapping[str, Callable[[Runs], Iterable[dict[str, Any]]]] = field(default_factory=dict)
+    afterwards: Mapping[str, Afterwards] = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
 
     @cached_property

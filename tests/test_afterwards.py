@@ -16,7 +16,9 @@ import pytest
 import torch
 from conftest import launched
 
+from analysis.study.records import RECORDS
 from experiments import afterwards
+from experiments.study import Afterwards, plan_of
 from lorax_lab.afterwards.amplification import amplifications
 from lorax_lab.afterwards.directions import directions
 from lorax_lab.afterwards.sets import WHOLE, sets
@@ -206,7 +208,7 @@ def test_a_run_that_answers_otherwise_than_its_record_is_refused(runs: dict[tupl
         list(sets({("full", 0): Run(other, run.folder)}, "full", {"query": ("query",)}, (0,)))
 
 
-def made(tmp_path: Path, rows_of: Any) -> tuple[Any, Any]:
+def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
     """A study of two conditions with one final run each, whose folders are there."""
     cells = [Cell("final", name, "full", 1e-4, 0) for name in ("one", "two")]
     for cell in cells:
@@ -214,7 +216,7 @@ def made(tmp_path: Path, rows_of: Any) -> tuple[Any, Any]:
         folder.mkdir(parents=True)
         (folder / "record.json").write_text("{}")
     plan = SimpleNamespace(
-        afterwards={"made": rows_of},
+        afterwards={"made": asked if isinstance(asked, Afterwards) else Afterwards(asked)},
         conditions=["one", "two"],
         overrides=lambda cell: ["method=full"],
         run_id=lambda cell: cell.condition,
@@ -276,6 +278,46 @@ def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
     afterwards.measure(records, progress)
     values = {name: [row["value"] for row in of.rows] for name, of in read_rows(path)[0].items()}
     assert values == {"one": [2], "two": [1]}
+
+
+def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path: Path) -> None:
+    """A pair or a size that is added to a study is measured, and one that is gone is not published any longer."""
+
+    def asks(*sizes: int) -> Afterwards:
+        return Afterwards(
+            lambda runs: [{"k": k, "of": len(sizes)} for k in sizes], lambda row: row["k"], frozenset(sizes)
+        )
+
+    def values() -> list[list[tuple[int, int]]]:
+        found, _ = read_rows(path_of(tmp_path / "study.jsonl", "made"))
+        return [[(row["k"], row["of"]) for row in of.rows] for of in found.values()]
+
+    records, progress = made(tmp_path, asks())
+    for sizes, expected in [((1, 2), 2), ((1, 2), 2), ((1, 2, 16), 3), ((1,), 1)]:
+        records.plan.afterwards = {"made": asks(*sizes)}
+        afterwards.measure(records, progress)
+        assert values() == [[(k, expected) for k in sizes]] * 2
+
+
+@pytest.mark.parametrize("name", ["paper_subspaces", "paper_amplification"])
+def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
+    """Else the next call would measure them again, or would fail to, where their runs are gone."""
+    for of, asked in plan_of(name).afterwards.items():
+        found, damages = read_rows(path_of(RECORDS / f"{name}.jsonl", of))
+        assert found
+        assert damages == []
+        for measured in found.values():
+            assert asked.has_all(measured.rows)
+            assert not asked.has_all(measured.rows[:1])
+
+
+def test_what_is_measured_of_sets_is_what_is_asked_for() -> None:
+    from experiments.paper_which_rank import CUT, SETS
+
+    (asked,) = plan_of("paper_which_rank").afterwards.values()
+    rows = [{"set": name, "k": k} for name in SETS for k in (WHOLE, *CUT)]
+    assert asked.has_all(rows)
+    assert not asked.has_all([row for row in rows if row["k"] != 16])
 
 
 def test_intact_rows_stay_incomplete_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:

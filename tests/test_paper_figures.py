@@ -16,7 +16,7 @@ from analysis.study.figures import FIGURES
 from analysis.study.latex import of_interval
 from analysis.study.paper import TABLES
 from analysis.study.records import RECORDS, Records, every, load
-from analysis.study.similarities import CHANCE
+from analysis.study.similarities import CHANCE, DRAWN, GAUSSIAN
 
 D, SIZES = 384, [1, 2, 4, 8]
 TASKS = ("reviews", "headlines")
@@ -60,14 +60,21 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     table = FIGURES[name].table(with_rows(similarities=similar()))
     assert set(table["module"]) == {"attention.self.query", "attention.self.value"}
     assert set(table["layer"]) == {1}
-    assert set(table["phi"]) == {0.501}
+    drawn = table[table["pair"] == GAUSSIAN]
+    assert set(table.loc[table["pair"] != GAUSSIAN, "phi"]) == {0.501}
     np.testing.assert_allclose(table["chance"], table[["i", "j"]].max(axis=1) / D)
-    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == list(FIGURES[name].SHOWN)
+    of_noise = [(GAUSSIAN, DRAWN)] if name != "ranks_share" else []
+    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == [*of_noise, *FIGURES[name].SHOWN]
+    if of_noise:  # the mean of ten pairs of random subspaces; that of 16 such heat maps is within .004 of chance
+        assert drawn["phi"].nunique() > len(SIZES)
+        assert abs(float((drawn["phi"] - drawn["chance"]).mean())) < 0.004
+        pd.testing.assert_frame_equal(table, FIGURES[name].table(with_rows(similarities=similar())))
     figure = FIGURES[name].draw(table)
     maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
-    enlarged = sum(side == "A" for _, side in FIGURES[name].SHOWN)
-    assert len(maps) == (1 + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
+    enlarged = sum(side != "A at the start" for _, side in FIGURES[name].SHOWN)
+    assert len(maps) == (1 + len(of_noise) + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
     chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
+    others = others[len(of_noise) :]
     np.testing.assert_allclose(chance, np.array(SIZES) / D)
     np.testing.assert_allclose(others, np.full((len(others), 1), 0.501))
     assert maps[0].get_ylabel() == CHANCE
@@ -78,6 +85,14 @@ def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
     rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
     figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
     assert sum(not axes.axison for axes in figure.axes) == 4  # of query and value, and enlarged
+
+
+def test_the_top_directions_of_all_that_was_trained_are_enlarged() -> None:
+    """Of 64 directions the first is one pixel high."""
+    figure = FIGURES["seeds_share"].draw(FIGURES["seeds_share"].table(with_rows(similarities=similar())))
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    names = [label for label in labels if label.endswith("top 8")]
+    assert names == ["A, top 8", *["row, top 8", "column, top 8"] * 2]
 
 
 def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> None:
@@ -98,6 +113,10 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert r"full & 64 & $0.70$ & [" in text
     figure = FIGURES["amplification"].draw(table)
     assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]
+    grey = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() == "0.55"]
+    own = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() != "0.55"]
+    assert min(grey) > max(own)  # LoRA's mark would hide the Gaussian's
+    assert "Arithmetic mean over 2 seeds of the median" in text
 
 
 def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
@@ -135,6 +154,43 @@ def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
     assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
     assert figure.get_suptitle().startswith("minilm: LoRA against full")
     assert all(words in FIGURES["losses"].latex(table) for words in ("$1.23$", "minilm."))
+
+
+def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
+    """The points that have this mark."""
+    lines = [line for line in axes.get_lines() if line.get_marker() == marker and line.get_linestyle() == "None"]
+    lines = [line for line in lines if (line.get_markerfacecolor() == "white") == hollow]
+    return [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
+    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss.jsonl"))
+    table = table.assign(learning_rate=[0.001 if rank in (16, 32) else 0.002 for rank in table["rank"]])
+    figure = FIGURES["losses"].draw(table)
+    assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]
+    assert figure.axes[0].get_title("left") == "sarcasm; hollow: learning rate 0.001, not 0.002"
+    assert "sarcasm: LoRA r=16 and LoRA r=32 at a learning rate 0.001, not 0.002 as" in FIGURES["losses"].latex(table)
+    alike = FIGURES["losses"].draw(table.assign(learning_rate=0.002))
+    assert marks(alike.axes[0], "o", hollow=True) == []
+    assert alike.axes[0].get_title("left") == "sarcasm"
+
+
+def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
+    table = FIGURES["arms"].table(study(tasks=TASKS))
+    other = table["rank"].eq(table["rank"].max()).fillna(value=False)
+    table = table.assign(learning_rate=[0.004 if is_other else 0.002 for is_other in other])
+    figure = FIGURES["arms"].draw(table)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    diamonds = [*marks(figure.axes[0], "D", hollow=True), *marks(figure.axes[0], "D", hollow=False)]
+    assert [names[int(place)] for _, place in diamonds] == table.loc[other, "arm"].unique().tolist()
+    circles = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "o", hollow=False)]
+    assert len(circles) == len(names) - 1
+    short = set(table.loc[(table["task"] == TASKS[0]) & ~table["matches"].fillna(value=True), "arm"])
+    hollow = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "D", hollow=True)]
+    assert {names[int(place)] for _, place in hollow} == short
+    assert "diamonds: LoRA at another learning rate" in " ".join(figure.get_suptitle().split())
+    alike = FIGURES["arms"].draw(table.assign(learning_rate=0.002))
+    assert "diamonds" not in alike.get_suptitle()
 
 
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
@@ -175,9 +231,12 @@ def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
     figure = FIGURES["sets"].draw(table)
     assert len(figure.axes) == 2 * len(TASKS)
     assert figure.get_suptitle().startswith("m: LoRA in some matrices")
-    assert "over 5 seeds" in " ".join(figure.get_suptitle().split())
+    title = " ".join(figure.get_suptitle().split())
+    assert "over 5 seeds" in title
+    assert "no update on the left, and keep all of theirs on the right" in title
     text = FIGURES["sets"].latex(table)
     assert rf"\textit{{all: {TASKS[0]}, $r^*$ " in text
+    assert "The other matrices have no update beside LoRA" in text
     assert f"{TASKS[1]}, $k^*$ 1" in text
     assert (
         f"0 & --- &  & {of_interval(*(of.loc[('all', 'k', 0), key] for key in ('mean', 'low', 'high')), True)}" in text
@@ -207,14 +266,26 @@ def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
         *((1, 1), (8, 8), (8, 64), (64, 64))
     }
     seeds = table[(table["pair"] == "two seeds of full") & (table["layer"] == 1)].set_index("module")
-    assert seeds.loc["attention.self.query", "phi"].tolist() == pytest.approx([0.4] * 4)
-    assert set(seeds.loc["output.dense", "chance"]) == {64 / (4 * D)}
+    assert seeds.loc["attention.self.query", "phi"].tolist() == pytest.approx([0.4] * 12)  # sides, sizes, tasks
+    assert set(seeds.loc["output.dense", "chance"]) == {k / (4 * D) for k in (1, 8, 64)}
+    assert not [key for key in shown if key[:2] == ("two seeds of r=64", "row") and key[2:] == (64, 64)]  # is A's
     figure = FIGURES["layers_share"].draw(table)
     maps = [axes for axes in figure.axes if axes.texts]
     assert len(maps) == len(shown) * len(TASKS)
     last = [text.get_text() for text in maps[-1].texts]  # W and the full update, φ(40, 4), chance .104 and .026
     assert last == ["20", "30", "40", "27", "37", "47"]
     assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["query", "output.dense"]
+    assert "pairs of runs of seeds 0, 1, 2, 3 and 4" in " ".join(figure.get_suptitle().split())
+    for moved, extend in ((0.0, "neither"), (0.4, "max"), (-0.3, "min")):
+        picture = FIGURES["layers_share"].draw(table.assign(phi=table["phi"] + moved))
+        assert colour_bar(picture).extend == extend
+    apart = table.assign(phi=[value + (0.4 if place else -0.5) for place, value in enumerate(table["phi"])])
+    assert colour_bar(FIGURES["layers_share"].draw(apart)).extend == "both"
+
+
+def colour_bar(figure: Any) -> Any:
+    """The colour bar of a figure that has one."""
+    return next(mesh.colorbar for axes in figure.axes for mesh in axes.collections if getattr(mesh, "colorbar", None))
 
 
 @pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])

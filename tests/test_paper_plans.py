@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def test_a_planned_study_has_its_readings_and_figures(name: str, monkeypatch: py
             rows = [line for line in of_claim.splitlines() if line.startswith("| ")][2:]
             assert rows, claim.text
             assert not [row for row in rows if "nan" in row or "no number" in row or "no score" in row]
+            assert name == "paper_baselines" or all("learning rates " in row for row in rows)
     for figure in figures_of(records):
         table = FIGURES[figure].table(records)
         assert table is not None, figure
@@ -114,6 +116,14 @@ def test_the_sets_of_a_planned_study_are_not_mixed_up() -> None:
     assert at_nothing.to_dict() == pytest.approx(
         {"query": -0.018, "query and value": -0.038, "attention": -0.058, "feed-forward": -0.078, "all": -0.098}
     )
+
+
+def test_no_cut_of_the_sets_is_more_than_twice_the_one_before() -> None:
+    """An update that needs 9 to 16 directions would else have k* 64."""
+    from experiments.paper_which_rank import CUT, RANKS
+
+    assert all(larger <= max(1, 2 * smaller) for smaller, larger in itertools.pairwise(CUT))
+    assert {0, *RANKS} <= set(CUT)
 
 
 @pytest.mark.skipif("paper_data_sizes" not in STUDIES, reason="it has runs")

@@ -20,6 +20,8 @@ MAIN, FIRST = "rank_sweep_2", "rank_sweep"
 """The study that the README tells of, and its first edition."""
 LARGEST = 80 * 2**20
 """Bytes of all published records: a task of the second edition has three million, the five studies to come some 25."""
+LARGEST_ROWS = 15 * 10**6
+"""Bytes of all rows that were measured afterwards, directions among them, with their checksums."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,6 +37,13 @@ def readme() -> str:
 def test_the_studies_are_there_and_the_records_small() -> None:
     assert {MAIN, FIRST, "planted", "random_labels"} <= set(STUDIES)
     assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
+
+
+def test_directions_and_other_rows_stay_small() -> None:
+    """They are read again for each page, and stay in the history for good."""
+    paths = [*RECORDS.glob("*.rows"), *RECORDS.glob("*.rows.sums")]
+    assert paths
+    assert sum(path.stat().st_size for path in paths) < LARGEST_ROWS
 
 
 @pytest.mark.parametrize("study", STUDIES)

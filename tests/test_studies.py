@@ -22,7 +22,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import RECORDS, main
 from experiments.declare import check_arms, declaration_of, settings_of
-from experiments.study import Plan, Progress, studies, sweeps
+from experiments.study import Afterwards, Plan, Progress, studies, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -659,7 +659,7 @@ def tiny_study(model_folder: Path, table_file: Path) -> Any:
         final={"full": ("measure=controls",)},
         seconds={"trial": 2.0, "final": 2.0},
         shared=True,
-        afterwards={"similarities": lambda runs: similarities(runs, {"two seeds": ("full", "full")})},
+        afterwards={"similarities": Afterwards(lambda runs: similarities(runs, {"two seeds": ("full", "full")}))},
     )
     texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
     return SimpleNamespace(**texts, plan=lambda budget: plan)

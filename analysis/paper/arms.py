@@ -9,9 +9,10 @@ import numpy as np
 
 from ..study import comparison
 from ..study.markdown import listed
+from ..study.rates import RATE
 from ..study.records import Records
 from ..study.statistics import Interval, crossed
-from .reading import FAILS, HOLDS, UNSURE, Reading, above, both, within, written
+from .reading import FAILS, HOLDS, UNSURE, Reading, above, both, signed, within, written
 
 SINGLE = ("query r=8", "key r=8", "value r=8", "attention's output r=8")
 """The arms of Table 5 that adapt one type of matrix."""
@@ -60,7 +61,8 @@ def several_types(name: str) -> Callable[[Records], Iterator[Reading]]:
             of_full = comparison.gains(records, task)
             best = max((arm for arm in of_full if arm != name), key=lambda arm: of_full[arm].mean)
             number = f"{written(gains[closest])} over {closest}, the best of one type"
-            beside = f"the best other arm is {best}, {of_full[best].mean - of_full[name].mean:+.3f} beside it"
+            beside = f"the best other arm is {best}, {signed(of_full[best].mean - of_full[name].mean)} beside it"
+            beside += f"; {_rates(records, task, name, closest, best)}"
             yield Reading(task, name, number, beside, _over_all(records, task, name, SINGLE, 0.0))
 
     return read
@@ -77,6 +79,7 @@ def rank_one(name: str, is_enough: bool) -> Callable[[Records], Iterator[Reading
             best = min(gains, key=lambda other: gains[other].mean)
             number = f"{written(gains[best])} against {best}, the best of the others"
             beside = f"against full fine-tuning: {written(comparison.gains(records, task)[one])}"
+            beside += f"; {_rates(records, task, one, best)}"
             if is_enough:
                 outcome = _over_all(records, task, one, others, -records.protocol.margin)
             else:
@@ -91,14 +94,15 @@ def better_with_few(records: Records) -> Iterator[Reading]:
     one = comparison.gains(records, FEW)["LoRA r=1"]
     for arm in ("LoRA r=8", "LoRA r=64"):
         gain = comparison.gains(records, FEW)[arm]
-        yield Reading(FEW, arm, written(gain), f"LoRA r=1: {written(one)}", above(gain, BETTER))
+        beside = f"LoRA r=1: {written(one)}; {_rates(records, FEW, arm, 'LoRA r=1')}"
+        yield Reading(FEW, arm, written(gain), beside, above(gain, BETTER))
 
 
 def no_worse_with_more(records: Records) -> Iterator[Reading]:
     """Claim of Table 16: LoRA is no worse than full fine-tuning with more than 100 examples."""
     for task in (task for task in records.conditions if task != FEW):
         gains = comparison.gains(records, task)
-        beside = f"LoRA r=1: {written(gains['LoRA r=1'])}"
+        beside = f"LoRA r=1: {written(gains['LoRA r=1'])}; {_rates(records, task, 'LoRA r=8', 'LoRA r=1')}"
         gain = gains["LoRA r=8"]
         yield Reading(task, "LoRA r=8", written(gain), beside, above(gain, -records.protocol.margin))
 
@@ -109,9 +113,8 @@ def loss_falls_and_stops(records: Records) -> Iterator[Reading]:
     for task in records.conditions:
         falls, stays = loss_between(records, task, stop, first), loss_between(records, task, last, stop)
         number = f"from r = 1 to {STOPS} by {written(falls)} nats, to {LARGEST} by {written(stays)}"
-        rates = comparison.table(records, task).set_index("arm")["learning_rate"]
-        beside = f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; learning rates "
-        beside += listed(f"{rates[arm]:g}" for arm in (first, stop, last))
+        beside = f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; "
+        beside += _rates(records, task, first, stop, last)
         yield Reading(task, "all matrices", number, beside, both(above(falls, CENT), within(stays, -CENT, CENT)))
 
 
@@ -122,6 +125,12 @@ def more_than_the_head(records: Records) -> Iterator[Reading]:
         gain = between(records, task, full, ALONE)
         rest = "; ".join(f"full − {arm}: {written(between(records, task, full, arm))}" for arm in SMALL)
         yield Reading(task, f"full − {ALONE}", written(gain), rest, above(gain, margin))
+
+
+def _rates(records: Records, task: str, *arms: str) -> str:
+    """The learning rates of arms in words: with one seed to choose by, arms that are alike may have unlike ones."""
+    rates = comparison.table(records, task).set_index("arm")[RATE]
+    return f"learning rates {listed(f'{rates[arm]:g}' for arm in arms)}"
 
 
 def _over_all(records: Records, task: str, one: str, others: tuple[str, ...] | list[str], line: float) -> str:

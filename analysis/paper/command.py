@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 from lorax_lab.errors import answer
+from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.files import write_text
 
 from ..study.command import DOCS, load_every
 from ..study.records import RECORDS
 from . import page
+from .sections import SECTIONS
 
 OUT = DOCS.parent / "paper.md"
 
@@ -27,9 +29,25 @@ def main(arguments: list[str]) -> int:
 
 def _write(records: Path, out: Path) -> int:
     studies, damaged = load_every(records)
+    links = {study.name: os.path.relpath(DOCS / study.name, out.absolute().parent) for study in studies}
+    declared, unread = to_come(records)
+    damaged |= unread
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
-    links = {study.name: os.path.relpath(DOCS / study.name, out.absolute().parent) for study in studies}
-    write_text(out, page.write(studies, links, damaged))
+    write_text(out, page.write(studies, links, damaged, declared))
     print(out)
     return int(bool(damaged))
+
+
+def to_come(records: Path) -> tuple[dict[str, Declaration], dict[str, str]]:
+    """What the studies of the paper declared that have no published lines yet, by the study's name; and why each other
+    of these cannot be read."""
+    declared, damaged = dict[str, Declaration](), dict[str, str]()
+    for name in dict.fromkeys(section.study for section in SECTIONS):
+        path = records / f"{name}.json"
+        if path.is_file() and not (records / f"{name}.jsonl").is_file():
+            try:
+                declared[name] = read_declaration(path)
+            except DamagedDeclaration as error:
+                damaged[name] = str(error)
+    return declared, damaged

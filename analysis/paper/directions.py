@@ -12,7 +12,7 @@ import numpy as np
 from ..study.records import Records
 from ..study.similarities import MODULES, NAME
 from ..study.statistics import Interval, t_interval
-from .reading import FAILS, HOLDS, Reading, above, below, of_every_two, within, written
+from .reading import FAILS, HOLDS, Reading, above, below, of_every_two, signed, within, written
 
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
@@ -89,6 +89,8 @@ def top_direction(records: Records) -> Iterator[Reading]:
             count = int((top.phi.mean(1) > MOST).sum())
             number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} matrices"
             beside = f"{start.mean:.3f} before training; chance {top.chance:.3f}"
+            if among := shared(records, task, RANKS, FACTOR, (1, MANY), module):
+                beside += f"; φ(1, {MANY}) {among.mean:.3f}, chance {among.chance:.3f}"
             yield Reading(task, name, number, beside, above(top.interval(), MOST))
 
 
@@ -99,13 +101,12 @@ def other_directions(records: Records) -> Iterator[Reading]:
         whole = [shared(records, task, RANKS, side, (FEW, MANY), module) for side in (ROW, COLUMN)]
         if others and whole[0] and whole[1]:
             number = f"φ of directions 2 to {FEW} − chance = {written(others.interval(others.chance))}"
-            beside = (
-                f"φ({FEW}, {MANY}) of the product B A: {whole[0].beyond:+.3f} (rows), {whole[1].beyond:+.3f} (columns)"
-            )
+            beside = f"φ({FEW}, {MANY}) of the product B A: {signed(whole[0].beyond)} (rows), "
+            beside += f"{signed(whole[1].beyond)} (columns)"
             before = _others(records, task, START, module)
             noise = within(before.interval(before.chance), -LITTLE, LITTLE) if before else FAILS
             if before:
-                beside = f"{before.beyond:+.3f} before training; {beside}"
+                beside = f"{signed(before.beyond)} before training; {beside}"
             outcome = within(others.interval(others.chance), -LITTLE, LITTLE)
             yield Reading(task, name, number, beside, outcome, noise)
 
@@ -126,8 +127,8 @@ def more_than_chance(records: Records) -> Iterator[Reading]:
         most = shared(records, task, SEEDS, FACTOR, (MANY, MANY), module)
         if of and start and full[0] and full[1] and most:
             number = f"φ({k}, {k}) − chance = {written(of.interval(of.chance))}"
-            beside = f"{start.beyond:+.3f} before training; φ({MANY}, {MANY}) {most.beyond:+.3f}; "
-            beside += f"full update {full[0].beyond:+.3f} (rows), {full[1].beyond:+.3f} (columns)"
+            beside = f"{signed(start.beyond)} before training; φ({MANY}, {MANY}) {signed(most.beyond)}; "
+            beside += f"full update {signed(full[0].beyond)} (rows), {signed(full[1].beyond)} (columns)"
             noise = above(start.interval(start.chance), LITTLE)
             yield Reading(task, f"{name}, top {k}", number, beside, above(of.interval(of.chance), LITTLE), noise)
 
@@ -142,8 +143,8 @@ def more_of_the_query(records: Records) -> Iterator[Reading]:
         if query and value and start[0] and start[1] and full[0] and full[1]:
             more = Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval()
             number = f"φ({k}, {k}) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
-            beside = f"{start[0].mean - start[1].mean:+.3f} before training; "
-            beside += f"rows of the full update {full[0].mean - full[1].mean:+.3f}"
+            beside = f"{signed(start[0].mean - start[1].mean)} before training; "
+            beside += f"rows of the full update {signed(full[0].mean - full[1].mean)}"
             yield Reading(task, f"query − value, top {k}", number, beside, above(more, LITTLE))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..study.figures.amplification import NAME
+from ..study.figures.amplification import LORA, NAME
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 from .reading import Reading, above, written
@@ -27,38 +27,40 @@ Rows = dict[int, list[dict[str, Any]]]
 
 def uses_directions_of_the_base(records: Records) -> Iterator[Reading]:
     """Claim: W is larger in the update's directions than in random ones, which a Gaussian update has."""
-    for task, arm, r, rows in [*_groups(records), *_groups(records, QUERY)]:
-        larger, closed = _ratio(rows, GAUSSIAN, FACTOR), _ratio(rows, RANDOM, FACTOR)
-        factors = [math.exp(float(np.mean([_median(own, key) for own in rows.values()]))) for key in (FACTOR, GAUSSIAN)]
+    for task, arm, r, rows in [*groups(records), *groups(records, QUERY)]:
+        larger, closed = ratio(rows, GAUSSIAN, FACTOR), ratio(rows, RANDOM, FACTOR)
+        factors = [factor(rows, key) for key in (FACTOR, GAUSSIAN)]
         beside = f"{written(closed, 2)} by the closed form; amplification {factors[0]:.2f}, Gaussian's {factors[1]:.2f}"
         of = {row["module"] for own in rows.values() for row in own}
         subject = f"{_named(arm, r)}{', query alone' if of == {QUERY} else ''}"
-        yield Reading(task, subject, f"{written(larger, 2)} times", beside, above(larger, MORE))
+        outcome = above(larger, MORE)
+        yield Reading(task, subject, f"{written(larger, 2)} times", beside, outcome, is_beside=_is_beside(arm))
 
 
 def not_the_top_ones(records: Records) -> Iterator[Reading]:
     """Claim: W is far larger in its own top directions than in the update's."""
-    for task, arm, r, rows in _groups(records):
-        larger, noise = _ratio(rows, FACTOR, OWN), _ratio(rows, GAUSSIAN, OWN)
+    for task, arm, r, rows in groups(records):
+        larger, noise = ratio(rows, FACTOR, OWN), ratio(rows, GAUSSIAN, OWN)
         number, beside = f"{written(larger, 1)} times", f"a Gaussian update: {written(noise, 1)}"
-        yield Reading(task, _named(arm, r), number, beside, above(larger, TWICE), above(noise, TWICE))
+        outcomes = above(larger, TWICE), above(noise, TWICE)
+        yield Reading(task, _named(arm, r), number, beside, *outcomes, is_beside=_is_beside(arm))
 
 
 def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
-    """Claim: the factor falls from r = 4 to r = 64. That of noise falls too, and is what the fall is held against."""
-    of = {(task, arm.split(" r=")[0], r): rows for task, arm, r, rows in _groups(records)}
+    """Claim: the factor is far smaller at r = 64 than at r = 4. That of noise falls too, and stands beside it."""
+    of = {(task, arm.split(" r=")[0], r): rows for task, arm, r, rows in groups(records)}
     for task, update, r in of:
         if r == LOW and (task, update, HIGH) in of:
             few, many = of[task, update, LOW], of[task, update, HIGH]
             own, noise = (_fall(few, many, key) for key in (FACTOR, GAUSSIAN))
             beyond = _of_logs([a - b for a, b in zip(own, noise, strict=True)])
             number = f"{written(_of_logs(own), 2)} times, {written(beyond, 2)} of the Gaussian's fall"
-            yield Reading(
-                task, update, number, f"a Gaussian update: {written(_of_logs(noise), 2)}", above(beyond, MORE)
-            )
+            beside = f"a Gaussian update: {written(_of_logs(noise), 2)}"
+            outcomes = above(_of_logs(own), TWICE), above(_of_logs(noise), TWICE)
+            yield Reading(task, update, number, beside, *outcomes, is_beside=_is_beside(update))
 
 
-def _groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
+def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
     """Of every matrix, or of one type."""
     for task in records.conditions:
         groups: dict[tuple[str, int], Rows] = {}
@@ -66,6 +68,11 @@ def _groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int,
             if row["condition"] == task and module in ("", row["module"]):
                 groups.setdefault((row["arm"], row["r"]), {}).setdefault(row["seed"], []).append(row)
         yield from ((task, arm, r, rows) for (arm, r), rows in groups.items())
+
+
+def _is_beside(arm: str) -> bool:
+    """Whether the claim, which is of LoRA, is not decided by the arm."""
+    return not arm.startswith(LORA)
 
 
 def _named(arm: str, r: int) -> str:
@@ -81,13 +88,18 @@ def _fall(few: Rows, many: Rows, key: str) -> list[float]:
     return falls
 
 
+def factor(rows: Rows, key: str) -> float:
+    """The geometric mean over seeds of the median over matrices."""
+    return math.exp(float(np.mean([_median(own, key) for own in rows.values()])))
+
+
 def _median(rows: list[dict[str, Any]], key: str) -> float:
     """The logarithm of the median over matrices; NaN where it is 0 or no number."""
     median = float(np.median([row[key] for row in rows]))
     return math.log(median) if 0 < median < math.inf else math.nan
 
 
-def _ratio(rows: Rows, over: str, under: str) -> Interval:
+def ratio(rows: Rows, over: str, under: str) -> Interval:
     """The ratio of two factors: each seed's is the median over matrices of each matrix' own."""
     return _of_logs([_median_of([_log(row[over], row[under]) for row in own]) for own in rows.values()])
 

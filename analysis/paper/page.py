@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lorax_lab.store.declaration import Declaration
+
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
 from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
-from .reading import CONTROLS, FAILS, HOLDS, OTHER_HEADS, TOO, UNSURE, Claim, Reading, Section
+from . import controls
+from .notes import adapted
+from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section, is_task
 from .sections import SECTIONS
 
 INTRODUCTION = """\
@@ -23,48 +27,68 @@ A claim *{HOLDS}* or *{FAILS}* where the whole interval says so by the rule belo
 Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3. The predictions were
 declared before the runs, and the rules were not. Those of Figures 4 and 7 and of Table 7 were changed after their
 numbers were known, when reviews found that two held for pure noise, that φ(64, 64) hides what a few top directions
-share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well. Rules of
-tables without runs were changed before these. Where noise in the update's place meets a rule too, or the factors before
-training do, the outcome says so."""
+share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well, and the
+last claim of Table 7 was worded anew: it had been our inference, and not the paper's. Rules of tables without runs were
+changed before these. Where noise in the update's place meets a rule too, or the factors before training do, the outcome
+says so. The paper's claims are of LoRA, and LoRA decides them in the first table; where full fine-tuning was measured
+by the same rule, it stands beside that."""
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
 MIXED = "differs by matrix or arm"
+BESIDE = "full fine-tuning"
 ORDER = "the-studies-of-the-lora-paper"
 NONE = "—"
 TASKS = ("movie_reviews", "sarcasm")
 """The tasks that predictions name."""
 
 
-def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
+def write(
+    studies: Sequence[Records],
+    links: Mapping[str, str],
+    damaged: Mapping[str, str] | None = None,
+    to_come: Mapping[str, Declaration] | None = None,
+) -> str:
     """The whole page.
 
     Args:
         studies: that can be read; those of no section are not used.
         links: to each study's folder of figures, by its name.
         damaged: why each other study cannot be read, by its name.
+        to_come: what studies without runs declared, by the study's name.
     """
     by_name = {study.name: study for study in studies}
     parts = ["[lorax_lab](../README.md) · [docs](README.md)", "# The LoRA paper's claims, and what they are here"]
-    parts += [INTRODUCTION, OUTCOMES]
-    if used := [by_name[section.study] for section in SECTIONS if section.study in by_name]:
+    declared = {**(to_come or {}), **{name: study.declared for name, study in by_name.items()}}
+    used = [by_name[section.study] for section in SECTIONS if section.study in by_name]
+    of_paper = [declared[section.study] for section in SECTIONS if section.study in declared]
+    parts += [INTRODUCTION, *adapted(of_paper, used), OUTCOMES]
+    if used:
         lines = [line for study in used for line in study.lines]
         count = len({line["run_id"] for line in lines})
         parts.append(f"So far there are {count} runs, whose times add up to {hours_of(lines)}.")
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
-    parts.append(_overview(shown))
+    fair = {s.study: by_name[s.study] for s, of in zip(SECTIONS, shown, strict=True) if not isinstance(of, tuple)}
+    parts += [_overview(shown), *controls.section(fair)]
     predicted = dict[str, str]()
     for section, of_section in zip(SECTIONS, shown, strict=True):
-        study = by_name.get(section.study)
-        parts += _section(section, of_section, study, links)
-        if study and study.name not in predicted:
-            words = " ".join(study.declared.texts["prediction"].split())
-            parts += [f"Predicted before the runs of `{study.name}`:", f"> {words}"]
-            if open_tasks := [task for task in TASKS if task in words and task not in study.conditions]:
-                lacks = f"The study has no runs on {listed(open_tasks)} yet"
-                parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
-        elif study:
-            parts.append(f"The prediction stands under {predicted[study.name]}.")
+        study, declaration = by_name.get(section.study), declared.get(section.study)
+        parts += _section(section, of_section, study, declaration, links)
+        if declaration and section.study not in predicted:
+            parts += _prediction(section.study, declaration, study)
+        elif declaration:
+            parts.append(f"The prediction stands under {predicted[section.study]}.")
         predicted.setdefault(section.study, _short(section))
     return "\n\n".join(parts) + "\n"
+
+
+def _prediction(name: str, declared: Declaration, study: Records | None) -> list[str]:
+    """What was predicted, and which of its tasks are open."""
+    words = " ".join(declared.texts["prediction"].split())
+    so_far = "" if study else ", which has no runs yet"
+    parts = [f"Predicted before the runs of `{name}`{so_far}:", f"> {words}"]
+    if study and (open_tasks := [task for task in TASKS if task in words and task not in study.conditions]):
+        lacks = f"The study has no runs on {listed(open_tasks)} yet"
+        parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
+    return parts
 
 
 Shown = tuple[str, str] | list[list[Reading]]
@@ -95,18 +119,27 @@ def _overview(shown: list[Shown]) -> str:
 
 
 def _outcome(readings: list[Reading]) -> str:
-    """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own."""
+    """The outcomes of a claim, each with its tasks; controls and other heads are no tasks of their own. LoRA decides;
+    full fine-tuning stands beside that."""
+    own = _kinds([reading for reading in readings if not reading.is_beside])
+    beside = _kinds([reading for reading in readings if reading.is_beside])
+    return f"{own or NOT_MEASURED}; {BESIDE}: {beside}" if beside else own or NOT_MEASURED
+
+
+def _kinds(readings: list[Reading]) -> str:
     by_task: dict[str, set[str]] = {}
     for reading in readings:
-        if reading.task not in (*CONTROLS, *OTHER_HEADS):
+        if is_task(reading.task):
             by_task.setdefault(reading.task, set()).add(reading.told)
     tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in by_task.items()}
     kinds = list(dict.fromkeys(sorted(tasks.values(), key=(HOLDS, f"{HOLDS}{TOO}", FAILS, UNSURE, MIXED).index)))
     told = [f"{kind} ({listed(task for task, own in tasks.items() if own == kind)})" for kind in kinds]
-    return "; ".join(told) or NOT_MEASURED
+    return "; ".join(told)
 
 
-def _section(section: Section, shown: Shown, study: Records | None, links: Mapping[str, str]) -> list[str]:
+def _section(
+    section: Section, shown: Shown, study: Records | None, declared: Declaration | None, links: Mapping[str, str]
+) -> list[str]:
     parts = [f"## {section.title}"]
     for number, claim in enumerate(section.claims):
         parts.append(f"**{claim.text}** The paper: {claim.theirs}.")
@@ -114,6 +147,9 @@ def _section(section: Section, shown: Shown, study: Records | None, links: Mappi
             parts += _claim(claim, shown[number], study.conditions if section.measured else [], study.name)
     if isinstance(shown, tuple):
         parts.append(f"**{shown[0].capitalize()}.** {shown[1]}")
+    measured = None if isinstance(shown, tuple) else study
+    if sentences := [text for note in section.notes if declared for text in note(declared, measured)]:
+        parts.append(" ".join(sentences))
     if study is None:
         return parts
     if not isinstance(shown, tuple):

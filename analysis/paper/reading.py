@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
+from lorax_lab.store.declaration import Declaration
+
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 
@@ -14,8 +16,8 @@ HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
 TOO = ", as of noise"
 CONTROLS = ("random labels",)
 """Conditions that are no task: what is found there too is not what a task makes."""
-OTHER_HEADS = ("sarcasm with the usual head",)
-"""Conditions that are a task again, with another head: they are told, and count as no task of their own."""
+OTHER_HEAD = " with the usual head"
+"""How conditions end that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3
 """Seeds, below which what every two of them share has no interval."""
 
@@ -30,6 +32,7 @@ class Reading:
         beside: what chance, noise or a control gives in its place.
         outcome: `HOLDS`, `FAILS` or `UNSURE`.
         of_noise: what the same rule says of noise in the update's place, or of its factors before training.
+        is_beside: whether it is of full fine-tuning where the paper's claim is of LoRA.
     """
 
     task: str
@@ -38,6 +41,7 @@ class Reading:
     beside: str
     outcome: str
     of_noise: str = FAILS
+    is_beside: bool = False
 
     @property
     def told(self) -> str:
@@ -68,6 +72,8 @@ class Section:
 
     Attributes:
         measured: whether the claims are read from what was measured of every condition's runs afterwards.
+        notes: each gives sentences that stand below the claims, from the declaration, and from the records if there
+            are any.
     """
 
     title: str
@@ -75,6 +81,16 @@ class Section:
     figures: tuple[str, ...]
     claims: tuple[Claim, ...]
     measured: bool = False
+    notes: tuple[Callable[[Declaration, Records | None], Iterable[str]], ...] = ()
+
+
+def is_task(condition: str) -> bool:
+    """Whether a condition is a task of its own: no control, and no task again with another head.
+
+    >>> [is_task(name) for name in ("sarcasm", "sarcasm with the usual head", "random labels")]
+    [True, False, False]
+    """
+    return condition not in CONTROLS and not condition.endswith(OTHER_HEAD)
 
 
 def above(interval: Interval, line: float) -> str:
@@ -122,6 +138,19 @@ def of_every_two(values: Sequence[float], seeds: int) -> Interval:
     return t_interval([seeds * mean - (seeds - 1) * sum(left) / len(left) for left in without])
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; a zero, also of rounding, has none.
+
+    >>> signed(0.0204), signed(-0.5), signed(-0.0004), signed(0.0)
+    ('+0.020', '-0.500', '0.000', '0.000')
+    """
+    return _unsigned_zero(f"{value:+.{digits}f}")
+
+
+def _unsigned_zero(text: str) -> str:
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
 def written(interval: Interval, digits: int = 3) -> str:
     """A number with its interval, as the page has it; in words where there is none."""
     if math.isnan(interval.mean):
@@ -129,5 +158,7 @@ def written(interval: Interval, digits: int = 3) -> str:
     if math.isinf(interval.mean):
         return "no score, since a final run diverged"
     if math.isnan(interval.low):
-        return f"{interval.mean:.{digits}f}, without an interval"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+        return f"{_unsigned_zero(f'{interval.mean:.{digits}f}')}, without an interval"
+    ends = (interval.mean, interval.low, interval.high)
+    mean, low, high = (_unsigned_zero(f"{end:.{digits}f}") for end in ends)
+    return f"{mean} [{low}, {high}]"

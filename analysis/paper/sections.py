@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import arms, directions, norms
+from . import arms, directions, norms, notes
 from .arms import BETTER, CENT, LARGEST, STOPS
-from .directions import BARELY, FEW, LITTLE, MOST, TOP, TOP_OF_W
+from .directions import BARELY, FEW, LITTLE, MANY, MOST, TOP, TOP_OF_W
 from .norms import MORE
 from .reading import Claim, Section
 
@@ -50,6 +50,7 @@ SECTIONS = (
                 arms.rank_one("query", False),
             ),
         ),
+        notes=(notes.unequal, notes.cut_sets),
     ),
     Section(
         "Figures 3 and 6: the directions of rank 8 and rank 64",
@@ -58,7 +59,7 @@ SECTIONS = (
         (
             Claim(
                 "The top direction of A is the same at rank 8 and at rank 64.",
-                f"φ(1, 1) above {MOST:g}",
+                f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
                 f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
                 directions.top_direction,
             ),
@@ -70,6 +71,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Figures 4 and 7: the directions of two seeds",
@@ -90,6 +92,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Figure 8: the directions of W and of its update",
@@ -104,6 +107,7 @@ SECTIONS = (
             ),
         ),
         measured=True,
+        notes=(notes.ties,),
     ),
     Section(
         "Table 7: amplification",
@@ -123,13 +127,14 @@ SECTIONS = (
                 norms.not_the_top_ones,
             ),
             Claim(
-                "That it amplifies far less at r = 64 tells of the further directions.",
+                "The factor is far smaller at r = 64.",
                 "21.5 at r = 4 and 1.9 at r = 64, a fall of 11 times; of random directions about 350 and 11, 32 times",
-                f"holds where the factor surely falls {SIZE} as much as a Gaussian's, fails where surely not",
+                "holds where the factor surely falls to less than half; a Gaussian update's falls too",
                 norms.less_at_a_higher_rank,
             ),
         ),
         measured=True,
+        notes=(notes.means,),
     ),
     Section(
         "In the place of Table 8: what adapting a model adds",
@@ -162,6 +167,7 @@ SECTIONS = (
                 arms.no_worse_with_more,
             ),
         ),
+        notes=(notes.sizes,),
     ),
     Section(
         "Table 18: rank by log loss",

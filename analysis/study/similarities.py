@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lorax_lab.spectra import subspace_similarities
+from lorax_lab.streams import generator
 
 from .. import style
 from .records import Records
@@ -20,16 +24,22 @@ NAME = "similarities"
 MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
 """The types of matrix that the paper shows."""
 CHANCE = "chance"
-ENLARGED, CORNER = "A", 8
-"""The side of which the first i and j are shown enlarged, and up to which."""
-HEIGHT = 0.62
+GAUSSIAN, DRAWN = "two Gaussian", "matrices (drawn)"
+"""The pair and side of matrices that were drawn for the figure. The top directions of a Gaussian matrix are any: what
+two of them share is what one shares with W, by rows and by columns alike."""
+ENLARGED, CORNER = ("A", "row", "column"), 8
+"""The sides of which the first i and j are shown enlarged, and up to which."""
+HEIGHT = 0.55
 """Of a heat map in inches."""
 Shown = Sequence[tuple[str, str]]
 """Pairs and sides, each a row of heat maps."""
 
 
-def table(records: Records, shown: Shown) -> pd.DataFrame | None:
+def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFrame | None:
     """One row for each heat map and (i, j), of the middle layer; None where the similarities were not measured.
+
+    Args:
+        gaussian: whether Gaussian matrices in the place of the updates have a heat map too, as in the paper.
 
     Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
     pairs, seeds.
@@ -43,9 +53,26 @@ def table(records: Records, shown: Shown) -> pd.DataFrame | None:
     middle = layers[(len(layers) - 1) // 2]
     chosen = [row for row in rows if row["layer"] == middle and row["module"] in MODULES]
     chosen.sort(key=lambda row: shown.index((row["pair"], row["side"])))
+    if gaussian:
+        widest = {(row["condition"], row["module"]): row for row in chosen if len(row["i"]) == len(row["j"])}
+        chosen = [*(_gaussian(row, len(records.protocol.final_seeds)) for row in widest.values()), *chosen]
     table = pd.concat([_long(row) for row in chosen], ignore_index=True)
     table.insert(1, "model", table["task"].map(records.model))
     return table.assign(seeds=len(records.protocol.final_seeds))
+
+
+def _gaussian(row: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """The row of as many Gaussian matrices as there are seeds, every two of them compared; each column of heat maps has
+    a stream of its own."""
+    import torch
+
+    stream = generator(0, f"gaussian directions/{row['condition']}/{row['module']}")
+    shape = (row["d"], max(*row["i"], *row["j"]))
+    drawn = [torch.linalg.qr(torch.randn(shape, generator=stream, dtype=torch.float64)).Q for _ in range(seeds)]
+    maps = torch.stack([subspace_similarities(one, other) for one, other in combinations(drawn, 2)])
+    mean = maps.mean(0)[[i - 1 for i in row["i"]]][:, [j - 1 for j in row["j"]]]
+    phi = (mean * 1000).round().int().tolist()
+    return row | {"pair": GAUSSIAN, "side": DRAWN, "phi": phi, "each": {"": [0.0] * len(maps)}}
 
 
 def _long(row: dict[str, Any]) -> pd.DataFrame:
@@ -61,12 +88,12 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
     """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type. The
-    corner of the factors A is enlarged, as in the paper's Figure 3."""
+    corner of what was trained is enlarged, as in the paper's Figure 3."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
     rows = [(CHANCE, "", False)]
     for pair, side in dict.fromkeys(zip(table["pair"], table["side"], strict=True)):
-        rows += [(pair, side, enlarged) for enlarged in ([False, True] if side == ENLARGED else [False])]
+        rows += [(pair, side, enlarged) for enlarged in ([False, True] if side in ENLARGED else [False])]
     figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
@@ -78,13 +105,13 @@ def draw(table: pd.DataFrame, text: str) -> Figure:
             of = of[of[["i", "j"]].max(axis=1) <= CORNER] if enlarged else of
             mesh = _map(grid[down][across], of, "chance" if pair == CHANCE else "phi") or mesh
             if across == 0:
-                words = f"{side}, enlarged" if enlarged else f"{pair}\n{side}".strip()
+                words = f"{side}, top {CORNER}" if enlarged else f"{pair}\n{side}".strip()
                 grid[down][0].set_ylabel(words, rotation=0, ha="right", va="center")
         grid[0][across].set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
         grid[-1][across].set_xlabel("j")
     bar = figure.colorbar(mesh, ax=grid, shrink=0.6, aspect=30, pad=0.01)
     bar.set_label("φ(i, j); i downwards")
-    pairs = sorted({int(count) for count in table["pairs"]})
+    pairs = sorted({int(count) for count in table.loc[table["pair"] != GAUSSIAN, "pairs"]})
     counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
     model, layer, seeds = (table[key].iloc[0] for key in ("model", "layer", "seeds"))
     over = f"mean over {counted} pairs of runs of {seeds} seeds; chance is max(i, j) / d"

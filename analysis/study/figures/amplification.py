@@ -25,7 +25,8 @@ NORMS = {"delta_norm": "ΔW", "base_in_delta": "W in ΔW", "base_in_random": "W 
 """The norm of an update, and those of W in the top directions of the update, in random ones and in its own."""
 THEIR_NUMBERS = {r: {**FACTORS[r], **NORMS_OF_TABLE_7[r]} for r in FACTORS}
 """The paper's factors and norms, by r."""
-GREY = ("|", "x", "<")
+GREY = {"gaussian_factor": ("|", 7.0), "random_factor": ("x", 4.0), "base_factor": ("<", 4.0)}
+"""The mark of each, and its size."""
 THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
 
@@ -105,7 +106,8 @@ def latex(table: pd.DataFrame) -> str:
             rows.append([update, str(row["r"]), factor, *beside])
     notes = [
         f"{escaped(models_of(table))}.",
-        f"Mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% interval.",
+        f"Arithmetic mean over {int(table['seeds'].max())} seeds of the median over matrices, with its 95\\,\\% "
+        "interval.",
         "Gaussian, random, own: the same norm over that of $W$ in the directions of a Gaussian update, in random ones",
         "by the closed form, and in its own. Last columns: Frobenius norms of the update, and of $W$ in",
         "the update's directions, in random ones and in its own. Full updates are cut to their top $r$.",
@@ -115,12 +117,14 @@ def latex(table: pd.DataFrame) -> str:
 
 
 def _rows(axes: Axes, rows: pd.DataFrame, modules: list[str], name: str, look: dict[str, Any], place: int) -> None:
-    """The points of an arm, one for each type of matrix, and in grey what the same norm would have elsewhere."""
+    """The points of an arm, one for each type of matrix, and in grey above them what the same norm would have
+    elsewhere: at r = 64 a Gaussian's is hidden by LoRA's else."""
     shift = 0.3 * place
     places = [modules.index(module) + shift for module in rows["module"]]
     ends = [rows["factor"] - rows["low"], rows["high"] - rows["factor"]]
     settings = look | {"linestyle": "", "markersize": 4, "label": name}
     axes.errorbar(rows["factor"], places, xerr=ends, elinewidth=0.8, **settings)
-    for mark, (column, words) in zip(GREY, BESIDE.items(), strict=True):
-        label = words if place == 0 else None
-        axes.plot(rows[column], places, linestyle="", marker=mark, markersize=4, color="0.55", label=label)
+    for column, words in BESIDE.items():
+        mark, size = GREY[column]
+        fine: dict[str, Any] = {"linestyle": "", "marker": mark, "markersize": size, "color": "0.55", "zorder": 5}
+        axes.plot(rows[column], places, label=words if place == 0 else None, **fine)

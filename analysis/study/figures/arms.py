@@ -10,7 +10,7 @@ from lorax_lab.store.direction import oriented
 
 from ... import style
 from ...scores import higher_is_better, score_label, split_label
-from .. import comparison
+from .. import comparison, rates
 from ..latex import INTERVAL, Column, bold, document, escaped, number, of_interval, units
 from ..paper import TABLES
 from ..records import Records, every, models_of, with_direction, with_model
@@ -36,7 +36,8 @@ def table(records: Records) -> pd.DataFrame:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A panel for each task on a common scale; a point is filled where the arm is surely within the margin."""
+    """A panel for each task on a common scale; a point is filled where the arm is surely within the margin, and a
+    diamond where LoRA was trained at another learning rate than most of its arms."""
     tasks = list(dict.fromkeys(table["task"]))
     arms = [arm for arm in dict.fromkeys(table["arm"]) if table.loc[table["arm"] == arm, "matches"].notna().any()]
     across = min(len(tasks), 3)
@@ -56,7 +57,10 @@ def draw(table: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, 95 % intervals over"
     text = f"{of} {int(table['seeds'].max())} seeds and test examples"
-    style.title(figure, f"{text}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}")
+    text = f"{text}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
+    if any(rates.others(of_task) for _, of_task in table.groupby("task")):
+        text += "; diamonds: LoRA at another learning rate than most of its arms"
+    style.title(figure, text)
     return figure
 
 
@@ -65,9 +69,12 @@ def _arms(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
     places = np.array([arms.index(arm) for arm in of_arm.index])
     ends = [of_arm["difference"] - of_arm["difference_low"], of_arm["difference_high"] - of_arm["difference"]]
     look: dict[str, Any] = {"color": style.distinct(1)[0], "linestyle": "", "marker": "o", "markersize": 4}
-    axes.errorbar(of_arm["difference"], places, xerr=ends, elinewidth=0.9, capsize=2, **look)
+    axes.errorbar(of_arm["difference"], places, xerr=ends, elinewidth=0.9, capsize=2, **(look | {"marker": ""}))
     short = ~of_arm["matches"].fillna(value=False).astype(bool).to_numpy()
-    axes.plot(of_arm["difference"][short], places[short], **(look | {"mfc": "white", "zorder": 4}))
+    unlike = rates.is_unlike(of_arm)
+    for marker, kind in (("o", ~unlike), ("D", unlike)):
+        for mark, of in ((look, kind & ~short), (look | {"mfc": "white"}, kind & short)):
+            axes.plot(of_arm["difference"][of], places[of], **(mark | {"marker": marker, "zorder": 4}))
     for place in (0.0, oriented(-float(rows[MARGIN].iloc[0]), higher_is_better(rows))):
         axes.axvline(place, color="0.4", linewidth=0.8, linestyle="-" if place == 0 else "--", zorder=0)
 
@@ -90,6 +97,7 @@ def latex(table: pd.DataFrame) -> str:
         "95\\,\\% interval; below, differences from it with 95\\,\\% intervals.",
         f"Bold: surely not worse by more than the margin of {scale * float(table[MARGIN].iloc[0]):g}.",
         *(["The last columns: Hu et al.\\ 2021, validation, one seed."] if theirs else []),
+        *rates.notes(table),
     ]
     return document(head, rows, notes)
 

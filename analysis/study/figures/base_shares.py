@@ -17,8 +17,8 @@ SHOWN = (("W and r=64", "row"), ("W and r=64", "column"), ("W and full", "row"),
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`similarities.table` of `SHOWN`."""
-    return similarities.table(records, SHOWN)
+    """`similarities.table` of `SHOWN`, with Gaussian matrices."""
+    return similarities.table(records, SHOWN, gaussian=True)
 
 
 @style.styled

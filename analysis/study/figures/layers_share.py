@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import style
+from ..markdown import listed
 from ..records import Records, models_of
 from ..similarities import NAME
 
@@ -24,27 +25,26 @@ SHOWN = (
     ("two seeds of r=64", "A", 1, 1),
     ("two seeds of r=64", "A", 8, 8),
     ("two seeds of r=64", "A", 64, 64),
-    ("two seeds of r=64", "row", 64, 64),
+    ("two seeds of r=64", "row", 8, 8),
     ("two seeds of r=64", "column", 64, 64),
-    ("two seeds of full", "row", 64, 64),
-    ("two seeds of full", "column", 64, 64),
-    ("W and r=64", "row", 40, 4),
-    ("W and full", "row", 40, 4),
+    *(("two seeds of full", side, k, k) for side in ("row", "column") for k in (1, 8, 64)),
+    *((pair, side, 40, 4) for pair in ("W and r=64", "W and full") for side in ("row", "column")),
 )
-"""Pairs and sides, and the (i, j) at which φ is shown."""
+"""Pairs and sides, and the (i, j) at which φ is shown. The rows of B A and of A span one space where all 64 of them are
+taken, so these are shown at 8."""
 KEYS = ["pair", "side", "i", "j"]
 DARKEST = 0.5
 """φ beyond chance from which on a cell is darkest."""
 LIGHT = 0.4
 """Share of the darkest above which a number is white."""
-CELL = 0.155
-"""Inches of a cell, downwards."""
+CELL, BETWEEN = 0.12, 0.1
+"""Inches of a cell, and between two heat maps, downwards."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, pair, side, i and j of `SHOWN`, module and layer; None where none was measured.
 
-    Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs.
+    Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds (which).
     """
     import pandas as pd
 
@@ -58,7 +58,7 @@ def table(records: Records) -> pd.DataFrame | None:
             rows.append(place | {"i": i, "j": j} | numbers)
     order = {name: place for place, name in enumerate(records.modules)}
     rows.sort(key=lambda row: order.get(row["module"], len(order)))
-    return pd.DataFrame(rows) if rows else None
+    return pd.DataFrame(rows).assign(seeds=listed(records.protocol.final_seeds)) if rows else None
 
 
 @style.styled
@@ -67,7 +67,7 @@ def draw(table: pd.DataFrame) -> Figure:
     tasks, modules = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["module"]))
     there = set(table[KEYS].itertuples(index=False, name=None))
     shown = [key for key in SHOWN if key in there]
-    figure = style.canvas(style.PAGE, 1.1 + (CELL * len(modules) + 0.12) * len(shown))
+    figure = style.canvas(style.PAGE, 1.1 + (CELL * len(modules) + BETWEEN) * len(shown))
     grid = figure.subplots(len(shown), len(tasks), squeeze=False, sharex=True, sharey=True)
     for down, (pair, side, i, j) in enumerate(shown):
         for across, task in enumerate(tasks):
@@ -81,13 +81,20 @@ def draw(table: pd.DataFrame) -> Figure:
         grid[0][across].set_title(task)
         grid[-1][across].set_xlabel("layer")
     grid[0][0].invert_yaxis()
-    bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01)
+    bar = figure.colorbar(mesh, ax=grid, shrink=0.4, aspect=30, pad=0.01, extend=_extends(table))
     bar.set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
     pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
-    over = f"hundredths, {models_of(table)}, mean over {pairs}"
+    over = f"hundredths, {models_of(table)}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
     style.title(figure, f"{text} {over}")
     return figure
+
+
+def _extends(table: pd.DataFrame) -> str:
+    """At which ends of the colours some cell lies outside."""
+    beyond = table["phi"] - table["chance"]
+    ends = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
+    return ends[bool((beyond < 0).any()), bool((beyond > DARKEST).any())]
 
 
 def _cells(axes: Axes, rows: pd.DataFrame, modules: list[str]) -> Any:

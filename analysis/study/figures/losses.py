@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import oriented
 
 from ... import style
 from ...scores import higher_is_better, score_label
-from .. import comparison
+from .. import comparison, rates
 from ..latex import INTERVAL, Column, document, escaped, number, of_interval, units
 from ..paper import LOSSES
 from ..records import Records, every, models_of, with_direction, with_model
@@ -41,7 +41,8 @@ def table(records: Records) -> pd.DataFrame | None:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A row of panels for each task: left the log loss, where lower is better, right the score."""
+    """A row of panels for each task: left the log loss, where lower is better, right the score. A point is hollow where
+    the rank was trained at another learning rate than most."""
     tasks = list(dict.fromkeys(table["task"]))
     figure = style.canvas(style.PAGE, 1.0 + 1.8 * len(tasks))
     grid = figure.subplots(len(tasks), 2, squeeze=False, sharex=True)
@@ -50,7 +51,8 @@ def draw(table: pd.DataFrame) -> Figure:
         margin = of["loss_margin"].iloc[0]
         _line(row[0], of, LOSS, None if margin is None or margin != margin else float(margin))
         _line(row[1], of, SCORE, float(oriented(-of["margin"].iloc[0], higher_is_better(of))))
-        row[0].set_title(task)
+        told = rates.others(of)
+        row[0].set_title(f"{task}; hollow: {told}" if told else task)
         row[0].set_ylabel("difference in log loss, nats")
         row[1].set_ylabel(score_label("difference in score", of))
     for axes in grid[-1]:
@@ -63,7 +65,10 @@ def draw(table: pd.DataFrame) -> Figure:
 def _line(axes: Axes, rows: pd.DataFrame, key: str, margin: float | None) -> None:
     ranks = [int(rank) for rank in rows["rank"]]
     ends = [rows[key] - rows[f"{key}_low"], rows[f"{key}_high"] - rows[key]]
-    style.bars(axes, ranks, rows[key], ends, color=style.distinct(1)[0], marker="o", markersize=3.5, capsize=2)
+    look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "markersize": 3.5}
+    style.bars(axes, ranks, rows[key], ends, capsize=2, **look)
+    unlike = rows[rates.is_unlike(rows)]
+    axes.plot(unlike["rank"].astype(int), unlike[key], **(look | {"linestyle": "", "mfc": "white", "zorder": 4}))
     axes.axhline(0, color="0.4", linewidth=0.8)
     if margin is not None:
         axes.axhline(margin, color="0.4", linewidth=0.8, linestyle="--")
@@ -90,5 +95,6 @@ def latex(table: pd.DataFrame) -> str:
         f"{escaped(models_of(table))}.",
         f"Differences from full fine-tuning on test: mean of {int(table['seeds'].max())} seeds, 95\\,\\% intervals.",
         "Last column: validation loss of Hu et al.\\ 2021, one seed.",
+        *rates.notes(table),
     ]
     return document(head, rows, notes)

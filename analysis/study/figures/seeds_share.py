@@ -24,8 +24,8 @@ SHOWN = (
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`similarities.table` of `SHOWN`."""
-    return similarities.table(records, SHOWN)
+    """`similarities.table` of `SHOWN`, with Gaussian matrices."""
+    return similarities.table(records, SHOWN, gaussian=True)
 
 
 @style.styled

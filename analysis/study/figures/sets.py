@@ -29,6 +29,10 @@ EVERY, PLAIN = "all", "LoRA"
 """The set of all matrices, and how its arms begin."""
 SIDES = {"rank": ("rank of LoRA in these matrices", "r*"), "k": ("directions kept of the full update, k", "k*")}
 APART = 2.4
+NEIGHBOURS = (
+    "The other matrices have no update on the left, and keep all of theirs on the right, so that r* and k* answer two "
+    "questions"
+)
 HEADS = {"rank": "LoRA", "k": "cut"}
 """Of the columns of the LaTeX, by side."""
 
@@ -54,6 +58,12 @@ def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
     for name in names:
         yield from _rows(records, task, name, "rank", _by_rank(records, gains, name))
         yield from _rows(records, task, name, "k", _by_k(records, task, name))
+
+
+def sets_of(records: Records, task: str) -> dict[str, Smallest]:
+    """k* of each set of matrices; empty where no set was cut."""
+    names = dict.fromkeys(row["set"] for row in records.rows.get(NAME, ()) if row["condition"] == task)
+    return {name: smallest(_by_k(records, task, name), records.protocol.margin) for name in names}
 
 
 def _rows(records: Records, task: str, name: str, side: str, gains: dict[int, Interval]) -> Iterator[dict[str, Any]]:
@@ -105,7 +115,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_xlabel(label if task == tasks[-1] else "")
         row[0].set_ylabel("difference in score")
     text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals over"
-    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin"
+    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin. {NEIGHBOURS}"
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
@@ -133,6 +143,7 @@ def latex(table: pd.DataFrame) -> str:
         "cut in them from the whole one:",
         f"mean of {int(table['seeds'].max())} seeds with its 95\\,\\% interval over seeds and test examples.",
         f"$r^*$ and $k^*$: the smallest that is surely within {scale * float(table['margin'].iloc[0]):g}.",
+        "The other matrices have no update beside LoRA, and keep all of theirs beside the cut.",
     ]
     return document(head, rows[1:], notes)
 

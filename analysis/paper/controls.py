@@ -1,0 +1,77 @@
+"""Claims that a control could have refuted, and what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from ..study.markdown import table
+from ..study.records import Records
+from ..study.statistics import Interval
+from . import directions, norms
+from .reading import CONTROLS, FAILS, HOLDS, above, is_task, written
+
+REFUTED, STANDS, OPEN = "refuted", "not refuted", "cannot be told"
+SHARE = 0.5
+"""Of what a task has: a control that has surely more refutes, as `paper_subspaces` declared it of two seeds of full."""
+RULE = """\
+Refuted where what the control shares is surely more than half of what the task does, not refuted where it surely is
+less; of Table 7, where a Gaussian's factor is surely larger, or surely smaller. The half was declared of two seeds of
+full fine-tuning before the runs, and is used of Figure 3 too. Random labels were not learned, and were trained at rates
+of their own, which stand below."""
+HEADINGS = ["of the paper", "read so", "the control", "task", "here", "the control's", "it is"]
+
+
+def section(by_name: Mapping[str, Records]) -> list[str]:
+    """The claims with their controls as a part of the page; empty where none has been measured."""
+    rows = []
+    for name, read in (("paper_subspaces", _directions), ("paper_amplification", _factors)):
+        if name in by_name:
+            rows += list(read(by_name[name]))
+    head = "## Claims with a control that could have refuted them"
+    return [head, table(HEADINGS, rows), f"Rule: {' '.join(RULE.split())}"] if rows else []
+
+
+def _directions(records: Records) -> Iterator[list[str]]:
+    """Of Figures 3 and 4: what is shared is made by training, and is of the task. Labels drawn at random have no
+    task."""
+    ranks, full = "What A of rank 8 and 64 share is", "What two seeds of full fine-tuning share is of the task"
+    for task, control in product(filter(is_task, records.conditions), CONTROLS):
+        at_start = _place(task, directions.RANKS, directions.START)
+        trained = _place(task, directions.RANKS, directions.FACTOR)
+        asked = [("Figure 3", f"{ranks} made by training", "before training", trained, at_start)]
+        asked += [("Figure 3", f"{ranks} of the task", control, trained, trained | {"task": control})]
+        for side in (directions.ROW, directions.COLUMN):
+            of_full = _place(task, directions.OF_FULL, side)
+            asked.append(("Figure 4", f"{full} ({side}s)", control, of_full, of_full | {"task": control}))
+        for figure, text, name, own, other in asked:
+            found = [directions.shared(records, **place, module=directions.EVERY) for place in (own, other)]
+            if found[0] and found[1]:
+                beyond = [each.interval(each.chance) for each in found if each]
+                numbers = [f"φ{own['at']} − chance = {written(each)}" for each in beyond]
+                yield [figure, text, name, task, *numbers, _of_halves(*beyond)]
+
+
+def _place(task: str, pair: str, side: str) -> dict[str, Any]:
+    k = 1 if pair == directions.RANKS else directions.MANY
+    return {"task": task, "pair": pair, "side": side, "at": (k, k)}
+
+
+def _of_halves(own: Interval, control: Interval) -> str:
+    """Whether the control has surely more than half of what the task has, or surely less."""
+    if control.low > SHARE * own.high:
+        return REFUTED
+    return STANDS if control.high < SHARE * own.low else OPEN
+
+
+def _factors(records: Records) -> Iterator[list[str]]:
+    """Of Table 7: a large factor tells of directions of W that LoRA finds. A Gaussian update finds none."""
+    for task, arm, r, rows in norms.groups(records):
+        if arm.startswith(norms.LORA):
+            more = norms.ratio(rows, norms.GAUSSIAN, norms.FACTOR)
+            own, noise = (norms.factor(rows, key) for key in (norms.FACTOR, norms.GAUSSIAN))
+            outcome = {HOLDS: REFUTED, FAILS: STANDS}.get(above(more, 1.0), OPEN)
+            text = f"A large factor at r = {r} tells of directions that LoRA finds in W"
+            numbers = [f"{own:.2f}", f"{noise:.2f}, {written(more, 2)} times"]
+            yield ["Table 7", text, "Gaussian update of that norm", task, *numbers, outcome]

@@ -1,0 +1,145 @@
+"""What a reader has to know of a study's runs beside its claims: from its declaration, and from its records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lorax_lab.store.declaration import Declaration
+
+from ..study.figures.sets import sets_of
+from ..study.markdown import listed
+from ..study.records import Records, has_collapsed, rate_of
+from .arms import between
+from .reading import CONTROLS, is_task, written
+
+SPLIT, EXAMPLES, ALPHA, RANKS = "task.split_seed", "task.train_examples", "method.alpha", "method.ranks"
+"""Settings of a cell."""
+EQUAL = "query and value r=8"
+"""The arm that unequal ranks are held against."""
+
+
+def adapted(declared: Iterable[Declaration], studies: Iterable[Records]) -> list[str]:
+    """Which matrices LoRA adapts, with what scaling, and what both may do to the claims; nothing where the declarations
+    do not say."""
+    cells = [cell for study in declared for cell in study.settings.values() if "rank" in cell and ALPHA in cell]
+    alphas = {cell[ALPHA] for cell in cells}
+    types = max((len(study.modules) for study in studies), default=0)
+    if len(alphas) != 1 or not types:
+        return []
+    alpha = alphas.pop()
+    return [
+        f"LoRA adapts all {types} types of matrices here, unless an arm names some. In the paper's Figures 3, 4 and 6 "
+        "to 8 and its Tables 7, 16 and 18 it adapts query and value alone. So here other matrices can do what an "
+        "update of the query does there, and φ of the query may be lower. "
+        f"As the paper's, alpha is one number for every rank, {alpha:g}: the scaling of B A is {alpha:g} / r, "
+        f"{alpha / 8:g} at rank 8 and {alpha / 64:g} at rank 64. A smaller scaling leaves each direction less to do. "
+        "So A of rank 64 may stay nearer to its random start, which lowers φ as well."
+    ]
+
+
+def ties(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """Where every trial of a control collapsed: its rates were chosen among ties, and with them its norm."""
+    for control in (name for name in CONTROLS if records and name in records.conditions):
+        assert records
+        trials = records.of(control, "trial")
+        tasks = [task for task in records.conditions if is_task(task)]
+        if trials and all(map(has_collapsed, trials)):
+            own, others = _rates(records, control), [(task, _rates(records, task)) for task in tasks]
+            told = [
+                f"{arm} {rate:g} ({listed(f'{task} {of[arm]:g}' for task, of in others)})" for arm, rate in own.items()
+            ]
+            norms = listed(f"{_norm(records, task):.3f} on {task}" for task in tasks)
+            yield (
+                f"On {control} all {len(trials)} trials collapsed, so that learning rates were chosen among ties: "
+                f"{listed(told)}. The full update's norm is {_norm(records, control):.3f} of that of W, and {norms}."
+            )
+
+
+def _rates(records: Records, task: str) -> dict[str, float]:
+    """The learning rate of each arm's final runs."""
+    return {str(records.arm_of(line)): rate_of(line) for line in records.of(task, "final")}
+
+
+def _norm(records: Records, task: str) -> float:
+    """The norm of the reference's update over that of W, mean over matrices and seeds."""
+    lines = [x for x in records.of(task, "final") if records.arm_of(x) == records.protocol.reference]
+    return float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))
+
+
+def sizes(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """What the intervals of few examples leave out, what chose the rates, and how many steps each size has."""
+    cells = list({cell[EXAMPLES]: cell for cell in declared.settings.values()}.values())
+    if len(cells) < 2:
+        return
+    few, many = min(cells, key=_size), max(cells, key=_size)
+    before = max((cell for cell in cells if cell is not many), key=_size)
+    if len(seeds := {cell[SPLIT] for cell in cells}) == 1:
+        yield (
+            f"The {few[EXAMPLES]:,} examples are the same for every seed of a run (`{SPLIT}` {seeds.pop()}). So the "
+            "intervals leave out what other examples would change, which is the largest variance where there are few."
+        )
+    validation = listed(f"{count:,}" for count in sorted({cell["task.validation_examples"] for cell in cells}))
+    yield (
+        f"At each size the learning rates were chosen on {validation} validation examples, more than the "
+        f"{few[EXAMPLES]:,} that are trained on."
+    )
+    yield (
+        f"{many[EXAMPLES]:,} examples have {_steps(many):,} steps, {_steps(many) / _steps(before):.1f} times the "
+        f"{_steps(before):,} of {before[EXAMPLES]:,}: the two differ in the length of training too."
+    )
+
+
+def _size(cell: dict[str, Any]) -> int:
+    return int(cell[EXAMPLES])
+
+
+def _steps(cell: dict[str, Any]) -> int:
+    return int(cell["train.epochs"]) * math.ceil(_size(cell) / int(cell["train.batch_size"]))
+
+
+def unequal(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """Arms of unequal ranks: what their scaling is, and what they gain over equal ones."""
+    arms = {arm: cell for (_, arm), cell in declared.settings.items() if cell.get(RANKS)}
+    scaled = [
+        f"{arm} has {listed(f'{cell[ALPHA] / int(rank):.3g} ({name})' for name, _, rank in _own(cell))}"
+        for arm, cell in arms.items()
+    ]
+    same = next((cell for (_, arm), cell in declared.settings.items() if arm == EQUAL), None)
+    if scaled and same:
+        yield (
+            f"Each matrix has the scaling of its own rank, alpha / r: {listed(scaled)}, where {EQUAL} has "
+            f"{same[ALPHA] / same['rank']:g}. So unequal ranks are unequal scalings too."
+        )
+    for task in records.conditions if records else []:
+        assert records
+        gains = [f"{arm} gains {written(between(records, task, arm, EQUAL))}" for arm in arms]
+        if gains:
+            yield f"On {task}, over {EQUAL}: {listed(gains)}."
+
+
+def _own(cell: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [text.rpartition(":") for text in cell[RANKS]]
+
+
+def cut_sets(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """k* of the full update in each set of matrices; the other matrices keep theirs."""
+    for task in records.conditions if records else []:
+        assert records
+        if found := sets_of(records, task):
+            yield (
+                f"On {task} the full update can be cut, in these matrices alone while the others keep theirs, to "
+                f"k* directions: {listed(f'{name} {star}' for name, star in found.items())}."
+            )
+
+
+def means(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """Which means the numbers of Table 7 are."""
+    if records:
+        yield (
+            "Ratios and factors in these tables are geometric means over seeds of the median over matrices. Those of "
+            "the figure and of its LaTeX table are arithmetic means of it."
+        )

@@ -1,0 +1,124 @@
+"""What stands on `docs/paper.md` beside the claims: notes of declarations and records, and controls."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import study
+from test_paper_page import D, amplified, similar
+from test_paper_plans import made
+
+from analysis.paper import controls, notes, page
+from analysis.paper.command import to_come
+from analysis.paper.sections import SECTIONS
+from analysis.study.figures.sets import sets_of
+from analysis.study.records import RECORDS, Records
+from lorax_lab.store.declaration import Declaration, read_declaration
+
+
+def declared(name: str) -> Declaration:
+    return read_declaration(RECORDS / f"{name}.json")
+
+
+def test_rates_of_a_control_that_were_chosen_among_ties_are_told_with_the_norm() -> None:
+    records = study(tasks=("sarcasm", "random labels"))
+    (note,) = notes.ties(records.declared, collapsed(records, "random labels"))
+    assert note.startswith("On random labels all ")
+    assert "trials collapsed, so that learning rates were chosen among ties: full 0.0002 (sarcasm 0.0002)" in note
+    assert note.endswith("The full update's norm is 0.010 of that of W, and 0.010 on sarcasm.")
+    assert list(notes.ties(records.declared, records)) == []  # no trial collapsed
+    assert list(notes.ties(records.declared, None)) == []
+
+
+def collapsed(records: Records, task: str) -> Records:
+    """The records whose trials of a condition are flagged."""
+    flagged = {id(line) for line in records.of(task, "trial")}
+    lines = [line | {"collapsed": True} if id(line) in flagged else line for line in records.lines]
+    return dataclasses.replace(records, lines=lines)
+
+
+def test_the_sizes_are_told_from_the_declaration() -> None:
+    """Before any run: the study has none yet."""
+    same, chosen, steps = notes.sizes(declared("paper_data_sizes"), None)
+    assert "The 100 examples are the same for every seed of a run (`task.split_seed` 0)" in same
+    assert "on 1,000 validation examples, more than the 100" in chosen
+    assert "10,000 examples have 625 steps, 3.3 times the 188 of 3,000" in steps
+
+
+def test_unequal_ranks_have_unequal_scalings() -> None:
+    (note,) = notes.unequal(declared("paper_which_rank"), None)
+    assert "query r=12 and value r=4 has 1.33 (query) and 4 (value)" in note
+    assert "where query and value r=8 has 2" in note
+
+
+@pytest.mark.skipif((RECORDS / "paper_which_rank.jsonl").exists(), reason="it has runs")
+def test_arms_of_unequal_ranks_and_cut_sets_are_read() -> None:
+    records = made("paper_which_rank")
+    _, gains = notes.unequal(declared("paper_which_rank"), records)
+    assert "over query and value r=8: query r=12 and value r=4 gains " in gains
+    assert "query r=4 and value r=12 gains " in gains
+    (cuts,) = notes.cut_sets(records.declared, records)
+    for name, star in sets_of(records, "sarcasm").items():
+        assert f"{name} {star}" in cuts
+
+
+def test_what_lora_adapts_and_its_scaling_are_told() -> None:
+    records = study(tasks=("sarcasm",))
+    (text,) = notes.adapted([declared("paper_which_rank"), declared("paper_subspaces")], [records])
+    assert "all 3 types of matrices" in text
+    assert "16 / r, 2 at rank 8 and 0.25 at rank 64" in text
+    assert notes.adapted([records.declared], [records]) == []  # an older declaration, which has no settings
+
+
+def test_predictions_of_studies_without_runs_are_shown(tmp_path: Path) -> None:
+    for file in RECORDS.glob("paper_data_sizes.json*"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "paper_data_sizes.jsonl").unlink(missing_ok=True)
+    found, damaged = to_come(tmp_path)
+    text = page.write([], {}, {}, found)
+    assert (list(found), damaged) == (["paper_data_sizes"], {})
+    assert "Predicted before the runs of `paper_data_sizes`, which has no runs yet:" in text
+    assert " ".join(found["paper_data_sizes"].texts["prediction"].split()) in text
+    assert "625 steps" in text
+    (tmp_path / "paper_data_sizes.json").write_text("{}")
+    found, damaged = to_come(tmp_path)
+    assert (found, list(damaged)) == ({}, ["paper_data_sizes"])
+
+
+def test_no_note_needs_records_or_settings() -> None:
+    records = study(tasks=("sarcasm",))
+    for section in SECTIONS:
+        for note in section.notes:
+            assert list(note(records.declared, None)) == []
+
+
+@pytest.mark.parametrize(("control", "said"), [(0.2, controls.REFUTED), (0.02, controls.STANDS), (0.1, controls.OPEN)])
+def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: str) -> None:
+    """The task shares .2 beyond chance."""
+    rows: list[dict[str, Any]] = []
+    for task, beyond in (("sarcasm", 0.2), ("random labels", control)):
+        rows += [row | {"condition": task} for row in similar({}, {"64,64": 64 / D + beyond}).rows["similarities"]]
+    records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"similarities": rows})
+    text = controls.section({"paper_subspaces": records})[1]
+    full = [line for line in text.splitlines() if line.startswith("| Figure 4")]
+    assert len(full) == 2
+    assert all(line.endswith(f"| {said} |") for line in full), full
+
+
+@pytest.mark.parametrize(("over_noise", "said"), [(0.5, controls.REFUTED), (2.0, controls.STANDS)])
+def test_a_gaussian_update_refutes_what_it_has_more_of(over_noise: float, said: str) -> None:
+    text = controls.section({"paper_amplification": amplified(over_noise)})[1]
+    rows = [line for line in text.splitlines() if line.startswith("| Table 7")]
+    assert [line.split(" | ")[1].partition(" tells")[0] for line in rows] == [
+        f"A large factor at r = {r}" for r in (4, 64)
+    ]
+    assert all(line.endswith(f"| {said} |") for line in rows)
+
+
+def test_no_controls_are_named_where_none_was_measured() -> None:
+    assert controls.section({}) == []
+    assert controls.section({"paper_subspaces": study(tasks=("sarcasm",))}) == []
