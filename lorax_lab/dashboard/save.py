@@ -84,13 +84,14 @@ def send(folder: Path, place: Place, figures: Sequence[Path]) -> None:
     report = reports.Report._from_model(model)
     report.width = model.spec.width  # which it forgets
     ids[REPORT] = report.save().id
+    _remember(folder, place.project, entity, ids)
     print(f"report: {report.url}", flush=True)
 
     view.entity, view.id, view.name = entity, ids.get(WORKSPACE, ""), ids.get(NAME, "")
     workspace = workspaces.Workspace._from_model(view).save()
     ids |= {WORKSPACE: workspace._internal_id, NAME: workspace._internal_name}
+    _remember(folder, place.project, entity, ids)
     print(f"workspace: {workspace.url}", flush=True)
-    write_json(folder / SAVED, {"project": place.project, "entity": entity, "ids": ids}, indent=1)
     if figures:
         with tempfile.TemporaryDirectory() as scratch:
             send_figures(Place(place.project, entity), figures, Path(scratch), "online")
@@ -113,6 +114,11 @@ def send_figures(place: Place, figures: Sequence[Path], folder: Path, mode: str)
             name=figures_run(study), job_type=FIGURES, mode=mode, resume="allow", settings=settings,  # type: ignore[arg-type]
         ) as run:  # fmt: skip
             run.log({figure_key(path): wandb.Image(str(path)) for path in figures if path.parent.name == study})
+
+
+def _remember(folder: Path, project: str, entity: str, ids: dict[str, str]) -> None:
+    """Keep the ids of what is saved by now. What comes after may fail, and the next call replaces what was saved."""
+    write_json(folder / SAVED, {"project": project, "entity": entity, "ids": ids}, indent=1)
 
 
 def _saved(folder: Path, project: str, entity: str) -> dict[str, str]:
