@@ -27,11 +27,16 @@ PATIENCE = 120.0
 """Seconds after which the process that saves is ended."""
 
 
-def logged_in() -> bool:
-    """Whether there is a key for W&B on this machine; nobody is asked, on the network or here."""
+def why_not() -> str:
+    """Why nothing can be sent from here, and what to do about it, as one line; empty where it can. Nobody is asked, on
+    the network or here."""
     import wandb
 
-    return os.environ.get("WANDB_MODE") not in ("offline", "disabled") and wandb.login(prompt=False, verify=False)
+    if (mode := os.environ.get("WANDB_MODE")) in ("offline", "disabled"):
+        return f"WANDB_MODE={mode}: nothing was sent; unset it, and type the same command again"
+    if not wandb.login(prompt=False, verify=False):
+        return "there is no login of W&B: nothing was sent; log in with wandb login, and type the same command again"
+    return ""
 
 
 def write(folder: Path, view: Any, report: Any) -> list[Path]:
