@@ -96,7 +96,8 @@ class WandbWindow:
 
     def row(self, row: Row) -> None:
         """Send a row at its own time. `run.log` would make `_runtime` the moment of logging, and might hold the row
-        back until the next: so the row goes to W&B's process in the form in which it is kept there."""
+        back until the next: so the row goes to W&B's process in the form in which it is kept there. These names are no
+        part of W&B's interface, so its version is bounded in `pyproject.toml`."""
         self._send(row.values, row)
         if not self.axes & row.values.keys():  # the last point of another curve sums up nothing
             self.run.summary.update({key: value for key, value in row.values.items() if value is not None})
