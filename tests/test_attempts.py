@@ -240,6 +240,20 @@ def test_a_run_is_compared_with_a_reference_that_can_be_used(
     assert given == [folder if reason is None else None]
 
 
+def test_a_run_that_cannot_be_announced_is_said_and_trained(
+    tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("lorax_lab.store.orders.write_json", full)
+    run = planned(tmp_path, "tracking=online")
+    assert attempt(run, HOW) == "completed"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "W&B was not told of the-run (it could not be announced: No space left on device)" in said
+    assert f"later: python -m lorax_lab.store.tracking sync {tmp_path}" in said
+
+
 def test_a_later_comparison_is_announced_to_the_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = replace(planned(tmp_path, "tracking=online"), reference="the-reference")
     recorded(run)

@@ -145,6 +145,18 @@ def test_a_window_of_a_run_that_was_killed_is_not_waited_for_without_end(
     assert said == [{"run": "a-run", "why": "it took more than 0.3 s"}]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"folder": "a"}', '"text"'])
+def test_an_order_that_cannot_be_read_is_said(content: str, said: list[dict[str, Any]], tmp_path: Path) -> None:
+    orders = tmp_path / "runs" / FOLDER / "a-launch"
+    orders.mkdir(parents=True)
+    (orders / "a-run.json").write_text(content)
+    serve(tmp_path / "runs")
+    (message,) = said
+    assert message["run"] == "a-run"
+    assert message["why"].startswith("its order cannot be read: ")
+    assert not orders.exists()
+
+
 def test_where_nothing_is_shown_there_is_no_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following.subprocess, "Popen", None)  # whoever calls it fails
     with following.following(tmp_path, "a-launch", {"disabled"}, print):
