@@ -196,7 +196,11 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     _step_back()
     os.environ["OMP_NUM_THREADS"] = "1"
-    Follower(Path(arguments[0]), arguments[1]).serve(0)
+    try:
+        Follower(Path(arguments[0]), arguments[1]).serve(0)
+    except Exception as error:
+        _tell({"fault": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        return 1
     return 0
 
 
