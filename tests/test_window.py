@@ -53,8 +53,8 @@ class Wandb(SimpleNamespace):
     def _finish(self, exit_code: int) -> None:
         self.exit_code = exit_code
 
-    def login(self, prompt: bool) -> bool:
-        self.asked.append(prompt)
+    def login(self, prompt: bool, verify: bool) -> bool:
+        self.asked.append(prompt or verify)
         return self.answer
 
     def Settings(self, **settings: Any) -> str:

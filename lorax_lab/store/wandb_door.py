@@ -38,14 +38,16 @@ def prepare(runs_dir: Path) -> None:
 
 
 def resolve(mode: str) -> str:
-    """`online` or `offline` for `auto`: online when there is a login already; it never asks for one."""
+    """`online` or `offline` for `auto`: online when there is a login already; it asks neither a person nor the
+    network. `WANDB_MODE` decides where it is set."""
     if mode != "auto":
         return mode
-    import wandb
-
     if os.environ.get("WANDB_MODE") in ("offline", "online", "disabled"):
         return os.environ["WANDB_MODE"]
-    return "online" if wandb.login(prompt=False) else "offline"
+    os.environ.setdefault("WANDB_SILENT", "true")  # else it looks for the login's name, for seconds
+    import wandb
+
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 def open_window(start: Start, axes: tuple[Axis, ...], resume: bool) -> WandbWindow:
