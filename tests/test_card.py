@@ -448,10 +448,78 @@ def test_a_head_of_another_task_is_refused(
     assert "classifier.weight is (5, 32)" in refused_late(capsys, folder, "--base", model_folder, "--task", *task)
 
 
-def refused_late(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+def more(folder: str, tensors: dict[str, Tensor]) -> None:
+    save_file(
+        load_file(Path(folder, WEIGHTS)) | {PREFIX + name: t for name, t in tensors.items()}, Path(folder, WEIGHTS)
+    )
+
+
+DENSE = "bert.encoder.layer.0.output.dense"
+STRAY: dict[str, dict[str, Tensor]] = {
+    "head.of_another.weight": {"head.of_another.weight": torch.ones(3, 3)},
+    f"{DENSE}.lora_B.bias": {f"{DENSE}.lora_B.bias": torch.ones(32)},
+    "bert.embeddings.word_embeddings.trainable_tokens_delta": {
+        "bert.embeddings.word_embeddings.trainable_tokens_delta": torch.ones(2, 32)
+    },
+    "bert.picture.lora_A": {
+        "bert.picture.lora_A.weight": torch.ones(4, 3, 2, 2), "bert.picture.lora_B.weight": torch.ones(8, 4, 1, 1),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_an_adapter_is_not_scored_without_a_part_of_it(
+    name: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    more(folder, STRAY[name])
+    said = refused_late(capsys, folder, "--base", model_folder, "--task", *task)
+    assert "have no place in the model, so the score would be another model's" in said
+    assert name in said
+
+
+def test_a_module_that_the_base_lacks_is_not_left_out_of_a_score(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = DENSE.removeprefix("bert.")
+    own = {f"{name}.lora_A": torch.ones(4, 64), f"{name}.lora_B": torch.ones(32, 4)}
+    other = {"no.such.lora_A": torch.ones(4, 8), "no.such.lora_B": torch.ones(8, 4)}
+    save_file(kohya(own | other, prefix="lora_") | {"odd": torch.ones(1)}, "it.safetensors")
+    said = refused_late(capsys, "it.safetensors", "--base", model_folder, "--task", *tuned_here[1])
+    assert "4 tensors of the adapter it.safetensors have no place in the model" in said
+    assert all(name in said for name in ("lora_no_such.lora_down.weight", "lora_no_such.alpha", "odd"))
+
+
+def test_what_stands_beside_loralib_s_factors_is_scored(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same scores as those of the same numbers in PEFT's folder, biases of the body among them."""
+    folder, task = tuned_here
+    more(folder, {f"{DENSE}.bias": torch.linspace(-1, 1, 32)})
+    words = ["--base", model_folder, "--task", *task]
+    expected = card(folder, *words)["scores"]
+    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
+             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    save_file(whole | {"bert.embeddings.position_ids": torch.arange(4)}, "lora.safetensors")
+    assert main(["lora.safetensors", "--alpha", "4", "--out", "other", "--device", "cpu", *map(str, words)]) == 0
+    assert json.loads(Path("other/card.json").read_text())["scores"] == expected
+    save_file(whole | {"a.stranger": torch.ones(2)}, "lora.safetensors")
+    assert "have no place in the model" in refused_late(capsys, "lora.safetensors", "--alpha", "4", *words, out="third")
+
+
+def test_saved_buffers_are_part_of_what_is_scored() -> None:
+    from lorax_lab.card.tuned import _load
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    tensors = {"1.running_mean": torch.ones(3), "1.weight": torch.full((3,), 2.0)}
+    _load(model, tensors, "it")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors.items())
+
+
+def refused_late(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> str:
     """A refusal after measuring: what is measured is kept, and no page is written."""
-    assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 2
-    assert not Path("out/card.html").exists()
+    assert main([*map(str, words[:1]), "--out", out, "--device", "cpu", *map(str, words[1:])]) == 2
+    assert not Path(out, "card.html").exists()
     return capsys.readouterr().err
 
 

@@ -97,7 +97,8 @@ def write_adapter(
     is what is no matrix of a checkpoint: its biases and norms stay those of the base.
 
     Args:
-        head: parameters of a tuned head by name, where `updates` are of two checkpoints; `heads` names its modules.
+        head: parameters of a tuned head by name, where `updates` are of two checkpoints, or of a file that keeps none
+            under PEFT's names; `heads` names its modules.
         names: of the modules in the model that the adapter is for, by the names of their weights in the base; None for
             an adapter's own names, and those of the base.
 
@@ -124,7 +125,7 @@ def write_adapter(
         on_done(index + 1, len(updates.matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
-    whole = updates.adapter.saved if updates.adapter else head or {}
+    whole = (updates.adapter.saved if updates.adapter else {}) or head or {}
     tensors |= {PREFIX + name: tensor for name, tensor in whole.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})
