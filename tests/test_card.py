@@ -428,6 +428,42 @@ def test_peft_loads_what_was_extracted_and_says_the_same(tuned_here: tuple[str, 
         assert torch.allclose(ours.eval()(**inputs).logits, loaded.eval()(**inputs).logits, atol=1e-5)
 
 
+def extracted(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> tuple[int, str]:
+    code = main([*map(str, words[:1]), "--out", out, "--device", "cpu", *map(str, words[1:])])
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+def test_an_extract_that_does_not_load_is_a_failure(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    settings = json.loads(Path(folder, SETTINGS).read_text())
+    Path(folder, SETTINGS).write_text(json.dumps(settings | {"bias": "lora_only"}))
+    code, said = extracted(capsys, folder, "--base", model_folder, "--extract", "rank=1", "--task", *task)
+    assert code == 1
+    assert "error: out/adapter-rank=1 was written and does not load: out/adapter-rank=1: bias=lora_only" in said
+
+
+@pytest.mark.parametrize("asked", ["rank=1", "rank=2", "energy=0.9"])
+def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
+    asked: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bias of the body that loralib trained, and of which the extract knows nothing; by energy no cut was scored."""
+    folder, task = tuned_here
+    words = ["--alpha", "4", "--base", model_folder, "--extract", asked, "--task", *task]
+    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
+             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    save_file(whole, "lora.safetensors")
+    code, said = extracted(capsys, "lora.safetensors", *words)
+    assert (code, "error: " in said) == (0, False), said  # its head is written
+    bias = 50.0 * (torch.arange(32) % 3)
+    save_file(whole | {"bert.encoder.layer.1.output.dense.bias": bias}, "lora.safetensors")
+    code, said = extracted(capsys, "lora.safetensors", *words, out="other")
+    failed = "rank" in asked
+    assert code == failed
+    assert (f"error: other/adapter-{asked} does not score as the cut that was measured: its accuracy" in said) == failed
+
+
 def test_a_task_whose_head_is_not_saved_is_refused(
     tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
