@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from lorax_lab.launch import attempts, isolation, leases
 from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import Run
-from lorax_lab.store import record
+from lorax_lab.store import marks, record
+from lorax_lab.store.door import Start
+from lorax_lab.store.orders import FOLDER, Order
 
 HOW = Attempt("[1/1] lora", "sweep-1", "launch-1")
 
@@ -235,3 +238,31 @@ def test_a_run_is_compared_with_a_reference_that_can_be_used(
     folder = tmp_path / "the-reference"
     assert looked[0] == folder
     assert given == [folder if reason is None else None]
+
+
+def test_a_run_that_cannot_be_announced_is_said_and_trained(
+    tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("lorax_lab.store.orders.write_json", full)
+    run = planned(tmp_path, "tracking=online")
+    assert attempt(run, HOW) == "completed"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "W&B was not told of the-run (it could not be announced: No space left on device)" in said
+    assert f"later: python -m lorax_lab.store.tracking sync {tmp_path}" in said
+
+
+def test_a_later_comparison_is_announced_to_the_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = replace(planned(tmp_path, "tracking=online"), reference="the-reference")
+    recorded(run)
+    start = Start(run.run_id, "g", "lora", [], {}, 0.0, "online", "p", None, tmp_path)
+    marks.end(run.folder, start, None, attempts.record_sha256(run) or "")
+    monkeypatch.setattr(attempts, "is_done", lambda *_: False)
+    monkeypatch.setattr(attempts, "why_unusable", lambda folder: None)
+    monkeypatch.setattr("lorax_lab.comparison.compare", lambda *_: recorded(run, reference="the-reference"))
+    assert attempt(run, HOW) == attempts.COMPARED
+    (path,) = (tmp_path / FOLDER / "launch-1").glob("*.json")
+    order = Order.of(json.loads(path.read_text()))
+    assert (order.folder, order.place, order.resume) == (run.folder, run.folder, True)

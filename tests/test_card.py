@@ -428,6 +428,42 @@ def test_peft_loads_what_was_extracted_and_says_the_same(tuned_here: tuple[str, 
         assert torch.allclose(ours.eval()(**inputs).logits, loaded.eval()(**inputs).logits, atol=1e-5)
 
 
+def extracted(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> tuple[int, str]:
+    code = main([*map(str, words[:1]), "--out", out, "--device", "cpu", *map(str, words[1:])])
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+def test_an_extract_that_does_not_load_is_a_failure(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    settings = json.loads(Path(folder, SETTINGS).read_text())
+    Path(folder, SETTINGS).write_text(json.dumps(settings | {"bias": "lora_only"}))
+    code, said = extracted(capsys, folder, "--base", model_folder, "--extract", "rank=1", "--task", *task)
+    assert code == 1
+    assert "error: out/adapter-rank=1 was written and does not load: out/adapter-rank=1: bias=lora_only" in said
+
+
+@pytest.mark.parametrize("asked", ["rank=1", "rank=2", "energy=0.9"])
+def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
+    asked: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bias of the body that loralib trained, and of which the extract knows nothing; by energy no cut was scored."""
+    folder, task = tuned_here
+    words = ["--alpha", "4", "--base", model_folder, "--extract", asked, "--task", *task]
+    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
+             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    save_file(whole, "lora.safetensors")
+    code, said = extracted(capsys, "lora.safetensors", *words)
+    assert (code, "error: " in said) == (0, False), said  # its head is written
+    bias = 50.0 * (torch.arange(32) % 3)
+    save_file(whole | {"bert.encoder.layer.1.output.dense.bias": bias}, "lora.safetensors")
+    code, said = extracted(capsys, "lora.safetensors", *words, out="other")
+    failed = "rank" in asked
+    assert code == failed
+    assert (f"error: other/adapter-{asked} does not score as the cut that was measured: its accuracy" in said) == failed
+
+
 def test_a_task_whose_head_is_not_saved_is_refused(
     tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -448,10 +484,78 @@ def test_a_head_of_another_task_is_refused(
     assert "classifier.weight is (5, 32)" in refused_late(capsys, folder, "--base", model_folder, "--task", *task)
 
 
-def refused_late(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+def more(folder: str, tensors: dict[str, Tensor]) -> None:
+    save_file(
+        load_file(Path(folder, WEIGHTS)) | {PREFIX + name: t for name, t in tensors.items()}, Path(folder, WEIGHTS)
+    )
+
+
+DENSE = "bert.encoder.layer.0.output.dense"
+STRAY: dict[str, dict[str, Tensor]] = {
+    "head.of_another.weight": {"head.of_another.weight": torch.ones(3, 3)},
+    f"{DENSE}.lora_B.bias": {f"{DENSE}.lora_B.bias": torch.ones(32)},
+    "bert.embeddings.word_embeddings.trainable_tokens_delta": {
+        "bert.embeddings.word_embeddings.trainable_tokens_delta": torch.ones(2, 32)
+    },
+    "bert.picture.lora_A": {
+        "bert.picture.lora_A.weight": torch.ones(4, 3, 2, 2), "bert.picture.lora_B.weight": torch.ones(8, 4, 1, 1),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_an_adapter_is_not_scored_without_a_part_of_it(
+    name: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, task = tuned_here
+    more(folder, STRAY[name])
+    said = refused_late(capsys, folder, "--base", model_folder, "--task", *task)
+    assert "have no place in the model, so the score would be another model's" in said
+    assert name in said
+
+
+def test_a_module_that_the_base_lacks_is_not_left_out_of_a_score(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = DENSE.removeprefix("bert.")
+    own = {f"{name}.lora_A": torch.ones(4, 64), f"{name}.lora_B": torch.ones(32, 4)}
+    other = {"no.such.lora_A": torch.ones(4, 8), "no.such.lora_B": torch.ones(8, 4)}
+    save_file(kohya(own | other, prefix="lora_") | {"odd": torch.ones(1)}, "it.safetensors")
+    said = refused_late(capsys, "it.safetensors", "--base", model_folder, "--task", *tuned_here[1])
+    assert "4 tensors of the adapter it.safetensors have no place in the model" in said
+    assert all(name in said for name in ("lora_no_such.lora_down.weight", "lora_no_such.alpha", "odd"))
+
+
+def test_what_stands_beside_loralib_s_factors_is_scored(
+    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same scores as those of the same numbers in PEFT's folder, biases of the body among them."""
+    folder, task = tuned_here
+    more(folder, {f"{DENSE}.bias": torch.linspace(-1, 1, 32)})
+    words = ["--base", model_folder, "--task", *task]
+    expected = card(folder, *words)["scores"]
+    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
+             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    save_file(whole | {"bert.embeddings.position_ids": torch.arange(4)}, "lora.safetensors")
+    assert main(["lora.safetensors", "--alpha", "4", "--out", "other", "--device", "cpu", *map(str, words)]) == 0
+    assert json.loads(Path("other/card.json").read_text())["scores"] == expected
+    save_file(whole | {"a.stranger": torch.ones(2)}, "lora.safetensors")
+    assert "have no place in the model" in refused_late(capsys, "lora.safetensors", "--alpha", "4", *words, out="third")
+
+
+def test_saved_buffers_are_part_of_what_is_scored() -> None:
+    from lorax_lab.card.tuned import _load
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    tensors = {"1.running_mean": torch.ones(3), "1.weight": torch.full((3,), 2.0)}
+    _load(model, tensors, "it")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors.items())
+
+
+def refused_late(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> str:
     """A refusal after measuring: what is measured is kept, and no page is written."""
-    assert main([*map(str, words), "--out", "out", "--device", "cpu"]) == 2
-    assert not Path("out/card.html").exists()
+    assert main([*map(str, words[:1]), "--out", out, "--device", "cpu", *map(str, words[1:])]) == 2
+    assert not Path(out, "card.html").exists()
     return capsys.readouterr().err
 
 

@@ -155,6 +155,18 @@ def test_without_a_login_nothing_is_sent_and_that_is_said(
     assert "there is no login of W&B: nothing was sent" in said
 
 
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_a_mode_that_sends_nothing_is_not_called_a_missing_login(
+    mode: str, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process"))
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert f"WANDB_MODE={mode}: nothing was sent; unset it" in said
+    assert "login" not in said
+
+
 def test_a_study_without_runs_is_said(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, "--study", "random_labels")
     assert "no run in runs says that it is of random_labels" in capsys.readouterr().out

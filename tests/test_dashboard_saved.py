@@ -24,10 +24,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Answers W&B's client as its server does where a view is saved; `saved` has what it was given."""
+    """Answers W&B's client as its server does where a view is saved; `saved` has what it was given.
+
+    A view whose type begins with `refuses`, where that is not empty, is not saved.
+    """
 
     saved: ClassVar[list[dict[str, Any]]] = []
     hangs: ClassVar[bool] = False
+    refuses: ClassVar[str] = ""
     asked: ClassVar[bool] = False
 
     def do_POST(self) -> None:
@@ -38,7 +42,9 @@ class Stub(BaseHTTPRequestHandler):
             return  # whoever asked has gone
         data: dict[str, Any] = {"viewer": {"id": "1", "entity": "a-team", "username": "me", "teams": {"edges": []}}}
         asked = json.loads(body) if self.path == "/graphql" else {"query": ""}
-        if "upsertView" in asked["query"]:
+        if "upsertView" in asked["query"] and self._is_refused(asked["variables"]):
+            data = {"upsertView": None}
+        elif "upsertView" in asked["query"]:
             self.saved.append(asked["variables"])
             view = {"id": f"id{len(self.saved)}", "name": "n", "displayName": "d", "spec": asked["variables"]["spec"]}
             project = {"id": "2", "name": "lorax_lab", "entityName": "a-team"}
@@ -50,6 +56,9 @@ class Stub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps({"data": data}).encode())
 
+    def _is_refused(self, view: dict[str, Any]) -> bool:
+        return bool(self.refuses) and view["type"].startswith(self.refuses)
+
     def log_message(self, *_: object) -> None:
         """Nothing."""
 
@@ -59,6 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Stu
     """A server of W&B's on loopback, and a login for it."""
     Stub.saved.clear()
     monkeypatch.setattr(Stub, "hangs", False)
+    monkeypatch.setattr(Stub, "refuses", "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -89,6 +99,20 @@ def test_with_a_login_what_is_written_is_saved(server: type[Stub], tmp_path: Pat
         there = json.loads((tmp_path / "dashboard" / f"{name}.json").read_text())
         assert without(json.loads(given["spec"]), "inlineComments") == there["spec"]
         assert (given["entityName"], given["projectName"]) == ("a-team", "lorax_lab")
+
+
+def test_a_report_that_was_saved_before_the_workspace_failed_is_replaced(
+    server: type[Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "lorax_lab.dashboard"]
+    write_record(tmp_path / "runs" / "a-run", run_record("a-run"))
+    monkeypatch.setattr(server, "refuses", "project-view")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1, done.stderr
+    monkeypatch.setattr(server, "refuses", "")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [given.get("id") or None for given in server.saved] == [None, "id1", None]  # one report, one workspace
 
 
 @pytest.mark.slow

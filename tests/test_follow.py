@@ -291,11 +291,13 @@ def test_another_run_of_the_same_name_begins_anew(before: str, opened: Opened, t
 
 def test_a_comparison_that_is_made_later_repeats_no_step(opened: Opened, tmp_path: Path) -> None:
     folder = tmp_path / "a-run"
-    complete(folder)
+    complete(folder, summary=dict.fromkeys(SUMMARY_KEYS, 1.0))
     follow(order(folder))
+    assert "captured/best" not in opened[0].shown
     complete(folder, reference="another")
     assert marks.mark_of(folder) is None  # another record than the one that was shown
     follow(order(folder, resume=True))
+    assert opened[1].shown["captured/best"] == 0.7
     assert opened[1].rows is opened[0].rows
     assert marks.mark_of(folder) == "online"
 

@@ -145,9 +145,21 @@ def test_a_window_of_a_run_that_was_killed_is_not_waited_for_without_end(
     assert said == [{"run": "a-run", "why": "it took more than 0.3 s"}]
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"folder": "a"}', '"text"'])
+def test_an_order_that_cannot_be_read_is_said(content: str, said: list[dict[str, Any]], tmp_path: Path) -> None:
+    orders = tmp_path / "runs" / FOLDER / "a-launch"
+    orders.mkdir(parents=True)
+    (orders / "a-run.json").write_text(content)
+    serve(tmp_path / "runs")
+    (message,) = said
+    assert message["run"] == "a-run"
+    assert message["why"].startswith("its order cannot be read: ")
+    assert not orders.exists()
+
+
 def test_where_nothing_is_shown_there_is_no_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following.subprocess, "Popen", None)  # whoever calls it fails
-    with following.following(tmp_path, "a-launch", {"disabled"}, print):
+    with following.following(tmp_path, "a-launch", {tmp_path / "a-run": "disabled"}, print):
         pass
     announce(tmp_path, Order(tmp_path, tmp_path, "g", TrackingConfig("disabled", "p", None), "a-launch"))
     assert not list(tmp_path.iterdir())
@@ -165,7 +177,7 @@ def test_the_end_of_a_sweep_waits_no_longer_than_it_says(
     lines: list[str] = []
     start = time.monotonic()
     try:
-        with following.following(tmp_path, "a-launch", {"online"}, lines.append):
+        with following.following(tmp_path, "a-launch", {tmp_path / "a-run": "online"}, lines.append):
             if interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -173,3 +185,55 @@ def test_the_end_of_a_sweep_waits_no_longer_than_it_says(
     assert time.monotonic() - start < 5
     assert lines[-1].startswith("W&B is told of the last runs in the background; what it misses: python -m")
     assert len(lines) == (1 if interrupted else 2)
+
+
+def follow_with(script: str, runs: Path, monkeypatch: pytest.MonkeyPatch, during: float = 0.0) -> list[str]:
+    """What a sweep of the runs `whole` and `cut` says, whose follower is a script and which announces `ordered` too."""
+    (runs.parent / "a-follower").write_text(f"#!/bin/sh\n{script}\n")
+    (runs.parent / "a-follower").chmod(0o755)
+    monkeypatch.setattr(following.sys, "executable", str(runs.parent / "a-follower"))
+    monkeypatch.setattr(following, "QUIET", 0.1)
+    for name in ("whole", "cut"):
+        write_record(runs / name, run_record(name))
+    (runs / "whole" / marks.MARK).write_text('{"mode": "online"}')
+    (runs / "cut" / marks.MARK).write_text('{"mode": "online", "live": true}')
+    tracking, lines = TrackingConfig("online", "p", None), []  # type: ignore[var-annotated]
+    modes = {runs / name: "online" for name in ("whole", "cut", "ordered", "not begun")}
+    with following.following(runs, "a-launch", modes, lines.append):
+        announce(runs, Order(runs / "ordered", runs / "ordered", "sweep-1", tracking, "a-launch"))
+        time.sleep(during)
+    assert not (runs / FOLDER / "a-launch").exists()
+    return lines
+
+
+FAULT = 'echo \'{"fault": "OSError: gone"}\'; exit 1'
+
+
+@pytest.mark.parametrize(
+    ("script", "end"), [("kill -9 $$", "status -9"), (FAULT, "OSError: gone"), ("exit 0", "status 0")]
+)
+def test_what_a_follower_that_is_gone_did_not_show_is_named(
+    script: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = f"later: python -m lorax_lab.store.tracking sync {tmp_path / 'runs'}"
+    *_, last = follow_with(f"cat > /dev/null; {script}", tmp_path / "runs", monkeypatch)
+    lacks = "W&B lacks cut, ordered, in whole or in part"
+    assert last == f"{lacks}: the process that shows them ended with {end}; {later}"
+
+
+def test_a_follower_that_is_gone_is_said_while_the_sweep_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, at_the_end = follow_with("kill -9 $$", tmp_path / "runs", monkeypatch, during=1.0)
+    assert at_once.startswith("the process that shows runs in W&B ended with status -9; the runs go on")
+    assert at_the_end.startswith("W&B lacks cut, ordered, ")
+
+
+def test_a_follower_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[dict[str, Any]] = []
+    monkeypatch.setattr(follower, "_tell", messages.append)
+    monkeypatch.setattr(follower, "_step_back", lambda: None)
+    monkeypatch.setattr(follower.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Follower, "serve", lambda self, owner: 1 / 0)
+    assert follower.main([str(tmp_path), "a-launch"]) == 1
+    assert messages == [{"fault": "ZeroDivisionError: division by zero"}]

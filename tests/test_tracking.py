@@ -163,6 +163,57 @@ def test_what_a_run_is_shown_as_reaches_its_window(tmp_path: Path) -> None:
     assert json.loads((folder / marks.MARK).read_text())["project"] == "mine"
 
 
+@pytest.mark.parametrize("mode", ["offline", "auto"])
+def test_what_is_written_offline_is_called_so_and_is_written_once(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, place = recorded(tmp_path), tmp_path / "wandb"
+    assert tracking.main(["sync", str(tmp_path), "--mode", mode]) == 0
+    first = capsys.readouterr().out
+    assert f"[1/1] {RUN_ID}: written offline in {place}, for lorax_lab\n" in first
+    assert "0 of 1 were written offline before, 0 could not be\n" in first
+    assert f"nothing was sent; once there is a login, type python -m lorax_lab.store.tracking sync {tmp_path}" in first
+    written = sorted(place.glob("offline-run-*"))
+    assert tracking.main(["sync", str(tmp_path), "--mode", mode]) == 0
+    second = capsys.readouterr().out
+    assert "1 of 1 were written offline before, 0 could not be\n" in second
+    assert "upload" not in first + second
+    assert sorted(place.glob("offline-run-*")) == written
+    assert marks.mark_of(folder) == "offline"
+
+
+def test_what_is_online_is_not_written_offline_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recorded(tmp_path) / marks.MARK).write_text('{"mode": "online"}')
+    monkeypatch.setattr(tracking, "publish", None)  # whoever calls it fails
+    assert tracking.main(["sync", str(tmp_path), "--mode", "offline"]) == 0
+
+
+def test_a_mode_that_shows_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.main(["sync", str(tmp_path), "--mode", "auto"]) == 2
+    said = capsys.readouterr()
+    assert said.err == "error: --mode auto: WANDB_MODE=disabled shows nothing; unset it, or type --mode online\n"
+    assert said.out == ""
+
+
+def test_sync_prints_where_a_run_can_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def published(config: TrackingConfig, folder: Path, *_: Any) -> bool:
+        (folder / marks.MARK).write_text('{"mode": "online", "url": "https://window/a"}')
+        return folder.name == "a"
+
+    monkeypatch.setattr(tracking, "publish", published)
+    for name in ("a", "b"):
+        recorded(tmp_path, name)
+    assert tracking.main(["sync", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "[1/2] a: uploaded to lorax_lab: https://window/a\n[2/2] b: not uploaded to lorax_lab\n" in out
+
+
 @pytest.mark.parametrize("project", ["a/b", 5, None])
 def test_a_record_without_a_possible_project_is_named(
     project: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -170,7 +221,7 @@ def test_a_record_without_a_possible_project_is_named(
     recorded(tmp_path, "a", {"project": project})
     assert tracking.main(["sync", str(tmp_path), "--mode", "offline"]) == 1
     out = capsys.readouterr().out
-    assert "a: not uploaded: its record has " in out
+    assert "a: not written offline: its record has " in out
     assert "1 could not be" in out
 
 

@@ -53,8 +53,8 @@ class Wandb(SimpleNamespace):
     def _finish(self, exit_code: int) -> None:
         self.exit_code = exit_code
 
-    def login(self, prompt: bool) -> bool:
-        self.asked.append(prompt)
+    def login(self, prompt: bool, verify: bool) -> bool:
+        self.asked.append(prompt or verify)
         return self.answer
 
     def Settings(self, **settings: Any) -> str:
@@ -177,13 +177,31 @@ def test_the_map_has_a_row_for_each_layer_and_a_column_for_each_module(drawn: li
     pictures.heat_map(run_record("a-run", matrices=rows))
     axes = drawn[0].axes[0]
     (image,) = axes.get_images()
-    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3, np.nan, 0.2], [0.5, np.nan, np.nan]])
+    nan = np.nan
+    np.testing.assert_allclose(image.get_array().filled(nan), [[0.3, nan, nan], [0.5, nan, nan], [nan, nan, 0.2]])
     assert image.get_clim() == (0, 1)  # one scale for all runs
-    assert [text.get_text() for text in axes.texts] == ["3", "2", "5"]
+    assert [text.get_text() for text in axes.texts] == ["3", "5", "2"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["query", "value", "projection"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "outside"]
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("module", "layer", "effective rank of ΔW")
     assert len(drawn[0].axes) == 2  # and its colours
+
+
+def test_the_map_has_a_row_for_what_is_outside_all_layers_and_a_mean_where_a_cell_has_several(drawn: list[Any]) -> None:
+    null = {"shape": [16, 8], "null": {"effective_rank": 10.0}}
+    rows = {
+        "pooler": {"module": "query", "layer": None, "effective_rank": 9.0} | null,
+        "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 4.0} | null,
+        "layer.1.query": {"module": "query", "layer": 1, "effective_rank": 2.0} | null,
+        "encoder.layer.1.query": {"module": "query", "layer": 1, "effective_rank": 5.0} | null,
+        "decoder.layer.1.query": {"module": "query", "layer": 1, "effective_rank": None} | null,
+    }
+    pictures.heat_map(run_record("a-run", matrices=rows))
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "outside"]
+    assert [text.get_text() for text in axes.texts] == ["4", "3.5 ×2", "9"]
+    (image,) = axes.get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.4], [0.35], [0.9]])
 
 
 def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import is_embedding, is_output_layer
+from lorax_lab.audit.checkpoints import is_embedding, is_output_layer, plain_name
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.errors import ConfigError
@@ -93,11 +93,13 @@ def write_adapter(
 ) -> tuple[dict[str, int], list[str]]:
     """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
-    What an adapter saves in full, such as its head, is written as it is. Embeddings and output layers are left out. So
-    is what is no matrix of a checkpoint: its biases and norms stay those of the base.
+    What an adapter saves in full, such as its head, is written as it is, and so is the tuned head of a checkpoint, its
+    pooler too. Embeddings and output layers are left out. So is what is no matrix of a checkpoint: its biases and norms
+    stay those of the base.
 
     Args:
-        head: parameters of a tuned head by name, where `updates` are of two checkpoints; `heads` names its modules.
+        head: parameters of a tuned head by name, where `updates` are of two checkpoints, or of a file that keeps none
+            under PEFT's names; `heads` names its modules.
         names: of the modules in the model that the adapter is for, by the names of their weights in the base; None for
             an adapter's own names, and those of the base.
 
@@ -109,7 +111,10 @@ def write_adapter(
     """
     ranks, tensors, left = {}, {}, []
     conv1d = updates.base is not None and updates.base.config.get("model_type") in CONV1D
-    for index, matrix in enumerate(updates.matrices):
+    whole = (updates.adapter.saved if updates.adapter else {}) or head or {}
+    in_head = {plain_name(name) for name in whole}
+    matrices = [m for m in updates.matrices if m.kind != "pair" or plain_name(m.name) not in in_head]
+    for index, matrix in enumerate(matrices):
         rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
         own = matrix.module or matrix.name.removesuffix(".weight")
         module = (names or {}).get(matrix.name, own)
@@ -121,10 +126,9 @@ def write_adapter(
             turned = conv1d and matrix.kind == "pair"
             tensors[f"{PREFIX}{module}.lora_A.weight"] = B.T if turned else A
             tensors[f"{PREFIX}{module}.lora_B.weight"] = A.T if turned else B
-        on_done(index + 1, len(updates.matrices))
+        on_done(index + 1, len(matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
-    whole = updates.adapter.saved if updates.adapter else head or {}
     tensors |= {PREFIX + name: tensor for name, tensor in whole.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})

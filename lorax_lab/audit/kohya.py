@@ -56,8 +56,8 @@ def is_kohya(path: Path) -> bool:
     return False
 
 
-def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> Adapter:
-    """The updates in a single file of kohya's names.
+def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> tuple[Adapter, list[str]]:
+    """The updates in a single file of kohya's names, and the keys that belong to none of them.
 
     Args:
         alpha: of the training, where the file states none; else alpha = rank, as kohya's loaders have it.
@@ -76,6 +76,7 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> A
     places = None if base is None else {_flat(_stem(name)): _stem(name) for name in base}
     updates: dict[str, AdapterUpdate] = {}
     unplaced, unlike, silent = [], [], []
+    placed = set()
     for module, factors in modules.items():
         beside = [why for ending, why in BESIDE.items() if module + ending in tensors]
         place = _dotted(module) if places is None else places.get(_flat(MODELS.sub("", module, count=1)))
@@ -86,6 +87,7 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> A
         else:
             stated = _alpha(path, module, tensors, alpha)
             silent += [module] if stated is None else []
+            placed.add(module)
             updates[place] = _update(path, module, place, factors, stated, names_are_known=places is not None)
     if not updates:
         missing = [*unplaced, *unlike]
@@ -99,7 +101,14 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> A
         "keys that could not be placed": [key for key in tensors if key not in known and not FACTOR.fullmatch(key)],
     }
     said = [f"{what} ({len(names)}): {_some(names)}" for what, names in notes.items() if names]
-    return Adapter(path.name, {}, updates, {}, said, None)
+    left = [key for key in tensors if _module(key) not in placed]
+    return Adapter(path.name, {}, updates, {}, said, None), left
+
+
+def _module(key: str) -> str:
+    """The module of a factor or of an alpha; of any other key, itself."""
+    match = FACTOR.fullmatch(key)
+    return match[1] if match else key.removesuffix(ALPHA)
 
 
 def _update(

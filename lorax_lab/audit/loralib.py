@@ -53,8 +53,8 @@ def is_loralib(path: Path) -> bool:
     return False
 
 
-def read_loralib(path: Path, alpha: float | None) -> Adapter:
-    """The updates in a plain tensor file of loralib's factors.
+def read_loralib(path: Path, alpha: float | None) -> tuple[Adapter, dict[str, Stored]]:
+    """The updates in a plain tensor file of loralib's factors, and what is saved beside them: a head, biases.
 
     Args:
         alpha: lora_alpha of the training; None only where the file states it for each module.
@@ -74,10 +74,10 @@ def read_loralib(path: Path, alpha: float | None) -> Adapter:
         _check_alpha(path, name, alpha, stated)
         for update in _updates(path, name, factors, tensors, stated if alpha is None else alpha):
             updates[update.name] = update
-    rest = [name for name in tensors if not FACTOR.fullmatch(name) and not name.endswith(STATED)]
-    listed = ", ".join(rest[:3]) + (", …" if len(rest) > 3 else "")
+    rest = {n: stored for n, stored in tensors.items() if not FACTOR.fullmatch(n) and not n.endswith(STATED)}
+    listed = ", ".join(list(rest)[:3]) + (", …" if len(rest) > 3 else "")
     notes = [f"saved beside the factors, and not measured ({len(rest)}): {listed}"] if rest else []
-    return Adapter(path.name, {}, updates, {}, notes, None)
+    return Adapter(path.name, {}, updates, {}, notes, None), rest
 
 
 def _stated(path: Path, tensors: dict[str, Stored], module: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -24,6 +24,7 @@ from lorax_lab.audit.checkpoints import (
 from lorax_lab.audit.kohya import is_kohya, read_kohya
 from lorax_lab.audit.loralib import FACTOR, is_loralib, read_loralib
 from lorax_lab.errors import ConfigError
+from lorax_lab.methods.peft_files import LORA_BIAS, TRAINED_TOKENS, by_module, read_files
 from lorax_lab.methods.peft_format import SETTINGS
 from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate, is_adapter, read_adapter
 from lorax_lab.spectra import Update
@@ -71,6 +72,8 @@ class Updates:
         title: for people.
         slug: as part of a folder's name.
         adapter: None for two checkpoints.
+        beside: what a file of loralib's holds beside its factors, such as a head, by name.
+        unplaced: names of an adapter's tensors that are in no update, and take the place of no tensor of the base.
     """
 
     title: str
@@ -80,6 +83,8 @@ class Updates:
     fingerprint: str
     base: Checkpoint | None
     adapter: Adapter | None
+    beside: dict[str, Stored] = field(default_factory=dict)
+    unplaced: Callable[[], list[str]] = list
 
 
 def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
@@ -121,18 +126,34 @@ def _is_plain(path: Path) -> bool:
     return not (path.parent / SETTINGS).is_file()
 
 
-def _read_adapter(name: str, alpha: float | None, base: Checkpoint | None) -> Adapter:
+Rest = tuple[dict[str, Stored], Callable[[], list[str]]]
+"""`beside` and `unplaced` of `Updates`."""
+
+
+def _read_adapter(name: str, alpha: float | None, base: Checkpoint | None) -> tuple[Adapter, Rest]:
     path = Path(name).expanduser()
     if _is_plain(path) and is_kohya(path):
-        return read_kohya(path, alpha, base.tensors if base else None)
+        adapter, left = read_kohya(path, alpha, base.tensors if base else None)
+        return adapter, ({}, lambda: left)
     if _is_plain(path) and is_loralib(path):
-        return read_loralib(path, alpha)
+        adapter, beside = read_loralib(path, alpha)
+        return adapter, (beside, list)
     adapter = read_adapter(path)
     stated = {adapter.settings.get("lora_alpha"), *(adapter.settings.get("alpha_pattern") or {}).values()}
     if alpha is not None and stated != {alpha}:
         listed = ", ".join(sorted(map(str, stated)))
         raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} of {name} states {listed}; leave --alpha out")
-    return adapter
+    return adapter, ({}, lambda: _unplaced(path))
+
+
+def _unplaced(path: Path) -> list[str]:
+    """Tensors of PEFT's that `read_adapter` leaves out: factors of convolutions, and what is added to a bias or to
+    single tokens."""
+    _, tensors = read_files(path)
+    modules, rest = by_module(tensors)
+    kernels = {name: parts for name, parts in modules.items() if any(part.ndim > 2 for part in parts.values())}
+    factors = [f"{name}.{part}" for name, parts in kernels.items() for part in parts]
+    return [*factors, *(name for name in rest if name.endswith((LORA_BIAS, TRAINED_TOKENS)))]
 
 
 def _pair(base_name: str, tuned_name: str) -> Updates:
@@ -171,7 +192,7 @@ def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> 
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
-    adapter = _read_adapter(name, alpha, base)
+    adapter, (beside, unplaced) = _read_adapter(name, alpha, base)
     by_name = _by_plain_name(base) if base else {}
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     matrices = []
@@ -199,7 +220,8 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
     fingerprint = (base.fingerprint() if base else "") + _files_hash(Path(name).expanduser())
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
-    return Updates(title, _slug(*([base.name] if base else []), name), matrices, notes, fingerprint, base, adapter)
+    slug = _slug(*([base.name] if base else []), name)
+    return Updates(title, slug, matrices, notes, fingerprint, base, adapter, beside, unplaced)
 
 
 def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:

@@ -48,8 +48,9 @@ Of many cards, whether the chosen cuts held on test: python -m analysis cards ca
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, score, write. Returns the exit code: 0 done, 1 some matrices could not be measured or nothing could be
-    extracted, 2 a wrong input, 130 stopped. Of several cards the highest; a wrong input does not stop the others."""
+    """Measure, score, write. Returns the exit code: 0 done, 1 some matrices could not be measured, or nothing could be
+    extracted, or what was does not load or not score as its cut, 2 a wrong input, 130 stopped. Of several cards the
+    highest; a wrong input does not stop the others."""
     options = _parser().parse_args(arguments)
 
     def work() -> int:

@@ -34,6 +34,12 @@ from lorax_lab.tasks import load_task
 if TYPE_CHECKING:
     from lorax_lab.config import RunConfig
     from lorax_lab.tasks import Task
+    from lorax_lab.tasks.split import Split
+
+ROUNDING = 1e-3
+"""By this share of its size, or by what one example counts, the score of a loaded adapter may differ from that of the
+cut: its factors are fp32 and multiply the activations one after the other, where the cut is added to the weights, so
+the last digits of an output differ and an answer on the border may turn."""
 
 
 @dataclass(frozen=True)
@@ -197,22 +203,48 @@ def _extract(
     with bar("extracting") as on_done:
         written = extract.write_adapter(target, updates, measured, asked, device, on_done, **of_model)
     report.extracted(written, target)
-    if scored:
-        _check(target, scored)
-    return True
+    return _check(target, scored, asked.rank, device) if scored else True
 
 
-def _check(target: Path, scored: Scored) -> None:
-    """Load what was written onto a fresh base, as anybody would, and say how it scores."""
+def _check(target: Path, scored: Scored, rank: int | None, device: torch.device) -> bool:
+    """Load what was written onto a fresh base, as anybody would, and say how it scores; returns whether it loads and
+    scores as the cut to `rank` did. Where an energy was asked for, each matrix has a rank of its own, and no cut was
+    scored that it could be held against."""
     from lorax_lab.tasks.split import Split
 
     model, processor = _bare(scored.config, scored.task)
     try:
         peft_format.load(model, target)
     except ConfigError as error:
-        console.print(f"what was written could not be scored here: {error}", soft_wrap=True, markup=False)
-        return
-    metric = scored.scores.metric
-    value = Split.of(scored.task, scored.task.test, processor).score(model.eval())[metric]
-    whole = scored.scores.whole["test"]
+        _fault(f"error: {target} was written and does not load: {error}")
+        return False
+    split, metric = Split.of(scored.task, scored.task.test, processor), scored.scores.metric
+    value, whole = split.score(model.to(device).eval())[metric], scored.scores.whole["test"]
     console.print(f"loaded again, its {metric} on test is {value:.3f}, the whole one's {whole:.3f}", markup=False)
+    if rank is None:
+        return True
+    expected = _of_cut(scored, rank, split)
+    allowed = max(1 / len(split.rows), ROUNDING * abs(expected))
+    if abs(value - expected) <= allowed:
+        return True
+    _fault(
+        f"error: {target} does not score as the cut that was measured: its {metric} on test is {value:.4f}, the cut's "
+        f"{expected:.4f}, more than {allowed:.2g} apart. It holds matrices and what PEFT saves beside them, so biases, "
+        "norms and embeddings that were tuned too are not in it"
+    )
+    return False
+
+
+def _of_cut(scored: Scored, rank: int, split: Split) -> float:
+    """The score on test of the update cut to a rank."""
+    scores = scored.scores
+    if rank >= scores.full:
+        return scores.whole["test"]
+    if rank == scores.chosen:
+        return scores.test[0]
+    (at_rank,) = scored.tuned.under([rank], scores.whole["test"], lambda cut: split.score(cut)[scores.metric])
+    return at_rank
+
+
+def _fault(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, style="red")

@@ -18,6 +18,10 @@ from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, 
 from lorax_lab.spectra import Update
 
 Seen = TypeVar("Seen")
+STATELESS = ("position_ids", "num_batches_tracked")
+"""Endings of tensors in whole checkpoints that no output depends on: the model counts them itself."""
+NAMED = 20
+"""Tensors that a refusal names at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,8 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         tuned: the checkpoint where the updates are of a pair.
 
     Raises:
-        ConfigError: a matrix or a head that does not belong to the model, or no head; it names them.
+        ConfigError: a matrix, a head or another tensor of the adapter that does not belong to the model, or no head;
+            it names them.
     """
     if updates.adapter is None:
         assert tuned is not None, "a pair has a tuned checkpoint"
@@ -74,7 +79,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
     else:
         places = _places(model, updates)
         original = base_weights(model, list(places))
-        saved = {plain_name(name): tensor for name, tensor in updates.adapter.saved.items()}
+        saved = _saved(model, updates)
         _load(model, saved, f"the adapter {updates.adapter.name}")
         _check_head(model, set(saved), updates)
         changed = {name: updates.adapter.updates[of].update(original[name]) for name, of in places.items()}
@@ -103,6 +108,26 @@ def _places(model: nn.Module, updates: Updates) -> dict[str, str]:
     return places
 
 
+def _saved(model: nn.Module, updates: Updates) -> dict[str, Tensor]:
+    """What an adapter saved in full, by plain name. All of it has a place in the model, else another one than the
+    user's would be scored."""
+    assert updates.adapter is not None
+    beside = {name: stored for name, stored in updates.beside.items() if not name.endswith(STATELESS)}
+    held = [*updates.adapter.saved, *beside]
+    known = {plain_name(name) for name in model.state_dict()}
+    unlike = [name for name, stored in beside.items() if stored.dtype not in MEASURED]
+    strangers = [name for name in held if plain_name(name) not in known or name in unlike]
+    if left := [*updates.unplaced(), *strangers]:
+        names = ", ".join(left[:NAMED]) + (f" and {len(left) - NAMED} more" if len(left) > NAMED else "")
+        raise ConfigError(
+            f"--task: {len(left)} tensors of the adapter {updates.adapter.name} have no place in the model, so the "
+            f"score would be another model's: {names}; name the base and the task that it was trained on, merge it "
+            "into its base and give the merged checkpoint, or leave --task out"
+        )
+    whole = updates.adapter.saved | {name: _whole(stored).reshape(stored.shape) for name, stored in beside.items()}
+    return {plain_name(name): tensor for name, tensor in whole.items()}
+
+
 @torch.no_grad()
 def _add(model: nn.Module, changed: dict[str, Update], original: dict[str, Tensor]) -> None:
     for name, update in changed.items():
@@ -116,8 +141,8 @@ def _difference(model: nn.Module, name: str, original: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _load(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Put tensors by plain name into the model's parameters of the same names; the others stay."""
-    for name, parameter in model.named_parameters():
+    """Put tensors by plain name into the model's parameters and saved buffers of the same names; the others stay."""
+    for name, parameter in model.state_dict(keep_vars=True).items():
         if (tensor := tensors.get(plain_name(name))) is None:
             continue
         if tensor.shape != parameter.shape:

@@ -15,7 +15,8 @@ RUNS, PROJECT, OUT, PORT = Path("runs"), "lorax_lab", Path("dashboard"), 7860
 EPILOG = """\
 It lays panels over what the runs show in Weights & Biases: score against rank with full fine-tuning as a line, score
 against parameters, truncation curves, effective rank as a share of noise's, spectra, memory by category, learning
-curves. The same command saves the same dashboards again. Without a login they are written as JSON and not sent.
+curves. The same command saves the same dashboards again. Without a login, or with WANDB_MODE=offline, they are
+written as JSON and not sent.
 
   python -m lorax_lab.dashboard
   python -m lorax_lab.dashboard --study rank_sweep_2
@@ -69,8 +70,8 @@ def _dashboards(options: argparse.Namespace) -> int:
     place = layout.Place(options.project, options.entity or "")
     written = save.write(options.out, layout.workspace(place, of_runs, studies), layout.report(place, of_runs, studies))
     print(*written, sep="\n", flush=True)
-    if not save.logged_in():
-        print("there is no login of W&B: nothing was sent; log in with wandb login, and type the same command again")
+    if why := save.why_not():
+        print(why)
         return 0
     if reason := save.save(options.out, place, studies):
         print(f"error: W&B did not save them ({reason}); the same command tries again", file=sys.stderr)

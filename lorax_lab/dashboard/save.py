@@ -27,11 +27,16 @@ PATIENCE = 120.0
 """Seconds after which the process that saves is ended."""
 
 
-def logged_in() -> bool:
-    """Whether there is a key for W&B on this machine; nobody is asked, on the network or here."""
+def why_not() -> str:
+    """Why nothing can be sent from here, and what to do about it, as one line; empty where it can. Nobody is asked, on
+    the network or here."""
     import wandb
 
-    return os.environ.get("WANDB_MODE") not in ("offline", "disabled") and wandb.login(prompt=False, verify=False)
+    if (mode := os.environ.get("WANDB_MODE")) in ("offline", "disabled"):
+        return f"WANDB_MODE={mode}: nothing was sent; unset it, and type the same command again"
+    if not wandb.login(prompt=False, verify=False):
+        return "there is no login of W&B: nothing was sent; log in with wandb login, and type the same command again"
+    return ""
 
 
 def write(folder: Path, view: Any, report: Any) -> list[Path]:
@@ -84,13 +89,14 @@ def send(folder: Path, place: Place, figures: Sequence[Path]) -> None:
     report = reports.Report._from_model(model)
     report.width = model.spec.width  # which it forgets
     ids[REPORT] = report.save().id
+    _remember(folder, place.project, entity, ids)
     print(f"report: {report.url}", flush=True)
 
     view.entity, view.id, view.name = entity, ids.get(WORKSPACE, ""), ids.get(NAME, "")
     workspace = workspaces.Workspace._from_model(view).save()
     ids |= {WORKSPACE: workspace._internal_id, NAME: workspace._internal_name}
+    _remember(folder, place.project, entity, ids)
     print(f"workspace: {workspace.url}", flush=True)
-    write_json(folder / SAVED, {"project": place.project, "entity": entity, "ids": ids}, indent=1)
     if figures:
         with tempfile.TemporaryDirectory() as scratch:
             send_figures(Place(place.project, entity), figures, Path(scratch), "online")
@@ -113,6 +119,11 @@ def send_figures(place: Place, figures: Sequence[Path], folder: Path, mode: str)
             name=figures_run(study), job_type=FIGURES, mode=mode, resume="allow", settings=settings,  # type: ignore[arg-type]
         ) as run:  # fmt: skip
             run.log({figure_key(path): wandb.Image(str(path)) for path in figures if path.parent.name == study})
+
+
+def _remember(folder: Path, project: str, entity: str, ids: dict[str, str]) -> None:
+    """Keep the ids of what is saved by now. What comes after may fail, and the next call replaces what was saved."""
+    write_json(folder / SAVED, {"project": project, "entity": entity, "ids": ids}, indent=1)
 
 
 def _saved(folder: Path, project: str, entity: str) -> dict[str, str]:

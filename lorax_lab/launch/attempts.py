@@ -16,8 +16,10 @@ from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
 from lorax_lab.store import forced, marks, progress, record
+from lorax_lab.store.door import name_of
 from lorax_lab.store.files import remove_scratch, sha256_of
 from lorax_lab.store.folder import quarantine
+from lorax_lab.store.following import untold
 from lorax_lab.store.orders import Order, announce
 from lorax_lab.store.provenance import new_record
 from lorax_lab.store.record import Status
@@ -183,8 +185,9 @@ def _shown(run: Run, how: Attempt, place: Path) -> Iterator[None]:
 
 
 def _show(run: Run, how: Attempt, place: Path) -> None:
-    folder, at = run.folder.resolve(), place.resolve()
-    announce(run.runs_dir, Order(folder, at, how.group, run.config.tracking, how.launch, resume=folder == at))
+    folder, at, tracking = run.folder.resolve(), place.resolve(), run.config.tracking
+    if why := announce(run.runs_dir, Order(folder, at, how.group, tracking, how.launch, resume=folder == at)):
+        _say(f"  {untold(run.run_id, why, run.runs_dir, name_of(tracking.mode))}")
 
 
 def _compare(run: Run, lease: leases.Lease) -> str:

@@ -77,7 +77,8 @@ class Sweep:
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with following(self.runs_dir, self.launch, {run.config.tracking.mode for run in self.waiting}, _say):
+            modes = {run.folder: run.config.tracking.mode for run in self.waiting}
+            with following(self.runs_dir, self.launch, modes, _say):
                 if shares[0]:
                     self.side_by_side = len(shares)
                     Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])

@@ -93,9 +93,10 @@ class Follower:
     def _take(self) -> None:
         """Start a child for each order; one whose run is being shown still waits for that."""
         for path in sorted(self.folder.glob("[!.]*.json")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                order = Order.of(json.loads(path.read_text(encoding="utf-8")))
-                self.waiting.append(order)
+            try:
+                self.waiting.append(Order.of(json.loads(path.read_text(encoding="utf-8"))))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                _tell({"run": path.stem, "why": f"its order cannot be read: {type(error).__name__}: {error}"})
             path.unlink(missing_ok=True)
         busy = {child.order.folder for child in self.children}
         for order in [order for order in self.waiting if order.folder not in busy]:
@@ -195,7 +196,11 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     _step_back()
     os.environ["OMP_NUM_THREADS"] = "1"
-    Follower(Path(arguments[0]), arguments[1]).serve(0)
+    try:
+        Follower(Path(arguments[0]), arguments[1]).serve(0)
+    except Exception as error:
+        _tell({"fault": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        return 1
     return 0
 
 

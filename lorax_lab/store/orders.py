@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,19 @@ class Order:
         return cls(**plain | paths | {"tracking": TrackingConfig(**plain["tracking"])})
 
 
-def announce(runs_dir: Path, order: Order) -> None:
-    """Leave an order with the follower of a sweep. Where it cannot be written, the run is shown by `sync` later."""
+def announce(runs_dir: Path, order: Order) -> str:
+    """Leave an order with the follower of a sweep.
+
+    Returns:
+        Why it could not be written, as on a full disk; empty where it was, or where nothing is to be shown.
+    """
     if order.tracking.mode not in DOORS or order.launch is None:
-        return
-    with suppress(OSError):
+        return ""
+    try:
         write_json(runs_dir / FOLDER / order.launch / f"{order.folder.name}.json", order.plain())
+    except OSError as error:
+        return f"it could not be announced: {error}"
+    return ""
 
 
 @contextmanager

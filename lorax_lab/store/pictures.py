@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from lorax_lab.store.palette import CATEGORICAL, sequential_map
 from lorax_lab.store.record import Record
 from lorax_lab.store.spectrum import mean_spectra, share_of_noise
+
+OUTSIDE = "outside"
+"""The row of the map for matrices that are in no layer."""
 
 
 def pictures(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -52,29 +55,38 @@ def _sigmas(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[n
 def heat_map(record: Record) -> np.ndarray:
     """Effective rank of ΔW, layers down, module types across. The colour is its share of the effective rank of noise of
     the same shape (and, for LoRA, rank), from 0 to 1 in every run, and white where noise tells nothing;
-    the number is the effective rank itself."""
+    the number is the effective rank itself. A matrix outside all layers, such as a pooler's, is in a row of its own,
+    the last. Several matrices of one cell are shown by their mean, and ×2 says how many they are."""
     rows = record.completed.matrices.values()
     modules = list(dict.fromkeys(row["module"] for row in rows))
-    layers = sorted({row["layer"] or 0 for row in rows})
+    layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer))
     shares = np.full((len(layers), len(modules)), np.nan)
-    ranks = np.full_like(shares, np.nan)
-    for row in rows:
-        place = layers.index(row["layer"] or 0), modules.index(row["module"])
-        share, value = share_of_noise(row, record.method), row["effective_rank"]
-        shares[place], ranks[place] = np.nan if share is None else share, np.nan if value is None else value
+    ranks, counts = np.full_like(shares, np.nan), np.zeros(shares.shape, int)
+    for place in np.ndindex(shares.shape):
+        cell = [row for row in rows if (row["layer"], row["module"]) == (layers[place[0]], modules[place[1]])]
+        shares[place] = _mean(share_of_noise(row, record.method) for row in cell)
+        known = [row["effective_rank"] for row in cell if row["effective_rank"] is not None]
+        ranks[place], counts[place] = _mean(known), len(known)
 
     def draw(axes: Any) -> None:
         image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
         for (i, j), value in np.ndenumerate(ranks):
             if np.isfinite(value):
                 dark = np.isfinite(shares[i, j]) and shares[i, j] > 0.4
-                axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+                shown = f"{value:.3g}" + (f" ×{counts[i, j]}" if counts[i, j] > 1 else "")
+                axes.text(j, i, shown, ha="center", va="center", fontsize=8, color="w" if dark else "k")
         axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
-        axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+        axes.set_yticks(range(len(layers)), [OUTSIDE if layer is None else str(layer) for layer in layers])
         axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
         axes.figure.colorbar(image, label="share of noise's effective rank")
 
     return _picture(draw, (2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)))
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """The mean of the values that are known; nan where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _picture(draw: Callable[[Any], None], inches: tuple[float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Windows on the records, such as W&B: uploads what they lack. Sweeps show their runs live (`follower.py`).
+"""Windows on the records, such as W&B: shows there what they lack. Sweeps show their runs live (`follower.py`).
 
 `python -m lorax_lab.store.tracking sync` shows every run that its window lacks, each once: runs that completed and runs
 that did not, with the times of their steps, under the project and study that its sweep named. `<run>/wandb.json` says
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.door import DOORS, TRACKIO, name_of
+from lorax_lab.errors import ConfigError, answer, in_short
+from lorax_lab.store.door import DOORS, TRACKIO, door_of, name_of
 from lorax_lab.store.follow import follow
 from lorax_lab.store.follower import PATIENCE
-from lorax_lab.store.following import untold
-from lorax_lab.store.marks import group_of, mark_of
+from lorax_lab.store.following import later, untold
+from lorax_lab.store.marks import group_of, mark_of, url_of
 from lorax_lab.store.orders import Order, claimed
 from lorax_lab.store.output import guard
 from lorax_lab.store.progress import PROGRESS, Reader
@@ -32,6 +32,8 @@ from lorax_lab.store.record import Record, read_record, scan
 
 PROJECT = "lorax_lab"
 """Where a run of a record that names no project is shown."""
+DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
+"""What became of a run that is shown, by the resolved mode of its window."""
 
 
 def publish(config: TrackingConfig, folder: Path, group: str, patience: float = PATIENCE) -> bool:
@@ -82,32 +84,64 @@ def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, pati
     Args:
         mode: of the windows.
         asked: other keys of `tracking`, in place of what each run's own configuration says.
+
+    Raises:
+        ConfigError: the mode shows nothing on this machine.
     """
+    mode = _resolved(mode)
+    enough = (mode, "online") if mode == "offline" else (mode,)
     records, damages = scan(runs_dir)
     for damage in damages:
         print(f"left out: {damage.reason}")
     over = {folder: record for folder, record in records.items() if not _trains(folder, record)}
     for folder in records.keys() - over.keys():
         print(f"left out: {folder.name} still trains")
-    whole = mode if mode == TRACKIO else "online"
-    waiting = [folder for folder in over if mark_of(folder, whole) != whole]
+    waiting = [folder for folder in over if mark_of(folder, mode) not in enough]
     failed = 0
     for number, folder in enumerate(waiting, 1):
         place = f"[{number}/{len(waiting)}] {folder.name}"
         try:
             with claimed(folder, 0.0):
-                if mark_of(folder, whole) != whole:
+                if mark_of(folder, mode) not in enough:
                     config = _settings(over[folder], mode, asked or {})
-                    uploaded = publish(config, folder, _group(folder), patience)
-                    failed += not uploaded
-                    print(f"{place}: {'uploaded to' if uploaded else 'not uploaded to'} {config.project}")
+                    is_shown = publish(config, folder, _group(folder), patience)
+                    failed += not is_shown
+                    print(f"{place}: {'' if is_shown else 'not '}{_where(config, folder, is_shown)}")
         except ConfigError as error:
             failed += 1
-            print(f"{place}: not uploaded: its record has {error}")
+            print(f"{place}: not {DONE[mode]}: its record has {error}")
         except TimeoutError:
-            print(f"{place}: another process uploads it")
-    print(f"{len(over) - len(waiting)} of {len(over)} were uploaded before, {failed} could not be")
+            print(f"{place}: another process shows it")
+    print(f"{len(over) - len(waiting)} of {len(over)} were {DONE[mode]} before, {failed} could not be")
+    if mode == "offline":
+        print(f"nothing was sent; once there is a login, type {later(runs_dir)}")
     return failed
+
+
+def _resolved(mode: str) -> str:
+    """What a mode is on this machine.
+
+    Raises:
+        ConfigError: it shows nothing, or that cannot be said.
+    """
+    door = door_of(mode)
+    assert door is not None, mode
+    try:
+        resolved = door.resolve(mode)
+    except Exception as error:
+        other = "type --mode online or --mode offline"
+        raise ConfigError(f"--mode {mode}: {name_of(mode)} refuses the login ({in_short(error)}); {other}") from None
+    if resolved not in DONE:
+        raise ConfigError(f"--mode {mode}: WANDB_MODE={resolved} shows nothing; unset it, or type --mode online")
+    return resolved
+
+
+def _where(config: TrackingConfig, folder: Path, is_shown: bool) -> str:
+    """`uploaded to lorax_lab: https://…`, or where else a run is shown."""
+    if config.mode == "offline":
+        return f"{DONE[config.mode]} in {folder.parent / 'wandb'}, for {config.project}"
+    url = url_of(folder) if is_shown and config.mode == "online" else None
+    return f"{DONE[config.mode]} to {config.project}" + (f": {url}" if url else "")
 
 
 def _settings(record: Record, mode: str, asked: Mapping[str, Any]) -> TrackingConfig:

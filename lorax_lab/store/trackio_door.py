@@ -1,7 +1,7 @@
 """Trackio: keeps a run in `<runs_dir>/trackio`, for the page that `python -m lorax_lab.dashboard --local` serves.
 
 Rows go to Trackio's storage, not through its `init` and `log`: these give a row the time at which it is logged, and
-their threads ask the hub who is logged in. What Trackio has not, `docs/tracking.md` says.
+their threads ask the hub who is logged in. What Trackio has not, `docs/dashboard.md` says.
 """
 
 from __future__ import annotations

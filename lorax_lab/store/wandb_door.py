@@ -38,14 +38,16 @@ def prepare(runs_dir: Path) -> None:
 
 
 def resolve(mode: str) -> str:
-    """`online` or `offline` for `auto`: online when there is a login already; it never asks for one."""
+    """`online` or `offline` for `auto`: online when there is a login already; it asks neither a person nor the
+    network. `WANDB_MODE` decides where it is set."""
     if mode != "auto":
         return mode
-    import wandb
-
     if os.environ.get("WANDB_MODE") in ("offline", "online", "disabled"):
         return os.environ["WANDB_MODE"]
-    return "online" if wandb.login(prompt=False) else "offline"
+    os.environ.setdefault("WANDB_SILENT", "true")  # else it looks for the login's name, for seconds
+    import wandb
+
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 def open_window(start: Start, axes: tuple[Axis, ...], resume: bool) -> WandbWindow:
@@ -96,7 +98,8 @@ class WandbWindow:
 
     def row(self, row: Row) -> None:
         """Send a row at its own time. `run.log` would make `_runtime` the moment of logging, and might hold the row
-        back until the next: so the row goes to W&B's process in the form in which it is kept there."""
+        back until the next: so the row goes to W&B's process in the form in which it is kept there. These names are no
+        part of W&B's interface, so its version is bounded in `pyproject.toml`."""
         self._send(row.values, row)
         if not self.axes & row.values.keys():  # the last point of another curve sums up nothing
             self.run.summary.update({key: value for key, value in row.values.items() if value is not None})

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from wandb_server import Server, wandb_server
 
 from lorax_lab.store import record
+from lorax_lab.store.marks import mark_of
 
 pytestmark = pytest.mark.faults
 KEY = "0123456789" * 4
@@ -119,6 +120,8 @@ def test_kills_while_runs_are_shown_change_no_run(
                 end_followers(store)
                 assert launch.wait() == 0, launch.output.read_text()
                 assert results(store) == expected
+                lacking = [name for name in records(store).keys() - before.keys() if mark_of(store / name) is None]
+                assert unsaid(launch, lacking) == []
             else:
                 launch.kill()
             assert before.items() <= records(store).items(), "a finished run was lost or changed"
@@ -130,6 +133,34 @@ def test_kills_while_runs_are_shown_change_no_run(
         end_followers(store)
         _whole_or_missing(running)
     print(f"{kills} kills, no run changed")
+
+
+def unsaid(launch: Launch, names: list[str]) -> list[str]:
+    """The runs of which a sweep says neither that W&B lacks them nor that it is told of them in the background."""
+    lines = [line for line in launch.output.read_text().splitlines() if "store.tracking sync" in line]
+    background = any("in the background" in line for line in lines)
+    return [name for name in names if not background and not any(name in line for line in lines)]
+
+
+def test_a_sweep_says_what_w_and_b_lacks_after_its_follower_was_killed(
+    launchers: Launchers, words: list[str], expected: Any
+) -> None:
+    store = store_of(words)
+    with wandb_server() as running:
+        launch = shown(launchers, words, running.url)
+        while not followers(store):
+            assert not launch.ended, launch.output.read_text()
+            time.sleep(0.01)
+        end_followers(store)
+        assert launch.wait() == 0, launch.output.read_text()
+        end_followers(store)  # what it had forked in that moment
+    assert results(store) == expected
+    said = launch.output.read_text()
+    assert re.search("W&B lacks .*: the process that shows them ended with status -9; later: python -m", said), said
+    lacking = [name for name in records(store) if mark_of(store / name) is None]
+    assert lacking
+    assert unsaid(launch, lacking) == []
+    assert not list(store.glob(".tracking/*/*.json"))
 
 
 def _whole_or_missing(running: Server) -> None:
