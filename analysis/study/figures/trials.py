@@ -42,10 +42,10 @@ def draw(table: pd.DataFrame) -> Figure:
     tasks, arms = (list(dict.fromkeys(table[column])) for column in ("task", "arm"))
     figure, panels = style.panels(len(tasks), 0.55 + LINE * len(arms), "learning rate", "")
     figure.set_figheight(figure.get_figheight() + BAR)
-    means = _means(table)
-    norm = PowerNorm(0.5, vmin=0, vmax=max(float(means["lost"].max()), 1e-3))
+    rates = means(table)
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(rates["lost"].max()), 1e-3))
     for axes, task in zip(panels, tasks, strict=True):
-        rows = means[means["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
+        rows = rates[rates["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
         _panel(axes, rows, norm, panels[0])
         whole = table[table["task"] == task]
         axes.set_title(f"{score_label(task, whole)}{_constant(whole)}")
@@ -61,14 +61,13 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _means(table: pd.DataFrame) -> pd.DataFrame:
+def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row per task, arm and rate: the mean score, what it loses against the arm's best, and how its trials ended.
     A rate of which a trial diverged has no mean."""
     rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)}, lacks=table["status"] != "completed")
     by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
-    means = by_rate["validation"].mean()
-    means = means.mask(by_rate["lacks"].any())
-    found = means.rename("mean").reset_index()
+    scores = by_rate["validation"].mean().mask(by_rate["lacks"].any())
+    found = scores.rename("mean").reset_index()
     found["chosen"], found[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
     higher = {task: higher_is_better(of) for task, of in table.groupby("task", sort=False)}
     found["gain"] = [oriented(mean, higher[task]) for mean, task in zip(found["mean"], found["task"], strict=True)]

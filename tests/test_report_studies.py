@@ -1,0 +1,40 @@
+"""The interactive figures of a study say what the pictures of matplotlib say."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import study
+
+from analysis.report import of_study
+from analysis.study.figures import FIGURES
+from analysis.variants import COLLAPSED
+
+NO_MEAN = "a trial diverged, so no mean (at the foot)"
+
+
+def test_a_rate_of_which_a_trial_diverged_has_no_mean_and_a_mark_and_a_collapsed_one_a_cross() -> None:
+    """Its other trial, of .9, would look better than the rate that was chosen."""
+    table = FIGURES["trials"].table(study())
+    arm = table[table["arm"] == "LoRA r=8"]
+    rates = sorted(set(arm["learning_rate"]))
+    lost, flat = ((table["arm"] == "LoRA r=8") & (table["learning_rate"] == rate) for rate in (rates[0], rates[-1]))
+    table.loc[lost, "validation"] = [0.9, float("nan")]
+    table.loc[lost, "status"] = ["completed", "diverged"]
+    table[COLLAPSED] = flat
+    [view] = of_study.VIEWS["trials"](table)
+    traces = {trace["name"]: trace for trace in view.traces}
+    line = dict(zip(traces["LoRA r=8"]["x"], traces["LoRA r=8"]["y"], strict=True))
+    assert line.pop(rates[0]) is None
+    assert max(line.values()) == pytest.approx(0.8015)
+    mark = traces[NO_MEAN]
+    assert (list(mark["x"]), list(mark["customdata"])) == ([rates[0]], ["LoRA r=8"])
+    drawn = [y for name, trace in traces.items() if name != NO_MEAN for y in trace["y"] if y is not None]
+    assert mark["y"][0] < min(drawn)
+    cross = traces["a trial collapsed"]
+    assert (list(cross["x"]), list(cross["y"])) == ([rates[-1]], [line[rates[-1]]])
+
+
+def test_trials_that_all_ended_well_have_no_marks_of_others() -> None:
+    [view] = of_study.VIEWS["trials"](FIGURES["trials"].table(study()))
+    assert [trace["name"] for trace in view.traces][:3] == ["full", "LoRA r=1", "LoRA r=8"]
+    assert not {NO_MEAN, "a trial collapsed"} & {trace["name"] for trace in view.traces}
