@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from synthetic import study
 
-from analysis.report import of_study
+from analysis.report import of_study, study_page
 from analysis.study.figures import FIGURES
 from analysis.variants import COLLAPSED
 
@@ -38,3 +41,23 @@ def test_trials_that_all_ended_well_have_no_marks_of_others() -> None:
     [view] = of_study.VIEWS["trials"](FIGURES["trials"].table(study()))
     assert [trace["name"] for trace in view.traces][:3] == ["full", "LoRA r=1", "LoRA r=8"]
     assert not {NO_MEAN, "a trial collapsed"} & {trace["name"] for trace in view.traces}
+
+
+def test_runs_that_diverged_or_collapsed_are_said_beside_the_interactive_figures(tmp_path: Path) -> None:
+    """As the headings of the picture say it."""
+    records = study()
+    lines = [dict(line) for line in records.lines]
+    for line in lines:
+        cell = records.cell(line)
+        if cell is not None and cell.stage == "final" and cell.seed == 0 and cell.arm == "full":
+            line[COLLAPSED] = ["one class"]
+        if cell is not None and cell.stage == "final" and cell.seed == 1 and cell.arm == "LoRA r=8":
+            line |= {"status": "diverged", "reason": "loss nan"}
+    ended = replace(records, lines=lines)
+    notes = {plot.name: plot.notes for plot in study_page._plots(ended, ["c"], [], tmp_path / "page.html")}
+    assert "reviews: rank 8: a run diverged; full: 1 of 5 collapsed." in notes["cost"]
+    assert "reviews: a run diverged, so no mean: rank 8." in notes["answer"]
+    headings = [axes.get_title("left") for axes in FIGURES["cost"].draw(FIGURES["cost"].table(ended)).axes]
+    assert "reviews; rank 8: a run diverged; full: 1 of 5 collapsed" in [" ".join(text.split()) for text in headings]
+    well = {plot.name: plot.notes for plot in study_page._plots(records, ["c"], [], tmp_path / "page.html")}
+    assert not [note for name in ("answer", "cost") for note in well[name] if note.startswith("reviews")]

@@ -93,7 +93,8 @@ def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Ite
             continue
         title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
         if name in VIEWS:
-            yield Plot(name, title, VIEWS[name](table), table, command, _bars(name, table), wide=name == WIDE)
+            said = (*_bars(name, table), *_ended_badly(name, table))
+            yield Plot(name, title, VIEWS[name](table), table, command, said, wide=name == WIDE)
         else:
             buffer = BytesIO()
             FIGURES[name].draw(table).savefig(buffer, format="png", dpi=120)
@@ -112,6 +113,17 @@ def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
     if name == "cost":
         return (f"Bars, and the grey band of full fine-tuning: {cost.over(table)}.",)
     return (BARS[name],) if name in BARS else ()
+
+
+def _ended_badly(name: str, table: pd.DataFrame) -> Iterator[str]:
+    """Which runs of a task diverged or collapsed, where the picture says it in the heading over the task."""
+    if name not in (WIDE, "cost"):
+        return
+    for task, rows in table.groupby("task", sort=False):
+        if name == "cost" and (parts := cost.ended_badly(rows)):
+            yield f"{task}: {'; '.join(parts)}."
+        if name == WIDE and (ranks := answer.diverged(rows)):
+            yield f"{task}: a run diverged, so no mean: rank {ranks}."
 
 
 def _ruled(records: Records) -> str:

@@ -55,8 +55,9 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in panels[len(tasks) :]:
         axes.remove()
     for axes, task in zip(panels, tasks, strict=False):
-        _scores(axes, table[table["task"] == task], panels[0])
-        axes.set_title(style.wrapped(_heading(table[table["task"] == task]), 34))
+        rows = table[table["task"] == task]
+        _scores(axes, rows, panels[0])
+        axes.set_title(style.wrapped(_heading(task, rows), 34))
     for axes in panels[: len(tasks)]:
         axes.set_xlabel("rank of LoRA" if axes in panels[max(0, len(tasks) - ACROSS) : len(tasks)] else "")
     for row in grid:
@@ -121,15 +122,19 @@ def reference_of(rows: pd.DataFrame) -> pd.Series[Any]:
     return rows[rows["matches"].isna()].iloc[0]
 
 
-def _heading(rows: pd.DataFrame) -> str:
-    """The task, and what is to be said of its runs."""
+def ended_badly(rows: pd.DataFrame) -> list[str]:
+    """What is to be said of how a task's runs ended: which ranks have no score, and why, and how many of full
+    fine-tuning's collapsed."""
     lora, full = rows[rows["rank"].notna()], reference_of(rows)
     lost = listed(lora.loc[lora["test"].isna(), "rank"].astype(int))
-    parts = [score_label(str(full["task"]), rows)]
-    parts += [f"rank {lost}: a run diverged"] if lost else []
     count = int(full.get(COLLAPSED, 0))
-    parts += [f"full: {count} of {int(full['seeds'])} collapsed"] if count else []
-    return "; ".join(parts)
+    parts = [f"rank {lost}: a run diverged"] if lost else []
+    return [*parts, f"full: {count} of {int(full['seeds'])} collapsed"] if count else parts
+
+
+def _heading(task: str, rows: pd.DataFrame) -> str:
+    """The task, and what is to be said of its runs."""
+    return "; ".join([score_label(task, rows), *ended_badly(rows)])
 
 
 def latex(table: pd.DataFrame) -> str:
