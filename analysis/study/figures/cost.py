@@ -27,6 +27,8 @@ COSTS = {
 }
 """Columns of the costs that are shares of full fine-tuning's."""
 ACROSS = 3
+ABOVE = 1.08
+"""How far above the largest share its axis ends, so that no mark is cut off."""
 LORA, FULL = "LoRA", "full fine-tuning, in grey its interval"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -69,7 +71,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
     for axes, (key, label) in zip(figure.subplots(1, len(COSTS)), COSTS.items(), strict=True):
-        alike = len(tasks) > 1 and table.groupby("arm")[key].nunique().max() == 1
+        alike, highest = len(tasks) > 1 and table.groupby("arm")[key].nunique().max() == 1, 1.0
         for task, look in zip(tasks, style.looks(len(tasks)), strict=True):
             rows = table[table["task"] == task]
             lora, full = rows[rows["rank"].notna()], reference_of(rows)
@@ -77,12 +79,13 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
             settings = (
                 look | {"markersize": 3, "linewidth": 1} | ({"color": "black", "linestyle": "-"} if alike else {})
             )
+            highest = max([highest, *shares.dropna()])
             axes.plot(lora["rank"].astype(int), shares, label=task, **(settings | ({"marker": "."} if alike else {})))
         axes.axhline(1, color="black", linewidth=0.8)
         if key == "trained_body":
             axes.set_yscale("log")
         else:
-            axes.set_ylim(0, None)
+            axes.set_ylim(0, ABOVE * highest)
         style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
         axes.set_title(f"{label}, alike for all tasks" if alike else label)
     figure.axes[0].set_ylabel("share of full's (line at 1)")
