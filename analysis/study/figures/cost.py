@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ... import constant, style
-from ...scores import cross, score_label, split_label
+from ...scores import cross, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
@@ -29,6 +29,11 @@ COSTS = {
 ACROSS = 3
 ABOVE = 1.08
 """How far above the largest share its axis ends, so that no mark is cut off."""
+REACH, LEAST = 1.0, 0.01
+"""A level, such as one answer's for every input, is drawn up to so many times the height of LoRA's and full
+fine-tuning's scores away from them, and no height is less than this; one that is farther stands in the heading."""
+WIDTH = 36
+"""Letters of a line of a heading."""
 LORA, FULL = "LoRA", "full fine-tuning, in grey its interval"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -44,27 +49,27 @@ def table(records: Records) -> pd.DataFrame | None:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Above, costs over the rank as shares of full fine-tuning's, a line per task; below, a panel of scores per
-    task."""
+    """Above, costs over the rank as shares of full fine-tuning's, a line per task; below, a panel of scores per task,
+    on a scale of its own."""
     tasks = list(dict.fromkeys(table["task"]))
-    down = math.ceil(len(tasks) / ACROSS)
-    figure = style.canvas(style.PAGE, 1.2 + 1.9 + 1.55 * down + 0.15 * math.ceil(len(tasks) / 3))
-    heights = (1.9 + 0.15 * math.ceil(len(tasks) / 3), 1.55 * down + 0.6)
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    headings = {task: _heading(task, table[table["task"] == task]) for task in tasks}
+    down, lines = math.ceil(len(tasks) / ACROSS), 1 + max(text.count("\n") for text in headings.values())
+    high, low = 1.9 + 0.15 * math.ceil(len(tasks) / 3), (1.4 + 0.15 * lines) * down
+    figure = style.canvas(style.PAGE, 1.2 + high + low)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(high, low + 0.6))[:, 0]
     _costs(above, table, tasks)
-    grid = below.subplots(down, ACROSS, squeeze=False, sharey="row")
-    panels = list(grid.flat)
+    panels = list(below.subplots(down, ACROSS, squeeze=False).flat)
     for axes in panels[len(tasks) :]:
         axes.remove()
     for axes, task in zip(panels, tasks, strict=False):
-        rows = table[table["task"] == task]
-        _scores(axes, rows, panels[0])
-        axes.set_title(style.wrapped(_heading(task, rows), 34))
-    for axes in panels[: len(tasks)]:
-        axes.set_xlabel("rank of LoRA" if axes in panels[max(0, len(tasks) - ACROSS) : len(tasks)] else "")
-    for row in grid:
-        row[0].set_ylabel(f"score on {split_label('test', table)}")
-    style.title(figure, "what a rank costs, the head not counted, as a share of full fine-tuning's; what it scores")
+        _scores(axes, table[table["task"] == task], panels[0])
+        axes.set_title(headings[task])
+    for axes in panels[max(0, len(tasks) - ACROSS) : len(tasks)]:
+        axes.set_xlabel("rank of LoRA")
+    for axes in panels[: len(tasks) : ACROSS]:
+        axes.set_ylabel(f"score on {split_label('test', table)}")
+    text = "what a rank costs, the head not counted, as a share of full's; what it scores"
+    style.title(figure, f"{text}, each panel on its own scale")
     below.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
@@ -96,22 +101,54 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
 
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     lora, full = rows[rows["rank"].notna()], reference_of(rows)
-    ranks, first = lora["rank"].astype(int), axes is legend
+    ranks, first, is_near = lora["rank"].astype(int), axes is legend, set(_near(rows))
     bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
-    others = rows[rows["rank"].isna() & (rows["arm"] != full["arm"])]
-    colour = style.distinct(1)[0]
+    others = rows[_is_other(rows)]
     for (_, other), own in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
-        plain = {"color": own["color"], "linestyle": own["linestyle"], "linewidth": 1}
-        axes.axhline(other["test"], label=str(other["arm"]) if first else "_", **plain)
+        if other["arm"] in is_near:
+            line = {"color": own["color"], "linestyle": own["linestyle"], "linewidth": 1}
+            _level(axes, float(other["test"]), legend, str(other["arm"]), line)
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
     axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
-    look: dict[str, Any] = {"color": colour, "marker": "o", "capsize": 2, "markersize": 3.5}
+    look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "capsize": 2, "markersize": 3.5}
     axes.errorbar(ranks, lora["test"], bars, label=f"{LORA}, {over(rows)}" if first else "_", **look)
-    constant.draw_line(axes, rows, legend)
+    if (one := constant.of_rows(rows)) and one[1] in is_near:
+        constant.draw_line(axes, rows, legend)
     if COLLAPSED in lora:
         some = lora[COLLAPSED] > 0
         cross(axes, ranks[some], lora["test"][some], legend, "a run collapsed")
     style.rank_axis(axes, [int(rank) for rank in ranks])
+
+
+def _level(axes: Axes, score: float, legend: Axes, label: str, look: dict[str, Any]) -> None:
+    """A level line, which stands once in the legend of the axes `legend`."""
+    is_new = label not in legend.get_legend_handles_labels()[1]
+    axes.axhline(score, label=label if axes is legend and is_new else "_", **look)
+    if axes is not legend and is_new:
+        legend.plot([], [], label=label, **look)
+
+
+def _is_other(rows: pd.DataFrame) -> pd.Series[bool]:
+    """The arms without a rank, but for the one that the others are compared with."""
+    return rows["rank"].isna() & (rows["arm"] != reference_of(rows)["arm"])
+
+
+def _levels(rows: pd.DataFrame) -> dict[str, float]:
+    """The scores of the arms without a rank, and of one answer for every input, by name."""
+    others = rows[_is_other(rows) & rows["test"].notna()]
+    one = constant.of_rows(rows)
+    return dict(zip(others["arm"], others["test"], strict=True)) | ({one[1]: one[0]} if one else {})
+
+
+def _near(rows: pd.DataFrame) -> dict[str, float]:
+    """The levels that are drawn: those near LoRA's and full fine-tuning's scores and intervals."""
+    ends = rows.loc[~_is_other(rows), [*TEST]].to_numpy(float)
+    ends = ends[ends == ends]
+    if not len(ends):
+        return _levels(rows)
+    reach = REACH * max(float(ends.max() - ends.min()), LEAST)
+    low, high = float(ends.min()) - reach, float(ends.max()) + reach
+    return {name: score for name, score in _levels(rows).items() if low <= score <= high}
 
 
 def over(table: pd.DataFrame) -> str:
@@ -136,8 +173,10 @@ def ended_badly(rows: pd.DataFrame) -> list[str]:
 
 
 def _heading(task: str, rows: pd.DataFrame) -> str:
-    """The task, and what is to be said of its runs."""
-    return "; ".join([score_label(task, rows), *ended_badly(rows)])
+    """The task, what is to be said of its runs, and below it the levels that have no place in its panel."""
+    far = [f"{name}: {short(score)}" for name, score in _levels(rows).items() if name not in _near(rows)]
+    lines = ["; ".join([score_label(task, rows), *ended_badly(rows)]), *far]
+    return "\n".join(style.wrapped(line, WIDTH) for line in lines)
 
 
 def latex(table: pd.DataFrame) -> str:

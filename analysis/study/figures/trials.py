@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import oriented
 
 from ... import style
 from ...constant import CONSTANT, IS
-from ...scores import cross, higher_is_better, score_label, split_label
+from ...scores import cross, higher_is_better, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
@@ -85,7 +84,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
     axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if first else "_", **frame)
     for _, row in chosen.iterrows():
         beside: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
-        axes.annotate(_said(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
+        axes.annotate(short(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
     if len(diverged):
         empty = SQUARE | {"facecolor": "none", "edgecolor": "0.6"}
         axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
@@ -96,14 +95,6 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _said(score: float) -> str:
-    """
-    >>> _said(0.8734), _said(-0.12), _said(float("nan"))
-    ('.873', '−.120', '')
-    """
-    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
-
-
 def _constant(rows: pd.DataFrame) -> str:
     known = rows[rows[CONSTANT].notna()] if CONSTANT in rows else rows[:0]
-    return f"\n{known[IS].iloc[0]}: {_said(known[CONSTANT].iloc[0])}" if len(known) else ""
+    return f"\n{known[IS].iloc[0]}: {short(known[CONSTANT].iloc[0])}" if len(known) else ""
