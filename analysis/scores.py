@@ -75,6 +75,15 @@ def score_label(name: str, rows: pd.DataFrame) -> str:
     return labelled(name, higher_is_better(rows))
 
 
+def short(score: float) -> str:
+    """A score to three digits, or nothing where there is none.
+
+    >>> short(0.8734), short(-0.12), short(float("nan"))
+    ('.873', '−.120', '')
+    """
+    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
+
+
 def split_label(split: str, rows: pd.DataFrame) -> str:
     """The split in words, for an axis or a heading: `training` of rows whose validation and test examples are those."""
     return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from synthetic import study
 
 from analysis import constant, style
@@ -75,11 +77,38 @@ def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:
     assert constants.constant(study(), "reviews", "test") == (0.5, constant.GUESS)
 
 
-@pytest.mark.parametrize("name", ["cost", "functional"])
-def test_a_studys_scores_have_the_line(name: str) -> None:
-    figure = FIGURES[name].draw(FIGURES[name].table(study()))
-    levels = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
-    assert levels == [0.5]
+def levels(figure: Figure) -> list[float]:
+    return [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
+
+
+def test_a_studys_scores_have_the_line() -> None:
+    assert levels(FIGURES["functional"].draw(FIGURES["functional"].table(study()))) == [0.5]
+
+
+@pytest.mark.parametrize("score", [0.75, 0.5])
+def test_a_panel_of_scores_has_the_line_or_its_heading_has_the_number(score: float) -> None:
+    """Of scores from .77 to .80, an answer of .5 would leave LoRA's ranks in one line."""
+    table = FIGURES["cost"].table(study())
+    figure = FIGURES["cost"].draw(table.assign(constant=score))
+    scores, said = figure.axes[3], f"{constant.GUESS}: .500"
+    assert levels(figure) == ([0.75] if score == 0.75 else [])
+    assert (said in scores.get_title("left")) == (score == 0.5)
+    low, high = scores.get_ylim()
+    ends = table[["test_low", "test_high"]]
+    assert ends.max().max() - ends.min().min() > 0.4 * (high - low)
+
+
+def test_a_level_that_is_far_from_the_other_scores_stands_in_the_heading_alone() -> None:
+    table = FIGURES["cost"].table(study())
+    others = [("head alone", 0.6), ("full without embeddings", 0.79)]
+    rows = [
+        table.iloc[[1]].assign(arm=arm, rank=None, test=score, test_low=score, test_high=score) for arm, score in others
+    ]
+    figure = FIGURES["cost"].draw(pd.concat([table, *rows], ignore_index=True).astype({"rank": "Int64"}))
+    assert figure.axes[3].get_title("left").split("\n")[1:] == ["head alone: .600", f"{constant.GUESS}: .500"]
+    shown = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    assert "full without embeddings" in shown
+    assert not {"head alone", constant.GUESS} & {*shown}
 
 
 def test_the_trials_say_it_in_their_headings() -> None:

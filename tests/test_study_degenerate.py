@@ -117,7 +117,7 @@ def test_a_collapsed_full_fine_tune_marks_all_that_is_compared_with_it() -> None
     assert table["collapsed"].sum() == (table["seed"] == 2).sum()
     assert all(crosses(FIGURES["answer"].draw(table)))
     scores = FIGURES["cost"].draw(FIGURES["cost"].table(flagged)).axes[3]
-    assert scores.get_title("left") == "reviews; full: 1 of 5 collapsed"
+    assert scores.get_title("left").split("\n")[0] == "reviews; full: 1 of 5 collapsed"
 
 
 def test_a_study_without_collapsed_runs_says_nothing_of_them(

@@ -30,6 +30,7 @@ from .plot import (
     rank_axis,
     scatter,
 )
+from .trials import of_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,29 +251,6 @@ def of_shared(table: pd.DataFrame) -> list[View]:
         traces.append(scatter("random subspaces", places(chance["k"]), chance["random"], mode="lines", line=line))
         vertical = axis("φ(k, k)", rangemode="tozero")
         views.append(View(f"{side} space", traces, {"xaxis": rank_axis(of_side["k"], "k"), "yaxis": vertical}))
-    return views
-
-
-def of_trials(table: pd.DataFrame) -> list[View]:
-    """A view for each task: validation score over the learning rate, a line for each arm, the chosen rate ringed."""
-    views = []
-    for task, rows in table.groupby("task", sort=False):
-        arms, traces = rows.groupby("arm", sort=False), []
-        for (arm, of), look in zip(arms, looks(len(arms)), strict=True):
-            means = of.groupby("learning_rate")["validation"].mean()
-            chosen = set(of[of["chosen"]]["learning_rate"])
-            rings = [14 if rate in chosen else 6 for rate in means.index]
-            line = [3 if rate in chosen else 0 for rate in means.index]
-            symbols = ["circle-open" if rate in chosen else look["marker"]["symbol"] for rate in means.index]
-            marker = look["marker"] | {"size": rings, "symbol": symbols, "line": {"width": line}}
-            hover = "rate %{x:.3g}: %{y:.4f}"
-            settings = {"line": look["line"], "marker": marker, "mode": "lines+markers", "hovertemplate": hover}
-            traces.append(scatter(arm, means.index, means, **settings))
-        rates = rows["learning_rate"]
-        traces += constant_level(rows, (float(rates.min()) / 1.2, float(rates.max()) * 1.2))
-        score = score_label(f"score on {split_label('validation', rows)}", rows)
-        horizontal = axis("learning rate; ringed: chosen", type="log", exponentformat="power")
-        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": axis(score)}))
     return views
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.store.published import Line
 
+from ..study import beside, update
 from ..study import page as verdict_page
-from ..study import update
 from ..study.command import figures_of
 from ..study.figures import FIGURES, answer, cost
 from ..study.markdown import listed
@@ -29,15 +29,6 @@ from .plot import Plot
 if TYPE_CHECKING:
     import pandas as pd
 
-TITLES = {
-    "answer": "LoRA at rank r against full fine-tuning, and the full update cut to k directions",
-    "cost": "What a rank scores, and what it costs, the head not counted",
-    "spectral": "The full update's spectral ranks as shares of what noise of its shape has",
-    "functional": "What is left of the full update's score when it is changed",
-    "modules": "One type of matrix cut to k directions, the others whole",
-    "shared": "Directions that pairs of full updates have in common: similarity of their top k",
-    "trials": "The choice of each arm's learning rate",
-}
 BARS = {
     "arms": "Bars: 95 % intervals over seeds and test examples.",
     "losses": "Bars: 95 % intervals over seeds and test examples.",
@@ -91,9 +82,11 @@ def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Ite
     for name in figures_of(records):
         if (table := FIGURES[name].table(records)) is None:
             continue
-        title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
+        shows = f"{FIGURES[name].TITLE[:1].upper()}{FIGURES[name].TITLE[1:]}"
+        title = f"{_ruled(records)} {shows}" if name == WIDE else shows
         if name in VIEWS:
-            yield Plot(name, title, VIEWS[name](table), table, command, _bars(name, table), wide=name == WIDE)
+            said = (*_bars(name, table), *_ended_badly(name, table))
+            yield Plot(name, title, VIEWS[name](table), table, command, said, wide=name == WIDE)
         else:
             buffer = BytesIO()
             FIGURES[name].draw(table).savefig(buffer, format="png", dpi=120)
@@ -101,7 +94,8 @@ def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Ite
     again = shlex.join(["python", "-m", "analysis", "report", "--study", records.name, *own, "--out", str(out)])
     for part in (layers, spectra):
         if (table := part.table(records)) is not None:
-            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, again)
+            said = layers.left_out(table) if part is layers else ()
+            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, again, said)
 
 
 def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
@@ -110,14 +104,27 @@ def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
         both = (f"{side}: {answer.covered(table, key)}" for key, side in (("rank", "LoRA"), ("k", "cuts")))
         return (f"Dots are seeds. {'; '.join(both)}.",)
     if name == "cost":
-        return (f"Bars, and the grey band of full fine-tuning: {cost.over(table)}.",)
+        seconds = beside.of_seconds(table)
+        bars = f"Bars, and the grey band of full fine-tuning: {cost.over(table)}."
+        return (bars, f"{seconds[0].upper()}{seconds[1:]}.") if seconds else (bars,)
     return (BARS[name],) if name in BARS else ()
 
 
+def _ended_badly(name: str, table: pd.DataFrame) -> Iterator[str]:
+    """Which runs of a task diverged or collapsed, where the picture says it in the heading over the task."""
+    if name not in (WIDE, "cost"):
+        return
+    for task, rows in table.groupby("task", sort=False):
+        if name == "cost" and (parts := cost.ended_badly(rows)):
+            yield f"{task}: {'; '.join(parts)}."
+        if name == WIDE and (ranks := answer.diverged(rows)):
+            yield f"{task}: a run diverged, so no mean: rank {ranks}."
+
+
 def _ruled(records: Records) -> str:
-    """The verdict of each task, and what the figure shows of it."""
+    """The verdict of each task."""
     of_tasks = [f"{ruling.verdict} on {ruling.task}" for ruling in rulings(records) if ruling.module == update.ALL]
-    return f"Low rank: {listed(of_tasks)}. {TITLES[WIDE]}"
+    return f"Low rank: {listed(of_tasks)}."
 
 
 def _runs(records: Records) -> Runs:

@@ -127,7 +127,8 @@ def draw(table: pd.DataFrame) -> Figure:
             if task == tasks[-1]:
                 axes.set_xlabel(label)
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
-            axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{_diverged(rows)}")
+            lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
+            axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
         _scale(row[0], of_task)
         row[0].set_ylabel(score_label("difference in score", of_task))
     _explain(grid[0][0], table)
@@ -151,9 +152,9 @@ def covered(table: pd.DataFrame, side: str) -> str:
     return f"{splits}, 95 % intervals over {' and '.join(parts)}" if parts else f"{splits}, one seed, no interval"
 
 
-def _diverged(rows: pd.DataFrame) -> str:
-    lost = sorted(set(rows.loc[rows["mean"].isna(), "size"]))
-    return f"\na run diverged, so no mean: rank {listed(lost)}" if lost else ""
+def diverged(rows: pd.DataFrame) -> str:
+    """The ranks that have no mean since a run of theirs diverged, or nothing."""
+    return listed(sorted(set(rows.loc[rows["mean"].isna(), "size"])))
 
 
 def _differences(axes: Axes, rows: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from lorax_lab.store.direction import oriented
 
 from ... import style
 from ...constant import CONSTANT, IS
-from ...scores import cross, higher_is_better, score_label, split_label
+from ...scores import cross, higher_is_better, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
@@ -24,6 +24,8 @@ TITLE = "the choice of each arm's learning rate"
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
 LINE, BAR = 0.17, 0.8
 """Inches of an arm's line, and of the bar of colours."""
+ROUND, APART = (1, 2, 5), 0.13
+"""What the numbers of that bar begin with, and how far they are apart at least, as a share of its length."""
 SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 
@@ -42,10 +44,10 @@ def draw(table: pd.DataFrame) -> Figure:
     tasks, arms = (list(dict.fromkeys(table[column])) for column in ("task", "arm"))
     figure, panels = style.panels(len(tasks), 0.55 + LINE * len(arms), "learning rate", "")
     figure.set_figheight(figure.get_figheight() + BAR)
-    means = _means(table)
-    norm = PowerNorm(0.5, vmin=0, vmax=max(float(means["lost"].max()), 1e-3))
+    rates = means(table)
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(rates["lost"].max()), 1e-3))
     for axes, task in zip(panels, tasks, strict=True):
-        rows = means[means["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
+        rows = rates[rates["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
         _panel(axes, rows, norm, panels[0])
         whole = table[table["task"] == task]
         axes.set_title(f"{score_label(task, whole)}{_constant(whole)}")
@@ -54,6 +56,9 @@ def draw(table: pd.DataFrame) -> Figure:
     colour = ScalarMappable(norm, style.PALETTE)
     split = split_label("validation", table)
     bar = figure.colorbar(colour, ax=panels, location="bottom", shrink=0.5, aspect=40, pad=0.2 / figure.get_figheight())
+    ticks = _ticks(norm)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
     bar.set_label(f"score on {split} lost against the arm's best rate")
     count = table["seed"].nunique()
     style.title(figure, f"the choice of each arm's learning rate, by the mean of {count} seed{'s' * (count > 1)}")
@@ -61,14 +66,30 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _means(table: pd.DataFrame) -> pd.DataFrame:
+def _ticks(norm: Any) -> list[float]:
+    """0 and round numbers on the bar of colours, the larger ones first, none so near another that they would touch.
+
+    >>> from matplotlib.colors import PowerNorm
+    >>> _ticks(PowerNorm(0.5, vmin=0, vmax=0.33))
+    [0.0, 0.02, 0.05, 0.1, 0.2]
+    """
+    top = math.floor(math.log10(norm.vmax))
+    rounds = [begin * 10.0**power for power in range(top, top - 4, -1) for begin in reversed(ROUND)]
+    ticks = list[float]()
+    for tick in (round(number, 12) for number in rounds if number <= norm.vmax):
+        place = float(norm(tick))
+        if place > APART and all(float(norm(other)) - place > APART for other in ticks):
+            ticks.append(tick)
+    return [0.0, *reversed(ticks)]
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row per task, arm and rate: the mean score, what it loses against the arm's best, and how its trials ended.
     A rate of which a trial diverged has no mean."""
     rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)}, lacks=table["status"] != "completed")
     by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
-    means = by_rate["validation"].mean()
-    means = means.mask(by_rate["lacks"].any())
-    found = means.rename("mean").reset_index()
+    scores = by_rate["validation"].mean().mask(by_rate["lacks"].any())
+    found = scores.rename("mean").reset_index()
     found["chosen"], found[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
     higher = {task: higher_is_better(of) for task, of in table.groupby("task", sort=False)}
     found["gain"] = [oriented(mean, higher[task]) for mean, task in zip(found["mean"], found["task"], strict=True)]
@@ -86,7 +107,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
     axes.scatter(chosen["learning_rate"], chosen["place"], label=CHOSEN if first else "_", **frame)
     for _, row in chosen.iterrows():
         beside: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "ha": "left"} | style.halo()
-        axes.annotate(_said(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
+        axes.annotate(short(row["mean"]), (1.0, row["place"]), (2, 0), xycoords=("axes fraction", "data"), **beside)
     if len(diverged):
         empty = SQUARE | {"facecolor": "none", "edgecolor": "0.6"}
         axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
@@ -97,14 +118,6 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _said(score: float) -> str:
-    """
-    >>> _said(0.8734), _said(-0.12), _said(float("nan"))
-    ('.873', '−.120', '')
-    """
-    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
-
-
 def _constant(rows: pd.DataFrame) -> str:
     known = rows[rows[CONSTANT].notna()] if CONSTANT in rows else rows[:0]
-    return f"\n{known[IS].iloc[0]}: {_said(known[CONSTANT].iloc[0])}" if len(known) else ""
+    return f"\n{known[IS].iloc[0]}: {short(known[CONSTANT].iloc[0])}" if len(known) else ""
