@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.store.published import Line
 
+from ..study import beside, update
 from ..study import page as verdict_page
-from ..study import update
 from ..study.command import figures_of
 from ..study.figures import FIGURES, answer, cost
 from ..study.markdown import listed
@@ -111,7 +111,9 @@ def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
         both = (f"{side}: {answer.covered(table, key)}" for key, side in (("rank", "LoRA"), ("k", "cuts")))
         return (f"Dots are seeds. {'; '.join(both)}.",)
     if name == "cost":
-        return (f"Bars, and the grey band of full fine-tuning: {cost.over(table)}.",)
+        seconds = beside.of_seconds(table)
+        bars = f"Bars, and the grey band of full fine-tuning: {cost.over(table)}."
+        return (bars, f"{seconds[0].upper()}{seconds[1:]}.") if seconds else (bars,)
     return (BARS[name],) if name in BARS else ()
 
 

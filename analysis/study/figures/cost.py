@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ... import constant, style
 from ...scores import cross, score_label, short, split_label
 from ...variants import COLLAPSED
-from .. import comparison
+from .. import beside, comparison
 from ..constants import with_constants
 from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, probability, scientific, units, whole
 from ..markdown import listed
@@ -40,11 +40,12 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`comparison.table` of every task, with what one answer for every input scores on test; None where no arms differ
-    in their rank alone."""
+    """`comparison.table` of every task, with the share of the runs that ran beside others, and what one answer for
+    every input scores on test; None where no arms differ in their rank alone."""
     if not records.protocol.ranked():
         return None
-    return with_direction(records, with_constants(records, every(records, comparison.table), comparison.SPLIT))
+    rows = beside.with_shares(records, every(records, comparison.table))
+    return with_direction(records, with_constants(records, rows, comparison.SPLIT))
 
 
 @style.styled
@@ -69,7 +70,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in panels[: len(tasks) : ACROSS]:
         axes.set_ylabel(f"score on {split_label('test', table)}")
     text = "what a rank costs, the head not counted, as a share of full's; what it scores"
-    style.title(figure, f"{text}, each panel on its own scale")
+    style.title(figure, "\n".join([f"{text}, each panel on its own scale", beside.of_seconds(table)]).strip())
     below.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
@@ -195,6 +196,7 @@ def latex(table: pd.DataFrame) -> str:
         "differences from the first arm with 95\\,\\% intervals as in the text.",
         "Bold: the arm is surely not worse than the first by more than the margin.",
         "Parameters leave out the head; peak memory of a step and time of training are medians.",
+        f"{seconds[0].upper()}{seconds[1:]}." if (seconds := beside.of_seconds(table)) else "",
         "---: a run diverged, so there is no mean." if table["test"].isna().any() else "",
     ]
     return document(head, rows, [note for note in notes if note])
