@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import study
 
-from analysis.report import of_study, study_page
+from analysis.report import layers, of_study, study_page
 from analysis.study.figures import FIGURES
 from analysis.variants import COLLAPSED
 
@@ -62,3 +62,28 @@ def test_runs_that_diverged_or_collapsed_are_said_beside_the_interactive_figures
     assert heading.startswith("reviews; rank 8: a run diverged; full: 1 of 5 collapsed")
     well = {plot.name: plot.notes for plot in study_page._plots(records, ["c"], [], tmp_path / "page.html")}
     assert not [note for name in ("answer", "cost") for note in well[name] if note.startswith("reviews")]
+
+
+def test_a_matrix_outside_the_layers_is_in_no_layer_and_it_is_said(tmp_path: Path) -> None:
+    """The heat maps of a folder of runs leave it out too."""
+    records = study()
+    lines = [dict(line) for line in records.lines]
+    for line in lines:
+        for key in {"matrices", "gaussian"} & set(line):
+            row = next(iter(line[key].values()))
+            line[key] = line[key] | {"pooler.dense": row | {"module": "pooler.dense", "layer": None}}
+    table = layers.table(replace(records, lines=lines))
+    assert table is not None
+    [view] = layers.of_study(table)
+    assert list(view.traces[0]["y"]) == ["0", "1"]
+    assert "pooler.dense" not in view.traces[0]["x"]
+    about = {"best": True, "arm": "full", "method": "full"}
+    [of_runs] = layers.of_layers(table.assign(**about))
+    assert (of_runs.traces[0]["x"], of_runs.traces[0]["y"]) == (view.traces[0]["x"], view.traces[0]["y"])
+    notes = {}
+    for name, of in (("with", replace(records, lines=lines)), ("without", records)):
+        plots = study_page._plots(of, ["c"], [], tmp_path / "page.html")
+        notes[name] = next(plot.notes for plot in plots if plot.name == layers.NAME)
+    assert notes == {"with": ("Outside the layers, and in the CSV alone: pooler.dense.",), "without": ()}
+    [alone] = layers.of_study(table[table["layer"].isna()])
+    assert list(alone.traces[0]["x"]) == ["pooler.dense"]

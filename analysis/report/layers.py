@@ -21,14 +21,25 @@ TITLE = "Effective rank of the full update, layer by type of matrix, as a share 
 def of_layers(table: pd.DataFrame) -> list[View]:
     """`effective_rank`: a view for each arm, layers by type of matrix, coloured by the share of noise's. An arm without
     any share, as of rank 1, has no view beside others that have one."""
-    best = table[table["best"]]
-    rows = best[best["layer"].notna()] if best["layer"].notna().any() else best.assign(layer=0)
+    rows = in_layers(table[table["best"]])
     arms = list(dict.fromkeys(rows[rows["share"].notna()]["arm"])) or list(dict.fromkeys(rows["arm"]))
     first = [arm for arm in arms if arm in set(rows[rows["method"] == REFERENCE]["arm"])]
     return [
         heat_map(f"{arm}{of_collapsed(rows[rows['arm'] == arm])}", rows[rows["arm"] == arm])
         for arm in [*first, *(arm for arm in arms if arm not in first)]
     ]
+
+
+def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The matrices that are in a layer; of a model without layers all of them, as its only one, 0. As in the picture,
+    the others are in the CSV alone."""
+    return rows[rows["layer"].notna()] if rows["layer"].notna().any() else rows.assign(layer=0)
+
+
+def left_out(rows: pd.DataFrame) -> tuple[str, ...]:
+    """A note that names the types of matrix without a place in a heat map; none where each has one."""
+    names = list(dict.fromkeys(rows[rows["layer"].isna()]["module"])) if rows["layer"].notna().any() else []
+    return (f"Outside the layers, and in the CSV alone: {', '.join(names)}.",) if names else ()
 
 
 def heat_map(name: str, rows: pd.DataFrame) -> View:
@@ -94,5 +105,4 @@ def table(records: Records) -> pd.DataFrame | None:
 
 def of_study(table: pd.DataFrame) -> list[View]:
     """A view for each task, the mean over the seeds."""
-    layered = table.assign(layer=table["layer"].fillna(0))
-    return [heat_map(str(task), rows) for task, rows in layered.groupby("task", sort=False)]
+    return [heat_map(str(task), in_layers(rows)) for task, rows in table.groupby("task", sort=False)]

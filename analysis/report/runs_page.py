@@ -19,14 +19,15 @@ from ..groups import RUNS, CannotDraw, Group, Recorded
 from ..stamps import stamped
 from ..variants import METHOD_NAMES
 from . import curves, markup
+from .layers import left_out
 from .markup import Runs, bullets, text
 from .of_runs import VIEWS
 from .page import Page, Section
 from .plot import Plot
 
 QUESTION = "How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"
-FLAGSHIP = "functional_rank"
-"""The figure that has the whole width."""
+FLAGSHIP, BY_LAYER = "functional_rank", "effective_rank"
+"""The figure that has the whole width, and the one that has a place for matrices in layers alone."""
 DRAWN = 12
 """Groups that have figures, at most: those with the most runs."""
 NO_VERDICT = (
@@ -44,7 +45,7 @@ ALIKE = ("model", "task", "metric")
 
 def page(recorded: Recorded, runs_dir: Path, out: Path) -> Page:
     """The page of what a folder of runs holds."""
-    left_out = missing.left_out(runs_dir, recorded)
+    absent = missing.left_out(runs_dir, recorded)
     statuses = Counter(_status(record) for record in recorded.records.values())
     statuses |= Counter({"damaged": len(recorded.damages)} if recorded.damages else {})
     counted = ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items()))
@@ -55,12 +56,12 @@ def page(recorded: Recorded, runs_dir: Path, out: Path) -> Page:
     table, alike = _runs(recorded)
     said = f'<p class="soft">Every run has {text(alike)}.</p>' if alike else ""
     sections.append(Section("runs", "Runs", f"{said}{markup.runs(table)}"))
-    if left_out:
-        lead.append(f'<p class="note"><a href="#left-out">Not in any figure: {len(left_out):,}</a></p>')
+    if absent:
+        lead.append(f'<p class="note"><a href="#left-out">Not in any figure: {len(absent):,}</a></p>')
     for group in groups[:DRAWN]:
         sections.append(Section(_key(group), group.name, _about(group), list(_plots(group, runs_dir, out))))
-    if left_out:
-        sections.append(Section("left-out", "Without a result, damaged, or left out", bullets(left_out)))
+    if absent:
+        sections.append(Section("left-out", "Without a result, damaged, or left out", bullets(absent)))
     return Page(f"Runs in {runs_dir}", QUESTION, "".join(lead), sections)
 
 
@@ -132,7 +133,8 @@ def _plots(group: Group, runs_dir: Path, out: Path) -> Iterator[Plot]:
             continue
         title = _sentence(group) if name == FLAGSHIP else f"{figure.TITLE[:1].upper()}{figure.TITLE[1:]}"
         if name in VIEWS:
-            yield Plot(name, title, VIEWS[name](table), table, typed, tuple(stamps.texts), name == FLAGSHIP)
+            notes = (*stamps.texts, *(left_out(table[table["best"]]) if name == BY_LAYER else ()))
+            yield Plot(name, title, VIEWS[name](table), table, typed, notes, name == FLAGSHIP)
         else:
             yield Plot(name, title, [], table, typed, tuple(stamps.texts), picture=_picture(figure.draw(table)))
     typed = shlex.join(["python", "-m", "analysis", "report", *place, "--out", str(out)])

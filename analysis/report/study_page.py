@@ -102,7 +102,8 @@ def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Ite
     again = shlex.join(["python", "-m", "analysis", "report", "--study", records.name, *own, "--out", str(out)])
     for part in (layers, spectra):
         if (table := part.table(records)) is not None:
-            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, again)
+            said = layers.left_out(table) if part is layers else ()
+            yield Plot(part.NAME, part.TITLE, part.of_study(table), table, again, said)
 
 
 def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
