@@ -10,6 +10,7 @@ from synthetic import study
 
 from analysis.report import layers, of_study, study_page
 from analysis.study.figures import FIGURES
+from analysis.study.records import RECORDS, load
 from analysis.variants import COLLAPSED
 
 NO_MEAN = "a trial diverged, so no mean (at the foot)"
@@ -87,3 +88,15 @@ def test_a_matrix_outside_the_layers_is_in_no_layer_and_it_is_said(tmp_path: Pat
     assert notes == {"with": ("Outside the layers, and in the CSV alone: pooler.dense.",), "without": ()}
     [alone] = layers.of_study(table[table["layer"].isna()])
     assert list(alone.traces[0]["x"]) == ["pooler.dense"]
+
+
+@pytest.mark.parametrize("name", ["paper_rank_by_loss", "memorised"])
+def test_every_figure_of_a_study_has_its_own_title(name: str, tmp_path: Path) -> None:
+    """Not the name of its file, such as `arms`; the answer's begins with the verdict."""
+    records = load(RECORDS / f"{name}.jsonl")
+    plots = {plot.name: plot.title for plot in study_page._plots(records, ["c"], [], tmp_path / "page.html")}
+    titles = {key: FIGURES[key].TITLE for key in plots if key in FIGURES}
+    assert len(titles) >= 4
+    assert {key: plots[key].endswith(f"{text[0].upper()}{text[1:]}") for key, text in titles.items()} == dict.fromkeys(
+        titles, True
+    )

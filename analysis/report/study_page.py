@@ -29,15 +29,6 @@ from .plot import Plot
 if TYPE_CHECKING:
     import pandas as pd
 
-TITLES = {
-    "answer": "LoRA at rank r against full fine-tuning, and the full update cut to k directions",
-    "cost": "What a rank scores, and what it costs, the head not counted",
-    "spectral": "The full update's spectral ranks as shares of what noise of its shape has",
-    "functional": "What is left of the full update's score when it is changed",
-    "modules": "One type of matrix cut to k directions, the others whole",
-    "shared": "Directions that pairs of full updates have in common: similarity of their top k",
-    "trials": "The choice of each arm's learning rate",
-}
 BARS = {
     "arms": "Bars: 95 % intervals over seeds and test examples.",
     "losses": "Bars: 95 % intervals over seeds and test examples.",
@@ -91,7 +82,8 @@ def _plots(records: Records, typed: list[str], own: list[str], out: Path) -> Ite
     for name in figures_of(records):
         if (table := FIGURES[name].table(records)) is None:
             continue
-        title = _ruled(records) if name == WIDE else TITLES.get(name, name.replace("_", " "))
+        shows = f"{FIGURES[name].TITLE[:1].upper()}{FIGURES[name].TITLE[1:]}"
+        title = f"{_ruled(records)} {shows}" if name == WIDE else shows
         if name in VIEWS:
             said = (*_bars(name, table), *_ended_badly(name, table))
             yield Plot(name, title, VIEWS[name](table), table, command, said, wide=name == WIDE)
@@ -130,9 +122,9 @@ def _ended_badly(name: str, table: pd.DataFrame) -> Iterator[str]:
 
 
 def _ruled(records: Records) -> str:
-    """The verdict of each task, and what the figure shows of it."""
+    """The verdict of each task."""
     of_tasks = [f"{ruling.verdict} on {ruling.task}" for ruling in rulings(records) if ruling.module == update.ALL]
-    return f"Low rank: {listed(of_tasks)}. {TITLES[WIDE]}"
+    return f"Low rank: {listed(of_tasks)}."
 
 
 def _runs(records: Records) -> Runs:

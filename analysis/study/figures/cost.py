@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "what each arm scores, and what a rank costs in parameters, memory and time"
+TITLE = "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted"
 COSTS = {
     "trained_body": "trained parameters",
     "peak_mib": "peak memory of a step",
