@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import html
+import io
 import json
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from test_analysis import Store, group_of
 
 from analysis.__main__ import main
 from analysis.figures import FIGURES
+from analysis.groups import RUNS
 from analysis.report import curves, dark, layers, of_runs, of_study, page, plot, runs_page, study_page
 from analysis.study.command import load_every
 from analysis.study.figures import FIGURES as STUDY_FIGURES
@@ -240,6 +244,23 @@ def test_what_unlike_versions_or_lacking_seeds_do_to_a_figure_is_said(store: Sto
 def test_the_same_records_give_the_same_bytes(study: Store, seen: str) -> None:
     report(study)
     assert written(study) == seen
+
+
+def test_make_run_writes_the_page_last_and_names_it(
+    study: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    steps = re.findall(r"^\t(.*)$", makefile.partition("\nrun:")[2].partition("\n\n")[0], flags=re.M)
+    assert [step for step in steps if "$(PYTHON)" in step][-1] == steps[-1] == "$(PYTHON) -m analysis report"
+    assert "report.html" in makefile.splitlines()[0]
+    shutil.copytree(study.folder, tmp_path / RUNS)
+    monkeypatch.chdir(tmp_path)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main(shlex.split(steps[-1])[3:]) == 0
+    assert (tmp_path / "report.html").is_file()
+    assert output.getvalue().splitlines()[-1].startswith("report.html: ")
+    assert output.getvalue().splitlines()[-1].endswith("open it in a browser")
 
 
 # ---- what comes from outside
