@@ -173,6 +173,19 @@ def test_no_mark_of_a_cost_is_cut_off() -> None:
     assert top + line.get_markersize() * figure.dpi / 72 <= panel.get_window_extent().y1
 
 
+@pytest.mark.parametrize("lost", [0.0, 0.004, 0.05, 0.1, 0.333, 0.58, 1.7, 20.0])
+def test_the_numbers_of_a_bar_of_colours_do_not_touch(lost: float) -> None:
+    table = FIGURES["trials"].table(study())
+    worst = (table["arm"] == "LoRA r=8") & (table["learning_rate"] == table["learning_rate"].max())
+    best = float(table[table["arm"] == "LoRA r=8"]["validation"].max())
+    figure = FIGURES["trials"].draw(table.assign(validation=table["validation"].mask(worst, best - lost)))
+    figure.draw_without_rendering()
+    bar = figure.axes[-1]
+    boxes = [label.get_window_extent() for label in bar.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 3
+    assert all(a.x1 + 0.5 * figure.dpi * 7.5 / 72 <= b.x0 for a, b in pairwise(boxes))
+
+
 # ---- LaTeX
 
 
