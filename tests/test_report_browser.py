@@ -54,6 +54,13 @@ for (const cell of document.querySelectorAll('.scroll th, .scroll td')) {
 return broken
 """
 """Words and intervals of the tables that stand on two lines, or are not shown."""
+NOTES = "[...document.querySelectorAll('.undrawn')].map((note) => note.textContent.slice(0, 29))"
+UNDRAWN = """
+window.IntersectionObserver = class { observe() {} };
+const later = window.setTimeout;
+window.setTimeout = (act, wait) => wait === 300 || later(act, wait);
+"""
+"""What keeps figures from being drawn: none comes near the window, and there is no idle time."""
 INK = "document.querySelector('.xtick text').style.fill"
 
 
@@ -238,6 +245,25 @@ def test_the_print_is_light_and_whole_and_the_page_is_dark_again_after_it(browse
     assert pdf.startswith(b"%PDF")
     assert browser.execute_script("return window.printed") == "rgb(26, 26, 26)"
     assert until(browser, f"return {INK}", lambda fill: fill == before) != "rgb(26, 26, 26)"
+    assert browser.get_log("browser") == []
+
+
+def test_a_figure_that_is_not_drawn_yet_says_so_in_print_and_is_drawn_for_the_next(browser: Any, runs: Path) -> None:
+    script = {"source": UNDRAWN}
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        browser.get(runs.as_uri())
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    states = browser.execute_script(STATES)
+    assert states
+    assert not any(states)
+    browser.execute_script(f"window.addEventListener('beforeprint', () => {{ window.printed = {NOTES} }})")
+    for wanted in (len(states), 0):
+        browser.execute_cdp_cmd("Page.printToPDF", {})
+        assert browser.execute_script("return window.printed") == ["This figure was not drawn yet"] * wanted
+        assert browser.execute_script(f"return {NOTES}") == []
+        until(browser, STATES, lambda states: set(states) == {"drawn"})
     assert browser.get_log("browser") == []
 
 

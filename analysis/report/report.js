@@ -122,8 +122,8 @@
     for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
   }, { rootMargin: "400px" });
 
-  async function drawTheRest() {
-    for (const figure of figures.slice(0, IN_IDLE_TIME)) {
+  async function drawInTurn(some) {
+    for (const figure of some) {
       await draw(figure);
       await new Promise((done) => setTimeout(done, 30));
     }
@@ -133,9 +133,24 @@
     near.observe(figure);
     figure.querySelector("select")?.addEventListener("change", () => specs.has(figure) && show(figure));
   }
-  addEventListener("load", () => setTimeout(drawTheRest, 300));
-  addEventListener("beforeprint", () => { printing = true; showAgain(); });
-  addEventListener("afterprint", () => { printing = false; showAgain(); });
+  // A print does not wait for figures to be unpacked: one that is not drawn says so on paper, and is drawn for the next.
+  function noteMissing() {
+    for (const figure of figures.filter((one) => !["drawn", "failed"].includes(one.dataset.state))) {
+      const note = document.createElement("p");
+      note.className = "note undrawn";
+      note.textContent = "This figure was not drawn yet when the page was printed. The page draws it now: print it again.";
+      figure.querySelector(".canvas").before(note);
+    }
+  }
+
+  function drawMissing() {
+    document.querySelectorAll(".undrawn").forEach((note) => note.remove());
+    drawInTurn(figures);
+  }
+
+  addEventListener("load", () => setTimeout(() => drawInTurn(figures.slice(0, IN_IDLE_TIME)), 300));
+  addEventListener("beforeprint", () => { printing = true; showAgain(); noteMissing(); });
+  addEventListener("afterprint", () => { printing = false; showAgain(); drawMissing(); });
 
   // ---- light and dark
 
