@@ -19,6 +19,7 @@ from test_analysis import Store
 from test_report import HOSTILE, packed, study, with_curve, written  # noqa: F401
 
 from analysis.__main__ import main
+from analysis.study.records import RECORDS
 
 pytestmark = pytest.mark.browser
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -61,6 +62,16 @@ const later = window.setTimeout;
 window.setTimeout = (act, wait) => wait === 300 || later(act, wait);
 """
 """What keeps figures from being drawn: none comes near the window, and there is no idle time."""
+WIDER = """
+return [...document.querySelectorAll('body *')].filter((element) => !element.parentElement.closest('.scroll, svg'))
+  .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((element) => `${element.tagName} ${element.className} of ${element.closest('figure, section')?.id}`)
+"""
+"""What reaches beyond the right edge of the window, but for what scrolls in a frame of its own."""
+PICTURES = """
+return [...document.querySelectorAll('figure img')]
+  .map((picture) => [picture.naturalWidth, picture.getBoundingClientRect().width])
+"""
 INK = "document.querySelector('.xtick text').style.fill"
 
 
@@ -101,6 +112,17 @@ def of_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "study.html"
     assert main(["report", "--study", "planted", "--out", str(path)]) == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def of_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study of two tasks, of which most figures have no interactive form."""
+    folder = tmp_path_factory.mktemp("page")
+    for path in RECORDS.glob("paper_subspaces.*"):
+        shutil.copy(path, folder)
+    words = ["--study", "paper_subspaces", "--records", str(folder), "--out", str(folder / "tasks.html")]
+    assert main(["report", *words]) == 0
+    return folder / "tasks.html"
 
 
 def until(browser: Any, script: str, wanted: Any) -> Any:
@@ -146,6 +168,25 @@ def test_every_figure_draws_without_a_word_or_a_request(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     dark = browser.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(21, 23, 26)") == (theme == "dark")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_study_of_several_tasks_and_pictures_fits_its_screen(
+    browser: Any, of_tasks: Path, width: int, tmp_path: Path
+) -> None:
+    opened(browser, of_tasks, width)
+    assert browser.get_log("browser") == []
+    marks = browser.execute_script(MARKS)
+    assert marks
+    assert not [figure for figure, count in marks if not count]
+    pictures = browser.execute_script(PICTURES)
+    assert len(pictures) >= 3
+    assert all(natural > 0 and 0.5 * min(width, 600) < shown <= width for natural, shown in pictures), pictures
+    assert browser.execute_script(WIDER) == []
+    whole = {"captureBeyondViewport": True, "format": "png"}
+    screenshot = base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", whole)["data"])
+    (tmp_path / "page.png").write_bytes(screenshot)
+    assert int.from_bytes(screenshot[16:20], "big") == width  # a wider page would have a wider picture
 
 
 def test_a_narrow_page_leaves_each_plot_its_height_and_each_head_few_lines(browser: Any, of_study: Path) -> None:
