@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.legend import Legend
+from statsmodels.stats.proportion import proportion_confint
 from synthetic import peaked, study
 
 from analysis import audit, figures, step
@@ -125,8 +126,8 @@ def test_one_seed_has_the_interval_of_its_test_examples_in_every_figure_and_it_i
     one = dataclasses.replace(records, lines=of_one)
     table = FIGURES["cost"].table(one)
     for row in table.to_dict("records"):
-        half = 1.96 * (row["test"] * (1 - row["test"]) / 1000) ** 0.5
-        assert (row["test_low"], row["test_high"]) == pytest.approx((row["test"] - half, row["test"] + half))
+        ends = proportion_confint(round(1000 * row["test"]), 1000, method="wilson")
+        assert (row["test_low"], row["test_high"]) == pytest.approx(ends)
     figure = FIGURES["cost"].draw(table)
     labels = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert "LoRA, one seed, 95 % interval over its test examples" in labels

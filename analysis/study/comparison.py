@@ -19,7 +19,7 @@ from lorax_lab.store.answers import (
 )
 from lorax_lab.store.published import Line
 
-from ..scores import NORMAL, standard_error
+from ..scores import of_examples
 from ..variants import COLLAPSED
 from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
@@ -269,8 +269,7 @@ def _interval(lines: list[Line]) -> Interval:
     if len(lines) != 1:
         return t_interval(scores)
     (line,), (score,) = lines, scores
-    half = NORMAL * standard_error(score, line["metric"], line["inputs"]["examples"][SPLIT])
-    return Interval(score, score - half, score + half, 1)
+    return Interval(score, *of_examples(score, line["metric"], line["inputs"]["examples"][SPLIT]), 1)
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:
