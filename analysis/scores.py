@@ -89,6 +89,16 @@ def split_label(split: str, rows: pd.DataFrame) -> str:
     return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split
 
 
+def over_seeds(rows: pd.DataFrame, name: str) -> str:
+    """What the intervals of a study's differences, the columns that begin with `name`, are over."""
+    count = int(rows["seeds"].max())
+    if count > 1:
+        return f"{count} seeds and test examples"
+    return (
+        "the test examples of one seed" if rows[f"{name}_low"].notna().any() else "seeds, of which there is one: none"
+    )
+
+
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
     """`scores` of the test split, with a column for each score that the model has before training if any."""
     ends = f"/{group.metric}"

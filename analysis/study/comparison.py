@@ -23,7 +23,7 @@ from ..scores import of_examples
 from ..variants import COLLAPSED
 from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
+from .statistics import Crossed, Interval, Smallest, crossed, holm, of_one_seed, smallest, t_interval
 from .validator import selection_of
 
 if TYPE_CHECKING:
@@ -248,6 +248,19 @@ def table(records: Records, task: str) -> pd.DataFrame:
         row |= _cost(list(lines.values()))
         rows.append(row)
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
+
+
+def with_ends_of_one_seed(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
+    """`table` of some tasks as figures show it: a difference of one seed has the interval of its test examples, where
+    the lines keep what each adds. It says nothing of other seeds, so no verdict is made of it."""
+    rows = rows.copy()
+    for place, row in rows[rows["seeds"] == 1].iterrows():
+        pair = records, str(row["task"]), str(row["arm"])
+        for name, found in (("difference", differences(*pair)), ("loss_difference", loss_differences(*pair))):
+            if found is not None and found.shape[1] > 1 and len(found) == 1 and row.get(name) == row.get(name):
+                over = of_one_seed(found)
+                rows.loc[place, [f"{name}_low", f"{name}_high"]] = [over.low, over.high]
+    return rows
 
 
 def _cost(lines: list[Line]) -> dict[str, Any]:
