@@ -89,6 +89,16 @@ def split_label(split: str, rows: pd.DataFrame) -> str:
     return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split
 
 
+def over_seeds(rows: pd.DataFrame, name: str) -> str:
+    """What the intervals of a study's differences, the columns that begin with `name`, are over."""
+    count = int(rows["seeds"].max())
+    if count > 1:
+        return f"{count} seeds and test examples"
+    return (
+        "the test examples of one seed" if rows[f"{name}_low"].notna().any() else "seeds, of which there is one: none"
+    )
+
+
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
     """`scores` of the test split, with a column for each score that the model has before training if any."""
     ends = f"/{group.metric}"
@@ -111,21 +121,36 @@ def standard_error(score: float, metric: str, examples: int) -> float:
     return (1 - score**2) / math.sqrt(examples - 1) if metric in CORRELATIONS and examples > 1 else math.nan
 
 
-def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the standard `error` of each score, from their columns metric and examples."""
-    about = zip(rows["score"], rows["metric"], rows["examples"], strict=True)
-    return rows.assign(error=[standard_error(*of) for of in about])
+def of_examples(score: float, metric: str, examples: int) -> tuple[float, float]:
+    """Low and high end of the 95 % interval of one trained model's score for the choice of the examples; NaN for
+    metrics that have no `standard_error`.
+
+    Of a share of the examples Wilson's (1927), which has a width where all of them, or none, are right. Of a
+    correlation ± 1.96 standard errors.
+
+    >>> [round(end, 4) for end in of_examples(0.8, "accuracy", 400)], of_examples(1.0, "accuracy", 400)[1]
+    ([0.758, 0.8363], 1.0)
+    >>> round(of_examples(1.0, "accuracy", 400)[0], 4)
+    0.9905
+    """
+    half = NORMAL * standard_error(score, metric, examples)
+    if metric not in SHARES or not math.isfinite(score):
+        return score - half, score + half
+    from scipy.stats import binomtest
+
+    ends = binomtest(round(score * examples), int(examples)).proportion_ci(0.95, "wilson")
+    return min(float(ends.low), score), max(float(ends.high), score)
 
 
 def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
     """Low and high end around the mean score of one arm, and their name: the range over its seeds or, with one seed,
     the 95 % interval over its examples. NaN where there is neither."""
-    score, seeds = rows["score"].mean(), rows["seed"].nunique()
+    score, seeds = float(rows["score"].mean()), rows["seed"].nunique()
     if seeds > 1:
         return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"
-    half, examples = NORMAL * rows["error"].iloc[0], rows["examples"].iloc[0]
-    spread = "1 seed" if math.isnan(half) else f"95 % interval over {examples:,} examples"
-    return score - half, score + half, spread
+    examples = rows["examples"].iloc[0]
+    low, high = of_examples(score, rows["metric"].iloc[0], examples)
+    return low, high, "1 seed" if math.isnan(low) else f"95 % interval over {examples:,} examples"
 
 
 def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.Series[Any], tuple[list[float], list[float]], str]:

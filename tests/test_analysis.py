@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from recorded import run_record
+from statsmodels.stats.proportion import proportion_confint
 
 from analysis import missing, style
 from analysis.__main__ import main
@@ -199,8 +200,7 @@ def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples
     store.run(rank=4)
     rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
     low, high, words = interval(rows[rows["method"] == "full"])
-    assert (low + high) / 2 == pytest.approx(0.8)
-    assert high - low == pytest.approx(2 * 1.96 * 0.4 / 1000**0.5)
+    assert (low, high) == pytest.approx(proportion_confint(800, 1000, method="wilson"))
     assert words == "95 % interval over 1,000 examples"
     figure = FIGURES["accuracy_vs_rank"].draw(rows)
     said = [t.get_text() for t in figure.legends[0].get_texts()]
@@ -208,6 +208,18 @@ def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples
     (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
     assert bar[:, 1] == pytest.approx([low, high])
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_one_seed_that_has_all_right_or_none_has_an_interval_with_a_width(score: float, store: Store) -> None:
+    store.run(rank=4, test=score)
+    store.run(test=score, cuts={0: score, 1: score, 16: score})
+    low, high, _ = interval(FIGURES["accuracy_vs_rank"].table(group_of(store)).iloc[:1])
+    assert (low, high) == pytest.approx((0.0, 0.0038) if score == 0 else (0.9962, 1.0), abs=1e-4)
+    axes = FIGURES["functional_rank"].draw(FIGURES["functional_rank"].table(group_of(store))).axes[0]
+    bands = [line.get_paths()[0].vertices[:, 1] for line in axes.collections if len(line.get_paths()[0].vertices) > 4]
+    assert bands
+    assert all(np.ptp(band) > 0.003 for band in bands)
 
 
 def test_scores_before_training_are_columns_and_thin_lines_and_nothing_where_there_are_none(store: Store) -> None:

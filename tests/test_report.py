@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 from test_analysis import Store, group_of
 
 from analysis.__main__ import main
@@ -176,7 +177,7 @@ def test_numbers_of_the_drawing_are_those_of_the_table(study: Store) -> None:
 
 @pytest.mark.parametrize("figure", ["accuracy_vs_rank", "accuracy_vs_parameters", "functional_rank"])
 def test_one_seed_has_the_interval_of_its_examples(figure: str, store: Store) -> None:
-    """Of 400 examples, of which the share p is right, ± 1.96 √(p (1 − p) / 400): as in the picture."""
+    """Wilson's, as in the picture."""
     store.run(rank=4)
     store.run(method="full", cuts={0: 0.5, 16: 0.8})
     table = FIGURES[figure].table(group_of(store))
@@ -186,9 +187,12 @@ def test_one_seed_has_the_interval_of_its_examples(figure: str, store: Store) ->
     assert len(traces) >= 1
     for trace in traces:
         assert f"95 % interval over {examples:,} examples" in trace["name"]
-        halves = [1.96 * math.sqrt(score * (1 - score) / examples) for score in trace["y"]]
-        assert trace["error_y"]["array"] == pytest.approx(halves)
-        assert trace["error_y"]["arrayminus"] == pytest.approx(halves)
+        ends = [proportion_confint(round(score * examples), examples, method="wilson") for score in trace["y"]]
+        above, below = (
+            [abs(end[side] - score) for score, end in zip(trace["y"], ends, strict=True)] for side in (1, 0)
+        )
+        assert trace["error_y"]["array"] == pytest.approx(above)
+        assert trace["error_y"]["arrayminus"] == pytest.approx(below)
 
 
 def test_one_run_is_a_page(store: Store) -> None:

@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.legend import Legend
+from scipy.stats import t
+from statsmodels.stats.proportion import proportion_confint
 from synthetic import peaked, study
 
 from analysis import audit, figures, step
-from analysis.study import verdict
+from analysis.report import of_study
+from analysis.study import comparison, verdict
 from analysis.study.command import figures_of, latex
 from analysis.study.figures import FIGURES, STANDARD
 from analysis.study.latex import Column, document, escaped
-from analysis.study.records import RECORDS, Records, load
+from analysis.study.records import RECORDS, Records, every, load
 
 NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 OF_THE_PAPER = (
@@ -125,15 +128,53 @@ def test_one_seed_has_the_interval_of_its_test_examples_in_every_figure_and_it_i
     one = dataclasses.replace(records, lines=of_one)
     table = FIGURES["cost"].table(one)
     for row in table.to_dict("records"):
-        half = 1.96 * (row["test"] * (1 - row["test"]) / 1000) ** 0.5
-        assert (row["test_low"], row["test_high"]) == pytest.approx((row["test"] - half, row["test"] + half))
+        ends = proportion_confint(round(1000 * row["test"]), 1000, method="wilson")
+        assert (row["test_low"], row["test_high"]) == pytest.approx(ends)
     figure = FIGURES["cost"].draw(table)
     labels = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert "LoRA, one seed, 95 % interval over its test examples" in labels
     assert "one seed with the 95" in FIGURES["cost"].latex(table)
-    for name, said in (("functional", "changed; one seed"), ("modules", "one seed, no interval")):
-        title = " ".join(FIGURES[name].draw(FIGURES[name].table(one)).get_suptitle().split())
+    for name, said in (
+        ("functional", "changed; one seed, 95 % interval over its validation examples"),
+        ("modules", "one seed, no interval: the answers of these cuts are not kept"),
+        ("spectral", "one seed, no interval"),
+        ("arms", "95 % intervals over the test examples of one seed; filled"),
+    ):
+        title = " ".join(FIGURES[name].draw(FIGURES[name].table(one).assign(model="m")).get_suptitle().split())
         assert said in title
+
+
+def test_the_bands_of_one_seeds_cuts_are_wilsons_over_the_validation_examples() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    table = FIGURES["functional"].table(dataclasses.replace(records, lines=of_one))
+    for row in table.to_dict("records"):
+        ends = proportion_confint(round(1000 * row["score"]), 1000, method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx(ends)
+    cut = table[table["part"] == "cut"]
+    [band, *_] = FIGURES["functional"].draw(table).axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((cut["low"].min(), cut["high"].max()))
+    [view] = of_study.VIEWS["functional"](table)
+    trace = next(trace for trace in view.traces if trace["name"] == "top k directions")
+    assert [*trace["error_y"]["array"]] == pytest.approx([*(cut["high"] - cut["score"])], abs=1e-5)
+    whole = FIGURES["functional"].table(records)
+    assert not {"low", "high"} & set(whole)
+
+
+def test_a_difference_of_one_seed_has_students_interval_over_its_test_examples() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    one = dataclasses.replace(records, lines=of_one)
+    row = FIGURES["arms"].table(one).set_index("arm").loc["LoRA r=1"]
+    [full, rank1] = (comparison.added(comparison.seeds_of(one, "reviews", arm)[0]) for arm in ("full", "LoRA r=1"))
+    d = rank1 - full
+    half = t.isf(0.025, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
+    ends = (row["difference_low"], row["difference_high"])
+    assert ends == pytest.approx((d.mean() - half, d.mean() + half))
+    assert comparison.table(one, "reviews")["difference_low"].isna().all()  # what verdicts are made of
+    several = every(records, comparison.table)
+    pd.testing.assert_frame_equal(comparison.with_ends_of_one_seed(records, several), several)
 
 
 def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -18,17 +18,16 @@ from .. import constant, style
 from ..groups import CannotDraw, Group
 from ..scores import (
     CROSSED,
-    NORMAL,
     SCORED,
     directed,
     higher_is_better,
     intervals,
     mark_collapsed,
+    of_examples,
     score_label,
     scores,
     split_label,
     standard_error,
-    with_errors,
 )
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
@@ -156,18 +155,19 @@ def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
     """A line, and a band over its seeds or, of one seed, over the examples."""
-    by_k = with_errors(rows).groupby("k")
-    low, high = by_k["score"].min(), by_k["score"].max()
+    by_k = rows.groupby("k")
+    low, high, means = by_k["score"].min(), by_k["score"].max(), by_k["score"].mean()
     if len(set(rows["seed"])) == 1:
-        half = NORMAL * by_k["error"].mean().fillna(0.0)
-        low, high = low - half, high + half
-    axes.plot(by_k["score"].mean(), label=label, **look)
+        first = rows.iloc[0]
+        ends = means.map(lambda score: of_examples(score, first["metric"], first["examples"]))
+        low, high = (ends.str[side].fillna(means) for side in (0, 1))
+    axes.plot(means, label=label, **look)
     axes.fill_between(low.index, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
 def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     look: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "color": "black", "markerfacecolor": "white"}
-    variants = list(with_errors(rows).groupby("variant", sort=False))
+    variants = list(rows.groupby("variant", sort=False))
     for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
         mean, ends, _ = intervals(part, "k")
         settings = look | {"marker": marker, "zorder": 5, "label": _trained_label(str(variant), part)}

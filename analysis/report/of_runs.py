@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import style
 from ..figures import functional_rank, memory
-from ..scores import BEFORE, interval, intervals, score_label, split_label, standard_error, with_errors
+from ..scores import BEFORE, interval, intervals, score_label, split_label, standard_error
 from ..variants import COLLAPSED, REFERENCE, of_collapsed
 from .layers import of_layers
 from .plot import (
@@ -152,7 +152,7 @@ def _with_range(name: str, rows: pd.DataFrame, column: str, look: dict[str, Any]
     """The means over seeds, and how far the seeds reach; with one seed the interval over its examples."""
     if rows.empty:
         return []
-    means, (below, above), spread = intervals(with_errors(rows), column)
+    means, (below, above), spread = intervals(rows, column)
     sizes = [int(size) for size in means.index]
     reach = bars([*means], [*(means - below)], [*(means + above)]) if any((*below, *above)) else None
     settings = {"mode": "lines+markers"} | look | {"customdata": sizes, "error_y": reach}

@@ -202,7 +202,8 @@ def of_functional(table: pd.DataFrame) -> list[View]:
             scores = rows[rows["part"] == part].groupby("k")["score"]
             means, sizes = scores.mean(), [int(k) for k in scores.mean().index]
             settings: dict[str, Any] = look | {"customdata": sizes, "mode": "lines+markers"}
-            settings |= {"error_y": bars([*means], [*scores.min()], [*scores.max()])}
+            low, high = functional.ends_of(rows[rows["part"] == part])
+            settings |= {"error_y": bars([*means], [*low], [*high])}
             hover = "k = %{customdata:,}: %{y:.4f}"
             traces.append(scatter(functional.PARTS[part][0], places(sizes), means, hovertemplate=hover, **settings))
         noise = rows[rows["part"] == functional.NOISE]["score"]

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BARS = {
-    "arms": "Bars: 95 % intervals over seeds and test examples.",
-    "losses": "Bars: 95 % intervals over seeds and test examples.",
-    "spectral": "Bars: 95 % intervals over seeds, of the mean over matrices.",
-    "functional": "Bars: from the lowest to the highest seed; one seed has none.",
+    "arms": "Bars: 95 % intervals over seeds and test examples; of one seed over its test examples.",
+    "losses": "Bars: 95 % intervals over seeds and test examples; of one seed over its test examples.",
+    "spectral": "Bars: 95 % intervals over seeds, of the mean over matrices; one seed has none.",
+    "functional": "Bars: from the lowest to the highest seed; of one seed the 95 % interval over its examples.",
     "modules": "Bars: 95 % intervals over seeds; one seed has none.",
     "shared": "Bars: 95 % intervals over the pairs.",
 }

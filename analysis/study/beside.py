@@ -29,9 +29,9 @@ TOGETHER = 1.0
 def with_shares(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A table of tasks and arms with the column `SHARE`."""
     beside = _beside(records.lines)
-    shares = {}
+    shares = dict[tuple[str, str | None], float]()
     for task in records.conditions:
-        of_arm = defaultdict(list)
+        of_arm = defaultdict[tuple[str, str | None], list[bool]](list)
         for line in records.of(task, "final"):
             of_arm[task, records.arm_of(line)].append(line["run_id"] in beside)
         shares |= {place: float(np.mean(flags)) for place, flags in of_arm.items()}

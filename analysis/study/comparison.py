@@ -19,11 +19,11 @@ from lorax_lab.store.answers import (
 )
 from lorax_lab.store.published import Line
 
-from ..scores import NORMAL, standard_error
+from ..scores import of_examples
 from ..variants import COLLAPSED
 from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
-from .statistics import Crossed, Interval, Smallest, crossed, holm, smallest, t_interval
+from .statistics import Crossed, Interval, Smallest, crossed, holm, of_one_seed, smallest, t_interval
 from .validator import selection_of
 
 if TYPE_CHECKING:
@@ -250,6 +250,19 @@ def table(records: Records, task: str) -> pd.DataFrame:
     return with_collapsed(records, pd.DataFrame(rows).astype({"rank": "Int64", "matches": "boolean"}))
 
 
+def with_ends_of_one_seed(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
+    """`table` of some tasks as figures show it: a difference of one seed has the interval of its test examples, where
+    the lines keep what each adds. It says nothing of other seeds, so no verdict is made of it."""
+    rows = rows.copy()
+    for place, row in rows[rows["seeds"] == 1].iterrows():
+        pair = records, str(row["task"]), str(row["arm"])
+        for name, found in (("difference", differences(*pair)), ("loss_difference", loss_differences(*pair))):
+            if found is not None and found.shape[1] > 1 and len(found) == 1 and row.get(name) == row.get(name):
+                over = of_one_seed(found)
+                rows.loc[place, [f"{name}_low", f"{name}_high"]] = [over.low, over.high]
+    return rows
+
+
 def _cost(lines: list[Line]) -> dict[str, Any]:
     """Trained parameters, peak memory in MiB and seconds of training, the latter two as medians over the seeds."""
     if not lines:
@@ -269,8 +282,7 @@ def _interval(lines: list[Line]) -> Interval:
     if len(lines) != 1:
         return t_interval(scores)
     (line,), (score,) = lines, scores
-    half = NORMAL * standard_error(score, line["metric"], line["inputs"]["examples"][SPLIT])
-    return Interval(score, score - half, score + half, 1)
+    return Interval(score, *of_examples(score, line["metric"], line["inputs"]["examples"][SPLIT]), 1)
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

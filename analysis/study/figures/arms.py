@@ -9,7 +9,7 @@ import numpy as np
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import higher_is_better, score_label, split_label
+from ...scores import higher_is_better, over_seeds, score_label, split_label
 from .. import comparison, rates
 from ..latex import INTERVAL, Column, bold, document, escaped, number, of_interval, units
 from ..paper import TABLES
@@ -29,7 +29,8 @@ ROW = 0.17
 def table(records: Records) -> pd.DataFrame:
     """`comparison.table` of every task, with the declared margin, and a column of the paper's numbers for each that it
     has of these arms."""
-    rows = with_model(records, with_direction(records, every(records, comparison.table)))
+    found = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
+    rows = with_model(records, with_direction(records, found))
     theirs = {name: rows["arm"].map(of_arm) for name, of_arm in TABLES.get(records.name, {}).items()}
     return rows.assign(**{MARGIN: records.protocol.margin}, **theirs)
 
@@ -56,8 +57,7 @@ def draw(table: pd.DataFrame) -> Figure:
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].invert_yaxis()
     of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, 95 % intervals over"
-    text = f"{of} {int(table['seeds'].max())} seeds and test examples"
-    text = f"{text}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
+    text = f"{of} {over_seeds(table, 'difference')}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
     if any(rates.others(of_task) for _, of_task in table.groupby("task")):
         text += "; diamonds: LoRA at another learning rate than most of its arms"
     style.title(figure, text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ... import constant, style
-from ...scores import score_label, split_label
-from .. import update
+from ...scores import of_examples, score_label, split_label
+from .. import comparison, update
 from ..constants import with_constants
 from ..records import Records, every, with_direction
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 TITLE = "what is left of the full update's score when it is cut, and under the controls"
 NOISE = "gaussian"
+LOW, HIGH = "low", "high"
+"""The columns of the interval over the examples, where a task has one seed."""
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("top k directions", {"marker": "o"}),
     "remainder": ("all but the top k", {"marker": "s", "linestyle": "--"}),
@@ -32,8 +35,41 @@ def table(records: Records) -> pd.DataFrame | None:
     if not update.has_cuts(records):
         return None
     rows = every(records, update.functional)
-    drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])]
-    return with_direction(records, with_constants(records, drawn.drop(columns="module"), "validation"))
+    drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])].drop(columns="module")
+    return with_direction(records, with_constants(records, _with_ends(records, drawn), "validation"))
+
+
+def _with_ends(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the interval of each score over its validation examples, `low` and `high`, where a task has one
+    seed alone and its metric such an interval; a score and the number of examples are all that it takes."""
+    ends = dict[int, tuple[float, float]]()
+    for task, of in rows.groupby("task", sort=False):
+        if len(set(of["seed"])) == 1:
+            [line] = comparison.seeds_of(records, str(task), records.protocol.reference).values()
+            about = line["metric"], int(line["inputs"]["examples"]["validation"])
+            ends |= {int(place): of_examples(float(score), *about) for place, score in of["score"].items()}
+    if not ends or all(math.isnan(low) for low, _ in ends.values()):
+        return rows
+    sides = ([ends.get(int(place), (math.nan, math.nan))[side] for place in rows.index] for side in (0, 1))
+    return rows.assign(**dict(zip((LOW, HIGH), sides, strict=True)))
+
+
+def ends_of(rows: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    """How far the scores of one part reach, by k: from the lowest to the highest seed, or of one seed over its
+    examples."""
+    by_k = rows.groupby("k")
+    if len(set(rows["seed"])) == 1 and LOW in rows and rows[LOW].notna().all():
+        return by_k[LOW].first(), by_k[HIGH].first()
+    return by_k["score"].min(), by_k["score"].max()
+
+
+def over(table: pd.DataFrame) -> str:
+    """What points and bands are."""
+    count = int(table.groupby("task")["seed"].nunique().max())
+    if count > 1:
+        return f"mean and range of {count} seeds"
+    split = split_label("validation", table)
+    return f"one seed, 95 % interval over its {split} examples" if LOW in table else "one seed, no interval"
 
 
 @style.styled
@@ -49,7 +85,8 @@ def draw(table: pd.DataFrame) -> Figure:
             scores = rows[rows["part"] == part].groupby("k")["score"]
             if len(scores):
                 axes.plot(scores.mean(), label=label, color=colour, **(look | {"markersize": 3.5}))
-                axes.fill_between(scores.min().index, scores.min(), scores.max(), color=colour, alpha=0.15, linewidth=0)
+                low, high = ends_of(rows[rows["part"] == part])
+                axes.fill_between(low.index, low, high, color=colour, alpha=0.15, linewidth=0)
         noise = rows[rows["part"] == NOISE]["score"]
         if len(noise):
             name = "Gaussian noise of its norm"
@@ -57,8 +94,6 @@ def draw(table: pd.DataFrame) -> Figure:
         constant.draw_line(axes, rows, panels[0])
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
         axes.set_title(score_label(task, rows))
-    count = table["seed"].nunique()
-    seeds = f"mean and range of {count} seeds" if count > 1 else "one seed"
-    style.title(figure, f"what is left of the full update's score when it is changed; {seeds}")
+    style.title(figure, f"what is left of the full update's score when it is changed; {over(table)}")
     style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import higher_is_better, score_label
+from ...scores import higher_is_better, over_seeds, score_label
 from .. import comparison, rates
 from ..latex import INTERVAL, Column, document, escaped, number, of_interval, units
 from ..paper import LOSSES
@@ -28,7 +28,7 @@ def table(records: Records) -> pd.DataFrame | None:
     """The rows of `comparison.table` of the arms that differ in their rank alone, with the margins of both endpoints
     and the paper's loss at that rank; None where there are no such arms, or no log loss."""
     ranked = {arm.name for arm in records.protocol.ranked()}
-    rows = every(records, comparison.table)
+    rows = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
     if not ranked or LOSS not in rows:
         return None
     rows = rows[rows["arm"].isin(ranked) & rows[LOSS].notna()]
@@ -57,8 +57,8 @@ def draw(table: pd.DataFrame) -> Figure:
         row[1].set_ylabel(score_label("difference in score", of))
     for axes in grid[-1]:
         axes.set_xlabel("rank of LoRA")
-    text = f"{models_of(table)}: LoRA against full fine-tuning on test; 95 % intervals over"
-    style.title(figure, f"{text} {int(table['seeds'].max())} seeds and test examples; dashed: the margins")
+    text = f"{models_of(table)}: LoRA against full fine-tuning on test; 95 % intervals over {over_seeds(table, LOSS)}"
+    style.title(figure, f"{text}; dashed: the margins")
     return figure
 
 

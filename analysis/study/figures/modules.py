@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "the difference in score when one type of matrix is cut to k directions"
+UNKNOWN = "the answers of these cuts are not kept"
 APART = 2.2
 """Points between the lines at one k."""
 
@@ -47,7 +48,8 @@ def draw(table: pd.DataFrame) -> Figure:
         style.rank_axis(axes, sorted(sizes))
         axes.set_title(score_label(task, rows))
     split = split_label("validation", table)
-    covered = "95 % intervals over the seeds" if len(set(table["seed"])) > 1 else "one seed, no interval"
+    several = len(set(table["seed"])) > 1
+    covered = "95 % intervals over the seeds" if several else f"one seed, no interval: {UNKNOWN}"
     text = f"one type of matrix cut to k directions, the others whole; {split}, {covered}"
     style.title(figure, text)
     style.legend(figure, figure.axes[0], columns=3)

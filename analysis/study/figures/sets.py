@@ -114,8 +114,11 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         row[0].set_ylabel("difference in score")
-    text = "left, from full fine-tuning; right, from the whole update; test, 95 % intervals over"
-    text += f" {int(table['seeds'].max())} seeds and test examples; dashed: the margin. {NEIGHBOURS}"
+    count = int(table["seeds"].max())
+    covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
+    text = (
+        f"left, from full fine-tuning; right, from the whole update; test, {covered}; dashed: the margin. {NEIGHBOURS}"
+    )
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure

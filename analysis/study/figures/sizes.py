@@ -89,7 +89,9 @@ def draw(table: pd.DataFrame) -> Figure:
     margin = f"{table['margin'].iloc[0]:g}"
     of = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
     text = f"{of}, over the number of training examples. Training took {_steps(table)} steps"
-    style.title(figure, f"{text}. 95 % intervals; those of scores are over {int(table['seeds'].max())} seeds alone")
+    count = int(table["seeds"].max())
+    covered = f"{count} seeds alone" if count > 1 else "the test examples of one seed"
+    style.title(figure, f"{text}. 95 % intervals; those of scores are over {covered}")
     style.legend(figure, left, columns=3)
     return figure
 

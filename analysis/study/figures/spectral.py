@@ -55,6 +55,7 @@ def draw(table: pd.DataFrame) -> Figure:
         row[0].set_ylabel("share of noise's")
     count = int(table["seeds"].max())
     text = "the full update's spectral ranks, noise of its shape = 1"
-    style.title(figure, f"{text}; mean over matrices, 95 % intervals over {count} seeds")
+    covered = f"95 % intervals over {count} seeds" if count > 1 else "one seed, no interval"
+    style.title(figure, f"{text}; mean over matrices, {covered}")
     style.legend(figure, figure.axes[0], columns=4)
     return figure
