@@ -42,15 +42,15 @@ def table(records: Records) -> pd.DataFrame | None:
 def _with_ends(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the interval of each score over its validation examples, `low` and `high`, where a task has one
     seed alone and its metric such an interval; a score and the number of examples are all that it takes."""
-    ends = dict[int, tuple[float, float]]()
+    ends = dict[Any, tuple[float, float]]()
     for task, of in rows.groupby("task", sort=False):
         if len(set(of["seed"])) == 1:
             [line] = comparison.seeds_of(records, str(task), records.protocol.reference).values()
             about = line["metric"], int(line["inputs"]["examples"]["validation"])
-            ends |= {int(place): of_examples(float(score), *about) for place, score in of["score"].items()}
+            ends |= {at: of_examples(float(score), *about) for at, score in zip(of.index, of["score"], strict=True)}
     if not ends or all(math.isnan(low) for low, _ in ends.values()):
         return rows
-    sides = ([ends.get(int(place), (math.nan, math.nan))[side] for place in rows.index] for side in (0, 1))
+    sides = ([ends.get(at, (math.nan, math.nan))[side] for at in rows.index] for side in (0, 1))
     return rows.assign(**dict(zip((LOW, HIGH), sides, strict=True)))
 
 
