@@ -24,6 +24,7 @@ HOLES = {
     "FIRST_PORT": "7860",
     "other": "8000",
     "runs_dir": "runs",
+    "later(runs_dir)": "python -m lorax_lab.store.tracking sync runs",
     "study": "rank_sweep",
     "name": "rank_sweep",
     "again": "python -m lorax_lab.run rank=4,8,16 -m",

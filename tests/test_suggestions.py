@@ -67,6 +67,8 @@ def _option(module: str, words: list[str]) -> None:
         accept(f"python -m lorax_lab.card ADAPTER {text}")
     elif module.startswith("lorax_lab.memory"):
         accept(f"python -m lorax_lab.memory {text}" if text != "-m" else "python -m lorax_lab.memory rank=1,2 -m")
+    elif module.startswith("lorax_lab.store.tracking"):
+        accept(f"python -m lorax_lab.store.tracking sync runs {text}")
     elif module.startswith("lorax_lab.dashboard"):
         accept(f"python -m lorax_lab.dashboard {text}")
     elif module.startswith("lorax_lab"):
