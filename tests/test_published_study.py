@@ -123,6 +123,22 @@ def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
         assert (before.on_test, second[task].on_test) == (False, True)
 
 
+def test_the_page_of_studies_says_what_other_heads_give() -> None:
+    of_study, first = records("heads"), records(FIRST)
+    pooler, kept = of_tasks(of_study)
+    text = " ".join((ROOT / "docs" / "studies.md").read_text(encoding="utf-8").split())
+    loss = comparison.gains(of_study, kept.task)["LoRA r=1"].oriented(False)
+    said = f"rank 1 loses {loss.mean:.3f} [{loss.low:.3f}, {loss.high:.3f}]".replace("0.", ".")
+    assert rf"{said} and r\* is {kept.r_star}, as near" in text
+    assert rf"With the pooler r\* is {pooler.r_star}, but" in text
+    full, before = (comparison.table(of, task).iloc[0] for of, task in ((of_study, pooler.task), (first, "sarcasm")))
+    assert f"which chose {full['learning_rate']:.0e}, and ends at {full['test']:.3f}".replace("e-04", "e-4") in (
+        text.replace("ends at .", "ends at 0.")
+    )
+    assert f"at 1e-4 it scores {before['test']:.3f}".replace("0.", ".") in text
+    assert before["learning_rate"] == 1e-4
+
+
 def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
     at_rank_1 = comparison.by_rank(of_study := records("memorised"), comparison.gains(of_study, "1000 labels"))[1]
     assert at_rank_1.low > -of_study.protocol.margin
