@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ from .records import RECORDS, NoStudy, Records, collapsed, load
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
@@ -68,10 +65,11 @@ def _write(options: argparse.Namespace) -> int:
         write_text(options.out / name / PAGE, page.of_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
     complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
-    if options.output == "study":
-        for study in (study for study in drawn if complaints[study.name]):
+    for study in drawn:
+        if options.output == "study" and complaints[study.name]:
             print(*complaints[study.name], sep="\n  ")
-        _draw_all([study for study in drawn if not complaints[study.name]], options.out)
+        elif options.output == "study":
+            _draw(study, options.out / study.name, "not a fair comparison" if breaches(study) else "")
     for study in drawn:
         if not complaints[study.name] or options.output == "verdict":
             controls = [other for other in studies if other.declared.control_of == study.name]
@@ -132,31 +130,7 @@ def _complaints(records: Records, allow_unfair: bool) -> list[str]:
     return []
 
 
-def _draw_all(studies: Sequence[Records], out: Path) -> None:
-    """Draw studies, each in a process of its own where there are several, as many at a time as there are cores."""
-    stamps = ("not a fair comparison" if breaches(study) else "" for study in studies)
-    jobs = [(study, out / study.name, stamp) for study, stamp in zip(studies, stamps, strict=True)]
-    workers = min(len(jobs), os.cpu_count() or 1)
-    if workers < 2:
-        for job in jobs:
-            print(*_draw(job), sep="\n", flush=True)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
-        for paths in pool.imap(_draw, jobs):
-            print(*paths, sep="\n", flush=True)
-
-
-def _one_thread() -> None:
-    """Keep a process to one core: several that share the cores wait for each other's threads."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _draw(job: tuple[Records, Path, str]) -> list[Path]:
-    """Draw a study's figures into a folder, each with a stamp; returns the files of figures."""
-    records, folder, stamp = job
-    written = list[Path]()
+def _draw(records: Records, folder: Path, stamp: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in figures_of(records):
         figure = FIGURES[name]
@@ -168,10 +142,10 @@ def _draw(job: tuple[Records, Path, str]) -> list[Path]:
             style.remark(picture, note)
         if stamp:
             style.stamp(picture, stamp)
-        written += style.save(table, picture, folder / name)
+        for path in style.save(table, picture, folder / name):
+            print(path, flush=True)
         if text := latex(name, table):
             write_text(folder / f"{name}.tex", text)
-    return written
 
 
 def figures_of(records: Records) -> tuple[str, ...]:
