@@ -45,8 +45,9 @@ PAIRS = {
 }
 """Figures 3 and 6, 4 and 7, and 8, and what the paper lacks."""
 SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
+"""The matrices whose directions are kept."""
 KEPT_SEEDS = (0, 1)
-"""The matrices and seeds whose directions are kept."""
+"""The seeds of which they are kept."""
 DRAWN = (
     "task=local",
     f"task.path={random_labels.table()}",
