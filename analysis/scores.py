@@ -89,14 +89,14 @@ def split_label(split: str, rows: pd.DataFrame) -> str:
     return " or ".join(dict.fromkeys(rows[SCORED].replace("", split))) if SCORED in rows else split
 
 
-def over_seeds(rows: pd.DataFrame, name: str) -> str:
-    """What the intervals of a study's differences, the columns that begin with `name`, are over."""
+def intervals_over(rows: pd.DataFrame, name: str) -> str:
+    """What intervals a study's differences have, the columns that begin with `name`, and over what."""
     count = int(rows["seeds"].max())
     if count > 1:
-        return f"{count} seeds and test examples"
-    return (
-        "the test examples of one seed" if rows[f"{name}_low"].notna().any() else "seeds, of which there is one: none"
-    )
+        return f"95 % intervals over {count} seeds and test examples"
+    if rows[f"{name}_low"].notna().any():
+        return "95 % intervals over the test examples of one seed"
+    return "one seed, no intervals"
 
 
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from recorded import run_record
 
@@ -47,6 +50,43 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(follower, "_tell", messages.append)
     monkeypatch.setattr(follower, "LOOK", 0.02)
     return messages
+
+
+@pytest.mark.parametrize("patience", [0.3, 60.0])
+def test_a_window_ends_in_its_time_where_the_follower_was_killed(
+    tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    place, run = tmp_path / "pid", tmp_path / "run"
+    write_record(run, run_record())
+
+    def hang(*words: Any) -> None:
+        place.with_suffix(".part").write_text(str(os.getpid()), encoding="ascii")
+        place.with_suffix(".part").rename(place)
+        time.sleep(60)
+
+    monkeypatch.setitem(sys.modules, "a_door", door(hang))
+    monkeypatch.setitem(DOORS, "online", "a_door")
+    killed = os.fork()
+    if not killed:
+        with suppress(BaseException):
+            serve(tmp_path, run, patience=patience)
+        os._exit(0)
+    while not place.exists():
+        time.sleep(0.02)
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    window = psutil.Process(int(place.read_text(encoding="ascii")))
+    try:
+        _, alive = psutil.wait_procs([window], timeout=10.0 if patience < 1 else 2.0)
+        ended = not alive or window.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        ended = True
+    assert ended == (patience < 1)
+    if ended:
+        assert marks.mark_of(run, "online") is None
+        assert json.loads((run / marks.MARK).read_text())["why"] == "it took more than 0.3 s"
+    if not ended:
+        window.kill()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from synthetic import peaked, study
 
 from analysis import audit, figures, step
 from analysis.report import of_study
+from analysis.scores import intervals_over
 from analysis.study import comparison, verdict
 from analysis.study.command import figures_of, latex
 from analysis.study.figures import FIGURES, STANDARD
@@ -142,6 +143,8 @@ def test_one_seed_has_the_interval_of_its_test_examples_in_every_figure_and_it_i
     ):
         title = " ".join(FIGURES[name].draw(FIGURES[name].table(one).assign(model="m")).get_suptitle().split())
         assert said in title
+    without = pd.DataFrame({"seeds": [1], "difference_low": [np.nan]})
+    assert intervals_over(without, "difference") == "one seed, no intervals"
 
 
 def test_the_bands_of_one_seeds_cuts_are_wilsons_over_the_validation_examples() -> None:

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -109,15 +110,25 @@ class Follower:
             _prepare_to_draw()
 
     def _fork(self, order: Order) -> int:
+        parent = os.getpid()
         pid = os.fork()
         if pid:
             return pid
         code = 1
         try:
             os.setpgid(0, 0)
+            threading.Thread(target=self._end_alone, args=(order, parent), daemon=True).start()
             code = show(order)
         finally:
             os._exit(code)
+
+    def _end_alone(self, order: Order, parent: int) -> None:
+        """In a child: end it as `_reap` would, where the follower was killed and nobody else does."""
+        this = _Child(order, os.getpid())
+        while os.getppid() == parent or not this.is_late(self.patience):
+            time.sleep(LOOK)
+        _failed(order, f"it took more than {self.patience:g} s")
+        this.end()
 
     def _reap(self) -> None:
         for child in list(self.children):

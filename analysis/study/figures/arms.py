@@ -9,7 +9,7 @@ import numpy as np
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import higher_is_better, over_seeds, score_label, split_label
+from ...scores import higher_is_better, intervals_over, score_label, split_label
 from .. import comparison, rates
 from ..latex import INTERVAL, Column, bold, document, escaped, number, of_interval, units
 from ..paper import TABLES
@@ -56,8 +56,8 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.tick_params(labelbottom=True)
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].invert_yaxis()
-    of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, 95 % intervals over"
-    text = f"{of} {over_seeds(table, 'difference')}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
+    of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
+    text = f"{of}{intervals_over(table, 'difference')}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
     if any(rates.others(of_task) for _, of_task in table.groupby("task")):
         text += "; diamonds: LoRA at another learning rate than most of its arms"
     style.title(figure, text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.store.direction import oriented
 
 from ... import style
-from ...scores import higher_is_better, over_seeds, score_label
+from ...scores import higher_is_better, intervals_over, score_label
 from .. import comparison, rates
 from ..latex import INTERVAL, Column, document, escaped, number, of_interval, units
 from ..paper import LOSSES
@@ -57,7 +57,7 @@ def draw(table: pd.DataFrame) -> Figure:
         row[1].set_ylabel(score_label("difference in score", of))
     for axes in grid[-1]:
         axes.set_xlabel("rank of LoRA")
-    text = f"{models_of(table)}: LoRA against full fine-tuning on test; 95 % intervals over {over_seeds(table, LOSS)}"
+    text = f"{models_of(table)}: LoRA against full fine-tuning on test; {intervals_over(table, LOSS)}"
     style.title(figure, f"{text}; dashed: the margins")
     return figure
 
