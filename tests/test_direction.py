@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from synthetic import PROTOCOL, again, peaked, study
 from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
 from analysis.groups import load
 from analysis.scores import directed, higher_is_better, score_label
-from analysis.study import comparison, page, update
+from analysis.study import comparison, overview, page, rules, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
+from analysis.study.scale import Scale
+from analysis.study.statistics import Interval
 from analysis.study.validator import breaches, marked, selection_of
-from analysis.study.verdict import arms_line, rulings
+from analysis.study.verdict import arms_line, first_line, rulings
 from lorax_lab.launch.table import _scores
 from lorax_lab.store.direction import LOWER, labelled, of_line, of_lines
 from lorax_lab.store.protocol import Cell, select
@@ -47,12 +50,12 @@ def scored_alone(records: Records) -> Records:
     return replace(records, lines=lines)
 
 
-def mirrored(records: Records) -> Records:
+def mirrored(records: Records, name: str = NAME) -> Records:
     """The study with every score negated, and lower scores better."""
     lines = copy.deepcopy(records.lines)
     for line in lines:
-        line["metrics"] = {key.replace("accuracy", NAME): -score for key, score in line["metrics"].items()}
-        line |= {"metric": NAME, "higher_is_better": False}
+        line["metrics"] = {key.replace("accuracy", name): -score for key, score in line["metrics"].items()}
+        line |= {"metric": name, "higher_is_better": False}
         if "functional" in line:
             line["functional"] = [[*place, -score] for *place, score in line["functional"]]
     return again(records, lines)
@@ -141,9 +144,68 @@ def test_the_page_says_that_lower_is_better(both: tuple[Records, Records]) -> No
     higher, lower = (page.write(records) for records in both)
     assert f"test {NAME} ({LOWER})" in lower
     assert LOWER not in higher
-    without = "(k = 0, head, embeddings and biases as trained) the model loses 0.2"
-    assert without in lower
-    assert without in higher
+    without = "(k = 0, head, embeddings and biases as trained) the model"
+    assert f"{without} loses 0.2" in higher
+    assert f"{without} is 0.2" in lower
+    assert "power at 0, at -0.01 |" in higher
+    assert "power at 0, at +0.01 |" in lower
+
+
+def in_nats(of: Callable[[Cell], float] = peaked, before: float | None = None) -> Records:
+    """A mirrored study in nats, scored before training where `before` says how."""
+    made = mirrored(scored_alone(study(of)), "nats")
+
+    known = {"baselines": {"untrained/nats": before}} if before is not None else {}
+    return replace(made, lines=[line | known for line in made.lines])
+
+
+def test_a_study_in_nats_says_so_wherever_it_says_a_difference() -> None:
+    records, shares = in_nats(), scored_alone(study(peaked))
+    assert records.margin == "0.02 nats per token"
+    assert shares.margin == "0.02"
+    text = page.write(records)
+    for said in (
+        "by more than the margin, 0.02 nats per token.",
+        "On reviews the margin of 0.02 nats per token is",
+        "where it is 0.01 nats per token worse",
+        "(k = 0, head, embeddings and biases as trained) the model is 0.2000 [0.1980, 0.2020] nats per token worse.",
+        "| reviews | 0.01 nats per token |",
+    ):
+        assert said in text
+    assert " loses " not in text
+    assert " gains " not in text
+    assert "| 0.02 nats per token |" in overview.write([records], {records.name: "page"})
+
+
+def test_ranks_above_the_match_that_are_worse_are_called_worse_in_either_direction() -> None:
+    lowest = {1: -0.001, 8: -0.015}
+
+    def of(cell: Cell) -> float:
+        return 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0)
+
+    for records in (scored_alone(study(of)), in_nats(of)):
+        assert rulings(records)[0].worse == (8,)
+        assert "and surely worse than it at rank 8" in first_line(rulings(records))
+
+
+def test_a_control_that_does_worse_is_called_worse_where_lower_is_better() -> None:
+    loss, scale = Interval(-0.01, -0.015, -0.005, 5), Scale(False, "nats per token")
+    assert scale.against(loss, "the whole") == "is 0.0100 [0.0050, 0.0150] nats per token worse than the whole"
+    gain = loss.oriented(False)
+    assert scale.against(gain, "the whole", True) == "are 0.0100 [0.0050, 0.0150] nats per token better than the whole"
+    unsure = Interval(-0.01, -0.03, 0.01, 5)
+    assert scale.change(unsure) == "keeps its score"
+    assert scale.difference(unsure) == "0.0100 [-0.0100, 0.0300] nats per token worse"
+
+
+def test_without_a_head_the_margin_is_a_share_of_what_training_brings() -> None:
+    records = in_nats(before=1.2)
+    text = rules.margin_rule(records)
+    assert "is 1 % of the 2.0" in text
+    assert "that `full` brings over the model before training, on test" in text
+    assert rules.share_of(records, TASK) == "1 % (untrained)"
+    worse = in_nats(before=-0.9)
+    assert "is no share of what `full` brings over the model before training" in rules.margin_rule(worse)
 
 
 def texts(figure: Figure) -> str:

@@ -145,7 +145,7 @@ def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
     verdicts = {ruling.task: ruling.verdict for ruling in rulings(of_study)}
     assert verdicts == {"250 labels": "supported", "1000 labels": "supported", "4000 labels": "not supported"}
     said = "LoRA of rank 1 in one layer](docs/study/memorised/VERDICT.md) memorises 1,000 labels drawn at random."
-    assert f"{said} With 4,000 the verdict is *not supported*." in readme()
+    assert f"{said} With 4,000 the verdict is *not supported*, by k\\* alone," in readme()
 
 
 def test_the_readmes_answer_of_the_planted_control_is_what_its_records_give() -> None:

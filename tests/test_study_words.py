@@ -13,8 +13,9 @@ from synthetic import EXAMPLES, PROTOCOL, again, parameters, study
 from analysis.study import comparison, findings, margin, overview, page, rules, update, verdict
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
+from analysis.study.scale import Scale
 from analysis.study.statistics import Interval, Smallest
-from analysis.study.verdict import Ruling, changes, counted_line, first_line, reading, spectrum_line
+from analysis.study.verdict import Ruling, counted_line, first_line, reading, rulings, spectrum_line
 from lorax_lab.store.answers import CUT_ANSWERS, LOSSES
 from lorax_lab.store.protocol import Arm, Cell
 
@@ -84,7 +85,7 @@ def ruling(r_star: Smallest | None, k_star: Smallest, at_r: Interval | None, at_
     ],
 )
 def test_a_score_is_kept_only_where_no_loss_is_sure(gain: Interval, words: str) -> None:
-    assert changes(gain) == words
+    assert Scale().change(gain) == words
 
 
 @pytest.mark.parametrize(
@@ -118,15 +119,15 @@ def test_the_answer_says_of_lora_what_its_interval_allows(
     assert ("matches" in text) == (gain is not None and gain.high >= 0)
 
 
-def test_a_match_is_not_plain_where_a_higher_rank_scores_surely_lower() -> None:
+def test_a_match_is_not_plain_where_a_higher_rank_is_surely_worse() -> None:
     matches = ruling(Smallest(4, 1, 4), Smallest(4, 4, 4), NO_LOSS, NO_LOSS)
-    said = first_line([replace(matches, lower=(16, 32))])
+    said = first_line([replace(matches, worse=(16, 32))])
     assert "LoRA is within the margin of full fine-tuning from rank 4 (95 % interval 1 to 4), and surely" in said
-    assert "and surely below it at rank 16 and 32, and the full update" in said
+    assert "and surely worse than it at rank 16 and 32, and the full update" in said
     lowest = {1: -0.001, 8: -0.015}
     records = study(lambda cell: 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0))
-    assert verdict.rulings(records)[0].lower == (8,)
-    assert verdict.rulings(study())[0].lower == ()
+    assert verdict.rulings(records)[0].worse == (8,)
+    assert verdict.rulings(study())[0].worse == ()
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,8 @@ def test_a_cut_of_some_matrices_does_not_stand_for_the_head_alone() -> None:
     assert "On reviews no run stands for the head alone" in rules.margin_rule(records)
     assert "(k = 0, all else as trained)" in "\n".join(findings.cuts(records))
     assert "(k = 0, head, embeddings and biases as trained)" in "\n".join(findings.cuts(study()))
+    headless = changed(study(), lambda line: line | {"parameters": line["parameters"] | {"head": 0}})
+    assert "(k = 0, all else as trained)" in "\n".join(findings.cuts(headless))
 
 
 def headed(cell: Cell) -> float:
@@ -335,27 +338,43 @@ def headed(cell: Cell) -> float:
 HEADED = replace(PROTOCOL, arms=(*PROTOCOL.arms, Arm("head", ("method=head",), 1e-3)), extensions=0)
 
 
-def test_an_arm_that_trains_the_head_alone_is_what_the_margin_is_measured_by() -> None:
-    def body_less(line: dict[str, Any], head: int) -> dict[str, Any]:
+def body_less(records: Records, head: int) -> Records:
+    """The same, its arm `head` as that method makes it, with so many parameters of the head."""
+
+    def of(line: dict[str, Any]) -> dict[str, Any]:
         if records.arm_of(line) != "head":
             return line
-        return line | {"parameters": {"trainable": head, "adapter": 0, "head": head, "total": 100_000}}
+        trained = {"trainable": head, "adapter": 0, "head": head, "total": 100_000}
+        return line | {
+            "parameters": trained,
+            "config": line["config"] | {"method": {"name": "head"}},
+            "method": "head",
+        }
 
-    def head_line(line: dict[str, Any]) -> dict[str, Any]:
-        """As the plan's overrides would have made it."""
-        is_head = line["metrics"]["validation/accuracy"] == 0.7
-        return line | ({"config": line["config"] | {"method": {"name": "head"}}, "method": "head"} if is_head else {})
+    return changed(records, of)
 
-    records = changed(study(headed, HEADED), head_line)
+
+def test_an_arm_that_trains_the_head_alone_is_what_the_margin_is_measured_by() -> None:
+    records = study(headed, HEADED)
     assert margin.head_arm(records, TASK) is None
-    alone = changed(records, lambda line: body_less(line, 100))
+    alone = body_less(records, 100)
     assert margin.head_arm(alone, TASK) == "head"
     text = rules.margin_rule(alone)
     assert "is 20 % of the 0.1000" in text
     assert "that `full` brings over `head`, on test" in text
     assert rules.share_of(alone, TASK) == "20 %"
-    other_head = changed(records, lambda line: body_less(line, 150_000))
-    assert margin.head_arm(other_head, TASK) is None
+    assert margin.head_arm(body_less(records, 150_000), TASK) is None
+
+
+@pytest.mark.parametrize(("of_head", "says"), [(0.7, verdict.SUPPORTED), (0.79, verdict.UNDECIDED)])
+def test_a_task_that_the_head_alone_may_solve_tells_no_rank(of_head: float, says: str) -> None:
+    scores = study(lambda cell: of_head if cell.arm == "head" else 0.8, HEADED)
+    records = body_less(scores, 100)
+    assert {ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL} == {says}
+    assert page.at_margin(records, TASK, 0.02)[2] == says
+    assert page.at_margin(records, TASK, 0.3)[2] == verdict.UNDECIDED
+    assert "where the head alone is not surely short of a match" in rules.low_rule(records)
+    assert "head alone" not in rules.low_rule(study())
 
 
 def test_the_power_is_in_the_verdict_arm_by_arm() -> None:

@@ -12,7 +12,7 @@ from .markdown import table as markdown_table
 from .records import Records
 from .statistics import Interval
 from .validator import breaches
-from .verdict import Ruling, answer, changes, low_rank, of_tasks, reading
+from .verdict import Ruling, answer, low_rank, of_tasks, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,24 +68,26 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
         f"On {task} the update is {norm:.4f} of ‖W₀‖ on average. Of its singular values {above:.0f} lie above fp32's "
         f"rounding. {_above_noise(spikes, misfit)} "
     )
-    rest = "head, embeddings and biases" if update.changes_all(records, task) else "all else"
-    text += f"Without it (k = 0, {rest} as trained) the model {changes(update.gains(records, task)[0])}. "
+    scale = records.scale(task)
+    has_head = any(line["parameters"]["head"] for line in records.of(task, "final") if "parameters" in line)
+    rest = "head, embeddings and biases" if has_head and update.changes_all(records, task) else "all else"
+    text += f"Without it (k = 0, {rest} as trained) the model {scale.change(update.gains(records, task)[0])}. "
     k = update.functional_rank(records, task).size
     left = update.gains(records, task, REST).get(k or 0)
     if k and left is not None:
         split = ", on validation" if update.is_on_test(records, task) != update.is_on_test(records, task, REST) else ""
-        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {changes(left)}{split}. "
+        text += f"What is left without the top k* = {k} direction{'s' * (k > 1)} {scale.change(left)}{split}. "
     if not k:
         return f"{text}{_smaller(records, task)}".strip()
     for part, name in CONTROLS.items():
         at = update.gains(records, task, part)
         if (beside := _next(at, k)) is not None:
             other = update.functional_rank(records, task, part=part)
-            score = at[beside].oriented(records.higher_is_better(task))
             where = "At that k" if beside == k else f"At k = {beside}"
-            over = update.against(records, task, part, "cut")[beside].oriented(records.higher_is_better(task))
+            whole, cut = at[beside], update.against(records, task, part, "cut")[beside]
+            over = scale.against(cut, "the cut", many=True).partition(" ")[2]
             text += (
-                f"{where}, {name} score {score} against the whole and {over} against the cut, on validation; their own "
+                f"{where}, {name} {scale.against(whole, 'the whole', many=True)} and {over}, on validation; their own "
                 f"k* is {other}. "
             )
     return f"{text}{_of_all_matrices(records, task, k)}{_smaller(records, task)}".strip()
@@ -101,11 +103,12 @@ def _of_all_matrices(records: Records, task: str, k: int) -> str:
     over_all = update.against(records, task, "global", "cut")
     if (beside := _next(over_all, k)) is None:
         return ""
+    change = records.scale(task).change
     each, of_all = (update.on_validation(records, task, part)[beside] for part in ("cut", "global"))
     return (
-        f"At k = {beside}, on validation, the model {changes(each)} with the top k directions of each matrix, and "
-        f"{changes(of_all)} with as many in all, the largest over all matrices; by the second choice it "
-        f"{changes(over_all[beside])}. "
+        f"At k = {beside}, on validation, the model {change(each)} with the top k directions of each matrix, and "
+        f"{change(of_all)} with as many in all, the largest over all matrices; by the second choice it "
+        f"{change(over_all[beside])}. "
     )
 
 
@@ -115,10 +118,10 @@ def _smaller(records: Records, task: str) -> str:
     if not tried:
         return ""
     best = max(tried, key=lambda percent: tried[percent].mean)
-    gain = tried[best]
-    kept = f" ({gain})" if gain.low <= 0 <= gain.high else ""
+    gain, scale = tried[best], records.scale(task)
+    kept = f" ({scale.difference(gain)})" if gain.low <= 0 <= gain.high else ""
     return (
-        f"Of {listed(tried)} % of the update in every matrix, {best} % is best: the model {changes(gain)}{kept} "
+        f"Of {listed(tried)} % of the update in every matrix, {best} % is best: the model {scale.change(gain)}{kept} "
         f"against 100 %, on validation, where it is chosen too (the interval holds for all {len(tried)} at once)."
     )
 
@@ -169,7 +172,7 @@ def controls(records: Records, others: Sequence[Records]) -> list[str]:
     """Gaussian updates where they were measured, and the studies that are controls of this one."""
     parts = []
     for task in records.conditions if update.has_cuts(records) else ():
-        spectra, higher = update.spectral(records, task), records.higher_is_better(task)
+        spectra, scale = update.spectral(records, task), records.scale(task)
         rows = [update.entry(spectra, measure) for measure in update.MEASURES]
         measured = [
             f"{row['measure'].replace('_', ' ')} {row['gaussian']:.1f} (null {row['null']:.1f})"
@@ -179,7 +182,7 @@ def controls(records: Records, others: Sequence[Records]) -> list[str]:
         for gain in update.gains(records, task, "gaussian").values():
             parts += [
                 f"**Gaussian ΔW** of equal norm, {task}: the lab reads off it {', '.join(measured)}; in the place of "
-                f"the update it scores {gain.oriented(higher)} against the whole."
+                f"the update it {scale.against(gain, 'the whole')}."
             ]
     for other in others:
         parts += _of_control(other)

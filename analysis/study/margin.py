@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from . import comparison, update
 from .comparison import seeds_of
 from .records import Records
-from .statistics import Interval, power
+from .statistics import Interval, power, t_interval
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,14 @@ class OverHead:
     Attributes:
         gain: of the reference, above 0 is better.
         brought: by what, over what, in words.
-        is_cut: whether the update cut to nothing stands for the head alone. It was trained beside an update, so that it
-            may do worse than a head that was trained alone, and the gain is then too large.
+        instead: what stands for the head alone; empty where an arm trains it. The update cut to nothing (`k = 0`) was
+            trained beside an update, so that it may do worse than a head that was trained alone, and the gain is then
+            too large.
     """
 
     gain: Interval
     brought: str
-    is_cut: bool = False
+    instead: str = ""
 
     def share(self, margin: float) -> float | None:
         """The margin as a share of the gain; None where the gain is not surely above 0."""
@@ -31,18 +32,41 @@ class OverHead:
 
 
 def over_head(records: Records, task: str) -> OverHead | None:
-    """Over the arm that trains the head alone, on test; without one, over the update cut to nothing (k = 0).
+    """Over the arm that trains the head alone, on test. Without one, over the model before training, where the runs
+    scored it on test; else over the update cut to nothing (k = 0).
 
-    None where there is neither, or a cut leaves some matrices whole.
+    None where there is none of these, or a cut leaves some matrices whole.
     """
     if arm := head_arm(records, task):
         brought = f"`{records.protocol.reference}` brings over `{arm}`, on test"
         return OverHead(comparison.gains(records, task)[arm].oriented(False), brought)
+    if gain := _over_untrained(records, task):
+        brought = f"`{records.protocol.reference}` brings over the model before training, on test"
+        return OverHead(gain, brought, "untrained")
     if not update.has_cuts(records) or not update.changes_all(records, task):
         return None
     split = "test" if update.is_on_test(records, task) else "validation"
     brought = f"the update of the matrices brings over itself cut to k = 0, all else as trained with it, on {split}"
-    return OverHead(update.gains(records, task)[0].oriented(False), brought, is_cut=True)
+    return OverHead(update.gains(records, task)[0].oriented(False), brought, "k = 0")
+
+
+def _over_untrained(records: Records, task: str) -> Interval | None:
+    """The reference's gain over the model before training, whose score is one number: the interval is over seeds."""
+    lines = seeds_of(records, task, records.protocol.reference).values()
+    before = [line.get("baselines", {}).get(f"untrained/{line['metric']}") for line in lines]
+    if comparison.is_lost(records, task, records.protocol.reference) or not before or None in before:
+        return None
+    higher = records.higher_is_better(task)
+    after = [line["metrics"][f"test/{line['metric']}"] for line in lines]
+    return t_interval([now - was for now, was in zip(after, before, strict=True)]).oriented(higher)
+
+
+def head_is_enough(records: Records, task: str, margin: float | None = None) -> bool:
+    """Whether the head alone is not surely short of a match, by the declared margin unless another is given. The score
+    then distinguishes no ranks."""
+    arm = head_arm(records, task)
+    allowed = records.protocol.margin if margin is None else margin
+    return arm is not None and comparison.gains(records, task)[arm].high >= -allowed
 
 
 def head_arm(records: Records, task: str) -> str | None:

@@ -63,9 +63,11 @@ def _table(studies: Sequence[Records], links: Mapping[str, str]) -> str:
         else:
             rows += [[*first, name, "not asked", "—", "—", "—", *_tried(study, name)] for name in study.conditions]
     headings = ["study", "role", "task", "low rank", "r*", "r* by log loss", "k*", "ranks tried", "margin"]
-    return markdown_table(
-        [*headings, "of what full fine-tuning brings over the head alone (k = 0: over its update cut to nothing)"], rows
+    share = (
+        "of what full fine-tuning brings over the head alone (k = 0: over its update cut to nothing; untrained: over "
+        "the model before training)"
     )
+    return markdown_table([*headings, share], rows)
 
 
 def _k(ruling: Ruling) -> str:
@@ -74,7 +76,7 @@ def _k(ruling: Ruling) -> str:
 
 def _tried(study: Records, task: str) -> list[str]:
     ranks = [arm.rank for arm in study.protocol.ranked()]
-    return [listed(ranks) or "—", f"{study.protocol.margin:g}", rules.share_of(study, task)]
+    return [listed(ranks) or "—", study.scale(task).amount(f"{study.protocol.margin:g}"), rules.share_of(study, task)]
 
 
 def _study(study: Records, controls: Sequence[Records]) -> list[str]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lorax_lab.store.direction import labelled
+from lorax_lab.store.direction import labelled, oriented
 
 from ..variants import COLLAPSED
 from . import comparison, findings, margin, rules, update
+from .margin import head_is_enough
 from .markdown import bold, bullets, listed, probability, short
 from .markdown import table as markdown_table
 from .origin import notes
@@ -131,14 +132,15 @@ def rulings_table(of_study: list[Ruling]) -> str:
 
 
 def _arms(records: Records) -> list[str]:
-    parts, half = [], records.protocol.margin / 2
+    parts = []
     for task in records.conditions:
+        half = oriented(-records.protocol.margin / 2, records.higher_is_better(task))
         headings = ["arm", "learning rate", f"{records.scored_on(task)} {_metric(records, task)}"]
         headings += [
             f"difference from {records.protocol.reference}",
             "p (Holm)",
             "matches",
-            f"power at 0, at -{half:g}",
+            f"power at 0, at {half:+g}",
         ]
         arms, powers = comparison.table(records, task), margin.powers(records, task)
         headings += ["difference in log loss"] if LOSS in arms else []
@@ -172,7 +174,8 @@ def _signed(row: Any, key: str) -> str:
 def at_margin(records: Records, task: str, margin: float) -> tuple[Smallest | None, Smallest, str]:
     """r*, k* and the ruling, had that margin been declared."""
     r_star, k_star = comparison.enough(records, task, margin), update.functional_rank(records, task, margin=margin)
-    return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task))
+    solved = head_is_enough(records, task, margin)
+    return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task), solved)
 
 
 def _changes(records: Records) -> list[str]:
@@ -181,7 +184,7 @@ def _changes(records: Records) -> list[str]:
         for share in MARGINS:
             other = records.protocol.margin * share
             r_star, k_star, ruling = at_margin(records, task, other)
-            rows.append([task, f"{other:g}", str(r_star or "—"), str(k_star), ruling])
+            rows.append([task, records.scale(task).amount(f"{other:g}"), str(r_star or "—"), str(k_star), ruling])
     parts = ["The verdict at half the declared margin, at the declared one, and at one and a half of it:"]
     parts += [markdown_table(["task", "margin", "r*", "k*", "low rank"], rows)]
     if edges := marked(records):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.store.direction import of_lines
+from lorax_lab.store.direction import UNITS, of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.history import commits
 from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
@@ -19,6 +19,7 @@ from lorax_lab.store.scored import scored_on
 from lorax_lab.store.sums import is_sealed
 
 from ..scores import SCORED, directed
+from .scale import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,17 @@ class Records:
     def higher_is_better(self, condition: str) -> bool:
         """Of the scores of a condition."""
         return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
+
+    def scale(self, condition: str) -> Scale:
+        """Of the scores of a condition."""
+        metrics = (str(line["metric"]) for line in self.of(condition, "final") if "metric" in line)
+        return Scale(self.higher_is_better(condition), UNITS.get(next(metrics, ""), ""))
+
+    @property
+    def margin(self) -> str:
+        """The declared margin, with its unit where the conditions have one in common."""
+        scales = {self.scale(name).unit for name in self.conditions}
+        return Scale(unit=scales.pop() if len(scales) == 1 else "").amount(f"{self.protocol.margin:g}")
 
     def scored_on(self, condition: str, split: str = "test") -> str:
         """The split in words: `training` where the condition's task is memorised."""

@@ -21,7 +21,7 @@ def low_rule(records: Records) -> str:
     low = {task: low_rank(records, task) for task in records.conditions}
     share = f"{records.declared.low_share:g} of a matrix's smaller side"
     text = (
-        f"A score is matched if it is surely not worse by more than the margin, {records.protocol.margin:g}. A rank is "
+        f"A score is matched if it is surely not worse by more than the margin, {records.margin}. A rank is "
         f"low up to {share}, here {listed(sorted(set(low.values())))}. r* is the "
         "smallest rank from which on LoRA matches full fine-tuning on the test split. k* is the smallest number of "
         "directions to which the full update can be cut so that it matches the whole one; it is cut in all matrices at "
@@ -29,6 +29,11 @@ def low_rule(records: Records) -> str:
         "is not. *Undecided*: neither is sure, or the score without any update of these matrices (k = 0) is not surely "
         "short of a match, so that it tells no rank from another."
     )
+    if any(margin.head_arm(records, task) for task in records.conditions):
+        text += (
+            " So it is where the head alone is not surely short of a match; this was added on 2026-11-28, and can only "
+            "take a verdict away."
+        )
     if began(records) < RULES_SINCE:
         text += (
             " Margin and low share were declared before the first final run. Two rules are newer: intervals cover the "
@@ -90,7 +95,8 @@ def margin_rule(records: Records) -> str:
     for task in records.conditions:
         if found := margin.over_head(records, task):
             share = found.share(records.protocol.margin)
-            of = f"On {task} the margin of {records.protocol.margin:g} is"
+            scale = records.scale(task)
+            of = f"On {task} the margin of {scale.amount(f'{records.protocol.margin:g}')} is"
             if share is None:
                 parts.append(f"{of} no share of what {found.brought}: {found.gain} is not surely above 0.")
             else:
@@ -98,11 +104,12 @@ def margin_rule(records: Records) -> str:
         else:
             parts.append(f"On {task} no run stands for the head alone, so that the margin is no share of anything.")
         if chances := margin.powers(records, task).values():
+            half = records.scale(task).amount(f"{records.protocol.margin / 2:g}")
             same, worse = ([pair[kind] for pair in chances] for kind in (0, 1))
             parts.append(
                 f"With these {len(records.protocol.final_seeds)} seeds the chance to find an arm within the margin, "
                 f"had it the components of variance that the arms on {task} have, is {_range(same)} at a true "
-                f"difference of 0, and {_range(worse)} where it is {records.protocol.margin / 2:g} worse."
+                f"difference of 0, and {_range(worse)} where it is {half} worse."
             )
     return " ".join(parts)
 
@@ -127,7 +134,9 @@ def share_of(records: Records, task: str) -> str:
     """The margin's share in a table's cell, marked where no head was trained alone; a dash where there is none."""
     found = margin.over_head(records, task)
     share = found.share(records.protocol.margin) if found else None
-    return "—" if not found or share is None else f"{100 * share:.0f} %{' (k = 0)' * found.is_cut}"
+    return (
+        "—" if not found or share is None else f"{100 * share:.0f} %" + (f" ({found.instead})" if found.instead else "")
+    )
 
 
 def _on(records: Records, tasks: list[str]) -> str:

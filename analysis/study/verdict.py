@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from . import comparison, update
+from .margin import head_is_enough
 from .markdown import listed
 from .records import KEPT, Records
+from .scale import Scale
 from .statistics import Interval, Smallest
 from .validator import breaches
 
@@ -47,8 +49,9 @@ class Ruling:
     """r* by the log loss on test, for all matrices only; None where it has no declared margin."""
     on_test: bool = True
     """Whether k* is decided on examples that chose nothing."""
-    lower: tuple[int, ...] = ()
-    """The ranks above r* at which LoRA scores surely lower than full fine-tuning."""
+    worse: tuple[int, ...] = ()
+    """The ranks above r* at which LoRA is surely worse than full fine-tuning."""
+    scale: Scale = field(default_factory=Scale)
 
 
 @lru_cache(maxsize=KEPT)
@@ -57,16 +60,16 @@ def rulings(records: Records) -> list[Ruling]:
     made = []
     for task in records.conditions:
         cuts, spectra = update.functional(records, task), update.spectral(records, task)
-        low = low_rank(records, task)
+        low, solved, scale = low_rank(records, task), head_is_enough(records, task), records.scale(task)
         r_star, of_ranks = (
             comparison.enough(records, task),
             comparison.by_rank(records, comparison.gains(records, task)),
         )
         at_r: Interval | None = None
-        lower: tuple[int, ...] = ()
+        worse: tuple[int, ...] = ()
         if r_star and r_star.size is not None:
             at_r = of_ranks.get(r_star.size)
-            lower = tuple(sorted(rank for rank, gain in of_ranks.items() if rank > r_star.size and gain.high < 0))
+            worse = tuple(sorted(rank for rank, gain in of_ranks.items() if rank > r_star.size and gain.high < 0))
         alone = update.modules(cuts)
         for module in (update.ALL, *(alone if len(alone) > 1 else [])):
             whole = module == update.ALL
@@ -79,16 +82,18 @@ def rulings(records: Records) -> list[Ruling]:
             beside = (
                 comparison.enough_by_loss(records, task) if whole else None,
                 update.is_on_test(records, task, module=module),
-                lower if whole else (),
+                worse if whole else (),
             )
-            made.append(Ruling(task, module, rule(evidence, low), *stars, *spectrum, *beside))
+            made.append(Ruling(task, module, rule(evidence, low, solved), *stars, *spectrum, *beside, scale=scale))
     return made
 
 
-def rule(evidence: list[Smallest], low: int) -> str:
+def rule(evidence: list[Smallest], low: int, solved: bool = False) -> str:
     """Supported where every rank is surely at most `low`, not supported where one is surely above it: a size of `low`
     or more was tried and falls short. Undecided where no direction at all may be enough, since then the score cannot
-    distinguish ranks."""
+    distinguish ranks; also where it is `solved` without an update, since the head alone may be enough."""
+    if solved:
+        return UNDECIDED
     if any((rank.low if rank.low is not None else (rank.tried or 0) + 1) > low for rank in evidence):
         return NOT_SUPPORTED
     if any(rank.low == 0 for rank in evidence):
@@ -156,13 +161,14 @@ def arms_line(records: Records) -> str:
     """Which arms match the reference, for a study that does not ask how low the rank is."""
     parts, margin = [], records.protocol.margin
     for task in records.conditions:
+        stated_margin = records.scale(task).amount(f"{margin:g}")
         gains = comparison.gains(records, task)
         matching = [arm for arm, gain in gains.items() if gain.low > -margin]
         short = [arm for arm, gain in gains.items() if gain.high < -margin]
         unsure = [arm for arm in gains if arm not in matching and arm not in short]
         says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
         stated = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in says if arms)
-        parts.append(f"On {task}, against {records.protocol.reference} (margin {margin:g}): {stated}.")
+        parts.append(f"On {task}, against {records.protocol.reference} (margin {stated_margin}): {stated}.")
     return " ".join(parts)
 
 
@@ -212,9 +218,9 @@ def _of_lora(ruling: Ruling) -> str:
         if star.low is None:
             return "LoRA is surely short of full fine-tuning even at the highest rank tried, and "
         return f"no rank is shown to be enough for LoRA, {star.low} is the lowest that may be, and "
-    there = f", where it {changes(at)}" if at.high < 0 or at.low > 0 else ""
-    if at.high < 0 or ruling.lower:
-        above = f", and surely below it at rank {listed(ruling.lower)}" if ruling.lower else ""
+    there = f", where it {ruling.scale.change(at)}" if at.high < 0 or at.low > 0 else ""
+    if at.high < 0 or ruling.worse:
+        above = f", and surely worse than it at rank {listed(ruling.worse)}" if ruling.worse else ""
         return f"LoRA is within the margin of full fine-tuning from rank {star}{there}{above}, and "
     return f"LoRA matches full fine-tuning from rank {star}{there}, and "
 
@@ -227,19 +233,10 @@ def _of_cuts(ruling: Ruling) -> str:
         return f"no cut of the full update is shown to be enough, {star.low} directions are the fewest that may be"
     split = "" if ruling.on_test else ", on validation"
     if star.size == 0:
-        return f"the model {changes(at)} without any update of the matrices (k = 0){split}"
-    return f"the full update {changes(at)} when cut to its top {star} direction{'s' * (star.size != 1)}{split}"
-
-
-def changes(gain: Interval) -> str:
-    """What becomes of a score, in words that the interval allows.
-
-    >>> changes(Interval(-0.01, -0.015, -0.005, 5)), changes(Interval(-0.01, -0.02, 0.0, 5))
-    ('loses 0.0100 [0.0050, 0.0150]', 'keeps its score')
-    """
-    if gain.high < 0:
-        return f"loses {gain.oriented(False)}"
-    return f"gains {gain}" if gain.low > 0 else "keeps its score"
+        return f"the model {ruling.scale.change(at)} without any update of the matrices (k = 0){split}"
+    return (
+        f"the full update {ruling.scale.change(at)} when cut to its top {star} direction{'s' * (star.size != 1)}{split}"
+    )
 
 
 def reading(interval: Interval, low: int) -> str:

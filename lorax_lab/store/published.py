@@ -63,6 +63,8 @@ def line_of(folder: Path) -> Line:
     line |= {key: values[key] for key in COPIED_COMPLETED} | {"memory": memory, "time": values["time"]}
     if not result.higher_is_better:
         line[direction.KEY] = False
+    if result.baselines:
+        line["baselines"] = dict(result.baselines)
     if result.collapsed:
         line[COLLAPSED] = result.collapsed
     if not result.matrices:

@@ -180,6 +180,7 @@ class Line(Part):
     parameters: Parameters = NONE
     metric: str = NONE
     metrics: dict[str, Number] = NONE
+    baselines: dict[str, Number] = NONE
     memory: Memory = NONE
     time: Seconds = NONE
     higher_is_better: bool = NONE
