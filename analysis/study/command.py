@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _write(options: argparse.Namespace) -> int:
     check_out(options.out)
     studies, damaged = load_every(options.records)
+    gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
     names = [study.name for study in studies]
     for name in options.names:
         if name not in names and name not in damaged:
