@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,10 +79,10 @@ def score_label(name: str, rows: pd.DataFrame) -> str:
 def short(score: float) -> str:
     """A score to three digits, or nothing where there is none.
 
-    >>> short(0.8734), short(-0.12), short(float("nan"))
-    ('.873', '−.120', '')
+    >>> short(0.8734), short(-0.12), short(10.25), short(float("nan"))
+    ('.873', '−.120', '10.250', '')
     """
-    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
+    return "" if math.isnan(score) else re.sub(r"^(-?)0\.", r"\1.", f"{score:.3f}").replace("-", "−")
 
 
 def split_label(split: str, rows: pd.DataFrame) -> str:
