@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.__main__ import main
-from analysis.grid import page
+from analysis.grid import figure, page
 from analysis.grid.arms import HIGHEST, LOWEST, OTHER_SEEDS, TRIALS, of_seeds
 from analysis.grid.chance import expected_maximum
 from analysis.grid.comparison import WIDTH, Comparison, Group, compare, star
@@ -297,6 +297,44 @@ def test_a_row_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     (arm,) = [arm for arm in group(rows, tmp_path).arms if str(arm.arm) == "lora r=4"]
     assert arm.failures == (f"{CURVE:g} with seed 11 has no row",)
     assert arm.best != CURVE
+
+
+def with_one_seed(rows: pd.DataFrame, *rates: float) -> pd.DataFrame:
+    """Without the rows of full at these rates, but for those of the first seed."""
+    return rows[~((rows["method"] == "full") & rows["learning_rate"].isin(rates) & (rows["seed"] != SEEDS[0]))]
+
+
+def test_a_rate_that_lacks_rows_does_not_count_as_tried(tmp_path: Path) -> None:
+    """Full has one rate of every seed, and a better score of one seed beside it."""
+    others = [rate for rate in RATES if rate != CURVE]
+    rows = change(with_one_seed(rows_of(TWO), *others), 0.99, method="full", learning_rate=RATES[3])
+    found = group(rows, tmp_path)
+    each = pair(found, "lora r=4")
+    assert "of full only one rate has a row of every seed" in each.reasons
+    assert any(
+        why.startswith("unequal numbers of trials, 5 rates of lora r=4 against 1 of full") for why in each.reasons
+    )
+    assert (found.arms[0].rates, found.arms[0].uncounted) == ((CURVE,), tuple(others))
+    said = "- full: 0.001, 0.002, 0.008 and 0.016 do not count as tried, for want of a row of every seed"
+    assert said in text(rows, tmp_path)
+
+
+def test_the_edge_is_that_of_the_rates_that_count(tmp_path: Path) -> None:
+    rows = with_one_seed(rows_of(TWO), *RATES[3:])
+    assert f"of full the best rate is at the grid's edge, {HIGHEST}" in pair(group(rows, tmp_path), "lora r=4").reasons
+
+
+def test_a_rate_with_a_failed_run_counts_as_tried(tmp_path: Path) -> None:
+    rows = change(rows_of(TWO), "nan", method="full", learning_rate=RATES[0], seed=SEEDS[1])
+    found = group(rows, tmp_path)
+    assert found.arms[0].rates == RATES
+    assert pair(found, "lora r=4").fair
+
+
+def test_no_mean_is_drawn_of_a_rate_that_lacks_rows(tmp_path: Path) -> None:
+    found = group(with_one_seed(rows_of(TWO), RATES[0]), tmp_path)
+    line = figure.draw(figure.table([found], "score", True, "")).axes[0].lines[0]
+    assert [rate for rate, mean in zip(RATES, line.get_ydata(), strict=True) if math.isnan(mean)] == [RATES[0]]
 
 
 @pytest.mark.parametrize("first", [4, 16])

@@ -116,9 +116,14 @@ def unfair(first: Scored, second: Scored | None) -> list[str]:
     for arm in both:
         reasons += _of_stages(arm)
         if arm.edge:
-            at = "only one rate was tried" if arm.edge == ONLY else f"the best rate is at the grid's edge, {arm.edge}"
-            reasons.append(f"of {arm.arm} {at}")
+            reasons.append(f"of {arm.arm} {_at_edge(arm)}")
     return list(dict.fromkeys([*reasons, *(_of_pair(first, second) if second else [])]))
+
+
+def _at_edge(arm: Scored) -> str:
+    if arm.edge != ONLY:
+        return f"the best rate is at the grid's edge, {arm.edge}"
+    return "only one rate has a row of every seed" if arm.uncounted else "only one rate was tried"
 
 
 def _is_copied(arm: Scored) -> bool:

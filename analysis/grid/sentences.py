@@ -55,6 +55,16 @@ def failures(group: Group) -> list[str]:
     return [f"{arm.arm}: {'; '.join(arm.failures)}" for arm in group.arms if arm.failures]
 
 
+def uncounted(group: Group) -> list[str]:
+    """The rates that do not count as tried."""
+    return [
+        f"{arm.arm}: {listed(f'{rate:g}' for rate in arm.uncounted)} {'does' if len(arm.uncounted) == 1 else 'do'} not "
+        "count as tried, for want of a row of every seed"
+        for arm in group.arms
+        if arm.uncounted
+    ]
+
+
 def unused(group: Group) -> list[str]:
     """Final runs that score nothing, since their trials choose another rate."""
     return [
