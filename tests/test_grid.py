@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -449,6 +450,26 @@ def test_another_model_changes_no_statement_of_the_first(tmp_path: Path, rows: p
     section = alone[alone.index("## m") :]
     assert section.strip() in both
     assert section.replace("## m", f"## {name}", 1).strip() in both
+
+
+@pytest.mark.parametrize("make", [staged, rows_of])
+def test_an_arm_with_the_scores_of_another_is_no_arm(make: Any, tmp_path: Path) -> None:
+    """Scores of few digits may agree by chance."""
+    rows = make({"full": 0.9, "lora 4": 0.9}, noise=0.01).round({"score": 5})
+    rows.loc[rows["method"] == "lora", "score"] = rows.loc[rows["method"] == "full", "score"].to_numpy()
+    why = "lora r=4 and full have the same score in each seed to the last digit"
+    assert why in pair(group(rows, tmp_path), "lora r=4").reasons
+    assert r"r\* of lora cannot be told" in text(rows, tmp_path)
+    assert why not in pair(group(rows.round({"score": 2}), tmp_path), "lora r=4").reasons
+    one = rows.index[rows["method"] == "lora"][rows.loc[rows["method"] == "lora", "learning_rate"] == CURVE][-1]
+    other = rows.assign(score=rows["score"].mask(rows.index == one, rows["score"] + 1e-5))
+    assert why not in pair(group(other, tmp_path), "lora r=4").reasons
+
+
+def test_scores_that_seem_equal_are_not_called_worse(tmp_path: Path) -> None:
+    rows = rows_of({"full": 0.5, "lora 4": 0.5}, noise=0.0, steep=0.0, seeds=[0])
+    said = text(rows, tmp_path)
+    assert "So it cannot be told that lora r=4 (0.5) differs from full (0.5)." in said
 
 
 def test_seeds_that_agree_to_the_last_digit_are_no_seeds(tmp_path: Path) -> None:

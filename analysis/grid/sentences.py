@@ -163,8 +163,9 @@ def _unfair(reasons: Sequence[str], found: list[Comparison], higher_is_better: b
 
 def _seems(first: Scored, second: Scored, higher_is_better: bool) -> str:
     ahead = oriented(first.shown - second.shown, higher_is_better) > 0
-    how = "better" if ahead else "worse"
-    return f"{first.arm} ({first.shown:.4g}) is {how} than {second.arm} ({second.shown:.4g})"
+    one, other = f"{first.shown:.4g}", f"{second.shown:.4g}"
+    how = "differs from" if one == other else f"is {'better' if ahead else 'worse'} than"
+    return f"{first.arm} ({one}) {how} {second.arm} ({other})"
 
 
 def _pairs(found: list[Comparison]) -> str:
