@@ -12,6 +12,8 @@ import pytest
 from grids import CURVE, RATES, SEEDS, published, rows_of, staged, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from synthetic import study
+from test_study_lost import lost
 
 from analysis.__main__ import main
 from analysis.grid import figure, page
@@ -99,6 +101,13 @@ def test_the_example_has_the_rates_and_the_answer_of_the_study() -> None:
         rank = arm.arm.rank
         own = trials[trials["rank"].isna() if rank is None else trials["rank"] == rank]
         assert arm.best == own.groupby("learning_rate")["score"].mean().idxmax()
+
+
+def test_a_run_of_a_study_that_diverged_is_a_row_without_a_score(tmp_path: Path) -> None:
+    rows = table(lost(study()), "reviews")
+    ((seed, metric),) = rows.loc[rows["score"].isna(), ["seed", "metric"]].to_numpy().tolist()
+    assert (seed, metric) == (2, "accuracy")
+    assert "lora r=1 falls short of full: its run with seed 2 failed." in text(rows, tmp_path)
 
 
 # ---- a grid as others publish it

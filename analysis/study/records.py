@@ -98,6 +98,12 @@ class Records:
         """Of the scores of a condition."""
         return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
 
+    def metric(self, condition: str) -> str:
+        """The primary metric of a condition; nothing where no run has a score and none was declared."""
+        lines = [*self.of(condition, "final"), *self.of(condition, "trial")]
+        declared = self.declared.scores.get(condition, ("", True))[0]
+        return next((str(line["metric"]) for line in lines if "metric" in line), declared)
+
     def scored_on(self, condition: str, split: str = "test") -> str:
         """The split in words: `training` where the condition's task is memorised."""
         return next((scored_on(line["config"], split) for line in self.of(condition, "final")), split)
