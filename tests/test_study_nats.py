@@ -8,17 +8,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.legend import Legend
 from scipy.stats import t
 from synthetic import EXAMPLES, again, study
 from test_pseudo_values import packed
 
+from analysis import scores
 from analysis.report import of_study, study_page
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
+from analysis.study.latex import units
 from analysis.study.records import Records
 from lorax_lab.store.answers import CORRECT, PSEUDO_VALUES
+from lorax_lab.tasks import KINDS
 
 TASK = "reviews"
 
@@ -71,3 +75,50 @@ def test_no_interval_is_said_where_none_is_known() -> None:
     [view, *_] = of_study.VIEWS["cost"](table)
     assert {"LoRA, one seed, no interval", "full fine-tuning"} <= {trace["name"] for trace in view.traces}
     assert study_page._bars("cost", table)[0] == "Points: one seed, no interval."
+
+
+def words(figure: Any) -> str:
+    """What a figure's titles and axes say."""
+    parts = [figure.get_suptitle(), *(a.get_title("left") + " " + a.get_title() for a in figure.axes)]
+    return " ".join(" ".join([*parts, *(a.get_xlabel() + " " + a.get_ylabel() for a in figure.axes)]).split())
+
+
+OF_SCORES = ("answer", "cost", "functional", "modules", "trials", "arms")
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_a_figure_names_the_unit_of_its_scores(name: str) -> None:
+    figure = FIGURES[name]
+    shares, nats = (figure.table(records) for records in (study(), in_nats(study())))
+    assert "nats per token (lower is better)" in words(figure.draw(nats))
+    assert scores.UNIT not in shares
+    assert "nats" not in words(figure.draw(shares))
+    if name in of_study.VIEWS:
+        layouts = [*(view.layout for view in of_study.VIEWS[name](nats)), *of_study.VIEWS[name](nats)[0].traces]
+        assert "nats per token" in str(layouts)
+    if hasattr(figure, "latex"):
+        head = figure.latex(nats).partition(r"\midrule")[0]
+        assert r"\multicolumn{2}{l}{nats per token}" in head
+        assert r"\times 100" not in head
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_a_unit_meets_no_other_text(name: str) -> None:
+    table = FIGURES[name].table(in_nats(study())).assign(model="a model")
+    figure = FIGURES[name].draw(pd.concat([table.assign(task=f"arithmetic {i}") for i in range(6)], ignore_index=True))
+    figure.draw_without_rendering()
+    texts = [axes.title if axes.title.get_text() else axes._left_title for axes in figure.axes]
+    texts += [axes.yaxis.label for axes in figure.axes]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_rows_of_two_units_have_no_one_unit() -> None:
+    rows = scores.with_units(pd.DataFrame({"direction": ["lower is better"] * 2}), pd.Series(["nats", "accuracy"]))
+    assert scores.unit(rows) == ""
+    assert scores.unit(rows[:1]) == "nats per token"
+    assert units(rows)[2] == ""
+
+
+def test_the_metrics_that_have_units_are_metrics_of_tasks() -> None:
+    assert set(scores.UNITS) <= {name for kind in KINDS.values() for name in kind.metrics}

@@ -18,7 +18,7 @@ from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
 from lorax_lab.store.sums import is_sealed
 
-from ..scores import SCORED, directed
+from ..scores import SCORED, directed, with_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,9 +195,11 @@ def models_of(table: pd.DataFrame) -> str:
 
 def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
-    better in any condition, and what the scores are of where any condition's task is memorised."""
+    better in any condition, what they are counted in where any metric has a unit, and what they are of where any
+    condition's task is memorised."""
     of = {name: records.scored_on(name, "") for name in records.conditions}
     table = table.assign(**{SCORED: table["task"].map(of)}) if any(of.values()) else table
+    table = with_units(table, table["task"].map(records.metric))
     return directed(table, table["task"].map(records.higher_is_better))
 
 

@@ -187,8 +187,8 @@ def ended_badly(rows: pd.DataFrame) -> list[str]:
 def _heading(task: str, rows: pd.DataFrame) -> str:
     """The task, what is to be said of its runs, and below it the levels that have no place in its panel."""
     far = [f"{name}: {short(score)}" for name, score in _levels(rows).items() if name not in _near(rows)]
-    lines = ["; ".join([score_label(task, rows), *ended_badly(rows)]), *far]
-    return "\n".join(style.wrapped(line, WIDTH) for line in lines)
+    lines = ["; ".join([score_label(task, rows, "\n"), *ended_badly(rows)]), *far]
+    return "\n".join(style.wrapped(line, WIDTH) for line in "\n".join(lines).split("\n"))
 
 
 def latex(table: pd.DataFrame) -> str:
