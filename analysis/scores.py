@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ DIRECTION = "direction"
 the former."""
 SCORED = "scored_on"
 """The column that says of each row whether its scores are of the training examples, `training`, or else is empty. A
+table has it only if there are rows of the former."""
+UNIT, UNITS = "unit", {"nats": "nats per token"}
+"""The column that says of each row what its scores are counted in, or else is empty, and what that is by metric. A
 table has it only if there are rows of the former."""
 SHARES, CORRELATIONS = ("accuracy", "exact_match"), ("pearson", "spearman")
 """Metrics that are a share of the examples, and those that are a correlation over them."""
@@ -70,18 +74,35 @@ def higher_is_better(rows: pd.DataFrame) -> bool:
     return DIRECTION not in rows or bool((rows[DIRECTION] == HIGHER).any())
 
 
-def score_label(name: str, rows: pd.DataFrame) -> str:
-    """The name of the rows' score, for an axis or a heading, which says so where lower is better."""
-    return labelled(name, higher_is_better(rows))
+def with_units(table: pd.DataFrame, metrics: pd.Series[Any]) -> pd.DataFrame:
+    """The table with its column `UNIT` where the metric of some row has one."""
+    units = metrics.map(lambda metric: UNITS.get(metric, ""))
+    return table.assign(**{UNIT: units}) if (units != "").any() else table
+
+
+def unit(rows: pd.DataFrame) -> str:
+    """What the scores of the rows are counted in; nothing where that is not one thing."""
+    kinds = set(rows[UNIT]) if UNIT in rows else set()
+    return str(kinds.pop()) if len(kinds) == 1 else ""
+
+
+def score_label(name: str, rows: pd.DataFrame, between: str = ", ") -> str:
+    """The name of the rows' score, for an axis or a heading, with its unit if any; it says so where lower is better.
+
+    >>> import pandas as pd
+    >>> score_label("sums", pd.DataFrame({UNIT: ["nats per token"], DIRECTION: [LOWER]}))
+    'sums, nats per token (lower is better)'
+    """
+    return labelled(between.join(filter(None, (name, unit(rows)))), higher_is_better(rows))
 
 
 def short(score: float) -> str:
     """A score to three digits, or nothing where there is none.
 
-    >>> short(0.8734), short(-0.12), short(float("nan"))
-    ('.873', '−.120', '')
+    >>> short(0.8734), short(-0.12), short(10.25), short(float("nan"))
+    ('.873', '−.120', '10.250', '')
     """
-    return "" if math.isnan(score) else f"{score:.3f}".replace("0.", ".", 1).replace("-", "−")
+    return "" if math.isnan(score) else re.sub(r"^(-?)0\.", r"\1.", f"{score:.3f}").replace("-", "−")
 
 
 def split_label(split: str, rows: pd.DataFrame) -> str:

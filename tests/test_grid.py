@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from grids import CURVE, RATES, SEEDS, published, rows_of, staged, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from synthetic import study
+from test_study_lost import lost
 
 from analysis.__main__ import main
-from analysis.grid import page
+from analysis.grid import figure, page
 from analysis.grid.arms import HIGHEST, LOWEST, OTHER_SEEDS, TRIALS, of_seeds
 from analysis.grid.chance import expected_maximum
 from analysis.grid.comparison import WIDTH, Comparison, Group, compare, star
@@ -98,6 +101,13 @@ def test_the_example_has_the_rates_and_the_answer_of_the_study() -> None:
         rank = arm.arm.rank
         own = trials[trials["rank"].isna() if rank is None else trials["rank"] == rank]
         assert arm.best == own.groupby("learning_rate")["score"].mean().idxmax()
+
+
+def test_a_run_of_a_study_that_diverged_is_a_row_without_a_score(tmp_path: Path) -> None:
+    rows = table(lost(study()), "reviews")
+    ((seed, metric),) = rows.loc[rows["score"].isna(), ["seed", "metric"]].to_numpy().tolist()
+    assert (seed, metric) == (2, "accuracy")
+    assert "lora r=1 falls short of full: its run with seed 2 failed." in text(rows, tmp_path)
 
 
 # ---- a grid as others publish it
@@ -299,6 +309,44 @@ def test_a_row_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert arm.best != CURVE
 
 
+def with_one_seed(rows: pd.DataFrame, *rates: float) -> pd.DataFrame:
+    """Without the rows of full at these rates, but for those of the first seed."""
+    return rows[~((rows["method"] == "full") & rows["learning_rate"].isin(rates) & (rows["seed"] != SEEDS[0]))]
+
+
+def test_a_rate_that_lacks_rows_does_not_count_as_tried(tmp_path: Path) -> None:
+    """Full has one rate of every seed, and a better score of one seed beside it."""
+    others = [rate for rate in RATES if rate != CURVE]
+    rows = change(with_one_seed(rows_of(TWO), *others), 0.99, method="full", learning_rate=RATES[3])
+    found = group(rows, tmp_path)
+    each = pair(found, "lora r=4")
+    assert "of full only one rate has a row of every seed" in each.reasons
+    assert any(
+        why.startswith("unequal numbers of trials, 5 rates of lora r=4 against 1 of full") for why in each.reasons
+    )
+    assert (found.arms[0].rates, found.arms[0].uncounted) == ((CURVE,), tuple(others))
+    said = "- full: 0.001, 0.002, 0.008 and 0.016 do not count as tried, for want of a row of every seed"
+    assert said in text(rows, tmp_path)
+
+
+def test_the_edge_is_that_of_the_rates_that_count(tmp_path: Path) -> None:
+    rows = with_one_seed(rows_of(TWO), *RATES[3:])
+    assert f"of full the best rate is at the grid's edge, {HIGHEST}" in pair(group(rows, tmp_path), "lora r=4").reasons
+
+
+def test_a_rate_with_a_failed_run_counts_as_tried(tmp_path: Path) -> None:
+    rows = change(rows_of(TWO), "nan", method="full", learning_rate=RATES[0], seed=SEEDS[1])
+    found = group(rows, tmp_path)
+    assert found.arms[0].rates == RATES
+    assert pair(found, "lora r=4").fair
+
+
+def test_no_mean_is_drawn_of_a_rate_that_lacks_rows(tmp_path: Path) -> None:
+    found = group(with_one_seed(rows_of(TWO), RATES[0]), tmp_path)
+    line = figure.draw(figure.table([found], "score", True, "")).axes[0].lines[0]
+    assert [rate for rate, mean in zip(RATES, line.get_ydata(), strict=True) if math.isnan(mean)] == [RATES[0]]
+
+
 @pytest.mark.parametrize("first", [4, 16])
 def test_an_arm_whose_final_run_failed_falls_short(first: int, tmp_path: Path) -> None:
     """Also against a higher rank, on whichever side of the comparison it stands."""
@@ -411,6 +459,26 @@ def test_another_model_changes_no_statement_of_the_first(tmp_path: Path, rows: p
     section = alone[alone.index("## m") :]
     assert section.strip() in both
     assert section.replace("## m", f"## {name}", 1).strip() in both
+
+
+@pytest.mark.parametrize("make", [staged, rows_of])
+def test_an_arm_with_the_scores_of_another_is_no_arm(make: Any, tmp_path: Path) -> None:
+    """Scores of few digits may agree by chance."""
+    rows = make({"full": 0.9, "lora 4": 0.9}, noise=0.01).round({"score": 5})
+    rows.loc[rows["method"] == "lora", "score"] = rows.loc[rows["method"] == "full", "score"].to_numpy()
+    why = "lora r=4 and full have the same score in each seed to the last digit"
+    assert why in pair(group(rows, tmp_path), "lora r=4").reasons
+    assert r"r\* of lora cannot be told" in text(rows, tmp_path)
+    assert why not in pair(group(rows.round({"score": 2}), tmp_path), "lora r=4").reasons
+    one = rows.index[rows["method"] == "lora"][rows.loc[rows["method"] == "lora", "learning_rate"] == CURVE][-1]
+    other = rows.assign(score=rows["score"].mask(rows.index == one, rows["score"] + 1e-5))
+    assert why not in pair(group(other, tmp_path), "lora r=4").reasons
+
+
+def test_scores_that_seem_equal_are_not_called_worse(tmp_path: Path) -> None:
+    rows = rows_of({"full": 0.5, "lora 4": 0.5}, noise=0.0, steep=0.0, seeds=[0])
+    said = text(rows, tmp_path)
+    assert "So it cannot be told that lora r=4 (0.5) differs from full (0.5)." in said
 
 
 def test_seeds_that_agree_to_the_last_digit_are_no_seeds(tmp_path: Path) -> None:

@@ -144,6 +144,19 @@ def test_a_bad_option_is_refused_in_one_line(words: str, tmp_path: Path, capsys:
     assert OPTIONS[words] in answered(path, words.split(), capsys)
 
 
+@pytest.mark.parametrize(("scale", "margin", "code"), [(1, "2", 2), (1, "1", 2), (1, "0.9", 0), (100, "2", 0)])
+def test_a_margin_as_wide_as_the_scale_of_shares_is_refused(
+    scale: float, margin: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "grid.csv"
+    staged({"full": 0.9 * scale, "lora 4": 0.6 * scale}).to_csv(path, index=False)
+    assert main(["grid", str(path), "--higher", "--margin", margin, "--out", str(tmp_path / "out")]) == code
+    said = capsys.readouterr().err
+    assert (f"--margin {margin}: all scores of all rows lie between 0 and 1" in said) == (code == 2)
+    assert ("type --margin 0.02" in said) == (code == 2)
+    assert (tmp_path / "out").exists() == (code == 0)
+
+
 def test_there_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file" in answered(tmp_path / "nothing.csv", [], capsys)
     assert main(["grid-of-study", "rank_sweep_2", "sarcasms", str(tmp_path / "x.csv")]) == 2

@@ -23,7 +23,7 @@ class Scored:
     """An arm with its choice and its scores.
 
     Attributes:
-        cells: of the runs that choose the rate.
+        cells: of the runs that choose the rate, also of rates that lack a row.
         seeds: of these runs.
         best: the rate that all of them choose, the lowest of equal ones; None where no rate has a score of every seed.
         edge: where the chosen rate stands in the grid, if at its edge; otherwise empty.
@@ -49,8 +49,13 @@ class Scored:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The rates that were tried, ascending."""
-        return tuple(sorted(self.cells))
+        """The rates that were tried, ascending: those that have a row of every seed. A failed run is a row."""
+        return tuple(sorted(whole(self.cells, self.seeds)))
+
+    @property
+    def uncounted(self) -> tuple[float, ...]:
+        """The rates that lack a row of a seed, ascending."""
+        return tuple(sorted({*self.cells} - {*self.rates}))
 
     @property
     def lost(self) -> tuple[int | None, ...]:
@@ -116,13 +121,14 @@ def score(arm: Arm, runs: tuple[Run, ...], staged: bool, higher_is_better: bool)
     for run in choosing:
         cells.setdefault(run.rate, {})[run.seed] = run.score
     seeds = tuple(sorted({run.seed for run in choosing}, key=_first_none))
-    best = choose(cells, seeds, higher_is_better)
+    tried = whole(cells, seeds)
+    best = choose(tried, seeds, higher_is_better)
     chosen, scores = {best}, dict[int | None, float | None]()
     if staged:
         scores = {run.seed: run.score for run in finals if run.rate == best}
     elif len(seeds) > 1 and best is not None:
         for seed in seeds:
-            rate = choose(cells, [other for other in seeds if other != seed], higher_is_better)
+            rate = choose(tried, [other for other in seeds if other != seed], higher_is_better)
             assert rate is not None
             chosen.add(rate)
             scores[seed] = cells[rate].get(seed)
@@ -132,7 +138,7 @@ def score(arm: Arm, runs: tuple[Run, ...], staged: bool, higher_is_better: bool)
         cells=cells,
         seeds=seeds,
         best=best,
-        edge=next(filter(None, (edge(rate, sorted(cells)) for rate in _known(chosen))), ""),
+        edge=next(filter(None, (edge(rate, sorted(tried)) for rate in _known(chosen))), ""),
         chosen_by=TRIALS if staged else OTHER_SEEDS if len(seeds) > 1 else ITSELF,
         scores=scores,
         score_of_best=math.nan
@@ -142,6 +148,16 @@ def score(arm: Arm, runs: tuple[Run, ...], staged: bool, higher_is_better: bool)
         elsewhere=tuple(sorted({run.rate for run in finals} - {best})),
         splits=(_split(choosing), _split(finals if staged else choosing)),
     )
+
+
+def whole(cells: Cells, seeds: Iterable[int | None]) -> dict[float, Mapping[int | None, float | None]]:
+    """The cells of the rates that have a row of every seed.
+
+    >>> whole({0.1: {0: 1.0, 1: None}, 0.2: {0: 9.0}}, [0, 1])
+    {0.1: {0: 1.0, 1: None}}
+    """
+    every = set(seeds)
+    return {rate: scores for rate, scores in cells.items() if every <= scores.keys()}
 
 
 def choose(cells: Cells, seeds: Iterable[int | None], higher_is_better: bool) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer, suggest
@@ -15,7 +16,7 @@ from ..folders import check_out
 from . import figure, page
 from .columns import NEEDED, OPTIONAL
 from .comparison import compare
-from .table import Grid, read
+from .table import Grid, Run, read
 
 NAME = "grid"
 EXAMPLES = {"--column": "--column learning_rate=lr", "--value": "--value method=lora"}
@@ -65,6 +66,8 @@ def _main(options: argparse.Namespace) -> int:
     check_out(options.out)
     grid = read(options.table, _typed("--column", options.column), _typed("--value", options.value))
     groups = [compare(name, grid.groups[name], options.higher) for name in _named(options.group, grid)]
+    for group in groups:
+        _require_margin_of_scale(group.name, grid.groups[group.name], margin)
     stem = options.table.stem
     name = options.table.name
     print(page.write(name, grid, groups, options.higher, margin, None))
@@ -91,6 +94,16 @@ def _margin(typed: str | None) -> float | None:
     if not 0 < margin < math.inf:
         raise ConfigError(f"--margin {typed}: allowed are numbers above 0, in units of the score; type --margin 0.02")
     return margin
+
+
+def _require_margin_of_scale(name: str, runs: Sequence[Run], margin: float | None) -> None:
+    """Refuse a margin as wide as the scale of the scores, such as one in per cents where scores are shares."""
+    scores = [run.score for run in runs if run.score is not None]
+    if margin is not None and margin >= 1 and scores and min(scores) >= 0 and max(scores) <= 1:
+        raise ConfigError(
+            f"--margin {margin:g}: all scores of {name} lie between 0 and 1, so that none is worse by more; allowed "
+            "are numbers below 1, in units of the score; for two points in a hundred type --margin 0.02"
+        )
 
 
 def _named(names: list[str], grid: Grid) -> list[str]:

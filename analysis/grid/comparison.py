@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from lorax_lab.store.direction import oriented
 
@@ -22,7 +23,8 @@ and of 1, 2, 5, 10 are even by this."""
 ONE_SEED = "one seed"
 NO_FULL = "no full arm"
 ALIKE, DIGITS = 3, 4
-"""So many seeds of one arm have the same score of so many digits only where one was copied."""
+"""So many seeds of one arm, or of two arms in each seed, have the same score of so many digits only where one was
+copied."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,32 @@ def unfair(first: Scored, second: Scored | None) -> list[str]:
     for arm in both:
         reasons += _of_stages(arm)
         if arm.edge:
-            at = "only one rate was tried" if arm.edge == ONLY else f"the best rate is at the grid's edge, {arm.edge}"
-            reasons.append(f"of {arm.arm} {at}")
+            reasons.append(f"of {arm.arm} {_at_edge(arm)}")
     return list(dict.fromkeys([*reasons, *(_of_pair(first, second) if second else [])]))
+
+
+def _at_edge(arm: Scored) -> str:
+    if arm.edge != ONLY:
+        return f"the best rate is at the grid's edge, {arm.edge}"
+    return "only one rate has a row of every seed" if arm.uncounted else "only one rate was tried"
 
 
 def _is_copied(arm: Scored) -> bool:
     """Whether several seeds have the very same score, with so many digits that training does not give it twice."""
     known = [score for score in arm.scores.values() if score is not None]
-    return len(known) >= ALIKE and len(set(known)) == 1 and len(f"{known[0]!r}".replace(".", "").strip("-0")) >= DIGITS
+    return len(known) >= ALIKE and len(set(known)) == 1 and _digits(known[0]) >= DIGITS
+
+
+def _are_copied(first: Scored, second: Scored) -> bool:
+    """Whether two arms have the very same score in each of several seeds, as `_is_copied`."""
+    pairs = [(first.scores[seed], second.scores[seed]) for seed in first.scores if seed in second.scores]
+    fine = [one for one, _ in pairs if one is not None and _digits(one) >= DIGITS]
+    return len(fine) >= ALIKE and all(one == other for one, other in pairs)
+
+
+def _digits(score: float) -> int:
+    """How many digits a score was written with, zeros at either end left out."""
+    return len(Decimal(repr(score)).normalize().as_tuple().digits)
 
 
 def _of_choice(arm: Scored) -> list[str]:
@@ -162,6 +181,8 @@ def _of_pair(first: Scored, second: Scored) -> list[str]:
         reasons.append(f"unequal numbers of seeds choose the rates, {numbers}")
     if first.scores and second.scores and set(first.scores) != set(second.scores):
         reasons.append(f"{first.arm} and {second.arm} are scored with different seeds")
+    if _are_copied(first, second):
+        reasons.append(f"{first.arm} and {second.arm} have the same score in each seed to the last digit")
     reasons += _of_grids(first, second)
     if second.lost and (first.lost or second.arm.method == FULL):
         both = f"{first.arm} and {second.arm}" if first.lost else second.arm

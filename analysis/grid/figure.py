@@ -87,7 +87,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
     for arm, of in rows.groupby("arm", sort=False):
         look = looks[str(arm)]
         scores = of.groupby("learning_rate")["score"]
-        means = scores.mean().mask(scores.apply(lambda column: column.isna().any()))
+        lacks = scores.size() < of["seed"].nunique(dropna=False)  # the rate does not count as tried
+        means = scores.mean().mask(scores.apply(lambda column: column.isna().any()) | lacks)
         axes.plot(means.index, means, **look)
         if len(of) > len(means):
             axes.scatter(of["learning_rate"], of["score"], s=4, color=look["color"], alpha=0.6, zorder=3)
@@ -124,11 +125,6 @@ def _any_off(table: pd.DataFrame) -> bool:
 
 def _is_higher(rows: pd.DataFrame) -> bool:
     return bool(rows["higher_is_better"].iloc[0])
-
-
-def _at_the_foot(axes: Axes, rates: list[float], marker: str, look: dict[str, Any]) -> None:
-    place = axes.get_xaxis_transform()
-    axes.scatter(rates, [0.02] * len(rates), marker=marker, s=24, color=look["color"], transform=place)
 
 
 def _legend(figure: Figure, axes: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:

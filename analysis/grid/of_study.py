@@ -62,7 +62,7 @@ def table(records: Records, condition: str) -> pd.DataFrame:
                 method, rank = arms[name]
                 row = {"model": line["config"]["model"], "task": condition, "method": method, "rank": rank}
                 row |= {"learning_rate": rate_of(line), "seed": line["seed"], "stage": stage, "split": SPLIT_OF[stage]}
-                rows.append(row | {"metric": line["metric"], "score": score_of(line, SPLIT_OF[stage])})
+                rows.append(row | {"metric": records.metric(condition), "score": score_of(line, SPLIT_OF[stage])})
     order = ["stage", "method", "rank", "learning_rate", "seed"]
     found = pd.DataFrame(rows).astype({"rank": "Int64"})
     return found.sort_values(order, ascending=[False, True, True, True, True]).reset_index(drop=True)

@@ -102,7 +102,12 @@ def _margin(margin: float | None) -> str:
 
 def _of_group(group: Group, higher_is_better: bool, margin: float | None) -> list[str]:
     parts = [f"## {group.name}", table(HEADINGS, [_row(arm) for arm in group.arms])]
-    notes = [*sentences.rests_on(group), *sentences.failures(group), *sentences.unused(group)]
+    notes = [
+        *sentences.rests_on(group),
+        *sentences.failures(group),
+        *sentences.uncounted(group),
+        *sentences.unused(group),
+    ]
     parts += bullets(_starred(notes)) if notes else []
     if group.comparisons:
         parts += ["### Comparisons", table(["comparison", "status", "why"], _comparisons(group))]

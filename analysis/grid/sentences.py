@@ -55,6 +55,16 @@ def failures(group: Group) -> list[str]:
     return [f"{arm.arm}: {'; '.join(arm.failures)}" for arm in group.arms if arm.failures]
 
 
+def uncounted(group: Group) -> list[str]:
+    """The rates that do not count as tried."""
+    return [
+        f"{arm.arm}: {listed(f'{rate:g}' for rate in arm.uncounted)} {'does' if len(arm.uncounted) == 1 else 'do'} not "
+        "count as tried, for want of a row of every seed"
+        for arm in group.arms
+        if arm.uncounted
+    ]
+
+
 def unused(group: Group) -> list[str]:
     """Final runs that score nothing, since their trials choose another rate."""
     return [
@@ -153,8 +163,9 @@ def _unfair(reasons: Sequence[str], found: list[Comparison], higher_is_better: b
 
 def _seems(first: Scored, second: Scored, higher_is_better: bool) -> str:
     ahead = oriented(first.shown - second.shown, higher_is_better) > 0
-    how = "better" if ahead else "worse"
-    return f"{first.arm} ({first.shown:.4g}) is {how} than {second.arm} ({second.shown:.4g})"
+    one, other = f"{first.shown:.4g}", f"{second.shown:.4g}"
+    how = "differs from" if one == other else f"is {'better' if ahead else 'worse'} than"
+    return f"{first.arm} ({one}) {how} {second.arm} ({other})"
 
 
 def _pairs(found: list[Comparison]) -> str:

@@ -111,7 +111,7 @@ def _scored(rows: pd.DataFrame, reference: str, ends: tuple[float, float]) -> It
     yield scatter(f"{cost.LORA}, {cost.over(rows)}", places(lora["rank"]), lora["test"], **settings)
     for (_, other), own in zip(others.iterrows(), more, strict=True):
         is_full = other["arm"] == reference
-        name, line = (cost.FULL, {}) if is_full else (other["arm"], own["line"])
+        name, line = (cost.of_full(rows), {}) if is_full else (other["arm"], own["line"])
         yield level(name, other["test"], ends, **line)
     crossed = lora[lora[COLLAPSED] > 0] if COLLAPSED in lora else lora[:0]
     if len(crossed):

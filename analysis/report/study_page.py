@@ -105,7 +105,8 @@ def _bars(name: str, table: pd.DataFrame) -> tuple[str, ...]:
         return (f"Dots are seeds. {'; '.join(both)}.",)
     if name == "cost":
         seconds = beside.of_seconds(table)
-        bars = f"Bars, and the grey band of full fine-tuning: {cost.over(table)}."
+        shown = "Bars, and the grey band of full fine-tuning" if cost.has_ends(table) else "Points"
+        bars = f"{shown}: {cost.over(table)}."
         return (bars, f"{seconds[0].upper()}{seconds[1:]}.") if seconds else (bars,)
     return (BARS[name],) if name in BARS else ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import constant
-from ..scores import score_label, split_label
+from ..scores import higher_is_better, score_label, split_label
 from ..study.figures import trials
 from ..variants import COLLAPSED
 from .plot import COLLAPSED_MARK, INK, Trace, View, axis, constant_level, looks, plain, scatter
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIVERGED_MARK = {"symbol": "square-open", "size": 10, "color": INK, "line": {"width": 1.5, "color": INK}}
-NO_MEAN = f"{trials.DIVERGED}, so no mean (at the foot)"
-FOOT = 0.06
-"""How far below the lowest score the marks of diverged rates stand, as a share of the scores' range."""
+NO_MEAN = f"{trials.DIVERGED}, so no mean"
+BEYOND = 0.06
+"""How far beyond the worst score the marks of diverged rates stand, as a share of the scores' range."""
 LARGE, SMALL = 14, 6
 """Sizes of the mark of a rate that was chosen, and of the others."""
 
 
 def of_trials(table: pd.DataFrame) -> list[View]:
     """A view for each task: the mean validation score over the learning rate, a line for each arm, the chosen rate
-    ringed. A rate of which a trial diverged has no mean: its mark stands at the foot, and the arm's line is broken."""
+    ringed. A rate of which a trial diverged has no mean: its mark stands at the end of the worst scores, and the arm's
+    line is broken."""
     means = trials.means(table)
     views = []
     for task, rows in table.groupby("task", sort=False):
@@ -63,9 +64,11 @@ def _diverged(rows: pd.DataFrame, means: pd.DataFrame) -> list[Trace]:
     if not len(lost):
         return []
     known = [*means["mean"].dropna(), *([found[0]] if (found := constant.of_rows(rows)) else [])] or [0.0]
-    foot = min(known) - FOOT * ((max(known) - min(known)) or 1.0)
+    higher, room = higher_is_better(rows), BEYOND * ((max(known) - min(known)) or 1.0)
+    end, where = (min(known) - room, "at the foot") if higher else (max(known) + room, "at the top")
     hover = {
         "customdata": [plain(", ".join(arms)) for _, arms in lost],
         "hovertemplate": "%{customdata}, rate %{x:.3g}",
     }
-    return [scatter(NO_MEAN, lost.groups, [foot] * len(lost), mode="markers", marker=DIVERGED_MARK, **hover)]
+    name = f"{NO_MEAN} ({where})"
+    return [scatter(name, lost.groups, [end] * len(lost), mode="markers", marker=DIVERGED_MARK, **hover)]

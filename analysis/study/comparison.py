@@ -277,12 +277,16 @@ def _cost(lines: list[Line]) -> dict[str, Any]:
 
 def _interval(lines: list[Line]) -> Interval:
     """The mean score on test with Student's interval over the seeds; one seed has the interval of its test examples,
-    which says nothing of other seeds."""
+    which says nothing of other seeds: that of the metric, else Student's over what each example adds."""
     scores = [score_of(line, SPLIT) for line in lines]
     if len(lines) != 1:
         return t_interval(scores)
     (line,), (score,) = lines, scores
-    return Interval(score, *of_examples(score, line["metric"], line["inputs"]["examples"][SPLIT]), 1)
+    low, high = of_examples(score, line["metric"], line["inputs"]["examples"][SPLIT])
+    if math.isnan(low) and (values := added(line)) is not None:
+        over = of_one_seed(values[None])
+        low, high = over.low, over.high
+    return Interval(score, low, high, 1)
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..scores import DIRECTION
+from ..scores import DIRECTION, unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +72,8 @@ def document(columns: Sequence[Column], rows: Sequence[Sequence[str]], notes: Se
 
 def units(table: pd.DataFrame) -> tuple[float, int, str]:
     """By what a table's scores are multiplied, with how many digits they stand, and the unit in the head: hundredths;
-    where lower is better the scores are no shares, and stay as they are."""
-    return (100.0, 1, r"$\times 100$") if DIRECTION not in table else (1.0, 3, "")
+    where lower is better the scores are no shares, and stay as they are, in the unit that they have."""
+    return (100.0, 1, r"$\times 100$") if DIRECTION not in table else (1.0, 3, escaped(unit(table)))
 
 
 def _heads(columns: Sequence[Column], texts: Sequence[str]) -> str:

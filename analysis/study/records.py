@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.store.direction import UNITS, of_lines
+from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
 from lorax_lab.store.history import commits
 from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
@@ -18,7 +18,7 @@ from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
 from lorax_lab.store.sums import is_sealed
 
-from ..scores import SCORED, directed
+from ..scores import SCORED, UNITS, directed, with_units
 from .scale import Scale
 
 if TYPE_CHECKING:
@@ -99,16 +99,21 @@ class Records:
         """Of the scores of a condition."""
         return of_lines([*self.of(condition, "final"), *self.of(condition, "trial")])
 
+    def metric(self, condition: str) -> str:
+        """The primary metric of a condition; nothing where no run has a score and none was declared."""
+        lines = [*self.of(condition, "final"), *self.of(condition, "trial")]
+        declared = self.declared.scores.get(condition, ("", True))[0]
+        return next((str(line["metric"]) for line in lines if "metric" in line), declared)
+
     def scale(self, condition: str) -> Scale:
         """Of the scores of a condition."""
-        metrics = (str(line["metric"]) for line in self.of(condition, "final") if "metric" in line)
-        return Scale(self.higher_is_better(condition), UNITS.get(next(metrics, ""), ""))
+        return Scale(self.higher_is_better(condition), UNITS.get(self.metric(condition), ""))
 
     @property
     def margin(self) -> str:
         """The declared margin, with its unit where the conditions have one in common."""
-        scales = {self.scale(name).unit for name in self.conditions}
-        return Scale(unit=scales.pop() if len(scales) == 1 else "").amount(f"{self.protocol.margin:g}")
+        units = {self.scale(name).unit for name in self.conditions}
+        return Scale(unit=units.pop() if len(units) == 1 else "").amount(f"{self.protocol.margin:g}")
 
     def scored_on(self, condition: str, split: str = "test") -> str:
         """The split in words: `training` where the condition's task is memorised."""
@@ -201,9 +206,11 @@ def models_of(table: pd.DataFrame) -> str:
 
 def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:
     """A figure's table, whose column `task` has the conditions, with the direction of the scores where lower ones are
-    better in any condition, and what the scores are of where any condition's task is memorised."""
+    better in any condition, what they are counted in where any metric has a unit, and what they are of where any
+    condition's task is memorised."""
     of = {name: records.scored_on(name, "") for name in records.conditions}
     table = table.assign(**{SCORED: table["task"].map(of)}) if any(of.values()) else table
+    table = with_units(table, table["task"].map(records.metric))
     return directed(table, table["task"].map(records.higher_is_better))
 
 

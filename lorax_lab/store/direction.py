@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 Score = TypeVar("Score")
 KEY = "higher_is_better"
 LOWER, HIGHER = "lower is better", "higher is better"
-UNITS = {"nats": "nats per token"}
-"""Of the metrics that have a unit; the others are shares, rates and correlations."""
 
 
 def oriented(score: Score, higher_is_better: bool) -> Score:

@@ -130,7 +130,7 @@ def draw(table: pd.DataFrame) -> Figure:
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
         _scale(row[0], of_task)
-        row[0].set_ylabel(score_label("difference in score", of_task))
+        row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
     _explain(grid[0][0], table)
     style.title(figure, _heading(table))
     style.legend(figure, grid[0][0], columns=2)

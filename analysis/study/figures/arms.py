@@ -50,7 +50,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.remove()
     for axes, task in zip(panels, tasks, strict=False):
         _arms(axes, table[table["task"] == task], arms)
-        axes.set_title(score_label(task, table[table["task"] == task]))
+        axes.set_title(score_label(task, table[table["task"] == task], "\n"))
     for axes in panels[max(0, len(tasks) - across) : len(tasks)]:
         axes.set_xlabel("difference in score")
         axes.tick_params(labelbottom=True)

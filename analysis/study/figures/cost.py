@@ -34,7 +34,7 @@ REACH, LEAST = 1.0, 0.01
 fine-tuning's scores away from them, and no height is less than this; one that is farther stands in the heading."""
 WIDTH = 36
 """Letters of a line of a heading."""
-LORA, FULL = "LoRA", "full fine-tuning, in grey its interval"
+LORA, FULL = "LoRA", "full fine-tuning"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 
@@ -110,7 +110,7 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
             line = {"color": own["color"], "linestyle": own["linestyle"], "linewidth": 1}
             _level(axes, float(other["test"]), legend, str(other["arm"]), line)
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
-    axes.axhline(full["test"], color="0.25", linewidth=1, label=FULL if first else "_")
+    axes.axhline(full["test"], color="0.25", linewidth=1, label=of_full(rows) if first else "_")
     look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "capsize": 2, "markersize": 3.5}
     axes.errorbar(ranks, lora["test"], bars, label=f"{LORA}, {over(rows)}" if first else "_", **look)
     if (one := constant.of_rows(rows)) and one[1] in is_near:
@@ -154,8 +154,19 @@ def _near(rows: pd.DataFrame) -> dict[str, float]:
 
 def over(table: pd.DataFrame) -> str:
     """What the points and intervals of scores are."""
-    seeds = int(table["seeds"].max())
-    return "mean and 95 % interval over seeds" if seeds > 1 else "one seed, 95 % interval over its test examples"
+    if int(table["seeds"].max()) > 1:
+        return "mean and 95 % interval over seeds"
+    return "one seed, 95 % interval over its test examples" if has_ends(table) else "one seed, no interval"
+
+
+def of_full(table: pd.DataFrame) -> str:
+    """What the level of full fine-tuning is, and the band around it."""
+    return f"{FULL}, in grey its interval" if has_ends(table) else FULL
+
+
+def has_ends(table: pd.DataFrame) -> bool:
+    """Whether any score has an interval: of one seed, that of a metric of which it is known."""
+    return bool(table["test_low"].notna().any())
 
 
 def reference_of(rows: pd.DataFrame) -> pd.Series[Any]:
@@ -176,8 +187,8 @@ def ended_badly(rows: pd.DataFrame) -> list[str]:
 def _heading(task: str, rows: pd.DataFrame) -> str:
     """The task, what is to be said of its runs, and below it the levels that have no place in its panel."""
     far = [f"{name}: {short(score)}" for name, score in _levels(rows).items() if name not in _near(rows)]
-    lines = ["; ".join([score_label(task, rows), *ended_badly(rows)]), *far]
-    return "\n".join(style.wrapped(line, WIDTH) for line in lines)
+    lines = ["; ".join([score_label(task, rows, "\n"), *ended_badly(rows)]), *far]
+    return "\n".join(style.wrapped(line, WIDTH) for line in "\n".join(lines).split("\n"))
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -191,9 +202,9 @@ def latex(table: pd.DataFrame) -> str:
         rows += [[]] if rows else []
         rows += [[escaped(score_label(str(task), of_task))]]
         rows += [_row(row, scale, digits) for row in of_task.to_dict("records")]
+    around = " with 95\\,\\% intervals as in the text" if table["difference_low"].notna().any() else ""
     notes = [
-        f"Scores on {escaped(split_label('test', table))}: {_printed(table)}; "
-        "differences from the first arm with 95\\,\\% intervals as in the text.",
+        f"Scores on {escaped(split_label('test', table))}: {_printed(table)}; differences from the first arm{around}.",
         "Bold: the arm is surely not worse than the first by more than the margin.",
         "Parameters leave out the head; peak memory of a step and time of training are medians.",
         f"{seconds[0].upper()}{seconds[1:]}." if (seconds := beside.of_seconds(table)) else "",
@@ -203,9 +214,9 @@ def latex(table: pd.DataFrame) -> str:
 
 
 def _printed(table: pd.DataFrame) -> str:
-    seeds = int(table["seeds"].max())
-    several = f"mean of {seeds} seeds with the 95\\,\\% interval over them"
-    return several if seeds > 1 else "one seed with the 95\\,\\% interval over its test examples"
+    if (seeds := int(table["seeds"].max())) > 1:
+        return f"mean of {seeds} seeds with the 95\\,\\% interval over them"
+    return "one seed with the 95\\,\\% interval over its test examples" if has_ends(table) else "one seed"
 
 
 def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:

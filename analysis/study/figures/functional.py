@@ -93,7 +93,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.axhline(noise.mean(), color="0.4", linewidth=0.9, linestyle=(0, (1, 3)), label=name)
         constant.draw_line(axes, rows, panels[0])
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
-        axes.set_title(score_label(task, rows))
+        axes.set_title(score_label(task, rows, "\n"))
     style.title(figure, f"what is left of the full update's score when it is changed; {over(table)}")
     style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame) -> Figure:
         told = rates.others(of)
         row[0].set_title(f"{task}; hollow: {told}" if told else task)
         row[0].set_ylabel("difference in log loss, nats")
-        row[1].set_ylabel(score_label("difference in score", of))
+        row[1].set_ylabel(score_label("difference in score", of, "\n"))
     for axes in grid[-1]:
         axes.set_xlabel("rank of LoRA")
     text = f"{models_of(table)}: LoRA against full fine-tuning on test; {intervals_over(table, LOSS)}"

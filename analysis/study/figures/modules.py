@@ -46,7 +46,7 @@ def draw(table: pd.DataFrame) -> Figure:
             beside = style.spread_out(number, len(names), APART)
             style.bars(axes, list(cut), means, bars, beside, label=name, **(look | fine))
         style.rank_axis(axes, sorted(sizes))
-        axes.set_title(score_label(task, rows))
+        axes.set_title(score_label(task, rows, "\n"))
     split = split_label("validation", table)
     several = len(set(table["seed"])) > 1
     covered = "95 % intervals over the seeds" if several else f"one seed, no interval: {UNKNOWN}"

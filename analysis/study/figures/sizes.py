@@ -84,7 +84,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in (left, right):
         style.rank_axis(axes, sizes)
         axes.set_xlabel("training examples")
-    left.set_ylabel(score_label(f"score on {split_label('test', table)}", table))
+    left.set_ylabel(score_label(f"score on {split_label('test', table)}", table, "\n"))
     right.set_ylabel("directions")
     margin = f"{table['margin'].iloc[0]:g}"
     of = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"

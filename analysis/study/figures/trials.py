@@ -50,7 +50,7 @@ def draw(table: pd.DataFrame) -> Figure:
         rows = rates[rates["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
         _panel(axes, rows, norm, panels[0])
         whole = table[table["task"] == task]
-        axes.set_title(f"{score_label(task, whole)}{_constant(whole)}")
+        axes.set_title(score_label(task, whole, "\n") + _constant(whole))
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].set_ylim(len(arms) - 0.4, -0.6)
     colour = ScalarMappable(norm, style.PALETTE)
