@@ -151,19 +151,41 @@ UNTESTABLE: dict[str, tuple[Callable[[], str], str]] = {
     "an SVD's factors": (lambda: adapter(orthogonal(factors(0, even))), "an SVD made its factors"),
     "zero": (lambda: adapter(factors(0, lambda layer: torch.zeros(RANK))), "it did not change"),
 }
+    "MiCA": (lambda: adapter(orthogonal(factors(0, even), "B"), init_lora_weights="mica"), "MiCA keeps"),
+    "EVA": (lambda: adapter(begun(factors(0, even)), init_lora_weights="eva"), "EVA starts"),
+    "MiCA without its settings": (lambda: adapter(orthogonal(factors(0, even), "B")), "a factor is orthogonal"),
+    "a converted PiSSA": (
+        lambda: adapter(converted(factors(0, even)), r=2 * RANK),
+        "a factor is orthogonal, or begins",
+    ),
 
 
 def first_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t[:1] if name.endswith("A") else t[:, :1] for name, t in tensors.items()}
 
 
-def orthogonal(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def orthogonal(tensors: dict[str, Tensor], factors: str = "AB") -> dict[str, Tensor]:
+    turned = {name: torch.linalg.qr(t.T if name.endswith("A") else t).Q for name, t in tensors.items()}
     return {
-        name: torch.linalg.qr(t).Q if name.endswith("B") else torch.linalg.qr(t.T).Q.T for name, t in tensors.items()
+        name: t if name[-1] not in factors else turned[name].T if name.endswith("A") else turned[name]
+        for name, t in tensors.items()
     }
 
 
 @pytest.mark.parametrize("name", UNTESTABLE)
+def begun(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A began orthogonal, and some noise was added to it."""
+    return {name: t + 0.01 * tensors[name] for name, t in orthogonal(tensors, "A").items()}
+
+
+def converted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As PEFT converts PiSSA: the trained factors, here the start and noise, and behind them the start."""
+    start = orthogonal(tensors)
+    trained = {name: start[name] + 0.1 * t for name, t in tensors.items()}
+    signs = {"A": 1, "B": -1}
+    return {name: torch.cat([trained[name], signs[name[-1]] * start[name]], "AB".index(name[-1])) for name in tensors}
+
+
 def test_what_has_no_valid_null_is_not_tested(name: str) -> None:
     make, reason = UNTESTABLE[name]
     facts = card(make())
@@ -192,7 +214,18 @@ def test_rows_of_unequal_size_are_not_called_signal() -> None:
     draw = torch.Generator().manual_seed(3)
     rows = lambda w: torch.randn(len(w), 1, generator=draw).exp()  # noqa: E731
     base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
-    assert card(tuned, "--base", base)["verdict"]["finding"] == "cannot be tested"
+    verdict = card(tuned, "--base", base)["verdict"]
+    assert (verdict["finding"], verdict["untested"], verdict["matrices"]) == ("cannot be tested", 8, 8)
+    page = Path("out/card.md").read_text()
+    assert "cannot be tested: its bulk is not that of iid noise." in page
+
+
+def test_a_reason_of_some_matrices_counts_all_of_the_card() -> None:
+    draw = torch.Generator().manual_seed(3)
+    rows = lambda w: torch.randn(len(w), 1, generator=draw).exp() * (len(w) == 96)  # noqa: E731
+    base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
+    card(tuned, "--base", base)
+    assert "its bulk is not that of iid noise (4 of 8 matrices)." in Path("out/card.md").read_text()
 
 
 # layers
