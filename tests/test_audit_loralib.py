@@ -119,10 +119,16 @@ def test_a_merged_linear_is_read_group_by_group(enabled: list[bool]) -> None:
         assert sigma_of(index) == pytest.approx(singular_values(block)[:RANK].tolist(), rel=1e-5)
 
 
-def test_an_embedding_is_turned_as_loralib_turns_it() -> None:
+EMBEDDINGS = ("wte", "transformer.wpe", "shared", "model.embed_tokens", "embeddings", "bert.embeddings.word_embeddings")
+LINEAR = ("mlp.shared_experts.gate_proj", "mlp.shared_expert.up_proj", "embeddings_project", "time_embedding.linear_1")
+
+
+@pytest.mark.parametrize("name", [*EMBEDDINGS, *LINEAR, "SelfAttention.relative_attention_bias", "lm_head"])
+def test_only_an_embedding_is_turned_as_loralib_turns_it(name: str) -> None:
     B, A = factors((16, 50), [3.0, 2.0], 0)
-    rows = audit(write({"wte.lora_B": B, "wte.lora_A": A}), "--alpha", ALPHA)
-    assert (rows.loc[0, "out"], rows.loc[0, "in"]) == (50, 16)
+    rows = audit(write({f"{name}.lora_B": B, f"{name}.lora_A": A}), "--alpha", ALPHA)
+    turned = name in EMBEDDINGS or "bias" in name
+    assert (rows.loc[0, "out"], rows.loc[0, "in"]) == ((50, 16) if turned else (16, 50))
     assert sigma_of(0) == pytest.approx([3.0, 2.0], rel=1e-5)
 
 

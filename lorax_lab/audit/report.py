@@ -60,7 +60,7 @@ def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
     rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
     console.print(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}", soft_wrap=True, markup=False)
     for name in left:
-        console.print(f"  left out, it is no linear layer: {name}", soft_wrap=True, markup=False)
+        console.print(f"  left out, an embedding or an output layer: {name}", soft_wrap=True, markup=False)
 
 
 def frame(measured: list[Measured]) -> pd.DataFrame:
