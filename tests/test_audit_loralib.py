@@ -159,10 +159,21 @@ def test_an_alpha_that_is_no_size_is_refused(alpha: str, capsys: pytest.CaptureF
 
 def test_a_stated_alpha_is_used_and_another_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     path = write(linear() | {f"{name}.lora_alpha": torch.tensor(ALPHA) for name in SHAPES})
-    assert "states alpha 24 for l.0.q; leave --alpha out" in refused(capsys, path, "--alpha", "16")
+    assert "states alpha 24 as l.0.q.lora_alpha; leave --alpha out" in refused(capsys, path, "--alpha", "16")
     audit(path)
     assert sigma_of(0) == pytest.approx(SIGMA["l.0.q"], rel=1e-5)
     assert main([str(path), "--out", "same", "--alpha", "24"]) == 0
+
+
+def test_a_stated_alpha_may_be_an_integer() -> None:
+    audit(write(linear() | {f"{name}.alpha": torch.tensor(int(ALPHA)) for name in SHAPES}))
+    assert sigma_of(0) == pytest.approx(SIGMA["l.0.q"], rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.0, -8.0, float("nan"), float("inf")])
+def test_a_stated_alpha_that_is_no_size_is_refused_by_name(alpha: float, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(linear() | {f"{name}.alpha": torch.tensor(alpha) for name in SHAPES})
+    assert f"l.0.q.alpha is {alpha:g}; expected a number > 0" in refused(capsys, path)
 
 
 def test_alpha_beside_peft_or_two_checkpoints_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +220,7 @@ def test_a_checkpoint_folder_with_factors_in_it_is_not_read_as_merged(capsys: py
         ({"l.0.q.weight": torch.ones(40, 40, 1, 1)}, "l.0.q is a convolution"),
         ({"conv1.lora_A": torch.ones(9, 9), "conv1.lora_B": torch.ones(9, 9)}, "conv1 is a convolution"),
         ({"l.0.q.alpha": torch.ones(2)}, "expected one number"),
+        ({"l.0.q.alpha": torch.tensor(True)}, "l.0.q.alpha is bool; expected a number"),
     ],
 )
 def test_what_is_no_factor_of_loralib_is_refused_by_name(
