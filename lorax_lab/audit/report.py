@@ -23,15 +23,15 @@ SHOWN = 10
 """How many notes of one kind are printed; the report has all."""
 
 
-def introduce(updates: Updates, folder: Path) -> None:
-    """Print what is measured, and a note on each tensor that is not measured or has another name."""
+def introduce(updates: Updates, folder: Path, page: str = "report.md") -> None:
+    """Print what is measured, and a note on each tensor that is not measured or has another name; `page` has all."""
     console.print(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
     for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
         members = list(notes)
         for note in members[:SHOWN]:
             console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
         if len(members) > SHOWN:
-            console.print(f"  {kind}: and {len(members) - SHOWN} more, all in report.md", markup=False)
+            console.print(f"  {kind}: and {len(members) - SHOWN} more, all in {page}", markup=False)
 
 
 def close(updates: Updates, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
