@@ -60,6 +60,7 @@ HOLES = {
     "WRITER": "python -m lorax_lab.audit BASE TUNED",
     "MAKER": "python -m lorax_lab.card runs/RUN --task",
     "writer": "python -m lorax_lab.serve",
+    "with_base": "python -m lorax_lab.card ADAPTER --base BASE",
     "install": "python -m ensurepip, or uv pip install pip",
 }
 """A plausible value for each hole of a suggestion."""

@@ -119,10 +119,16 @@ def test_a_merged_linear_is_read_group_by_group(enabled: list[bool]) -> None:
         assert sigma_of(index) == pytest.approx(singular_values(block)[:RANK].tolist(), rel=1e-5)
 
 
-def test_an_embedding_is_turned_as_loralib_turns_it() -> None:
+EMBEDDINGS = ("wte", "transformer.wpe", "shared", "model.embed_tokens", "embeddings", "bert.embeddings.word_embeddings")
+LINEAR = ("mlp.shared_experts.gate_proj", "mlp.shared_expert.up_proj", "embeddings_project", "time_embedding.linear_1")
+
+
+@pytest.mark.parametrize("name", [*EMBEDDINGS, *LINEAR, "SelfAttention.relative_attention_bias", "lm_head"])
+def test_only_an_embedding_is_turned_as_loralib_turns_it(name: str) -> None:
     B, A = factors((16, 50), [3.0, 2.0], 0)
-    rows = audit(write({"wte.lora_B": B, "wte.lora_A": A}), "--alpha", ALPHA)
-    assert (rows.loc[0, "out"], rows.loc[0, "in"]) == (50, 16)
+    rows = audit(write({f"{name}.lora_B": B, f"{name}.lora_A": A}), "--alpha", ALPHA)
+    turned = name in EMBEDDINGS or "bias" in name
+    assert (rows.loc[0, "out"], rows.loc[0, "in"]) == ((50, 16) if turned else (16, 50))
     assert sigma_of(0) == pytest.approx([3.0, 2.0], rel=1e-5)
 
 
@@ -153,10 +159,21 @@ def test_an_alpha_that_is_no_size_is_refused(alpha: str, capsys: pytest.CaptureF
 
 def test_a_stated_alpha_is_used_and_another_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     path = write(linear() | {f"{name}.lora_alpha": torch.tensor(ALPHA) for name in SHAPES})
-    assert "states alpha 24 for l.0.q; leave --alpha out" in refused(capsys, path, "--alpha", "16")
+    assert "states alpha 24 as l.0.q.lora_alpha; leave --alpha out" in refused(capsys, path, "--alpha", "16")
     audit(path)
     assert sigma_of(0) == pytest.approx(SIGMA["l.0.q"], rel=1e-5)
     assert main([str(path), "--out", "same", "--alpha", "24"]) == 0
+
+
+def test_a_stated_alpha_may_be_an_integer() -> None:
+    audit(write(linear() | {f"{name}.alpha": torch.tensor(int(ALPHA)) for name in SHAPES}))
+    assert sigma_of(0) == pytest.approx(SIGMA["l.0.q"], rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.0, -8.0, float("nan"), float("inf")])
+def test_a_stated_alpha_that_is_no_size_is_refused_by_name(alpha: float, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(linear() | {f"{name}.alpha": torch.tensor(alpha) for name in SHAPES})
+    assert f"l.0.q.alpha is {alpha:g}; expected a number > 0" in refused(capsys, path)
 
 
 def test_alpha_beside_peft_or_two_checkpoints_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,6 +220,7 @@ def test_a_checkpoint_folder_with_factors_in_it_is_not_read_as_merged(capsys: py
         ({"l.0.q.weight": torch.ones(40, 40, 1, 1)}, "l.0.q is a convolution"),
         ({"conv1.lora_A": torch.ones(9, 9), "conv1.lora_B": torch.ones(9, 9)}, "conv1 is a convolution"),
         ({"l.0.q.alpha": torch.ones(2)}, "expected one number"),
+        ({"l.0.q.alpha": torch.tensor(True)}, "l.0.q.alpha is bool; expected a number"),
     ],
 )
 def test_what_is_no_factor_of_loralib_is_refused_by_name(

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import Lab
+from conftest import Lab, tiny_config
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from analysis.__main__ import main as analysis
+from lorax_lab.audit import extract
 from lorax_lab.card import make as steps
 from lorax_lab.card import words
 from lorax_lab.card.__main__ import main
@@ -150,6 +151,13 @@ UNTESTABLE: dict[str, tuple[Callable[[], str], str]] = {
     "rank 1": (lambda: adapter(first_of(factors(0, even)), r=1), "rank 1"),
     "an SVD's factors": (lambda: adapter(orthogonal(factors(0, even))), "an SVD made its factors"),
     "zero": (lambda: adapter(factors(0, lambda layer: torch.zeros(RANK))), "it did not change"),
+    "MiCA": (lambda: adapter(orthogonal(factors(0, even), "B"), init_lora_weights="mica"), "MiCA keeps"),
+    "EVA": (lambda: adapter(begun(factors(0, even)), init_lora_weights="eva"), "EVA starts"),
+    "MiCA without its settings": (lambda: adapter(orthogonal(factors(0, even), "B")), "a factor is orthogonal"),
+    "a converted PiSSA": (
+        lambda: adapter(converted(factors(0, even)), r=2 * RANK),
+        "a factor is orthogonal, or begins",
+    ),
 }
 
 
@@ -157,10 +165,25 @@ def first_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t[:1] if name.endswith("A") else t[:, :1] for name, t in tensors.items()}
 
 
-def orthogonal(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def orthogonal(tensors: dict[str, Tensor], factors: str = "AB") -> dict[str, Tensor]:
+    turned = {name: torch.linalg.qr(t.T if name.endswith("A") else t).Q for name, t in tensors.items()}
     return {
-        name: torch.linalg.qr(t).Q if name.endswith("B") else torch.linalg.qr(t.T).Q.T for name, t in tensors.items()
+        name: t if name[-1] not in factors else turned[name].T if name.endswith("A") else turned[name]
+        for name, t in tensors.items()
     }
+
+
+def begun(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A began orthogonal, and some noise was added to it."""
+    return {name: t + 0.01 * tensors[name] for name, t in orthogonal(tensors, "A").items()}
+
+
+def converted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As PEFT converts PiSSA: the trained factors, here the start and noise, and behind them the start."""
+    start = orthogonal(tensors)
+    trained = {name: start[name] + 0.1 * t for name, t in tensors.items()}
+    signs = {"A": 1, "B": -1}
+    return {name: torch.cat([trained[name], signs[name[-1]] * start[name]], "AB".index(name[-1])) for name in tensors}
 
 
 @pytest.mark.parametrize("name", UNTESTABLE)
@@ -192,7 +215,18 @@ def test_rows_of_unequal_size_are_not_called_signal() -> None:
     draw = torch.Generator().manual_seed(3)
     rows = lambda w: torch.randn(len(w), 1, generator=draw).exp()  # noqa: E731
     base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
-    assert card(tuned, "--base", base)["verdict"]["finding"] == "cannot be tested"
+    verdict = card(tuned, "--base", base)["verdict"]
+    assert (verdict["finding"], verdict["untested"], verdict["matrices"]) == ("cannot be tested", 8, 8)
+    page = Path("out/card.md").read_text()
+    assert "cannot be tested: its bulk is not that of iid noise." in page
+
+
+def test_a_reason_of_some_matrices_counts_all_of_the_card() -> None:
+    draw = torch.Generator().manual_seed(3)
+    rows = lambda w: torch.randn(len(w), 1, generator=draw).exp() * (len(w) == 96)  # noqa: E731
+    base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
+    card(tuned, "--base", base)
+    assert "its bulk is not that of iid noise (4 of 8 matrices)." in Path("out/card.md").read_text()
 
 
 # layers
@@ -260,6 +294,85 @@ def test_a_convolution_is_its_matrix() -> None:
     assert any("no alpha in the file" in note for note in facts["notes"])
 
 
+def llama() -> Any:
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(tiny_config("llama"))
+
+
+@pytest.mark.parametrize("prefix", ["lora_", "lora_te_", "lora_unet_", "model.", "base_model.model.", ""])
+@pytest.mark.filterwarnings("ignore")
+def test_an_extract_of_kohya_s_has_the_base_s_names(prefix: str) -> None:
+    """Names with the base's own `model.` or without it, with dots or underscores."""
+    from peft import PeftModel
+
+    model = llama()
+    model.save_pretrained("base")
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    names = [f"model.layers.{i}.{m}" for i in range(2) for m in ("self_attn.q_proj", "mlp.up_proj")]
+    tensors, updates = {}, {}
+    for name in names:
+        down, up = torch.randn(3, 32), torch.randn(len(before[f"{name}.weight"]), 3)
+        path = name if prefix in ("lora_", "lora_te_", "base_model.model.") else name.removeprefix("model.")
+        key = prefix + (path.replace(".", "_") if prefix.startswith("lora_") else path)
+        tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(6)}
+        updates[f"{name}.weight"] = 2 * up @ down
+    save_file(tensors, "it.safetensors")
+    card("it.safetensors", "--base", "base", "--extract", "rank=3")
+    loaded = PeftModel.from_pretrained(llama(), "out/adapter-rank=3").merge_and_unload().state_dict()
+    for name, weight in before.items():
+        torch.testing.assert_close(loaded[name] - weight, updates.get(name, 0 * weight), rtol=1e-4, atol=1e-4)
+
+
+def test_a_path_that_begins_as_a_model_s_name_is_found() -> None:
+    names = {"transformer_blocks.0.q": (8, 8), "transformer.h.0.q": (8, 8)}
+    Path("base").mkdir()
+    save_file({f"{name}.weight": torch.ones(shape) for name, shape in names.items()}, "base/model.safetensors")
+    factors = {
+        f"{name}.lora_{part}": torch.randn(*size) for name in names for part, size in (("A", (2, 8)), ("B", (8, 2)))
+    }
+    save_file(kohya(factors, "lora_"), "it.safetensors")
+    facts = card("it.safetensors", "--base", "base")
+    assert {m["matrix"] for m in facts["layers"]["matrices"]} == {f"{name}.weight" for name in names}
+
+
+# extracts without a task
+
+LINEAR = (
+    "mlp.shared_experts.gate_proj",
+    "mlp.shared_expert.up_proj",
+    "embeddings_project",
+    "lm_head",
+    "output",
+    "head",
+)
+
+
+def test_an_extract_holds_each_linear_layer_by_its_factors_and_no_embedding(capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {f"{name}.lora_A": torch.randn(RANK, 8) for name in LINEAR}
+    tensors |= {f"{name}.lora_B": torch.randn(12, RANK) for name in LINEAR}
+    folder = Path(adapter(tensors))
+    embedding = {f"{PREFIX}table.lora_embedding_A": torch.randn(RANK, 20)}
+    embedding |= {f"{PREFIX}table.lora_embedding_B": torch.randn(8, RANK)}
+    save_file(load_file(folder / WEIGHTS) | embedding, folder / WEIGHTS)
+    card(folder, "--extract", "rank=2")
+    written = load_file(Path("out/adapter-rank=2", WEIGHTS))
+    assert {name.removeprefix(PREFIX).partition(".lora_")[0] for name in written} == set(LINEAR)
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if "left out" in line] == [
+        "  left out, an embedding or an output layer: table.weight"
+    ]
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_an_adapter_with_trained_biases_is_not_extracted(bias: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = adapter(factors(0, even), bias=bias)
+    assert f"--extract: bias={bias} of" in refused(capsys, folder, "--extract", "rank=2")
+    assert not Path("out").exists()
+    card(folder)
+
+
 # wrong inputs
 
 
@@ -280,6 +393,18 @@ def _bad(name: str) -> list[str]:
             save_file(kohya({**tensors, first: tensors[first] * torch.nan}), words[0])
         case "an alpha of another shape":
             save_file(kohya(tensors) | {"lora_unet_h_0_attn_q.alpha": torch.ones(2)}, words[0])
+        case "kohya's alpha of nan":
+            save_file(kohya(tensors, alpha=float("nan")), words[0])
+        case "kohya's alpha of zero":
+            save_file(kohya(tensors, alpha=0), words[0])
+        case "two modules of one place":
+            base, _ = checkpoints(lambda w: w)
+            save_file(kohya(tensors, "lora_te1_") | kohya(factors(1, even), "lora_te2_"), words[0])
+            words += ["--base", base]
+        case "PiSSA without its base":
+            return [adapter(tensors, init_lora_weights="pissa")]
+        case "an adapter as the base":
+            return [adapter(tensors), "--base", adapter(tensors, "other")]
         case "half a pair":
             save_file({k: v for k, v in kohya(tensors).items() if k != "lora_unet_h_0_attn_q.lora_up.weight"}, words[0])
         case "factors of two ranks":
@@ -330,6 +455,11 @@ WRONG = {
     "nan": "nan or inf inside",
     "kohya's nan": "nan or inf inside",
     "an alpha of another shape": "expected one number",
+    "kohya's alpha of nan": "lora_unet_h_0_attn_q.alpha is nan; expected a number > 0",
+    "kohya's alpha of zero": "lora_unet_h_0_attn_q.alpha is 0; expected a number > 0",
+    "two modules of one place": "lora_te1_h_0_attn_q and lora_te2_h_0_attn_q both are h.0.attn.q",
+    "PiSSA without its base": "needs its base; type: python -m lorax_lab.card ADAPTER --base BASE",
+    "an adapter as the base": "type: python -m lorax_lab.card ADAPTER --base BASE",
     "half a pair": "has no lora_up.weight",
     "factors of two ranks": "allowed are (r, in) and (out, r)",
     "another alpha": "leave --alpha out",
@@ -354,6 +484,23 @@ def test_a_wrong_input_is_refused_and_nothing_is_written(name: str, capsys: pyte
     assert WRONG[name] in refused(capsys, *_bad(name))
     assert not Path("out").exists()
     assert not Path("code-was-run").exists()
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "v$1 and v$2"])
+def test_a_dollar_in_a_name_is_no_formula(name: str) -> None:
+    module = f"h.0.{name}"
+    card(adapter({f"{module}.lora_A": torch.randn(RANK, 8), f"{module}.lora_B": torch.randn(8, RANK)}, name))
+
+
+def test_notes_that_are_not_printed_are_in_a_file_of_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+    tensors: dict[str, Tensor] = {}
+    for i in range(12):
+        tensors |= {f"lora_unet_conv_{i}.lora_down.weight": torch.randn(2, 4, 3, 3)}
+        tensors |= {f"lora_unet_conv_{i}.lora_up.weight": torch.randn(8, 2, 1, 1)}
+    save_file(tensors, "it.safetensors")
+    facts = card("it.safetensors")
+    assert "caution: and 2 more, all in card.json" in capsys.readouterr().out
+    assert sum("caution" in note for note in facts["notes"]) == 12
 
 
 def test_names_from_a_file_stay_text_on_the_pages() -> None:
@@ -434,11 +581,14 @@ def extracted(capsys: pytest.CaptureFixture[str], *words: object, out: str = "ou
 
 
 def test_an_extract_that_does_not_load_is_a_failure(
-    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tuned_here: tuple[str, list[str]],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, task = tuned_here
-    settings = json.loads(Path(folder, SETTINGS).read_text())
-    Path(folder, SETTINGS).write_text(json.dumps(settings | {"bias": "lora_only"}))
+    whole = extract._settings
+    monkeypatch.setattr(extract, "_settings", lambda *of: whole(*of) | {"bias": "lora_only"})
     code, said = extracted(capsys, folder, "--base", model_folder, "--extract", "rank=1", "--task", *task)
     assert code == 1
     assert "error: out/adapter-rank=1 was written and does not load: out/adapter-rank=1: bias=lora_only" in said

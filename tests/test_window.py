@@ -229,6 +229,13 @@ def test_the_summary_has_scores_parameters_memory_time_and_measures(wandb: Wandb
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["$x^{$", "v$1 and v$2"])
+def test_a_dollar_in_a_module_s_name_is_no_formula(name: str) -> None:
+    rows = {key: row | {"module": name, "null": {"effective_rank": 10.0}} for key, row in MATRICES.items()}
+    for picture in pictures.pictures(run_record("a-run", matrices=rows), SIGMA).values():
+        assert picture.size
+
+
 def test_a_trial_has_no_spectra_and_no_picture(wandb: Wandb, tmp_path: Path) -> None:
     tell("online", recorded(tmp_path, matrices={}, summary={}), "g")
     assert [step for _, step in wandb.logged] == [1, 2]

@@ -72,8 +72,15 @@ def parse_extraction(text: str) -> Extraction:
 
 
 def check(updates: Updates) -> None:
-    """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module."""
+    """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module, or where
+    biases were trained that an extract does not hold."""
     every = updates.adapter.updates.values() if updates.adapter else ()
+    bias = updates.adapter.settings.get("bias") if updates.adapter else None
+    if bias not in (None, "none"):
+        raise ConfigError(
+            f"--extract: bias={bias} of {SETTINGS} says that biases were trained too, and an extract holds matrices "
+            "and heads; leave --extract out"
+        )
     if foreign := next((update for update in every if update.foreign), None):
         raise ConfigError(
             f"--extract: {foreign.name} is {foreign.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
@@ -94,8 +101,8 @@ def write_adapter(
     """Write [ΔW]_r of every linear matrix as a LoRA that PEFT loads: B = U √σ, A = √σ Vh, scaling 1.
 
     What an adapter saves in full, such as its head, is written as it is, and so is the tuned head of a checkpoint, its
-    pooler too. Embeddings and output layers are left out. So is what is no matrix of a checkpoint: its biases and norms
-    stay those of the base.
+    pooler too. Embeddings are left out, and output layers of a checkpoint, which may be the embedding under another
+    name. So is what is no matrix of a checkpoint: its biases and norms stay those of the base.
 
     Args:
         head: parameters of a tuned head by name, where `updates` are of two checkpoints, or of a file that keeps none
@@ -118,7 +125,7 @@ def write_adapter(
         rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
         own = matrix.module or matrix.name.removesuffix(".weight")
         module = (names or {}).get(matrix.name, own)
-        if not matrix.name.endswith(".weight") or is_embedding(matrix.name) or is_output_layer(matrix.name):
+        if not _is_linear(updates, matrix):
             left += [matrix.name] if rank else []
         elif rank:
             B, A = _factors(matrix, rank, device)
@@ -134,6 +141,13 @@ def write_adapter(
     settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})
     write_json(folder / SETTINGS, settings, indent=2)
     return ranks, left
+
+
+def _is_linear(updates: Updates, matrix: Matrix) -> bool:
+    """Whether a LoRA of a linear layer can hold it: an adapter's factors say so, of a checkpoint only the name."""
+    if updates.adapter:
+        return not updates.adapter.updates[matrix.module].embedding
+    return matrix.name.endswith(".weight") and not is_embedding(matrix.name) and not is_output_layer(matrix.name)
 
 
 def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -163,7 +177,7 @@ def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str
         "alpha_pattern": others,
         "target_modules": sorted(ranks),
         "fan_in_fan_out": conv1d,
-        "bias": own.get("bias", "none"),
+        "bias": "none",
         "modules_to_save": own.get("modules_to_save"),
         "inference_mode": True,
     }

@@ -4,7 +4,8 @@
 
 A convolution's down is (r, in, k, k) and its up (out, r, 1, 1): ΔW as the matrix (out, in · k · k). A module's name is
 its path in the model with underscores in the place of dots, after the model's own name, as in
-`lora_unet_mid_block_attentions_0_proj_in`. Which underscores were dots is not in the file; a base tells it.
+`lora_unet_mid_block_attentions_0_proj_in`. Which underscores were dots is not in the file; a base tells it. Some
+trainers keep the dots.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lorax_lab.audit.alphas import stated_alpha
 from lorax_lab.audit.checkpoints import MEASURED, Stored, as_matrix, plain_name
 from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, read_tensors
 from lorax_lab.errors import ConfigError
@@ -25,11 +27,12 @@ from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate
 from lorax_lab.spectra import LowRank
 
 FACTOR = re.compile(r"(.+?)(?:[._]lora)[._](down|up)\.weight")
-ALPHA = ".alpha"
+ALPHA, WEIGHT = ".alpha", ".weight"
 OTHERS = re.compile(r"(.+?)[._](hada_|lokr_|oft_|boft_|glora_|a1\.|a2\.|b1\.|b2\.|w_norm|diff)")
 """Names of methods whose ΔW is no product of two factors: LoHa, LoKr, OFT, GLoRA, whole differences."""
 BESIDE = {".lora_mid.weight": "it has a Tucker core between its factors", ".dora_scale": "DoRA's magnitudes scale it"}
 """Endings of a module's tensors that make its ΔW another one than the product of its factors."""
+TRAINER = re.compile(r"(lora|lycoris)_")
 MODELS = re.compile(r"(lora|lycoris)_((unet|transformer|te\d?|prior\w*)_)?")
 """What stands before a module's path: which of a pipeline's models it is in."""
 SHOWN = 5
@@ -73,21 +76,26 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> t
     for name, stored in tensors.items():
         if match := FACTOR.fullmatch(name):
             modules[match[1]][match[2]] = stored
-    places = None if base is None else {_flat(_stem(name)): _stem(name) for name in base}
+    places = None if base is None else _places(base)
     updates: dict[str, AdapterUpdate] = {}
     unplaced, unlike, silent = [], [], []
-    placed = set()
+    placed: dict[str, str] = {}
     for module, factors in modules.items():
         beside = [why for ending, why in BESIDE.items() if module + ending in tensors]
-        place = _dotted(module) if places is None else places.get(_flat(MODELS.sub("", module, count=1)))
+        place = _dotted(module) if places is None else _place(module, places)
         if beside:
             unlike.append(f"{module} ({beside[0]})")
         elif place is None:
             unplaced.append(module)
+        elif place in placed:
+            raise ConfigError(
+                f"{path}: {placed[place]} and {module} both are {place}, as where a file holds adapters of several "
+                "models: keep one of them in the file, or give no base"
+            )
         else:
             stated = _alpha(path, module, tensors, alpha)
             silent += [module] if stated is None else []
-            placed.add(module)
+            placed[place] = module
             updates[place] = _update(path, module, place, factors, stated, names_are_known=places is not None)
     if not updates:
         missing = [*unplaced, *unlike]
@@ -101,7 +109,8 @@ def read_kohya(path: Path, alpha: float | None, base: Iterable[str] | None) -> t
         "keys that could not be placed": [key for key in tensors if key not in known and not FACTOR.fullmatch(key)],
     }
     said = [f"{what} ({len(names)}): {_some(names)}" for what, names in notes.items() if names]
-    left = [key for key in tensors if _module(key) not in placed]
+    read = set(placed.values())
+    left = [key for key in tensors if _module(key) not in read]
     return Adapter(path.name, {}, updates, {}, said, None), left
 
 
@@ -135,16 +144,7 @@ def _alpha(path: Path, module: str, tensors: dict[str, Stored], typed: float | N
     stored = tensors.get(module + ALPHA)
     if stored is None:
         return typed
-    if stored.nbytes != stored.dtype.itemsize:
-        raise ConfigError(f"{path}: {module}{ALPHA} has the shape {stored.shape}; expected one number")
-    if stored.dtype not in MEASURED:
-        raise ConfigError(f"{path}: {module}{ALPHA} is {stored.dtype}; expected a number of floating point")
-    stated = float(Stored(stored.name, (1, 1), stored.dtype, stored.file, stored.offset, (1, 1)).block(0, 0, 1))
-    if not 0 < stated < float("inf"):
-        raise ConfigError(f"{path}: {module}{ALPHA} is {stated:g}; expected a number > 0: a bad file")
-    if typed is not None and typed != stated:
-        raise ConfigError(f"--alpha {typed:g}: {path} states alpha {stated:g} for {module}; leave --alpha out")
-    return stated
+    return stated_alpha(path, module + ALPHA, stored, typed)
 
 
 def _read(path: Path, stored: Stored) -> Tensor:
@@ -158,8 +158,20 @@ def _read(path: Path, stored: Stored) -> Tensor:
     return factor
 
 
-def _stem(name: str) -> str:
-    return plain_name(name).removesuffix(".weight")
+def _places(base: Iterable[str]) -> dict[str, str]:
+    """The modules of a base by their names with underscores for dots, in full and without what wrappers put before."""
+    modules = [name.removesuffix(WEIGHT) for name in base if name.endswith(WEIGHT)]
+    return {_flat(_plain(name)): name for name in modules} | {_flat(name): name for name in modules}
+
+
+def _place(module: str, places: dict[str, str]) -> str | None:
+    """Where a module is in the base. What stands before its path may be the path's own first part, as `transformer`."""
+    paths = [TRAINER.sub("", module, count=1), MODELS.sub("", module, count=1), _plain(module)]
+    return next((places[flat] for flat in map(_flat, paths) if flat in places), None)
+
+
+def _plain(module: str) -> str:
+    return plain_name(module + WEIGHT).removesuffix(WEIGHT)
 
 
 def _flat(name: str) -> str:

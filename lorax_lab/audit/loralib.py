@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lorax_lab.audit.alphas import stated_alpha
 from lorax_lab.audit.checkpoints import MEASURED, Stored, is_embedding
 from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, read_tensors
 from lorax_lab.errors import ConfigError
@@ -70,9 +71,7 @@ def read_loralib(path: Path, alpha: float | None) -> tuple[Adapter, dict[str, St
             modules[match[1]][match[2]] = stored
     updates: dict[str, AdapterUpdate] = {}
     for name, factors in modules.items():
-        stated = _stated(path, tensors, name)
-        _check_alpha(path, name, alpha, stated)
-        for update in _updates(path, name, factors, tensors, stated if alpha is None else alpha):
+        for update in _updates(path, name, factors, tensors, _alpha(path, tensors, name, alpha)):
             updates[update.name] = update
     rest = {n: stored for n, stored in tensors.items() if not FACTOR.fullmatch(n) and not n.endswith(STATED)}
     listed = ", ".join(list(rest)[:3]) + (", …" if len(rest) > 3 else "")
@@ -80,32 +79,21 @@ def read_loralib(path: Path, alpha: float | None) -> tuple[Adapter, dict[str, St
     return Adapter(path.name, {}, updates, {}, notes, None), rest
 
 
-def _stated(path: Path, tensors: dict[str, Stored], module: str) -> float | None:
-    """The alpha that the file states for a module, if it does."""
-    for ending in STATED:
-        if stored := tensors.get(module + ending):
-            if stored.nbytes != stored.dtype.itemsize or stored.dtype not in MEASURED:
-                raise ConfigError(f"{path}: {module}{ending} has the shape {stored.shape}; expected one number")
-            flat = Stored(stored.name, (1, 1), stored.dtype, stored.file, stored.offset, (1, 1))
-            return float(flat.block(0, 0, 1))
-    return None
-
-
-def _check_alpha(path: Path, module: str, alpha: float | None, stated: float | None) -> None:
-    if alpha is None and stated is None:
+def _alpha(path: Path, tensors: dict[str, Stored], module: str, typed: float | None) -> float:
+    """The module's alpha: the file's, or the typed one where the file has none."""
+    for key in (module + ending for ending in STATED):
+        if key in tensors:
+            return stated_alpha(path, key, tensors[key], typed)
+    if typed is None:
         raise ConfigError(
             f"{path} holds loralib's factors and not their alpha, without which ΔW has no size: type --alpha 16, "
             "with the lora_alpha of the training in the place of 16"
         )
-    if alpha is not None and stated is not None and alpha != stated:
-        raise ConfigError(f"--alpha {alpha:g}: {path} states alpha {stated:g} for {module}; leave --alpha out")
+    return typed
 
 
-def _updates(
-    path: Path, name: str, factors: Factors, tensors: dict[str, Stored], alpha: float | None
-) -> list[AdapterUpdate]:
+def _updates(path: Path, name: str, factors: Factors, tensors: dict[str, Stored], alpha: float) -> list[AdapterUpdate]:
     """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
-    assert alpha is not None, name
     weight = tensors.get(f"{name}.weight")
     kernel = weight is not None and len(weight.shape) > 2
     if kernel or f"{name}.conv.weight" in tensors or CONVOLUTION.search(name):

@@ -23,15 +23,15 @@ SHOWN = 10
 """How many notes of one kind are printed; the report has all."""
 
 
-def introduce(updates: Updates, folder: Path) -> None:
-    """Print what is measured, and a note on each tensor that is not measured or has another name."""
+def introduce(updates: Updates, folder: Path, page: str = "report.md") -> None:
+    """Print what is measured, and a note on each tensor that is not measured or has another name; `page` has all."""
     console.print(f"{updates.title}: {len(updates.matrices)} matrices, into {folder}", soft_wrap=True, markup=False)
     for kind, notes in itertools.groupby(updates.notes, key=lambda note: note.kind):
         members = list(notes)
         for note in members[:SHOWN]:
             console.print(f"  {note.kind}: {note.name}: {note.detail}", soft_wrap=True, markup=False)
         if len(members) > SHOWN:
-            console.print(f"  {kind}: and {len(members) - SHOWN} more, all in report.md", markup=False)
+            console.print(f"  {kind}: and {len(members) - SHOWN} more, all in {page}", markup=False)
 
 
 def close(updates: Updates, measured: dict[str, Measured], failures: list[str], folder: Path) -> None:
@@ -60,7 +60,7 @@ def extracted(written: tuple[dict[str, int], list[str]], folder: Path) -> None:
     rank = f"rank {low}" if low == high else f"ranks {low} to {high}"
     console.print(f"{folder}: a PEFT adapter on {len(ranks)} matrices, {rank}", soft_wrap=True, markup=False)
     for name in left:
-        console.print(f"  left out, it is no linear layer: {name}", soft_wrap=True, markup=False)
+        console.print(f"  left out, an embedding or an output layer: {name}", soft_wrap=True, markup=False)
 
 
 def frame(measured: list[Measured]) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from lorax_lab.spectra import Update
 COMMON = 0.5
 """Share of the matrices that two checkpoints must have in common. A tuned model has nearly all of its base's; some may
 be cut away, or have another vocabulary."""
+TYPED = "python -m lorax_lab.audit BASE ADAPTER"
 IN_BOTH = ("tied", "transposed", "unsupported dtype", "3-D")
 """Notes on matrices that both sides have, and that are not measured, or under another name."""
 
@@ -87,11 +88,12 @@ class Updates:
     unplaced: Callable[[], list[str]] = list
 
 
-def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Updates:
+def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_base: str = TYPED) -> Updates:
     """The updates between what the two names on the command line stand for.
 
     Args:
         alpha: of a plain file of loralib's factors, which does not contain it.
+        with_base: the command that names an adapter and its base, for refusals.
 
     Raises:
         ConfigError: a name is no checkpoint and no adapter, a checkpoint stands alone, or the alpha is missing, is not
@@ -103,11 +105,11 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None) -> Up
                 f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors) and no file with "
                 "tensors named lora_A and lora_B, or lora_down and lora_up; type: python -m lorax_lab.audit BASE TUNED"
             )
-        return _adapter(None, base, alpha)
+        return _adapter(None, base, alpha, with_base)
     if is_any_adapter(base):
-        raise ConfigError(f"BASE={base} is an adapter; type: python -m lorax_lab.audit BASE ADAPTER")
+        raise ConfigError(f"BASE={base} is an adapter; type: {with_base}")
     if is_any_adapter(tuned):
-        return _adapter(open_checkpoint(base), tuned, alpha)
+        return _adapter(open_checkpoint(base), tuned, alpha, with_base)
     if alpha is not None:
         raise ConfigError(
             f"--alpha {alpha:g} scales an adapter's factors, and {tuned} is no adapter; leave --alpha out"
@@ -191,7 +193,7 @@ def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> 
         raise ConfigError(f"{share}; needed is half of them: name a base and a model that was tuned from it")
 
 
-def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates:
+def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base: str) -> Updates:
     adapter, (beside, unplaced) = _read_adapter(name, alpha, base)
     by_name = _by_plain_name(base) if base else {}
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
@@ -206,9 +208,7 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None) -> Updates
         stored = as_matrix(stored) if stored else None
         if stored is None and (base or update.needs_base):
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
-            raise ConfigError(
-                f"{name}: {where}; type: python -m lorax_lab.audit BASE ADAPTER with the adapter's own base"
-            )
+            raise ConfigError(f"{name}: {where}; type: {with_base} with the adapter's own base")
         if stored and stored.shape not in (update.shape, update.shape[::-1]):
             raise ConfigError(
                 f"{name}: {update.name} is {update.shape}, in BASE {stored.shape}; give the adapter's own base"

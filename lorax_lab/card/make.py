@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
 
+WITH_BASE = "python -m lorax_lab.card ADAPTER --base BASE"
 ROUNDING = 1e-3
 """By this share of its size, or by what one example counts, the score of a loaded adapter may differ from that of the
 cut: its factors are fp32 and multiply the activations one after the other, where the cut is added to the weights, so
@@ -77,14 +78,13 @@ def make(request: Request) -> int:
     adapter = is_any_adapter(request.tuned)
     config = _config(request, adapter)
     base = _base(request, adapter, config)
-    updates = (
-        open_updates(base, request.tuned, request.alpha) if base else open_updates(request.tuned, None, request.alpha)
-    )
+    one, other = (base, request.tuned) if base else (request.tuned, None)
+    updates = open_updates(one, other, request.alpha, WITH_BASE)
     if request.extract is not None:
         extract.check(updates)
     task = load_task(config.task) if config else None
     folder = open_store(request.out or Path("cards") / updates.slug, _identity(request, base, updates))
-    report.introduce(updates, folder)
+    report.introduce(updates, folder, pages.FACTS)
     with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as work:
         measured, failures = measure_all(updates, folder, device, top=None, directions=False, bar=work)
     if not measured:

@@ -14,15 +14,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lorax_lab.audit.noise import told
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
-from lorax_lab.spectra import LowRank, made_by_svd, product_test
+from lorax_lab.spectra import LowRank, has_orthogonal_factor, made_by_svd, product_test
 
+STARTS = {
+    "eva": "EVA starts from an orthogonal factor",
+    "mica": "MiCA keeps an orthogonal factor",
+}
+"""Values of PEFT's init_lora_weights by which noise is called something else. Noise added to the starts of True,
+gaussian and orthogonal is not."""
 LEVEL = 0.01
 """Chance that a card of pure noise says anything else, over all of its module types (Bonferroni)."""
 ABOVE = 0.002
@@ -35,6 +41,7 @@ WORDS = {
     SPIKES: "directions above its noise",
     UNTESTED: "cannot be tested",
 }
+STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
 
 
@@ -47,12 +54,16 @@ class Verdict:
         null: what it was held against; empty where nothing was.
         reason: why it cannot be tested, or empty.
         p: of the test, before the correction for the number of module types; NaN without one.
+        untested: how many matrices the reason is of.
+        matrices: how many there are.
     """
 
     finding: str
     null: str = ""
     reason: str = ""
     p: float = math.nan
+    untested: int = 0
+    matrices: int = 0
 
 
 def verdicts(updates: Updates, measured: dict[str, Measured]) -> dict[str, Verdict]:
@@ -61,26 +72,32 @@ def verdicts(updates: Updates, measured: dict[str, Measured]) -> dict[str, Verdi
     for m in measured.values():
         groups[str(m.row["module"])].append(m)
     level = LEVEL / len(groups) if groups else LEVEL
-    return {module: _verdict(updates, members, level) for module, members in groups.items()}
+    return {
+        module: replace(_verdict(updates, members, level), matrices=len(members)) for module, members in groups.items()
+    }
 
 
 def overall(of_modules: dict[str, Verdict]) -> Verdict:
-    """Noise where every module type that can be tested is; the most frequent reason where none can be."""
+    """Noise where every module type that can be tested is; else the most frequent reason, of what moved."""
     found = [verdict for verdict in of_modules.values() if verdict.finding != UNTESTED]
+    matrices = sum(verdict.matrices for verdict in of_modules.values())
     if not found:
-        reasons = [verdict.reason for verdict in of_modules.values()]
-        return Verdict(UNTESTED, reason=max(reasons, key=reasons.count) if reasons else "nothing was measured")
+        untested: dict[str, int] = defaultdict(int)
+        for verdict in of_modules.values():
+            untested[verdict.reason] += verdict.untested
+        reason = max(untested, key=lambda reason: (reason != STILL, untested[reason]), default="nothing was measured")
+        return Verdict(UNTESTED, reason=reason, untested=untested[reason], matrices=matrices)
     others = [verdict.finding for verdict in found if verdict.finding != NOISE]
-    return Verdict(max(others, key=others.count) if others else NOISE, found[0].null)
+    return Verdict(max(others, key=others.count) if others else NOISE, found[0].null, matrices=matrices)
 
 
 def _verdict(updates: Updates, members: Sequence[Measured], level: float) -> Verdict:
     moved = [m for m in members if m.row["frobenius_norm"] > 0]
     if not moved:
-        return Verdict(UNTESTED, reason="it did not change")
+        return Verdict(UNTESTED, reason=STILL, untested=len(members))
     if all("rank" in m.row for m in moved):
         reason = _no_product_null(updates, moved)
-        return Verdict(UNTESTED, reason=reason) if reason else _product(moved, level)
+        return Verdict(UNTESTED, reason=reason, untested=len(moved)) if reason else _product(moved, level)
     return _dense(moved, level)
 
 
@@ -92,10 +109,17 @@ def _no_product_null(updates: Updates, moved: Sequence[Measured]) -> str:
     if other := next((kind for kind in kinds if "pissa" in kind or "olora" in kind), None):
         name = "PiSSA" if "pissa" in other else "OLoRA"
         return f"{name} starts from the base's own directions: its noise is not that of random factors"
+    start = str(updates.adapter.settings.get("init_lora_weights")).lower() if updates.adapter else ""
+    if start in STARTS:
+        return f"{STARTS[start]}: its noise is not that of random factors"
     if all(len(m.sigma) < 2 for m in moved):
         return "rank 1 has one singular value, and a spectrum needs two"
-    if updates.adapter is not None and all(map(made_by_svd, _products(updates, moved))):
+    if not (products := _products(updates, moved)):
+        return ""
+    if all(map(made_by_svd, products)):
         return "an SVD made its factors: what was cut away is not in the file"
+    if all(map(has_orthogonal_factor, products)):
+        return "a factor is orthogonal, or begins so: its noise is not that of random factors"
     return ""
 
 
@@ -116,11 +140,12 @@ def _product(moved: Sequence[Measured], level: float) -> Verdict:
 
 def _dense(moved: Sequence[Measured], level: float) -> Verdict:
     if any("dora" in str(m.row["kind"]) for m in moved):
-        return Verdict(UNTESTED, reason="DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk")
+        reason = "DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk"
+        return Verdict(UNTESTED, reason=reason, untested=len(moved))
     untold = [m for m in moved if "spikes" not in m.row or "spikes_not_told" in told(m.row)]
     if untold:
         why = "its bulk is not that of iid noise" if "spikes" in untold[0].row else "it has no bulk"
-        return Verdict(UNTESTED, reason=f"{why} ({len(untold)} of {len(moved)} matrices)")
+        return Verdict(UNTESTED, reason=why, untested=len(untold))
     count = sum(int(m.row["spikes"]) for m in moved)
     p = _poisson_tail(count, ABOVE * len(moved))
     return Verdict(NOISE if p >= level else SPIKES, IID, p=p)

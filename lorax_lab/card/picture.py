@@ -33,6 +33,7 @@ STYLE: Any = {
     "ytick.labelsize": 7.5,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # names are a user's own: a $ in them is no formula
 }
 FAR = 6
 """Margins below the whole down to which differences are drawn; those further down are written."""

@@ -59,7 +59,13 @@ def _noise(facts: Facts) -> str:
         case "spikes":
             return f"Directions stand above its own iid noise in {of}."
         case _:
-            return f"Whether it is noise cannot be tested: {verdict['reason']}."
+            return f"Whether it is noise cannot be tested: {_reason(verdict)}."
+
+
+def _reason(verdict: Facts) -> str:
+    """Why it cannot be tested, and of how many matrices that is so where it is not of all."""
+    untested, matrices = verdict["untested"], verdict["matrices"]
+    return verdict["reason"] + (f" ({untested} of {matrices} matrices)" if untested < matrices else "")
 
 
 def _energy(facts: Facts) -> str:
@@ -163,7 +169,7 @@ def _how_tested(facts: Facts) -> list[str]:
     untested: dict[str, list[str]] = {}
     for module in facts["modules"]:
         if module["verdict"]["finding"] == UNTESTED:
-            untested.setdefault(module["verdict"]["reason"], []).append(module["module"])
+            untested.setdefault(_reason(module["verdict"]), []).append(module["module"])
     return [*words, *(f"{_listed(names)} cannot be tested: {reason}." for reason, names in untested.items())]
 
 

@@ -42,7 +42,7 @@ REFUSED = {
 CONVERT = (
     "save it again with save_pretrained(path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
 )
-MERGE = "merge it on the base it was trained on (merge_and_unload) and type `python -m lorax_lab.audit BASE MERGED`"
+MERGE = "merge it on the base it was trained on (merge_and_unload), and give the merged model with its base"
 _PART = re.compile(r"(.+)\.(lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)|ranknum)(?:\.weight)?")
 _FOREIGN = re.compile(r".+\.lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)\..+")
 _INSERTED, _UNTOUCHED = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)"), ".original_module."

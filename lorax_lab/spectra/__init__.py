@@ -53,7 +53,7 @@ from lorax_lab.spectra.noise import (
     tells_spikes,
 )
 from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
-from lorax_lab.spectra.products import ProductTest, made_by_svd, product_spectra, product_test
+from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
 from lorax_lab.spectra.structured import NULLS, structured_nulls
 from lorax_lab.spectra.subspaces import (
@@ -98,6 +98,7 @@ __all__ = [
     "gaussian_singular_values",
     "gavish_donoho_rank",
     "gram_participation_ratio",
+    "has_orthogonal_factor",
     "intruder_dimensions",
     "intruders",
     "low_rank_singular_values",

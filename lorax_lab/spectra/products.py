@@ -123,6 +123,22 @@ def made_by_svd(update: LowRank) -> bool:
     return all(_largest_cosine(factor) < ORTHOGONAL for factor in (update.B, update.A.T))
 
 
+def has_orthogonal_factor(update: LowRank) -> bool:
+    """Whether B or A has orthogonal directions, or the later half of B, where PEFT appends the start of a converted
+    PiSSA, OLoRA, CorDA or LoRA-GA.
+
+    The product of random factors is no null of such a product.
+
+    >>> has_orthogonal_factor(LowRank(torch.eye(6, 2), torch.ones(2, 5)))
+    True
+    >>> has_orthogonal_factor(LowRank(torch.ones(6, 2), torch.ones(2, 5)))
+    False
+    """
+    start = update.B[:, update.B.shape[1] // 2 :]
+    factors = [update.B, update.A.T, *([start] if start.shape[1] > 1 else [])]
+    return any(_largest_cosine(factor) < ORTHOGONAL for factor in factors)
+
+
 def _largest_cosine(factor: Tensor) -> float:
     columns = factor.to(torch.float64)
     columns = columns / columns.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)

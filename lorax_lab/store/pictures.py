@@ -43,7 +43,8 @@ def spectrum_chart(record: Record, spectra: dict[str, dict[str, np.ndarray]]) ->
         axes.set(xlabel="index", ylabel="singular value", title="singular values of ΔW (dashed: noise)")
         axes.set_yscale("log" if all((line > 0).all() for line in _sigmas(record, spectra)) else "linear")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize="small", bbox_to_anchor=(1.02, 1.0), loc="upper left")
+        for text in axes.legend(fontsize="small", bbox_to_anchor=(1.02, 1.0), loc="upper left").get_texts():
+            text.set_parse_math(False)
 
     return _picture(draw, (7.2, 3.6))
 
@@ -75,7 +76,7 @@ def heat_map(record: Record) -> np.ndarray:
                 dark = np.isfinite(shares[i, j]) and shares[i, j] > 0.4
                 shown = f"{value:.3g}" + (f" ×{counts[i, j]}" if counts[i, j] > 1 else "")
                 axes.text(j, i, shown, ha="center", va="center", fontsize=8, color="w" if dark else "k")
-        axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right")
+        axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right", parse_math=False)
         axes.set_yticks(range(len(layers)), [OUTSIDE if layer is None else str(layer) for layer in layers])
         axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
         axes.figure.colorbar(image, label="share of noise's effective rank")

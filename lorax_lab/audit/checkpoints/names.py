@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-EMBEDDING = re.compile(r"embed|wte|wpe|shared|relative_attention_bias")
+EMBEDDING = re.compile(
+    r"(^|\.)(wte|wpe|shared|relative_attention_bias|embed_(in|tokens\w*|positions\w*)|(tok|tokens|pos|positions)_embed"
+    r"|(\w+_)?embeddings?(_table|_\d+)?)\.weight$"
+)
+"""The whole last part of a name: `shared_experts.gate_proj`, `embeddings_project` and `time_embedding.linear_1` are
+linear layers."""
 OUTPUT_LAYERS = ("lm_head", "embed_out", "decoder", "output", "head")
 WRAPPERS = {"base_model", "module", "model", "transformer", "language_model", "auto_model"}
 WRAPPED = WRAPPERS | {"bert", "roberta", "distilbert", "electra", "deberta", "mpnet", "gpt_neox"}
@@ -35,10 +40,10 @@ def is_output_layer(name: str) -> bool:
 def is_embedding(name: str) -> bool:
     """Whether a weight is looked up by token or position.
 
-    >>> [is_embedding(name) for name in ("model.embed_tokens.weight", "h.wpe.weight", "embed_out.weight")]
+    >>> [is_embedding(name) for name in ("model.embed_tokens.weight", "shared.weight", "shared_expert.up_proj.weight")]
     [True, True, False]
     """
-    return EMBEDDING.search(name) is not None and not is_output_layer(name)
+    return EMBEDDING.search(plain_name(name)) is not None and not is_output_layer(name)
 
 
 def plain_name(name: str) -> str:
