@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from synthetic import NAMES, renamed
-from tampered import copied, of, packed, whole, with_declared, with_protocol
+from tampered import ONE, TASKS, copied, of, packed, whole, with_declared, with_protocol
 
 from analysis.study.records import Records
+from lorax_lab.store.answers import correct_answers
 from lorax_lab.store.continuity import KEY
 from lorax_lab.store.declaration import own_content
 from lorax_lab.store.protocol import CHOSEN_FROM
@@ -237,11 +238,11 @@ def of_lines(draw: random.Random) -> Iterator[Mutation]:
                     yield Mutation(f"{name} of {run}, renamed", _of_one(change, place, rename=True))
 
 
-def _of_lines(name: str, change: Callable[[list[Line]], Any]) -> Mutation:
+def _of_lines(name: str, change: Callable[[list[Line]], Any], tasks: tuple[str, ...] = ONE) -> Mutation:
     def make() -> Records:
-        lines = copied()
+        lines = copied(tasks)
         change(lines)
-        return replace(whole(), lines=lines)
+        return replace(whole(tasks), lines=lines)
 
     return Mutation(name, make)
 
@@ -262,6 +263,31 @@ def _collapsed(lines: list[Line], rank: int | None) -> None:
     for line in runs:
         line |= {key: copy.deepcopy(runs[1][key]) for key in ("correct", "metrics")}
         line["collapsed"] = ["accuracy 0.5 is that of one class, which is what the model does"]
+
+
+def _all_but_copied(lines: list[Line]) -> None:
+    """The answers and losses of a seed in all others, where two examples are exchanged."""
+    first, *others = of(lines, "final", rank=8)
+    right, lost = correct_answers(first), unpacked(first["log_losses"])
+    for place, line in enumerate(others):
+        pair = [np.flatnonzero(right)[place], np.flatnonzero(~right)[place]]
+        for key, numbers in (("correct", right.copy()), ("log_losses", lost.copy())):
+            numbers[pair] = numbers[pair[::-1]]
+            line[key] = np.packbits(numbers).tobytes().hex() if key == "correct" else packed(numbers)
+        line["metrics"] = line["metrics"] | {"test/accuracy": first["metrics"]["test/accuracy"]}
+
+
+def _another_base(line: Line) -> None:
+    """Every matrix of another norm before training."""
+    for row in line["matrices"].values():
+        row |= {"base_norm": row["base_norm"] * 100, "relative_norm": float(f"{row['relative_norm'] / 100:.6g}")}
+
+
+def _updates_of_a_task(lines: list[Line], keys: tuple[str, ...]) -> None:
+    """The updates of one task in the other."""
+    finals = {(x["config"]["task"]["name"], x["seed"]): x for x in of(lines, "final", method="full")}
+    for (task, seed), line in finals.items():
+        line |= {key: finals[TASKS[0], seed][key] for key in keys} if task == TASKS[1] else {}
 
 
 def _repeat(lines: list[Line], seed: int) -> None:
@@ -303,6 +329,17 @@ def of_sets() -> Iterator[Mutation]:
     yield _of_lines("a seed's answers when cut in another", lambda x: _copy(x, ("functional_correct",), None, None))
     for rank in (None, 1, 8):
         yield _of_lines(f"answers of {rank} copied, and said to have collapsed", lambda x, r=rank: _collapsed(x, r))
+    yield _of_lines("a seed's answers and losses in all, two exchanged", _all_but_copied)
+    yield _of_lines("another norm of the base", lambda lines: _another_base(of(lines, "final", method="full")[2]))
+    yield _of_lines(
+        "classes of an arm", lambda x: [into("inputs/classes", list("abc"))(y) for y in x if y["rank"] == 1]
+    )
+    for stage in ("trial", "final"):
+        yield _of_lines(
+            f"one head in each {stage} run", lambda x, s=stage: [into("inputs/head_sha256", s)(y) for y in of(x, s)]
+        )
+    for keys in (("matrices", "sigma", "gaussian"), ("matrices", "gaussian"), ("sigma",)):
+        yield _of_lines(f"{keys} of a task in another", lambda x, k=keys: _updates_of_a_task(x, k), TASKS)
     for seed in (1, 2, 3, 4):
         yield _of_lines(f"seed 0 again as {seed}", lambda lines, seed=seed: _repeat(lines, seed))
     yield _of_lines("two arms mistaken for each other", _relabel)

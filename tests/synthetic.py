@@ -85,7 +85,7 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
         },
         "inputs": {
             "model_sha256": "m",
-            "data_sha256": "d",
+            "data_sha256": "d" if cell.condition == "reviews" else f"d of {cell.condition}",
             "examples": EXAMPLES,
             "classes": ["a", "b"],
             "head_sha256": f"head of {cell.seed}",

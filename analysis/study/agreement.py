@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +15,7 @@ from lorax_lab.store.published import Line
 
 from ..scores import CORRELATIONS, SHARES
 from . import copies
+from .examples import ROUNDING
 from .markdown import some
 from .records import Records
 from .spectra import FORMS, PRODUCT
@@ -51,7 +53,7 @@ def of_condition(records: Records, condition: str, chosen: Selection) -> Iterato
     yield from _measured(records, finals)
     yield from _parameters(records, lines)
     yield from _metric(records, condition, lines)
-    yield from copies.of_condition(records, condition, lines)
+    yield from copies.without_losses(records, lines)
     yield from _order(records, trials, finals)
     yield from _reference(records, finals, chosen)
 
@@ -120,6 +122,25 @@ def _measured(records: Records, finals: list[Line]) -> Iterator[str]:
         if line.get("matrices")
     }
     yield from _odd("other matrices are measured than in the others", shapes, lambda s: s[0], lambda s: s[1:])
+
+
+def bases(records: Records) -> Iterator[str]:
+    """The norm of a matrix that was not trained yet is the same in all runs of one base."""
+    norms: dict[tuple[str, ...], dict[float, list[str]]] = {}
+    for line in records.lines:
+        base = (str(line["config"]["model"]), str(line.get("inputs", {}).get("model_sha256")))
+        precision = str(line["config"]["train"].get("precision"))
+        for name, row in line.get("matrices", {}).items():
+            if row.get("base_norm") is not None:
+                runs = norms.setdefault((*base, precision, name), {}).setdefault(row["base_norm"], [])
+                runs.append(line["run_id"])
+    odd = [run for kinds in norms.values() if _differ(kinds) for run in min(kinds.values(), key=len)]
+    if odd:
+        yield f"a matrix of one base has another norm than in other runs: {some(dict.fromkeys(odd))}"
+
+
+def _differ(norms: Iterable[float]) -> bool:
+    return not math.isclose(min(norms), max(norms), rel_tol=ROUNDING)
 
 
 def _odd(

@@ -16,6 +16,8 @@ from lorax_lab.store.answers import (
     PSEUDO_VALUES,
     correct_answers,
     cut_answers,
+    log_losses,
+    pseudo_values,
 )
 from lorax_lab.store.published import COLLAPSED, Line
 
@@ -23,6 +25,7 @@ from ..constant import MAJORITY
 from .constants import constant
 from .examples import MAY_BE_ALIKE, WHOLE
 from .markdown import some
+from .near import near
 from .records import Records
 
 FEW = 2
@@ -32,25 +35,52 @@ CONSTANT = "which is what the model does"
 TEST = "test"
 
 
-def of_condition(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
-    """No two runs have the same answers, losses, measures, or scores and times; `reason_alike` says which answers may
-    agree."""
+def of_study(records: Records) -> Iterator[str]:
+    """No two runs of a study are copies, also of two conditions: those with one test split are compared by what they
+    answer, and all of them by their updates, scores and times."""
+    splits: dict[tuple[str, int, str], dict[str, list[Line]]] = {}
+    every: list[Line] = []
+    for condition in records.conditions:
+        finals = [line for line in records.of(condition, "final") if line["status"] == "completed"]
+        every += [*records.of(condition, "trial"), *finals]
+        for line in finals:
+            split = (line["inputs"]["data_sha256"], line["inputs"]["examples"].get(TEST, 0), line["metric"])
+            splits.setdefault(split, {}).setdefault(condition, []).append(line)
+    for of_split_lines in splits.values():
+        lines = [line for own in of_split_lines.values() for line in own]
+        names, first = ", ".join(of_split_lines), next(iter(of_split_lines))
+        yield from (f"{names}: {breach}" for breach in of_split(records, first, lines))
+    moved = [line for line in every if line.get("matrices") and not _is_zero(line)]
+    yield from _named("updates", _same(moved, "matrices"))
+    yield from _named("singular values", _same(moved, "sigma"))
+    yield from _named("scores and times", _same(every, "metrics", "time"))
+
+
+def of_split(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
+    """No two final runs with one test split have the same answers, losses or pseudo-values, or all but the same;
+    `reason_alike` says which answers may agree.
+
+    Args:
+        condition: one of the runs'.
+    """
     wide = [line for line in lines if CORRECT in line]
     yield from _named("answers", (runs for runs in _alike(wide, CORRECT) if not reason_alike(runs, wide)))
     yield from _of_one_class(records, condition, wide)
     yield from _named("log losses", _alike(lines, LOSSES))
-    yield from _named(
-        "pseudo-values", (runs for runs in _alike(lines, PSEUDO_VALUES) if runs[0]["metric"] not in MAY_BE_ALIKE)
-    )
+    values = [line for line in lines if line.get("metric") not in MAY_BE_ALIKE]
+    yield from _named("pseudo-values", _alike(values, PSEUDO_VALUES))
+    for what, key, read in (("log losses", LOSSES, log_losses), ("pseudo-values", PSEUDO_VALUES, pseudo_values)):
+        numbers = {line["run_id"]: own for line in values if key in line and (own := read(line)) is not None}
+        yield from (f"runs with all but identical {what}: {some(runs)}" for runs in near(numbers))
+    yield from _cuts(records, condition, lines)
+
+
+def without_losses(records: Records, lines: list[Line]) -> Iterator[str]:
+    """The runs of a condition all have the log losses of their answers, or none has; with a margin all have."""
+    wide = [line for line in lines if CORRECT in line]
     without = [line["run_id"] for line in wide if LOSSES not in line]
     if without and (len(without) < len(wide) or records.protocol.loss_margin is not None):
         yield f"runs without the log losses that others have, or that have a margin: {some(without)}"
-    yield from _cuts(records, condition, lines)
-    moved = [line for line in lines if line.get("matrices") and not _is_zero(line)]
-    yield from _named("updates", _groups(moved, lambda line: json.dumps(line["matrices"], sort_keys=True)))
-    done = [line for line in lines if line.get("metrics") and line.get("time")]
-    both = _groups(done, lambda line: json.dumps([line["metrics"], line["time"]], sort_keys=True))
-    yield from _named("scores and times", both)
 
 
 def reason_alike(runs: Sequence[Line], others: Iterable[Line]) -> str:
@@ -125,6 +155,12 @@ def _named(what: str, groups: Iterable[Sequence[Line]]) -> Iterator[str]:
 
 def _alike(lines: Iterable[Line], key: str) -> list[list[Line]]:
     return _groups([line for line in lines if key in line], lambda line: line[key])
+
+
+def _same(lines: Iterable[Line], *keys: str) -> list[list[Line]]:
+    """The lines that have these parts, grouped by what is the same in all of them."""
+    having = [line for line in lines if all(line.get(key) for key in keys)]
+    return _groups(having, lambda line: json.dumps([line[key] for key in keys], sort_keys=True))
 
 
 def _groups(lines: Iterable[Line], key: Callable[[Line], Hashable]) -> list[list[Line]]:

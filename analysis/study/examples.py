@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,17 @@ HALF = 2**-10
 """Relative error, at most, of a log loss in half precision."""
 SURELY = 5.0
 UNLIKE = 0.01
+BOUNDS = {"nats": (0.0, math.inf), "pearson": (-1.0, 1.0), "spearman": (-1.0, 1.0)}
+"""Between which values a metric lies, where its examples do not say."""
 WHOLE = "cut"
 """The part that is the whole update where k is that of all directions."""
 
 
 def of_scores(line: Line) -> Iterator[str]:
-    """Answers and pseudo-values are there where the metric has them, and give the score."""
+    """Answers and pseudo-values are there where the metric has them, and give the score, which is one there can be."""
+    scores = (line["metrics"].get(f"{split}/{line['metric']}") for split in ("validation", "test"))
+    if not all(map(partial(_can_be, line), scores)):
+        yield f"no {line['metric']} can be what it scores"
     if CORRECT in line:
         yield from _answers(line, line["metrics"].get(f"test/{COUNTED}"))
     if line["config"]["measure"] == "trial":
@@ -53,6 +59,12 @@ def of_scores(line: Line) -> Iterator[str]:
         if line["metric"] not in MAY_BE_ALIKE and (values == values[0]).all():
             yield "its pseudo-values are all the same"
     yield from _losses(line)
+
+
+def _can_be(line: Line, score: float | None, error: float = ROUNDING) -> bool:
+    """Whether a metric can have this value, give or take its error; where it has none, nothing is said."""
+    least, most = BOUNDS.get(line["metric"], (-math.inf, math.inf))
+    return score is None or least - error <= score <= most + error
 
 
 def _losses(line: Line) -> Iterator[str]:
@@ -86,6 +98,8 @@ def of_cuts(line: Line, ranks: set[int]) -> Iterator[str]:
     Args:
         ranks: of the cuts of all matrices at once.
     """
+    if not all(_can_be(line, score) for *_, score in line["functional"]):
+        yield f"no {line['metric']} can be what a cut scores"
     scored_on_test = any(part == "shrunk" for part, *_ in line["functional"])
     if (scored_on_test and PSEUDO_VALUES in line) or CUT_PSEUDO_VALUES in line:
         values, own = cut_pseudo_values(line, WHOLE), pseudo_values(line)
@@ -93,6 +107,10 @@ def of_cuts(line: Line, ranks: set[int]) -> Iterator[str]:
             yield "the pseudo-values of the full update's cuts are not those of its cuts"
         elif own is None or (values[full(line)] != own).any():
             yield "the uncut update does not have the run's pseudo-values"
+        elif not all(_can_be(line, float(own.mean()), _half(own)) for own in values.values()):
+            yield f"no {line['metric']} can be what a cut scores"
+        else:
+            yield from _test_and_validation(line, values)
     if CUT_ANSWERS not in line:
         if line["metric"] == COUNTED and CORRECT in line and scored_on_test:
             yield "the answers of the full update's cuts are gone"
@@ -108,18 +126,29 @@ def of_cuts(line: Line, ranks: set[int]) -> Iterator[str]:
 
 def _test_and_validation(line: Line, of_cuts: Mapping[int, np.ndarray]) -> Iterator[str]:
     """What a cut changes on test is what it changes on validation, to `SURELY` standard deviations of what the two
-    splits' examples may differ by. Cuts of unlike scores on validation have unlike answers on test."""
-    on_validation = {k: score for part, k, module, score in line["functional"] if (part, module) == (WHOLE, None)}
-    whole, counts, uncut = of_cuts[full(line)], line["inputs"]["examples"], on_validation[full(line)]
-    for k, answers in of_cuts.items():
-        turned = (answers != whole).mean() + 1 / len(whole)
-        deviation = math.sqrt(turned / len(whole) + turned / counts["validation"])
-        if abs(answers.mean() - whole.mean() - (on_validation[k] - uncut)) > SURELY * deviation:
+    splits' examples may differ by. Cuts of unlike scores on validation have unlike examples on test.
+
+    Of n examples the mean square of what a cut changes is taken, and one example's share more: one answer turned, or a
+    pseudo-value off by as much as examples differ.
+
+    Args:
+        of_cuts: of each k the answers or the pseudo-values, (n,).
+    """
+    rows = {k: score for part, k, module, score in line["functional"] if (part, module) == (WHOLE, None)}
+    on_validation = {k: score for k, score in rows.items() if score is not None}
+    whole, counts, uncut = of_cuts[full(line)], line["inputs"]["examples"], on_validation.get(full(line), math.nan)
+    counted = whole.dtype == bool or line["metric"] in MAY_BE_ALIKE
+    spread = 1.0 if counted else float(whole.std())
+    for k, score in on_validation.items():
+        changes = of_cuts[k].astype(float) - whole
+        square = (changes**2).mean() + spread**2 / len(whole)
+        deviation = math.sqrt(square / len(whole) + square / counts["validation"])
+        if abs(changes.mean() - (score - uncut)) > SURELY * deviation:
             yield "a cut changes the score on test by other than on validation"
             return
-    for one, other in combinations(of_cuts, 2):
+    for one, other in combinations(on_validation, 2):
         if abs(on_validation[one] - on_validation[other]) > UNLIKE and (of_cuts[one] == of_cuts[other]).all():
-            yield "cuts of unlike scores have the same answers"
+            yield f"cuts of unlike scores have the same {'answers' if whole.dtype == bool else 'pseudo-values'}"
             return
 
 

@@ -16,8 +16,8 @@ from lorax_lab.store.protocol import Protocol, Selection, select
 from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
-from . import content, origin
-from .agreement import may_be_short, of_condition, strangers
+from . import content, copies, origin
+from .agreement import bases, may_be_short, of_condition, strangers
 from .markdown import some
 from .records import KEPT, Records, rate_of
 
@@ -43,6 +43,8 @@ def every_breach(records: Records) -> Iterator[str]:
     if not any(content.lacking_of(line) for line in records.lines if line["status"] == "completed"):
         for task in records.conditions:
             yield from (f"{task}: {breach}" for breach in _of_task(records, task))
+        yield from bases(records)
+        yield from copies.of_study(records)
 
 
 def _seeds(protocol: Protocol) -> list[str]:
@@ -153,6 +155,7 @@ SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
         ("task",),
         lambda line: [line["inputs"]["data_sha256"], line["inputs"]["examples"], line["config"]["task"]],
     ),
+    ("classes", ("task",), lambda line: line["inputs"].get("classes")),
     ("metric", (), lambda line: [line["metric"], of_line(line)]),
     ("precision", ("train.precision",), lambda line: line["config"]["train"].get("precision")),
     ("numeric settings", (), lambda line: [line["versions"], line["hardware"]]),
@@ -222,13 +225,18 @@ def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[
 
 
 def _paired(records: Records, lines: list[Line]) -> list[str]:
-    """The same seed starts from the same head in every arm, in its trials and in its final runs."""
+    """The same seed starts from the same head in every arm, in its trials and in its final runs. All seeds start from
+    one head, which the base has, or each from its own."""
     faults = []
     of_one_model = _groups(records, lines, ("model",)) == [lines]
     for seed in (*records.protocol.final_seeds, *records.protocol.selection_seeds) if of_one_model else ():
         heads = {line["inputs"]["head_sha256"] for line in lines if line["seed"] == seed and "inputs" in line}
         if len(heads) > 1:
             faults.append(f"seed {seed}: the arms start from {len(heads)} different heads")
+    pairs = {(line["seed"], line["inputs"]["head_sha256"]) for line in lines if "inputs" in line}
+    seeds, heads = ({pair[i] for pair in pairs} for i in (0, 1))
+    if of_one_model and 1 < len(heads) < len(seeds):
+        faults.append(f"{len(seeds)} seeds start from {len(heads)} different heads, and not from one or from as many")
     return faults
 
 
