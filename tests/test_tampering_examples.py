@@ -184,3 +184,20 @@ def test_one_samples_runs_in_another_samples_are_refused() -> None:
         line |= {key: of_first[key] for key in COPIED if key in of_first}
     found_breaches = [text.partition(": runs")[0] for text in of_study(records)]
     assert found_breaches.count("sarcasm, sarcasm (sample 2)") >= len(other)
+
+
+@pytest.mark.parametrize(("which", "score"), [(0, 2.5), (1, None), (2, "gone")])
+def test_the_model_before_training_has_one_score_in_all_runs(which: int, score: Any) -> None:
+    records = in_nats()
+    finals = {line["run_id"] for name in records.conditions for line in records.of(name, "final")}
+    scored = [
+        line | ({"baselines": {"untrained/nats": 4.2}} if line["run_id"] in finals else {}) for line in records.lines
+    ]
+    assert breaches(replace(records, lines=scored)) == []
+    changed = next(line for line in scored[which:] if "baselines" in line)
+    changed["baselines"] = {} if score == "gone" else {"untrained/nats": score}
+    assert any(
+        f"the model before training has another score on {records.conditions[0]}" in breach
+        and changed["run_id"] in breach
+        for breach in breaches(replace(records, lines=scored))
+    )

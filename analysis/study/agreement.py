@@ -139,6 +139,21 @@ def bases(records: Records) -> Iterator[str]:
         yield f"a matrix of one base has another norm than in other runs: {some(dict.fromkeys(odd))}"
 
 
+def before(records: Records) -> Iterator[str]:
+    """The model before training scores the same in all final runs of a condition, in whichever of them says it."""
+    for name in records.conditions:
+        finals = [line for line in records.of(name, "final") if line["status"] == "completed"]
+        scores: dict[str, dict[float, list[str]]] = {}
+        for line in finals:
+            for key in dict.fromkeys(key for other in finals for key in other.get("baselines", {})):
+                score = line.get("baselines", {}).get(key)
+                scores.setdefault(key, {}).setdefault(math.inf if score is None else score, []).append(line["run_id"])
+        odd = [run for kinds in scores.values() if _differ(kinds) for run in min(kinds.values(), key=len)]
+        if odd:
+            runs = some(dict.fromkeys(odd))
+            yield f"the model before training has another score on {name} than in other runs: {runs}"
+
+
 def _differ(norms: Iterable[float]) -> bool:
     return not math.isclose(min(norms), max(norms), rel_tol=ROUNDING)
 

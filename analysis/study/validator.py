@@ -17,7 +17,7 @@ from lorax_lab.store.provenance import same_hardware
 from lorax_lab.store.published import Line
 
 from . import content, copies, origin
-from .agreement import bases, may_be_short, of_condition, strangers
+from .agreement import bases, before, may_be_short, of_condition, strangers
 from .markdown import some
 from .records import KEPT, Records, rate_of
 
@@ -44,6 +44,7 @@ def every_breach(records: Records) -> Iterator[str]:
         for task in records.conditions:
             yield from (f"{task}: {breach}" for breach in _of_task(records, task))
         yield from bases(records)
+        yield from before(records)
         yield from copies.of_study(records)
 
 
