@@ -340,3 +340,12 @@ def test_full_is_a_line_over_the_ranks(changes: dict[str, Any], spectra: dict[st
     """From 1 to the most that a matrix can have; a trial, of which no update is measured, answers nothing."""
     rows = window.curves(run_record("a-run", **{"matrices": MATRICES} | changes), spectra)
     assert [row for row in rows if "answer/rank" in row] == [{"answer/rank": r, "answer/score": 0.5} for r in ranks]
+
+
+def test_only_methods_whose_noise_is_known_have_a_share_of_it() -> None:
+    from lorax_lab.methods import METHODS
+
+    row = {"module": "query", "layer": 0, "effective_rank": 3.0, "null": {"effective_rank": 6.0}}
+    of = {name: window.noise_shares(run_record(method=name, matrices={"a": row})) for name in METHODS}
+    assert {name for name, shares in of.items() if shares} == {"full", "lora", "peft/lora", "peft/rslora"}
+    assert of["lora"] == {"query": 0.5}
