@@ -1,4 +1,4 @@
-"""Test score against rank, with full fine-tuning as a band: what rank does a method need to match it?"""
+"""Test score against rank, and full fine-tuning as a band where it was run: what rank does a method need to match it?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "test score against rank, with full fine-tuning as a band"
+TITLE = "test score against rank"
 FEW = 3
 """Up to so many variants have room in a column."""
 
