@@ -1,4 +1,4 @@
-"""Test score against rank, and full fine-tuning as a band where it was run: what rank does a method need to match it?"""
+"""Test score against rank, and full fine-tuning as a band where it was run: what rank is enough to match it?"""
 
 from __future__ import annotations
 
