@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from .. import constant, style
 from ..groups import CannotDraw, Group
-from ..scores import BEFORE, CROSSED, interval, intervals, mark_collapsed, score_label, scores, with_baselines
+from ..scores import (
+    BEFORE,
+    CROSSED,
+    interval,
+    intervals,
+    mark_collapsed,
+    score_label,
+    scores,
+    with_baselines,
+    without_interval,
+)
 from ..variants import REFERENCE, best_of, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
@@ -68,7 +78,7 @@ def draw(table: pd.DataFrame) -> Figure:
     first = table.iloc[0]
     axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
     heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank"
-    style.title(figure, heading + shared(table) + collapsed(table, CROSSED))
+    style.title(figure, heading + shared(table) + without_interval(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=1 if count <= FEW else 2)
     return figure
 

@@ -16,6 +16,7 @@ from lorax_lab.store.record import Record
 from .. import missing, versions
 from ..figures import FIGURES, functional_rank
 from ..groups import RUNS, CannotDraw, Group, Recorded
+from ..scores import without_interval
 from ..stamps import stamped
 from ..variants import METHOD_NAMES
 from . import curves, markup
@@ -134,7 +135,8 @@ def _plots(group: Group, runs_dir: Path, out: Path) -> Iterator[Plot]:
             continue
         title = _sentence(group) if name == FLAGSHIP else f"{figure.TITLE[:1].upper()}{figure.TITLE[1:]}"
         if name in VIEWS:
-            notes = (*stamps.texts, *(left_out(table[table["best"]]) if name == BY_LAYER else ()))
+            bars = (without_interval(table).strip(),) if "score" in table and without_interval(table) else ()
+            notes = (*bars, *stamps.texts, *(left_out(table[table["best"]]) if name == BY_LAYER else ()))
             yield Plot(name, title, VIEWS[name](table), table, typed, notes, name == FLAGSHIP)
         else:
             yield Plot(name, title, [], table, typed, tuple(stamps.texts), picture=_picture(figure.draw(table)))
