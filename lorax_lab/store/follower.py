@@ -25,12 +25,17 @@ from lorax_lab.store.door import door_of
 from lorax_lab.store.follow import LOOK, follow
 from lorax_lab.store.orders import FOLDER, Order, claimed
 from lorax_lab.store.output import guard
+from lorax_lab.store.processes import seconds_of
 from lorax_lab.store.progress import PROGRESS, Reader
 from lorax_lab.store.record import DamagedRecord, read_record
 from lorax_lab.store.redact import redact
 
 PATIENCE = 90.0
 """Seconds that a window gets to take what it lacks when its run is over; then its process is ended."""
+MOST = 600.0
+"""Seconds that it gets where it works: on a machine that trains, drawing may take longer."""
+WORKS = 0.02
+"""Share of that time in which a process that works uses a processor; one that hangs only looks who is there."""
 NICE = 10
 """What the priority is lowered by: training goes first, and the windows still get on (a tenth of a busy core)."""
 
@@ -41,13 +46,19 @@ class _Child:
     def __init__(self, order: Order, pid: int) -> None:
         self.order, self.pid = order, pid
         self.over_since: float | None = None
+        self.used = 0.0
         self.reader = Reader(order.place / PROGRESS)
 
     def is_late(self, patience: float) -> bool:
-        """Whether its run has ended, or its process is gone, for longer than the window may take."""
+        """Whether its run has ended, or its process is gone, for longer than the window may take: up to `MOST` where it
+        still works."""
         if self.over_since is None and self._is_over():
-            self.over_since = time.monotonic()
-        return self.over_since is not None and time.monotonic() - self.over_since > patience
+            self.over_since, self.used = time.monotonic(), seconds_of(self.pid)
+        waited = 0.0 if self.over_since is None else time.monotonic() - self.over_since
+        if waited <= patience:
+            return False
+        used = seconds_of(self.pid) - self.used  # below 0 where it has just ended: nothing is said of a zombie
+        return waited > MOST or 0 <= used < WORKS * waited
 
     def _is_over(self) -> bool:
         place = self.order.place if self.order.place.exists() else self.order.folder
