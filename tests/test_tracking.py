@@ -156,7 +156,9 @@ def test_the_command_that_shows_what_was_missed_quotes_its_folder() -> None:
 
 @pytest.mark.parametrize("project", ["a+b", "a&b", "lab.v2"])
 def test_trackio_takes_no_project_whose_file_another_has(project: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Trackio takes letters, digits, - and _; type tracking.project=\w+-\w+$"):
+    with pytest.raises(
+        ConfigError, match=r"Trackio takes letters, digits, - and _; for instance tracking.project=\w+-\w+$"
+    ):
         TrackingConfig("trackio", project, None)
     assert TrackingConfig("offline", project, None).project == project
 

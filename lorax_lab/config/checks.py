@@ -44,5 +44,5 @@ def require_name(key: str, value: str | None, optional: bool = False) -> None:
 def require_file_name(key: str, value: str) -> None:
     """The value is a name under which Trackio keeps a file: it leaves other signs out, so `a+b` would be `ab`."""
     typed = re.sub(r"[^\w-]+", "-", value).strip("-") or "lorax_lab"
-    allowed = f"Trackio takes letters, digits, - and _; type {key}={typed}"
+    allowed = f"Trackio takes letters, digits, - and _; for instance {key}={typed}"
     require(bool(re.fullmatch(r"[\w-]+", value)), key, value, allowed)
