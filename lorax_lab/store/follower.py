@@ -10,6 +10,7 @@ has ended and all is shown, and it outlives a sweep that is killed, to say so.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -57,8 +58,8 @@ class _Child:
         waited = 0.0 if self.over_since is None else time.monotonic() - self.over_since
         if waited <= patience:
             return False
-        used = seconds_of(self.pid) - self.used  # below 0 where it has just ended: nothing is said of a zombie
-        return waited > MOST or 0 <= used < WORKS * waited
+        used = seconds_of(self.pid) - self.used  # NaN of a process that has just ended, which is not late
+        return waited > MOST or math.isnan(self.used) or used < WORKS * waited
 
     def _is_over(self) -> bool:
         place = self.order.place if self.order.place.exists() else self.order.folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -29,9 +30,9 @@ def start_of(pid: int) -> str:
 
 
 def seconds_of(pid: int) -> float:
-    """Processor time that a process has used; 0 where the system does not say."""
+    """Processor time that a process has used; NaN where the system does not say, as of a zombie."""
     ticks = [field_of(pid, place) for place in (OF_USER, OF_SYSTEM)]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") if all(ticks) else 0.0
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") if all(ticks) else math.nan
 
 
 def field_of(pid: int, place: int) -> str:
