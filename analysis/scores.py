@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import HIGHER, LOWER, labelled
 
 from . import style
+from .from_examples import error_on_test
 from .groups import Group
 from .variants import COLLAPSED
 
@@ -42,7 +44,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     trained.
 
     Columns: model, task, settings, split, metric, examples, those of `group.columns`, trainable, head, score, and the
-    score's standard `error`.
+    score's standard `error`, on test from what each example adds to it where no form gives one.
     """
     runs = group.shown
     table = runs[group.columns].assign(
@@ -56,7 +58,11 @@ def scores(group: Group, split: str) -> pd.DataFrame:
         table.insert(place, name, value)
     table.insert(len(constant), "examples", runs[f"inputs.examples.{split}"].astype(int))
     pairs = zip(table["score"], table["examples"], strict=True)
-    table["error"] = [standard_error(score, group.metric, examples) for score, examples in pairs]
+    errors = [standard_error(score, group.metric, examples) for score, examples in pairs]
+    if split == "test":
+        folders = map(Path, runs["folder"])
+        errors = [error_on_test(of) if math.isnan(error) else error for error, of in zip(errors, folders, strict=True)]
+    table["error"] = errors
     return directed(table.reset_index(drop=True), group.higher_is_better)
 
 
@@ -171,7 +177,17 @@ def interval(rows: pd.DataFrame) -> tuple[float, float, str]:
         return rows["score"].min(), rows["score"].max(), f"range of {seeds} seeds"
     examples = rows["examples"].iloc[0]
     low, high = of_examples(score, rows["metric"].iloc[0], examples)
+    if math.isnan(low) and "error" in rows:
+        half = NORMAL * float(rows["error"].mean())
+        low, high = score - half, score + half
     return low, high, "1 seed" if math.isnan(low) else f"95 % interval over {examples:,} examples"
+
+
+def without_interval(rows: pd.DataFrame) -> str:
+    """For a title: that arms of one seed have no interval. Empty where each arm has one, or several seeds."""
+    if not any(math.isnan(interval(arm)[0]) for _, arm in rows.groupby("arm")):
+        return ""
+    return "\none seed, no intervals" if len(set(rows["seed"])) == 1 else "\nno interval where there is one seed"
 
 
 def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.Series[Any], tuple[list[float], list[float]], str]:

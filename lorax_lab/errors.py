@@ -86,6 +86,10 @@ def any_sign_can_be_printed() -> None:
             inner.reconfigure(errors="backslashreplace")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors by which the system says that a disk, or the part of it that a user may have, is full."""
+
+
 def answer(work: Callable[[], int], after_stop: str = "") -> int:
     """The exit code of `work`, or 2 for a wrong input, 130 for Ctrl-C; both are said on the error stream.
 
@@ -99,6 +103,9 @@ def answer(work: Callable[[], int], after_stop: str = "") -> int:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno in FULL:
+            print(f"error: {in_one_line(error)}; make room, or name a place on another disk", file=sys.stderr)
+            return 2
         if error.filename is None and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         print(f"error: {in_one_line(error)}; name another file or folder", file=sys.stderr)

@@ -25,6 +25,7 @@ HOLES = {
     "other": "8000",
     "runs_dir": "runs",
     "later(runs_dir)": "python -m lorax_lab.store.tracking sync runs",
+    "later(runs_dir, name_of(TRACKIO))": "python -m lorax_lab.store.tracking sync runs --mode trackio",
     "study": "rank_sweep",
     "name": "rank_sweep",
     "again": "python -m lorax_lab.run rank=4,8,16 -m",

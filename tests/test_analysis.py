@@ -27,7 +27,7 @@ from analysis.groups import CannotDraw, Group, load
 from analysis.scores import interval, mark_collapsed, spread_of_seeds
 from lorax_lab import spectra
 from lorax_lab.store import record
-from lorax_lab.store.folder import SPECTRA, load_spectra, quarantine, save_arrays
+from lorax_lab.store.folder import OUTPUTS, SPECTRA, load_spectra, quarantine, save_arrays
 from lorax_lab.store.result import Inputs, Memory, Parameters
 
 MODULES = {"attention.self.query": 1.0, "attention.self.value": 2.0, "intermediate.dense": 3.0}
@@ -208,6 +208,36 @@ def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples
     (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
     assert bar[:, 1] == pytest.approx([low, high])
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
+
+
+@pytest.mark.parametrize("name", ["accuracy_vs_rank", "accuracy_vs_parameters"])
+def test_a_score_that_is_no_share_has_the_interval_of_what_each_example_adds(name: str, store: Store) -> None:
+    values = {rank: np.random.default_rng(rank or 0).exponential(4.0, 1000) for rank in (None, 2)}
+    for rank, of in values.items():
+        folder = store.run(rank=rank, test=float(of.mean()), metric="nats")
+        save_arrays(folder / OUTPUTS, {"test": {"pseudo_values": of}})
+    rows = FIGURES[name].table(group_of(store))
+    errors = {rank: values[None if rank is pd.NA else rank].std(ddof=1) / 1000**0.5 for rank in rows["rank"]}
+    assert rows["error"].tolist() == pytest.approx([*errors.values()])
+    low, high, word = interval(rows[rows["rank"] == 2])
+    assert (high + low) / 2 == pytest.approx(values[2].mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * values[2].std(ddof=1) / 1000**0.5)
+    assert word == "95 % interval over 1,000 examples"
+    assert "no interval" not in FIGURES[name].draw(rows).get_suptitle()
+
+
+@pytest.mark.parametrize("name", ["functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters"])
+def test_a_title_says_where_there_is_no_interval(name: str, store: Store) -> None:
+    def title() -> str:
+        return FIGURES[name].draw(FIGURES[name].table(group_of(store))).get_suptitle()
+
+    for rank in (None, 2):
+        store.run(rank=rank, metric="nats")
+    assert "one seed, no intervals" in title()
+    store.run(rank=2, seed=1, metric="nats")
+    assert "no interval where there is one seed" in title()
+    store.run(seed=1, metric="nats")
+    assert "no interval" not in title()
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])

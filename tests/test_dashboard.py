@@ -64,6 +64,17 @@ def test_what_is_written_is_what_the_library_reads(typed: tuple[str, ...], runs:
     assert without(dumped(again), "inlineComments") == report
 
 
+@pytest.mark.parametrize(("method", "has_share"), [("lora", True), ("peft/loha", False)])
+def test_a_share_of_noise_has_panels_where_a_run_has_one(method: str, has_share: bool, tmp_path: Path) -> None:
+    config = run_record("x").config | {"task": {"name": "tweets", "source": "tweets"}}
+    record = run_record("a", config=config, method=method, matrices=MATRICES)
+    write_record(tmp_path / "runs" / "a", record)
+    workspace, report = written(tmp_path)
+    for board in (workspace, report):
+        assert ("noise_share" in json.dumps(board)) == has_share
+        assert "spectrum/sigma/query" in json.dumps(board)
+
+
 def dumped(made: Any) -> Any:
     model = made if hasattr(made, "model_dump_json") else made._to_model()
     return json.loads(model.model_dump_json(by_alias=True, exclude_none=True))

@@ -241,6 +241,8 @@ def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
         (("--port", "0"), "--port 0: allowed are 1 to 65535; type --port 7860"),
         (("--study", "planted"), "--study is of the dashboards of W&B"),
         (("--project", "a/b"), "--project=a/b is not possible"),
+        (("--project", "a&b"), "--project=a&b is not possible: Trackio takes letters, digits, - and _"),
+        (("--runs", "a b"), "sync 'a b' --mode trackio"),
     ],
 )
 def test_what_cannot_be_served_is_named(
@@ -251,6 +253,7 @@ def test_what_cannot_be_served_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b").mkdir()
     assert main(["--local", *typed]) == 2
     assert says in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lorax_lab.errors import answer
 from lorax_lab.store.files import SCRATCH, save_tensors, sha256_of, write_text
 from lorax_lab.store.redact import HIDDEN, redact
 
@@ -77,3 +79,12 @@ def test_keys_and_passwords_are_not_written(tmp_path: Path, monkeypatch: pytest.
 def test_what_looks_like_a_key_is_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_in_a_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> int:
+        raise OSError(number, os.strerror(number))  # as `write` raises it: without the file's name
+
+    assert answer(full) == 2
+    assert capsys.readouterr().err.endswith(f"{os.strerror(number)}; make room, or name a place on another disk\n")

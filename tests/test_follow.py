@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from lorax_lab.config import TrackingConfig
 from lorax_lab.store import follow as following
 from lorax_lab.store import marks
 from lorax_lab.store.door import DOORS, Axis, Start
-from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
-from lorax_lab.store.follow import follow
+from lorax_lab.store.folder import SPECTRA, files_of, save_arrays, save_history
+from lorax_lab.store.follow import PartlyShown, follow
 from lorax_lab.store.orders import Order
 from lorax_lab.store.progress import PROGRESS, Row, written
 from lorax_lab.store.record import Record, write_record
@@ -185,6 +186,31 @@ def test_a_completed_run_shows_the_answer(opened: Opened, tmp_path: Path) -> Non
     assert (shown["truncation/smallest_k"], shown["spectrum/signal_share"]) == (2, 0.9)
 
 
+@pytest.mark.parametrize("damage", ["metrics.jsonl cut", "metrics.jsonl changed", "spectra.npz gone"])
+def test_a_window_has_the_end_of_a_run_whose_other_files_are_damaged(
+    damage: str, opened: Opened, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a-run"
+    complete(folder)
+    record(folder, files=files_of(folder))
+    name, what = damage.split()
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if what != "gone":
+        (folder / name).write_bytes(whole[:-9] if what == "cut" else whole.replace(b"0.5", b"0.6"))
+    with pytest.raises(PartlyShown, match="its end is shown, but not all of its curves and pictures: .*" + name):
+        follow(order(folder))
+    (window,) = opened
+    assert (window.code, window.shown["status"], window.shown["score"]) == (0, "completed", 0.5)
+    mark = json.loads((folder / marks.MARK).read_text())
+    assert mark["live"]
+    assert mark["why"].startswith("PartlyShown: its end is shown")
+    (folder / name).write_bytes(whole)
+    follow(order(folder))
+    assert opened[-1].shown["status"] == "completed"
+    assert marks.mark_of(folder) == "online"
+
+
 @pytest.mark.parametrize(("status", "code"), [("diverged", 65), ("failed", 66), ("oom", 67), ("killed", 137)])
 def test_every_end_is_shown_with_its_reason(status: str, code: int, opened: Opened, tmp_path: Path) -> None:
     folder = tmp_path / "a-run"
@@ -341,9 +367,10 @@ def test_a_forced_run_is_followed_to_its_place(opened: Opened, tmp_path: Path) -
 def test_weights_are_kept_there_only_where_they_are_asked_for(opened: Opened, tmp_path: Path) -> None:
     from lorax_lab.store.result import File
 
-    files = {name: File(1, "0") for name in ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl")}
+    files = {name: File(1, "0") for name in ("adapter_model.safetensors", "adapter_config.json")}
     for number, asked in enumerate((False, True)):
-        complete(tmp_path / "a-run", files=files)
+        complete(tmp_path / "a-run")
+        complete(tmp_path / "a-run", files=files_of(tmp_path / "a-run") | files)
         (tmp_path / "a-run" / PROGRESS).unlink(missing_ok=True)
         follow(order(tmp_path / "a-run", artifacts=asked))
         wanted = [("a-run", "adapter", ["adapter_config.json", "adapter_model.safetensors"])] if asked else []

@@ -122,6 +122,30 @@ def test_a_window_that_fails_or_hangs_is_ended_and_hurts_no_other(
     assert not (tmp_path / "runs" / FOLDER / "a-launch").exists()
 
 
+def work(seconds: float) -> None:
+    """Use a processor for so long."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+@pytest.mark.parametrize("most", [1.1, 60.0])
+def test_a_window_that_works_gets_more_time_up_to_an_end(
+    most: float, said: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_window(*_: Any) -> Any:
+        work(1.3)
+        raise RuntimeError("it was let work")
+
+    monkeypatch.setattr(follower, "MOST", most)
+    monkeypatch.setitem(sys.modules, "a_door", door(open_window))
+    monkeypatch.setitem(DOORS, "online", "a_door")
+    write_record(tmp_path / "runs" / "a-run", run_record("a-run"))
+    serve(tmp_path / "runs", tmp_path / "runs" / "a-run", patience=1.0)
+    mark = json.loads((tmp_path / "runs" / "a-run" / marks.MARK).read_text())
+    assert mark["why"] == ("it took more than 1 s" if most < 2 else "RuntimeError: it was let work")
+
+
 def test_what_draws_is_imported_once_and_not_for_a_run_alone(
     said: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

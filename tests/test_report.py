@@ -220,6 +220,23 @@ def test_a_store_of_failed_runs_is_a_page_with_their_reasons(store: Store, capsy
     assert "page.html: 0.0 MB" in capsys.readouterr().out
 
 
+def test_a_folder_without_a_completed_run_shows_the_curves_of_what_diverged(store: Store) -> None:
+    with progress.written(store.run(rank=4, status="diverged"), "a-sweep") as row:
+        row(1, {"train/loss": 1.0, "validation/accuracy": 0.5})
+        row(2, {"train/loss": 7.0})
+    assert report(store) == 1
+    [made] = specifications(written(store)).values()
+    [line] = made["views"][0]["traces"]
+    assert (line["name"], list(line["y"])) == ("lora r = 4 (diverged)", [1.0, 7.0])
+
+
+def test_without_a_full_run_no_title_speaks_of_one(store: Store) -> None:
+    for rank in (1, 2):
+        store.run(rank=rank)
+    report(store)
+    assert "with full fine-tuning" not in written(store)
+
+
 def _with_reason(old: record.Record, reason: str) -> record.Record:
     import dataclasses
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from recorded import run_record
 
 from lorax_lab.config import TrackingConfig
+from lorax_lab.errors import ConfigError
 from lorax_lab.store import marks, tracking, wandb_door, window
 from lorax_lab.store.folder import SPECTRA, save_arrays, save_history
+from lorax_lab.store.following import later
 from lorax_lab.store.record import write_record
 
 MATRICES: dict[str, Any] = {
@@ -89,6 +92,10 @@ def test_an_offline_run_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
     [
         ("raise RuntimeError('the server is gone')", "the server is gone"),
         ("sys.exit(3)", "status 3"),
+        (
+            "import atexit; atexit.register(sys.stderr.write, 'Arguments: ()\\n'); raise RuntimeError('it is full')",
+            "it is full",
+        ),
         ("os.kill(os.getpid(), signal.SIGKILL)", "status -9"),
         ("time.sleep(1000)", "more than 1 s"),
     ],
@@ -130,6 +137,30 @@ def test_sync_uploads_what_is_missing_once(
     assert tracking.main(["sync", str(tmp_path)]) == 1
     assert told == [("b", "sweep-9"), ("c", "sync")]
     assert "1 of 3 were uploaded before, 2 could not be" in capsys.readouterr().out
+
+
+def test_sync_counts_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = recorded(tmp_path, "a")
+    (folder / marks.MARK).write_text('{"mode": "online"}')
+    (recorded(tmp_path, "b") / "record.json").write_text("{")
+    assert tracking.main(["sync", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "left out: " in out
+    assert "1 of 2 were uploaded before, 1 could not be" in out
+
+
+def test_the_command_that_shows_what_was_missed_quotes_its_folder() -> None:
+    assert shlex.split(later(Path("sp ace ü")))[-2:] == ["sync", "sp ace ü"]
+    assert shlex.split(later(Path("a b"), "Trackio"))[-3:] == ["a b", "--mode", "trackio"]
+
+
+@pytest.mark.parametrize("project", ["a+b", "a&b", "lab.v2"])
+def test_trackio_takes_no_project_whose_file_another_has(project: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"Trackio takes letters, digits, - and _; for instance tracking.project=\w+-\w+$"
+    ):
+        TrackingConfig("trackio", project, None)
+    assert TrackingConfig("offline", project, None).project == project
 
 
 @pytest.mark.parametrize(

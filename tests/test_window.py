@@ -297,7 +297,7 @@ def test_a_failure_is_one_line_of_the_command(
 
     monkeypatch.setattr(tracking, "follow", fail)
     assert tracking.main(["publish", str(recorded(tmp_path))]) == 1
-    assert capsys.readouterr().err == "RuntimeError: the server is gone\n"
+    assert capsys.readouterr().err == "not shown: RuntimeError: the server is gone\n"
 
 
 def test_what_sync_is_asked(
@@ -347,3 +347,35 @@ def test_full_is_a_line_over_the_ranks(changes: dict[str, Any], spectra: dict[st
     """From 1 to the most that a matrix can have; a trial, of which no update is measured, answers nothing."""
     rows = window.curves(run_record("a-run", **{"matrices": MATRICES} | changes), spectra)
     assert [row for row in rows if "answer/rank" in row] == [{"answer/rank": r, "answer/score": 0.5} for r in ranks]
+
+
+def test_only_methods_whose_noise_is_known_have_a_share_of_it() -> None:
+    from lorax_lab.methods import METHODS
+
+    row = {"module": "query", "layer": 0, "effective_rank": 3.0, "null": {"effective_rank": 6.0}}
+    of = {name: window.noise_shares(run_record(method=name, matrices={"a": row})) for name in METHODS}
+    assert {name for name, shares in of.items() if shares} == {"full", "lora", "peft/lora", "peft/rslora"}
+    assert of["lora"] == {"query": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("no such file: clinic/patients.csv.", "no such file: patients.csv."),
+        ("task.path=../clinic/list is empty", "task.path=list is empty"),
+        ("~doctor/clinic/list, ~/list and conf/.env", "list, list and .env"),
+        ("/home/me/my data/x y.csv is gone", "x y.csv is gone"),
+        ("'clinic/a b.csv' is gone", "'a b.csv' is gone"),
+        ("'org/model' is not 'clinic/my model.bin'", "'org/model' is not 'my model.bin'"),
+        ("it's 1/2 of what 'https://hub.org/a/b.csv' says", None),
+        ("held/here is gone", "here is gone"),
+        ("1/2 of test/accuracy, tokens/s, org/model-v1.5 and/or a/b", None),
+        ("see https://hub.org/a/b.csv?at=c/d.csv for more", None),
+    ],
+)
+def test_of_a_path_in_a_reason_only_the_last_part_is_shown(
+    reason: str, shown: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "held" / "here").mkdir(parents=True)
+    assert window.end_of("failed", reason)["status/why"] == (shown or reason)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import constant, style
 from ..groups import Group
-from ..scores import CROSSED, intervals, mark_collapsed, score_label, scores
+from ..scores import CROSSED, intervals, mark_collapsed, score_label, scores, without_interval
 from ..variants import REFERENCE, best_of, collapsed, shared
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="parameters trained, the head included", ylabel=score)
     heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by parameters"
     number = "\nnumber: rank" if table["rank"].notna().any() else ""
-    style.title(figure, heading + number + shared(table) + collapsed(table, CROSSED))
+    style.title(figure, heading + number + shared(table) + without_interval(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=1 if count <= FEW else 2)
     return figure
 

@@ -1,4 +1,4 @@
-"""Test score against rank, with full fine-tuning as a band: what rank does a method need to match it?"""
+"""Test score against rank, and full fine-tuning as a band where it was run: what rank is enough to match it?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from .. import constant, style
 from ..groups import CannotDraw, Group
-from ..scores import BEFORE, CROSSED, interval, intervals, mark_collapsed, score_label, scores, with_baselines
+from ..scores import (
+    BEFORE,
+    CROSSED,
+    interval,
+    intervals,
+    mark_collapsed,
+    score_label,
+    scores,
+    with_baselines,
+    without_interval,
+)
 from ..variants import REFERENCE, best_of, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
@@ -15,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "test score against rank, with full fine-tuning as a band"
+TITLE = "test score against rank"
 FEW = 3
 """Up to so many variants have room in a column."""
 
@@ -68,7 +78,7 @@ def draw(table: pd.DataFrame) -> Figure:
     first = table.iloc[0]
     axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
     heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank"
-    style.title(figure, heading + shared(table) + collapsed(table, CROSSED))
+    style.title(figure, heading + shared(table) + without_interval(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=1 if count <= FEW else 2)
     return figure
 

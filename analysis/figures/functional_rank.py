@@ -17,6 +17,7 @@ from lorax_lab.store.direction import oriented
 from .. import constant, style
 from ..groups import CannotDraw, Group
 from ..scores import (
+    BEFORE,
     CROSSED,
     SCORED,
     directed,
@@ -28,6 +29,8 @@ from ..scores import (
     scores,
     split_label,
     standard_error,
+    with_baselines,
+    without_interval,
 )
 from ..variants import COLLAPSED, REFERENCE, best_of, collapsed, of_collapsed, shared
 
@@ -43,7 +46,10 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 NEAR = 0.01
 """If the metric has no standard error, a score that is worse than the whole update's by at most this share of it
-matches it."""
+matches it. Where lower is better, it is a share of what training gained: of a log loss, all may lie within 1 %."""
+GAINED = "gained"
+"""The column of what full fine-tuning gained on test. A table has it only where lower is better and that is known."""
+UNTRAINED = f"{BEFORE}untrained"
 FAR = 1.1
 """An update whose rank is more than this multiple of the rank trained is said to have it."""
 UPDATE_RANK = "update_rank"
@@ -78,7 +84,17 @@ def table(group: Group) -> pd.DataFrame:
     same = [*group.title, "metric", "examples"]
     rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*same, *columns]]
     rows = rows.assign(**{SCORED: of}) if (of := group.scored_on("")) else rows
-    return directed(constant.with_constant(rows, group, "validation"), group.higher_is_better)
+    rows = constant.with_constant(rows, group, "validation")
+    return directed(_with_gain(rows, group), group.higher_is_better)
+
+
+def _with_gain(rows: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """The rows with what full fine-tuning gained over the model as it was, where `_reaches` needs it."""
+    runs = with_baselines(scores(group, "test"), group)
+    if group.higher_is_better or UNTRAINED not in runs:
+        return rows
+    full = runs[runs["method"] == REFERENCE]
+    return rows.assign(**{GAINED: float((full[UNTRAINED] - full["score"]).mean())})
 
 
 def _with_update_rank(runs: pd.DataFrame, group: Group) -> pd.DataFrame:
@@ -94,7 +110,8 @@ def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence or two, from the numbers of its table.
 
     A rank matches where its mean score, and that of every larger one, is worse than the whole update's by at most one
-    standard error; where the metric has none, by at most 1 %. A full fine-tune that collapsed tells no rank.
+    standard error; where the metric has none, by at most 1 %, or 1 % of what training gained where lower is better. No
+    rank is told where that is not known, and by a full fine-tune that collapsed.
     """
     of_cuts = table[table["part"] == "cut"]
     if COLLAPSED in table and of_cuts[COLLAPSED].all():
@@ -102,8 +119,12 @@ def finding(table: pd.DataFrame) -> str:
     cut = _means(table, "cut")
     full = max(cut)
     whole, error = _whole(table)
-    near = f"within {NEAR:.0%} of" if math.isnan(error) else "within one standard error of"
+    near = "within one standard error of"
+    if math.isnan(error):
+        near = f"within {NEAR:.0%} of" if higher_is_better(table) else f"at most {NEAR:.0%} of training's gain short of"
     reaches = _reaches(table)
+    if reaches is None:
+        return f"the whole update reaches {whole:.3f}"
     k = _from_where(cut, reaches)
     if k is None or k == full:
         first = f"only the whole update reaches its {whole:.3f}; no cut of its {full:,} directions is {near} it"
@@ -131,7 +152,7 @@ def draw(table: pd.DataFrame) -> Figure:
     several = "\nmean and range of seeds" if table["seed"].max() > table["seed"].min() else one
     axes.set(ylabel=score_label(f"{split_label('validation', table)} {first['metric']}", table) + several)
     heading = f"{first['model']} on {first['task']}: {finding(table)}{shared(table)}{_whose_update(table)}"
-    style.title(figure, heading + collapsed(table, CROSSED))
+    style.title(figure, heading + without_interval(table) + collapsed(table, CROSSED))
     style.legend(figure, axes, columns=2)
     return figure
 
@@ -217,10 +238,14 @@ def _whole(table: pd.DataFrame) -> tuple[float, float]:
     return whole, standard_error(whole, first["metric"], first["examples"])
 
 
-def _reaches(table: pd.DataFrame) -> Callable[[float], bool]:
-    """Whether a score matches the whole update's."""
+def _reaches(table: pd.DataFrame) -> Callable[[float], bool] | None:
+    """Whether a score matches the whole update's; None where lower is better and it is not known that training gained
+    anything."""
     (whole, error), higher = _whole(table), higher_is_better(table)
-    allowed = NEAR * abs(whole) if math.isnan(error) else error
+    gained = abs(whole) if higher else float(table[GAINED].iloc[0]) if GAINED in table else math.nan
+    if math.isnan(error) and not gained > 0:
+        return None
+    allowed = NEAR * gained if math.isnan(error) else error
     floor = oriented(whole, higher) - allowed
     return lambda score: oriented(score, higher) >= floor
 

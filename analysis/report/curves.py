@@ -30,31 +30,49 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 def plot(group: Group, command: str) -> Plot | None:
     """The curves of a group's runs, those that did not complete among them; None where no run has any."""
+    chosen, every = _chosen(group)
+    table, notes = _table(chosen, every, group.runs_dir)
+    if table is None:
+        return None
+    table = constant.with_constant(table, group, "validation")
+    title = f"Learning curves of {group.title['model']} on {group.title['task']}"
+    return Plot(NAME, title, views(table, f"validation/{group.metric}"), table, command, notes)
+
+
+def of_unfinished(runs: Sequence[Record], runs_dir: Path, command: str) -> Plot | None:
+    """The curves of runs that are in no group, since none of its runs is completed; None where no run has any."""
+    several = len({str(run.config["task"]["name"]) for run in runs}) > 1
+    arms = [f"{run.config['task']['name']}, {_arm(run)}" if several else _arm(run) for run in runs]
+    steps = [(run, arm) for run, arm in zip(runs, arms, strict=True) if _has_steps(run, runs_dir)]
+    table, notes = _table(spread(steps, RUNS), len(steps), runs_dir)
+    title = "Learning curves of runs without a result that are in no figure above"
+    return None if table is None else Plot(NAME, title, views(table, ""), table, command, notes)
+
+
+def _table(
+    chosen: Sequence[tuple[Record, str]], every: int, runs_dir: Path
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """One row per run and step, and what is to be noted; no table where no run has steps."""
     import pandas as pd
 
-    chosen, every = _chosen(group)
     tables, unread = [], []
     for record, arm in chosen:
         try:
-            history = _history(group.runs_dir / record.run_id, record.status)
+            history = _history(runs_dir / record.run_id, record.status)
         except UNREADABLE:
             unread.append(record.run_id)
             continue
         if history:
             about = {"arm": arm, "seed": record.seed, "run_id": record.run_id}
             tables.append(pd.DataFrame([about | row for row in _thinned(history)]))
-    if not tables:
-        return None
-    table, notes = pd.concat(tables, ignore_index=True), []
+    notes = []
     if len(chosen) < every:
         notes.append(f"{len(chosen)} of {every:,} runs are shown, spread over arms and seeds")
     if any(len(part) == POINTS for part in tables):
         notes.append(f"long curves are thinned to about {POINTS} steps, in the CSV too")
     if unread:
         notes.append(f"no steps that can be read: {', '.join(unread)}")
-    table = constant.with_constant(table, group, "validation")
-    title = f"Learning curves of {group.title['model']} on {group.title['task']}"
-    return Plot(NAME, title, views(table, f"validation/{group.metric}"), table, command, tuple(notes))
+    return (pd.concat(tables, ignore_index=True) if tables else None), tuple(notes)
 
 
 def _history(folder: Path, status: str) -> list[dict[str, Any]]:
@@ -100,10 +118,18 @@ def _chosen(group: Group) -> tuple[list[tuple[Record, str]], int]:
     first, then the others, spread evenly."""
     arms = dict(zip(group.runs["run_id"], group.runs["arm"], strict=True))
     done = [(group.records[run_id], arm) for run_id, arm in arms.items()]
-    others = [(run, f"{run.method}{f' r = {run.rank}' if run.rank else ''} ({run.status})") for run in group.unfinished]
-    others = [(run, arm) for run, arm in others if (group.runs_dir / run.run_id / PROGRESS).is_file()]
+    others = [(run, _arm(run)) for run in group.unfinished if _has_steps(run, group.runs_dir)]
     shown = spread(others, RUNS // 3)
     return [*spread(done, RUNS - len(shown)), *shown], len(done) + len(others)
+
+
+def _arm(run: Record) -> str:
+    """What the legend calls a run without a result."""
+    return f"{run.method}{f' r = {run.rank}' if run.rank else ''} ({run.status})"
+
+
+def _has_steps(run: Record, runs_dir: Path) -> bool:
+    return (runs_dir / run.run_id / PROGRESS).is_file()
 
 
 def _thinned(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -52,9 +52,7 @@ def heat_map(name: str, rows: pd.DataFrame) -> View:
     legible = len(modules) * len(layers) <= CELLS
     shares = [numbers(None if cell is None else cell["share"] for cell in row) for row in cells]
     texts = [["" if cell is None or not legible else _short(cell) for cell in row] for row in cells]
-    hover = [
-        ["" if cell is None else f"{cell['effective_rank']:.4g} of {cell['null']:.4g}" for cell in r] for r in cells
-    ]
+    hover = [["" if cell is None else _beside_noise(cell) for cell in row] for row in cells]
     trace = Heatmap(
         x=[plain(module) for module in modules],
         y=[f"{at}" for at in layers],
@@ -63,7 +61,7 @@ def heat_map(name: str, rows: pd.DataFrame) -> View:
         texttemplate="%{text}",
         textfont={"size": 10},
         customdata=hover,
-        hovertemplate="layer %{y}, %{x}<br>effective rank %{customdata} (noise)<br>share %{z:.3f}<extra></extra>",
+        hovertemplate="layer %{y}, %{x}<br>effective rank %{customdata}<br>share %{z:.3f}<extra></extra>",
         colorscale=colourscale(),
         zmin=0,
         zmax=1,
@@ -83,6 +81,12 @@ def _short(cell: pd.Series[float]) -> str:
         return ""
     size = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return size if share != share else f"{size} ({share:.2f})".replace("(0.", "(.")
+
+
+def _beside_noise(cell: pd.Series[float]) -> str:
+    """The effective rank, and that of noise where the one is a share of the other."""
+    value, share = f"{cell['effective_rank']:.4g}", float(cell["share"])
+    return value if share != share else f"{value} of {cell['null']:.4g} (noise)"
 
 
 def table(records: Records) -> pd.DataFrame | None:

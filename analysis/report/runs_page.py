@@ -16,6 +16,7 @@ from lorax_lab.store.record import Record
 from .. import missing, versions
 from ..figures import FIGURES, functional_rank
 from ..groups import RUNS, CannotDraw, Group, Recorded
+from ..scores import without_interval
 from ..stamps import stamped
 from ..variants import METHOD_NAMES
 from . import curves, markup
@@ -61,7 +62,8 @@ def page(recorded: Recorded, runs_dir: Path, out: Path) -> Page:
     for group in groups[:DRAWN]:
         sections.append(Section(_key(group), group.name, _about(group), list(_plots(group, runs_dir, out))))
     if absent:
-        sections.append(Section("left-out", "Without a result, damaged, or left out", bullets(absent)))
+        plots = _of_unfinished(recorded, runs_dir, out)
+        sections.append(Section("left-out", "Without a result, damaged, or left out", bullets(absent), plots))
     return Page(f"Runs in {runs_dir}", QUESTION, "".join(lead), sections)
 
 
@@ -133,13 +135,26 @@ def _plots(group: Group, runs_dir: Path, out: Path) -> Iterator[Plot]:
             continue
         title = _sentence(group) if name == FLAGSHIP else f"{figure.TITLE[:1].upper()}{figure.TITLE[1:]}"
         if name in VIEWS:
-            notes = (*stamps.texts, *(left_out(table[table["best"]]) if name == BY_LAYER else ()))
+            bars = (without_interval(table).strip(),) if "score" in table and without_interval(table) else ()
+            notes = (*bars, *stamps.texts, *(left_out(table[table["best"]]) if name == BY_LAYER else ()))
             yield Plot(name, title, VIEWS[name](table), table, typed, notes, name == FLAGSHIP)
         else:
             yield Plot(name, title, [], table, typed, tuple(stamps.texts), picture=_picture(figure.draw(table)))
-    typed = shlex.join(["python", "-m", "analysis", "report", *place, "--out", str(out)])
-    if (made := curves.plot(group, typed)) is not None:
+    if (made := curves.plot(group, _again(runs_dir, out))) is not None:
         yield made
+
+
+def _again(runs_dir: Path, out: Path) -> str:
+    """The command that makes this page."""
+    return shlex.join(["python", "-m", "analysis", "report", *_place(runs_dir), "--out", str(out)])
+
+
+def _of_unfinished(recorded: Recorded, runs_dir: Path, out: Path) -> list[Plot]:
+    """The curves of runs without a result that no group has."""
+    homes = {run.run_id for group in recorded.groups for run in group.unfinished}
+    runs = [run for run in recorded.records.values() if not run.result and run.run_id not in homes]
+    made = curves.of_unfinished(runs, runs_dir, _again(runs_dir, out))
+    return [] if made is None else [made]
 
 
 def _picture(figure: object) -> bytes:

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from lorax_lab.config.checks import require, require_choice, require_name, require_path, require_positive
+from lorax_lab.config.checks import (
+    require,
+    require_choice,
+    require_file_name,
+    require_name,
+    require_path,
+    require_positive,
+)
 from lorax_lab.config.identity import NO_RESULT
 from lorax_lab.errors import ConfigError
 
@@ -167,6 +174,8 @@ class TrackingConfig:
             raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[trackio]")
         for key in ("project", "entity", "study"):
             require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
+        if self.mode == "trackio":
+            require_file_name("tracking.project", self.project)
 
 
 @dataclass

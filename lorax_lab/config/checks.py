@@ -39,3 +39,10 @@ def require_name(key: str, value: str | None, optional: bool = False) -> None:
     """The value is a name that Weights & Biases takes."""
     ok = (optional and value is None) or (isinstance(value, str) and bool(re.fullmatch(r"[^/\\#?%:\s]{1,128}", value)))
     require(ok, key, value, f"it has 1 to 128 signs, none of / \\ # ? % : and no space; for instance {key}=lorax_lab")
+
+
+def require_file_name(key: str, value: str) -> None:
+    """The value is a name under which Trackio keeps a file: it leaves other signs out, so `a+b` would be `ab`."""
+    typed = re.sub(r"[^\w-]+", "-", value).strip("-") or "lorax_lab"
+    allowed = f"Trackio takes letters, digits, - and _; for instance {key}={typed}"
+    require(bool(re.fullmatch(r"[\w-]+", value)), key, value, allowed)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lorax_lab.config.checks import require_name
+from lorax_lab.config.checks import require_file_name, require_name
 from lorax_lab.dashboard import pages, shown
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.output import guard
@@ -83,6 +83,7 @@ def _serve(options: argparse.Namespace) -> int:
     from lorax_lab.dashboard import local
 
     require_name("--project", options.project)
+    require_file_name("--project", options.project)
     for key, default in (("study", []), ("entity", None), ("out", OUT), ("pages", pages.FOLDER)):
         if getattr(options, key) != default:
             raise ConfigError(f"--{key} is of the dashboards of W&B, not of the page on this machine; leave it out")

@@ -9,8 +9,11 @@ from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.store.door import TRACKIO, name_of
+from lorax_lab.store.following import later
 from lorax_lab.store.trackio_door import FOLDER
 
 HOST = "127.0.0.1"
@@ -36,7 +39,7 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
     if not any(folder.glob("*.db")):
         how = "type python -m lorax_lab.run rank=4,8,16 -m tracking=trackio"
         if runs_dir.is_dir():
-            how += f"; runs that are recorded: type python -m lorax_lab.store.tracking sync {runs_dir} --mode trackio"
+            how += f"; runs that are recorded: type {later(runs_dir, name_of(TRACKIO))}"
         raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; {how}")
     for name in NOT_HERE:
         os.environ.pop(name, None)
@@ -54,7 +57,7 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
         taken = f"--port {port} cannot be had" if port else f"no port from {FIRST_PORT} on is free"
         other = (port or FIRST_PORT) % 60000 + 1000
         raise ConfigError(f"{taken} ({error}); type --port {other}") from None
-    print(f"{address}?project={project}\nthis machine alone can open it; Ctrl-C ends it", flush=True)
+    print(f"{address}?project={quote(project)}\nthis machine alone can open it; Ctrl-C ends it", flush=True)
     try:
         (until or threading.Event()).wait()
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ def sections(shown: Shown) -> list[Section]:
     made = {
         ANSWER: [_against_rank(), _against_parameters(), _parallel(), _difference()],
         "Truncation": [_truncation()],
-        "Spectrum": [_noise_share(), *_of_modules(shown), *_spectra(shown), _captured(), _pictures()],
+        "Spectrum": [*_noise_shares(shown), *_spectra(shown), _captured(), _pictures()],
         "Cost": [_memory(), _peak(), _seconds()],
         "Learning curves": _curves(shown),
     }
@@ -112,13 +112,13 @@ def _truncation() -> Any:
     )
 
 
-def _noise_share() -> Any:
-    return _bars("Effective rank as a share of noise's", ["noise_share"], "1 is noise of the same shape")
-
-
-def _of_modules(shown: Shown) -> list[Any]:
-    keys = [f"noise_share/{module}" for module in shown.modules]
-    return [_bars("Effective rank as a share of noise's, by type of matrix", keys, "share")] if keys else []
+def _noise_shares(shown: Shown) -> list[Any]:
+    """None where no run has a share."""
+    title, keys = "Effective rank as a share of noise's", [f"noise_share/{module}" for module in shown.shares]
+    if not keys:
+        return []
+    mean = _bars(title, ["noise_share"], "1 is noise of the same shape, and rank for LoRA")
+    return [mean, _bars(f"{title}, by type of matrix", keys, "share")]
 
 
 def _spectra(shown: Shown) -> list[Any]:

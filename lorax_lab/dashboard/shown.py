@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.store.record import Record, scan
+from lorax_lab.store.window import noise_shares
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Shown:
         studies: those that any of the runs says it belongs to.
         tasks, metrics: those of completed runs, in alphabetical order.
         modules: types of matrices, such as `attention.self.query`, whose update was measured.
+        shares: those of them that have a share of noise's effective rank in any run.
     """
 
     studies: tuple[str, ...]
     tasks: tuple[str, ...]
     metrics: tuple[str, ...]
     modules: tuple[str, ...]
+    shares: tuple[str, ...]
 
 
 def of(runs_dir: Path, studies: Sequence[str] = ()) -> Shown:
@@ -47,12 +50,13 @@ def of(runs_dir: Path, studies: Sequence[str] = ()) -> Shown:
         done = of_studies
     if not done:
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; to make runs type {again}")
-    measured = [record.completed for record in done if record.completed.matrices]
+    measured = [record for record in done if record.completed.matrices]
     return Shown(
         studies=tuple(sorted(known)),
         tasks=tuple(sorted({str(record.config["task"]["name"]) for record in done})),
         metrics=tuple(sorted({record.completed.metric for record in done})),
-        modules=tuple(sorted({str(row["module"]) for result in measured for row in result.matrices.values()})),
+        modules=tuple(sorted({str(row["module"]) for run in measured for row in run.completed.matrices.values()})),
+        shares=tuple(sorted({module for record in measured for module in noise_shares(record)})),
     )
 
 

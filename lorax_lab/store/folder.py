@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
+HISTORY = "metrics.jsonl"
 HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
 QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
@@ -46,13 +47,13 @@ def save_history(folder: Path, history: list[dict[str, float]], check: Check | N
     """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite.
     It has only numbers, and names that are ours, so that nothing in it is hidden."""
     finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
-    write_redacted(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in finite), check)
+    write_redacted(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite), check)
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:
     """The learning curve that `save_history` wrote. Older versions hid numbers with the digits of a password, which
     left no JSON: such a number is None, and a row whose step was hidden is left out."""
-    text = HIDDEN_NUMBER.sub("null", (folder / "metrics.jsonl").read_text(encoding="utf-8"))
+    text = HIDDEN_NUMBER.sub("null", (folder / HISTORY).read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in text.splitlines()]
     return [row for row in rows if row["step"] is not None]
 

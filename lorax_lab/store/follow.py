@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from lorax_lab.store import marks, window
 from lorax_lab.store.door import Door, Window, door_of
 from lorax_lab.store.files import sha256_of
-from lorax_lab.store.folder import load_spectra, read_history
+from lorax_lab.store.folder import HISTORY, check_file, load_spectra, read_history
 from lorax_lab.store.orders import Order
 from lorax_lab.store.progress import PROGRESS, Reader, Row, with_history
 from lorax_lab.store.record import RECORD, Record, read_record
@@ -32,11 +33,17 @@ Tell = Callable[[dict[str, Any]], None]
 """Called with `{"url": …}` once the window is open."""
 
 
+class PartlyShown(RuntimeError):
+    """A window has a run's end, and lacks curves or pictures: a file of the run is gone or damaged."""
+
+
 def follow(order: Order, tell: Tell = lambda message: None) -> None:
     """Show a run until its end, or at once where it has ended.
 
     Raises:
-        Exception: whatever the window's library raises. DamagedRecord, FileNotFoundError: there is no run to show.
+        Exception: whatever the window's library raises; of a window that was opened, the mark then says why.
+            PartlyShown: the end is shown, but not all the rest.
+            DamagedRecord, FileNotFoundError: there is no run to show.
     """
     door = door_of(order.tracking.mode)
     mode = door.resolve(order.tracking.mode) if door else "disabled"
@@ -67,6 +74,13 @@ class _Followed:
 
     def show(self) -> None:
         """Show the rows as they come, then the end."""
+        try:
+            self._show()
+        except Exception as error:
+            marks.fail(self._folder(), self.start.mode, self.start.group, f"{type(error).__name__}: {error}")
+            raise
+
+    def _show(self) -> None:
         while (record := self._ended()) is None:
             self._rows(self._new_rows())
             time.sleep(LOOK)
@@ -127,25 +141,37 @@ class _Followed:
         with suppress(OSError):
             shown = sha256_of(folder / RECORD)  # first: what changes meanwhile is shown again by `sync`
         values = window.end_of(record.status, record.reason)
-        if record.status == "completed":
-            self._show_result(record, folder)
-            values |= window.summary(record, self.order.folder.parent)
-        if rows := self.reader.rows:
-            times = {"_timestamp": rows[-1].at, "_runtime": rows[-1].runtime}
-            values |= {key: value for key, value in times.items() if value is not None}
-        self.window.summary({key: value for key, value in values.items() if value is not None})
+        self.window.summary(values)  # first: whatever else cannot be shown, the end is
         if tags := window.end_tags(record):
             self.window.tags(tags)
         try:
-            self._show_adapter(record, folder)
+            self._show_rest(record, folder, values)
         finally:
             self.window.close(window.EXIT[record.status])
         marks.end(folder, self.start, self.window.url, shown)
+
+    def _show_rest(self, record: Record, folder: Path, values: dict[str, Any]) -> None:
+        """What a run has beside its end; the summary comes after the last row, whose values it replaces."""
+        try:
+            if record.status == "completed":
+                self._show_result(record, folder)
+        except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise PartlyShown(f"its end is shown, but not all of its curves and pictures: {why}") from error
+        finally:
+            if record.status == "completed":
+                values |= window.summary(record, self.order.folder.parent)
+            if rows := self.reader.rows:
+                times = {"_timestamp": rows[-1].at, "_runtime": rows[-1].runtime}
+                values |= {key: value for key, value in times.items() if value is not None}
+            self.window.summary({key: value for key, value in values.items() if value is not None})
+        self._show_adapter(record, folder)
 
     def _show_result(self, record: Record, folder: Path) -> None:
         """What only a completed run has: its whole learning curve, its curves and its pictures."""
         from lorax_lab.store.pictures import pictures
 
+        check_file(folder, HISTORY)
         unknown = calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ"))
         rows = with_history(self.reader.rows, read_history(folder), unknown)
         self._rows(rows)

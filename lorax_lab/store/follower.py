@@ -10,6 +10,7 @@ has ended and all is shown, and it outlives a sweep that is killed, to say so.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -25,12 +26,17 @@ from lorax_lab.store.door import door_of
 from lorax_lab.store.follow import LOOK, follow
 from lorax_lab.store.orders import FOLDER, Order, claimed
 from lorax_lab.store.output import guard
+from lorax_lab.store.processes import seconds_of
 from lorax_lab.store.progress import PROGRESS, Reader
 from lorax_lab.store.record import DamagedRecord, read_record
 from lorax_lab.store.redact import redact
 
 PATIENCE = 90.0
 """Seconds that a window gets to take what it lacks when its run is over; then its process is ended."""
+MOST = 600.0
+"""Seconds that it gets where it works: on a machine that trains, drawing may take longer."""
+WORKS = 0.02
+"""Share of that time in which a process that works uses a processor; one that hangs only looks who is there."""
 NICE = 10
 """What the priority is lowered by: training goes first, and the windows still get on (a tenth of a busy core)."""
 
@@ -41,13 +47,19 @@ class _Child:
     def __init__(self, order: Order, pid: int) -> None:
         self.order, self.pid = order, pid
         self.over_since: float | None = None
+        self.used = 0.0
         self.reader = Reader(order.place / PROGRESS)
 
     def is_late(self, patience: float) -> bool:
-        """Whether its run has ended, or its process is gone, for longer than the window may take."""
+        """Whether its run has ended, or its process is gone, for longer than the window may take: up to `MOST` where it
+        still works."""
         if self.over_since is None and self._is_over():
-            self.over_since = time.monotonic()
-        return self.over_since is not None and time.monotonic() - self.over_since > patience
+            self.over_since, self.used = time.monotonic(), seconds_of(self.pid)
+        waited = 0.0 if self.over_since is None else time.monotonic() - self.over_since
+        if waited <= patience:
+            return False
+        used = seconds_of(self.pid) - self.used  # NaN of a process that has just ended, which is not late
+        return waited > MOST or math.isnan(self.used) or used < WORKS * waited
 
     def _is_over(self) -> bool:
         place = self.order.place if self.order.place.exists() else self.order.folder

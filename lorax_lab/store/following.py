@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,8 @@ def following(runs_dir: Path, launch: str, modes: Mapping[Path, str], say: Calla
 
 def later(runs_dir: Path, window: str = WANDB) -> str:
     """The command that shows what was missed."""
-    return f"python -m lorax_lab.store.tracking sync {runs_dir}" + (" --mode trackio" if window != WANDB else "")
+    words = ["python", "-m", "lorax_lab.store.tracking", "sync", str(runs_dir)]
+    return shlex.join(words + (["--mode", "trackio"] if window != WANDB else []))
 
 
 def untold(name: str, why: str, runs_dir: Path, window: str = WANDB) -> str:

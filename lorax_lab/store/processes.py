@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
 from pathlib import Path
 
 _BEGAN = time.time_ns()
-STATE, STARTED = 0, 19
+STATE, OF_USER, OF_SYSTEM, STARTED = 0, 11, 12, 19
 """Places in `/proc/<pid>/stat`, behind the name."""
 
 
@@ -26,6 +27,12 @@ def here() -> tuple[str, str, int, str]:
 def start_of(pid: int) -> str:
     """When a process started, in the system's ticks; empty where there is no such process, or it is a zombie."""
     return field_of(pid, STARTED)
+
+
+def seconds_of(pid: int) -> float:
+    """Processor time that a process has used; NaN where the system does not say, as of a zombie."""
+    ticks = [field_of(pid, place) for place in (OF_USER, OF_SYSTEM)]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") if all(ticks) else math.nan
 
 
 def field_of(pid: int, place: int) -> str:

@@ -32,6 +32,8 @@ from lorax_lab.store.record import Record, read_record, scan
 
 PROJECT = "lorax_lab"
 """Where a run of a record that names no project is shown."""
+WHY = "not shown: "
+"""What the line of `publish` begins with that says why it failed."""
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the resolved mode of its window."""
 
@@ -67,9 +69,15 @@ def publish(config: TrackingConfig, folder: Path, group: str, patience: float = 
         process.communicate()
         return _untold(folder, f"it took more than {patience:g} s", config.mode)
     if process.returncode != 0:
-        lines = errors.strip().splitlines() or [f"its process ended with status {process.returncode}"]
-        return _untold(folder, lines[-1], config.mode)
+        return _untold(folder, _reason(errors, process.returncode), config.mode)
     return True
+
+
+def _reason(errors: str, code: int) -> str:
+    """Why a process failed: what it says itself, else its last line. Loggers of libraries may write below either."""
+    lines = errors.strip().splitlines()
+    said = [line.removeprefix(WHY) for line in lines if line.startswith(WHY)]
+    return (said or lines or [f"its process ended with status {code}"])[-1]
 
 
 def _untold(folder: Path, why: str, mode: str) -> bool:
@@ -78,8 +86,8 @@ def _untold(folder: Path, why: str, mode: str) -> bool:
 
 
 def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, patience: float = PATIENCE) -> int:
-    """Show every run that its window lacks, each once however many do it at a time; returns how many could not be.
-    A run that still trains is left out: its sweep shows it.
+    """Show every run that its window lacks, each once however many do it at a time; returns how many could not be,
+    those among them that are damaged. A run that still trains is left out: its sweep shows it.
 
     Args:
         mode: of the windows.
@@ -97,7 +105,7 @@ def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, pati
     for folder in records.keys() - over.keys():
         print(f"left out: {folder.name} still trains")
     waiting = [folder for folder in over if mark_of(folder, mode) not in enough]
-    failed = 0
+    failed = len(damages)
     for number, folder in enumerate(waiting, 1):
         place = f"[{number}/{len(waiting)}] {folder.name}"
         try:
@@ -112,7 +120,7 @@ def sync(runs_dir: Path, mode: str, asked: Mapping[str, Any] | None = None, pati
             print(f"{place}: not {DONE[mode]}: its record has {error}")
         except TimeoutError:
             print(f"{place}: another process shows it")
-    print(f"{len(over) - len(waiting)} of {len(over)} were {DONE[mode]} before, {failed} could not be")
+    print(f"{len(over) - len(waiting)} of {len(over) + len(damages)} were {DONE[mode]} before, {failed} could not be")
     if mode == "offline":
         print(f"nothing was sent; once there is a login, type {later(runs_dir)}")
     return failed
@@ -209,7 +217,7 @@ def _main(arguments: list[str] | None) -> int:
         resume = asked.mode != TRACKIO  # which keeps the earlier numbers of a record that has changed
         follow(Order(folder, folder, asked.group, config, resume=resume))
     except Exception as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{WHY}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ Nothing here says where anything lies on this machine: of a file or folder of th
 from __future__ import annotations
 
 import math
+import os
 import platform
 import re
 from dataclasses import asdict, dataclass
@@ -30,7 +31,11 @@ TRUNCATION, SPECTRUM = Axis("truncation", "truncation/k"), Axis("spectrum", "spe
 ANSWER = Axis("answer", "answer/rank")
 AXES = (TRUNCATION, SPECTRUM, ANSWER)
 QUOTED_PATH = re.compile(r"(['\"])~?/(?:[^'\"/]*/)*([^'\"/]+)/?\1")
-PATH = re.compile(r"(?:file://|(?<![\w/.]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)")
+QUOTED = re.compile(r"(?<=['\"])[^'\"/:]+/(?:[^'\"/]*/)*([^'\"/]+)/?(?=['\"])")
+RELATIVE = re.compile(r"(?<![\w./~-])(?:[\w.~-]+/)+(\.?[\w-]+(?:\.[\w-]+)*)/?")
+EXTENSION = re.compile(r"\.[A-Za-z]\w*$")
+ADDRESS = re.compile(r"(\bhttps?://\S+)")
+PATH = re.compile(r"(?:file://|(?<![\w/.]))~?(?:/[^\s/:;,'\"]+(?: [^\s/:;,'\"]+)?)+/([^\s/:;,'\"]+)")
 
 
 def start_of(record: Record, group: str, began: float, tracking: dict[str, Any], mode: str, runs_dir: Path) -> Start:
@@ -109,17 +114,28 @@ def end_tags(record: Record) -> list[str]:
 
 def end_of(status: str, reason: str | None) -> dict[str, Any]:
     """How a run ended, as its summary has it. A reason may quote an error of any library: of a path in it only the last
-    part is shown, and neither this machine's name nor a secret.
+    part is shown, and neither this machine's name nor a secret. A relative path is known by its extension, its first
+    part (`~me`, `.`, `..`), or because it exists; `test/accuracy` and `org/model` are none.
 
     >>> end_of("failed", "OSError: /home/me/data.csv is gone, '/a b/c d.csv' too")
     {'status': 'failed', 'status/why': "OSError: data.csv is gone, 'c d.csv' too"}
     >>> end_of("failed", "see file:///home/me/a.csv, at:/home/me/b and https://hub.org/a/b")["status/why"]
     'see a.csv, at:b and https://hub.org/a/b'
+    >>> end_of("failed", "no clinic/patients.csv, ~me/x: 1/2 of test/accuracy of org/model-0.5B")["status/why"]
+    'no patients.csv, x: 1/2 of test/accuracy of org/model-0.5B'
     """
-    why = QUOTED_PATH.sub(r"\1\2\1", redact(reason or ""))
-    why = PATH.sub(r"\1", why)
+    parts = ADDRESS.split(QUOTED_PATH.sub(r"\1\2\1", redact(reason or "")))
+    parts[::2] = [RELATIVE.sub(_last, QUOTED.sub(_last, PATH.sub(r"\1", part))) for part in parts[::2]]
+    why = "".join(parts)
     host = platform.node()
     return {"status": status, "status/why": why.replace(host, "this machine") if len(host) > 2 else why}
+
+
+def _last(path: re.Match[str]) -> str:
+    """The last part of what may be a relative path; the whole where it is none."""
+    whole, last = path[0], path[1]
+    is_path = whole.startswith(("~", "./", "../")) or EXTENSION.search(last) or os.path.exists(whole)
+    return last if is_path else whole
 
 
 def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
