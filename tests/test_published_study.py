@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.study import comparison, overview, page, rules
+from analysis.study import comparison, margin, overview, page, rules
 from analysis.study.command import DOCS, PAGE, VERDICT, figures_of, latex, load_all
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, Records, load
@@ -28,6 +28,10 @@ ROOT = Path(__file__).parents[1]
 @cache
 def records(study: str) -> Records:
     return load(RECORDS / f"{study}.jsonl")
+
+
+def studies() -> str:
+    return " ".join((ROOT / "docs" / "studies.md").read_text(encoding="utf-8").split())
 
 
 def readme() -> str:
@@ -103,6 +107,18 @@ def test_the_readme_says_at_how_many_tasks_half_the_margin_leaves_it() -> None:
     assert "At half the margin it is supported on tweets alone." in readme()
 
 
+def test_readme_and_studies_say_what_the_language_model_gave() -> None:
+    of_study = records("arithmetic")
+    [ruling] = of_tasks(of_study)
+    assert (ruling.verdict, str(ruling.r_star)) == ("undecided", "not found (at least 1)")
+    assert f"up to 64 is shown to be enough, and k\\* is {ruling.k_star}." in readme()
+    assert f"needs 8 of its directions ({str(ruling.k_star).partition('(')[2]}." in studies()
+    worse = [-gain.mean for gain in comparison.gains(of_study, "arithmetic").values()]
+    assert f"ends {min(worse):.3f} to {max(worse):.3f} nats above".replace("0.", ".") in studies()
+    chances = [same for same, _ in margin.powers(of_study, "arithmetic").values()]
+    assert f"within the margin is {min(chances):.2f} to {max(chances):.2f}.".replace("0.", ".") in studies()
+
+
 def test_the_first_editions_numbers_are_the_conservative_ones() -> None:
     """With Student's interval over the seeds alone r* on sarcasm was 4."""
     of_study = records(FIRST)
@@ -126,7 +142,7 @@ def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
 def test_the_page_of_studies_says_what_other_heads_give() -> None:
     of_study, first = records("heads"), records(FIRST)
     pooler, kept = of_tasks(of_study)
-    text = " ".join((ROOT / "docs" / "studies.md").read_text(encoding="utf-8").split())
+    text = studies()
     loss = comparison.gains(of_study, kept.task)["LoRA r=1"].oriented(False)
     said = f"rank 1 loses {loss.mean:.3f} [{loss.low:.3f}, {loss.high:.3f}]".replace("0.", ".")
     assert rf"{said} and r\* is {kept.r_star}, as near" in text

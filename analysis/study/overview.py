@@ -16,15 +16,19 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
     """The whole document.
 
     Args:
-        studies: the one that began last comes first, but those that name figures of their own after those that have the
-            standard ones; a control belongs to the study that it names, and follows it.
+        studies: the one of most tasks comes first, of as many the one that began last, but those that name figures of
+            their own after those that have the standard ones; a control belongs to the study that it names, and follows
+            it.
         links: to each study's page, by its name.
         damaged: why each study that is not here cannot be read, by its name.
     """
     names = {study.name for study in studies}
     controls = [study for study in studies if study.declared.control_of in names]
     main = sorted((study for study in studies if study not in controls), key=rules.began, reverse=True)
-    main.sort(key=lambda study: (study.declared.figures is None, update.has_answer(study)), reverse=True)
+    main.sort(
+        key=lambda study: (study.declared.figures is None, update.has_answer(study), len(study.conditions)),
+        reverse=True,
+    )
     unread = [f"**{page.UNREAD}** ({name}: {reason})" for name, reason in (damaged or {}).items()]
     of_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
     in_order = [one for study in main for one in (study, *of_main[study.name])]
