@@ -27,7 +27,7 @@ from analysis.groups import RUNS
 from analysis.report import curves, dark, layers, of_runs, of_study, page, plot, runs_page, study_page
 from analysis.study.command import load_every
 from analysis.study.figures import FIGURES as STUDY_FIGURES
-from analysis.study.records import RECORDS, Records
+from analysis.study.records import RECORDS, Records, load
 from lorax_lab.store import progress, record
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<b>${x}"
@@ -297,6 +297,22 @@ def test_a_hostile_text_stays_a_text(store: Store) -> None:
     assert "<script>alert" not in text
     assert "<b>" not in text
     assert text.count("</script>") == text.count("<script")
+
+
+def test_an_axis_of_ranks_leaves_out_a_number_that_the_next_would_cover() -> None:
+    assert plot.rank_axis([1, 3, 4, 512, 576, 512], "k")["ticktext"] == ["1", "3", "4", "576"]
+
+
+def test_the_answers_axis_begins_with_what_decides_it() -> None:
+    """Cut to nothing the model is a hundred margins worse, so that nothing else could be told apart beside it."""
+    table = STUDY_FIGURES["answer"].table(load(RECORDS / "arithmetic.jsonl"))
+    [view] = of_study.VIEWS["answer"](table)
+    low, high = view.layout["yaxis"]["range"]
+    of_lora = table[table["side"] == "rank"]
+    assert low < of_lora["low"].min() < 0.025 < of_lora["high"].max() < high < table["high"].max()
+    assert "a double click shows what lies beyond" in view.layout["yaxis"]["title"]["text"].replace("<br>", " ")
+    [near] = of_study.VIEWS["answer"](table[table["mean"] < 0.1])
+    assert "range" not in near.layout["yaxis"]
 
 
 def test_a_name_is_no_markup_for_plotly() -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SIDES = {"rank": "LoRA of rank r against full fine-tuning", "k": "full update cut to k directions, against the whole"}
 LOGARITHMIC = {"type": "log", "exponentformat": "SI", "dtick": 1}
+FARTHER, BEYOND = 3.0, "a double click shows what lies beyond"
+"""How many times as far as what matters all has to reach, so that the axis begins without it; and what says so."""
 ASIDE = 0.11
 """How far beside its mean a seed's point stands, on the axis of log₂."""
 
@@ -59,10 +61,23 @@ def of_answer(table: pd.DataFrame) -> list[View]:
         if len(crossed):
             where, name = places(crossed["size"]), "collapsed run, or full fine-tune of its seed"
             traces.append(scatter(name, where, crossed["difference"], mode="markers", marker=COLLAPSED_MARK))
-        score = score_label("difference in score", rows)
+        score, shown = score_label("difference in score", rows), _shown(rows, margin)
         horizontal = rank_axis(rows["size"], "rank r of LoRA; directions k kept of the full update")
-        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": axis(score)}))
+        vertical = axis(f"{score}; {BEYOND}", range=shown) if shown else axis(score)
+        views.append(View(str(task), traces, {"xaxis": horizontal, "yaxis": vertical}))
     return views
+
+
+def _shown(rows: pd.DataFrame, margin: float) -> list[float] | None:
+    """The part of the axis that is shown at first, where a few cuts would leave nothing to be seen of the rest: LoRA
+    and four margins. None where all fits on it."""
+    ends = ["mean", "low", "high", "difference"]
+    of_lora = rows.loc[rows["side"] == "rank", ends].abs().to_numpy()
+    reach = max(4 * abs(margin), float(of_lora.max(initial=0.0)))
+    if rows[ends].abs().to_numpy().max() <= FARTHER * reach:
+        return None
+    better = float(oriented(rows[ends], margin < 0).to_numpy().max())
+    return sorted((math.copysign(1.1 * reach, margin), -math.copysign(1.1 * max(better, abs(margin)), margin)))
 
 
 def _means(name: str, rows: pd.DataFrame, look: dict[str, Any], side: str) -> Trace:

@@ -6,6 +6,7 @@ The only door to plotly. Traces are built by plotly's own classes, which refuse 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ INK, QUIET = "#1a1a1a", "#767676"
 """Colours of what the others are compared with, and of levels such as noise."""
 CATEGORY = 26
 """Letters of a line of a category's name beside its axis, at most."""
+TICKS_APART = 0.4
+"""The least distance of two numbers on an axis of ranks, in powers of two."""
 COLLAPSED_MARK = {"symbol": "x-thin", "size": 11, "color": INK, "line": {"width": 2, "color": INK}}
 
 
@@ -161,8 +164,11 @@ def places(sizes: Iterable[Any]) -> list[float]:
 
 
 def rank_axis(sizes: Iterable[Any], title: str) -> dict[str, Any]:
-    """An axis on which each of the sizes is numbered, at its `place`."""
+    """An axis on which each of the sizes is numbered, at its `place`, but one whose number would lie under that of the
+    next larger one."""
     every = sorted({int(size) for size in sizes})
+    near = {a for a, b in itertools.pairwise(every) if place(b) - place(a) < TICKS_APART}
+    every = [size for size in every if size not in near]
     text = [f"{size:,}" for size in every]
     return axis(title) | {"tickmode": "array", "tickvals": places(every), "ticktext": text, "zeroline": False}
 
