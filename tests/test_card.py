@@ -17,7 +17,7 @@ from torch import Tensor
 from analysis.__main__ import main as analysis
 from lorax_lab.audit import extract
 from lorax_lab.card import make as steps
-from lorax_lab.card import words
+from lorax_lab.card import picture, words
 from lorax_lab.card.__main__ import main
 from lorax_lab.card.facts import Facts
 from lorax_lab.methods.peft_files import PREFIX, SETTINGS, WEIGHTS
@@ -490,6 +490,8 @@ def test_a_wrong_input_is_refused_and_nothing_is_written(name: str, capsys: pyte
 def test_a_dollar_in_a_name_is_no_formula(name: str) -> None:
     module = f"h.0.{name}"
     card(adapter({f"{module}.lora_A": torch.randn(RANK, 8), f"{module}.lora_B": torch.randn(8, RANK)}, name))
+    assert Path("out/card.png").is_file()
+    assert picture.STYLE["text.parse_math"] is False  # else what stands between two $ is set in italics
 
 
 def test_notes_that_are_not_printed_are_in_a_file_of_the_card(capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,9 +190,9 @@ def test_ranks_above_the_match_that_are_worse_are_called_worse_in_either_directi
 
 def test_a_control_that_does_worse_is_called_worse_where_lower_is_better() -> None:
     loss, scale = Interval(-0.01, -0.015, -0.005, 5), Scale(False, "nats per token")
-    assert scale.against(loss, "the whole") == "is 0.0100 [0.0050, 0.0150] nats per token worse than the whole"
+    assert scale.against(loss, "the whole") == "0.0100 [0.0050, 0.0150] nats per token worse than the whole"
     gain = loss.oriented(False)
-    assert scale.against(gain, "the whole", True) == "are 0.0100 [0.0050, 0.0150] nats per token better than the whole"
+    assert scale.against(gain, "the whole") == "0.0100 [0.0050, 0.0150] nats per token better than the whole"
     unsure = Interval(-0.01, -0.03, 0.01, 5)
     assert scale.change(unsure) == "keeps its score"
     assert scale.difference(unsure) == "0.0100 [-0.0100, 0.0300] nats per token worse"

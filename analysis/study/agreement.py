@@ -154,8 +154,8 @@ def before(records: Records) -> Iterator[str]:
             yield f"the model before training has another score on {name} than in other runs: {runs}"
 
 
-def _differ(norms: Iterable[float]) -> bool:
-    return not math.isclose(min(norms), max(norms), rel_tol=ROUNDING)
+def _differ(values: Iterable[float]) -> bool:
+    return not math.isclose(min(values), max(values), rel_tol=ROUNDING)
 
 
 def _odd(

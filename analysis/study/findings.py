@@ -85,11 +85,8 @@ def _sentence(records: Records, task: str, spectra: pd.DataFrame) -> str:
             other = update.functional_rank(records, task, part=part)
             where = "At that k" if beside == k else f"At k = {beside}"
             whole, cut = at[beside], update.against(records, task, part, "cut")[beside]
-            over = scale.against(cut, "the cut", many=True).partition(" ")[2]
-            text += (
-                f"{where}, {name} {scale.against(whole, 'the whole', many=True)} and {over}, on validation; their own "
-                f"k* is {other}. "
-            )
+            both = f"{scale.against(whole, 'the whole')} and {scale.against(cut, 'the cut')}"
+            text += f"{where}, {name} {scale.verbs[1]} {both}, on validation; their own k* is {other}. "
     return f"{text}{_of_all_matrices(records, task, k)}{_smaller(records, task)}".strip()
 
 
@@ -182,7 +179,7 @@ def controls(records: Records, others: Sequence[Records]) -> list[str]:
         for gain in update.gains(records, task, "gaussian").values():
             parts += [
                 f"**Gaussian ΔW** of equal norm, {task}: the lab reads off it {', '.join(measured)}; in the place of "
-                f"the update it {scale.against(gain, 'the whole')}."
+                f"the update it {scale.verbs[0]} {scale.against(gain, 'the whole')}."
             ]
     for other in others:
         parts += _of_control(other)

@@ -42,21 +42,25 @@ class Scale:
             return f"is {self.difference(gain)}"
         return f"loses {gain.oriented(False)}" if gain.high < 0 else f"gains {gain}"
 
-    def against(self, gain: Interval, other: str, many: bool = False) -> str:
-        """What something scores beside something else, with the sign or the word that says which is the better one.
+    @property
+    def verbs(self) -> tuple[str, str]:
+        """What stands before `against`, of one thing and of several.
 
-        Args:
-            many: whether the verb is a plural.
+        >>> Scale().verbs, Scale(False).verbs
+        (('scores', 'score'), ('is', 'are'))
+        """
+        return ("scores", "score") if self.higher_is_better else ("is", "are")
+
+    def against(self, gain: Interval, other: str) -> str:
+        """What something scores beside something else, with the sign or the word that says which is the better one.
 
         >>> loss = Interval(-0.01, -0.015, -0.005, 5)
         >>> Scale().against(loss, "the whole")
-        'scores -0.0100 [-0.0150, -0.0050] against the whole'
-        >>> Scale(False, "nats per token").against(loss, "the whole", many=True)
-        'are 0.0100 [0.0050, 0.0150] nats per token worse than the whole'
+        '-0.0100 [-0.0150, -0.0050] against the whole'
+        >>> Scale(False, "nats per token").against(loss, "the whole")
+        '0.0100 [0.0050, 0.0150] nats per token worse than the whole'
         """
-        if self.higher_is_better:
-            return f"score{'' if many else 's'} {self.difference(gain)} against {other}"
-        return f"{'are' if many else 'is'} {self.difference(gain)} than {other}"
+        return f"{self.difference(gain)} {'against' if self.higher_is_better else 'than'} {other}"
 
     def difference(self, gain: Interval) -> str:
         """A difference, with a sign where higher is better, else with a word."""
