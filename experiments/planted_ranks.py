@@ -22,8 +22,8 @@ NOISY = 8
 LEVELS = {f"planted rank {rank}": (rank, 0.0) for rank in PLANTED}
 LEVELS |= {f"planted rank {NOISY} in noisy labels": (NOISY, 0.1)}
 """The planted rank and the share of labels drawn anew, by the level's name."""
-BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32")
-"""What the study begins with; it grows by the others."""
+BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels")
+"""What the study has; it began with ranks 1, 8 and 32 and grew by the others."""
 QUESTION = """\
 The labels come from the base with an update of rank R planted in one matrix, R from 1 to 32, once with a tenth of the
 labels drawn anew. Which number finds R: LoRA's r*, the full update's k*, or a rank of its spectrum? And is the low-rank

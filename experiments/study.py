@@ -120,6 +120,13 @@ class Plan:
         self.prepare()
         return _run_id(tuple(self.overrides(cell)))
 
+    def run_id_of(self, cell: Cell, inputs: Mapping[str, Any]) -> str:
+        """The run's name if the model and the data were those of a line's `inputs`."""
+        from lorax_lab.config.identity import run_id
+
+        config = composed(tuple(self.overrides(cell)))
+        return run_id(config, inputs["model_sha256"], inputs["data_sha256"])
+
 
 class Study(Interface):
     """What a study's module contains."""

@@ -113,15 +113,20 @@ class StudyRecords:
 
     def _check_comparable(self, progress: Progress) -> None:
         """Refuse to add runs to those of another version of the code or of its defaults, unless the versions are proven
-        equivalent. A study that is complete stays so, whatever became of the code."""
+        equivalent; and to a condition that began with another model or other data. A study that is complete stays so,
+        whatever became of the code."""
         pairs = proven(self.path)
         settled = [(cell, line) for cell in progress.cells if (line := progress.settled(cell))]
-        others = []
+        growing = {cell.condition for cell in progress.missing}
+        others: list[Line] = []
+        refilled: dict[str, list[Line]] = {}
         for cell, line in settled:
-            code = self.plan.code(cell)
+            code, run = self.plan.code(cell), line["run_id"]
             same_code = line["code"] == code or (line["code"], code) in pairs
-            if not same_code or line["run_id"] != self.plan.run_id(cell):
+            if not same_code or run not in (self.plan.run_id(cell), self.plan.run_id_of(cell, line["inputs"])):
                 others.append(line)
+            elif cell.condition in growing and run != self.plan.run_id(cell):
+                refilled.setdefault(cell.condition, []).append(line)
         if others:
             commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
             version = f"another version of the code or its defaults (commit {commits})"
@@ -130,6 +135,12 @@ class StudyRecords:
                 f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem} --records "
                 f"{self.path.parent}; or check that "
                 "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
+            )
+        for condition, lines in refilled.items():
+            raise ConfigError(
+                f"{condition}: {len(lines)} recorded runs had another model or other data than a new run would, such "
+                "as files that another processor made, so they could not be compared; bring those files back, or "
+                "start anew: --runs FOLDER --records FOLDER"
             )
         self._check_packages(settled)
 
