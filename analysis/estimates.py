@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import style
@@ -46,4 +47,28 @@ def axis(axes: Axes, largest: float) -> None:
     axes.set_ylim(0.8 * LEAST, top)
     ticks = [2**power for power in range(16) if 2**power <= top]
     axes.set_yticks([LEAST, *ticks], ["0", *(f"{tick:,}" for tick in ticks)])
+    axes.minorticks_off()
+
+
+def ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """A line per estimator over the planted rank, with the range over draws, and the diagonal.
+
+    Args:
+        rows: `rank` (planted), `estimator`, `mean`, `low`, `high`.
+    """
+    ranks = sorted(set(rows["rank"]))
+    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
+    for name, look in zip(names, style.looks(len(names)), strict=True):
+        part = rows[rows["estimator"] == name].sort_values("rank")
+        mean, low, high = (part[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
+        bars = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
+        axes.errorbar(part["rank"], mean, bars, capsize=1.5, elinewidth=0.7, label=name, **look)
+
+
+def planted_axes(axes: Axes, ranks: list[int]) -> None:
+    """Both axes have the planted ranks; the vertical one also 0."""
+    style.rank_axis(axes, ranks)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(0.8 * LEAST, 1.4 * ranks[-1])
+    axes.set_yticks([LEAST, *ranks], ["0", *map(str, ranks)])
     axes.minorticks_off()

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer
 
-from . import planted_trained, style
+from . import planted_everywhere, planted_trained, style
+from .estimates import planted_axes, ranges
 from .folders import check_out
 from .study.records import RECORDS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Generator, Tensor
 
@@ -62,21 +62,29 @@ def _main(options: argparse.Namespace) -> int:
         )
     check_out(options.out)
     rows = table(options.draws)
-    for path in style.save(rows, draw(rows), options.out / f"{NAME}_ranks"):
-        print(path)
-    for line in summary(rows):
-        print(line)
+    _save(rows, draw(rows), options.out / f"{NAME}_ranks", summary(rows))
     records, reason = planted_trained.records_of(options.records)
-    if records is None:
+    if records:
+        trained = planted_trained.table(records)
+        joined = planted_trained.joined(trained, rows)
+        _save(joined, planted_trained.draw(joined), options.out / f"{NAME}_trained", planted_trained.summary(trained))
+    else:
         print(reason)
-        return 0
-    trained = planted_trained.table(records)
-    joined = planted_trained.joined(trained, rows)
-    for path in style.save(joined, planted_trained.draw(joined), options.out / f"{NAME}_trained"):
-        print(path)
-    for line in planted_trained.summary(trained):
-        print(line)
+    read, reason = planted_everywhere.read(options.records)
+    if read is not None:
+        every = planted_everywhere.table(read)
+        words = planted_everywhere.summary(every)
+        _save(every, planted_everywhere.draw(every), options.out / planted_everywhere.NAME, words)
+    else:
+        print(reason)
     return 0
+
+
+def _save(rows: pd.DataFrame, figure: Figure, stem: Path, summary: list[str]) -> None:
+    for path in style.save(rows, figure, stem):
+        print(path)
+    for line in summary:
+        print(line)
 
 
 def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) -> pd.DataFrame:
@@ -182,14 +190,10 @@ def draw(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(RATIOS), len(NOISES), sharex=True, sharey=True)
     for line, ratio in zip(grid, RATIOS, strict=True):
         for axes, noise in zip(line, NOISES, strict=True):
-            _panel(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)])
+            ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
             axes.set_title(f"{NOISES[noise]}; ‖signal‖ = {ratio:g} ‖noise‖")
     ranks = sorted({int(rank) for rank in table["rank"]})
-    style.rank_axis(grid[0][0], ranks)
-    grid[0][0].set_yscale("log", base=2)
-    grid[0][0].set_ylim(0.4, 1.4 * ranks[-1])
-    grid[0][0].set_yticks([0.5, *ranks], ["0", *map(str, ranks)])
-    grid[0][0].minorticks_off()
+    planted_axes(grid[0][0], ranks)
     for axes in grid[-1]:
         axes.set_xlabel("planted rank, directions")
     for line in grid:
@@ -203,13 +207,3 @@ def draw(table: pd.DataFrame) -> Figure:
     )
     style.legend(figure, grid[0][0], columns=3)
     return figure
-
-
-def _panel(axes: Axes, rows: pd.DataFrame) -> None:
-    ranks = sorted(set(rows["rank"]))
-    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
-    for name, look in zip(SHOWN, style.looks(len(SHOWN)), strict=True):
-        part = rows[rows["estimator"] == name].sort_values("rank")
-        mean, low, high = (part[column].clip(lower=0.5) for column in ("mean", "low", "high"))
-        bars = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
-        axes.errorbar(part["rank"], mean, bars, capsize=1.5, elinewidth=0.7, label=name, **look)

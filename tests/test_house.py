@@ -67,8 +67,11 @@ DOORS = {
     "accelerate": {"lorax_lab/train"},
 }
 ANALYSIS_READS = {"store", "spectra", "streams", "errors"}
-STUDIES_IMPORT = {"afterwards", "config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"}
-"""What composes and reads runs, and the named streams of random numbers; nothing that trains."""
+STUDIES_IMPORT = {
+    *("afterwards", "config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"),
+    *("measure", "spectra"),
+}
+"""What composes, reads and measures runs, and the named streams of random numbers; nothing that trains."""
 
 
 def imports(path: Path) -> set[str]:

@@ -208,6 +208,36 @@ def test_new_runs_are_not_added_to_those_of_another_version(
     assert "32 of the study's runs are of another version of the code or its defaults (commit c372cab7c9)" in said.err
 
 
+def test_a_model_that_was_made_anew_refuses_new_runs_of_its_own_condition_alone(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that a study prepares, such as a head that is trained first, differ by their last bits on another
+    processor, and so do the names of the runs."""
+    path = tmp_path / "records" / "made.jsonl"
+    kept = {line["run_id"]: line for line in read_lines(path)[0]}
+    of = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final)).cell_of
+    monkeypatch.setattr(Plan, "code", lambda self, cell: "c" * 64)
+    monkeypatch.setattr(Plan, "run_id_of", lambda self, cell, inputs: next(r for r in kept if of(kept[r]) == cell))
+    monkeypatch.setattr("lorax_lab.store.provenance.versions", lambda packages: {"torch": "2"})
+    grown = dataclasses.replace(PLAN, factors=TWO_TASKS)
+    assert main(made(grown), [*older, "--dry-run"]) == 0
+    assert "33 runs recorded, 18 missing" in capsys.readouterr().out
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert main(made(grown), [*older, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "movie_reviews: 32 recorded runs had another model or other data than a new run would" in said
+    assert "start anew: --runs FOLDER --records FOLDER" in said
+
+
+def test_a_runs_name_follows_from_its_inputs() -> None:
+    plan = dataclasses.replace(PLAN, factors={"task": {"movie_reviews": ("task=movie_reviews",)}})
+    cell = Progress(plan, recorded([])).cells[0]
+    inputs = {"model_sha256": "m", "data_sha256": "d", "classes": ["a"]}
+    assert plan.run_id_of(cell, inputs) == plan.run_id_of(cell, inputs | {"classes": ["b"]})
+    assert plan.run_id_of(cell, inputs) != plan.run_id_of(cell, inputs | {"model_sha256": "n"})
+    assert plan.run_id_of(cell, inputs) != plan.run_id_of(cell, inputs | {"data_sha256": "n"})
+
+
 def test_new_runs_are_not_added_to_those_of_another_torch(
     older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,166 @@
+"""`python -m experiments.planted_everywhere`: does k* find a rank that is planted in every matrix at once?
+
+Nothing is trained. Each matrix of the base gets an update of known rank, alone or in iid noise. The labels are what a
+fixed head reads off the model with the updates alone. Then all updates are cut to k directions at once, as the
+functional rank cuts them, and the answers are held beside the labels. `experiments.planted_ranks` trains, and plants in
+one matrix. Other updates of lower rank may give these labels too, so r* has no truth here and is not asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.command import RECORDS
+from experiments.planted import headlines
+from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
+from lorax_lab import spectra
+from lorax_lab.console import bar
+from lorax_lab.data.examples import Example
+from lorax_lab.errors import ConfigError, answer
+from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.models import Base
+from lorax_lab.store.files import write_text
+from lorax_lab.store.output import guard
+from lorax_lab.store.sums import seal
+from lorax_lab.streams import generator
+from lorax_lab.tasks.text import collate, tokenize
+
+NAME = "planted_everywhere"
+MODEL = "minilm"
+TEXTS = 400
+CLASSES = 16
+CLEAR = 0.3
+"""A text is used if its largest coordinate is so many standard deviations above the next."""
+RANKS = (1, 2, 4, 8, 16, 32, 64, 384)
+CUT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384)
+NORM = 0.3
+"""Of an update, as a share of its matrix's: ten times what a task's training makes. Random directions do little."""
+WEAKEST = 0.5
+"""The smallest singular value, relative to the largest; the others lie evenly between."""
+RATIOS = (math.inf, 3.0)
+"""‖signal‖ over ‖noise‖."""
+DRAWS = 3
+MEASURES = {
+    "effective rank": spectra.effective_rank,
+    "stable rank": spectra.stable_rank,
+    "participation ratio": spectra.participation_ratio,
+    "90 % of the energy": lambda sigma: spectra.energy_rank(sigma, 0.9),
+}
+COLUMNS = ("ratio", "rank", "draw", "quantity", "k", "value")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Plant, cut and write. Returns the exit code: 0 written, 2 a wrong input, 130 stopped."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{NAME}", description=__doc__)
+    parser.add_argument("--draws", type=int, default=DRAWS, help=f"updates of each rank ({DRAWS}: about 20 minutes)")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where the table goes (experiments/records)")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _write(options), "; nothing is written")
+
+
+def _write(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    if options.draws < 1:
+        raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
+    if not options.records.is_dir():
+        raise ConfigError(f"--records {options.records} is no folder; type --records {RECORDS}")
+    base = bert(MODEL, CLASSES)
+    model, batches = base.model.eval(), tokenized(base, headlines(TEXTS))
+    cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
+    rows: list[dict[str, Any]] = []
+    with bar("planting") as on_done:
+        for done, (draw, rank) in enumerate(cells, 1):
+            rows += planted(model, batches, rank, draw)
+            on_done(done, len(cells))
+    path = options.records / f"{NAME}.csv"
+    write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
+    seal(path)
+    print(path)
+    return 0
+
+
+def tokenized(base: Base, texts: list[str]) -> list[dict[str, Tensor]]:
+    """Batches of the texts, of like length."""
+    rows = tokenize(base.processor, [Example({"text": text}, 0) for text in texts], MAX_LENGTH)
+    rows.sort(key=lambda row: len(row["input_ids"]))
+    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    batches = [collate(base.processor, part, torch.zeros(len(part))) for part in parts]
+    return [{key: value for key, value in batch.items() if key != "labels"} for batch in batches]
+
+
+def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) -> Iterator[dict[str, Any]]:
+    """Rows of one planted rank and draw: the share of right answers at each k of `CUT`; each number of the spectrum,
+    the mean over the matrices (its k is empty). The model's weights are put back."""
+    layers = {name: module for name, module in model.named_modules() if ".layer." in name}
+    weights = {name: module.weight for name, module in layers.items() if isinstance(module, nn.Linear)}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    stream = generator(draw, f"{NAME}/{rank}")
+    signals = {name: signal(weight, rank, stream) for name, weight in before.items()}
+    noises = {name: gaussian(stream, *weight.shape) for name, weight in before.items()}
+    reading = torch.linalg.qr(gaussian(stream, model.config.hidden_size, CLASSES)).Q
+    _put(weights, before, signals)
+    states = seen(model, batches)
+    of = Coordinates.fitted(states, reading)
+    largest, places = of.read(states).topk(2, 1)
+    labels, clear = places[:, 0], largest[:, 0] - largest[:, 1] > CLEAR
+    assert clear.any(), "no text has a class that is clearly first"
+    for ratio in RATIOS:
+        updates = {name: signals[name] + _scaled(noises[name], signals[name].norm() / ratio) for name in before}
+        svd = {name: Decomposition(*torch.linalg.svd(update, full_matrices=False)) for name, update in updates.items()}
+        place = {"ratio": ratio, "rank": rank, "draw": draw}
+        for name, measure in MEASURES.items():
+            value = sum(float(measure(own.sigma)) for own in svd.values()) / len(svd)
+            yield place | {"quantity": name, "k": None, "value": value}
+        _put(weights, before, updates)
+        whole = seen(model, batches)
+        for k, cut in zip(CUT, under(model, before, cuts_at(svd, CUT), whole, lambda m: seen(m, batches)), strict=True):
+            right = (of.read(cut).argmax(1) == labels)[clear].double().mean()
+            yield place | {"quantity": "right", "k": k, "value": float(right)}
+    _put(weights, before, {})
+
+
+@torch.no_grad()
+def _put(weights: dict[str, Tensor], before: dict[str, Tensor], updates: dict[str, Tensor]) -> None:
+    """Give each matrix its old weight plus its update, where it has one."""
+    for name, weight in weights.items():
+        weight.copy_(before[name].double() + updates[name] if name in updates else before[name])
+
+
+def signal(weight: Tensor, rank: int, stream: torch.Generator) -> Tensor:
+    """An update (out, in) of this rank and of `NORM` times the weight's norm, fp64; its directions are drawn."""
+    U, V = (torch.linalg.qr(gaussian(stream, side, rank)).Q for side in weight.shape)
+    return _scaled(U * torch.linspace(1, WEAKEST, rank, dtype=torch.float64) @ V.T, NORM * weight.double().norm())
+
+
+def gaussian(stream: torch.Generator, *size: int) -> Tensor:
+    """Standard normal, fp64."""
+    return torch.randn(size, generator=stream, dtype=torch.float64)
+
+
+def _scaled(matrix: Tensor, norm: Tensor | float) -> Tensor:
+    return matrix * (norm / matrix.norm())
+
+
+@torch.inference_mode()
+def seen(model: nn.Module, batches: list[dict[str, Tensor]]) -> Tensor:
+    """Each text's mean over the tokens of the last layer (n, out), fp64."""
+    body: Any = model.base_model
+    means = []
+    for batch in batches:
+        mask = batch["attention_mask"][:, :, None]
+        means.append((body(**batch).last_hidden_state * mask).sum(1) / mask.sum(1))
+    return torch.cat(means).double()
+
+
+if __name__ == "__main__":
+    guard()
+    sys.exit(main())
