@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:<12}{figure.TITLE}" for name, figure in FIGURES.items())
+    widest = max(map(len, FIGURES))
+    lines = "\n".join(f"  {name:<{widest}}  {figure.TITLE}" for name, figure in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Studies from their published records: no training, no model.",

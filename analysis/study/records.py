@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 
+NAMED = 3
+"""Up to so many models are named in a caption."""
 KEPT = 16
 """How many studies' results stay cached while their figures and pages are made."""
 
@@ -121,7 +123,8 @@ class Records:
 
     def model(self, condition: str) -> str:
         """The base of a condition's runs, as it was typed; nothing where there is no run."""
-        return next((str(line["config"]["model"]) for line in self.of(condition, "final")), "")
+        lines = (line for stage in ("final", "trial") for line in self.of(condition, stage))
+        return next((str(line["config"]["model"]) for line in lines), "")
 
     @property
     def modules(self) -> list[str]:
@@ -200,8 +203,9 @@ def with_model(records: Records, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def models_of(table: pd.DataFrame) -> str:
-    """The bases of a figure's runs, in words."""
-    return ", ".join(dict.fromkeys(table["model"]))
+    """The bases of a figure's runs, in words: their names, or how many there are."""
+    names = list(dict.fromkeys(table["model"]))
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} models"
 
 
 def with_direction(records: Records, table: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ...variants import COLLAPSED
 from .. import comparison, update, verdict
 from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, units
 from ..markdown import listed
-from ..records import Records, has_collapsed, with_direction
+from ..records import Records, has_collapsed, models_of, with_direction, with_model
 from ..statistics import Interval, of_one_seed
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def table(records: Records) -> pd.DataFrame | None:
                 own = of_size[COLLAPSED] if COLLAPSED in of_size else [False] * len(of_size)
                 for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
                     rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
-    return with_direction(records, comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int})))
+    found = comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int}))
+    return with_model(records, with_direction(records, found))
 
 
 def _gains(records: Records, task: str) -> dict[str, dict[int, Interval]]:
@@ -140,7 +141,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def _heading(table: pd.DataFrame) -> str:
     verdicts = dict(zip(table["task"], table["verdict"], strict=True))
     text = f"{verdict.headline(verdicts)}\nleft: LoRA against full fine-tuning ({covered(table, 'rank')})\n"
-    return f"{text}right: the full update cut to k directions ({covered(table, 'k')})"
+    return f"{text}right: the full update cut to k directions ({covered(table, 'k')}); {models_of(table)}"
 
 
 def covered(table: pd.DataFrame, side: str) -> str:
@@ -243,5 +244,6 @@ def latex(table: pd.DataFrame) -> str:
         "Bold: from this rank, or number of directions, on every one is surely not worse by more than the margin of "
         f"{scale * margin:g}.",
         *([f"Lower is better on {escaped(listed(lower))}."] if lower else []),
+        f"{escaped(models_of(table))}.",
     ]
     return document(columns, rows, notes)

@@ -12,7 +12,7 @@ from .. import beside, comparison
 from ..constants import with_constants
 from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, probability, scientific, units, whole
 from ..markdown import listed
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def table(records: Records) -> pd.DataFrame | None:
     if not records.protocol.ranked():
         return None
     rows = beside.with_shares(records, every(records, comparison.table))
-    return with_direction(records, with_constants(records, rows, comparison.SPLIT))
+    return with_model(records, with_direction(records, with_constants(records, rows, comparison.SPLIT)))
 
 
 @style.styled
@@ -69,7 +69,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("rank of LoRA")
     for axes in panels[: len(tasks) : ACROSS]:
         axes.set_ylabel(f"score on {split_label('test', table)}")
-    text = "what a rank costs, the head not counted, as a share of full's; what it scores"
+    text = f"{models_of(table)}: what a rank costs, the head not counted, as a share of full's; what it scores"
     style.title(figure, "\n".join([f"{text}, each panel on its own scale", beside.of_seconds(table)]).strip())
     below.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
@@ -209,6 +209,7 @@ def latex(table: pd.DataFrame) -> str:
         "Parameters leave out the head; peak memory of a step and time of training are medians.",
         f"{seconds[0].upper()}{seconds[1:]}." if (seconds := beside.of_seconds(table)) else "",
         "---: a run diverged, so there is no mean." if table["test"].isna().any() else "",
+        f"{escaped(models_of(table))}.",
     ]
     return document(head, rows, [note for note in notes if note])
 

@@ -9,7 +9,7 @@ from ... import constant, style
 from ...scores import of_examples, score_label, split_label
 from .. import comparison, update
 from ..constants import with_constants
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,9 @@ def table(records: Records) -> pd.DataFrame | None:
         return None
     rows = every(records, update.functional)
     drawn = rows[(rows["module"] == update.ALL) & rows["part"].isin([*PARTS, NOISE])].drop(columns="module")
-    return with_direction(records, with_constants(records, _with_ends(records, drawn), "validation"))
+    return with_model(
+        records, with_direction(records, with_constants(records, _with_ends(records, drawn), "validation"))
+    )
 
 
 def _with_ends(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,6 +96,8 @@ def draw(table: pd.DataFrame) -> Figure:
         constant.draw_line(axes, rows, panels[0])
         style.rank_axis(axes, sorted({int(k) for k in rows[rows["part"] == "cut"]["k"]}))
         axes.set_title(score_label(task, rows, "\n"))
-    style.title(figure, f"what is left of the full update's score when it is changed; {over(table)}")
+    style.title(
+        figure, f"{models_of(table)}: what is left of the full update's score when it is changed; {over(table)}"
+    )
     style.legend(figure, figure.axes[0], columns=3)
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ... import style
 from ...scores import score_label, split_label
 from .. import update
-from ..records import Records, every, with_direction
+from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def table(records: Records) -> pd.DataFrame | None:
         return None
     rows = every(records, update.functional)
     rows = rows[rows["module"] != update.ALL]
-    return with_direction(records, rows) if len(rows) else None
+    return with_model(records, with_direction(records, rows)) if len(rows) else None
 
 
 @style.styled
@@ -50,7 +50,7 @@ def draw(table: pd.DataFrame) -> Figure:
     split = split_label("validation", table)
     several = len(set(table["seed"])) > 1
     covered = "95 % intervals over the seeds" if several else f"one seed, no interval: {UNKNOWN}"
-    text = f"one type of matrix cut to k directions, the others whole; {split}, {covered}"
+    text = f"{models_of(table)}: one type of matrix cut to k directions, the others whole; {split}, {covered}"
     style.title(figure, text)
     style.legend(figure, figure.axes[0], columns=3)
     return figure

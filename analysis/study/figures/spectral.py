@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ... import style
 from .. import update
-from ..records import Records, every
+from ..records import Records, every, models_of, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ def table(records: Records) -> pd.DataFrame | None:
     if not update.has_cuts(records):
         return None
     parts = [every(records, update.spectral, by).assign(by=by) for by in ("module", "layer")]
-    return pd.concat(parts, ignore_index=True).astype({"group": str})
+    return with_model(records, pd.concat(parts, ignore_index=True).astype({"group": str}))
 
 
 @style.styled
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame) -> Figure:
                 axes.set_xlabel("type of matrix" if by == "module" else "layer")
         row[0].set_ylabel("share of noise's")
     count = int(table["seeds"].max())
-    text = "the full update's spectral ranks, noise of its shape = 1"
+    text = f"{models_of(table)}: the full update's spectral ranks, noise of its shape = 1"
     covered = f"95 % intervals over {count} seeds" if count > 1 else "one seed, no interval"
     style.title(figure, f"{text}; mean over matrices, {covered}")
     style.legend(figure, figure.axes[0], columns=4)

@@ -13,7 +13,7 @@ from ...scores import cross, higher_is_better, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import comparison
 from ..constants import with_constants
-from ..records import Records, with_direction
+from ..records import Records, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,9 @@ SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 def table(records: Records) -> pd.DataFrame:
     """`comparison.trials`, with what one answer for every input scores on validation."""
-    return with_direction(records, with_constants(records, comparison.trials(records), "validation"))
+    return with_model(
+        records, with_direction(records, with_constants(records, comparison.trials(records), "validation"))
+    )
 
 
 @style.styled
@@ -61,7 +63,8 @@ def draw(table: pd.DataFrame) -> Figure:
     bar.minorticks_off()
     bar.set_label(f"score on {split} lost against the arm's best rate")
     count = table["seed"].nunique()
-    style.title(figure, f"the choice of each arm's learning rate, by the mean of {count} seed{'s' * (count > 1)}")
+    text = f"the choice of each arm's learning rate, by the mean of {count} seed{'s' * (count > 1)}"
+    style.title(figure, f"{models_of(table)}: {text}")
     style.legend(figure, panels[0], columns=4)
     return figure
 
