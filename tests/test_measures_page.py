@@ -16,9 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
 
 
-@pytest.fixture(scope="module")
-def records() -> Records:
-    return load(RECORDS / "paper_subspaces.jsonl")
+OF_TASK, OF_DRAWN = ("rank_sweep", "sarcasm"), ("random_labels", "random labels")
 
 
 @pytest.fixture(scope="module")
@@ -26,39 +24,63 @@ def page() -> str:
     return PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("task", ["sarcasm", "random labels"])
-def test_the_spectrum_of_random_labels_stands_beside_that_of_a_task(records: Records, page: str, task: str) -> None:
+def of(study: str) -> Records:
+    return load(RECORDS / f"{study}.jsonl")
+
+
+@pytest.mark.parametrize(("study", "task"), [OF_TASK, OF_DRAWN])
+def test_the_spectrum_of_random_labels_stands_beside_that_of_a_task(page: str, study: str, task: str) -> None:
+    records = of(study)
     spectra = update.spectral(records, task)
     entries = [update.entry(spectra, measure) for measure in MEASURES]
     assert {(entry["matrices"], entry["seeds"]) for entry in entries} == {(36, 5)}
     numbers = [f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]" for entry in entries]
-    norm = np.mean([row["relative_norm"] for line in finals(records, task) for row in line["matrices"].values()])
-    assert f"| {task} | {' | '.join(numbers)} | {norm:.4f} |".replace("| 0.", "| .") in page
+    assert f"| {task} | {' | '.join(numbers)} | {norm(records, task):.4f} |".replace("| 0.", "| .") in page
     assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in entries)} | |" in page
 
 
-def test_most_of_what_sets_an_update_apart_from_noise_is_there_without_a_task(records: Records, page: str) -> None:
+def test_most_of_what_sets_an_update_apart_from_noise_is_there_without_a_task(page: str) -> None:
     """Of each measure: how far random labels' update is from noise, as a share of how far the task's is."""
-    shares = []
+    words = " ".join(page.split())
+    pairs = [(of(OF_TASK[0]), of(OF_DRAWN[0])), (of("paper_subspaces"), of("paper_subspaces"))]
+    (low, high), (low_there, high_there) = (shares(*pair) for pair in pairs)
+    assert f"by these four, {low} to {high} is there without a task" in words
+    assert f"it is {low_there} to {high_there}." in words
     for measure in MEASURES:
-        real, drawn = (update.entry(update.spectral(records, task), measure) for task in ("sarcasm", "random labels"))
-        shares.append((drawn["null"] - drawn["mean"]) / (real["null"] - real["mean"]))
-        of_seeds = [
-            [np.mean([row[measure] for row in line["matrices"].values()]) for line in finals(records, task)]
-            for task in ("sarcasm", "random labels")
-        ]
-        assert (max(of_seeds[0]) < min(of_seeds[1])) == (measure != "stable_rank")
-    low, high = (f"{share:.2f}" for share in (min(shares), max(shares)))
-    assert "by all but the stable rank every seed of the task lies lower" in " ".join(page.split())
-    assert f"by these four, {low.lstrip('0')} to {high} is there without a task" in page
+        task, drawn = (
+            [np.mean([row[measure] for row in line["matrices"].values()]) for line in finals(of(study), name)]
+            for study, name in (OF_TASK, OF_DRAWN)
+        )
+        assert max(task) < min(drawn), measure
 
 
-def test_the_random_labels_were_not_learned_and_their_rate_is_a_quarter(records: Records, page: str) -> None:
-    losses = [line["metrics"]["train/loss"] for line in finals(records, "random labels")]
+def shares(real: Records, drawn: Records) -> tuple[str, str]:
+    """The least and the largest of the measures' shares."""
+    found = []
+    for measure in MEASURES:
+        one, other = (
+            update.entry(update.spectral(r, t), measure) for r, t in ((real, "sarcasm"), (drawn, OF_DRAWN[1]))
+        )
+        found.append((other["null"] - other["mean"]) / (one["null"] - one["mean"]))
+    return f"{min(found):.2f}".removeprefix("0"), f"{max(found):.2f}".removeprefix("0")
+
+
+def test_the_random_labels_were_not_learned_at_the_tasks_rate_and_nearly_its_norm(page: str) -> None:
+    real, drawn = of(OF_TASK[0]), of(OF_DRAWN[0])
+    losses = [line["metrics"]["train/loss"] for line in finals(drawn, OF_DRAWN[1])]
     assert losses == pytest.approx([np.log(2)] * 5, abs=0.011)
-    real, drawn = ({rate_of(line) for line in finals(records, task)} for task in ("sarcasm", "random labels"))
-    assert (real, drawn) == ({4 * 7e-5}, {7e-5})
-    assert "their learning rate, 7e-5, is a quarter of the task's, as is the norm" in " ".join(page.split())
+    assert {rate_of(line) for line in finals(real, "sarcasm")} == {rate_of(line) for line in finals(drawn, OF_DRAWN[1])}
+    share = norm(drawn, OF_DRAWN[1]) / norm(real, "sarcasm")
+    assert f"their update's norm is {share:.2f} of the task's".replace(" 0.", " .") in " ".join(page.split())
+    four = of("paper_subspaces")
+    rates = [rate_of(finals(four, task)[0]) for task in ("sarcasm", "random labels")]
+    assert rates[0] / rates[1] == pytest.approx(4)
+    assert norm(four, "sarcasm") / norm(four, "random labels") == pytest.approx(4, abs=0.1)
+
+
+def norm(records: Records, task: str) -> float:
+    """Of the updates, over that of W: the mean over matrices and seeds."""
+    return float(np.mean([row["relative_norm"] for line in finals(records, task) for row in line["matrices"].values()]))
 
 
 def finals(records: Records, task: str) -> list[Any]:
