@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
-from experiments.study import composed, plan_of
+from experiments.command import RECORDS
+from experiments.study import Line, composed, plan_of
 from lorax_lab.errors import answer
 from lorax_lab.store.files import write_text
 from lorax_lab.store.output import guard
+from lorax_lab.store.published import read_lines
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,15 +30,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(studies: list[str]) -> int:
+    """A table that a study makes first is another on another processor: the rows of what was published stay, and none
+    is added of data that no published line has."""
     import pandas as pd
 
-    made = [row for study in studies for row in rows_of(study)]
-    kept = read()
-    kept = kept[~kept["study"].isin(studies)]
-    rows = pd.concat([kept, pd.DataFrame(made, columns=list(COLUMNS))]).sort_values(["study"], kind="stable")
-    write_text(FILE, rows.to_csv(index=False, lineterminator="\n"))
-    print(f"{FILE}: {len(made)} rows written, {len(kept)} kept")
+    rows: dict[tuple[str, ...], Mapping[Any, Any]] = {_key(row): row for row in read().to_dict("records")}
+    made = 0
+    for study in studies:
+        published = {line["inputs"]["data_sha256"] for line in _lines(study)}
+        new = [row for row in rows_of(study) if row["data_sha256"] in published or not published]
+        rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
+        rows |= {_key(row): row for row in new}
+        made += len(new)
+    table = pd.DataFrame(rows.values(), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
+    write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
+    print(f"{FILE}: {made} rows written, {len(rows) - made} kept")
     return 0
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(str(row[column]) for column in ("study", "condition", "data_sha256", "split"))
+
+
+def _lines(study: str) -> list[Line]:
+    return [line for line in read_lines(RECORDS / f"{study}.jsonl")[0] if "inputs" in line]
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:

@@ -68,6 +68,24 @@ def test_the_command_writes_one_studys_rows_and_keeps_the_others(
     assert set(after[~mine]["constant"]) == {0.25}
 
 
+def test_rows_of_data_that_another_processor_made_stay_where_lines_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = tmp_path / "constants.csv", constants.read()
+    monkeypatch.setattr(constants, "FILE", made)
+    monkeypatch.setattr(command, "FILE", made)
+    made.write_text(before.to_csv(index=False))
+    rows = before[before["study"] == "planted_ranks"].to_dict("records")
+    anew = [row | {"data_sha256": "0" * 64} for row in rows[:2]]
+    monkeypatch.setattr(command, "rows_of", {"planted_ranks": [*anew, rows[2] | {"constant": 0.25}]}.__getitem__)
+    assert command.main(["planted_ranks"]) == 0
+    after = constants.read()
+    of = after[after["study"] == "planted_ranks"].sort_values(["condition", "split"])
+    assert len(after) == len(before)
+    assert set(of["data_sha256"]) == {row["data_sha256"] for row in rows}
+    assert list(of["constant"]).count(0.25) == 1
+
+
 def test_a_study_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["rank_swep"]) == 2
     assert "there is no study rank_swep; did you mean 'rank_sweep'" in capsys.readouterr().err
