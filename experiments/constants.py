@@ -42,7 +42,7 @@ def _write(studies: list[str]) -> int:
         rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
         rows |= {_key(row): row for row in new}
         made += len(new)
-    table = pd.DataFrame(rows.values(), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
+    table = pd.DataFrame(list(rows.values()), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
     write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
     print(f"{FILE}: {made} rows written, {len(rows) - made} kept")
     return 0
