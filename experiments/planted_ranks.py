@@ -22,7 +22,7 @@ NOISY = 8
 LEVELS = {f"planted rank {rank}": (rank, 0.0) for rank in PLANTED}
 LEVELS |= {f"planted rank {NOISY} in noisy labels": (NOISY, 0.1)}
 """The planted rank and the share of labels drawn anew, by the level's name."""
-BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels")
+BEGUN = ("planted rank 1", "planted rank 8", "planted rank 32", "planted rank 8 in noisy labels", "planted rank 16")
 """What the study has; it began with ranks 1, 8 and 32 and grew by the others."""
 QUESTION = """\
 The labels come from the base with an update of rank R planted in one matrix, R from 1 to 32, once with a tenth of the
