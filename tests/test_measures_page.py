@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from analysis.study.comparison import seeds_of
 from analysis.study.records import RECORDS, Records, load, rate_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
+LAST = "5"
 MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
 
 
@@ -78,9 +80,30 @@ def test_the_random_labels_were_not_learned_at_the_tasks_rate_and_nearly_its_nor
     assert norm(four, "sarcasm") / norm(four, "random labels") == pytest.approx(4, abs=0.1)
 
 
-def norm(records: Records, task: str) -> float:
-    """Of the updates, over that of W: the mean over matrices and seeds."""
-    return float(np.mean([row["relative_norm"] for line in finals(records, task) for row in line["matrices"].values()]))
+@pytest.mark.parametrize(
+    ("study", "task"),
+    [("heads", "cloze with a kept head"), *(("memorised", f"{count} labels") for count in (250, 1000, 4000))],
+)
+def test_random_labels_that_are_learned_stand_beside_a_task(page: str, study: str, task: str) -> None:
+    records = of(study)
+    rows = update.spectral(records, task, "layer")
+    entries = {row["measure"]: row for row in rows[rows["group"].astype(str) == LAST].to_dict("records")}
+    assert {(row["matrices"], row["seeds"]) for row in entries.values()} == {(6, 5)}
+    numbers = [f"{e['mean']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in (entries[name] for name in MEASURES)]
+    size = norm(records, task, {int(LAST)})
+    name = task.removesuffix(" with a kept head")
+    assert f"| {name} | {' | '.join(numbers)} | {size:.4f} |".replace("| 0.", "| .") in page
+    if task == "250 labels":
+        cloze = update.spectral(of("heads"), "cloze with a kept head", "layer")
+        other = cloze[cloze["group"].astype(str) == LAST].set_index("measure")
+        assert all(entries[measure]["high"] < other.loc[measure, "low"] for measure in MEASURES)
+        assert size == pytest.approx(norm(of("heads"), "cloze with a kept head", {int(LAST)}), rel=0.11)
+
+
+def norm(records: Records, task: str, layers: Container[int] = range(12)) -> float:
+    """Of the updates, over that of W: the mean over the matrices of the layers and over seeds."""
+    rows = [row for line in finals(records, task) for row in line["matrices"].values() if row["layer"] in layers]
+    return float(np.mean([row["relative_norm"] for row in rows]))
 
 
 def finals(records: Records, task: str) -> list[Any]:

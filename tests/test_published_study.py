@@ -141,18 +141,37 @@ def test_the_page_of_studies_has_both_editions_side_by_side() -> None:
 
 def test_the_page_of_studies_says_what_other_heads_give() -> None:
     of_study, first = records("heads"), records(FIRST)
-    pooler, kept = of_tasks(of_study)
+    found = {ruling.task: ruling for ruling in of_tasks(of_study)}
     text = studies()
-    loss = comparison.gains(of_study, kept.task)["LoRA r=1"].oriented(False)
-    said = f"rank 1 loses {loss.mean:.3f} [{loss.low:.3f}, {loss.high:.3f}]".replace("0.", ".")
-    assert rf"{said} and r\* is {kept.r_star}, as near" in text
-    assert rf"With the pooler r\* is {pooler.r_star}, but" in text
-    full, before = (comparison.table(of, task).iloc[0] for of, task in ((of_study, pooler.task), (first, "sarcasm")))
+
+    def worse(task: str, arm: str, way: float = 1) -> str:
+        loss = comparison.gains(of_study, task)[arm].oriented(False)
+        ends = sorted((way * loss.low, way * loss.high))
+        return f"{way * loss.mean:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]".replace("0.", ".").replace("-", "−")
+
+    sarcasm, cloze = "sarcasm with a kept head", "cloze with a kept head"
+    assert f"On sarcasm rank 1 loses {worse(sarcasm, 'LoRA r=1')} and r\\* is {found[sarcasm].r_star}, as near" in text
+    ranks = [worse(cloze, f"LoRA r={rank}") for rank in (1, 8, 64)]
+    assert (
+        f"rank 1 loses {ranks[0]}, rank 8 {ranks[1]} and rank 64 {ranks[2]}, and k\\* is {found[cloze].k_star}," in text
+    )
+    assert f"On cloze it is {found[cloze].verdict}" in text
+    pooled = {task: f"{task} with the pooler" for task in ("sarcasm", "cloze")}
+    stars = {task: found[name].r_star for task, name in pooled.items()}
+    assert f"With the pooler r\\* is {stars['sarcasm']} on sarcasm and {stars['cloze']} on cloze, but" in text
+    full, before = (
+        comparison.table(of, task).iloc[0] for of, task in ((of_study, pooled["sarcasm"]), (first, "sarcasm"))
+    )
     assert f"which chose {full['learning_rate']:.0e}, and ends at {full['test']:.3f}".replace("e-04", "e-4") in (
         text.replace("ends at .", "ends at 0.")
     )
     assert f"at 1e-4 it scores {before['test']:.3f}".replace("0.", ".") in text
     assert before["learning_rate"] == 1e-4
+    low, linear = (
+        comparison.table(of, t).iloc[0]["test"] for of, t in ((of_study, pooled["cloze"]), (records(MAIN), "cloze"))
+    )
+    said = f"On cloze it ends at {low:.3f}, where it has {linear:.3f} with one linear layer, and".replace("0.", ".")
+    assert f"{said} rank 64 is {worse(pooled['cloze'], 'LoRA r=64', -1)} better" in text
 
 
 def test_the_readme_says_what_rank_memorises_labels_drawn_at_random() -> None:
