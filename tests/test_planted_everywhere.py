@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
 
@@ -104,3 +105,39 @@ def test_bad_words_are_refused_before_anything_is_planted(tmp_path: Path, capsys
     assert "--draws 0: allowed are numbers ≥ 1; type --draws 3" in capsys.readouterr().err
     assert made.main(["--records", str(tmp_path / "none")]) == 2
     assert "is no folder; type --records" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_published_table_gives() -> None:
+    rows, reason = shown.read(ROOT / "experiments" / "records")
+    assert rows is not None, reason
+    published = pd.read_csv(ROOT / "docs" / f"{shown.NAME}.csv")
+    pd.testing.assert_frame_equal(published, shown.table(rows), check_dtype=False)
+    page = " ".join((ROOT / "docs" / "measures.md").read_text(encoding="utf-8").split())
+    right = rows[rows["quantity"] == "right"].pivot_table(index=["ratio", "rank", "draw"], columns="k", values="value")
+    stars = {place: shown.k_star(dict(scores)) for place, scores in right.iterrows()}
+    assert all(star == rank for (ratio, rank, _), star in stars.items() if ratio == math.inf)
+    low = {place: scores for place, scores in right.iterrows() if place[1] < 384}
+    noisy = [place for place in low if place[0] < math.inf]
+    wrong = {place[1:]: stars[place] for place in noisy if stars[place] != place[1]}
+    assert wrong == {(2, 1): 1, (4, 1): 384}
+    assert f"in {len(noisy) - len(wrong)} of {len(noisy)} cases below full rank" in page
+    half = [low[place][place[1] / 2] for place in low if place[0] == math.inf and place[1] > 1]
+    assert f"Half of them give {span(half)} of the labels" in page
+    whole, cut = ([low[place][k or place[1]] for place in noisy] for k in (384, 0))
+    assert (
+        f"it answers {span(whole)} of what the signal alone does, and the cut at the planted rank {span(cut)}." in page
+    )
+    table = shown.table(rows)
+    table = table[(table["ratio"] < math.inf) & (table["rank"] < 384)]
+    shares = {name: of["mean"] / of["rank"] for name, of in table.groupby("estimator")}
+    assert f"90 % of the energy is in {span(shares['90 % of the energy'])} of the planted rank" in page
+    assert f"the participation ratio is {span(shares['participation ratio'])} of it" in page
+    assert f"The stable rank is {span(shares['stable rank'][1:])} of it from rank 2 on" in page
+    least, most = (f(table.loc[table["estimator"] == "effective rank", "mean"]) for f in (min, max))
+    assert f"says {least:.0f} to {most:.0f} in it" in page
+
+
+def span(values: Iterable[float]) -> str:
+    """The least and the largest, as the page has them."""
+    known = list(values)
+    return " to ".join(f"{end:.2f}".removeprefix("0") for end in (min(known), max(known)))
