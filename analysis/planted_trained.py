@@ -151,7 +151,7 @@ def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
     for number, (name, look) in enumerate(zip(NAMES, style.looks(len(NAMES)), strict=True)):
-        of_name = rows[rows["estimator"] == name]
+        of_name = rows[rows["estimator"] == name].sort_values("rank", kind="stable")
         shift = style.spread_out(number, len(NAMES), APART)
         noisy = of_name["noisy"].astype(bool)
         for of, beside, own in ((~noisy, 1.0, {"label": name}), (noisy, BESIDE, {"mfc": "white", "linestyle": ""})):
@@ -182,5 +182,5 @@ def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
     axes.invert_yaxis()
     axes.set_xlim(left=-0.15)
     axes.set(xlabel="error, octaves")
-    axes.set_title("small: one level or matrix; large: their mean")
+    axes.set_title("small: one level or matrix\nlarge: their mean")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)

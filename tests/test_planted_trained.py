@@ -10,6 +10,8 @@ import pytest
 from synthetic import study, written
 
 from analysis import planted, planted_trained
+from analysis.study import comparison, update
+from analysis.study.statistics import Interval
 from analysis.study.verdict import rulings
 from lorax_lab.store.published import write_lines
 
@@ -113,6 +115,18 @@ def test_a_study_that_breaks_its_protocol_is_not_drawn(tmp_path: Path) -> None:
     assert "planted_ranks breaks its own protocol, or is not complete: " in reason
 
 
+def test_lines_go_from_rank_to_rank_in_whatever_order_the_levels_were_added(
+    records_folder: Path, noise: pd.DataFrame
+) -> None:
+    records, _ = planted_trained.records_of(records_folder)
+    assert records is not None
+    joined = planted_trained.joined(planted_trained.table(records), noise)
+    levels = joined["level"].notna()
+    turned = pd.concat([joined[levels].iloc[::-1], joined[~levels]], ignore_index=True)
+    for line in planted_trained.draw(turned).axes[0].get_lines():
+        assert list(line.get_xdata()) == sorted(line.get_xdata())
+
+
 def test_the_published_table_and_the_page_say_what_the_records_say() -> None:
     records, reason = planted_trained.records_of(RECORDS)
     assert records, reason
@@ -120,20 +134,48 @@ def test_the_published_table_and_the_page_say_what_the_records_say() -> None:
     published = pd.read_csv(DOCS / "planted_trained.csv")
     of_levels = published[published["level"].notna()].reset_index(drop=True)
     pd.testing.assert_frame_equal(of_levels[[*rows]], rows, check_dtype=False)
-    by = rows.set_index(["rank", "estimator"])["estimate"]
-    said = {name: [by[rank, name] for rank in (1, 8, 32)] for name in planted_trained.NAMES}
+    clear = rows[~rows["noisy"].astype(bool)]
+    levels = sorted(set(clear["rank"]))
+    assert levels == [1, 8, 16, 32]
+    by = clear.set_index(["rank", "estimator"])["estimate"]
+    said = {name: [by[rank, name] for rank in levels] for name in planted_trained.NAMES}
     page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
 
     def words(name: str, digits: int) -> str:
-        first, second, third = (f"{value:.{digits}f}" for value in said[name])
-        return f"{first}, {second} and {third}"
+        *before, last = (f"{value:.{digits}f}" for value in said[name])
+        return f"{', '.join(before)} and {last}"
 
     assert f"**The participation ratio** is {words('participation ratio', 1)}, so" in page
     assert f"**90 % of the energy** is in {words('90 % of the energy', 0)} directions" in page
     assert f"**The effective rank is {words('effective rank', 0)}**" in page
     assert f"**The stable rank** is {words('stable rank', 1)}." in page
-    assert f"the next size tried**: {words(planted_trained.K_STAR, 0)} for rank 1, 8 and 32" in page
-    first, second, third = said[planted_trained.R_STAR]
-    assert math.isnan(third)
-    assert f"**r\\* is {first:.0f} for rank 1 and {second:.0f} for rank 8. For rank 32 none is found**" in page
+    assert f"the next size tried**: {words(planted_trained.K_STAR, 0)} for rank 1, 8, 16 and 32" in page
+    first, second, *others = said[planted_trained.R_STAR]
+    assert all(math.isnan(star) for star in others)
+    assert f"**r\\* is {first:.0f} for rank 1 and {second:.0f} for rank 8. For rank 16 and 32 none is found**" in page
     assert set(rows.loc[rows["rank"] == 32, "verdict"]) == {"not supported"}
+    noisy = rows[rows["noisy"].astype(bool)].set_index("estimator")
+    k, r = (noisy.loc[name] for name in (planted_trained.K_STAR, planted_trained.R_STAR))
+    assert set(noisy["rank"]) == {8}
+    assert f"rank 8 has k\\* = {k['estimate']:.0f} and r\\* = {r['estimate']:.0f}, with an interval of" in page
+    assert f"an interval of {r['low']:.0f} to {r['high']:.0f}: LoRA of rank 8" in page
+    assert {*noisy["verdict"], *rows.loc[rows["rank"] == 16, "verdict"]} == {"undecided"}
+
+
+def test_the_page_says_what_updates_and_ranks_lose() -> None:
+    records, reason = planted_trained.records_of(RECORDS)
+    assert records, reason
+    page = " ".join((DOCS / "measures.md").read_text(encoding="utf-8").split())
+
+    def of(gain: Interval, is_loss: bool = True) -> str:
+        loss = gain.oriented(not is_loss)
+        return f"{loss.mean:.3f} [{loss.low:.3f}, {loss.high:.3f}]".replace("0.", ".").replace("-", "−")
+
+    cut = {rank: of(update.gains(records, f"planted rank {rank}")[rank], rank < 32) for rank in (8, 16, 32)}
+    assert f"cut to 8 directions loses {cut[8]}, that of rank 16 cut to 16 loses {cut[16]}:" in page
+    assert f"That of rank 32 cut to 32 keeps its score, {cut[32]}." in page
+    most = [of(comparison.gains(records, f"planted rank {rank}")["LoRA r=64"]) for rank in (16, 32)]
+    assert f"LoRA of rank 64 still loses {most[0]} and {most[1]}." in page
+    noisy = comparison.gains(records, "planted rank 8 in noisy labels")
+    eight, sixteen, top = (of(noisy[f"LoRA r={rank}"]) for rank in (8, 16, 64))
+    assert f"LoRA of rank 8 and 16 loses {eight} and {sixteen}, rank 64 {top}." in page
