@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import ConfigError
+
 from . import estimates, style
 from .planted_trained import octaves
 
@@ -51,6 +53,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    lacking = rows["value"].isna() | rows.duplicated(["ratio", "rank", "draw", "quantity", "k"])
+    counts = set(rows.groupby(["ratio", "rank", "draw"]).size())
+    if lacking.any() or len(counts) != 1 or set(rows["ratio"]) != set(NOISES):
+        raise ConfigError(f"{NAME}.csv has holes, or rows twice; type: python -m experiments.{NAME}")
     made = []
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])
@@ -103,7 +109,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     errors = [f"{stars.loc[stars['ratio'] == ratio, 'error'].mean():.2f}" for ratio in NOISES]
     style.title(
         figure,
-        f"An update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise and "
+        f"MiniLM, an update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise and "
         f"{errors[1]} with noise, in the mean below full rank; means and ranges over {int(rows['draws'].max())} draws",
     )
     style.legend(figure, panels[0], columns=3)

@@ -15,7 +15,7 @@ from typing import Any
 from analysis.study.constants import COLUMNS, FILE, read
 from experiments.command import RECORDS
 from experiments.study import Line, composed, plan_of
-from lorax_lab.errors import answer
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.store.files import write_text
 from lorax_lab.store.output import guard
 from lorax_lab.store.published import read_lines
@@ -30,18 +30,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(studies: list[str]) -> int:
-    """A table that a study makes first is another on another processor: the rows of what was published stay, and none
-    is added of data that no published line has."""
+    """Data that a study generates differ in their last bits between processors, so the rows of published data stay,
+    and none is added of data that no published line has."""
     import pandas as pd
 
     rows: dict[tuple[str, ...], Mapping[Any, Any]] = {_key(row): row for row in read().to_dict("records")}
     made = 0
     for study in studies:
         published = {line["inputs"]["data_sha256"] for line in _lines(study)}
-        new = [row for row in rows_of(study) if row["data_sha256"] in published or not published]
-        rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
+        found = rows_of(study)
+        new = [row for row in found if row["data_sha256"] in published or not published]
+        if published:
+            rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
         rows |= {_key(row): row for row in new}
         made += len(new)
+        if len(new) < len(found):
+            print(f"{study}: {len(found) - len(new)} rows left out, of data that no published line has; publish first")
     table = pd.DataFrame(list(rows.values()), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
     write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
     print(f"{FILE}: {made} rows written, {len(rows) - made} kept")
@@ -53,7 +57,10 @@ def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def _lines(study: str) -> list[Line]:
-    return [line for line in read_lines(RECORDS / f"{study}.jsonl")[0] if "inputs" in line]
+    lines, damages = read_lines(RECORDS / f"{study}.jsonl")
+    if damages:
+        raise ConfigError(f"{'; '.join(damages)}; restore it: git checkout -- {RECORDS / study}.jsonl")
+    return [line for line in lines if "inputs" in line]
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:

@@ -73,6 +73,9 @@ def _write(options: argparse.Namespace) -> int:
         raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
     if not options.records.is_dir():
         raise ConfigError(f"--records {options.records} is no folder; type --records {RECORDS}")
+    path = options.records / f"{NAME}.csv"
+    if path.is_file() and (there := int(pd.read_csv(path)["draw"].max()) + 1) > options.draws:
+        raise ConfigError(f"{path} has {there} draws; type --draws {there}, or --records FOLDER for a smaller table")
     base = bert(MODEL, CLASSES)
     model, batches = base.model.eval(), tokenized(base, headlines(TEXTS))
     cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
@@ -81,7 +84,6 @@ def _write(options: argparse.Namespace) -> int:
         for done, (draw, rank) in enumerate(cells, 1):
             rows += planted(model, batches, rank, draw)
             on_done(done, len(cells))
-    path = options.records / f"{NAME}.csv"
     write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
     seal(path)
     print(path)

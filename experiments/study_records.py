@@ -116,7 +116,8 @@ class StudyRecords:
         equivalent; and to a condition that began with another model or other data. A study that is complete stays so,
         whatever became of the code."""
         pairs = proven(self.path)
-        settled = [(cell, line) for cell in progress.cells if (line := progress.settled(cell))]
+        whole = self.progress(lambda cell: True)  # also of arms and seeds that are not asked for now
+        settled = [(cell, line) for cell in whole.cells if (line := progress.settled(cell))]
         growing = {cell.condition for cell in progress.missing}
         others: list[Line] = []
         refilled: dict[str, list[Line]] = {}
@@ -136,11 +137,12 @@ class StudyRecords:
                 f"{self.path.parent}; or check that "
                 "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
             )
-        for condition, lines in refilled.items():
+        if refilled:
+            counts = "; ".join(f"{condition}: {len(lines)} recorded runs" for condition, lines in refilled.items())
             raise ConfigError(
-                f"{condition}: {len(lines)} recorded runs had another model or other data than a new run would, such "
-                "as files that another processor made, so they could not be compared; bring those files back, or "
-                "start anew: --runs FOLDER --records FOLDER"
+                f"{counts} had another model or other data than a new run would, such as files that another processor "
+                "made, so they could not be compared; bring those files back, or start anew: --runs FOLDER --records "
+                "FOLDER"
             )
         self._check_packages(settled)
 

@@ -68,9 +68,9 @@ DOORS = {
 }
 ANALYSIS_READS = {"store", "spectra", "streams", "errors"}
 STUDIES_IMPORT = {
-    *("afterwards", "config", "console", "data", "errors", "launch", "models", "store", "streams", "tasks"),
-    *("measure", "spectra"),
-}
+    "afterwards", "config", "console", "data", "errors", "launch", "measure", "models", "spectra", "store", "streams",
+    "tasks",
+}  # fmt: skip
 """What composes, reads and measures runs, and the named streams of random numbers; nothing that trains."""
 
 

@@ -82,7 +82,10 @@ def test_the_random_labels_were_not_learned_at_the_tasks_rate_and_nearly_its_nor
 
 @pytest.mark.parametrize(
     ("study", "task"),
-    [("heads", "cloze with a kept head"), *(("memorised", f"{count} labels") for count in (250, 1000, 4000))],
+    [
+        *(("heads", name) for name in ("cloze with a kept head", "sarcasm with the pooler")),
+        *(("memorised", f"{count} labels") for count in (250, 1000, 4000)),
+    ],
 )
 def test_random_labels_that_are_learned_stand_beside_a_task(page: str, study: str, task: str) -> None:
     records = of(study)
@@ -91,12 +94,17 @@ def test_random_labels_that_are_learned_stand_beside_a_task(page: str, study: st
     assert {(row["matrices"], row["seeds"]) for row in entries.values()} == {(6, 5)}
     numbers = [f"{e['mean']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in (entries[name] for name in MEASURES)]
     size = norm(records, task, {int(LAST)})
-    name = task.removesuffix(" with a kept head")
+    name = task.partition(" with ")[0]
     assert f"| {name} | {' | '.join(numbers)} | {size:.4f} |".replace("| 0.", "| .") in page
     if task == "250 labels":
-        cloze = update.spectral(of("heads"), "cloze with a kept head", "layer")
-        other = cloze[cloze["group"].astype(str) == LAST].set_index("measure")
-        assert all(entries[measure]["high"] < other.loc[measure, "low"] for measure in MEASURES)
+        spectra = update.spectral(of("heads"), "cloze with a kept head", "layer")
+        cloze = spectra[spectra["group"].astype(str) == LAST].set_index("measure")
+        assert all(entries[measure]["high"] < cloze.loc[measure, "low"] for measure in MEASURES)
+        spectra = update.spectral(of("heads"), "sarcasm with the pooler", "layer")
+        sarcasm = spectra[spectra["group"].astype(str) == LAST].set_index("measure")
+        above = [measure for measure in MEASURES if entries[measure]["high"] < sarcasm.loc[measure, "low"]]
+        assert above == ["effective_rank"]
+        assert all(entries[measure]["low"] < sarcasm.loc[measure, "high"] for measure in MEASURES)
         assert size == pytest.approx(norm(of("heads"), "cloze with a kept head", {int(LAST)}), rel=0.11)
 
 

@@ -15,6 +15,7 @@ from conftest import BAD, GOOD, PLAIN
 from analysis import planted_everywhere as shown
 from experiments import planted_everywhere as made
 from experiments.teacher import bert
+from lorax_lab.errors import ConfigError
 from lorax_lab.store.sums import seal
 from lorax_lab.streams import generator
 
@@ -66,6 +67,7 @@ def test_the_table_has_k_of_each_draw_and_the_figure_every_estimator(rows: pd.Da
     assert set(table["draws"]) == {2}
     own = table[(table["estimator"] == shown.K_STAR) & (table["ratio"] == math.inf)].set_index("rank")
     assert (own["high"] <= own.index).all()
+    assert (own["low"] > 0).all()
     assert (own["whole"] == 1).all()
     figure = shown.draw(table)
     figure.canvas.draw()
@@ -100,11 +102,21 @@ def test_a_table_that_is_damaged_or_missing_is_not_drawn(rows: pd.DataFrame, tmp
     assert "planted_everywhere.csv" in reason
 
 
+def test_a_table_with_holes_is_refused(rows: pd.DataFrame) -> None:
+    for lost in (rows.drop(index=5), pd.concat([rows, rows[:1]]), rows[rows["ratio"] == math.inf]):
+        with pytest.raises(ConfigError, match="has holes, or rows twice"):
+            shown.table(lost)
+    with pytest.raises(ConfigError, match="has holes"):
+        shown.table(rows.assign(value=rows["value"].mask(rows.index == 7)))
+
+
 def test_bad_words_are_refused_before_anything_is_planted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert made.main(["--draws", "0", "--records", str(tmp_path)]) == 2
     assert "--draws 0: allowed are numbers ≥ 1; type --draws 3" in capsys.readouterr().err
     assert made.main(["--records", str(tmp_path / "none")]) == 2
     assert "is no folder; type --records" in capsys.readouterr().err
+    assert made.main(["--draws", "2"]) == 2
+    assert "has 3 draws; type --draws 3, or --records FOLDER" in capsys.readouterr().err
 
 
 def test_the_page_says_what_the_published_table_gives() -> None:
@@ -130,9 +142,12 @@ def test_the_page_says_what_the_published_table_gives() -> None:
     table = shown.table(rows)
     table = table[(table["ratio"] < math.inf) & (table["rank"] < 384)]
     shares = {name: of["mean"] / of["rank"] for name, of in table.groupby("estimator")}
-    assert f"90 % of the energy is in {span(shares['90 % of the energy'])} of the planted rank" in page
-    assert f"the participation ratio is {span(shares['participation ratio'])} of it" in page
-    assert f"The stable rank is {span(shares['stable rank'][1:])} of it from rank 2 on" in page
+    assert f"The participation ratio is {span(shares['participation ratio'])} of the rank in noise" in page
+    assert f"the stable rank {span(shares['stable rank'][1:])} from rank 2 on" in page
+    clear = shown.table(rows)
+    clear = clear[(clear["ratio"] == math.inf) & (clear["estimator"] == "90 % of the energy") & (clear["rank"] < 384)]
+    assert f"90 % of the energy is in {span(shares['90 % of the energy'])} of it, since" in page
+    assert f"without noise in {span(clear['mean'] / clear['rank'])}." in page
     least, most = (f(table.loc[table["estimator"] == "effective rank", "mean"]) for f in (min, max))
     assert f"says {least:.0f} to {most:.0f} in it" in page
 

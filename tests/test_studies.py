@@ -22,7 +22,7 @@ from analysis.study.validator import breaches
 from experiments import rank_sweep
 from experiments.command import RECORDS, main
 from experiments.declare import check_arms, declaration_of, settings_of
-from experiments.study import Afterwards, Plan, Progress, studies, sweeps
+from experiments.study import Afterwards, Plan, Progress, plan_of, studies, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.similarities import similarities
 from lorax_lab.errors import ConfigError
@@ -226,7 +226,23 @@ def test_a_model_that_was_made_anew_refuses_new_runs_of_its_own_condition_alone(
     assert main(made(grown), [*older, "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert "movie_reviews: 32 recorded runs had another model or other data than a new run would" in said
+    lost = next(cell for cell in map(of, kept.values()) if cell and cell not in set(map(of, read_lines(path)[0])))
+    alone = ["--only", f"stage={lost.stage}", f"seed={lost.seed}", f"arm={lost.arm}", "task=movie_reviews"]
+    assert main(made(grown), [*older, "--dry-run", *alone]) == 2
+    assert "movie_reviews: 32 recorded runs had another model" in capsys.readouterr().err
     assert "start anew: --runs FOLDER --records FOLDER" in said
+
+
+@pytest.mark.parametrize("name", ["heads", "planted_ranks"])
+def test_a_published_runs_name_follows_from_its_inputs(name: str) -> None:
+    """One run of each condition; its model and data may be others here."""
+    plan = plan_of(name)
+    records = load(RECORDS / f"{name}.jsonl")
+    for condition in plan.conditions:
+        line = records.of(condition, "final")[0]
+        cell = records.cell(line)
+        assert cell is not None
+        assert plan.run_id_of(cell, line["inputs"]) == line["run_id"]
 
 
 def test_a_runs_name_follows_from_its_inputs() -> None:
