@@ -34,6 +34,8 @@ REACH, LEAST = 1.0, 0.01
 fine-tuning's scores away from them, and no height is less than this; one that is farther stands in the heading."""
 WIDTH = 36
 """Letters of a line of a heading."""
+SHORT = 18
+"""Letters of a task's name up to which four stand side by side in the legend; of longer ones three do."""
 LORA, FULL = "LoRA", "full fine-tuning"
 TEST = ("test", "test_low", "test_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -97,7 +99,8 @@ def _costs(figure: Any, table: pd.DataFrame, tasks: list[str]) -> None:
     figure.axes[0].set_ylabel("share of full's (line at 1)")
     if len(tasks) > 1:
         handles, labels = figure.axes[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=4, handlelength=2.6)
+        columns = 4 if max(map(len, labels)) <= SHORT else 3
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
 def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
