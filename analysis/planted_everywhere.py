@@ -37,7 +37,7 @@ def read(folder: Path) -> tuple[pd.DataFrame | None, str]:
 
     path, what = folder / f"{NAME}.csv", "a rank in every matrix is not drawn"
     if not path.is_file():
-        return None, f"{what}: there is no table at {path}; type: python -m experiments.{NAME}"
+        return None, f"{what}: there is no table at {path}; type: python -m experiments.planted_everywhere"
     found = read_checked(path)
     if found.damages:
         return None, f"{what}: {'; '.join(found.damages)}"
@@ -56,7 +56,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     lacking = rows["value"].isna() | rows.duplicated(["ratio", "rank", "draw", "quantity", "k"])
     counts = set(rows.groupby(["ratio", "rank", "draw"]).size())
     if lacking.any() or len(counts) != 1 or set(rows["ratio"]) != set(NOISES):
-        raise ConfigError(f"{NAME}.csv has holes, or rows twice; type: python -m experiments.{NAME}")
+        raise ConfigError(f"{NAME}.csv has holes, or rows twice; type: python -m experiments.planted_everywhere")
     made = []
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])

@@ -59,7 +59,7 @@ COLUMNS = ("ratio", "rank", "draw", "quantity", "k", "value")
 
 def main(arguments: list[str] | None = None) -> int:
     """Plant, cut and write. Returns the exit code: 0 written, 2 a wrong input, 130 stopped."""
-    parser = argparse.ArgumentParser(prog=f"python -m experiments.{NAME}", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.planted_everywhere", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"updates of each rank ({DRAWS}: about 20 minutes)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the table goes (experiments/records)")
     options = parser.parse_args(arguments)

@@ -21,6 +21,9 @@ END = re.compile(r"[`;)]| {2,}|: |\. |, (?!or )|[.,]$| (?:to|in|for|with|as|and|
 OR = re.compile(r",? or (?=[\w.]+=|--)")
 HOLES = {
     "PORT": "7860",
+    "DRAWS": "3",
+    "there": "3",
+    "RECORDS": "experiments/records",
     "FIRST_PORT": "7860",
     "other": "8000",
     "runs_dir": "runs",

@@ -73,6 +73,8 @@ def _option(module: str, words: list[str]) -> None:
         accept(f"python -m lorax_lab.dashboard {text}")
     elif module.startswith("lorax_lab"):
         accept(f"python -m lorax_lab.run rank={'1,2' if text == '-m' else '4'} {text}")
+    elif module == "experiments.planted_everywhere":
+        accept(f"python -m {module} {text}")
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
     elif module.startswith("analysis.grid"):
