@@ -3,7 +3,8 @@
 A signal of known rank is put into noise, and every spectral estimator is asked. Nothing is trained. The noise is iid,
 or its rows differ in size (lognormal, sd 1), as trained matrices' may. An estimator errs by |log2(estimate / rank)|
 octaves: 0 is right, 1 twice or half of it; a 0 counts as ½. Where the records of the study `planted_ranks` are, r* and
-k* of trained updates are drawn beside it.
+k* of trained updates are drawn beside it; where the table of `experiments.planted_everywhere` is, so is a rank in every
+matrix at once.
 """
 
 from __future__ import annotations
