@@ -35,15 +35,26 @@ at about as much."""
 
 RANKS = (8, 64)
 R8, R64 = (f"LoRA r={rank}" for rank in RANKS)
-PAIRS = {
-    "r=8 and r=64": (R8, R64),
-    "two seeds of r=64": (R64, R64),
-    "two seeds of full": (paper.FULL, paper.FULL),
-    "r=64 and full": (R64, paper.FULL),
-    "W and r=64": ("W", R64),
-    "W and full": ("W", paper.FULL),
-}
-"""Figures 3 and 6, 4 and 7, and 8, and what the paper lacks."""
+
+
+def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
+    """What Figures 3 and 6, 4 and 7, and 8 compare, and what the paper lacks: two arms by the pair's name.
+
+    Args:
+        low: the arm of rank 8.
+        high: the arm of rank 64.
+    """
+    return {
+        "r=8 and r=64": (low, high),
+        "two seeds of r=64": (high, high),
+        "two seeds of full": (paper.FULL, paper.FULL),
+        "r=64 and full": (high, paper.FULL),
+        "W and r=64": ("W", high),
+        "W and full": ("W", paper.FULL),
+    }
+
+
+PAIRS = pairs(R8, R64)
 SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
 """The matrices whose directions are kept."""
 KEPT_SEEDS = (0, 1)

@@ -1,14 +1,16 @@
-"""Tables 6 and 15 of the LoRA paper: what rank, in which matrices?"""
+"""Tables 6 and 15 of the LoRA paper: what rank, in which matrices? And its Figures 3, 4, 6 to 8 and its Table 7, where
+LoRA adapts query and value alone, as it does there."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from experiments import paper
 from experiments.command import main
+from experiments.paper_subspaces import pairs
 from experiments.study import Afterwards, Plan
 from lorax_lab.store.protocol import Arm
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 QUESTION = """\
 What rank does LoRA need in one, two or four types of attention matrix, in the feed-forward matrices and in all? The
 LoRA paper found that rank 1 is enough for query and value together, and not for the query alone (Table 6). Beside it:
-to what rank can the update of full fine-tuning be cut in the same matrices?"""
+to what rank can the update of full fine-tuning be cut in the same matrices? And where LoRA adapts query and value
+alone, as in the paper: which directions do ranks, seeds, W and its update share, and by how much is W amplified?"""
 PREDICTION = """\
 (2026-11-27, before the runs) In the query alone no rank matches full fine-tuning on sarcasm, and more rank helps by
 less than a point from rank 4 on. In query and value rank 1 falls short of full fine-tuning by more than 2 points on
@@ -28,7 +31,13 @@ matrices, the smaller the rank that is enough, and in all of them r* is at most 
 Unequal ranks for query and value, 12 and 4 or 4 and 12, are within half a point of 8 and 8. The full update loses less
 than a point when its query matrices are cut to nothing, on both tasks: so what LoRA needs there says nothing of what
 full fine-tuning does there. Cut in the feed-forward matrices it needs more directions than cut in the attention.
-Refuted where k* of the query alone is above 0 on either task, or r* in all matrices above that in query and value."""
+Refuted where k* of the query alone is above 0 on either task, or r* in all matrices above that in query and value.
+(2026-11-28, before the runs, and after those of `paper_subspaces` and `paper_amplification`, where LoRA adapts all six
+types) In query and value alone φ(1, 1) of A at rank 8 and 64 is higher than there (.03 and .19), and still below .5 in
+the mean of either type. Two seeds of rank 64 do not share more of the query than of the value. φ(40, 4) of W and its
+update is below .2 at rank 4, 8 and 64, and not surely larger at 64 than at 4. LoRA's factor at r = 4 is within a third
+of its Gaussian's. Refuted where φ(1, 1) is surely above .5 in the query or the value, or where W is surely larger in
+the update's directions by a third at r = 4: then what those studies found is of LoRA in all matrices."""
 COST = """\
 About 240 runs on sarcasm, of which two run side by side for one to four minutes, and the sets of 5 of them cut in
 some minutes: three hours on 2 cores, by the time of the runs of `paper_subspaces`, less where runs of another study
@@ -39,6 +48,12 @@ CUT = (0, 1, 2, 4, 8, 16, 32, 64)
 """Numbers of directions to which the full update is cut in each set of matrices; no step is more than a doubling."""
 EVERY, WHOLE = "all", "whole"
 SETS = paper.SETS | {EVERY: ("all-linear",)}
+BOTH = "query and value"
+"""The set that the paper adapts in its figures and in Table 7."""
+R4, R8, R64 = (f"{BOTH} r={rank}" for rank in (4, 8, 64))
+PAIRS = pairs(R8, R64) | {"W and r=4": ("W", R4), "W and r=8": ("W", R8)}
+OF_ARM = {paper.FULL: (4, 64), R4: (4,), R64: (64,)}
+"""Numbers of directions whose amplification is measured, by arm."""
 
 
 def plan(budget: str) -> Plan:
@@ -49,11 +64,17 @@ def plan(budget: str) -> Plan:
         {"task": paper.BEGUN},
         paper.COMMON,
         paper.SECONDS,
-        figures=("sets", *paper.FIGURES),
+        figures=("sets", "ranks_share", "seeds_share", "base_shares", "layers_share", "amplification", *paper.FIGURES),
         afterwards={
             "sets": Afterwards(
                 _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *CUT)))
-            )
+            ),
+            "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
+            "factors": Afterwards(
+                _factors,
+                part=lambda row: (row["arm"], row["r"]),
+                asked=frozenset((arm, r) for arm, ranks in OF_ARM.items() for r in ranks),
+            ),
         },
     )
     return whole if budget == "full" else paper.smaller(whole, ("query r=8", "LoRA r=8"))
@@ -76,6 +97,24 @@ def _sets(runs: Runs) -> Iterator[dict[str, Any]]:
     from lorax_lab.afterwards.sets import sets
 
     return sets(runs, paper.FULL, SETS, CUT)
+
+
+def _similarities(runs: Runs) -> Iterator[dict[str, Any]]:
+    from lorax_lab.afterwards.similarities import similarities
+
+    return (row | {"adapted": BOTH} for row in _of_both(similarities(runs, PAIRS)))
+
+
+def _factors(runs: Runs) -> Iterator[dict[str, Any]]:
+    from lorax_lab.afterwards.amplification import amplifications
+
+    return _of_both(amplifications(runs, OF_ARM))
+
+
+def _of_both(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of query and value; full fine-tuning has others too."""
+    kinds = tuple(f".{kind}" for kind in paper.SETS[BOTH])
+    return (row for row in rows if row["matrix"].endswith(kinds))
 
 
 if __name__ == "__main__":

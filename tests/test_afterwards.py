@@ -314,10 +314,23 @@ def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
 def test_what_is_measured_of_sets_is_what_is_asked_for() -> None:
     from experiments.paper_which_rank import CUT, SETS
 
-    (asked,) = plan_of("paper_which_rank").afterwards.values()
+    asked = plan_of("paper_which_rank").afterwards["sets"]
     rows = [{"set": name, "k": k} for name in SETS for k in (WHOLE, *CUT)]
     assert asked.has_all(rows)
     assert not asked.has_all([row for row in rows if row["k"] != 16])
+
+
+def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full fine-tuning has all matrices, and the figures of this study are of two types."""
+    matrices = [f"layer.0.attention.self.{kind}" for kind in ("query", "key", "value")] + ["layer.0.output.dense"]
+    rows = [{"matrix": matrix} for matrix in matrices]
+    monkeypatch.setattr("lorax_lab.afterwards.similarities.similarities", lambda runs, pairs: iter(rows))
+    monkeypatch.setattr("lorax_lab.afterwards.amplification.amplifications", lambda runs, ranks: iter(rows))
+    asked = plan_of("paper_which_rank").afterwards
+    found = {name: list(asked[name].rows({})) for name in ("similarities", "factors")}
+    assert [row["matrix"] for row in found["similarities"]] == [matrices[0], matrices[2]]
+    assert {row["adapted"] for row in found["similarities"]} == {"query and value"}
+    assert found["factors"] == [rows[0], rows[2]]
 
 
 def test_intact_rows_stay_incomplete_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:

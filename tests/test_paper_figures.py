@@ -71,7 +71,7 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
         pd.testing.assert_frame_equal(table, FIGURES[name].table(with_rows(similarities=similar())))
     figure = FIGURES[name].draw(table)
     maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
-    enlarged = sum(side != "A at the start" for _, side in FIGURES[name].SHOWN)
+    enlarged = sum(side != "A at the start" and pair[0] != "W" for pair, side in FIGURES[name].SHOWN)
     assert len(maps) == (1 + len(of_noise) + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
     chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
     others = others[len(of_noise) :]

@@ -119,6 +119,32 @@ def test_a_gaussian_update_refutes_what_it_has_more_of(over_noise: float, said: 
     assert all(line.endswith(f"| {said} |") for line in rows)
 
 
+@pytest.mark.parametrize(("drawn", "said"), [(2.4, controls.REFUTED), (1.2, controls.STANDS), (1.75, controls.OPEN)])
+def test_random_labels_refute_what_they_have_more_than_half_of(drawn: float, said: str) -> None:
+    """W is 2.5 times as large as in noise in the update of the task: half of what it has beyond 1 is 1.75."""
+    rows = [
+        {"condition": task, "arm": arm, "seed": seed, "matrix": matrix, "module": "value", "r": r}
+        | {"factor": 8.0 / (times + 0.01 * seed), "gaussian_factor": 8.0, "random_factor": 8.0, "base_factor": 0.1}
+        for task, times in (("sarcasm", 2.48), ("random labels", drawn - 0.02))
+        for arm, r in (("full", 4), ("full", 64), ("LoRA r=4", 4))
+        for seed in range(5)
+        for matrix in ("one", "two")
+    ]
+    records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"factors": rows})
+    lines = [line for line in controls.section({"paper_amplification": records})[1].splitlines() if "Table 7" in line]
+    (drawn_labels,) = (line for line in lines if "random labels" in line)
+    assert "the top 4 directions of full" in drawn_labels
+    assert drawn_labels.endswith(f"| {said} |")
+    assert len(lines) == 2, "of LoRA on the task, beside a Gaussian"
+
+
+def test_of_query_and_value_alone_the_same_is_asked() -> None:
+    rows = [row | {"arm": row["arm"].replace("LoRA", "query and value")} for row in amplified(0.5).rows["factors"]]
+    records = dataclasses.replace(amplified(0.5), rows={"factors": rows})
+    text = controls.section({"paper_which_rank": records})[1]
+    assert text.count("| Table 7, query and value alone | A large factor") == 2
+
+
 def test_no_controls_are_named_where_none_was_measured() -> None:
     assert controls.section({}) == []
     assert controls.section({"paper_subspaces": study(tasks=("sarcasm",))}) == []

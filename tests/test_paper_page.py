@@ -107,6 +107,8 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
         directions.RANKS: 2 * PAIRS,
         directions.SEEDS: PAIRS,
         directions.OF_FULL: PAIRS,
+        "W and r=4": 5,
+        "W and r=8": 5,
         "W and r=64": 5,
         "W and full": 5,
     }
@@ -128,7 +130,7 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
 def test_the_top_direction_is_told_by_type_of_matrix() -> None:
     of = {(directions.RANKS, directions.FACTOR, directions.QUERY): 0.8}
     query, value, every = directions.top_direction(similar(of))
-    assert (every.subject, every.outcome) == ("all matrices", UNSURE)  # .8 and .2: a mean of .5
+    assert (every.subject, every.outcome) == ("query and value", UNSURE)  # .8 and .2: a mean of .5
     assert (query.subject, query.outcome) == ("query", HOLDS)
     assert "above 0.5 in 2 of 2 matrices" in query.number
     assert (value.subject, value.outcome) == ("value", FAILS)
@@ -156,6 +158,28 @@ def test_directions_of_the_base() -> None:
     assert "chance 0.104" in rows.beside
     high = {("W and r=64", side, directions.QUERY): 0.5 for side in (directions.ROW, directions.COLUMN)}
     assert {reading.outcome for reading in directions.directions_of_the_base(similar(high))} == {FAILS}
+
+
+def test_matrices_of_other_types_make_all_of_them() -> None:
+    records = similar({})
+    rows = [*records.rows["similarities"], *(row | {"module": "key"} for row in records.rows["similarities"])]
+    subjects = [r.subject for r in directions.top_direction(dataclasses.replace(records, rows={"similarities": rows}))]
+    assert subjects == ["query", "value", "all matrices"]
+
+
+@pytest.mark.parametrize(("few", "outcome"), [(0.1, HOLDS), (0.3, FAILS)])
+def test_a_larger_rank_has_more_of_the_base_or_less(few: float, outcome: str) -> None:
+    of = {("W and r=4", side, directions.QUERY): few for side in (directions.ROW, directions.COLUMN)}
+    rows, columns = directions.more_of_the_base_at_a_higher_rank(similar(of))
+    assert (rows.subject, rows.outcome, columns.outcome) == ("query, rows", outcome, outcome)
+    assert rows.number.startswith("φ(40, 4) of 0.20")
+    assert "chance 0.104" in rows.beside
+    unsure, _ = directions.more_of_the_base_at_a_higher_rank(similar({}))
+    assert unsure.outcome == UNSURE
+    without = similar(of)
+    kept = [row for row in without.rows["similarities"] if row["pair"] != "W and r=4"]
+    none = dataclasses.replace(without, rows={"similarities": kept})
+    assert list(directions.more_of_the_base_at_a_higher_rank(none)) == []
 
 
 @pytest.mark.parametrize(("query", "value", "outcome"), [(0.35, 0.2, HOLDS), (0.2, 0.35, FAILS), (0.2, 0.2, FAILS)])
@@ -343,7 +367,8 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
         whole = plan(section.study)
         assert set(section.figures) <= set(whole.figures or STANDARD), section.title
         assert whole.protocol.margin == 0.02  # the rules name it
-        assert section.measured == bool(whole.afterwards) or section.study == "paper_which_rank"
+        assert whole.afterwards or not section.measured
+        assert section.measured or section.title.startswith("Table") or section.study == "paper_baselines"
     names = {study: {arm.name for arm in plan(study).protocol.arms} for study in {s.study for s in SECTIONS}}
     assert {*arms.SINGLE, "query and value r=4", "attention r=2"} <= names["paper_which_matrices"]
     of_ranks = {f"{name} r={rank}" for name in ("query", "query and value") for rank in (1, *arms.OTHERS)}
@@ -356,10 +381,13 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     tasks = {name for name in conditions if is_task(name) and not name.endswith(" examples")}
     assert tasks <= set(page.TASKS)
     assert set(CONTROLS) <= conditions
-    pairs = importlib.import_module("experiments.paper_subspaces").PAIRS
-    assert {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL} <= {
-        *pairs
-    }
+    of_all, of_two = (importlib.import_module(f"experiments.paper_{name}") for name in ("subspaces", "which_rank"))
+    both = {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL}
+    assert both <= of_all.PAIRS.keys()
+    assert both | set(directions.BASE_AND_FEW) <= of_two.PAIRS.keys()
+    compared = {arm for ends in of_two.PAIRS.values() for arm in ends} - {"W"}
+    assert compared | of_two.OF_ARM.keys() <= names["paper_which_rank"]
+    assert {arm for arm in compared if arm != "full"} == {f"query and value r={rank}" for rank in (4, 8, 64)}
     kept_at = {(1, 1), (1, 64), (8, 64), (64, 64), (directions.TOP_OF_W, directions.TOP)}
     assert kept_at <= set(importlib.import_module("lorax_lab.afterwards.similarities").EACH)
 

@@ -21,9 +21,17 @@ from analysis.study import page as study_page
 from analysis.study.command import figures_of, latex
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, Records
+from lorax_lab.afterwards.similarities import EACH
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 
 STUDIES = sorted({section.study for section in SECTIONS if not (RECORDS / f"{section.study}.jsonl").exists()})
+OF_QUERY_AND_VALUE = {
+    *("query", "value", "query and value", "query, rows", "query, columns"),
+    *(f"{name}, top {k}" for name in ("query", "value", "query and value", "query − value") for k in (1, 8)),
+    *(f"{update}, r = {r}{of}" for update in ("LoRA", "full") for r in (4, 64) for of in ("", ", query alone")),
+    *("LoRA", "full"),
+}
+"""What the measured claims of `paper_which_rank` are read of."""
 WITHOUT_RUNS = "every study of the paper has runs"
 
 
@@ -55,6 +63,47 @@ def cut(records: Records, task: str) -> list[dict[str, Any]]:
     ]
 
 
+def similar(task: str) -> list[dict[str, Any]]:
+    """What pairs of `paper_which_rank` share in two layers of query and value: by pair a hundredth more."""
+    from experiments.paper_which_rank import BOTH, PAIRS
+
+    sizes = [1, 2, 4, 8, 40, 64]
+    rows = []
+    for (place, pair), side in itertools.product(enumerate(PAIRS), ("row", "column", "A", "A at the start")):
+        count = 5 if pair.startswith("W") else 10 if pair.startswith("two") else 20
+        for module, layer in itertools.product(("attention.self.query", "attention.self.value"), (0, 1)):
+            each = {f"{i},{j}": [0.2 + 0.01 * place + 0.001 * n for n in range(count)] for i, j in EACH}
+            of = {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
+            phi = [[200 + 10 * place] * len(sizes)] * len(sizes)
+            rows.append(
+                of | {"layer": layer, "d": 384, "i": sizes, "j": sizes, "phi": phi, "each": each, "adapted": BOTH}
+            )
+    return rows
+
+
+def amplified(records: Records, task: str) -> list[dict[str, Any]]:
+    """Factors of query and value in one layer, half of a Gaussian's."""
+    from experiments.paper_which_rank import OF_ARM
+
+    return [
+        {
+            "condition": task,
+            "arm": arm,
+            "seed": seed,
+            "matrix": f"layer.0.{module}",
+            "module": module,
+            "layer": 0,
+            "r": r,
+        }
+        | {"factor": 16 / r + 0.01 * seed, "gaussian_factor": 32 / r, "random_factor": 32 / r, "base_factor": 0.1}
+        | {"delta_norm": 1.5, "base_in_delta": 0.2, "base_in_random": 0.1, "base_in_base": 15.0}
+        for arm, ranks in OF_ARM.items()
+        for r in ranks
+        for seed in records.protocol.final_seeds
+        for module in ("attention.self.query", "attention.self.value")
+    ]
+
+
 def explicit(arm: Arm) -> Arm:
     """The arm with what it adapts named: made lines are told apart by what their arms name."""
     usual = {"method.target_modules": "[all-linear]", "method.ranks": "[]"}
@@ -75,6 +124,9 @@ def made(name: str) -> Records:
     rows = {}
     if "sets" in plan.afterwards:
         rows["sets"] = [row for task in records.conditions for row in cut(records, task)]
+    if "similarities" in plan.afterwards:
+        rows["similarities"] = [row for task in records.conditions for row in similar(task)]
+        rows["factors"] = [row for task in records.conditions for row in amplified(records, task)]
     declared = dataclasses.replace(records.declared, figures=plan.figures)
     return dataclasses.replace(records, name=name, rows=rows, declared=declared)
 
@@ -93,7 +145,9 @@ def test_a_planned_study_has_its_readings_and_figures(name: str, monkeypatch: py
             rows = [line for line in of_claim.splitlines() if line.startswith("| ")][2:]
             assert rows, claim.text
             assert not [row for row in rows if "nan" in row or "no number" in row or "no score" in row]
-            assert name == "paper_baselines" or all("learning rates " in row for row in rows)
+            assert name == "paper_baselines" or section.measured or all("learning rates " in row for row in rows)
+            if section.measured:
+                assert {row.split(" | ")[1] for row in rows} <= OF_QUERY_AND_VALUE
     for figure in figures_of(records):
         table = FIGURES[figure].table(records)
         assert table is not None, figure

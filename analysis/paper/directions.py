@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..study.records import Records
-from ..study.similarities import MODULES, NAME
+from ..study.similarities import EVERY, MODULES, NAME, together
 from ..study.statistics import Interval, t_interval
 from .reading import FAILS, HOLDS, Reading, above, below, of_every_two, signed, within, written
 
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
 RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
-BASE, BASE_AND_FULL = "W and r=64", "W and full"
+BASE, BASE_AND_FULL, BASE_AND_FEW = "W and r=64", "W and full", ("W and r=4", "W and r=8")
 QUERY, VALUE = MODULES
-EVERY = "all matrices"
 FEW, MANY = 8, 64
 """The ranks of Figure 3."""
 TOPS = (1, FEW)
@@ -77,7 +76,7 @@ def shared(
     values = [row["each"].get(key, []) for row in rows]
     if not rows or not all(values) or len({len(of_row) for of_row in values}) > 1:
         return None
-    seeds = None if pair in (BASE, BASE_AND_FULL) else len(records.protocol.final_seeds)
+    seeds = None if pair in (BASE, BASE_AND_FULL, *BASE_AND_FEW) else len(records.protocol.final_seeds)
     return Shared(np.array(values), np.array([max(at) / row["d"] for row in rows]), seeds)
 
 
@@ -161,7 +160,22 @@ def directions_of_the_base(records: Records) -> Iterator[Reading]:
                 yield Reading(task, f"query, {side}s", number, beside, below(of.interval(), BARELY), noise)
 
 
+def more_of_the_base_at_a_higher_rank(records: Records) -> Iterator[Reading]:
+    """Claim of Figure 8: at a larger r the update's top directions are more of those that W emphasises."""
+    at = (TOP_OF_W, TOP)
+    for task, side in product(records.conditions, (ROW, COLUMN)):
+        few, eight, many = (shared(records, task, pair, side, at) for pair in (*BASE_AND_FEW, BASE))
+        if few and eight and many:
+            more = Shared(many.phi - few.phi, 0 * many.by_chance, None).interval()
+            number = f"φ({TOP_OF_W}, {TOP}) of {many.mean:.3f} − {few.mean:.3f} = {written(more)}"
+            yield Reading(
+                task, f"query, {side}s", number, f"{eight.mean:.3f} at r = 8; chance {many.chance:.3f}", above(more, 0)
+            )
+
+
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:
+    """Tasks, types of matrix and their names: query, value, and all together."""
+    every = together(row["module"] for row in records.rows.get(NAME, ()))
     for task in records.conditions:
-        for module, name in (MODULES | {EVERY: EVERY}).items():
+        for module, name in (MODULES | {EVERY: every}).items():
             yield task, module, name

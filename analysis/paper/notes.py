@@ -34,7 +34,8 @@ def adapted(declared: Iterable[Declaration], studies: Iterable[Records]) -> list
     return [
         f"LoRA adapts all {types} types of matrices here, unless an arm names some. In the paper's Figures 3, 4 and 6 "
         "to 8 and its Tables 7, 16 and 18 it adapts query and value alone. So here other matrices can do what an "
-        "update of the query does there, and φ of the query may be lower. "
+        "update of the query does there, and φ of the query may be lower. Where a heading says *query and value "
+        "alone*, LoRA adapts these, as there. "
         f"As the paper's, alpha is one number for every rank, {alpha:g}: the scaling of B A is {alpha:g} / r, "
         f"{alpha / 8:g} at rank 8 and {alpha / 64:g} at rank 64. A smaller scaling leaves each direction less to do. "
         "So A of rank 64 may stay nearer to its random start, which lowers φ as well."

@@ -12,6 +12,68 @@ MARGIN = "the declared margin, .02"
 OF_EACH_TYPE = "holds where each gain over a single one is surely above 0, fails where one is surely below"
 RANK_ONE = f"rank 1 is enough where it is surely not worse than each of ranks 2 to 64 by more than {MARGIN}"
 SIZE = f"more than {MORE:.2f} times"
+OF_RANKS = (
+    Claim(
+        "The top direction of A is the same at rank 8 and at rank 64.",
+        f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
+        f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
+        directions.top_direction,
+    ),
+    Claim(
+        f"The other {FEW - 1} directions of rank {FEW} are not among those of rank 64.",
+        "no number",
+        f"holds where they share surely within {LITTLE:g} of chance, fails where surely more",
+        directions.other_directions,
+    ),
+)
+OF_SEEDS = (
+    Claim(
+        f"Two seeds have more directions in common than two Gaussian matrices, by φ of {LITTLE:g} or more.",
+        "no number",
+        f"holds where φ is surely above chance by more than {LITTLE:g}, fails where surely by less",
+        directions.more_than_chance,
+    ),
+    Claim(
+        "They have more of the query's update in common than of the value's, so the query's has a higher rank.",
+        "no number",
+        f"holds where the query's φ is surely larger by more than {LITTLE:g}, fails where surely by less",
+        directions.more_of_the_query,
+    ),
+)
+OF_BASE = (
+    Claim(
+        "The update's top directions are not those of W.",
+        f"φ of the top {TOP} of ΔW and the top 10 % of W barely exceeds .2",
+        f"holds where φ({TOP_OF_W}, {TOP}) is surely below {BARELY:g}, fails where surely above",
+        directions.directions_of_the_base,
+    ),
+)
+BY_RANK = Claim(
+    "With a larger r the update has more of the directions that W emphasises.",
+    "no number",
+    f"holds where φ({TOP_OF_W}, {TOP}) is surely larger at r = 64 than at r = 4, fails where surely smaller",
+    directions.more_of_the_base_at_a_higher_rank,
+)
+OF_FACTORS = (
+    Claim(
+        "W is larger in the update's directions than in random ones, by a third or more.",
+        ".32 against .02 at r = 4, 16 times; 1.90 against .33 at r = 64, 5.8 times",
+        f"holds where it surely is by {SIZE}, beside a Gaussian update; fails where surely by less",
+        norms.uses_directions_of_the_base,
+    ),
+    Claim(
+        "It is far larger in its own top directions than in the update's.",
+        "21.67 against .32 at r = 4, 68 times; 37.71 against 1.90 at r = 64, 20 times",
+        "holds where it is surely more than twice as large; a Gaussian update repeats them even less",
+        norms.not_the_top_ones,
+    ),
+    Claim(
+        "The factor is far smaller at r = 64.",
+        "21.5 at r = 4 and 1.9 at r = 64, a fall of 11 times; of random directions about 350 and 11, 32 times",
+        "holds where the factor surely falls to less than half; a Gaussian update's falls too",
+        norms.less_at_a_higher_rank,
+    ),
+)
 SECTIONS = (
     Section(
         "Table 5: which matrices to adapt, at one budget of parameters",
@@ -56,20 +118,7 @@ SECTIONS = (
         "Figures 3 and 6: the directions of rank 8 and rank 64",
         "paper_subspaces",
         ("ranks_share", "layers_share"),
-        (
-            Claim(
-                "The top direction of A is the same at rank 8 and at rank 64.",
-                f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
-                f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
-                directions.top_direction,
-            ),
-            Claim(
-                f"The other {FEW - 1} directions of rank {FEW} are not among those of rank 64.",
-                "no number",
-                f"holds where they share surely within {LITTLE:g} of chance, fails where surely more",
-                directions.other_directions,
-            ),
-        ),
+        OF_RANKS,
         measured=True,
         notes=(notes.ties,),
     ),
@@ -77,20 +126,7 @@ SECTIONS = (
         "Figures 4 and 7: the directions of two seeds",
         "paper_subspaces",
         ("seeds_share",),
-        (
-            Claim(
-                f"Two seeds have more directions in common than two Gaussian matrices, by φ of {LITTLE:g} or more.",
-                "no number",
-                f"holds where φ is surely above chance by more than {LITTLE:g}, fails where surely by less",
-                directions.more_than_chance,
-            ),
-            Claim(
-                "They have more of the query's update in common than of the value's, so the query's has a higher rank.",
-                "no number",
-                f"holds where the query's φ is surely larger by more than {LITTLE:g}, fails where surely by less",
-                directions.more_of_the_query,
-            ),
-        ),
+        OF_SEEDS,
         measured=True,
         notes=(notes.ties,),
     ),
@@ -98,14 +134,7 @@ SECTIONS = (
         "Figure 8: the directions of W and of its update",
         "paper_subspaces",
         ("base_shares",),
-        (
-            Claim(
-                "The update's top directions are not those of W.",
-                f"φ of the top {TOP} of ΔW and the top 10 % of W barely exceeds .2",
-                f"holds where φ({TOP_OF_W}, {TOP}) is surely below {BARELY:g}, fails where surely above",
-                directions.directions_of_the_base,
-            ),
-        ),
+        OF_BASE,
         measured=True,
         notes=(notes.ties,),
     ),
@@ -113,26 +142,36 @@ SECTIONS = (
         "Table 7: amplification",
         "paper_amplification",
         ("amplification",),
-        (
-            Claim(
-                "W is larger in the update's directions than in random ones, by a third or more.",
-                ".32 against .02 at r = 4, 16 times; 1.90 against .33 at r = 64, 5.8 times",
-                f"holds where it surely is by {SIZE}, beside a Gaussian update; fails where surely by less",
-                norms.uses_directions_of_the_base,
-            ),
-            Claim(
-                "It is far larger in its own top directions than in the update's.",
-                "21.67 against .32 at r = 4, 68 times; 37.71 against 1.90 at r = 64, 20 times",
-                "holds where it is surely more than twice as large; a Gaussian update repeats them even less",
-                norms.not_the_top_ones,
-            ),
-            Claim(
-                "The factor is far smaller at r = 64.",
-                "21.5 at r = 4 and 1.9 at r = 64, a fall of 11 times; of random directions about 350 and 11, 32 times",
-                "holds where the factor surely falls to less than half; a Gaussian update's falls too",
-                norms.less_at_a_higher_rank,
-            ),
-        ),
+        OF_FACTORS,
+        measured=True,
+        notes=(notes.means,),
+    ),
+    Section(
+        "Figures 3 and 6, query and value alone: the directions of rank 8 and rank 64",
+        "paper_which_rank",
+        ("ranks_share", "layers_share"),
+        OF_RANKS,
+        measured=True,
+    ),
+    Section(
+        "Figures 4 and 7, query and value alone: the directions of two seeds",
+        "paper_which_rank",
+        ("seeds_share",),
+        OF_SEEDS,
+        measured=True,
+    ),
+    Section(
+        "Figure 8, query and value alone: the directions of W and of its update",
+        "paper_which_rank",
+        ("base_shares",),
+        (*OF_BASE, BY_RANK),
+        measured=True,
+    ),
+    Section(
+        "Table 7, query and value alone: amplification",
+        "paper_which_rank",
+        ("amplification",),
+        OF_FACTORS,
         measured=True,
         notes=(notes.means,),
     ),

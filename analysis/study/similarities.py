@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,36 @@ NAME = "similarities"
 """Of the rows that `lorax_lab.afterwards.similarities` makes."""
 MODULES = {"attention.self.query": "query", "attention.self.value": "value"}
 """The types of matrix that the paper shows."""
+EVERY, QUERY_AND_VALUE = "all matrices", "query and value"
+"""What the matrices of all types, and of those two, are called together."""
+ADAPTED = "adapted"
+"""Part of a row, and column."""
 CHANCE = "chance"
 GAUSSIAN, DRAWN = "two Gaussian", "matrices (drawn)"
 """The pair and side of matrices that were drawn for the figure. The top directions of a Gaussian matrix are any: what
 two of them share is what one shares with W, by rows and by columns alike."""
 ENLARGED, CORNER = ("A", "row", "column"), 8
-"""The sides of which the first i and j are shown enlarged, and up to which."""
+"""The sides of which the first i and j are shown enlarged, of two updates, and up to which."""
+BASE = "W"
+"""What pairs of the base and an update begin with."""
 HEIGHT = 0.55
 """Of a heat map in inches."""
 Shown = Sequence[tuple[str, str]]
 """Pairs and sides, each a row of heat maps."""
+
+
+def together(modules: Iterable[str]) -> str:
+    """What the matrices of some types are called together.
+
+    >>> together(["attention.self.value", "attention.self.query"])
+    'query and value'
+    """
+    return QUERY_AND_VALUE if set(modules) == set(MODULES) else EVERY
+
+
+def lora_in(table: pd.DataFrame) -> str:
+    """Which matrices LoRA adapts, in words to stand behind the model's name; nothing where it adapts all."""
+    return f", LoRA in {table[ADAPTED].iloc[0]} alone" if ADAPTED in table else ""
 
 
 def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFrame | None:
@@ -42,7 +62,7 @@ def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFram
         gaussian: whether Gaussian matrices in the place of the updates have a heat map too, as in the paper.
 
     Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
-    pairs, seeds.
+    pairs, seeds; adapted, where LoRA does not adapt every type.
     """
     import pandas as pd
 
@@ -79,7 +99,8 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     i, j = np.meshgrid(row["i"], row["j"], indexing="ij")
-    place = {"task": row["condition"]} | {key: row[key] for key in ("pair", "side", "module", "layer")}
+    keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
+    place = {"task": row["condition"]} | {key: row[key] for key in keys}
     phi, chance = np.array(row["phi"]) / 1000, np.maximum(i, j) / row["d"]
     pairs = len(next(iter(row["each"].values()), []))
     numbers = {"i": i.ravel(), "j": j.ravel(), "phi": phi.ravel(), "chance": chance.ravel()}
@@ -88,12 +109,13 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
     """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type. The
-    corner of what was trained is enlarged, as in the paper's Figure 3."""
+    corner of what two trained updates share is enlarged, as in the paper's Figure 3."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
     rows = [(CHANCE, "", False)]
     for pair, side in dict.fromkeys(zip(table["pair"], table["side"], strict=True)):
-        rows += [(pair, side, enlarged) for enlarged in ([False, True] if side in ENLARGED else [False])]
+        is_enlarged = side in ENLARGED and not pair.startswith(f"{BASE} ")
+        rows += [(pair, side, enlarged) for enlarged in ([False, True] if is_enlarged else [False])]
     figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
@@ -115,7 +137,7 @@ def draw(table: pd.DataFrame, text: str) -> Figure:
     counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
     model, layer, seeds = (table[key].iloc[0] for key in ("model", "layer", "seeds"))
     over = f"mean over {counted} pairs of runs of {seeds} seeds; chance is max(i, j) / d"
-    style.title(figure, f"{text}; {model}, layer {layer}, {over}")
+    style.title(figure, f"{text}; {model}{lora_in(table)}, layer {layer}, {over}")
     return figure
 
 

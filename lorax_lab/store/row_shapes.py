@@ -33,10 +33,15 @@ class Row(Part):
 
 
 class Similarity(Row):
-    """φ(i, j) of pairs of runs in one matrix (`lorax_lab.afterwards.similarities`)."""
+    """φ(i, j) of pairs of runs in one matrix (`lorax_lab.afterwards.similarities`).
+
+    Attributes:
+        adapted: which types of matrix LoRA adapts, where it is not every one.
+    """
 
     pair: str
     side: str
+    adapted: str | None = None
     matrix: str
     module: str
     layer: int | None

@@ -8,6 +8,7 @@ from ... import style
 from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval
 from ..paper import FACTORS, NORMS_OF_TABLE_7
 from ..records import Records, models_of, with_model
+from ..similarities import EVERY, QUERY_AND_VALUE, together
 from ..statistics import t_interval
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 TITLE = "by how much updates amplify the directions of W that they use (Table 7 of the LoRA paper)"
 NAME = "factors"
 """Of the rows that `lorax_lab.afterwards.amplification` makes."""
-EVERY, QUERY, LORA = "all matrices", "query", "LoRA"
+QUERY, LORA = "query", "LoRA"
 BESIDE = {"gaussian_factor": "Gaussian", "random_factor": "random directions", "base_factor": "W's own top directions"}
 """What an update's factor stands beside, as a share of its own norm."""
 NORMS = {"delta_norm": "ΔW", "base_in_delta": "W in ΔW", "base_in_random": "W in random", "base_in_base": "W in own"}
@@ -31,8 +32,27 @@ THEIRS = "GPT-3, query of layer 48: "
 """What the columns of the paper's own numbers begin with."""
 
 
+def is_lora(arm: str) -> bool:
+    """Whether an arm is of LoRA: its name has a rank.
+
+    >>> [is_lora(name) for name in ("LoRA r=4", "query and value r=4", "full")]
+    [True, True, False]
+    """
+    return " r=" in arm
+
+
+def update_of(arm: str) -> str:
+    """What the update of an arm is called beside its r.
+
+    >>> [update_of(name) for name in ("LoRA r=4", "query and value r=4", "full")]
+    ['LoRA', 'LoRA in query and value', 'full']
+    """
+    name = arm.split(" r=")[0]
+    return f"{LORA} in {name}" if is_lora(arm) and name != LORA else name
+
+
 def table(records: Records) -> pd.DataFrame | None:
-    """One row for each task, arm, r and type of matrix; None where the factors were not measured.
+    """One row for each task, arm, r and type of matrix, after one of all; None where the factors were not measured.
 
     Columns: `model`; `factor` with `low` and `high`, the mean over seeds of the median over matrices, t interval;
     the means of the same of the `BESIDE` and of the `NORMS`; `matrices`, `seeds`; beside LoRA of the query matrices the
@@ -42,18 +62,18 @@ def table(records: Records) -> pd.DataFrame | None:
 
     if not records.rows.get(NAME):
         return None
-    every = pd.DataFrame(records.rows[NAME])
     rows = []
-    for (task, arm, r), of in every.groupby(["condition", "arm", "r"], sort=False):
-        for module in [EVERY, *dict.fromkeys(of["module"])]:
-            own = of if module == EVERY else of[of["module"] == module]
+    for (task, arm, r), of in pd.DataFrame(records.rows[NAME]).groupby(["condition", "arm", "r"], sort=False):
+        every = together(of["module"])
+        for module in [every, *dict.fromkeys(of["module"])]:
+            own = of if module == every else of[of["module"] == module]
             medians = own.groupby("seed")[["factor", *BESIDE, *NORMS]].median()
             factor = t_interval(medians["factor"].tolist())
             row = {"task": task, "arm": arm, "r": r, "module": module}
             row |= {"factor": factor.mean, "low": factor.low, "high": factor.high}
             row |= {name: float(medians[name].mean()) for name in (*BESIDE, *NORMS)}
             row |= {"matrices": own["matrix"].nunique(), "seeds": len(medians)}
-            beside = str(module).endswith(QUERY) and str(arm).startswith(LORA)
+            beside = str(module).endswith(QUERY) and is_lora(str(arm))
             theirs = THEIR_NUMBERS.get(int(str(r)), {}) if beside else {}
             rows.append(row | {f"{THEIRS}{name}": value for name, value in theirs.items()})
     return with_model(records, pd.DataFrame(rows))
@@ -71,7 +91,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes, of_panel = grid[down][across], table[(table["task"] == task) & (table["r"] == r)]
             kinds = [arm for arm in arms if arm in set(of_panel["arm"])]
             for place, (arm, look) in enumerate(zip(kinds, style.looks(len(kinds)), strict=True)):
-                _rows(axes, of_panel[of_panel["arm"] == arm], modules, arm.split(" r=")[0], look, place)
+                _rows(axes, of_panel[of_panel["arm"] == arm], modules, update_of(arm), look, place)
             axes.set_title(f"{task}, r = {r}")
             axes.set_xscale("log")
             if down == len(tasks) - 1:
@@ -96,12 +116,12 @@ def latex(table: pd.DataFrame) -> str:
         beside = [f"${of[name]:g}$" if name in of else NONE for name in BESIDE]
         beside += [number(of[name], 2) for name in NORMS]
         rows.append([LORA, str(r), f"${of['factor']:g}${BOTH}", *beside])
-    own = table[table["module"].map(lambda module: module == EVERY or str(module).endswith(QUERY))]
+    own = table[table["module"].map(lambda module: module in (EVERY, QUERY_AND_VALUE) or str(module).endswith(QUERY))]
     for (task, module), of_part in own.groupby(["task", "module"], sort=False):
-        rows += [[], [escaped(f"{task}, {module if module == EVERY else QUERY}")]]
+        rows += [[], [escaped(f"{task}, {module if module in (EVERY, QUERY_AND_VALUE) else QUERY}")]]
         for row in of_part.to_dict("records"):
             factor = of_interval(row["factor"], row["low"], row["high"], scale=1.0, digits=2)
-            update = escaped(row["arm"].split(" r=")[0])
+            update = escaped(update_of(row["arm"]))
             beside = [number(row[name], 2) for name in (*BESIDE, *NORMS)]
             rows.append([update, str(row["r"]), factor, *beside])
     notes = [

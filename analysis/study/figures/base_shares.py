@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "the directions that W and its update share (Figure 8 of the LoRA paper)"
-SHOWN = (("W and r=64", "row"), ("W and r=64", "column"), ("W and full", "row"), ("W and full", "column"))
+PAIRS = ("W and r=4", "W and r=8", "W and r=64", "W and full")
+SHOWN = tuple((pair, side) for pair in PAIRS for side in ("row", "column"))
 
 
 def table(records: Records) -> pd.DataFrame | None:

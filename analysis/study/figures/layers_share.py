@@ -10,7 +10,7 @@ import numpy as np
 from ... import style
 from ..markdown import listed
 from ..records import Records, models_of
-from ..similarities import NAME
+from ..similarities import ADAPTED, NAME, lora_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,12 +39,15 @@ LIGHT = 0.4
 """Share of the darkest above which a number is white."""
 CELL, BETWEEN = 0.12, 0.1
 """Inches of a cell, and between two heat maps, downwards."""
+LABEL = 0.4
+"""Inches of a row's label, which is higher than the cells of two types of matrix."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
     """One row for each task, pair, side, i and j of `SHOWN`, module and layer; None where none was measured.
 
-    Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds (which).
+    Columns: model, phi (mean over the pairs of runs), chance (max(i, j) / d), pairs, seeds (which); adapted, where LoRA
+    does not adapt every type.
     """
     import pandas as pd
 
@@ -53,7 +56,8 @@ def table(records: Records) -> pd.DataFrame | None:
         each = row["each"].get(f"{i},{j}") if (row["pair"], row["side"]) == (pair, side) else None
         if each:
             place = {"task": row["condition"], "model": records.model(row["condition"])}
-            place |= {key: row[key] for key in ("pair", "side", "module", "layer")}
+            keys = ("pair", "side", "module", "layer", *([ADAPTED] if row.get(ADAPTED) else []))
+            place |= {key: row[key] for key in keys}
             numbers = {"phi": sum(each) / len(each), "chance": max(i, j) / row["d"], "pairs": len(each)}
             rows.append(place | {"i": i, "j": j} | numbers)
     order = {name: place for place, name in enumerate(records.modules)}
@@ -67,7 +71,7 @@ def draw(table: pd.DataFrame) -> Figure:
     tasks, modules = list(dict.fromkeys(table["task"])), list(dict.fromkeys(table["module"]))
     there = set(table[KEYS].itertuples(index=False, name=None))
     shown = [key for key in SHOWN if key in there]
-    figure = style.canvas(style.PAGE, 1.1 + (CELL * len(modules) + BETWEEN) * len(shown))
+    figure = style.canvas(style.PAGE, 1.1 + (max(CELL * len(modules), LABEL) + BETWEEN) * len(shown))
     grid = figure.subplots(len(shown), len(tasks), squeeze=False, sharex=True, sharey=True)
     for down, (pair, side, i, j) in enumerate(shown):
         for across, task in enumerate(tasks):
@@ -85,7 +89,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bar.set_label("φ − chance")
     text = "directions that two runs share beyond chance, max(i, j) / d, by layer and type of matrix; numbers in"
     pairs = f"{table['pairs'].min()} to {table['pairs'].max()} pairs of runs"
-    over = f"hundredths, {models_of(table)}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
+    over = f"hundredths, {models_of(table)}{lora_in(table)}, mean over {pairs} of seeds {table['seeds'].iloc[0]}"
     style.title(figure, f"{text} {over}")
     return figure
 
