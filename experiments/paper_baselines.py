@@ -1,4 +1,5 @@
-"""In the place of the LoRA paper's Table 8: what a task can be solved with while no matrix is updated."""
+"""In the place of the LoRA paper's Table 8: what a task can be solved with while no attention or feed-forward matrix is
+updated."""
 
 from __future__ import annotations
 

@@ -32,12 +32,15 @@ Unequal ranks for query and value, 12 and 4 or 4 and 12, are within half a point
 than a point when its query matrices are cut to nothing, on both tasks: so what LoRA needs there says nothing of what
 full fine-tuning does there. Cut in the feed-forward matrices it needs more directions than cut in the attention.
 Refuted where k* of the query alone is above 0 on either task, or r* in all matrices above that in query and value.
-(2026-11-28, before the runs, and after those of `paper_subspaces` and `paper_amplification`, where LoRA adapts all six
-types) In query and value alone φ(1, 1) of A at rank 8 and 64 is higher than there (.03 and .19), and still below .5 in
-the mean of either type. Two seeds of rank 64 do not share more of the query than of the value. φ(40, 4) of W and its
-update is below .2 at rank 4, 8 and 64, and not surely larger at 64 than at 4. LoRA's factor at r = 4 is within a third
-of its Gaussian's. Refuted where φ(1, 1) is surely above .5 in the query or the value, or where W is surely larger in
-the update's directions by a third at r = 4: then what those studies found is of LoRA in all matrices."""
+(2026-11-28, before the runs: how this is decided, and more) k* of the query counts as above 0 where the cut to 0
+surely loses more than a point; an r* that is not found counts as above every rank. And after the runs of
+`paper_subspaces` and `paper_amplification`, where LoRA adapts all six types: in query and value alone φ(1, 1) of A at
+rank 8 and 64 is higher than there (.03 in the query, .19 in the value), and still below .5 in the mean of either. Two
+seeds of rank 64 do not share more of the query than of the value. φ(40, 4) of W and its update is below .2 at rank 4,
+8 and 64. The 64 directions of rank 64 have less than one of W's top 40 more, by rows and beyond chance, than the 4 of
+rank 4; by columns .5 to 3 more. W is less than 1.33 times as large in the top 4 directions of LoRA as in those of a
+Gaussian. Refuted where φ(1, 1) is surely above .5 in the query or the value, or where W is surely more than 1.33
+times as large: then what those studies found is of LoRA in all matrices."""
 COST = """\
 About 240 runs on sarcasm, of which two run side by side for one to four minutes, and the sets of 5 of them cut in
 some minutes: three hours on 2 cores, by the time of the runs of `paper_subspaces`, less where runs of another study

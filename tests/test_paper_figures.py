@@ -78,13 +78,39 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     np.testing.assert_allclose(chance, np.array(SIZES) / D)
     np.testing.assert_allclose(others, np.full((len(others), 1), 0.501))
     assert maps[0].get_ylabel() == CHANCE
-    assert "layer 1, mean over 3 pairs of runs" in figure.get_suptitle()
+    counted = "3 runs" if name == "base_shares" else "3 pairs of runs"
+    assert f"layer 1, mean over {counted} of" in " ".join(figure.get_suptitle().split())
 
 
 def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
     rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
     figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
     assert sum(not axes.axison for axes in figure.axes) == 4  # of query and value, and enlarged
+
+
+def test_maps_of_fewer_directions_have_a_map_of_chance_of_their_own() -> None:
+    """Drawn over 4 directions, what 4 share with W would look paler than chance over 64."""
+    rows = [row for row in similar() if row["condition"] == "reviews" and row["pair"].startswith("W")]
+    few = [row | {"j": SIZES[:3], "phi": [of[:3] for of in row["phi"]]} if row["pair"] == "W and r=4" else row
+           for row in rows]  # fmt: skip
+    figure = FIGURES["base_shares"].draw(FIGURES["base_shares"].table(with_rows(similarities=few)))
+    shown = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"][::2]
+    labels = [axes.get_ylabel().partition("\n")[0] for axes in shown]
+    assert labels[:5] == ["chance", "two Gaussian", "chance, j to 4", "W and r=4", "W and r=4"]
+    assert not [label for label in labels[5:] if label.startswith("chance")]
+    assert [axes.get_xlim()[1] for axes in shown[:5]] == [8, 8, 4, 4, 4]
+    np.testing.assert_allclose(np.unique(shown[2].collections[0].get_array()), np.array(SIZES) / D)
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share"])
+def test_a_figure_of_lora_in_some_matrices_says_so(name: str) -> None:
+    rows = [row | {"each": {"1,1": [0.5], "8,8": [0.5], "40,4": [0.5]}} for row in similar()]
+    for adapted, says in ((None, False), ("query and value", True)):
+        of = [row | {"adapted": adapted} for row in rows]
+        table = FIGURES[name].table(with_rows(similarities=of))
+        title = " ".join(FIGURES[name].draw(table).get_suptitle().split())
+        assert ("LoRA in query and value alone" in title) == says
+        assert ("adapted" in table) == says
 
 
 def test_the_top_directions_of_all_that_was_trained_are_enlarged() -> None:

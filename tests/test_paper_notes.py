@@ -7,14 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from synthetic import study
 from test_paper_page import D, amplified, similar
 from test_paper_plans import made
 
-from analysis.paper import controls, notes, page
+from analysis.paper import controls, norms, notes, page
+from analysis.paper.arms import across, between
 from analysis.paper.command import to_come
+from analysis.paper.reading import written
 from analysis.paper.sections import SECTIONS
+from analysis.study.comparison import seeds_of
 from analysis.study.figures.sets import sets_of
 from analysis.study.records import RECORDS, Records
 from lorax_lab.store.declaration import Declaration, read_declaration
@@ -140,9 +144,42 @@ def test_random_labels_refute_what_they_have_more_than_half_of(drawn: float, sai
 
 def test_of_query_and_value_alone_the_same_is_asked() -> None:
     rows = [row | {"arm": row["arm"].replace("LoRA", "query and value")} for row in amplified(0.5).rows["factors"]]
-    records = dataclasses.replace(amplified(0.5), rows={"factors": rows})
-    text = controls.section({"paper_which_rank": records})[1]
+    both = {"factors": rows} | dict(similar({}).rows)
+    text = controls.section({"paper_which_rank": dataclasses.replace(amplified(0.5), rows=both)})[1]
     assert text.count("| Table 7, query and value alone | A large factor") == 2
+    assert text.count("| Figure 3, query and value alone | ") == 1
+
+
+def test_lora_in_other_matrices_has_a_name_of_its_own() -> None:
+    """Factors of LoRA in all matrices and in two types, in one study, are not taken for one another's."""
+    rows = amplified(0.5).rows["factors"]
+    two = [row | {"arm": row["arm"].replace("LoRA", "query and value")} for row in amplified(0.25).rows["factors"]]
+    records = dataclasses.replace(amplified(0.5), rows={"factors": [*rows, *two]})
+    subjects = [reading.subject for reading in norms.uses_directions_of_the_base(records)]
+    assert len(set(subjects)) == len(subjects) == 4
+    assert [r.subject for r in norms.less_at_a_higher_rank(records)] == ["LoRA", "LoRA in query and value"]
+
+
+def test_the_baselines_notes_say_what_the_prediction_is_told_by() -> None:
+    records = made("paper_baselines")
+    assert np.isnan(across(records, "head alone", "sarcasm with the usual head", "sarcasm").mean), "of other examples"
+    of_one = [line | {"inputs": line["inputs"] | {"data_sha256": "0" * 64}} for line in records.lines]
+    records = dataclasses.replace(records, lines=of_one)
+    told = " ".join(notes.baselines(records.declared, records))
+    gain = between(records, "sarcasm", "norms and biases alone", "LoRA r=1")
+    assert f"On sarcasm norms and biases alone gain {written(gain)} over LoRA r=1." in told
+    scores = {
+        task: np.mean([line["metrics"]["test/accuracy"] for line in seeds_of(records, task, "head alone").values()])
+        for task in records.conditions
+    }
+    usual = across(records, "head alone", "sarcasm with the usual head", "sarcasm")
+    assert usual.mean == pytest.approx(scores["sarcasm with the usual head"] - scores["sarcasm"], abs=1e-6)
+    assert f"head alone {written(usual)}" in told
+    assert "Trained, head apart: embeddings alone 99,900" in told
+    texts = records.declared.texts | {"prediction": "norms and biases, with 13,056 parameters"}
+    assert "13,056 parameters of norms and biases are wrong" in " ".join(
+        notes.baselines(dataclasses.replace(records.declared, texts=texts), records)
+    )
 
 
 def test_no_controls_are_named_where_none_was_measured() -> None:

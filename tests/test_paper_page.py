@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import importlib
+import itertools
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from analysis.paper.reading import (
 )
 from analysis.paper.sections import SECTIONS
 from analysis.study import comparison
-from analysis.study.figures import STANDARD
+from analysis.study.figures import FIGURES, STANDARD
 from analysis.study.kept import Place, kept, similarity
 from analysis.study.paper import FACTORS
 from analysis.study.records import RECORDS, Records, load
@@ -120,7 +122,7 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
                     value = phi.get((pair, side, module), 0.2)
                     each = {
                         key: ((at or {}).get(key, value) + 0.005 * draw.standard_normal(count)).tolist()
-                        for key in ("1,1", "8,8", "1,64", "8,64", "40,4", "64,64")
+                        for key in ("1,1", "8,8", "1,64", "8,64", "40,4", "40,8", "40,64", "64,64")
                     }
                     place = {"condition": "sarcasm", "pair": pair, "side": side, "module": module, "layer": layer}
                     rows.append(place | {"d": D, "each": each})
@@ -167,18 +169,18 @@ def test_matrices_of_other_types_make_all_of_them() -> None:
     assert subjects == ["query", "value", "all matrices"]
 
 
-@pytest.mark.parametrize(("few", "outcome"), [(0.1, HOLDS), (0.3, FAILS)])
-def test_a_larger_rank_has_more_of_the_base_or_less(few: float, outcome: str) -> None:
-    of = {("W and r=4", side, directions.QUERY): few for side in (directions.ROW, directions.COLUMN)}
+@pytest.mark.parametrize(("many", "outcome"), [(0.3, HOLDS), (0.17, FAILS), (0.2, UNSURE)])
+def test_a_larger_rank_has_more_of_the_base_or_less(many: float, outcome: str) -> None:
+    """Of rank 4 a third of a direction beyond chance; of rank 64 40 times φ beyond 64 / 384, .167."""
+    of = {("W and r=4", side, directions.QUERY): 0.188 for side in (directions.ROW, directions.COLUMN)}
+    of |= {("W and r=64", side, directions.QUERY): many for side in (directions.ROW, directions.COLUMN)}
     rows, columns = directions.more_of_the_base_at_a_higher_rank(similar(of))
     assert (rows.subject, rows.outcome, columns.outcome) == ("query, rows", outcome, outcome)
-    assert rows.number.startswith("φ(40, 4) of 0.20")
-    assert "chance 0.104" in rows.beside
-    unsure, _ = directions.more_of_the_base_at_a_higher_rank(similar({}))
-    assert unsure.outcome == UNSURE
-    without = similar(of)
-    kept = [row for row in without.rows["similarities"] if row["pair"] != "W and r=4"]
-    none = dataclasses.replace(without, rows={"similarities": kept})
+    numbers = [float(text) for text in re.findall(r"^(-?[0-9.]+) − (-?[0-9.]+) = (-?[0-9.]+)", rows.number)[0]]
+    assert numbers == pytest.approx([40 * (many - 64 / D), 4 * (0.188 - 40 / D), numbers[0] - numbers[1]], abs=0.2)
+    assert re.fullmatch(r"r = 8: 0\.[78]\d", rows.beside)  # 8 · (.2 − 40 / 384)
+    kept = [row for row in similar(of).rows["similarities"] if row["pair"] != "W and r=4"]
+    none = dataclasses.replace(similar(of), rows={"similarities": kept})
     assert list(directions.more_of_the_base_at_a_higher_rank(none)) == []
 
 
@@ -350,9 +352,10 @@ def test_losses_and_the_head_alone_are_read_from_published_runs(
     nats = comparison.loss_gains(second, "cloze")
     assert f"from r = 1 to 16 by {nats['LoRA r=16'].mean - nats['LoRA r=1'].mean:.3f} [" in cloze.number
     assert f"to 64 by {nats['LoRA r=64'].mean - nats['LoRA r=16'].mean:.3f} [" in cloze.number
-    head = next(iter(arms.more_than_the_head(second)))
-    assert head.outcome == HOLDS
-    assert head.number.startswith("0.132 [")  # as the study's page has it
+    lora, full = itertools.islice(arms.more_than_the_head(second), 2)
+    assert (lora.outcome, full.outcome, lora.is_beside, full.is_beside) == (HOLDS, HOLDS, False, True)
+    assert full.number.startswith("0.132 [")  # as the study's page has it
+    assert lora.subject == "LoRA r=1 − head alone"
     monkeypatch.setattr(comparison, "is_lost", lambda records, task, arm: arm == "LoRA r=1")
     _, cloze = arms.loss_falls_and_stops(second)
     assert "from r = 1 to 16 by no score, since a final run diverged" in cloze.number
@@ -384,11 +387,13 @@ def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
     of_all, of_two = (importlib.import_module(f"experiments.paper_{name}") for name in ("subspaces", "which_rank"))
     both = {directions.RANKS, directions.SEEDS, directions.OF_FULL, directions.BASE, directions.BASE_AND_FULL}
     assert both <= of_all.PAIRS.keys()
-    assert both | set(directions.BASE_AND_FEW) <= of_two.PAIRS.keys()
+    assert both | set(directions.BY_RANK.values()) <= of_two.PAIRS.keys()
+    of_base = {pair for pair, _ in FIGURES["base_shares"].SHOWN}
+    assert of_base == {*directions.BY_RANK.values(), directions.BASE_AND_FULL}
     compared = {arm for ends in of_two.PAIRS.values() for arm in ends} - {"W"}
     assert compared | of_two.OF_ARM.keys() <= names["paper_which_rank"]
     assert {arm for arm in compared if arm != "full"} == {f"query and value r={rank}" for rank in (4, 8, 64)}
-    kept_at = {(1, 1), (1, 64), (8, 64), (64, 64), (directions.TOP_OF_W, directions.TOP)}
+    kept_at = {(1, 1), (1, 64), (8, 64), (64, 64), *((directions.TOP_OF_W, r) for r in directions.BY_RANK)}
     assert kept_at <= set(importlib.import_module("lorax_lab.afterwards.similarities").EACH)
 
 
@@ -428,6 +433,7 @@ def test_claims_of_scores_are_decided_by_every_comparison(
     every = [*arms.SINGLE, "query and value r=4", "query and value r=1", "query r=1"]
     monkeypatch.setattr(comparison, "gains", lambda *_: {arm: gain(records, "", arm, "full") for arm in every})
     monkeypatch.setattr(arms, "_rates", lambda *_: "")
+    monkeypatch.setattr(arms, "trained_by", lambda *_: "")
     assert [r.outcome for r in arms.several_types("query and value r=4")(records)] == [single]
     assert [r.outcome for r in arms.rank_one("query and value", True)(records)] == [enough]
     assert [r.outcome for r in arms.rank_one("query", False)(records)] == [query]
@@ -455,6 +461,7 @@ def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.
     every = [*OF_TABLE_5, *OF_TABLE_6]
     monkeypatch.setattr(arms, "_rates", lambda *_: "")
     monkeypatch.setattr(comparison, "gains", lambda *_: {arm: gain(records, "", arm, "full") for arm in every})
+    monkeypatch.setattr(arms, "trained_by", lambda *_: "")
     read = [*map(arms.several_types, ("query and value r=4", "attention r=2"))]
     read += [arms.rank_one("query and value", True), arms.rank_one("query", False)]
     assert [reading.outcome for of_claim in read for reading in of_claim(records)] == [HOLDS] * 4

@@ -25,11 +25,12 @@ from lorax_lab.afterwards.similarities import EACH
 from lorax_lab.store.protocol import Arm, Cell, Protocol
 
 STUDIES = sorted({section.study for section in SECTIONS if not (RECORDS / f"{section.study}.jsonl").exists()})
+UPDATES = ("LoRA in query and value", "full")
 OF_QUERY_AND_VALUE = {
     *("query", "value", "query and value", "query, rows", "query, columns"),
     *(f"{name}, top {k}" for name in ("query", "value", "query and value", "query − value") for k in (1, 8)),
-    *(f"{update}, r = {r}{of}" for update in ("LoRA", "full") for r in (4, 64) for of in ("", ", query alone")),
-    *("LoRA", "full"),
+    *(f"{update}, r = {r}{of}" for update in UPDATES for r in (4, 64) for of in ("", ", query alone")),
+    *UPDATES,
 }
 """What the measured claims of `paper_which_rank` are read of."""
 WITHOUT_RUNS = "every study of the paper has runs"
@@ -74,9 +75,10 @@ def similar(task: str) -> list[dict[str, Any]]:
         for module, layer in itertools.product(("attention.self.query", "attention.self.value"), (0, 1)):
             each = {f"{i},{j}": [0.2 + 0.01 * place + 0.001 * n for n in range(count)] for i, j in EACH}
             of = {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
-            phi = [[200 + 10 * place] * len(sizes)] * len(sizes)
+            of_few = [j for j in sizes if j <= {"W and r=4": 4, "W and r=8": 8}.get(pair, 64)]
+            phi = [[200 + 10 * place] * len(of_few)] * len(sizes)
             rows.append(
-                of | {"layer": layer, "d": 384, "i": sizes, "j": sizes, "phi": phi, "each": each, "adapted": BOTH}
+                of | {"layer": layer, "d": 384, "i": sizes, "j": of_few, "phi": phi, "each": each, "adapted": BOTH}
             )
     return rows
 

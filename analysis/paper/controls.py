@@ -18,8 +18,8 @@ SHARE = 0.5
 RULE = """\
 Refuted where what the control has, beyond chance or noise, is surely more than half of what the task has, not refuted
 where it surely is less; of a Gaussian update, where its factor is surely larger, or surely smaller. The half was
-declared of two seeds of full fine-tuning and of the full update in Table 7, before the runs of the control, and is used
-of Figure 3 too. Random labels were not learned, and were trained at rates of their own, which stand below."""
+declared of two seeds of full fine-tuning before the runs, and is used of Figure 3 and Table 7 too. Random labels were
+not learned, and were trained at rates of their own, which stand below."""
 HEADINGS = ["of the paper", "read so", "the control", "task", "here", "the control's", "it is"]
 
 

@@ -17,7 +17,9 @@ from .reading import FAILS, HOLDS, Reading, above, below, of_every_two, signed, 
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
 RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
-BASE, BASE_AND_FULL, BASE_AND_FEW = "W and r=64", "W and full", ("W and r=4", "W and r=8")
+BASE, BASE_AND_FULL = "W and r=64", "W and full"
+BY_RANK = {4: "W and r=4", 8: "W and r=8", 64: BASE}
+"""W and updates of several r."""
 QUERY, VALUE = MODULES
 FEW, MANY = 8, 64
 """The ranks of Figure 3."""
@@ -26,6 +28,8 @@ TOPS = (1, FEW)
 MOST, LITTLE, BARELY = 0.5, 0.05, 0.3
 """Above which φ of the top direction is what the paper found; the least of φ that counts as shared beyond chance; and
 below which φ counts as barely above .2, as the paper has it of Figure 8."""
+ONE = 1.0
+"""The least number of directions that W and an update share beyond chance that counts as more."""
 TOP_OF_W, TOP = 40, 4
 """The top 10 % of W's directions, of 384 the nearest number that is kept, and the top directions of its update."""
 
@@ -76,7 +80,7 @@ def shared(
     values = [row["each"].get(key, []) for row in rows]
     if not rows or not all(values) or len({len(of_row) for of_row in values}) > 1:
         return None
-    seeds = None if pair in (BASE, BASE_AND_FULL, *BASE_AND_FEW) else len(records.protocol.final_seeds)
+    seeds = None if pair in (BASE_AND_FULL, *BY_RANK.values()) else len(records.protocol.final_seeds)
     return Shared(np.array(values), np.array([max(at) / row["d"] for row in rows]), seeds)
 
 
@@ -161,16 +165,25 @@ def directions_of_the_base(records: Records) -> Iterator[Reading]:
 
 
 def more_of_the_base_at_a_higher_rank(records: Records) -> Iterator[Reading]:
-    """Claim of Figure 8: at a larger r the update's top directions are more of those that W emphasises."""
-    at = (TOP_OF_W, TOP)
+    """Claim of Figure 8: at a larger r the update has more of the directions that W emphasises."""
     for task, side in product(records.conditions, (ROW, COLUMN)):
-        few, eight, many = (shared(records, task, pair, side, at) for pair in (*BASE_AND_FEW, BASE))
-        if few and eight and many:
+        found = {r: _of_top(records, task, pair, side, r) for r, pair in BY_RANK.items()}
+        counts = {r: of for r, of in found.items() if of}
+        if counts.keys() == BY_RANK.keys():
+            few, many = counts[min(counts)], counts[max(counts)]
             more = Shared(many.phi - few.phi, 0 * many.by_chance, None).interval()
-            number = f"φ({TOP_OF_W}, {TOP}) of {many.mean:.3f} − {few.mean:.3f} = {written(more)}"
-            yield Reading(
-                task, f"query, {side}s", number, f"{eight.mean:.3f} at r = 8; chance {many.chance:.3f}", above(more, 0)
-            )
+            number = f"{many.mean:.2f} − {few.mean:.2f} = {written(more, 2)} directions beyond chance"
+            beside = "; ".join(f"r = {r}: {counts[r].mean:.2f}" for r in sorted(counts)[1:-1])
+            yield Reading(task, f"query, {side}s", number, beside, above(more, ONE))
+
+
+def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared | None:
+    """How many of W's top directions lie in the r directions of an update, beyond chance: squared cosines."""
+    of = shared(records, task, pair, side, (TOP_OF_W, r))
+    if not of:
+        return None
+    most = min(TOP_OF_W, r)
+    return Shared(most * (of.phi - of.by_chance[:, None]), 0 * of.by_chance, of.seeds)
 
 
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..study.figures.amplification import LORA, NAME, is_lora
+from ..study.figures.amplification import LORA, NAME, is_lora, update_of
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
 from .reading import Reading, above, written
@@ -48,7 +48,7 @@ def not_the_top_ones(records: Records) -> Iterator[Reading]:
 
 def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
     """Claim: the factor is far smaller at r = 64 than at r = 4. That of noise falls too, and stands beside it."""
-    of = {(task, _update(arm), r): rows for task, arm, r, rows in groups(records)}
+    of = {(task, update_of(arm), r): rows for task, arm, r, rows in groups(records)}
     for task, update, r in of:
         if r == LOW and (task, update, HIGH) in of:
             few, many = of[task, update, LOW], of[task, update, HIGH]
@@ -57,7 +57,7 @@ def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
             number = f"{written(_of_logs(own), 2)} times, {written(beyond, 2)} of the Gaussian's fall"
             beside = f"a Gaussian update: {written(_of_logs(noise), 2)}"
             outcomes = above(_of_logs(own), TWICE), above(_of_logs(noise), TWICE)
-            yield Reading(task, update, number, beside, *outcomes, is_beside=update != LORA)
+            yield Reading(task, update, number, beside, *outcomes, is_beside=not update.startswith(LORA))
 
 
 def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
@@ -76,12 +76,7 @@ def _is_beside(arm: str) -> bool:
 
 
 def _named(arm: str, r: int) -> str:
-    return f"{_update(arm)}, r = {r}"
-
-
-def _update(arm: str) -> str:
-    """LoRA, in whatever matrices, or the other update's name."""
-    return LORA if is_lora(arm) else arm
+    return f"{update_of(arm)}, r = {r}"
 
 
 def _fall(few: Rows, many: Rows, key: str) -> list[float]:

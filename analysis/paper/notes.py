@@ -13,11 +13,14 @@ from lorax_lab.store.declaration import Declaration
 from ..study.figures.sets import sets_of
 from ..study.markdown import listed
 from ..study.records import Records, has_collapsed, rate_of
-from .arms import between
-from .reading import CONTROLS, is_task, written
+from .arms import ALONE, ONE, SMALL, across, between, trained_by
+from .reading import CONTROLS, OTHER_HEAD, is_task, written
 
 SPLIT, EXAMPLES, ALPHA, RANKS = "task.split_seed", "task.train_examples", "method.alpha", "method.ranks"
 """Settings of a cell."""
+FULL = "full"
+WRONG = "13,056 parameters"
+"""What the prediction of the baselines says by mistake."""
 EQUAL = "query and value r=8"
 """The arm that unequal ranks are held against."""
 
@@ -69,6 +72,21 @@ def _norm(records: Records, task: str) -> float:
     """The norm of the reference's update over that of W, mean over matrices and seeds."""
     lines = [x for x in records.of(task, "final") if records.arm_of(x) == records.protocol.reference]
     return float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))
+
+
+def baselines(declared: Declaration, records: Records | None) -> Iterator[str]:
+    """What the prediction of the baselines is told by, beside the claim: norms and biases against LoRA of rank 1, the
+    usual head against a linear probe, and what each trains."""
+    for task in filter(is_task, records.conditions if records else []):
+        assert records
+        small, pooled = SMALL[-1], f"{task}{OTHER_HEAD}"
+        yield f"On {task} {small} gain {written(between(records, task, small, ONE))} over {ONE}."
+        if pooled in records.conditions:
+            heads = [f"{arm} {written(across(records, arm, pooled, task))}" for arm in (ALONE, FULL)]
+            yield f"The usual head gains over a linear layer on the mean of the last layer: {listed(heads)}."
+        yield f"{trained_by(records, task, *SMALL, ONE).capitalize()}."
+    if WRONG in declared.texts.get("prediction", ""):
+        yield f"The prediction's {WRONG} of norms and biases are wrong{': see above' if records else ''}."
 
 
 def sizes(declared: Declaration, records: Records | None) -> Iterator[str]:

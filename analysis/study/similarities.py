@@ -12,6 +12,7 @@ from lorax_lab.spectra import subspace_similarities
 from lorax_lab.streams import generator
 
 from .. import style
+from .markdown import listed
 from .records import Records
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def together(modules: Iterable[str]) -> str:
 
 def lora_in(table: pd.DataFrame) -> str:
     """Which matrices LoRA adapts, in words to stand behind the model's name; nothing where it adapts all."""
-    return f", LoRA in {table[ADAPTED].iloc[0]} alone" if ADAPTED in table else ""
+    return f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
 
 
 def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFrame | None:
@@ -108,26 +109,31 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
-    """A row of heat maps for each pair and side, under a row that shows chance; a column for each task and type. The
-    corner of what two trained updates share is enlarged, as in the paper's Figure 3."""
+    """A row of heat maps for each pair and side, under one that shows chance for as many i and j, and a column for each
+    task and type. The corner of what two trained updates share is enlarged, as in the paper's Figure 3."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
-    rows = [(CHANCE, "", False)]
+    rows: list[tuple[str, str, str, bool]] = []
+    shapes = set[tuple[int, int]]()
     for pair, side in dict.fromkeys(zip(table["pair"], table["side"], strict=True)):
-        is_enlarged = side in ENLARGED and not pair.startswith(f"{BASE} ")
-        rows += [(pair, side, enlarged) for enlarged in ([False, True] if is_enlarged else [False])]
+        of = table[(table["pair"] == pair) & (table["side"] == side)]
+        shape = (int(of["i"].max()), int(of["j"].max()))
+        if shape not in shapes:
+            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, pair, side, False))
+            shapes.add(shape)
+        rows.append((f"{pair}\n{side}", pair, side, False))
+        if side in ENLARGED and not pair.startswith(f"{BASE} "):
+            rows.append((f"{side}, top {CORNER}", pair, side, True))
     figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
     for across, (task, module) in enumerate(columns):
         of_column = table[(table["task"] == task) & (table["module"] == module)]
-        for down, (pair, side, enlarged) in enumerate(rows):
+        for down, (words, pair, side, enlarged) in enumerate(rows):
             of = of_column[(of_column["pair"] == pair) & (of_column["side"] == side)]
-            of = _widest(of_column) if pair == CHANCE else of
             of = of[of[["i", "j"]].max(axis=1) <= CORNER] if enlarged else of
-            mesh = _map(grid[down][across], of, "chance" if pair == CHANCE else "phi") or mesh
+            mesh = _map(grid[down][across], of, "chance" if words.startswith(CHANCE) else "phi") or mesh
             if across == 0:
-                words = f"{side}, top {CORNER}" if enlarged else f"{pair}\n{side}".strip()
                 grid[down][0].set_ylabel(words, rotation=0, ha="right", va="center")
         grid[0][across].set_title(f"{style.wrapped(task, 16)}\n{MODULES[module]}")
         grid[-1][across].set_xlabel("j")
@@ -136,15 +142,10 @@ def draw(table: pd.DataFrame, text: str) -> Figure:
     pairs = sorted({int(count) for count in table.loc[table["pair"] != GAUSSIAN, "pairs"]})
     counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
     model, layer, seeds = (table[key].iloc[0] for key in ("model", "layer", "seeds"))
-    over = f"mean over {counted} pairs of runs of {seeds} seeds; chance is max(i, j) / d"
+    of_base = all(name.startswith(f"{BASE} ") for name in table["pair"] if name != GAUSSIAN)
+    over = f"mean over {counted} {'runs' if of_base else 'pairs of runs'} of {seeds} seeds; chance is max(i, j) / d"
     style.title(figure, f"{text}; {model}{lora_in(table)}, layer {layer}, {over}")
     return figure
-
-
-def _widest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The heat map of the most i and j."""
-    maps = [group for _, group in rows.groupby(["pair", "side"], sort=False)]
-    return max(maps, key=len)
 
 
 def _map(axes: Axes, rows: pd.DataFrame, values: str) -> Any:

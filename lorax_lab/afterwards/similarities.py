@@ -30,7 +30,7 @@ MOST = 64
 """Directions that are compared."""
 SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """The numbers of directions, i and j, at which φ is kept."""
-EACH = ((1, 1), (8, 8), (1, 64), (8, 64), (40, 4), (64, 64))
+EACH = ((1, 1), (8, 8), (1, 64), (8, 64), (40, 4), (40, 8), (40, 64), (64, 64))
 """(i, j) at which φ is kept of each pair, for intervals."""
 START = "A at the start"
 BASE = "W"

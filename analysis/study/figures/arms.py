@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "every arm's difference in score from full fine-tuning, beside the LoRA paper's numbers where it has them"
+TITLE = (
+    "every arm's difference in score from full fine-tuning; its tables have the LoRA paper's numbers where it has any"
+)
 MARGIN = "margin"
 ROW = 0.17
 """Inches of an arm."""
