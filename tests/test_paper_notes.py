@@ -175,7 +175,7 @@ def test_the_baselines_notes_say_what_the_prediction_is_told_by() -> None:
     usual = across(records, "head alone", "sarcasm with the usual head", "sarcasm")
     assert usual.mean == pytest.approx(scores["sarcasm with the usual head"] - scores["sarcasm"], abs=1e-6)
     assert f"head alone {written(usual)}" in told
-    assert "Trained, head apart: embeddings alone 99,900" in told
+    assert "Parameters trained, head apart: embeddings alone 99,900" in told
     texts = records.declared.texts | {"prediction": "norms and biases, with 13,056 parameters"}
     assert "13,056 parameters of norms and biases are wrong" in " ".join(
         notes.baselines(dataclasses.replace(records.declared, texts=texts), records)

@@ -84,7 +84,9 @@ def baselines(declared: Declaration, records: Records | None) -> Iterator[str]:
         if pooled in records.conditions:
             heads = [f"{arm} {written(across(records, arm, pooled, task))}" for arm in (ALONE, FULL)]
             yield f"The usual head gains over a linear layer on the mean of the last layer: {listed(heads)}."
-        yield f"{trained_by(records, task, *SMALL, ONE).capitalize()}."
+        yield f"Parameters {trained_by(records, task, *SMALL, ONE)}."
+    if records:
+        yield "Embeddings are matrices too: by no matrix the question means none of attention and feed-forward parts."
     if WRONG in declared.texts.get("prediction", ""):
         yield f"The prediction's {WRONG} of norms and biases are wrong{': see above' if records else ''}."
 
