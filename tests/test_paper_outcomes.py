@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.paper.arms import across, between
+from analysis.paper.arms import SINGLE, across, between
 from analysis.study import comparison
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
@@ -70,3 +70,40 @@ def test_the_refutations_of_the_baselines_did_not_occur(task: str) -> None:
     """Norms and biases that match LoRA of rank 1; a usual head alone above the linear one."""
     assert between(records("paper_baselines"), task, "norms and biases alone", "LoRA r=1").low < -0.02
     assert across(records("paper_baselines"), "head alone", USUAL, TASK).high < 0
+
+
+OF_BUDGET = "paper_which_matrices"
+
+
+def over(one: str, other: str) -> Interval:
+    return between(records(OF_BUDGET), TASK, one, other)
+
+
+def test_what_came_out_of_which_matrices() -> None:
+    came, _ = said_of(OF_BUDGET)
+    scores = comparison.table(records(OF_BUDGET), TASK).set_index("arm")["test"]
+    single = sorted(SINGLE, key=lambda arm: scores[arm])
+    assert single[:2] == ["query r=8", "key r=8"]
+    assert "query and key are the lowest single types" in came
+    assert single[-1] == "value r=8"
+    assert "within a point of the best single type (value)" in came
+    assert all(abs(over(arm, single[-1]).mean) < 0.01 for arm in ("query and value r=4", "attention r=2"))
+    attention = max(scores[arm] for arm in (*SINGLE, "query and key r=4", "query and value r=4", "attention r=2"))
+    others = [arm for arm in scores.index if arm.startswith("feed-forward")]
+    assert len(others) == 3
+    assert all(scores[arm] >= attention for arm in (*others, "all r=1"))
+    assert "the feed-forward matrices, and all at rank 1, do no worse than any attention arm in the mean" in came
+    found = comparison.table(records(OF_BUDGET), TASK)
+    assert not found["matches"].dropna().any()
+    assert "no arm matches full fine-tuning" in came
+
+
+def test_what_did_not_come_out_of_which_matrices() -> None:
+    _, other = said_of(OF_BUDGET)
+    assert f"single types differ by {100 * over('value r=8', 'query r=8').mean:.1f} points" in other
+    assert over("value r=8", "query r=8").low > 0
+    below = over("query and key r=4", "value r=8")
+    assert f"query and key together are {-100 * below.mean:.1f} points below value" in other
+    above = over("query and value r=4", "query and key r=4")
+    assert above.low > 0
+    assert f"surely above query and key, by {rounded(above.mean)}" in other
