@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.paper import controls, norms
 from analysis.paper.arms import SINGLE, across, between
 from analysis.study import comparison
 from analysis.study.records import RECORDS, Records, load
@@ -107,3 +108,18 @@ def test_what_did_not_come_out_of_which_matrices() -> None:
     above = over("query and value r=4", "query and key r=4")
     assert above.low > 0
     assert f"surely above query and key, by {rounded(above.mean)}" in other
+
+
+def test_what_came_out_of_amplification_by_random_labels() -> None:
+    came, other = said_of("paper_amplification")
+    of = {(task, arm, r): rows for task, arm, r, rows in norms.groups(records("paper_amplification"))}
+    drawn, task, lora = (
+        norms.ratio(of[key], norms.GAUSSIAN, norms.FACTOR).mean
+        for key in (("random labels", "full", 4), (TASK, "full", 4), ("random labels", "LoRA r=4", 4))
+    )
+    assert f"W is {drawn:.2f} times as large in the full update's top 4" in came
+    assert f"({task:.2f} on sarcasm), {lora:.2f} times in LoRA's" in came
+    assert f"not told ({rounded(drawn - 1, 2)} of {task - 1:.2f})" in other
+    assert "is of the task | random labels | sarcasm" in " ".join(
+        controls.section({"paper_amplification": records("paper_amplification")})
+    )
