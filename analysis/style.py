@@ -258,7 +258,7 @@ def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
         for kind, metadata in METADATA.items():
             write = functools.partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
             write_whole(Path(f"{stem}.{kind}"), write)
-            figure.set_layout_engine("none")  # what was laid out once stays: half of the time of a figure
+            figure.set_layout_engine("none")  # the PDF keeps the layout of the PNG
     write_csv(Path(f"{stem}.csv"), table)
     return [Path(f"{stem}.{kind}") for kind in (*METADATA, "csv")]
 

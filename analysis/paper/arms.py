@@ -25,7 +25,7 @@ STOPS, LARGEST = 16, 256
 CENT = 0.01
 """Nats, to which the paper's losses are rounded."""
 FEW = "100 examples"
-ALONE, ONE = "head alone", "LoRA r=1"
+ALONE, RANK_1 = "head alone", "LoRA r=1"
 SMALL = ("embeddings alone", "norms and biases alone")
 OTHER_WAY = {HOLDS: FAILS, FAILS: HOLDS, UNSURE: UNSURE}
 WON = Interval(math.inf, math.inf, math.inf, 0)
@@ -125,7 +125,7 @@ def more_than_the_head(records: Records) -> Iterator[Reading]:
     """Claim in the place of Table 8: an adapted model scores above a head that is trained alone. LoRA decides it."""
     full, margin = records.protocol.reference, records.protocol.margin
     for task in records.conditions:
-        for arm in (ONE, full):
+        for arm in (RANK_1, full):
             gain = between(records, task, arm, ALONE)
             rest = "; ".join(f"{arm} − {small}: {written(between(records, task, arm, small))}" for small in SMALL)
             told = above(gain, margin)

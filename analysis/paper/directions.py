@@ -28,7 +28,7 @@ TOPS = (1, FEW)
 MOST, LITTLE, BARELY = 0.5, 0.05, 0.3
 """Above which φ of the top direction is what the paper found; the least of φ that counts as shared beyond chance; and
 below which φ counts as barely above .2, as the paper has it of Figure 8."""
-ONE = 1.0
+MORE_DIRECTIONS = 1.0
 """The least number of directions that W and an update share beyond chance that counts as more."""
 TOP_OF_W, TOP = 40, 4
 """The top 10 % of W's directions, of 384 the nearest number that is kept, and the top directions of its update."""
@@ -174,7 +174,7 @@ def more_of_the_base_at_a_higher_rank(records: Records) -> Iterator[Reading]:
             more = Shared(many.phi - few.phi, 0 * many.by_chance, None).interval()
             number = f"{many.mean:.2f} − {few.mean:.2f} = {written(more, 2)} directions beyond chance"
             beside = "; ".join(f"r = {r}: {counts[r].mean:.2f}" for r in sorted(counts)[1:-1])
-            yield Reading(task, f"query, {side}s", number, beside, above(more, ONE))
+            yield Reading(task, f"query, {side}s", number, beside, above(more, MORE_DIRECTIONS))
 
 
 def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared | None:

@@ -13,7 +13,7 @@ from lorax_lab.store.declaration import Declaration
 from ..study.figures.sets import sets_of
 from ..study.markdown import listed
 from ..study.records import Records, has_collapsed, rate_of
-from .arms import ALONE, ONE, SMALL, across, between, trained_by
+from .arms import ALONE, RANK_1, SMALL, across, between, trained_by
 from .reading import CONTROLS, OTHER_HEAD, is_task, written
 
 SPLIT, EXAMPLES, ALPHA, RANKS = "task.split_seed", "task.train_examples", "method.alpha", "method.ranks"
@@ -80,11 +80,11 @@ def baselines(declared: Declaration, records: Records | None) -> Iterator[str]:
     for task in filter(is_task, records.conditions if records else []):
         assert records
         small, pooled = SMALL[-1], f"{task}{OTHER_HEAD}"
-        yield f"On {task} {small} gain {written(between(records, task, small, ONE))} over {ONE}."
+        yield f"On {task} {small} gain {written(between(records, task, small, RANK_1))} over {RANK_1}."
         if pooled in records.conditions:
             heads = [f"{arm} {written(across(records, arm, pooled, task))}" for arm in (ALONE, FULL)]
             yield f"The usual head gains over a linear layer on the mean of the last layer: {listed(heads)}."
-        yield f"Parameters {trained_by(records, task, *SMALL, ONE)}."
+        yield f"Parameters {trained_by(records, task, *SMALL, RANK_1)}."
     if records:
         yield "Embeddings are matrices too: by no matrix the question means none of attention and feed-forward parts."
     if WRONG in declared.texts.get("prediction", ""):
