@@ -68,11 +68,10 @@ def _write(options: argparse.Namespace) -> int:
         write_text(options.out / name / PAGE, page.of_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
     complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
-    for study in drawn:
-        if options.output == "study" and complaints[study.name]:
-            print(*complaints[study.name], sep="\n  ")
-        elif options.output == "study":
-            _draw(study, options.out / study.name, "not a fair comparison" if breaches(study) else "")
+    if options.output == "study":
+        for faults in filter(None, complaints.values()):
+            print(*faults, sep="\n  ")
+        _draw([study for study in drawn if not complaints[study.name]], options.records, options.out)
     for study in drawn:
         if not complaints[study.name] or options.output == "verdict":
             controls = [other for other in studies if other.declared.control_of == study.name]
@@ -133,7 +132,20 @@ def _complaints(records: Records, allow_unfair: bool) -> list[str]:
     return []
 
 
-def _draw(records: Records, folder: Path, stamp: str) -> None:
+def _draw(studies: list[Records], records: Path, out: Path) -> None:
+    """Draw as many studies at once as there are processors, each in a process of its own."""
+    from joblib import Parallel, cpu_count, delayed
+
+    draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
+    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in studies}
+    for paths in draw(delayed(_figures)(records / f"{name}.jsonl", out / name, stamps[name]) for name in stamps):
+        print(*paths, sep="\n", flush=True)
+
+
+def _figures(path: Path, folder: Path, stamp: str) -> list[Path]:
+    """Draw one study's figures with their tables, from its file of records. Returns the files; tables as LaTeX, which
+    lie beside them, are not listed."""
+    records, paths = load(path), list[Path]()
     folder.mkdir(parents=True, exist_ok=True)
     for name in figures_of(records):
         figure = FIGURES[name]
@@ -145,10 +157,10 @@ def _draw(records: Records, folder: Path, stamp: str) -> None:
             style.remark(picture, note)
         if stamp:
             style.stamp(picture, stamp)
-        for path in style.save(table, picture, folder / name):
-            print(path, flush=True)
+        paths += style.save(table, picture, folder / name)
         if text := latex(name, table):
             write_text(folder / f"{name}.tex", text)
+    return paths
 
 
 def figures_of(records: Records) -> tuple[str, ...]:
