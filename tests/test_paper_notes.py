@@ -59,7 +59,6 @@ def test_unequal_ranks_have_unequal_scalings() -> None:
     assert "where query and value r=8 has 2" in note
 
 
-@pytest.mark.skipif((RECORDS / "paper_which_rank.jsonl").exists(), reason="it has runs")
 def test_arms_of_unequal_ranks_and_cut_sets_are_read() -> None:
     records = made("paper_which_rank")
     _, gains = notes.unequal(declared("paper_which_rank"), records)

@@ -14,6 +14,7 @@ import pytest
 from synthetic import HEAD, PROTOCOL, parameters, renamed
 from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_protocol, without
 
+from analysis.study import spectra
 from analysis.study.agreement import _adapter_follows, may_be_short
 from analysis.study.copies import reason_alike
 from analysis.study.origin import notes
@@ -355,3 +356,12 @@ def test_an_adapter_has_the_parameters_of_each_matrix_own_rank(adapter: int, fol
     line = {"rank": 8, "config": {"method": {"ranks": ["query:12", "value:4"]}}, "parameters": {"adapter": adapter}}
     line["matrices"] = {name: {"shape": shape} for name, shape in shapes.items()}
     assert _adapter_follows(line) == follows
+
+
+def test_a_matrix_measures_are_held_to_its_own_rank() -> None:
+    records = load(RECORDS / "paper_which_rank.jsonl")
+    line = next(line for line in records.of("sarcasm", "final") if line["config"]["method"].get("ranks"))
+    assert [*spectra.of_line(line)] == []
+    method = line["config"]["method"] | {"ranks": ["value:4"]}
+    faults = [*spectra.of_line(line | {"config": line["config"] | {"method": method}})]
+    assert any(fault.startswith("the ranks of noise are not those of noise of this shape") for fault in faults)

@@ -18,7 +18,7 @@ from . import copies
 from .examples import ROUNDING
 from .markdown import some
 from .records import Records
-from .spectra import FORMS, PRODUCT
+from .spectra import FORMS, PRODUCT, rank_in
 
 GROUPS = {"method": ("method.", "rank"), "task": ("task.",), "model": ("model",)}
 """The settings that an override of a whole group sets."""
@@ -206,10 +206,9 @@ def _bytes_over(line: Line) -> int:
 
 
 def _adapter_follows(line: Line) -> bool:
-    own = [str(text).rpartition(":") for text in line["config"]["method"].get("ranks", ())]
     shapes = {name: row["shape"] for name, row in line.get("matrices", {}).items()}
-    ranks = {name: [int(r) for end, _, r in own if f".{name}".endswith(f".{end}")] or [line["rank"]] for name in shapes}
-    return not shapes or line["parameters"]["adapter"] == sum(ranks[name][0] * sum(shapes[name]) for name in shapes)
+    total = sum((rank_in(line, name) or 0) * sum(shape) for name, shape in shapes.items())
+    return not shapes or bool(line["parameters"]["adapter"] == total)
 
 
 def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:

@@ -133,13 +133,13 @@ def _complaints(records: Records, allow_unfair: bool) -> list[str]:
 
 
 def _draw(studies: list[Records], records: Path, out: Path) -> None:
-    """Draw as many studies at once as there are processors, each in a process of its own."""
+    """Draw the studies in as many processes as there are processors; each reads the study's file again."""
     from joblib import Parallel, cpu_count, delayed
 
     draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
     stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in studies}
     for paths in draw(delayed(_figures)(records / f"{name}.jsonl", out / name, stamps[name]) for name in stamps):
-        print(*paths, sep="\n", flush=True)
+        print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
 
 
 def _figures(path: Path, folder: Path, stamp: str) -> list[Path]:

@@ -47,10 +47,10 @@ def of_line(line: Line) -> Iterator[str]:
         return
     faults: dict[str, str] = {}
     for name, row in matrices.items():
-        for fault in (*_of_row(line, row), *(_of_sigma(row, tuple(sigma[name])) if name in sigma else ())):
+        for fault in (*_of_row(line, name, row), *(_of_sigma(row, tuple(sigma[name])) if name in sigma else ())):
             faults.setdefault(fault, name)
         if drawn := (line.get("gaussian") or {}).get(name):
-            for fault in _of_row(line, drawn):
+            for fault in _of_row(line, name, drawn):
                 faults.setdefault(f"{fault} (noise in the update's place)", name)
             if not _is_noise(drawn):
                 faults.setdefault("noise in the update's place has not the ranks of noise", name)
@@ -60,7 +60,16 @@ def of_line(line: Line) -> Iterator[str]:
     yield from (f"{fault} in {name}" for fault, name in faults.items())
 
 
-def _of_row(line: Line, row: dict[str, Any]) -> Iterator[str]:
+def rank_in(line: Line, matrix: str) -> int | None:
+    """The rank that a run gives a matrix: its own where `method.ranks` names it, else the run's, which full fine-tuning
+    has not."""
+    own = [str(text).rpartition(":") for text in line["config"]["method"].get("ranks") or ()]
+    named = [int(rank) for end, _, rank in own if f".{matrix}".endswith(f".{end}")]
+    run: int | None = line["rank"]
+    return named[0] if named else run
+
+
+def _of_row(line: Line, name: str, row: dict[str, Any]) -> Iterator[str]:
     """Relations between the measures of one matrix; those without a value are left out."""
     known = {key: value for key, value in row.items() if value is not None}
     if {"stable_rank", "frobenius_norm", "spectral_norm"} <= known.keys():
@@ -73,14 +82,15 @@ def _of_row(line: Line, row: dict[str, Any]) -> Iterator[str]:
     counts = [known[key] for key in SHARES if key in known]
     if counts != sorted(counts):
         yield "the energy ranks do not rise"
-    highest = min(row["shape"]) if line["method"] != PRODUCT else min(*row["shape"], line["rank"])
+    rank = rank_in(line, name)
+    highest = min(row["shape"]) if line["method"] != PRODUCT else min(*row["shape"], int(rank or 0))
     if any(not 0 <= known[key] <= highest * (1 + ROUNDING) for key in (*ORDER, *SHARES, *EDGES) if key in known):
-        yield "a rank is above the matrix's smaller side"
+        yield "a rank is above the matrix's smaller side, or above its own"
     relative = known["frobenius_norm"] / known["base_norm"] if known.get("base_norm") else None
     if relative is not None and not math.isclose(relative, known.get("relative_norm", math.nan), rel_tol=ROUNDING):
         yield "the relative norm is not that of the norms"
     if line["method"] in FORMS:
-        null = _null(tuple(row["shape"]), line["rank"])
+        null = _null(tuple(row["shape"]), rank)
         if any(not math.isclose(value, null[k], rel_tol=ROUNDING) for k, value in row["null"].items() if k in null):
             yield "the ranks of noise are not those of noise of this shape"
 
