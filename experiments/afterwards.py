@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.study import Progress, composed
+from lorax_lab.console import bar
 from lorax_lab.store.measured_rows import Measured, path_of, read_rows, write_rows
 from lorax_lab.store.protocol import Cell
 
@@ -36,7 +37,11 @@ def measure(records: StudyRecords, progress: Progress) -> None:
                 continue
             runs = _runs(records, progress, condition)
             print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
-            rows = list(asked.rows(runs))
+            rows = list[dict[str, Any]]()
+            with bar(f"{condition}: rows of {name}") as at:
+                for row in asked.rows(runs):
+                    rows.append(row)
+                    at(len(rows), None)
             measured[condition] = Measured(own, len(rows), rows)
             write_rows(path, measured)
 

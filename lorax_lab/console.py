@@ -168,15 +168,17 @@ class TrainBar:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work that can be counted. The block calls what it is given with (done, total)."""
+def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for work that can be counted. The block calls what it is given with (done, total); the total is None where
+    nobody knows it."""
     relayed = _Relayed(title)
     with _progress() as progress:
         task = progress.add_task(title, total=None)
 
-        def at(done: int, total: int) -> None:
+        def at(done: int, total: int | None) -> None:
             progress.update(task, completed=done, total=total)
-            relayed.at(done, total)
+            if total is not None:
+                relayed.at(done, total)
 
         yield at
 

@@ -6,6 +6,8 @@ import base64
 import dataclasses
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +225,18 @@ def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
     )
     records = SimpleNamespace(plan=plan, path=tmp_path / "study.jsonl", runs=tmp_path / "runs")
     return records, SimpleNamespace(cells=cells, settled=lambda cell: {"status": "completed"})
+
+
+def test_measuring_shows_how_many_rows_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int | None]] = []
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: shown.append((title, done, total))
+
+    monkeypatch.setattr(afterwards, "bar", bar)
+    afterwards.measure(*made(tmp_path, lambda runs: iter([{"value": 0.5}, {"value": 0.25}])))
+    assert shown == [(f"{name}: rows of made", done, None) for name in ("one", "two") for done in (1, 2)]
 
 
 def test_each_condition_is_measured_once_and_again_where_a_row_is_damaged(
