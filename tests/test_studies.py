@@ -811,6 +811,25 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
     assert "**halved**: the comparison breaks its own protocol, or is not complete" in text
 
 
+def test_several_studies_are_drawn_each_from_its_own_file(published: Path, tmp_path: Path, capsys: Any) -> None:
+    """In processes of their own where there are several processors; the command names all files."""
+    from synthetic import again, study
+
+    from lorax_lab.store.published import write_lines
+
+    for name, tasks in (("rank_sweep", ("reviews", "headlines")), ("other", ("reviews",))):
+        made = study(tasks=tasks)
+        declared = dataclasses.replace(made.declared, figures=("trials",))
+        write_lines(published / f"{name}.jsonl", again(made, made.lines, declared).lines)
+        (published / f"{name}.json").write_text(written(declared))
+    where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path / "out")]
+    assert analyse(["study", *where]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".csv")]
+    assert sorted(Path(line).parent.name for line in said) == ["other", "rank_sweep"]
+    tables = {Path(line).parent.name: Path(line).read_text() for line in said}
+    assert ("headlines" in tables["rank_sweep"], "headlines" in tables["other"]) == (True, False)
+
+
 def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:
     where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path)]
     assert analyse(["verdict", *where]) == 0
