@@ -18,10 +18,10 @@ from .sections import SECTIONS
 
 INTRODUCTION = """\
 What Hu et al. 2021 ([arXiv 2106.09685](https://arxiv.org/abs/2106.09685)) found on GPT-3, asked again of MiniLM
-(hidden size 384, 6 layers) with what the paper lacked: full fine-tuning on the same axis, equal tuning of every arm,
-five seeds with 95 % intervals, and chance, noise or another arm beside the numbers. Written by `python -m analysis
-paper` from the published records; nothing is trained. [Studies](studies.md) has the protocol, [figures](figures.md)
-explains each figure."""
+(hidden size 384, 6 layers). Added is what the paper lacked: full fine-tuning on the same axis, equal tuning of every
+arm and five seeds with 95 % intervals. Chance, noise or another arm stands beside the numbers. Written by `python -m
+analysis paper` from the published records; nothing is trained. [Studies](studies.md) has the protocol,
+[figures](figures.md) explains each figure."""
 OUTCOMES = f"""\
 A claim *{HOLDS}* or *{FAILS}* where the whole interval says so by the rule below it.
 Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3. The predictions were

@@ -9,8 +9,11 @@ from .norms import MORE
 from .reading import Claim, Section
 
 MARGIN = "the declared margin, .02"
-AT_ONCE = "by an interval that is wide enough for all of them at once; the interval shown is of the closest one alone"
-OF_EACH_TYPE = f"holds where each gain over a single one is surely above 0, fails where one is surely below, {AT_ONCE}"
+AT_ONCE = "by an interval that is wide enough for all of them at once"
+SHOWN = "The interval shown is of the closest one alone"
+OF_EACH_TYPE = (
+    f"holds where each gain over a single one is surely above 0, fails where one is surely below, {AT_ONCE}. {SHOWN}"
+)
 RANK_ONE = f"rank 1 is enough where it is surely not worse than each of ranks 2 to 64 by more than {MARGIN}"
 SIZE = f"more than {MORE:.2f} times"
 OF_RANKS = (
@@ -52,8 +55,8 @@ OF_BASE = (
 BY_RANK = Claim(
     "With a larger r the update has more of the directions that W emphasises.",
     "no number",
-    f"counted are the squared cosines of W's top {TOP_OF_W} and all r of the update, beyond chance; holds where "
-    "these are surely more by a direction or more at r = 64 than at r = 4, fails where surely by less",
+    f"counted are the squared cosines of W's top {TOP_OF_W} and all r of the update, beyond chance. It holds "
+    "where these are surely more by a direction or more at r = 64 than at r = 4, fails where surely by less",
     directions.more_of_the_base_at_a_higher_rank,
 )
 OF_FACTORS = (
@@ -104,14 +107,14 @@ SECTIONS = (
             Claim(
                 "Rank 1 is enough for query and value together.",
                 "73.4 at r = 1, 73.3 to 73.8 at 2 to 64 (WikiSQL); 91.3, and 91.3 to 91.6 (MNLI)",
-                f"{RANK_ONE}; it is not where it is surely worse than one, {AT_ONCE}",
+                f"{RANK_ONE}. It is not where it is surely worse than one, {AT_ONCE}. {SHOWN}",
                 arms.rank_one("query and value", True),
             ),
             Claim(
                 "It is not for the query alone.",
                 "68.8 at r = 1, 69.6 to 70.5 at 2 to 64; 90.7, and 90.7 to 91.1",
-                f"holds where one of ranks 2 to 64 is surely better than rank 1, {AT_ONCE}; fails where rank 1 surely "
-                "is better than each",
+                f"holds where one of ranks 2 to 64 is surely better than rank 1, {AT_ONCE}. It fails where rank 1 "
+                f"surely is better than each. {SHOWN}",
                 arms.rank_one("query", False),
             ),
         ),
