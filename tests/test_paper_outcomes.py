@@ -192,12 +192,14 @@ def test_what_came_out_of_query_and_value_alone() -> None:
     came, _ = said_of(OF_RANKS)
     for module, name in ((directions.QUERY, "query"), (directions.VALUE, "value")):
         two, every = (
-            similarity(directions.RANKS, directions.FACTOR, (1, 1), module, study).mean
+            similarity(directions.RANKS, directions.FACTOR, (1, 1), module, study)
             for study in (OF_RANKS, "paper_subspaces")
         )
         of_all = " with all matrices" * (name == "query")
-        assert every < two < 0.5
-        assert f"{rounded(two, 2)} in the {name} ({rounded(every, 2)}{of_all})" in came
+        assert every.mean < two.mean < two.interval().high < 0.5
+        assert (two.interval().low > every.mean) == (name == "value")
+        assert f"{rounded(two.mean, 2)} in the {name} ({rounded(every.mean, 2)}{of_all})" in came
+    assert "higher, in the query not surely, and below .5" in came
     for k in directions.TOPS:
         query, value = (
             similarity(directions.SEEDS, directions.FACTOR, (k, k), of) for of in (directions.QUERY, directions.VALUE)

@@ -83,7 +83,7 @@ def _of_row(line: Line, name: str, row: dict[str, Any]) -> Iterator[str]:
     if counts != sorted(counts):
         yield "the energy ranks do not rise"
     rank = rank_in(line, name)
-    highest = min(row["shape"]) if line["method"] != PRODUCT else min(*row["shape"], int(rank or 0))
+    highest = min(row["shape"]) if line["method"] != PRODUCT else min(*row["shape"], rank or 0)
     if any(not 0 <= known[key] <= highest * (1 + ROUNDING) for key in (*ORDER, *SHARES, *EDGES) if key in known):
         yield "a rank is above the matrix's smaller side, or above its own"
     relative = known["frobenius_norm"] / known["base_norm"] if known.get("base_norm") else None
