@@ -6,7 +6,9 @@ import dataclasses
 import importlib
 import itertools
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -811,8 +813,9 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
     assert "**halved**: the comparison breaks its own protocol, or is not complete" in text
 
 
-def test_several_studies_are_drawn_each_from_its_own_file(published: Path, tmp_path: Path, capsys: Any) -> None:
-    """In processes of their own where there are several processors; the command names all files."""
+@pytest.fixture
+def two_studies(published: Path, tmp_path: Path) -> list[str]:
+    """The options of a command over two studies, of two tasks and of one."""
     from synthetic import again, study
 
     from lorax_lab.store.published import write_lines
@@ -822,12 +825,31 @@ def test_several_studies_are_drawn_each_from_its_own_file(published: Path, tmp_p
         declared = dataclasses.replace(made.declared, figures=("trials",))
         write_lines(published / f"{name}.jsonl", again(made, made.lines, declared).lines)
         (published / f"{name}.json").write_text(written(declared))
-    where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path / "out")]
-    assert analyse(["study", *where]) == 0
+    return ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path / "out")]
+
+
+def test_several_studies_are_drawn_each_from_its_own_file(two_studies: list[str], capsys: Any) -> None:
+    """In processes of their own where there are several processors; the command names all files."""
+    assert analyse(["study", *two_studies]) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".csv")]
     assert sorted(Path(line).parent.name for line in said) == ["other", "rank_sweep"]
     tables = {Path(line).parent.name: Path(line).read_text() for line in said}
     assert ("headlines" in tables["rank_sweep"], "headlines" in tables["other"]) == (True, False)
+
+
+def test_a_process_that_is_killed_while_it_draws_is_told(
+    two_studies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def killed(*_: object) -> list[Path]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return []
+
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("analysis.study.command._figures", killed)
+    assert analyse(["study", *two_studies]) == 2
+    assert "killed while it drew" in (said := capsys.readouterr().err)
+    assert re.search("one by one need less; type: python -m analysis study (other|rank_sweep)$", said.strip())
+    assert not (tmp_path / "V.md").exists()
 
 
 def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,13 +134,22 @@ def _complaints(records: Records, allow_unfair: bool) -> list[str]:
 
 
 def _draw(studies: list[Records], records: Path, out: Path) -> None:
-    """Draw the studies in as many processes as there are processors; each reads the study's file again."""
+    """Draw the studies in as many processes as there are processors; each reads the study's file again.
+
+    Raises:
+        ConfigError: a process was killed.
+    """
     from joblib import Parallel, cpu_count, delayed
 
     draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
     stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in studies}
-    for paths in draw(delayed(_figures)(records / f"{name}.jsonl", out / name, stamps[name]) for name in stamps):
-        print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
+    try:
+        for paths in draw(delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps):
+            print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
+    except BrokenProcessPool as error:
+        name = studies[0].name
+        reason = "a process was killed while it drew, as where memory runs out; studies drawn one by one need less"
+        raise ConfigError(f"{reason}; type: python -m analysis study {name}") from error
 
 
 def _figures(path: Path, folder: Path, stamp: str) -> list[Path]:
