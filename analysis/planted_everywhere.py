@@ -24,6 +24,8 @@ MARGIN = 0.02
 """What a cut may lose of the whole update's share of right answers."""
 K_STAR = "k*, all matrices cut at once"
 NAMES = (K_STAR, "effective rank", "stable rank", "participation ratio", "90 % of the energy")
+RIGHT = "right"
+"""The quantity of the share of right answers."""
 NOISES = {math.inf: "no noise", 3.0: "iid noise, a third of the signal's norm"}
 
 
@@ -54,13 +56,16 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     lacking = rows["value"].isna() | rows.duplicated(["ratio", "rank", "draw", "quantity", "k"])
-    counts = set(rows.groupby(["ratio", "rank", "draw"]).size())
-    if lacking.any() or len(counts) != 1 or set(rows["ratio"]) != set(NOISES):
+    keys = ["ratio", "rank", "draw"]
+    sizes = rows.groupby(keys).size()
+    is_whole = sizes.nunique() == 1 and len(sizes) == math.prod(rows[keys].nunique())
+    known = set(rows["ratio"]) == set(NOISES) and set(rows["quantity"]) == {RIGHT, *NAMES[1:]}
+    if lacking.any() or not (is_whole and known):
         raise ConfigError(f"{NAME}.csv has holes, or rows twice; type: python -m experiments.planted_everywhere")
     made = []
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])
-        right = cell[cell["quantity"] == "right"].pivot_table(index="draw", columns="k", values="value")
+        right = cell[cell["quantity"] == RIGHT].pivot_table(index="draw", columns="k", values="value")
         found = {K_STAR: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
         found |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in NAMES[1:]}
         ends = {"whole": right.iloc[:, -1].mean(), "without": right.iloc[:, 0].mean()}
