@@ -57,8 +57,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
     lacking = rows["value"].isna() | rows.duplicated(["ratio", "rank", "draw", "quantity", "k"])
     keys = ["ratio", "rank", "draw"]
-    sizes = rows.groupby(keys).size()
-    is_whole = sizes.nunique() == 1 and len(sizes) == math.prod(rows[keys].nunique())
+    sizes = list(rows.groupby(keys).size())
+    is_whole = len(set(sizes)) == 1 and len(sizes) == math.prod(rows[keys].nunique())
     known = set(rows["ratio"]) == set(NOISES) and set(rows["quantity"]) == {RIGHT, *NAMES[1:]}
     if lacking.any() or not (is_whole and known):
         raise ConfigError(f"{NAME}.csv has holes, or rows twice; type: python -m experiments.planted_everywhere")

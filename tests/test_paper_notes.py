@@ -46,11 +46,23 @@ def collapsed(records: Records, task: str) -> Records:
 
 
 def test_the_sizes_are_told_from_the_declaration() -> None:
-    """Before any run: the study has none yet."""
     same, chosen, steps = notes.sizes(declared("paper_data_sizes"), None)
-    assert "The 100 examples are the same for every seed of a run (`task.split_seed` 0)" in same
-    assert "on 1,000 validation examples, more than the 100" in chosen
-    assert "10,000 examples have 625 steps, 3.3 times the 188 of 3,000" in steps
+    assert same.startswith("The task is sarcasm at every size, scored on the same 2,000 test examples.")
+    assert "part of each larger one, and the same for every seed of a run (`task.split_seed` 0)" in same
+    assert "on 1,000 validation examples, also where 100 are trained on" in chosen
+    assert "has 210, 190, 189, 188 and 625 steps, in 30, 10, 3, 1 and 1 passes over" in steps
+    assert "the largest by 3.3 times the steps" in steps
+
+
+def test_scores_of_the_sizes_stand_beside_the_majority_class() -> None:
+    records = made("paper_data_sizes")
+    *_, scores = notes.sizes(declared("paper_data_sizes"), records)
+    per_size = [
+        np.mean([line["metrics"]["test/accuracy"] for line in seeds_of(records, task, "full").values()])
+        for task in records.conditions
+    ]
+    assert scores.startswith(f"Full fine-tuning scores {', '.join(f'{score:.3f}' for score in per_size[:-1])} and ")
+    assert scores.endswith("; a guess among the classes has 0.500.")  # the made data have no known labels
 
 
 def test_unequal_ranks_have_unequal_scalings() -> None:

@@ -353,7 +353,7 @@ def test_losses_and_the_head_alone_are_read_from_published_runs(
     assert f"from r = 1 to 16 by {nats['LoRA r=16'].mean - nats['LoRA r=1'].mean:.3f} [" in cloze.number
     assert f"to 64 by {nats['LoRA r=64'].mean - nats['LoRA r=16'].mean:.3f} [" in cloze.number
     lora, full = itertools.islice(arms.more_than_the_head(second), 2)
-    assert (lora.outcome, full.outcome, lora.is_beside, full.is_beside) == (HOLDS, HOLDS, False, True)
+    assert (lora.outcome, full.outcome, lora.is_beside, full.is_beside) == (HOLDS, HOLDS, False, False)
     assert full.number.startswith("0.132 [")  # as the study's page has it
     assert lora.subject == "LoRA r=1 − head alone"
     monkeypatch.setattr(comparison, "is_lost", lambda records, task, arm: arm == "LoRA r=1")
@@ -474,11 +474,37 @@ def test_claims_of_few_and_many_examples(
     gain: float, better: str, no_worse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = study(tasks=(arms.FEW, "300 examples"))
-    names = ("LoRA r=1", "LoRA r=8", "LoRA r=64")
     monkeypatch.setattr(arms, "_rates", lambda *_: "")
-    monkeypatch.setattr(comparison, "gains", lambda *_: dict.fromkeys(names, interval(gain - 0.003, gain + 0.003)))
-    assert {r.outcome for r in arms.better_with_few(records)} == {better}
+    monkeypatch.setattr(arms, "between", lambda *_: interval(gain - 0.003, gain + 0.003))
+    assert [r.outcome for r in arms.better_with_few(records)] == [better]
     assert [(r.task, r.outcome) for r in arms.no_worse_with_more(records)] == [("300 examples", no_worse)]
+
+
+@pytest.mark.parametrize(
+    ("alone", "at_once", "other", "outcome"),
+    [
+        (0.006, 0.0055, -0.1, HOLDS),
+        (0.006, 0.004, -0.1, UNSURE),
+        (-0.1, -0.2, 0.006, UNSURE),
+        (-0.1, -0.2, -0.1, FAILS),
+    ],
+)
+def test_one_of_two_ranks_does_better_with_few_examples(
+    alone: float, at_once: float, other: float, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As declared: rank 8 or rank 64, so that two chances are taken, by an interval that is wide enough for both."""
+
+    def gain(records: Records, task: str, one: str, full: str, of: int = 1) -> Interval:
+        low = {"LoRA r=8": at_once if of == 2 else alone, "LoRA r=64": other - 0.005 * (of == 2)}.get(one, -0.5)
+        return interval(low, low + 0.01 * of)
+
+    monkeypatch.setattr(arms, "_rates", lambda *_: "")
+    monkeypatch.setattr(arms, "between", gain)
+    (reading,) = arms.better_with_few(study(tasks=(arms.FEW,)))
+    assert (reading.outcome, reading.subject) == (outcome, "LoRA r=8 or LoRA r=64")
+    best = "LoRA r=8" if alone >= other else "LoRA r=64"
+    assert f"of {best}, the better of the two" in reading.number
+    assert "LoRA r=1: -0.495 [" in reading.beside
 
 
 def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,7 +545,7 @@ def test_a_task_that_the_prediction_names_and_that_has_no_runs_is_said_to_be_ope
     texts = made.declared.texts | {"prediction": "On sarcasm it falls, on movie_reviews it does not."}
     declared = dataclasses.replace(made.declared, texts=texts)
     text = page.write([dataclasses.replace(made, name="paper_rank_by_loss", declared=declared)], {})
-    assert ("no runs on movie_reviews yet" in text) == (len(tasks) == 1)
+    assert ("no runs on movie_reviews" in text) == (len(tasks) == 1)
     assert "no runs on sarcasm" not in text
 
 

@@ -93,7 +93,7 @@ def top_direction(records: Records) -> Iterator[Reading]:
             number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} matrices"
             beside = f"{start.mean:.3f} before training; chance {top.chance:.3f}"
             if among := shared(records, task, RANKS, FACTOR, (1, MANY), module):
-                beside += f"; φ(1, {MANY}) {among.mean:.3f}, chance {among.chance:.3f}"
+                beside += f"; φ(1, {MANY}) {written(among.interval())}, chance {among.chance:.3f}"
             yield Reading(task, name, number, beside, above(top.interval(), MOST))
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from lorax_lab.store.declaration import Declaration
 
+from ..study import comparison
+from ..study.constants import constant
 from ..study.figures.sets import sets_of
 from ..study.markdown import listed
 from ..study.records import Records, has_collapsed, rate_of
@@ -21,6 +23,7 @@ SPLIT, EXAMPLES, ALPHA, RANKS = "task.split_seed", "task.train_examples", "metho
 FULL = "full"
 WRONG = "13,056 parameters"
 """What the prediction of the baselines says by mistake."""
+THEIR_EPOCHS = "The paper's four sizes have about 200, 2,000, 400 and 6,100 steps in 40, 40, 4 and 2."
 EQUAL = "query and value r=8"
 """The arm that unequal ranks are held against."""
 
@@ -92,34 +95,51 @@ def baselines(declared: Declaration, records: Records | None) -> Iterator[str]:
 
 
 def sizes(declared: Declaration, records: Records | None) -> Iterator[str]:
-    """What the intervals of few examples leave out, what chose the rates, and how many steps each size has."""
-    cells = list({cell[EXAMPLES]: cell for cell in declared.settings.values()}.values())
+    """What the intervals of several sizes leave out, what chose the rates, how many steps and passes each size has, and
+    between what the scores lie."""
+    cells = sorted({cell[EXAMPLES]: cell for cell in declared.settings.values()}.values(), key=_size)
     if len(cells) < 2:
         return
-    few, many = min(cells, key=_size), max(cells, key=_size)
-    before = max((cell for cell in cells if cell is not many), key=_size)
+    few, many = cells[0], cells[-1]
+    task, test = (
+        cells[0]["task.name"],
+        listed(f"{count:,}" for count in sorted({c["task.test_examples"] for c in cells})),
+    )
     if len(seeds := {cell[SPLIT] for cell in cells}) == 1:
         yield (
-            f"The {few[EXAMPLES]:,} examples are the same for every seed of a run (`{SPLIT}` {seeds.pop()}). So the "
-            "intervals leave out what other examples would change, which is the largest variance where there are few."
+            f"The task is {task} at every size, scored on the same {test} test examples. A smaller training set is "
+            "part of each larger one, and the same for every seed of a run "
+            f"(`{SPLIT}` {seeds.pop()}). So the sizes are not independent. The intervals leave out what other training "
+            "examples would change, which may be most where there are few."
         )
     validation = listed(f"{count:,}" for count in sorted({cell["task.validation_examples"] for cell in cells}))
     yield (
-        f"At each size the learning rates were chosen on {validation} validation examples, more than the "
-        f"{few[EXAMPLES]:,} that are trained on."
+        f"At each size the learning rates were chosen on {validation} validation examples, also where "
+        f"{few[EXAMPLES]:,} are trained on."
     )
+    steps, passes = (listed(f"{of(cell):,}" for cell in cells) for of in (_steps, _passes))
     yield (
-        f"{many[EXAMPLES]:,} examples have {_steps(many):,} steps, {_steps(many) / _steps(before):.1f} times the "
-        f"{_steps(before):,} of {before[EXAMPLES]:,}: the two differ in the length of training too."
+        f"Training has {steps} steps, in {passes} passes over the examples: sizes differ in these too, the largest by "
+        f"{_steps(many) / _steps(cells[-2]):.1f} times the steps. {THEIR_EPOCHS}"
     )
+    if records:
+        reference, names = records.protocol.reference, records.conditions
+        scores = [comparison.table(records, name).set_index("arm")["test"][reference] for name in names]
+        found = filter(None, (constant(records, name, comparison.SPLIT) for name in names))
+        known = dict.fromkeys(f"; {what} has {score:.3f}" for score, what in found)
+        yield f"Full fine-tuning scores {listed(f'{score:.3f}' for score in scores)}{''.join(known)}."
 
 
 def _size(cell: dict[str, Any]) -> int:
     return int(cell[EXAMPLES])
 
 
+def _passes(cell: dict[str, Any]) -> int:
+    return int(cell["train.epochs"])
+
+
 def _steps(cell: dict[str, Any]) -> int:
-    return int(cell["train.epochs"]) * math.ceil(_size(cell) / int(cell["train.batch_size"]))
+    return _passes(cell) * math.ceil(_size(cell) / int(cell["train.batch_size"]))
 
 
 def unequal(declared: Declaration, records: Records | None) -> Iterator[str]:

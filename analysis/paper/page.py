@@ -30,10 +30,10 @@ numbers were known, when reviews found that two held for pure noise, that φ(64,
 share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well, and the
 last claim of Table 7 was worded anew: it had been our inference, and not the paper's. Rules of tables without runs were
 changed before these. Where noise in the update's place meets a rule too, or the factors before training do, the outcome
-says so. The paper's claims are of LoRA, and LoRA decides them in the first table; where full fine-tuning was measured
-by the same rule, it stands beside that."""
+says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured by the same rule, it stands
+beside that in the first table."""
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
-MIXED = "differs by matrix or arm"
+MIXED = "differs by row of its table"
 BESIDE = "full fine-tuning"
 ORDER = "the-studies-of-the-lora-paper"
 NONE = "—"
@@ -86,7 +86,7 @@ def _prediction(name: str, declared: Declaration, study: Records | None) -> list
     so_far = "" if study else ", which has no runs yet"
     parts = [f"Predicted before the runs of `{name}`{so_far}:", f"> {words}"]
     if study and (open_tasks := [task for task in TASKS if task in words and task not in study.conditions]):
-        lacks = f"The study has no runs on {listed(open_tasks)} yet"
+        lacks = f"The study has no runs on {listed(open_tasks)}"
         parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
     return parts
 

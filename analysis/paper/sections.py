@@ -20,11 +20,12 @@ OF_RANKS = (
     Claim(
         "The top direction of A is the same at rank 8 and at rank 64.",
         f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
-        f"holds where the mean over matrices is surely above {MOST:g}, fails where it is surely below",
+        f"holds where the mean of φ(1, 1) over matrices is surely above {MOST:g}, fails where it is surely below; "
+        f"φ(1, {MANY}) asks whether the direction is among those of rank {MANY}",
         directions.top_direction,
     ),
     Claim(
-        f"The other {FEW - 1} directions of rank {FEW} are not among those of rank 64.",
+        f"The other {FEW - 1} directions of A at rank {FEW} are not among those at rank 64.",
         "no number",
         f"holds where they share surely within {LITTLE:g} of chance, fails where surely more",
         directions.other_directions,
@@ -63,7 +64,8 @@ OF_FACTORS = (
     Claim(
         "W is larger in the update's directions than in random ones, by a third or more.",
         ".32 against .02 at r = 4, 16 times; 1.90 against .33 at r = 64, 5.8 times",
-        f"holds where it surely is by {SIZE}, beside a Gaussian update; fails where surely by less",
+        f"holds where it surely is by {SIZE}, beside a Gaussian update. It fails where W surely is larger by less, or "
+        "not larger",
         norms.uses_directions_of_the_base,
     ),
     Claim(
@@ -107,14 +109,14 @@ SECTIONS = (
             Claim(
                 "Rank 1 is enough for query and value together.",
                 "73.4 at r = 1, 73.3 to 73.8 at 2 to 64 (WikiSQL); 91.3, and 91.3 to 91.6 (MNLI)",
-                f"{RANK_ONE}. It is not where it is surely worse than one, {AT_ONCE}. {SHOWN}",
+                f"{RANK_ONE}. It is not where it is surely worse than one by more than that, {AT_ONCE}. {SHOWN}",
                 arms.rank_one("query and value", True),
             ),
             Claim(
                 "It is not for the query alone.",
                 "68.8 at r = 1, 69.6 to 70.5 at 2 to 64; 90.7, and 90.7 to 91.1",
                 f"holds where one of ranks 2 to 64 is surely better than rank 1, {AT_ONCE}. It fails where rank 1 "
-                f"surely is better than each. {SHOWN}",
+                f"surely is better than each. No margin is taken, so that a gain of any size counts. {SHOWN}",
                 arms.rank_one("query", False),
             ),
         ),
@@ -188,7 +190,7 @@ SECTIONS = (
         (
             Claim(
                 "An adapted model scores above one whose head is trained alone, by more than .02.",
-                "RTE 85.4 against 69.0, MNLI 89.5 against 40.6 (few examples in the prompt)",
+                "full fine-tuning against few examples in the prompt, RTE 85.4 and 69.0, MNLI 89.5 and 40.6",
                 f"holds where it surely is by more than {MARGIN}, fails where surely by less",
                 arms.more_than_the_head,
             ),
@@ -202,14 +204,15 @@ SECTIONS = (
         (
             Claim(
                 "With 100 examples LoRA does better than full fine-tuning.",
-                "63.8 against 60.2",
-                f"holds where the gain is surely above {BETTER:g}, fails where it is surely below",
+                "63.8 against 60.2, ± .3",
+                f"holds where the gain of rank 8 or 64 is surely above {BETTER:g}, {AT_ONCE}. It fails where both "
+                "surely are below. The interval shown is of the better one alone",
                 arms.better_with_few,
             ),
             Claim(
                 "It is no worse with more.",
-                "85.6 against 85.8 (1,000), 89.2 against 88.9 (10,000), 91.7 against 89.5 (392,000)",
-                f"holds where LoRA is surely not worse by more than {MARGIN}, fails where it surely is",
+                "85.6 against 85.8 (1,000), 89.2 against 88.9 (10,000), 91.7 against 89.5 (392,000), ± .3",
+                f"holds where rank 8, the paper's, is surely not worse by more than {MARGIN}, fails where it surely is",
                 arms.no_worse_with_more,
             ),
         ),
@@ -223,7 +226,8 @@ SECTIONS = (
             Claim(
                 f"The loss falls up to rank {STOPS} and stays from there.",
                 "1.23 at r = 1, 1.16 at 16 and at 256, 1.17 at 1,024",
-                f"holds where it surely falls to {STOPS} by more than {CENT:g} nats, and surely by less to {LARGEST}",
+                f"holds where it surely falls to {STOPS} by more than {CENT:g} nats, and surely changes by less to "
+                f"{LARGEST}; fails where one of the two is surely not so",
                 arms.loss_falls_and_stops,
             ),
         ),
