@@ -42,6 +42,7 @@ from analysis.study.statistics import Interval
 from lorax_lab.errors import ConfigError
 from lorax_lab.spectra import random_similarity_std, subspace_similarity
 from lorax_lab.store.measured_rows import Measured, path_of, read_rows, write_rows
+from lorax_lab.store.published import read_lines, write_lines
 
 SEEDS = (0, 1, 2, 3, 4)
 D = 384
@@ -598,8 +599,12 @@ def test_kept_directions_are_compared_without_a_store() -> None:
     ("changed", "message"),
     [
         ({"one": "LoRA r=2:7"}, "the run LoRA r=2:7: its directions were not kept"),
-        ({"i": 3}, "3 directions of LoRA r=2:0 are not possible: 2 were kept"),
-        ({"j": 0}, "0 directions of LoRA r=8:1 are not possible: 8 were kept"),
+        ({"i": 3}, "-i 3: 2 directions of LoRA r=2:0 were saved, and no more; allowed is 1 to 2; type -i 2"),
+        ({"j": 0}, "-j 0: LoRA r=8:1 has rank 8; allowed is 1 to 8; type -j 8"),
+        (
+            {"other": "full:1", "j": 7, "place": Place("sarcasm", "query", "row")},
+            "-j 7: 6 directions of full:1 were saved, and no more; allowed is 1 to 6; type -j 6",
+        ),
         ({"one": "LoRA r=8:1"}, "LoRA r=8:1 twice"),
         ({"one": "full:1", "place": Place("sarcasm", "query", "row")}, "have the seed 1 in common"),
         ({"other": "full:1"}, "--side A: its directions were not kept"),
@@ -615,6 +620,48 @@ def test_directions_that_were_not_kept_are_refused(changed: dict[str, Any], mess
     with pytest.raises(ConfigError) as error:
         similarity(directions_kept(), **asked)
     assert message in str(error.value)
+
+
+def test_directions_that_are_damaged_are_no_directions_that_were_not_kept() -> None:
+    whole = directions_kept()
+    rows = [row | {"condition": "random labels"} for row in whole.rows["directions"]]
+    damages = [f"{whole.name}.directions.rows: line 3 is damaged"]
+    lost = dataclasses.replace(whole, rows={"directions": rows}, damages=damages)
+    with pytest.raises(ConfigError, match=r"cannot be read: .*directions.rows: line 3 is damaged"):
+        similarity(lost, HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+    elsewhere = Place("random labels", HERE.matrix, HERE.side)
+    assert similarity(lost, elsewhere, "LoRA r=2:0", "LoRA r=8:1", 1, 1)[0] == pytest.approx(1.0, abs=1e-3)
+    none = dataclasses.replace(whole, rows={})
+    with pytest.raises(ConfigError, match="type: python -m analysis similarity paper_subspaces --help"):
+        similarity(none, HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_directions_that_are_not_orthonormal_are_refused(value: float) -> None:
+    records = directions_kept()
+    bad = base64.b64encode(np.full((2, 32), value, "<f2").tobytes()).decode()
+    rows = [row | {"vectors": bad} if row["arm"] == "LoRA r=2" else row for row in records.rows["directions"]]
+    with pytest.raises(ConfigError, match=r"of LoRA r=2:0 in layer\.2\.query are damaged: they are not orthonormal"):
+        similarity(dataclasses.replace(records, rows={"directions": rows}), HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+
+
+def test_a_wrong_name_of_a_study_is_answered_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["similarity", "paper_subspace", "a", "b"]) == 2
+    assert "did you mean 'paper_subspaces'" in capsys.readouterr().err
+
+
+def test_what_the_page_of_claims_lacks_is_said_where_it_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in RECORDS.glob("paper_amplification*"):
+        shutil.copy(file, tmp_path)
+    lines, _ = read_lines(tmp_path / "paper_amplification.jsonl")
+    write_lines(tmp_path / "paper_amplification.jsonl", lines[:-1])
+    assert main(["paper", "--records", str(tmp_path), "--out", str(tmp_path / "p.md")]) == 1
+    said = capsys.readouterr().out
+    assert "Table 7: not shown. `paper_amplification` is not complete, or breaks its protocol" in said
+    assert "Table 5: not run yet." in said
+    assert "which were drawn from the published records; type --figures FOLDER" in said
 
 
 def test_directions_of_two_bases_are_refused() -> None:

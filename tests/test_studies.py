@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -805,7 +806,7 @@ def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path
     out, verdict = tmp_path / "out", tmp_path / "V.md"
     assert analyse(["study", "--records", str(published), "--out", str(out), "--verdict", str(verdict)]) == 0
     assert "halved is not drawn" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {"plain", "rank_sweep"}
+    assert [path.name for path in (out / "halved").iterdir()] == ["VERDICT.md"]
     assert (out / "plain" / "functional.png").exists()
     assert not (out / "plain" / "modules.png").exists()
     text = verdict.read_text()
@@ -909,7 +910,41 @@ def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Pat
         out = capsys.readouterr().out
         assert said in out
         assert "type: python -m experiments.rank_sweep" in out
-    assert not (tmp_path / "out").exists()
+        assert "not drawn: answer, " in out
+    (page,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert "None: the comparison breaks its own protocol, or is not complete." in page.read_text()
+
+
+def test_a_verdict_of_records_that_were_whole_does_not_outlive_them(
+    published: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """The page says what is missing, and figures that were drawn before are named."""
+    from lorax_lab.store.published import read_lines, write_lines
+
+    out = tmp_path / "out"
+    where = ["--records", str(published), "--out", str(out), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", *where]) == 0
+    assert "No breach of the protocol was found" in (out / "rank_sweep" / "VERDICT.md").read_text()
+    (out / "rank_sweep" / "answer.png").write_bytes(b"")
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    write_lines(published / "rank_sweep.jsonl", lines[:-1])
+    capsys.readouterr()
+    assert analyse(["study", *where]) == 1
+    said = capsys.readouterr().out
+    assert f"figures of earlier records lie in {out / 'rank_sweep'}: answer" in said
+    assert "None: the comparison breaks its own protocol" in (out / "rank_sweep" / "VERDICT.md").read_text()
+    assert analyse(["verdict", *where]) == 1
+    assert "rank_sweep has no verdict, since the comparison breaks its own protocol" in capsys.readouterr().out
+
+
+def test_a_study_without_runs_or_declaration_says_so(published: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copy(published / "rank_sweep.json", published / "planned.json")
+    shutil.copy(published / "rank_sweep.jsonl", published / "undeclared.jsonl")
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", "planned", *where]) == 2
+    assert "planned is declared and has no runs yet; type: python -m experiments.planned" in capsys.readouterr().err
+    assert analyse(["verdict", "rank_sweep", *where]) == 1
+    assert "its declaration, undeclared.json, is not there; restore it" in capsys.readouterr().out
 
 
 def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,24 +19,31 @@ OUT = DOCS.parent / "paper.md"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page. Returns the exit code: 0 done, 1 records of a study cannot be read, 2 nothing to read."""
+    """Write the page. Returns the exit code: 0 done, 1 records of a study cannot be read or break its protocol, 2
+    nothing to read."""
     parser = argparse.ArgumentParser(prog="python -m analysis paper", description=__doc__)
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     parser.add_argument("--out", type=Path, default=OUT, help="the page (docs/paper.md)")
+    parser.add_argument("--figures", type=Path, default=DOCS, help="folder of the studies' figures (docs/study)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _write(options.records, options.out))
+    return answer(lambda: _write(options.records, options.out, options.figures))
 
 
-def _write(records: Path, out: Path) -> int:
+def _write(records: Path, out: Path, figures: Path) -> int:
     studies, damaged = load_every(records)
-    links = {study.name: os.path.relpath(DOCS / study.name, out.absolute().parent) for study in studies}
+    links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
     declared, unread = to_come(records)
     damaged |= unread
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
     write_text(out, page.write(studies, links, damaged, declared))
+    missing = page.left_out(studies, damaged)
+    for title, (what, why) in missing.items():
+        print(f"{title}: {what}. {why}")
+    if records.resolve() != RECORDS.resolve() and figures == DOCS:
+        print(f"figures: those of {DOCS}, which were drawn from the published records; type --figures FOLDER")
     print(out)
-    return int(bool(damaged))
+    return int(bool(damaged) or page.NOT_SHOWN in {what for what, _ in missing.values()})
 
 
 def to_come(records: Path) -> tuple[dict[str, Declaration], dict[str, str]]:

@@ -80,6 +80,13 @@ def write(
     return "\n\n".join(parts) + "\n"
 
 
+def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The tables and figures of the paper of which the page has no numbers: why in a word, and in a sentence."""
+    by_name = {study.name: study for study in studies}
+    shown = {section: _of_section(section, by_name.get(section.study), damaged) for section in SECTIONS}
+    return {_short(section): of for section, of in shown.items() if isinstance(of, tuple)}
+
+
 def _prediction(name: str, declared: Declaration, study: Records | None) -> list[str]:
     """What was predicted, and which of its tasks are open."""
     words = " ".join(declared.texts["prediction"].split())

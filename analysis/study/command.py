@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
-from lorax_lab.store.sums import ENDING
 
 from .. import style
 from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
 from .origin import notes
-from .records import RECORDS, NoStudy, Records, collapsed, load
+from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
@@ -63,20 +62,25 @@ def _write(options: argparse.Namespace) -> int:
     names = [study.name for study in studies]
     for name in options.names:
         if name not in names and name not in damaged:
+            if (options.records / f"{name}.json").is_file():
+                raise ConfigError(f"{name} is declared and has no runs yet; type: python -m experiments.{name}")
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
         write_text(options.out / name / PAGE, page.of_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
-    complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
     if options.output == "study":
-        for faults in filter(None, complaints.values()):
-            print(*faults, sep="\n  ")
+        complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
+        for name, faults in complaints.items():
+            if faults:
+                print(*faults, *_earlier(options.out / name), sep="\n  ")
         _draw([study for study in drawn if not complaints[study.name]], options.records, options.out)
     for study in drawn:
-        if not complaints[study.name] or options.output == "verdict":
-            controls = [other for other in studies if other.declared.control_of == study.name]
-            write_text(options.out / study.name / PAGE, page.write(study, controls))
+        if options.output == "verdict" and (faults := breaches(study)):
+            print(f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:")
+            print(*(f"  {fault}" for fault in faults), sep="\n")
+        controls = [other for other in studies if other.declared.control_of == study.name]
+        write_text(options.out / study.name / PAGE, page.write(study, controls))
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
     write_text(options.verdict, overview.write(studies, links, damaged))
     print(options.verdict)
@@ -99,9 +103,7 @@ def load_all(folder: Path) -> list[Records]:
 
 def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
     """As `load_all`, and why each other study cannot be read, by its name."""
-    ending = ".jsonl"
-    names = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ending}*")}
-    paths = sorted(folder / name for name in names if name.endswith(ending) and not name.startswith("."))
+    paths = [folder / f"{name}.jsonl" for name in names_in(folder)]
     if not paths:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
     studies, damaged = [], dict[str, str]()
@@ -113,24 +115,30 @@ def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
     if not studies:
         raise ConfigError("; ".join(damaged.values()))
     began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
-    names = set(began)
 
     def order(study: Records) -> tuple[str, str, str]:
-        main = study.declared.control_of if study.declared.control_of in names else study.name
+        main = study.declared.control_of if study.declared.control_of in began else study.name
         return began[str(main)], "" if main == study.name else study.name, study.name
 
     return sorted(studies, key=order), damaged
 
 
 def _complaints(records: Records, allow_unfair: bool) -> list[str]:
-    """Why a study is not drawn; nothing where it is."""
-    faults = breaches(records)
-    if faults and not allow_unfair:
-        heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
-        return [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
+    """Why a study is not drawn, and which figures that leaves out; nothing where it is."""
+    left_out = f"not drawn: {', '.join(figures_of(records))}"
     if lacking := not_begun(records):
-        return [f"{records.name} has nothing to draw yet:", *lacking, f"type: python -m experiments.{records.name}"]
+        again = f"type: python -m experiments.{records.name}"
+        return [f"{records.name} has nothing to draw yet:", *lacking, left_out, again]
+    if (faults := breaches(records)) and not allow_unfair:
+        heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
+        return [heading, *faults, left_out, "type --allow-unfair to draw it all the same, stamped"]
     return []
+
+
+def _earlier(folder: Path) -> list[str]:
+    """That figures of earlier records lie in a study's folder, if any do."""
+    names = sorted(path.stem for path in folder.glob("*.png"))
+    return [f"figures of earlier records lie in {folder}: {', '.join(names)}"] if names else []
 
 
 def _draw(studies: list[Records], records: Path, out: Path) -> None:

@@ -22,7 +22,11 @@ from .records import RECORDS, NoStudy, Records, load
 NAME = "similarity"
 ROWS = "directions"
 """Of the rows that `lorax_lab.afterwards.directions` makes."""
+KEEPS = "paper_subspaces"
+"""The study that keeps directions."""
 FACTOR, START = "A", "A at the start"
+ROUNDING = 1e-3
+"""Of the products of directions, which are kept in half precision."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
     """
     if one == other:
         raise ConfigError(f"{one} twice: a run shares all with itself; name two runs")
-    a, b = (kept(records, place, name, size) for name, size in ((one, i), (other, j)))
+    a, b = (kept(records, place, name, size, of) for name, size, of in ((one, i, "-i"), (other, j, "-j")))
     if (seed := one.rpartition(":")[2]) == other.rpartition(":")[2]:
         raise ConfigError(
             f"{one} and {other} have the seed {seed} in common, and with it the head and the order of the examples: "
@@ -62,16 +66,24 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
     return found, random_similarity(i, j, len(a))
 
 
-def kept(records: Records, place: Place, name: str, count: int | None = None) -> np.ndarray:
+def kept(records: Records, place: Place, name: str, count: int | None = None, option: str = "-i") -> np.ndarray:
     """The first directions of a run as orthonormal columns (d, count), largest first; all that were kept if `count` is
     None.
 
+    Args:
+        option: what sets `count`.
+
     Raises:
-        ConfigError: names what was kept.
+        ConfigError: names what was kept, or what is damaged.
     """
     rows = records.rows.get(ROWS, [])
+    damages = [damage for damage in records.damages if f"{records.name}.{ROWS}" in damage]
+    if damages and place.task not in {row["condition"] for row in rows}:
+        raise ConfigError(f"directions of {records.name} cannot be read: {'; '.join(damages)}")
+    if not rows and records.name == KEEPS:
+        raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.{KEEPS}")
     if not rows:
-        raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.paper_subspaces")
+        raise ConfigError(f"{records.name} has kept no directions; type: python -m analysis {NAME} {KEEPS} --help")
     rows = _only(rows, "condition", place.task, "--task")
     matrices = sorted({row["matrix"] for row in rows if place.matrix in row["matrix"]})
     if len(matrices) != 1:
@@ -79,12 +91,14 @@ def kept(records: Records, place: Place, name: str, count: int | None = None) ->
         raise ConfigError(f"--matrix {place.matrix} is {len(matrices)} of the kept matrices, not one of: {known}")
     rows = _only([row for row in rows if row["matrix"] == matrices[0]], "run", name, "the run", _run)
     (row,) = _only(rows, "side", place.side, "--side")
-    if count is not None and not 1 <= count <= row["k"]:
-        raise ConfigError(
-            f"{count} directions of {name} are not possible: {row['k']} were kept, no more than its rank; any number "
-            f"from 1 to {row['k']} is possible"
-        )
+    most = row["k"]
+    if count is not None and not 1 <= count <= most:
+        rank = {arm.name: arm.rank for arm in records.protocol.arms}.get(row["arm"])
+        why = f"{name} has rank {rank}" if rank == most else f"{most} directions of {name} were saved, and no more"
+        raise ConfigError(f"{option} {count}: {why}; allowed is 1 to {most}; type {option} {most}")
     vectors = np.frombuffer(base64.b64decode(row["vectors"]), "<f2").reshape(row["k"], row["d"]).astype(float)
+    if not np.allclose(vectors @ vectors.T, np.eye(row["k"]), atol=ROUNDING):
+        raise ConfigError(f"the directions of {name} in {matrices[0]} are damaged: they are not orthonormal")
     orthonormal, triangle = np.linalg.qr(vectors.T)
     return (orthonormal * np.sign(np.diag(triangle)))[:, :count]
 

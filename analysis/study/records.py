@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import suggest
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
@@ -16,6 +17,7 @@ from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
+from lorax_lab.store.sums import ENDING as SUMS
 from lorax_lab.store.sums import is_sealed
 
 from ..scores import SCORED, UNITS, directed, with_units
@@ -155,7 +157,11 @@ def load(path: Path) -> Records:
     beside, shared = path.with_suffix(".json"), path.with_name(f"{path.stem}_shared.csv")
     if not path.is_file() and not is_sealed(path):
         absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
+        if (known := names_in(path.parent)) and not beside.is_file():
+            raise NoStudy(f"{absent}; {suggest(path.stem, known)}")
         raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
+    if not beside.is_file() and not is_sealed(beside):
+        raise DamagedStudy(f"its declaration, {beside.name}, is not there; restore it")
     try:
         declared = read_declaration(beside)
     except DamagedDeclaration as error:
@@ -173,6 +179,13 @@ def load(path: Path) -> Records:
         rows[name], others = _of_published_runs(made, measured)
         damages += [f"{path_of(path, name).name}: {text}" for text in others]
     return replace(made, rows=rows)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of the studies of which a folder has lines, or checksums of them."""
+    ending = ".jsonl"
+    files = {path.name.removesuffix(SUMS) for path in folder.glob(f"*{ending}*")}
+    return sorted(name.removesuffix(ending) for name in files if name.endswith(ending) and not name.startswith("."))
 
 
 def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tuple[list[dict[str, Any]], list[str]]:
