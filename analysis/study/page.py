@@ -26,8 +26,8 @@ MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
 LOSS = "loss_difference"
 SHARED_TOO = (
-    "Full updates of labels drawn at random share as many of their first 32 and 64 directions (`paper_subspaces`): "
-    "sharing so many is no sign of a task."
+    "Full updates of labels drawn at random share about as many of their first 32 and 64 directions "
+    "(`paper_subspaces`): sharing so many is no sign of a task."
 )
 
 
