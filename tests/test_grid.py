@@ -25,6 +25,7 @@ from analysis.grid.table import Arm, Run, read
 from analysis.study.comparison import enough
 from analysis.study.records import RECORDS, load
 from analysis.study.statistics import Interval, t_interval
+from analysis.study.validator import LEAST_SEEDS
 
 DOCS = Path(__file__).parents[1] / "docs" / "grids"
 EXAMPLE = DOCS / "example.csv"
@@ -216,6 +217,18 @@ REASONS = {
         lambda: staged(TWO).assign(split="test"),
         "trials and final runs are both scored on test",
     ),
+    "selection on test without stages": (
+        lambda: rows_of(TWO).assign(split="test"),
+        "runs that choose the rates and runs that score them are both scored on test",
+    ),
+    "final runs alone, on test": (
+        lambda: rows_of(TWO).assign(split="test", stage="final"),
+        "runs that choose the rates and runs that score them are both scored on test",
+    ),
+    "the same difference in each seed": (
+        lambda: change(staged(TWO, noise=0.0), 0.85, method="full", stage="final"),
+        "the difference is the same in each seed, so that nothing tells how much it varies",
+    ),
     "other seeds": (
         lambda: drop(staged(TWO), method="full", seed=12),
         "lora r=4 and full are scored with different seeds",
@@ -288,6 +301,48 @@ def test_another_method_is_compared_at_its_rank(tmp_path: Path) -> None:
     names = {each.name for each in found.comparisons if not each.with_full}
     assert names == {"dora r=4 against lora r=4", "lora r=4 against lora r=8"}
     assert pair(found, "head").fair
+
+
+# ---- what chose the rates, and how much the seeds vary
+
+ON_TEST = "are both scored on test"
+
+
+def test_one_rate_an_arm_chooses_nothing_on_test(tmp_path: Path) -> None:
+    rows = rows_of(TWO).query(f"learning_rate == {CURVE}").assign(split="test")
+    reasons = pair(group(rows, tmp_path), "lora r=4").reasons
+    assert "of full only one rate was tried" in reasons
+    assert not any(ON_TEST in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("stage", ["trial", "final"])
+@pytest.mark.parametrize("seeds", [SEEDS, SEEDS[:1]])
+def test_a_stage_that_all_rows_have_is_said(stage: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    rows = rows_of(TWO, seeds=seeds).assign(split="validation", stage=stage)
+    assert f"Every row has the stage `{stage}`, so that trials are not told from final runs." in text(rows, tmp_path)
+    assert not any(ON_TEST in why for each in group(rows, tmp_path).comparisons for why in each.reasons)
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_nothing_is_sure_where_all_seeds_differ_by_the_same(seeds: int, tmp_path: Path) -> None:
+    """Also where the scores themselves vary, and their differences are equal to rounding alone."""
+    rows = rows_of(TWO, noise=0.0, seeds=range(seeds)).round({"score": 3})
+    rows["score"] += 0.0123 * rows["seed"] - 0.03 * (rows["method"] == "lora") - 0.001 * rows["rank"].fillna(0)
+    said = text(rows, tmp_path)
+    assert "**0 of 3 comparisons are fair.**" in said
+    assert r"r\* of lora cannot be told" in said
+    assert "Surely" not in said
+    rows["score"] += 1e-4 * (rows["seed"] == 1) * (rows["method"] == "full")
+    assert pair(group(rows, tmp_path), "lora r=4").fair
+
+
+@pytest.mark.parametrize("count", [2, LEAST_SEEDS - 1, LEAST_SEEDS])
+def test_fewer_seeds_than_a_study_of_ours_needs_are_said(count: int, tmp_path: Path) -> None:
+    said = text(rows_of(TWO, seeds=SEEDS[:count]), tmp_path)
+    assert "**3 of 3 comparisons are fair.**" in said
+    few = f"{count} seeds, fewer than the {LEAST_SEEDS} of our own studies: the interval is wider."
+    assert (few in said) == (count < LEAST_SEEDS)
+    assert f"A study of ours needs {LEAST_SEEDS} seeds." in (DOCS.parent / "grids.md").read_text()
 
 
 # ---- failures

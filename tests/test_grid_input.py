@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from grids import published, rows_of, staged
+from matplotlib.text import Text
 
 from analysis.__main__ import main
+from analysis.grid.figure import draw
 from analysis.grid.table import read
 
 HEADER = "method,rank,learning_rate,seed,score\n"
@@ -49,6 +52,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a rank in words": (one("lora,four,0.001,0,0.9"), "row 3: rank is 'four'; allowed are whole numbers ≥ 1"),
     "rank 0": (one("lora,0,0.001,0,0.9"), "row 3: rank is '0'; allowed are whole numbers ≥ 1"),
     "a negative rank": (one("lora,-4,0.001,0,0.9"), "row 3: rank is '-4'"),
+    "a rank beyond any matrix": (
+        one("lora,99999999999999999999,0.001,0,0.9"),
+        "row 3: rank is '99999999999999999999'; allowed are whole numbers ≥ 1 and at most 1000000",
+    ),
+    "a score whose square is no number": (one("lora,4,0.001,0,0.80e308"), "score is '0.80e308'; allowed are numbers"),
     "half a rank": (one("lora,4.5,0.001,0,0.9"), "row 3: rank is '4.5'"),
     "an infinite rank": (one("lora,inf,0.001,0,0.9"), "row 3: rank is 'inf'"),
     "full with a rank": (one("full,4,0.002,0,0.9"), "row 3: method is full and rank 4; full fine-tuning has no rank"),
@@ -163,6 +171,19 @@ def test_there_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'sarcasm' or 'sarcasm (sample 2)'?" in capsys.readouterr().err
 
 
+def test_there_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `python -m analysis study` answers; also of one whose declaration cannot be read, or of an empty folder."""
+    words = ["sarcasm", str(tmp_path / "x.csv")]
+    assert main(["grid-of-study", "rank_swep_2", *words]) == 2
+    assert "error: there are no records of a study rank_swep_2; did you mean 'rank_sweep_2'" in capsys.readouterr().err
+    assert main(["grid-of-study", "one", *words, "--records", str(tmp_path)]) == 2
+    assert "type: python -m experiments.rank_sweep" in capsys.readouterr().err
+    (tmp_path / "one.jsonl").touch()
+    assert main(["grid-of-study", "one", *words, "--records", str(tmp_path)]) == 2
+    assert "one.json" in capsys.readouterr().err
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_the_direction_is_never_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["grid", str(tmp_path / "grid.csv")])
@@ -216,6 +237,37 @@ def test_a_strange_table_is_read_and_drawn(what: str, tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "nan" not in said
     assert ("## large" in said) is False
+
+
+def test_a_hash_is_a_seed_of_which_each_digit_counts(tmp_path: Path) -> None:
+    path, hashed = tmp_path / "grid.csv", (2**64 + 1, 2**64 + 2, 10**30)
+    rows_of({"full": 0.9, "lora 4": 0.9}, seeds=hashed).to_csv(path, index=False)
+    assert main(["grid", str(path), "--higher", "--out", str(tmp_path / "out")]) == 0
+    assert {run.seed for runs in read(path).groups.values() for run in runs} == set(hashed)
+    assert str(2**64 + 1) in (tmp_path / "out" / "grid_rates.csv").read_text()
+
+
+@pytest.mark.parametrize("column", ["method", "task", "metric"])
+@pytest.mark.parametrize("name", ["US$", "lora $x_{$", "cost $a_$"])
+def test_a_dollar_in_a_name_is_shown_as_it_is(
+    column: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = staged({"full": 0.9, "lora 4": 0.9})
+    if column == "method":
+        rows = rows.replace({"method": {"lora": name}})
+    elif column == "task":
+        rows = pd.concat([rows.assign(task=name), rows.assign(task="other")])
+    else:
+        rows = rows.assign(metric=name)
+    path = tmp_path / "grid.csv"
+    rows.to_csv(path, index=False)
+    assert main(["grid", str(path), "--higher", "--out", str(tmp_path / "out")]) == 0
+    assert name in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out" / "grid_rates.csv")
+    figure = draw(table)
+    texts = [text for text in figure.findobj(Text) if name in " ".join(text.get_text().split())]
+    assert texts
+    assert not any(text.get_parse_math() for text in texts)
 
 
 def test_a_name_with_a_bar_breaks_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

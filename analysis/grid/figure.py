@@ -40,7 +40,7 @@ def table(groups: list[Group], score: str, higher_is_better: bool, remark: str) 
                 at = {"learning_rate": rate, "best": rate == arm.best}
                 for seed, value in scores.items():
                     rows.append(of | at | {"seed": seed, "score": math.nan if value is None else value})
-    found = pd.DataFrame(rows).astype({"rank": "Int64", "seed": "Int64"})
+    found = pd.DataFrame(rows).astype({"rank": "Int64"})
     return found.assign(higher_is_better=higher_is_better, axis=score, remark=remark)
 
 
@@ -54,12 +54,12 @@ def draw(table: pd.DataFrame) -> Figure:
     looks = _looks(table)
     for axes, name in zip(panels, groups, strict=False):
         _panel(axes, table[table["group"] == name], looks)
-        axes.set_title(name if len(groups) > 1 else "")
+        axes.set_title(name if len(groups) > 1 else "", parse_math=False)
     for axes in panels[len(groups) :]:
         axes.remove()
     for place, axes in enumerate(panels[: len(groups)]):
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(table["axis"].iloc[0] if place % across == 0 else "")
+        axes.set_ylabel(table["axis"].iloc[0] if place % across == 0 else "", parse_math=False)
     seeds = "; small: its seeds" if table.duplicated(["group", "arm", "learning_rate"]).any() else ""
     off = "; a line that leaves the axis goes to a far worse score" if _any_off(table) else ""
     style.title(figure, f"{table['remark'].iloc[0]}\nThe score that chooses each arm's learning rate{seeds}{off}")

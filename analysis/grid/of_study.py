@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_csv
 
-from ..study.records import RECORDS, Records, load, rate_of, score_of
+from ..study.records import RECORDS, NoStudy, Records, load, published, rate_of, score_of
 from .table import FINAL, FULL, SPLITS, STAGES, TRIAL
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    records = load(options.records / f"{options.study}.jsonl")
+    records = _named(options.records, options.study)
     if options.condition not in records.conditions:
         raise ConfigError(
             f"{options.study} has no task {options.condition}; {suggest(options.condition, records.conditions)}"
@@ -45,6 +45,21 @@ def _main(options: argparse.Namespace) -> int:
     write_csv(options.table, table(records, options.condition))
     print(options.table)
     return 0
+
+
+def _named(folder: Path, name: str) -> Records:
+    """The study of this name, as `python -m analysis study` knows it.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    names = [path.stem for path in published(folder)]
+    if name not in names:
+        raise ConfigError(f"there are no records of a study {name}; {suggest(name, names)}")
+    try:
+        return load(folder / f"{name}.jsonl")
+    except NoStudy as error:
+        raise ConfigError(str(error)) from None
 
 
 def table(records: Records, condition: str) -> pd.DataFrame:

@@ -16,12 +16,15 @@ FULL = "full"
 """The method that the others are compared with; it has no rank."""
 SPLITS, STAGES = ("validation", "test"), ("trial", "final")
 TRIAL, FINAL = STAGES
+TEST = SPLITS[1]
 FAILED = ("", "nan", "inf", "+inf", "-inf", "diverged")
 """Scores of a run that diverged or is missing."""
 SAID_FAILED = "nothing, nan, inf or diverged"
 ADD_STAGE = "add one: trial for the rows that chose the rates, final for those that score them"
 APART = 20.0
 """How many times larger scores are that seem to be per cents beside shares."""
+MOST_RANK, MOST_SCORE = 10**6, 1e100
+"""No weight matrix has a higher rank; the squares of larger scores are no numbers any more."""
 Number = TypeVar("Number", int, float)
 
 
@@ -131,16 +134,14 @@ def _run(row: Cells, number: int) -> Run:
     method = FULL if row["method"].lower() == FULL else row["method"]
     if not method:
         raise ConfigError(f"row {number}: method is empty; allowed are full, lora and any other name")
-    rank = of("rank", lambda text: _whole(text, 1), "are whole numbers ≥ 1, or nothing") if row["rank"] else None
+    ranks = f"are whole numbers ≥ 1 and at most {MOST_RANK}, or nothing"
+    rank = of("rank", lambda text: _whole(text, 1, MOST_RANK), ranks) if row["rank"] else None
     if method == FULL and rank is not None:
         raise ConfigError(f"row {number}: method is full and rank {rank}; full fine-tuning has no rank, leave it empty")
     rate = of("learning_rate", _positive, "are numbers above 0")
     seed = of("seed", lambda text: _whole(text, 0), "are whole numbers ≥ 0") if "seed" in row else None
-    score = (
-        None
-        if row["score"].lower() in FAILED
-        else of("score", _finite, f"are numbers, or {SAID_FAILED} of a run that failed")
-    )
+    scores = f"are numbers, or {SAID_FAILED} of a run that failed; none beyond ±{MOST_SCORE:g}"
+    score = None if row["score"].lower() in FAILED else of("score", _bounded, scores)
     split, stage = _one_of(row, "split", SPLITS, number), _one_of(row, "stage", STAGES, number)
     group = (row.get("model", ""), row.get("task", ""))
     return Run(group, Arm(method, rank), rate, seed, score, split, stage, number)
@@ -159,10 +160,16 @@ def _positive(text: str) -> float:
     return number
 
 
-def _whole(text: str, least: int) -> int:
-    """A whole number, also where a spreadsheet has written `4.0`."""
-    number = _finite(text)
-    if number != int(number) or number < least:
+def _bounded(text: str) -> float:
+    if abs(number := _finite(text)) > MOST_SCORE:
+        raise ValueError(text)
+    return number
+
+
+def _whole(text: str, least: int, most: float = math.inf) -> int:
+    """A whole number, also where a spreadsheet has written `4.0`; of many digits, such as a hash, each one counts."""
+    number = int(text) if text.isdecimal() else _finite(text)
+    if number != int(number) or not least <= number <= most:
         raise ValueError(text)
     return int(number)
 

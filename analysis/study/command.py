@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_text
-from lorax_lab.store.sums import ENDING
 
 from .. import style
 from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
 from .origin import notes
-from .records import RECORDS, NoStudy, Records, collapsed, load
+from .records import RECORDS, NoStudy, Records, collapsed, load, published
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
@@ -99,13 +98,8 @@ def load_all(folder: Path) -> list[Records]:
 
 def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
     """As `load_all`, and why each other study cannot be read, by its name."""
-    ending = ".jsonl"
-    names = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ending}*")}
-    paths = sorted(folder / name for name in names if name.endswith(ending) and not name.startswith("."))
-    if not paths:
-        raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
     studies, damaged = [], dict[str, str]()
-    for path in paths:
+    for path in published(folder):
         try:
             studies.append(load(path))
         except NoStudy as error:

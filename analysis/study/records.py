@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
@@ -16,7 +17,7 @@ from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
 from lorax_lab.store.protocol import Cell, Protocol
 from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
 from lorax_lab.store.scored import scored_on
-from lorax_lab.store.sums import is_sealed
+from lorax_lab.store.sums import ENDING, is_sealed
 
 from ..scores import SCORED, UNITS, directed, with_units
 from .scale import Scale
@@ -143,6 +144,21 @@ class Records:
     @cached_property
     def _trials(self) -> dict[Cell, Line]:
         return {cell: line for line in self.lines if (cell := self.cell(line)) and cell.stage == "trial"}
+
+
+def published(folder: Path) -> list[Path]:
+    """The place `<folder>/<name>.jsonl` of each published study, also of one whose file is gone and whose checksums are
+    left.
+
+    Raises:
+        ConfigError: none is there.
+    """
+    kind = ".jsonl"
+    names = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{kind}*")}
+    paths = sorted(folder / name for name in names if name.endswith(kind) and not name.startswith("."))
+    if not paths:
+        raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
+    return paths
 
 
 def load(path: Path) -> Records:
