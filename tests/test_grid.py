@@ -183,6 +183,14 @@ REASONS = {
         lambda: drop(staged(TWO), method="full", learning_rate=RATES[0], stage="trial"),
         "unequal numbers of trials, 5 rates of lora r=4 against 4 of full",
     ),
+    "unequal training": (
+        lambda: staged(TWO).assign(Epochs=lambda of: of["method"].map({"full": "1", "lora": "10"})),
+        "unequal training: Epochs is 10 of lora r=4 and 1 of full",
+    ),
+    "training that is not told": (
+        lambda: staged(TWO).assign(max_steps=lambda of: of["method"].map({"full": "", "lora": "10"})),
+        "unequal training: max_steps is 10 of lora r=4 and not given of full",
+    ),
     "unequal selection seeds": (
         lambda: drop(staged(TWO), method="full", seed=1, stage="trial"),
         "unequal numbers of seeds choose the rates, 2 of lora r=4 and 1 of full",
@@ -272,6 +280,7 @@ def test_what_is_not_fair_is_told_why(name: str, tmp_path: Path) -> None:
 
 
 OF_FULL = (
+    *("unequal training", "training that is not told"),
     *("unequal trials", "unequal selection seeds", "one rate", "a coarser grid", "other seeds", "no trials"),
     *("no full arm", "no final run", "final runs at another rate", "full failed", "every rate failed"),
 )
@@ -301,6 +310,20 @@ def test_another_method_is_compared_at_its_rank(tmp_path: Path) -> None:
     names = {each.name for each in found.comparisons if not each.with_full}
     assert names == {"dora r=4 against lora r=4", "lora r=4 against lora r=8"}
     assert pair(found, "head").fair
+
+
+def test_equal_training_is_no_reason(tmp_path: Path) -> None:
+    """However its numbers are written."""
+    rows = staged(TWO).assign(epochs=lambda of: of["method"].map({"full": "10.0", "lora": "10"}))
+    assert all(each.fair for each in group(rows, tmp_path).comparisons)
+    assert "epochs" not in text(rows, tmp_path)
+
+
+def test_rates_that_differ_in_their_last_digit_are_one(tmp_path: Path) -> None:
+    rows = rows_of(TWO)
+    moved = rows.assign(learning_rate=rows["learning_rate"] * (1 + 3e-16 * (rows["seed"] == SEEDS[0])))
+    assert (moved["learning_rate"] != rows["learning_rate"]).any()
+    assert text(moved, tmp_path) == text(rows, tmp_path)
 
 
 # ---- what chose the rates, and how much the seeds vary

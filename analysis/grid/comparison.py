@@ -11,7 +11,7 @@ from decimal import Decimal
 from lorax_lab.store.direction import oriented
 
 from ..study.comparison import LOST
-from ..study.markdown import listed
+from ..study.markdown import listed, some
 from ..study.statistics import Interval, Smallest, smallest
 from .arms import ITSELF, ONLY, OTHER_SEEDS, TRIALS, Scored, is_staged, of_seeds, score
 from .chance import of_unequal
@@ -199,6 +199,10 @@ def _of_pair(first: Scored, second: Scored) -> list[str]:
     if len(first.seeds) != len(second.seeds) and first.seeds and second.seeds:
         numbers = f"{len(first.seeds)} of {first.arm} and {len(second.seeds)} of {second.arm}"
         reasons.append(f"unequal numbers of seeds choose the rates, {numbers}")
+    for name, values in first.budget.items():
+        if values != second.budget[name]:
+            one, other = (some(value or "not given" for value in arm.budget[name]) for arm in (first, second))
+            reasons.append(f"unequal training: {name} is {one} of {first.arm} and {other} of {second.arm}")
     if first.scores and second.scores and set(first.scores) != set(second.scores):
         reasons.append(f"{first.arm} and {second.arm} are scored with different seeds")
     if _are_copied(first, second):
