@@ -130,13 +130,15 @@ def stamp(figure: Figure, text: str) -> None:
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """The legend of `axes` below the figure, where it covers no data."""
+    """The legend of `axes` below the figure, where it covers no data. A `$` in a label, which may be a user's own name,
+    begins no formula."""
     handles, labels = axes.get_legend_handles_labels()
     width = int(figure.get_figwidth() * 18 / columns) - 8
     labels = [textwrap.fill(label, width) for label in labels]
     below = figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
     for text in below.get_texts():
         text.set_multialignment("left")
+        text.set_parse_math(False)
 
 
 def rank_axis(axes: Axes, ranks: list[int]) -> None:

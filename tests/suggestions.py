@@ -46,6 +46,7 @@ HOLES = {
     "longer": "64",
     "meant": "learning_rate",
     "theirs": "lr",
+    "tested": "test_accuracy",
     "folder": "FOLDER",
     "folder.parent": "runs",
     "role": "train",

@@ -25,6 +25,7 @@ from analysis.grid.table import Arm, Run, read
 from analysis.study.comparison import enough
 from analysis.study.records import RECORDS, load
 from analysis.study.statistics import Interval, t_interval
+from analysis.study.validator import LEAST_SEEDS
 
 DOCS = Path(__file__).parents[1] / "docs" / "grids"
 EXAMPLE = DOCS / "example.csv"
@@ -182,6 +183,14 @@ REASONS = {
         lambda: drop(staged(TWO), method="full", learning_rate=RATES[0], stage="trial"),
         "unequal numbers of trials, 5 rates of lora r=4 against 4 of full",
     ),
+    "unequal training": (
+        lambda: staged(TWO).assign(Epochs=lambda of: of["method"].map({"full": "1", "lora": "10"})),
+        "unequal training: Epochs is 10 of lora r=4 and 1 of full",
+    ),
+    "training that is not told": (
+        lambda: staged(TWO).assign(max_steps=lambda of: of["method"].map({"full": "", "lora": "10"})),
+        "unequal training: max_steps is 10 of lora r=4 and not given of full",
+    ),
     "unequal selection seeds": (
         lambda: drop(staged(TWO), method="full", seed=1, stage="trial"),
         "unequal numbers of seeds choose the rates, 2 of lora r=4 and 1 of full",
@@ -215,6 +224,18 @@ REASONS = {
     "selection on test": (
         lambda: staged(TWO).assign(split="test"),
         "trials and final runs are both scored on test",
+    ),
+    "selection on test without stages": (
+        lambda: rows_of(TWO).assign(split="test"),
+        "runs that choose the rates and runs that score them are both scored on test",
+    ),
+    "final runs alone, on test": (
+        lambda: rows_of(TWO).assign(split="test", stage="final"),
+        "runs that choose the rates and runs that score them are both scored on test",
+    ),
+    "the same difference in each seed": (
+        lambda: change(staged(TWO, noise=0.0), 0.85, method="full", stage="final"),
+        "the difference is the same in each seed, so that nothing tells how much it varies",
     ),
     "other seeds": (
         lambda: drop(staged(TWO), method="full", seed=12),
@@ -259,6 +280,7 @@ def test_what_is_not_fair_is_told_why(name: str, tmp_path: Path) -> None:
 
 
 OF_FULL = (
+    *("unequal training", "training that is not told"),
     *("unequal trials", "unequal selection seeds", "one rate", "a coarser grid", "other seeds", "no trials"),
     *("no full arm", "no final run", "final runs at another rate", "full failed", "every rate failed"),
 )
@@ -288,6 +310,62 @@ def test_another_method_is_compared_at_its_rank(tmp_path: Path) -> None:
     names = {each.name for each in found.comparisons if not each.with_full}
     assert names == {"dora r=4 against lora r=4", "lora r=4 against lora r=8"}
     assert pair(found, "head").fair
+
+
+def test_equal_training_is_no_reason(tmp_path: Path) -> None:
+    """However its numbers are written."""
+    rows = staged(TWO).assign(epochs=lambda of: of["method"].map({"full": "10.0", "lora": "10"}))
+    assert all(each.fair for each in group(rows, tmp_path).comparisons)
+    assert "epochs" not in text(rows, tmp_path)
+
+
+def test_rates_that_differ_in_their_last_digit_are_one(tmp_path: Path) -> None:
+    rows = rows_of(TWO)
+    moved = rows.assign(learning_rate=rows["learning_rate"] * (1 + 3e-16 * (rows["seed"] == SEEDS[0])))
+    assert (moved["learning_rate"] != rows["learning_rate"]).any()
+    assert text(moved, tmp_path) == text(rows, tmp_path)
+
+
+# ---- what chose the rates, and how much the seeds vary
+
+ON_TEST = "are both scored on test"
+
+
+def test_one_rate_an_arm_chooses_nothing_on_test(tmp_path: Path) -> None:
+    rows = rows_of(TWO).query(f"learning_rate == {CURVE}").assign(split="test")
+    reasons = pair(group(rows, tmp_path), "lora r=4").reasons
+    assert "of full only one rate was tried" in reasons
+    assert not any(ON_TEST in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("stage", ["trial", "final"])
+@pytest.mark.parametrize("seeds", [SEEDS, SEEDS[:1]])
+def test_a_stage_that_all_rows_have_is_said(stage: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    rows = rows_of(TWO, seeds=seeds).assign(split="validation", stage=stage)
+    assert f"Every row has the stage `{stage}`, so that trials are not told from final runs." in text(rows, tmp_path)
+    assert not any(ON_TEST in why for each in group(rows, tmp_path).comparisons for why in each.reasons)
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_nothing_is_sure_where_all_seeds_differ_by_the_same(seeds: int, tmp_path: Path) -> None:
+    """Also where the scores themselves vary, and their differences are equal to rounding alone."""
+    rows = rows_of(TWO, noise=0.0, seeds=range(seeds)).round({"score": 3})
+    rows["score"] += 0.0123 * rows["seed"] - 0.03 * (rows["method"] == "lora") - 0.001 * rows["rank"].fillna(0)
+    said = text(rows, tmp_path)
+    assert "**0 of 3 comparisons are fair.**" in said
+    assert r"r\* of lora cannot be told" in said
+    assert "Surely" not in said
+    rows["score"] += 1e-4 * (rows["seed"] == 1) * (rows["method"] == "full")
+    assert pair(group(rows, tmp_path), "lora r=4").fair
+
+
+@pytest.mark.parametrize("count", [2, LEAST_SEEDS - 1, LEAST_SEEDS])
+def test_fewer_seeds_than_a_study_of_ours_needs_are_said(count: int, tmp_path: Path) -> None:
+    said = text(rows_of(TWO, seeds=SEEDS[:count]), tmp_path)
+    assert "**3 of 3 comparisons are fair.**" in said
+    few = f"{count} seeds, fewer than the {LEAST_SEEDS} of our own studies: the interval is wider."
+    assert (few in said) == (count < LEAST_SEEDS)
+    assert f"A study of ours needs {LEAST_SEEDS} seeds." in (DOCS.parent / "grids.md").read_text()
 
 
 # ---- failures

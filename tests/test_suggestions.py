@@ -78,7 +78,8 @@ def _option(module: str, words: list[str]) -> None:
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
     elif module.startswith("analysis.grid"):
-        accept(f"python -m analysis grid TABLE.csv --higher {text}")
+        direction = "" if text == "--lower" else "--higher "
+        accept(f"python -m analysis grid TABLE.csv {direction}{text}")
     else:
         own = [name for name in ("study", "report") if module.startswith(f"analysis.{name}")]
         accept(shlex.join(["python", "-m", "analysis", *own, *words, *value]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,7 +24,7 @@ COLUMNS = (*NEEDED, *OPTIONAL)
 MEANT = {
     "learning_rate": ("lr", "learning rate", "learningrate", "rate", "eta", "step_size"),
     "rank": ("r", "lora_r", "lora_rank", "lora r"),
-    "score": ("loss", "log_loss", "val_loss", "test_loss", "eval_loss", "accuracy", "acc", "value", "result"),
+    "score": ("score", "loss", "log_loss", "accuracy", "acc", "f1", "perplexity", "value", "result"),
     "seed": ("random_seed", "run", "repeat", "trial"),
     "model": ("base_model", "model_name", "base"),
     "task": ("dataset", "data", "benchmark"),
@@ -31,6 +32,16 @@ MEANT = {
     "split": ("subset", "partition"),
 }
 """Names that tables have for these columns."""
+BUDGET = (
+    *("epochs", "num_epochs", "train_epochs", "num_train_epochs"),
+    *("steps", "num_steps", "max_steps", "train_steps", "training_steps"),
+    *("batch_size", "train_batch_size", "per_device_train_batch_size", "effective_batch_size"),
+    *("train_examples", "num_train_examples", "train_size"),
+)
+"""Columns that say how long a run trained: arms are compared that trained equally long."""
+STEPS = ("step", "global_step", "epoch", "iteration", "iter", "checkpoint")
+"""Columns that say at which point of its training a run was scored."""
+SPLIT_WORDS = {"val", "valid", "validation", "dev", "eval", "test"}
 LIKE = 0.75
 """How alike a name has to be to count as nearly right, from 0 to 1."""
 Cells = Mapping[str, str]
@@ -49,7 +60,7 @@ def read_cells(path: Path, renamed: Mapping[str, str], values: Mapping[str, str]
     """
     header, lines = _lines(path)
     names = _named(header, renamed, values)
-    unread = [name for name in names if name not in COLUMNS]
+    unread = [name for name in names if name not in COLUMNS and name.lower() not in BUDGET]
     if not lines:
         raise ConfigError(f"{path} has a header and no rows; a grid has one row per run")
     return {number: {**dict(zip(names, line, strict=True)), **values} for number, line in lines.items()}, unread
@@ -94,6 +105,11 @@ def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, s
             raise ConfigError(
                 f"--column {ours}={theirs}: there is no column {ours} in a grid; {suggest(ours, COLUMNS)}"
             )
+        if ours == "seed" and theirs.lower() in STEPS + BUDGET:
+            raise ConfigError(
+                f"--column {ours}={theirs}: steps of one run are no seeds; keep the last row of each run, and leave "
+                "the option out"
+            )
         if theirs not in header:
             raise ConfigError(f"--column {ours}={theirs}: the table has no column {theirs}; {suggest(theirs, header)}")
     of_theirs = {theirs: ours for ours, theirs in renamed.items()}
@@ -106,6 +122,13 @@ def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, s
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ConfigError(f"the table has the column {twice[0]} {names.count(twice[0])} times; keep one of them")
     lacking = [name for name in COLUMNS if name not in names and name not in values]
+    scores = [name for name in names if name not in COLUMNS and _is_score(name)] if "score" in lacking else []
+    if len(scores) > 1:
+        tested = next((name for name in scores if "test" in name.lower()), scores[0])
+        raise ConfigError(
+            f"the columns {', '.join(scores)} could each be the score, and one is read: type --column score={tested}, "
+            "or name another of them"
+        )
     for theirs in names:
         meant = None if theirs in COLUMNS else _nearly(theirs, lacking)
         if meant:
@@ -118,8 +141,21 @@ def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, s
 def _nearly(theirs: str, lacking: list[str]) -> str | None:
     """Which of the columns that lack is meant by a name, if any."""
     name = theirs.lower()
+    if name in STEPS + BUDGET:
+        return None
     meant = [ours for ours in lacking if name in MEANT.get(ours, ()) or name == ours]
+    meant += ["score"] if "score" in lacking and _is_score(name) else []
     return next(iter([*meant, *get_close_matches(name, lacking, n=1, cutoff=LIKE)]), None)
+
+
+def _is_score(name: str) -> bool:
+    """Whether a column seems to hold scores, be they of a split or not.
+
+    >>> [_is_score(name) for name in ("val_acc", "Test accuracy", "score", "test")]
+    [True, True, True, False]
+    """
+    words = re.split(r"[\W_]+", name.lower())
+    return "_".join(word for word in words if word not in SPLIT_WORDS) in MEANT["score"]
 
 
 def _hint(column: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer, suggest
@@ -16,7 +15,8 @@ from ..folders import check_out
 from . import figure, page
 from .columns import NEEDED, OPTIONAL
 from .comparison import compare
-from .table import Grid, Run, read
+from .scores import require_direction, require_one_scale
+from .table import Grid, read
 
 NAME = "grid"
 EXAMPLES = {"--column": "--column learning_rate=lr", "--value": "--value method=lora"}
@@ -57,28 +57,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help=named)
     same = f"a column that the table lacks, the same in every row: {EXAMPLES['--value']}"
     parser.add_argument("--value", action="append", default=[], metavar="COLUMN=VALUE", help=same)
-    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="FOLDER", help="where all goes (figures)")
+    parser.add_argument("--out", default="figures", metavar="FOLDER", help="where all goes (figures)")
     return parser
 
 
 def _main(options: argparse.Namespace) -> int:
     margin = _margin(options.margin)
-    check_out(options.out)
-    grid = read(options.table, _typed("--column", options.column), _typed("--value", options.value))
-    groups = [compare(name, grid.groups[name], options.higher) for name in _named(options.group, grid)]
-    for group in groups:
-        _require_margin_of_scale(group.name, grid.groups[group.name], margin)
+    if not options.out.strip():
+        raise ConfigError(f"--out {options.out!r}: allowed is the name of a folder; type --out figures")
+    out = Path(options.out)
+    check_out(out)
+    renamed = _typed("--column", options.column)
+    grid = read(options.table, renamed, _typed("--value", options.value))
+    require_direction((grid.metric, renamed.get("score", "")), options.higher)
+    runs = {name: grid.groups[name] for name in _named(options.group, grid)}
+    require_one_scale(runs, options.higher, margin)
+    groups = [compare(name, of_group, options.higher) for name, of_group in runs.items()]
     stem = options.table.stem
     name = options.table.name
     print(page.write(name, grid, groups, options.higher, margin, None))
     axis = labelled(grid.metric or "score", options.higher)
     rows = figure.table(groups, axis, options.higher, page.summary(groups))
-    paths = style.save(rows, figure.draw(rows), options.out / f"{stem}_rates")
+    paths = style.save(rows, figure.draw(rows), out / f"{stem}_rates")
     tables = {"arms": page.arms_table(groups), "comparisons": page.comparisons_table(groups)}
     for kind, content in tables.items():
-        paths.append(options.out / f"{stem}_{kind}.csv")
+        paths.append(out / f"{stem}_{kind}.csv")
         write_csv(paths[-1], content)
-    paths.append(options.out / f"{stem}.md")
+    paths.append(out / f"{stem}.md")
     write_text(paths[-1], page.write(name, grid, groups, options.higher, margin, f"{stem}_rates.png"))
     print(*paths, sep="\n")
     return 0
@@ -94,16 +99,6 @@ def _margin(typed: str | None) -> float | None:
     if not 0 < margin < math.inf:
         raise ConfigError(f"--margin {typed}: allowed are numbers above 0, in units of the score; type --margin 0.02")
     return margin
-
-
-def _require_margin_of_scale(name: str, runs: Sequence[Run], margin: float | None) -> None:
-    """Refuse a margin as wide as the scale of the scores, such as one in per cents where scores are shares."""
-    scores = [run.score for run in runs if run.score is not None]
-    if margin is not None and margin >= 1 and scores and min(scores) >= 0 and max(scores) <= 1:
-        raise ConfigError(
-            f"--margin {margin:g}: all scores of {name} lie between 0 and 1, so that none is worse by more; allowed "
-            "are numbers below 1, in units of the score; for two points in a hundred type --margin 0.02"
-        )
 
 
 def _named(names: list[str], grid: Grid) -> list[str]:

@@ -11,11 +11,11 @@ from decimal import Decimal
 from lorax_lab.store.direction import oriented
 
 from ..study.comparison import LOST
-from ..study.markdown import listed
+from ..study.markdown import listed, some
 from ..study.statistics import Interval, Smallest, smallest
-from .arms import ITSELF, ONLY, TRIALS, Scored, is_staged, of_seeds, score
+from .arms import ITSELF, ONLY, OTHER_SEEDS, TRIALS, Scored, is_staged, of_seeds, score
 from .chance import of_unequal
-from .table import FULL, Arm, Run
+from .table import FULL, TEST, Arm, Run
 
 WIDTH = 1.25
 """By which factor the distances of the rates beside two arms' best ones may differ, on the log scale. Grids of 1, 3, 10
@@ -25,6 +25,8 @@ NO_FULL = "no full arm"
 ALIKE, DIGITS = 3, 4
 """So many seeds of one arm, or of two arms in each seed, have the same score of so many digits only where one was
 copied."""
+SAME = 1e-9
+"""Differences of scores that are equal to rounding, as a share of the scores."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Group:
 
     Attributes:
         staged: whether it has trials and final runs.
+        stage: the one stage that all of its rows have; empty where they have both, or the table does not say.
         splits: of the runs that choose, and of those that score; empty where the table does not say.
     """
 
@@ -71,6 +74,7 @@ class Group:
     arms: tuple[Scored, ...]
     comparisons: tuple[Comparison, ...]
     staged: bool
+    stage: str
     splits: tuple[str, str]
 
     @property
@@ -89,7 +93,8 @@ def compare(name: str, runs: tuple[Run, ...], higher_is_better: bool) -> Group:
     found = [_compared(other, full, higher_is_better) for other in others]
     pairs = [pair for pair in itertools.combinations(others, 2) if _alike(pair[0].arm, pair[1].arm)]
     found += [_compared(first, second, higher_is_better) for first, second in pairs]
-    return Group(name, arms, tuple(found), staged, arms[0].splits)
+    stage = "" if staged else runs[0].stage
+    return Group(name, arms, tuple(found), staged, stage, arms[0].splits)
 
 
 def _alike(one: Arm, other: Arm) -> bool:
@@ -141,6 +146,18 @@ def _are_copied(first: Scored, second: Scored) -> bool:
     return len(fine) >= ALIKE and all(one == other for one, other in pairs)
 
 
+def _is_constant(first: Scored, second: Scored) -> bool:
+    """Whether two arms differ by the same in each of several seeds: the interval of the difference has no width. Where
+    a run failed there is no interval."""
+    pairs = [(first.scores[seed], second.scores[seed]) for seed in first.scores if seed in second.scores]
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if len(known) < len(pairs):
+        return False
+    differences = [one - other for one, other in known]
+    largest = max((abs(score) for pair in known for score in pair), default=0.0)
+    return len(known) > 1 and max(differences) - min(differences) <= SAME * largest
+
+
 def _digits(score: float) -> int:
     """How many digits a score was written with, zeros at either end left out."""
     return len(Decimal(repr(score)).normalize().as_tuple().digits)
@@ -158,7 +175,10 @@ def _of_choice(arm: Scored) -> list[str]:
 
 
 def _of_stages(arm: Scored) -> list[str]:
-    """What makes trials and final runs depend on each other."""
+    """What makes the runs that choose and those that score depend on each other. A table without stages may have a
+    validation score alone; a test score must choose nothing."""
+    if arm.chosen_by == OTHER_SEEDS and len(arm.cells) > 1 and arm.splits[0] == TEST:
+        return [f"runs that choose the rates and runs that score them are both scored on {TEST}"]
     if arm.chosen_by != TRIALS or not arm.scores:
         return []
     reasons, common = [], sorted(seed for seed in {*arm.seeds} & {*arm.scores} if seed is not None)
@@ -179,10 +199,16 @@ def _of_pair(first: Scored, second: Scored) -> list[str]:
     if len(first.seeds) != len(second.seeds) and first.seeds and second.seeds:
         numbers = f"{len(first.seeds)} of {first.arm} and {len(second.seeds)} of {second.arm}"
         reasons.append(f"unequal numbers of seeds choose the rates, {numbers}")
+    for name, values in first.budget.items():
+        if values != second.budget[name]:
+            one, other = (some(value or "not given" for value in arm.budget[name]) for arm in (first, second))
+            reasons.append(f"unequal training: {name} is {one} of {first.arm} and {other} of {second.arm}")
     if first.scores and second.scores and set(first.scores) != set(second.scores):
         reasons.append(f"{first.arm} and {second.arm} are scored with different seeds")
     if _are_copied(first, second):
         reasons.append(f"{first.arm} and {second.arm} have the same score in each seed to the last digit")
+    elif _is_constant(first, second):
+        reasons.append("the difference is the same in each seed, so that nothing tells how much it varies")
     reasons += _of_grids(first, second)
     if second.lost and (first.lost or second.arm.method == FULL):
         both = f"{first.arm} and {second.arm}" if first.lost else second.arm

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 HEIGHT = 2.3
 """Inches of a row of panels."""
+MOST_NAMED, ACROSS, LEGEND_LINES, LEGEND_LINE = 40, 5, 3, 0.17
+"""Arms of which each has its name in the legend; columns of the legend; its lines for which a figure has room, and the
+inches that another takes."""
+BEST = "the best rate"
 REFERENCE: dict[str, Any] = {"color": "black", "linestyle": "--", "marker": "s"}
 OFF, ROOM = 4.0, 0.08
 """How many times as far from the best score as the median is an axis reaches, with a line going off it beyond; the room
@@ -40,7 +44,7 @@ def table(groups: list[Group], score: str, higher_is_better: bool, remark: str) 
                 at = {"learning_rate": rate, "best": rate == arm.best}
                 for seed, value in scores.items():
                     rows.append(of | at | {"seed": seed, "score": math.nan if value is None else value})
-    found = pd.DataFrame(rows).astype({"rank": "Int64", "seed": "Int64"})
+    found = pd.DataFrame(rows).astype({"rank": "Int64"})
     return found.assign(higher_is_better=higher_is_better, axis=score, remark=remark)
 
 
@@ -54,15 +58,17 @@ def draw(table: pd.DataFrame) -> Figure:
     looks = _looks(table)
     for axes, name in zip(panels, groups, strict=False):
         _panel(axes, table[table["group"] == name], looks)
-        axes.set_title(name if len(groups) > 1 else "")
+        axes.set_title(name if len(groups) > 1 else "", parse_math=False)
     for axes in panels[len(groups) :]:
         axes.remove()
     for place, axes in enumerate(panels[: len(groups)]):
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(table["axis"].iloc[0] if place % across == 0 else "")
+        axes.set_ylabel(table["axis"].iloc[0] if place % across == 0 else "", parse_math=False)
     seeds = "; small: its seeds" if table.duplicated(["group", "arm", "learning_rate"]).any() else ""
     off = "; a line that leaves the axis goes to a far worse score" if _any_off(table) else ""
-    style.title(figure, f"{table['remark'].iloc[0]}\nThe score that chooses each arm's learning rate{seeds}{off}")
+    many = f"; {len(looks)} arms are too many for a legend, the table beside the figure names them"
+    many = many if len(looks) > MOST_NAMED else ""
+    style.title(figure, f"{table['remark'].iloc[0]}\nThe score that chooses each arm's learning rate{seeds}{off}{many}")
     _legend(figure, panels[0], table, looks)
     return figure
 
@@ -128,9 +134,14 @@ def _is_higher(rows: pd.DataFrame) -> bool:
 
 
 def _legend(figure: Figure, axes: Axes, table: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    for arm, look in looks.items():
-        axes.plot([], [], label=arm, **look)
-    axes.scatter([], [], s=70, facecolor="none", edgecolor="0.3", label="the best rate")
+    """Below the figure, which many arms make higher. Matplotlib leaves a label out that begins with `_`, so that a
+    blank goes before it."""
+    named = looks if len(looks) <= MOST_NAMED else {}
+    for arm, look in named.items():
+        axes.plot([], [], label=f" {arm}" if arm.startswith("_") else arm, **look)
+    axes.scatter([], [], s=70, facecolor="none", edgecolor="0.3", label=BEST)
     if table["score"].isna().any():
         axes.scatter([], [], s=24, marker="x", color="0.3", label="a run failed")
-    style.legend(figure, axes, columns=5)
+    more = max(0, -(-(len(named) + 2) // ACROSS) - LEGEND_LINES)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * more)
+    style.legend(figure, axes, columns=ACROSS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.store.files import write_csv
 
-from ..study.records import RECORDS, Records, load, rate_of, score_of
+from ..study.records import RECORDS, Records, named, rate_of, score_of
 from .table import FINAL, FULL, SPLITS, STAGES, TRIAL
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    records = load(options.records / f"{options.study}.jsonl")
+    records = named(options.records, options.study)
     if options.condition not in records.conditions:
         raise ConfigError(
             f"{options.study} has no task {options.condition}; {suggest(options.condition, records.conditions)}"

@@ -9,6 +9,7 @@ from lorax_lab.store.direction import oriented
 
 from ..study.markdown import listed
 from ..study.statistics import Interval
+from ..study.validator import LEAST_SEEDS
 from .arms import OTHER_SEEDS, TRIALS, Scored
 from .columns import OPTIONAL
 from .comparison import NO_FULL, Comparison, Group, against_full, star, together
@@ -32,12 +33,17 @@ def unsaid(grid: Grid) -> list[str]:
 def rests_on(group: Group) -> list[str]:
     """What the scores of a group rest on, and what their intervals do not cover."""
     lines = []
+    apart = "No stage tells trials from final runs."
+    if group.stage:
+        apart = f"Every row has the stage `{group.stage}`, so that trials are not told from final runs."
     if any(arm.chosen_by == OTHER_SEEDS for arm in group.arms):
         on = f" ({group.splits[0]})" if group.splits[0] else ""
         lines.append(
-            "No stage tells trials from final runs. So each seed is scored at the rate that the other seeds choose, "
+            f"{apart} So each seed is scored at the rate that the other seeds choose, "
             f"and a score is the mean over the seeds left out. The examples{on} choose the rates and score them too."
         )
+    elif group.stage:
+        lines.append(apart)
     if group.staged and not group.splits[0]:
         lines.append("Whether trials and final runs are scored on the same examples is not known.")
     if any(each.gain for each in group.comparisons):
@@ -46,6 +52,9 @@ def rests_on(group: Group) -> list[str]:
             f"Intervals are 95 %, each by itself, Student's over paired seeds{wider}. They do not cover the test "
             "examples: other examples may decide otherwise."
         )
+    paired = {each.gain.count for each in group.comparisons if each.gain}
+    if few := sorted(count for count in paired if 0 < count < LEAST_SEEDS):
+        lines.append(f"{listed(few)} seeds, fewer than the {LEAST_SEEDS} of our own studies: the interval is wider.")
     return lines
 
 

@@ -17,7 +17,7 @@ import torch
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.spectra import most_by_chance, random_similarity, subspace_similarity
 
-from .records import RECORDS, NoStudy, Records, load
+from .records import RECORDS, Records, named
 
 NAME = "similarity"
 ROWS = "directions"
@@ -149,10 +149,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _print(options: argparse.Namespace) -> int:
-    try:
-        records = load(options.records / f"{options.study}.jsonl")
-    except NoStudy as error:
-        raise ConfigError(str(error)) from None
+    records = named(options.records, options.study)
     place = Place(options.task, options.matrix, options.side)
     found, chance = similarity(records, place, options.one, options.other, options.i, options.j)
     print(f"φ({options.i}, {options.j}) = {found:.3f}; chance {chance:.3f}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.errors import suggest
+from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.store.direction import of_lines
 from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
@@ -179,6 +179,18 @@ def load(path: Path) -> Records:
         rows[name], others = _of_published_runs(made, measured)
         damages += [f"{path_of(path, name).name}: {text}" for text in others]
     return replace(made, rows=rows)
+
+
+def named(folder: Path, name: str) -> Records:
+    """As `load`, of a name that was typed.
+
+    Raises:
+        ConfigError: there is no such study, or it cannot be read.
+    """
+    try:
+        return load(folder / f"{name}.jsonl")
+    except NoStudy as error:
+        raise ConfigError(str(error)) from None
 
 
 def names_in(folder: Path) -> list[str]:
