@@ -39,6 +39,8 @@ HOLES = {
     "self.path.stem": "rank_sweep",
     "self.path.parent": "experiments/records",
     "limit": "64",
+    "option": "-i",
+    "most": "64",
     "gpus": "2",
     "NAME": "pairs train.precision",
     "max(fit, 1)": "2",

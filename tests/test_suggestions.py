@@ -80,8 +80,10 @@ def _option(module: str, words: list[str]) -> None:
     elif module.startswith("analysis.grid"):
         direction = "" if text == "--lower" else "--higher "
         accept(f"python -m analysis grid TABLE.csv {direction}{text}")
+    elif module == "analysis.study.kept":
+        accept(f"python -m analysis similarity STUDY ONE OTHER {text}")
     else:
-        own = [name for name in ("study", "report") if module.startswith(f"analysis.{name}")]
+        own = [name for name in ("study", "report", "paper") if module.startswith(f"analysis.{name}")]
         accept(shlex.join(["python", "-m", "analysis", *own, *words, *value]))
 
 

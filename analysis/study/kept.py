@@ -22,8 +22,6 @@ from .records import RECORDS, Records, named
 NAME = "similarity"
 ROWS = "directions"
 """Of the rows that `lorax_lab.afterwards.directions` makes."""
-KEEPS = "paper_subspaces"
-"""The study that keeps directions."""
 FACTOR, START = "A", "A at the start"
 ROUNDING = 1e-3
 """Of the products of directions, which are kept in half precision."""
@@ -80,10 +78,12 @@ def kept(records: Records, place: Place, name: str, count: int | None = None, op
     damages = [damage for damage in records.damages if f"{records.name}.{ROWS}" in damage]
     if damages and place.task not in {row["condition"] for row in rows}:
         raise ConfigError(f"directions of {records.name} cannot be read: {'; '.join(damages)}")
-    if not rows and records.name == KEEPS:
-        raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.{KEEPS}")
+    if not rows and records.name == "paper_subspaces":
+        raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.paper_subspaces")
     if not rows:
-        raise ConfigError(f"{records.name} has kept no directions; type: python -m analysis {NAME} {KEEPS} --help")
+        raise ConfigError(
+            f"{records.name} has kept no directions; type: python -m analysis similarity paper_subspaces --help"
+        )
     rows = _only(rows, "condition", place.task, "--task")
     matrices = sorted({row["matrix"] for row in rows if place.matrix in row["matrix"]})
     if len(matrices) != 1:
