@@ -40,6 +40,8 @@ HOLES = {
     "self.path.parent": "experiments/records",
     "limit": "64",
     "option": "-i",
+    "of_split": " --value split=test",
+    "command_of(name)": "python -m experiments.rank_sweep",
     "most": "64",
     "gpus": "2",
     "NAME": "pairs train.precision",

@@ -191,6 +191,19 @@ REASONS = {
         lambda: staged(TWO).assign(max_steps=lambda of: of["method"].map({"full": "", "lora": "10"})),
         "unequal training: max_steps is 10 of lora r=4 and not given of full",
     ),
+    "unequal training in a stage": (
+        lambda: staged(TWO).assign(
+            epochs=lambda of: [
+                {("full", "trial"): 10, ("full", "final"): 1, ("lora", "trial"): 1}.get(pair, 10)
+                for pair in zip(of["method"], of["stage"], strict=True)
+            ]
+        ),
+        "unequal training: epochs is 1 (trial), 10 (final) of lora r=4 and 1 (final), 10 (trial) of full",
+    ),
+    "unequal training in an arm": (
+        lambda: staged(TWO).assign(epochs=lambda of: (of["learning_rate"] == RATES[0]) + 1),
+        "unequal training: epochs is ",
+    ),
     "unequal selection seeds": (
         lambda: drop(staged(TWO), method="full", seed=1, stage="trial"),
         "unequal numbers of seeds choose the rates, 2 of lora r=4 and 1 of full",
@@ -280,7 +293,7 @@ def test_what_is_not_fair_is_told_why(name: str, tmp_path: Path) -> None:
 
 
 OF_FULL = (
-    *("unequal training", "training that is not told"),
+    *("unequal training", "training that is not told", "unequal training in a stage"),
     *("unequal trials", "unequal selection seeds", "one rate", "a coarser grid", "other seeds", "no trials"),
     *("no full arm", "no final run", "final runs at another rate", "full failed", "every rate failed"),
 )

@@ -110,7 +110,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "two scores": (
         "method,rank,learning_rate,val_accuracy,test_accuracy\nlora,4,.1,1,1\n",
         "columns val_accuracy, test_accuracy could each be the score, and one is read: type --column "
-        "score=test_accuracy,",
+        "score=test_accuracy --value split=test,",
     ),
     "two scores in short": (
         "method,rank,learning_rate,val_acc,Test-acc\nlora,4,.1,1,1\n",
@@ -120,7 +120,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "method,rank,learning_rate,validation_score,test_score\nlora,4,.1,1,1\n",
         "columns validation_score, test_score could each be the score",
     ),
-    "a score of a split": ("method,rank,learning_rate,test_f1\nlora,4,.1,1\n", "type --column score=test_f1"),
+    "a score of a split": (
+        "method,rank,learning_rate,test_f1\nlora,4,.1,1\n",
+        "type --column score=test_f1 --value split=test",
+    ),
     "steps of one run": (
         "method,rank,learning_rate,step,alpha,score\nlora,4,.1,0,8,1\nlora,4,.1,100,8,2\n",
         "rows 2 and 3 are one cell: lora r=4 at 0.1; they differ in step: steps of one run are no seeds, so keep the "
@@ -209,6 +212,7 @@ def test_a_row_in_per_cents_beside_shares_is_refused(tmp_path: Path, capsys: pyt
         error = refused(mixed, "--higher", tmp_path, capsys)
         assert f"row {row}: score is {first} and seems to be {kinds[0]}, row {beside} has {second}" in error
         assert f"which seems to be {kinds[1]}; give all as shares or all as per cents" in error
+        assert "write diverged for a run that failed" in error
     mixed = rows.assign(score=rows["score"] * (1 + 99 * one))
     assert refused(mixed, "--lower", tmp_path, capsys) == ""
 
@@ -222,7 +226,7 @@ def test_one_margin_is_not_meant_for_shares_and_per_cents(tmp_path: Path, capsys
     assert refused(rows, "--higher", tmp_path, capsys) == ""
 
 
-@pytest.mark.parametrize("name", ["log_loss", "Loss", "perplexity", "error rate", "eval/WER"])
+@pytest.mark.parametrize("name", ["log_loss", "Loss", "perplexity", "error rate", "eval/WER", "crossEntropy"])
 def test_higher_is_refused_of_a_loss(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = rows_of(SHARES)
     why = f"--higher: the scores are of {name!r}, of which lower ones are better; type --lower in its place"

@@ -96,7 +96,7 @@ def test_predictions_of_studies_without_runs_are_shown(tmp_path: Path) -> None:
     found, damaged = to_come(tmp_path)
     text = page.write([], {}, {}, found)
     assert (list(found), damaged) == (["paper_data_sizes"], {})
-    assert "Predicted before the runs of `paper_data_sizes`, which has no runs yet:" in text
+    assert "Predicted before the runs of `paper_data_sizes`, which has no published runs yet:" in text
     assert " ".join(found["paper_data_sizes"].texts["prediction"].split()) in text
     assert "625 steps" in text
     (tmp_path / "paper_data_sizes.json").write_text("{}")

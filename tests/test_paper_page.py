@@ -529,7 +529,7 @@ def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_page_names_what_has_not_run_and_what_is_incomplete() -> None:
     text = page.write([], {}, {"paper_baselines": "its declaration is gone"})
-    assert text.count("has no records") == len(SECTIONS) - 1
+    assert text.count("has no published records") == len(SECTIONS) - 1
     assert "**Not shown.** `paper_baselines` cannot be read: its declaration is gone." in text
     assert "python -m experiments.paper_which_rank" in text
     whole = dataclasses.replace(study(tasks=("sarcasm",)), name="paper_rank_by_loss")

@@ -658,6 +658,18 @@ def test_a_planned_study_has_no_records_yet(name: str) -> None:
     assert not (RECORDS / f"{name}.jsonl").exists(), "take it out of PLANNED"
 
 
+@pytest.mark.parametrize("name", PLANNED)
+def test_lines_of_a_planned_study_that_wait_belong_to_what_it_declared(name: str) -> None:
+    """They go on in `experiments/unfinished`, with the declaration that stands among the records."""
+    waiting = RECORDS.with_name("unfinished") / f"{name}.jsonl"
+    records = load(waiting)
+    assert waiting.with_suffix(".json").read_bytes() == (RECORDS / f"{name}.json").read_bytes()
+    assert (records.damages, records.unchecked) == ([], ())
+    assert records.lines
+    assert all(records.cell(line) for line in records.lines)
+    assert min(line["written"] for line in records.lines) > records.declared.written
+
+
 @pytest.mark.parametrize("name", [name for name in STUDIES if name not in PLANNED])
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
@@ -942,7 +954,10 @@ def test_a_study_without_runs_or_declaration_says_so(published: Path, tmp_path: 
     shutil.copy(published / "rank_sweep.jsonl", published / "undeclared.jsonl")
     where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
     assert analyse(["verdict", "planned", *where]) == 2
-    assert "planned is declared and has no runs yet; type: python -m experiments.planned" in capsys.readouterr().err
+    assert (
+        "planned is declared and has no published runs yet; type: python -m experiments.planned"
+        in capsys.readouterr().err
+    )
     assert analyse(["verdict", "rank_sweep", *where]) == 1
     assert "its declaration, undeclared.json, is not there; restore it" in capsys.readouterr().out
 

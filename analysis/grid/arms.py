@@ -33,7 +33,7 @@ class Scored:
         failures: runs that failed, in words.
         elsewhere: rates of final runs that are not the best one.
         splits: of the runs that choose, and of those that score.
-        budget: how long its runs trained: the values of each column that says so.
+        budget: how long its runs trained: of each column that says so, the stages with their values.
     """
 
     arm: Arm
@@ -47,7 +47,7 @@ class Scored:
     failures: tuple[str, ...]
     elsewhere: tuple[float, ...]
     splits: tuple[str, str]
-    budget: Mapping[str, frozenset[str]]
+    budget: Mapping[str, frozenset[tuple[str, str]]]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -149,7 +149,7 @@ def score(arm: Arm, runs: tuple[Run, ...], staged: bool, higher_is_better: bool)
         failures=tuple(failures),
         elsewhere=tuple(sorted({run.rate for run in finals} - {best})),
         splits=(_split(choosing), _split(finals if staged else choosing)),
-        budget={name: frozenset(dict(run.budget)[name] for run in runs) for name, _ in runs[0].budget},
+        budget={name: frozenset((run.stage, dict(run.budget)[name]) for run in runs) for name, _ in runs[0].budget},
     )
 
 

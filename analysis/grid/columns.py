@@ -125,14 +125,18 @@ def _named(header: list[str], renamed: Mapping[str, str], values: Mapping[str, s
     scores = [name for name in names if name not in COLUMNS and _is_score(name)] if "score" in lacking else []
     if len(scores) > 1:
         tested = next((name for name in scores if "test" in name.lower()), scores[0])
+        of_split = _split_too(tested, lacking)
         raise ConfigError(
-            f"the columns {', '.join(scores)} could each be the score, and one is read: type --column score={tested}, "
-            "or name another of them"
+            f"the columns {', '.join(scores)} could each be the score, and one is read: type --column score={tested}"
+            f"{of_split}, or name another of them"
         )
     for theirs in names:
         meant = None if theirs in COLUMNS else _nearly(theirs, lacking)
         if meant:
-            raise ConfigError(f"the table has a column {theirs}: rename it, or type --column {meant}={theirs}")
+            of_split = _split_too(theirs, lacking) if meant == "score" else ""
+            raise ConfigError(
+                f"the table has a column {theirs}: rename it, or type --column {meant}={theirs}{of_split}"
+            )
     if needed := [name for name in NEEDED if name in lacking]:
         raise ConfigError(f"the table has no column {needed[0]}; needed are {', '.join(NEEDED)}, {_hint(needed[0])}")
     return names
@@ -146,6 +150,18 @@ def _nearly(theirs: str, lacking: list[str]) -> str | None:
     meant = [ours for ours in lacking if name in MEANT.get(ours, ()) or name == ours]
     meant += ["score"] if "score" in lacking and _is_score(name) else []
     return next(iter([*meant, *get_close_matches(name, lacking, n=1, cutoff=LIKE)]), None)
+
+
+def _split_too(score: str, lacking: list[str]) -> str:
+    """What to type beside the column of the score where its name says of which split it is: the rules need to know.
+
+    >>> _split_too("test_acc", ["split"]), _split_too("dev_acc", ["split"]), _split_too("acc", ["split"])
+    (' --value split=test', ' --value split=validation', '')
+    """
+    words = {word for word in re.split(r"[\W_]+", score.lower()) if word in SPLIT_WORDS}
+    if "split" not in lacking or len(words) != 1:
+        return ""
+    return f" --value split={'test' if words == {'test'} else 'validation'}"
 
 
 def _is_score(name: str) -> bool:

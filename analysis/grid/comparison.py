@@ -189,6 +189,13 @@ def _of_stages(arm: Scored) -> list[str]:
     return reasons
 
 
+def _trained(arm: Scored, name: str) -> str:
+    """How long an arm's runs trained by one column, with the stages where these differ."""
+    values = arm.budget[name]
+    staged = len({value for _, value in values}) > 1 and len({stage for stage, _ in values}) > 1
+    return some({f"{value or 'not given'}{f' ({stage})' * staged}" for stage, value in values})
+
+
 def _of_pair(first: Scored, second: Scored) -> list[str]:
     """Where two arms were not treated alike."""
     reasons = []
@@ -200,8 +207,9 @@ def _of_pair(first: Scored, second: Scored) -> list[str]:
         numbers = f"{len(first.seeds)} of {first.arm} and {len(second.seeds)} of {second.arm}"
         reasons.append(f"unequal numbers of seeds choose the rates, {numbers}")
     for name, values in first.budget.items():
-        if values != second.budget[name]:
-            one, other = (some(value or "not given" for value in arm.budget[name]) for arm in (first, second))
+        is_one_each = len(dict(values)) == len(values)
+        if values != second.budget[name] or not is_one_each:
+            one, other = (_trained(arm, name) for arm in (first, second))
             reasons.append(f"unequal training: {name} is {one} of {first.arm} and {other} of {second.arm}")
     if first.scores and second.scores and set(first.scores) != set(second.scores):
         reasons.append(f"{first.arm} and {second.arm} are scored with different seeds")

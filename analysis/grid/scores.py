@@ -10,12 +10,14 @@ from lorax_lab.errors import ConfigError
 
 from .table import Arm, Run
 
-LOWER_BETTER = {"loss", "nll", "perplexity", "ppl", "error", "err", "wer", "cer", "mse", "rmse", "mae"}
+LOWER_BETTER = {"loss", "logloss", "entropy", "bce", "nll", "bpc", "perplexity", "ppl"}
+LOWER_BETTER |= {"error", "err", "wer", "cer", "mse", "rmse", "mae", "mape"}
 NEGATED = {"neg", "negative", "minus"}
 """Words in the names of metrics."""
 APART = 20.0
 """How many times larger scores are that seem to be per cents beside shares."""
 ONE_SCALE = "give all as shares or all as per cents"
+OR_FAILED = "where both are per cents, divide all by 100, or write diverged for a run that failed"
 
 
 def require_direction(names: Iterable[str], higher_is_better: bool) -> None:
@@ -25,7 +27,7 @@ def require_direction(names: Iterable[str], higher_is_better: bool) -> None:
         names: of the scores: the metric, and their column.
     """
     for name in names:
-        words = set(re.split(r"[\W_]+", name.lower()))
+        words = {word.lower() for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name)}
         if higher_is_better and words & LOWER_BETTER and not words & NEGATED:
             raise ConfigError(
                 f"--higher: the scores are of {name!r}, of which lower ones are better; type --lower in its place, or "
@@ -56,7 +58,7 @@ def _require_rows(runs: Sequence[Run]) -> None:
     seems = ["in per cents", "a share"] if score > 1 else ["a share", "in per cents"]
     raise ConfigError(
         f"row {row}: score is {score:g} and seems to be {seems[0]}, row {at} has {other:g}, which seems to be "
-        f"{seems[1]}; {ONE_SCALE}"
+        f"{seems[1]}; {ONE_SCALE}; {OR_FAILED}"
     )
 
 

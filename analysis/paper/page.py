@@ -9,7 +9,7 @@ from lorax_lab.store.declaration import Declaration
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records, has_collapsed, hours_of
+from ..study.records import Records, command_of, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
 from . import controls
 from .notes import adapted
@@ -29,9 +29,10 @@ declared before the runs, and the rules were not. Those of Figures 4 and 7 and o
 numbers were known, when reviews found that two held for pure noise, that φ(64, 64) hides what a few top directions
 share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well, and the
 last claim of Table 7 was worded anew: it had been our inference, and not the paper's. Rules of tables without runs were
-changed before these. Where noise in the update's place meets a rule too, or the factors before training do, the outcome
-says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured by the same rule, it stands
-beside that in the first table."""
+changed before these. That of Table 16 was changed after its first trials and before any final run: the declared "rank 8
+or 64" became one reading, by an interval for two. Where noise in the update's place meets a rule too, or the factors
+before training do, the outcome says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured
+by the same rule, it stands beside that in the first table."""
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
 MIXED = "differs by row of its table"
 BESIDE = "full fine-tuning"
@@ -90,7 +91,7 @@ def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str
 def _prediction(name: str, declared: Declaration, study: Records | None) -> list[str]:
     """What was predicted, and which of its tasks are open."""
     words = " ".join(declared.texts["prediction"].split())
-    so_far = "" if study else ", which has no runs yet"
+    so_far = "" if study else ", which has no published runs yet"
     parts = [f"Predicted before the runs of `{name}`{so_far}:", f"> {words}"]
     if study and (open_tasks := [task for task in TASKS if task in words and task not in study.conditions]):
         lacks = f"The study has no runs on {listed(open_tasks)}"
@@ -104,11 +105,11 @@ Shown = tuple[str, str] | list[list[Reading]]
 
 def _of_section(section: Section, study: Records | None, damaged: Mapping[str, str]) -> Shown:
     name = section.study
-    again = f"Type `python -m experiments.{name}`, in the order that [Studies](studies.md#{ORDER}) has."
+    again = f"Type `{command_of(name)}`, in the order that [Studies](studies.md#{ORDER}) has."
     if name in damaged:
         return NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
     if study is None:
-        return NOT_RUN, f"`{name}` has no records. {again}"
+        return NOT_RUN, f"`{name}` has no published records. {again}"
     if lacking := not_begun(study):
         return NOT_RUN, f"`{name}` is not complete: {'; '.join(lacking)}. {again}"
     if faults := breaches(study):

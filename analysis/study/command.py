@@ -17,7 +17,7 @@ from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
 from .origin import notes
-from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
+from .records import RECORDS, NoStudy, Records, collapsed, command_of, load, names_in
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
@@ -63,24 +63,25 @@ def _write(options: argparse.Namespace) -> int:
     for name in options.names:
         if name not in names and name not in damaged:
             if (options.records / f"{name}.json").is_file():
-                raise ConfigError(f"{name} is declared and has no runs yet; type: python -m experiments.{name}")
+                raise ConfigError(f"{name} is declared and has no published runs yet; type: {command_of(name)}")
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
+        print(*(f"  {note}\n" for note in _earlier(options.out / name)), sep="", end="")
         write_text(options.out / name / PAGE, page.of_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
-    if options.output == "study":
-        complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
-        for name, faults in complaints.items():
-            if faults:
-                print(*faults, *_earlier(options.out / name), sep="\n  ")
-        _draw([study for study in drawn if not complaints[study.name]], options.records, options.out)
     for study in drawn:
         if options.output == "verdict" and (faults := breaches(study)):
             print(f"{study.name} has no verdict, since the comparison breaks its own protocol, or is not complete:")
             print(*(f"  {fault}" for fault in faults), sep="\n")
         controls = [other for other in studies if other.declared.control_of == study.name]
         write_text(options.out / study.name / PAGE, page.write(study, controls))
+    if options.output == "study":
+        complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
+        for name, faults in complaints.items():
+            if faults:
+                print(*faults, *_earlier(options.out / name), sep="\n  ")
+        _draw([study for study in drawn if not complaints[study.name]], options.records, options.out)
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
     write_text(options.verdict, overview.write(studies, links, damaged))
     print(options.verdict)

@@ -181,6 +181,12 @@ def load(path: Path) -> Records:
     return replace(made, rows=rows)
 
 
+def command_of(name: str) -> str:
+    """What to type to go on with a study: some of its lines may wait until it is whole."""
+    command, waiting = f"python -m experiments.{name}", RECORDS.with_name("unfinished")
+    return f"{command} --records experiments/unfinished" if (waiting / f"{name}.jsonl").is_file() else command
+
+
 def named(folder: Path, name: str) -> Records:
     """As `load`, of a name that was typed.
 
