@@ -159,7 +159,7 @@ def load(path: Path) -> Records:
         absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
         if (known := names_in(path.parent)) and not beside.is_file():
             raise NoStudy(f"{absent}; {suggest(path.stem, known)}")
-        raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
+        raise NoStudy(f"{absent}; type: {command_of(path.stem)}")
     if not beside.is_file() and not is_sealed(beside):
         raise DamagedStudy(f"its declaration, {beside.name}, is not there; restore it")
     try:
