@@ -200,31 +200,47 @@ class Progress:
     @property
     def to_come(self) -> int:
         """Final runs that cannot be named before their condition's rates are chosen."""
+        return len(self._waiting)
+
+    @cached_property
+    def _waiting(self) -> list[Cell]:
+        """Stand-ins of the final runs to come, each at its arm's lowest rate."""
         protocol = self.plan.protocol
         waiting = [name for name, selection in self.selections.items() if not selection.choices]
-        return sum(
-            self.wanted(Cell("final", name, arm.name, arm.lowest, seed))
+        cells = [
+            Cell("final", name, arm.name, arm.lowest, seed)
             for name in waiting
             for arm in protocol.arms
             for seed in protocol.final_seeds
             if (arm.name, seed) not in {(cell.arm, cell.seed) for cell in self._published(name)}
-        )
+        ]
+        return [cell for cell in cells if self.wanted(cell)]
 
     def _published(self, condition: str) -> list[Cell]:
         return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
-        """Estimated by the mean of the recorded runs of the same stage and condition, as many side by side as their
-        threads leave room for, or else by the plan's guess."""
-        times: dict[tuple[str, str], list[float]] = {}
+        """Estimated by the mean of the recorded runs of the same stage, arm and condition, as many side by side as
+        their threads leave room for. Without such runs: of that arm in the other conditions, since arms differ most by
+        what is measured; of the other arms in that condition; or else by the plan's guess."""
+        times: dict[tuple[str, ...], list[float]] = {}
         for cell in self.cells:
             line = self.settled(cell)
             if line and "time" in line:
-                times.setdefault((cell.stage, cell.condition), []).append(_share_of_time(line))
+                for key in _alike(cell):
+                    times.setdefault(key, []).append(_share_of_time(line))
         means = {key: sum(seconds) / len(seconds) for key, seconds in times.items()}
         guess = self.plan.seconds
-        named = sum(means.get((cell.stage, cell.condition), guess[cell.stage]) for cell in self.missing)
-        return named + self.to_come * guess["final"]
+        return sum(
+            next((means[key] for key in _alike(cell) if key in means), guess[cell.stage])
+            for cell in (*self.missing, *self._waiting)
+        )
+
+
+def _alike(cell: Cell) -> list[tuple[str, ...]]:
+    """What runs have in common whose times are near this one's, the nearest first."""
+    stage = cell.stage
+    return [(stage, "both", cell.arm, cell.condition), (stage, "arm", cell.arm), (stage, "condition", cell.condition)]
 
 
 def _share_of_time(line: Line) -> float:

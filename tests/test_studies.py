@@ -88,6 +88,24 @@ def test_runs_side_by_side_share_the_time_that_is_left() -> None:
 
 
 @pytest.mark.usefixtures("named")
+def test_time_that_is_left_is_by_arm_and_of_another_condition_where_none_is_recorded() -> None:
+    """A final run of full fine-tuning took 700 seconds on movie_reviews, one of LoRA 40; tweets has trials alone, and
+    cloze nothing, so that its final runs are still to come."""
+    tasks = {name: (f"task={name}",) for name in ("movie_reviews", "tweets", "cloze")}
+    plan = dataclasses.replace(PLAN, factors={"task": tasks})
+    trials = [cell for cell in Progress(plan, recorded([])).missing if cell.condition != "cloze"]
+    finals = [cell for cell in Progress(plan, recorded(trials)).missing if cell.stage == "final"]
+    lines = {cell: line(cell, 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) for cell in trials}
+    for cell in finals:
+        if cell.condition == "movie_reviews":
+            made = line(cell, 0.8)
+            lines[cell] = made | {"time": made["time"] | {"total_seconds": 700 if cell.arm == "full" else 40}}
+    left = Progress(plan, lines.get)
+    assert {(cell.stage, cell.condition) for cell in left.missing} == {("final", "tweets"), ("trial", "cloze")}
+    assert left.seconds_left() == 18 * 10 + 2 * (5 * 700 + 10 * 40)
+
+
+@pytest.mark.usefixtures("named")
 def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
     best_at_the_highest = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 2)  # noqa: E731
     trials = Progress(PLAN, recorded([])).missing
