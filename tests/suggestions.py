@@ -41,8 +41,6 @@ HOLES = {
     "limit": "64",
     "option": "-i",
     "of_split": " --value split=test",
-    "command_of(path.stem)": "python -m experiments.rank_sweep",
-    "command_of(name)": "python -m experiments.rank_sweep",
     "most": "64",
     "gpus": "2",
     "NAME": "pairs train.precision",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from analysis.paper import controls, directions, norms
 from analysis.paper.arms import SINGLE, across, between, loss_between
-from analysis.study import comparison
+from analysis.study import comparison, update
 from analysis.study.figures import sets
 from analysis.study.records import RECORDS, Records, load
-from analysis.study.statistics import Interval
+from analysis.study.statistics import Interval, Smallest
 
 PAGE = Path(__file__).parents[1] / "docs" / "studies.md"
 TASK, USUAL = "sarcasm", "sarcasm with the usual head"
@@ -325,3 +327,85 @@ def test_what_came_out_of_ranks_by_loss() -> None:
     rows = comparison.table(study, TASK).set_index("arm")
     assert rows["learning_rate"][stop] * 2 == rows["learning_rate"][small] == rows["learning_rate"][last]
     assert rows["loss_difference"].drop("full").idxmin() == last
+
+
+OF_SIZES, MARGIN = "paper_data_sizes", 0.02
+SIZES = {count: f"{count} examples" for count in (100, 300, 1000, 3000, 10_000)}
+
+
+def short(count: int, arm: str) -> Interval:
+    """What an arm loses against full fine-tuning at a number of training examples."""
+    return between(records(OF_SIZES), SIZES[count], "full", arm)
+
+
+def star(of: Callable[[Records, str], Smallest | None], count: int) -> Smallest:
+    found = of(records(OF_SIZES), SIZES[count])
+    assert found
+    return found
+
+
+def within(star: Smallest) -> str:
+    n = {key: f"{value:g}" for key, value in star.as_numbers().items()}
+    return n["estimate"] if n["low"] == n["estimate"] else f"{n['estimate']} ({n['low']} to {n['high']})"
+
+
+def test_what_came_out_of_data_sizes() -> None:
+    came, _ = said_of(OF_SIZES)
+    first, *_, last = arms = [f"LoRA r={rank}" for rank in (1, 8, 64)]
+    assert all(short(100, arm).high > 0 for arm in arms)
+    assert short(300, first).high < MARGIN
+    for count, words in ((1000, ".016 short of it at 1,000"), (3000, ".018 at 3,000")):
+        lost = short(count, first)
+        assert words.startswith(rounded(lost.mean))
+        assert words in came
+        assert (lost.low < 0.01, lost.mean > 0.01, lost.mean < 0.02 < lost.high) == (True, True, True)
+    assert all(short(count, last).high < MARGIN for count in SIZES if count > 100)
+    stars = {count: star(comparison.enough, count) for count in SIZES}
+    assert within(stars[300]) == "1"
+    assert {within(stars[count]) for count in (1000, 3000, 10_000)} == {"8 (1 to 8)"}
+    assert "r\\* is 1 at 300, and 8 (95 % interval 1 to 8) at 1,000, 3,000 and 10,000" in came
+
+
+def test_the_refutations_of_data_sizes_did_not_occur() -> None:
+    """Rank 1 that matches at 10,000; r* that surely falls from one size to the next."""
+    came, _ = said_of(OF_SIZES)
+    lost = short(10_000, "LoRA r=1")
+    assert 0 < lost.low < MARGIN < lost.high
+    mean, low, high = (rounded(value, 4) for value in (lost.mean, lost.low, lost.high))
+    assert f"at 10,000 rank 1 loses {mean} [{low}, {high}], where the margin is .02" in came
+    for smaller, larger in pairwise(star(comparison.enough, count) for count in SIZES):
+        assert smaller.low is not None
+        assert larger.high is None or larger.high >= smaller.low
+
+
+def test_what_did_not_come_out_of_data_sizes() -> None:
+    _, other = said_of(OF_SIZES)
+    study = records(OF_SIZES)
+    last = short(100, "LoRA r=64")
+    assert f"rank 64 is {rounded(last.mean)} [{rounded(last.low)}, {rounded(last.high)}] below full" in other
+    assert 0 < last.low < MARGIN < last.high
+    assert star(comparison.enough, 100).size is None
+    assert all(short(100, f"LoRA r={rank}").low < MARGIN for rank in (1, 8, 64))
+    gain, of_three = (between(study, SIZES[300], "LoRA r=8", "LoRA r=1", of) for of in (1, 3))
+    assert f"rank 8 is {rounded(gain.mean)} [{rounded(gain.low)}, {rounded(gain.high)}] above rank 1" in other
+    assert of_three.low < 0 < gain.low
+    lost = short(10_000, "LoRA r=1")
+    assert f"at 10,000 rank 1 is {rounded(lost.mean)} short" in other
+    cuts = [star(update.functional_rank, count) for count in SIZES]
+    *most, biggest = [within(cut) for cut in cuts]
+    assert f"{', '.join(most)} and {biggest}, where 4 to 16 or more was predicted" in other
+    assert max(cut.size for cut in cuts if cut.size) < 16
+
+
+def test_the_runs_of_lora_at_3000_examples_are_those_of_ranks_by_loss() -> None:
+    """Trained twice: the same configuration gives the same answers."""
+    both = [
+        {
+            line["run_id"]: line["correct"]
+            for rank in (1, 8, 64)
+            for line in comparison.seeds_of(records(name), task, f"LoRA r={rank}").values()
+        }
+        for name, task in ((OF_SIZES, SIZES[3000]), (OF_LOSS, TASK))
+    ]
+    assert len(both[0]) == 15
+    assert both[0] == both[1]

@@ -666,29 +666,7 @@ def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there
     assert plan.control_of in {None, *STUDIES}
 
 
-PLANNED = ("paper_data_sizes",)
-"""Studies whose runs are still to come."""
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_planned_study_has_no_records_yet(name: str) -> None:
-    assert name in STUDIES
-    assert not (RECORDS / f"{name}.jsonl").exists(), "take it out of PLANNED"
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_lines_of_a_planned_study_that_wait_belong_to_what_it_declared(name: str) -> None:
-    """They go on in `experiments/unfinished`, with the declaration that stands among the records."""
-    waiting = RECORDS.with_name("unfinished") / f"{name}.jsonl"
-    records = load(waiting)
-    assert waiting.with_suffix(".json").read_bytes() == (RECORDS / f"{name}.json").read_bytes()
-    assert (records.damages, records.unchecked) == ([], ())
-    assert records.lines
-    assert all(records.cell(line) for line in records.lines)
-    assert min(line["written"] for line in records.lines) > records.declared.written
-
-
-@pytest.mark.parametrize("name", [name for name in STUDIES if name not in PLANNED])
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
     """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
     study = importlib.import_module(f"experiments.{name}")

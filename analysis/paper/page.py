@@ -9,7 +9,7 @@ from lorax_lab.store.declaration import Declaration
 from ..study.command import PAGE
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records, command_of, has_collapsed, hours_of
+from ..study.records import Records, has_collapsed, hours_of
 from ..study.validator import breaches, not_begun
 from . import controls
 from .notes import adapted
@@ -105,7 +105,7 @@ Shown = tuple[str, str] | list[list[Reading]]
 
 def _of_section(section: Section, study: Records | None, damaged: Mapping[str, str]) -> Shown:
     name = section.study
-    again = f"Type `{command_of(name)}`, in the order that [Studies](studies.md#{ORDER}) has."
+    again = f"Type `python -m experiments.{name}`, in the order that [Studies](studies.md#{ORDER}) has."
     if name in damaged:
         return NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
     if study is None:

@@ -17,7 +17,7 @@ from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
 from .origin import notes
-from .records import RECORDS, NoStudy, Records, collapsed, command_of, load, names_in
+from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _write(options: argparse.Namespace) -> int:
     for name in options.names:
         if name not in names and name not in damaged:
             if (options.records / f"{name}.json").is_file():
-                raise ConfigError(f"{name} is declared and has no published runs yet; type: {command_of(name)}")
+                raise ConfigError(
+                    f"{name} is declared and has no published runs yet; type: python -m experiments.{name}"
+                )
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")

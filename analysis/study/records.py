@@ -159,7 +159,7 @@ def load(path: Path) -> Records:
         absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
         if (known := names_in(path.parent)) and not beside.is_file():
             raise NoStudy(f"{absent}; {suggest(path.stem, known)}")
-        raise NoStudy(f"{absent}; type: {command_of(path.stem)}")
+        raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
     if not beside.is_file() and not is_sealed(beside):
         raise DamagedStudy(f"its declaration, {beside.name}, is not there; restore it")
     try:
@@ -179,12 +179,6 @@ def load(path: Path) -> Records:
         rows[name], others = _of_published_runs(made, measured)
         damages += [f"{path_of(path, name).name}: {text}" for text in others]
     return replace(made, rows=rows)
-
-
-def command_of(name: str) -> str:
-    """What to type to go on with a study: some of its lines may wait until it is whole."""
-    command, waiting = f"python -m experiments.{name}", RECORDS.with_name("unfinished")
-    return f"{command} --records experiments/unfinished" if (waiting / f"{name}.jsonl").is_file() else command
 
 
 def named(folder: Path, name: str) -> Records:
