@@ -58,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
 def _write(options: argparse.Namespace) -> int:
     check_out(options.out)
     studies, damaged = load_every(options.records)
-    gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
     names = [study.name for study in studies]
     for name in options.names:
         if name not in names and name not in damaged:
@@ -117,6 +116,7 @@ def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
             damaged[path.stem] = str(error)
     if not studies:
         raise ConfigError("; ".join(damaged.values()))
+    gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
     began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
 
     def order(study: Records) -> tuple[str, str, str]:
@@ -145,15 +145,19 @@ def _earlier(folder: Path) -> list[str]:
 
 
 def _draw(studies: list[Records], records: Path, out: Path) -> None:
-    """Draw the studies in as many processes as there are processors; each reads the study's file again.
+    """Draw the studies in as many processes as there are processors, those with the largest files first, so that no
+    process is left with a long one. Each reads the study's file again.
 
     Raises:
         ConfigError: a process was killed.
     """
     from joblib import Parallel, cpu_count, delayed
 
+    def size(study: Records) -> int:
+        return -sum(path.stat().st_size for path in records.glob(f"{study.name}.*"))
+
     draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
-    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in studies}
+    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in sorted(studies, key=size)}
     try:
         for paths in draw(delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps):
             print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
