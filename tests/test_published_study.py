@@ -19,7 +19,7 @@ STUDIES = sorted(path.stem for path in RECORDS.glob("*.jsonl"))
 MAIN, FIRST = "rank_sweep_2", "rank_sweep"
 """The study that the README tells of, and its first edition."""
 LARGEST = 96 * 2**20
-"""Bytes of all published records: a task of the second edition has three million, the seven of the LoRA paper 54."""
+"""Bytes of all published records: a task of the second edition has three million, the seven of the LoRA paper 33."""
 LARGEST_ROWS = 15 * 10**6
 """Bytes of all rows that were measured afterwards, directions among them, with their checksums."""
 ROOT = Path(__file__).parents[1]
