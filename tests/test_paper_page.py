@@ -478,7 +478,9 @@ def test_claims_of_few_and_many_examples(
     monkeypatch.setattr(arms, "_rates", lambda *_: "")
     monkeypatch.setattr(arms, "between", lambda *_: interval(gain - 0.003, gain + 0.003))
     assert [r.outcome for r in arms.better_with_few(records)] == [better]
-    assert [(r.task, r.outcome) for r in arms.no_worse_with_more(records)] == [("300 examples", no_worse)]
+    (reading,) = arms.no_worse_with_more(records)
+    assert (reading.task, reading.outcome) == ("300 examples", no_worse)
+    assert reading.beside.startswith("surely below full; ") == (gain < 0)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def no_worse_with_more(records: Records) -> Iterator[Reading]:
     for task in (task for task in records.conditions if task != FEW):
         gain = between(records, task, arm, records.protocol.reference)
         beside = _beside_full(records, task, [RANK_1, *others], arm)
-        yield Reading(task, arm, written(gain), beside, above(gain, -records.protocol.margin))
+        worse = f"surely below {records.protocol.reference}; " if gain.high < 0 else ""
+        yield Reading(task, arm, written(gain), worse + beside, above(gain, -records.protocol.margin))
 
 
 def _beside_full(records: Records, task: str, others: list[str], arm: str) -> str:
