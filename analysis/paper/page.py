@@ -30,7 +30,8 @@ numbers were known, when reviews found that two held for pure noise, that φ(64,
 share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well, and the
 last claim of Table 7 was worded anew: it had been our inference, and not the paper's. Rules of tables without runs were
 changed before these. That of Table 16 was changed after its first trials and before any final run: the declared "rank 8
-or 64" became one reading, by an interval for two. Where noise in the update's place meets a rule too, or the factors
+or 64" became one reading, by an interval for two. Its second claim names the margin since its numbers were known: the
+rule had it before. Where noise in the update's place meets a rule too, or the factors
 before training do, the outcome says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured
 by the same rule, it stands beside that in the first table."""
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
