@@ -28,7 +28,8 @@ time of the runs of `paper_subspaces`."""
 
 RANKS = (1, 8, 64)
 SECONDS = paper.SECONDS | {"final": 130.0}
-"""Of final runs the mean over the arms: cuts and controls of full fine-tuning take 520 of one core's 690 seconds."""
+"""Of final runs the mean over the arms. Full fine-tuning takes one core for 690 seconds, of which 520 are its cuts and
+controls; LoRA takes 75."""
 EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 """By the number of training examples: some 188 steps up to 3,000, and 625 at 10,000."""
 

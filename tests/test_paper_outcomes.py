@@ -344,8 +344,8 @@ def star(of: Callable[[Records, str], Smallest | None], count: int) -> Smallest:
     return found
 
 
-def within(star: Smallest) -> str:
-    n = {key: f"{value:g}" for key, value in star.as_numbers().items()}
+def as_said(found: Smallest) -> str:
+    n = {key: f"{value:g}" for key, value in found.as_numbers().items()}
     return n["estimate"] if n["low"] == n["estimate"] else f"{n['estimate']} ({n['low']} to {n['high']})"
 
 
@@ -372,14 +372,14 @@ def test_what_came_out_of_data_sizes() -> None:
     assert f"it is {interval(wide)} short at 1,000 (1 to 3 points predicted), not surely short at all" in came
     assert f"and {interval(narrow)} at 3,000" in came
     assert all(short(count, last).high < MARGIN for count in SIZES if count > 100)
-    at_most = short(10_000, last)
-    assert at_most.low > 0
+    largest = short(10_000, last)
+    assert largest.low > 0
     assert (
-        f"rank 64 matches at 300 to 10,000 (at 10,000 it is surely worse all the same, by {interval(at_most)})" in came
+        f"rank 64 matches at 300 to 10,000 (at 10,000 it is surely worse all the same, by {interval(largest)})" in came
     )
     stars = {count: star(comparison.enough, count) for count in SIZES}
-    assert within(stars[300]) == "1"
-    assert {within(stars[count]) for count in (1000, 3000, 10_000)} == {"8 (1 to 8)"}
+    assert as_said(stars[300]) == "1"
+    assert {as_said(stars[count]) for count in (1000, 3000, 10_000)} == {"8 (1 to 8)"}
     assert "r\\* is 1 at 300, and 8 (95 % interval 1 to 8) at 1,000, 3,000 and 10,000" in came
     assert all(short(count, first).mean < MARGIN for count in SIZES if count > 100)
     assert "in the mean rank 1 is within the margin of .02 at each of these sizes" in came
@@ -414,7 +414,7 @@ def test_what_did_not_come_out_of_data_sizes() -> None:
     assert lost.mean < MARGIN < lost.high
     assert f"at 10,000 rank 1 is {rounded(lost.mean)} short (2 to 5 points predicted), not surely less than 2" in other
     cuts = [star(update.functional_rank, count) for count in SIZES]
-    *most, biggest = [within(cut) for cut in cuts]
+    *most, biggest = [as_said(cut) for cut in cuts]
     assert f"({', '.join(most)} and {biggest} from 100 to 10,000)" in other
     first, *_, end = cuts
     assert (end.high is not None and end.high < 16, first.low is not None and first.low < 4) == (True, True)

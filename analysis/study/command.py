@@ -154,10 +154,11 @@ def _draw(studies: list[Records], records: Path, out: Path) -> None:
     from joblib import Parallel, cpu_count, delayed
 
     def size(study: Records) -> int:
-        return -sum(path.stat().st_size for path in records.glob(f"{study.name}.*"))
+        return sum(path.stat().st_size for path in records.glob(f"{study.name}.*"))
 
     draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
-    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in sorted(studies, key=size)}
+    ordered = sorted(studies, key=size, reverse=True)
+    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in ordered}
     try:
         for paths in draw(delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps):
             print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
