@@ -40,7 +40,7 @@ def test_a_row_can_be_read_at_once_with_its_time(tmp_path: Path, monkeypatch: py
     assert reader.lives()  # this process
 
 
-def test_steps_that_are_made_again_count_once_and_pauses_do_not_count(
+def test_of_a_step_that_is_made_again_the_last_row_counts_and_pauses_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock(monkeypatch, 100.0, 101.0, 102.0, 103.0, 1000.0, 1002.0, 1003.0)
@@ -52,14 +52,37 @@ def test_steps_that_are_made_again_count_once_and_pauses_do_not_count(
         row(4, {"train/loss": 1.0 / 4})
     reader = read(tmp_path)
     assert [(row.step, row.at, row.runtime) for row in reader.rows] == [
-        (1, 101.0, 1.0), (2, 102.0, 2.0), (3, 1002.0, 4.0), (4, 1003.0, 5.0),
+        (1, 101.0, 1.0), (2, 102.0, 2.0), (3, 1002.0, 5.0), (4, 1003.0, 6.0),
     ]  # fmt: skip
     assert not reader.changed
     assert reader.began == 100.0
 
 
+@pytest.mark.parametrize("first", [1, 3])
+def test_time_does_not_run_back_where_a_window_showed_steps_that_are_made_again_faster(
+    first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = [100.0 + 2.0 * step for step in range(5)], [1000.0 + 0.1 * step for step in range(8 - first)]
+    clock(monkeypatch, *slow, *fast)
+    reader = Reader(tmp_path / PROGRESS)
+    with written(tmp_path, "g") as row:
+        for step in (1, 2, 3, 4):
+            row(step, {"train/loss": 1.0 / step})
+    reader.read()
+    shown = list(reader.rows)
+    with written(tmp_path, "g") as row:
+        for step in range(first, 7):
+            row(step, {"train/loss": 1.0 / step})
+    reader.read()
+    assert not reader.changed
+    shown += reader.rows[len(shown) :]
+    assert [row.step for row in shown] == [1, 2, 3, 4, 5, 6]
+    for times in ([row.runtime for row in shown], [row.runtime for row in reader.rows]):
+        assert times == sorted(times)  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize("loss", [0.5, 0.75])
-def test_an_attempt_from_the_start_forgets_the_one_before(
+def test_an_attempt_from_the_start_takes_the_rows_place_and_not_the_time(
     loss: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock(monkeypatch, 100.0, 101.0, 102.0, 1000.0, 1001.0)
@@ -69,9 +92,9 @@ def test_an_attempt_from_the_start_forgets_the_one_before(
     with written(tmp_path, "g") as row:
         row(1, {"train/loss": loss})
     reader = read(tmp_path)
-    assert [(row.step, row.runtime) for row in reader.rows] == [(1, 1.0)]
+    assert [(row.step, row.runtime) for row in reader.rows] == [(1, 3.0)]
     assert reader.changed == (loss != 0.5)
-    assert reader.began == 1000.0
+    assert reader.began == 100.0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ QUIET = 3600.0
 @dataclass(frozen=True)
 class Row:
     """One step of a run: when it was done (seconds since 1970), how many seconds the run had been at work by then (None
-    where that is not known), and its metrics."""
+    where that is not known), and its metrics. Work that a kill lost counts too, so that time never runs back in a
+    window which had shown it; pauses do not count."""
 
     step: int
     at: float
@@ -103,13 +104,15 @@ class Reader:
     begin: Begin | None = None
     changed: bool = False
     began: float | None = None
-    """When the first attempt began whose rows count, in seconds since 1970."""
+    """When the first attempt began, in seconds since 1970."""
     _offset: int = 0
     _held: bytes = b""
     _before: dict[int, dict[str, float | None]] = field(default_factory=dict)
     """The values of steps that are to be made again."""
-    _worked: float | None = None
-    """Seconds that the run had been at work when the last attempt began; None until that attempt's first row."""
+    _worked: float = 0.0
+    """Seconds that the run had been at work when the last attempt began."""
+    _last: float = 0.0
+    """Seconds that it had been at work by the last line."""
 
     def read(self) -> None:
         """Read what was written since the last time. A line that is no row of ours is left out."""
@@ -129,7 +132,7 @@ class Reader:
         if "begin" in line:
             names = ("place", "pid", "started", "group")
             self.begin = Begin(float(line["begin"]), *(line[name] for name in names))
-            self._worked, self.changed = None, False
+            self._worked, self.changed = self._last, False
             self.began = self.began or self.begin.at
         elif self.begin is not None:
             step, at = int(line["step"]), float(line["at"])
@@ -139,11 +142,8 @@ class Reader:
                 self._before[old.step] = old.values
             if step in self._before and self._before.pop(step) != values:
                 self.changed = True
-            if self._worked is None:
-                self._worked = (self.rows[-1].runtime or 0.0) if self.rows else 0.0
-            if step == 1:
-                self.began = self.begin.at
-            self.rows.append(Row(step, at, self._worked + at - self.begin.at, values))
+            self._last = self._worked + at - self.begin.at
+            self.rows.append(Row(step, at, self._last, values))
 
     def lives(self) -> bool:
         """Whether the process of the last attempt is there. One on another machine counts as there while it writes."""
