@@ -193,6 +193,20 @@ def test_the_baselines_notes_say_what_the_prediction_is_told_by() -> None:
     )
 
 
+def test_a_control_is_held_against_the_task_of_its_own_texts_alone() -> None:
+    names = ("sarcasm", "random labels", "tweets")
+    rows = [row | {"condition": name} for name in names for row in similar({}).rows["similarities"]]
+    records = dataclasses.replace(study(tasks=names), rows={"similarities": rows})
+    _, table, _ = controls.section({"paper_subspaces": records})
+    held = [line.split(" | ")[2:4] for line in table.splitlines()[2:]]
+    assert held.count(["before training", "tweets"]) == held.count(["before training", "sarcasm"]) == 1
+    assert ["random labels", "sarcasm"] in held
+    assert ["random labels", "tweets"] not in held
+    flagged = collapsed(records, "random labels")
+    (note,) = notes.ties(records.declared, flagged)
+    assert "tweets" not in note
+
+
 def test_no_controls_are_named_where_none_was_measured() -> None:
     assert controls.section({}) == []
     assert controls.section({"paper_subspaces": study(tasks=("sarcasm",))}) == []

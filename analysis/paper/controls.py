@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
 from typing import Any
 
 from ..study.markdown import table
@@ -18,8 +17,9 @@ SHARE = 0.5
 RULE = """\
 Refuted where what the control has, beyond chance or noise, is surely more than half of what the task has, not refuted
 where it surely is less; of a Gaussian update, where its factor is surely larger, or surely smaller. The half was
-declared of two seeds of full fine-tuning before the runs, and is used of Figure 3 and Table 7 too. Random labels were
-not learned, and were trained at rates of their own, which stand below."""
+declared of two seeds of full fine-tuning before the runs, and is used of Figure 3 and Table 7 too. Random labels are of
+sarcasm's texts, so they are a control of that task alone. They were not learned, and were trained at rates of their
+own, which stand below."""
 HEADINGS = ["of the paper", "read so", "the control", "task", "here", "the control's", "it is"]
 
 
@@ -37,20 +37,26 @@ def _directions(records: Records) -> Iterator[list[str]]:
     """Of Figures 3 and 4: what is shared is made by training, and is of the task. Labels drawn at random have no
     task."""
     ranks, full = "What A of rank 8 and 64 share is", "What two seeds of full fine-tuning share is of the task"
-    for task, control in product(filter(is_task, records.conditions), CONTROLS):
+    for task in filter(is_task, records.conditions):
         at_start = _place(task, directions.RANKS, directions.START)
         trained = _place(task, directions.RANKS, directions.FACTOR)
         asked = [("Figure 3", f"{ranks} made by training", "before training", trained, at_start)]
-        asked += [("Figure 3", f"{ranks} of the task", control, trained, trained | {"task": control})]
-        for side in (directions.ROW, directions.COLUMN):
-            of_full = _place(task, directions.OF_FULL, side)
-            asked.append(("Figure 4", f"{full} ({side}s)", control, of_full, of_full | {"task": control}))
+        for control in _controls(task):
+            asked += [("Figure 3", f"{ranks} of the task", control, trained, trained | {"task": control})]
+            for side in (directions.ROW, directions.COLUMN):
+                of_full = _place(task, directions.OF_FULL, side)
+                asked.append(("Figure 4", f"{full} ({side}s)", control, of_full, of_full | {"task": control}))
         for figure, text, name, own, other in asked:
             found = [directions.shared(records, **place, module=directions.EVERY) for place in (own, other)]
             if found[0] and found[1]:
                 beyond = [each.interval(each.chance) for each in found if each]
                 numbers = [f"φ{own['at']} − chance = {written(each)}" for each in beyond]
                 yield [figure, text, name, task, *numbers, _of_halves(*beyond)]
+
+
+def _controls(task: str) -> list[str]:
+    """Those of the task's own texts: of other texts, what is not there could be the texts' doing."""
+    return [control for control, of in CONTROLS.items() if of == task]
 
 
 def _place(task: str, pair: str, side: str) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def _norms(records: Records) -> Iterator[list[str]]:
     """Of Table 7: what W has more in the full update's directions than in a Gaussian's is of the task."""
     of = {(task, arm, r): rows for task, arm, r, rows in norms.groups(records)}
     for (task, arm, r), rows in of.items():
-        for control in CONTROLS if is_task(task) and r == norms.LOW and not norms.is_lora(arm) else ():
+        for control in _controls(task) if r == norms.LOW and not norms.is_lora(arm) else ():
             if drawn := of.get((control, arm, r)):
                 more = [norms.ratio(each, norms.GAUSSIAN, norms.FACTOR) for each in (rows, drawn)]
                 numbers = [f"{written(each, 2)} times" for each in more]

@@ -50,19 +50,16 @@ def adapted(declared: Iterable[Declaration], studies: Iterable[Records]) -> list
 
 def ties(declared: Declaration, records: Records | None) -> Iterator[str]:
     """Where every trial of a control collapsed: its rates were chosen among ties, and with them its norm."""
-    for control in (name for name in CONTROLS if records and name in records.conditions):
+    for control, task in CONTROLS.items() if records else ():
         assert records
-        trials = records.of(control, "trial")
-        tasks = [task for task in records.conditions if is_task(task)]
+        trials = records.of(control, "trial") if {control, task} <= set(records.conditions) else []
         if trials and all(map(has_collapsed, trials)):
-            own, others = _rates(records, control), [(task, _rates(records, task)) for task in tasks]
-            told = [
-                f"{arm} {rate:g} ({listed(f'{task} {of[arm]:g}' for task, of in others)})" for arm, rate in own.items()
-            ]
-            norms = listed(f"{_norm(records, task):.3f} on {task}" for task in tasks)
+            own, of_task = (_rates(records, each) for each in (control, task))
+            told = [f"{arm} {rate:g} ({task} {of_task[arm]:g})" for arm, rate in own.items()]
             yield (
                 f"On {control} all {len(trials)} trials collapsed, so that learning rates were chosen among ties: "
-                f"{listed(told)}. The full update's norm is {_norm(records, control):.3f} of that of W, and {norms}."
+                f"{listed(told)}. The full update's norm is {_norm(records, control):.3f} of that of W, and "
+                f"{_norm(records, task):.3f} on {task}."
             )
 
 

@@ -14,8 +14,9 @@ from ..study.statistics import Interval, t_interval
 
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
 TOO = ", as of noise"
-CONTROLS = ("random labels",)
-"""Conditions that are no task: what is found there too is not what a task makes."""
+CONTROLS = {"random labels": "sarcasm"}
+"""Conditions that are no task, each with the task whose texts it has: what is found there too, that task does not
+make."""
 OTHER_HEAD = " with the usual head"
 """How conditions end that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3
