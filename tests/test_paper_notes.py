@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from analysis.paper.reading import written
 from analysis.paper.sections import SECTIONS
 from analysis.study.comparison import seeds_of
 from analysis.study.figures.sets import sets_of
-from analysis.study.records import RECORDS, Records
+from analysis.study.records import RECORDS, Records, load, score_of
 from lorax_lab.store.declaration import Declaration, read_declaration
 
 
@@ -104,6 +105,23 @@ def test_predictions_of_studies_without_runs_are_shown(tmp_path: Path) -> None:
     assert (found, list(damaged)) == ({}, ["paper_data_sizes"])
 
 
+def test_every_score_stands_beside_what_no_update_of_the_matrices_reaches() -> None:
+    """On the same task at the same size, with the same head; nothing is said of other sizes."""
+    baselines, by_loss, by_size = (
+        load(RECORDS / f"paper_{name}.jsonl") for name in ("baselines", "rank_by_loss", "data_sizes")
+    )
+    floor, *_ = notes.floors(by_loss, baselines)
+    assert floor.startswith("What no update of these matrices reaches on sarcasm (`paper_baselines`): head alone 0.")
+    for arm in ("head alone", "embeddings alone", "norms and biases alone"):
+        (score,) = re.findall(rf"{arm} (0\.\d+) \[", floor)
+        assert float(score) == pytest.approx(
+            np.mean([score_of(line, "test") for line in seeds_of(baselines, "sarcasm", arm).values()]), abs=5e-4
+        )
+    (of_sizes,) = notes.floors(by_size, baselines)
+    assert "reaches on 3000 examples" in of_sizes
+    assert list(notes.floors(study(tasks=("sarcasm",)), baselines)) == []
+
+
 def test_no_note_needs_records_or_settings() -> None:
     records = study(tasks=("sarcasm",))
     for section in SECTIONS:
@@ -116,12 +134,17 @@ def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: s
     """The task shares .2 beyond chance."""
     rows: list[dict[str, Any]] = []
     for task, beyond in (("sarcasm", 0.2), ("random labels", control)):
-        rows += [row | {"condition": task} for row in similar({}, {"64,64": 64 / D + beyond}).rows["similarities"]]
+        at = {f"{k},{k}": k / D + beyond for k in (1, 64)}
+        rows += [row | {"condition": task} for row in similar({}, at).rows["similarities"]]
     records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"similarities": rows})
     text = controls.section({"paper_subspaces": records})[1]
-    full = [line for line in text.splitlines() if line.startswith("| Figure 4")]
-    assert len(full) == 2
-    assert all(line.endswith(f"| {said} |") for line in full), full
+    seeds = [line for line in text.splitlines() if line.startswith("| Figure 4")]
+    assert [line.split(" | ")[1].partition("(")[2] for line in seeds] == [
+        f"{side})"
+        for side in ("A", "rows of B A", "columns of B A", "rows of the full update", "columns of the full update")
+    ]
+    assert [line.count("φ(1, 1)") for line in seeds] == [2, 0, 0, 0, 0]  # of A the first direction, else all 64
+    assert all(line.endswith(f"| {said} |") for line in seeds), seeds
 
 
 @pytest.mark.parametrize(("over_noise", "said"), [(0.5, controls.REFUTED), (2.0, controls.STANDS)])

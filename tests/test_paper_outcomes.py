@@ -423,6 +423,16 @@ def test_what_did_not_come_out_of_data_sizes() -> None:
     assert end.low <= first.high, "growth is not told"
 
 
+def test_runs_that_were_trained_again_have_the_same_answers() -> None:
+    by_run: dict[str, dict[str, str]] = {}
+    for path in RECORDS.glob("paper_*.jsonl"):
+        for line in records(path.stem).lines:
+            by_run.setdefault(line["run_id"], {})[line["written"]] = line.get("correct", line["status"])
+    again = [answers for answers in by_run.values() if len(answers) > 1]
+    assert len(again) > 100
+    assert all(len(set(answers.values())) == 1 for answers in again)
+
+
 def test_the_runs_of_lora_at_3000_examples_are_those_of_ranks_by_loss() -> None:
     """Trained twice: the same configuration gives the same answers."""
     both = [

@@ -132,14 +132,17 @@ def similar(phi: dict[tuple[str, str, str], float], at: dict[str, float] | None 
 
 def test_the_top_direction_is_told_by_type_of_matrix() -> None:
     of = {(directions.RANKS, directions.FACTOR, directions.QUERY): 0.8}
-    query, value, every = directions.top_direction(similar(of))
-    assert (every.subject, every.outcome) == ("query and value", UNSURE)  # .8 and .2: a mean of .5
-    assert (query.subject, query.outcome) == ("query", HOLDS)
+    query, _, value, among, every, _ = directions.top_direction(similar(of))
+    assert (every.subject, every.outcome) == ("query and value, top 1 in top 1", UNSURE)  # .8 and .2: a mean of .5
+    assert (query.subject, query.outcome) == ("query, top 1 in top 1", HOLDS)
     assert "above 0.5 in 2 of 2 matrices" in query.number
-    assert (value.subject, value.outcome) == ("value", FAILS)
+    assert (value.subject, value.outcome) == ("value, top 1 in top 1", FAILS)
     assert "chance 0.003" in value.beside
-    assert "φ(1, 64) 0.20" in value.beside  # another reading of a subspace of dimension 1
-    assert "chance 0.167" in value.beside
+    assert among.subject == "value, top 1 in top 64"  # another reading of a subspace of dimension 1
+    assert among.number.startswith("φ(1, 64) = 0.2")
+    assert "chance 0.167" in among.beside
+    alone = list(directions.top_direction(similar({}, {"1,1": 0.2, "1,64": 0.8})))
+    assert [reading.outcome for reading in alone] == 3 * [FAILS, HOLDS]
     unsure, *_ = directions.top_direction(similar({(directions.RANKS, "A", directions.QUERY): 0.5}))
     assert unsure.outcome == UNSURE
 
@@ -167,7 +170,9 @@ def test_matrices_of_other_types_make_all_of_them() -> None:
     records = similar({})
     rows = [*records.rows["similarities"], *(row | {"module": "key"} for row in records.rows["similarities"])]
     subjects = [r.subject for r in directions.top_direction(dataclasses.replace(records, rows={"similarities": rows}))]
-    assert subjects == ["query", "value", "all matrices"]
+    assert subjects == [
+        f"{name}, top 1 in top {j}" for name in ("query", "value", "all matrices") for j in (1, directions.MANY)
+    ]
 
 
 @pytest.mark.parametrize(("many", "outcome"), [(0.3, HOLDS), (0.17, FAILS), (0.2, UNSURE)])
@@ -188,7 +193,20 @@ def test_a_larger_rank_has_more_of_the_base_or_less(many: float, outcome: str) -
 @pytest.mark.parametrize(("query", "value", "outcome"), [(0.35, 0.2, HOLDS), (0.2, 0.35, FAILS), (0.2, 0.2, FAILS)])
 def test_the_query_is_held_against_the_value(query: float, value: float, outcome: str) -> None:
     of = {(directions.SEEDS, "A", directions.QUERY): query, (directions.SEEDS, "A", directions.VALUE): value}
-    assert [reading.outcome for reading in directions.more_of_the_query(similar(of))] == [outcome, outcome]
+    found = list(directions.more_of_the_query(similar(of)))
+    assert [r.outcome for r in found if "value, A" in r.subject] == [outcome, outcome]
+    assert [r.outcome for r in found if "value, A" not in r.subject] == 8 * [FAILS]
+
+
+@pytest.mark.parametrize("of_full", [False, True])
+def test_the_query_is_held_against_the_value_on_each_side(of_full: bool) -> None:
+    """The paper has A alone; by columns it may be otherwise. What is of full fine-tuning stands beside the claim."""
+    pair, name = (directions.OF_FULL, "the full update") if of_full else (directions.SEEDS, "B A")
+    found = list(directions.more_of_the_query(similar({(pair, directions.COLUMN, directions.QUERY): 0.35})))
+    holds = [reading for reading in found if reading.outcome == HOLDS]
+    assert [reading.subject for reading in holds] == [f"query − value, columns of {name}, top {k}" for k in (1, 8)]
+    assert {reading.is_beside for reading in holds} == {of_full}
+    assert sum(reading.is_beside for reading in found) == 4
 
 
 def test_what_two_seeds_share_is_more_than_a_little_above_chance() -> None:
@@ -521,9 +539,15 @@ def test_a_page_with_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.write([records], {"paper_subspaces": "study/paper_subspaces"})
     top = next(line for line in text.splitlines() if "The top direction of A" in line and line.startswith("|"))
     assert top.endswith(f"| {page.MIXED} (sarcasm) |")
-    assert "| random labels (control) | query | φ(1, 1) = 0." in text
+    assert "| random labels (control) | query, top 1 in top 1 | φ(1, 1) = 0." in text
+    assert "On sarcasm and tweets: `paper_subspaces`." in text
+    assert f"So far there are {len(records.lines)} runs. Their times" in text
+    again = dataclasses.replace(records, lines=[line | {"written": "later"} for line in records.lines])
+    assert page._cost([records, records]) == page._cost([records])
+    assert f"trained them again: {len(records.lines)} times." in page._cost([records, again])
     assert "Not measured: tweets; `python -m experiments.paper_subspaces`" in text
-    assert "![ranks share](study/paper_subspaces/ranks_share.png)" in text
+    title = "the directions that rank 8 and rank 64 share (Figures 3 and 6 of the LoRA paper)"
+    assert f"![{title}](study/paper_subspaces/ranks_share.png)\n\n*T{title[1:]}.*" in text
     assert "From " in text
     assert "Predicted before the runs of `paper_" in text
     assert "| Figure 3 | What A of rank 8 and 64 share is of the task | random labels | sarcasm |" in text

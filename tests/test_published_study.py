@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from analysis.__main__ import main
 from analysis.study import comparison, margin, overview, page, rules
 from analysis.study.command import DOCS, PAGE, VERDICT, figures_of, latex, load_all
 from analysis.study.figures import FIGURES
@@ -21,7 +23,7 @@ MAIN, FIRST = "rank_sweep_2", "rank_sweep"
 LARGEST = 96 * 2**20
 """Bytes of all published records: a task of the second edition has three million, the seven of the LoRA paper 33."""
 LARGEST_ROWS = 15 * 10**6
-"""Bytes of all rows that were measured afterwards, directions among them, with their checksums."""
+"""Bytes of all directions and of what they share, with their checksums."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,11 +45,26 @@ def test_the_studies_are_there_and_the_records_small() -> None:
     assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
 
 
-def test_directions_and_other_rows_stay_small() -> None:
+def test_directions_and_what_they_share_stay_small() -> None:
     """They are read again for each page, and stay in the history for good."""
-    paths = [*RECORDS.glob("*.rows"), *RECORDS.glob("*.rows.sums")]
+    paths = [path for part in ("directions", "similarities") for path in RECORDS.glob(f"*.{part}.rows*")]
     assert paths
     assert sum(path.stat().st_size for path in paths) < LARGEST_ROWS
+
+
+def test_a_figure_whose_rows_were_not_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, out = tmp_path / "records", tmp_path / "out"
+    kept.mkdir()
+    for path in RECORDS.glob("paper_amplification.json*"):
+        shutil.copy(path, kept)
+    (out / "paper_amplification").mkdir(parents=True)
+    (out / "paper_amplification" / "amplification.png").touch()
+    assert main(["study", "--records", str(kept), "--out", str(out), "--verdict", str(tmp_path / "V.md")]) == 0
+    told = capsys.readouterr().out
+    assert "paper_amplification: amplification is not drawn" in told
+    assert "type: python -m experiments.paper_amplification" in told
+    assert "amplification.png is of earlier records" in told
+    assert (out / "paper_amplification" / "trials.png").is_file()
 
 
 @pytest.mark.parametrize("study", STUDIES)

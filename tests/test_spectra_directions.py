@@ -67,6 +67,19 @@ def test_amplification_of_random_directions(out: int, into: int, rank: int) -> N
     assert mean_square == pytest.approx(found[0].base_in_random ** 2, rel=0.08)
 
 
+@pytest.mark.parametrize(("out", "into", "rank"), [(24, 16, 3), (9, 30, 5)])
+def test_what_random_directions_have_of_a_matrix_is_the_closed_form_within_one_per_cent(
+    out: int, into: int, rank: int
+) -> None:
+    """The random column of Table 7: r‖W‖_F / √(mn) is the root of the mean square over directions that are drawn."""
+    W, drawn = with_spectrum([9.0, 4.0, 1.0, 0.5], out, into), 60_000
+    U, V = (torch.linalg.qr(gaussian(drawn, d, rank, seed=seed)).Q for seed, d in enumerate((out, into)))
+    squares = (U.mT @ W @ V).square().sum(dim=(1, 2))
+    assert float(squares.std() / squares.mean()) / math.sqrt(drawn) < 0.005  # so many draws tell one per cent
+    closed = amplification_factor(LowRank(U[0], V[0].T), W, rank).base_in_random
+    assert float(squares.mean().sqrt()) == pytest.approx(closed, rel=0.01)
+
+
 def test_amplification_of_known_directions() -> None:
     out, into = orthonormal(12, 4), orthonormal(9, 4, seed=1)
     W = out * torch.tensor([5.0, 4.0, 3.0, 2.0], dtype=torch.float64) @ into.T

@@ -36,9 +36,12 @@ BUDGET = (
     *("epochs", "num_epochs", "train_epochs", "num_train_epochs"),
     *("steps", "num_steps", "max_steps", "train_steps", "training_steps"),
     *("batch_size", "train_batch_size", "per_device_train_batch_size", "effective_batch_size"),
+    *("gradient_accumulation", "gradient_accumulation_steps", "grad_accum"),
     *("train_examples", "num_train_examples", "train_size"),
+    *("tokens", "num_tokens", "train_tokens", "total_tokens"),
+    *("max_length", "max_seq_length", "max_seq_len", "sequence_length", "seq_len"),
 )
-"""Columns that say how long a run trained: arms are compared that trained equally long."""
+"""Columns that say how long a run trained, and on how much: arms are compared that trained alike."""
 STEPS = ("step", "global_step", "epoch", "iteration", "iter", "checkpoint")
 """Columns that say at which point of its training a run was scored."""
 SPLIT_WORDS = {"val", "valid", "validation", "dev", "eval", "test"}

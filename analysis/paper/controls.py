@@ -36,16 +36,16 @@ def section(by_name: Mapping[str, Records]) -> list[str]:
 def _directions(records: Records) -> Iterator[list[str]]:
     """Of Figures 3 and 4: what is shared is made by training, and is of the task. Labels drawn at random have no
     task."""
-    ranks, full = "What A of rank 8 and 64 share is", "What two seeds of full fine-tuning share is of the task"
+    ranks, seeds = "What A of rank 8 and 64 share is", "What two seeds share is of the task"
     for task in filter(is_task, records.conditions):
         at_start = _place(task, directions.RANKS, directions.START)
         trained = _place(task, directions.RANKS, directions.FACTOR)
         asked = [("Figure 3", f"{ranks} made by training", "before training", trained, at_start)]
         for control in _controls(task):
             asked += [("Figure 3", f"{ranks} of the task", control, trained, trained | {"task": control})]
-            for side in (directions.ROW, directions.COLUMN):
-                of_full = _place(task, directions.OF_FULL, side)
-                asked.append(("Figure 4", f"{full} ({side}s)", control, of_full, of_full | {"task": control}))
+            for pair, side, words in directions.SIDES_OF_SEEDS:
+                place = _place(task, pair, side)
+                asked.append(("Figure 4", f"{seeds} ({words})", control, place, place | {"task": control}))
         for figure, text, name, own, other in asked:
             found = [directions.shared(records, **place, module=directions.EVERY) for place in (own, other)]
             if found[0] and found[1]:
@@ -60,7 +60,7 @@ def _controls(task: str) -> list[str]:
 
 
 def _place(task: str, pair: str, side: str) -> dict[str, Any]:
-    k = 1 if pair == directions.RANKS else directions.MANY
+    k = 1 if side in (directions.FACTOR, directions.START) else directions.MANY
     return {"task": task, "pair": pair, "side": side, "at": (k, k)}
 
 

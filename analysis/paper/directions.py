@@ -20,6 +20,14 @@ RANKS, SEEDS, OF_FULL = "r=8 and r=64", "two seeds of r=64", "two seeds of full"
 BASE, BASE_AND_FULL = "W and r=64", "W and full"
 BY_RANK = {4: "W and r=4", 8: "W and r=8", 64: BASE}
 """W and updates of several r."""
+SIDES_OF_SEEDS = (
+    (SEEDS, FACTOR, "A"),
+    (SEEDS, ROW, "rows of B A"),
+    (SEEDS, COLUMN, "columns of B A"),
+    (OF_FULL, ROW, "rows of the full update"),
+    (OF_FULL, COLUMN, "columns of the full update"),
+)
+"""Pairs of two seeds, sides of their updates, and what both are called."""
 QUERY, VALUE = MODULES
 FEW, MANY = 8, 64
 """The ranks of Figure 3."""
@@ -85,16 +93,14 @@ def shared(
 
 
 def top_direction(records: Records) -> Iterator[Reading]:
-    """Claim of Figure 3: the top direction of A is the same at rank 8 and at rank 64."""
-    for task, module, name in _matrices(records):
-        top, start = (shared(records, task, RANKS, side, (1, 1), module) for side in (FACTOR, START))
+    """Claim of Figure 3: the top direction of A is the same at rank 8 and at rank 64; or is among those of rank 64."""
+    for (task, module, name), j in product(_matrices(records), (1, MANY)):
+        top, start = (shared(records, task, RANKS, side, (1, j), module) for side in (FACTOR, START))
         if top and start:
             count = int((top.phi.mean(1) > MOST).sum())
-            number = f"φ(1, 1) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} matrices"
+            number = f"φ(1, {j}) = {written(top.interval())}; above {MOST:g} in {count} of {len(top.phi)} matrices"
             beside = f"{start.mean:.3f} before training; chance {top.chance:.3f}"
-            if among := shared(records, task, RANKS, FACTOR, (1, MANY), module):
-                beside += f"; φ(1, {MANY}) {written(among.interval())}, chance {among.chance:.3f}"
-            yield Reading(task, name, number, beside, above(top.interval(), MOST))
+            yield Reading(task, f"{name}, top 1 in top {j}", number, beside, above(top.interval(), MOST))
 
 
 def other_directions(records: Records) -> Iterator[Reading]:
@@ -104,8 +110,7 @@ def other_directions(records: Records) -> Iterator[Reading]:
         whole = [shared(records, task, RANKS, side, (FEW, MANY), module) for side in (ROW, COLUMN)]
         if others and whole[0] and whole[1]:
             number = f"φ of directions 2 to {FEW} − chance = {written(others.interval(others.chance))}"
-            beside = f"φ({FEW}, {MANY}) of the product B A: {signed(whole[0].beyond)} (rows), "
-            beside += f"{signed(whole[1].beyond)} (columns)"
+            beside = f"φ({FEW}, {MANY}) − chance of the product B A: {_sides(whole)}"
             before = _others(records, task, START, module)
             noise = within(before.interval(before.chance), -LITTLE, LITTLE) if before else FAILS
             if before:
@@ -126,29 +131,30 @@ def more_than_chance(records: Records) -> Iterator[Reading]:
     """Claim of Figure 4: two seeds have more in common than two Gaussian matrices."""
     for (task, module, name), k in product(_matrices(records), TOPS):
         of, start = (shared(records, task, SEEDS, side, (k, k), module) for side in (FACTOR, START))
-        full = [shared(records, task, OF_FULL, side, (k, k), module) for side in (ROW, COLUMN)]
+        pairs = (SEEDS, OF_FULL)
+        whole = [[shared(records, task, pair, side, (k, k), module) for side in (ROW, COLUMN)] for pair in pairs]
         most = shared(records, task, SEEDS, FACTOR, (MANY, MANY), module)
-        if of and start and full[0] and full[1] and most:
+        if of and start and all(map(all, whole)) and most:
             number = f"φ({k}, {k}) − chance = {written(of.interval(of.chance))}"
             beside = f"{signed(start.beyond)} before training; φ({MANY}, {MANY}) {signed(most.beyond)}; "
-            beside += f"full update {signed(full[0].beyond)} (rows), {signed(full[1].beyond)} (columns)"
+            beside += f"the product B A {_sides(whole[0])}; full update {_sides(whole[1])}"
             noise = above(start.interval(start.chance), LITTLE)
             yield Reading(task, f"{name}, top {k}", number, beside, above(of.interval(of.chance), LITTLE), noise)
 
 
 def more_of_the_query(records: Records) -> Iterator[Reading]:
-    """Claim of Figure 4: two seeds have more directions of the query's update in common than of the value's."""
-    for task, k in product(records.conditions, TOPS):
+    """Claim of Figure 4: two seeds have more directions of the query's update in common than of the value's. The paper
+    has A alone."""
+    for task, k, (pair, side, name) in product(records.conditions, TOPS, SIDES_OF_SEEDS):
         at = (k, k)
-        query, value = (shared(records, task, SEEDS, FACTOR, at, module) for module in MODULES)
+        query, value = (shared(records, task, pair, side, at, module) for module in MODULES)
         start = [shared(records, task, SEEDS, START, at, module) for module in MODULES]
-        full = [shared(records, task, OF_FULL, ROW, at, module) for module in MODULES]
-        if query and value and start[0] and start[1] and full[0] and full[1]:
+        if query and value and start[0] and start[1]:
             more = Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval()
             number = f"φ({k}, {k}) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
-            beside = f"{signed(start[0].mean - start[1].mean)} before training; "
-            beside += f"rows of the full update {signed(full[0].mean - full[1].mean)}"
-            yield Reading(task, f"query − value, top {k}", number, beside, above(more, LITTLE))
+            beside = f"{signed(start[0].mean - start[1].mean)} before training" if side == FACTOR else ""
+            subject, of_full = f"query − value, {name}, top {k}", pair == OF_FULL
+            yield Reading(task, subject, number, beside, above(more, LITTLE), is_beside=of_full)
 
 
 def directions_of_the_base(records: Records) -> Iterator[Reading]:
@@ -184,6 +190,12 @@ def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared
         return None
     most = min(TOP_OF_W, r)
     return Shared(most * (of.phi - of.by_chance[:, None]), 0 * of.by_chance, of.seeds)
+
+
+def _sides(of: Iterable[Shared | None]) -> str:
+    """What rows and columns share beyond chance, in words."""
+    rows, columns = (written(each.interval(each.chance)) for each in of if each)
+    return f"{rows} (rows), {columns} (columns)"
 
 
 def _matrices(records: Records) -> Iterator[tuple[str, str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from ..study.records import Records, has_collapsed, rate_of
 from .arms import ALONE, RANK_1, SMALL, across, between, trained_by
 from .reading import CONTROLS, OTHER_HEAD, is_task, written
 
-SPLIT, EXAMPLES, ALPHA, RANKS = "task.split_seed", "task.train_examples", "method.alpha", "method.ranks"
+TASK, SPLIT, EXAMPLES = "task.name", "task.split_seed", "task.train_examples"
+ALPHA, RANKS = "method.alpha", "method.ranks"
 """Settings of a cell."""
 FULL = "full"
 WRONG = "13,056 parameters"
@@ -46,6 +48,29 @@ def adapted(declared: Iterable[Declaration], studies: Iterable[Records]) -> list
         f"{alpha / 8:g} at rank 8 and {alpha / 64:g} at rank 64. A smaller scaling leaves each direction less to do. "
         "So A of rank 64 may stay nearer to its random start, which lowers φ as well."
     ]
+
+
+def tasks_of(records: Records) -> list[str]:
+    """The tasks of a study's runs: no control, and each once, whatever its size or head."""
+    names = [name for name in records.conditions if is_task(name)]
+    return list(dict.fromkeys(_settings(records, name).get(TASK, name) for name in names))
+
+
+def floors(records: Records, baselines: Records) -> Iterator[str]:
+    """What no update of the attention and feed-forward matrices reaches, on the conditions that the baselines have with
+    the same settings."""
+    for task, name in product(records.conditions, baselines.conditions):
+        if (own := _settings(records, task)) and own == _settings(baselines, name):
+            scores = comparison.table(baselines, name).set_index("arm")
+            rows = ((arm, scores.loc[arm]) for arm in (ALONE, *SMALL) if arm in scores.index)
+            told = [f"{arm} {row['test']:.3f} [{row['test_low']:.3f}, {row['test_high']:.3f}]" for arm, row in rows]
+            yield f"What no update of these matrices reaches on {task} (`{baselines.name}`): {listed(told)}."
+
+
+def _settings(records: Records, task: str) -> Mapping[str, Any]:
+    """Of the reference on a condition, which tell whether two studies asked the same of it; empty where the declaration
+    has none."""
+    return records.declared.settings.get((task, records.protocol.reference), {})
 
 
 def ties(declared: Declaration, records: Records | None) -> Iterator[str]:
@@ -178,6 +203,7 @@ def means(declared: Declaration, records: Records | None) -> Iterator[str]:
     """Which means the numbers of Table 7 are."""
     if records:
         yield (
-            "Ratios and factors in these tables are geometric means over seeds of the median over matrices. Those of "
-            "the figure and of its LaTeX table are arithmetic means of it."
+            "Ratios and factors in these tables are geometric means over seeds of the median over matrices. A ratio "
+            "is taken matrix by matrix before that, so that it is not the ratio of two factors. Those of the figure "
+            "and of its LaTeX table are arithmetic means of the median."
         )

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from lorax_lab.store.declaration import Declaration
 
 from ..study.command import PAGE
+from ..study.figures import FIGURES
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records, has_collapsed, hours_of
+from ..study.records import Records, has_collapsed, hours_of, trained
 from ..study.validator import breaches, not_begun
 from . import controls
-from .notes import adapted
+from .notes import adapted, floors, tasks_of
 from .reading import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Claim, Reading, Section, is_task
 from .sections import SECTIONS
 
@@ -35,6 +36,20 @@ or 64" became one reading, by an interval for two. After its numbers were known,
 margin, which its rule had before. Where noise in the update's place meets a rule too, or the factors before training
 do, the outcome says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured by the same
 rule, it stands beside that in the first table."""
+TO_READ = """\
+## How to read the tables
+
+- **φ(i, j)** = ‖UᵢᵀVⱼ‖²_F / min(i, j) says how much of the span of i directions lies in that of j others, from 0 to 1.
+  *Chance* is max(i, j) / d, for directions of d numbers: 384, or 1,536 on the inner side of the feed-forward matrices.
+- **Sides.** *A* stands for the right singular vectors of LoRA's factor A, which the paper compares. *Rows* and
+  *columns* are the right and left singular vectors of the whole update: of the product B A, or of full fine-tuning.
+  *Before training* is A at its random start.
+- **Amplification** is ‖ΔW‖_F / ‖UᵀW V‖_F, where U and V are the first r directions of the update. In its place stand
+  those of a *Gaussian* matrix, or what random directions have by the *closed form*, r‖W‖_F / √(mn).
+- A **collapsed** run ended no better than one answer for every input, or worse than it began.
+- The interval is of 95 %. It is over seeds, and of a difference in score over test examples too."""
+OF_PREDICTIONS = "studies.md#what-was-predicted-and-what-came-out"
+BASELINES = "paper_baselines"
 NOT_RUN, NOT_SHOWN, NOT_MEASURED = "not run yet", "not shown", "not measured"
 MIXED = "differs by row of its table"
 BESIDE = "full fine-tuning"
@@ -61,27 +76,42 @@ def write(
     by_name = {study.name: study for study in studies}
     parts = ["[lorax_lab](../README.md) · [docs](README.md)", "# The LoRA paper's claims, and what they are here"]
     declared = {**(to_come or {}), **{name: study.declared for name, study in by_name.items()}}
-    used = [by_name[section.study] for section in SECTIONS if section.study in by_name]
+    used = list({section.study: by_name[section.study] for section in SECTIONS if section.study in by_name}.values())
     of_paper = [declared[section.study] for section in SECTIONS if section.study in declared]
     parts += [INTRODUCTION, *adapted(of_paper, used), OUTCOMES]
     if used:
-        lines = [line for study in used for line in study.lines]
-        count = len({line["run_id"] for line in lines})
-        hours = f"Their times add up to {hours_of(lines)}; most ran side by side, so that they took fewer"
-        parts.append(f"So far there are {count} runs. {hours}.")
+        parts += [_tasks(used), _cost(used)]
+    parts.append(TO_READ)
     shown = [_of_section(section, by_name.get(section.study), damaged or {}) for section in SECTIONS]
     fair = {s.study: by_name[s.study] for s, of in zip(SECTIONS, shown, strict=True) if not isinstance(of, tuple)}
     parts += [_overview(shown), *controls.section(fair)]
     predicted = dict[str, str]()
     for section, of_section in zip(SECTIONS, shown, strict=True):
         study, declaration = by_name.get(section.study), declared.get(section.study)
-        parts += _section(section, of_section, study, declaration, links)
+        parts += _section(section, of_section, study, declaration, links, fair.get(BASELINES))
         if declaration and section.study not in predicted:
             parts += _prediction(section.study, declaration, study)
         elif declaration:
             parts.append(f"The prediction stands under {predicted[section.study]}.")
         predicted.setdefault(section.study, _short(section))
     return "\n\n".join(parts) + "\n"
+
+
+def _tasks(studies: Sequence[Records]) -> str:
+    """On which tasks each study has runs."""
+    by_tasks: dict[str, list[str]] = {}
+    for study in studies:
+        by_tasks.setdefault(listed(tasks_of(study)), []).append(f"`{study.name}`")
+    return " ".join(f"On {tasks}: {listed(names)}." for tasks, names in by_tasks.items())
+
+
+def _cost(studies: Sequence[Records]) -> str:
+    """How many runs there are, how often they were trained, and how long that took."""
+    lines = [line for study in studies for line in study.lines]
+    count, times = len({line["run_id"] for line in lines}), len(set(map(trained, lines)))
+    again = f" Where a study had not the runs of another at hand, it trained them again: {times - count} times."
+    hours = f"Their times add up to {hours_of(lines)}; most ran side by side, so that they took fewer."
+    return f"So far there are {count} runs.{again if times > count else ''} {hours}"
 
 
 def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -96,6 +126,8 @@ def _prediction(name: str, declared: Declaration, study: Records | None) -> list
     words = " ".join(declared.texts["prediction"].split())
     so_far = "" if study else ", which has no published runs yet"
     parts = [f"Predicted before the runs of `{name}`{so_far}:", f"> {words}"]
+    if study:
+        parts.append(f"[What came out of it]({OF_PREDICTIONS}), part by part.")
     if study and (open_tasks := [task for task in TASKS if task in words and task not in study.conditions]):
         lacks = f"The study has no runs on {listed(open_tasks)}"
         parts.append(f"{lacks}, so what the prediction says of it, or of both tasks, is open.")
@@ -149,7 +181,12 @@ def _kinds(readings: list[Reading]) -> str:
 
 
 def _section(
-    section: Section, shown: Shown, study: Records | None, declared: Declaration | None, links: Mapping[str, str]
+    section: Section,
+    shown: Shown,
+    study: Records | None,
+    declared: Declaration | None,
+    links: Mapping[str, str],
+    baselines: Records | None,
 ) -> list[str]:
     parts = [f"## {section.title}"]
     for number, claim in enumerate(section.claims):
@@ -159,14 +196,19 @@ def _section(
     if isinstance(shown, tuple):
         parts.append(f"**{shown[0].capitalize()}.** {shown[1]}")
     measured = None if isinstance(shown, tuple) else study
-    if sentences := [text for note in section.notes if declared for text in note(declared, measured)]:
+    sentences = [text for note in section.notes if declared for text in note(declared, measured)]
+    if measured and baselines and not section.measured and section.study != BASELINES:
+        sentences += floors(measured, baselines)
+    if sentences:
         parts.append(" ".join(sentences))
     if study is None:
         return parts
     if not isinstance(shown, tuple):
         folder = links[study.name]
-        parts += [f"![{name.replace('_', ' ')}]({folder}/{name}.png)" for name in section.figures]
-        parts.append(f"{_source(study)} [{study.name}]({folder}/{PAGE}) has all of it.")
+        for name in section.figures:
+            title = FIGURES[name].TITLE
+            parts += [f"![{title}]({folder}/{name}.png)", f"*{title[0].upper()}{title[1:]}.*"]
+        parts.append(f"{_source(study)} [{study.name}]({folder}/{PAGE}) has its arms, their scores and their rates.")
     return parts
 
 

@@ -20,7 +20,7 @@ OF_RANKS = (
     Claim(
         "The top direction of A is the same at rank 8 and at rank 64.",
         f"a subspace of dimension 1 has φ above {MOST:g}; that may be φ(1, 1) or φ(1, {MANY})",
-        f"holds where the mean of φ(1, 1) over matrices is surely above {MOST:g}, fails where it is surely below; "
+        f"holds where the mean of φ over matrices is surely above {MOST:g}, fails where it is surely below; "
         f"φ(1, {MANY}) asks whether the direction is among those of rank {MANY}",
         directions.top_direction,
     ),
@@ -41,7 +41,8 @@ OF_SEEDS = (
     Claim(
         "They have more of the query's update in common than of the value's, so the query's has a higher rank.",
         "no number",
-        f"holds where the query's φ is surely larger by more than {LITTLE:g}, fails where surely by less",
+        f"holds where the query's φ is surely larger by more than {LITTLE:g}, fails where surely by less. The paper "
+        "has A alone",
         directions.more_of_the_query,
     ),
 )

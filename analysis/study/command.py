@@ -160,23 +160,26 @@ def _draw(studies: list[Records], records: Path, out: Path) -> None:
     ordered = sorted(studies, key=size, reverse=True)
     stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in ordered}
     try:
-        for paths in draw(delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps):
-            print(*(f"{path}\n" for path in paths), sep="", end="", flush=True)
+        jobs = (delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps)
+        for paths, lacking in draw(jobs):
+            print(*(f"{told}\n" for told in [*paths, *lacking]), sep="", end="", flush=True)
     except BrokenProcessPool as error:
         name = studies[0].name
         reason = "a process was killed while it drew, as where memory runs out; studies drawn one by one need less"
         raise ConfigError(f"{reason}; type: python -m analysis study {name}") from error
 
 
-def _figures(path: Path, folder: Path, stamp: str) -> list[Path]:
-    """Draw one study's figures with their tables, from its file of records. Returns the files; tables as LaTeX, which
-    lie beside them, are not listed."""
-    records, paths = load(path), list[Path]()
+def _figures(path: Path, folder: Path, stamp: str) -> tuple[list[Path], list[str]]:
+    """Draw one study's figures with their tables, from its file of records. Returns the files, without the tables as
+    LaTeX which lie beside them; and what says that a figure which the study names cannot be drawn."""
+    records, paths, lacking = load(path), list[Path](), list[str]()
     folder.mkdir(parents=True, exist_ok=True)
     for name in figures_of(records):
         figure = FIGURES[name]
         table = figure.table(records)
         if table is None:
+            if records.declared.figures:
+                lacking.append(_not_drawn(records.name, name, folder))
             continue
         picture = figure.draw(table)
         if note := collapsed(records):
@@ -186,7 +189,13 @@ def _figures(path: Path, folder: Path, stamp: str) -> list[Path]:
         paths += style.save(table, picture, folder / name)
         if text := latex(name, table):
             write_text(folder / f"{name}.tex", text)
-    return paths
+    return paths, lacking
+
+
+def _not_drawn(study: str, name: str, folder: Path) -> str:
+    old = f"; {folder / name}.png is of earlier records" if (folder / f"{name}.png").exists() else ""
+    why = "the records have not what it shows, such as what is measured after the runs"
+    return f"{study}: {name} is not drawn: {why}; where the runs are, type: python -m experiments.{study}{old}"
 
 
 def figures_of(records: Records) -> tuple[str, ...]:

@@ -264,9 +264,15 @@ def collapsed(records: Records) -> str:
     return f"{' and '.join(parts)} collapsed; none is left out" if parts else ""
 
 
+def trained(line: Line) -> tuple[str, str]:
+    """Which training of which run a line is of."""
+    return line["run_id"], line["written"]
+
+
 def hours_of(lines: Iterable[Line]) -> str:
-    """The sum of the times of runs, in words; a run of several studies counts once, one that diverged has no time."""
-    seconds = {line["run_id"]: float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
+    """The sum of the times of runs, in words. A line that several studies have counts once; a run that was trained
+    again counts again; one that diverged has no time."""
+    seconds = {trained(line): float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
     return f"{sum(seconds.values()) / 3600:.1f} hours"
 
 
