@@ -17,6 +17,7 @@ from analysis.study.latex import of_interval
 from analysis.study.paper import TABLES
 from analysis.study.records import RECORDS, Records, every, load
 from analysis.study.similarities import CHANCE, DRAWN, GAUSSIAN
+from lorax_lab.store.answers import log_losses
 
 D, SIZES = 384, [1, 2, 4, 8]
 TASKS = ("reviews", "headlines")
@@ -179,7 +180,12 @@ def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
     figure = FIGURES["losses"].draw(table)
     assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
     assert figure.get_suptitle().startswith("minilm: LoRA against full")
-    assert all(words in FIGURES["losses"].latex(table) for words in ("$1.23$", "minilm."))
+    text = FIGURES["losses"].latex(table)
+    assert all(words in text for words in ("$1.23$ & $68.72$", "minilm."))
+    assert "512 &  &  &  &  &  & $1.16$ & $68.78$" in text  # a rank of the paper alone
+    lines = [np.mean(log_losses(line)) for line in comparison.seeds_of(records, "cloze", "LoRA r=16").values()]
+    assert cloze.loc["LoRA r=16", "loss"] == pytest.approx(np.mean(lines))
+    assert f"16 & ${np.mean(lines):.3f}$ & " in text
 
 
 def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:

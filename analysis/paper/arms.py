@@ -128,7 +128,10 @@ def loss_falls_and_stops(records: Records) -> Iterator[Reading]:
     for task in records.conditions:
         falls, stays = loss_between(records, task, stop, first), loss_between(records, task, last, stop)
         number = f"from r = 1 to {STOPS} by {written(falls)} nats, to {LARGEST} by {written(stays)}"
-        beside = f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; "
+        losses = comparison.mean_losses(records, task)
+        named = (first, stop, last, records.protocol.reference)
+        beside = f"log loss {listed(f'{losses[arm]:.3f} ({arm})' for arm in named if arm in losses)}; "
+        beside += f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; "
         beside += _rates(records, task, first, stop, last)
         yield Reading(task, "all matrices", number, beside, both(above(falls, CENT), within(stays, -CENT, CENT)))
 

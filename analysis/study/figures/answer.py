@@ -18,7 +18,6 @@ from ..records import Records, has_collapsed, models_of, with_direction, with_mo
 from ..statistics import Interval, of_one_seed
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,10 +27,6 @@ SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full upda
 CROSSED = "collapsed run, or full fine-tune of its seed"
 SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
 MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "capsize": 2, "linewidth": 1}
-LINEAR = 2.0
-"""Up to this multiple of the margin the axis of differences is linear, beyond it logarithmic."""
-TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-"""Multiples of the margin that have a tick."""
 SPAN = re.compile(r" \(95 % interval (\d+) to (\d+)\)")
 """How `Smallest` says its interval."""
 FEW, HIGH, LOW = 4, 1.5, 1.15
@@ -130,7 +125,7 @@ def draw(table: pd.DataFrame) -> Figure:
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        _scale(row[0], of_task)
+        style.margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), _worse(of_task))
         row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
     _explain(grid[0][0], table)
     style.title(figure, _heading(table))
@@ -181,28 +176,6 @@ def _worse(rows: pd.DataFrame) -> float:
     return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
 
 
-def _scale(axes: Axes, rows: pd.DataFrame) -> None:
-    """Linear around 0, logarithmic beyond, so that the margin is seen beside large losses."""
-    margin = float(rows["margin"].iloc[0])
-    if not margin > 0:
-        return
-    axes.set_yscale("symlog", linthresh=LINEAR * margin, linscale=0.8)
-    ends = rows[["difference", "low", "high"]].to_numpy(float)
-    low, high = min(0.0, _worse(rows), _least(ends)), max(0.0, _worse(rows), -_least(-ends))
-    low, high = (end + math.copysign(0.2 * margin + 0.25 * abs(end), way) for end, way in ((low, -1), (high, 1)))
-    ticks = [sign * times * margin for times in TICKS for sign in (-1, 1)]
-    shown = sorted({0.0, *(tick for tick in ticks if low <= tick <= high)})
-    axes.set_ylim(low, high)
-    axes.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
-    axes.minorticks_off()
-
-
-def _least(ends: np.ndarray) -> float:
-    import numpy as np
-
-    return float(np.nanmin(ends)) if np.isfinite(ends).any() else 0.0
-
-
 def _explain(axes: Axes, table: pd.DataFrame) -> None:
     margin, seeds = float(table["margin"].iloc[0]), table["seed"].nunique()
     axes.errorbar([], [], [], label="mean and interval; filled: surely within the margin", **MEANS)
@@ -210,7 +183,7 @@ def _explain(axes: Axes, table: pd.DataFrame) -> None:
     if seeds > 1:
         axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
     if margin > 0:
-        axes.plot([], [], linestyle="", label=f"scale: linear up to {LINEAR * margin:g}, then logarithmic")
+        axes.plot([], [], linestyle="", label=style.scale_of(margin))
 
 
 def latex(table: pd.DataFrame) -> str:

@@ -9,8 +9,8 @@ from lorax_lab.store.direction import oriented
 from ... import style
 from ...scores import higher_is_better, intervals_over, score_label
 from .. import comparison, rates
-from ..latex import INTERVAL, Column, document, escaped, number, of_interval, units
-from ..paper import LOSSES
+from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units
+from ..paper import BLEU, LOSSES
 from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
@@ -20,22 +20,27 @@ if TYPE_CHECKING:
 
 TITLE = "log loss on test over LoRA's rank, beside the score (Table 18 of the LoRA paper)"
 LOSS, SCORE = "loss_difference", "difference"
-THEIRS = "GPT-2 medium, E2E"
-"""The column of the paper's own losses."""
+MEAN = "loss"
+"""The column of the arms' own log losses."""
+THEIRS, THEIR_BLEU = "GPT-2 medium, E2E", "GPT-2 medium, E2E, BLEU"
+"""The columns of the paper's own losses and scores."""
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """The rows of `comparison.table` of the arms that differ in their rank alone, with the margins of both endpoints
-    and the paper's loss at that rank; None where there are no such arms, or no log loss."""
+    """The rows of `comparison.table` of the arms that differ in their rank alone, with their log loss, the margins of
+    both endpoints, and the paper's loss and BLEU at that rank; None where there are no such arms, or no log loss."""
     ranked = {arm.name for arm in records.protocol.ranked()}
     rows = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
     if not ranked or LOSS not in rows:
         return None
-    rows = rows[rows["arm"].isin(ranked) & rows[LOSS].notna()]
+    rows = rows[rows["arm"].isin(ranked) & rows[LOSS].notna()].copy()
     if rows.empty:
         return None
     margins = {"margin": records.protocol.margin, "loss_margin": records.protocol.loss_margin}
-    rows = rows.assign(**margins, **{THEIRS: rows["rank"].map(LOSSES)})
+    theirs = {THEIRS: rows["rank"].map(LOSSES), THEIR_BLEU: rows["rank"].map(BLEU)}
+    own = {task: comparison.mean_losses(records, task) for task in records.conditions}
+    rows[MEAN] = [own[task].get(arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)]
+    rows = rows.assign(**margins, **theirs)
     return with_model(records, with_direction(records, rows))
 
 
@@ -76,25 +81,32 @@ def _line(axes: Axes, rows: pd.DataFrame, key: str, margin: float | None) -> Non
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A row for each rank: the differences of both endpoints for each task, and the paper's loss."""
+    """A part for each task with a row for each rank: its loss, the differences of both endpoints, and the paper's loss
+    and score; at the end the ranks that the paper alone has."""
     scale, digits, unit = units(table)
-    tasks = list(dict.fromkeys(table["task"]))
-    head = [Column("rank", align="r")]
-    for task in tasks:
-        head += [Column(escaped(f"{task}, loss"), "nats", INTERVAL), Column("score", unit, INTERVAL)]
-    head.append(Column(THEIRS, "nats", "r"))
-    rows = []
-    for rank, of_rank in table.groupby("rank", sort=True):
-        by_task, cells = of_rank.set_index("task"), [str(rank)]
-        for task in tasks:
+    head = [Column("rank", align="r"), Column("log loss", "nats", "r"), Column("difference in it", "nats", INTERVAL)]
+    head += [Column("in score", unit, INTERVAL), Column(escaped(THEIRS), "nats", "r"), Column("", "BLEU", "r")]
+    rows: list[list[str]] = []
+    for task, of in table.groupby("task", sort=False):
+        rows.append([escaped(str(task))])
+        for rank, row in of.sort_values("rank").set_index("rank").iterrows():
+            cells = [str(rank), number(float(row[MEAN]), 3)]
             for key, by, places in ((LOSS, 1.0, 3), (SCORE, scale, digits)):
-                mean, low, high = (float(by_task.loc[task, f"{key}{end}"]) for end in ("", "_low", "_high"))
+                mean, low, high = (float(row[f"{key}{end}"]) for end in ("", "_low", "_high"))
                 cells.append(of_interval(mean, low, high, True, by, places))
-        rows.append([*cells, number(float(of_rank[THEIRS].iloc[0]), 2)])
+            rows.append([*cells, *_theirs(int(str(rank)))])
+    if others := sorted(set(LOSSES) - set(table["rank"])):
+        rows.append(["the paper alone"])
+        rows += [[str(rank), *["", BOTH, BOTH], *_theirs(rank)] for rank in others]
     notes = [
         f"{escaped(models_of(table))}.",
-        f"Differences from full fine-tuning on test: mean of {int(table['seeds'].max())} seeds, 95\\,\\% intervals.",
-        "Last column: validation loss of Hu et al.\\ 2021, one seed.",
+        f"Log loss on test, and differences from full fine-tuning: mean of {int(table['seeds'].max())} seeds, "
+        "95\\,\\% intervals.",
+        "Last columns: validation loss and BLEU of Hu et al.\\ 2021, Table 18, one seed.",
         *rates.notes(table),
     ]
     return document(head, rows, notes)
+
+
+def _theirs(rank: int) -> list[str]:
+    return [number(of[rank], 2) if rank in of else NONE for of in (LOSSES, BLEU)]

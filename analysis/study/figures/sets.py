@@ -113,11 +113,14 @@ def draw(table: pd.DataFrame) -> Figure:
             found = "; ".join(f"{name} {_short(of, name)}" for name in names if name in set(of["set"]))
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
+        of = table[table["task"] == task]
+        style.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), _worse(of))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
     covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
     text = (
-        f"left, from full fine-tuning; right, from the whole update; test, {covered}; dashed: the margin. {NEIGHBOURS}"
+        f"left, from full fine-tuning; right, from the whole update; test, {covered}; dashed: the margin; "
+        f"{style.scale_of(float(table['margin'].iloc[0]))}. {NEIGHBOURS}"
     )
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
@@ -167,9 +170,14 @@ def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         bars = [of["mean"] - of["low"], of["high"] - of["mean"]]
         fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
         style.bars(axes, of["size"], of["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine))
-    for end in (0.0, oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows))):
+    for end in (0.0, _worse(rows)):
         axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
+
+
+def _worse(rows: pd.DataFrame) -> float:
+    """The difference that is the margin, on the side of worse scores."""
+    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
 
 
 def _short(rows: pd.DataFrame, name: str) -> str:
