@@ -83,7 +83,7 @@ def plan(budget: str) -> Plan:
             "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
             "directions": Afterwards(_directions, part=_kept, asked=frozenset(product(KEPT_SEEDS, SHOWN))),
         },
-        figures=("ranks_share", "seeds_share", "base_shares", "layers_share", "trials"),
+        figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
     return whole if budget == "full" else paper.smaller(whole, (R8, R64))

@@ -67,7 +67,7 @@ def plan(budget: str) -> Plan:
         {"task": paper.BEGUN},
         paper.COMMON,
         paper.SECONDS,
-        figures=("sets", "ranks_share", "seeds_share", "base_shares", "layers_share", "amplification", *paper.FIGURES),
+        figures=("sets", *paper.SHARED, "amplification", *paper.FIGURES),
         afterwards={
             "sets": Afterwards(
                 _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *CUT)))

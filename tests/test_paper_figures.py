@@ -83,6 +83,22 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     assert f"layer 1, mean over {counted} of" in " ".join(figure.get_suptitle().split())
 
 
+@pytest.mark.parametrize(("name", "of_noise"), [("ranks_by_layer", 0), ("seeds_by_layer", 1)])
+def test_heat_maps_of_each_layer_stand_under_chance(name: str, of_noise: int) -> None:
+    """As the paper lays out its Figures 6 and 7."""
+    layers = sorted({row["layer"] for row in similar()})
+    assert len(layers) > 1
+    table = FIGURES[name].table(with_rows(similarities=similar()))
+    assert sorted(set(table["layer"])) == layers
+    figure = FIGURES[name].draw(table)
+    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
+    column = maps[:: len(TASKS) * 2]
+    assert [axes.get_ylabel() for axes in column[1 + of_noise :]] == [f"A, layer {layer}" for layer in layers]
+    shown = [np.unique(axes.collections[0].get_array()) for axes in column[1 + of_noise :]]
+    np.testing.assert_allclose(np.concatenate(shown), [0.5 + 0.001 * layer for layer in layers])
+    assert f"layers {layers[0]} to {layers[-1]}" in " ".join(figure.get_suptitle().split())
+
+
 def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
     rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
     figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))

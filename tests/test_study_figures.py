@@ -27,7 +27,7 @@ from analysis.study.records import RECORDS, Records, every, load
 
 NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 OF_THE_PAPER = (
-    *("ranks_share", "seeds_share", "base_shares", "layers_share"),
+    *("ranks_share", "seeds_share", "ranks_by_layer", "seeds_by_layer", "base_shares", "layers_share"),
     *("amplification", "arms", "sets", "losses", "sizes"),
 )
 WITH_LATEX = ("answer", "cost")

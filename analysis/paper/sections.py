@@ -126,7 +126,7 @@ SECTIONS = (
     Section(
         "Figures 3 and 6: the directions of rank 8 and rank 64",
         "paper_subspaces",
-        ("ranks_share", "layers_share"),
+        ("ranks_share", "ranks_by_layer", "layers_share"),
         OF_RANKS,
         measured=True,
         notes=(notes.ties,),
@@ -134,7 +134,7 @@ SECTIONS = (
     Section(
         "Figures 4 and 7: the directions of two seeds",
         "paper_subspaces",
-        ("seeds_share",),
+        ("seeds_share", "seeds_by_layer"),
         OF_SEEDS,
         measured=True,
         notes=(notes.ties,),
@@ -158,14 +158,14 @@ SECTIONS = (
     Section(
         "Figures 3 and 6, query and value alone: the directions of rank 8 and rank 64",
         "paper_which_rank",
-        ("ranks_share", "layers_share"),
+        ("ranks_share", "ranks_by_layer", "layers_share"),
         OF_RANKS,
         measured=True,
     ),
     Section(
         "Figures 4 and 7, query and value alone: the directions of two seeds",
         "paper_which_rank",
-        ("seeds_share",),
+        ("seeds_share", "seeds_by_layer"),
         OF_SEEDS,
         measured=True,
     ),

@@ -56,11 +56,12 @@ def lora_in(table: pd.DataFrame) -> str:
     return f", LoRA in {listed(dict.fromkeys(table[ADAPTED]))} alone" if ADAPTED in table else ""
 
 
-def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFrame | None:
-    """One row for each heat map and (i, j), of the middle layer; None where the similarities were not measured.
+def table(records: Records, shown: Shown, gaussian: bool = False, every_layer: bool = False) -> pd.DataFrame | None:
+    """One row for each heat map and (i, j); None where the similarities were not measured.
 
     Args:
         gaussian: whether Gaussian matrices in the place of the updates have a heat map too, as in the paper.
+        every_layer: whether each layer has one, not the middle layer alone.
 
     Columns: task, model, pair, side, module, layer, i, j, phi (mean over the pairs of runs), chance (max(i, j) / d),
     pairs, seeds; adapted, where LoRA does not adapt every type.
@@ -72,8 +73,8 @@ def table(records: Records, shown: Shown, gaussian: bool = False) -> pd.DataFram
     if not layers:
         return None
     middle = layers[(len(layers) - 1) // 2]
-    chosen = [row for row in rows if row["layer"] == middle and row["module"] in MODULES]
-    chosen.sort(key=lambda row: shown.index((row["pair"], row["side"])))
+    chosen = [row for row in rows if (every_layer or row["layer"] == middle) and row["module"] in MODULES]
+    chosen.sort(key=lambda row: (shown.index((row["pair"], row["side"])), row["layer"]))
     if gaussian:
         widest = {(row["condition"], row["module"]): row for row in chosen if len(row["i"]) == len(row["j"])}
         chosen = [*(_gaussian(row, len(records.protocol.final_seeds)) for row in widest.values()), *chosen]
@@ -109,28 +110,30 @@ def _long(row: dict[str, Any]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, text: str) -> Figure:
-    """A row of heat maps for each pair and side, under one that shows chance for as many i and j, and a column for each
-    task and type. The corner of what two trained updates share is enlarged, as in the paper's Figure 3."""
+    """A row of heat maps for each pair and side, and each layer if there are several, under one that shows chance for
+    as many i and j, and a column for each task and type. Of one layer the corner of what two trained updates share is
+    enlarged, as in the paper's Figure 3."""
     tasks = list(dict.fromkeys(table["task"]))
     columns = [(task, module) for task in tasks for module in MODULES if module in set(table["module"])]
-    rows: list[tuple[str, str, str, bool]] = []
-    shapes = set[tuple[int, int]]()
-    for pair, side in dict.fromkeys(zip(table["pair"], table["side"], strict=True)):
+    rows: list[tuple[str, str, str, int, bool]] = []
+    shapes, layers = set[tuple[int, int]](), sorted({int(layer) for layer in table["layer"]})
+    for pair, side, layer in dict.fromkeys(zip(table["pair"], table["side"], table["layer"], strict=True)):
         of = table[(table["pair"] == pair) & (table["side"] == side)]
         shape = (int(of["i"].max()), int(of["j"].max()))
         if shape not in shapes:
-            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, pair, side, False))
+            rows.append((f"{CHANCE}, j to {shape[1]}" if shapes else CHANCE, pair, side, layer, False))
             shapes.add(shape)
-        rows.append((f"{pair}\n{side}", pair, side, False))
-        if side in ENLARGED and not pair.startswith(f"{BASE} "):
-            rows.append((f"{side}, top {CORNER}", pair, side, True))
+        is_one = len(layers) == 1 or pair == GAUSSIAN
+        rows.append((f"{pair}\n{side}" if is_one else f"{side}, layer {layer}", pair, side, layer, False))
+        if len(layers) == 1 and side in ENLARGED and not pair.startswith(f"{BASE} "):
+            rows.append((f"{side}, top {CORNER}", pair, side, layer, True))
     figure = style.canvas(style.PAGE, 1.3 + (HEIGHT + 0.16) * len(rows))
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharey="row")
     mesh: Any = None
     for across, (task, module) in enumerate(columns):
         of_column = table[(table["task"] == task) & (table["module"] == module)]
-        for down, (words, pair, side, enlarged) in enumerate(rows):
-            of = of_column[(of_column["pair"] == pair) & (of_column["side"] == side)]
+        for down, (words, pair, side, layer, enlarged) in enumerate(rows):
+            of = of_column[(of_column[["pair", "side", "layer"]] == [pair, side, layer]).all(axis=1)]
             of = of[of[["i", "j"]].max(axis=1) <= CORNER] if enlarged else of
             mesh = _map(grid[down][across], of, "chance" if words.startswith(CHANCE) else "phi") or mesh
             if across == 0:
@@ -141,10 +144,11 @@ def draw(table: pd.DataFrame, text: str) -> Figure:
     bar.set_label("φ(i, j); i downwards")
     pairs = sorted({int(count) for count in table.loc[table["pair"] != GAUSSIAN, "pairs"]})
     counted = " to ".join(dict.fromkeys(str(count) for count in (pairs[0], pairs[-1])))
-    model, layer, seeds = (table[key].iloc[0] for key in ("model", "layer", "seeds"))
+    model, seeds = (table[key].iloc[0] for key in ("model", "seeds"))
+    of_layers = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
     of_base = all(name.startswith(f"{BASE} ") for name in table["pair"] if name != GAUSSIAN)
     over = f"mean over {counted} {'runs' if of_base else 'pairs of runs'} of {seeds} seeds; chance is max(i, j) / d"
-    style.title(figure, f"{text}; {model}{lora_in(table)}, layer {layer}, {over}")
+    style.title(figure, f"{text}; {model}{lora_in(table)}, {of_layers}, {over}")
     return figure
 
 
