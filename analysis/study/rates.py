@@ -48,10 +48,18 @@ def others(rows: pd.DataFrame) -> str:
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """The arms at other rates, a sentence of LaTeX for each task that has any."""
+    """The arms at other rates, a sentence of LaTeX for each task that has any.
+
+    >>> import pandas as pd
+    >>> rows = {"task": "sarcasm", "arm": [*"abcde"], "rank": [1, 2, 4, 8, 16], "learning_rate": [4, 1, 2, 1, 1]}
+    >>> notes(pd.DataFrame(rows))
+    ['sarcasm: c at a learning rate 2 and a at 4, not 1 as most arms of LoRA.']
+    """
     sentences = []
     for task, of_task in table.groupby("task", sort=False):
-        if told := others(of_task):
-            names = listed(of_task.loc[is_unlike(of_task), "arm"])
-            sentences.append(escaped(f"{task}: {names} at a {told} as most arms of LoRA."))
+        unlike = of_task[is_unlike(of_task)]
+        arms = [(f"{rate:g}", listed(of["arm"])) for rate, of in unlike.groupby(RATE)]
+        told = [f"{names} at {'' if place else 'a learning rate '}{rate}" for place, (rate, names) in enumerate(arms)]
+        if told:
+            sentences.append(escaped(f"{task}: {listed(told)}, not {usual(of_task):g} as most arms of LoRA."))
     return sentences
