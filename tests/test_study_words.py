@@ -159,6 +159,9 @@ def test_the_answer_over_many_tasks_counts_verdicts_and_names_the_ranks_by_their
         "(95 % interval 4 to 8)); undecided on 1 (noise)."
     )
     again = replace(low, task="reviews (sample 2)")
+    assert counted_line([low, lower, high, unsure], "condition").startswith(
+        "Of 4 conditions the low-rank hypothesis is"
+    )
     assert counted_line([low, lower, high, unsure, again]).startswith(
         "Of 4 tasks and 1 second training sample the low-rank hypothesis is supported on 3 (reviews, tweets and "
         "reviews (sample 2), with "

@@ -198,11 +198,12 @@ def _limits(records: Records) -> list[str]:
     models = sorted({line["config"]["model"] for line in lines})
     total = min(line["parameters"]["total"] for line in lines)  # of the base: an adapter adds to it
     tasks = len(records.conditions)
+    words = f"{records.condition_word}{'s' * (tasks > 1)} {listed(records.conditions)}"
     samples = any(SAMPLE.search(name) for name in records.conditions)
     splits = "one split of each task, but where a condition is another sample of it" if samples else "one split"
     limits = [
-        f"The base is {listed(models)} ({total / 1e6:.1f} M parameters), the task{'s' * (tasks > 1)} "
-        f"{listed(records.conditions)}: nothing is said of other models, sizes or tasks.",
+        f"The base is {listed(models)} ({total / 1e6:.1f} M parameters), the {words}: nothing is said of other models, "
+        "sizes or tasks.",
         f"{_amounts(records)}. A longer training may need more directions.",
         f"{len(records.protocol.final_seeds)} seeds and {splits}. What an interval does not cover, other seeds or "
         "other test examples, is said above.",

@@ -78,6 +78,11 @@ class Records:
         """The conditions within which arms are compared, such as tasks; the column `task` of every table."""
         return list(self.declared.conditions)
 
+    @property
+    def condition_word(self) -> str:
+        """What one of them is called: a study may vary something else than tasks."""
+        return "task" if set(self.declared.factors) <= {"task"} else "condition"
+
     def of(self, condition: str, stage: str) -> list[Line]:
         """The lines of a condition's trials or final runs."""
         return list(self._sorted.get((condition, stage), []))

@@ -130,7 +130,7 @@ def answer(records: Records) -> str:
     if not update.asks_how_low(records):
         return arms_line(records)
     whole = of_tasks(records)
-    stated = first_line(whole) if len(whole) <= FEW else counted_line(whole)
+    stated = first_line(whole) if len(whole) <= FEW else counted_line(whole, records.condition_word)
     return f"{stated}{loss_line(whole)}"
 
 
@@ -183,14 +183,14 @@ def first_line(of_study: list[Ruling]) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def counted_line(whole: list[Ruling]) -> str:
-    """The answer of a study of many tasks: how many have which verdict, and the ranks that decide it, by the sides of
-    their intervals that speak against the verdict."""
+def counted_line(whole: list[Ruling], word: str = "task") -> str:
+    """The answer of a study of many tasks, or other conditions: how many have which verdict, and the ranks that decide
+    it, by the sides of their intervals that speak against the verdict."""
     kinds = {kind: [r for r in whole if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
     parts = [f"{kind} on {len(found)} ({_named(kind, found)})" for kind, found in kinds.items() if found]
     repeated = sum(SAMPLE.search(r.task) is not None for r in whole)
     samples = f" and {repeated} second training sample{'s' * (repeated > 1)}" if repeated else ""
-    return f"Of {len(whole) - repeated} tasks{samples} the low-rank hypothesis is {'; '.join(parts)}."
+    return f"Of {len(whole) - repeated} {word}s{samples} the low-rank hypothesis is {'; '.join(parts)}."
 
 
 def _named(kind: str, found: list[Ruling]) -> str:
