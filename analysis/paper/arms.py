@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..study import comparison
+from ..study.figures.losses import mean_losses
 from ..study.markdown import listed
 from ..study.rates import RATE
 from ..study.records import Records
@@ -128,7 +129,7 @@ def loss_falls_and_stops(records: Records) -> Iterator[Reading]:
     for task in records.conditions:
         falls, stays = loss_between(records, task, stop, first), loss_between(records, task, last, stop)
         number = f"from r = 1 to {STOPS} by {written(falls)} nats, to {LARGEST} by {written(stays)}"
-        losses = comparison.mean_losses(records, task)
+        losses = mean_losses(records, task)
         named = (first, stop, last, records.protocol.reference)
         beside = f"log loss {listed(f'{losses[arm]:.3f} ({arm})' for arm in named if arm in losses)}; "
         beside += f"score from r = 1 to {STOPS}: {written(between(records, task, stop, first))}; "

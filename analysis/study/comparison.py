@@ -116,15 +116,6 @@ def loss_differences(records: Records, task: str, arm: str) -> np.ndarray | None
     return np.array([a - b for a, b in known])
 
 
-def mean_losses(records: Records, task: str) -> dict[str, float]:
-    """The mean log loss on test over an arm's final runs, in nats, by arm; without arms whose lines have no losses."""
-    by_arm = {
-        arm.name: [log_losses(x) for x in seeds_of(records, task, arm.name).values()] for arm in records.protocol.arms
-    }
-    known = {arm: [x for x in losses if x is not None] for arm, losses in by_arm.items()}
-    return {arm: float(np.mean(losses)) for arm, losses in known.items() if losses and len(losses) == len(by_arm[arm])}
-
-
 def _pairs(records: Records, task: str, arm: str) -> list[tuple[Line, Line]]:
     """The lines of the arm and of the reference that have one seed."""
     ours, reference = seeds_of(records, task, arm), seeds_of(records, task, records.protocol.reference)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from lorax_lab.store.answers import log_losses
 from lorax_lab.store.direction import oriented
 
 from ... import style
@@ -38,10 +41,22 @@ def table(records: Records) -> pd.DataFrame | None:
         return None
     margins = {"margin": records.protocol.margin, "loss_margin": records.protocol.loss_margin}
     theirs = {THEIRS: rows["rank"].map(LOSSES), THEIR_BLEU: rows["rank"].map(BLEU)}
-    own = {task: comparison.mean_losses(records, task) for task in records.conditions}
+    own = {task: mean_losses(records, task) for task in records.conditions}
     rows[MEAN] = [own[task].get(arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)]
     rows = rows.assign(**margins, **theirs)
     return with_model(records, with_direction(records, rows))
+
+
+def mean_losses(records: Records, task: str) -> dict[str, float]:
+    """The mean log loss on test over an arm's final runs, in nats, by arm; without arms of which a run diverged, or whose
+    lines have no losses."""
+    means = {}
+    for arm in (arm.name for arm in records.protocol.arms):
+        losses = [log_losses(line) for line in comparison.seeds_of(records, task, arm).values()]
+        known = [of for of in losses if of is not None]
+        if known and len(known) == len(losses) and not comparison.is_lost(records, task, arm):
+            means[arm] = float(np.mean(known))
+    return means
 
 
 @style.styled
