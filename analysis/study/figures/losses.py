@@ -48,8 +48,8 @@ def table(records: Records) -> pd.DataFrame | None:
 
 
 def mean_losses(records: Records, task: str) -> dict[str, float]:
-    """The mean log loss on test over an arm's final runs, in nats, by arm; without arms of which a run diverged, or whose
-    lines have no losses."""
+    """The mean log loss on test over an arm's final runs, in nats, by arm; without arms of which a run diverged, or
+    whose lines have no losses."""
     means = {}
     for arm in (arm.name for arm in records.protocol.arms):
         losses = [log_losses(line) for line in comparison.seeds_of(records, task, arm).values()]
