@@ -25,19 +25,24 @@ analysis paper` from the published records; nothing is trained. [Studies](studie
 [figures](figures.md) explains each figure."""
 OUTCOMES = f"""\
 A claim *{HOLDS}* or *{FAILS}* where the whole interval says so by the rule below it.
-Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3. The predictions were
-declared before the runs, and the rules were not. Those of Figures 4 and 7 and of Table 7 were changed after their
-numbers were known, when reviews found that two held for pure noise, that φ(64, 64) hides what a few top directions
-share, and that ratios were not taken matrix by matrix. The outcomes over all matrices were added then as well, and
-the last claim of Table 7 was worded anew: it had been our inference, and not the paper's. Rules of tables that had no
-runs then were changed before their runs; that in the place of Table 8 also while its runs ran, and after them, with
-the same outcome. Rows of φ(1, 64) and of the product's and the full update's two sides were added to Figures 3 and 4
-after a review, when sarcasm's numbers were known. They had stood beside the rows of A, and of the sides only the full
-update's rows: so what had been said not to hold now differs by row. That of Table 16 was changed after its first trials and before any final run: the declared "rank 8
-or 64" became one reading, by an interval for two. After its numbers were known, its second claim was worded with the
-margin, which its rule had before. Where noise in the update's place meets a rule too, or the factors before training
-do, the outcome says so. LoRA decides the claims that are of LoRA. Where full fine-tuning was measured by the same
-rule, it stands beside that in the first table."""
+Else it *{UNSURE}*. That a claim does not hold here does not say that it does not on GPT-3. Where noise in the
+update's place meets a rule too, or the factors before training do, the outcome says so. LoRA decides the claims that
+are of LoRA. Where full fine-tuning was measured by the same rule, it stands beside that in the first table.
+
+The predictions were declared before the runs, and the rules were not. What was changed of them:
+
+- **Figures 4 and 7 and Table 7**, after their numbers were known: reviews found that two rules held for pure noise,
+  that φ(64, 64) hides what a few top directions share, and that ratios were not taken matrix by matrix. The outcomes
+  over all matrices were added then as well. The last claim of Table 7 was worded anew: it had been our inference, and
+  not the paper's.
+- **Figures 3 and 4**, after sarcasm's numbers were known and before those of movie_reviews: φ(1, 64), and both sides
+  of the product and of the full update, have rows of their own. They had stood beside the rows of A, or nowhere. So
+  what had been said not to hold now differs by row.
+- **Tables that had no runs then**, before their runs; that in the place of Table 8 also while its runs ran, and after
+  them, with the same outcome.
+- **Table 16**, after its first trials and before any final run: the declared "rank 8 or 64" became one reading, by an
+  interval for two. After its numbers were known, its second claim was worded with the margin, which its rule had
+  before."""
 TO_READ = """\
 ## How to read the tables
 
