@@ -14,9 +14,9 @@ from experiments.rank_sweep_2 import LARGE
 from experiments.study import Plan
 from lorax_lab.store.protocol import Arm, Protocol
 
-TASKS = {"movie_reviews": ("task=movie_reviews", *LARGE), "sarcasm": ("task=sarcasm", *LARGE)}
+TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
 BEGUN = {"sarcasm": TASKS["sarcasm"]}
-"""What every study begins with; each grows by movie_reviews."""
+"""What every study begins with; each may grow by movie_reviews."""
 COMMON = ("task.pooling=mean", "train.precision=fp32")
 """Products in fp32, since a processor without units for bf16 takes 40 times as long in it."""
 FULL = "full"

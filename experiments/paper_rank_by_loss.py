@@ -28,7 +28,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, two ranks, a tenth of the examples."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": paper.BEGUN},
+        {"task": paper.TASKS},
         paper.COMMON,
         paper.SECONDS,
         figures=("losses", "answer", "cost", "trials"),

@@ -76,7 +76,7 @@ def plan(budget: str) -> Plan:
     """`small`: one task, a tenth of the examples."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
-        {"task": paper.BEGUN | {"random labels": DRAWN}},
+        {"task": paper.TASKS | {"random labels": DRAWN}},
         paper.COMMON,
         paper.SECONDS,
         afterwards={
