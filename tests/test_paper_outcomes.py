@@ -445,3 +445,61 @@ def test_the_runs_of_lora_at_3000_examples_are_those_of_ranks_by_loss() -> None:
     ]
     assert len(both[0]) == 15
     assert both[0] == both[1]
+
+
+REVIEWS = "movie_reviews"
+
+
+def test_what_came_out_of_subspaces_on_movie_reviews() -> None:
+    came, other = said_of(OF_DIRECTIONS)
+
+    def of(pair: str, side: str, at: tuple[int, int], module: str = directions.EVERY) -> directions.Shared:
+        found = directions.shared(records(OF_DIRECTIONS), REVIEWS, pair, side, at, module)
+        assert found is not None
+        return found
+
+    top = of(directions.RANKS, directions.FACTOR, (1, 1))
+    assert int((top.phi.mean(1) > directions.MOST).sum()) == 0
+    assert 0.05 < top.interval().low < top.interval().high < 0.25
+    assert f"φ(1, 1) is {rounded(top.mean, 2)}, and above .5 in 0 of {len(top.phi)}" in came
+    base = [of(pair, directions.ROW, (8, 64)) for pair in (directions.BASE, directions.BASE_AND_FULL)]
+    assert max(each.interval(each.chance).high for each in base) < 0.1
+    lora, full = (rounded(each.beyond) for each in base)
+    assert f"φ(8, 64) by rows is {lora} for LoRA, {full} in full" in came
+    for at, more in (((8, 64), directions.COLUMN), ((1, 1), directions.ROW)):
+        rows, columns = (of(directions.RANKS, side, at) for side in (directions.ROW, directions.COLUMN))
+        low, high = (rows, columns) if more == directions.COLUMN else (columns, rows)
+        assert low.interval().high < high.interval().low
+    for side in (directions.ROW, directions.COLUMN):
+        full_seeds, seeds = (of(pair, side, (64, 64)) for pair in (directions.OF_FULL, directions.SEEDS))
+        assert full_seeds.interval(full_seeds.chance).low > seeds.interval(seeds.chance).high
+    for k in directions.TOPS:
+        query, value = (
+            of(directions.SEEDS, directions.FACTOR, (k, k), each) for each in (directions.QUERY, directions.VALUE)
+        )
+        assert query.mean < value.mean
+    of_a = of(directions.RANKS, directions.FACTOR, (8, 64))
+    assert of_a.interval(of_a.chance).low < 0.03 < of_a.beyond
+    assert f"and {rounded(of_a.beyond)} on movie_reviews, not surely more" in other
+    more_of_the_query = [
+        reading.number.rpartition("= ")[2]
+        for reading in directions.more_of_the_query(records(OF_DIRECTIONS))
+        if reading.subject == "query − value, columns of the full update, top 8" and reading.task in (TASK, REVIEWS)
+    ]
+    first, second = (rounded(float(number.partition(" ")[0])) for number in more_of_the_query)
+    assert f"share more of the query than of the value, at φ(8, 8) {first} and {second}" in other
+
+
+def test_what_came_out_of_amplification_on_movie_reviews() -> None:
+    came, _ = said_of("paper_amplification")
+    of = {(task, arm, r): rows for task, arm, r, rows in norms.groups(records("paper_amplification"))}
+    few, many, full = (
+        norms.ratio(of[REVIEWS, arm, r], norms.GAUSSIAN, norms.FACTOR)
+        for arm, r in (("LoRA r=4", 4), ("LoRA r=64", 64), ("full", 4))
+    )
+    assert (few.low > 1, max(few.high, many.high) < 3 / 2, full.low > 2) == (True, True, True)
+    readings = [r for r in norms.less_at_a_higher_rank(records("paper_amplification")) if r.task == REVIEWS]
+    falls = {reading.subject: float(reading.number.partition(" ")[0]) for reading in readings}
+    words = f"{few.mean:.2f} and {many.mean:.2f} times, 1 / {full.mean:.2f}, {falls['LoRA']:.0f} times and"
+    assert f"On movie_reviews the same: {words} {falls['full']:.0f}." in came
+    assert min(falls.values()) > 4
