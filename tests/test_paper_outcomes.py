@@ -503,3 +503,21 @@ def test_what_came_out_of_amplification_on_movie_reviews() -> None:
     words = f"{few.mean:.2f} and {many.mean:.2f} times, 1 / {full.mean:.2f}, {falls['LoRA']:.0f} times and"
     assert f"On movie_reviews the same: {words} {falls['full']:.0f}." in came
     assert min(falls.values()) > 4
+
+
+def test_what_came_out_of_ranks_by_loss_on_movie_reviews() -> None:
+    came, _ = said_of(OF_LOSS)
+    study = records(OF_LOSS)
+    falls, on = (
+        loss_between(study, REVIEWS, *pair) for pair in (("LoRA r=16", "LoRA r=1"), ("LoRA r=256", "LoRA r=16"))
+    )
+    assert 0.02 < falls.low < falls.high < 0.06
+    assert on.high < 0.01
+    assert on.mean < 0
+    assert f"from rank 1 to 16 by {rounded(falls.mean)} (.02 to .06 predicted)" in came
+    assert f"from 16 to 256 by −{rounded(on.mean)}, surely less than .01" in came
+    stars = {str(of(study, REVIEWS)) for of in (comparison.enough_by_loss, comparison.enough)}
+    assert stars == {"2 (95 % interval 1 to 2)"}
+    assert "r\\* is 2 (1 to 2) by loss (at most 16 predicted) and by accuracy" in came
+    rows = comparison.table(study, REVIEWS).set_index("arm")
+    assert int(rows["loss_difference"].drop("full").idxmin().removeprefix("LoRA r=")) > 4
