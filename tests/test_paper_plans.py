@@ -16,6 +16,7 @@ from tampered import losses
 from test_study_latex import faults, log_of
 
 from analysis.paper import page
+from analysis.paper.directions import SIDES_OF_SEEDS
 from analysis.paper.sections import SECTIONS
 from analysis.study import comparison
 from analysis.study import page as study_page
@@ -31,7 +32,9 @@ STUDIES = sorted({section.study for section in SECTIONS} - MEASURED_OF_ALL)
 UPDATES = ("LoRA in query and value", "full")
 OF_QUERY_AND_VALUE = {
     *("query", "value", "query and value", "query, rows", "query, columns"),
-    *(f"{name}, top {k}" for name in ("query", "value", "query and value", "query − value") for k in (1, 8)),
+    *(f"{name}, top {k}" for name in ("query", "value", "query and value") for k in (1, 8)),
+    *(f"{name}, top 1 in top {j}" for name in ("query", "value", "query and value") for j in (1, 64)),
+    *(f"query − value, {side}, top {k}" for _, _, side in SIDES_OF_SEEDS for k in (1, 8)),
     *(f"{update}, r = {r}{of}" for update in UPDATES for r in (4, 64) for of in ("", ", query alone")),
     *UPDATES,
 }
