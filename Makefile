@@ -9,7 +9,7 @@ WORKERS ?= 4
 COUNT ?= 300
 SEED ?= 1
 
-.PHONY: run figures test test-faults test-mutants mutants test-all lint format bench clean
+.PHONY: run figures figures-of-studies figures-of-paper test test-faults test-mutants mutants test-all lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -21,8 +21,14 @@ run: $(VENV)/run.stamp
 	@echo
 	$(PYTHON) -m analysis report
 
+# Its two parts run side by side.
 figures: $(VENV)/run.stamp
+	$(MAKE) --no-print-directory -j 2 figures-of-studies figures-of-paper
+
+figures-of-studies: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
+
+figures-of-paper: $(VENV)/run.stamp
 	$(PYTHON) -m analysis paper
 
 test: $(VENV)/test.stamp

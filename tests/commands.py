@@ -190,6 +190,8 @@ def _make(targets: list[str]) -> None:
         for line in recipe[1].splitlines():
             if line.startswith("\t$(PYTHON) "):
                 accept(line.replace("\t$(PYTHON)", "python"))
+            elif line.startswith("\t$(MAKE) "):
+                _make([word for word in line.split()[1:] if word[0].isalpha()])
 
 
 def _activate(words: list[str]) -> None:

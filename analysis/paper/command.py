@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(records: Path, out: Path, figures: Path) -> int:
-    studies, damaged = load_every(records)
+    studies, damaged = load_every(records, {section.study for section in SECTIONS})
     links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
     declared, unread = to_come(records)
     damaged |= unread

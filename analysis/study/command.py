@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from collections.abc import Collection
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,18 +104,23 @@ def load_all(folder: Path) -> list[Records]:
     return load_every(folder)[0]
 
 
-def load_every(folder: Path) -> tuple[list[Records], dict[str, str]]:
-    """As `load_all`, and why each other study cannot be read, by its name."""
-    paths = [folder / f"{name}.jsonl" for name in names_in(folder)]
-    if not paths:
+def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list[Records], dict[str, str]]:
+    """As `load_all`, and why each other study cannot be read, by its name.
+
+    Args:
+        names: the only studies that are read, of which none need be there.
+    """
+    there = names_in(folder)
+    if not there:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
+    paths = [folder / f"{name}.jsonl" for name in there if names is None or name in names]
     studies, damaged = [], dict[str, str]()
     for path in paths:
         try:
             studies.append(load(path))
         except NoStudy as error:
             damaged[path.stem] = str(error)
-    if not studies:
+    if not studies and names is None:
         raise ConfigError("; ".join(damaged.values()))
     gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
     began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
