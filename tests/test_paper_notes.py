@@ -111,14 +111,16 @@ def test_every_score_stands_beside_what_no_update_of_the_matrices_reaches() -> N
         load(RECORDS / f"paper_{name}.jsonl") for name in ("baselines", "rank_by_loss", "data_sizes")
     )
     floor, *_ = notes.floors(by_loss, baselines)
-    assert floor.startswith("What no update of these matrices reaches on sarcasm (`paper_baselines`): head alone 0.")
+    assert floor.startswith(
+        "Without any update of attention and feed-forward matrices sarcasm reaches (`paper_baselines`): head alone 0."
+    )
     for arm in ("head alone", "embeddings alone", "norms and biases alone"):
         (score,) = re.findall(rf"{arm} (0\.\d+) \[", floor)
         assert float(score) == pytest.approx(
             np.mean([score_of(line, "test") for line in seeds_of(baselines, "sarcasm", arm).values()]), abs=5e-4
         )
     (of_sizes,) = notes.floors(by_size, baselines)
-    assert "reaches on 3000 examples" in of_sizes
+    assert "matrices 3000 examples reaches" in of_sizes
     assert list(notes.floors(study(tasks=("sarcasm",)), baselines)) == []
 
 
@@ -141,7 +143,7 @@ def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: s
     seeds = [line for line in text.splitlines() if line.startswith("| Figure 4")]
     assert [line.split(" | ")[1].partition("(")[2] for line in seeds] == [
         f"{side})"
-        for side in ("A", "rows of B A", "columns of B A", "rows of the full update", "columns of the full update")
+        for side in ("A", "rows of B A", "columns of B A", "rows of full fine-tuning", "columns of full fine-tuning")
     ]
     assert [line.count("φ(1, 1)") for line in seeds] == [2, 0, 0, 0, 0]  # of A the first direction, else all 64
     assert all(line.endswith(f"| {said} |") for line in seeds), seeds

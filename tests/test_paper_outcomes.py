@@ -481,13 +481,21 @@ def test_what_came_out_of_subspaces_on_movie_reviews() -> None:
     of_a = of(directions.RANKS, directions.FACTOR, (8, 64))
     assert of_a.interval(of_a.chance).low < 0.03 < of_a.beyond
     assert f"and {rounded(of_a.beyond)} on movie_reviews, not surely more" in other
-    more_of_the_query = [
-        reading.number.rpartition("= ")[2]
-        for reading in directions.more_of_the_query(records(OF_DIRECTIONS))
-        if reading.subject == "query − value, columns of the full update, top 8" and reading.task in (TASK, REVIEWS)
+    for pair, words in (
+        (directions.OF_FULL, "{} and {} in full fine-tuning"),
+        (directions.SEEDS, "{} and {} in the product"),
+    ):
+        more = [
+            directions.query_minus_value(records(OF_DIRECTIONS), task, pair, directions.COLUMN, 8)
+            for task in (TASK, REVIEWS)
+        ]
+        assert all(each and each.low > 0 for each in more)
+        assert words.format(*(rounded(each.mean) for each in more if each)) in other
+    drawn = [
+        directions.query_minus_value(records(OF_DIRECTIONS), "random labels", pair, directions.COLUMN, 8)
+        for pair in (directions.OF_FULL, directions.SEEDS)
     ]
-    first, second = (rounded(float(number.partition(" ")[0])) for number in more_of_the_query)
-    assert f"share more of the query than of the value, at φ(8, 8) {first} and {second}" in other
+    assert "(on random labels {} and {})".format(*(rounded(each.mean) for each in drawn if each)) in other
 
 
 def test_what_came_out_of_amplification_on_movie_reviews() -> None:

@@ -201,12 +201,14 @@ def test_the_query_is_held_against_the_value(query: float, value: float, outcome
 @pytest.mark.parametrize("of_full", [False, True])
 def test_the_query_is_held_against_the_value_on_each_side(of_full: bool) -> None:
     """The paper has A alone; by columns it may be otherwise. What is of full fine-tuning stands beside the claim."""
-    pair, name = (directions.OF_FULL, "the full update") if of_full else (directions.SEEDS, "B A")
+    pair, name = (directions.OF_FULL, "full fine-tuning") if of_full else (directions.SEEDS, "B A")
     found = list(directions.more_of_the_query(similar({(pair, directions.COLUMN, directions.QUERY): 0.35})))
     holds = [reading for reading in found if reading.outcome == HOLDS]
     assert [reading.subject for reading in holds] == [f"query − value, columns of {name}, top {k}" for k in (1, 8)]
-    assert {reading.is_beside for reading in holds} == {of_full}
-    assert sum(reading.is_beside for reading in found) == 4
+    assert {reading.stands_beside for reading in holds} == {name}
+    assert page._outcome(found).startswith(f"{FAILS} (sarcasm); ")
+    assert f"{name}: {page.MIXED} (sarcasm)" in page._outcome(found)
+    assert sum(reading.stands_beside == "" for reading in found) == 2  # of A, which decides
 
 
 def test_what_two_seeds_share_is_more_than_a_little_above_chance() -> None:
@@ -303,7 +305,7 @@ def test_lora_decides_a_claim_and_full_fine_tuning_stands_beside() -> None:
     readings = list(norms.uses_directions_of_the_base(every))
     assert {reading.subject.split(",")[0]: reading.outcome for reading in readings} == {"LoRA": FAILS, "full": HOLDS}
     assert page._outcome(readings) == "does not hold (sarcasm); full fine-tuning: holds (sarcasm)"
-    assert page._outcome([reading for reading in readings if not reading.is_beside]) == "does not hold (sarcasm)"
+    assert page._outcome([reading for reading in readings if not reading.stands_beside]) == "does not hold (sarcasm)"
     assert page._outcome([]) == page.NOT_MEASURED
 
 
@@ -372,7 +374,7 @@ def test_losses_and_the_head_alone_are_read_from_published_runs(
     assert f"from r = 1 to 16 by {nats['LoRA r=16'].mean - nats['LoRA r=1'].mean:.3f} [" in cloze.number
     assert f"to 64 by {nats['LoRA r=64'].mean - nats['LoRA r=16'].mean:.3f} [" in cloze.number
     lora, full = itertools.islice(arms.more_than_the_head(second), 2)
-    assert (lora.outcome, full.outcome, lora.is_beside, full.is_beside) == (HOLDS, HOLDS, False, False)
+    assert (lora.outcome, full.outcome, lora.stands_beside, full.stands_beside) == (HOLDS, HOLDS, "", "")
     assert full.number.startswith("0.132 [")  # as the study's page has it
     assert lora.subject == "LoRA r=1 − head alone"
     monkeypatch.setattr(comparison, "is_lost", lambda records, task, arm: arm == "LoRA r=1")

@@ -17,7 +17,7 @@ SHARE = 0.5
 RULE = """\
 Refuted where what the control has, beyond chance or noise, is surely more than half of what the task has, not refuted
 where it surely is less; of a Gaussian update, where its factor is surely larger, or surely smaller. The half was
-declared of two seeds of full fine-tuning before the runs, and is used of Figure 3 and Table 7 too. Random labels are of
+declared of two seeds of full fine-tuning before the runs, and is used of all the rest too. Random labels are of
 sarcasm's texts, so they are a control of that task alone. They were not learned, and were trained at rates of their
 own, which stand below."""
 HEADINGS = ["of the paper", "read so", "the control", "task", "here", "the control's", "it is"]
@@ -46,12 +46,23 @@ def _directions(records: Records) -> Iterator[list[str]]:
             for pair, side, words in directions.SIDES_OF_SEEDS:
                 place = _place(task, pair, side)
                 asked.append(("Figure 4", f"{seeds} ({words})", control, place, place | {"task": control}))
+                yield from _query(records, task, control, pair, side, words)
         for figure, text, name, own, other in asked:
             found = [directions.shared(records, **place, module=directions.EVERY) for place in (own, other)]
             if found[0] and found[1]:
                 beyond = [each.interval(each.chance) for each in found if each]
                 numbers = [f"φ{own['at']} − chance = {written(each)}" for each in beyond]
                 yield [figure, text, name, task, *numbers, _of_halves(*beyond)]
+
+
+def _query(records: Records, task: str, control: str, pair: str, side: str, words: str) -> Iterator[list[str]]:
+    """Where two seeds surely share more of the query than of the value: whether that is of the task."""
+    k = directions.FEW
+    found = [directions.query_minus_value(records, name, pair, side, k) for name in (task, control)]
+    if found[0] and found[1] and found[0].low > 0:
+        text = f"That two seeds share more of the query than of the value is of the task ({words})"
+        numbers = [f"φ({k}, {k}), query − value = {written(each)}" for each in found if each]
+        yield ["Figure 4", text, control, task, *numbers, _of_halves(found[0], found[1])]
 
 
 def _controls(task: str) -> list[str]:

@@ -24,8 +24,8 @@ SIDES_OF_SEEDS = (
     (SEEDS, FACTOR, "A"),
     (SEEDS, ROW, "rows of B A"),
     (SEEDS, COLUMN, "columns of B A"),
-    (OF_FULL, ROW, "rows of the full update"),
-    (OF_FULL, COLUMN, "columns of the full update"),
+    (OF_FULL, ROW, "rows of full fine-tuning"),
+    (OF_FULL, COLUMN, "columns of full fine-tuning"),
 )
 """Pairs of two seeds, sides of their updates, and what both are called."""
 QUERY, VALUE = MODULES
@@ -149,12 +149,18 @@ def more_of_the_query(records: Records) -> Iterator[Reading]:
         at = (k, k)
         query, value = (shared(records, task, pair, side, at, module) for module in MODULES)
         start = [shared(records, task, SEEDS, START, at, module) for module in MODULES]
-        if query and value and start[0] and start[1]:
-            more = Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval()
+        more = query_minus_value(records, task, pair, side, k)
+        if query and value and start[0] and start[1] and more:
             number = f"φ({k}, {k}) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
             beside = f"{signed(start[0].mean - start[1].mean)} before training" if side == FACTOR else ""
-            subject, of_full = f"query − value, {name}, top {k}", pair == OF_FULL
-            yield Reading(task, subject, number, beside, above(more, LITTLE), is_beside=of_full)
+            subject, of = f"query − value, {name}, top {k}", "" if side == FACTOR else name.rpartition("of ")[2]
+            yield Reading(task, subject, number, beside, above(more, LITTLE), stands_beside=of)
+
+
+def query_minus_value(records: Records, task: str, pair: str, side: str, k: int) -> Interval | None:
+    """By how much φ(k, k) of two seeds is larger in the query than in the value; None where it was not measured."""
+    query, value = (shared(records, task, pair, side, (k, k), module) for module in MODULES)
+    return Shared(query.phi - value.phi, 0 * query.by_chance, query.seeds).interval() if query and value else None
 
 
 def directions_of_the_base(records: Records) -> Iterator[Reading]:

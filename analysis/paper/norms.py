@@ -11,7 +11,7 @@ import numpy as np
 from ..study.figures.amplification import LORA, NAME, is_lora, update_of
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
-from .reading import Reading, above, written
+from .reading import OF_FULL, Reading, above, written
 
 MORE = 4 / 3
 """The least ratio to what noise has that counts as more than noise."""
@@ -34,7 +34,7 @@ def uses_directions_of_the_base(records: Records) -> Iterator[Reading]:
         of = {row["module"] for own in rows.values() for row in own}
         subject = f"{_named(arm, r)}{', query alone' if of == {QUERY} else ''}"
         outcome = above(larger, MORE)
-        yield Reading(task, subject, f"{written(larger, 2)} times", beside, outcome, is_beside=_is_beside(arm))
+        yield Reading(task, subject, f"{written(larger, 2)} times", beside, outcome, stands_beside=_beside(arm))
 
 
 def not_the_top_ones(records: Records) -> Iterator[Reading]:
@@ -43,7 +43,7 @@ def not_the_top_ones(records: Records) -> Iterator[Reading]:
         larger, noise = ratio(rows, FACTOR, OWN), ratio(rows, GAUSSIAN, OWN)
         number, beside = f"{written(larger, 1)} times", f"a Gaussian update: {written(noise, 1)}"
         outcomes = above(larger, TWICE), above(noise, TWICE)
-        yield Reading(task, _named(arm, r), number, beside, *outcomes, is_beside=_is_beside(arm))
+        yield Reading(task, _named(arm, r), number, beside, *outcomes, stands_beside=_beside(arm))
 
 
 def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
@@ -57,7 +57,9 @@ def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
             number = f"{written(_of_logs(own), 2)} times, {written(beyond, 2)} of the Gaussian's fall"
             beside = f"a Gaussian update: {written(_of_logs(noise), 2)}"
             outcomes = above(_of_logs(own), TWICE), above(_of_logs(noise), TWICE)
-            yield Reading(task, update, number, beside, *outcomes, is_beside=not update.startswith(LORA))
+            yield Reading(
+                task, update, number, beside, *outcomes, stands_beside="" if update.startswith(LORA) else OF_FULL
+            )
 
 
 def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
@@ -70,9 +72,9 @@ def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, 
         yield from ((task, arm, r, rows) for (arm, r), rows in groups.items())
 
 
-def _is_beside(arm: str) -> bool:
-    """Whether the claim, which is of LoRA, is not decided by the arm."""
-    return not is_lora(arm)
+def _beside(arm: str) -> str:
+    """What an arm is that does not decide the claim, which is of LoRA; empty of one that does."""
+    return "" if is_lora(arm) else OF_FULL
 
 
 def _named(arm: str, r: int) -> str:

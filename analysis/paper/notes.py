@@ -64,7 +64,10 @@ def floors(records: Records, baselines: Records) -> Iterator[str]:
             scores = comparison.table(baselines, name).set_index("arm")
             rows = ((arm, scores.loc[arm]) for arm in (ALONE, *SMALL) if arm in scores.index)
             told = [f"{arm} {row['test']:.3f} [{row['test_low']:.3f}, {row['test_high']:.3f}]" for arm, row in rows]
-            yield f"What no update of these matrices reaches on {task} (`{baselines.name}`): {listed(told)}."
+            yield (
+                f"Without any update of attention and feed-forward matrices {task} reaches (`{baselines.name}`): "
+                f"{listed(told)}."
+            )
 
 
 def _settings(records: Records, task: str) -> Mapping[str, Any]:

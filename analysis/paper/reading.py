@@ -17,6 +17,7 @@ TOO = ", as of noise"
 CONTROLS = {"random labels": "sarcasm"}
 """Conditions that are no task, each with the task whose texts it has: what is found there too, that task does not
 make."""
+OF_FULL = "full fine-tuning"
 OTHER_HEAD = " with the usual head"
 """How conditions end that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3
@@ -33,7 +34,8 @@ class Reading:
         beside: what chance, noise or a control gives in its place.
         outcome: `HOLDS`, `FAILS` or `UNSURE`.
         of_noise: what the same rule says of noise in the update's place, or of its factors before training.
-        is_beside: whether it is of full fine-tuning where the paper's claim is of LoRA.
+        stands_beside: what it is of, where it stands beside the claim and does not decide it: full fine-tuning where
+            the claim is of LoRA, or the product B A where the paper has A.
     """
 
     task: str
@@ -42,7 +44,7 @@ class Reading:
     beside: str
     outcome: str
     of_noise: str = FAILS
-    is_beside: bool = False
+    stands_beside: str = ""
 
     @property
     def told(self) -> str:

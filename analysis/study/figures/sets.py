@@ -117,11 +117,11 @@ def draw(table: pd.DataFrame) -> Figure:
         style.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), _worse(of))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
+    margin = float(table["margin"].iloc[0])
+    scale = f"; {style.scale_of(margin)}" if margin > 0 else ""
     covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
-    text = (
-        f"left, from full fine-tuning; right, from the whole update; test, {covered}; dashed: the margin; "
-        f"{style.scale_of(float(table['margin'].iloc[0]))}. {NEIGHBOURS}"
-    )
+    text = f"left, from full fine-tuning; right, from the whole update; test, {covered}"
+    text += f"; dashed: the margin{scale}. {NEIGHBOURS}"
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
