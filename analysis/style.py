@@ -13,7 +13,6 @@ from lorax_lab.store.files import write_csv, write_whole
 from lorax_lab.store.palette import CATEGORICAL
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,10 +33,6 @@ ZERO = 1.0
 BESIDE = 4.0
 """Points by which what stands beside a mean is moved: the seeds behind it, or another line's mean."""
 LINES = ("-", "--", "-.", ":")
-LINEAR = 2.0
-"""Up to this multiple of the margin an axis of differences is linear, beyond it logarithmic."""
-TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-"""Multiples of the margin that have a tick there."""
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
 OWN = {
     "axes.titlelocation": "left",
@@ -165,34 +160,6 @@ def rank_axis(axes: Axes, ranks: list[int]) -> None:
             shown.append(rank)
     axes.set_xticks([first, *reversed(shown)], [f"{rank:,}" for rank in (first, *reversed(shown))])
     axes.minorticks_off()
-
-
-def margin_axis(axes: Axes, values: np.ndarray, worse: float) -> None:
-    """An axis of differences: linear around 0, logarithmic beyond, so that the margin is seen beside large losses.
-
-    Args:
-        values: what has to lie within.
-        worse: the difference that is the margin, on the side of worse scores.
-    """
-    import numpy as np
-
-    margin = abs(worse)
-    if not margin > 0:
-        return
-    axes.set_yscale("symlog", linthresh=LINEAR * margin, linscale=0.8)
-    some = values[np.isfinite(values)]
-    low, high = min(0.0, worse, *some), max(0.0, worse, *some)
-    low, high = (end + math.copysign(0.2 * margin + 0.25 * abs(end), way) for end, way in ((low, -1), (high, 1)))
-    ticks = [sign * times * margin for times in TICKS for sign in (-1, 1)]
-    shown = sorted({0.0, *(tick for tick in ticks if low <= tick <= high)})
-    axes.set_ylim(low, high)
-    axes.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
-    axes.minorticks_off()
-
-
-def scale_of(margin: float) -> str:
-    """What a legend says of a `margin_axis`."""
-    return f"scale: linear up to {LINEAR * margin:g}, then logarithmic"
 
 
 def index_axis(axes: Axes, largest: int) -> None:

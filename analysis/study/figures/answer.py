@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.store.direction import oriented
 
-from ... import style
+from ... import margins, style
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
@@ -125,7 +125,7 @@ def draw(table: pd.DataFrame) -> Figure:
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        style.margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), _worse(of_task))
+        margins.margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), _worse(of_task))
         row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
     _explain(grid[0][0], table)
     style.title(figure, _heading(table))
@@ -183,7 +183,7 @@ def _explain(axes: Axes, table: pd.DataFrame) -> None:
     if seeds > 1:
         axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
     if margin > 0:
-        axes.plot([], [], linestyle="", label=style.scale_of(margin))
+        axes.plot([], [], linestyle="", label=margins.scale_of(margin))
 
 
 def latex(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lorax_lab.store.direction import oriented
 
-from ... import style
+from ... import margins, style
 from ...scores import higher_is_better, score_label
 from .. import comparison
 from ..latex import INTERVAL, Column, document, escaped, of_interval, units
@@ -114,11 +114,11 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         of = table[table["task"] == task]
-        style.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), _worse(of))
+        margins.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), _worse(of))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
     margin = float(table["margin"].iloc[0])
-    scale = f"; {style.scale_of(margin)}" if margin > 0 else ""
+    scale = f"; {margins.scale_of(margin)}" if margin > 0 else ""
     covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
     text = f"left, from full fine-tuning; right, from the whole update; test, {covered}"
     text += f"; dashed: the margin{scale}. {NEIGHBOURS}"
