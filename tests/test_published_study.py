@@ -62,7 +62,7 @@ def test_a_figure_whose_rows_were_not_measured_is_named(tmp_path: Path, capsys: 
     assert main(["study", "--records", str(kept), "--out", str(out), "--verdict", str(tmp_path / "V.md")]) == 0
     told = capsys.readouterr().out
     assert "paper_amplification: amplification is not drawn" in told
-    assert "python -m experiments.paper_amplification measures it" in told
+    assert "where the runs are, type: python -m experiments.paper_amplification" in told
     assert "amplification.png is of earlier records" in told
     assert (out / "paper_amplification" / "trials.png").is_file()
 

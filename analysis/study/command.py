@@ -201,7 +201,7 @@ def _figures(path: Path, folder: Path, stamp: str) -> tuple[list[Path], list[str
 def _not_drawn(study: str, name: str, folder: Path) -> str:
     old = f"; {folder / name}.png is of earlier records" if (folder / f"{name}.png").exists() else ""
     why = "the study has no such arms, or the records have not what is measured after the runs"
-    return f"{study}: {name} is not drawn: {why}; where the runs are, python -m experiments.{study} measures it{old}"
+    return f"{study}: {name} is not drawn: {why}{old}; where the runs are, type: python -m experiments.{study}"
 
 
 def figures_of(records: Records) -> tuple[str, ...]:
