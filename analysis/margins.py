@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lorax_lab.store.direction import oriented
+
+from .scores import higher_is_better
+
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from matplotlib.axes import Axes
 
 LINEAR = 2.0
@@ -15,12 +20,17 @@ TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Multiples of the margin that have a tick there."""
 
 
+def worse_by_margin(rows: pd.DataFrame) -> float:
+    """The difference that is the margin of a figure's rows, on the side of worse scores."""
+    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
+
+
 def margin_axis(axes: Axes, values: np.ndarray, worse: float) -> None:
     """An axis of differences: linear around 0, logarithmic beyond, so that the margin is seen beside large losses.
 
     Args:
         values: what has to lie within.
-        worse: the difference that is the margin, on the side of worse scores.
+        worse: as `worse_by_margin` gives it.
     """
     import numpy as np
 

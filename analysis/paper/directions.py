@@ -12,7 +12,7 @@ import numpy as np
 from ..study.records import Records
 from ..study.similarities import EVERY, MODULES, NAME, together
 from ..study.statistics import Interval, t_interval
-from .reading import FAILS, HOLDS, Reading, above, below, of_every_two, signed, within, written
+from .reading import FAILS, FULL_FINE_TUNING, HOLDS, Reading, above, below, of_every_two, signed, within, written
 
 FACTOR, START, ROW, COLUMN = "A", "A at the start", "row", "column"
 """Sides of an update, as `lorax_lab.afterwards.similarities` names them."""
@@ -28,6 +28,7 @@ SIDES_OF_SEEDS = (
     (OF_FULL, COLUMN, "columns of full fine-tuning"),
 )
 """Pairs of two seeds, sides of their updates, and what both are called."""
+PRODUCT = "B A"
 QUERY, VALUE = MODULES
 FEW, MANY = 8, 64
 """The ranks of Figure 3."""
@@ -153,7 +154,8 @@ def more_of_the_query(records: Records) -> Iterator[Reading]:
         if query and value and start[0] and start[1] and more:
             number = f"φ({k}, {k}) of {query.mean:.3f} − {value.mean:.3f} = {written(more)}"
             beside = f"{signed(start[0].mean - start[1].mean)} before training" if side == FACTOR else ""
-            subject, of = f"query − value, {name}, top {k}", "" if side == FACTOR else name.rpartition("of ")[2]
+            subject = f"query − value, {name}, top {k}"
+            of = "" if side == FACTOR else FULL_FINE_TUNING if pair == OF_FULL else PRODUCT
             yield Reading(task, subject, number, beside, above(more, LITTLE), stands_beside=of)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..study.figures.amplification import LORA, NAME, is_lora, update_of
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval
-from .reading import OF_FULL, Reading, above, written
+from .reading import FULL_FINE_TUNING, Reading, above, written
 
 MORE = 4 / 3
 """The least ratio to what noise has that counts as more than noise."""
@@ -57,9 +57,8 @@ def less_at_a_higher_rank(records: Records) -> Iterator[Reading]:
             number = f"{written(_of_logs(own), 2)} times, {written(beyond, 2)} of the Gaussian's fall"
             beside = f"a Gaussian update: {written(_of_logs(noise), 2)}"
             outcomes = above(_of_logs(own), TWICE), above(_of_logs(noise), TWICE)
-            yield Reading(
-                task, update, number, beside, *outcomes, stands_beside="" if update.startswith(LORA) else OF_FULL
-            )
+            apart = "" if update.startswith(LORA) else FULL_FINE_TUNING
+            yield Reading(task, update, number, beside, *outcomes, stands_beside=apart)
 
 
 def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
@@ -74,7 +73,7 @@ def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, 
 
 def _beside(arm: str) -> str:
     """What an arm is that does not decide the claim, which is of LoRA; empty of one that does."""
-    return "" if is_lora(arm) else OF_FULL
+    return "" if is_lora(arm) else FULL_FINE_TUNING
 
 
 def _named(arm: str, r: int) -> str:

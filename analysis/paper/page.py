@@ -10,7 +10,7 @@ from ..study.command import PAGE
 from ..study.figures import FIGURES
 from ..study.markdown import listed
 from ..study.markdown import table as markdown_table
-from ..study.records import Records, has_collapsed, hours_of, trained
+from ..study.records import Records, has_collapsed, hours_of, training_of
 from ..study.validator import breaches, not_begun
 from . import controls
 from .notes import adapted, floors, tasks_of
@@ -117,7 +117,7 @@ def _tasks(studies: Sequence[Records]) -> str:
 def _cost(studies: Sequence[Records]) -> str:
     """How many runs there are, how often they were trained, and how long that took."""
     lines = [line for study in studies for line in study.lines]
-    count, times = len({line["run_id"] for line in lines}), len(set(map(trained, lines)))
+    count, times = len({line["run_id"] for line in lines}), len(set(map(training_of, lines)))
     again = f" Where a study had not the runs of another at hand, it trained them again: {times - count} times."
     hours = f"Their times add up to {hours_of(lines)}; most ran side by side, so that they took fewer."
     return f"So far there are {count} runs.{again if times > count else ''} {hours}"

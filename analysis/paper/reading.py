@@ -17,7 +17,7 @@ TOO = ", as of noise"
 CONTROLS = {"random labels": "sarcasm"}
 """Conditions that are no task, each with the task whose texts it has: what is found there too, that task does not
 make."""
-OF_FULL = "full fine-tuning"
+FULL_FINE_TUNING = "full fine-tuning"
 OTHER_HEAD = " with the usual head"
 """How conditions end that are a task again, with another head: they are told, and count as no task of their own."""
 FEWEST = 3

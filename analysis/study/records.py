@@ -269,7 +269,7 @@ def collapsed(records: Records) -> str:
     return f"{' and '.join(parts)} collapsed; none is left out" if parts else ""
 
 
-def trained(line: Line) -> tuple[str, str]:
+def training_of(line: Line) -> tuple[str, str]:
     """Which training of which run a line is of."""
     return line["run_id"], line["written"]
 
@@ -277,7 +277,7 @@ def trained(line: Line) -> tuple[str, str]:
 def hours_of(lines: Iterable[Line]) -> str:
     """The sum of the times of runs, in words. A line that several studies have counts once; a run that was trained
     again counts again; one that diverged has no time."""
-    seconds = {trained(line): float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
+    seconds = {training_of(line): float(line.get("time", {}).get("total_seconds", 0.0)) for line in lines}
     return f"{sum(seconds.values()) / 3600:.1f} hours"
 
 

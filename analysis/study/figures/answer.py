@@ -6,8 +6,6 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import oriented
-
 from ... import margins, style
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
@@ -125,7 +123,9 @@ def draw(table: pd.DataFrame) -> Figure:
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        margins.margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), _worse(of_task))
+        margins.margin_axis(
+            row[0], of_task[["difference", "low", "high"]].to_numpy(float), margins.worse_by_margin(of_task)
+        )
         row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
     _explain(grid[0][0], table)
     style.title(figure, _heading(table))
@@ -163,17 +163,12 @@ def _differences(axes: Axes, rows: pd.DataFrame) -> None:
     short = sizes[~sizes["within"].astype(bool)]
     axes.plot(short["size"], short["mean"], **(_means() | {"mfc": "white", "zorder": 4}))
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.axhline(_worse(rows), color="0.4", linewidth=0.8, linestyle="--")
+    axes.axhline(margins.worse_by_margin(rows), color="0.4", linewidth=0.8, linestyle="--")
     style.rank_axis(axes, [int(size) for size in sizes["size"]])
 
 
 def _means() -> dict[str, Any]:
     return {key: value for key, value in MEANS.items() if key != "capsize"} | {"linestyle": ""}
-
-
-def _worse(rows: pd.DataFrame) -> float:
-    """The difference that is the margin, on the side of worse scores."""
-    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
 
 
 def _explain(axes: Axes, table: pd.DataFrame) -> None:

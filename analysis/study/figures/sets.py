@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorax_lab.store.direction import oriented
-
 from ... import margins, style
-from ...scores import higher_is_better, score_label
+from ...scores import score_label
 from .. import comparison
 from ..latex import INTERVAL, Column, document, escaped, of_interval, units
 from ..records import Records, models_of, with_direction, with_model
@@ -114,7 +112,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         of = table[table["task"] == task]
-        margins.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), _worse(of))
+        margins.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), margins.worse_by_margin(of))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
     margin = float(table["margin"].iloc[0])
@@ -170,14 +168,9 @@ def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         bars = [of["mean"] - of["low"], of["high"] - of["mean"]]
         fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
         style.bars(axes, of["size"], of["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine))
-    for end in (0.0, _worse(rows)):
+    for end in (0.0, margins.worse_by_margin(rows)):
         axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
-
-
-def _worse(rows: pd.DataFrame) -> float:
-    """The difference that is the margin, on the side of worse scores."""
-    return float(oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows)))
 
 
 def _short(rows: pd.DataFrame, name: str) -> str:
