@@ -40,11 +40,11 @@ test-faults: $(VENV)/test.stamp
 
 # Sixty mutations of the code that no test saw once: each is made, and a test has to fail. Some minutes.
 test-mutants: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) tests/mutants/known.py
+	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants/known.py
 
 # A random sample of all mutations, and how many of them the tests see. Hours; it goes on where it was interrupted.
 mutants: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) tests/mutants/sample.py --count $(COUNT) --seed $(SEED)
+	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants/sample.py --count $(COUNT) --seed $(SEED)
 
 test-all: $(VENV)/test.stamp
 	$(PYTHON) -m pytest

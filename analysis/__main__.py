@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.garbage import set_aside
-from lorax_lab.store.output import guard
+from lorax_lab.record.garbage import set_aside
+from lorax_lab.record.output import guard
 
 from . import missing, style, versions
 from .figures import FIGURES

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, in_short
-from lorax_lab.store.direction import labelled
+from lorax_lab.record.direction import labelled
 
 from . import estimates, style
 from .folders import UNREADABLE, Drawn, draw_folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorax_lab.store.folder import OUTPUTS, load_arrays
+from lorax_lab.record.folder import OUTPUTS, load_arrays
 
 from .groups import Group
 

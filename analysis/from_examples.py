@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from zipfile import BadZipFile
 
-from lorax_lab.store.answers import PSEUDO_VALUES
-from lorax_lab.store.folder import OUTPUTS, load_arrays
+from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.study.answers import PSEUDO_VALUES
 
 
 def error_on_test(folder: Path) -> float:

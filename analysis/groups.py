@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store import variation
-from lorax_lab.store.direction import oriented
-from lorax_lab.store.garbage import uncollected
-from lorax_lab.store.record import Damage, Record, scan
-from lorax_lab.store.scored import scored_on
-from lorax_lab.store.tables import matrices_of, runs_of, truncation_of
-from lorax_lab.store.variation import Settings
+from lorax_lab.record import variation
+from lorax_lab.record.direction import oriented
+from lorax_lab.record.garbage import uncollected
+from lorax_lab.record.record import Damage, Record, scan
+from lorax_lab.record.scored import scored_on
+from lorax_lab.record.tables import matrices_of, runs_of, truncation_of
+from lorax_lab.record.variation import Settings
 
 from .variants import COLLAPSED, DEFAULTS, REFERENCE, named
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from .scores import higher_is_better
 

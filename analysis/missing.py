@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorax_lab.store import record, variation
-from lorax_lab.store.folder import QUARANTINE
-from lorax_lab.store.record import Record
+from lorax_lab.record import record, variation
+from lorax_lab.record.folder import QUARANTINE
+from lorax_lab.record.record import Record
 
 from .groups import Group, Recorded, command, config_of, settings_of
 from .variants import METHOD_NAMES, REFERENCE

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store import variation
-from lorax_lab.store.answers import log_losses_of
-from lorax_lab.store.folder import OUTPUTS
-from lorax_lab.store.record import Record, scan
-from lorax_lab.store.variation import SEED, Settings
+from lorax_lab.record import variation
+from lorax_lab.record.folder import OUTPUTS
+from lorax_lab.record.record import Record, scan
+from lorax_lab.record.variation import SEED, Settings
+from lorax_lab.study.answers import log_losses_of
 
 from .groups import RUNS, settings_of
 from .study.statistics import t_interval
@@ -65,7 +65,7 @@ def _main(options: argparse.Namespace) -> int:
     if found := unlike({record.run_id: record for record in records.values()}):
         print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in found)}")
     if options.out:
-        from lorax_lab.store.files import write_csv
+        from lorax_lab.record.files import write_csv
 
         write_csv(options.out, table)
         print(options.out)

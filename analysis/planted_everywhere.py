@@ -35,7 +35,7 @@ def read(folder: Path) -> tuple[pd.DataFrame | None, str]:
 
     import pandas as pd
 
-    from lorax_lab.store.sums import read_checked
+    from lorax_lab.record.sums import read_checked
 
     path, what = folder / f"{NAME}.csv", "a rank in every matrix is not drawn"
     if not path.is_file():

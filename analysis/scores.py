@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import HIGHER, LOWER, labelled
+from lorax_lab.record.direction import HIGHER, LOWER, labelled
 
 from . import style
 from .from_examples import error_on_test

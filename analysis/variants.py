@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store import variation
-from lorax_lab.store.variation import Settings
+from lorax_lab.record import variation
+from lorax_lab.record.variation import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

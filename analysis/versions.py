@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.code import HALF, shared_half
-from lorax_lab.store.record import Record
+from lorax_lab.record.code import HALF, shared_half
+from lorax_lab.record.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record.provenance import hardware
 
 LAYERS, D, HIDDEN, KEYS, VOCABULARY = 16, 2048, 8192, 512, 128256
 SHAPES = {

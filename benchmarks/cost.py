@@ -21,8 +21,8 @@ from analysis import style
 from analysis.step import draw_cost
 from lorax_lab.memory.operations import closed_form, counted
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_csv
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record.files import write_csv
+from lorax_lab.record.provenance import hardware
 
 HERE = Path(__file__).parent
 RANKS = (1, 8, 32, 64, 128, 256)

@@ -20,8 +20,8 @@ from lorax_lab.console import bar
 from lorax_lab.memory import instruments
 from lorax_lab.memory.ledger import CATEGORIES
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_csv
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record.files import write_csv
+from lorax_lab.record.provenance import hardware
 
 CELLS = Path(__file__).parent / "results" / "memory_cells.csv"
 RANKS, BATCHES, SEQUENCES = (None, 1, 8, 64), (1, 8, 32), (32, 128, 512)

@@ -12,9 +12,9 @@ from typing import Any
 
 from lorax_lab.config.identity import plain
 from lorax_lab.launch.plan import Run, plan
-from lorax_lab.store import load_runs
-from lorax_lab.store.provenance import hardware
-from lorax_lab.store.record import Record, read_record, write_record
+from lorax_lab.record import load_runs
+from lorax_lab.record.provenance import hardware
+from lorax_lab.record.record import Record, read_record, write_record
 
 JOBS, RECORDS = 1000, 2000
 SMALL = [

@@ -13,9 +13,9 @@ from typing import Any
 
 from analysis.__main__ import main
 from analysis.study.records import RECORDS, load
-from lorax_lab.store.declaration import to_content
-from lorax_lab.store.provenance import hardware
-from lorax_lab.store.published import Line, write_lines
+from lorax_lab.record.provenance import hardware
+from lorax_lab.study.declaration import to_content
+from lorax_lab.study.published import Line, write_lines
 
 MAIN = "rank_sweep"
 COUNT = 1000

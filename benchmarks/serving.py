@@ -18,10 +18,10 @@ from lorax_lab.memory import peak_of
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
+from lorax_lab.record.folder import save_trained
+from lorax_lab.record.provenance import hardware
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.serve.measure import Contender, checkpoint_seconds, held_bytes, in_turn, requests
-from lorax_lab.store.folder import save_trained
-from lorax_lab.store.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split

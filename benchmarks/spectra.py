@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorax_lab.record.provenance import hardware
 from lorax_lab.spectra import LowRank, low_rank_singular_values, singular_values, spectrum, top_spectrum
-from lorax_lab.store.provenance import hardware
 
 SIZE, TOP = 4096, 64
 FAST = 30

@@ -13,8 +13,8 @@ from typing import Any
 
 from lorax_lab.launch.compose import compose
 from lorax_lab.models import resolve
-from lorax_lab.store import load_runs
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record import load_runs
+from lorax_lab.record.provenance import hardware
 from lorax_lab.tasks import Task, load_task
 
 RANKS = (4, 8, 16)

@@ -14,8 +14,8 @@ from typing import Any
 
 from scipy.stats import t
 
-from lorax_lab.store import load_runs
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record import load_runs
+from lorax_lab.record.provenance import hardware
 
 SIZES = ("task.train_examples=640", "task.validation_examples=200", "task.test_examples=400")
 SEEDS = (1, 2, 3, 4, 5)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.store import load_runs
-from lorax_lab.store.provenance import hardware
+from lorax_lab.record import load_runs
+from lorax_lab.record.provenance import hardware
 
 RUNS = ("rank=4,8,16", "reference=false", "tracking=disabled")
 SEEDS = (0, 1, 2, 3)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.study import Progress, composed
 from lorax_lab.console import bar
-from lorax_lab.store.measured_rows import Measured, path_of, read_rows, write_rows
-from lorax_lab.store.protocol import Cell
+from lorax_lab.study.measured_rows import Measured, path_of, read_rows, write_rows
+from lorax_lab.study.protocol import Cell
 
 if TYPE_CHECKING:
     from experiments.study_records import StudyRecords

@@ -25,8 +25,8 @@ from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.launchers import chosen
-from lorax_lab.store.output import guard
-from lorax_lab.store.protocol import Cell
+from lorax_lab.record.output import guard
+from lorax_lab.study.protocol import Cell
 
 RECORDS = Path(__file__).parent / "records"
 WRONG, STOPPED = 2, 130
@@ -145,7 +145,7 @@ def _command(sweep: list[str], runs: Path, launch: list[str], study: str) -> lis
 def _with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
     """The launch overrides with a number of workers that leaves each run as many threads as the study's runs had, for
     other threads round differently; one thread in a new study."""
-    from lorax_lab.store.provenance import hardware
+    from lorax_lab.record.provenance import hardware
 
     if any(override.startswith(("workers=", "hydra/launcher")) for override in launch):
         return launch

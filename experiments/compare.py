@@ -85,7 +85,7 @@ def _numbers(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def content_of(folder: Path) -> dict[str, Any]:
     """A run's record and its result as one table. A record of an older version is read in the present layout."""
-    from lorax_lab.store.record import read_record
+    from lorax_lab.record.record import read_record
 
     content = dataclasses.asdict(read_record(folder))
     result = content.pop("result") or {}

@@ -16,9 +16,9 @@ from analysis.study.constants import COLUMNS, FILE, read
 from experiments.command import RECORDS
 from experiments.study import Line, composed, plan_of
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.files import write_text
-from lorax_lab.store.output import guard
-from lorax_lab.store.published import read_lines
+from lorax_lab.record.files import write_text
+from lorax_lab.record.output import guard
+from lorax_lab.study.published import read_lines
 
 
 def main(arguments: list[str] | None = None) -> int:

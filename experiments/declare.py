@@ -16,8 +16,8 @@ from typing import Any
 from experiments.study import Plan, composed
 from lorax_lab.config.identity import plain
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.continuity import broken_promises
-from lorax_lab.store.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive, own_content
+from lorax_lab.study.continuity import broken_promises
+from lorax_lab.study.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive, own_content
 from lorax_lab.tasks import KINDS
 
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
@@ -115,7 +115,7 @@ def settings_of(plan: Plan) -> dict[Pair, Settings]:
     Raises:
         ConfigError: two cells have the same, so that no line could tell them apart.
     """
-    from lorax_lab.store.published import portable
+    from lorax_lab.study.published import portable
 
     apart = _meaning(plan)["apart"]
     settings = {pair: decisive(portable(plain(config)), apart) for pair, config in _configs(plan).items()}

@@ -23,11 +23,11 @@ from experiments.command import RECORDS
 from experiments.compare import content_of, differences
 from experiments.study import Line, Plan, plan_of
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.declaration import DamagedDeclaration, read_declaration
-from lorax_lab.store.equivalence import proven, read_proofs, write_proofs
-from lorax_lab.store.output import guard
-from lorax_lab.store.protocol import Cell
-from lorax_lab.store.provenance import same_hardware
+from lorax_lab.record.output import guard
+from lorax_lab.record.provenance import same_hardware
+from lorax_lab.study.declaration import DamagedDeclaration, read_declaration
+from lorax_lab.study.equivalence import proven, read_proofs, write_proofs
+from lorax_lab.study.protocol import Cell
 
 ROOT = Path(__file__).parents[1]
 Sample = list[tuple[Cell, Line]]
@@ -65,7 +65,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _recorded(path: Path) -> Sample:
     """The completed final runs of a study, each with its cell, shortest first; its trials where it has no final run."""
-    from lorax_lab.store.published import read_lines
+    from lorax_lab.study.published import read_lines
 
     lines, _ = read_lines(path)
     if not lines:

@@ -14,7 +14,7 @@ from experiments.rank_sweep_2 import FULL
 from experiments.rank_sweep_2 import plan as second_edition
 from experiments.study import Plan
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 QUESTION = """\
 Does the head decide what rank LoRA needs? The first edition trained 148,610 parameters of an untrained pooler beside

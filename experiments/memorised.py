@@ -10,7 +10,7 @@ from typing import Any
 from experiments import random_labels
 from experiments.command import main
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 QUESTION = """\
 Labels drawn at random can only be memorised, and each costs one bit. With the head frozen, train accuracy as the score,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from experiments.rank_sweep_2 import LARGE
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
 BEGUN = {"sarcasm": TASKS["sarcasm"]}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from experiments import paper
 from experiments.command import main
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm
+from lorax_lab.study.protocol import Arm
 
 QUESTION = """\
 What does each task's score come to without any update of a matrix: with nothing trained but the head, with the

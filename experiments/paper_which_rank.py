@@ -12,7 +12,7 @@ from experiments import paper
 from experiments.command import main
 from experiments.paper_subspaces import pairs
 from experiments.study import Afterwards, Plan
-from lorax_lab.store.protocol import Arm
+from lorax_lab.study.protocol import Arm
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 RANK = 4
 QUESTION = f"""\

@@ -27,9 +27,9 @@ from lorax_lab.data.examples import Example
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.models import Base
-from lorax_lab.store.files import write_text
-from lorax_lab.store.output import guard
-from lorax_lab.store.sums import seal
+from lorax_lab.record.files import write_text
+from lorax_lab.record.output import guard
+from lorax_lab.record.sums import seal
 from lorax_lab.streams import generator
 from lorax_lab.tasks.text import collate, tokenize
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 PLANTED = (1, 2, 4, 8, 16, 32)
 RANKS = (*PLANTED, 64)

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.command import main
 from experiments.planted import headlines
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 QUESTION = """\
 The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""

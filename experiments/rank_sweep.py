@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from experiments.command import main
 from experiments.study import Plan
-from lorax_lab.store.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Arm, Protocol
 
 QUESTION = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""

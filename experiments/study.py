@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.store.declaration import LOW_SHARE, conditions
-from lorax_lab.store.protocol import Cell, Protocol, Selection, finals, select
+from lorax_lab.study.declaration import LOW_SHARE, conditions
+from lorax_lab.study.protocol import Cell, Protocol, Selection, finals, select
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -100,14 +100,14 @@ class Plan:
 
     def code(self, cell: Cell) -> str:
         """The version of the present code that the run depends on; rate and seed choose no code."""
-        from lorax_lab.store import code
+        from lorax_lab.record import code
 
         listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
         return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell), ALONE))))
 
     def versions(self, cell: Cell) -> dict[str, str | None]:
         """The versions of the packages here that the run depends on."""
-        from lorax_lab.store import provenance
+        from lorax_lab.record import provenance
 
         listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
         return provenance.versions(composed((*listed, *self._of_stage(cell), ALONE)).method.PACKAGES)
@@ -163,7 +163,7 @@ class Progress:
     """A study's runs: known to be needed, recorded, missing.
 
     Args:
-        line: the line of a run, as `lorax_lab.store.published` has it; None where there is none.
+        line: the line of a run, as `lorax_lab.study.published` has it; None where there is none.
         wanted: whether a cell's run is asked for.
         published: final runs that were published before the study grew; their rates must be chosen again.
     """

@@ -12,11 +12,11 @@ from typing import Any
 from experiments.declare import check_arms, check_continues, declaration_of, is_grown, settings_of
 from experiments.study import SETTLED, Line, Plan, Progress
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.continuity import KEY, followed
-from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration, to_content, write_declaration
-from lorax_lab.store.equivalence import equivalence_path, proven
-from lorax_lab.store.protocol import CHOSEN_FROM, Cell, select, sha256_of_trials
-from lorax_lab.store.sums import seal
+from lorax_lab.record.sums import seal
+from lorax_lab.study.continuity import KEY, followed
+from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration, to_content, write_declaration
+from lorax_lab.study.equivalence import equivalence_path, proven
+from lorax_lab.study.protocol import CHOSEN_FROM, Cell, select, sha256_of_trials
 
 PAIR = ("task", "seed", "other_task", "other_seed")
 """Columns that name a pair of runs."""
@@ -35,7 +35,7 @@ class StudyRecords:
     """
 
     def __init__(self, path: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
-        from lorax_lab.store.published import read_lines
+        from lorax_lab.study.published import read_lines
 
         check_arms(plan)
         self.path, self.runs, self.plan, self.texts = path, runs, plan, texts
@@ -63,8 +63,8 @@ class StudyRecords:
     def line(self, cell: Cell) -> Line | None:
         """A run's line: a published one comes before one from the store, which gets the hash of the declaration that
         the run followed."""
-        from lorax_lab.store.published import line_of
-        from lorax_lab.store.record import DamagedRecord
+        from lorax_lab.record.record import DamagedRecord
+        from lorax_lab.study.published import line_of
 
         if cell in self._of_cell:
             return self._of_cell[cell]
@@ -221,7 +221,7 @@ class StudyRecords:
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write the lines of those runs that are finished."""
-        from lorax_lab.store.published import write_lines
+        from lorax_lab.study.published import write_lines
 
         lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED}
         if any(self.published.get(run) != line for run, line in lines.items()):
@@ -233,7 +233,7 @@ class StudyRecords:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
         two, into `<study>_shared.csv`. Only pairs that it lacks are measured, and only if the store has both spectra:
         of a study that grew on another machine the earlier ones are gone."""
-        from lorax_lab.store.published import shared_rows, shared_table, write_shared
+        from lorax_lab.study.published import shared_rows, shared_table, write_shared
 
         path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]

@@ -23,7 +23,7 @@ from torch.nn.functional import layer_norm
 from lorax_lab.data.examples import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
-from lorax_lab.store.files import save_tensors
+from lorax_lab.record.files import save_tensors
 from lorax_lab.tasks.classification import head
 from lorax_lab.tasks.text import collate, tokenize
 

@@ -34,7 +34,7 @@ from experiments.teacher import (
 )  # fmt: skip
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base
-from lorax_lab.store.files import save_tensors
+from lorax_lab.record.files import save_tensors
 from lorax_lab.streams import generator
 
 MOST = 64

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
-from lorax_lab.store.record import Record
-from lorax_lab.store.result import Comparison
+from lorax_lab.record.record import Record
+from lorax_lab.record.result import Comparison
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,8 +32,8 @@ def read_reference(
         DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
     """
     from lorax_lab.methods import METHODS, REFERENCE
-    from lorax_lab.store.folder import check_file, recorded_sha256
-    from lorax_lab.store.record import DamagedRecord
+    from lorax_lab.record.folder import check_file, recorded_sha256
+    from lorax_lab.record.record import DamagedRecord
 
     full = METHODS[REFERENCE]
     check_file(reference, full.weights)
@@ -63,9 +63,9 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     from lorax_lab.measure import rows
     from lorax_lab.methods import METHODS
     from lorax_lab.models import base_weights, load_base, select
-    from lorax_lab.store.code import code_sha256
-    from lorax_lab.store.folder import check_file, load_spectra
-    from lorax_lab.store.record import read_record, write_record
+    from lorax_lab.record.code import code_sha256
+    from lorax_lab.record.folder import check_file, load_spectra
+    from lorax_lab.record.record import read_record, write_record
     from lorax_lab.tasks import load_task
 
     method, record = METHODS[config.method.name], read_record(folder)

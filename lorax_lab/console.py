@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
-from lorax_lab.store.redact import redact
+from lorax_lab.record.redact import redact
 
 WIDTH = 120
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lorax_lab.findings import Findings
     from lorax_lab.memory import Ledger
     from lorax_lab.models import Census
-    from lorax_lab.store.checkpoints import Checkpoints
-    from lorax_lab.store.record import Record
-    from lorax_lab.store.result import Coverage, Time
+    from lorax_lab.record.checkpoints import Checkpoints
+    from lorax_lab.record.record import Record
+    from lorax_lab.record.result import Coverage, Time
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
@@ -63,10 +63,10 @@ def execute(
         select,
         use_kernel,
     )
-    from lorax_lab.store.folder import files_of, save_config, save_history
-    from lorax_lab.store.provenance import new_record
-    from lorax_lab.store.record import read_record, write_record
-    from lorax_lab.store.result import Inputs, Memory, Parameters, Result
+    from lorax_lab.record.folder import files_of, save_config, save_history
+    from lorax_lab.record.provenance import new_record
+    from lorax_lab.record.record import read_record, write_record
+    from lorax_lab.record.result import Inputs, Memory, Parameters, Result
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
@@ -164,7 +164,7 @@ def _collapsed(
     baselines: dict[str, float],
 ) -> list[str]:
     """Why the run counts as collapsed, by the split whose score stands for it."""
-    from lorax_lab.store.scored import scored_on
+    from lorax_lab.record.scored import scored_on
     from lorax_lab.tasks.collapse import signs
 
     name, scores = ("validation", validation) if config.measure == "trial" else ("test", findings.scores["test"])
@@ -174,7 +174,7 @@ def _collapsed(
 
 
 def _time(trained: TrainResult, findings: Findings, started: float) -> Time:
-    from lorax_lab.store.result import Time
+    from lorax_lab.record.result import Time
 
     work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
     return Time(*work, findings.truncation_seconds, time.time() - started)
@@ -190,7 +190,7 @@ def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def _coverage(before: Census, model: nn.Module) -> Coverage:
     from lorax_lab.models import coverage
-    from lorax_lab.store.result import Coverage, Part
+    from lorax_lab.record.result import Coverage, Part
 
     counts = coverage(before, model)
     return Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]})
@@ -226,8 +226,8 @@ def _process(fresh_peak: bool) -> dict[str, Any]:
 
 
 def _checkpoints(config: RunConfig, run_id: str, folder: Path, check: Callable[[], None], kernel: str) -> Checkpoints:
-    from lorax_lab.store.checkpoints import Checkpoints
-    from lorax_lab.store.provenance import new_record
+    from lorax_lab.record.checkpoints import Checkpoints
+    from lorax_lab.record.provenance import new_record
 
     record = new_record(config, run_id, "running", kernel)
     identity = {
@@ -283,7 +283,7 @@ def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tenso
 
 
 def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings, check: Callable[[], None]) -> None:
-    from lorax_lab.store.folder import OUTPUTS, SPECTRA, save_arrays, save_trained
+    from lorax_lab.record.folder import OUTPUTS, SPECTRA, save_arrays, save_trained
 
     save_trained(folder, exported, check)
     save_arrays(folder / SPECTRA, findings.spectra, check)

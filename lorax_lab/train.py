@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError, Diverged
-from lorax_lab.store.checkpoints import Checkpoints, Position
+from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import global_stream
 
 Metrics = dict[str, float]
@@ -89,12 +90,32 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     return 1.0 if schedule == "constant" else (steps - step) / (steps - rise)
 
 
+RANKS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "LOCAL_WORLD_SIZE")
+"""Environment variables by which torchrun and the launchers of MPI tell a process how many belong to it."""
+
+
+def check_one_process() -> None:
+    """Refuse to run as one of several processes of a distributed launcher.
+
+    Accelerate would join them: processes that train different runs would then average their gradients, and one that is
+    alone with a launcher's variables would wait for the others for ever.
+
+    Raises:
+        ConfigError: it names the variable, its value, and what to type instead.
+    """
+    for name in RANKS:
+        if (processes := os.environ.get(name, "1").strip()) not in ("", "1"):
+            instead = f"start python without a launcher (workers=N trains runs side by side), or type unset {name}"
+            raise ConfigError(f"{name}={processes} is set, and a run trains in one process; {instead}")
+
+
 def check_machine(config: TrainConfig) -> None:
-    """Refuse a device or a precision that this machine has not.
+    """Refuse a launcher of several processes, and a device or a precision that this machine has not.
 
     Raises:
         ConfigError: it names the key, its value, and what to type instead.
     """
+    check_one_process()
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not here.get(config.device, True):
         raise ConfigError(f"train.device={config.device} is not on this machine; type train.device=auto")
@@ -110,6 +131,7 @@ def make_accelerator(config: TrainConfig) -> Any:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    check_one_process()
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if config.precision == "fp32" else config.precision
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=precision)

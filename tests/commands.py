@@ -29,7 +29,7 @@ ENTRIES = {
     "card": "lorax_lab.card",
     "memory": "lorax_lab.memory",
     "serve": "lorax_lab.serve",
-    "sync": "lorax_lab.store.tracking",
+    "sync": "lorax_lab.windows.tracking",
     "dashboard": "lorax_lab.dashboard",
     "figures": "analysis",
 }

@@ -20,7 +20,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-collect_ignore = ["faults/sitecustomize.py"]
+collect_ignore = ["nightly/faults/sitecustomize.py"]
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
 CONTROLLED = ("cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "global", "shrunk", "gaussian")
@@ -138,8 +138,8 @@ Lab = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def published(folder: Path) -> dict[str, Any]:
     """A run's line, which is of the types that lines are read with."""
-    from lorax_lab.store.published import line_of
-    from lorax_lab.store.shapes import check_line
+    from lorax_lab.record.shapes import check_line
+    from lorax_lab.study.published import line_of
 
     line = line_of(folder)
     check_line(json.dumps(line), line)

@@ -14,10 +14,10 @@ from synthetic import NAMES, renamed
 from tampered import ONE, TASKS, copied, of, packed, whole, with_declared, with_protocol
 
 from analysis.study.records import Records
-from lorax_lab.store.answers import correct_answers
-from lorax_lab.store.continuity import KEY
-from lorax_lab.store.declaration import own_content
-from lorax_lab.store.protocol import CHOSEN_FROM
+from lorax_lab.study.answers import correct_answers
+from lorax_lab.study.continuity import KEY
+from lorax_lab.study.declaration import own_content
+from lorax_lab.study.protocol import CHOSEN_FROM
 
 Line = dict[str, Any]
 Change = Callable[[Line], Any]

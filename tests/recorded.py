@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorax_lab.store.record import OF_RESULT, Record
-from lorax_lab.store.result import Git, Inputs, Memory, Parameters, Result, Time
+from lorax_lab.record.record import OF_RESULT, Record
+from lorax_lab.record.result import Git, Inputs, Memory, Parameters, Result, Time
 
 
 def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Record:

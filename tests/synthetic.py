@@ -15,10 +15,10 @@ import yaml
 
 from analysis.study.records import Records
 from lorax_lab.spectra import gaussian_null
-from lorax_lab.store.continuity import KEY
-from lorax_lab.store.declaration import Declaration, to_content
-from lorax_lab.store.protocol import CHOSEN_FROM, Arm, Cell, Protocol, finals, select, sha256_of_trials
-from lorax_lab.store.recorded import recorded_id
+from lorax_lab.study.continuity import KEY
+from lorax_lab.study.declaration import Declaration, to_content
+from lorax_lab.study.protocol import CHOSEN_FROM, Arm, Cell, Protocol, finals, select, sha256_of_trials
+from lorax_lab.study.recorded import recorded_id
 
 PROTOCOL = Protocol(
     arms=(

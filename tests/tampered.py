@@ -17,9 +17,9 @@ from synthetic import NAMES, SIDE, again, declaration, line, matrix, noise, stud
 
 from analysis.study.records import Records
 from lorax_lab.spectra import noise_ceiling, summary
-from lorax_lab.store.answers import correct_answers
-from lorax_lab.store.declaration import Declaration, decisive
-from lorax_lab.store.protocol import Cell
+from lorax_lab.study.answers import correct_answers
+from lorax_lab.study.declaration import Declaration, decisive
+from lorax_lab.study.protocol import Cell
 
 Lines = list[dict[str, Any]]
 ONE, TASKS = ("reviews",), ("reviews", "headlines")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.result import UNDEFINED
-from lorax_lab.store.spectrum import has_null
+from lorax_lab.record.result import UNDEFINED
+from lorax_lab.record.spectrum import has_null
 
 from .. import style
 from ..groups import CannotDraw, Group, spread

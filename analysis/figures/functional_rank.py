@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from .. import constant, style
 from ..groups import CannotDraw, Group

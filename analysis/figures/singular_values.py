@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store import load_spectra, variation
+from lorax_lab.record import load_spectra, variation
 
 from .. import style
 from ..groups import CannotDraw, Group, command, config_of, spread

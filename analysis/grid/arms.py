@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ..study.statistics import Interval, t_interval
 from .table import FINAL, TRIAL, Arm, Run
@@ -164,7 +164,7 @@ def whole(cells: Cells, seeds: Iterable[int | None]) -> dict[float, Mapping[int 
 
 
 def choose(cells: Cells, seeds: Iterable[int | None], higher_is_better: bool) -> float | None:
-    """The rate of the best mean over the seeds, the lowest of equal ones, as `lorax_lab.store.protocol` chooses. A rate
+    """The rate of the best mean over the seeds, the lowest of equal ones, as `lorax_lab.study.protocol` chooses. A rate
     of which a run failed or lacks is not chosen; None where that is every rate.
 
     >>> choose({0.1: {0: 1.0, 1: 2.0}, 0.2: {0: 9.0, 1: None}, 0.3: {0: 2.0, 1: 1.0}}, [0, 1], True)

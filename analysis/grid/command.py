@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.direction import labelled
-from lorax_lab.store.files import write_csv, write_text
+from lorax_lab.record.direction import labelled
+from lorax_lab.record.files import write_csv, write_text
 
 from .. import style
 from ..folders import check_out

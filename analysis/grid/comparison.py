@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ..study.comparison import LOST
 from ..study.markdown import listed, some

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.files import write_csv
+from lorax_lab.record.files import write_csv
 
 from ..study.records import RECORDS, Records, named, rate_of, score_of
 from .table import FINAL, FULL, SPLITS, STAGES, TRIAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import HIGHER, LOWER
+from lorax_lab.record.direction import HIGHER, LOWER
 
 from ..study.markdown import bold, bullets, listed, table
 from ..study.statistics import Interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ..study.markdown import listed
 from ..study.statistics import Interval

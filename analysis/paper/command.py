@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from lorax_lab.errors import answer
-from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.store.files import write_text
+from lorax_lab.record.files import write_text
+from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration
 
 from ..study.command import DOCS, load_every
 from ..study.records import RECORDS

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lorax_lab.store.declaration import Declaration
+from lorax_lab.study.declaration import Declaration
 
 from ..study import comparison
 from ..study.constants import constant

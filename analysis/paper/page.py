@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lorax_lab.store.declaration import Declaration
+from lorax_lab.study.declaration import Declaration
 
 from ..study.command import PAGE
 from ..study.figures import FIGURES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
-from lorax_lab.store.declaration import Declaration
+from lorax_lab.study.declaration import Declaration
 
 from ..study.records import Records
 from ..study.statistics import Interval, t_interval

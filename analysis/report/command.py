@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.files import write_redacted
+from lorax_lab.record.files import write_redacted
 
 from ..groups import RUNS, command, load
 from ..study.command import load_every

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.folder import read_history
-from lorax_lab.store.progress import PROGRESS, Reader
-from lorax_lab.store.record import Record
+from lorax_lab.record.folder import read_history
+from lorax_lab.record.record import Record
+from lorax_lab.windows.progress import PROGRESS, Reader
 
 from .. import constant
 from ..constant import CONSTANT, IS

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ..scores import higher_is_better, score_label, split_label
 from ..study import update

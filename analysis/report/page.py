@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.store.files import csv_text
-from lorax_lab.store.redact import redact, redacted
+from lorax_lab.record.files import csv_text
+from lorax_lab.record.redact import redact, redacted
 
 from . import dark, markup
 from .markup import text

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.palette import SEQUENTIAL
+from lorax_lab.windows.palette import SEQUENTIAL
 
 from .. import constant, style
 

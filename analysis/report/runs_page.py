@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path
 
 from lorax_lab.errors import in_short
-from lorax_lab.store.direction import labelled
-from lorax_lab.store.record import Record
+from lorax_lab.record.direction import labelled
+from lorax_lab.record.record import Record
 
 from .. import missing, versions
 from ..figures import FIGURES, functional_rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.published import Line
+from lorax_lab.study.published import Line
 
 from ..figures import singular_values
 from ..groups import spread

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.published import Line
+from lorax_lab.study.published import Line
 
 from ..study import beside, update
 from ..study import page as verdict_page

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from lorax_lab.store.continuity import KEY
-from lorax_lab.store.declaration import Settings, decisive, same
-from lorax_lab.store.protocol import CHOSEN_FROM, Choice, Selection, sha256_of_trials
-from lorax_lab.store.published import Line
+from lorax_lab.study.continuity import KEY
+from lorax_lab.study.declaration import Settings, decisive, same
+from lorax_lab.study.protocol import CHOSEN_FROM, Choice, Selection, sha256_of_trials
+from lorax_lab.study.published import Line
 
 from ..scores import CORRELATIONS, SHARES
 from . import copies

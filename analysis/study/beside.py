@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorax_lab.store.history import TIME
-from lorax_lab.store.published import Line
+from lorax_lab.study.history import TIME
+from lorax_lab.study.published import Line
 
 from .records import Records
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.files import write_text
+from lorax_lab.record.files import write_text
 
 from .. import style
 from ..folders import check_out

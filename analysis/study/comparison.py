@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lorax_lab.store.answers import (
+from lorax_lab.study.answers import (
     CORRECT,
     correct_answers,
     cut_answers,
@@ -17,7 +17,7 @@ from lorax_lab.store.answers import (
     log_losses,
     pseudo_values,
 )
-from lorax_lab.store.published import Line
+from lorax_lab.study.published import Line
 
 from ..scores import of_examples
 from ..variants import COLLAPSED

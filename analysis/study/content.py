@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from lorax_lab.store.declaration import decisive, same
-from lorax_lab.store.published import Line
-from lorax_lab.store.recorded import recorded_id
+from lorax_lab.study.declaration import decisive, same
+from lorax_lab.study.published import Line
+from lorax_lab.study.recorded import recorded_id
 
 from ..variants import REFERENCE
 from . import examples, spectra

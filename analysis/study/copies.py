@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from lorax_lab.store.answers import (
+from lorax_lab.study.answers import (
     CORRECT,
     CUT_ANSWERS,
     CUT_PSEUDO_VALUES,
@@ -19,7 +19,7 @@ from lorax_lab.store.answers import (
     log_losses,
     pseudo_values,
 )
-from lorax_lab.store.published import COLLAPSED, Line
+from lorax_lab.study.published import COLLAPSED, Line
 
 from ..constant import MAJORITY
 from .constants import constant

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from lorax_lab.store.answers import (
+from lorax_lab.study.answers import (
     CORRECT,
     CUT_ANSWERS,
     CUT_PSEUDO_VALUES,
@@ -20,7 +20,7 @@ from lorax_lab.store.answers import (
     log_losses,
     pseudo_values,
 )
-from lorax_lab.store.published import Line
+from lorax_lab.study.published import Line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lorax_lab.store.equivalence import components
+from lorax_lab.study.equivalence import components
 
 APART = 0.02
 """The share of examples that is left out, those that two runs order most unlike: a copy may have some exchanged."""

@@ -13,9 +13,9 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from lorax_lab.store.continuity import KEY, broken_promises, followed, lost
-from lorax_lab.store.declaration import Declaration
-from lorax_lab.store.published import Line, checksum
+from lorax_lab.study.continuity import KEY, broken_promises, followed, lost
+from lorax_lab.study.declaration import Declaration
+from lorax_lab.study.published import Line, checksum
 
 from .copies import reason_alike
 from .markdown import some

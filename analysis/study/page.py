@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lorax_lab.store.direction import labelled, oriented
+from lorax_lab.record.direction import labelled, oriented
 
 from ..variants import COLLAPSED
 from . import comparison, findings, margin, rules, update

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.store.declaration import DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.store.direction import of_lines
-from lorax_lab.store.equivalence import checked_proofs, equivalence_path, proven
-from lorax_lab.store.history import commits
-from lorax_lab.store.measured_rows import Measured, names_of, path_of, read_rows
-from lorax_lab.store.protocol import Cell, Protocol
-from lorax_lab.store.published import COLLAPSED, Line, read_lines, shared_table
-from lorax_lab.store.scored import scored_on
-from lorax_lab.store.sums import ENDING as SUMS
-from lorax_lab.store.sums import is_sealed
+from lorax_lab.record.direction import of_lines
+from lorax_lab.record.scored import scored_on
+from lorax_lab.record.sums import ENDING as SUMS
+from lorax_lab.record.sums import is_sealed
+from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration
+from lorax_lab.study.equivalence import checked_proofs, equivalence_path, proven
+from lorax_lab.study.history import commits
+from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows
+from lorax_lab.study.protocol import Cell, Protocol
+from lorax_lab.study.published import COLLAPSED, Line, read_lines, shared_table
 
 from ..scores import SCORED, UNITS, directed, with_units
 from .scale import Scale

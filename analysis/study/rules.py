@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from lorax_lab.store.scored import TRAINING
+from lorax_lab.record.scored import TRAINING
 
 from . import comparison, margin, update
 from .markdown import listed

@@ -8,8 +8,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from lorax_lab.store.answers import LOSSES, PSEUDO_VALUES
-from lorax_lab.store.published import Line
+from lorax_lab.study.answers import LOSSES, PSEUDO_VALUES
+from lorax_lab.study.published import Line
 
 ROUNDING = 1e-4
 """Relative error of what is computed from measures of six digits."""

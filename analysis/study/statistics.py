@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

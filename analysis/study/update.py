@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorax_lab.record.result import UNDEFINED
 from lorax_lab.spectra import NULLS, tells_spikes
-from lorax_lab.store.answers import CUT_PARTS
-from lorax_lab.store.result import UNDEFINED
+from lorax_lab.study.answers import CUT_PARTS
 
 from .comparison import added, added_by_cuts, seeds_of
 from .records import KEPT, Records, score_of

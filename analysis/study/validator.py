@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from lorax_lab.store.code import shared_half
-from lorax_lab.store.direction import of_line
-from lorax_lab.store.equivalence import components
-from lorax_lab.store.protocol import Protocol, Selection, select
-from lorax_lab.store.provenance import same_hardware
-from lorax_lab.store.published import Line
+from lorax_lab.record.code import shared_half
+from lorax_lab.record.direction import of_line
+from lorax_lab.record.provenance import same_hardware
+from lorax_lab.study.equivalence import components
+from lorax_lab.study.protocol import Protocol, Selection, select
+from lorax_lab.study.published import Line
 
 from . import content, copies, origin
 from .agreement import bases, before, may_be_short, of_condition, strangers

@@ -17,8 +17,8 @@ from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import cuts_at, under
 from lorax_lab.methods import METHODS
 from lorax_lab.models import base_weights, load_base, select, use_kernel
-from lorax_lab.store.folder import OUTPUTS, check_file, load_arrays
-from lorax_lab.store.record import read_record
+from lorax_lab.record.folder import OUTPUTS, check_file, load_arrays
+from lorax_lab.record.record import read_record
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator

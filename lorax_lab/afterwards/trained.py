@@ -14,8 +14,8 @@ from lorax_lab.config import RunConfig
 from lorax_lab.methods import METHODS
 from lorax_lab.methods.lora_layer import lora_layers
 from lorax_lab.models import base_weights, load_base, select
+from lorax_lab.record.folder import check_file
 from lorax_lab.spectra import Update
-from lorax_lab.store.folder import check_file
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS
 

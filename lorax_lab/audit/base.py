@@ -17,6 +17,7 @@ from lorax_lab.audit.checkpoints import Stored, norm
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
 from lorax_lab.measure.row import Row
+from lorax_lab.record.files import save_tensors
 from lorax_lab.spectra import (
     LowRank,
     amplification,
@@ -28,7 +29,6 @@ from lorax_lab.spectra import (
     times,
     top_directions,
 )
-from lorax_lab.store.files import save_tensors
 
 TOP = 10
 """How many singular vectors of W_tuned may be intruders, as in Shuttleworth et al. 2024."""

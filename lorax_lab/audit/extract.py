@@ -15,8 +15,8 @@ from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.peft_format import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.record.files import save_tensors, write_json
 from lorax_lab.spectra import LowRank, svd, top_directions
-from lorax_lab.store.files import save_tensors, write_json
 
 CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Model types whose matrices are stored (in, out)."""

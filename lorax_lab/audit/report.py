@@ -13,7 +13,7 @@ from lorax_lab.audit.noise import told
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console
-from lorax_lab.store.files import write_csv, write_text, write_whole
+from lorax_lab.record.files import write_csv, write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.row import Row
-from lorax_lab.store.files import write_json, write_whole
-from lorax_lab.store.redact import redacted
+from lorax_lab.record.files import write_json, write_whole
+from lorax_lab.record.redact import redacted
 
 FORMAT = 2
 IDENTITY = "audit.json"

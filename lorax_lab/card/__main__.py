@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.output import guard
+from lorax_lab.record.output import guard
 
 if TYPE_CHECKING:
     from lorax_lab.card.make import Request

@@ -28,7 +28,7 @@ from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.methods import peft_format
 from lorax_lab.methods.peft_files import SETTINGS, read_settings
 from lorax_lab.models import head_modules, load_base, preset_named, use_kernel
-from lorax_lab.store.files import write_bytes, write_csv, write_json, write_text
+from lorax_lab.record.files import write_bytes, write_csv, write_json, write_text
 from lorax_lab.tasks import load_task
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lorax_lab.config.checks import require_file_name, require_name
 from lorax_lab.dashboard import pages, shown
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.store.output import guard
+from lorax_lab.record.output import guard
 
 RUNS, PROJECT, OUT, PORT = Path("runs"), "lorax_lab", Path("dashboard"), 7860
 EPILOG = """\

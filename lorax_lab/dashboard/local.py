@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.store.door import TRACKIO, name_of
-from lorax_lab.store.following import later
-from lorax_lab.store.trackio_door import FOLDER
+from lorax_lab.windows.door import TRACKIO, name_of
+from lorax_lab.windows.following import later
+from lorax_lab.windows.trackio_door import FOLDER
 
 HOST = "127.0.0.1"
 FIRST_PORT = 7860

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.store.redact import redact
+from lorax_lab.record.redact import redact
 
 FOLDER = Path("docs") / "study"
 PAGE = "VERDICT.md"

@@ -1,6 +1,7 @@
 """The panels: which keys of a run each draws, and how. Workspace and report lay out the same ones.
 
-Every key stands in `lorax_lab.store.window`, which says what a run shows; a test compares them with what a run logged.
+Every key stands in `lorax_lab.windows.window`, which says what a run shows; a test compares them with what a run
+logged.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from lorax_lab.dashboard.layout import FIGURES, Place, figure_key, figures_run
 from lorax_lab.dashboard.library import ReportViewspec, View, reports, workspaces
 from lorax_lab.dashboard.pages import StudyPage
 from lorax_lab.errors import in_short
-from lorax_lab.store.files import write_json
-from lorax_lab.store.output import guard
-from lorax_lab.store.wandb_door import NOT_TOLD
+from lorax_lab.record.files import write_json
+from lorax_lab.record.output import guard
+from lorax_lab.windows.wandb_door import NOT_TOLD
 
 WORKSPACE, REPORT, SAVED = "workspace.json", "report.json", "saved.json"
 NAME = "name of the workspace"

@@ -15,15 +15,16 @@ from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
-from lorax_lab.store import forced, marks, progress, record
-from lorax_lab.store.door import name_of
-from lorax_lab.store.files import remove_scratch, sha256_of
-from lorax_lab.store.folder import quarantine
-from lorax_lab.store.following import untold
-from lorax_lab.store.orders import Order, announce
-from lorax_lab.store.provenance import new_record
-from lorax_lab.store.record import Status
-from lorax_lab.store.redact import redact
+from lorax_lab.record import forced, record
+from lorax_lab.record.files import remove_scratch, sha256_of
+from lorax_lab.record.folder import quarantine
+from lorax_lab.record.provenance import new_record
+from lorax_lab.record.record import Status
+from lorax_lab.record.redact import redact
+from lorax_lab.windows import marks, progress
+from lorax_lab.windows.door import name_of
+from lorax_lab.windows.following import untold
+from lorax_lab.windows.orders import Order, announce
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Returned by `attempt` besides a status: another launcher has the lease on the run; the run was completed before."""

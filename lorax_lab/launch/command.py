@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import lorax_lab
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.store.output import guard
+from lorax_lab.record.output import guard
 
 ANALYSIS = ("lorax_lab.analysis", "analysis")
 """Where the figures' package is: inside an installed wheel, or beside the library in a checkout."""
@@ -28,7 +28,7 @@ class Command:
 COMMANDS = {
     "run": Command("train the runs of a command line; what is recorded is not trained again", ("lorax_lab.run",)),
     "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
-    "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.store.tracking",), ("sync",)),
+    "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.windows.tracking",), ("sync",)),
     "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", ("lorax_lab.dashboard",)),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
     "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", ("lorax_lab.card",)),

@@ -10,7 +10,7 @@ from lorax_lab.launch import leases
 from lorax_lab.launch.durations import in_words, recorded
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison
-from lorax_lab.store import record, variation
+from lorax_lab.record import record, variation
 
 
 def describe(runs: list[Run], workers: int) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 from lorax_lab.launch.plan import Run
-from lorax_lab.store import record
+from lorax_lab.record import record
 
 Like = tuple[str, str, str, str]
 """Method, model, task and measure: runs that share all four are taken to last equally long."""

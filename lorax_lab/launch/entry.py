@@ -85,7 +85,7 @@ def _sweep(arguments: Arguments) -> int:
 def _compare(path: Path, run_id: str) -> None:
     """Say so if a recorded configuration is another run today, because its model or its data changed."""
     from lorax_lab.console import console
-    from lorax_lab.store.record import status_of
+    from lorax_lab.record.record import status_of
 
     folder = (path if path.is_dir() else path.parent).resolve()
     if status_of(folder) is not None and folder.name != run_id:

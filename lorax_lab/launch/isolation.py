@@ -36,8 +36,8 @@ from lorax_lab.launch.attempts import (
 )
 from lorax_lab.launch.plan import Run
 from lorax_lab.launch.typed import from_dict
-from lorax_lab.store.output import guard
-from lorax_lab.store.record import Status
+from lorax_lab.record.output import guard
+from lorax_lab.record.record import Status
 
 EXIT = {"completed": 0, "diverged": 65, "failed": 66, "oom": 67}
 EXIT |= {ELSEWHERE: 75, RECORDED: 76, COMPARED: 77, NO_REFERENCE: 78}

@@ -15,8 +15,8 @@ from typing import Any
 
 from lorax_lab.config.overrides import CONF, values_of
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.store.output import guard
-from lorax_lab.store.redact import redact
+from lorax_lab.record.output import guard
+from lorax_lab.record.redact import redact
 
 Allowed = type[int] | type[str] | tuple[str, ...]
 LAUNCHERS = {

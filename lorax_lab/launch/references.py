@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorax_lab.config import RunConfig
-from lorax_lab.store import record
-from lorax_lab.store.folder import check_file, recorded_sha256
+from lorax_lab.record import record
+from lorax_lab.record.folder import check_file, recorded_sha256
 
 REFERENCE_DROPS = ("method", "rank", "train.learning_rate")
 """Overrides of a LoRA run that its full fine-tune does not take over. Each method has its own learning rate."""

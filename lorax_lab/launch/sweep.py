@@ -32,9 +32,9 @@ from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
 from lorax_lab.launch.workers import Variables, Workers
-from lorax_lab.store import record, verified
-from lorax_lab.store.following import following
-from lorax_lab.store.record import Record
+from lorax_lab.record import record, verified
+from lorax_lab.record.record import Record
+from lorax_lab.windows.following import following
 
 
 class Sweep:

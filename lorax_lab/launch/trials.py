@@ -24,7 +24,7 @@ def chosen(what: str, options: tuple[str, ...], decide: Callable[[], tuple[str, 
         decide: tries, and gives an option and the ratio of times that it follows from.
     """
     from lorax_lab.data.assets import cache_folder
-    from lorax_lab.store.files import write_json
+    from lorax_lab.record.files import write_json
 
     machine = _machine()
     digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
@@ -42,7 +42,7 @@ def chosen(what: str, options: tuple[str, ...], decide: Callable[[], tuple[str, 
 def _machine() -> dict[str, Any]:
     import torch
 
-    from lorax_lab.store.provenance import hardware
+    from lorax_lab.record.provenance import hardware
 
     facts = hardware()
     return {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
@@ -50,7 +50,7 @@ def _machine() -> dict[str, Any]:
 
 def _kept(path: Path, machine: dict[str, Any], what: str, options: tuple[str, ...]) -> str | None:
     """The option in a file of an earlier trial on this machine; None where there is none that says so."""
-    from lorax_lab.store.sums import read_bytes
+    from lorax_lab.record.sums import read_bytes
 
     try:
         content = json.loads(read_bytes(path, LARGEST))

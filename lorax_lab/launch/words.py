@@ -16,7 +16,7 @@ from lorax_lab.config.plain import PLAIN, foreign_part
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.launch.keys import GROUPS, known_keys
 from lorax_lab.launch.launchers import check_launcher, check_setting
-from lorax_lab.store.redact import redact
+from lorax_lab.record.redact import redact
 
 HYDRA_KEYS = ("hydra/launcher", "hydra.launcher.")
 LISTS = "hydra.sweeper.params."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lorax_lab.memory.architectures import PRESETS
 from lorax_lab.memory.operations import closed_form
 from lorax_lab.memory.step import Step
-from lorax_lab.store.files import write_csv
+from lorax_lab.record.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
+from lorax_lab.record.output import guard
 from lorax_lab.serve.overrides import HELP, Setup, read_overrides
-from lorax_lab.store.output import guard
 
 if TYPE_CHECKING:
     from pathlib import Path

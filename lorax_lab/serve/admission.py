@@ -7,8 +7,8 @@ from pathlib import Path
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import peft_format
 from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
-from lorax_lab.store import record
-from lorax_lab.store.folder import check_file
+from lorax_lab.record import record
+from lorax_lab.record.folder import check_file
 
 
 def admit(folder: Path, shapes: dict[str, tuple[int, int]], base_name: str, model_sha256: str) -> peft_format.Saved:

@@ -19,9 +19,9 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.memory import peak_of
 from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
 from lorax_lab.models import resolve
+from lorax_lab.record.files import save_tensors
 from lorax_lab.serve.exchange import Batch, Exchange
 from lorax_lab.serve.served import Served
-from lorax_lab.store.files import save_tensors
 
 ROUNDS = 9
 SWITCHES = 1000

@@ -14,11 +14,11 @@ from rich.table import Table
 from lorax_lab.console import console
 from lorax_lab.errors import cut
 from lorax_lab.launch.plan import Run
+from lorax_lab.record.files import write_redacted
+from lorax_lab.record.provenance import hardware
+from lorax_lab.record.redact import redacted
 from lorax_lab.serve.proof import WAYS, Proof
 from lorax_lab.serve.served import Served
-from lorax_lab.store.files import write_redacted
-from lorax_lab.store.provenance import hardware
-from lorax_lab.store.redact import redacted
 
 RESULTS = "serving.json"
 SHOWN = 2

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lorax_lab.launch.plan import Run
 from lorax_lab.methods import peft_format
 from lorax_lab.models import Base, load_base
+from lorax_lab.record import record
+from lorax_lab.record.record import Record
 from lorax_lab.serve.exchange import Batch, Exchange
-from lorax_lab.store import record
-from lorax_lab.store.record import Record
 from lorax_lab.tasks import Task, load_task
 from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator

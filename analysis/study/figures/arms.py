@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ... import style
 from ...scores import higher_is_better, intervals_over, score_label, split_label

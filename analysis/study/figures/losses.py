@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorax_lab.store.answers import log_losses
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
+from lorax_lab.study.answers import log_losses
 
 from ... import style
 from ...scores import higher_is_better, intervals_over, score_label

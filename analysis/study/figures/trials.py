@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.store.direction import oriented
+from lorax_lab.record.direction import oriented
 
 from ... import style
 from ...constant import CONSTANT, IS

@@ -1,0 +1,10 @@
+"""What is kept: records, published lines, checkpoints, provenance, and the W&B window.
+
+from lorax_lab.record import load_runs, load_matrices, load_truncation, load_spectra
+"""
+
+from lorax_lab.record.folder import load_spectra
+from lorax_lab.record.record import Record, read_record, scan
+from lorax_lab.record.tables import load_matrices, load_runs, load_truncation
+
+__all__ = ["Record", "load_matrices", "load_runs", "load_spectra", "load_truncation", "read_record", "scan"]

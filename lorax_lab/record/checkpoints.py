@@ -1,0 +1,219 @@
+"""Checkpoints of a training run. A run that resumes from one ends in the same bits.
+
+`<run>/checkpoints/step-000050/` holds `state.safetensors` (trained parameters, buffers, optimizer, random streams),
+`state.json` (position, learning curve, versions) and, written last, `manifest.json` with the size and SHA-256 of both
+and of itself. A checkpoint is written under another name and renamed once it is whole. The last two are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorax_lab.record.files import Check, save_tensors, sha256_of, sync, write_json
+from lorax_lab.record.redact import redacted
+
+FOLDER = "checkpoints"
+TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "manifest.json"
+KEPT = 2
+LARGEST_TEXT = 2**28
+"""No state or manifest of ours comes near this size in bytes; a larger one is not read."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint that is not what was written."""
+
+
+@dataclass
+class Position:
+    """How far a run is: steps taken, the epoch, the first batch of the next step in it, and what it cost so far."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: the folder of the run.
+        identity: what must be equal for the bits to be equal: run id, versions of the code. A checkpoint of another
+            identity is not used.
+        seconds: time between checkpoints; 0 makes one at every step, None makes none.
+        tell: called with a sentence for the user.
+        check: called before anything is written or replaced; raises where the run is another's by now.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        seconds: float | None,
+        tell: Callable[[str], None],
+        check: Check = lambda: None,
+    ) -> None:
+        self.folder, self.seconds, self.tell, self.check = folder / FOLDER, seconds, tell, check
+        self.identity = redacted(_plain(identity), keys=False)  # as it is written
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next."""
+        return self.seconds is not None and time.monotonic() - self.last >= self.seconds
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, position: Position) -> None:
+        """Write a checkpoint whole, then remove all but the last two.
+
+        Raises:
+            OSError: it could not be written; those before it are untouched. Whatever `check` raises: so are all.
+        """
+        if self.seconds is None:
+            return
+        target = self.folder / f"step-{position.step:06d}"
+        scratch = self.folder / f".{target.name}"
+        self.check()
+        shutil.rmtree(scratch, ignore_errors=True)
+        state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
+        save_tensors(scratch / TENSORS, _tensors(model, optimizer), self.check)
+        write_json(scratch / STATE, state, check=self.check)
+        manifest: dict[str, Any] = {"files": {name: _facts(scratch / name) for name in (TENSORS, STATE)}}
+        manifest["sha256"] = _checksum(manifest)
+        write_json(scratch / MANIFEST, manifest, check=self.check)
+        self.check()
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(scratch, target)
+        sync(self.folder)
+        for old in self._all()[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+        self.last = time.monotonic()
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any) -> Position | None:
+        """Load the newest whole checkpoint into a model, its optimizer and torch's random streams; None where there is
+        none. A damaged checkpoint is reported and set aside, and the one before it is used."""
+        for folder in self._all():
+            try:
+                state, tensors = _read(folder)
+                if state["identity"] != self.identity:
+                    changed = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
+                    self.tell(f"{folder} is of another {', '.join(changed)}; training starts from the beginning")
+                    return None
+                position = Position(**{key: state[key] for key in Position.__dataclass_fields__})
+                _restore(model, optimizer, tensors)
+            except DamagedCheckpoint as error:
+                aside = folder.with_name(f"damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
+                self.tell(f"a checkpoint is damaged and set aside: {error}")
+                continue
+            if scaler and state["scaler"]:
+                scaler.load_state_dict(state["scaler"])
+            return position
+        return None
+
+    def clear(self) -> None:
+        """Remove them all: the run is recorded."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        """The newest first."""
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+
+def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model/{name}": tensor for name, tensor in _trained(model).items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    tensors["random/cpu"] = torch.get_rng_state()
+    for device in range(torch.cuda.device_count()):
+        tensors[f"random/cuda/{device}"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    """Trained parameters and saved buffers, by name; what several layers share, once, by its first name."""
+    frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    kept = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+    first = {
+        (tensor.data_ptr(), tensor.shape) if tensor.numel() else name: name for name, tensor in reversed(kept.items())
+    }
+    return {name: kept[name] for name in reversed(first.values())}
+
+
+def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    trained = _trained(model)
+    saved = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+    if {name: t.shape for name, t in trained.items()} != {name: t.shape for name, t in saved.items()}:
+        raise DamagedCheckpoint("it holds other parameters than this run trains")
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            index, _, key = rest.partition("/")
+            states.setdefault(int(index), {})[key] = tensor
+    with torch.no_grad():
+        for name, tensor in trained.items():
+            tensor.copy_(saved[name])
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random/cpu"])
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.set_rng_state(tensors[f"random/cuda/{device}"], device)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A checkpoint's state and tensors, once every byte is verified.
+
+    Raises:
+        DamagedCheckpoint: it is not what was written.
+    """
+    from safetensors.torch import load
+
+    manifest = _read_json(folder / MANIFEST)
+    expected = manifest.pop("sha256", None)
+    if expected != _checksum(manifest):
+        raise DamagedCheckpoint(f"{folder / MANIFEST} does not match its checksum")
+    for name in (TENSORS, STATE):
+        path = folder / name
+        if not path.is_file() or _facts(path) != manifest["files"].get(name):
+            raise DamagedCheckpoint(f"{path} is not what was written: its size or hash differs")
+    return _read_json(folder / STATE), load((folder / TENSORS).read_bytes())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise DamagedCheckpoint(f"{path} has {path.stat().st_size} bytes, more than any that was written")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, DamagedCheckpoint):
+            raise
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DamagedCheckpoint(f"{path} is no manifest")
+    return content
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """As it comes back from JSON."""
+    return dict(json.loads(json.dumps(content)))

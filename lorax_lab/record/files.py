@@ -1,0 +1,126 @@
+"""Files that are written whole: any reader, also after a crash, sees either the old file or the new one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.record.redact import redact, redacted
+
+Check = Callable[[], None]
+"""Called right before a file takes its place; raises where it is no longer wanted, and nothing is replaced."""
+SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
+NUMBERS = "biufcmM"
+"""Kinds of numpy's and pandas's types that hold no text: truth values, numbers and times."""
+
+
+def write_whole(path: Path, write: Callable[[Path], None], check: Check | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, `check`, rename it to `path`, and sync the
+    folder.
+
+    Raises:
+        OSError: nothing was changed; a temporary file may be left where the process was killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        write(scratch)
+        sync(scratch)
+        scratch.chmod(0o644)
+        if check:
+            check()
+        os.replace(scratch, path)
+        sync(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder; call it where nobody else writes there."""
+    for path in folder.glob(".*"):
+        if SCRATCH.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Sync a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole; keys and passwords in it are hidden."""
+    write_redacted(path, redact(text))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a binary file whole, such as a picture."""
+
+    def write(scratch: Path) -> None:
+        scratch.write_bytes(content)
+
+    write_whole(path, write)
+
+
+def write_json(path: Path, content: Any, indent: int | None = None, check: Check | None = None) -> None:
+    """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
+    a password of digits spoils no number; the names of its fields are ours and stay."""
+    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n", check)
+
+
+def write_csv(path: Path, table: Any) -> None:
+    """Write a table (pandas) as CSV, whole, without secrets."""
+    write_redacted(path, csv_text(table))
+
+
+def csv_text(table: Any, float_format: str | None = None) -> str:
+    """A table (pandas) as CSV. Keys and passwords in its texts are hidden; its numbers stay."""
+    cells = {name: _distinct(column) for name, column in table.items() if column.dtype.kind not in NUMBERS}
+    texts = {name: values for name, values in cells.items() if any(isinstance(value, str) for value in values)}
+    hidden = redacted(texts, keys=False)
+    secret = {name: list(table[name]) for name, values in texts.items() if hidden[name] != values}
+    shown = table.assign(**redacted(secret, keys=False)) if secret else table
+    return str(shown.to_csv(index=False, lineterminator="\n", float_format=float_format))
+
+
+def _distinct(column: Any) -> list[Any]:
+    """Each value of a column (pandas) once; all of them where some are lists, which cannot be told apart by hash."""
+    try:
+        return list(column.unique())
+    except TypeError:
+        return list(column)
+
+
+def write_redacted(path: Path, text: str, check: Check | None = None) -> None:
+    """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
+
+    def write(scratch: Path) -> None:
+        scratch.write_text(text, encoding="utf-8")
+
+    write_whole(path, write, check)
+
+
+def save_tensors(path: Path, tensors: dict[str, Any], check: Check | None = None) -> None:
+    """Write tensors as safetensors, whole; tensors that share memory are written once each."""
+    from safetensors.torch import save_file
+
+    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}), check)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

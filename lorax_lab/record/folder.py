@@ -1,0 +1,143 @@
+"""The other files of a run's folder: `config.yaml`, `metrics.jsonl`, `spectra.npz`, `outputs.npz`, trained tensors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.record.files import Check, save_tensors, sha256_of, write_json, write_redacted, write_whole
+from lorax_lab.record.record import RECORD, DamagedRecord, read_record
+from lorax_lab.record.redact import HIDDEN, redacted
+from lorax_lab.record.result import File
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPECTRA = "spectra.npz"
+OUTPUTS = "outputs.npz"
+HISTORY = "metrics.jsonl"
+HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
+QUARANTINE = "quarantine"
+NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
+
+
+def save_trained(folder: Path, files: dict[str, dict[str, Any]], check: Check | None = None) -> None:
+    """Write a method's exported files: tensors as safetensors, plain values as JSON."""
+    for name, content in files.items():
+        if name.endswith(".json"):
+            write_json(folder / name, content, 2, check)
+        else:
+            save_tensors(folder / name, content, check)
+
+
+def save_config(folder: Path, config: dict[str, Any], check: Check | None = None) -> None:
+    """Write the full resolved configuration as `config.yaml`."""
+    import yaml
+
+    text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
+    write_redacted(folder / "config.yaml", text, check)
+
+
+def save_history(folder: Path, history: list[dict[str, float]], check: Check | None = None) -> None:
+    """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite.
+    It has only numbers, and names that are ours, so that nothing in it is hidden."""
+    finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
+    write_redacted(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite), check)
+
+
+def read_history(folder: Path) -> list[dict[str, float | None]]:
+    """The learning curve that `save_history` wrote. Older versions hid numbers with the digits of a password, which
+    left no JSON: such a number is None, and a row whose step was hidden is left out."""
+    text = HIDDEN_NUMBER.sub("null", (folder / HISTORY).read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [row for row in rows if row["step"] is not None]
+
+
+def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:
+    """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
+    each matrix, `outputs.npz` the outputs and labels of the test split, and what a cut update says to it."""
+    import numpy as np
+
+    arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
+
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(path, write, check)
+
+
+def files_of(folder: Path) -> dict[str, File]:
+    """Size and SHA-256 of a run's files, for its record. A hidden file, such as a temporary one, is no result."""
+    paths = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name not in NOT_RESULTS)
+    return {path.name: File(path.stat().st_size, sha256_of(path)) for path in paths}
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Check that a file of a completed run is the one its record describes. A record that is too old to say passes.
+
+    Raises:
+        FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
+    """
+    path, result = folder / name, read_record(folder).result
+    known = result.files.get(name) if result else None
+    if known and not path.is_file() and os.path.lexists(path):
+        raise DamagedRecord(f"{path} is no file")
+    if known and (path.stat().st_size != known.bytes or sha256_of(path) != known.sha256):
+        raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
+
+
+def recorded_sha256(folder: Path, name: str) -> str | None:
+    """The hash that a completed run's record has of one of its files; None where there is no such run, or an older
+    record does not say.
+
+    Raises:
+        DamagedRecord: the record cannot be trusted.
+    """
+    try:
+        result = read_record(folder).result
+    except FileNotFoundError:
+        return None
+    known = result.files.get(name) if result else None
+    return known.sha256 if known else None
+
+
+def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`.
+
+    Raises:
+        DamagedRecord: the file is not what the record says.
+    """
+    import numpy as np
+
+    if (folder / RECORD).exists():
+        check_file(folder, name)
+
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            owner, _, part = key.rpartition("/")
+            tables.setdefault(owner, {})[part] = arrays[key]
+    return tables
+
+
+def load_spectra(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """A run's `{matrix: {sigma (fp64), U, Vh}}`; errors as `load_arrays`."""
+    return load_arrays(folder, SPECTRA)
+
+
+def quarantine(folder: Path) -> Path:
+    """Move a damaged run's folder to `<runs>/quarantine/`, keeping every byte; returns where it is now."""
+    target = folder.parent / QUARANTINE / folder.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{folder.name}-{number}")
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(folder, target)
+    return target

@@ -1,0 +1,135 @@
+"""Where a record comes from: configuration, versions, git commit, hardware, time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lorax_lab.config import RunConfig
+from lorax_lab.config.identity import plain
+from lorax_lab.record.code import code_sha256
+from lorax_lab.record.record import Record, Status
+from lorax_lab.record.result import Git, Result
+
+HOME = Path(__file__).parents[1]
+"""The package's folder."""
+PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
+
+
+def new_record(
+    config: RunConfig,
+    run_id: str,
+    status: Status,
+    kernel: str,
+    result: Result | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    launch: str | None = None,
+) -> Record:
+    """The record of a run of this process, written now.
+
+    Args:
+        kernel: what the run's linear layers multiply with.
+    """
+    settings = plain(config)
+    return Record(
+        run_id=run_id,
+        status=status,
+        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        config=settings,
+        method=config.method.name,
+        rank=config.rank,
+        seed=config.seed,
+        versions=versions(config.method.PACKAGES),
+        git=git(),
+        code=code_sha256(settings),
+        hardware=hardware(kernel),
+        reason=reason,
+        error=error,
+        launch=launch,
+        result=result,
+    )
+
+
+def versions(of_method: tuple[str, ...]) -> dict[str, str | None]:
+    """Versions of Python, of the packages that decide every run's numbers, and of those that the method adds."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *of_method)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git() -> Git:
+    """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
+
+    def ask(*arguments: str) -> str | None:
+        command = ["git", "-C", str(HOME), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    if ask("ls-files", "--error-unmatch", "__init__.py") is None:
+        return Git(None, None)
+    changes = ask("status", "--porcelain", "--untracked-files=no", "--", str(HOME))
+    return Git(ask("rev-parse", "HEAD"), bool(changes))
+
+
+def hardware(kernel: str | None = None) -> dict[str, Any]:
+    """Machine, system, processor and its instruction set, the library of torch's matrix products, cores, torch threads
+    and the accelerator's name; and the kernel of linear layers, where a model was run."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "blas": _blas(torch.__config__.show()),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    } | ({"kernel": kernel} if kernel else {})
+
+
+def same_hardware(some: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """Of each machine the values that all of them state, in one order: older records state less. Those that
+    state no kernel were made with torch's, which was the only one."""
+    machines = [{"kernel": "torch", **machine} for machine in some]
+    common = sorted(set.intersection(*(set(machine) for machine in machines))) if machines else []
+    return [[machine[key] for key in common] for machine in machines]
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str | None:
+    """The processor's name, with family and model: makers give one name to processors of several kinds."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return platform.processor() or None
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    kind = [f"{key} {facts[name]}" for key, name in (("family", "cpu family"), ("model", "model")) if name in facts]
+    return " ".join([facts.get("model name", platform.machine()), *kind])
+
+
+def _blas(build: str) -> str | None:
+    """
+    >>> _blas("- Intel(R) oneAPI Math Kernel Library Version 2024.2-Product Build 2024\\n BLAS_INFO=mkl, BUILD_TYPE=x")
+    'mkl 2024.2'
+    """
+    name = re.search(r"BLAS_INFO=(\w+)", build)
+    version = re.search(r"Math Kernel Library Version ([\d.]+)", build)
+    return " ".join(found[1] for found in (name, version) if found) or None

@@ -1,0 +1,1 @@
+"""Published studies: what was declared, and the lines of their runs."""

@@ -1,0 +1,185 @@
+"""A fair comparison of arms: which runs it needs, and which learning rate each arm gets.
+
+Every arm gets the same number of learning rates, log-spaced around a centre of its own. Each rate is tried with the
+same seeds and scored on validation alone; the best mean is chosen. A choice at the edge of the grid extends the grid
+of every arm by one rate on that side, so that all arms keep the same number of trials. A choice that is still at the
+edge after `extensions` extensions is marked. The chosen rate is then run with fresh seeds, the same for all arms, and
+each of these runs reads the test split once. This module knows no model and no training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lorax_lab.record.direction import of_lines, oriented
+
+CHOSEN_FROM = "chosen_from"
+"""The key under which a final run's published line has the hash of the trials that its rate was chosen from."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is compared: a name, the overrides that make it, and the lowest learning rate of its grid."""
+
+    name: str
+    overrides: tuple[str, ...]
+    lowest: float
+
+    @property
+    def rank(self) -> int | None:
+        """The rank that the overrides set; None where they set none, as for full fine-tuning."""
+        ranks = [value for key, _, value in (o.partition("=") for o in self.overrides) if key == "rank"]
+        return int(ranks[-1]) if ranks else None
+
+    @property
+    def apart_from_rank(self) -> tuple[str, ...]:
+        """The overrides that set something other than the rank."""
+        return tuple(o for o in self.overrides if o.partition("=")[0] != "rank")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one comparison, declared before its runs.
+
+    Attributes:
+        arms: in the order of the tables. The others are compared with the one named `reference`.
+        rates: learning rates per arm, `factor` apart.
+        selection_seeds, final_seeds: share no seed.
+        margin: by how much an arm may be worse than the reference and still match it, in units of the metric.
+        extensions: how often the grids may grow.
+        loss_margin: by how many nats the log loss on test, the second endpoint, may be higher than the reference's;
+            None declares none, and the log loss is only reported.
+    """
+
+    arms: tuple[Arm, ...]
+    reference: str
+    rates: int
+    factor: float
+    selection_seeds: tuple[int, ...]
+    final_seeds: tuple[int, ...]
+    margin: float
+    extensions: int = 2
+    loss_margin: float | None = None
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def rate(self, arm: str, step: int) -> float:
+        """The learning rate at a step of an arm's grid, 0 being its lowest, to 4 digits."""
+        return float(f"{self.arm(arm).lowest * self.factor**step:.4g}")
+
+    def trials(self, condition: str, steps: range) -> list[Cell]:
+        """Every arm at every step of the grid with every selection seed."""
+        points = [(arm.name, step, seed) for arm in self.arms for step in steps for seed in self.selection_seeds]
+        return [Cell("trial", condition, arm, self.rate(arm, step), seed) for arm, step, seed in points]
+
+    def step(self, arm: str, rate: float) -> int:
+        """The step whose rate this is, or lies nearest to."""
+        return round(math.log(rate / self.arm(arm).lowest, self.factor))
+
+    def ranked(self) -> list[Arm]:
+        """The arms that differ only in their rank; r* is determined from these. None where arms of one rank differ in
+        something else, since the rank then does not tell them apart."""
+        with_rank = [arm for arm in self.arms if arm.rank is not None]
+        return with_rank if len({arm.apart_from_rank for arm in with_rank}) == 1 else []
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        stage: `trial` or `final`.
+        condition: the point of the study's grid of factors, such as a task; arms are compared within it.
+    """
+
+    stage: str
+    condition: str
+    arm: str
+    rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An arm's chosen step, the mean validation score it had, and whether it stands at the grid's edge."""
+
+    step: int
+    score: float
+    edge: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How far the choice of one condition's learning rates has come.
+
+    Attributes:
+        steps: the steps of every arm's grid, extensions included.
+        missing: trials without a line yet.
+        choices: by arm; empty while trials are missing.
+    """
+
+    steps: range
+    missing: tuple[Cell, ...]
+    choices: Mapping[str, Choice]
+
+
+def select(protocol: Protocol, condition: str, line_of: Callable[[Cell], Mapping[str, Any] | None]) -> Selection:
+    """Choose each arm's rate from its trials, or say which trials are missing.
+
+    Args:
+        line_of: the published line of a trial; None where it has none that counts.
+    """
+    steps = range(protocol.rates)
+    choices: dict[str, Choice] = {}
+    for extension in range(protocol.extensions + 1):
+        lines = {trial: line_of(trial) for trial in protocol.trials(condition, steps)}
+        if missing := tuple(trial for trial, line in lines.items() if line is None):
+            return Selection(steps, missing, {})
+        done = {trial: line for trial, line in lines.items() if line is not None}
+        choices = {arm.name: _choose(protocol, arm.name, steps, done) for arm in protocol.arms}
+        low = any(choice.step == steps[0] for choice in choices.values())
+        high = any(choice.step == steps[-1] for choice in choices.values())
+        if extension < protocol.extensions:
+            if not low and not high:
+                break
+            steps = range(steps.start - low, steps.stop + high)
+    return Selection(steps, (), choices)
+
+
+def _gain(line: Mapping[str, Any], higher_is_better: bool) -> float:
+    """A trial's primary metric on the validation split, oriented; minus infinity of a run that diverged, or whose
+    score has no value, such as a correlation with answers that are all the same."""
+    score = line["metrics"].get(f"validation/{line['metric']}") if line["status"] == "completed" else None
+    return -math.inf if score is None else oriented(float(score), higher_is_better)
+
+
+def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cell]:
+    """The runs with fresh seeds that follow a choice."""
+    return [
+        Cell("final", condition, arm.name, protocol.rate(arm.name, selection.choices[arm.name].step), seed)
+        for arm in protocol.arms
+        for seed in protocol.final_seeds
+    ]
+
+
+def sha256_of_trials(lines: Iterable[Mapping[str, Any]]) -> str:
+    """The hash of what a choice of rates depends on: the trials of a condition, how each ended and what it scored."""
+    facts = [[line["run_id"], line["status"], line.get("metrics", {}), line.get("metric")] for line in lines]
+    return hashlib.sha256(json.dumps(sorted(facts, key=str), sort_keys=True).encode()).hexdigest()
+
+
+def _choose(protocol: Protocol, arm: str, steps: range, lines: Mapping[Cell, Mapping[str, Any]]) -> Choice:
+    higher_is_better, means = of_lines(lines.values()), dict[int, float]()
+    for step in steps:
+        rate = protocol.rate(arm, step)
+        of_step = [_gain(lines[c], higher_is_better) for c in lines if c.arm == arm and c.rate == rate]
+        means[step] = math.fsum(of_step) / len(of_step)
+    best = max(steps, key=lambda step: means[step])  # the lowest rate of equal ones
+    return Choice(best, oriented(means[best], higher_is_better), best in (steps[0], steps[-1]))

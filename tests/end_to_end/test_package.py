@@ -1,0 +1,76 @@
+"""What is installed: the wheel runs from anywhere, and its configuration is inside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the wheel, built here, is installed."""
+    built, site = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(built), str(ROOT)]
+    subprocess.run(build, check=True, timeout=120)
+    wheel = next(built.glob("lorax_lab-*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lorax_lab/conf/config.yaml" in names
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab"}
+    install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, timeout=120)
+    return site
+
+
+def installed(site: Path, cwd: Path, module: str, *typed: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); {run}"
+    command = [sys.executable, "-c", code, *typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_answers_help_and_shows_its_configuration(site: Path, tmp_path: Path) -> None:
+    assert "rank=8" in installed(site, tmp_path, "lorax_lab.run", "--help")
+    assert "rank: 4" in installed(site, tmp_path, "lorax_lab.run", "--cfg", "job", "rank=4", "task=glue/mrpc")
+    code = "import lorax_lab.launch.compose as c; print(c.CONF)"
+    shown = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
+                           capture_output=True, text=True, cwd=tmp_path, check=True)  # fmt: skip
+    assert shown.stdout.strip() == str(site / "lorax_lab" / "conf")
+
+
+def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path, tmp_path: Path) -> None:
+    assert "rank=8" in script(site, tmp_path, "run", "--help")
+    assert "BASE" in script(site, tmp_path, "audit", "--help")
+    assert "singular_values" in script(site, tmp_path, "figures", "--help")
+    assert script(site, tmp_path, "--version") == installed(site, tmp_path, "lorax_lab.run", "--version")
+
+
+def script(site: Path, cwd: Path, *typed: str) -> str:
+    """What the installed `lorax-lab` prints, from a folder that has nothing of ours."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-I", "-c", START.format(site=str(site)), *typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+START = """\
+import sys
+from importlib.metadata import distribution
+sys.path.insert(0, {site!r})
+[start] = distribution("lorax_lab").entry_points.select(group="console_scripts")
+assert start.name == "lorax-lab"
+start.load()()
+"""

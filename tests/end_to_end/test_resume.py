@@ -1,0 +1,324 @@
+"""Checkpoints: what is put back is what was, to the bit; what is damaged, or of another run, is not used."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Lab
+from torch import nn
+
+from lorax_lab.config import KERNELS
+from lorax_lab.launch import attempts, leases
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import run_of
+from lorax_lab.models import use_kernel
+from lorax_lab.record.checkpoints import Checkpoints, DamagedCheckpoint, Position, _read
+from lorax_lab.record.files import SCRATCH
+from lorax_lab.streams import generator
+
+IDENTITY = {"run_id": "tiny", "versions": {"torch": "2"}}
+
+
+class Net(nn.Module):
+    """A frozen layer, a trained one with dropout, and a buffer that training changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.trained, self.norm = nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(nn.functional.dropout(self.trained(self.frozen(x)), 0.3, self.training))
+
+
+def made(seed: int = 0) -> tuple[Net, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    net = Net()
+    return net, torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=0.1, fused=True)
+
+
+def train(net: Net, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+    losses = []
+    for step in steps:
+        x = torch.randn(8, 4, generator=generator(step, "x"))
+        loss = (net(x) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def checkpoints(folder: Path, said: list[str] | None = None, seconds: float | None = 0.0) -> Checkpoints:
+    return Checkpoints(folder, IDENTITY, seconds, (said if said is not None else []).append)
+
+
+def saved(folder: Path, *steps: int) -> Checkpoints:
+    store = checkpoints(folder)
+    net, optimizer = made()
+    for step in steps:
+        train(net, optimizer, range(1))
+        store.save(net, optimizer, None, Position(step=step, history=[{"step": step, "train/loss": 0.1}]))
+    return store
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_training_goes_on_to_the_same_bits(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorax_lab.models.kernel.SMALL", 0)
+    net, optimizer = made()
+    use_kernel(net, kernel)
+    losses = train(net, optimizer, range(5))
+    position = Position(5, 1, 2, 40, 160, 1.5, [{"step": 5, "train/loss": losses[-1]}])
+    checkpoints(tmp_path).save(net, optimizer, None, position)
+    losses = train(net, optimizer, range(5, 10))
+
+    other, its_optimizer = made(seed=9)
+    use_kernel(other, kernel)
+    other.frozen.load_state_dict(net.frozen.state_dict())
+    assert checkpoints(tmp_path).load(other, its_optimizer, None) == position
+    assert train(other, its_optimizer, range(5, 10)) == losses
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_the_last_two_are_kept_and_all_go_in_the_end(tmp_path: Path) -> None:
+    store = saved(tmp_path, 1, 2, 30, 1000)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["step-000030", "step-001000"]
+    assert sorted(path.name for path in store.folder.glob("step-001000/*")) == [
+        "manifest.json", "state.json", "state.safetensors",
+    ]  # fmt: skip
+    store.clear()
+    assert not store.folder.exists()
+
+
+def test_none_are_made_without_an_interval_and_one_when_it_is_time(tmp_path: Path) -> None:
+    none = checkpoints(tmp_path, seconds=None)
+    none.save(*made(), None, Position(step=1))
+    assert not none.due()
+    assert not none.folder.exists()
+    later = checkpoints(tmp_path, seconds=1000)
+    assert not later.due()
+    later.last -= 1001
+    assert later.due()
+    later.save(*made(), None, Position(step=1))
+    assert not later.due()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_one_is_set_aside_and_the_one_before_it_used(tmp_path: Path, name: str, damage: str) -> None:
+    store = saved(tmp_path, 1, 2)
+    path = store.folder / "step-000002" / name
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 4
+    elif damage == "cut":
+        del content[-5:]
+    path.write_bytes(content)
+    if damage == "gone":
+        path.unlink()
+    said: list[str] = []
+    position = checkpoints(tmp_path, said).load(*made(), None)
+    assert position is not None
+    assert position.step == 1
+    assert len(said) == 1
+    assert name in said[0]
+    assert sorted(p.name for p in store.folder.iterdir()) == ["damaged-step-000002", "step-000001"]
+
+
+def test_a_pickle_under_the_name_of_tensors_is_not_loaded(tmp_path: Path) -> None:
+    store = saved(tmp_path, 1)
+    torch.save({"model/x": torch.ones(1)}, store.folder / "step-000001" / "state.safetensors")
+    assert checkpoints(tmp_path).load(*made(), None) is None
+
+
+def test_one_of_another_code_version_is_not_used_and_stays(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    said: list[str] = []
+    other = Checkpoints(tmp_path, IDENTITY | {"versions": {"torch": "3"}}, 0.0, said.append)
+    assert other.load(*made(), None) is None
+    assert "is of another versions; training starts from the beginning" in said[0]
+    assert (tmp_path / "checkpoints" / "step-000001").is_dir()
+
+
+@pytest.mark.parametrize("change", ["code", "versions"])
+def test_a_run_that_other_code_began_begins_anew_and_says_so(
+    change: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorax_lab import console
+    from lorax_lab.record import provenance
+
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "checkpoint_seconds=0"]
+    on_step, steps = console.TrainBar.on_step, list[int]()
+
+    def watched(self: Any, at: int, *rest: Any) -> None:
+        on_step(self, at, *rest)
+        steps.append(at)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(console.TrainBar, "on_step", watched)
+    assert lab_here(*overrides).returncode == 130
+    name = "code_sha256" if change == "code" else "versions"
+    other = "f" * 64 if change == "code" else {"torch": "1.0"}
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, name, lambda *_: other)
+        done = lab_here(*overrides)
+    assert done.returncode == 0, done.stdout
+    assert f"is of another {change}; training starts from the beginning" in " ".join(done.stdout.split())
+    assert steps == [1, 2, 1, 2, 3, 4]
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Every file in it but temporary ones."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not SCRATCH.fullmatch(path.name)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_nothing_of_a_checkpoint_is_touched_once_the_run_is_anothers(tmp_path: Path) -> None:
+    """Whenever it is lost: the other may be writing a checkpoint of the same step."""
+    seen = list[dict[str, bytes]]()
+
+    class Lost(Exception):
+        pass
+
+    def check() -> None:
+        if len(seen) == number:
+            raise Lost
+        seen.append(content_of(tmp_path))
+
+    for number in range(10):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        saved(tmp_path, 1, 2)
+        (tmp_path / "checkpoints" / ".step-000002").mkdir()
+        (tmp_path / "checkpoints" / ".step-000002" / "state.json").write_text("the other's")
+        seen.clear()
+        try:
+            Checkpoints(tmp_path, IDENTITY, 0.0, print, check).save(*made(seed=5), None, Position(step=2))
+        except Lost:
+            before = seen[-1] if seen else content_of(tmp_path)
+            assert len(content_of(tmp_path)) - len(before) <= 1  # what was written since the last answer
+            assert {k: v for k, v in content_of(tmp_path).items() if "/step-" in k} == {
+                k: v for k, v in before.items() if "/step-" in k
+            }
+            if not number:
+                assert "the other's" in (tmp_path / "checkpoints" / ".step-000002" / "state.json").read_text()
+        else:
+            break
+    assert number == 5
+
+
+def test_who_wakes_up_without_its_lease_replaces_nothing(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The lease is lost before a checkpoint, before each result, and before the final record."""
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=2", "checkpoint_seconds=0"]
+    check, checks, store = leases.Lease.check, list[str](), tmp_path / "runs"
+    run, how = run_of(compose(overrides)), attempts.Attempt("a run", "group", "launch")
+    before = dict[str, bytes]()
+
+    def run_files() -> dict[str, bytes]:
+        return {name: content for name, content in content_of(store).items() if not name.startswith(".")}
+
+    def watched(lease: leases.Lease) -> None:
+        checks.append(lease.owner.token)
+        if len(checks) == number:
+            lease.path.write_text(lease.path.read_text().replace(lease.owner.token, "another's"))
+            before.update(run_files())
+        check(lease)
+
+    monkeypatch.setattr(leases.Lease, "check", watched)
+    number = 0
+    assert attempts.attempt(run, how) == "completed"
+    count = len(checks)
+    assert count >= 2 + 2 * 5 + 6
+    for number in (4, count - 5, count - 3, count - 1, count):
+        shutil.rmtree(store)
+        checks.clear()
+        before.clear()
+        assert attempts.attempt(run, how) == attempts.ELSEWHERE
+        assert before
+        assert run_files() == before
+        assert len(checks) == number
+
+
+def test_one_of_other_parameters_is_damaged(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    net = nn.Linear(3, 3)
+    said: list[str] = []
+    assert checkpoints(tmp_path, said).load(net, torch.optim.AdamW(net.parameters()), None) is None
+    assert "other parameters than this run trains" in said[0]
+
+
+def test_nothing_is_put_in_place_before_all_of_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 1)
+    net, optimizer = made(seed=5)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for part in ("save_tensors", "write_json", "sync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lorax_lab.record.checkpoints.{part}", full)
+            with pytest.raises(OSError, match="No space"):
+                checkpoints(tmp_path).save(net, optimizer, None, Position(step=2))
+        position = checkpoints(tmp_path).load(*made(), None)
+        assert position is not None
+        assert position.step == (2 if part == "sync" else 1)
+
+
+def test_a_state_file_of_absurd_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = saved(tmp_path, 1)
+    monkeypatch.setattr("lorax_lab.record.checkpoints.LARGEST_TEXT", 10)
+    with pytest.raises(DamagedCheckpoint, match="more than any that was written"):
+        _read(store.folder / "step-000001")
+
+
+def test_the_scaler_comes_back(tmp_path: Path) -> None:
+    class Scaler:
+        def __init__(self, scale: float) -> None:
+            self.state: dict[str, Any] = {"scale": scale, "_growth_tracker": 3}
+
+        def state_dict(self) -> dict[str, Any]:
+            return self.state
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.state = state
+
+    checkpoints(tmp_path).save(*made(), Scaler(1024.0), Position(step=1))
+    scaler = Scaler(1.0)
+    assert checkpoints(tmp_path).load(*made(), scaler) is not None
+    assert scaler.state == {"scale": 1024.0, "_growth_tracker": 3}
+
+
+@pytest.mark.faults
+def test_every_flipped_bit_and_every_cut_is_detected(tmp_path: Path, chance: random.Random) -> None:
+    store = saved(tmp_path / "run", 1)
+    whole = store.folder / "step-000001"
+    sizes = {path.name: path.stat().st_size for path in whole.iterdir()}
+    missed = []
+    for number in range(500):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(whole, copy)
+        name = chance.choice(list(sizes))
+        content = bytearray((copy / name).read_bytes())
+        if number % 5:
+            place, bit = chance.randrange(len(content)), chance.randrange(8)
+            content[place] ^= 1 << bit
+        else:
+            place, bit = chance.randrange(len(content)), -1
+            del content[place:]
+        (copy / name).write_bytes(content)
+        try:
+            _read(copy)
+        except DamagedCheckpoint:
+            continue
+        if json.loads((copy / "manifest.json").read_text()) != json.loads((whole / "manifest.json").read_text()):
+            missed.append((name, place, bit))
+    assert not missed

@@ -1,0 +1,482 @@
+"""The real command line, end to end, on a tiny model and a small table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONTROLLED, Lab, launched
+from safetensors.torch import load_file
+
+from lorax_lab.record import load_matrices, load_runs, load_truncation, read_record
+from lorax_lab.record.code import shared_half
+from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.study.published import line_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    return {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
+
+
+def lab(*overrides: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
+
+
+def runs_dir(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], str, Path]:
+    """A sweep over two ranks with W&B offline, its overrides, what it printed, and its store."""
+    store = tmp_path_factory.mktemp("sweep") / "runs"
+    overrides = [f"model={model_folder}", "task=local", f"task.path={table_file}", "task.text=sentence"]
+    overrides += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=64"]
+    overrides += ["train.device=cpu", "train.epochs=4", "tracking=offline", f"runs_dir={store}", "rank=2,4", "-m"]
+    done = launched(*overrides)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return overrides, done.stdout, store
+
+
+def test_a_sweep_leaves_its_runs_and_the_reference_once(sweep: tuple[list[str], str, Path]) -> None:
+    _, output, store = sweep
+    frame = load_runs(store)
+    assert sorted(zip(frame["method"], frame["rank"].fillna(0).astype(int), strict=True)) == [
+        ("full", 0), ("lora", 2), ("lora", 4),
+    ]  # fmt: skip
+    assert set(frame["status"]) == {"completed"}
+    assert "0 of 3 already recorded" in output
+    assert all(f"[{n}/3]" in output for n in (1, 2, 3))
+    assert sum("│ completed │" in line or "│ collapsed │" in line for line in output.splitlines()) == 3
+
+
+def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    for folder in store.glob("tiny-bert-*"):
+        content = read_record(folder)
+        names = {
+            "config.yaml",
+            "record.json",
+            "metrics.jsonl",
+            "spectra.npz",
+            "outputs.npz",
+            "wandb.json",
+            "progress.jsonl",
+        }
+        trained = {"model.safetensors"} if content.method == "full" else {"adapter_model.safetensors"}
+        trained |= set() if content.method == "full" else {"adapter_config.json"}
+        assert {path.name for path in folder.iterdir()} == names | trained
+        assert (
+            content.completed.parameters.trainable
+            == content.completed.parameters.adapter + content.completed.parameters.head
+        )
+        assert sum(content.completed.memory.by_category.values()) == content.completed.memory.peak_bytes
+        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(content.completed.metrics)
+        assert len(content.completed.matrices) == 12
+        history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in history] == list(range(1, 25))
+        assert sum("validation/accuracy" in row for row in history) == 3
+
+
+def test_lora_is_compared_with_the_full_fine_tune(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    matrices = load_matrices(store)
+    lora = matrices[matrices["method"] == "lora"]
+    assert lora["captured.column_share"].between(0, 1).all()
+    assert (lora["captured.best"] <= 1).all()
+    assert (lora["numerical_rank"] <= lora["rank"]).all()
+    assert matrices[matrices["method"] == "full"]["captured.best"].isna().all()
+
+
+def test_the_functional_curve_ends_at_the_tuned_model(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    rows = load_truncation(store).set_index(["part", "k"])["accuracy"]
+    full = load_runs(store).set_index("method").loc["full"]
+    assert rows["cut", 32] == rows["remainder", 0] == full["metrics.validation/accuracy"]
+    assert rows["cut", 0] == rows["remainder", 32]
+
+
+def test_the_outputs_on_the_test_split_are_kept(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    for folder in store.glob("tiny-bert-*"):
+        test = load_arrays(folder, OUTPUTS)["test"]
+        right = test["outputs"].argmax(1) == test["labels"]
+        assert right.mean() == read_record(folder).completed.metrics["test/accuracy"]
+
+
+def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    frame = load_runs(store)
+    assert frame["inputs.head_sha256"].nunique() == 1
+    assert frame["code"].map(shared_half).nunique() == 1
+    assert (frame.groupby("method")["code"].nunique() == 1).all()
+    assert len(frame["code"][0]) == 64
+
+
+def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "rank=2", "measure=trial")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[1/1] lora r=2 seed=0 learning rate 0.001" in done.stdout
+    assert "validation accuracy" in done.stdout
+    assert "test accuracy" not in done.stdout
+    store = runs_dir(small_run)
+    frame = load_runs(store)  # no reference either: a trial is compared with nothing
+    assert list(frame["method"]) == ["lora"]
+    content = read_record(store / frame.loc[0, "run_id"])
+    assert "validation/accuracy" in content.completed.metrics
+    assert not any(key.startswith("test/") for key in content.completed.metrics)
+    assert content.completed.matrices == content.completed.summary == {}
+    assert {path.name for path in (store / content.run_id).iterdir()} == {
+        "config.yaml", "record.json", "metrics.jsonl", "progress.jsonl",
+    }  # fmt: skip
+    again = lab_here(*small_run, "rank=2", "measure=standard", "reference=false")
+    assert again.returncode == 0
+    standard = load_runs(store).set_index("config.measure").loc["standard"]
+    assert standard["run_id"] != content.run_id
+    assert standard["metrics.validation/accuracy"] == content.completed.metrics["validation/accuracy"]
+
+
+def test_a_head_that_is_kept_does_not_train(small_run: list[str], lab_here: Lab) -> None:
+    for overrides in (["method=full"], ["rank=2", "reference=false"]):
+        assert lab_here(*small_run, *overrides, "train.head=false").returncode == 0
+    store = runs_dir(small_run)
+    frame = load_runs(store).set_index("method")
+    assert (frame["parameters.head"] == 0).all()
+    full = load_file(store / frame.loc["full", "run_id"] / "model.safetensors")
+    lora = load_file(store / frame.loc["lora", "run_id"] / "adapter_model.safetensors")
+    assert torch.equal(full["classifier.weight"], lora["base_model.model.classifier.weight"])
+    assert frame["inputs.head_sha256"].nunique() == 1
+
+
+def test_a_model_with_a_head_of_another_size_is_a_clear_error(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    from conftest import tiny_model
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "with-head"
+    model = tiny_model("bert")
+    model.config.num_labels = 2
+    wide = type(model)(type(model.config)(**(model.config.to_dict() | {"num_labels": 7})))
+    wide.save_pretrained(folder)
+    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    overrides = [override for override in small_run if not override.startswith("model=")]
+    done = lab_here(*overrides, f"model={folder}", "method=full")
+    assert done.returncode != 0
+    assert "has a head of its own that does not fit the 2 outputs" in done.stdout
+
+
+def test_a_base_with_a_head_of_the_same_size_is_said_to_start_from_it(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    from conftest import tiny_model
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "with-head"
+    model = tiny_model("bert")
+    model.config.id2label, model.config.label2id = {0: "BAD", 1: "GO\x1bOD"}, {"BAD": 0, "GO\x1bOD": 1}
+    model.save_pretrained(folder)
+    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    others = [override for override in small_run if not override.startswith("model=")]
+    planned = lab_here(*others, f"model={folder}", "reference=false", "--dry-run")
+    assert planned.returncode == 0, planned.stdout
+    said = "starts from the base's own head (labels BAD, GO\\x1bOD; the task's, in their order: negative, positive)"
+    assert f"note: model={folder}: the classifier {said}, and none is drawn at random\n" in planned.stdout
+    drawn = lab_here(*small_run, "reference=false", "--dry-run")
+    assert drawn.returncode == 0
+    assert "own head" not in drawn.stdout
+
+
+def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], lab_here: Lab) -> None:
+    refused = lab_here(*small_run, "rank=2", "measure=controls")
+    assert refused.returncode == 2
+    assert "measure=controls is not possible" in refused.stdout
+    done = lab_here(*small_run, "method=full", "measure=controls")
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = runs_dir(small_run)
+    rows = load_truncation(store)
+    assert set(rows["part"]) == {*CONTROLLED}
+    assert rows["module"].nunique() == 6
+    content = read_record(next(store.glob("tiny-bert-*")))
+    for name, row in content.completed.gaussian.items():
+        assert row["relative_norm"] == pytest.approx(content.completed.matrices[name]["relative_norm"])
+        assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.1)
+        assert set(content.completed.matrices[name]["nulls"]) == {"scaled", "signs", "permuted"}
+    outputs, line = load_arrays(next(store.glob("tiny-bert-*")), OUTPUTS), line_of(next(store.glob("tiny-bert-*")))
+    ranks = [0, 1, 2, 4, 8, 16, 32]
+    assert set(outputs) == {"test", *(f"cut/{k}" for k in ranks)}
+    assert np.array_equal(outputs["cut/32"]["outputs"], outputs["test"]["outputs"])
+    assert not np.array_equal(outputs["cut/0"]["outputs"], outputs["test"]["outputs"])
+    for k in ranks:
+        packed = np.frombuffer(bytes.fromhex(line["functional_correct"][f"cut/{k}"]), dtype=np.uint8)
+        answers = np.unpackbits(packed, count=len(outputs["test"]["labels"])).astype(bool)
+        right = outputs[f"cut/{k}"]["outputs"].argmax(1) == outputs["test"]["labels"]
+        assert np.array_equal(answers, right)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_alone_is_compared_with_full_fine_tuning(precision: str, small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head", f"train.precision={precision}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "method head, seed 0, ΔW is zero in 12 of 12 matrices" in done.stdout
+    (record,) = (read_record(folder) for folder in runs_dir(small_run).glob("*-head-*"))
+    assert record.completed.reference
+    assert record.completed.parameters.adapter == 0
+    assert record.completed.parameters.trainable == record.completed.parameters.head > 0
+    assert {row["frobenius_norm"] for row in record.completed.matrices.values()} == {0}
+    assert "test/accuracy" in record.completed.metrics
+
+
+def test_a_run_that_trains_nothing_is_refused(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head", "train.head=false")
+    assert done.returncode == 2
+    assert "train.head=false with method=head trains nothing; type train.head=true" in done.stdout
+    assert not list(runs_dir(small_run).glob("*/record.json"))
+
+
+def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load_runs(runs_dir(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
+
+
+def test_pairs_and_numbers_from_a_json_lines_file(
+    small_run: list[str], table_file: Path, tmp_path: Path, lab_here: Lab
+) -> None:
+    lines = table_file.read_text().splitlines()[1:]
+    pairs = [line.rpartition(",")[0].partition(" ") for line in lines]
+    rows = [{"first": a, "second": b, "score": len(b) / 10} for a, _, b in pairs]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    overrides = [
+        override for override in small_run if not override.startswith(("task.path", "task.text", "task.label"))
+    ]
+    overrides += [f"task.path={path}", "task.text=first", "task.text_pair=second", "task.label=score"]
+    done = lab_here(*overrides, "task.kind=regression", "rank=2", "train.max_steps=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    frame = load_runs(runs_dir(small_run))
+    assert set(frame["metric"]) == {"pearson"}
+    assert frame["metrics.test/spearman"].between(-1, 1).all()
+    assert {"pearson", "spearman"} <= set(load_truncation(runs_dir(small_run)).columns)
+
+
+def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
+    overrides, _, store = sweep
+    before = {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")}
+    again = lab_here(*overrides)
+    assert again.returncode == 0
+    assert "3 of 3 already recorded" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in store.glob("tiny*/*")} == before
+
+
+def test_a_recorded_run_is_found_by_its_configuration(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
+    _, _, store = sweep
+    frame = load_runs(store)
+    for run_id, runs in zip(frame["run_id"], frame["reference"].notna() + 1, strict=True):
+        done = lab_here("--config", str(store / run_id / "config.yaml"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{runs} of {runs} already recorded in {store}" in done.stdout
+        assert "note:" not in done.stdout
+    dry = lab_here("--config", str(store / run_id), "--dry-run")
+    assert "nothing to train" in dry.stdout
+
+
+def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], str, Path]) -> None:
+    _, _, store = sweep
+    files = sorted(store.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 3
+    shown = []
+    for file in files:
+        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(file)]
+        shown.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert {run["run_id"].split("-")[4] for run in shown} >= {"r2", "r4"}
+    for run in shown:
+        assert {"method=full", "method=lora"} & set(run["tags"])
+        summary = run["summary"]
+        flat = summary if "test/accuracy" in summary else {}
+        assert 0 <= flat["test/accuracy"] <= 1
+        assert list(file.parent.glob("files/media/images/spectrum/effective_rank_map*.png"))
+        assert run["config"]
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_configuration_the_same_bits(
+    small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    overrides = [*small_run[:-1], "rank=2", "reference=false", "method.dropout=0.1", "train.gradient_accumulation=2"]
+    weights = []
+    for name, run in {"a": lab, "b": lab_here}.items():
+        done = run(*overrides, f"runs_dir={tmp_path / name}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_the_same_command_in_another_store_gives_the_same_bits(
+    small_run: list[str], lab_here: Lab, tmp_path: Path
+) -> None:
+    weights = []
+    for name in ("one", "other"):
+        words = [*small_run[:-1], f"runs_dir={tmp_path / name}", "rank=2", "reference=false", "train.max_steps=1"]
+        assert lab_here(*words).returncode == 0
+        weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_force_trains_again_and_other_ranks_only_add(small_run: list[str], lab_here: Lab) -> None:
+    lab_here(*small_run, "rank=2")
+    first = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
+    added = lab_here(*small_run, "rank=3", "seed=0")
+    assert "1 of 2 already recorded" in added.stdout
+    forced = lab_here(*small_run, "rank=2,3", "force=true", "-m")
+    assert forced.returncode == 0
+    assert [forced.stdout.count(f"[{n}/3]") for n in (1, 2, 3)] == [2, 2, 2]  # at its begin and at its end
+    second = {path.parent.name: path.stat().st_mtime_ns for path in runs_dir(small_run).glob("*/record.json")}
+    assert len(second) == 3
+    assert all(second[name] != first[name] for name in first)
+
+
+def test_a_forced_run_that_fails_leaves_the_record_that_was(
+    small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=2"]
+    assert lab_here(*overrides).returncode == 0
+    path = next(runs_dir(small_run).glob("*/record.json"))
+    before, while_it_trains = path.read_bytes(), []
+
+    def fail(*_: Any, **__: Any) -> None:
+        while_it_trains.append(path.read_bytes())
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("lorax_lab.train.train", fail)
+    lab_here(*overrides, "force=true")
+    assert while_it_trains == [before]
+    assert path.read_bytes() == before
+
+
+def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:
+    overrides = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
+    done = lab_here(*small_run, *overrides)
+    assert done.returncode == 1
+    frame = load_runs(runs_dir(small_run))
+    assert sorted(frame["status"]) == ["completed", "diverged"]
+    assert "diverged: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_damaged_record_is_set_aside_and_the_run_trained_again(small_run: list[str], lab_here: Lab) -> None:
+    overrides = [*small_run, "rank=2", "reference=false"]
+    lab_here(*overrides)
+    path = next(runs_dir(small_run).glob("*/record.json"))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    again = lab_here(*overrides)
+    assert again.returncode == 0
+    assert "damaged" in again.stdout
+    assert (runs_dir(small_run) / "quarantine" / path.parent.name / "record.json").exists()
+    assert read_record(path.parent).status == "completed"
+
+
+def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: list[str], lab_here: Lab) -> None:
+    overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=1"]
+    lab_here(*overrides)
+    (folder,) = runs_dir(small_run).glob("tiny-bert-*")
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    for name in names:
+        handle, _ = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+        os.close(handle)
+    (folder / ".mine").write_text("a person's own")
+    assert lab_here(*overrides).returncode == 0
+    assert {path.name for path in folder.iterdir()} == names | {".mine"}
+    assert set(read_record(folder).completed.files) == names - {"record.json", "progress.jsonl"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background would ignore it
+    overrides = [*small_run, "rank=2,3,4", "reference=false", "train.epochs=8", "-m"]
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    deadline = time.time() + 120
+    while len(list(runs_dir(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
+        assert time.time() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on with what is missing" in output
+    assert "Traceback" not in output + errors
+    assert sorted(load_runs(runs_dir(small_run))["status"]) == ["completed", "killed"]
+    again = launched(*overrides)
+    assert "1 of 3 already recorded" in again.stdout
+    assert again.returncode == 0
+    assert list(load_runs(runs_dir(small_run))["status"]) == ["completed"] * 3
+
+
+def _second_has_begun(overrides: list[str]) -> bool:
+    return any(runs_dir(overrides).glob("*-r3-*/record.json"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "message"),
+    [
+        (["rnak=8"], 2, "there is no key rnak; did you mean 'rank'"),
+        (["method=full", "rank=8"], 2, "this method has no rank"),
+        (["rank=2,0", "-m"], 2, "rank=0 is not possible"),
+        (["rank=2,4"], 2, "is a sweep of 2 runs; type -m"),
+        (["rank=64", "reference=false"], 2, "rank=64 is above min(out, in) = 32"),
+        (["method.target_modules=[qury]", "reference=false"], 2, "qury matches no matrix of the model; did you mean"),
+        (["model=no/such-model"], 2, "model=no/such-model is no preset and no folder"),
+        (["model=./nowhere"], 2, "model=./nowhere: there is no such folder"),
+        (["task.path=/nowhere.csv"], 2, "/nowhere.csv"),
+        (["task.label=lable"], 2, "lable"),
+    ],
+)
+def test_bad_input_has_one_clear_message(
+    small_run: list[str], overrides: list[str], code: int, message: str, lab_here: Lab
+) -> None:
+    given = {override.partition("=")[0] for override in overrides}
+    done = lab_here(*[override for override in small_run if override.partition("=")[0] not in given], *overrides)
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert message in shown
+    assert "Traceback" not in shown
+    assert done.returncode == code
+    assert runs_dir(small_run).exists() == (code != 2)  # what is refused before it starts leaves no record
+
+
+def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:
+    done = lab("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(f"  {dial}=" in done.stdout for dial in ("model", "task", "method", "rank", "seed"))
+    shown = lab("--cfg", "job", "rank=4", cwd=tmp_path)
+    assert "rank: 4" in shown.stdout
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.network
+def test_the_real_model_on_real_reviews(tmp_path: Path) -> None:
+    few = [f"task.{split}_examples=64" for split in ("train", "validation", "test")]
+    done = lab("rank=4", "reference=false", "tracking=disabled", *few, f"runs_dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = load_runs(tmp_path).iloc[0]
+    assert (row["parameters.adapter"], row["inputs.examples.train"]) == (4 * 2 * (4 * 384 + 2 * 960) * 6, 64)

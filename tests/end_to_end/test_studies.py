@@ -1,0 +1,989 @@
+"""Studies carried out: what is missing is run by ordinary sweeps, what is recorded is not, and the rest is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from synthetic import PROTOCOL, declaration, line, written
+
+from analysis.__main__ import main as analyse
+from analysis.study import findings, update
+from analysis.study.figures import FIGURES
+from analysis.study.records import load
+from analysis.study.validator import breaches
+from experiments import rank_sweep
+from experiments.command import RECORDS, main
+from experiments.declare import check_arms, declaration_of, settings_of
+from experiments.study import Afterwards, Plan, Progress, plan_of, studies, sweeps
+from experiments.study_records import StudyRecords
+from lorax_lab.afterwards.similarities import similarities
+from lorax_lab.errors import ConfigError
+from lorax_lab.study.declaration import decisive, from_content, read_declaration, to_content
+from lorax_lab.study.protocol import Arm, Cell, Protocol
+from lorax_lab.study.published import read_lines, read_shared
+
+PLAN = Plan(
+    protocol=PROTOCOL,
+    factors={"task": {"movie_reviews": ("task=movie_reviews",)}},
+    common=("task.train_examples=300",),
+    final={"full": ("measure=controls",)},
+    seconds={"trial": 10.0, "final": 20.0},
+)
+
+NEW_ARM = Arm("LoRA r=8, alpha 64", ("method=lora", "rank=8", "method.alpha=64"), 1e-3)
+OTHER_GRID = Arm("LoRA r=8", ("method=lora", "rank=8"), 2e-3)
+TWO_TASKS = {"task": {"movie_reviews": ("task=movie_reviews",), "tweets": ("task=tweets",)}}
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are named by their words, so that nothing has to be composed."""
+    monkeypatch.setattr("experiments.study._run_id", lambda words: " ".join(words))
+
+
+def recorded(cells: list[Cell], score: Any = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) -> Any:
+    return {cell: line(cell, score(cell)) for cell in cells}.get
+
+
+@pytest.mark.usefixtures("named")
+def test_a_study_begins_with_every_arms_trials_and_goes_on_with_final_runs() -> None:
+    begin = Progress(PLAN, recorded([]))
+    assert (len(begin.missing), begin.to_come) == (18, 15)
+    assert begin.seconds_left() == 18 * 10 + 15 * 20
+    trials = begin.missing
+    half = Progress(PLAN, recorded(trials[:9]))
+    assert (len(half.missing), half.to_come) == (9, 15)
+    chosen = Progress(PLAN, recorded(trials))
+    assert {cell.stage for cell in chosen.missing} == {"final"}
+    assert {(cell.arm, cell.rate) for cell in chosen.missing} == {
+        ("full", 2e-4), ("LoRA r=1", 2e-3), ("LoRA r=8", 2e-3),
+    }  # fmt: skip
+    whole = Progress(PLAN, recorded([*trials, *chosen.missing]))
+    assert whole.missing == []
+
+
+@pytest.mark.usefixtures("named")
+def test_runs_side_by_side_share_the_time_that_is_left() -> None:
+    """A recorded trial took 10 seconds with one thread; on two processors another ran beside it."""
+    trials = Progress(PLAN, recorded([])).missing
+    lines = recorded(trials[:9])
+
+    def on_two(cell: Cell) -> Any:
+        found = lines(cell)
+        return found | {"hardware": found["hardware"] | {"processors": 2}} if found else None
+
+    assert Progress(PLAN, lines).seconds_left() == 9 * 10 + 15 * 20
+    assert Progress(PLAN, on_two).seconds_left() == 9 * 5 + 15 * 20
+
+
+@pytest.mark.usefixtures("named")
+def test_time_that_is_left_is_by_arm_and_condition_then_by_arm_then_by_condition() -> None:
+    """Final runs: movie_reviews has those of full fine-tuning (700 seconds) and of rank 1 (40), tweets four of rank 1
+    (60). Rank 8 has none. cloze has nothing, so that its final runs are still to come."""
+    tasks = {name: (f"task={name}",) for name in ("movie_reviews", "tweets", "cloze")}
+    plan = dataclasses.replace(PLAN, factors={"task": tasks})
+    trials = [cell for cell in Progress(plan, recorded([])).missing if cell.condition != "cloze"]
+    finals = [cell for cell in Progress(plan, recorded(trials)).missing if cell.stage == "final"]
+    seconds = {("movie_reviews", "full"): 700, ("movie_reviews", "LoRA r=1"): 40, ("tweets", "LoRA r=1"): 60}
+    last = max(cell.seed for cell in finals)
+    lines = {cell: line(cell, 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) for cell in trials}
+    for cell in finals:
+        took = seconds.get((cell.condition, cell.arm))
+        if took and (cell.condition, cell.seed) != ("tweets", last):
+            made = line(cell, 0.8)
+            lines[cell] = made | {"time": made["time"] | {"total_seconds": took}}
+    left = Progress(plan, lines.get)
+    of_movie_reviews = 5 * (700 + 40) / 2  # rank 8, by the other arms there
+    of_tweets = 5 * 700 + 60 + 5 * 60  # full by movie_reviews, rank 1 by its own runs, rank 8 by those of rank 1
+    of_cloze = 18 * 10 + 5 * 700 + 5 * (5 * 40 + 4 * 60) / 9 + 5 * 20  # rank 8 by the plan's guess
+    assert left.seconds_left() == pytest.approx(of_movie_reviews + of_tweets + of_cloze)
+
+
+@pytest.mark.usefixtures("named")
+def test_a_best_rate_at_the_edge_asks_for_the_extended_grids_trials() -> None:
+    best_at_the_highest = lambda cell: 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 2)  # noqa: E731
+    trials = Progress(PLAN, recorded([])).missing
+    wider = Progress(PLAN, recorded(trials, best_at_the_highest)).missing
+    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in wider} == {("trial", 3)}
+    chosen = Progress(PLAN, recorded([*trials, *wider], best_at_the_highest)).missing
+    assert {(cell.stage, PROTOCOL.step(cell.arm, cell.rate)) for cell in chosen} == {("final", 2)}
+
+
+@pytest.mark.usefixtures("named")
+def test_what_is_missing_is_as_few_sweeps_as_can_be() -> None:
+    begin = Progress(PLAN, recorded([]))
+    found = sweeps(PLAN, begin.missing)
+    assert len(found) == 2
+    assert [word for sweep in found for word in sweep if word.startswith("rank=")] == ["rank=1,8"]
+    assert "train.learning_rate=0.0001,0.0002,0.0004" in found[0]
+    assert "seed=100,101" in found[0]
+    assert "measure=trial" in found[0]
+    holes = [cell for cell in begin.missing if not (cell.arm == "full" and cell.rate == 1e-4 and cell.seed == 101)]
+    words = [[w for w in sweep if w.startswith(("train.", "seed"))] for sweep in sweeps(PLAN, holes)]
+    assert words[:2] == [
+        ["train.learning_rate=0.0001", "seed=100"],
+        ["train.learning_rate=0.0002,0.0004", "seed=100,101"],
+    ]
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("task", ["movie_reviews", "tweets"])
+def test_ranks_share_a_sweep_only_where_nothing_else_tells_them_apart(task: str) -> None:
+    """A run that is recorded already parts its rank from the others."""
+    plan = dataclasses.replace(PLAN, factors=TWO_TASKS)
+    missing = Progress(plan, recorded([])).missing
+    hole = next(cell for cell in missing if cell.arm == "LoRA r=1" and cell.condition == task)
+    for cells in (missing, [cell for cell in missing if cell != hole]):
+        ran = [run for sweep in sweeps(plan, cells) for run in product_of(sweep)]
+        assert len(ran) == len(cells)
+        assert set(ran) == {frozenset(plan.overrides(cell)) for cell in cells}
+
+
+def product_of(sweep: list[str]) -> list[frozenset[str]]:
+    """The runs of a sweep, each by its words."""
+    choices = [[f"{word.partition('=')[0]}={value}" for value in word.partition("=")[2].split(",")] for word in sweep]
+    return [frozenset(run) for run in itertools.product(*choices)]
+
+
+@pytest.mark.usefixtures("named")
+def test_failed_runs_are_missing_and_diverged_ones_are_settled() -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    lines = {cell: line(cell, 0.8) for cell in trials}
+    lines[trials[0]]["status"] = "failed"
+    lines[trials[1]]["status"] = "diverged"
+    assert Progress(PLAN, lines.get).missing == [trials[0]]
+
+
+@pytest.fixture
+def older(tmp_path: Path, named: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a study whose every run was published by an older version of the code, under other names; nothing of it
+    may be trained."""
+    from lorax_lab.study.published import write_lines
+
+    monkeypatch.setattr("experiments.command._run", lambda command: pytest.fail(f"trained: {command}"))
+    trials = Progress(PLAN, recorded([])).missing
+    cells = [*trials, *Progress(PLAN, recorded(trials)).missing]
+    study = tmp_path / "records" / "made.jsonl"
+    study.parent.mkdir()
+    write_lines(study, [line(cell, 0.8 - abs(PROTOCOL.step(cell.arm, cell.rate) - 1)) for cell in cells])
+    declared = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final))
+    study.with_suffix(".json").write_text(written(declared))
+    return ["--runs", str(tmp_path / "runs"), "--records", str(study.parent)]
+
+
+def made(plan: Plan = PLAN) -> Any:
+    texts = {"QUESTION": "?", "PREDICTION": "!", "COST": "None.", "__name__": "experiments.made"}
+    return SimpleNamespace(**texts, plan=lambda budget: plan)
+
+
+def test_a_published_study_stays_complete_whatever_became_of_the_code(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {path: path.read_bytes() for path in (tmp_path / "records").iterdir()}
+    assert main(made(), older) == 0
+    assert "33 runs recorded, 0 missing" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (tmp_path / "records").iterdir()} == written
+
+
+def test_what_is_published_is_told_without_composing_a_run_or_preparing_its_files(
+    older: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def composed(words: object) -> str:
+        raise AssertionError(f"composed {words}")
+
+    monkeypatch.setattr("experiments.study._run_id", composed)
+    assert main(made(), [*older, "--dry-run"]) == 0
+    assert "33 runs recorded, 0 missing" in capsys.readouterr().out
+
+
+def test_files_of_a_study_are_prepared_before_a_run_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("experiments.study._run_id", lambda words: told.append("composed") or "run")
+    plan = dataclasses.replace(PLAN, prepare=lambda: told.append("prepared"))
+    assert sweeps(plan, Progress(plan, recorded([])).missing)
+    assert told == []
+    assert plan.run_id(Progress(plan, recorded([])).missing[0]) == "run"
+    assert told == ["prepared", "composed"]
+
+
+@pytest.mark.parametrize("version", ["d" * 64, "c" * 64], ids=["other code", "same code, other defaults"])
+def test_new_runs_are_not_added_to_those_of_another_version(
+    version: str,
+    older: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("lorax_lab.record.code.code_sha256", lambda config: version)
+    path = tmp_path / "records" / "made.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert main(made(), [*older, "--dry-run"]) == 2
+    said = capsys.readouterr()
+    assert "32 runs recorded, 1 missing" in said.out
+    assert "32 of the study's runs are of another version of the code or its defaults (commit c372cab7c9)" in said.err
+
+
+def test_a_model_that_was_made_anew_refuses_new_runs_of_its_own_condition_alone(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that a study prepares, such as a head that is trained first, differ by their last bits on another
+    processor, and so do the names of the runs."""
+    path = tmp_path / "records" / "made.jsonl"
+    kept = {line["run_id"]: line for line in read_lines(path)[0]}
+    of = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final)).cell_of
+    monkeypatch.setattr(Plan, "code", lambda self, cell: "c" * 64)
+    monkeypatch.setattr(Plan, "run_id_of", lambda self, cell, inputs: next(r for r in kept if of(kept[r]) == cell))
+    monkeypatch.setattr("lorax_lab.record.provenance.versions", lambda packages: {"torch": "2"})
+    grown = dataclasses.replace(PLAN, factors=TWO_TASKS)
+    assert main(made(grown), [*older, "--dry-run"]) == 0
+    assert "33 runs recorded, 18 missing" in capsys.readouterr().out
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert main(made(grown), [*older, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "movie_reviews: 32 recorded runs had another model or other data than a new run would" in said
+    lost = next(cell for cell in map(of, kept.values()) if cell and cell not in set(map(of, read_lines(path)[0])))
+    alone = ["--only", f"stage={lost.stage}", f"seed={lost.seed}", f"arm={lost.arm}", "task=movie_reviews"]
+    assert main(made(grown), [*older, "--dry-run", *alone]) == 2
+    assert "movie_reviews: 32 recorded runs had another model" in capsys.readouterr().err
+    assert "start anew: --runs FOLDER --records FOLDER" in said
+
+
+@pytest.mark.parametrize("name", ["heads", "planted_ranks"])
+def test_a_published_runs_name_follows_from_its_inputs(name: str) -> None:
+    """One run of each condition; its model and data may be others here."""
+    plan = plan_of(name)
+    records = load(RECORDS / f"{name}.jsonl")
+    for condition in plan.conditions:
+        line = records.of(condition, "final")[0]
+        cell = records.cell(line)
+        assert cell is not None
+        assert plan.run_id_of(cell, line["inputs"]) == line["run_id"]
+
+
+def test_a_runs_name_follows_from_its_inputs() -> None:
+    plan = dataclasses.replace(PLAN, factors={"task": {"movie_reviews": ("task=movie_reviews",)}})
+    cell = Progress(plan, recorded([])).cells[0]
+    inputs = {"model_sha256": "m", "data_sha256": "d", "classes": ["a"]}
+    assert plan.run_id_of(cell, inputs) == plan.run_id_of(cell, inputs | {"classes": ["b"]})
+    assert plan.run_id_of(cell, inputs) != plan.run_id_of(cell, inputs | {"model_sha256": "n"})
+    assert plan.run_id_of(cell, inputs) != plan.run_id_of(cell, inputs | {"data_sha256": "n"})
+
+
+def test_new_runs_are_not_added_to_those_of_another_torch(
+    older: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    kept = {line["run_id"]: line for line in read_lines(path)[0]}
+    monkeypatch.setattr(Plan, "code", lambda self, cell: "c" * 64)
+    monkeypatch.setattr(Plan, "run_id", lambda self, cell: next(r for r, own in kept.items() if of(own) == cell))
+    monkeypatch.setattr(StudyRecords, "line", lambda self, cell: self._of_cell.get(cell))
+    of = declaration(PROTOCOL, ("movie_reviews",), common=PLAN.common, final=dict(PLAN.final)).cell_of
+    assert main(made(), [*older, "--dry-run"]) == 2
+    assert "the study's runs were made with torch 2 (here " in capsys.readouterr().err
+    monkeypatch.setattr("lorax_lab.record.provenance.versions", lambda packages: {"torch": "2", "lorax_lab": "9"})
+    monkeypatch.setattr("experiments.command.sweeps", lambda plan, cells: [])
+    assert main(made(), [*older, "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"common": ("task.train_examples=500",)}, "was task.train_examples=300 and is task.train_examples=500"),
+        ({"protocol": dataclasses.replace(PROTOCOL, margin=0.05)}, "margin was 0.02 and is 0.05"),
+        ({"protocol": dataclasses.replace(PROTOCOL, loss_margin=0.05)}, "loss_margin was None and is 0.05"),
+        ({"protocol": dataclasses.replace(PROTOCOL, rates=4)}, "rates was 3 and is 4"),
+        ({"protocol": dataclasses.replace(PROTOCOL, selection_seeds=(100,))}, "selection_seeds was 100 101 and is 100"),
+        (
+            {"protocol": dataclasses.replace(PROTOCOL, final_seeds=(0, 1, 2, 3))},
+            "final_seeds was 0 1 2 3 4 and is 0 1 2 3",
+        ),
+        ({"protocol": dataclasses.replace(PROTOCOL, final_seeds=(*PROTOCOL.final_seeds, 5))}, "and is 0 1 2 3 4 5"),
+        ({"figures": ("trials",)}, "the figure answer is gone, and with it the verdict"),
+        ({"control_of": "rank_sweep"}, "the study that it is a control of was none and is rank_sweep"),
+        ({"protocol": dataclasses.replace(PROTOCOL, arms=PROTOCOL.arms[:2])}, "the arm LoRA r=8 is gone"),
+        ({"protocol": dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms[:2], OTHER_GRID))}, "rank=8 0.001 and is"),
+        ({"factors": {"task": {"movie_reviews": ("task=tweets",)}}}, "was task=movie_reviews and is task=tweets"),
+        ({"factors": {"task": {"tweets": ("task=tweets",)}}}, "task movie_reviews is gone"),
+        ({"final": {}}, "final overrides of full was measure=controls and is none"),
+    ],
+)
+def test_what_was_declared_before_the_runs_may_not_change(
+    change: dict[str, Any], said: str, older: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(made(dataclasses.replace(PLAN, **change)), older) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Undo this in experiments/made.py" in error
+
+
+def test_a_prediction_may_be_added_to_and_not_changed(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    study = made()
+    study.PREDICTION = "It will be otherwise."
+    assert main(study, [*older, "--dry-run"]) == 2
+    assert "the prediction was changed" in capsys.readouterr().err
+    study.PREDICTION = "! Of the new arms: they match."
+    assert main(study, [*older, "--dry-run"]) == 0
+
+
+def test_a_question_may_not_change_after_the_runs(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = (tmp_path / "records" / "made.json").read_bytes()
+    study = made()
+    study.QUESTION = "? And what else?"
+    assert main(study, older) == 2
+    assert "the question was changed" in capsys.readouterr().err
+    assert (tmp_path / "records" / "made.json").read_bytes() == written
+
+
+def test_runs_of_another_budget_do_not_continue_a_study(
+    older: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records" / "made.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"budget": "full"}))
+    assert main(made(), older) == 0
+    assert main(made(), [*older, "--budget", "small"]) == 2
+    assert "the budget was changed" in capsys.readouterr().err
+
+
+def test_a_changed_cost_and_figures_are_told_in_the_history(older: list[str], tmp_path: Path) -> None:
+    study = made(dataclasses.replace(PLAN, figures=("answer",)))
+    study.COST = "A minute."
+    assert main(study, older) == 0
+    (entry,) = read_declaration(tmp_path / "records" / "made.json").history
+    assert entry["changed"] == {
+        "figures": {"was": None, "is": ["answer"]},
+        "cost": {"was": "None.", "is": "A minute."},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "added"),
+    [
+        (
+            {"protocol": dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))},
+            "33 runs recorded, 6 missing and 5 once rates are chosen",
+            {"arms": ["LoRA r=8, alpha 64"]},
+        ),
+        ({"factors": TWO_TASKS}, "33 runs recorded, 18 missing and 15 once", {"task": ["tweets"]}),
+    ],
+    ids=["an arm", "a task"],
+)
+def test_a_study_grows_and_only_its_new_cells_run(
+    change: dict[str, Any],
+    missing: str,
+    added: dict[str, Any],
+    older: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("experiments.command._run", lambda command: started.append(command) or 1)
+    monkeypatch.setattr(StudyRecords, "_check_comparable", lambda self, progress: None)
+    assert main(made(dataclasses.replace(PLAN, **change)), older) == 1
+    assert missing in capsys.readouterr().out
+    new = {"an arm": "method.alpha=64", "a task": "task=tweets"}
+    assert all(any(override in command for override in new.values()) for command in started)
+    path = tmp_path / "records" / "made.json"
+    declared = read_declaration(path)
+    (entry,) = declared.history
+    assert entry["added"] == added
+    lines, _ = read_lines(path.with_suffix(".jsonl"))
+    assert len(lines) == 33
+
+
+def test_arms_that_no_record_can_tell_apart_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = Arm("LoRA r=8 again", ("method=lora", "rank=8", "method.alpha=16"), 1e-3)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, same)))
+    where = ["--runs", str(tmp_path), "--records", str(tmp_path), "--dry-run"]
+    assert main(made(plan), where) == 2
+    said = capsys.readouterr().err
+    assert "movie_reviews / LoRA r=8 and movie_reviews / LoRA r=8 again have the same settings" in said
+    tables = {"a": ("task=local", "task.path=a.csv"), "b": ("task=local", "task.path=b.csv")}
+    columns = ("task.text=text", "task.label=label")
+    plan = dataclasses.replace(PLAN, factors={"task": {k: (*v, *columns) for k, v in tables.items()}})
+    with pytest.raises(ConfigError, match=r"task\.name=NAME"):
+        settings_of(plan)
+    named = {key: (*overrides, *columns, f"task.name={key}") for key, overrides in tables.items()}
+    assert len(settings_of(dataclasses.replace(PLAN, factors={"task": named}))) == 6
+
+
+FIXED = ["train.learning_rate=1e-3", "seed=3", "measure=trial", "++seed=7", "++train.learning_rate=1", "+measure=trial"]
+
+
+@pytest.mark.parametrize("fixed", [*FIXED, "~seed"])
+def test_no_arm_fixes_what_the_protocol_chooses(fixed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arm = Arm("other", ("method=lora", fixed), 1e-3)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, arm)))
+    assert main(made(plan), ["--runs", str(tmp_path), "--records", str(tmp_path)]) == 2
+    assert f"arm other fixes {fixed}, which the protocol chooses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"final": {"full": ("train.epochs=2",)}}, "final of full has train.epochs=2. The only override"),
+        ({"final": {"full": ("++measure=trial",)}}, "final of full has ++measure=trial"),
+        ({"final": {"full": ("measure=trial",)}}, "final of full has measure=trial"),
+        ({"final": {"ful": ("measure=controls",)}}, "final=ful is no arm"),
+        ({"factors": {"a": {"x, y": (), "x": ()}, "b": {"z": (), "y, z": ()}}}, "a 'x, y' has a comma"),
+        ({"protocol": dataclasses.replace(PROTOCOL, margin=-0.02)}, "margin=-0.02 is below 0; it is how much worse"),
+        ({"protocol": dataclasses.replace(PROTOCOL, loss_margin=-0.02)}, "loss_margin=-0.02 is below 0; it is by how"),
+    ],
+    ids=["longer final run", "forced override", "trial", "no arm", "comma", "margin with a sign", "nats with a sign"],
+)
+def test_a_plan_whose_runs_or_names_could_be_confused_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        check_arms(dataclasses.replace(PLAN, **change))
+
+
+@pytest.mark.usefixtures("named")
+def test_conditions_keep_their_names_in_the_shared_table_and_no_pair_is_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conditions that a reader of tables would take for a number and for a missing value."""
+    tasks = {"100": ("task=movie_reviews",), "NA": ("task=tweets",)}
+    plan = dataclasses.replace(PLAN, factors={"task": tasks}, prepare=lambda: None)
+    cells = [Cell("final", task, "full", 1e-4, seed) for task in tasks for seed in (0, 1)]
+    for cell in cells:
+        folder = tmp_path / "runs" / plan.run_id(cell)
+        folder.mkdir(parents=True)
+        (folder / "spectra.npz").touch()
+    measured: list[tuple[Path, Path]] = []
+    row = {"matrix": "m", "module": "m", "layer": 0, "k": 1, "column": 0.5, "row": 0.5}
+    monkeypatch.setattr("lorax_lab.study.published.shared_rows", lambda *folders: measured.append(folders) or [row])
+    for order in (cells, cells, cells[::-1]):
+        records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", plan, {})
+        records.share(cast("Progress", SimpleNamespace(cells=order)))
+        assert len(measured) == 4
+    table = read_shared(tmp_path / "made_shared.csv")
+    assert set(table["task"]) | set(table["other_task"]) == {"100", "NA"}
+
+
+def test_a_line_belongs_to_the_cell_whose_every_setting_is_its_own() -> None:
+    arms = (*PROTOCOL.arms, NEW_ARM)
+    plan = dataclasses.replace(PLAN, protocol=dataclasses.replace(PROTOCOL, arms=arms), factors=TWO_TASKS)
+    declared = from_content(json.loads(written(declaration_of(plan, {"prediction": ""}))))
+    for (condition, arm), settings in settings_of(plan).items():
+        config = nested(settings) | {"measure": "standard", "seed": 3}
+        config["train"]["learning_rate"] = 0.25
+        published = {"config": config, "seed": 3}
+        assert declared.cell_of(published) == Cell("final", condition, arm, 0.25, 3)
+        config["train"]["warmup"] = 0.5
+        assert declared.cell_of(published) is None
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("neutral", [True, False], ids=["neutral", "another value in older lines"])
+def test_an_unfinished_study_declares_a_setting_that_is_newer_than_its_lines(neutral: bool, tmp_path: Path) -> None:
+    """The declaration and the published line are older than `train.head`; a line to come has it."""
+    from lorax_lab.study.published import write_lines
+
+    path, texts = tmp_path / "made.jsonl", {"question": "?", "prediction": "!"}
+    declared = declaration_of(PLAN, texts)
+    other = {} if neutral else {"train.batch_size": 7}
+    settings = {
+        pair: {k: v for k, v in own.items() if k != "train.head"} | other for pair, own in declared.settings.items()
+    }
+    older = dataclasses.replace(declared, settings=settings, neutral={})
+    path.with_suffix(".json").write_text(written(older))
+    trial = Progress(PLAN, recorded([])).missing[0]
+    config = nested(settings["movie_reviews", trial.arm]) | {"measure": "trial", "seed": trial.seed}
+    config["train"]["learning_rate"] = trial.rate
+    write_lines(path, [line(trial, 0.8) | {"config": config}])
+    records = StudyRecords(path, tmp_path / "runs", PLAN, texts)
+    newer = {"config": config | {"train": config["train"] | {"head": True}}, "seed": trial.seed}
+    assert older.cell_of(newer) is None
+    records.declare(records.progress(lambda cell: True))
+    now = read_declaration(path.with_suffix(".json"))
+    if neutral:
+        assert now.cell_of(newer) == now.cell_of({"config": config, "seed": trial.seed}) == trial
+        assert [entry["added"] for entry in now.history] == [{"settings": ["train.head"]}]
+    else:
+        assert now == older
+        assert now.cell_of({"config": config, "seed": trial.seed}) == trial
+
+
+def nested(settings: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[name] = value
+    return config
+
+
+def test_factors_make_a_grid_and_only_picks_its_levels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sizes = {"300": ("task.train_examples=300",), "100": ("task.train_examples=100",)}
+    plan = dataclasses.replace(PLAN, factors=TWO_TASKS | {"size": sizes}, common=())
+    assert list(plan.conditions) == [
+        "movie_reviews, 300", "movie_reviews, 100", "tweets, 300", "tweets, 100",
+    ]  # fmt: skip
+    where = ["--runs", str(tmp_path), "--records", str(tmp_path), "--dry-run"]
+    assert main(made(plan), [*where, "--only", "task=tweets", "size=100"]) == 0
+    out = capsys.readouterr().out
+    assert "0 runs recorded, 18 missing and 15 once" in out
+    commands = [text for text in out.splitlines() if text.startswith("python -m")]
+    assert len(commands) == 2
+    assert all("task=tweets" in text and "task.train_examples=100" in text for text in commands)
+    assert main(made(plan), [*where, "--only", "task=tweets", "size=100", "tracking=disabled"]) == 0
+    launched = [text for text in capsys.readouterr().out.splitlines() if text.startswith("python -m")]
+    assert [text.replace(" tracking=disabled", "") for text in launched] == commands
+    assert all(" tracking=disabled" in text for text in launched)
+
+
+def test_an_extended_grid_may_not_choose_a_published_rate_anew(older: list[str], capsys: Any, tmp_path: Path) -> None:
+    """The new arm is best at its highest rate, so every arm's grid is extended, and all are better there."""
+    from lorax_lab.study.published import write_lines
+
+    protocol = dataclasses.replace(PROTOCOL, arms=(*PROTOCOL.arms, NEW_ARM))
+    plan, task = dataclasses.replace(PLAN, protocol=protocol), "movie_reviews"
+    path = tmp_path / "records" / "made.jsonl"
+    lines, _ = read_lines(path)
+    trials = [t for t in protocol.trials(task, range(4)) if t.arm == NEW_ARM.name or protocol.step(t.arm, t.rate) == 3]
+    write_lines(path, [*lines, *(line(t, 0.9 + t.rate, protocol) for t in trials)])
+    cells = {arm.name: Cell("final", task, arm.name, 1e-3, 0) for arm in protocol.arms}
+    settings = {(task, arm): decisive(line(cell, 0.5, protocol)["config"]) for arm, cell in cells.items()}
+    grown = declaration(protocol, (task,), common=PLAN.common, final=dict(PLAN.final), settings=settings)
+    path.with_suffix(".json").write_text(written(grown))
+    assert main(made(plan), [*older, "--dry-run"]) == 2
+    assert "the extended grid now chooses" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("named")
+def test_runs_of_the_store_that_are_older_than_the_declaration_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    texts = {"question": "?", "prediction": "!"}
+    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(records, "line", recorded(trials[:2]))
+    said = "2 runs in .* are older than the declaration of made, such as .*--runs FOLDER"
+    with pytest.raises(ConfigError, match=said):
+        records.check(records.progress(lambda cell: True))
+    monkeypatch.setattr("time.strftime", lambda *_: "2026-11-24T00:00:00Z")
+    records.declare(Progress(PLAN, recorded([])))
+    again = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(again, "line", recorded(trials[:2]))
+    monkeypatch.setattr(again, "_check_comparable", lambda progress: None)
+    again.check(again.progress(lambda cell: True))
+
+
+@pytest.mark.usefixtures("named")
+def test_a_declaration_without_lines_keeps_its_time_and_another_plan_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def declared(plan: Plan, now: str) -> str:
+        monkeypatch.setattr("time.strftime", lambda *_: now)
+        records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", plan, {"prediction": "!"})
+        records.declare(Progress(plan, recorded([])))
+        return read_declaration(tmp_path / "made.json").written
+
+    assert declared(PLAN, "2026-11-24T00:00:00Z") == "2026-11-24T00:00:00Z"
+    assert declared(PLAN, "2026-11-25T00:00:00Z") == "2026-11-24T00:00:00Z"
+    other = dataclasses.replace(PLAN, low_share=0.5)
+    assert declared(other, "2026-11-26T00:00:00Z") == "2026-11-26T00:00:00Z"
+
+
+@pytest.mark.usefixtures("named")
+def test_a_study_may_be_declared_ahead_so_that_it_shares_the_runs_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path)]
+    monkeypatch.setattr("experiments.command._run", lambda command: pytest.fail(f"trained: {command}"))
+    monkeypatch.setattr("time.strftime", lambda *_: "2026-11-24T00:00:00Z")
+    assert main(made(), [*where, "--declare"]) == 0
+    assert read_declaration(tmp_path / "made.json").written == "2026-11-24T00:00:00Z"
+    texts = {"study": "experiments.made", "budget": "full", "question": "?", "prediction": "!", "cost": "None."}
+    trials = Progress(PLAN, recorded([])).missing
+    later = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(later, "line", recorded(trials[:2]))  # the other study's, of the day after
+    monkeypatch.setattr(later, "_check_comparable", lambda progress: None)
+    later.check(later.progress(lambda cell: True))
+    undeclared = StudyRecords(tmp_path / "another.jsonl", tmp_path / "runs", PLAN, texts)
+    monkeypatch.setattr(undeclared, "line", recorded(trials[:2]))
+    with pytest.raises(ConfigError, match=r"2 runs in .* are older than the declaration of another"):
+        undeclared.check(undeclared.progress(lambda cell: True))
+
+
+@pytest.mark.usefixtures("named")
+def test_a_study_that_grows_keeps_its_earlier_declaration(tmp_path: Path) -> None:
+    first = declaration_of(PLAN, {"prediction": "!"})
+    grown = declaration_of(dataclasses.replace(PLAN, factors=TWO_TASKS), {"prediction": "!"}, first)
+    again = from_content(json.loads(written(grown)))
+    assert [one.sha256 for one in again.versions] == [first.sha256, grown.sha256]
+    assert first.sha256 != grown.sha256
+    assert declaration_of(PLAN, {"prediction": "!"}, first).versions == (first,)
+
+
+@pytest.mark.usefixtures("named")
+def test_runs_that_are_not_settled_are_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = Progress(PLAN, recorded([])).missing
+    of_cell = {cell: line(cell, 0.8) for cell in trials}
+    of_cell[trials[0]]["status"] = "killed"
+    of_cell[trials[1]]["status"] = "diverged"
+    records = StudyRecords(tmp_path / "made.jsonl", tmp_path / "runs", PLAN, {})
+    monkeypatch.setattr(records, "line", of_cell.get)
+    records.publish(trials)
+    lines, damages = read_lines(tmp_path / "made.jsonl")
+    assert (len(lines), damages) == (len(trials) - 1, [])
+    assert {found["status"] for found in lines} == {"completed", "diverged"}
+
+
+def test_the_rank_studys_grid_composes_and_counts_what_it_says() -> None:
+    plan = rank_sweep.plan("full")
+    progress = Progress(plan, lambda _: None)
+    assert len(sweeps(plan, progress.missing)) == 2 * 2  # full, and LoRA of every rank
+    assert len(progress.missing) + progress.to_come == 182
+    ids = {plan.run_id(cell) for cell in progress.missing}
+    assert len(ids) == 112
+    published, _ = read_lines(RECORDS / "rank_sweep.jsonl")
+    assert ids <= {published_line["run_id"] for published_line in published}
+    small = Progress(rank_sweep.plan("small"), lambda _: None)
+    assert len(small.missing) + small.to_come < 20
+
+
+STUDIES = studies()
+
+
+@pytest.mark.parametrize("budget", ["full", "small"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_declares_cells_that_lines_tell_apart_and_figures_that_there_are(name: str, budget: str) -> None:
+    study = importlib.import_module(f"experiments.{name}")
+    plan = study.plan(budget)
+    assert study.QUESTION
+    assert study.COST
+    assert len(settings_of(plan)) == len(plan.conditions) * len(plan.protocol.arms)
+    assert set(plan.figures or ()) <= set(FIGURES)
+    assert plan.control_of in {None, *STUDIES}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_published_study_is_whole_and_of_the_plan_that_stands(name: str, tmp_path: Path) -> None:
+    """Its lines belong to cells, nothing is missing, and the declaration is the plan's."""
+    study = importlib.import_module(f"experiments.{name}")
+    plan = study.plan("full")
+    texts = {"question": study.QUESTION, "prediction": study.PREDICTION, "budget": "full"}
+    records = StudyRecords(RECORDS / f"{name}.jsonl", tmp_path, plan, texts)
+    progress = records.progress(lambda cell: True)
+    assert progress.missing == []
+    assert len(progress.cells) == len(records.published)
+    assert records.before
+    assert records.before.control_of == plan.control_of
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "tsk=sarcasm"], "did you mean 'task'"),
+        (["--only", "task=sarcsm"], "did you mean 'sarcasm'"),
+        (["rank=3"], "a study's runs are fixed"),
+    ],
+)
+def test_wrong_words_are_answered(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(rank_sweep, [*words, "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def tiny_study(model_folder: Path, table_file: Path) -> Any:
+    data = ("task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label")
+    sizes = ("task.train_examples=96", "task.validation_examples=64", "task.test_examples=64", "train.device=cpu")
+    protocol = Protocol(
+        arms=(Arm("full", ("method=full",), 1e-3), Arm("LoRA r=2", ("method=lora", "rank=2"), 1e-2)),
+        reference="full",
+        rates=2,
+        factor=2.0,
+        selection_seeds=(100,),
+        final_seeds=(0, 1, 2, 3, 4),
+        margin=0.05,
+        extensions=1,
+    )
+    plan = Plan(
+        protocol=protocol,
+        factors={"task": {"local": data}},
+        common=(f"model={model_folder}", *sizes),
+        final={"full": ("measure=controls",)},
+        seconds={"trial": 2.0, "final": 2.0},
+        shared=True,
+        afterwards={"similarities": Afterwards(lambda runs: similarities(runs, {"two seeds": ("full", "full")}))},
+    )
+    texts = {"QUESTION": "Does it run?", "PREDICTION": "It does.", "COST": "A minute.", "__name__": "experiments.tiny"}
+    return SimpleNamespace(**texts, plan=lambda budget: plan)
+
+
+@pytest.mark.slow
+def test_a_tiny_study_from_its_first_trial_to_its_verdict(
+    model_folder: Path,
+    table_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    study = tiny_study(model_folder, table_file)
+    words = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path / "records"), "tracking=disabled"]
+    assert main(study, [*words, "--only", "stage=trial"]) == 0
+    assert main(study, words) == 0
+    assert "0 missing" in capsys.readouterr().out
+    records = load(tmp_path / "records" / "tiny.jsonl")
+    expected = ("not committed", "the edge of what was tried")  # of a checkout being worked on, and of so few rates
+    found = [breach for breach in breaches(records) if not any(text in breach for text in expected)]
+    assert found == []
+    assert {line["declaration"] for line in records.lines} == {records.declared.sha256}
+    assert records.shared is not None
+    assert len(records.shared["matrix"].unique()) == 12
+    measured = records.rows["similarities"]
+    assert {(row["condition"], row["pair"], row["side"]) for row in measured} == {
+        ("local", "two seeds", side) for side in ("row", "column")
+    }
+    assert {row["matrix"] for row in measured} == set(records.shared["matrix"])
+    assert {len(row["each"]["8,8"]) for row in measured} == {10}
+    assert update.is_on_test(records, "local")
+    assert "Of 50, 70, 80 and 90 % of the update in every matrix, " in "\n".join(findings.cuts(records))
+    drawn = FIGURES["functional"].table(records)
+    assert {"cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "gaussian"} == set(drawn["part"])
+    # the store is lost: what is published still counts, and nothing is trained again
+    (tmp_path / "runs").rename(tmp_path / "lost")
+    assert main(study, words) == 0
+    assert "[1/" not in capsys.readouterr().out
+    # a line is damaged: that run alone is trained again
+    path = tmp_path / "records" / "tiny.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0][:-9], *lines[1:]]) + "\n")
+    assert main(study, words) == 0
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 1
+    assert len(load(path).lines) == len(lines)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The records of a synthetic study, as `rank_sweep`."""
+    from synthetic import shared, study
+
+    from lorax_lab.study.published import write_lines
+
+    made = study(tasks=("reviews", "headlines"))
+    write_lines(tmp_path / "rank_sweep.jsonl", made.lines)
+    (tmp_path / "rank_sweep.json").write_text(written(made.declared))
+    shared(("reviews", "headlines")).to_csv(tmp_path / "rank_sweep_shared.csv", index=False)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_figures_tables_and_verdict_come_from_the_records_alone(published: Path, tmp_path: Path) -> None:
+    words = ["study", "--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(words) == 0
+    made = {path.name for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+    names = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
+    assert {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "csv")} <= made
+    assert {"answer.tex", "cost.tex"} <= made
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+    assert analyse(words) == 0
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out" / "rank_sweep").iterdir()}
+
+
+@pytest.mark.slow
+def test_controls_are_drawn_where_they_are_whole(published: Path, tmp_path: Path, capsys: Any) -> None:
+    """One control has no cuts of single types of matrix; the other lacks a run."""
+    from synthetic import again, study
+
+    from lorax_lab.study.published import write_lines
+
+    control = study()
+    plain = [
+        line
+        | {"functional": [row for row in line["functional"] if row[0] in ("cut", "remainder") and row[2] is None]}
+        | {"config": line["config"] | {"measure": "standard"}}
+        if "functional" in line
+        else line
+        for line in control.lines
+    ]
+    for name, lines, final in (("plain", plain, {}), ("halved", control.lines[:-1], control.declared.final)):
+        declared = dataclasses.replace(control.declared, control_of="rank_sweep", final=final)
+        write_lines(published / f"{name}.jsonl", again(control, lines, declared).lines)
+        (published / f"{name}.json").write_text(written(declared))
+    out, verdict = tmp_path / "out", tmp_path / "V.md"
+    assert analyse(["study", "--records", str(published), "--out", str(out), "--verdict", str(verdict)]) == 0
+    assert "halved is not drawn" in capsys.readouterr().out
+    assert [path.name for path in (out / "halved").iterdir()] == ["VERDICT.md"]
+    assert (out / "plain" / "functional.png").exists()
+    assert not (out / "plain" / "modules.png").exists()
+    text = verdict.read_text()
+    assert "**plain** (?) Test scores: full" in text
+    assert "**halved**: the comparison breaks its own protocol, or is not complete" in text
+
+
+@pytest.fixture
+def two_studies(published: Path, tmp_path: Path) -> list[str]:
+    """The options of a command over two studies, of two tasks and of one."""
+    from synthetic import again, study
+
+    from lorax_lab.study.published import write_lines
+
+    for name, tasks in (("rank_sweep", ("reviews", "headlines")), ("other", ("reviews",))):
+        made = study(tasks=tasks)
+        declared = dataclasses.replace(made.declared, figures=("trials",))
+        write_lines(published / f"{name}.jsonl", again(made, made.lines, declared).lines)
+        (published / f"{name}.json").write_text(written(declared))
+    return ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path / "out")]
+
+
+def test_several_studies_are_drawn_each_from_its_own_file(two_studies: list[str], capsys: Any) -> None:
+    """In processes of their own where there are several processors; the command names all files."""
+    assert analyse(["study", *two_studies]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".csv")]
+    assert sorted(Path(line).parent.name for line in said) == ["other", "rank_sweep"]
+    tables = {Path(line).parent.name: Path(line).read_text() for line in said}
+    assert ("headlines" in tables["rank_sweep"], "headlines" in tables["other"]) == (True, False)
+
+
+def test_a_process_that_is_killed_while_it_draws_is_told(
+    two_studies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def killed(*_: object) -> list[Path]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return []
+
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("analysis.study.command._figures", killed)
+    assert analyse(["study", *two_studies]) == 2
+    assert "killed while it drew" in (said := capsys.readouterr().err)
+    assert re.search("one by one need less; type: python -m analysis study (other|rank_sweep)$", said.strip())
+    assert not (tmp_path / "V.md").exists()
+
+
+def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:
+    where = ["--records", str(published), "--verdict", str(tmp_path / "V.md"), "--out", str(tmp_path)]
+    assert analyse(["verdict", *where]) == 0
+    text = (tmp_path / "rank_sweep" / "VERDICT.md").read_text()
+    assert (
+        "| reviews | all matrices | undecided | 8 (95 % interval 2 to 8) | 4 (95 % interval 3 to 4) | "
+        "20.2 [20.0, 20.4]; noise 51.5 |" in text  # low up to 4, and 4 was not tried
+    )
+    assert "| reviews | `attention.self.query` | supported | — | 2 |" in text
+    assert "-0.0300 [-0.0300, -0.0300]" in text  # 30 of 1,000 test examples for every seed, others each time
+    assert "their own k* is 32" in text
+    assert "their own k* is 16" in text
+    assert "effective rank 51.5 (null 51.5)" in text
+    assert "| reviews: two seeds | 8 | column | 0.562 [0.562, 0.562] | 0.125 | 4.0 | 3 |" in text
+    assert "- two tasks, one seed: `attention.self.query` 16.0 and 0.0" in text
+
+
+def test_an_unfair_comparison_gets_no_verdict_and_no_figures(published: Path, tmp_path: Path, capsys: Any) -> None:
+    from lorax_lab.study.published import read_lines, write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    lines[-1]["code"] = "d" * 64
+    write_lines(published / "rank_sweep.jsonl", lines)
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", *where]) == 1
+    text = (tmp_path / "V.md").read_text()
+    assert "None: the comparison breaks its own protocol" in text
+    assert "2 versions of the code" in text
+    assert "supported" not in text
+    assert analyse(["study", *where]) == 1
+    assert "2 versions of the code" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+@pytest.mark.slow
+def test_an_unfair_comparison_is_drawn_where_that_is_asked(published: Path, tmp_path: Path) -> None:
+    from lorax_lab.study.published import read_lines, write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    lines[-1]["code"] = "d" * 64
+    write_lines(published / "rank_sweep.jsonl", lines)
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["study", *where, "--allow-unfair"]) == 1
+    assert (tmp_path / "out" / "rank_sweep" / "answer.png").exists()
+
+
+def test_a_study_that_has_just_begun_is_not_drawn(published: Path, tmp_path: Path, capsys: Any) -> None:
+    from lorax_lab.study.published import write_lines
+
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    for kept, said in (("trial", "reviews, full: no final run is completed"), ("controls", "trials are missing")):
+        write_lines(published / "rank_sweep.jsonl", [line for line in lines if line["config"]["measure"] == kept])
+        assert analyse(["study", *where, "--allow-unfair"]) == 1
+        out = capsys.readouterr().out
+        assert said in out
+        assert "type: python -m experiments.rank_sweep" in out
+        assert "not drawn: answer, " in out
+    (page,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert "None: the comparison breaks its own protocol, or is not complete." in page.read_text()
+
+
+def test_a_verdict_of_records_that_were_whole_does_not_outlive_them(
+    published: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """The page says what is missing, and figures that were drawn before are named."""
+    from lorax_lab.study.published import read_lines, write_lines
+
+    out = tmp_path / "out"
+    where = ["--records", str(published), "--out", str(out), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", *where]) == 0
+    assert "No breach of the protocol was found" in (out / "rank_sweep" / "VERDICT.md").read_text()
+    (out / "rank_sweep" / "answer.png").write_bytes(b"")
+    lines, _ = read_lines(published / "rank_sweep.jsonl")
+    write_lines(published / "rank_sweep.jsonl", lines[:-1])
+    capsys.readouterr()
+    assert analyse(["study", *where]) == 1
+    said = capsys.readouterr().out
+    assert f"figures of earlier records lie in {out / 'rank_sweep'}: answer" in said
+    assert "None: the comparison breaks its own protocol" in (out / "rank_sweep" / "VERDICT.md").read_text()
+    assert analyse(["verdict", *where]) == 1
+    assert "rank_sweep has no verdict, since the comparison breaks its own protocol" in capsys.readouterr().out
+
+
+def test_a_study_without_runs_or_declaration_says_so(published: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copy(published / "rank_sweep.json", published / "planned.json")
+    shutil.copy(published / "rank_sweep.jsonl", published / "undeclared.jsonl")
+    where = ["--records", str(published), "--out", str(tmp_path / "out"), "--verdict", str(tmp_path / "V.md")]
+    assert analyse(["verdict", "planned", *where]) == 2
+    assert (
+        "planned is declared and has no published runs yet; type: python -m experiments.planned"
+        in capsys.readouterr().err
+    )
+    assert analyse(["verdict", "rank_sweep", *where]) == 1
+    assert "its declaration, undeclared.json, is not there; restore it" in capsys.readouterr().out
+
+
+def test_no_records_say_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyse(["verdict", "--records", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "python -m experiments.rank_sweep" in capsys.readouterr().err
+
+
+def test_a_declaration_keeps_its_texts() -> None:
+    texts = {key: f"the {key}" for key in ("study", "budget", "question", "prediction", "cost")}
+    declared = from_content(json.loads(written(declaration_of(PLAN, {}))))
+    again = from_content(to_content(dataclasses.replace(declared, texts=texts)))
+    assert again.texts == texts
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers"), [(None, "workers=8"), (1, "workers=8"), (8, "workers=1"), (16, "workers=1")]
+)
+def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments import command
+    from lorax_lab.record import provenance
+
+    monkeypatch.setattr(provenance, "hardware", lambda: {"threads": 8})
+    lines = [{"hardware": {"threads": threads}}] if threads else []
+    assert command._with_workers(["isolate=true"], lines) == ["isolate=true", workers]
+    assert command._with_workers(["workers=3"], lines) == ["workers=3"]
+    assert command._with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]

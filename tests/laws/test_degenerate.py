@@ -1,0 +1,177 @@
+"""Updates and bases of zeros, matrices of one row, ranks at the limit: by the command line, to the figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from conftest import launched, published, tiny_config
+
+from analysis.__main__ import main as analysis
+from analysis.figures import FIGURES
+from analysis.groups import CannotDraw, load
+from lorax_lab.audit.__main__ import main as audit
+from lorax_lab.launch.table import undefined
+from lorax_lab.measure.row import row_of
+from lorax_lab.record.record import Record, scan
+from lorax_lab.record.result import UNDEFINED
+from lorax_lab.spectra import MEASURES
+
+BASES = {
+    "plain": {},
+    "one matrix of zeros": {"zero": "layer.0.attention.self.query"},
+    "every matrix of zeros": {"zero": "layer."},
+    "one row": {"intermediate_size": 1},
+}
+"""How a base differs from a tiny BERT."""
+STILL = {
+    "full": ["method=full", "train.learning_rate=1e-30", "reference=false", "measure=controls"],
+    "lora": ["rank=1", "method.alpha=1e-40"],
+}
+"""Runs whose update is zero."""
+REALS = ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio")
+
+
+def base(name: str, model_folder: Path, folder: Path) -> Path:
+    from transformers import AutoModel
+
+    changes: dict[str, Any] = dict(BASES[name])
+    zero = changes.pop("zero", None)
+    config: Any = tiny_config("bert", 34)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config)
+    for key, parameter in model.named_parameters():
+        if zero and zero in key and parameter.ndim == 2:
+            parameter.data.zero_()
+    target = folder / name.replace(" ", "-")
+    shutil.copytree(model_folder, target)
+    model.save_pretrained(target)
+    return target
+
+
+@pytest.fixture(scope="module", params=BASES)
+def store(
+    request: pytest.FixtureRequest, model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, dict[str, str]]:
+    """A base's name, its runs, and what was printed of each."""
+    folder = tmp_path_factory.mktemp("degenerate")
+    words = [f"model={base(request.param, model_folder, folder)}", "task=local", f"task.path={table_file}"]
+    words += ["task.text=sentence", "task.label=label", "task.train_examples=48", "task.validation_examples=32"]
+    words += ["task.test_examples=32", "train.device=cpu", "tracking=disabled", f"runs_dir={folder / 'runs'}"]
+    printed = {}
+    for name, changes in {"trained": ["rank=1"], **STILL}.items():
+        result = launched(*words, *changes)
+        assert result.returncode == 0, (name, result.stdout[-2000:], result.stderr[-2000:])
+        printed[name] = " ".join(result.stdout.split())
+    return request.param, folder / "runs", printed
+
+
+def runs(folder: Path) -> list[Record]:
+    return list(scan(folder)[0].values())
+
+
+def test_every_run_has_a_line_of_the_right_types(store: tuple[str, Path, dict[str, str]]) -> None:
+    _, folder, _ = store
+    for record in runs(folder):
+        assert published(folder / record.run_id)["matrices"]
+
+
+def values(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= values(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def test_every_measure_without_a_value_has_its_reason(store: tuple[str, Path, dict[str, str]]) -> None:
+    _, folder, _ = store
+    for record in runs(folder):
+        for row in record.completed.matrices.values():
+            empty = [key for key, value in values(row).items() if value is None and key != "layer"]
+            assert bool(empty) == (UNDEFINED in row), (record.run_id, empty, row.get(UNDEFINED))
+
+
+def test_an_update_of_zero_has_no_real_rank_and_no_spaces(store: tuple[str, Path, dict[str, str]]) -> None:
+    name, folder, printed = store
+    (still,) = [r for r in runs(folder) if r.config["method"].get("alpha") == 1e-40]
+    rows = list(still.completed.matrices.values())
+    assert all(row[measure] is None for row in rows for measure in REALS)
+    assert all(row["captured"]["column_share"] is None for row in rows)
+    assert all(row["numerical_rank"] == 0 for row in rows)
+    assert all(still.completed.summary[measure] is None for measure in REALS)
+    assert all("ΔW is zero" in row[UNDEFINED] for row in rows)
+    counted = undefined(still.completed.matrices)
+    assert all(line in printed["lora"] for line in counted)
+    assert sum(int(line.split(" in ")[1].split()[0]) for line in counted) == 12
+    assert name == "plain" or "is zero" in " ".join(counted)
+
+
+def test_every_figure_is_drawn_or_says_why_not(store: tuple[str, Path, dict[str, str]]) -> None:
+    (group,) = load(store[1]).groups
+    tables, reasons = {}, {}
+    for name, figure in FIGURES.items():
+        try:
+            tables[name] = figure.table(group)
+        except CannotDraw as error:
+            reasons[name] = str(error)
+    assert not reasons.keys() - {"singular_values"}
+    assert all("is zero; its training changed no matrix" in reason for reason in reasons.values())
+    titles = {name: FIGURES[name].draw(table).get_suptitle() for name, table in tables.items()}
+    table = tables["effective_rank"]
+    shown = table[table["best"]]
+    assert ("–: no effective rank in" in titles["effective_rank"]) == shown["effective_rank"].isna().any()
+    assert table[table["effective_rank"].isna()][UNDEFINED].str.contains("ΔW is zero").all()
+
+
+def test_the_command_draws_what_can_be_drawn(store: tuple[str, Path, dict[str, str]], tmp_path: Path) -> None:
+    if store[0] != "every matrix of zeros":
+        return
+    code = analysis(["effective_rank", "singular_values", "--runs", str(store[1]), "--out", str(tmp_path)])
+    drawn = {path.stem.rpartition("-")[2] for path in tmp_path.glob("*.png")}
+    assert "effective_rank" in drawn
+    assert code == int("singular_values" not in drawn)
+
+
+def test_an_audit_of_what_is_equal_or_zero_ends_well(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {name: base(name, model_folder, tmp_path) for name in BASES if name != "one row"}
+    plain, zeros = folders["plain"], folders["every matrix of zeros"]
+    for number, (first, second) in enumerate([(plain, zeros), (zeros, plain), (zeros, zeros)]):
+        out = tmp_path / str(number)
+        assert audit([str(first), str(second), "--directions", "--out", str(out)]) == 0
+        rows = pd.read_csv(out / "audit.csv")
+        assert rows[rows["frobenius_norm"] == 0][UNDEFINED].str.contains("ΔW is zero").all()
+        assert rows[rows["base_norm"] == 0][UNDEFINED].str.contains("W0 is zero").all()
+        assert analysis(["audit", str(out)]) in (0, 1)
+        is_drawn, said = (out / "directions.png").exists(), capsys.readouterr().out
+        assert is_drawn or "W0 of every matrix that changed is zero" in said or "no matrix changed" in said
+
+
+def test_a_rank_above_the_smaller_side_is_refused(store: tuple[str, Path, dict[str, str]]) -> None:
+    name, folder, _ = store
+    result = launched(
+        *(f"{key}={value}" for key, value in {"model": next(iter(runs(folder))).config["model"]}.items()),
+        "rank=33", "task=local", "task.text=sentence", "task.label=label", "tracking=disabled", f"runs_dir={folder}",
+        f"task.path={next(iter(runs(folder))).config['task']['path']}",
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert f"type rank={1 if name == 'one row' else 32}" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1), (2, 3)])
+def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> None:
+    for sigma in (torch.ones(min(shape), dtype=torch.float64), torch.zeros(min(shape), dtype=torch.float64)):
+        row = row_of(sigma, shape, 0.0)
+        assert set(MEASURES) <= set(row)
+        assert all(math.isnan(row[measure]) == (not sigma.any()) for measure in REALS)
+        assert "W0 is zero" in row[UNDEFINED]
+        json.dumps(values(row))

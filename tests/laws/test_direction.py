@@ -1,0 +1,345 @@
+"""A score of which lower is better: the same runs, mirrored, give the same choices, ranks, verdicts and figures."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from recorded import run_record
+from synthetic import PROTOCOL, again, peaked, study
+
+from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
+from analysis.groups import load
+from analysis.scores import directed, higher_is_better, score_label
+from analysis.study import comparison, overview, page, rules, update
+from analysis.study.figures import FIGURES
+from analysis.study.records import Records
+from analysis.study.scale import Scale
+from analysis.study.statistics import Interval
+from analysis.study.validator import breaches, marked, selection_of
+from analysis.study.verdict import arms_line, first_line, rulings
+from lorax_lab.launch.table import _scores
+from lorax_lab.record.direction import LOWER, labelled, of_line, of_lines
+from lorax_lab.record.record import read_record, write_record
+from lorax_lab.record.result import Result
+from lorax_lab.study.protocol import Cell, select
+from lorax_lab.study.published import line_of
+
+TASK = "reviews"
+NAME = "nats_per_token"
+
+
+def uneven(cell: Cell) -> float:
+    """Best at the last rate of LoRA of rank 8's grid; a seed of rank 1 does well."""
+    best = 2 if cell.arm == "LoRA r=8" else 1
+    step = PROTOCOL.step(cell.arm, cell.rate)
+    worse = 0.03 * (cell.arm == "LoRA r=1" and cell.seed != 3)
+    return 0.8 - 0.02 * abs(step - best) - worse + 0.001 * (cell.seed % 3)
+
+
+def scored_alone(records: Records) -> Records:
+    """The study without its single answers, so that differences are those of the scores."""
+    lines = [{key: value for key, value in line.items() if key != "correct"} for line in records.lines]
+    return replace(records, lines=lines)
+
+
+def mirrored(records: Records, name: str = NAME, above: float = 0.0) -> Records:
+    """The study with every score negated, `above` added, and lower scores better."""
+    lines = copy.deepcopy(records.lines)
+    for line in lines:
+        line["metrics"] = {key.replace("accuracy", name): above - score for key, score in line["metrics"].items()}
+        line |= {"metric": name, "higher_is_better": False}
+        if "functional" in line:
+            line["functional"] = [[*place, above - score] for *place, score in line["functional"]]
+    return again(records, lines)
+
+
+@pytest.fixture(params=[peaked, uneven], ids=["in the middle", "at an edge"])
+def both(request: pytest.FixtureRequest) -> tuple[Records, Records]:
+    higher = scored_alone(study(request.param))
+    return higher, mirrored(higher)
+
+
+def test_a_line_without_a_direction_is_of_scores_that_are_better_higher() -> None:
+    assert of_line({"metric": "accuracy"})
+    assert not of_line({"metric": NAME, "higher_is_better": False})
+    assert of_lines([])
+    assert not of_lines([{"status": "diverged"}, {"metric": NAME, "higher_is_better": False}])
+
+
+def test_mirrored_scores_choose_the_same_rates(both: tuple[Records, Records]) -> None:
+    higher, lower = (selection_of(records, TASK) for records in both)
+    assert higher.choices
+    assert higher.steps == lower.steps
+    for arm, choice in higher.choices.items():
+        other = lower.choices[arm]
+        assert (other.step, other.edge, other.score) == (choice.step, choice.edge, -choice.score)
+    assert marked(both[0]) == marked(both[1])
+
+
+def test_a_rate_that_diverges_is_never_the_best(both: tuple[Records, Records]) -> None:
+    for records in both:
+        lines = {records.cell(line): line for line in records.lines}
+        chosen = selection_of(records, TASK)
+        arm = PROTOCOL.arms[0].name
+        rate = PROTOCOL.rate(arm, chosen.choices[arm].step)
+        diverged: dict[Any, Any] = {
+            cell: {"status": "diverged", "seed": cell.seed} if (cell.arm, cell.rate) == (arm, rate) else line
+            for cell, line in lines.items()
+            if cell
+        }
+        again = select(replace(PROTOCOL, extensions=0), TASK, diverged.get)
+        assert again.choices[arm].step != chosen.choices[arm].step
+
+
+def test_mirrored_scores_give_the_same_ranks_and_verdicts(both: tuple[Records, Records]) -> None:
+    higher, lower = both
+    assert breaches(higher) == breaches(lower)
+    assert breaches(lower) == []
+    assert str(comparison.enough(lower, TASK)) == str(comparison.enough(higher, TASK))
+    assert comparison.enough(higher, TASK).size is not None  # type: ignore[union-attr]
+    for module in (update.ALL, *update.modules(update.functional(higher, TASK))):
+        for margin in (None, 0.001, 0.3):
+            stars = [str(update.functional_rank(records, TASK, module, margin=margin)) for records in both]
+            assert stars[0] == stars[1]
+    assert [r.verdict for r in rulings(lower)] == [r.verdict for r in rulings(higher)]
+    assert arms_line(lower) == arms_line(higher)
+    for stated in arms_line(lower).partition("): ")[2].rstrip(".").split("; "):
+        assert set(stated.partition(": ")[2].split(", ")) <= set(comparison.gains(lower, TASK))
+    tables = [comparison.table(records, TASK) for records in both]
+    assert tables[0]["matches"].tolist() == tables[1]["matches"].tolist()
+    assert tables[0]["difference"].dropna().tolist() == (-tables[1]["difference"].dropna()).tolist()
+    assert tables[0]["p_holm"].dropna().tolist() == pytest.approx(tables[1]["p_holm"].dropna().tolist())
+
+
+def test_scores_that_are_not_mirrored_are_worse_where_lower_is_better() -> None:
+    """The law could not fail if nothing looked at the direction."""
+    short = replace(PROTOCOL, extensions=0)
+    records = scored_alone(study(peaked, short))
+    wrong = replace(records, lines=[line | {"higher_is_better": False} for line in records.lines])
+    assert selection_of(records, TASK).choices["full"].step == 1
+    assert selection_of(wrong, TASK).choices["full"].step != 1
+
+
+def test_runs_of_two_directions_are_no_fair_comparison() -> None:
+    records = scored_alone(study(peaked))
+    lines = [line | {"higher_is_better": line["rank"] is None} for line in records.lines]
+    assert any("metric differ" in fault for fault in breaches(replace(records, lines=lines)))
+
+
+def test_answers_that_are_right_or_wrong_are_not_taken_for_a_score_that_is_better_lower() -> None:
+    records = mirrored(study(peaked))
+    assert comparison.differences(records, TASK, "LoRA r=1").shape == (5, 1)
+
+
+@pytest.mark.parametrize("both", [peaked], indirect=True)
+def test_the_page_says_that_lower_is_better(both: tuple[Records, Records]) -> None:
+    higher, lower = (page.write(records) for records in both)
+    assert f"test {NAME} ({LOWER})" in lower
+    assert LOWER not in higher
+    without = "(k = 0, head, embeddings and biases as trained) the model"
+    assert f"{without} loses 0.2" in higher
+    assert f"{without} is 0.2" in lower
+    assert "power at 0, at -0.01 |" in higher
+    assert "power at 0, at +0.01 |" in lower
+
+
+def in_nats(of: Callable[[Cell], float] = peaked, before: float | None = None) -> Records:
+    """A mirrored study in nats, scored before training where `before` says how."""
+    made = mirrored(scored_alone(study(of)), "nats", above=2.0)
+
+    known = {"baselines": {"untrained/nats": before}} if before is not None else {}
+    return replace(made, lines=[line | known for line in made.lines])
+
+
+def test_a_study_in_nats_says_so_wherever_it_says_a_difference() -> None:
+    records, shares = in_nats(), scored_alone(study(peaked))
+    assert records.margin == "0.02 nats per token"
+    assert shares.margin == "0.02"
+    text = page.write(records)
+    for said in (
+        "by more than the margin, 0.02 nats per token.",
+        "On reviews the margin of 0.02 nats per token is",
+        "where it is 0.01 nats per token worse",
+        "(k = 0, head, embeddings and biases as trained) the model is 0.2000 [0.1980, 0.2020] nats per token worse.",
+        "| reviews | 0.01 nats per token |",
+    ):
+        assert said in text
+    assert " loses " not in text
+    assert " gains " not in text
+    assert "| 0.02 nats per token |" in overview.write([records], {records.name: "page"})
+
+
+def test_ranks_above_the_match_that_are_worse_are_called_worse_in_either_direction() -> None:
+    lowest = {1: -0.001, 8: -0.015}
+
+    def of(cell: Cell) -> float:
+        return 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0)
+
+    for records in (scored_alone(study(of)), in_nats(of)):
+        assert rulings(records)[0].worse == (8,)
+        assert "and surely worse than it at rank 8" in first_line(rulings(records))
+
+
+def test_a_control_that_does_worse_is_called_worse_where_lower_is_better() -> None:
+    loss, scale = Interval(-0.01, -0.015, -0.005, 5), Scale(False, "nats per token")
+    assert scale.against(loss, "the whole") == "0.0100 [0.0050, 0.0150] nats per token worse than the whole"
+    gain = loss.oriented(False)
+    assert scale.against(gain, "the whole") == "0.0100 [0.0050, 0.0150] nats per token better than the whole"
+    unsure = Interval(-0.01, -0.03, 0.01, 5)
+    assert scale.change(unsure) == "keeps its score"
+    assert scale.difference(unsure) == "0.0100 [-0.0100, 0.0300] nats per token worse"
+
+
+def test_without_a_head_the_margin_is_a_share_of_what_training_brings() -> None:
+    records = in_nats(before=3.2)
+    text = rules.margin_rule(records)
+    assert "is 1 % of the 2.0" in text
+    assert "that `full` brings over the model before training, on test" in text
+    assert rules.share_of(records, TASK) == "1 % (untrained)"
+    worse = in_nats(before=1.1)
+    assert "is no share of what `full` brings over the model before training" in rules.margin_rule(worse)
+
+
+def texts(figure: Figure) -> str:
+    parts = [figure.get_suptitle()]
+    for axes in figure.axes:
+        parts += [axes.get_ylabel(), axes.get_title("left"), axes.get_title(), *axes.get_legend_handles_labels()[1]]
+    parts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return " ".join(" ".join(parts).split())
+
+
+@pytest.mark.parametrize("both", [peaked], indirect=True)
+@pytest.mark.parametrize("name", ["answer", "cost", "functional", "modules", "trials"])
+def test_a_studys_figures_say_that_lower_is_better(name: str, both: tuple[Records, Records]) -> None:
+    tables = [FIGURES[name].table(records) for records in both]
+    known = [column for column in tables[0] if not column.startswith("constant")]  # of an accuracy, not of this metric
+    assert sorted(tables[1]) == sorted([*known, "direction"])
+    higher, lower = (texts(FIGURES[name].draw(table)) for table in tables)
+    assert LOWER in lower
+    assert LOWER not in higher
+
+
+def test_the_margin_lies_on_the_side_of_worse_scores(both: tuple[Records, Records]) -> None:
+    for records, side in zip(both, (-1, 1), strict=True):
+        axes = FIGURES["answer"].draw(FIGURES["answer"].table(records)).axes[0]
+        drawn = [line for line in axes.lines if len(line.get_ydata())]
+        dashed = [line.get_ydata()[0] for line in drawn if line.get_linestyle() == "--"]
+        assert dashed == [side * PROTOCOL.margin]
+
+
+def runs(sign: float) -> pd.DataFrame:
+    """The table of the figures of scores: LoRA reaches full fine-tuning at rank 8."""
+    scores = {("lora", 2): 0.7, ("lora", 8): 0.8, ("full", None): 0.8}
+    rows = []
+    for (method, rank), score in scores.items():
+        about = {"model": "m", "task": "t", "settings": "defaults", "split": "test", "metric": NAME, "examples": 100}
+        about |= {
+            "method": method,
+            "variant": method,
+            "arm": f"{method} {rank}",
+            "variants": 1,
+            "rank": rank,
+            "seed": 0,
+        }
+        rows.append(about | {"trainable": 10 * (rank or 99), "score": sign * score, "error": float("nan")})
+    return directed(pd.DataFrame(rows).astype({"rank": "Int64"}), sign > 0)
+
+
+def cuts(sign: float) -> pd.DataFrame:
+    """The table of the answer figure: the top 2 directions keep the score; LoRA of rank 4 does, that of rank 2 not."""
+    scores = {"cut": {0: 0.5, 1: 0.6, 2: 0.8, 4: 0.8}, "remainder": {0: 0.8, 1: 0.7, 2: 0.5, 4: 0.5}}
+    scores["trained"] = {2: 0.7, 4: 0.8}
+    about = {
+        "model": "m",
+        "task": "t",
+        "settings": "defaults",
+        "metric": NAME,
+        "examples": 100,
+        "variants": 1,
+        "seed": 0,
+    }
+    rows = [
+        about | {"variant": part, "arm": part, "rank": None, "part": part, "k": k, "score": sign * score}
+        for part, by_k in scores.items()
+        for k, score in by_k.items()
+    ]
+    return directed(pd.DataFrame(rows), sign > 0)
+
+
+@pytest.mark.parametrize("figure", [accuracy_vs_rank, accuracy_vs_parameters])
+def test_figures_of_runs_say_that_lower_is_better(figure: Any) -> None:
+    assert f"test {NAME} ({LOWER})" in texts(figure.draw(runs(-1)))
+    assert LOWER not in texts(figure.draw(runs(1)))
+
+
+def test_the_answer_figure_finds_the_same_ranks_in_mirrored_scores() -> None:
+    gained = cuts(-1).assign(gained=0.8)
+    higher, lower = functional_rank.finding(cuts(1)), functional_rank.finding(gained)
+    said = "within 1% of the whole", "at most 1% of training's gain short of the whole"
+    assert lower == higher.replace("0.800", "-0.800").replace(*said)
+    assert higher.startswith("the top 2 of each matrix's 4 directions reach 0.800")
+    assert "from rank 4" in higher
+    assert f"validation {NAME} ({LOWER})" in texts(functional_rank.draw(cuts(-1)))
+
+
+def test_where_lower_is_better_a_score_matches_by_what_training_gained() -> None:
+    """All scores of a log loss lie within 1 % of each other here, and the update brings nearly all of the gain."""
+    nats = cuts(-1).assign(score=lambda rows: 4.15 + 0.02 * (0.8 + rows["score"]) / 0.3)
+    assert functional_rank.finding(nats) == "the whole update reaches 4.150"
+    assert functional_rank.finding(nats.assign(gained=-0.1)) == "the whole update reaches 4.150"
+    said = functional_rank.finding(nats.assign(gained=0.05))
+    assert said.startswith(
+        "the top 2 of each matrix's 4 directions reach 4.150, at most 1% of training's gain short of"
+    )
+
+
+def test_rows_of_both_directions_have_no_one_label() -> None:
+    table = pd.DataFrame({"task": ["a", "b"]})
+    mixed = directed(table, pd.Series([True, False]))
+    assert score_label("score", mixed) == "score"
+    assert score_label("b", mixed[mixed["task"] == "b"]) == f"b ({LOWER})"
+    assert higher_is_better(mixed[mixed["task"] == "a"])
+    assert directed(table, pd.Series([True, True])) is table
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_record_and_its_published_line_carry_the_direction(higher: bool, tmp_path: Path) -> None:
+    config = {"model": "tiny", "task": {"name": "local"}, "train": {}, "measure": "trial"}
+    record = run_record(higher_is_better=higher, config=config)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path).completed.higher_is_better is higher
+    line = line_of(tmp_path)
+    assert line.get("higher_is_better") is (None if higher else False)  # an older line stays as it is
+    assert of_line(line) is higher
+
+
+def test_an_older_record_is_of_scores_that_are_better_higher(tmp_path: Path) -> None:
+    content = dataclasses.asdict(run_record())
+    del content["result"]["higher_is_better"]
+    assert Result(**content["result"]).higher_is_better
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(higher: bool, tmp_path: Path) -> None:
+    for alpha, score in ((8.0, 0.4), (16.0, 0.6)):
+        run = f"run-{alpha:g}"
+        method = {"name": "lora", "alpha": alpha}
+        scores = {"validation/nats": score, "test/nats": score}
+        config = run_record().config | {"method": method}
+        write_record(
+            tmp_path / run,
+            run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher, matrices={"a": {}}),
+        )
+    (group,) = load(tmp_path).groups
+    assert group.best["run_id"].tolist() == ["run-16" if higher else "run-8"]
+    table = accuracy_vs_rank.table(group)
+    assert ("direction" in table) is not higher
+    assert _scores([read_record(tmp_path / "run-8")]) == {labelled("test nats", higher): ["0.400"]}

@@ -1,0 +1,113 @@
+"""Dropout by random bytes: its share, its scale, its gradient, its stream; a run that goes on has the same bits."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab, tiny_model
+from torch import nn
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.kernel import check_dropout
+from lorax_lab.launch.plan import run_of
+from lorax_lab.models.dropout import ByteDropout, use_byte_dropout
+from lorax_lab.record.record import read_record
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.001])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_share_to_a_256th_is_hidden_and_the_mean_stays(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(300, 1001, dtype=dtype)
+    y = ByteDropout(p).train()(x)
+    hidden = max(round(p * 256), 1) / 256
+    share = float((y == 0).double().mean())
+    assert abs(share - hidden) < 5 * (hidden * (1 - hidden) / x.numel()) ** 0.5
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - hidden), dtype=dtype).item()}
+    rows = (y == 0).double().mean(1)
+    assert rows.std() < 2 * (hidden * (1 - hidden) / 1001) ** 0.5  # no pattern along a row
+
+
+def test_the_gradient_is_that_of_its_mask() -> None:
+    x = torch.randn(7, 13, dtype=torch.float64, requires_grad=True)
+
+    def drop(values: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return ByteDropout(0.3).train()(values)
+
+    assert torch.autograd.gradcheck(drop, x)
+    y = drop(x)
+    y.sum().backward()
+    scale = 256 / (256 - 77)
+    torch.testing.assert_close(x.grad, (y != 0).double() * scale)
+
+
+def test_masks_follow_the_stream_and_differ_from_call_to_call() -> None:
+    layer, x = ByteDropout(0.5).train(), torch.ones(64, 64)
+    torch.manual_seed(1)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_all_or_nothing_is_as_in_torch(p: float) -> None:
+    x = torch.randn(5, 5)
+    assert torch.equal(ByteDropout(p).train()(x), nn.Dropout(p).train()(x))
+    assert torch.equal(ByteDropout(0.5).eval()(x), x)
+
+
+def test_only_plain_layers_change() -> None:
+    class Own(nn.Dropout):
+        pass
+
+    model = nn.ModuleDict({"bert": tiny_model("bert"), "own": Own(0.1)})
+    count = sum(type(m) is nn.Dropout for m in model.modules())
+    use_byte_dropout(model)
+    other = copy.deepcopy(model)
+    assert sum(type(m) is ByteDropout for m in other.modules()) == count > 0
+    assert type(other["own"]) is Own
+
+
+def test_it_is_another_run_and_the_default_is_the_same(small_run: list[str]) -> None:
+    words = [word for word in small_run if not word.startswith("runs_dir")]
+    named = [run_of(compose([*words, *more])).run_id for more in ([], ["train.dropout=torch"], ["train.dropout=bytes"])]
+    assert named[0] == named[1] != named[2]
+
+
+def test_an_accelerator_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match=r"type train\.dropout=torch or train\.device=cpu"):
+        check_dropout(compose(["train.dropout=bytes"]).train)
+    check_dropout(compose(["train.dropout=bytes", "train.device=cpu"]).train)
+    check_dropout(compose([]).train)
+
+
+def test_a_run_that_goes_on_has_the_same_bits(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
+    from lorax_lab.record import checkpoints
+
+    words = [w for w in small_run if not w.startswith("runs_dir=")]
+    words += ["method=full", "train.dropout=bytes", "checkpoint_seconds=0", "train.epochs=2"]
+    whole = lab_here(*words, f"runs_dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stdout
+    saved = checkpoints.Checkpoints.save
+
+    def stop(self: checkpoints.Checkpoints, *parts: object) -> None:
+        saved(self, *parts)  # type: ignore[arg-type]
+        if parts[-1].step == 3:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", stop)
+        lab_here(*words, f"runs_dir={tmp_path / 'stopped'}")
+    assert list((tmp_path / "stopped").glob("*/checkpoints/step-*"))
+    again = lab_here(*words, f"runs_dir={tmp_path / 'stopped'}")
+    assert again.returncode == 0, again.stdout
+    (one,), (other,) = ((tmp_path / name).glob("tiny-*") for name in ("whole", "stopped"))
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert read_record(one).completed.metrics == read_record(other).completed.metrics

@@ -1,0 +1,189 @@
+"""Run identity: what makes another run and what does not; nothing that is new renames what is recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lorax_lab.methods as methods
+from lorax_lab.config import RunConfig, TrainConfig
+from lorax_lab.config.identity import run_id, science
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.typed import from_dict
+from lorax_lab.methods.lora import LoraConfig
+
+RECORDS = Path(__file__).parents[2] / "experiments" / "records"
+FROZEN = [
+    (["rank=8"], "minilm-movie_reviews-lora-r8-s0-8fc3dc60ea"),
+    (["rank=4", "seed=3"], "minilm-movie_reviews-lora-r4-s3-3255c28f61"),
+    (["method=full"], "minilm-movie_reviews-full-s0-95c6db1f35"),
+    (["method=full", "measure=controls"], "minilm-movie_reviews-full-s0-cfd749d09d"),
+    (["measure=trial", "train.head=false"], "minilm-movie_reviews-lora-r8-s0-16eb147b29"),
+    (
+        [
+            "rank=2",
+            "method.alpha=32",
+            "method.dropout=0.1",
+            "method.rslora=true",
+            "method.target_modules=[query,value]",
+        ],
+        "minilm-movie_reviews-lora-r2-s0-e2965ca2ba",
+    ),
+    (["task=glue/stsb", "method=full", "method.target_modules=[query]"], "minilm-stsb-full-s0-e184a58356"),
+    (
+        ["task=local", "task.path=x.csv", "task.text=a", "task.label=b", "model=minilm", "train.precision=bf16"],
+        "minilm-local-lora-r8-s0-bc649c3805",
+    ),
+]
+"""Names that runs of these overrides have had since the first version, for inputs of the hashes below."""
+
+
+def named(config: RunConfig) -> str:
+    return run_id(config, "model-hash", "data-hash")
+
+
+def identity(*words: str) -> str:
+    return named(compose(spell_out(list(words))))
+
+
+@pytest.mark.parametrize(("words", "frozen"), FROZEN)
+def test_a_configuration_keeps_its_name(words: list[str], frozen: str) -> None:
+    assert identity(*words) == frozen
+
+
+def test_equal_settings_spelled_differently_are_the_same_run() -> None:
+    plain = identity("train.learning_rate=1e-4", "method.target_modules=[query,value]")
+    assert plain == identity("train.learning_rate=0.0001", "method.target_modules=[value,query]")
+    assert identity() == identity("rank=8", "train.learning_rate=0.001", "method.target_modules=[all-linear]")
+
+
+def test_places_windows_and_switches_do_not_make_another_run() -> None:
+    words = ["runs_dir=/elsewhere", "tracking=offline", "force=true", "reference=false", "train.device=cpu"]
+    assert all(identity(word) == identity() for word in words)
+    assert identity(*words) == identity()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["rank=4", "seed=1", "train.epochs=2", "train.precision=bf16", "method.alpha=8", "method.rslora=true",
+     "method.ranks=[query:4]",
+     "task.train_examples=100", "task.split_seed=1", "task.max_length=64", "method=full", "train.warmup=0",
+     "measure=trial", "train.head=false"],
+)  # fmt: skip
+def test_everything_that_decides_the_result_makes_another_run(word: str) -> None:
+    assert identity(word) != identity()
+
+
+def test_the_inputs_hashes_make_another_run() -> None:
+    config = compose([])
+    assert len({run_id(config, m, d) for m in "ab" for d in "ab"}) == 4
+
+
+def test_the_run_id_can_be_read() -> None:
+    assert identity("rank=4", "seed=3").startswith("minilm-movie_reviews-lora-r4-s3-")
+    assert identity("method=full", "model=/a b/c:d").startswith("c_d-movie_reviews-full-s0-")
+
+
+def published() -> list[Any]:
+    """Lines of every published study: the first, the last, and every fifth between them."""
+    lines = []
+    for path in sorted(RECORDS.glob("*.jsonl")):
+        recorded = path.read_text(encoding="utf-8").splitlines()
+        chosen = sorted({*range(0, len(recorded), 5), len(recorded) - 1})
+        lines += [pytest.param(recorded[number], id=f"{path.stem}-{number}") for number in chosen]
+    assert lines
+    return lines
+
+
+def filled(known: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line recorded; what it leaves out, because it decides nothing or came later, as it is by default."""
+    merged = dict(known) | dict(recorded)
+    for key, value in known.items():
+        if isinstance(value, dict) and key != "method":
+            merged[key] = filled(value, recorded.get(key, {}))
+    return merged
+
+
+@pytest.mark.parametrize("text", published())
+def test_the_names_of_published_runs_follow_from_what_they_recorded(text: str) -> None:
+    line = json.loads(text)
+    of_texts = ["task=local", "task.path=x", "task.text=a", "task.label=b"]
+    is_of_language = line["config"]["task"]["kind"] == "language_modeling"
+    defaults = dataclasses.asdict(compose(["task=arithmetic", "model=smollm2"] if is_of_language else of_texts))
+    config, inputs = from_dict(filled(defaults, line["config"])), line["inputs"]
+    assert run_id(config, inputs["model_sha256"], inputs["data_sha256"]) == line["run_id"]
+
+
+@dataclasses.dataclass
+class TrainWithMore(TrainConfig):
+    ema: float = dataclasses.field(default=0.0, metadata={"neutral": 0.0})
+
+
+@dataclasses.dataclass
+class LoraWithMore(LoraConfig):
+    start: str = dataclasses.field(default="kaiming", metadata={"neutral": "kaiming"})
+
+
+@dataclasses.dataclass
+class NewConfig(methods.lora.MethodConfig):
+    name: str = "new"
+    projection_seed: int = 0
+
+
+@dataclasses.dataclass
+class NewSection:
+    window: int = dataclasses.field(default=0, metadata={"neutral": 0})
+
+
+@dataclasses.dataclass
+class RunWithMore(RunConfig):
+    section: NewSection = dataclasses.field(default_factory=NewSection)
+
+
+def with_new_settings(config: RunConfig, ema: float = 0.0, start: str = "kaiming", window: int = 0) -> RunConfig:
+    """The configuration as a later version would have it, with more settings in every part."""
+    parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    parts["train"] = TrainWithMore(**vars(config.train), ema=ema)
+    if isinstance(config.method, LoraConfig):
+        parts["method"] = LoraWithMore(**vars(config.method), start=start)
+    return RunWithMore(**parts, section=NewSection(window))
+
+
+def test_rows_that_are_dropped_make_another_run() -> None:
+    words = ["task=local", "task.path=x.csv", "task.text=a", "task.label=b"]
+    assert identity(*words) == identity(*words, "task.drop_unlabeled=false")
+    assert identity(*words) != identity(*words, "task.drop_unlabeled=true")
+
+
+@pytest.mark.parametrize(("words", "frozen"), FROZEN)
+def test_a_new_setting_at_its_neutral_value_renames_nothing(words: list[str], frozen: str) -> None:
+    assert named(with_new_settings(compose(spell_out(words)))) == frozen
+
+
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"start": "pissa"}, {"window": 8}])
+def test_a_new_setting_at_another_value_makes_another_run(change: dict[str, Any]) -> None:
+    assert named(with_new_settings(compose([]), **change)) != identity()
+
+
+def test_a_new_method_with_settings_of_its_own_renames_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(methods.METHODS, "new", dataclasses.replace(methods.METHODS["lora"], settings=NewConfig))
+    assert [identity(*words) for words, _ in FROZEN] == [frozen for _, frozen in FROZEN]
+    content = dataclasses.asdict(compose([])) | {"method": {"name": "new"}}
+    first, other = (from_dict(content | {"method": {"name": "new", "projection_seed": n}}) for n in (0, 1))
+    assert from_dict(content) == first
+    assert len({named(first), named(other), identity()}) == 3
+    assert "projection_seed" not in science(compose([]), "m", "d")["method"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "日本" * 60])
+def test_the_id_of_a_long_name_fits_a_file_system(name: str) -> None:
+    config = compose([f"model='/models/{name}'"]) if len(name.encode()) <= 255 else compose([f"task.name='{name}'"])
+    first, other = run_id(config, "a", "b"), run_id(config, "a", "c")
+    assert first[:-10] == other[:-10]
+    assert first != other
+    assert len(f".{first}.json.01234567".encode()) <= 255

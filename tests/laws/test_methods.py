@@ -1,0 +1,554 @@
+"""Laws that hold for every method, on three kinds of model (GPT-2 stores weights (in, out)); LoRA; PEFT's format.
+
+PEFT's own methods are held to all of them on BERT; tests/laws/test_methods_peft.py has the other kinds.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_model
+from safetensors.torch import load_file
+from torch import nn
+
+from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.measure import rows
+from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
+from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
+from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
+from lorax_lab.record.folder import save_trained
+from lorax_lab.spectra import LowRank
+from lorax_lab.streams import generator
+
+KINDS = ("bert", "gpt2", "llama")
+TOKENS = torch.tensor([[2, 5, 9, 12, 7, 3], [2, 30, 22, 3, 0, 0]])
+BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long(), "labels": torch.tensor([0, 1])}
+RANK = 4
+ALPHA = 8.0
+
+
+SIZES = {
+    "block_size": 16, "boft_block_size": 4, "group_size": 8, "n_frequency": 50, "num_subspaces": 2, "num_vectors": 16,
+    "oft_block_size": 8, "r": 8, "sparsity": 0.9, "u": 4, "vector_length": 16,
+}  # fmt: skip
+"""Settings that fit matrices of 32 × 32, for the methods that have them."""
+
+
+def method_config(name: str, **changes: object) -> MethodConfig:
+    own = {field.name for field in dataclasses.fields(METHODS[name].settings)}
+    return METHODS[name].settings(**{key: value for key, value in SIZES.items() if key in own} | changes)
+
+
+def lora_config(**changes: object) -> MethodConfig:
+    return method_config("lora", **({"alpha": ALPHA} | changes))
+
+
+def attached(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return copy.deepcopy(_attached(kind, name)) if config is None else attach(kind, name, config)
+
+
+@cache
+def _attached(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return attach(kind, name)
+
+
+def attach(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    model, method, config = tiny_model(kind), METHODS[name], config or method_config(name)
+    names = select(model, config.target_modules)
+    base = base_weights(model, names)
+    method.attach(model, names, config, RANK if method.has_rank else None, generator(0, "adapter"))
+    return model, base
+
+
+def trained(kind: str, name: str, config: MethodConfig | None = None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return copy.deepcopy(_trained(kind, name)) if config is None else _train(kind, name, config)
+
+
+@cache
+def _trained(kind: str, name: str) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return _train(kind, name, None)
+
+
+def _train(kind: str, name: str, config: MethodConfig | None) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    model, base = attached(kind, name, config)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**BATCH).loss.backward()
+        optimizer.step()
+    return model, base
+
+
+def outputs(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**BATCH).logits
+
+
+def dense(update: torch.Tensor | LowRank) -> torch.Tensor:
+    return update.dense() if isinstance(update, LowRank) else update
+
+
+def weights(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
+    """What stands in the place of each matrix now, (out, in)."""
+    modules = {name: model.get_submodule(name) for name in names}
+    stored = {name: getattr(module, "get_base_layer", lambda own=module: own)() for name, module in modules.items()}
+    return {name: delta_view(module).detach().clone() for name, module in stored.items()}
+
+
+def relative(updates: dict[str, Any], base: dict[str, torch.Tensor]) -> float:
+    """The largest ‖ΔW‖ / ‖W0‖."""
+    return max(float(dense(update).norm() / base[key].norm()) for key, update in updates.items())
+
+
+OWN = [name for name in METHODS if "/" not in name]
+everywhere = pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in (METHODS if kind == KINDS[0] else OWN)]
+)
+each = pytest.mark.parametrize("name", METHODS)
+
+
+@everywhere
+def test_the_update_at_the_start_is_what_the_method_says(kind: str, name: str) -> None:
+    before = outputs(tiny_model(kind))
+    model, base = attached(kind, name)
+    updates = METHODS[name].updates(model, base)
+    assert list(updates) == list(base)
+    size, moved = relative(updates, base), float((outputs(model) - before).abs().max())
+    held = {
+        "zero": size == 0 and moved == 0,
+        "rounding": size < 1e-6 and moved < 1e-6,
+        "drawn": size > 1e-4 and moved > 0,
+    }
+    assert held[METHODS[name].start], (size, moved)
+
+
+@everywhere
+def test_the_gradient_reaches_all_that_trains_and_nothing_else_changes(kind: str, name: str) -> None:
+    start, base = attached(kind, name)
+    before = {key: value.clone() for key, value in [*start.named_parameters(), *start.named_buffers()]}
+    frozen = weights(start, list(base))
+    model, _ = _trained(kind, name)  # a copy would have no gradients
+    trainable = {key for key, p in model.named_parameters() if p.requires_grad}
+    assert {key for key, p in model.named_parameters() if p.grad is not None} == trainable
+    now = [*model.named_parameters(), *model.named_buffers()]
+    changed = {key for key, value in now if not torch.equal(value, before[key])}
+    assert changed == trainable
+    own = {key for key in trainable if not is_head(key, head_modules(model))}
+    assert bool(own) == METHODS[name].trains_body
+    if METHODS[name].is_reference:
+        assert trainable == {key for key, _ in start.named_parameters()} == set(tiny_model(kind).state_dict())
+    else:  # the base's own matrices are frozen, to the bit
+        assert not METHODS[name].adapts or all(any(key.startswith(f"{matrix}.") for matrix in base) for key in own)
+        assert all(torch.equal(weight, frozen[key]) for key, weight in weights(model, list(base)).items())
+
+
+@everywhere
+def test_the_head_trains_alike_under_every_method(kind: str, name: str) -> None:
+    model, _ = attached(kind, name)
+    heads = head_modules(model)
+    head = {key for key, _ in tiny_model(kind).named_parameters() if is_head(key, heads)}
+    assert head
+    assert head == {key for key, p in model.named_parameters() if p.requires_grad and is_head(key, heads)}
+
+
+@everywhere
+def test_merged_weights_differ_by_the_update_and_answer_alike(kind: str, name: str) -> None:
+    model, base = trained(kind, name)
+    updates = METHODS[name].updates(model, base)
+    before = outputs(model)
+    METHODS[name].merge(model)
+    for key, weight in weights(model, list(base)).items():
+        update = dense(updates[key])
+        assert tuple(update.shape) == tuple(base[key].shape)
+        torch.testing.assert_close(weight.double() - base[key].double(), update, atol=1e-6, rtol=0)
+        assert bool(update.abs().max() > 1e-6) == METHODS[name].adapts
+    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+
+
+@everywhere
+def test_merging_twice_is_merging_once_and_unmerging_restores_the_bits(kind: str, name: str) -> None:
+    method, (model, base) = METHODS[name], trained(kind, name)
+    before, unmerged = outputs(model), weights(model, list(base))
+    method.merge(model)
+    once = outputs(model)
+    method.merge(model)
+    assert torch.equal(outputs(model), once)
+    assert {torch.equal(weight, base[key]) for key, weight in weights(model, list(base)).items()} == {not method.adapts}
+    method.unmerge(model)
+    assert torch.equal(outputs(model), before)
+    assert all(torch.equal(weight, unmerged[key]) for key, weight in weights(model, list(base)).items())
+
+
+@everywhere
+def test_an_update_has_the_numerical_rank_that_its_form_promises(kind: str, name: str) -> None:
+    """As the record has it: its eps is that of the precision in which ΔW was computed."""
+    method, (model, base) = METHODS[name], trained(kind, name)
+    updates, rank = method.updates(model, base), RANK if method.has_rank else None
+    table = rows.measure(updates, rows.decompose(updates), base, dtype=method.update_dtype)
+    for key, update in updates.items():
+        most = method.most_rank(method_config(name), rank, tuple(update.shape))
+        assert method.adapts <= table[key]["numerical_rank"] <= most <= min(update.shape)
+
+
+@everywhere
+def test_what_is_saved_and_loaded_is_the_same(kind: str, name: str, tmp_path: Path) -> None:
+    method, (model, base) = METHODS[name], trained(kind, name)
+    files = method.export(model, method_config(name), "public/name")
+    assert method.weights in files
+    files = {file: json.loads(json.dumps(part)) if file.endswith("json") else part for file, part in files.items()}
+    save_trained(tmp_path, files)
+    bare = tiny_model(kind)
+    saved = method.saved_updates(tmp_path, bare, base)
+    assert torch.equal(outputs(bare), outputs(tiny_model(kind)))
+    updates = method.updates(model, base)
+    assert {key: type(update) for key, update in saved.items()} == {key: type(u) for key, u in updates.items()}
+    assert all(torch.equal(dense(saved[key]), dense(update)) for key, update in updates.items())
+    method.load(bare, tmp_path)
+    assert torch.equal(outputs(bare.eval()), outputs(model))
+    again = method.updates(bare, base)
+    assert all(torch.equal(dense(again[key]), dense(update)) for key, update in updates.items())
+
+
+@everywhere
+def test_a_file_cut_short_is_refused_and_the_model_stays_as_it_was(kind: str, name: str, tmp_path: Path) -> None:
+    method, (model, _) = METHODS[name], trained(kind, name)
+    save_trained(tmp_path, method.export(model, method_config(name), "public/name"))
+    path = tmp_path / method.weights
+    path.write_bytes(path.read_bytes()[: min(500, path.stat().st_size // 2)])
+    bare = tiny_model(kind)
+    with pytest.raises(ConfigError, match=method.weights):
+        method.load(bare, tmp_path)
+    assert torch.equal(outputs(bare), outputs(tiny_model(kind)))
+
+
+@everywhere
+def test_parameters_are_counted_with_the_head_apart(kind: str, name: str) -> None:
+    model, _ = attached(kind, name)
+    counts, heads, bare = count_parameters(model), head_modules(model), tiny_model(kind)
+    inherited = sum(p.numel() for p in bare.parameters())
+    head = sum(p.numel() for key, p in bare.named_parameters() if is_head(key, heads))
+    assert counts["head"] == head
+    assert counts["trainable"] == counts["adapter"] + head
+    assert counts["total"] == sum(p.numel() for p in model.parameters())
+    added = counts["total"] - inherited  # a method may add what does not train, as a frozen start
+    if METHODS[name].is_reference:
+        assert (counts["adapter"], added) == (inherited - head, 0)
+    else:
+        assert counts["adapter"] <= added or not METHODS[name].adapts  # a part of the base adds nothing
+        assert counts["adapter"] < inherited - head
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_can_stay_as_pretrained(kind: str) -> None:
+    config = METHODS["full"].settings(embeddings=False)
+    model, _ = attached(kind, "full", config)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert frozen == {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_target_matrices_can_train_alone(kind: str) -> None:
+    config = METHODS["full"].settings(others=False)
+    model, names = attached(kind, "full", config)
+    heads = head_modules(model)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and not is_head(name, heads)}
+    assert trained == {f"{name}.weight" for name in names}
+    assert any(p.requires_grad for name, p in model.named_parameters() if is_head(name, heads))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_the_body_is_every_parameter_of_its_sort(kind: str) -> None:
+    """Known of each model by the names of its parameters; together with the matrices they are all there is."""
+    model, heads = tiny_model(kind), head_modules(tiny_model(kind))
+    body = {name for name, _ in model.named_parameters() if not is_head(name, heads)}
+    own: dict[str, set[str]] = {}
+    for name in ("embeddings", "norms_and_biases"):
+        started, _ = attached(kind, name)
+        own[name] = {key for key, p in started.named_parameters() if p.requires_grad} & body
+    known = ("embeddings.weight", "wte.weight", "wpe.weight", "embed_tokens.weight")
+    assert own["embeddings"] == {name for name in body if name.endswith(known)}
+    assert own["norms_and_biases"] == body - own["embeddings"] - {f"{name}.weight" for name in adaptable(model)}
+
+
+def test_a_model_without_the_part_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    with pytest.raises(ConfigError, match="method=embeddings is not possible: the model has no embeddings; type "):
+        METHODS["embeddings"].attach(model, [], method_config("embeddings"), None, generator(0, "adapter"))
+
+
+def test_nothing_but_the_head_is_saved_and_another_models_head_is_refused(tmp_path: Path) -> None:
+    method, (model, _) = METHODS["head"], trained("bert", "head")
+    save_trained(tmp_path, method.export(model, method_config("head"), "public/name"))
+    heads = head_modules(model)
+    assert set(load_file(tmp_path / method.weights)) == {n for n, _ in model.named_parameters() if is_head(n, heads)}
+    with pytest.raises(ConfigError, match="does not fit the model; these differ: "):
+        method.load(tiny_model("gpt2"), tmp_path)
+
+
+@each
+def test_a_method_is_known_by_one_name_and_its_defaults_are_one_fact(name: str) -> None:
+    from lorax_lab.launch.compose import compose
+
+    assert method_named(name) is METHODS[name]
+    assert METHODS[name].settings().name == name
+    assert compose([f"method={name}"]).method == METHODS[name].settings()
+
+
+def test_one_method_is_the_reference() -> None:
+    assert [name for name, method in METHODS.items() if method.is_reference] == [REFERENCE]
+
+
+def test_a_method_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method=lroa: there is no such method; did you mean 'lora'"):
+        method_named("lroa")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_detaching_gives_the_base_back(kind: str) -> None:
+    model, base = trained(kind, "lora")
+    lora.merge(model)
+    lora.detach(model)
+    assert list(adaptable(model)) == list(base)
+    assert all(torch.equal(delta_view(module), base[key]) for key, module in adaptable(model).items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rslora", [False, True])
+def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model, _ = trained(kind, "lora", lora_config(rslora=rslora))
+    save_trained(tmp_path, METHODS["lora"].export(model, lora_config(rslora=rslora), "public/name"))
+    theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
+    torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
+    ours = tiny_model(kind)
+    peft_format.load(ours, tmp_path)
+    assert torch.equal(outputs(ours.eval()), outputs(model))
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "public/name"
+
+
+ENDS = {"bert": ("query", "value"), "gpt2": ("c_attn", "c_fc"), "llama": ("q_proj", "v_proj")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_targets_may_have_ranks_of_their_own_and_peft_reads_them(kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    one, other = ENDS[kind]
+    config = lora_config(ranks=[f"{one}:2", f"{other}:6"])
+    model, base = trained(kind, "lora", config)
+    ranks = {name: len(layer.lora_A) for name, layer in lora_layers(model).items()}
+    wanted = {name: {one: 2, other: 6}.get(name.rpartition(".")[2], RANK) for name in base}
+    assert ranks == wanted
+    assert set(ranks.values()) == {2, RANK, 6}
+    assert all(layer.scaling == ALPHA / ranks[name] for name, layer in lora_layers(model).items())
+    save_trained(tmp_path, METHODS["lora"].export(model, config, "public/name"))
+    theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
+    torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
+    ours = tiny_model(kind)
+    peft_format.load(ours, tmp_path)
+    assert torch.equal(outputs(ours.eval()), outputs(model))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        (["query"], r"ends of names and ranks, for instance method.ranks=\[query:12,value:4\]"),
+        (["query:0"], "ends of names and ranks"),
+        ("query:4", "ends of names and ranks"),
+        (["qury:4"], "qury is the end of no target's name; did you mean 'query'"),
+        (["query:33"], r"method.ranks=.*33.* is not possible: 33 is above min\(out, in\) = 32 of .*query"),
+        (["query:2", "self.query:3"], "gives .*query several ranks; name each matrix once"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused(ranks: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        lora.check(lora_config(ranks=ranks), RANK, shapes_of(tiny_model("bert")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    names = select(tiny_model(kind), ["all-linear"])[:3]
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=names, fan_in_fan_out=kind == "gpt2",
+        alpha_pattern={names[0]: 9}, rank_pattern={names[1]: 2}, init_lora_weights=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = get_peft_model(tiny_model(kind), config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = tiny_model(kind)
+    assert not torch.allclose(outputs(theirs), outputs(ours))
+    peft_format.load(ours, tmp_path)
+    torch.testing.assert_close(outputs(ours.eval()), outputs(theirs), atol=1e-6, rtol=1e-5)
+    heads = head_modules(ours)
+    trainable = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    factors = {f"{name}.lora_{factor}" for name in names for factor in "AB"}
+    assert trainable - {name for name in trainable if is_head(name, heads)} == factors
+    assert any(is_head(name, heads) for name in trainable)
+
+
+def test_lora_has_rank_times_in_plus_out_parameters_for_each_matrix() -> None:
+    model, base = attached("bert", "lora")
+    expected = sum(RANK * sum(weight.shape) for weight in base.values())
+    head = (32 * 32 + 32) + (32 * 2 + 2)
+    counts = count_parameters(model)
+    assert counts["adapter"] == expected
+    assert counts["head"] == head
+    assert {type(update) for update in lora.updates(model, base).values()} == {LowRank}
+    bare = sum(p.numel() for p in tiny_model("bert").parameters())
+    assert counts["total"] == bare + expected
+    assert count_parameters(attached("bert", "full")[0])["trainable"] == bare
+
+
+def test_lora_starts_kaiming_uniform_from_its_own_stream() -> None:
+    first, second = attached("bert", "lora")[0], attached("bert", "lora")[0]
+    for one, other in zip(lora_layers(first).values(), lora_layers(second).values(), strict=True):
+        assert torch.equal(one.lora_A, other.lora_A)
+        bound = one.lora_A.shape[1] ** -0.5
+        assert bound * 0.8 < one.lora_A.abs().max() <= bound
+        assert not one.lora_B.any()
+
+
+@pytest.mark.parametrize("stored", ["linear", "linear without bias", "conv1d"])
+def test_the_fused_gradients_are_those_of_the_formula(stored: str) -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    draw = generator(0, "test")
+    base = Conv1D(7, 5) if stored == "conv1d" else nn.Linear(5, 7, bias=stored == "linear")
+    layer = LoRALinear(base, 3, 1.7).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+    x = torch.randn(2, 4, 5, generator=draw, dtype=torch.float64, requires_grad=True)
+    plain = base(x) + 1.7 * (x @ layer.lora_A.t() @ layer.lora_B.t())
+    torch.testing.assert_close(layer(x), plain)
+    trainable = (x, layer.lora_A, layer.lora_B)
+    cotangent = torch.randn(plain.shape, generator=draw, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad(layer(x), trainable, cotangent), torch.autograd.grad(plain, trainable, cotangent)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.float()(x.float()).dtype == torch.bfloat16
+    assert layer(x.float().detach()).shape == (2, 4, 7)
+
+
+def test_a_models_own_change_of_the_output_in_place_is_differentiated() -> None:
+    layer, x, other = LoRALinear(nn.Linear(5, 7), 3, 1.7), torch.randn(2, 4, 5), torch.randn(2, 4, 7)
+    torch.nn.init.normal_(layer.lora_B)
+    y = layer(x)
+    y += other  # as Falcon does with its attention's output
+    y.square().sum().backward()
+    found, layer.lora_B.grad = layer.lora_B.grad, None
+    (layer(x) + other).square().sum().backward()
+    torch.testing.assert_close(found, layer.lora_B.grad)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model, _ = trained("bert", "lora", lora_config(dropout=0.5))
+    assert torch.equal(outputs(model), outputs(model))
+    layer = next(iter(lora_layers(model).values())).train()
+    x = torch.randn(5, 32)
+    assert not torch.equal(layer(x), layer(x))
+
+
+def test_factors_are_merged_in_the_precision_of_the_weight() -> None:
+    base = torch.eye(3).bfloat16()
+    merged = merged_weight(base, LowRank(torch.full((3, 1), 0.1), torch.ones(1, 3), 2.0))
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(base, torch.eye(3).bfloat16())
+    torch.testing.assert_close(merged.float(), torch.eye(3) + 0.2, atol=4e-3, rtol=0)
+
+
+def test_dropout_does_not_act_in_evaluation_under_autocast() -> None:
+    model, _ = trained("bert", "lora", lora_config(dropout=0.5))
+    layer, x = next(iter(lora_layers(model).values())), torch.randn(5, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model.eval()
+        still = layer(x)
+        assert torch.equal(layer(x), still)
+        assert not torch.equal(layer.train()(x), still)
+
+
+def test_the_update_of_a_full_fine_tune_is_exact_beyond_fp32(tmp_path: Path) -> None:
+    model, method = tiny_model("bert"), METHODS["full"]
+    names = select(model, ["query"])
+    base = base_weights(model, names)
+    with torch.no_grad():
+        for name in names:
+            delta_view(model.get_submodule(name)).mul_(1 + 2e-7)  # by an ulp or two, which fp32's difference may lose
+            base[name] = base[name] * 3  # the difference of these has more bits than fp32 holds
+    save_trained(tmp_path, method.export(model, method_config("full"), "base"))
+    for updates in (method.updates(model, base), method.saved_updates(tmp_path, tiny_model("bert"), base)):
+        for name, update in updates.items():
+            assert update.dtype == torch.float64
+            assert torch.equal(base[name].double() + update, delta_view(model.get_submodule(name)).double())
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"), [(["query", "value"], 4), (["attention.output.dense"], 2), (["output.dense"], 4)]
+)
+def test_targets_are_chosen_by_the_ends_of_their_names(targets: list[str], count: int) -> None:
+    assert len(select(tiny_model("bert"), targets)) == count
+
+
+def test_the_pooler_and_the_classifier_are_no_targets() -> None:
+    names = select(tiny_model("bert"), ["all-linear"])
+    assert len(names) == 12
+    assert not any("pooler" in name or "classifier" in name for name in names)
+
+
+def test_a_target_that_matches_nothing_lists_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"method.target_modules=qery matches no matrix.*did you mean 'query'"):
+        select(tiny_model("bert"), ["qery"])
+
+
+def test_a_rank_above_the_smallest_matrix_is_refused() -> None:
+    model = tiny_model("bert")
+    with pytest.raises(ConfigError, match=r"rank=33 is above min\(out, in\) = 32 of .*type rank=32"):
+        lora.attach(model, select(model, ["all-linear"]), lora_config(), 33, generator(0, "adapter"))
+    for rank in (17, 40, 65):
+        with pytest.raises(ConfigError, match=rf"rank={rank} is above min\(out, in\) = 16 of b; type rank=16"):
+            lora.check(lora_config(), rank, {"a": (32, 64), "b": (64, 16)})
+    lora.check(lora_config(), 16, {"a": (32, 64), "b": (64, 16)})
+    assert min(min(shape) for shape in shapes_of(tiny_model("bert")).values()) == 32
+
+
+@pytest.mark.parametrize("damage", ["method", "dora", "shape", "rank", "nan", "head", "cut", "absent"])
+def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str, tmp_path: Path) -> None:
+    model, _ = trained("bert", "lora")
+    files = METHODS["lora"].export(model, lora_config(), "x")
+    settings, tensors = files["adapter_config.json"], files["adapter_model.safetensors"]
+    if damage == "method":
+        settings["peft_type"] = "IA3"
+    if damage == "dora":
+        settings["use_dora"] = True
+    if damage == "shape":
+        tensors[next(key for key in tensors if "lora_A" in key)] = torch.zeros(4, 31)
+    if damage == "rank":
+        settings["r"] = 5
+    if damage in ("nan", "head"):
+        key = next(key for key in tensors if ("lora_B" if damage == "nan" else "classifier") in key)
+        tensors[key] = torch.full_like(tensors[key], float("nan"))
+    save_trained(tmp_path, files)
+    path = tmp_path / "adapter_model.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:500])
+    if damage == "absent":
+        path.unlink()
+    bare = tiny_model("bert")
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        peft_format.load(bare, tmp_path)
+    assert torch.equal(outputs(bare), outputs(tiny_model("bert")))

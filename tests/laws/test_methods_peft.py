@@ -1,0 +1,592 @@
+"""PEFT's methods: all are here or left out with a reason; the numbers are PEFT's; what PEFT refuses is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from conftest import tiny_model
+from test_methods import (
+    BATCH,
+    RANK,
+    attach,
+    attached,
+    dense,
+    lora_config,
+    method_config,
+    outputs,
+    relative,
+    trained,
+    weights,
+)
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from lorax_lab.config import MethodConfig
+from lorax_lab.config.identity import run_id, science
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.methods import METHODS, count_parameters, method_named
+from lorax_lab.methods.peft_bridge import PREFIX
+from lorax_lab.methods.peft_factors import FACTORS, update_of
+from lorax_lab.methods.peft_settings import refusal as refusal_of
+from lorax_lab.methods.peft_settings import settings_of
+from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table
+from lorax_lab.models import base_weights, select, shapes_of
+from lorax_lab.record.checkpoints import Checkpoints, Position
+from lorax_lab.record.folder import save_trained
+from lorax_lab.record.provenance import new_record
+from lorax_lab.spectra import LowRank, edge_of, rounding_energy
+from lorax_lab.streams import generator
+
+PEFTS = [name for name in METHODS if name.startswith(PREFIX)]
+each = pytest.mark.parametrize("name", PEFTS)
+
+
+def rank_of(name: str) -> int | None:
+    return RANK if METHODS[name].has_rank else None
+
+
+def test_every_method_of_peft_is_here_or_left_out_with_a_reason() -> None:
+    from peft import PeftType
+
+    known = {entry.type for entry in TABLE.values()} | {name.upper() for name in LEFT_OUT}
+    assert {kind.value for kind in PeftType} <= known
+    assert not TABLE.keys() & LEFT_OUT.keys()
+    assert all(LEFT_OUT.values())
+
+
+@each
+def test_parameters_are_as_many_as_peft_counts(name: str) -> None:
+    from peft import get_peft_model
+
+    model, _ = attached("bert", name)
+    bare = tiny_model("bert")
+    theirs = get_peft_model(bare, method_config(name).peft(rank_of(name), select(bare, ["all-linear"])))
+    assert theirs.get_nb_trainable_parameters()[0] == count_parameters(model)["adapter"] > 0
+
+
+@each
+def test_the_spectrum_is_that_of_the_merged_weights_within_their_rounding(name: str) -> None:
+    model, base = trained("bert", name)
+    updates = METHODS[name].updates(model, base)
+    METHODS[name].merge(model)
+    for key, weight in weights(model, list(base)).items():
+        sigma, merged = (torch.linalg.svdvals(m) for m in (dense(updates[key]), weight.double() - base[key].double()))
+        floor = edge_of(*rounding_energy(torch.maximum(weight.abs(), base[key].abs()), torch.float32))
+        assert (sigma - merged).abs().max() <= 8 * floor  # PEFT rounds a few times more than the last one
+
+
+@pytest.mark.parametrize("name", [name for name in PEFTS if METHODS[name].has_rank])
+def test_the_start_is_what_the_method_says_at_an_odd_rank_or_the_rank_is_refused(name: str) -> None:
+    method, model, config = METHODS[name], tiny_model("bert"), method_config(name)
+    names = select(model, ["all-linear"])
+    base = base_weights(model, names)
+    try:
+        method.check(config, 3, shapes_of(model))
+    except ConfigError:
+        assert name in ("peft/hra", "peft/gralora")
+        return
+    method.attach(model, names, config, 3, generator(0, "adapter"))
+    size = relative(method.updates(model, base), base)
+    assert {"zero": size == 0, "rounding": size < 1e-6, "drawn": size > 1e-4}[method.start]
+
+
+@each
+def test_factors_are_the_merged_weight_in_fp64_and_so_is_what_is_read_while_merged(name: str) -> None:
+    """Where the frozen weight was rounded after its start was taken out, but for that rounding."""
+    model, base = trained("bert", name)
+    updates = METHODS[name].updates(model, base)
+    error = 1e-6 if METHODS[name].start == "rounding" or METHODS[name].update_dtype == torch.float32 else 1e-14
+    for key, update in updates.items():
+        merged = update_of(model.get_submodule(key), "", base[key])
+        assert (dense(update) - merged).abs().max() <= error
+    METHODS[name].merge(model)
+    for key, update in METHODS[name].updates(model, base).items():
+        torch.testing.assert_close(dense(update), dense(updates[key]), atol=error, rtol=0)
+
+
+@each
+def test_the_precision_of_an_update_is_what_the_method_says(name: str) -> None:
+    """Merged with all its parts in fp64, a method that computes in fp64 makes no number of fewer bits."""
+
+    class Fewer(TorchDispatchMode):
+        seen = False
+
+        def __torch_dispatch__(
+            self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
+        ) -> object:
+            result = func(*args, **(kwargs or {}))
+            given = {t.dtype for t in tree_iter(args) if isinstance(t, torch.Tensor)}
+            made = {t.dtype for t in tree_iter(result) if isinstance(t, torch.Tensor)}
+            self.seen |= torch.float64 in given and bool(made & {torch.float32, torch.complex64})
+            return result
+
+    model, base = trained("bert", name)
+    layer = model.get_submodule(next(iter(base))).double().eval()
+    with Fewer() as fewer, torch.no_grad():
+        layer.merge()
+    assert fewer.seen == (METHODS[name].update_dtype == torch.float32)
+
+
+def refusal(name: str, config: MethodConfig, model: nn.Module) -> str:
+    try:
+        METHODS[name].check(config, rank_of(name), shapes_of(model))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@each
+def test_what_is_not_refused_adapts_every_kind_of_model(name: str, kind: str) -> None:
+    """GPT-2's Conv1D is refused with PEFT's reason, or adapted as any other matrix is."""
+    method, config, model = METHODS[name], method_config(name), tiny_model(kind)
+    if reason := refusal(name, config, model):
+        assert kind == "gpt2"
+        assert f"method={name} is not possible for transformer.h.0.attn.c_attn, 96 × 32 (stored as Conv1D)" in reason
+        assert "PEFT says: " in reason
+        return
+    names = select(model, ["all-linear"])
+    base = base_weights(model, names)
+    method.attach(model, names, config, rank_of(name), generator(0, "adapter"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(**BATCH).loss.backward()
+        optimizer.step()
+    updates, before = method.updates(model, base), outputs(model)
+    method.merge(model)
+    for key, weight in weights(model, names).items():
+        torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["peft/dora", "peft/oft"])
+def test_dora_and_oft_change_a_weight_with_full_rank_and_the_lab_says_so(name: str) -> None:
+    from lorax_lab.measure import rows
+
+    model, base = trained("bert", name)
+    updates = METHODS[name].updates(model, base)
+    table = rows.measure(updates, rows.decompose(updates), base, dtype=METHODS[name].update_dtype)
+    assert {row["numerical_rank"] for row in table.values()} == {32}
+    assert all(row["above_rounding"] == 32 and row["rounding_edge"] < 1e-12 for row in table.values())
+    assert METHODS[name].update_rank == "full"
+
+
+def test_the_dry_run_says_where_the_rank_of_the_update_is_not_the_runs() -> None:
+    from lorax_lab.launch.dry_run import _full_rank
+    from lorax_lab.launch.plan import Run
+
+    runs = [Run(compose([f"method={name}"]), name) for name in ("peft/dora", "peft/oft", "lora", "full")]
+    assert _full_rank(runs) == ["method=peft/dora: ΔW has full rank, whatever the run's rank is (docs/methods.md)"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_our_lora_is_pefts_to_rounding(kind: str, rslora: bool) -> None:
+    """Forward, gradients and ΔW, from the same factors."""
+    ours, base = trained(kind, "lora", lora_config(rslora=rslora))
+    name = "peft/rslora" if rslora else "peft/lora"
+    theirs, _ = attached(kind, name, method_config(name, lora_alpha=8))
+    with torch.no_grad():
+        for key in base:
+            mine, own = ours.get_submodule(key), theirs.get_submodule(key)
+            own.lora_A["default"].weight.copy_(mine.lora_A)
+            own.lora_B["default"].weight.copy_(mine.lora_B)
+        for key, parameter in ours.named_parameters():
+            if "classifier" in key or "score" in key or "pooler" in key:
+                theirs.get_parameter(key).copy_(parameter)
+    torch.testing.assert_close(outputs(theirs), outputs(ours), atol=1e-6, rtol=1e-5)
+    for model in (ours, theirs):
+        model.zero_grad()
+        model(**BATCH).loss.backward()
+    for key in base:
+        mine, own = ours.get_submodule(key), theirs.get_submodule(key)
+        torch.testing.assert_close(own.lora_A["default"].weight.grad, mine.lora_A.grad, atol=1e-7, rtol=1e-4)
+        torch.testing.assert_close(own.lora_B["default"].weight.grad, mine.lora_B.grad, atol=1e-7, rtol=1e-4)
+    updates = [METHODS["lora"].updates(ours, base), METHODS[name].updates(theirs, base)]
+    assert all(torch.equal(dense(updates[0][key]), dense(updates[1][key])) for key in base)
+    assert count_parameters(ours) == count_parameters(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "rank", "count"),
+    [
+        ("lora", (64, 512), 8, 8 * (512 + 64)),
+        ("peft/lora", (64, 512), 8, 8 * (512 + 64)),
+        ("peft/lora", (768, 768), 8, 294_912 // 24),  # query and value of the 12 layers of RoBERTa-base
+        ("peft/dora", (64, 512), 8, 8 * (512 + 64) + 64),  # and a length for each row
+        ("peft/vera", (64, 512), 8, 8 + 64),  # two vectors
+        ("peft/loha", (64, 512), 8, 2 * 8 * (512 + 64)),  # two LoRAs
+        ("peft/hra", (64, 512), 8, 8 * 512),  # a reflection for each direction
+        ("peft/shira", (64, 512), 8, 8 * (512 + 64)),
+        ("peft/ia3", (64, 512), None, 64),
+        ("peft/oft", (64, 512), None, (512 // 8) * (8 * 7 // 2)),  # skew-symmetric blocks
+        ("peft/c3a", (64, 512), None, 64 * 512 // 16),  # a circulant block has one row
+        ("peft/road", (64, 512), None, 64),  # an angle and a length for each pair
+    ],
+)
+def test_textbook_counts_of_one_matrix(name: str, shape: tuple[int, int], rank: int | None, count: int) -> None:
+    class One(nn.Module):
+        base_model_prefix = "body"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.score = nn.ModuleDict({"matrix": nn.Linear(shape[1], shape[0])}), nn.Linear(shape[0], 2)
+
+    model = One()
+    METHODS[name].attach(model, ["body.matrix"], method_config(name), rank, generator(0, "adapter"))
+    assert sum(p.numel() for p in model.body.parameters() if p.requires_grad) == count
+
+
+@each
+def test_draws_come_from_the_runs_stream_and_leave_torchs_own_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    first, same = attach("bert", name)[0], attach("bert", name)[0]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), same.parameters(), strict=True))
+    own = zip(first.named_buffers(), same.named_buffers(), strict=True)
+    assert all(torch.equal(p, q) for (_, p), (_, q) in own)
+
+
+@pytest.mark.parametrize("name", ["peft/lora", "peft/vera", "peft/fourierft", "peft/shira", "peft/waveft", "peft/frod"])
+def test_another_seed_draws_something_else(name: str) -> None:
+    found = []
+    for seed in (0, 1):
+        model, method = tiny_model("bert"), METHODS[name]
+        names = select(model, ["all-linear"])
+        base = base_weights(model, names)
+        method.attach(model, names, method_config(name), rank_of(name), generator(seed, "adapter"))
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        model(**BATCH).loss.backward()
+        optimizer.step()
+        found.append({key: dense(update) for key, update in method.updates(model, base).items()})
+    assert not all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@each
+def test_what_is_saved_loads_in_peft_with_the_same_outputs(name: str, kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    if kind == "gpt2" and refusal(name, method_config(name), tiny_model(kind)):
+        return  # as the test above has it
+    model, _ = trained(kind, name)
+    save_trained(tmp_path, METHODS[name].export(model, method_config(name), "public/name"))
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "public/name"
+    theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
+    torch.testing.assert_close(outputs(theirs), outputs(model), atol=2e-6, rtol=1e-5)
+
+
+def test_an_adapter_of_another_method_is_refused(tmp_path: Path) -> None:
+    model, _ = trained("bert", "peft/oft")
+    save_trained(tmp_path, METHODS["peft/oft"].export(model, method_config("peft/oft"), "x"))
+    with pytest.raises(ConfigError, match=r"peft_type=OFT is not possible; allowed: BOFT"):
+        METHODS["peft/boft"].load(tiny_model("bert"), tmp_path)
+
+
+def adalora_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    method = METHODS["peft/adalora"]
+    for step in steps:
+        loss, penalty = model(**BATCH).loss, method.penalty(model)
+        assert penalty is not None
+        assert float(penalty.detach()) > 0
+        (loss + penalty).backward()
+        optimizer.step()
+        method.stepped(model, step + 1, 8)
+        optimizer.zero_grad()
+
+
+def adalora() -> tuple[nn.Module, dict[str, torch.Tensor], torch.optim.Optimizer]:
+    model, base = attached("bert", "peft/adalora", method_config("peft/adalora", tinit=1, tfinal=2))
+    return model, base, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+
+
+def test_adalora_ends_with_the_budget_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole, base, optimizer = adalora()
+    adalora_steps(whole, optimizer, range(8))
+    kept = [int((p != 0).sum()) for key, p in whole.named_parameters() if "lora_E" in key]
+    assert sum(kept) == RANK * len(base)
+    assert max(kept) <= 1.5 * RANK
+    for cut in (3, 6, 7):
+        first, _, own = adalora()
+        store = Checkpoints(tmp_path / str(cut), {}, 0.0, print)
+        adalora_steps(first, own, range(cut))
+        store.save(first, own, None, Position(step=cut))
+        again, _, own = adalora()
+        assert store.load(again, own, None).step == cut
+        adalora_steps(again, own, range(cut, 8))
+        assert all(torch.equal(p, q) for p, q in zip(again.parameters(), whole.parameters(), strict=True))
+
+
+def test_adalora_without_a_step_to_cut_is_refused() -> None:
+    model, _, _ = adalora()
+    model(**BATCH).loss.backward()
+    with pytest.raises(ConfigError, match=r"method.tinit=1 method.tfinal=2 leave none of the 3 steps.*method.tfinal=0"):
+        METHODS["peft/adalora"].stepped(model, 1, 3)
+
+
+@each
+def test_a_checkpoint_holds_what_trains_once_and_puts_it_back(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model, _ = trained("bert", name)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    store = Checkpoints(tmp_path, {}, 0.0, print)
+    store.save(model, optimizer, None, Position(step=1))
+    saved = load_file(next(tmp_path.rglob("state.safetensors")))
+    trainable = {f"model/{key}" for key, p in model.named_parameters() if p.requires_grad}
+    assert trainable <= saved.keys()
+    assert not any(key.endswith("base_layer.weight") for key in saved)
+    fresh, _ = attach("bert", name)
+    assert store.load(fresh, torch.optim.AdamW([p for p in fresh.parameters() if p.requires_grad], lr=1e-2), None)
+    assert torch.equal(outputs(fresh.eval()), outputs(model))
+
+
+@each
+def test_settings_have_pefts_names_and_those_in_the_file_are_hashed(name: str) -> None:
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as KINDS
+
+    kind = next(kind for key, kind in KINDS.items() if key.value == TABLE[name.removeprefix(PREFIX)].type)
+    theirs, fields = {field.name for field in dataclasses.fields(kind)}, dataclasses.fields(settings_of(name))
+    assert {field.name for field in fields} - {"name"} <= theirs
+    config = compose([f"method={name}"])
+    hashed = science(config, "m", "d")["method"]
+    assert hashed.keys() == {field.name for field in fields if "neutral" not in field.metadata}
+    for field in (field for field in fields if "neutral" in field.metadata):
+        assert getattr(config.method, field.name) == field.metadata["neutral"]
+        typed = copy.copy(config.method)
+        setattr(typed, field.name, "another")
+        other = dataclasses.replace(config)
+        other.method = typed
+        assert run_id(other, "m", "d") != run_id(config, "m", "d")
+
+
+def test_a_run_of_peft_keeps_its_name() -> None:
+    assert (
+        run_id(compose(["method=peft/dora", "rank=4"]), "m", "d") == "minilm-movie_reviews-peft_dora-r4-s0-dd3b5c168f"
+    )
+
+
+def test_the_version_of_peft_is_recorded_where_it_counts() -> None:
+    versions = {
+        name: new_record(compose([f"method={name}"]), "x", "failed", "torch").versions for name in ("lora", "peft/lora")
+    }
+    assert versions["peft/lora"] == versions["lora"] | {"peft": peft.__version__}
+
+
+def test_help_and_the_default_run_import_no_peft() -> None:
+    code = "import sys; from lorax_lab.launch.compose import compose, spell_out; compose(spell_out(['rank=4']))\n"
+    code += "import lorax_lab.methods; assert 'peft' not in sys.modules, 'peft'\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["method=peft/dorra"], r"method=peft/dorra: there is no such method; did you mean 'peft/dora'"),
+        (["method=peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
+        (["method=peft/prompt_tuning"], r"method=peft/prompt_tuning is not possible: it changes what the model reads"),
+        (["method=peft/dora", "method.lora_alhpa=4"], r"has no lora_alhpa.*did you mean 'lora_alpha'"),
+        (["method=peft/dora", "method.alpha=4"], r"method.alpha=4 is not possible: method=peft/dora has no alpha"),
+        (["method=peft/dora", "method.lora_alpha=much"], r"method.lora_alpha=much is not possible"),
+        (["method=peft/lora", "method.init_lora_weights=pissa"], r"init_lora_weights=pissa is .*method=peft/pissa"),
+        (["method=peft/deft", "method.decomposition_method=svd"], r"method=svd is not possible: allowed: relu, qr"),
+        (["method=peft/oft", "rank=8"], r"method=peft/oft rank=8 is not possible: this method has no rank"),
+        (["method=peft/dora", "rank=null"], r"rank=None is not possible"),
+        (["method=peft/dora", "method.bias=all"], r"method=peft/dora has no bias"),
+        (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type .*init_weights=false"),
+        (["method=lora,peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
+        (["method=peft/lora", "method.lora_dropout=1.5"], r"method.lora_dropout=1.5 is .*lora_dropout=0.1"),
+        (["method=peft/oft", "method.module_dropout=-1"], r"method.module_dropout=-1.0 is not possible"),
+        (["method=peft/lora", "method.lora_alpha=0"], r"method.lora_alpha=0 is .* a number above 0"),
+        (["method=peft/vera", "method.d_initial=nan"], r"method.d_initial=nan is .* a finite number"),
+        (["method=peft/adalora", "method.deltaT=0"], r"method.deltaT=0 is .* a number of 1 or more"),
+        (["method=peft/adalora", "method.r=4"], r"method=peft/adalora has no r"),  # AdaLoRA does not read it
+        (["method=peft/miss", "method.init_weights=maybe"], r"init_weights=maybe .* allowed: true, false, bat, mini"),
+        (["method=peft/tinylora", "method.init_weights=false"], r"init_weights=false is .* numbers that nobody drew"),
+        (["method=peft/ia3", "method.feedforward_modules=null"], r"feedforward_modules=None is .* a list of names"),
+        (["method=peft/ia3", "method.feedforward_modules=query"], r"feedforward_modules=query is .* a list of names"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_in_our_words(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(spell_out(words))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "rank", "message"),
+    [
+        ("peft/hra", {}, 3, r"rank=3 is not possible .*PEFT says: The symmetric initialization can NOT be performed"),
+        ("peft/dora", {}, 40, r"rank=40 is above min\(out, in\) = 32 of .*type rank=32"),
+        ("peft/adalora", {"beta1": 2.0}, 4, r"method.beta1=2.0 is not possible for bert.*PEFT says: assert self.beta1"),
+        ("peft/c3a", {"block_size": 24}, None, r"method.block_size=24 is not possible for bert.*PEFT says: "),
+        ("peft/oft", {"oft_block_size": 7}, None, r"method.oft_block_size=7 is not .*Adjusted `oft_block_size` to"),
+        ("peft/oft", {"oft_block_size": 0}, None, r"method.oft_block_size=0 is not possible"),
+        ("peft/boft", {"boft_block_size": 5}, None, r"method.boft_block_size=5 is not.*32 × 32: PEFT says"),
+        ("peft/vblora", {"vector_length": 24}, 4, r"(method.vector_length=24|vblora) is not.* for bert"),
+        ("peft/road", {"group_size": 7}, None, r"method.group_size=7 is not possible"),
+        ("peft/fourierft", {"n_frequency": 0}, None, r"method.n_frequency=0 is not possible"),
+        ("peft/fourierft", {"n_frequency": 10**6}, None, r"method.n_frequency=1000000 is not possible"),
+        ("peft/ia3", {"feedforward_modules": ["ouput.dense"]}, None, r"=ouput.dense is .*did you mean 'output.dense'"),
+    ],
+)  # fmt: skip
+def test_what_a_model_does_not_allow_is_refused_before_it_trains(
+    name: str, changes: dict[str, object], rank: int | None, message: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user has them; pytest makes errors of them
+        with pytest.raises(ConfigError, match=message):
+            METHODS[name].check(method_config(name, **changes), rank, shapes_of(tiny_model("bert")))
+
+
+def test_a_setting_of_pefts_can_be_typed_in_a_sweep_of_several_methods() -> None:
+    assert "++method.use_rslora=true" in spell_out(["method=peft/pissa,peft/dora", "method.use_rslora=true"])
+    assert "++method.use_rslora=true" in spell_out(["method=lora,peft/dora", "method.use_rslora=true"])
+
+
+@each
+def test_every_number_that_is_trained_was_drawn(name: str) -> None:
+    """No setting of the start leaves what memory happens to hold."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # new memory is filled with nan
+    try:
+        for key in ("init_weights", "init_ia3_weights"):
+            for value in (True, False):
+                if not hasattr(method_config(name), key):
+                    continue
+                try:
+                    model, _ = attach("bert", name, method_config(name, **{key: value}))
+                except ConfigError:
+                    continue
+                assert all(p.isfinite().all() for p in model.parameters()), (key, value)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("peft/gralora", {"hybrid_r": 2}),
+        ("peft/miss", {"init_weights": "bat"}),
+        ("peft/miss", {"init_weights": "mini", "mini_r": 2}),
+        ("peft/hra", {"apply_GS": True, "init_weights": False}),
+        ("peft/glora", {"config_A_B": "vector"}),
+        ("peft/lokr", {"decompose_both": True, "decompose_factor": 4}),
+        ("peft/oft", {"coft": True, "block_share": True, "eps": 1e-3}),
+        ("peft/peanut", {"depth": 2, "act_fn": "tanh"}),
+        ("peft/psoft", {"psoft_svd": "lowrank", "ab_svd_init": "pissa_init"}),
+        ("peft/dora", {"use_rslora": True, "lora_dropout": 0.5}),
+    ],
+)
+def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[str, object]) -> None:
+    from lorax_lab.measure import rows
+
+    config = method_config(name, **changes)
+    method, (model, base) = METHODS[name], trained("bert", name, config)
+    model.eval()
+    updates, before = method.updates(model, base), outputs(model)
+    table = rows.measure(updates, rows.decompose(updates), base, dtype=method.update_dtype)
+    for key, update in updates.items():
+        assert table[key]["numerical_rank"] <= method.most_rank(config, rank_of(name), tuple(update.shape))
+    method.merge(model)
+    for key, weight in weights(model, list(base)).items():
+        torch.testing.assert_close(weight.double() - base[key].double(), dense(updates[key]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["peft/lora", "peft/vera", "peft/oft", "peft/fourierft"])
+def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> None:
+    from families import FAMILIES
+
+    shapes = shapes_of(next(family for family in FAMILIES if family.name == "Mamba").model())
+    config, rank = method_config(name), 2 if METHODS[name].has_rank else None
+    for end in ("dt_proj", "x_proj", "out_proj"):
+        chosen = {key: shape for key, shape in shapes.items() if key.endswith(end)}
+        with pytest.raises(ConfigError, match=rf"mixer.{end}: Mamba reads the weight .*target_modules=\[in_proj\]"):
+            METHODS[name].check(config, rank, chosen)
+    METHODS[name].check(config, rank, {key: shape for key, shape in shapes.items() if key.endswith("in_proj")})
+
+
+def test_a_peft_without_the_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import peft.mapping
+
+    older = {key: kind for key, kind in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items() if key.value != "HIRA"}
+    monkeypatch.setattr(peft.mapping, "PEFT_TYPE_TO_CONFIG_MAPPING", older)
+    settings_of.cache_clear()
+    with pytest.raises(
+        ConfigError, match=r"method=peft/hira is not in PEFT [\d.]+, which is installed; update PEFT: 0.21 has it"
+    ):
+        settings_of("peft/hira")
+    settings_of.cache_clear()
+
+
+def test_a_method_that_is_left_out_says_why() -> None:
+    for name, reason in LEFT_OUT.items():
+        with pytest.raises(ConfigError) as caught:
+            method_named(PREFIX + name)
+        assert reason in str(caught.value)
+
+
+def test_the_docs_show_every_method_and_what_is_left_out() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert table() in text
+    assert left_out() in text
+
+
+def test_each_way_to_read_factors_is_used() -> None:
+    assert {entry.factors for entry in TABLE.values()} - {""} == set(FACTORS)
+    for name in PEFTS:
+        if TABLE[name.removeprefix(PREFIX)].factors:
+            model, base = trained("bert", name)
+            assert {type(update) for update in METHODS[name].updates(model, base).values()} == {LowRank}
+
+
+@pytest.mark.parametrize(
+    ("error", "where", "message"),
+    [
+        (ValueError("It is wrong.\nAnd more."), "", "method=peft/vera is not possible: PEFT says: It is wrong"),
+        (ValueError("the rank r is low."), "", "rank=4 is not possible: PEFT says: the rank r is low"),
+        (
+            TypeError("no layer."),
+            " for q, 2 × 2",
+            "method=peft/vera is not possible for q, 2 × 2: PEFT says: no layer; "
+            "type method=lora, or name other method.target_modules",
+        ),
+    ],
+)
+def test_a_refusal_of_pefts_is_one_line_with_the_key_here(error: Exception, where: str, message: str) -> None:
+    assert str(refusal_of(settings_of("peft/vera")(), 4, error, where)) == message
+
+
+def test_an_assertion_of_pefts_is_told_by_its_line() -> None:
+    number = 3
+    with pytest.raises(AssertionError) as caught:
+        assert number == 4
+    bare = AssertionError().with_traceback(caught.value.__traceback__)
+    assert str(refusal_of(settings_of("peft/vera")(), 4, bare)) == (
+        "method=peft/vera is not possible: PEFT says: assert number == 4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "most"),
+    [
+        ("peft/lora", {}, 4), ("peft/adalora", {}, 6), ("peft/loha", {}, 16), ("peft/randlora", {}, 64),
+        ("peft/miss", {}, 4), ("peft/gralora", {"gralora_k": 2, "hybrid_r": 3}, 11),
+    ],
+)  # fmt: skip
+def test_the_rank_of_an_update_at_most_is_worked_out_by_hand(name: str, changes: dict[str, int], most: int) -> None:
+    method = METHODS[name]
+    assert method.most_rank(method.settings(name=name, **changes), 4, (64, 96)) == most
+    assert method.most_rank(method.settings(name=name, **changes), 4, (3, 96)) == 3

@@ -1,0 +1,108 @@
+"""A head that reads the mean of the last layer: what it computes, what it trains, and where it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from families import FAMILIES, Family
+from torch import nn
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import run_of
+from lorax_lab.models import adaptable, head_modules, load_base
+from lorax_lab.models.pooling import check_mean, read_mean
+from lorax_lab.record.record import read_record
+
+HEAD = {"num_labels": 2, "problem_type": "single_label_classification", "by_mean": True}
+SEQUENCES = [f for f in FAMILIES if f.model_class == "AutoModelForSequenceClassification" and f.kind != "t5"]
+
+
+@pytest.mark.parametrize("family", SEQUENCES, ids=lambda family: family.name)
+def test_the_logits_are_those_of_the_mean_of_real_tokens(family: Family) -> None:
+    model = family.model(problem_type="single_label_classification")
+    matrices = list(adaptable(model))
+    read_mean(model)
+    assert list(adaptable(model)) == matrices
+    assert head_modules(model) == ["classifier"]
+    size = model.config.hidden_size
+    assert {n: p.shape for n, p in model.classifier.named_parameters()} == {"weight": (2, size), "bias": (2,)}
+    batch = dict(family.batch) | {"attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])}
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        hidden = getattr(model, model.base_model_prefix)(**batch).last_hidden_state
+        out = model(**batch, labels=labels)
+    means = torch.stack([hidden[0].mean(0), hidden[1, :3].mean(0)])
+    torch.testing.assert_close(out.logits, means @ model.classifier.weight.T + model.classifier.bias)
+    torch.testing.assert_close(out.loss, nn.functional.cross_entropy(out.logits, labels))
+
+
+def test_a_number_has_the_mean_squared_error() -> None:
+    family = SEQUENCES[0]
+    model = family.model(problem_type="regression", num_labels=1)
+    read_mean(model)
+    with torch.no_grad():
+        out = model(**family.batch | {"labels": torch.tensor([0.5, 2.0])})
+    torch.testing.assert_close(out.loss, ((out.logits[:, 0] - torch.tensor([0.5, 2.0])) ** 2).mean())
+
+
+@pytest.mark.parametrize("kind", ["whisper", "t5"])
+def test_a_model_of_two_halves_is_refused(kind: str) -> None:
+    family = next(f for f in FAMILIES if f.kind == kind)
+    with pytest.raises(ConfigError, match=r"task\.pooling=mean: model=tiny has no body .*; type task\.pooling=own"):
+        check_mean("tiny", family.model())
+
+
+def test_it_is_refused_before_anything_trains(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "tiny-t5"
+    next(f for f in FAMILIES if f.kind == "t5").model().save_pretrained(folder)
+    source = next(word for word in small_run if word.startswith("model=")).removeprefix("model=")
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    others = [word for word in small_run if not word.startswith("model=")]
+    done = lab_here(*others, f"model={folder}", "task.pooling=mean", "--dry-run")
+    assert done.returncode == 2
+    assert f"task.pooling=mean: model={folder} has no body that ends in one layer" in done.stdout
+
+
+def test_the_head_is_drawn_from_the_seed_and_the_body_is_the_same(model_folder: Path) -> None:
+    one, again, other = (load_base(str(model_folder), HEAD, seed).model for seed in (0, 0, 1))
+    own = load_base(str(model_folder), {k: v for k, v in HEAD.items() if k != "by_mean"}, 0).model
+    assert torch.equal(one.classifier.weight, again.classifier.weight)
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert not one.classifier.bias.any()
+    theirs = own.state_dict()
+    shared = [key for key in one.state_dict() if not key.startswith("classifier.")]
+    assert shared
+    assert all(torch.equal(one.state_dict()[key], theirs[key]) for key in shared)
+    assert sum(p.numel() for p in one.classifier.parameters()) == 2 * one.config.hidden_size + 2
+
+
+def test_the_default_names_no_run_anew(small_run: list[str]) -> None:
+    words = [word for word in small_run if not word.startswith("runs_dir")]
+    plain, own, mean = (
+        run_of(compose([*words, "rank=2", *more])).run_id for more in ([], ["task.pooling=own"], ["task.pooling=mean"])
+    )
+    assert plain == own != mean
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head"])
+def test_it_trains_and_its_record_has_its_parameters(method: str, small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "task.pooling=mean", f"method={method}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = Path(next(w for w in small_run if w.startswith("runs_dir=")).removeprefix("runs_dir="))
+    for path in store.glob("tiny-bert-*"):
+        assert read_record(path).completed.parameters.head == 2 * 32 + 2
+
+
+def test_it_is_not_served(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from lorax_lab.serve.__main__ import main
+
+    words = [w for w in small_run if w.startswith(("model=", "runs_dir="))]
+    assert main([*words, "tasks=['sarcasm task.pooling=mean']"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "task.pooling=mean is not served; type task.pooling=own" in said

@@ -1,0 +1,170 @@
+"""What each test example adds to a score that is no share of right answers, from the metric to the verdict."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import CUT_RANKS, EXAMPLES, again, study
+from tampered import whole
+from test_study_cuts import renewed
+
+from analysis.study import comparison, examples, rules, update
+from analysis.study.records import Records
+from lorax_lab.study.answers import (
+    CORRECT,
+    CUT_ANSWERS,
+    CUT_PSEUDO_VALUES,
+    LOSSES,
+    PSEUDO_VALUES,
+    WITH_PSEUDO_VALUES,
+    cut_pseudo_values,
+    packed_answers,
+    pseudo_values,
+)
+from lorax_lab.tasks import KINDS
+from lorax_lab.tasks.kind import Metric
+
+TASK = "reviews"
+COUNT = EXAMPLES["test"]
+
+
+def known() -> list[tuple[str, str, Metric]]:
+    return [(kind, name, KINDS[kind].metrics[name]) for kind, name in WITH_PSEUDO_VALUES]
+
+
+def outputs_of(kind: str, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    if kind == "regression":
+        labels = draw.standard_normal(count)
+        return (0.5 * labels + draw.standard_normal(count))[:, None].astype("f4"), labels
+    tokens = draw.integers(1, 9, count)
+    columns = [draw.exponential(2.0, count) * tokens, tokens, draw.random(count) < 0.3]
+    return np.stack(columns, 1).astype("f4"), np.full(count, "a")
+
+
+def test_the_store_knows_which_metrics_have_them() -> None:
+    made = {(kind, name) for kind, of in KINDS.items() for name, m in of.metrics.items() if m.pseudo_values}
+    assert made == set(WITH_PSEUDO_VALUES)
+
+
+@pytest.mark.parametrize(("kind", "name", "metric"), known(), ids=lambda value: str(value)[:20])
+def test_their_mean_is_the_score_and_they_are_the_jackknife_s(kind: str, name: str, metric: Metric) -> None:
+    """n θ − (n − 1) θ without the example, to 1/n."""
+    outputs, labels = outputs_of(kind, 400)
+    assert metric.pseudo_values
+    values, score = metric.pseudo_values(outputs, labels), metric.of(outputs, labels)
+    assert values.mean() == pytest.approx(score, abs=1e-9)
+    left_out = [metric.of(np.delete(outputs, i, 0), np.delete(labels, i)) for i in range(400)]
+    jackknife = 400 * score - 399 * np.array(left_out)
+    np.testing.assert_allclose(values, jackknife, atol=0.15 * jackknife.std() + 1e-9)
+
+
+@pytest.mark.parametrize(("kind", "name", "metric"), known(), ids=lambda value: str(value)[:20])
+def test_their_standard_error_is_that_of_the_score(kind: str, name: str, metric: Metric) -> None:
+    """Over 600 samples of 200 examples."""
+    scores, errors = [], []
+    for seed in range(600):
+        outputs, labels = outputs_of(kind, 200, seed)
+        assert metric.pseudo_values
+        scores.append(metric.of(outputs, labels))
+        errors.append(metric.pseudo_values(outputs, labels).std(ddof=1) / 200**0.5)
+    assert np.mean(errors) == pytest.approx(np.std(scores), rel=0.1)
+
+
+def test_outputs_that_say_nothing_add_nothing() -> None:
+    metric = KINDS["regression"].metrics["pearson"]
+    assert metric.pseudo_values
+    assert not metric.pseudo_values(np.ones((5, 1)), np.arange(5.0)).any()
+
+
+def test_a_line_keeps_them_to_half_precision() -> None:
+    values = np.random.default_rng(0).standard_normal(COUNT)
+    outputs = {"outputs": np.zeros((COUNT, 1)), "labels": np.zeros(COUNT), PSEUDO_VALUES: values}
+    cuts = {"cut/4": {"outputs": np.zeros((COUNT, 1)), PSEUDO_VALUES: -values}}
+    line = {"run_id": "a", "inputs": {"examples": EXAMPLES}} | packed_answers(outputs, cuts)
+    assert CORRECT not in line
+    assert LOSSES not in line
+    back = pseudo_values(line)
+    assert back is not None
+    np.testing.assert_allclose(back, values, rtol=2**-11, atol=1e-7)
+    np.testing.assert_array_equal(cut_pseudo_values(line, "cut")[4], -back)
+
+
+def packed(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<f2").tobytes()).decode()
+
+
+def correlated(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the synthetic study as one of a regression: its score becomes Pearson's r, and the right answers
+    become pseudo-values around it."""
+    line = copy.deepcopy(line)
+    line["metric"] = "pearson"
+    line["metrics"] = {key.replace("accuracy", "pearson"): score for key, score in line["metrics"].items()}
+    line["config"]["task"]["kind"] = "regression"
+    line["inputs"]["classes"] = []
+    line.pop(LOSSES, None)
+    if CORRECT in line:
+        line[PSEUDO_VALUES] = packed(_bits(line.pop(CORRECT)))
+    if CUT_ANSWERS in line:
+        line[CUT_PSEUDO_VALUES] = {key: packed(_bits(bits)) for key, bits in line.pop(CUT_ANSWERS).items()}
+    return line
+
+
+def _bits(bits: str) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=COUNT).astype(float)
+
+
+def regression(records: Records) -> Records:
+    return replace(records, lines=[correlated(line) for line in records.lines])
+
+
+def test_r_and_k_are_decided_as_by_right_answers() -> None:
+    """The same numbers, once as answers and once as pseudo-values, give the same intervals and ranks."""
+    plain = study()
+    counted = again(plain, [renewed(line) for line in plain.lines])
+    other = regression(counted)
+    for arm, gain in comparison.gains(counted, TASK).items():
+        assert comparison.gains(other, TASK)[arm].low == pytest.approx(gain.low, abs=1e-6)
+        assert comparison.gains(other, TASK)[arm].examples == COUNT
+    assert comparison.enough(other, TASK) == comparison.enough(counted, TASK)
+    assert update.is_on_test(other, TASK)
+    assert sorted(update.gains(other, TASK)) == list(CUT_RANKS)
+    assert update.functional_rank(other, TASK) == update.functional_rank(counted, TASK)
+    assert "covers other seeds and other test examples" in rules.intervals_rule(other)
+    assert "decided on test examples" in rules.intervals_rule(other)
+
+
+HARMS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "gone": (lambda x: x.pop(PSEUDO_VALUES), "it has no pseudo-values of its test examples"),
+    "of an accuracy": (lambda x: x["config"]["task"].update(kind="classification"), "it has strange pseudo-values"),
+    "another score": (lambda x: x["metrics"].update({"test/pearson": 0.7}), "not the mean of its pseudo-values"),
+    "one value moved": (lambda x: x.update({PSEUDO_VALUES: _moved(x)}), "not the mean of its pseudo-values"),
+    "cuts gone": (lambda x: x.pop(CUT_PSEUDO_VALUES), "not those of its cuts"),
+    "one cut gone": (lambda x: x[CUT_PSEUDO_VALUES].pop("cut/2"), "not those of its cuts"),
+    "the uncut is another": (lambda x: x[CUT_PSEUDO_VALUES].update({"cut/64": x[CUT_PSEUDO_VALUES]["cut/0"]}), "uncut"),
+}
+
+
+def _moved(line: dict[str, Any]) -> str:
+    values = pseudo_values(line)
+    assert values is not None
+    values[0] += 1.0
+    return packed(values)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_pseudo_values_that_do_not_follow_are_named(harm: str) -> None:
+    change, said = HARMS[harm]
+    line = next(x for x in whole().lines if CORRECT in x and "functional" in x)
+    line = correlated(renewed(line))
+    rank = set(CUT_RANKS)
+    assert [*examples.of_scores(line), *examples.of_cuts(line, rank)] == []
+    change(line)
+    found = [*examples.of_scores(line), *examples.of_cuts(line, rank)]
+    assert any(said in fault for fault in found), found

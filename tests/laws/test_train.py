@@ -1,0 +1,350 @@
+"""The loop: steps, schedule, accumulation, validation points, streams, divergence."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from lorax_lab.config import TrainConfig
+from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.launch.compose import compose
+from lorax_lab.record.checkpoints import Checkpoints
+from lorax_lab.streams import generator, global_stream, stream_seed
+from lorax_lab.train import (
+    RANKS,
+    Batch,
+    check_machine,
+    learning_rate_factor,
+    make_accelerator,
+    make_optimizer,
+    plan_steps,
+    train,
+)
+
+
+def settings(**changes: Any) -> TrainConfig:
+    words = {"device": "cpu", "learning_rate": 0.1, "weight_decay": 0.0} | changes
+    return compose([f"train.{key}={value}" for key, value in words.items()]).train
+
+
+NONE = Checkpoints(Path("nowhere"), {}, None, print)
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 1))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(x) @ self.weight
+
+
+def squared_error(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return (model(inputs["x"]) - inputs["y"]).square().mean()
+
+
+def batches(count: int, size: int = 4) -> list[Batch]:
+    draw = generator(0, "batches")
+    made = []
+    for _ in range(count):
+        x = torch.randn(size, 3, generator=draw)
+        made.append(Batch({"x": x, "y": x.sum(1, keepdim=True)}, weight=size, examples=size, tokens=3 * size))
+    return made
+
+
+def run(model: nn.Module, config: TrainConfig, data: list[Batch], seed: int = 0) -> tuple[Any, list[int]]:
+    pauses: list[int] = []
+    steps: list[int] = []
+
+    def validate() -> dict[str, float]:
+        pauses.append(len(steps) + 1)
+        return {"accuracy": 1.0}
+
+    on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
+    result = train(
+        model, lambda epoch: data, squared_error, config, seed, make_accelerator(config), validate, on_step, NONE
+    )
+    assert steps == list(range(1, result.steps + 1))
+    return result, pauses
+
+
+@pytest.mark.parametrize(
+    ("batch_count", "changes", "steps"),
+    [
+        (5, {}, 5), (5, {"epochs": 3}, 15), (5, {"gradient_accumulation": 2}, 3),
+        (5, {"gradient_accumulation": 2, "epochs": 2}, 6), (5, {"max_steps": 4, "epochs": 3}, 4),
+        (5, {"max_steps": 99}, 5),
+    ],
+)  # fmt: skip
+def test_the_number_of_steps(batch_count: int, changes: dict[str, int], steps: int) -> None:
+    config = settings(**changes)
+    assert plan_steps(config, batch_count) == steps
+    result, _ = run(Line(), config, batches(batch_count))
+    assert result.steps == len(result.history) == steps
+
+
+def test_every_example_is_seen_once_an_epoch() -> None:
+    result, _ = run(Line(), settings(epochs=2, gradient_accumulation=3), batches(5))
+    assert result.examples == 2 * 5 * 4
+    assert result.tokens == 2 * 5 * 4 * 3
+
+
+@pytest.mark.parametrize(("validations", "pauses"), [(0, []), (1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10])])
+def test_validation_is_evenly_spaced_and_ends_with_the_last_step(validations: int, pauses: list[int]) -> None:
+    assert run(Line(), settings(validations=validations), batches(10))[1] == pauses
+
+
+def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> None:
+    model, data, config, modes = Line(), batches(6), settings(validations=3), []
+
+    def validate() -> dict[str, float]:
+        model.eval()
+        return {}
+
+    def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        modes.append(model.training)
+        return squared_error(model, inputs)
+
+    model.eval()
+    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, lambda *_: None, NONE)
+    assert modes == [True] * 6
+
+
+def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
+    class Square(nn.Module):
+        """The loss Σ wᵢ xᵢ, so the gradient is x, of norm 5."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.zeros(1, 1)), nn.Parameter(torch.zeros(1))
+
+    def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return 3 * model.a.sum() + 4 * model.b.sum()
+
+    for limit, factor in ((1.0, 0.2), (2.5, 0.5), (10.0, 1.0)):
+        model, config, seen = Square(), settings(clip_norm=limit), []
+
+        def keep(step: int, steps: int, model: Square = model, seen: list[float] = seen) -> None:
+            seen += [float(model.a.grad), float(model.b.grad)]
+
+        result = train(
+            model,
+            lambda epoch: batches(1),
+            loss,
+            config,
+            0,
+            make_accelerator(config),
+            dict,
+            lambda *_: None,
+            NONE,
+            keep,
+        )
+        assert seen == pytest.approx([3 * factor, 4 * factor], rel=1e-4)
+        assert result.history[0]["train/gradient_norm"] == pytest.approx(5)  # as it was before
+
+
+class Killed(BaseException):
+    """The end of a process, in the middle of training."""
+
+
+def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float | None = 0.0) -> tuple[Any, Line]:
+    """Train over batches that differ from epoch to epoch, with the process ended after each of these steps."""
+
+    def epoch(number: int) -> list[Batch]:
+        return batches(12)[4 * number : 4 * number + 4]
+
+    for last in [*kills, 0]:
+        model = Line()
+
+        def on_step(step: int, *_: Any, last: int = last) -> None:
+            if step == last:
+                raise Killed
+
+        try:
+            checkpoints, accelerator = Checkpoints(folder, {}, seconds, print), make_accelerator(config)
+            result = train(model, epoch, squared_error, config, 3, accelerator, dict, on_step, checkpoints)
+        except Killed:
+            continue
+    return result, model
+
+
+def test_a_run_that_is_killed_in_any_epoch_goes_on_with_that_epochs_batches(tmp_path: Path) -> None:
+    config = settings(epochs=3)
+    whole, model = resumed(tmp_path / "whole", config, [])
+    for name, kills in (("second", [6]), ("edges", [4, 8]), ("third", [2, 9, 11])):
+        result, other = resumed(tmp_path / name, config, kills)
+        assert result.history == whole.history
+        assert torch.equal(other.weight, model.weight)
+        assert (result.examples, result.tokens) == (whole.examples, whole.tokens) == (48, 144)
+
+
+def test_the_seconds_of_killed_attempts_are_part_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()  # a clock that goes on by a second whenever it is looked at: at the start and each step
+    monkeypatch.setattr("lorax_lab.train.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    result, _ = resumed(tmp_path, settings(epochs=2), [3, 6])
+    assert result.seconds == 8
+    assert [row["step"] for row in result.history] == list(range(1, 9))
+
+
+def test_the_end_is_kept_though_no_checkpoint_was_due(tmp_path: Path) -> None:
+    resumed(tmp_path, settings(epochs=2), [], seconds=1000)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000008"]
+
+
+def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -> None:
+    model, config, seen = Line(), settings(), []
+    before = model.weight.detach().clone()
+
+    def after(step: int, steps: int) -> None:
+        assert model.weight.grad is not None
+        seen.append((step, steps, bool((model.weight.detach() != before).all())))
+
+    accelerator = make_accelerator(config)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, lambda *_: None, NONE, after)
+    assert seen == [(1, 2, True), (2, 2, True)]
+
+
+def test_the_gradient_of_a_step_is_its_own() -> None:
+    model, config = Line(), settings(learning_rate=1e-9, warmup=0, schedule="constant")
+    model.dropout.p = 0.0
+    history = run(model, config, batches(1) * 3)[0].history
+    norms = [row["train/gradient_norm"] for row in history]
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "factors"),
+    [(0.25, [0.5, 1, 1, 3 / 4]), (0.3, [0.5, 1, 1, 3 / 4]), (0.0, [1, 5 / 6, 4 / 6, 3 / 6]), (1.0, [1 / 6, 2 / 6])],
+)
+def test_the_rate_rises_over_the_warm_up_rounded_up_and_falls_to_zero(warmup: float, factors: list[float]) -> None:
+    assert [learning_rate_factor(s, 6, warmup, "linear") for s in range(len(factors))] == pytest.approx(factors)
+    assert learning_rate_factor(6, 6, 0.3, "linear") == 0
+
+
+def test_the_schedule() -> None:
+    linear = [learning_rate_factor(step, 100, 0.1, "linear") for step in range(100)]
+    assert linear[9] == linear[10] == 1.0
+    assert linear[0] == 0.1
+    assert 0 < linear[99] < 0.02
+    assert [learning_rate_factor(step, 100, 0.0, "constant") for step in (0, 99)] == [1.0, 1.0]
+    used = [row["train/learning_rate"] for row in run(Line(), settings(), batches(10))[0].history]
+    assert used == pytest.approx([0.1 * learning_rate_factor(step, 10, 0.1, "linear") for step in range(10)])
+
+
+def test_accumulated_batches_of_any_sizes_give_the_step_of_one_large_batch() -> None:
+    small = [*batches(3), *batches(1, size=2)]
+    inputs = {key: torch.cat([batch.inputs[key] for batch in small]) for key in small[0].inputs}
+    large = [Batch(inputs, weight=14, examples=14, tokens=42)]
+    outcomes = []
+    for data, accumulation in ((small, 4), (large, 1)):
+        model = Line()
+        model.dropout.p = 0.0
+        result, _ = run(model, settings(gradient_accumulation=accumulation), data)
+        outcomes.append((model.weight.detach(), *(result.history[0][f"train/{k}"] for k in ("loss", "gradient_norm"))))
+    torch.testing.assert_close(outcomes[0], outcomes[1])
+
+
+def test_the_batches_of_a_step_count_by_their_weights() -> None:
+    light, heavy = batches(2)
+    by_hand = Line()
+    by_hand.dropout.p = 0.0
+    losses = [squared_error(by_hand, batch.inputs) for batch in (light, heavy)]
+    ((losses[0] * 1 + losses[1] * 5) / 6).backward()
+    weighted = [replace(light, weight=1), replace(heavy, weight=5)]
+    model = Line()
+    model.dropout.p = 0.0
+    result, _ = run(model, settings(gradient_accumulation=2), weighted)
+    assert result.history[0]["train/loss"] == pytest.approx((losses[0].item() + 5 * losses[1].item()) / 6)
+    assert result.history[0]["train/gradient_norm"] == pytest.approx(float(by_hand.weight.grad.norm()))
+
+
+def test_the_run_draws_from_its_own_streams_and_leaves_the_global_one_alone() -> None:
+    weights = []
+    for state, seed in ((1, 7), (2, 7), (2, 8)):
+        torch.manual_seed(state)
+        model = Line()
+        before = torch.random.get_rng_state()
+        run(model, settings(), batches(6), seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        weights.append(model.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_streams_differ_by_name_and_seed() -> None:
+    assert len({stream_seed(seed, name) for seed in range(50) for name in ("init", "data", "dropout")}) == 150
+    with global_stream(3, "x"):
+        first = torch.rand(3)
+    assert torch.equal(torch.rand(3, generator=generator(3, "x")), first)
+
+
+@pytest.mark.parametrize(("where", "message"), [("loss", "training loss nan"), ("gradient", "gradient norm inf")])
+def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(where: str, message: str) -> None:
+    data, model, config = batches(5), Line(), settings(learning_rate=1e-9)
+    model.weight.data.fill_(0.02)
+    model.dropout.p = 0.0
+    if where == "loss":
+        data[2].inputs["y"].fill_(float("nan"))
+    else:  # predictions of 6e18 have finite squares, but their gradient is above fp32's largest number
+        data[2].inputs["x"].fill_(1e20)
+    seen: list[torch.Tensor] = []
+    keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
+    with pytest.raises(Diverged, match=message):
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
+    assert len(seen) == 2
+    assert torch.equal(model.weight, seen[-1])
+
+
+def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them() -> None:
+    data, model, config = batches(5), Line(), settings(learning_rate=1e39, warmup=0)
+    seen: list[int] = []
+    keep = lambda step, *_: seen.append(step)  # noqa: E731
+    with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
+    assert not seen
+
+
+def test_mixed_precision_computes_in_bf16_over_fp32_master_weights() -> None:
+    class Seen(Line):
+        dtypes: ClassVar[list[torch.dtype]] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            product = x @ self.weight
+            self.dtypes.append(product.dtype)
+            return product.float()
+
+    model = Seen()
+    run(model, settings(precision="bf16", learning_rate=1e-4), batches(3))
+    assert set(Seen.dtypes) == {torch.bfloat16}
+    assert model.weight.dtype == torch.float32
+    assert (model.weight.detach().bfloat16().float() != model.weight.detach()).any()
+
+
+def test_decay_is_for_matrices_only() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    groups = make_optimizer(model, settings(weight_decay=0.5)).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.5), (3, 0.0)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train.device=cuda is not on this machine; type train.device=auto"):
+        make_accelerator(settings(device="cuda"))
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_a_process_of_a_distributed_launcher_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "2")
+    for trains in (check_machine, make_accelerator):
+        with pytest.raises(ConfigError, match=f"{name}=2 .*unset {name}"):
+            trains(settings())
+    monkeypatch.setenv(name, "1")
+    check_machine(settings())

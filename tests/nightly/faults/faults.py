@@ -1,0 +1,126 @@
+"""Faults that a launcher is started with: each makes one thing of the lab, or of the system, go wrong."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def kill_at_step(step: int) -> None:
+    """End the process group right after a training step of any run."""
+    from lorax_lab import console
+
+    inner = console.TrainBar.on_step
+
+    def on_step(self: Any, at: int, steps: int, metrics: dict[str, float]) -> None:
+        inner(self, at, steps, metrics)
+        if at == step:
+            os.killpg(0, signal.SIGKILL)
+
+    console.TrainBar.on_step = on_step  # type: ignore[method-assign]
+
+
+def die_at_write(number: int) -> None:
+    """End the process, as a power cut would, at its n-th fsync or rename."""
+    _count_writes(number, lambda: os._exit(137))
+
+
+def disk_full_at_write(number: int) -> None:
+    """From the n-th fsync or rename on, one fails for want of space."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _count_writes(number, fail)
+
+
+def _count_writes(number: int, act: Callable[[], None]) -> None:
+    seen = 0
+
+    def counted(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                print(f"write {number} is the one", flush=True)
+                act()
+            return inner(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def by_seed(**ends: str) -> None:
+    """The run of a seed ends in its own way, one of `ENDS`, when its training would begin."""
+    from lorax_lab import train
+
+    inner = train.train
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        end = ends.get(f"s{inspect.signature(inner).bind(*args, **kwargs).arguments['seed']}")
+        if end:
+            ENDS[end](args[0])
+        return inner(*args, **kwargs)
+
+    train.train = wrapped  # type: ignore[assignment]
+
+
+def environment(**variables: str) -> None:
+    """Set variables of the environment."""
+    os.environ |= variables
+
+
+def wait_for_windows(seconds: float) -> None:
+    """Let the end of a sweep wait this long for what W&B lacks."""
+    from lorax_lab.windows import following
+
+    following.WAIT = seconds
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _ask_for(size: int) -> None:
+    import torch
+
+    torch.empty(size, dtype=torch.uint8)
+
+
+def _segfault(_: Any) -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def _not_finite(model: Any) -> None:
+    import torch
+
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).fill_(float("inf"))
+
+
+ENDS: dict[str, Callable[[Any], None]] = {
+    "exception": lambda _: _raise(RuntimeError("boom")),
+    "sys.exit": lambda _: sys.exit(7),
+    "os._exit": lambda _: os._exit(0),
+    "segfault": _segfault,
+    "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "memory": lambda _: _ask_for(2**45),
+    "hang": lambda _: time.sleep(60),
+    "inf": _not_finite,
+}
+
+
+def apply(fault: dict[str, Any]) -> None:
+    """Put the named faults in place: `{name: keyword arguments}`."""
+    for name, arguments in fault.items():
+        globals()[name](**arguments)

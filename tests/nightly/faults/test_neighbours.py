@@ -1,0 +1,346 @@
+"""One bad run never hurts its neighbours, however it ends; W&B never hurts any; memory that runs out is explained."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from lorax_lab.record import load_runs, read_record, record
+from lorax_lab.windows import tracking
+
+pytestmark = pytest.mark.faults
+ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
+
+
+def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str) -> Any:
+    """`python -m lorax_lab.run`, with faults in its isolated runs."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))}
+    path = f"{ROOT}:{HERE}" if faults else str(ROOT)
+    kept |= {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": path,
+        "LORAX_FAULTS": json.dumps(faults or {}),
+    }
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, env=kept | variables, timeout=300)
+
+
+def store_of(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
+
+
+ENDS = {
+    1: ("exception", "failed", "RuntimeError: boom"),
+    2: ("sys.exit", "failed", "sys.exit(7) was called"),
+    3: ("os._exit", "failed", "its process ended with status 0 and left no record"),
+    4: ("segfault", "failed", "its process was ended by SIGSEGV"),
+    5: ("sigkill", "killed", "its process was ended by SIGKILL"),
+    6: ("memory", "oom", "asked for as activations"),
+    7: ("hang", "failed", "it did not end within time_limit_seconds=60"),
+    8: ("inf", "diverged", "training loss"),
+}
+
+
+def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
+    overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
+    faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
+    done = lab(*overrides, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
+    assert done.returncode == 1
+    frame = load_runs(store_of(overrides)).set_index("seed")
+    shown = " ".join(done.stdout.split())
+    for seed, (_, status, reason) in ENDS.items():
+        assert frame.loc[seed, "status"] == status, seed
+        assert reason in frame.loc[seed, "reason"]
+        assert f"] lora r=1 seed={seed} {status}" in shown
+        assert reason in shown
+    assert set(frame.loc[[0, 9], "status"]) == {"completed"}
+    assert "8 failed" in done.stdout
+    again = lab(*overrides, "isolate=true", "-m")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 of 10 already recorded" in again.stdout
+    assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
+
+
+def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
+    weights = []
+    for isolate in ("true", "false"):
+        store = tmp_path / isolate
+        overrides = [override for override in small_run if not override.startswith("runs_dir")] + [
+            f"runs_dir={store}",
+            "rank=2",
+        ]
+        assert lab(*overrides, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
+        weights.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_workers_that_stay_outlive_runs_that_fail(small_run: list[str]) -> None:
+    seeds = [seed for seed, (end, _, _) in ENDS.items() if end != "hang"]
+    overrides = [*small_run, "rank=1", "reference=false", f"seed=0,{','.join(map(str, seeds))},9", "train.max_steps=2"]
+    done = lab(*overrides, "workers=2", "-m", faults={"by_seed": {f"s{seed}": ENDS[seed][0] for seed in seeds}})
+    assert done.returncode == 1
+    frame = load_runs(store_of(overrides)).set_index("seed")
+    assert {seed: frame.loc[seed, "status"] for seed in seeds} == {seed: ENDS[seed][1] for seed in seeds}
+    assert set(frame.loc[[0, 9], "status"]) == {"completed"}
+    assert "2 runs side by side, with 1 thread each" in done.stdout
+
+
+def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
+    """The full fine-tune is trained beside the first run that is compared with it."""
+    stores = {}
+    for workers in (1, 2):
+        stores[workers] = tmp_path / str(workers)
+        words = [f"runs_dir={stores[workers]}", f"workers={workers}", "rank=2,3", "-m"]
+        done = lab(*small_run, *words, MKL_NUM_THREADS="1")
+        assert done.returncode == 0, done.stdout + done.stderr
+    for path in sorted(stores[1].glob("*/record.json")):
+        one, other = (read_record(stores[workers] / path.parent.name).completed for workers in (1, 2))
+        for part in ("metrics", "summary", "matrices", "truncation", "reference", "parameters", "coverage"):
+            assert getattr(one, part) == getattr(other, part), (path.parent.name, part)
+        weights = [name for name in one.files if name.endswith(".safetensors")]
+        assert weights
+        assert {name: one.files[name] for name in weights} == {name: other.files[name] for name in weights}
+
+
+def test_a_sweep_with_workers_goes_on_after_a_kill_and_an_interrupt(small_run: list[str]) -> None:
+    overrides = [*small_run, "rank=2", "seed=0,1,2,3", "reference=false", "train.epochs=40", "checkpoint_seconds=0"]
+    command = [sys.executable, "-m", "lorax_lab.run", *overrides, "workers=2", "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    store, kept = store_of(overrides), dict[str, bytes]()
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        sweep = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+        deadline = time.monotonic() + 120
+        begun = len(list(store.glob("*/checkpoints/step-*")))
+        while time.monotonic() < deadline and sweep.poll() is None:
+            if len(list(store.glob("*/checkpoints/step-*"))) > begun and sweep.poll() is None:
+                break
+            time.sleep(0.01)
+        if number == signal.SIGTERM:
+            sweep.terminate()  # the parent alone: it ends its workers
+        else:
+            os.killpg(sweep.pid, number)
+        output, _ = sweep.communicate(timeout=60)
+        assert sweep.returncode == code, output
+        assert not _processes(str(store)), "a worker was left"
+        after = {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}
+        done = {name: text for name, text in after.items() if b'"status": "completed"' in text}
+        assert kept.items() <= done.items()
+        kept = done
+        if code == 130:
+            assert "interrupted; the same command goes on with what is missing" in output
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert kept.items() <= {path.parent.name: path.read_bytes() for path in store.glob("*/record.json")}.items()
+
+
+def _processes(word: str) -> list[int]:
+    """Processes that have a word in their command line, or a parent that has it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if word in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_parallel_launchers_share_the_store(small_run: list[str], launcher: str, tmp_path: Path) -> None:
+    jobs = "hydra.launcher.n_jobs=2" if launcher == "joblib" else "hydra.launcher.timeout_min=5"
+    overrides = [*small_run, "rank=1,2,3", f"hydra/launcher={launcher}", jobs, "-m"]
+    done = lab(*overrides)
+    assert done.returncode == 0, done.stdout + done.stderr
+    frame = load_runs(store_of(overrides))
+    assert sorted(frame["rank"].fillna(0)) == [0, 1, 2, 3]
+    assert set(frame["status"]) == {"completed"}
+    assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
+
+
+class Hanging(http.server.BaseHTTPRequestHandler):
+    """Answers nothing, or only 500."""
+
+    answer = 0
+
+    def do_POST(self) -> None:
+        if self.answer:
+            self.send_error(self.answer)
+        else:
+            time.sleep(60)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def server(answer: int) -> Iterator[str]:
+    handler = type("Handler", (Hanging,), {"answer": answer})
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    served.daemon_threads = True
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+    served.server_close()
+
+
+@pytest.mark.parametrize("answer", [0, 500])
+def test_a_server_that_hangs_or_fails_delays_a_run_by_no_more_than_said(
+    small_run: list[str], answer: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    overrides = [*small_run, "rank=1", "reference=false", "train.max_steps=2"]
+    assert lab(*overrides).returncode == 0
+    (folder,) = [path.parent for path in store_of(overrides).glob("*/record.json")]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with server(answer) as address:
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+        start = time.monotonic()
+        config = tracking.TrackingConfig("online", "lorax_lab", None)
+        with pytest.warns(UserWarning, match="W&B was not told of"):
+            assert not tracking.publish(config, folder, "group", patience=12)
+        assert time.monotonic() - start < 20
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    everything = [path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()]
+    assert not [content for content in everything if b"0123456789" * 4 in content]
+
+
+def test_memory_that_runs_out_is_explained(small_run: list[str]) -> None:
+    faults = {"by_seed": {"s0": "memory"}}
+    done = lab(*small_run, "method=full", "isolate=true", faults=faults)
+    assert done.returncode == 1
+    reason = load_runs(store_of(small_run)).loc[0, "reason"]
+    assert re.search(r"32\.0 TiB asked for as activations; [\d.]+ GiB free; one example takes [\d.]+ KiB", reason), (
+        reason
+    )
+    assert "train.batch_size=15 would fit; train.gradient_accumulation makes up for it" in reason
+    assert reason in " ".join(done.stdout.split())
+
+
+def test_secrets_reach_no_file_and_no_output(small_run: list[str], tmp_path: Path) -> None:
+    secrets = {"WANDB_API_KEY": "k3y-" + "a1" * 20, "HF_TOKEN": "hf_" + "Zz09" * 8, "MY_PASSWORD": "correct horse"}
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.wandb.ai\n login user\n password n3trc-" + "b2" * 18 + "\n")
+    netrc.chmod(0o600)
+    planted = [*secrets.values(), "n3trc-" + "b2" * 18]
+    overrides = [override.replace("tracking=disabled", "tracking=offline") for override in small_run]
+    overrides += ["rank=1", "reference=false", "train.max_steps=2"]
+    faults = {"by_seed": {"s1": "exception"}}
+    done = lab(*overrides, "seed=0,1", "isolate=true", "-m", faults=faults, NETRC=str(netrc), **secrets)
+    assert done.returncode == 1
+    for override in ("task.name=", "task.label=https://me:", "tracking.entity="):
+        refused = lab(*small_run, override + secrets["HF_TOKEN"] + ("@host" if "//" in override else ""), **secrets)
+        assert refused.returncode == 2
+        assert "has a key or password in it" in " ".join(refused.stdout.split())
+        done.stdout += refused.stdout + refused.stderr
+    written = {path: path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()}
+    assert len(written) > 5
+    for secret in planted:
+        assert secret not in done.stdout + done.stderr
+        assert not [path for path, content in written.items() if secret.encode() in content]
+
+
+HOSTILE = [
+    ["+task._target_=os.system"],
+    ["task.name={_target_:os.system}"],
+    ["+hydra.launcher._target_=os.system"],
+    ["hydra.sweeper._target_=os.system"],
+    ["hydra.searchpath=[file:///tmp]"],
+    ["task.name=${oc.env:HOME}"],
+    ["hydra.run.dir=${oc.env:HOME}"],
+    ["runs_dir=${oc.env:HOME}"],
+    ["--experimental-rerun", "config.pickle"],
+    ["--config-dir", "/no/such/folder"],
+    ["--config", "/etc/passwd"],
+    ["--config-name=evil"],
+]
+
+
+@pytest.mark.parametrize("overrides", HOSTILE, ids=" ".join)
+def test_nothing_on_the_command_line_calls_anything(small_run: list[str], overrides: list[str]) -> None:
+    done = lab(*small_run, "rank=1", *overrides)
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert "error:" in output
+    assert "Traceback" not in output
+    assert not store_of(small_run).exists()
+
+
+def test_paths_stay_in_the_folder_of_the_runs(small_run: list[str], tmp_path: Path) -> None:
+    overrides = [*small_run, "rank=1", "reference=false", "train.max_steps=1", "task.name=../../evil\\/x"]
+    outside = set(tmp_path.iterdir())
+    assert lab(*overrides).returncode == 0
+    assert set(tmp_path.iterdir()) - outside == {store_of(overrides)}
+    (folder,) = [path.parent for path in store_of(overrides).glob("*/record.json")]
+    assert folder.parent == store_of(overrides)
+    assert read_record(folder).run_id == folder.name
+
+
+def test_a_pickle_in_place_of_weights_runs_nothing(small_run: list[str], tmp_path: Path) -> None:
+    import pickle
+    import shutil
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'pwned'}",)
+
+    model = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        folder = tmp_path / f"with-{name}"
+        shutil.copytree(model, folder)
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+        overrides = [override for override in small_run if not override.startswith("model=")]
+        done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
+        assert done.returncode == 2
+        assert "cannot be read" in " ".join(done.stdout.split())
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Path) -> None:
+    import shutil
+
+    model = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    folder = tmp_path / "with-code"
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForSequenceClassification": "evil.Evil"},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')\nclass Evil: pass\n")
+    overrides = [override for override in small_run if not override.startswith("model=")]
+    done = lab(*overrides, f"model={folder}", "rank=1", "reference=false")
+    assert done.returncode == 2
+    assert not (tmp_path / "pwned").exists()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"schema": ' * 50_000, "&a [" + "*a," * 1000 + "]", "\x00" * 1000, "null"]
+)
+def test_a_record_made_to_hurt_its_reader_is_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "record.json").write_text(content)
+    assert record.status_of(tmp_path) == "damaged"
+
+
+def test_a_record_of_absurd_size_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "record.json").open("wb") as file:
+        file.truncate(record.LARGEST + 1)
+    assert record.status_of(tmp_path) == "damaged"

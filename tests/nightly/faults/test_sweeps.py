@@ -1,0 +1,302 @@
+"""Whatever kills a sweep: nothing that was finished is lost, changed or trained again, and what is resumed ends in the
+same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from launcher import Launchers
+from safetensors.torch import load_file
+
+from lorax_lab.record import load_runs, record
+
+pytestmark = pytest.mark.faults
+RESULT = re.compile(r"^\[(\d+)/\d+\] \S.* accuracy [\d.]+ \d+ s", re.MULTILINE)
+"""What a launcher prints when it has trained a run."""
+
+
+@pytest.fixture(scope="module")
+def launchers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launchers]:
+    with Launchers(tmp_path_factory.mktemp("launches")) as started:
+        yield started
+
+
+@pytest.fixture
+def tiny(small_run: list[str]) -> list[str]:
+    """Words of a run whose training takes a fraction of a second."""
+    sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
+    kept = [override for override in small_run if not re.match(r"task\.\w+_examples", override)]
+    return [*kept, *sizes, "train.batch_size=8", "train.validations=1", "checkpoint_seconds=0"]
+
+
+def store_of(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def completed(store: Path) -> dict[str, dict[str, str]]:
+    """The hashes of the files of every completed run."""
+    folders = [path.parent for path in store.glob("*/record.json")]
+    return {folder.name: hashes(folder) for folder in folders if record.status_of(folder) == "completed"}
+
+
+def test_a_sweep_killed_at_random_moments_is_finished_without_loss(
+    launchers: Launchers, tiny: list[str], chance: random.Random, request: pytest.FixtureRequest
+) -> None:
+    overrides = [*tiny, "rank=1,2,3,4", "seed=0,1,2", "reference=false", "-m"]
+    kills = 300 if request.config.getoption("--full") else 30
+    whole = completed_in(launchers, overrides)
+    store, before, done = store_of(overrides), {}, 0
+    for _ in range(kills):
+        launch = launchers.start(overrides)
+        time.sleep(chance.uniform(0.0, 1.2 * whole / 12 + 0.5))
+        done += launch.ended
+        launch.kill()
+        after = completed(store)
+        assert before.items() <= after.items(), "a finished run was lost or changed"
+        before = after
+        if len(after) == 12:  # all there: begin again with an empty store, so that every kill hits work
+            shutil.rmtree(store)
+            before = {}
+    assert launchers.run(overrides).exit_code == 0
+    after = completed(store)
+    assert before.items() <= after.items()
+    assert len(after) == 12
+    assert not list(store.glob("quarantine/*"))
+    print(f"{kills} kills, {done} of them after the end, none lost")
+
+
+def completed_in(launchers: Launchers, overrides: list[str]) -> float:
+    """Seconds that a sweep takes that nobody disturbs; its store is removed."""
+    start = time.monotonic()
+    assert launchers.run(overrides).exit_code == 0
+    shutil.rmtree(store_of(overrides))
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_killed_at_any_step_ends_in_the_same_bits(
+    launchers: Launchers, tiny: list[str], method: str, chance: random.Random, request: pytest.FixtureRequest
+) -> None:
+    extra = ["method=full"] if method == "full" else ["rank=4", "reference=false", "method.dropout=0.2"]
+    extra += ["train.epochs=3", "train.gradient_accumulation=2", "train.clip_norm=0.5", "train.validations=2"]
+    overrides = [*tiny, *extra]
+    store = store_of(overrides)
+    expected = bits(launchers, overrides, store)
+    for _ in range(100 if request.config.getoption("--full") else 10):
+        shutil.rmtree(store)
+        step = chance.randrange(1, 10)
+        assert launchers.run(overrides, kill_at_step={"step": step}).exit_code is None
+        (folder,) = store.glob("tiny-bert-*")
+        kept = sorted(folder.glob("checkpoints/step-*"))
+        assert kept[-1].name == f"step-{step:06d}"
+        assert len(kept) <= 2
+        assert bits(launchers, overrides, store) == expected, f"killed at step {step}"
+
+
+def bits(launchers: Launchers, overrides: list[str], store: Path) -> dict[str, object]:
+    """Everything that a run ends with, but for what it cost."""
+    launch = launchers.run(overrides)
+    assert launch.exit_code == 0, launch.output.read_text()
+    (folder,) = store.glob("tiny-bert-*")
+    assert not (folder / "checkpoints").exists()
+    result = record.read_record(folder).completed
+    files = {path.name: hashes(folder)[path.name] for path in folder.glob("*.safetensors")}
+    parts = ("metrics", "summary", "matrices", "truncation", "parameters")
+    return files | {"curve": (folder / "metrics.jsonl").read_text()} | {part: getattr(result, part) for part in parts}
+
+
+def test_a_damaged_checkpoint_costs_no_more_than_its_interval(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [*tiny, "rank=2", "reference=false"]
+    store = store_of(overrides)
+    expected = bits(launchers, overrides, store)
+    for name in ("state.safetensors", "state.json", "manifest.json"):
+        shutil.rmtree(store)
+        launchers.run(overrides, kill_at_step={"step": 4})
+        (path,) = store.glob(f"*/checkpoints/step-000004/{name}")
+        path.write_bytes(path.read_bytes()[:-7])
+        assert bits(launchers, overrides, store) == expected
+        output = launchers.folder.joinpath(f"launch-{launchers.count}.txt").read_text()
+        assert "a checkpoint is damaged and set aside" in output
+
+
+@pytest.fixture
+def writes(request: pytest.FixtureRequest, chance: random.Random) -> Iterator[int]:
+    """Numbers of a run's writes: with --full all of them, else every third, from a random one of the first three."""
+    return itertools.count(1) if request.config.getoption("--full") else itertools.count(chance.randint(1, 3), 3)
+
+
+def test_a_power_cut_at_any_write_leaves_the_old_state_or_the_new(
+    launchers: Launchers, tiny: list[str], writes: Iterator[int]
+) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
+    finished = {name: files["adapter_model.safetensors"] for name, files in completed(store).items()}
+    cuts = 0
+    for number in writes:
+        shutil.rmtree(store)
+        launch = launchers.run(overrides, die_at_write={"number": number})
+        if launch.exit_code == 0:
+            break
+        cuts += 1
+        before = completed(store)
+        for folder in store.glob("tiny-bert-*"):
+            assert record.status_of(folder) in (None, "running", "completed")
+        assert launchers.run(overrides).exit_code == 0
+        after = completed(store)
+        assert before.items() <= after.items()
+        assert {name: files["adapter_model.safetensors"] for name, files in after.items()} == finished
+        assert not [
+            path for name in after for path in record.read_record(store / name).completed.files if path[0] == "."
+        ]
+        assert not [path for name in after for path in (store / name).glob(".*")]
+        assert not list(store.glob("quarantine/*"))
+    assert cuts >= 7
+    print(f"{cuts} power cuts at writes of a run")
+
+
+def test_a_power_cut_at_any_write_of_a_forced_run_leaves_a_whole_run(
+    launchers: Launchers, tiny: list[str], writes: Iterator[int]
+) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
+    ((name, first),) = completed(store).items()
+    cuts = 0
+    for number in writes:
+        launch = launchers.run([*overrides, "force=true"], die_at_write={"number": number})
+        assert set(completed(store)) == {name}
+        known = record.read_record(store / name).completed.files
+        assert {path: hashes(store / name)[path] for path in known} == {path: f.sha256 for path, f in known.items()}
+        assert not [path for path in known if path.startswith(".")]
+        if launch.exit_code == 0:
+            break
+        cuts += 1
+        assert launchers.run(overrides).exit_code == 0  # it is recorded
+    assert completed(store)[name]["record.json"] != first["record.json"]
+    assert cuts >= 7
+    print(f"{cuts} power cuts at writes of a forced run")
+
+
+def test_a_power_cut_at_any_write_of_a_comparison_leaves_the_record_whole(
+    launchers: Launchers, tiny: list[str]
+) -> None:
+    overrides = [*tiny, "rank=1", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run([*overrides, "reference=false"]).exit_code == 0
+    assert launchers.run([*tiny, "method=full", "train.max_steps=2"]).exit_code == 0
+    whole, number = store.with_name("whole"), 0
+    shutil.copytree(store, whole)
+    while True:
+        number += 1
+        shutil.rmtree(store)
+        shutil.copytree(whole, store)
+        launch = launchers.run(overrides, die_at_write={"number": number})
+        assert len(completed(store)) == 2
+        if launch.exit_code == 0:
+            break
+        assert launchers.run(overrides).exit_code == 0
+        assert any(record.read_record(store / name).completed.reference for name in completed(store))
+    assert number > 4
+    print(f"{number - 1} power cuts, one at every write of a comparison")
+
+
+def test_a_full_disk_at_any_write_leaves_what_was_there_and_the_run_resumable(
+    launchers: Launchers, tiny: list[str], writes: Iterator[int]
+) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=2"]
+    store = store_of(overrides)
+    assert launchers.run(overrides).exit_code == 0
+    ((first, files),) = completed(store).items()
+    full = 0
+    for number in writes:
+        for folder in store.glob("*-r2-*"):
+            shutil.rmtree(folder)
+        launch = launchers.run([*overrides, "rank=2"], disk_full_at_write={"number": number})
+        shown = launch.output.read_text()
+        if "is the one" not in shown:
+            assert launch.exit_code == 0
+            break
+        assert completed(store)[first] == files
+        if launch.exit_code != 0:
+            assert "No space left on device" in shown
+            assert "Traceback" not in shown
+        assert launchers.run([*overrides, "rank=2"]).exit_code == 0
+        full += 1
+    assert full >= 4
+    print(f"a disk that is full at {full} writes")
+
+
+def test_launchers_that_start_together_train_each_run_once(launchers: Launchers, tiny: list[str]) -> None:
+    ranks = ",".join(map(str, range(1, 11)))
+    overrides = [*tiny, f"rank={ranks}", "seed=0,1,2,3", "reference=false", "train.max_steps=2", "-m"]
+    started = [launchers.start(overrides) for _ in range(8)]
+    assert [launch.wait() for launch in started] == [0] * 8
+    trained = [number for launch in started for number in RESULT.findall(launch.output.read_text())]
+    assert sorted(map(int, trained)) == list(range(1, 41))
+    assert len(completed(store_of(overrides))) == 40
+
+
+def test_a_launcher_takes_over_what_a_killed_one_had_leased(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [*tiny, "rank=1,2,3", "reference=false", "-m"]
+    waiting = launchers.start(overrides)
+    time.sleep(0.3)
+    launchers.run(overrides, kill_at_step={"step": 3})
+    assert waiting.wait() == 0
+    assert len(completed(store_of(overrides))) == 3
+
+
+def test_a_launcher_waits_for_the_reference_that_another_trains(launchers: Launchers, tiny: list[str]) -> None:
+    first = launchers.start([*tiny, "method=full", "train.epochs=12"])
+    time.sleep(0.5)
+    second = launchers.run([*tiny, "rank=2", "train.epochs=12"])
+    assert (first.wait(), second.exit_code) == (0, 0)
+    lora = load_runs(store_of(tiny)).set_index("method").loc["lora"]
+    assert lora["reference"] in completed(store_of(tiny))
+    trained = [RESULT.findall(launch.output.read_text()) for launch in (first, second)]
+    assert [len(numbers) for numbers in trained] == [1, 1]
+
+
+def test_checkpoints_do_not_change_what_is_trained(launchers: Launchers, tiny: list[str]) -> None:
+    overrides = [override for override in tiny if not override.startswith("checkpoint")]
+    store, trained = store_of(overrides), []
+    for seconds in ("0", "null"):
+        shutil.rmtree(store, ignore_errors=True)
+        assert launchers.run([*overrides, "rank=2", "reference=false", f"checkpoint_seconds={seconds}"]).exit_code == 0
+        trained.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_a_record_with_any_bit_flipped_is_damaged(launchers: Launchers, tiny: list[str], chance: random.Random) -> None:
+    overrides = [*tiny, "rank=1", "reference=false", "train.max_steps=1"]
+    assert launchers.run(overrides).exit_code == 0
+    (path,) = store_of(overrides).glob("*/record.json")
+    whole = path.read_bytes()
+    for number in range(500):
+        content = bytearray(whole)
+        place = chance.randrange(len(content))
+        if number % 5:
+            content[place] ^= 1 << chance.randrange(8)
+        else:
+            del content[place:]
+        path.write_bytes(content)
+        assert record.status_of(path.parent) == "damaged", (
+            place,
+            json.dumps(content[place - 5 : place + 5].decode("latin1")),
+        )
+    path.write_bytes(whole)
+    assert record.status_of(path.parent) == "completed"

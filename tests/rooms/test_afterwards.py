@@ -1,0 +1,381 @@
+"""What is measured of trained runs afterwards: against what the runs themselves recorded, and against chance."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import permutations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import launched
+
+from analysis.study.records import RECORDS
+from experiments import afterwards
+from experiments.study import Afterwards, plan_of
+from lorax_lab.afterwards.amplification import amplifications
+from lorax_lab.afterwards.directions import directions
+from lorax_lab.afterwards.sets import WHOLE, sets
+from lorax_lab.afterwards.similarities import START, similarities
+from lorax_lab.afterwards.trained import Run, initial_factors, original, updates
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.files import recorded
+from lorax_lab.measure.truncation import under
+from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
+from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
+from lorax_lab.streams import generator
+from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows, write_rows
+from lorax_lab.study.protocol import Cell
+
+QUERY = "bert.encoder.layer.1.attention.self.query"
+SMALL, LARGE = "LoRA r=2", "LoRA r=8"
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def runs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Run]:
+    """Full fine-tuning and LoRA of rank 2 and 8, three seeds each, trained by the command line."""
+    store = tmp_path_factory.mktemp("afterwards") / "runs"
+    data = ("task=local", f"task.path={table_file}", "task.text=sentence", "task.label=label", "task.train_examples=96")
+    sizes = ("task.validation_examples=64", "task.test_examples=64", "train.device=cpu", "reference=false")
+    shared = (
+        f"model={model_folder}",
+        *data,
+        *sizes,
+        "seed=0,1,2",
+        "tracking=disabled",
+        "workers=1",
+        f"runs_dir={store}",
+    )
+    for method in (("method=lora", "rank=2,8"), ("method=full", "measure=controls", "train.learning_rate=1e-3")):
+        done = launched(*shared, *method, "-m")
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    for record in store.glob("*/record.json"):
+        config = compose(recorded(record.parent))
+        arm = "full" if config.rank is None else f"LoRA r={config.rank}"
+        found[arm, config.seed] = Run(config, record.parent)
+    assert len(found) == 9
+    return found
+
+
+def of_seeds(runs: dict[tuple[str, int], Run], *arms: str) -> dict[tuple[str, int], Run]:
+    return {key: runs[key] for key in sorted(runs) if key[0] in arms}
+
+
+def test_the_factors_at_the_start_are_those_that_the_run_drew(small_run: list[str], tmp_path: Path) -> None:
+    """After one step of a rate near zero, A is what was drawn."""
+    done = launched(*small_run, "rank=4", "seed=3", "train.max_steps=1", "train.learning_rate=1e-12", "reference=false")
+    assert done.returncode == 0, done.stdout
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/record.json"))
+    run = Run(compose(recorded(folder)), folder)
+    drawn = initial_factors(run)
+    saved = {name: update.A for name, update in updates(run).items()}  # type: ignore[union-attr]
+    assert drawn.keys() == saved.keys()
+    assert all(torch.allclose(drawn[name], saved[name].float(), atol=1e-7) for name in drawn)
+    other = initial_factors(dataclasses.replace(run, config=dataclasses.replace(run.config, seed=4)))
+    assert not any(torch.allclose(drawn[name], other[name], atol=1e-3) for name in drawn)
+
+
+def test_similarities_are_those_of_the_recorded_directions(runs: dict[tuple[str, int], Run]) -> None:
+    chosen = of_seeds(runs, SMALL, LARGE, "full")
+    pairs = {"ranks": (SMALL, LARGE), "seeds": ("full", "full"), "base": ("W", LARGE)}
+    rows = {(row["pair"], row["matrix"], row["side"]): row for row in similarities(chosen, pairs)}
+    spectra = {key: load_spectra(run.folder) for key, run in chosen.items()}
+
+    def directions_of(arm: str, seed: int, part: str, k: int) -> torch.Tensor:
+        found = torch.from_numpy(spectra[arm, seed][QUERY][part])
+        return found[:, :k] if part == "U" else found[:k].T
+
+    for side, part in (("row", "Vh"), ("column", "U")):
+        ranks = [
+            subspace_similarity(directions_of(SMALL, a, part, 2), directions_of(LARGE, b, part, 8))
+            for a, b in permutations((0, 1, 2), 2)
+        ]
+        row = rows["ranks", QUERY, side]
+        assert (row["i"], row["j"], row["d"]) == ([1, 2], [1, 2, 3, 4, 5, 6, 7, 8], 32)
+        assert row["phi"][-1][-1] == pytest.approx(1000 * np.mean(ranks), abs=0.6)
+        seeds = [
+            subspace_similarity(directions_of("full", a, part, 8), directions_of("full", b, part, 8))
+            for a, b in ((0, 1), (0, 2), (1, 2))
+        ]
+        assert rows["seeds", QUERY, side]["each"]["8,8"] == pytest.approx(seeds, abs=1e-3)
+    assert {side for pair, _, side in rows if pair == "ranks"} == {"A", START, "row", "column"}
+    assert {side for pair, _, side in rows if pair == "base"} == {"row", "column"}
+    assert rows["base", QUERY, "row"]["i"][-1] == 32
+    starts = [row["phi"][-1][-1] / 1000 for (pair, _, side), row in rows.items() if (pair, side) == ("ranks", START)]
+    sides = [row["d"] for (pair, _, side), row in rows.items() if (pair, side) == ("ranks", START)]
+    chance = [random_similarity(2, 8, d) for d in sides]
+    assert np.mean(starts) == pytest.approx(np.mean(chance), abs=0.05)
+
+
+def test_runs_whose_factors_were_not_drawn_independently_are_refused(runs: dict[tuple[str, int], Run]) -> None:
+    """One seed and one stream: the rows of the smaller A begin as those of the larger one."""
+    passed_off = {(SMALL, 0): runs[SMALL, 0], (LARGE, 1): runs[LARGE, 0]}
+    passed_off |= {(SMALL, 1): runs[SMALL, 1], (LARGE, 0): runs[LARGE, 1]}
+    with pytest.raises(ConfigError, match=r"before training the factors A of .* not drawn independently"):
+        list(similarities(passed_off, {"ranks": (SMALL, LARGE)}))
+
+
+def test_runs_of_two_bases_are_refused(runs: dict[tuple[str, int], Run]) -> None:
+    """They may have one width, and then nothing else tells them apart."""
+    of_two = of_seeds(runs, SMALL)
+    other = of_two[SMALL, 1]
+    of_two[SMALL, 1] = dataclasses.replace(other, config=dataclasses.replace(other.config, model="minilm"))
+    with pytest.raises(ConfigError, match=r"runs of 2 bases, .* and minilm, are compared; compare runs of one base"):
+        list(similarities(of_two, {"seeds": (SMALL, SMALL)}))
+
+
+def test_an_update_amplifies_as_its_paper_says(runs: dict[tuple[str, int], Run]) -> None:
+    rows = list(amplifications(of_seeds(runs, LARGE, "full"), {LARGE: (2, 8), "full": (2,)}))
+    assert len(rows) == 3 * 12 * 3
+    run, base = runs[LARGE, 1], original(runs[LARGE, 1])[QUERY]
+    whole = next(row for row in rows if (row["arm"], row["seed"], row["matrix"], row["r"]) == (LARGE, 1, QUERY, 8))
+    found = amplification_factor(updates(run)[QUERY], base, 8)
+    assert whole["factor"] == pytest.approx(found.factor, rel=1e-5)
+    assert whole["base_in_random"] == pytest.approx(8 * float(base.norm()) / 32, rel=1e-5)
+    cut = next(row for row in rows if (row["arm"], row["seed"], row["matrix"], row["r"]) == (LARGE, 1, QUERY, 2))
+    assert cut["delta_norm"] < whole["delta_norm"]
+    for row in rows:
+        assert row["base_factor"] < row["gaussian_factor"] < 4 * row["random_factor"]
+
+
+def test_the_random_column_is_the_closed_form_within_one_percent() -> None:
+    """N of random directions, as Table 7 has it of one draw: its root mean square over 4,000."""
+    stream, r = generator(0, "table 7"), 4
+    weight = torch.randn(24, 16, generator=stream, dtype=torch.float64)
+    squares = []
+    for _ in range(4000):
+        U, V = (torch.linalg.qr(torch.randn(n, r, generator=stream, dtype=torch.float64)).Q for n in weight.shape)
+        squares.append(float((U.T @ weight @ V).square().sum()))
+    closed = r * float(weight.norm()) / math.sqrt(24 * 16)
+    assert math.sqrt(np.mean(squares)) == pytest.approx(closed, rel=0.01)
+    update = torch.randn(24, 16, generator=stream, dtype=torch.float64)
+    assert amplification_factor(update, weight, r).base_in_random == pytest.approx(closed, rel=1e-9)
+
+
+def test_an_update_of_fewer_directions_is_refused(runs: dict[tuple[str, int], Run]) -> None:
+    with pytest.raises(ConfigError, match="LoRA r=2: r=4 is above the 2 directions of its update of "):
+        list(amplifications(of_seeds(runs, SMALL), {SMALL: (4,)}))
+
+
+def test_kept_directions_are_the_runs_own(runs: dict[tuple[str, int], Run]) -> None:
+    rows = list(directions(of_seeds(runs, LARGE), (0, 1), [("attention.self.query", 1)]))
+    assert {(row["seed"], row["side"]) for row in rows} == {
+        (s, side) for s in (0, 1) for side in ("A", START, "row", "column")
+    }
+    row = next(row for row in rows if (row["seed"], row["side"]) == (1, "row"))
+    vectors = np.frombuffer(base64.b64decode(row["vectors"]), "<f2").reshape(row["k"], row["d"]).astype(float)
+    assert vectors @ vectors.T == pytest.approx(np.eye(8), abs=2e-3)
+    recorded_rows = load_spectra(runs[LARGE, 1].folder)[QUERY]["Vh"]
+    assert np.abs((vectors * recorded_rows).sum(1)) == pytest.approx(np.ones(8), abs=2e-3)
+
+
+def test_a_set_of_all_matrices_is_cut_as_the_run_cut_them(
+    runs: dict[tuple[str, int], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`measure=controls` recorded the answers of the same cuts; of another set only its own matrices are cut."""
+    run, changed = runs["full", 1], []
+
+    def spied(model: Any, base: Any, *others: Any) -> Any:
+        changed.append(list(base))
+        return under(model, base, *others)
+
+    monkeypatch.setattr("lorax_lab.afterwards.sets.under", spied)
+    names = {"all": ("all-linear",), "query": ("query",)}
+    rows = list(sets({("full", 1): run, (SMALL, 1): runs[SMALL, 1]}, "full", names, (0, 1, 8)))
+    assert [(row["set"], row["k"]) for row in rows] == [(name, k) for name in names for k in (WHOLE, 0, 1, 8)]
+    assert [row["matrices"] for row in rows] == [12] * 4 + [2] * 4
+    kept = load_arrays(run.folder, OUTPUTS)
+    for row in rows[:4]:
+        expected = kept["test" if row["k"] == WHOLE else f"cut/{row['k']}"]["correct"]
+        assert row["correct"] == np.packbits(expected).tobytes().hex()
+        assert row["score"] == pytest.approx(expected.mean(), abs=1e-6)
+    assert changed[1] == [f"bert.encoder.layer.{layer}.attention.self.query" for layer in (0, 1)]
+
+
+def test_a_run_that_answers_otherwise_than_its_record_is_refused(runs: dict[tuple[str, int], Run]) -> None:
+    run = runs["full", 0]
+    other = dataclasses.replace(run.config, task=dataclasses.replace(run.config.task, test_examples=48))
+    with pytest.raises(ConfigError, match=r"answers .* of the test split otherwise than its record says"):
+        list(sets({("full", 0): Run(other, run.folder)}, "full", {"query": ("query",)}, (0,)))
+
+
+def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
+    """A study of two conditions with one final run each, whose folders are there."""
+    cells = [Cell("final", name, "full", 1e-4, 0) for name in ("one", "two")]
+    for cell in cells:
+        folder = tmp_path / "runs" / cell.condition
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text("{}")
+    plan = SimpleNamespace(
+        afterwards={"made": asked if isinstance(asked, Afterwards) else Afterwards(asked)},
+        conditions=["one", "two"],
+        overrides=lambda cell: ["method=full"],
+        run_id=lambda cell: cell.condition,
+    )
+    records = SimpleNamespace(plan=plan, path=tmp_path / "study.jsonl", runs=tmp_path / "runs")
+    return records, SimpleNamespace(cells=cells, settled=lambda cell: {"status": "completed"})
+
+
+def test_measuring_shows_how_many_rows_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int | None]] = []
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: shown.append((title, done, total))
+
+    monkeypatch.setattr(afterwards, "bar", bar)
+    afterwards.measure(*made(tmp_path, lambda runs: iter([{"value": 0.5}, {"value": 0.25}])))
+    assert shown == [(f"{name}: rows of made", done, None) for name in ("one", "two") for done in (1, 2)]
+
+
+def test_each_condition_is_measured_once_and_again_where_a_row_is_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[str] = []
+
+    def rows_of(runs: dict[tuple[str, int], Run]) -> Any:
+        (run,) = runs.values()
+        measured.append(run.folder.name)
+        yield {"value": 0.5}
+
+    records, progress = made(tmp_path, rows_of)
+    afterwards.measure(records, progress)
+    afterwards.measure(records, progress)
+    assert measured == ["one", "two"]
+    assert names_of(records.path) == ["made"]
+    path = path_of(records.path, "made")
+    found, damages = read_rows(path)
+    assert ({name: of.rows for name, of in found.items()}, damages) == (
+        {name: [{"condition": name, "value": 0.5}] for name in ("one", "two")},
+        [],
+    )
+    assert found["one"].runs == ["one"]
+    path.write_text(path.read_text().replace("0.5", "0.6", 1))
+    found, damages = read_rows(path)
+    assert ([name for name, of in found.items() if of.is_whole], len(damages)) == (["two"], 2)
+    afterwards.measure(records, progress)
+    assert measured == ["one", "two", "one"]
+    assert read_rows(path)[1] == []
+    assert "measured again: study.made.rows" in capsys.readouterr().err
+
+
+def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, progress = made(tmp_path, lambda runs: pytest.fail("measured without runs"))
+    path = path_of(records.path, "made")
+    write_rows(path, {"one": Measured(["one"], 1, [{"value": 1}])})
+    (tmp_path / "runs" / "two" / "record.json").unlink()
+    afterwards.measure(records, progress)
+    assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
+    head, row = map(json.loads, path.read_text().splitlines())
+    assert head == {"condition": "one", "runs": ["one"], "rows": 1}
+    assert row == {"condition": "one", "value": 1}
+
+
+def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
+    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
+    path = path_of(records.path, "made")
+    whole = Measured(["two"], 1, [{"value": 1}])
+    write_rows(path, {"one": Measured(["an earlier run"], 1, [{"value": 1}]), "two": whole})
+    afterwards.measure(records, progress)
+    values = {name: [row["value"] for row in of.rows] for name, of in read_rows(path)[0].items()}
+    assert values == {"one": [2], "two": [1]}
+
+
+def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path: Path) -> None:
+    """A pair or a size that is added to a study is measured, and one that is gone is not published any longer."""
+
+    def asks(*sizes: int) -> Afterwards:
+        return Afterwards(
+            lambda runs: [{"k": k, "of": len(sizes)} for k in sizes], lambda row: row["k"], frozenset(sizes)
+        )
+
+    def values() -> list[list[tuple[int, int]]]:
+        found, _ = read_rows(path_of(tmp_path / "study.jsonl", "made"))
+        return [[(row["k"], row["of"]) for row in of.rows] for of in found.values()]
+
+    records, progress = made(tmp_path, asks())
+    for sizes, expected in [((1, 2), 2), ((1, 2), 2), ((1, 2, 16), 3), ((1,), 1)]:
+        records.plan.afterwards = {"made": asks(*sizes)}
+        afterwards.measure(records, progress)
+        assert values() == [[(k, expected) for k in sizes]] * 2
+
+
+@pytest.mark.parametrize("name", ["paper_subspaces", "paper_amplification"])
+def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
+    """Else the next call would measure them again, or would fail to, where their runs are gone."""
+    for of, asked in plan_of(name).afterwards.items():
+        found, damages = read_rows(path_of(RECORDS / f"{name}.jsonl", of))
+        assert found
+        assert damages == []
+        for measured in found.values():
+            assert asked.has_all(measured.rows)
+            assert not asked.has_all(measured.rows[:1])
+
+
+def test_what_is_measured_of_sets_is_what_is_asked_for() -> None:
+    from experiments.paper_which_rank import CUT, SETS
+
+    asked = plan_of("paper_which_rank").afterwards["sets"]
+    rows = [{"set": name, "k": k} for name in SETS for k in (WHOLE, *CUT)]
+    assert asked.has_all(rows)
+    assert not asked.has_all([row for row in rows if row["k"] != 16])
+
+
+def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full fine-tuning has all matrices, and the figures of this study are of two types."""
+    matrices = [f"layer.0.attention.self.{kind}" for kind in ("query", "key", "value")] + ["layer.0.output.dense"]
+    rows = [{"matrix": matrix} for matrix in matrices]
+    monkeypatch.setattr("lorax_lab.afterwards.similarities.similarities", lambda runs, pairs: iter(rows))
+    monkeypatch.setattr("lorax_lab.afterwards.amplification.amplifications", lambda runs, ranks: iter(rows))
+    asked = plan_of("paper_which_rank").afterwards
+    found = {name: list(asked[name].rows({})) for name in ("similarities", "factors")}
+    assert [row["matrix"] for row in found["similarities"]] == [matrices[0], matrices[2]]
+    assert {row["adapted"] for row in found["similarities"]} == {"query and value"}
+    assert found["factors"] == [rows[0], rows[2]]
+
+
+def test_intact_rows_stay_incomplete_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:
+    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
+    path = path_of(records.path, "made")
+    of_one, of_two = Measured(["one"], 2, [{"value": 1}, {"value": 5}]), Measured(["two"], 1, [{"value": 3}])
+    write_rows(path, {"one": of_one, "two": of_two})
+    path.write_text(path.read_text().replace('"value":3', '"value":4').replace('"value":5', '"value":6'))
+    (tmp_path / "runs" / "one" / "record.json").unlink()
+    afterwards.measure(records, progress)
+    found, damages = read_rows(path)
+    assert [row["value"] for row in found["one"].rows] == [1]
+    assert [row["value"] for row in found["two"].rows] == [2]
+    assert not found["one"].is_whole
+    assert damages == ["study.made.rows: of one 1 of 2 rows are intact"]
+
+
+@pytest.mark.parametrize("lost", ["head", "row"])
+def test_a_condition_without_head_or_row_is_not_whole(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "study.made.rows"
+    write_rows(path, {"one": Measured(["run"], 1, [{"value": 1}])})
+    lines = path.read_text().splitlines(keepends=True)
+    path.with_name(f"{path.name}.sums").unlink()
+    path.write_text(lines[1] if lost == "head" else lines[0])
+    found, damages = read_rows(path)
+    assert not found["one"].is_whole
+    assert "are intact" in damages[0]
+
+
+def test_a_condition_with_a_run_that_diverged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, progress = made(tmp_path, lambda runs: pytest.fail("measured without a run"))
+    progress.settled = lambda cell: {"status": "diverged"}
+    afterwards.measure(records, progress)
+    assert "one: 1 of 1 final runs diverged and have no update, so made is not measured" in capsys.readouterr().out

@@ -1,0 +1,155 @@
+"""What identifies a base is what is read of it: also in folders below, and also after the sweep was planned."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from hostile_models import SAFE, as_bin, sharded, tensors
+
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import base, files, load_base, model_sha256, resolve
+from lorax_lab.models.weights import folder_sha256
+from lorax_lab.record import record
+
+HEAD = {"num_labels": 2}
+TRIPLED = tensors(lambda content: {name: tensor * 3 for name, tensor in content.items()})
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(model_folder, tmp_path / "tiny-bert")
+    return tmp_path / "tiny-bert"
+
+
+def test_a_folder_with_its_weights_at_the_top_has_the_id_that_it_always_had(folder: Path) -> None:
+    (folder / "README.md").write_text("not hashed")
+    digest, patterns = hashlib.sha256(), ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+    for path in sorted(p for pattern in patterns for p in folder.glob(pattern)):
+        digest.update(f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    assert model_sha256(str(folder)) == digest.hexdigest()
+
+
+def test_weights_in_a_folder_below_are_hashed(folder: Path) -> None:
+    sharded("sub/w.safetensors")(folder)
+    before, loaded = model_sha256(str(folder)), load_base(str(folder), HEAD, 0)
+    assert loaded.sha256 == before
+    (folder / "sub" / "w.safetensors").rename(folder / SAFE)
+    TRIPLED(folder)
+    (folder / SAFE).rename(folder / "sub" / "w.safetensors")
+    assert model_sha256(str(folder)) != before
+    other = load_base(str(folder), HEAD, 0)
+    assert torch.equal(other.model.bert.pooler.dense.weight, 3 * loaded.model.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "a link"])
+def test_other_weights_have_another_id_in_the_same_process(folder: Path, tmp_path: Path, form: str) -> None:
+    if form == "a link":
+        (folder / SAFE).rename(tmp_path / "w.safetensors")
+        (folder / SAFE).symlink_to(tmp_path / "w.safetensors")
+    before = model_sha256(str(folder))
+    if form == "bin":
+        as_bin()(folder)
+    elif form == "a link":
+        shutil.copy(tmp_path / "w.safetensors", tmp_path / SAFE)
+        TRIPLED(tmp_path)
+        (tmp_path / SAFE).rename(tmp_path / "w.safetensors")
+    else:
+        TRIPLED(folder)
+    assert model_sha256(str(folder)) != before
+
+
+def test_a_loaded_base_does_not_follow_its_file(folder: Path) -> None:
+    """The file is mapped into memory while it is read: written again in its place, it would change a frozen base."""
+    model = load_base(str(folder), HEAD, 0).model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with (folder / SAFE).open("r+b") as file:
+        file.seek(10_000)
+        file.write(bytes((folder / SAFE).stat().st_size - 10_000))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_files_that_change_while_they_are_read_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours: Callable[[torch.nn.Module], None] = base._leave_the_file
+    monkeypatch.setattr(base, "_leave_the_file", lambda model: (ours(model), TRIPLED(folder)))
+    with pytest.raises(ConfigError, match="changed while they were read"):
+        load_base(str(folder), HEAD, 0)
+
+
+def test_weights_replaced_during_a_sweep_end_that_run_and_no_other(
+    lab_here: Lab, small_run: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorax_lab.launch import sweep
+
+    attempt, tried = sweep.attempt, []
+
+    def between(run: object, how: object) -> str:
+        tried.append(run)
+        if len(tried) == 2:
+            shutil.copy2(folder / SAFE, tmp_path / "kept")
+            TRIPLED(folder)
+        if len(tried) == 3:
+            shutil.move(tmp_path / "kept", folder / SAFE)
+        return attempt(run, how)
+
+    monkeypatch.setattr(sweep, "attempt", between)
+    words = [word for word in small_run if not word.startswith("model=")]
+    words += [f"model={folder}", "rank=1,2,3", "reference=false", "train.max_steps=1", "-m"]
+    done = lab_here(*words)
+    assert done.returncode == 1, done.stdout
+    records = {run.run_id: record.read_record(run.folder) for run in tried}
+    assert [content.status for content in records.values()] == ["completed", "failed", "completed"]
+    failed = list(records.values())[1]
+    assert f"the files of model={folder} or the data of task=local changed after {failed.run_id} was planned" in str(
+        failed.reason
+    )
+    monkeypatch.setattr(sweep, "attempt", attempt)
+    again = lab_here(*words)
+    assert again.returncode == 0
+    assert "2 of 3 already recorded" in again.stdout
+
+
+def test_a_presets_altered_file_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorax_lab.data.assets.fetch", lambda name: folder)
+    monkeypatch.setattr(files, "MINILM", folder_sha256(folder))
+    pinned = model_sha256("minilm")
+    assert resolve("minilm") == folder
+    with (folder / "tokenizer.json").open("r+b") as file:
+        file.seek(200)
+        file.write(b"x")
+    with pytest.raises(ConfigError, match=rf"files in {folder} are not those that were fetched; delete that folder"):
+        load_base("minilm", HEAD, 0)
+    assert model_sha256("minilm") == pinned
+
+
+def test_a_dequantized_preset_is_compared_with_the_hash_of_what_was_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, made = tmp_path / "it.gguf", tmp_path / "smollm2-fp32", []
+    source.write_bytes(b"gguf")
+
+    def make(source: Path, target: Path) -> None:
+        made.append(target)
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        (target / files.NOTE).write_text(folder_sha256(target) + "\n")
+
+    monkeypatch.setattr("lorax_lab.data.assets.fetch", lambda name: source)
+    monkeypatch.setattr("lorax_lab.data.assets.sha256_of", lambda name: hashlib.sha256(b"gguf").hexdigest())
+    monkeypatch.setattr(files, "_dequantize", make)
+    assert resolve("smollm2") == resolve("smollm2") == target
+    assert made == [target]
+    TRIPLED(target)
+    with pytest.raises(ConfigError, match=rf"files in {target} are not those that were fetched"):
+        resolve("smollm2")
+    (target / files.NOTE).unlink()  # made by a version that noted none
+    assert resolve("smollm2") == target
+    assert made == [target, target]
+    source.write_bytes(b"other")
+    shutil.rmtree(target)
+    with pytest.raises(ConfigError, match="is not the file that was fetched"):
+        resolve("smollm2")

@@ -1,0 +1,204 @@
+"""A run whose reference failed is compared later, with the numbers it would have had; until then the sweep fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Lab, launched
+from safetensors.torch import load_file, save_file
+
+from lorax_lab.record.files import sha256_of
+from lorax_lab.record.record import Record, read_record, scan, write_record
+from lorax_lab.record.result import File
+
+QUICK = ["task.train_examples=16", "task.validation_examples=16", "task.test_examples=16", "train.max_steps=2"]
+
+
+@pytest.fixture
+def quick(small_run: list[str]) -> list[str]:
+    kept = [override for override in small_run if not override.startswith("task.") or "_examples" not in override]
+    return [*kept, *QUICK]
+
+
+def store_of(overrides: list[str]) -> Path:
+    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
+
+
+def of_method(overrides: list[str], method: str) -> tuple[Path, Record]:
+    ((folder, record),) = [(f, r) for f, r in scan(store_of(overrides))[0].items() if r.method == method]
+    return folder, record
+
+
+@contextmanager
+def failing(when: Callable[[Any], bool], error: BaseException) -> Iterator[None]:
+    """Training raises where the model is such."""
+    from lorax_lab import train
+
+    inner = train.train
+
+    def wrapped(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if when(model):
+            raise error
+        return inner(model, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", wrapped)
+        yield
+
+
+def trains_fully(model: Any) -> bool:
+    return all(parameter.requires_grad for parameter in model.parameters())
+
+
+def numbers(record: Record) -> str:
+    """All that a run found but for what it cost and when the comparison was made."""
+    result = dataclasses.asdict(record.completed)
+    kept = {key: value for key, value in result.items() if key not in ("time", "memory", "files", "comparison")}
+    return json.dumps(kept, sort_keys=True)
+
+
+@pytest.mark.parametrize("method", ["lora", "peft/pissa", "peft/boft"])
+def test_a_reference_that_comes_later_gives_the_same_numbers(
+    quick: list[str], tmp_path: Path, method: str, lab_here: Lab
+) -> None:
+    rank = [] if method == "peft/boft" else ["rank=2"]
+    overrides = [*quick, f"method={method}", *rank]
+    at_once = [f"runs_dir={tmp_path / 'at-once'}" if o.startswith("runs_dir=") else o for o in overrides]
+    assert lab_here(*at_once).returncode == 0
+    with failing(trains_fully, OSError(28, "No space left on device")):
+        broken = lab_here(*overrides)
+    assert broken.returncode == 1
+    assert "no reference" in broken.stdout
+    shown = " ".join(broken.stdout.split())
+    assert "is failed (OSError: [Errno 28] No space left on device)" in shown
+    assert "reference=false does without the comparison" in shown
+    folder, record = of_method(overrides, method)
+    assert record.completed.reference is None
+    weights = (folder / "adapter_model.safetensors").stat().st_mtime_ns
+    again = lab_here(*overrides)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 of 2 already recorded" in again.stdout
+    assert "1 of them not compared with the reference" in again.stdout
+    assert f"[2/2] {method} r=2 seed=0 compared with tiny-bert" in again.stdout or method == "peft/boft"
+    assert (folder / "adapter_model.safetensors").stat().st_mtime_ns == weights
+    _, repaired = of_method(overrides, method)
+    assert numbers(repaired) == numbers(of_method(at_once, method)[1])
+    assert repaired.completed.comparison is not None
+    assert repaired.completed.comparison.code == repaired.code
+    assert repaired.written == record.written
+    assert lab_here(*overrides).returncode == 0
+
+
+@pytest.mark.filterwarnings("ignore:Adapter 'default'")
+def test_directions_that_a_file_leaves_out_are_counted(quick: list[str], tmp_path: Path, lab_here: Lab) -> None:
+    """AdaLoRA's file has fewer directions than what was measured: the others are zero."""
+    overrides = [*quick, "method=peft/adalora", "rank=2", "train.max_steps=8", "train.epochs=8"]
+    shares = []
+    for place, first in ((tmp_path / "a", []), (tmp_path / "b", ["reference=false"])):
+        here = [override for override in overrides if not override.startswith("runs_dir=")] + [f"runs_dir={place}"]
+        for more in (first, []):
+            assert lab_here(*here, *more).returncode == 0
+        folder, record = of_method(here, "peft/adalora")
+        kept = load_file(folder / "adapter_model.safetensors")
+        assert min(len(t) for name, t in kept.items() if name.endswith("lora_A")) < 3
+        captured = [row["captured"] for row in record.completed.matrices.values()]
+        shares.append([math.nan if value is None else value for row in captured for value in row.values()])
+    assert shares[0] == pytest.approx(shares[1], rel=1e-9, nan_ok=True)
+
+
+def test_a_run_that_was_recorded_without_a_reference_gets_it_when_it_is_asked_for(
+    quick: list[str], lab_here: Lab
+) -> None:
+    assert lab_here(*quick, "rank=2", "reference=false").returncode == 0
+    dry = lab_here(*quick, "rank=2", "--dry-run")
+    assert "(not compared with its reference yet)" in dry.stdout
+    assert lab_here(*quick, "rank=2").returncode == 0
+    assert of_method(quick, "lora")[1].completed.reference == of_method(quick, "full")[1].run_id
+    assert all("captured" in row for row in of_method(quick, "lora")[1].completed.matrices.values())
+
+
+def test_a_reference_that_diverges_fails_the_sweep_until_it_is_done_without(quick: list[str], lab_here: Lab) -> None:
+    from lorax_lab.errors import Diverged
+
+    for _ in range(2):
+        with failing(trains_fully, Diverged("training loss nan")):
+            done = lab_here(*quick, "rank=2")
+        assert done.returncode == 1
+        assert "is diverged (training loss nan); the same command tries again" in " ".join(done.stdout.split())
+    assert lab_here(*quick, "rank=2", "reference=false").returncode == 0
+
+
+def test_an_adapter_that_is_not_what_was_saved_is_not_compared(quick: list[str], lab_here: Lab) -> None:
+    assert lab_here(*quick, "rank=2", "reference=false").returncode == 0
+    folder, record = of_method(quick, "lora")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name: tensor * 2 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    done = lab_here(*quick, "rank=2")
+    assert done.returncode == 1
+    assert "adapter_model.safetensors is not what was written" in " ".join(done.stdout.split())
+    assert of_method(quick, "lora")[1] == record
+
+
+def test_a_reference_with_other_weights_is_compared_with_anew(quick: list[str], lab_here: Lab) -> None:
+    assert lab_here(*quick, "rank=2").returncode == 0
+    _, before = of_method(quick, "lora")
+    folder, full = of_method(quick, "full")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    from lorax_lab.record.folder import files_of
+
+    write_record(folder, dataclasses.replace(full, result=dataclasses.replace(full.completed, files=files_of(folder))))
+    done = lab_here(*quick, "rank=2")
+    assert done.returncode == 0, done.stdout
+    assert "compared with tiny-bert" in done.stdout
+    assert numbers(of_method(quick, "lora")[1]) != numbers(before)
+
+
+@pytest.mark.slow
+def test_a_run_of_its_own_process_is_compared_too(quick: list[str]) -> None:
+    assert launched(*quick, "rank=2", "reference=false").returncode == 0
+    done = launched(*quick, "rank=2", "isolate=true")
+    assert done.returncode == 0, done.stdout
+    assert "lora r=2 seed=0 compared with tiny-bert" in done.stdout
+    assert read_record(of_method(quick, "lora")[0]).completed.reference
+
+
+def test_a_reference_that_is_replaced_during_training_is_compared_with_again(quick: list[str], lab_here: Lab) -> None:
+    """The numbers go with the hash of the weights that were read, not of those that are there at the end."""
+    from lorax_lab import train
+
+    overrides, inner = [*quick, "method=lora", "rank=2"], train.train
+    assert lab_here(*quick, "method=full").returncode == 0
+    folder, reference = of_method(overrides, "full")
+    weights = folder / "model.safetensors"
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        save_file({name: tensor * 2 for name, tensor in load_file(weights).items()}, weights)
+        files = {**reference.completed.files, weights.name: file_of(weights)}
+        write_record(
+            folder, dataclasses.replace(reference, result=dataclasses.replace(reference.completed, files=files))
+        )
+        return inner(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", replaced)
+        assert lab_here(*overrides).returncode == 1
+    first = of_method(overrides, "lora")[1]
+    again = lab_here(*overrides)
+    assert (again.returncode, f"compared with {folder.name}" in again.stdout) == (0, True), again.stdout
+    second = of_method(overrides, "lora")[1]
+    assert first.completed.comparison != second.completed.comparison
+    assert second.completed.comparison is not None
+    assert second.completed.comparison.weights_sha256 == file_of(weights).sha256
+    assert numbers(first) != numbers(second)
+
+
+def file_of(path: Path) -> File:
+    return File(path.stat().st_size, sha256_of(path))

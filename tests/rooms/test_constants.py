@@ -1,0 +1,142 @@
+"""What one answer for every input scores: as the tasks' own metrics say, and known of every published study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from synthetic import study
+
+from analysis import constant, style
+from analysis.study import constants
+from analysis.study.figures import FIGURES
+from analysis.study.records import RECORDS
+from experiments import constants as command
+from lorax_lab.study.published import read_lines
+from lorax_lab.tasks import KINDS
+
+WITHOUT = ("planted",)
+"""Studies whose labels a teacher makes anew: the line is that of a guess."""
+METRICS = [(kind, name) for kind in ("classification", "regression") for name in KINDS[kind].metrics]
+
+
+@pytest.mark.parametrize(("kind", "metric"), METRICS)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_constant_answer_scores_what_the_tasks_own_metric_gives_it(kind: str, metric: str, classes: int) -> None:
+    labels = np.random.default_rng(classes).choice(
+        classes, 200, p=np.arange(1, classes + 1) / (classes + 1) / classes * 2
+    )
+    own = KINDS[kind].metrics[metric].constant
+    found = constant.of_labels(metric, labels, classes)
+    if own is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == pytest.approx(own(labels, classes))
+
+
+def test_every_published_accuracy_has_its_majority_class() -> None:
+    known = constants._known()
+    for path in sorted(RECORDS.glob("*.jsonl")):
+        for line in read_lines(path)[0]:
+            if line.get("metric") != "accuracy" or path.stem in WITHOUT or "test" not in line["inputs"]["examples"]:
+                continue
+            of = [key for key in known if (key[0], key[2]) == (path.stem, line["inputs"]["data_sha256"])]
+            assert ("test", line["inputs"]["examples"]["test"]) in {(key[3], key[4]) for key in of}, (
+                f"type: python -m experiments.constants {path.stem}"
+            )
+
+
+def test_the_command_writes_one_studys_rows_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = tmp_path / "constants.csv", constants.read()
+    monkeypatch.setattr(constants, "FILE", made)
+    monkeypatch.setattr(command, "FILE", made)
+    made.write_text(before.assign(constant=0.25).to_csv(index=False))
+    rows = before[before["study"] == "rank_sweep"].to_dict("records")
+    monkeypatch.setattr(command, "rows_of", {"rank_sweep": rows}.__getitem__)
+    assert command.main(["rank_sweep", "rank_sweep"]) == 0
+    after = constants.read()
+    mine = after["study"] == "rank_sweep"
+    assert after[mine].to_dict("records") == rows
+    assert len(after) == len(before)
+    assert set(after[~mine]["constant"]) == {0.25}
+
+
+def test_rows_of_data_that_another_processor_made_stay_where_lines_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, before = tmp_path / "constants.csv", constants.read()
+    monkeypatch.setattr(constants, "FILE", made)
+    monkeypatch.setattr(command, "FILE", made)
+    made.write_text(before.to_csv(index=False))
+    rows = before[before["study"] == "planted_ranks"].to_dict("records")
+    anew = [row | {"data_sha256": "0" * 64} for row in rows[:2]]
+    monkeypatch.setattr(command, "rows_of", {"planted_ranks": [*anew, rows[2] | {"constant": 0.25}]}.__getitem__)
+    assert command.main(["planted_ranks"]) == 0
+    after = constants.read()
+    of = after[after["study"] == "planted_ranks"].sort_values(["condition", "split"])
+    assert len(after) == len(before)
+    assert set(of["data_sha256"]) == {row["data_sha256"] for row in rows}
+    assert list(of["constant"]).count(0.25) == 1
+
+
+def test_a_study_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["rank_swep"]) == 2
+    assert "there is no study rank_swep; did you mean 'rank_sweep'" in capsys.readouterr().err
+
+
+def test_unknown_data_have_the_score_of_a_guess_and_say_so() -> None:
+    assert constants.constant(study(), "reviews", "test") == (0.5, constant.GUESS)
+
+
+def levels(figure: Figure) -> list[float]:
+    return [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == constant.GUESS]
+
+
+def test_a_studys_scores_have_the_line() -> None:
+    assert levels(FIGURES["functional"].draw(FIGURES["functional"].table(study()))) == [0.5]
+
+
+@pytest.mark.parametrize("score", [0.75, 0.5])
+def test_a_panel_of_scores_has_the_line_or_its_heading_has_the_number(score: float) -> None:
+    """Of scores from .77 to .80, an answer of .5 would leave LoRA's ranks in one line."""
+    table = FIGURES["cost"].table(study())
+    figure = FIGURES["cost"].draw(table.assign(constant=score))
+    scores, said = figure.axes[3], f"{constant.GUESS}: .500"
+    assert levels(figure) == ([0.75] if score == 0.75 else [])
+    assert (said in scores.get_title("left")) == (score == 0.5)
+    low, high = scores.get_ylim()
+    ends = table[["test_low", "test_high"]]
+    assert ends.max().max() - ends.min().min() > 0.4 * (high - low)
+
+
+def test_a_level_that_is_far_from_the_other_scores_stands_in_the_heading_alone() -> None:
+    table = FIGURES["cost"].table(study())
+    others = [("head alone", 0.6), ("full without embeddings", 0.79)]
+    rows = [
+        table.iloc[[1]].assign(arm=arm, rank=None, test=score, test_low=score, test_high=score) for arm, score in others
+    ]
+    figure = FIGURES["cost"].draw(pd.concat([table, *rows], ignore_index=True).astype({"rank": "Int64"}))
+    assert figure.axes[3].get_title("left").split("\n")[1:] == ["head alone: .600", f"{constant.GUESS}: .500"]
+    shown = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    assert "full without embeddings" in shown
+    assert not {"head alone", constant.GUESS} & {*shown}
+
+
+def test_the_trials_say_it_in_their_headings() -> None:
+    figure = FIGURES["trials"].draw(FIGURES["trials"].table(study()))
+    assert figure.axes[0].get_title("left") == f"reviews\n{constant.GUESS}: .500"
+
+
+def test_two_kinds_of_constant_answers_stand_once_each_in_the_legend() -> None:
+    axes = style.canvas(4, 4).subplots(1, 3)
+    for panel, (score, name) in zip(axes, [(0.6, "a"), (0.0, "b"), (0.7, "a")], strict=True):
+        constant.draw_line(panel, pd.DataFrame({"constant": [score], "constant_is": [name]}), axes[0])
+    assert axes[0].get_legend_handles_labels()[1] == ["a", "b"]
+    assert [panel.lines[0].get_ydata()[0] for panel in axes] == [0.6, 0.0, 0.7]

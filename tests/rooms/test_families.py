@@ -1,0 +1,264 @@
+"""Ten families of models: what trains, what is adapted, what is measured, and what is not, which is always named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Lab
+from families import CAUSAL, FAMILIES, IDS, READ, Family, table
+from recorded import run_result
+from torch import nn
+
+from lorax_lab.methods import METHODS, REFERENCE, count_parameters
+from lorax_lab.methods.lora_layer import lora_layers
+from lorax_lab.models import (
+    adaptable,
+    base_weights,
+    census,
+    coverage,
+    head_modules,
+    in_words,
+    not_measured,
+    select,
+    short_name,
+)
+from lorax_lab.record.record import read_record
+from lorax_lab.spectra import LowRank, singular_values
+from lorax_lab.streams import generator
+
+RANK, LORA = 2, "lora"
+DOCS = Path(__file__).parents[2] / "docs"
+families = pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
+methods = pytest.mark.parametrize("name", [REFERENCE, LORA])
+by_name = {family.name: family for family in FAMILIES}
+Counts = dict[str, int]
+
+
+def attached(model: nn.Module, name: str, targets: tuple[str, ...] = ("all-linear",)) -> dict[str, object]:
+    """The method attached to the model, and what the record then says of it."""
+    method, names = METHODS[name], select(model, list(targets))
+    before = census(model, names)
+    method.attach(model, names, method.settings(), RANK if method.has_rank else None, generator(0, "adapter"))
+    return coverage(before, model)
+
+
+def by_reason(covered: dict[str, object], key: str) -> Counts:
+    sums: Counts = {}
+    for part in covered["parts"]:  # type: ignore[attr-defined]
+        sums[part["reason"]] = sums.get(part["reason"], 0) + part[key]
+    return sums
+
+
+@families
+@methods
+def test_every_parameter_is_measured_or_named_and_the_numbers_add_up(family: Family, name: str) -> None:
+    model = family.model()
+    base = sum(p.numel() for p in model.parameters())
+    weights = sum(module.weight.numel() for module in adaptable(model).values())
+    covered = attached(model, name)
+    reasons, trained = by_reason(covered, "parameters"), by_reason(covered, "trained")
+    assert set(reasons) == {*family.unmeasured, *family.also}
+    assert (covered["base"], covered["adapted"]) == (base, weights)
+    assert base == weights + sum(reasons.values())
+    assert covered["trained"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert covered["trained"] == covered["measured"] + sum(trained.values())
+    counts = count_parameters(model)
+    assert trained.get("head", 0) == counts["head"]
+    if METHODS[name].is_reference:
+        fixed = reasons.get("fixed", 0)
+        assert (covered["trained"], covered["measured"]) == (base - fixed, weights)
+    else:  # the head, and what the method adds
+        assert covered["measured"] == counts["adapter"]
+        assert {reason for reason, number in trained.items() if number} <= {"head"}
+
+
+@families
+def test_the_table_names_what_is_adapted_and_what_is_not(family: Family) -> None:
+    model = family.model()
+    assert {short_name(name) for name in adaptable(model)} == set(family.adapted)
+    shares = not_measured(census(model, select(model, ["all-linear"])))
+    assert set(shares) == set(family.unmeasured)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    head = sum(p.numel() for name in head_modules(model) for p in model.get_submodule(name).parameters())
+    body = sum(p.numel() for p in model.parameters()) - head
+    sizes = by_reason(attached(model, REFERENCE), "parameters")
+    assert all(shares[reason] == pytest.approx(sizes[reason] / body) for reason in shares)
+
+
+@families
+@methods
+def test_each_family_trains_and_its_updates_are_measured(family: Family, name: str) -> None:
+    model = family.model()
+    names = select(model, ["all-linear"])
+    base, before = base_weights(model, names), family.model()
+    attached(model, name)
+    with torch.no_grad():
+        assert torch.equal(model(**family.batch).loss, before(**family.batch).loss)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(**family.batch).loss
+        loss.backward()
+        optimizer.step()
+    idle = {key for key, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert not idle
+    updates = METHODS[name].updates(model, base)
+    assert set(updates) == set(base)
+    for key, update in updates.items():
+        assert tuple(update.shape) == tuple(base[key].shape)
+        sigma = singular_values(update)
+        assert sigma[0] > 0, key
+        assert not isinstance(update, LowRank) or len(sigma) <= RANK
+
+
+@families
+def test_an_adapter_answers_as_the_merged_model_does(family: Family) -> None:
+    """Also where a model reads a layer's weight in place of calling it, as Mamba does `dt_proj`'s."""
+    model = family.model()
+    attached(model, LORA)
+    for layer in lora_layers(model).values():
+        nn.init.normal_(layer.lora_B, std=0.05, generator=generator(1, "adapter"))
+    with torch.no_grad():
+        plain = family.model()(**family.batch).logits
+        beside = model(**family.batch).logits
+        METHODS[LORA].merge(model)
+        merged = model(**family.batch).logits
+    torch.testing.assert_close(beside, merged, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(plain, merged, atol=1e-4)
+
+
+@families
+def test_each_adapter_alone_moves_the_output(family: Family) -> None:
+    model = family.model()
+    attached(model, LORA)
+    with torch.no_grad():
+        before = model(**family.batch).logits
+        for name, layer in lora_layers(model).items():
+            nn.init.normal_(layer.lora_B, generator=generator(1, "adapter"))
+            assert not torch.equal(model(**family.batch).logits, before), name
+            nn.init.zeros_(layer.lora_B)
+
+
+@families
+def test_the_bare_body_has_the_same_matrices(family: Family) -> None:
+    """Of `AutoModel`: no head, and no name of the body before the matrices' names."""
+    model, body = family.model(), family.model("AutoModel")
+    prefix = f"{model.base_model_prefix}."
+    assert [name.removeprefix(prefix) for name in adaptable(model)] == list(adaptable(body))
+
+
+def test_t5_that_writes_has_its_matrices_too_and_its_output_layer_is_none_of_them() -> None:
+    """Of `AutoModelForSeq2SeqLM` no module is the body: its parts stand side by side."""
+    t5 = by_name["T5"]
+    gated = t5.model("AutoModelForSeq2SeqLM", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    assert head_modules(gated) == []
+    assert "DenseReluDense.wi_0" in {short_name(name) for name in adaptable(gated)}
+    assert "lm_head" not in adaptable(gated)
+    attached(gated, LORA)
+    batch = READ | {"labels": IDS}
+    gated(**batch).loss.backward()
+    assert all(layer.lora_B.grad is not None for layer in lora_layers(gated).values())
+
+
+def test_matrices_that_are_not_targeted_are_named() -> None:
+    model = by_name["BERT"].model()
+    covered = attached(model, REFERENCE, ("query",))
+    sizes = by_reason(covered, "trained")
+    assert sizes["matrices that are not targeted"] == 16384 - 2 * 32 * 32
+    assert covered["trained"] == covered["measured"] + sum(sizes.values())
+
+
+def test_a_head_that_is_kept_does_not_train() -> None:
+    from lorax_lab.models import freeze_head
+
+    model = by_name["BERT"].model()
+    names = select(model, ["all-linear"])
+    before = census(model, names)
+    freeze_head(model)
+    covered = coverage(before, model)
+    assert by_reason(covered, "trained")["head"] == 0
+    assert by_reason(covered, "parameters")["head"] > 0
+
+
+def test_experts_are_said_to_be_most_of_mixtral() -> None:
+    model = by_name["Mixtral"].model()
+    said = in_words(not_measured(census(model, select(model, ["all-linear"]))))
+    assert said.startswith("3-D experts (82 % of the body's parameters), ")
+    assert said.endswith("routers (under 1 %)")
+
+
+def test_what_is_tied_is_counted_once() -> None:
+    llama = by_name["Llama"]
+    tied, apart = (llama.model(CAUSAL, tie_word_embeddings=tie) for tie in (True, False))
+    reasons = [by_reason(attached(model, REFERENCE), "parameters") for model in (tied, apart)]
+    assert reasons[0]["tied embeddings"] == reasons[1]["embeddings"] == reasons[1]["output layer"] == 64 * 32
+    assert "output layer" not in reasons[0]
+
+
+@pytest.fixture
+def saved(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -> Path:
+    """A family's model with a tokenizer, as any model folder is."""
+    folder = tmp_path / request.param.name.lower()
+    ends = {"eos_token_id": 3} if request.param.name == "T5" else {}
+    request.param.model(**ends).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_folder / name, folder / name)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_input_names"] = ["input_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("saved", [by_name["T5"], by_name["Mixtral"]], indirect=True, ids=["T5", "Mixtral"])
+def test_a_run_records_what_it_covers_and_the_console_says_what_is_not_measured(
+    saved: Path, small_run: list[str], tmp_path: Path, lab_here: Lab
+) -> None:
+    words = [word for word in small_run if not word.startswith("model=")]
+    done = lab_here(f"model={saved}", *words, "rank=2", "train.max_steps=2")
+    assert done.returncode == 0, done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "not measured" in line]
+    assert f"model={saved}: " in line
+    assert " matrices are measured; not measured, though full fine-tuning trains it: " in line
+    records = [read_record(path.parent) for path in (tmp_path / "runs").glob("*/record.json")]
+    assert {record.method for record in records} == {REFERENCE, LORA}
+    for record in records:
+        cover = record.completed.coverage
+        assert cover is not None
+        assert cover.trained == record.completed.parameters.trainable
+        assert cover.trained == cover.measured + sum(part.trained for part in cover.parts)
+        assert cover.base == cover.adapted + sum(part.parameters for part in cover.parts)
+        assert cover.adapted == sum(row["shape"][0] * row["shape"][1] for row in record.completed.matrices.values())
+    experts = [part for part in cover.parts if part.reason == "3-D experts"]
+    assert bool(experts) is ("mixtral" in saved.name)
+    assert bool(experts) is ("3-D experts" in line)
+    again = lab_here(
+        f"model={saved}", *words, "rank=2", "train.max_steps=2", "force=true", "reference=false", "--dry-run"
+    )
+    assert "neither adapted nor measured: " in again.stdout
+
+
+def test_what_a_class_fixes_is_fixed_in_a_model_that_is_read_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorax_lab.models import base
+
+    whisper = by_name["Whisper"]
+    whisper.model().save_pretrained(tmp_path)
+    monkeypatch.setattr(base, "load_processor", lambda *_: None)
+    model = base.load_base(str(tmp_path), {}, 0, whisper.model_class).model
+    attached(model, REFERENCE)
+    still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert still == ["model.encoder.embed_positions.weight"]
+
+
+def test_an_older_record_says_nothing_of_its_coverage() -> None:
+    assert run_result().coverage is None
+
+
+def test_the_page_has_the_table_and_is_linked() -> None:
+    assert table() in (DOCS / "families.md").read_text(encoding="utf-8")
+    assert "families.md" in (DOCS / "README.md").read_text(encoding="utf-8")

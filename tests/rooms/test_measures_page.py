@@ -1,0 +1,119 @@
+"""What docs/measures.md says of real updates is what the records say."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.study import update
+from analysis.study.comparison import seeds_of
+from analysis.study.records import RECORDS, Records, load, rate_of
+
+PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
+LAST = "5"
+MEASURES = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90")
+
+
+OF_TASK, OF_DRAWN = ("rank_sweep", "sarcasm"), ("random_labels", "random labels")
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return PAGE.read_text(encoding="utf-8")
+
+
+def of(study: str) -> Records:
+    return load(RECORDS / f"{study}.jsonl")
+
+
+@pytest.mark.parametrize(("study", "task"), [OF_TASK, OF_DRAWN])
+def test_the_spectrum_of_random_labels_stands_beside_that_of_a_task(page: str, study: str, task: str) -> None:
+    records = of(study)
+    spectra = update.spectral(records, task)
+    entries = [update.entry(spectra, measure) for measure in MEASURES]
+    assert {(entry["matrices"], entry["seeds"]) for entry in entries} == {(36, 5)}
+    numbers = [f"{entry['mean']:.1f} [{entry['low']:.1f}, {entry['high']:.1f}]" for entry in entries]
+    assert f"| {task} | {' | '.join(numbers)} | {norm(records, task):.4f} |".replace("| 0.", "| .") in page
+    assert f"| iid noise | {' | '.join(str(round(entry['null'], 1)) for entry in entries)} | |" in page
+
+
+def test_most_of_what_sets_an_update_apart_from_noise_is_there_without_a_task(page: str) -> None:
+    """Of each measure: how far random labels' update is from noise, as a share of how far the task's is."""
+    words = " ".join(page.split())
+    pairs = [(of(OF_TASK[0]), of(OF_DRAWN[0])), (of("paper_subspaces"), of("paper_subspaces"))]
+    (low, high), (low_there, high_there) = (shares(*pair) for pair in pairs)
+    assert f"by these four, {low} to {high} is there without a task" in words
+    assert f"it is {low_there} to {high_there}." in words
+    for measure in MEASURES:
+        task, drawn = (
+            [np.mean([row[measure] for row in line["matrices"].values()]) for line in finals(of(study), name)]
+            for study, name in (OF_TASK, OF_DRAWN)
+        )
+        assert max(task) < min(drawn), measure
+
+
+def shares(real: Records, drawn: Records) -> tuple[str, str]:
+    """The least and the largest of the measures' shares."""
+    found = []
+    for measure in MEASURES:
+        one, other = (
+            update.entry(update.spectral(r, t), measure) for r, t in ((real, "sarcasm"), (drawn, OF_DRAWN[1]))
+        )
+        found.append((other["null"] - other["mean"]) / (one["null"] - one["mean"]))
+    return f"{min(found):.2f}".removeprefix("0"), f"{max(found):.2f}".removeprefix("0")
+
+
+def test_the_random_labels_were_not_learned_at_the_tasks_rate_and_nearly_its_norm(page: str) -> None:
+    real, drawn = of(OF_TASK[0]), of(OF_DRAWN[0])
+    losses = [line["metrics"]["train/loss"] for line in finals(drawn, OF_DRAWN[1])]
+    assert losses == pytest.approx([np.log(2)] * 5, abs=0.011)
+    assert {rate_of(line) for line in finals(real, "sarcasm")} == {rate_of(line) for line in finals(drawn, OF_DRAWN[1])}
+    share = norm(drawn, OF_DRAWN[1]) / norm(real, "sarcasm")
+    assert f"their update's norm is {share:.2f} of the task's".replace(" 0.", " .") in " ".join(page.split())
+    four = of("paper_subspaces")
+    rates = [rate_of(finals(four, task)[0]) for task in ("sarcasm", "random labels")]
+    assert rates[0] / rates[1] == pytest.approx(4)
+    assert norm(four, "sarcasm") / norm(four, "random labels") == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("study", "task"),
+    [
+        *(("heads", name) for name in ("cloze with a kept head", "sarcasm with the pooler")),
+        *(("memorised", f"{count} labels") for count in (250, 1000, 4000)),
+    ],
+)
+def test_random_labels_that_are_learned_stand_beside_a_task(page: str, study: str, task: str) -> None:
+    records = of(study)
+    rows = update.spectral(records, task, "layer")
+    entries = {row["measure"]: row for row in rows[rows["group"].astype(str) == LAST].to_dict("records")}
+    assert {(row["matrices"], row["seeds"]) for row in entries.values()} == {(6, 5)}
+    numbers = [f"{e['mean']:.1f} [{e['low']:.1f}, {e['high']:.1f}]" for e in (entries[name] for name in MEASURES)]
+    size = norm(records, task, {int(LAST)})
+    name = task.partition(" with ")[0]
+    assert f"| {name} | {' | '.join(numbers)} | {size:.4f} |".replace("| 0.", "| .") in page
+    if task == "250 labels":
+        spectra = update.spectral(of("heads"), "cloze with a kept head", "layer")
+        cloze = spectra[spectra["group"].astype(str) == LAST].set_index("measure")
+        assert all(entries[measure]["high"] < cloze.loc[measure, "low"] for measure in MEASURES)
+        spectra = update.spectral(of("heads"), "sarcasm with the pooler", "layer")
+        sarcasm = spectra[spectra["group"].astype(str) == LAST].set_index("measure")
+        above = [measure for measure in MEASURES if entries[measure]["high"] < sarcasm.loc[measure, "low"]]
+        assert above == ["effective_rank"]
+        assert all(entries[measure]["low"] < sarcasm.loc[measure, "high"] for measure in MEASURES)
+        assert size == pytest.approx(norm(of("heads"), "cloze with a kept head", {int(LAST)}), rel=0.11)
+
+
+def norm(records: Records, task: str, layers: Container[int] = range(12)) -> float:
+    """Of the updates, over that of W: the mean over the matrices of the layers and over seeds."""
+    rows = [row for line in finals(records, task) for row in line["matrices"].values() if row["layer"] in layers]
+    return float(np.mean([row["relative_norm"] for row in rows]))
+
+
+def finals(records: Records, task: str) -> list[Any]:
+    """The final runs of full fine-tuning."""
+    return list(seeds_of(records, task, records.protocol.reference).values())

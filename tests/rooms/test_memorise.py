@@ -1,0 +1,186 @@
+"""`task.memorise`: the training examples are what is scored, and nothing calls their score a test score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Lab
+from synthetic import again, peaked, study
+from test_tasks import config, cut, pool, texts
+
+from analysis.groups import load
+from analysis.scores import SCORED, scores
+from analysis.study import findings, page, rules
+from analysis.study.figures import FIGURES
+from lorax_lab.data import Pools
+from lorax_lab.data.notes import MEMORISED, notes_of
+from lorax_lab.errors import ConfigError
+from lorax_lab.launch.compose import compose, spell_out
+from lorax_lab.launch.plan import run_of
+from lorax_lab.record.record import Record, scan
+
+SIZES = ("task.validation_examples=null", "task.test_examples=null")
+
+
+def memorised(words: list[str], *more: str) -> list[str]:
+    """The same run on its training examples."""
+    return [*(word for word in words if "n_examples" not in word and "test_examples" not in word), *SIZES, *more]
+
+
+# ---- the splits
+
+
+@pytest.mark.parametrize("groups", [None, 13])
+def test_validation_and_test_are_the_training_examples_in_their_order(groups: int | None) -> None:
+    task = cut(pool(60, groups), train_examples=24, memorise=True)
+    assert len(task.train) == 24
+    assert task.validation == task.test == task.train
+    assert task.sizes == {"train": 24, "validation": 24, "test": 24}
+
+
+def test_fewer_examples_are_a_part_of_more_and_all_rows_can_be_learned() -> None:
+    few, many, everything = (cut(pool(60), train_examples=n, memorise=True) for n in (10, 40, None))
+    assert texts(many.train)[:10] == texts(few.train)
+    assert sorted(texts(everything.train)) == sorted(texts(pool(60)))
+    with pytest.raises(ConfigError, match=r"has 60 rows, too few for task\.train_examples=61; type smaller numbers"):
+        cut(pool(60), train_examples=61, memorise=True)
+
+
+def test_splits_of_the_datas_own_are_left_alone() -> None:
+    rows = pool(60)
+    own = Pools("the set", ("a", "b"), rows[:40], rows[40:50], rows[50:])
+    task = cut([], pools=own, memorise=True)
+    assert sorted(texts(task.test)) == sorted(texts(rows[:40]))
+
+
+def test_copies_and_contradictions_are_left_out_as_ever() -> None:
+    rows = pool(20)
+    task = cut([*rows, rows[0], replace(rows[1], label=1 - rows[1].label)], memorise=True)
+    assert len(task.train) == 19
+    assert task.left_out == {"duplicate": 1, "conflicting": 2}
+
+
+def test_it_is_said_once_and_nothing_is_said_of_splits_that_are_not_there() -> None:
+    rows = pool(60, groups=30)
+    settings = config(train_examples=4, memorise=True, group="g")
+    pools = Pools("the table", ("a", "b"), rows)
+    splits = (rows[:4],) * 3
+    assert notes_of(pools, splits, settings) == (MEMORISED,)
+    assert MEMORISED not in notes_of(pools, splits, config(group="g", test_examples=4, validation_examples=4))
+
+
+# ---- the setting
+
+
+def test_the_default_names_no_run_anew(small_run: list[str]) -> None:
+    words = memorised([word for word in small_run if not word.startswith("runs_dir")])
+    plain, off, on = (
+        run_of(compose([*words, *more])).run_id for more in ([], ["task.memorise=false"], ["task.memorise=true"])
+    )
+    assert plain == off != on
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["task=sarcasm"],
+            r"so that task\.validation_examples=1000 and task\.test_examples=2000 would not be read; "
+            r"type task\.validation_examples=null task\.test_examples=null as well",
+        ),
+        (["task=sarcasm", SIZES[0]], r"so that task\.test_examples=2000 would not be read"),
+        (
+            ["task=tweets", "task.kind=regression", *SIZES],
+            r"not possible with task\.kind=regression, whose labels are numbers.*leave task\.memorise out",
+        ),
+        (["model=smollm2", "task=arithmetic", *SIZES], r"task\.kind=language_modeling, whose labels are texts"),
+    ],
+)
+def test_what_it_leaves_no_meaning_is_refused(words: list[str], said: str) -> None:
+    compose(spell_out(words))
+    with pytest.raises(ConfigError, match=said):
+        compose(spell_out([*words, "task.memorise=true"]))
+
+
+def test_the_words_of_the_refusal_make_a_run() -> None:
+    assert compose(spell_out(["task=sarcasm", "task.memorise=true", *SIZES])).task.memorise
+
+
+def test_it_is_not_served(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from lorax_lab.serve.__main__ import main
+
+    words = [w for w in small_run if w.startswith(("model=", "runs_dir="))]
+    assert main([*words, f"tasks=['sarcasm task.memorise=true {' '.join(SIZES)}']"]) == 2
+    assert "task.memorise=true is not served" in " ".join(capsys.readouterr().err.split())
+
+
+# ---- runs
+
+
+def records_of(words: list[str]) -> list[Record]:
+    folder = next(word for word in words if word.startswith("runs_dir=")).removeprefix("runs_dir=")
+    return list(scan(Path(folder))[0].values())
+
+
+def test_a_frozen_head_is_trained_against_and_the_score_is_of_training(small_run: list[str], lab_here: Lab) -> None:
+    words = memorised(small_run, "task.memorise=true", "task.train_examples=48", "train.head=false")
+    done = lab_here(*words, "rank=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(MEMORISED) == 1
+    for record in records_of(words):
+        result = record.completed
+        assert record.config["task"]["memorise"] is True
+        assert result.inputs.examples == {"train": 48, "validation": 48, "test": 48}
+        assert result.metrics["test/accuracy"] == result.metrics["validation/accuracy"]
+        assert result.parameters.head == 0
+        assert all(row["relative_norm"] > 0 for row in result.matrices.values())
+    group = load(Path(next(w for w in words if w.startswith("runs_dir=")).removeprefix("runs_dir="))).groups[0]
+    assert set(scores(group, "test")["split"]) == {"training"}
+
+
+def test_a_run_that_learns_nothing_is_told_of_its_training_score(small_run: list[str], lab_here: Lab) -> None:
+    words = memorised(small_run, "task.memorise=true", "task.train_examples=48", "reference=false", "measure=trial")
+    assert lab_here(*words, "train.learning_rate=1e-12", "train.max_steps=3").returncode == 0
+    (record,) = records_of(words)
+    assert [why.split(" 0.")[0] for why in record.completed.collapsed] == ["training accuracy"]
+
+
+# ---- pages and figures of a study
+
+
+def memorising(**of_study: Any) -> Any:
+    """A published study, whose lines say that its task is memorised."""
+    records = study(peaked, **of_study)
+    lines = [
+        line | {"config": line["config"] | {"task": line["config"]["task"] | {"memorise": True}}}
+        for line in records.lines
+    ]
+    return again(records, lines, records.declared)
+
+
+def test_no_heading_calls_a_training_score_a_test_score() -> None:
+    for records, name in ((study(peaked), "test"), (memorising(), "training")):
+        headings = "\n".join(page._arms(records))
+        assert f"| {name} accuracy |" in headings
+        assert (SCORED in FIGURES["cost"].table(records)) == (name == "training")
+        said = rules.intervals_rule(records)
+        assert ("are the training examples (task.memorise): every score is of these" in said) == (name == "training")
+        assert f"{name.capitalize()} scores: " in " ".join(findings.controls(records, [records]))
+
+
+@pytest.mark.parametrize("name", ["cost", "trials", "functional", "modules", "answer"])
+def test_no_axis_calls_a_training_score_a_test_score(name: str) -> None:
+    found = []
+    for records in (study(peaked), memorising()):
+        table = FIGURES[name].table(records)
+        if table is None:
+            pytest.skip("the made study has no such cuts")
+        figure = FIGURES[name].draw(table)
+        found.append(" ".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))))
+    plain, memorised_too = found
+    assert " on test" in plain or "validation" in plain or "(test" in plain
+    assert "training" in memorised_too
+    assert not any(word in memorised_too for word in ("on test", "validation", "test examples", "(test"))

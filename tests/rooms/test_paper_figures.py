@@ -1,0 +1,341 @@
+"""The figures of the LoRA paper's studies: their tables are the rows that were measured, beside chance and noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import study
+
+from analysis.study import comparison
+from analysis.study.figures import FIGURES
+from analysis.study.latex import of_interval
+from analysis.study.paper import TABLES
+from analysis.study.records import RECORDS, Records, every, load
+from analysis.study.similarities import CHANCE, DRAWN, GAUSSIAN
+from lorax_lab.study.answers import log_losses
+
+D, SIZES = 384, [1, 2, 4, 8]
+TASKS = ("reviews", "headlines")
+COLUMNS = ["task", "arm", "difference", "matches"]
+SIMILARITIES = ("ranks_share", "seeds_share", "base_shares")
+
+
+def with_rows(**rows: list[dict[str, Any]]) -> Records:
+    return dataclasses.replace(study(tasks=TASKS), rows=rows)
+
+
+def similar(value: int = 500) -> list[dict[str, Any]]:
+    """Every pair and side that a figure shows, the same similarity everywhere, in three layers."""
+    shown = dict.fromkeys(pair for name in SIMILARITIES for pair in FIGURES[name].SHOWN)
+    return [
+        {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
+        | {"layer": layer, "d": D, "i": SIZES, "j": SIZES, "phi": [[value + layer] * 4] * 4, "each": {"1,1": [0.5] * 3}}
+        for task in TASKS
+        for pair, side in shown
+        for layer in range(3)
+        for module in ("attention.self.query", "attention.self.value", "output.dense")
+    ]
+
+
+def amplified() -> list[dict[str, Any]]:
+    """LoRA at r = 4, the full update at 4 and 64: two seeds and three matrices of two types."""
+    factors = {("LoRA r=4", 4): 5.0, ("full", 4): 2.0, ("full", 64): 0.2}
+    return [
+        {"condition": task, "arm": arm, "seed": seed, "matrix": matrix, "module": matrix.partition(".")[0], "r": r}
+        | {"factor": factor + seed, "random_factor": 8.0, "base_factor": 0.1, "gaussian_factor": 7.0 + place}
+        | {"delta_norm": 1.5, "base_in_delta": 1.5 / (factor + seed), "base_in_random": 0.19, "base_in_base": 15.0}
+        for task in TASKS
+        for (arm, r), factor in factors.items()
+        for seed in (0, 1)
+        for place, matrix in enumerate(("query.0", "query.1", "value.0"))
+    ]
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: str) -> None:
+    table = FIGURES[name].table(with_rows(similarities=similar()))
+    assert set(table["module"]) == {"attention.self.query", "attention.self.value"}
+    assert set(table["layer"]) == {1}
+    drawn = table[table["pair"] == GAUSSIAN]
+    assert set(table.loc[table["pair"] != GAUSSIAN, "phi"]) == {0.501}
+    np.testing.assert_allclose(table["chance"], table[["i", "j"]].max(axis=1) / D)
+    of_noise = [(GAUSSIAN, DRAWN)] if name != "ranks_share" else []
+    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == [*of_noise, *FIGURES[name].SHOWN]
+    if of_noise:  # the mean of ten pairs of random subspaces; that of 16 such heat maps is within .004 of chance
+        assert drawn["phi"].nunique() > len(SIZES)
+        assert abs(float((drawn["phi"] - drawn["chance"]).mean())) < 0.004
+        pd.testing.assert_frame_equal(table, FIGURES[name].table(with_rows(similarities=similar())))
+    figure = FIGURES[name].draw(table)
+    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
+    enlarged = sum(side != "A at the start" and pair[0] != "W" for pair, side in FIGURES[name].SHOWN)
+    assert len(maps) == (1 + len(of_noise) + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
+    chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
+    others = others[len(of_noise) :]
+    np.testing.assert_allclose(chance, np.array(SIZES) / D)
+    np.testing.assert_allclose(others, np.full((len(others), 1), 0.501))
+    assert maps[0].get_ylabel() == CHANCE
+    counted = "3 runs" if name == "base_shares" else "3 pairs of runs"
+    assert f"layer 1, mean over {counted} of" in " ".join(figure.get_suptitle().split())
+
+
+@pytest.mark.parametrize(("name", "of_noise"), [("ranks_by_layer", 0), ("seeds_by_layer", 1)])
+def test_heat_maps_of_each_layer_stand_under_chance(name: str, of_noise: int) -> None:
+    """As the paper lays out its Figures 6 and 7."""
+    layers = sorted({row["layer"] for row in similar()})
+    assert len(layers) > 1
+    table = FIGURES[name].table(with_rows(similarities=similar()))
+    assert sorted(set(table["layer"])) == layers
+    figure = FIGURES[name].draw(table)
+    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
+    column = maps[:: len(TASKS) * 2]
+    assert [axes.get_ylabel() for axes in column[1 + of_noise :]] == [f"A, layer {layer}" for layer in layers]
+    shown = [np.unique(axes.collections[0].get_array()) for axes in column[1 + of_noise :]]
+    np.testing.assert_allclose(np.concatenate(shown), [0.5 + 0.001 * layer for layer in layers])
+    assert f"layers {layers[0]} to {layers[-1]}" in " ".join(figure.get_suptitle().split())
+
+
+def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
+    rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
+    figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
+    assert sum(not axes.axison for axes in figure.axes) == 4  # of query and value, and enlarged
+
+
+def test_maps_of_fewer_directions_have_a_map_of_chance_of_their_own() -> None:
+    """Drawn over 4 directions, what 4 share with W would look paler than chance over 64."""
+    rows = [row for row in similar() if row["condition"] == "reviews" and row["pair"].startswith("W")]
+    few = [row | {"j": SIZES[:3], "phi": [of[:3] for of in row["phi"]]} if row["pair"] == "W and r=4" else row
+           for row in rows]  # fmt: skip
+    figure = FIGURES["base_shares"].draw(FIGURES["base_shares"].table(with_rows(similarities=few)))
+    shown = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"][::2]
+    labels = [axes.get_ylabel().partition("\n")[0] for axes in shown]
+    assert labels[:5] == ["chance", "two Gaussian", "chance, j to 4", "W and r=4", "W and r=4"]
+    assert not [label for label in labels[5:] if label.startswith("chance")]
+    assert [axes.get_xlim()[1] for axes in shown[:5]] == [8, 8, 4, 4, 4]
+    np.testing.assert_allclose(np.unique(shown[2].collections[0].get_array()), np.array(SIZES) / D)
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share"])
+def test_a_figure_of_lora_in_some_matrices_says_so(name: str) -> None:
+    rows = [row | {"each": {"1,1": [0.5], "8,8": [0.5], "40,4": [0.5]}} for row in similar()]
+    for adapted, says in ((None, False), ("query and value", True)):
+        of = [row | {"adapted": adapted} for row in rows]
+        table = FIGURES[name].table(with_rows(similarities=of))
+        title = " ".join(FIGURES[name].draw(table).get_suptitle().split())
+        assert ("LoRA in query and value alone" in title) == says
+        assert ("adapted" in table) == says
+
+
+def test_the_top_directions_of_all_that_was_trained_are_enlarged() -> None:
+    """Of 64 directions the first is one pixel high."""
+    figure = FIGURES["seeds_share"].draw(FIGURES["seeds_share"].table(with_rows(similarities=similar())))
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    names = [label for label in labels if label.endswith("top 8")]
+    assert names == ["A, top 8", *["row, top 8", "column, top 8"] * 2]
+
+
+def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> None:
+    table = FIGURES["amplification"].table(with_rows(factors=amplified()))
+    whole = table[table["module"] == "all matrices"].set_index(["task", "arm", "r"])
+    assert whole.loc[("reviews", "LoRA r=4", 4), "factor"] == pytest.approx(5.5)
+    assert whole.loc[("reviews", "full", 64), "factor"] == pytest.approx(0.7)
+    assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
+    assert set(table["module"]) == {"all matrices", "query", "value"}
+    theirs = table.set_index(["task", "module", "arm"])["GPT-3, query of layer 48: factor"].dropna()
+    assert theirs.to_dict() == {(task, "query", "LoRA r=4"): 21.5 for task in TASKS}
+    text = FIGURES["amplification"].latex(table)
+    printed = "LoRA & 4 & $21.5$ &  & --- & $350$ & $0.32$ & $6.91$ & $0.32$ & $0.02$ & $21.67$"
+    assert printed in text  # the paper's own
+    assert whole.loc[("reviews", "full", 4), "base_in_delta"] == pytest.approx((1.5 / 2 + 1.5 / 3) / 2)
+    assert r"& $1.50$ & $4.38$ & $0.19$ & $15.00$ \\" in text
+    assert [text.count(f"{task}, {module}") for task in TASKS for module in ("query", "all matrices")] == [1] * 4
+    assert r"full & 64 & $0.70$ & [" in text
+    figure = FIGURES["amplification"].draw(table)
+    assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]
+    grey = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() == "0.55"]
+    own = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() != "0.55"]
+    assert min(grey) > max(own)  # LoRA's mark would hide the Gaussian's
+    assert "Arithmetic mean over 2 seeds of the median" in text
+
+
+def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
+    records = study(tasks=TASKS)
+    table = FIGURES["arms"].table(records)
+    pd.testing.assert_frame_equal(table[COLUMNS], every(records, comparison.table)[COLUMNS])
+    figure = FIGURES["arms"].draw(table)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == [arm.name for arm in records.protocol.arms if arm.name != records.protocol.reference]
+    assert figure.get_suptitle().startswith("m: differences from full")
+    lines = [float(line.get_xdata()[0]) for line in figure.axes[0].get_lines()[-2:]]
+    assert lines == [0.0, -records.protocol.margin]
+    named = dataclasses.replace(records, name="paper_which_rank")
+    arm = names[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.study.figures.arms.TABLES", {"paper_which_rank": {"their score": {arm: 73.4}}})
+        theirs = FIGURES["arms"].table(named)
+        text = FIGURES["arms"].latex(theirs)
+    assert theirs.loc[theirs["arm"] == arm, "their score"].tolist() == [73.4] * len(TASKS)
+    assert f"{arm} & " in text
+    assert text.count("$73.4$") == 1
+    assert "Hu et al." in text
+
+
+def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
+    records = load(RECORDS / "rank_sweep_2.jsonl")
+    table = FIGURES["losses"].table(records)
+    assert set(table["rank"]) == {1, 2, 4, 8, 16, 64}
+    assert "scores" not in set(table["task"])  # a regression has none
+    whole = comparison.table(records, "cloze").set_index("arm")
+    cloze = table[table["task"] == "cloze"].set_index("arm")
+    assert cloze["loss_difference"].to_dict() == whole.loc[cloze.index, "loss_difference"].to_dict()
+    assert cloze.loc["LoRA r=16", "GPT-2 medium, E2E"] == 1.16
+    figure = FIGURES["losses"].draw(table)
+    assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
+    assert figure.get_suptitle().startswith("minilm: LoRA against full")
+    text = FIGURES["losses"].latex(table)
+    assert all(words in text for words in ("$1.23$ & $68.72$", "minilm."))
+    assert "512 &  &  &  &  &  & $1.16$ & $68.78$" in text  # a rank of the paper alone
+    lines = [np.mean(log_losses(line)) for line in comparison.seeds_of(records, "cloze", "LoRA r=16").values()]
+    assert cloze.loc["LoRA r=16", "loss"] == pytest.approx(np.mean(lines))
+    assert f"16 & ${np.mean(lines):.3f}$ & " in text
+
+
+def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
+    """The points that have this mark."""
+    lines = [line for line in axes.get_lines() if line.get_marker() == marker and line.get_linestyle() == "None"]
+    lines = [line for line in lines if (line.get_markerfacecolor() == "white") == hollow]
+    return [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
+    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss.jsonl"))
+    table = table.assign(learning_rate=[0.001 if rank in (16, 32) else 0.002 for rank in table["rank"]])
+    figure = FIGURES["losses"].draw(table)
+    assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]
+    assert figure.axes[0].get_title("left") == "sarcasm; hollow: learning rate 0.001, not 0.002"
+    assert "sarcasm: LoRA r=16 and LoRA r=32 at a learning rate 0.001, not 0.002 as" in FIGURES["losses"].latex(table)
+    alike = FIGURES["losses"].draw(table.assign(learning_rate=0.002))
+    assert marks(alike.axes[0], "o", hollow=True) == []
+    assert alike.axes[0].get_title("left") == "sarcasm"
+
+
+def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
+    table = FIGURES["arms"].table(study(tasks=TASKS))
+    other = table["rank"].eq(table["rank"].max()).fillna(value=False)
+    table = table.assign(learning_rate=[0.004 if is_other else 0.002 for is_other in other])
+    figure = FIGURES["arms"].draw(table)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    diamonds = [*marks(figure.axes[0], "D", hollow=True), *marks(figure.axes[0], "D", hollow=False)]
+    assert [names[int(place)] for _, place in diamonds] == table.loc[other, "arm"].unique().tolist()
+    circles = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "o", hollow=False)]
+    assert len(circles) == len(names) - 1
+    short = set(table.loc[(table["task"] == TASKS[0]) & ~table["matches"].fillna(value=True), "arm"])
+    hollow = [*marks(figure.axes[0], "o", hollow=True), *marks(figure.axes[0], "D", hollow=True)]
+    assert {names[int(place)] for _, place in hollow} == short
+    assert "diamonds: LoRA at another learning rate" in " ".join(figure.get_suptitle().split())
+    alike = FIGURES["arms"].draw(table.assign(learning_rate=0.002))
+    assert "diamonds" not in alike.get_suptitle()
+
+
+@pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
+def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
+    arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan("full").protocol.arms}
+    assert {arm for of_column in TABLES[name].values() for arm in of_column} <= arms
+
+
+def cut(wrong: Any) -> list[dict[str, Any]]:
+    """Five full fine-tunes that are right of everything, cut in all matrices and in one type; `wrong` says how many of
+    the first answers a set loses at k."""
+    lines = [line for line in study(tasks=TASKS).lines if line["config"]["measure"] != "trial"]
+    count = lines[0]["inputs"]["examples"]["test"]
+    rows = []
+    for task in TASKS:
+        for seed in range(5):
+            for name in ("all", "query"):
+                for k in ("whole", 0, 1, 4):
+                    right = np.arange(count) >= (0 if k == "whole" else wrong(name, k, count))
+                    answers = np.packbits(right).tobytes().hex()
+                    rows.append({"condition": task, "seed": seed, "set": name, "k": k, "correct": answers})
+    return rows
+
+
+def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
+    records = with_rows(sets=cut(lambda name, k, count: count // 10 if (name, k) == ("all", 0) else 0))
+    table = FIGURES["sets"].table(records)
+    of = table[table["task"] == TASKS[0]].set_index(["set", "side", "size"])
+    assert of.loc[("all", "k", 0), "mean"] == pytest.approx(-0.1, abs=0.005)
+    assert not of.loc[("all", "k", 0), "within"]
+    assert of.loc[("all", "k", 1), "enough"].startswith("1")
+    assert of.loc[("query", "k", 0), "enough"].startswith("0")
+    gains = comparison.gains(records, TASKS[0])
+    ranks = {arm.rank: arm.name for arm in records.protocol.arms if arm.rank}
+    for rank, arm in ranks.items():
+        assert of.loc[("all", "rank", rank), "mean"] == pytest.approx(gains[arm].mean)
+    assert not [size for name, side, size in of.index if (name, side) == ("query", "rank")]  # it has no such arm
+    figure = FIGURES["sets"].draw(table)
+    assert len(figure.axes) == 2 * len(TASKS)
+    assert figure.get_suptitle().startswith("m: LoRA in some matrices")
+    title = " ".join(figure.get_suptitle().split())
+    assert "over 5 seeds" in title
+    assert "no update on the left, and keep all of theirs on the right" in title
+    text = FIGURES["sets"].latex(table)
+    assert rf"\textit{{all: {TASKS[0]}, $r^*$ " in text
+    assert "The other matrices have no update beside LoRA" in text
+    assert f"{TASKS[1]}, $k^*$ 1" in text
+    assert (
+        f"0 & --- &  & {of_interval(*(of.loc[('all', 'k', 0), key] for key in ('mean', 'low', 'high')), True)}" in text
+    )
+    assert "k* of all 1; query 0" in " ".join(figure.axes[1].get_title("left").split())
+
+
+def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
+    """φ is .3 in layer 0 and .1 more in each further one; the feed-forward rows are longer, so that chance is less."""
+    shown = FIGURES["layers_share"].SHOWN
+    places: dict[tuple[str, str], list[str]] = {}
+    for pair, side, i, j in shown:
+        places.setdefault((pair, side), []).append(f"{i},{j}")
+    rows = [
+        {"condition": task, "pair": pair, "side": side, "matrix": f"{layer}.{module}", "module": module, "layer": layer}
+        | {"d": 4 * D if module == "output.dense" else D}
+        | {"each": {key: [0.2 + 0.1 * layer, 0.4 + 0.1 * layer] for key in places[pair, side]}}
+        for task in TASKS
+        for pair, side in places
+        for layer in range(3)
+        for module in ("attention.self.query", "output.dense")
+    ]
+    table = FIGURES["layers_share"].table(with_rows(similarities=rows))
+    assert len(table) == len(shown) * len(TASKS) * 3 * 2  # layers, types of matrix
+    assert set(table["model"]) == {"m"}
+    assert set(table.loc[table["side"] == "A", ["i", "j"]].itertuples(index=False, name=None)) == {
+        *((1, 1), (8, 8), (8, 64), (64, 64))
+    }
+    seeds = table[(table["pair"] == "two seeds of full") & (table["layer"] == 1)].set_index("module")
+    assert seeds.loc["attention.self.query", "phi"].tolist() == pytest.approx([0.4] * 12)  # sides, sizes, tasks
+    assert set(seeds.loc["output.dense", "chance"]) == {k / (4 * D) for k in (1, 8, 64)}
+    assert not [key for key in shown if key[:2] == ("two seeds of r=64", "row") and key[2:] == (64, 64)]  # is A's
+    figure = FIGURES["layers_share"].draw(table)
+    maps = [axes for axes in figure.axes if axes.texts]
+    assert len(maps) == len(shown) * len(TASKS)
+    last = [text.get_text() for text in maps[-1].texts]  # W and the full update, φ(40, 4), chance .104 and .026
+    assert last == ["20", "30", "40", "27", "37", "47"]
+    assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["query", "output.dense"]
+    assert "pairs of runs of seeds 0, 1, 2, 3 and 4" in " ".join(figure.get_suptitle().split())
+    for moved, extend in ((0.0, "neither"), (0.4, "max"), (-0.3, "min")):
+        picture = FIGURES["layers_share"].draw(table.assign(phi=table["phi"] + moved))
+        assert colour_bar(picture).extend == extend
+    apart = table.assign(phi=[value + (0.4 if place else -0.5) for place, value in enumerate(table["phi"])])
+    assert colour_bar(FIGURES["layers_share"].draw(apart)).extend == "both"
+
+
+def colour_bar(figure: Any) -> Any:
+    """The colour bar of a figure that has one."""
+    return next(mesh.colorbar for axes in figure.axes for mesh in axes.collections if getattr(mesh, "colorbar", None))
+
+
+@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])
+def test_a_study_without_the_rows_has_no_such_figure(name: str) -> None:
+    assert FIGURES[name].table(with_rows()) is None

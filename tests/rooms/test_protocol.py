@@ -1,0 +1,375 @@
+"""The fair comparison: the choice of rates, what a study needs, and every breach of it refused by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from synthetic import PROTOCOL, again, line, peaked, study
+
+from analysis.study import comparison
+from analysis.study.records import Records
+from analysis.study.update import ALL
+from analysis.study.validator import breaches, marked, selection_of
+from analysis.study.verdict import NOT_SUPPORTED, rulings
+from lorax_lab.study.continuity import KEY
+from lorax_lab.study.protocol import CHOSEN_FROM, Cell, select
+
+
+def scores_of(best: dict[str, int], steps: range = range(-3, 8)) -> dict[tuple[str, int, int], float]:
+    """Scores that fall with the distance from each arm's best step."""
+    return {
+        (arm.name, step, seed): 0.9 - 0.01 * abs(step - best[arm.name])
+        for arm in PROTOCOL.arms
+        for step in steps
+        for seed in PROTOCOL.selection_seeds
+    }
+
+
+def lines_of(scores: dict[tuple[str, int, int], float]) -> Callable[[Cell], dict[str, Any] | None]:
+    """The trials' lines of these scores; one of minus infinity diverged."""
+
+    def line_of(cell: Cell) -> dict[str, Any] | None:
+        score = scores.get((cell.arm, PROTOCOL.step(cell.arm, cell.rate), cell.seed))
+        made = None if score is None else line(cell, score)
+        return made and (made | {"status": "diverged"} if score == -math.inf else made)
+
+    return line_of
+
+
+def test_the_highest_mean_over_the_seeds_is_chosen() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    scores["full", 0, 100] = 0.95  # one lucky seed
+    scores["full", 0, 101] = 0.80
+    chosen = select(PROTOCOL, "t", lines_of(scores))
+    assert {arm: c.step for arm, c in chosen.choices.items()} == {"full": 1, "LoRA r=1": 1, "LoRA r=8": 1}
+    assert not any(c.edge for c in chosen.choices.values())
+    assert chosen.choices["full"].score == pytest.approx(0.9)
+
+
+def test_missing_trials_are_asked_for_first_of_all_arms_alike() -> None:
+    missing = select(PROTOCOL, "t", lines_of({})).missing
+    assert len(missing) == 3 * 3 * 2
+    assert {cell.rate for cell in missing if cell.arm == "full"} == {1e-4, 2e-4, 4e-4}
+
+
+@pytest.mark.parametrize(("best", "steps"), [(2, range(4)), (0, range(-1, 3))])
+def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range) -> None:
+    scores = scores_of({"full": best, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
+    waiting = select(PROTOCOL, "t", lines_of(scores))
+    assert waiting.steps == steps
+    assert {cell.arm for cell in waiting.missing} == {arm.name for arm in PROTOCOL.arms}
+    assert len(waiting.missing) == 3 * 2
+
+
+def test_both_sides_are_extended_and_an_edge_that_stays_is_marked() -> None:
+    chosen = select(PROTOCOL, "t", lines_of(scores_of({"full": 5, "LoRA r=1": -1, "LoRA r=8": 1})))
+    assert chosen.steps == range(-1, 4)
+    assert {arm: c.edge for arm, c in chosen.choices.items()} == {"full": True, "LoRA r=1": True, "LoRA r=8": False}
+
+
+def test_a_rate_that_diverges_is_never_chosen() -> None:
+    scores = scores_of({"full": 1, "LoRA r=1": 1, "LoRA r=8": 1})
+    scores["full", 1, 100] = -math.inf
+    assert select(PROTOCOL, "t", lines_of(scores)).choices["full"].step != 1
+
+
+def test_a_whole_study_is_fair() -> None:
+    assert breaches(study(tasks=("reviews", "headlines"))) == []
+
+
+def test_an_edge_is_said() -> None:
+    def rising(cell: Cell) -> float:
+        return 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
+
+    records = study(rising)
+    assert len(selection_of(records, "reviews").steps) == 4
+    assert len(marked(records)) == 3
+    (breach,) = breaches(records)
+    assert "the best learning rate of full, 0.0008, is at the edge of what was tried" in breach
+
+
+def test_an_edge_of_another_arm_than_the_reference_is_no_breach() -> None:
+    def rising(cell: Cell) -> float:
+        return peaked(cell) if cell.arm == "full" else 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
+
+    assert breaches(study(rising)) == []
+    assert len(marked(study(rising))) == 2
+
+
+Spoil = Callable[[list[dict[str, Any]]], None]
+
+
+def trials(lines: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
+    return [x for x in lines if x["config"]["measure"] == "trial" and all(x[k] == v for k, v in wanted.items())]
+
+
+def final(lines: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
+    found = [x for x in lines if x["config"]["measure"] != "trial" and all(x[k] == v for k, v in wanted.items())]
+    return found[0]
+
+
+def extra_trials(lines: list[dict[str, Any]]) -> None:
+    lines += [line(Cell("trial", "reviews", "LoRA r=8", 1.5e-3, seed), 0.7) for seed in (100, 101)]
+
+
+def lacks_a_trial(lines: list[dict[str, Any]]) -> None:
+    lines.remove(trials(lines, rank=8)[0])
+
+
+def lacks_a_final(lines: list[dict[str, Any]]) -> None:
+    lines.remove(final(lines, rank=8, seed=3))
+
+
+def reads_the_test(lines: list[dict[str, Any]]) -> None:
+    trials(lines)[4]["metrics"]["test/accuracy"] = 0.8
+
+
+def another_rate(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["learning_rate"] = 5e-3
+
+
+def another_seed(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8, seed=3)["seed"] = 7
+
+
+def a_seed_twice(lines: list[dict[str, Any]]) -> None:
+    lines.append(copy.deepcopy(final(lines, rank=8)) | {"run_id": "again"})
+
+
+def other_data(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["data_sha256"] = "e"
+
+
+def other_split_size(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"] = final(lines, rank=8)["inputs"] | {"examples": {"train": 1}}
+
+
+def other_model(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["model_sha256"] = "n"
+
+
+def longer(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["epochs"] = 2
+
+
+def more_steps(lines: list[dict[str, Any]]) -> None:
+    trials(lines, rank=8)[0]["time"]["steps"] = 38
+
+
+def half_precision(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["train"]["precision"] = "bf16"
+
+
+def more_threads(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["hardware"]["threads"] = 8
+
+
+def another_head(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["inputs"]["head_sha256"] = "another"
+
+
+def another_version(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["code"] = "d" * 64
+
+
+def other_split_seed(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["task"]["split_seed"] = 1
+
+
+def uncommitted(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["git"]["dirty"] = True
+
+
+def a_stranger(lines: list[dict[str, Any]]) -> None:
+    final(lines, rank=8)["config"]["rank"] = 3
+
+
+BREACHES: list[tuple[Spoil, str]] = [
+    (extra_trials, "unequal numbers of learning-rate trials: full 6, LoRA r=1 6, LoRA r=8 8"),
+    (lacks_a_trial, "trials are missing: 1 of LoRA r=8"),
+    (lacks_a_final, "LoRA r=8: final runs are missing: seeds 3"),
+    (reads_the_test, "read the test split: m-reviews"),
+    (another_rate, "LoRA r=8: final runs with another learning rate than the chosen 0.002"),
+    (another_seed, "LoRA r=8: final seeds that were not declared: 7"),
+    (a_seed_twice, "the test split was read more than once: seeds 0"),
+    (other_data, "data or splits differ"),
+    (other_split_size, "data or splits differ"),
+    (other_split_seed, "the test split is not the same in every run: task.split_seed differ"),
+    (other_model, "model differ"),
+    (longer, "training budget differ"),
+    (more_steps, "training budget differ"),
+    (half_precision, "precision differ"),
+    (more_threads, "numeric settings differ"),
+    (another_head, "seed 0: the arms start from 2 different heads"),
+    (another_version, "runs of 2 versions of the code"),
+    (uncommitted, "code that was not committed"),
+    (a_stranger, "runs of no declared arm"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), BREACHES, ids=lambda value: getattr(value, "__name__", ""))
+def test_every_breach_is_refused_by_name(spoil: Spoil, said: str) -> None:
+    records = study()
+    lines = copy.deepcopy(records.lines)
+    spoil(lines)
+    found = breaches(replace(records, lines=lines))
+    assert any(said in breach for breach in found), found
+
+
+def test_what_was_declared_can_break_the_protocol_too() -> None:
+    def declared(**changes: Any) -> list[str]:
+        return breaches(study(protocol=replace(PROTOCOL, **changes)))
+
+    assert any("3 final seeds" in breach for breach in declared(final_seeds=(0, 1, 2)))
+    assert any("final seeds must be fresh" in breach for breach in declared(final_seeds=(100, 1, 2, 3, 4)))
+    assert any(
+        "no extension is declared" in breach
+        for breach in breaches(study(lambda cell: cell.rate, replace(PROTOCOL, extensions=0)))
+    )
+
+
+def test_damaged_lines_are_a_breach() -> None:
+    whole = study()
+    assert "damaged: line 3" in breaches(Records(whole.name, whole.declared, whole.lines, ["line 3"]))
+
+
+def diverging(records: Records, *seeds: int, method: str = "lora") -> Records:
+    """The study in which final runs of every arm of a method diverged with these seeds."""
+    kept = ("run_id", "method", "rank", "seed", "code", "git", "versions", "hardware", "config", "written", KEY)
+    lines = [
+        {key: line[key] for key in (*kept, CHOSEN_FROM)} | {"status": "diverged", "reason": "loss"}
+        if (line["method"], line["seed"]) in [(method, seed) for seed in seeds]
+        else line
+        for line in records.lines
+    ]
+    return replace(records, lines=lines)
+
+
+@pytest.mark.parametrize("seeds", [(2,), (1, 3)])
+def test_an_arm_of_which_a_run_diverged_matches_nothing(seeds: tuple[int, ...]) -> None:
+    whole, records = study(), diverging(study(), *seeds)
+    assert breaches(records) == []
+    assert comparison.table(whole, "reviews")["matches"].tolist()[1:] == [False, True]
+    assert comparison.table(records, "reviews")["matches"].tolist()[1:] == [False, False]
+    enough = comparison.enough(records, "reviews")
+    assert enough
+    assert enough.size is None
+    assert {ruling.verdict for ruling in rulings(records) if ruling.module == ALL} == {NOT_SUPPORTED}
+
+
+def test_a_reference_that_diverged_is_nothing_to_compare_with() -> None:
+    found = breaches(diverging(study(), 2, method="full"))
+    assert found == ["reviews: full: final runs diverged, seeds 2: the reference has no score to match"]
+
+
+def test_peaked_scores_are_what_the_tests_take_them_for() -> None:
+    assert {arm: c.step for arm, c in selection_of(study(peaked), "reviews").choices.items()} == {
+        "full": 1, "LoRA r=1": 1, "LoRA r=8": 1,
+    }  # fmt: skip
+
+
+def with_arm_override(override: str, spoil: Callable[[dict[str, Any]], object]) -> list[str]:
+    """The breaches where one arm declares an override, and each of its lines has it."""
+    arms = [replace(arm, overrides=(*arm.overrides, override)) if arm.rank == 8 else arm for arm in PROTOCOL.arms]
+    protocol = replace(PROTOCOL, arms=tuple(arms))
+    records = study()
+    lines = copy.deepcopy(records.lines)
+    for of_arm in lines:
+        if of_arm["rank"] == 8:
+            spoil(of_arm)
+    return breaches(again(records, lines, replace(records.declared, protocol=protocol)))
+
+
+@pytest.mark.parametrize(
+    ("override", "spoil", "differs"),
+    [
+        ("task.split_seed=1", lambda line: line["config"]["task"].update(split_seed=1), "task.split_seed"),
+        ("task.text_pair=b", lambda line: line["config"]["task"].update(text_pair="b"), "task.text_pair"),
+        ("task.group=g", lambda line: line["config"]["task"].update(group="g"), "task.group"),
+        ("task.metric=f1", lambda line: line["config"]["task"].update(metric="f1"), "task.metric"),
+        (
+            "task.test_examples=20",
+            lambda line: line["config"]["task"].update(test_examples=20),
+            "task.test_examples",
+        ),
+        (
+            "task.train_examples=30",
+            lambda line: (
+                line["config"]["task"].update(train_examples=30),
+                line.update(inputs=line["inputs"] | {"data_sha256": "e"}),
+            ),
+            "data_sha256",
+        ),
+    ],
+)
+def test_no_arm_is_scored_on_a_test_split_of_its_own(override: str, spoil: Any, differs: str) -> None:
+    found = with_arm_override(override, spoil)
+    assert f"reviews: the test split is not the same in every run: {differs} differ" in found
+
+
+@pytest.mark.parametrize("key", ["train_examples", "max_length"])
+def test_an_arm_may_declare_less_training_data_or_shorter_texts(key: str) -> None:
+    assert with_arm_override(f"task.{key}=30", lambda line: line["config"]["task"].update({key: 30})) == []
+
+
+OLD, NEW = "a" * 32, "b" * 32
+"""Shared halves of two versions of the code."""
+
+
+def versions(code: Callable[[dict[str, Any]], str], proven: set[tuple[str, str]]) -> list[str]:
+    records = study()
+    lines = [line | {"code": code(line)} for line in records.lines]
+    return breaches(replace(records, lines=lines, equivalent=frozenset(proven)))
+
+
+@pytest.mark.parametrize(("proven", "fair"), [(True, True), (False, False)])
+def test_a_new_method_joins_a_study_through_another_methods_proof(proven: bool, fair: bool) -> None:
+    """LoRA is new: its lines are of the later version alone, and the proof is of full fine-tuning's runs."""
+    full = "f" * 32
+    found = versions(
+        lambda line: OLD + full if line["method"] == "full" else NEW + "e" * 32,
+        {(OLD + full, NEW + full)} if proven else set(),
+    )
+    assert (found == []) is fair
+    assert fair or any("runs of 2 versions of the code" in breach for breach in found)
+
+
+def test_a_proof_of_one_method_joins_no_versions_of_another() -> None:
+    full, lora = "f" * 32, "e" * 32
+    found = versions(
+        lambda line: OLD + full if line["method"] == "full" else (OLD if line["seed"] else NEW) + lora,
+        {(OLD + full, NEW + full)},
+    )
+    assert any("runs of 2 versions of the code" in breach for breach in found)
+
+
+@pytest.mark.parametrize("section", ["model", "metric"])
+def test_conditions_of_two_models_or_metrics_choose_code_of_their_own(section: str) -> None:
+    records = study(tasks=("reviews", "headlines"))
+    lines = copy.deepcopy(records.lines)
+    for of_task in lines:
+        other = of_task["config"]["task"]["name"] == "headlines"
+        (of_task["config"] if section == "model" else of_task["config"]["task"])[section] = "n" if other else "m"
+        of_task["code"] = OLD + ("1" if other else "2") * 32
+        of_task["metric"] = "n" if other and section == "metric" else "m" if section == "metric" else "accuracy"
+        scores = {key.replace("accuracy", of_task["metric"]): value for key, value in of_task["metrics"].items()}
+        of_task["metrics"] = scores
+    assert breaches(again(records, lines)) == []
+
+
+@pytest.mark.parametrize(("section", "key", "neutral"), [("task", "new", None), ("train", "new", 3)])
+def test_a_setting_newer_than_some_lines_is_no_difference_at_its_neutral_value(
+    section: str, key: str, neutral: int | None
+) -> None:
+    records = study()
+    declared = replace(records.declared, neutral={f"{section}.{key}": neutral})
+    for value in (neutral, 4):
+        lines = copy.deepcopy(records.lines)
+        final(lines, rank=8)["config"][section][key] = value
+        found = breaches(again(records, lines, declared))
+        assert (found == []) is (value == neutral), found

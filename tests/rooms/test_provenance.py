@@ -1,0 +1,98 @@
+"""Where a record comes from: the checkout, the machine, the versions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorax_lab.record import provenance
+from lorax_lab.record.result import Git
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with the package's folder in it, in the place of the real one."""
+    home = tmp_path / "lorax_lab"
+    home.mkdir()
+    (home / "__init__.py").write_text("")
+    monkeypatch.setattr(provenance, "HOME", home)
+    return home
+
+
+def run_git(home: Path, *words: str) -> str:
+    named = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(home), *named, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(checkout: Path) -> None:
+    assert provenance.git() == Git(None, None)  # in no checkout
+    run_git(checkout, "init", "-q")
+    assert provenance.git() == Git(None, None)  # the package is not in it
+    run_git(checkout, "add", ".")
+    run_git(checkout, "commit", "-q", "-m", "one")
+    commit = run_git(checkout, "rev-parse", "HEAD")
+    assert provenance.git() == Git(commit, False)
+    (checkout / "notes.txt").write_text("not tracked")
+    (checkout.parent / "beside.txt").write_text("")
+    assert provenance.git() == Git(commit, False)
+    (checkout / "__init__.py").write_text("changed = 1")
+    assert provenance.git() == Git(commit, True)
+
+
+def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert provenance.git() == Git(None, None)
+
+
+def test_the_machine_in_words() -> None:
+    found = provenance.hardware()
+    stated = {"machine", "system", "processor", "instruction_set", "blas", "processors", "threads", "device"}
+    assert set(found) == stated
+    assert provenance.hardware("onednn") == found | {"kernel": "onednn"}
+    assert (found["processors"], found["threads"]) == (os.cpu_count(), torch.get_num_threads())
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    found = provenance.versions(("peft", "no-such-package"))
+    assert found["torch"] == torch.__version__
+    assert found["no-such-package"] is None
+    assert set(found) == {"python", *provenance.PACKAGES, "peft", "no-such-package"}
+
+
+def test_the_processor_is_named_with_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"{facts}\n{facts.replace('17', '99')}")
+    provenance._processor.cache_clear()
+    assert provenance._processor() == "AMD EPYC family 25 model 17"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor\t: 0\nBogoMIPS\t: 2\n\n")
+    provenance._processor.cache_clear()
+    assert provenance._processor() == provenance.platform.machine()
+    provenance._processor.cache_clear()
+
+
+def test_the_record_says_what_multiplies() -> None:
+    found = provenance.hardware()
+    assert found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert found["processor"]
+    assert found["blas"] is None or found["blas"].split()[0] in torch.__config__.show()
+    assert provenance._blas("no such text") is None
+
+
+def test_machines_are_compared_by_what_all_of_them_state() -> None:
+    old, new = {"threads": 1, "device": "cpu"}, {"threads": 1, "device": "cpu", "blas": "mkl"}
+    assert provenance.same_hardware([old, new, new]) == [["cpu", "torch", 1]] * 3
+    assert provenance.same_hardware([new, new | {"blas": "openblas"}]) == [
+        ["mkl", "cpu", "torch", 1], ["openblas", "cpu", "torch", 1],
+    ]  # fmt: skip
+    assert provenance.same_hardware([]) == []
+
+
+def test_a_machine_that_states_no_kernel_multiplied_with_torchs() -> None:
+    old, torch_, onednn = ({"device": "cpu"} | more for more in ({}, {"kernel": "torch"}, {"kernel": "onednn"}))
+    machines = provenance.same_hardware([old, torch_, onednn])
+    assert machines[0] == machines[1] != machines[2]

@@ -1,0 +1,158 @@
+"""Published lines: what they keep of a run, that damage is found, and that the same lines give the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import launched
+
+from lorax_lab.audit.__main__ import main as audit
+from lorax_lab.measure.row import flatten
+from lorax_lab.record import load_spectra, read_record
+from lorax_lab.record.record import DamagedRecord, write_record
+from lorax_lab.study.answers import correct_answers, log_losses
+from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
+
+
+@pytest.fixture(scope="module")
+def store(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two full fine-tunes with controls, one trial."""
+    runs = tmp_path_factory.mktemp("published") / "runs"
+    words = [
+        f"model={model_folder}",
+        "task=local",
+        f"task.path={table_file}",
+        "task.text=sentence",
+        "tracking=disabled",
+    ]
+    words += ["task.label=label", "task.train_examples=96", "task.validation_examples=64", "task.test_examples=60"]
+    words += ["train.device=cpu", f"runs_dir={runs}"]
+    assert launched(*words, "method=full", "measure=controls", "seed=0,1", "-m").returncode == 0
+    assert launched(*words, "rank=2", "measure=trial").returncode == 0
+    return runs
+
+
+def folders(store: Path, measure: str) -> list[Path]:
+    found = [path.parent for path in sorted(store.glob("*/record.json"))]
+    return [folder for folder in found if read_record(folder).config["measure"] == measure]
+
+
+def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
+    folder = folders(store, "controls")[0]
+    line, record = line_of(folder), read_record(folder)
+    assert correct_answers(line).mean() == pytest.approx(record.completed.metrics["test/accuracy"])
+    assert len(correct_answers(line)) == 60
+    losses = log_losses(line)
+    assert losses is not None
+    assert len(losses) == 60
+    assert (losses[correct_answers(line)] < np.log(2) + 1e-3).all()  # of two classes
+    assert (losses[~correct_answers(line)] > np.log(2) - 1e-3).all()
+    assert len(line["functional"]) == len(record.completed.truncation)
+    spectra = load_spectra(folder)
+    for name, row in line["matrices"].items():
+        assert row["effective_rank"] == pytest.approx(record.completed.matrices[name]["effective_rank"], rel=1e-5)
+        assert 0 <= row["spikes"] <= row["above_rounding"] <= min(row["shape"])
+        assert line["sigma"][name] == pytest.approx(spectra[name]["sigma"].tolist(), rel=1e-3)
+        weight_norm = np.linalg.norm(spectra[name]["sigma"]) / row["relative_norm"]
+        sides = sum(side**0.5 for side in row["shape"])
+        floor = 0.00166 / 2**16 * weight_norm / (row["shape"][0] * row["shape"][1]) ** 0.5 * sides
+        assert floor < row["rounding_edge"] < 1.5 * floor  # Gaussian weights' own edge; rows of larger ones raise it
+    text = json.dumps(line)
+    assert str(store) not in text
+    assert str(Path(record.config["task"]["path"])) not in text
+
+
+def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder = folders(store, "controls")[0]
+    record, line = read_record(folder).completed.matrices, line_of(folder)["matrices"]
+    assert audit([str(model_folder), str(folder / "model.safetensors"), "--out", str(tmp_path / "audit")]) == 0
+    audited = {row["matrix"]: row for row in pd.read_csv(tmp_path / "audit" / "audit.csv").to_dict("records")}
+    for name, recorded in record.items():
+        row, published = flatten(recorded), flatten(line[name])
+        measures = {key: value for key, value in row.items() if isinstance(value, float)}
+        assert {"spikes", "bulk_misfit", "above_rounding", "numerical_rank", "null.stable_rank"} <= set(measures)
+        assert {key: published[key] for key in measures} == pytest.approx(measures, rel=1e-5)
+        of_audit = audited[f"{name}.weight".removeprefix("bert.")]
+        drawn = {key for key in measures if key.startswith("nulls.")}  # from another stream in each
+        assert {key.split(".")[1] for key in drawn} == {"scaled", "signs", "permuted"}
+        measured = {key: value for key, value in measures.items() if key not in drawn}
+        assert {key: of_audit[key] for key in measured} == pytest.approx(measured, rel=1e-5)
+        ranks = {key: measures[key] for key in drawn if key.endswith(".effective_rank")}
+        assert {key: of_audit[key] for key in ranks} == pytest.approx(ranks, rel=0.15)
+        assert all(row[key] == published[key] == of_audit[key] for key in ("module", "layer"))
+
+
+def test_a_record_of_an_older_version_is_refused_by_name(store: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folders(store, "controls")[0], tmp_path / "run")
+    record = read_record(folder)
+    for row in record.completed.matrices.values():
+        del row["base_norm"]
+    write_record(folder, record)
+    with pytest.raises(DamagedRecord, match=r"measured by an older version.*force=true"):
+        line_of(folder)
+
+
+def test_a_trials_line_has_no_test_and_no_update(store: Path) -> None:
+    line = line_of(folders(store, "trial")[0])
+    assert "correct" not in line
+    assert log_losses(line) is None
+    assert "matrices" not in line
+    assert list(line["metrics"]) == ["validation/accuracy", "train/loss"]
+
+
+def test_lines_come_back_and_the_same_lines_are_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    lines = [line_of(folder) for folder in folders(store, "controls") + folders(store, "trial")]
+    write_lines(tmp_path / "a.jsonl", lines)
+    write_lines(tmp_path / "b.jsonl", lines[::-1])
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    back, damages = read_lines(tmp_path / "a.jsonl")
+    assert damages == []
+    assert back == sorted(lines, key=lambda line: line["run_id"])
+    assert read_lines(tmp_path / "none.jsonl") == ([], [])
+
+
+@pytest.mark.parametrize("harm", ["cut", "digit", "space", "older"])
+def test_damage_is_named_and_the_other_lines_stay(store: Path, tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [line_of(folder) for folder in folders(store, "controls")])
+    first, second = path.read_text().splitlines()
+    spoilt = {
+        "cut": second[:-40],
+        "digit": second.replace('"seed":1', '"seed":2', 1),
+        "space": second.replace('"seed":1', '"seed": 1', 1),
+        "older": second.replace('"format":1', '"format":0', 1),
+    }[harm]
+    assert spoilt != second
+    path.write_text(f"{first}\n{spoilt}\n")
+    lines, damages = read_lines(path)
+    assert len(lines) == 1
+    assert len(damages) == 1
+    assert "a.jsonl, line 2" in damages[0]
+
+
+def test_what_two_seeds_have_in_common(store: Path) -> None:
+    one, other = folders(store, "controls")
+    rows = shared_rows(one, other)
+    spectra = load_spectra(one), load_spectra(other)
+    row = next(r for r in rows if r["k"] == 4 and r["module"] == "intermediate.dense")  # not square
+    (u_one, u_other), (v_one, v_other) = ([s[row["matrix"]][part] for s in spectra] for part in ("U", "Vh"))
+    column = np.linalg.norm(u_one[:, :4].astype(float).T @ u_other[:, :4]) ** 2 / 4
+    assert row["column"] == pytest.approx(column, rel=1e-4)
+    assert row["row"] == pytest.approx(np.linalg.norm(v_one[:4].astype(float) @ v_other[:4].T) ** 2 / 4, rel=1e-4)
+    assert (row["random_column"], row["random_row"]) == (4 / 64, 4 / 32)
+    assert {r["k"] for r in rows} == {k for k in SHARED_RANKS if k <= 32}
+    assert all(r["column"] == pytest.approx(1, abs=1e-4) for r in shared_rows(one, one))
+
+
+def test_a_damaged_array_is_no_line(store: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folders(store, "controls")[0], tmp_path / "run")
+    data = bytearray((folder / "outputs.npz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "outputs.npz").write_bytes(data)
+    with pytest.raises(DamagedRecord, match="outputs"):
+        line_of(folder)

@@ -1,0 +1,417 @@
+"""Speech recognition: recordings as they are heard, the loss by hand, word errors by hand, one message per fault."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import Lab, published, tiny_model, tiny_speech_processor
+from published import everything, settings
+from test_tasks_laws import save_base, tone
+from torch import nn
+from transformers import AutoModelForSpeechSeq2Seq
+
+from lorax_lab.data import Example, data_sha256
+from lorax_lab.data.sounds import Sound, read_sound
+from lorax_lab.errors import ConfigError
+from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
+from lorax_lab.tasks import KINDS, Task, load_task
+from lorax_lab.tasks import speech_recognition as speech
+from lorax_lab.tasks.split import Split
+
+KIND = KINDS["speech_recognition"]
+RATE = 16_000
+WORDS = ["one", "two", "three", "four", "five"]
+
+
+@pytest.fixture(scope="module")
+def whisper(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Whisper with random weights; it hears one second and writes 32 small letters."""
+    return save_base("speech_recognition", model_folder, tmp_path_factory.mktemp("base") / "tiny-whisper")
+
+
+@pytest.fixture(scope="module")
+def model(whisper: Path) -> nn.Module:
+    return AutoModelForSpeechSeq2Seq.from_pretrained(whisper, dtype=torch.float64).eval()
+
+
+def table(
+    folder: Path, rows: int = 30, rate: Callable[[int], int] = lambda i: RATE, text: Callable[[int], str] | None = None
+) -> Path:
+    """Recordings of a tone each, no two alike, whose transcript is one word or two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [("file", "words")]
+    for i in range(rows):
+        sound = tone(300 + 50 * i, 0.4, rate(i))
+        soundfile.write(folder / f"{i}.wav", sound.samples, sound.rate)
+        lines.append((f"{i}.wav", text(i) if text else " ".join(WORDS[i % 5 : i % 5 + 1 + i % 2])))
+    with (folder / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return folder / "table.csv"
+
+
+def words_of(path: Path) -> list[str]:
+    return ["task=local", *columns_of(path)]
+
+
+def columns_of(path: Path) -> list[str]:
+    return [f"task.path={path}", "task.kind=speech_recognition", "task.audio=file", "task.label=words"]
+
+
+def task_of(path: Path) -> Task:
+    return load_task(settings("local", *columns_of(path)))
+
+
+# ---- recordings
+
+
+def test_a_recording_is_read_as_it_is(tmp_path: Path) -> None:
+    samples = np.array([[0.5, 0.25], [-1.0, 0.0], [0.0, 0.5]], np.float32)
+    for ending in ("wav", "flac"):
+        soundfile.write(tmp_path / f"a.{ending}", samples, 8000, subtype="PCM_16")
+        for content in (tmp_path / f"a.{ending}", (tmp_path / f"a.{ending}").read_bytes()):
+            sound = read_sound(content)
+            np.testing.assert_allclose(sound.samples, [0.375, -0.5, 0.25], atol=1e-4)
+            assert (sound.rate, sound.seconds, sound.samples.dtype) == (8000, 3 / 8000, np.float32)
+
+
+def test_another_rate_is_the_same_sound() -> None:
+    for rate in (8_000, 22_050, 48_000):
+        heard = speech.at_rate(tone(440, 0.5, rate), RATE)
+        expected = tone(440, 0.5).samples
+        assert abs(len(heard) - len(expected)) <= 1
+        inside = slice(800, 7000)
+        np.testing.assert_allclose(heard[inside], expected[inside], atol=5e-3)
+    same = tone(440, 0.5)
+    assert speech.at_rate(same, RATE) is same.samples
+
+
+def test_what_the_new_rate_cannot_hold_is_gone() -> None:
+    """A tone of 10 kHz would come back as one of 6 kHz without a low-pass filter."""
+    heard = speech.at_rate(tone(10_000, 0.5, 48_000), RATE)
+    assert np.abs(heard[800:7000]).max() < 0.01
+
+
+def test_two_recordings_are_one_only_if_rate_and_samples_are() -> None:
+    first, again, other = Sound(np.ones(3, np.float32), 8000), Sound(np.ones(3, np.float32), 8000, "b"), None
+    other = Sound(np.ones(3, np.float32), 16000)
+    assert first.sha256() == again.sha256() != other.sha256()
+
+
+def test_how_many_recordings_are_resampled_is_said_once(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    path = table(tmp_path / "mixed", rate=lambda i: (8_000, 16_000, 22_050)[i % 3])
+    done = lab_here(f"model={whisper}", *words_of(path), f"runs_dir={tmp_path / 'runs'}", "rank=1,2", "-m", "--dry-run")
+    assert done.returncode == 0, done.stdout
+    said = "20 of 30 recordings are resampled, from 8,000, 22,050 Hz to the rate that the model hears"
+    assert done.stdout.count(said) == 1
+    task = task_of(table(tmp_path / "same"))
+    rows = Split.of(task, task.train, tiny_speech_processor()).rows
+    assert not task.kind.notes(rows, task.config)
+
+
+def test_other_recordings_under_the_same_names_are_another_task(tmp_path: Path) -> None:
+    config = settings("local", *columns_of(table(tmp_path)))
+    before = data_sha256(config)
+    soundfile.write(tmp_path / "7.wav", tone(5000, 0.4).samples, RATE)
+    assert data_sha256(config) != before
+
+
+def test_a_data_set_with_recordings_is_the_same_task(tmp_path: Path) -> None:
+    import datasets
+
+    path = table(tmp_path / "files")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    files = [{"bytes": (path.parent / row["file"]).read_bytes(), "path": row["file"]} for row in rows]
+    whole = datasets.Dataset.from_dict({"file": files, "words": [row["words"] for row in rows]})
+    whole.cast_column("file", datasets.Audio(decode=False)).save_to_disk(str(tmp_path / "set"))
+    task = load_task(settings("hub", f"task.path={tmp_path / 'set'}", *columns_of(path)[1:]))
+    pairs = lambda t: {(e.inputs["audio"].sha256(), e.label) for e in everything(t)}  # noqa: E731
+    assert pairs(task) == pairs(task_of(path))
+    assert len(pairs(task)) == 30
+
+
+# ---- the loss, by hand
+
+
+def batch_of(texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    examples = [Example({"audio": tone(300 + 70 * i, 0.3 + 0.1 * i)}, text) for i, text in enumerate(texts)]
+    config = settings("local", *columns_of(Path("x.csv")))
+    processor = tiny_speech_processor()
+    inputs = KIND.collate(processor, KIND.encode(processor, examples, config), None)
+    return inputs | {"input_features": inputs["input_features"].double()}
+
+
+def by_hand(model: nn.Module, features: torch.Tensor, text: str) -> list[float]:
+    """−log p of each letter and of the end, given the start tokens and what stands before; one recording alone."""
+    tokenizer = tiny_speech_processor().tokenizer
+    letters = tokenizer.convert_tokens_to_ids(["Ġ" if letter == " " else letter for letter in text])
+    given = tokenizer.convert_tokens_to_ids(["<|startoftranscript|>", "<|notimestamps|>"])
+    losses = []
+    for token in [*letters, tokenizer.eos_token_id]:
+        logits = model(input_features=features[None], decoder_input_ids=torch.tensor([given])).logits[0, -1]
+        losses.append(float((torch.logsumexp(logits, 0) - logits[token]).detach()))
+        given = [*given, token]
+    return losses
+
+
+TEXTS = ["one two", "a", "three"]
+
+
+def test_the_loss_is_the_mean_over_letters_and_ends_and_nothing_else(model: nn.Module) -> None:
+    inputs = batch_of(TEXTS)
+    losses = [by_hand(model, inputs["input_features"][i], text) for i, text in enumerate(TEXTS)]
+    assert [len(row) for row in losses] == [8, 2, 6]
+    whole = [loss for row in losses for loss in row]
+    assert KIND.weight(inputs) == KIND.tokens(inputs) == len(whole) == 16
+    assert float(KIND.loss(model, inputs).detach()) == pytest.approx(sum(whole) / 16, abs=1e-6)
+    parts = [batch_of(TEXTS) for _ in range(2)]
+    cut = [
+        {key: value[s] for key, value in part.items()} for part, s in zip(parts, (slice(2), slice(2, 3)), strict=True)
+    ]
+    mean = sum(float(KIND.loss(model, part).detach()) * KIND.weight(part) for part in cut) / 16
+    assert mean == pytest.approx(sum(whole) / 16, abs=1e-6)
+
+
+def test_start_tokens_and_padding_have_no_loss(model: nn.Module) -> None:
+    inputs = batch_of(TEXTS)
+    assert inputs["labels"][1].tolist() == [-100, 4, 0, *[-100] * 6]
+    assert inputs["decoder_input_ids"][1].tolist() == [1, 2, 4, *[0] * 6]
+    before = float(KIND.loss(model, inputs).detach())
+    inputs["decoder_input_ids"][1, 3:] = 9
+    assert float(KIND.loss(model, inputs).detach()) == pytest.approx(before, abs=1e-12)
+    inputs["labels"][1, 5] = 9
+    assert abs(float(KIND.loss(model, inputs).detach()) - before) > 1e-3
+
+
+# ---- the score, by hand
+
+
+@pytest.mark.parametrize(
+    ("reference", "written", "errors"),
+    [
+        ("one two three", "one two three", 0),
+        ("one two three", "one too three", 1),
+        ("one two three", "one three", 1),
+        ("one two", "one and two", 1),
+        ("one two", "", 2),
+        ("one", "two three four", 3),
+        ("one two three four", "two three four five", 2),
+        ("One", "one", 1),
+    ],
+)
+def test_word_errors(reference: str, written: str, errors: int) -> None:
+    assert speech.word_errors(reference.split(), written.split()) == (errors, len(reference.split()))
+
+
+def test_a_rate_of_whole_numbers_is_exact() -> None:
+    outputs = np.array([[26, 25, 0.25, 3], [0, 0, 0.5, 4]], np.float32)
+    assert speech.word_error_rate(outputs, np.array(["a", "b"])) == 26 / 25
+    assert speech.nats(outputs, np.array(["a", "b"])) == 0.75 / 7
+
+
+def test_the_rate_is_of_all_words_and_not_the_mean_of_the_transcripts() -> None:
+    outputs = np.array([[1, 1, 2.0, 2], [1, 9, 7.0, 10]])
+    assert speech.word_error_rate(outputs, np.array(["a", "b"])) == pytest.approx(0.2)
+    assert speech.nats(outputs, np.array(["a", "b"])) == pytest.approx(0.75)
+    assert speech.correct(np.array([[0, 3, 1, 1], [1, 3, 1, 1]]), np.array(["", ""])).tolist() == [True, False]
+    assert not any(metric.higher_is_better for metric in KIND.metrics.values())
+
+
+def greedy_by_hand(model: nn.Module, features: torch.Tensor) -> list[int]:
+    """The likeliest token again and again, each computed anew from all before it; one recording alone."""
+    tokenizer = tiny_speech_processor().tokenizer
+    given = tokenizer.convert_tokens_to_ids(["<|startoftranscript|>", "<|notimestamps|>"])
+    while len(given) < 32 and (len(given) == 2 or given[-1] != tokenizer.eos_token_id):
+        logits = model(input_features=features[None], decoder_input_ids=torch.tensor([given])).logits
+        given.append(int(logits[0, -1].argmax()))
+    return given[2:]
+
+
+def test_a_score_has_the_nats_and_the_errors_of_what_is_written_greedily(model: nn.Module) -> None:
+    """Weights are drawn so wide that the model writes other words of every recording. What the base's own settings of
+    generation forbid is written all the same."""
+    model, inputs, processor = copy.deepcopy(model), batch_of(TEXTS), tiny_speech_processor()
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim >= 2:
+                weight.copy_(0.4 * torch.randn(weight.shape, generator=draw, dtype=weight.dtype))
+    letters: Any = model.generation_config
+    letters.suppress_tokens, letters.repetition_penalty = list(range(5, 20)), 3.0
+    with torch.inference_mode():
+        outputs = speech.outputs(model, inputs, processor)
+    longest = 0
+    for i, text in enumerate(TEXTS):
+        tokens = greedy_by_hand(model, inputs["input_features"][i])
+        written = processor.tokenizer.decode(tokens, skip_special_tokens=True).split()
+        longest = max(longest, len(written))
+        losses = by_hand(model, inputs["input_features"][i], text)
+        expected = [*speech.word_errors(text.split(), written), sum(losses), len(losses)]
+        assert outputs[i].tolist() == pytest.approx(expected, rel=1e-6)
+    assert longest >= 3
+
+
+# ---- what is adapted
+
+
+def test_every_matrix_of_both_halves_is_adapted_and_the_output_layer_is_no_head(whisper: Path) -> None:
+    model = load_base(str(whisper), {}, 0, KIND.model_class, KIND.processor_class).model
+    names = list(adaptable(model))
+    assert len(names) == 2 * 6 + 2 * 10
+    assert not [name for name in names if "proj_out" in name]
+    assert len({(short_name(name), layer_number(name)) for name in names}) == len(names)
+    assert head_modules(model) == []
+    assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
+
+
+# ---- faults, before anything trains
+
+
+def broken(path: Path) -> Path:
+    (path.parent / "4.wav").write_bytes(b"RIFF")
+    return path
+
+
+def emptied(path: Path) -> Path:
+    soundfile.write(path.parent / "4.wav", np.zeros(0), RATE)
+    return path
+
+
+def too_long(path: Path) -> Path:
+    for i in (4, 9):
+        soundfile.write(path.parent / f"{i}.wav", tone(400 + i, 1 + i / 10).samples, RATE)
+    return path
+
+
+def lost(path: Path) -> Path:
+    (path.parent / "4.wav").unlink()
+    return path
+
+
+def renamed(path: Path, name: str) -> Path:
+    """The fifth recording is under another name, or is to be."""
+    if len(name) < 100:
+        (path.parent / "4.wav").rename(path.parent / name)
+    path.write_text(path.read_text().replace("4.wav", name, 1))
+    return path
+
+
+FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a broken recording": (lambda p: broken(table(p)), "table.csv, row 5: "),
+    "bare samples": (lambda p: renamed(table(p), "4.raw"), "table.csv, row 5: "),
+    "a name too long": (lambda p: renamed(table(p), "w" * 300 + ".wav"), "cannot be read: there is no such file"),
+    "a user that is not there": (lambda p: renamed(table(p), "~nobody-" + "w" * 99), "row 5: task.audio=file is str"),
+    "no sound": (lambda p: emptied(table(p)), "4.wav cannot be read: it has no samples"),
+    "no file": (lambda p: lost(table(p)), "4.wav cannot be read: there is no such file"),
+    "longer than the model hears": (lambda p: too_long(table(p)), "longer than the 1 s that the model hears, the"),
+    "an empty transcript": (
+        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else " "),
+        "table.csv, row 5: task.label=words is empty",
+    ),
+    "letters that the tokenizer has not": (
+        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else "Zwölf"),
+        "table.csv, row 5: the model's tokenizer writes 'Zwölf' as 'wlf'",
+    ),
+    "more letters than the model writes": (
+        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else "one two three four five one two"),
+        "and model=",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_recordings_that_cannot_be_used(fault: str, whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    make, message = FAULTS[fault]
+    runs = tmp_path / "runs"
+    done = lab_here(f"model={whisper}", *words_of(make(tmp_path / "data")), f"runs_dir={runs}", "tracking=disabled")
+    assert done.returncode == 2, done.stdout
+    assert message in " ".join(done.stdout.split())
+    assert not list(runs.glob("*"))
+
+
+def no_extractor(whisper: Path, tmp_path: Path) -> Path:
+    AutoModelForSpeechSeq2Seq.from_pretrained(whisper).save_pretrained(tmp_path / "bare")
+    tiny_speech_processor().tokenizer.save_pretrained(tmp_path / "bare")
+    return tmp_path / "bare"
+
+
+def a_bert(whisper: Path, tmp_path: Path) -> Path:
+    tiny_model("bert").base_model.save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+MODELS: list[tuple[Any, str]] = [
+    (no_extractor, "feature extractor"),
+    (a_bert, "bert is no model that transformers can read for this kind of task (SpeechSeq2Seq)"),
+]
+
+
+@pytest.mark.parametrize(("model_of", "message"), MODELS)
+def test_a_model_that_hears_nothing(model_of: Any, message: str, whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    runs, path = tmp_path / "runs", table(tmp_path / "data")
+    done = lab_here(f"model={model_of(whisper, tmp_path)}", *words_of(path), f"runs_dir={runs}", "tracking=disabled")
+    assert done.returncode == 2, done.stdout
+    assert message in " ".join(done.stdout.split())
+    assert not list(runs.glob("*"))
+
+
+def test_a_processor_that_puts_nothing_before_a_text_is_refused() -> None:
+    processor = tiny_speech_processor()
+    processor.tokenizer._tokenizer.post_processor = None
+    config = settings("local", *columns_of(Path("x.csv")))
+    with pytest.raises(ConfigError, match=r"is not like Whisper's"):
+        KIND.encode(processor, [Example({"audio": tone(300, 0.3)}, "one")], config)
+
+
+def test_serving_refuses_what_takes_several_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from lorax_lab.serve.__main__ import main
+
+    words = " ".join(columns_of(table(tmp_path)))
+    assert main([f"tasks=['local {words}']"]) == 2
+    assert "task.kind=speech_recognition of local is not served" in capsys.readouterr().err
+
+
+# ---- from the command line
+
+
+def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    from lorax_lab.record.record import read_record
+
+    runs, path = tmp_path / "runs", table(tmp_path / "data", rate=lambda i: 8_000 if i % 2 else RATE)
+    words = [f"model={whisper}", *words_of(path), "train.device=cpu", "tracking=disabled", f"runs_dir={runs}"]
+    done = lab_here(*words, "rank=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
+    assert all(published(folder)["matrices"] for folder in runs.glob("*-s*"))
+    assert full.truncation
+    assert len(full.matrices) == len(lora.matrices) == 32
+    assert {"test/word_error_rate", "test/nats", "validation/word_error_rate"} <= set(lora.metrics)
+    assert lora.baselines == full.baselines
+    assert lora.baselines["untrained/word_error_rate"] > 0.9
+    again = lab_here(*words, "rank=2")
+    assert "2 of 2 already recorded" in again.stdout
+
+
+def test_a_whisper_hears_and_writes_in_bf16_as_it_trains(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
+    """Generation calls the encoder by itself, not through the whole model. By torch's kernel, whose layers are those
+    that are watched."""
+    words = [f"model={whisper}", *words_of(table(tmp_path / "data")), "train.device=cpu", "tracking=disabled"]
+    words += ["train.kernel=torch"]
+    seen: set[torch.dtype] = set()
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, _, out: seen.add(out.dtype) if type(module) is nn.Linear and not module.training else None
+    )
+    try:
+        done = lab_here(*words, "rank=2", "reference=false", "train.precision=bf16", f"runs_dir={tmp_path / 'runs'}")
+    finally:
+        hook.remove()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert seen == {torch.float32, torch.bfloat16}, "fp32 is the untrained base, bf16 all that is scored afterwards"

@@ -1,0 +1,283 @@
+"""The figures of studies: the title is the verdict, seeds beside means, legible with many tasks; names; LaTeX."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.legend import Legend
+from scipy.stats import t
+from statsmodels.stats.proportion import proportion_confint
+from synthetic import peaked, study
+
+from analysis import audit, figures, step
+from analysis.report import of_study
+from analysis.scores import intervals_over
+from analysis.study import comparison, verdict
+from analysis.study.command import figures_of, latex
+from analysis.study.figures import FIGURES, STANDARD
+from analysis.study.latex import Column, document, escaped
+from analysis.study.records import RECORDS, Records, every, load
+
+NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
+OF_THE_PAPER = (
+    *("ranks_share", "seeds_share", "ranks_by_layer", "seeds_by_layer", "base_shares", "layers_share"),
+    *("amplification", "arms", "sets", "losses", "sizes"),
+)
+WITH_LATEX = ("answer", "cost")
+OF_RUNS = (
+    *("functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters", "memory"),
+    *("singular_values", "effective_rank"),
+)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def flat(cell: Any) -> float:
+    """The same score for every arm: no rank is told from another."""
+    return 0.8 if cell.stage == "final" else peaked(cell)
+
+
+def test_the_names_of_figures_are_those_that_papers_and_pages_link_to() -> None:
+    assert STANDARD == NAMES
+    assert tuple(FIGURES) == (*NAMES, *OF_THE_PAPER)
+    assert tuple(figures.FIGURES) == OF_RUNS
+    assert tuple(audit.FIGURES) == ("singular_values", "energy", "ranks", "directions")
+    assert tuple(step.DRAW) == ("step_presets", "step_batches", "step_ranks")
+    assert tuple(name for name in FIGURES if hasattr(FIGURES[name], "latex")) == (
+        *WITH_LATEX,
+        "amplification",
+        "arms",
+        "sets",
+        "losses",
+        "sizes",
+    )
+    page = (DOCS / "figures.md").read_text(encoding="utf-8")
+    assert all(f"[{name}](study/" in page for name in NAMES)
+    assert all(f"`{name}`" in page for name in (*OF_RUNS, *OF_THE_PAPER))
+
+
+@pytest.mark.parametrize("named", [None, ("trials", "answer")])
+def test_a_study_has_one_list_of_figures(named: tuple[str, ...] | None) -> None:
+    records = study()
+    declared = dataclasses.replace(records.declared, figures=named)
+    assert figures_of(dataclasses.replace(records, declared=declared)) == (named or STANDARD)
+
+
+def title(records: Records) -> str:
+    return " ".join(FIGURES["answer"].draw(FIGURES["answer"].table(records)).get_suptitle().split())
+
+
+@pytest.mark.parametrize("records", [study, lambda: study(flat), lambda: load(RECORDS / "random_labels.jsonl")])
+def test_the_answers_title_is_the_verdict(records: Any) -> None:
+    of_study = records()
+    rulings = {r.task: r.verdict for r in verdict.rulings(of_study) if r.module == "all"}
+    figure = FIGURES["answer"].draw(FIGURES["answer"].table(of_study))
+    assert " ".join(figure.get_suptitle().split()).startswith(verdict.headline(rulings))
+    lefts = [axes.get_title("left").split("\n")[0] for axes in figure.axes[::2]]
+    assert lefts == [f"{task}: {ruling}" for task, ruling in rulings.items()]
+
+
+def test_the_random_labels_are_headed_undecided() -> None:
+    assert title(load(RECORDS / "random_labels.jsonl")).startswith("Low rank is undecided on random labels")
+
+
+def test_an_unfair_comparison_has_no_verdict_in_its_title() -> None:
+    records = study()
+    unfair = dataclasses.replace(records, lines=records.lines[:-1])
+    assert title(unfair).startswith("Low rank: no verdict")
+
+
+def test_seeds_stand_beside_the_means_on_one_scale_per_row() -> None:
+    figure = FIGURES["answer"].draw(FIGURES["answer"].table(study()))
+    figure.canvas.draw()
+    left, right = figure.axes[:2]
+    assert left.get_ylim() == right.get_ylim()
+    means = left.containers[0].lines[0]
+    seeds = next(line for line in left.lines if line.get_color() == "0.6" and len(line.get_xdata()))
+    at_means, at_seeds = (
+        {round(x, 1) for x, _ in line.get_transform().transform(line.get_xydata())} for line in (means, seeds)
+    )
+    assert len(at_means) == len(at_seeds) == 2
+    assert all(seed - mean > 4 for mean, seed in zip(sorted(at_means), sorted(at_seeds), strict=True))
+    sizes = {
+        text.get_fontsize()
+        for text in (*left.get_xticklabels(), *right.get_xticklabels(), left.title, left.xaxis.label)
+    }
+    assert len(sizes) == 1
+
+
+def test_one_seed_has_the_interval_of_its_test_examples_and_no_verdict_is_made_of_it() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    table = FIGURES["answer"].table(dataclasses.replace(records, lines=of_one))
+    ranks = table[table["side"] == "rank"]
+    assert (ranks["examples"] == 1000).all()
+    assert (ranks["low"] < ranks["mean"]).all()
+    assert not ranks["within"].any()
+    assert "95 % intervals over test examples" in " ".join(FIGURES["answer"].draw(table).get_suptitle().split())
+
+
+def test_one_seed_has_the_interval_of_its_test_examples_in_every_figure_and_it_is_said() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    one = dataclasses.replace(records, lines=of_one)
+    table = FIGURES["cost"].table(one)
+    for row in table.to_dict("records"):
+        ends = proportion_confint(round(1000 * row["test"]), 1000, method="wilson")
+        assert (row["test_low"], row["test_high"]) == pytest.approx(ends)
+    figure = FIGURES["cost"].draw(table)
+    labels = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    assert "LoRA, one seed, 95 % interval over its test examples" in labels
+    assert "one seed with the 95" in FIGURES["cost"].latex(table)
+    for name, said in (
+        ("functional", "changed; one seed, 95 % interval over its validation examples"),
+        ("modules", "one seed, no interval: the answers of these cuts are not kept"),
+        ("spectral", "one seed, no interval"),
+        ("arms", "95 % intervals over the test examples of one seed; filled"),
+    ):
+        title = " ".join(FIGURES[name].draw(FIGURES[name].table(one).assign(model="m")).get_suptitle().split())
+        assert said in title
+    without = pd.DataFrame({"seeds": [1], "difference_low": [np.nan]})
+    assert intervals_over(without, "difference") == "one seed, no intervals"
+
+
+def test_the_bands_of_one_seeds_cuts_are_wilsons_over_the_validation_examples() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    table = FIGURES["functional"].table(dataclasses.replace(records, lines=of_one))
+    for row in table.to_dict("records"):
+        ends = proportion_confint(round(1000 * row["score"]), 1000, method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx(ends)
+    cut = table[table["part"] == "cut"]
+    [band, *_] = FIGURES["functional"].draw(table).axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((cut["low"].min(), cut["high"].max()))
+    [view] = of_study.VIEWS["functional"](table)
+    trace = next(trace for trace in view.traces if trace["name"] == "top k directions")
+    assert [*trace["error_y"]["array"]] == pytest.approx([*(cut["high"] - cut["score"])], abs=1e-5)
+    whole = FIGURES["functional"].table(records)
+    assert not {"low", "high"} & set(whole)
+
+
+def test_a_difference_of_one_seed_has_students_interval_over_its_test_examples() -> None:
+    records = study()
+    of_one = [line for line in records.lines if line["config"]["measure"] == "trial" or line["seed"] == 0]
+    one = dataclasses.replace(records, lines=of_one)
+    row = FIGURES["arms"].table(one).set_index("arm").loc["LoRA r=1"]
+    [full, rank1] = (comparison.added(comparison.seeds_of(one, "reviews", arm)[0]) for arm in ("full", "LoRA r=1"))
+    d = rank1 - full
+    half = t.isf(0.025, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5
+    ends = (row["difference_low"], row["difference_high"])
+    assert ends == pytest.approx((d.mean() - half, d.mean() + half))
+    assert comparison.table(one, "reviews")["difference_low"].isna().all()  # what verdicts are made of
+    several = every(records, comparison.table)
+    pd.testing.assert_frame_equal(comparison.with_ends_of_one_seed(records, several), several)
+
+
+def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The table's first task, or kind of pair, as many."""
+    column = "pair" if "pair" in table else "task"
+    one = table[table[column] == table[column].iloc[0]]
+    return pd.concat([one.assign(**{column: f"a task of name {i}"}) for i in range(count)], ignore_index=True)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "shared"])
+def test_a_dozen_tasks_have_headings_that_do_not_meet(name: str) -> None:
+    figure = FIGURES[name].draw(copies(FIGURES[name].table(study()), 12))
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() == 7
+    headings = [axes.title if axes.title.get_text() else axes._left_title for axes in figure.axes]
+    boxes = [text.get_window_extent() for text in headings if text.get_text()]
+    assert len(boxes) >= 12
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    for axes in figure.axes:
+        labels = [
+            label.get_window_extent()
+            for label in axes.get_xticklabels()
+            if label.get_text() and label.get_rotation() == 0
+        ]
+        assert all(a.x1 <= b.x0 for a, b in pairwise(sorted(labels, key=lambda box: box.x0)))
+
+
+def test_no_mark_of_a_cost_is_cut_off() -> None:
+    """LoRA of rank 8 takes 1.06 times full fine-tuning's seconds: its mark is whole within the panel."""
+    table = FIGURES["cost"].table(study())
+    full = float(table.loc[table["arm"] == "full", "train_seconds"].iloc[0])
+    figure = FIGURES["cost"].draw(table.assign(train_seconds=table["rank"].map({1: full, 8: 1.06 * full}).fillna(full)))
+    figure.draw_without_rendering()
+    panel = next(axes for axes in figure.axes if axes.get_title("left").startswith("seconds"))
+    line = panel.lines[0]
+    top = line.get_transform().transform(line.get_xydata())[:, 1].max()
+    assert top + line.get_markersize() * figure.dpi / 72 <= panel.get_window_extent().y1
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.004, 0.05, 0.1, 0.333, 0.58, 1.7, 20.0])
+def test_the_numbers_of_a_bar_of_colours_do_not_touch(lost: float) -> None:
+    table = FIGURES["trials"].table(study())
+    worst = (table["arm"] == "LoRA r=8") & (table["learning_rate"] == table["learning_rate"].max())
+    best = float(table[table["arm"] == "LoRA r=8"]["validation"].max())
+    figure = FIGURES["trials"].draw(table.assign(validation=table["validation"].mask(worst, best - lost)))
+    figure.draw_without_rendering()
+    bar = figure.axes[-1]
+    boxes = [label.get_window_extent() for label in bar.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 3
+    assert all(a.x1 + 0.5 * figure.dpi * 7.5 / 72 <= b.x0 for a, b in pairwise(boxes))
+
+
+# ---- LaTeX
+
+
+def cells(text: str) -> tuple[str, list[list[str]]]:
+    """The columns' letters, and the cells of every line of a table; a cell over several columns counts for them."""
+    frame = re.match(r"\{.*\n\\begin\{(tabular|longtable)\}\{@\{\}(\S.*)@\{\}\}\n", text)
+    assert frame
+    *lines, end, note = text.splitlines()[2:]
+    assert end == f"\\end{{{frame[1]}}}"
+    assert note.endswith(r"\par}")
+    assert text.count("{") == text.count("}")
+    rules = ("\\toprule", "\\midrule", "\\bottomrule", "\\endhead")
+    lines = [line for line in lines if line not in rules]
+    assert all(line.endswith(r" \\") for line in lines)
+    return frame[2].replace(r"@{\,}", ""), [re.split(r"(?<!\\)&", line.removesuffix(r" \\")) for line in lines]
+
+
+@pytest.mark.parametrize("name", WITH_LATEX)
+@pytest.mark.parametrize("tasks", [1, 12])
+def test_a_table_is_whole_and_says_its_rule(name: str, tasks: int) -> None:
+    text = latex(name, copies(FIGURES[name].table(study()), tasks))
+    assert text is not None
+    letters, lines = cells(text)
+    assert set(letters) <= {"l", "r"}
+    for line in lines:
+        spans = [re.match(r" ?\\multicolumn\{(\d+)\}", cell) for cell in line]
+        assert sum(int(span[1]) if span else 1 for span in spans) == len(letters)
+    assert r"$\times 100$" in text
+    assert "Bold: " in text
+    assert r"\textbf{" in text
+    assert not re.search(r"\bnan\b|(?<![a-z])inf\b|None|<NA>|(?<!\\)[%#_]", text)
+    assert [text.count(rule) for rule in ("\\toprule", "\\bottomrule")] == [1, 1]
+
+
+def test_what_is_bold_is_what_matches() -> None:
+    table = FIGURES["cost"].table(study())
+    _, lines = cells(str(latex("cost", table)))
+    bold = {line[0].strip()[len(r"\textbf{") : -1] for line in lines if line[0].startswith(r"\textbf")}
+    assert bold == {escaped(arm) for arm in table.loc[table["matches"].fillna(False), "arm"]}
+
+
+def test_scores_of_which_lower_is_better_are_no_hundredths() -> None:
+    table = FIGURES["cost"].table(study()).assign(direction="lower is better")
+    assert r"\times 100" not in str(latex("cost", table))
+
+
+def test_a_long_table_breaks_over_pages() -> None:
+    columns, row = [Column("a"), Column("b", "s")], ["1", "2"]
+    assert document(columns, [row] * 40, ["note"]).splitlines()[1].startswith(r"\begin{tabular}")
+    assert "\\endhead" in document(columns, [row] * 41, ["note"])
+    assert np.array(cells(document(columns, [row], ["note"]))[1][0]).tolist() == ["a ", " b"]

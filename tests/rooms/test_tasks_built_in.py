@@ -1,0 +1,279 @@
+"""The built-in tasks: read as published, grouped so that nothing of one split is in another."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from published import (
+    ALL,
+    CONTENT,
+    everything,
+    group_of,
+    headline_lines,
+    hub_folder,
+    image_folder,
+    local_table,
+    origins,
+    question_lines,
+    rated_lines,
+    settings,
+    shared,
+    splits,
+    text_and_group,
+)
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data import CARDS, SOURCES, data_sha256
+from lorax_lab.data.assets import ASSETS
+from lorax_lab.data.groups import connected, keys, wording
+from lorax_lab.data.splits import split
+from lorax_lab.errors import ConfigError
+from lorax_lab.tasks import KINDS, Task, load_task
+
+PINNED = [name for name in CARDS if name in ASSETS]
+RATED = ("movie_reviews", "product_reviews", "editorials", "tweets")
+Serve = Callable[[str, str], TaskConfig]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Put `content` where the task's own file would be; returns a configuration that uses every row."""
+
+    def put(name: str, content: str) -> TaskConfig:
+        path = tmp_path / f"{name}.data"
+        path.write_text(content, encoding="utf-8", newline="")
+        monkeypatch.setattr(sys.modules[SOURCES[name].read.__module__], "fetch", lambda asset: path)
+        return settings(name, **ALL)
+
+    return put
+
+
+# ---- the law
+
+
+OWN = {"local": local_table, "hub": hub_folder, "image_folder": image_folder}
+
+
+@pytest.fixture
+def readable(serve: Serve, tmp_path: Path) -> Callable[[str], TaskConfig]:
+    """A configuration that uses every row of a source: of files made here, of a file as published, or of what the
+    source makes itself."""
+
+    def put(name: str) -> TaskConfig:
+        if "path" in SOURCES[name].keys:
+            return OWN[name](tmp_path)
+        return serve(name, CONTENT[name]()) if name in CONTENT else settings(name, **ALL)
+
+    return put
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_no_content_and_no_group_in_two_splits(name, seed, readable):
+    task = load_task(dataclasses.replace(readable(name), split_seed=seed))
+    assert all(splits(task))
+    assert not shared(task, text_and_group)
+    if name in CONTENT:
+        assert not shared(task, origins(name, CONTENT[name]()))
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_every_example_has_the_inputs_and_labels_that_its_source_declares(name, readable):
+    config, source = readable(name), SOURCES[name]
+    pools = source.read(config)
+    declared = set(source.inputs) or {key for key in config.inputs if getattr(config, key)}
+    assert all(set(e.inputs) == declared for e in pools.train)
+    labels = {e.label for e in pools.train}
+    assert labels == set(range(len(pools.classes))) or (not pools.classes and all(isinstance(x, str) for x in labels))
+    assert source.sha256(config) == source.sha256(config) == data_sha256(config)
+
+
+@pytest.mark.parametrize("name", list(CONTENT))
+def test_the_content_made_here_would_leak_without_groups(name, serve):
+    """Else the law above would hold for any code."""
+    config = serve(name, CONTENT[name]())
+    pools = SOURCES[name].read(config)
+    ungrouped = [dataclasses.replace(e, group=None) for e in pools.train]
+    parts, dropped = split(dataclasses.replace(pools, train=ungrouped), config, "ab" * 32)
+    task = Task(config, KINDS[config.kind], pools.classes, "accuracy", *parts, "", dropped)
+    assert shared(task, origins(name, CONTENT[name]()))
+
+
+# ---- groups
+
+
+def test_groups_do_not_depend_on_the_order():
+    tied = [
+        keys(document=d, text=t) for d, t in [("1", "a"), ("2", "b"), ("3", "b"), ("2", "a"), ("4", ""), ("5", "c")]
+    ]
+    for order in itertools.permutations(range(len(tied))):
+        names = dict(zip(order, connected([tied[i] for i in order]), strict=True))
+        assert len({names[i] for i in (0, 1, 2, 3)}) == 1
+        assert len({names[i] for i in (0, 4, 5)}) == 3
+
+
+def test_a_chain_of_any_length_is_one_group():
+    links = [[f"k {i:04}", f"k {i + 1:04}"] for i in reversed(range(5000))]
+    assert len(set(connected(links))) == 1
+    assert len(set(connected([*links[:2500], *links[2501:]]))) == 2
+
+
+def test_parts_without_words_tie_nothing():
+    assert keys(document="", text="?!") == []
+    assert connected([[], []]) == [None, None]
+    assert keys(question="a", passage="a") == ["question a", "passage a"]
+    assert wording("Don’t — ＡＢＣ_9") == "don t abc_9"
+
+
+def test_documents_that_share_a_sentence_are_one_group(serve):
+    rows = [(f"{d}_{i}", 1.0 if i % 2 else -1.0, f"part {i} of {d}") for d in range(30) for i in range(4)]
+    shared_rows = [("3_9", 2.0, "Value for money!"), ("8_9", 1.5, "value for money.")]
+    task = load_task(serve("product_reviews", rated_lines(rows + shared_rows)))
+    groups = group_of(task)
+    of_both = {text for text, group in groups.items() if group == groups["Value for money!"]}
+    assert of_both == {f"part {i} of {d}" for d in (3, 8) for i in range(4)} | {"Value for money!", "value for money."}
+    assert len(set(groups.values())) == 29
+
+
+def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
+    same = ["Yay. We won.", "YAY!! We won!!", "RT @anonymous Yay: we won", "@anonymous yay we won http://url_removed"]
+    alone = ["@anonymous :)", "@anonymous :( :("]
+    rows = [(str(i), -1.0, f"other {i}") for i in range(40)]
+    rows += [(str(50 + i), 2.0, text) for i, text in enumerate(same + alone)]
+    groups = group_of(load_task(serve("tweets", rated_lines(rows))))
+    assert len({groups[text] for text in same}) == 1
+    assert [groups[text] for text in alone] == [None, None]
+    assert len(set(groups.values())) == 42
+
+
+def test_headlines_once_and_near_copies_together(serve):
+    rows = [(f"headline {i}", i % 2) for i in range(40)] + [("'bad' to the bone", 1), ("bad to the bone", 1)]
+    task = load_task(serve("sarcasm", headline_lines(rows + rows[:3])))
+    groups = group_of(task)
+    assert groups["'bad' to the bone"] == groups["bad to the bone"]
+    assert len(set(groups.values())) == 41
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 3, "conflicting": 0, "overlap": 0}
+
+
+def test_what_a_question_is_tied_by(serve):
+    rows = [(f"is {i}", f"Thing {i} -- On {i}.", i % 2 == 0) for i in range(40)]
+    chain = [
+        ("can it be", "Alpha -- One passage.", True),
+        ("may it be", "Alpha -- One passage.", False),
+        ("will it be", "Alpha -- Another passage.", True),
+        ("Can it be?", "Beta -- A third.", False),
+        ("was it", "Gamma (old name) -- A third.", True),
+    ]
+    task = load_task(serve("boolq", question_lines(rows + chain)))
+    groups = group_of(task)
+    assert len({groups[question] for question, _, _ in chain}) == 1
+    assert len(set(groups.values())) == 41
+    assert len(everything(task)) == 45
+    assert {e.inputs["text_pair"] for e in everything(task) if e.inputs["text"] == "may it be"} == {
+        "Alpha -- One passage."
+    }
+
+
+def test_groups_too_large_name_the_task(serve):
+    rows = [("1_1" if i else "1_0", (-1.0) ** i, f"sentence {i}") for i in range(40)]
+    with pytest.raises(ConfigError, match=r"task=editorials makes groups too large to fill three splits of editorials"):
+        load_task(serve("editorials", rated_lines(rows)))
+
+
+# ---- what is read
+
+
+@pytest.mark.parametrize("name", RATED)
+def test_rated_sentences_are_the_clear_ones(name, serve):
+    scores = [-2.5, -0.5, -0.49, 0.49, 0.5, 3.0]
+    rows = [(f"{i}_1", scores[i % 6], f'sentence {i} says “no” "maybe\ttab') for i in range(60)]
+    config = serve(name, rated_lines(rows))
+    task = load_task(config)
+    assert (task.classes, len(everything(task))) == (("negative", "positive"), 40)
+    for e in everything(task):
+        assert e.label == (int(e.inputs["text"].split()[1]) % 6 >= 4)
+        assert e.inputs["text"].endswith('says “no” "maybe\ttab')
+    task = load_task(settings(name, "task.kind=regression", **ALL))
+    assert (task.classes, task.metric, len(everything(task))) == ((), "pearson", 60)
+    assert all(e.label == scores[int(e.inputs["text"].split()[1]) % 6] for e in everything(task))
+
+
+def test_headlines_as_published(serve):
+    odd = ["nel\x85line\u2028", 'says "no"', "café ‘x’"]
+    rows = [(f"headline {i}", i % 2) for i in range(40)] + [(text, 1) for text in odd]
+    task = load_task(serve("sarcasm", headline_lines(rows)))
+    assert task.classes == ("not sarcastic", "sarcastic")
+    assert {e.inputs["text"]: e.label for e in everything(task)} == dict(rows)
+
+
+def test_questions_as_published(serve):
+    rows = [(f"is {i} — so", f"Thing {i} -- On {i} -- and on.", i % 3 == 0) for i in range(40)]
+    task = load_task(serve("boolq", question_lines(rows)))
+    assert task.classes == ("no", "yes")
+    assert sorted((e.inputs["text"], e.inputs["text_pair"], bool(e.label)) for e in everything(task)) == sorted(rows)
+
+
+def test_arithmetic_is_right_and_the_same_on_every_machine():
+    config = settings("arithmetic", **ALL)
+    pools, card = SOURCES["arithmetic"].read(config), CARDS["arithmetic"]
+    assert data_sha256(config) == "9c3615c6412ba15c0d8a9264c1c3674f54b1078aa345c3ab28b68716b25a1bc2"
+    for e in pools.train:
+        first, sign, second, _ = e.inputs["prompt"].split()
+        answer = int(first) + int(second) if sign == "+" else int(first) - int(second)
+        assert e.label == str(answer)
+        assert answer >= 0
+        assert e.group in (f"{first} {sign} {second}", f"{second} + {first}")
+    counts = Counter(e.label for e in pools.train)
+    assert counts.total() == len({e.inputs["prompt"] for e in pools.train}) == card.rows
+    assert max(counts.values()) / card.rows == pytest.approx(card.largest, abs=6e-4)
+
+
+def test_boolq_as_text_has_the_rows_and_groups_of_boolq(serve):
+    given = SOURCES["boolq"].read(serve("boolq", CONTENT["boolq"]())).train
+    written = SOURCES["boolq_lm"].read(serve("boolq_lm", CONTENT["boolq"]())).train
+    assert [e.group for e in written] == [e.group for e in given]
+    assert [e.label for e in written] == [("no", "yes")[e.label] for e in given]
+    assert all(e.inputs["text_pair"] in w.inputs["prompt"] for e, w in zip(given, written, strict=True))
+
+
+@pytest.mark.parametrize("name", ["sarcasm", "boolq"])
+def test_classes_are_no_scores(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
+    message = rf"task\.kind=regression is not possible with task={name}, .* leave task\.kind out, or type task="
+    with pytest.raises(ConfigError, match=message):
+        settings(name, "task.kind=regression")
+    config = dataclasses.replace(settings("tweets", "task.kind=regression"), name=name, source=name)
+    for use in (data_sha256, load_task):
+        with pytest.raises(ConfigError, match=message):
+            use(config)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", list(CARDS))
+def test_a_built_in_task_has_no_columns_to_choose(name):
+    with pytest.raises(ConfigError, match=rf"task={name} does not read task\.group, and it is set to document"):
+        settings(name, "task.group=document")
+
+
+def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):
+    program = f"""
+import sys
+from lorax_lab.data import data_sha256
+from lorax_lab.tasks import KINDS
+for config in {[dataclasses.asdict(settings(name)) for name in PINNED]!r}:
+    print(data_sha256(KINDS[config["kind"]].config(**config)))
+heavy = {{"torch", "numpy", "pandas", "datasets", "sklearn", "scipy", "transformers", "pyarrow"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    environment = {"LORAX_LAB_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split("\n")[:-1] == [*(ASSETS[name].pinned[1] for name in PINNED), "[]"]
+    assert done.stdout.startswith("c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350")
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,128 @@
+"""One notion of what varies: settings, dials, arms and the overrides that make a run again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from lorax_lab.config.defaults import flat
+from lorax_lab.config.identity import plain, science
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.keys import presets
+from lorax_lab.record import variation
+
+OTHER = {
+    "model": "smollm2",
+    "rank": 3,
+    "seed": 1,
+    "method.alpha": 8,
+    "method.target_modules": ["query", "value"],
+    "train.learning_rate": 0.5,
+    "train.epochs": 2,
+    "train.head": False,
+    "task.max_length": 64,
+    "task.train_examples": None,
+    "measure": "trial",
+}
+
+
+OWN = {
+    "local": ("task.path=a.csv", "task.text=t", "task.label=l"),
+    "hub": ("task.path=a.csv", "task.text=t", "task.label=l"),
+    "image_folder": ("task.path=a",),
+}
+"""What a task needs beside its name."""
+
+
+def config_of(*overrides: str) -> dict[str, Any]:
+    return plain(compose(list(overrides)))
+
+
+def typed(key: str) -> str:
+    return f"{key}={variation.text(OTHER[key])}"
+
+
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [(task, "lora") for task in presets("task")] + [("sarcasm", method) for method in presets("method")],
+)
+def test_the_defaults_are_those_that_hydra_composes(task: str, method: str) -> None:
+    own = OWN.get(task, ())
+    config = config_of(f"task={task}", f"method={method}", *own)
+    assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
+
+
+KINDS = {
+    "language_modeling": ("task.prompt=t",),
+    "image_classification": ("task.image=t",),
+    "speech_recognition": ("task.audio=t",),
+    "regression": ("task.text=t",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_defaults_of_a_kind_are_no_changes(kind: str) -> None:
+    own = ("task.path=a.csv", f"task.kind={kind}", "task.label=l", *KINDS[kind])
+    config = config_of("task=local", *own)
+    assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
+    assert variation.settings(config).keys() <= flat(dataclasses.asdict(compose(["task=local", *own]))).keys()
+
+
+def test_settings_are_what_decides_a_result() -> None:
+    # only a table of one's own has rows without a label; a head of one's own class is what all runs had once;
+    # a test split of its own is what nearly all have
+    config = compose(["measure=trial", "train.head=false", "train.length_window=1", "train.dropout=bytes"])
+    identity = science(config, "m", "d")
+    left_out = flat(dataclasses.asdict(config)).keys() - flat(identity).keys()
+    assert {key.partition(".")[0] if key.startswith("tracking") else key for key in left_out} == {
+        *variation.NO_RESULT, *variation.INPUTS, "task.drop_unlabeled", "task.pooling", "task.memorise",
+        "method.ranks",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_a_setting_that_differs_is_a_dial_and_parts_arms(key: str) -> None:
+    runs = [variation.settings(config_of(*words)) for words in ((), (typed(key),), (typed(key), "seed=5"))]
+    assert set(variation.dials(runs[:2])) == {key} - {"seed"}
+    assert (variation.arm(runs[0]) == variation.arm(runs[1])) == (key == "seed")
+    assert variation.arm(runs[1]) == variation.arm(runs[2])
+    assert variation.labels(runs, [key])[1][key] == variation.text(OTHER[key])
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_the_overrides_make_the_run_again(key: str) -> None:
+    config = compose([typed(key), "seed=7"])
+    again = compose(variation.overrides(dataclasses.asdict(config)))
+    assert science(again, "m", "d") == science(config, "m", "d")
+    assert again.model == config.model
+
+
+def test_a_setting_of_a_method_that_nobody_knows_is_a_dial() -> None:
+    runs = [{"method": {"name": "new", "twist": twist}, "rank": 4} for twist in (1.0, 2.0)]
+    settings = [variation.settings(run) for run in (*runs, {"method": {"name": "full"}})]
+    assert variation.dials(settings) == ("method.name", "method.twist")
+    assert [run["method.twist"] for run in variation.labels(settings, ["method.twist"])] == ["1", "2", ""]
+
+
+def test_what_an_older_record_lacks_is_null_or_its_default() -> None:
+    config = config_of("method=full")
+    older, null = config_of("method=full"), config_of("method=full")
+    del older["train"]["head"], older["measure"]
+    null["method"] |= {"alpha": None, "dropout": None, "rslora": None, "twist": None}
+    assert variation.settings(older) == variation.settings(null) == variation.settings(config)
+    all_examples = config_of("method=full", "task.train_examples=null")
+    assert variation.dials([variation.settings(c) for c in (config, all_examples)]) == ("task.train_examples",)
+
+
+def test_hashes_stand_for_names_of_inputs() -> None:
+    hashes = {"inputs.model_sha256": "m", "inputs.data_sha256": "d"}
+    runs = [variation.settings(config_of(f"model={name}"), hashes) for name in ("minilm", "/models/minilm")]
+    assert variation.arm(runs[0]) == variation.arm(runs[1])
+    assert variation.arm(runs[0]) != variation.arm(runs[0] | {"inputs.model_sha256": "other"})
+
+
+def test_equal_values_have_one_spelling() -> None:
+    runs = [variation.settings({"train": {"clip_norm": v}, "method": {"t": t}}) for v, t in ((1, "a"), (1.0, ["a"]))]
+    assert variation.dials(runs) == ()
