@@ -1,8 +1,8 @@
 """Windows on the records, such as W&B: shows there what they lack. Sweeps show their runs live (`follower.py`).
 
 `python -m lorax_lab.windows.tracking sync` shows every run that its window lacks, each once: runs that completed and
-runs that did not, with the times of their steps, under the project and study that its sweep named. `<run>/wandb.json` says
-how much of a run its window has.
+runs that did not, with the times of their steps, under the project and study that its sweep named. `<run>/wandb.json`
+says how much of a run its window has.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ MAY_IMPORT = {
     },
     "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "record", "streams"},
     "card": {
-        "audit", "config", "console", "errors", "launch", "measure", "methods", "models", "spectra", "record", "tasks", "windows",
+        "audit", "config", "console", "errors", "launch", "measure", "methods", "models", "spectra", "record", "tasks",
+        "windows",
     },
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "record", "streams", "tasks",
@@ -70,8 +71,8 @@ DOORS = {
 }
 ANALYSIS_READS = {"record", "study", "spectra", "streams", "errors", "windows"}
 STUDIES_IMPORT = {
-    "study", "afterwards", "config", "console", "data", "errors", "launch", "measure", "models", "spectra", "record", "streams",
-    "tasks",
+    "study", "afterwards", "config", "console", "data", "errors", "launch", "measure", "models", "spectra", "record",
+    "streams", "tasks",
 }  # fmt: skip
 """What composes, reads and measures runs, and the named streams of random numbers; nothing that trains."""
 
