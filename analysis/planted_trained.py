@@ -43,7 +43,7 @@ def records_of(folder: Path) -> tuple[Records | None, str]:
 
     what = "r* and k* of trained updates are not drawn"
     try:
-        records = load(folder / f"{STUDY}.jsonl")
+        records = load(folder / STUDY)
     except NoStudy as error:
         return None, f"{what}: {error}"
     if faults := breaches(records):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -14,7 +12,7 @@ from typing import Any
 from analysis.__main__ import main
 from analysis.study.records import RECORDS, load
 from lorax_lab.record.provenance import hardware
-from lorax_lab.study.declaration import to_content
+from lorax_lab.study.declaration import Declaration, write_declaration
 from lorax_lab.study.published import Line, write_lines
 
 MAIN = "rank_sweep"
@@ -25,7 +23,7 @@ LIMIT = 30.0
 
 def measure() -> dict[str, Any]:
     """Seconds of `python -m analysis study` on the copies, without the start of the interpreter."""
-    records = load(RECORDS / f"{MAIN}.jsonl")
+    records = load(RECORDS / MAIN)
     lines, tasks, number = list[Line](), dict[str, tuple[str, ...]](), 0
     while len(lines) < COUNT:
         for task in records.conditions:
@@ -36,8 +34,8 @@ def measure() -> dict[str, Any]:
         number += 1
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_lines(folder / f"{MAIN}.jsonl", lines)
-        (folder / f"{MAIN}.json").write_text(json.dumps(to_content(replace(records.declared, factors={"task": tasks}))))
+        write_lines(folder / MAIN, lines)
+        write_declaration(folder / MAIN, _of_tasks(records.declared, tasks))
         start = time.perf_counter()
         status = main(["study", "--records", scratch, "--out", scratch, "--verdict", f"{scratch}/VERDICT.md"])
         seconds = time.perf_counter() - start
@@ -53,7 +51,16 @@ def measure() -> dict[str, Any]:
 
 
 def _renamed(line: Line, task: str, number: int) -> Line:
-    copied = copy.deepcopy(line)
-    copied["config"]["task"]["name"] = task
-    copied["run_id"] = f"{line['run_id']}-{number}"
-    return copied
+    config = line["config"] | {"task": line["config"]["task"] | {"name": task}}
+    return line | {"config": config, "run_id": f"{line['run_id']}-{number}"}
+
+
+def _of_tasks(declared: Declaration, tasks: dict[str, tuple[str, ...]]) -> Declaration:
+    """The declaration with other tasks, whose settings differ from the first task's in their name."""
+    first = next(iter(declared.conditions))
+    settings = {
+        (task, arm.name): declared.settings[first, arm.name] | {"task.name": task}
+        for task in tasks
+        for arm in declared.protocol.arms
+    }
+    return replace(declared, factors={"task": tasks}, settings=settings)

@@ -9,38 +9,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from experiments import afterwards
+from experiments import launching
+from experiments.launching import LAUNCH, STOPPED, WRONG, check_launch
+from experiments.replay import RECORDS, check_versions, to_check
 from experiments.study import Plan, Progress, Study, sweeps
 from experiments.study_records import StudyRecords
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.launch.launchers import chosen
 from lorax_lab.record.output import guard
 from lorax_lab.study.protocol import Cell
-
-RECORDS = Path(__file__).parent / "records"
-WRONG, STOPPED = 2, 130
-GRACE = 30.0
-LAUNCH = (
-    "workers=",
-    "hydra/launcher",
-    "hydra.launcher.",
-    "isolate=",
-    "tracking=",
-    "checkpoint_seconds=",
-    "time_limit_seconds=",
-)
-"""Overrides that may follow: how runs are launched and shown, not what they are."""
 
 
 def main(study: Study, arguments: list[str] | None = None) -> int:
@@ -72,49 +53,53 @@ def _parser(study: Study) -> argparse.ArgumentParser:
 
 
 def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> int:
-    _check_launch([f"runs_dir={quoted(str(options.runs))}"], ("runs_dir=",))
-    _check_launch(launch)
+    check_launch([f"runs_dir={quoted(str(options.runs))}"], ("runs_dir=",))
+    check_launch(launch)
     if os.path.lexists(options.runs) and not os.path.isdir(options.runs):
         raise ConfigError(f"--runs {options.runs} is no folder; name a folder, as in --runs runs")
     plan, name = study.plan(options.budget), _module(study).rpartition(".")[2]
     wanted = _wanted(options.only, plan)
     folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
-    description = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
-    description |= {"prediction": study.PREDICTION, "cost": study.COST}
-    records = StudyRecords(folder / f"{name}.jsonl", options.runs, plan, description)
-    progress, launch = records.progress(wanted), _with_workers(launch, records.published.values())
-    if options.dry_run:
-        _show(progress)
-        records.check(progress)
-        print(
-            *(
-                shlex.join(["python", *_command(sweep, options.runs, launch, name)[1:]])
-                for sweep in sweeps(plan, progress.missing)
-            ),
-            sep="\n",
-        )
-        return 0
-    if options.declare:
-        records.check(progress)
-        records.declare(progress)
-        print(f"declared: {records.beside}")
-        return 0
-    status = _run_missing(records, progress, options.runs, launch)
+    texts = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
+    texts |= {"prediction": study.PREDICTION, "cost": study.COST}
+    records = StudyRecords(folder / name, options.runs, plan, texts)
+    progress, launch = records.progress(wanted), launching.with_workers(launch, records.published.values())
+    if options.dry_run or options.declare:
+        return _say(records, progress, launch, options)
+    status = _run_missing(records, progress, launch)
     if status:
         return status
     progress = records.progress(wanted)
     if progress.missing:
         return 1
     records.publish(progress.cells)
-    if plan.shared and not options.only:
-        records.share(progress)
     if not options.only:
-        afterwards.measure(records, progress)
-    print(f"records: {records.path}")
+        if plan.shared:
+            records.share(progress)
+        records.measure(progress)
+    print(f"records: {records.folder}")
     return 0
 
 
-def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: list[str]) -> int:
+def _say(records: StudyRecords, progress: Progress, launch: list[str], options: argparse.Namespace) -> int:
+    """What is recorded and missing, with the commands; or the declaration alone. Nothing is run."""
+    if options.dry_run:
+        _show(progress)
+    records.check(progress)
+    if not options.dry_run:
+        records.declare(progress)
+        print(f"declared: {records.folder}")
+        return 0
+    if progress.missing:
+        for cell, line in to_check(progress.plan, records.of_cell):
+            print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
+    for sweep in sweeps(progress.plan, progress.missing):
+        typed = launching.command(sweep, records.runs, launch, records.folder.name)
+        print(shlex.join(["python", *typed[1:]]))
+    return 0
+
+
+def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -> int:
     """Run the missing runs, each sweep once: trials first, final runs once rates are chosen. Returns 0, or `WRONG`."""
     tried: list[list[str]] = []
     while True:
@@ -125,59 +110,18 @@ def _run_missing(records: StudyRecords, progress: Progress, runs: Path, launch: 
         waiting = [sweep for sweep in sweeps(progress.plan, progress.missing) if sweep not in tried]
         if not waiting:
             return 0
+        if not tried:
+            check_versions(progress.plan, to_check(progress.plan, records.of_cell), records.runs, launch)
         for sweep in waiting:
             tried.append(sweep)
             try:
-                status = _run(_command(sweep, runs, launch, records.path.stem))
+                status = launching.run(launching.command(sweep, records.runs, launch, records.folder.name))
             finally:
                 records.publish(progress.cells)
             if status == STOPPED:
                 raise KeyboardInterrupt
             if status == WRONG:
                 return WRONG
-
-
-def _command(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[str]:
-    places = (f"runs_dir={_typed(runs)}", f"tracking.study={study}")
-    return [sys.executable, "-m", "lorax_lab.run", *sweep, *places, *launch, "-m"]
-
-
-def _with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The launch overrides with a number of workers that leaves each run as many threads as the study's runs had, for
-    other threads round differently; one thread in a new study."""
-    from lorax_lab.record.provenance import hardware
-
-    if any(override.startswith(("workers=", "hydra/launcher")) for override in launch):
-        return launch
-    threads = next((int(line["hardware"]["threads"]) for line in lines if "hardware" in line), 1)
-    return [*launch, f"workers={max(int(hardware()['threads']) // threads, 1)}"]
-
-
-def _typed(runs: Path) -> str:
-    """A folder as it is typed; in quotes where it has other signs than letters."""
-    return str(runs) if re.fullmatch(r"[\w./-]+", str(runs), re.ASCII) else quoted(str(runs))
-
-
-def _run(command: list[str]) -> int:
-    """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
-    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on."""
-    child = subprocess.Popen(command)
-
-    def pass_on(*_: object) -> None:
-        child.terminate()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        try:
-            child.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show(progress: Progress) -> None:
@@ -224,16 +168,6 @@ def _wanted(only: list[str], plan: Plan) -> Callable[[Cell], bool]:
         return all(own[key] == value for key, value in pairs)
 
     return wanted
-
-
-def _check_launch(overrides: list[str], allowed: tuple[str, ...] = LAUNCH) -> None:
-    for override in overrides:
-        if not override.startswith(allowed):
-            fixed = f"{override} is not possible: a study's runs are fixed"
-            raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
-    spelled = spell_out(overrides)
-    chosen(spelled)
-    compose(spelled)
 
 
 def _module(study: Study) -> str:

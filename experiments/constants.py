@@ -2,7 +2,7 @@
 
 Published lines do not have the labels, so the lines below which a score says nothing are read from the data, by the
 lab's own reading of them, and written to `analysis/study/constants.csv`. Where a study's conditions grow, type it
-again; `tests/test_constants.py` names the studies whose rows lack.
+again; `tests/rooms/test_constants.py` names the studies whose rows lack.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.study.constants import COLUMNS, FILE, read
-from experiments.command import RECORDS
+from experiments.replay import RECORDS
 from experiments.study import Line, composed, plan_of
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
 from lorax_lab.record.output import guard
 from lorax_lab.study.published import read_lines
@@ -57,10 +57,7 @@ def _key(row: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def _lines(study: str) -> list[Line]:
-    lines, damages = read_lines(RECORDS / f"{study}.jsonl")
-    if damages:
-        raise ConfigError(f"{'; '.join(damages)}; restore it: git checkout -- {RECORDS / study}.jsonl")
-    return [line for line in lines if "inputs" in line]
+    return [line for line in read_lines(RECORDS / study) if "inputs" in line]
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a study declares before its runs, and how it may grow afterwards.
 
-A study may gain arms, levels of its factors, final seeds, and a prediction for these. Everything else that was declared
-stays: the margin, the metric, the grid of rates already tried, the prediction. What is added is recorded with its date.
+A study may gain arms, levels of its factors, and a prediction for these. Everything else that was declared stays: the
+margin, the seeds, the metric, the grid of rates, the prediction. What is added is recorded with its date.
 """
 
 from __future__ import annotations
@@ -14,109 +14,104 @@ from pathlib import Path
 from typing import Any
 
 from experiments.study import Plan, composed
-from lorax_lab.config.identity import plain
+from lorax_lab.config.identity import plain, portable
 from lorax_lab.errors import ConfigError
-from lorax_lab.study.continuity import broken_promises
-from lorax_lab.study.declaration import NEUTRAL, Declaration, Pair, Settings, alike, decisive, own_content
+from lorax_lab.study.declaration import ANSWER, NEUTRAL, Declaration, Pair, Settings, alike, decisive, same
 from lorax_lab.tasks import KINDS
 
 OWN_TO_THE_PROTOCOL = ("train.learning_rate", "seed", "measure", "reference")
 """Settings that no arm or level may fix."""
 NAMES = ("model", "task.name", "task.path")
 """Settings that hashes replace in a run's identity. Here the settings themselves tell cells apart."""
+FIXED = ("reference", "rates", "factor", "selection_seeds", "final_seeds", "margin", "loss_margin", "extensions")
+"""The parts of the protocol that stay as they were declared. Were three seeds added to five whose scores are known, an
+arm at the margin would pass in .041 of studies, and not in .025."""
 
 
 def declaration_of(plan: Plan, texts: dict[str, Any], before: Declaration | None = None) -> Declaration:
-    """The declaration that is written beside the lines. Of an absolute path it has only the file's name.
+    """The declaration that is written beside the runs. Of an absolute path it has only the file's name.
 
     Args:
         texts: question, prediction and cost.
         before: the earlier declaration, which the plan continues.
 
     Raises:
-        ConfigError: two cells that no line could tell apart.
+        ConfigError: two cells that no run could tell apart.
     """
-    history = before.history if before else ()
-    declared = Declaration(
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    declared = replace(_promised(plan, texts), settings=settings_of(plan), scores=_scores(plan), **_meaning(plan))
+    if before is None:
+        return replace(declared, written=now)
+    added = _added(before, declared)
+    history = (*before.history, {"date": now[:10], "added": added}) if added else before.history
+    return replace(declared, history=history, written=before.written)
+
+
+def _promised(plan: Plan, texts: dict[str, Any]) -> Declaration:
+    """What a plan says by itself, without composing a configuration."""
+    return Declaration(
         texts=texts,
-        protocol=plan.protocol,
-        factors=_portable_factors(plan),
+        protocol=replace(
+            plan.protocol,
+            arms=tuple(replace(arm, overrides=_portable(arm.overrides)) for arm in plan.protocol.arms),
+        ),
+        factors={
+            factor: {name: _portable(overrides) for name, overrides in levels.items()}
+            for factor, levels in plan.factors.items()
+        },
         common=_portable(plan.common),
         final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
-        settings=settings_of(plan),
-        **_meaning(plan),
         figures=plan.figures,
         control_of=plan.control_of,
         low_share=plan.low_share,
-        scores=_scores(plan),
     )
-    now, earlier = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), before.earlier if before else ()
-    if before and replace(declared, written=before.written).sha256 == before.sha256:
-        return replace(declared, history=history, earlier=earlier, written=before.written)
-    if before:
-        changes = {"added": _added(before, declared), "changed": _changed(before, declared)}
-        entry = {key: value for key, value in changes.items() if value}
-        history = (*history, {"date": now[:10]} | entry) if entry else history
-        earlier = (*earlier, own_content(before))
-    return replace(declared, history=history, earlier=earlier, written=now)
+
+
+def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
+    pairs = [override.partition("=") for override in overrides]
+    return tuple(f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs)
 
 
 def check_arms(plan: Plan) -> None:
-    """Refuse arms and levels that set what the protocol chooses, names that are not unique, and final runs that differ
-    from their trials.
+    """Refuse arms and levels that set what the protocol chooses, and names that are not unique.
 
     Raises:
         ConfigError: names the arm or level, and what to change.
     """
-    names = [arm.name for arm in plan.protocol.arms]
+    protocol = plan.protocol
+    names = [arm.name for arm in protocol.arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"two arms are called {twice[0]}; give each a name of its own")
+    if protocol.reference not in names:
+        raise ConfigError(f"reference={protocol.reference} is no arm; arms: {', '.join(names)}")
+    for key in ("margin", "loss_margin"):
+        value = getattr(protocol, key)
+        if value is not None and not value >= 0:
+            raise ConfigError(f"{key}={value:g} is below 0; it is how much worse a score may be: type it without sign")
     for factor, levels in plan.factors.items():
         if with_comma := [name for name in levels if "," in name]:
-            raise ConfigError(
-                f"{factor} {with_comma[0]!r} has a comma, which separates the levels in a condition's name; "
-                "name the level without it"
-            )
-    if not plan.protocol.margin >= 0:
-        raise ConfigError(
-            f"margin={plan.protocol.margin:g} is below 0; it is how much worse a score may be, in the metric's units, "
-            "whether higher or lower scores are better; write it without the sign"
-        )
-    if plan.protocol.loss_margin is not None and not plan.protocol.loss_margin >= 0:
-        raise ConfigError(
-            f"loss_margin={plan.protocol.loss_margin:g} is below 0; it is by how many nats the log loss may be higher; "
-            "write it without the sign"
-        )
-    if plan.protocol.reference not in names:
-        raise ConfigError(f"reference={plan.protocol.reference} is no arm; arms: {', '.join(names)}")
-    parts = {f"arm {arm.name}": arm.overrides for arm in plan.protocol.arms}
+            raise ConfigError(f"{factor} {with_comma[0]!r} has a comma, which separates levels; name it without")
+    parts = {f"arm {arm.name}": arm.overrides for arm in protocol.arms} | {"every run": plan.common}
     parts |= {f"{factor} {name}": o for factor, levels in plan.factors.items() for name, o in levels.items()}
-    for name, overrides in (parts | {"every run": plan.common}).items():
+    for name, overrides in parts.items():
         for override in overrides:
             if override.partition("=")[0].lstrip("+~") in OWN_TO_THE_PROTOCOL:
                 raise ConfigError(f"{name} fixes {override}, which the protocol chooses; leave it out")
             if override == "train.precision=auto":
-                varies = "which is another precision on another machine"
-                raise ConfigError(f"{name} has {override}, {varies}; type train.precision=fp32 or train.precision=bf16")
+                raise ConfigError(f"{name} has {override}, which differs between machines; type train.precision=fp32")
     for arm, overrides in plan.final.items():
         if arm not in names:
             raise ConfigError(f"final={arm} is no arm; arms: {', '.join(names)}")
-        for override in overrides:
-            if not override.startswith("measure=") or override == "measure=trial":
-                raise ConfigError(
-                    f"final of {arm} has {override}. The only override that final runs may have "
-                    f"of their own is measure, as measure=controls; leave {override} out, or declare it for the arm"
-                )
+        if others := [o for o in overrides if not o.startswith("measure=") or o == "measure=trial"]:
+            raise ConfigError(f"final of {arm} has {others[0]}; final runs differ from trials in measure= alone")
 
 
 def settings_of(plan: Plan) -> dict[Pair, Settings]:
-    """Every cell's settings as its lines will have them, by condition and arm.
+    """Every cell's settings as its runs will have them, by condition and arm.
 
     Raises:
-        ConfigError: two cells have the same, so that no line could tell them apart.
+        ConfigError: two cells have the same, so that no run could tell them apart.
     """
-    from lorax_lab.study.published import portable
-
     apart = _meaning(plan)["apart"]
     settings = {pair: decisive(portable(plain(config)), apart) for pair, config in _configs(plan).items()}
     for one, other in alike(settings):
@@ -136,18 +131,23 @@ def _configs(plan: Plan) -> dict[Pair, Any]:
 
 
 def _meaning(plan: Plan) -> dict[str, Any]:
-    """The settings that decide no result, the neutral values of others, and those that are hashed as null where they
-    are absent, as the configuration's fields say."""
-    neutral, apart, nulls = dict(NEUTRAL), [], dict[str, tuple[str, ...]]()
+    """The settings that decide no result, and the neutral values of others, as the configuration's fields say."""
+    neutral, apart = dict(NEUTRAL), list[str]()
     for config in _configs(plan).values():
-        if absent := tuple(f"method.{key}" for key in config.method.HASHED_AS_NULL):
-            nulls[config.method.name] = absent
         for key, field in _fields(config):
             if "neutral" in field.metadata:
                 neutral[key] = field.metadata["neutral"]
             if not field.metadata.get("decides_result", True) and key not in NAMES:
                 apart.append(key)
-    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart)), "nulls": nulls}
+    return {"neutral": neutral, "apart": tuple(dict.fromkeys(apart))}
+
+
+def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{field.name}.")
+        yield prefix + field.name, field
 
 
 def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
@@ -161,73 +161,76 @@ def _scores(plan: Plan) -> dict[str, tuple[str, bool]]:
     return scores
 
 
-def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _fields(value, f"{prefix}{field.name}.")
-        yield prefix + field.name, field
-
-
 def check_continues(before: Declaration, plan: Plan, texts: dict[str, Any], name: str) -> None:
     """Refuse a plan that changes what was declared before runs that are recorded.
-
-    Args:
-        texts: the study's present texts, question, prediction and budget among them.
 
     Raises:
         ConfigError: names every change, and what to type.
     """
-    arms = tuple(replace(arm, overrides=_portable(arm.overrides)) for arm in plan.protocol.arms)
-    now = Declaration(
-        texts=texts,
-        protocol=replace(plan.protocol, arms=arms),
-        factors=_portable_factors(plan),
-        common=_portable(plan.common),
-        final={arm: tuple(overrides) for arm, overrides in plan.final.items()},
-        figures=plan.figures,
-        control_of=plan.control_of,
-        low_share=plan.low_share,
-    )
-    changes = broken_promises(before, now)
-    if changes:
+    if changes := list(broken_promises(before, _promised(plan, texts))):
         raise ConfigError(
             f"{name} has runs, and its declaration changed: {'; '.join(changes)}. Undo this in experiments/{name}.py "
             "(arms and levels may be added), or start a study of its own: --runs FOLDER --records FOLDER"
         )
 
 
-def is_grown(before: Declaration, plan: Plan, prediction: str) -> bool:
-    """Whether the plan has more than was declared."""
-    arms, protocol = len(before.protocol.arms), plan.protocol
-    sizes = [(arms, len(protocol.arms)), (len(before.conditions), len(plan.conditions))]
-    sizes += [(len(before.texts.get("prediction", "").split()), len(prediction.split()))]
-    return any(was < now for was, now in sizes)
+def broken_promises(before: Declaration, now: Declaration) -> Iterator[str]:
+    """What an earlier declaration said and a later one says otherwise."""
+    for key in FIXED:
+        yield from _change(key, getattr(before.protocol, key), getattr(now.protocol, key))
+    for key in ("common", "control_of", "low_share"):
+        yield from _change(key, getattr(before, key), getattr(now, key))
+    arms = {arm.name: arm for arm in now.protocol.arms}
+    for arm in before.protocol.arms:
+        yield from _change(f"the arm {arm.name}", arm, arms.get(arm.name))
+        yield from _change(f"final overrides of {arm.name}", before.final.get(arm.name), now.final.get(arm.name))
+    yield from _change("factors", list(before.factors), list(now.factors))
+    for factor, levels in before.factors.items():
+        for name, overrides in levels.items():
+            yield from _change(f"{factor} {name}", overrides, now.factors.get(factor, {}).get(name))
+    if before.has_answer and not now.has_answer:
+        yield f"the figure {ANSWER} is gone, and with it the verdict"
+    for key in ("question", "budget"):
+        if _words(before, key) != _words(now, key):
+            yield f"the {key} was changed"
+    if _words(now, "prediction")[: len(_words(before, "prediction"))] != _words(before, "prediction"):
+        yield "the prediction was changed (a new one may follow the old text)"
+
+
+def _change(key: str, was: object, present: object) -> Iterator[str]:
+    if was != present:
+        yield f"{key} was {_text(was)} and is {_text(present)}"
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+def _words(declared: Declaration, key: str) -> list[str]:
+    return str(declared.texts.get(key, "")).split()
+
+
+def has_new_settings(before: Declaration, now: Declaration) -> bool:
+    """Whether cells that both declare have a setting that the earlier one does not know."""
+    both = before.settings.keys() & now.settings.keys()
+    return any(now.settings[pair].keys() - before.settings[pair].keys() for pair in both)
+
+
+def moved_settings(before: Declaration, now: Declaration) -> list[str]:
+    """Settings of cells that both declare and that differ, as where a default changed."""
+    return [
+        f"{key} of {', '.join(pair)} was {declared[key]} and is {now.settings[pair].get(key)}"
+        for pair, declared in before.settings.items()
+        if pair in now.settings
+        for key in declared
+        if not same(declared, now.settings[pair], key, now.neutral)
+    ]
 
 
 def _added(before: Declaration, now: Declaration) -> dict[str, Any]:
-    declared = {arm.name for arm in before.protocol.arms}
-    added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in declared]}
+    known = {arm.name for arm in before.protocol.arms}
+    added: dict[str, Any] = {"arms": [arm.name for arm in now.protocol.arms if arm.name not in known]}
     for factor, levels in now.factors.items():
         added[factor] = [name for name in levels if name not in before.factors.get(factor, {})]
-    common = before.settings.keys() & now.settings.keys()
-    added["settings"] = sorted({key for pair in common for key in now.settings[pair].keys() - before.settings[pair]})
-    length = len(before.texts.get("prediction", "").split())
-    added["prediction"] = " ".join(str(now.texts["prediction"]).split()[length:])
+    added["prediction"] = " ".join(_words(now, "prediction")[len(_words(before, "prediction")) :])
     return {key: value for key, value in added.items() if value}
-
-
-def _changed(before: Declaration, now: Declaration) -> dict[str, Any]:
-    """What a declaration may change and yet tells of: the earlier and the present cost, figures and `control_of`."""
-    pairs = {key: (getattr(before, key), getattr(now, key)) for key in ("figures", "control_of")}
-    pairs["cost"] = (before.texts.get("cost"), now.texts.get("cost"))
-    return {key: {"was": was, "is": present} for key, (was, present) in pairs.items() if was != present}
-
-
-def _portable_factors(plan: Plan) -> dict[str, dict[str, tuple[str, ...]]]:
-    return {factor: {name: _portable(o) for name, o in levels.items()} for factor, levels in plan.factors.items()}
-
-
-def _portable(overrides: Iterable[str]) -> tuple[str, ...]:
-    pairs = [override.partition("=") for override in overrides]
-    return tuple(f"{key}{sign}{Path(value).name if Path(value).is_absolute() else value}" for key, sign, value in pairs)

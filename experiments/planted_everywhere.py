@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.command import RECORDS
 from experiments.planted import headlines
+from experiments.replay import RECORDS
 from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
@@ -29,8 +29,8 @@ from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.models import Base
 from lorax_lab.record.files import write_text
 from lorax_lab.record.output import guard
-from lorax_lab.record.sums import seal
 from lorax_lab.streams import generator
+from lorax_lab.study.tables import write_sums
 from lorax_lab.tasks.text import collate, tokenize
 
 NAME = "planted_everywhere"
@@ -85,7 +85,7 @@ def _write(options: argparse.Namespace) -> int:
             rows += planted(model, batches, rank, draw)
             on_done(done, len(cells))
     write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
-    seal(path)
+    write_sums(options.records)
     print(path)
     return 0
 

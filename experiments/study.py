@@ -5,7 +5,6 @@ A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experim
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +65,7 @@ class Plan:
         control_of: name of the study that this one is a control of.
         low_share: a rank up to this share of a matrix's smaller side is called low.
         shared: whether the directions that full fine-tunes share are measured.
-        afterwards: what is measured of the final runs, by the name of its file `<study>.<name>.rows`.
+        afterwards: what is measured of the final runs, by the name of its table.
         prepare: makes the files that the overrides name, if they do not exist yet.
     """
 
@@ -98,20 +97,6 @@ class Plan:
         own = [f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}"]
         return [*listed, *own, *self._of_stage(cell), ALONE]
 
-    def code(self, cell: Cell) -> str:
-        """The version of the present code that the run depends on; rate and seed choose no code."""
-        from lorax_lab.record import code
-
-        listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
-        return code.code_sha256(dataclasses.asdict(composed((*listed, *self._of_stage(cell), ALONE))))
-
-    def versions(self, cell: Cell) -> dict[str, str | None]:
-        """The versions of the packages here that the run depends on."""
-        from lorax_lab.record import provenance
-
-        listed = (*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common)
-        return provenance.versions(composed((*listed, *self._of_stage(cell), ALONE)).method.PACKAGES)
-
     def _of_stage(self, cell: Cell) -> tuple[str, ...]:
         return ("measure=trial",) if cell.stage == "trial" else tuple(self.final.get(cell.arm, ()))
 
@@ -120,12 +105,9 @@ class Plan:
         self.prepare()
         return _run_id(tuple(self.overrides(cell)))
 
-    def run_id_of(self, cell: Cell, inputs: Mapping[str, Any]) -> str:
-        """The run's name if the model and the data were those of a line's `inputs`."""
-        from lorax_lab.config.identity import run_id
-
-        config = composed(tuple(self.overrides(cell)))
-        return run_id(config, inputs["model_sha256"], inputs["data_sha256"])
+    def has(self, cell: Cell) -> bool:
+        """Whether a recorded run is one of the plan's."""
+        return cell.condition in self.conditions and cell.arm in {arm.name for arm in self.protocol.arms}
 
 
 class Study(Interface):

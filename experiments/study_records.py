@@ -1,170 +1,117 @@
-"""A study's records: the store that they come from, and their published lines."""
+"""A study's records: the runs folder that they come from, and its published runs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.declare import check_arms, check_continues, declaration_of, is_grown, settings_of
-from experiments.study import SETTLED, Line, Plan, Progress
+from experiments.declare import (
+    check_arms,
+    check_continues,
+    declaration_of,
+    has_new_settings,
+    moved_settings,
+    settings_of,
+)
+from experiments.study import SETTLED, Line, Plan, Progress, composed
+from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
-from lorax_lab.record.sums import seal
-from lorax_lab.study.continuity import KEY, followed
-from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration, to_content, write_declaration
-from lorax_lab.study.equivalence import equivalence_path, proven
-from lorax_lab.study.protocol import CHOSEN_FROM, Cell, select, sha256_of_trials
+from lorax_lab.record.record import DamagedRecord
+from lorax_lab.study.declaration import (
+    DECLARATION,
+    DamagedDeclaration,
+    Declaration,
+    read_declaration,
+    write_declaration,
+)
+from lorax_lab.study.protocol import Cell
+from lorax_lab.study.published import line_of, read_lines, shared_rows, write_lines
+from lorax_lab.study.rows import SHARED, Afterwards, read_rows, write_rows
+from lorax_lab.study.tables import read_table, write_sums, write_table
+
+if TYPE_CHECKING:
+    from lorax_lab.afterwards.trained import Run
 
 PAIR = ("task", "seed", "other_task", "other_seed")
 """Columns that name a pair of runs."""
 
 
 class StudyRecords:
-    """A study's lines, from the store and from what was published before.
+    """A study's runs, from the runs folder and from what was published before.
 
     Args:
-        path: of the published lines, `<study>.jsonl`; what was declared lies beside it.
-        runs: the store.
+        folder: of the published runs and their declaration, `<records>/<study>`.
+        runs: the runs folder.
         texts: what the study is to a reader: its module, question, prediction, cost, budget.
 
     Raises:
-        ConfigError: the published lines belong to another plan, and this plan does not continue it.
+        ConfigError: the published runs belong to another plan, and this plan does not continue it.
     """
 
-    def __init__(self, path: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
-        from lorax_lab.study.published import read_lines
-
+    def __init__(self, folder: Path, runs: Path, plan: Plan, texts: dict[str, Any]) -> None:
         check_arms(plan)
-        self.path, self.runs, self.plan, self.texts = path, runs, plan, texts
-        self.beside = path.with_suffix(".json")
-        lines, damages = read_lines(path)
-        self.before = _declared(self.beside) if (lines or damages) and self.beside.is_file() else None
-        if lines and self.before is None:
-            raise ConfigError(
-                f"{path} has lines, and there is no {self.beside.name} beside it; restore it, or move both"
-            )
+        self.folder, self.runs, self.plan, self.texts = folder, runs, plan, texts
+        try:
+            lines = read_lines(folder)
+            self.before = read_declaration(folder) if lines else None
+        except (OSError, ValueError, KeyError) as error:  # a damaged declaration is a ValueError
+            start_anew = "or start anew: --runs FOLDER --records FOLDER"
+            raise ConfigError(f"{error}; restore {folder} (git checkout -- {folder}), {start_anew}") from None
         if self.before:
-            check_continues(self.before, plan, texts, path.stem)
+            check_continues(self.before, plan, texts, folder.name)
         self.published = {str(line["run_id"]): line for line in lines}
-        self._of_cell = {self.before.cell_of(line): line for line in lines} if self.before else {}
+        self.of_cell = {cell: line for line in lines if self.before and (cell := self.before.cell_of(line))}
         self._read: dict[tuple[str, int], Line] = {}
-        self._chosen: dict[tuple[str, int], str] = {}
-        for damage in damages:
-            print(f"left out, and to be run again: {damage}", file=sys.stderr)
 
     def progress(self, wanted: Callable[[Cell], bool]) -> Progress:
         """How far the study is."""
-        finals = frozenset(cell for cell in self._of_cell if cell and cell.stage == "final")
+        finals = frozenset(cell for cell in self.of_cell if cell.stage == "final")
         return Progress(self.plan, self.line, wanted, finals)
 
     def line(self, cell: Cell) -> Line | None:
-        """A run's line: a published one comes before one from the store, which gets the hash of the declaration that
-        the run followed."""
-        from lorax_lab.record.record import DamagedRecord
-        from lorax_lab.study.published import line_of
-
-        if cell in self._of_cell:
-            return self._of_cell[cell]
+        """A run as it is published, or as it will be; None where it is not recorded."""
+        if cell in self.of_cell:
+            return self.of_cell[cell]
         run = self.plan.run_id(cell)
         path = self.runs / run / "record.json"
         try:
             key = (run, path.stat().st_mtime_ns)
             if key not in self._read:
                 self._read[key] = line_of(path.parent)
-            return self._stamped(cell, self._read[key])
+            return self._read[key]
         except FileNotFoundError:
             return None
         except (DamagedRecord, OSError) as error:
             print(f"left out, and to be run again: {error}", file=sys.stderr)
             return None
 
-    def _stamped(self, cell: Cell, line: Line) -> Line:
-        """A line from the store with the hash of the declaration that its run followed; a final run's also with that of
-        the trials that its rate was chosen from."""
-        if self.before is None:
-            return line
-        declared = self.before.versions
-        place = followed(declared, line)
-        stamped = line | {KEY: declared[place].sha256}
-        if cell.stage == "trial":
-            return stamped
-        if (cell.condition, place) not in self._chosen:  # the trials are settled once there is a final run
-            protocol, known = self.plan.protocol, {None, *(one.sha256 for one in declared[: place + 1])}
-            trials = protocol.trials(cell.condition, select(protocol, cell.condition, self.line).steps)
-            chosen = [trial for trial in map(self.line, trials) if trial and trial.get(KEY) in known]
-            self._chosen[cell.condition, place] = sha256_of_trials(chosen)
-        return stamped | {CHOSEN_FROM: self._chosen[cell.condition, place]}
-
     def check(self, progress: Progress) -> None:
-        """Refuse before training if arms have equal settings, a published rate would change, a run is older than what
-        was declared, or the code is another version.
+        """Refuse before training if a published rate would change, a run is older than what was declared, cells have
+        equal settings, or a setting has another value than declared.
 
         Raises:
             ConfigError: names what stands in the way, and what to type.
         """
         self._check_rates(progress)
         self._check_order(progress)
-        if progress.missing:
-            self._check_comparable(progress)
-            settings_of(self.plan)
-
-    def _check_comparable(self, progress: Progress) -> None:
-        """Refuse to add runs to those of another version of the code or of its defaults, unless the versions are proven
-        equivalent; and to a condition that began with another model or other data. A study that is complete stays so,
-        whatever became of the code."""
-        pairs = proven(self.path)
-        whole = self.progress(lambda cell: True)  # also of arms and seeds that are not asked for now
-        settled = [(cell, line) for cell in whole.cells if (line := progress.settled(cell))]
-        growing = {cell.condition for cell in progress.missing}
-        others: list[Line] = []
-        refilled: dict[str, list[Line]] = {}
-        for cell, line in settled:
-            code, run = self.plan.code(cell), line["run_id"]
-            same_code = line["code"] == code or (line["code"], code) in pairs
-            if not same_code or run not in (self.plan.run_id(cell), self.plan.run_id_of(cell, line["inputs"])):
-                others.append(line)
-            elif cell.condition in growing and run != self.plan.run_id(cell):
-                refilled.setdefault(cell.condition, []).append(line)
-        if others:
-            commits = ", ".join(sorted({str(line["git"]["commit"])[:10] for line in others}))
-            version = f"another version of the code or its defaults (commit {commits})"
+        if not progress.missing:
+            return
+        settings_of(self.plan)
+        if self.before and (moved := moved_settings(self.before, declaration_of(self.plan, self.texts, self.before))):
             raise ConfigError(
-                f"{len(others)} of the study's runs are of {version}, and could not be compared with new ones; show "
-                f"that the versions are equivalent: python -m experiments.equivalence {self.path.stem} --records "
-                f"{self.path.parent}; or check that "
-                "commit out to go on with it, or start anew: --runs FOLDER --records FOLDER"
-            )
-        if refilled:
-            counts = "; ".join(f"{condition}: {len(lines)} recorded runs" for condition, lines in refilled.items())
-            raise ConfigError(
-                f"{counts} had another model or other data than a new run would, such as files that another processor "
-                "made, so they could not be compared; bring those files back, or start anew: --runs FOLDER --records "
-                "FOLDER"
-            )
-        self._check_packages(settled)
-
-    def _check_packages(self, settled: list[tuple[Cell, Line]]) -> None:
-        """Refuse to add runs that other versions of torch and the like would make."""
-        found: dict[str, str] = {}
-        for cell, line in settled:
-            now = self.plan.versions(cell)
-            others = {name: old for name, old in line["versions"].items() if name in now and now[name] != old}
-            found |= {name: f"{name} {old} (here {now[name]})" for name, old in others.items() if name != "lorax_lab"}
-        if found:
-            raise ConfigError(
-                f"the study's runs were made with {', '.join(found.values())}, and new ones could not be compared; "
-                "install those versions to go on with it, or start anew: --runs FOLDER --records FOLDER"
+                f"{'; '.join(moved[:3])}: new runs could not be compared with the study's; write the old value into "
+                f"experiments/{self.folder.name}.py, or start anew: --runs FOLDER --records FOLDER"
             )
 
     def _check_rates(self, progress: Progress) -> None:
         """Once an arm's final runs are published, its rate stays as chosen. New arms may extend the grid, but the rate
         is not chosen anew, since the test split was read."""
-        for cell in self._of_cell:
-            selection = progress.selections.get(cell.condition) if cell else None
-            if cell and cell.stage == "final" and selection and selection.choices:
+        for cell in self.of_cell:
+            selection = progress.selections.get(cell.condition)
+            if cell.stage == "final" and selection and selection.choices:
                 chosen = self.plan.protocol.rate(cell.arm, selection.choices[cell.arm].step)
                 if chosen != cell.rate:
                     raise ConfigError(
@@ -174,79 +121,65 @@ class StudyRecords:
                     )
 
     def _check_order(self, progress: Progress) -> None:
-        """Refuse runs of the store that were recorded before the study was declared."""
-        declared = self.before or self._draft()
-        first = declared.versions[0].written if declared else None
-        lines = [line for cell in progress.cells if cell not in self._of_cell and (line := progress.settled(cell))]
-        early = [line["run_id"] for line in lines if first is None or line["written"] < first]
-        if early:
+        """Refuse recorded runs that are older than what the study declared."""
+        first = (self.before or self._draft() or Declaration({}, self.plan.protocol, {})).written
+        lines = [line for cell in progress.cells if cell not in self.of_cell and (line := progress.settled(cell))]
+        if early := [line["run_id"] for line in lines if not first or line["written"] < first]:
             raise ConfigError(
-                f"{len(early)} runs in {self.runs} are older than the declaration of {self.path.stem}, such as "
+                f"{len(early)} runs in {self.runs} are older than the declaration of {self.folder.name}, such as "
                 f"{min(early)}; a study's runs follow what it declares: --runs FOLDER for a folder without them"
             )
 
     def _draft(self) -> Declaration | None:
-        """What lies beside no line yet, where it declares the same as the plan; None where it does not."""
+        """What was declared before the first run, where the plan keeps it; None where it does not."""
         try:
-            found = read_declaration(self.beside) if self.beside.is_file() else None
-        except DamagedDeclaration:
+            found = read_declaration(self.folder) if (self.folder / DECLARATION).is_file() else None
+            if found:
+                check_continues(found, self.plan, self.texts, self.folder.name)
+        except (DamagedDeclaration, ConfigError):
             return None
-        now = declaration_of(self.plan, self.texts, None) if found else None
-        same = found and now and replace(now, written=found.written).sha256 == found.sha256
-        return found if same else None
+        return found
 
     def declare(self, progress: Progress) -> None:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
-        the code has now and its new lines will have."""
-        prediction = str(self.texts.get("prediction", ""))
-        if self.before and not is_grown(self.before, self.plan, prediction) and self._told_alike(self.before):
-            complete = not progress.missing and not progress.to_come
-            if complete or not self._has_new_settings(self.before):
-                return
-        self.before = (None if self.before else self._draft()) or declaration_of(self.plan, self.texts, self.before)
-        write_declaration(self.beside, self.before)
+        the code has now and its new runs will have."""
+        before = self.before or self._draft()
+        declared = declaration_of(self.plan, self.texts, before)
+        if before and not self._is_more(before, declared, progress):
+            self.before = before
+            return
+        self.before = declared
+        write_declaration(self.folder, declared)
+        write_sums(self.folder.parent)
 
-    def _told_alike(self, before: Declaration) -> bool:
-        known = (before.figures, before.control_of, before.texts.get("cost"))
-        return known == (self.plan.figures, self.plan.control_of, self.texts.get("cost"))
-
-    def _has_new_settings(self, before: Declaration) -> bool:
-        """Whether the plan's cells have other settings than declared, and every published line keeps its cell."""
-        if not before.settings:  # format 1 has only overrides, which a new setting leaves as they are
-            return False
-        now = declaration_of(self.plan, self.texts, before)
-        old, new = to_content(before), to_content(now)
-        changed = any(old[key] != new[key] for key in ("settings", "neutral", "apart"))
-        return changed and all(now.cell_of(line) == cell for cell, line in self._of_cell.items())
+    def _is_more(self, before: Declaration, declared: Declaration, progress: Progress) -> bool:
+        """Whether the plan declares more than before. A study that is complete needs no new settings."""
+        if before.history != declared.history or before.texts != declared.texts or before.figures != declared.figures:
+            return True
+        return bool(progress.missing or progress.to_come) and has_new_settings(before, declared)
 
     def publish(self, cells: Iterable[Cell]) -> None:
-        """Write the lines of those runs that are finished."""
-        from lorax_lab.study.published import write_lines
-
-        lines = {str(line["run_id"]): line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED}
-        if any(self.published.get(run) != line for run, line in lines.items()):
-            self.published |= lines
-            write_lines(self.path, self.published.values())
-            self.seal()
+        """Write those runs that are finished."""
+        lines = [line for cell in cells if (line := self.line(cell)) and line["status"] in SETTLED]
+        new = {str(line["run_id"]): line for line in lines if line is not self.published.get(str(line["run_id"]))}
+        if new:
+            self.published |= new
+            write_lines(self.folder, self.published.values())
+            write_sums(self.folder.parent)
 
     def share(self, progress: Progress) -> None:
         """Measure the directions that pairs of full fine-tunes have in common, seeds of one condition and one seed of
-        two, into `<study>_shared.csv`. Only pairs that it lacks are measured, and only if the store has both spectra:
+        two, into `shared.parquet`. Only pairs that it lacks are measured, and only if the runs folder has both spectra:
         of a study that grew on another machine the earlier ones are gone."""
-        from lorax_lab.study.published import shared_rows, shared_table, write_shared
-
-        path, reference = self.path.with_name(f"{self.path.stem}_shared.csv"), self.plan.protocol.reference
+        path, reference = self.folder / SHARED, self.plan.protocol.reference
         full = [cell for cell in progress.cells if cell.stage == "final" and cell.arm == reference]
         ends = {(cell.condition, cell.seed): cell for cell in full}
-        known, damages = shared_table(path)
-        for damage in damages:
-            print(f"left out: {damage}", file=sys.stderr)
-        known_pairs = [] if known is None else known[list(PAIR)].itertuples(index=False, name=None)
-        measured = {frozenset(((a, i), (b, j))) for a, i, b, j in known_pairs}
+        known = list(read_table(path)) if path.is_file() else []
+        measured = {frozenset(((row[PAIR[0]], row[PAIR[1]]), (row[PAIR[2]], row[PAIR[3]]))) for row in known}
         pairs = [
-            (a, b)
-            for a, b in combinations(ends, 2)
-            if (a[0] == b[0] or a[1] == b[1]) and frozenset((a, b)) not in measured
+            (one, other)
+            for one, other in combinations(ends, 2)
+            if (one[0] == other[0] or one[1] == other[1]) and frozenset((one, other)) not in measured
         ]
         folders = {end: self.runs / self.plan.run_id(ends[end]) for pair in pairs for end in pair}
         here = {end for end, folder in folders.items() if (folder / "spectra.npz").is_file()}
@@ -259,24 +192,54 @@ class StudyRecords:
             rows += [pair | row for row in shared_rows(folders[one], folders[other])]
             print(f"shared directions: {number} of {len(pairs)} pairs", flush=True)
         if rows:
-            write_shared(path, rows)
+            write_table(path, [*known, *rows])
+            write_sums(self.folder.parent)
 
-    def seal(self) -> None:
-        """Write the checksums of the study's files that have none."""
-        shared = self.path.with_name(f"{self.path.stem}_shared.csv")
-        for path in (self.path, self.beside, shared, equivalence_path(self.path)):
-            seal(path)
+    def measure(self, progress: Progress) -> None:
+        """Measure what the plan asks for and a table lacks, condition by condition.
+
+        A condition is measured whole, or not at all: where the runs folder has not every run, as of a study that grew
+        on another machine, or where a run diverged, it is named and left out. It is measured again where its rows are
+        of other runs than the study's, or of other parts than the plan asks for, such as pairs of arms or sizes.
+        """
+        for name, asked in self.plan.afterwards.items():
+            measured = read_rows(self.folder, name)
+            for condition in self.plan.conditions:
+                runs = self._completed(progress, condition)
+                ids, before = sorted(run.folder.name for run in runs.values()), measured.get(condition)
+                if before and before.runs == ids and asked.has_all(before.rows):
+                    continue
+                if lacking := self._lacking(progress, condition, runs):
+                    print(f"{condition}: {lacking}, so {name} is not measured")
+                    continue
+                print(f"{condition}: measuring {name} of {len(runs)} runs", flush=True)
+                rows = list[dict[str, Any]]()
+                with bar(f"{condition}: rows of {name}") as at:
+                    for row in asked.rows(runs):
+                        rows.append(row)
+                        at(len(rows), None)
+                measured[condition] = Afterwards(ids, rows)
+                write_rows(self.folder, name, measured)
+                write_sums(self.folder.parent)
+
+    def _lacking(self, progress: Progress, condition: str, runs: dict[tuple[str, int], Run]) -> str:
+        """Why a condition cannot be measured whole; nothing where it can."""
+        if (count := len(_finals(progress, condition))) > len(runs):
+            return f"{count - len(runs)} of {count} final runs diverged and have no update"
+        gone = [run.folder for run in runs.values() if not (run.folder / "record.json").is_file()]
+        return f"{len(gone)} of {len(runs)} runs are not in {self.runs}" if gone else ""
+
+    def _completed(self, progress: Progress, condition: str) -> dict[tuple[str, int], Run]:
+        """The condition's completed final runs."""
+        from lorax_lab.afterwards.trained import Run
+
+        lines = {cell: progress.settled(cell) for cell in _finals(progress, condition)}
+        return {
+            (cell.arm, cell.seed): Run(composed(tuple(self.plan.overrides(cell))), self.runs / self.plan.run_id(cell))
+            for cell, line in lines.items()
+            if line and line["status"] == "completed"
+        }
 
 
-def _declared(path: Path) -> Declaration:
-    """A study's declaration.
-
-    Raises:
-        ConfigError: it is damaged, and what to do.
-    """
-    try:
-        return read_declaration(path)
-    except DamagedDeclaration as error:
-        raise ConfigError(
-            f"{error}; restore {path} (git checkout -- {path}), or start anew: --runs FOLDER --records FOLDER"
-        ) from None
+def _finals(progress: Progress, condition: str) -> list[Cell]:
+    return [cell for cell in progress.cells if cell.stage == "final" and cell.condition == condition]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from lorax_lab.study.continuity import KEY
 from synthetic import NAMES, renamed
 from tampered import ONE, TASKS, copied, of, packed, whole, with_declared, with_protocol
 
 from analysis.study.records import Records
 from lorax_lab.study.answers import correct_answers
-from lorax_lab.study.continuity import KEY
 from lorax_lab.study.declaration import own_content
 from lorax_lab.study.protocol import CHOSEN_FROM
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from lorax_lab.study.continuity import KEY
+from lorax_lab.study.recorded import recorded_id
 
 from analysis.study.records import Records
 from lorax_lab.spectra import gaussian_null
-from lorax_lab.study.continuity import KEY
 from lorax_lab.study.declaration import Declaration, to_content
 from lorax_lab.study.protocol import CHOSEN_FROM, Arm, Cell, Protocol, finals, select, sha256_of_trials
-from lorax_lab.study.recorded import recorded_id
 
 PROTOCOL = Protocol(
     arms=(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
-from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration
+from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
+from lorax_lab.study.published import RUNS
 
 from ..study.command import DOCS, load_every
 from ..study.records import RECORDS
@@ -51,10 +52,10 @@ def to_come(records: Path) -> tuple[dict[str, Declaration], dict[str, str]]:
     of these cannot be read."""
     declared, damaged = dict[str, Declaration](), dict[str, str]()
     for name in dict.fromkeys(section.study for section in SECTIONS):
-        path = records / f"{name}.json"
-        if path.is_file() and not (records / f"{name}.jsonl").is_file():
+        folder = records / name
+        if (folder / DECLARATION).is_file() and not (folder / RUNS).is_file():
             try:
-                declared[name] = read_declaration(path)
+                declared[name] = read_declaration(folder)
             except DamagedDeclaration as error:
                 damaged[name] = str(error)
     return declared, damaged

@@ -66,7 +66,7 @@ def table(records: Records) -> pd.DataFrame | None:
     parts = []
     for task in records.conditions:
         lines = comparison.seeds_of(records, task, records.protocol.reference)
-        seed = min((seed for seed, line in lines.items() if line.get("sigma")), default=None)
+        seed = min((seed for seed, line in lines.items() if line.get("functional")), default=None)
         if seed is not None:
             parts += _of_line(lines[seed], {"task": task, "seed": seed})
     return pd.concat(parts, ignore_index=True) if parts else None
@@ -75,12 +75,10 @@ def table(records: Records) -> pd.DataFrame | None:
 def _of_line(line: Line, about: dict[str, object]) -> list[pd.DataFrame]:
     import pandas as pd
 
-    matrices = pd.DataFrame(
-        [{"matrix": name, **row} for name, row in line["matrices"].items() if name in line["sigma"]]
-    )
+    matrices = pd.DataFrame([{"matrix": name, **row} for name, row in line["matrices"].items()])
     parts = []
     for matrix in representative(matrices).to_dict("records"):
-        sigma, edge = line["sigma"][matrix["matrix"]], matrix.get("noise_edge")
+        sigma, edge = line["matrices"][matrix["matrix"]]["sigma"], matrix.get("noise_edge")
         place = about | {key: matrix[key] for key in ("matrix", "module", "layer")}
         columns = {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": math.nan if edge is None else edge}
         parts.append(pd.DataFrame(place | columns))

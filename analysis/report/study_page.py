@@ -16,9 +16,8 @@ from ..study import page as verdict_page
 from ..study.command import figures_of
 from ..study.figures import FIGURES, answer, cost
 from ..study.markdown import listed
-from ..study.origin import notes
 from ..study.records import RECORDS, Records, collapsed, has_collapsed, rate_of, score_of
-from ..study.validator import breaches, not_begun
+from ..study.validator import breaches, not_begun, notes
 from ..study.verdict import rulings
 from . import layers, markup, spectra
 from .markup import Runs, bullets, text

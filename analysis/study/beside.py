@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorax_lab.study.history import TIME
 from lorax_lab.study.published import Line
 
 from .records import Records
@@ -20,6 +19,7 @@ from .records import Records
 if TYPE_CHECKING:
     import pandas as pd
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 SHARE = "ran_beside"
 """The column of the share of an arm's final runs that ran while another run of the study did."""
 TOGETHER = 1.0

@@ -17,9 +17,8 @@ from .. import style
 from ..folders import check_out
 from . import overview, page
 from .figures import FIGURES, STANDARD
-from .origin import notes
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
-from .validator import breaches, not_begun
+from .validator import breaches, not_begun, notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,13 +112,13 @@ def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list
     there = names_in(folder)
     if not there:
         raise ConfigError(f"there are no records of a study in {folder}; type: python -m experiments.rank_sweep")
-    paths = [folder / f"{name}.jsonl" for name in there if names is None or name in names]
+    paths = [folder / name for name in there if names is None or name in names]
     studies, damaged = [], dict[str, str]()
     for path in paths:
         try:
             studies.append(load(path))
         except NoStudy as error:
-            damaged[path.stem] = str(error)
+            damaged[path.name] = str(error)
     if not studies and names is None:
         raise ConfigError("; ".join(damaged.values()))
     gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
@@ -160,13 +159,13 @@ def _draw(studies: list[Records], records: Path, out: Path) -> None:
     from joblib import Parallel, cpu_count, delayed
 
     def size(study: Records) -> int:
-        return sum(path.stat().st_size for path in records.glob(f"{study.name}.*"))
+        return sum(path.stat().st_size for path in (records / study.name).iterdir())
 
     draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
     ordered = sorted(studies, key=size, reverse=True)
     stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in ordered}
     try:
-        jobs = (delayed(_figures)(records / f"{each}.jsonl", out / each, stamps[each]) for each in stamps)
+        jobs = (delayed(_figures)(records / each, out / each, stamps[each]) for each in stamps)
         for paths, lacking in draw(jobs):
             print(*(f"{told}\n" for told in [*paths, *lacking]), sep="", end="", flush=True)
     except BrokenProcessPool as error:

@@ -21,10 +21,9 @@ from lorax_lab.study.published import Line
 
 from ..scores import of_examples
 from ..variants import COLLAPSED
-from .agreement import failed_seeds
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
 from .statistics import Crossed, Interval, Smallest, crossed, holm, of_one_seed, smallest, t_interval
-from .validator import selection_of
+from .validator import failed_seeds, selection_of
 
 if TYPE_CHECKING:
     import pandas as pd

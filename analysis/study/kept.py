@@ -1,12 +1,11 @@
 """`python -m analysis similarity STUDY ONE OTHER`: how much of their directions two published runs share.
 
-It needs no store: a study's `.directions.rows` have the directions of some runs and matrices.
+It needs no store: a study's `directions.parquet` has the directions of some runs and matrices.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ import numpy as np
 import torch
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.spectra import most_by_chance, random_similarity, subspace_similarity
+from lorax_lab.spectra import random_similarity, subspace_similarity
 
 from .records import RECORDS, Records, named
 
 NAME = "similarity"
 ROWS = "directions"
 """Of the rows that `lorax_lab.afterwards.directions` makes."""
-FACTOR, START = "A", "A at the start"
+FACTOR = "A"
 ROUNDING = 1e-3
 """Of the products of directions, which are kept in half precision."""
 
@@ -45,8 +44,7 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
     """φ(i, j) of two runs, each named `arm:seed`, and what chance gives, max(i, j) / d.
 
     Raises:
-        ConfigError: directions that were not kept, or not so far; one run twice, or two of one seed; factors that were
-            not drawn independently.
+        ConfigError: directions that were not kept, or not so far; one run twice, or two of one seed.
     """
     if one == other:
         raise ConfigError(f"{one} twice: a run shares all with itself; name two runs")
@@ -58,8 +56,6 @@ def similarity(records: Records, place: Place, one: str, other: str, i: int, j: 
         )
     if len(a) != len(b):
         raise ConfigError(f"{one} has directions of {len(a)} numbers and {other} of {len(b)}; compare runs of one base")
-    if place.side == FACTOR:
-        _refuse_related(records, place, one, other)
     found = subspace_similarity(torch.from_numpy(a), torch.from_numpy(b))
     return found, random_similarity(i, j, len(a))
 
@@ -75,9 +71,6 @@ def kept(records: Records, place: Place, name: str, count: int | None = None, op
         ConfigError: names what was kept, or what is damaged.
     """
     rows = records.rows.get(ROWS, [])
-    damages = [damage for damage in records.damages if f"{records.name}.{ROWS}" in damage]
-    if damages and place.task not in {row["condition"] for row in rows}:
-        raise ConfigError(f"directions of {records.name} cannot be read: {'; '.join(damages)}")
     if not rows and records.name == "paper_subspaces":
         raise ConfigError(f"{records.name} has kept no directions; type: python -m experiments.paper_subspaces")
     if not rows:
@@ -96,7 +89,7 @@ def kept(records: Records, place: Place, name: str, count: int | None = None, op
         rank = {arm.name: arm.rank for arm in records.protocol.arms}.get(row["arm"])
         why = f"{name} has rank {rank}" if rank == most else f"{most} directions of {name} were saved, and no more"
         raise ConfigError(f"{option} {count}: {why}; allowed is 1 to {most}; type {option} {most}")
-    vectors = np.frombuffer(base64.b64decode(row["vectors"]), "<f2").reshape(row["k"], row["d"]).astype(float)
+    vectors = row["vectors"].reshape(row["k"], row["d"]).astype(float)
     if not np.allclose(vectors @ vectors.T, np.eye(row["k"]), atol=ROUNDING):
         raise ConfigError(f"the directions of {name} in {matrices[0]} are damaged: they are not orthonormal")
     orthonormal, triangle = np.linalg.qr(vectors.T)
@@ -115,18 +108,6 @@ def _only(rows: list[dict[str, Any]], key: str, value: str, option: str, read: A
         known = list(dict.fromkeys(values.values()))
         raise ConfigError(f"{option} {value}: its directions were not kept; {suggest(value, known)}")
     return chosen
-
-
-def _refuse_related(records: Records, place: Place, one: str, other: str) -> None:
-    start = Place(place.task, place.matrix, START)
-    a, b = (torch.from_numpy(kept(records, start, name)) for name in (one, other))
-    (d, i), j = a.shape, b.shape[1]
-    found, chance = subspace_similarity(a, b), random_similarity(i, j, d)
-    if found > most_by_chance(i, j, d):
-        raise ConfigError(
-            f"before training the factors A of {one} and {other} share φ({i}, {j}) = {found:.3f}, and chance is "
-            f"{chance:.3f}: they were not drawn independently; compare runs of different seeds"
-        )
 
 
 def main(arguments: list[str]) -> int:

@@ -13,10 +13,9 @@ from . import comparison, findings, margin, rules, update
 from .margin import head_is_enough
 from .markdown import bold, bullets, listed, probability, short
 from .markdown import table as markdown_table
-from .origin import notes
 from .records import Records, collapsed, hours_of
 from .statistics import Smallest
-from .validator import breaches, marked
+from .validator import breaches, marked, notes
 from .verdict import SAMPLE, Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
 
 NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.direction import of_lines
 from lorax_lab.record.scored import scored_on
-from lorax_lab.record.sums import ENDING as SUMS
-from lorax_lab.record.sums import is_sealed
-from lorax_lab.study.declaration import DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.study.equivalence import checked_proofs, equivalence_path, proven
-from lorax_lab.study.history import commits
-from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows
+from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
-from lorax_lab.study.published import COLLAPSED, Line, read_lines, shared_table
+from lorax_lab.study.published import COLLAPSED, RUNS, Line, read_lines
+from lorax_lab.study.rows import SHARED, Afterwards, names_of, read_rows
+from lorax_lab.study.tables import altered
 
 from ..scores import SCORED, UNITS, directed, with_units
 from .scale import Scale
@@ -39,7 +36,7 @@ class NoStudy(ValueError):
 
 
 class DamagedStudy(NoStudy):
-    """A study that cannot be read, since its declaration is damaged or gone; the message says why."""
+    """A study that cannot be read, since one of its files is damaged or gone; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,26 +44,22 @@ class Records:
     """A study's records. Each object is equal only to itself, so results computed from it can be cached.
 
     Attributes:
-        name: the file's stem, as `rank_sweep`.
-        declared: the declaration beside the lines: question, prediction, grid, arms, protocol.
-        lines: the intact ones.
-        damages: for each of the other lines, what is wrong with it.
+        name: that of its folder, as `rank_sweep`.
+        declared: the declaration beside the runs: question, prediction, grid, arms, protocol.
+        lines: its runs.
+        damages: what is wrong with its files, a sentence each.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
-        equivalent: pairs of versions of the code that were shown to give the same numbers.
         unchecked: names of its files that have no checksums.
-        commits: when each commit of the repository's history was made (UTC); None where that is not here.
         rows: what was measured of its final runs afterwards, by name.
     """
 
     name: str
     declared: Declaration
     lines: list[Line]
-    damages: list[str]
+    damages: list[str] = field(default_factory=list)
     shared: pd.DataFrame | None = None
-    equivalent: frozenset[tuple[str, str]] = frozenset()
     unchecked: tuple[str, ...] = ()
-    commits: Mapping[str, str] | None = None
-    rows: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def protocol(self) -> Protocol:
@@ -152,38 +145,33 @@ class Records:
         return {cell: line for line in self.lines if (cell := self.cell(line)) and cell.stage == "trial"}
 
 
-def load(path: Path) -> Records:
-    """The study at `<folder>/<name>.jsonl`, with what was declared beside it. Damaged lines and tables are left out and
+def load(folder: Path) -> Records:
+    """The study in `<records>/<name>`, with what was declared beside its runs. Files that are not what was written are
     named in `damages`.
 
     Raises:
-        NoStudy: no such file, or nothing declared. DamagedStudy: its declaration cannot be used.
+        NoStudy: no such folder, or no run yet. DamagedStudy: its declaration or its runs cannot be read.
     """
-    beside, shared = path.with_suffix(".json"), path.with_name(f"{path.stem}_shared.csv")
-    if not path.is_file() and not is_sealed(path):
-        absent = f"there are no records of a study at {path} (with {beside.name} beside it)"
-        if (known := names_in(path.parent)) and not beside.is_file():
-            raise NoStudy(f"{absent}; {suggest(path.stem, known)}")
-        raise NoStudy(f"{absent}; type: python -m experiments.{path.stem}")
-    if not beside.is_file() and not is_sealed(beside):
-        raise DamagedStudy(f"its declaration, {beside.name}, is not there; restore it")
+    if not (folder / RUNS).is_file():
+        absent = f"there are no records of a study in {folder}"
+        if (known := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
+            raise NoStudy(f"{absent}; {suggest(folder.name, known)}")
+        raise NoStudy(f"{absent}; type: python -m experiments.{folder.name}")
+    damages, unchecked = altered(folder.parent, folder.name)
     try:
-        declared = read_declaration(beside)
+        declared, lines = read_declaration(folder), read_lines(folder)
+        measured = {name: read_rows(folder, name) for name in names_of(folder)}
+        shared = _shared(folder / SHARED)
     except DamagedDeclaration as error:
-        raise DamagedStudy(str(error)) from None
-    lines, damages = read_lines(path)
-    table, of_table = shared_table(shared)
-    _, of_proofs = checked_proofs(path)
-    afterwards = {name: read_rows(path_of(path, name)) for name in names_of(path)}
-    files = (path, beside, shared, equivalence_path(path), *(path_of(path, name) for name in afterwards))
-    unchecked = tuple(file.name for file in files if file.is_file() and not is_sealed(file))
-    damages += of_table + of_proofs + [damage for _, of_rows in afterwards.values() for damage in of_rows]
-    made = Records(path.stem, declared, lines, damages, table, frozenset(proven(path)), unchecked, commits())
-    rows = {}
-    for name, (measured, _) in afterwards.items():
-        rows[name], others = _of_published_runs(made, measured)
-        damages += [f"{path_of(path, name).name}: {text}" for text in others]
-    return replace(made, rows=rows)
+        raise DamagedStudy(f"{error}; restore it: git checkout -- {folder}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = "; ".join(damages) or in_short(error)
+        raise DamagedStudy(f"{folder.name} cannot be read: {told}; restore it: git checkout -- {folder}") from None
+    records = Records(folder.name, declared, lines, damages, shared, tuple(unchecked))
+    for name, by_condition in measured.items():
+        records.rows[name], others = _of_published_runs(records, by_condition)
+        damages += [f"{folder.name}/{name}: {text}" for text in others]
+    return records
 
 
 def named(folder: Path, name: str) -> Records:
@@ -193,31 +181,36 @@ def named(folder: Path, name: str) -> Records:
         ConfigError: there is no such study, or it cannot be read.
     """
     try:
-        return load(folder / f"{name}.jsonl")
+        return load(folder / name)
     except NoStudy as error:
         raise ConfigError(str(error)) from None
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names of the studies of which a folder has lines, or checksums of them."""
-    ending = ".jsonl"
-    files = {path.name.removesuffix(SUMS) for path in folder.glob(f"*{ending}*")}
-    return sorted(name.removesuffix(ending) for name in files if name.endswith(ending) and not name.startswith("."))
+    """The names of the studies of which a folder has runs."""
+    return sorted(path.parent.name for path in folder.glob(f"[!.]*/{RUNS}"))
 
 
-def _of_published_runs(records: Records, measured: Mapping[str, Measured]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of the conditions that have all of theirs, measured of the published final runs; and why others have no
-    place."""
-    rows, others = list[dict[str, Any]](), []
-    for condition in records.conditions:
-        of = measured.get(condition)
+def _shared(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def _of_published_runs(records: Records, measured: Mapping[str, Afterwards]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows that were measured of the published final runs; and why others have no place."""
+    rows = list[dict[str, Any]]()
+    others = [
+        f"{name} is no condition of the study; its rows are not read" for name in measured.keys() - records.conditions
+    ]
+    for condition in (name for name in records.conditions if name in measured):
+        of_condition = measured[condition]
         finals = [line for line in records.of(condition, "final") if line["status"] == "completed"]
-        if of and of.is_whole and of.runs != sorted(line["run_id"] for line in finals):
+        if of_condition.runs != sorted(line["run_id"] for line in finals):
             others.append(f"{condition} was measured of other runs than the published ones; measure it again")
-        elif of and of.is_whole:
-            rows += of.rows
-    strange = [name for name in measured if name not in records.conditions]
-    return rows, others + [f"{name} is no condition of the study; its rows are not read" for name in strange]
+        else:
+            rows += of_condition.rows
+    return rows, others
 
 
 def every(records: Records, of_condition: Callable[..., pd.DataFrame], *more: str) -> pd.DataFrame:

@@ -1,23 +1,25 @@
-"""Is the comparison fair? Every breach of the protocol is named, and no verdict is drawn from an unfair comparison."""
+"""Is the comparison fair? Every breach of the protocol is named, and no verdict is drawn from an unfair comparison.
+
+What is checked is what an honest author gets wrong: a study that is incomplete, arms of unequal tuning, seeds other
+than declared, a test split that chose a learning rate, runs of other data, a run that diverged and was left out.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from lorax_lab.record.code import shared_half
 from lorax_lab.record.direction import of_line
 from lorax_lab.record.provenance import same_hardware
-from lorax_lab.study.equivalence import components
-from lorax_lab.study.protocol import Protocol, Selection, select
+from lorax_lab.study.declaration import decisive
+from lorax_lab.study.protocol import Choice, Protocol, Selection, select
 from lorax_lab.study.published import Line
 
-from . import content, copies, origin
-from .agreement import bases, before, may_be_short, of_condition, strangers
+from ..scores import CORRELATIONS, SHARES
 from .markdown import some
 from .records import KEPT, Records, rate_of
 
@@ -28,43 +30,25 @@ LEAST_SEEDS = 5
 @lru_cache(maxsize=KEPT)
 def breaches(records: Records) -> list[str]:
     """Breaches of the protocol, a line each, with task, arm and runs; none where the comparison is fair."""
-    return list(every_breach(records))
+    faults = [f"damaged: {damage}" for damage in records.damages]
+    faults += [*_of_no_arm(records), *_seeds(records.protocol)]
+    if without := _without_scores(records.lines):
+        return [*faults, *without]
+    return faults + [f"{task}: {breach}" for task in records.conditions for breach in _of_task(records, task)]
 
 
-def every_breach(records: Records) -> Iterator[str]:
-    """The breaches one by one, those that are soon found first."""
-    yield from (f"damaged: {damage}" for damage in records.damages)
-    yield from _committed(records.lines)
-    yield from _one_version(records)
-    yield from strangers(records)
-    yield from origin.faults(records)
-    yield from _seeds(records.protocol)
-    yield from _contents(records)
-    if not any(content.lacking_of(line) for line in records.lines if line["status"] == "completed"):
-        for task in records.conditions:
-            yield from (f"{task}: {breach}" for breach in _of_task(records, task))
-        yield from bases(records)
-        yield from before(records)
-        yield from copies.of_study(records)
-
-
-def _seeds(protocol: Protocol) -> list[str]:
-    """Final seeds are fresh, and enough."""
-    faults = []
-    if both := sorted(set(protocol.selection_seeds) & set(protocol.final_seeds)):
-        faults.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
-    if len(set(protocol.final_seeds)) < LEAST_SEEDS:
-        faults.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
-    return faults
-
-
-def _contents(records: Records) -> list[str]:
-    """What in single lines contradicts the rest of them."""
-    faults: dict[str, list[str]] = {}
-    for line in records.lines:
-        for fault in content.of_line(records, line):
-            faults.setdefault(fault, []).append(line["run_id"])
-    return [f"{fault}: {some(runs)}" for fault, runs in faults.items()]
+@lru_cache(maxsize=KEPT)
+def notes(records: Records) -> list[str]:
+    """What is no breach, and a reader should know: runs of several versions of the code, or of none that is known."""
+    versions = Counter(str(line["git"]["commit"])[:10] for line in records.lines)
+    dirty = sum(bool(line["git"]["dirty"]) for line in records.lines)
+    said = []
+    if len(versions) > 1:
+        counts = ", ".join(f"{count} of {commit}" for commit, count in versions.most_common())
+        said.append(f"Runs of {len(versions)} commits: {counts}.")
+    if dirty:
+        said.append(f"{dirty} of {len(records.lines)} runs are of code that was not committed.")
+    return said
 
 
 def not_begun(records: Records) -> list[str]:
@@ -97,56 +81,131 @@ def marked(records: Records) -> list[str]:
     return rows
 
 
-def _of_task(records: Records, task: str) -> list[str]:
-    protocol, trials, finals = records.protocol, records.of(task, "trial"), records.of(task, "final")
-    faults = _trials(records, trials)
+def may_be_short(lines: list[Line], choice: Choice) -> bool:
+    """Whether a better score than an arm's best may lie beyond its grid: its rate stands at the edge, and its score is
+    not the highest there is.
+
+    Args:
+        lines: of the arm's condition.
+    """
+    perfect = bool(lines) and lines[0].get("metric") in (*SHARES, *CORRELATIONS) and choice.score >= 1
+    return choice.edge and not perfect
+
+
+def failed_seeds(records: Records, finals: list[Line], arm: str) -> list[int]:
+    """The seeds of an arm's final runs that have no score, since they diverged."""
+    lines = [line for line in finals if records.arm_of(line) == arm and line["status"] != "completed"]
+    return sorted(line["seed"] for line in lines)
+
+
+def _of_no_arm(records: Records) -> list[str]:
+    """Runs that belong to no cell, by what tells them from the cell that they are most like."""
+    faults: dict[str, list[str]] = {}
+    for line in records.lines:
+        if records.cell(line) is None:
+            faults.setdefault(_difference(records, line), []).append(line["run_id"])
+    return [f"runs of no declared arm ({difference}): {some(runs)}" for difference, runs in faults.items()]
+
+
+def _difference(records: Records, line: Line) -> str:
+    declared = records.declared
+    pair = min(declared.settings, key=lambda pair: len(declared.unlike(pair, line["config"])))
+    keys, settings = declared.unlike(pair, line["config"]), decisive(line["config"])
+    if not keys:
+        return "several are alike"
+    values = [f"{key} is {settings.get(key)}, declared {declared.settings[pair].get(key)}" for key in keys[:2]]
+    return f"{'; '.join(values)}, unlike {', '.join(pair)}"
+
+
+def _seeds(protocol: Protocol) -> list[str]:
+    """Final seeds are fresh, and enough."""
+    faults = []
+    if both := sorted(set(protocol.selection_seeds) & set(protocol.final_seeds)):
+        faults.append(f"seeds {both} chose the learning rates and are final ones too: final seeds must be fresh")
+    if len(set(protocol.final_seeds)) < LEAST_SEEDS:
+        faults.append(f"{len(set(protocol.final_seeds))} final seeds are declared, fewer than {LEAST_SEEDS}")
+    return faults
+
+
+def _without_scores(lines: list[Line]) -> list[str]:
+    """Completed runs without the scores by which rates are chosen and arms compared."""
+    lacking = [
+        line["run_id"]
+        for line in lines
+        if line["status"] == "completed"
+        for split in (("validation",) if line["config"]["measure"] == "trial" else ("validation", "test"))
+        if f"{split}/{line.get('metric')}" not in line.get("metrics", {})
+    ]
+    return [f"completed runs without a score: {some(lacking)}"] if lacking else []
+
+
+def _of_task(records: Records, task: str) -> Iterator[str]:
+    trials, finals = records.of(task, "trial"), records.of(task, "final")
+    yield from _trials(records, trials)
     chosen = selection_of(records, task)
     if chosen.missing:
-        cells = Counter(cell.arm for cell in chosen.missing)
-        listed = ", ".join(f"{count} of {arm}" for arm, count in cells.items())
-        return [*faults, f"trials are missing: {listed}"]
+        counts = Counter(cell.arm for cell in chosen.missing)
+        yield f"trials are missing: {', '.join(f'{count} of {arm}' for arm, count in counts.items())}"
+        return
     edges = [arm for arm, choice in chosen.choices.items() if may_be_short(trials, choice)]
-    if edges and not protocol.extensions:
-        faults.append(f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared")
-    for arm in protocol.arms:
-        rate = protocol.rate(arm.name, chosen.choices[arm.name].step)
-        lines = [line for line in finals if records.arm_of(line) == arm.name]
-        faults += _finals(protocol, arm.name, rate, lines)
+    if edges and not records.protocol.extensions:
+        yield f"the best rate of {', '.join(edges)} is at the grid's edge, and no extension is declared"
+    for arm in records.protocol.arms:
+        rate = records.protocol.rate(arm.name, chosen.choices[arm.name].step)
+        yield from _finals(records.protocol, arm.name, rate, [x for x in finals if records.arm_of(x) == arm.name])
     both = [*trials, *finals]
-    faults += [*of_condition(records, task, chosen), *_same(records, both), *_one_test_split(records, both)]
-    return [*faults, *_shared_code(records, both), *_paired(records, both)]
+    yield from _metric(records, task, both)
+    yield from _reference(records, finals, chosen)
+    yield from _same(records, both)
+    yield from _one_test_split(records, both)
+    yield from _paired(records, both)
 
 
-def _trials(records: Records, trials: list[Line]) -> list[str]:
+def _trials(records: Records, trials: list[Line]) -> Iterator[str]:
     """Every arm has the same number of trials, scored only on validation."""
-    protocol, faults = records.protocol, []
+    protocol = records.protocol
     counts = Counter({arm.name: 0 for arm in protocol.arms})
     counts.update(arm for line in trials if (arm := records.arm_of(line)))
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
-        faults.append(f"unequal numbers of learning-rate trials: {listed}")
-    read = [line["run_id"] for line in trials if any(key.startswith("test/") for key in line.get("metrics", {}))]
-    if read:
-        faults.append(f"learning rates were chosen by runs that read the test split: {some(read)}")
-    strangers = [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]
-    if strangers:
-        faults.append(f"trials with seeds that are not declared for the selection: {some(strangers)}")
-    return faults
+        yield f"unequal numbers of learning-rate trials: {listed}"
+    if read := [x["run_id"] for x in trials if any(key.startswith("test/") for key in x.get("metrics", {}))]:
+        yield f"learning rates were chosen by runs that read the test split: {some(read)}"
+    if others := [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]:
+        yield f"trials with seeds that are not declared for the selection: {some(others)}"
 
 
-def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> list[str]:
-    faults = []
-    other = [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]
-    if other:
-        faults.append(f"{arm}: final runs with another learning rate than the chosen {rate:g}: {some(other)}")
+def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> Iterator[str]:
+    """An arm has one final run of each declared seed, at the chosen rate; one that diverged counts as one."""
+    if others := [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]:
+        yield f"{arm}: final runs with another learning rate than the chosen {rate:g}: {some(others)}"
     seeds = Counter(line["seed"] for line in lines if line["status"] in ("completed", "diverged"))
     if missing := sorted(set(protocol.final_seeds) - set(seeds)):
-        faults.append(f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}")
+        yield f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}"
     if extra := sorted(set(seeds) - set(protocol.final_seeds)):
-        faults.append(f"{arm}: final seeds that were not declared: {', '.join(map(str, extra))}")
+        yield f"{arm}: final seeds that were not declared: {', '.join(map(str, extra))}"
     if twice := sorted(seed for seed, count in seeds.items() if count > 1):
-        faults.append(f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}")
-    return faults
+        yield f"{arm}: the test split was read more than once: seeds {', '.join(map(str, twice))}"
+
+
+def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str]:
+    declared = records.declared.scores.get(condition)
+    wrong = [x["run_id"] for x in lines if "metric" in x and declared and declared != (x["metric"], of_line(x))]
+    if wrong:
+        yield f"the metric is not the declared one: {some(wrong)}"
+
+
+def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
+    """Without the reference's best score there is nothing to compare with."""
+    name = records.protocol.reference
+    if may_be_short(finals, chosen.choices[name]):
+        rate = records.protocol.rate(name, chosen.choices[name].step)
+        yield (
+            f"the best learning rate of {name}, {rate:g}, is at the edge of what was tried: the reference may be short "
+            "of its best score"
+        )
+    if seeds := failed_seeds(records, finals, name):
+        yield f"{name}: final runs diverged, seeds {', '.join(map(str, seeds))}: the reference has no score to match"
 
 
 SAME: tuple[tuple[str, tuple[str, ...], Callable[[Line], Any]], ...] = (
@@ -168,8 +227,8 @@ MAY_DIFFER = ("train_examples", "max_length")
 them, because rows with equal texts are kept in one split."""
 
 
-def _same(records: Records, lines: list[Line]) -> list[str]:
-    faults = []
+def _same(records: Records, lines: list[Line]) -> Iterator[str]:
+    """Arms differ in what their overrides say, and in nothing else that decides a score."""
     completed = _completed(records, lines)
     for subject, keys, read in SAME:
         for group in _groups(records, completed, keys):
@@ -178,10 +237,7 @@ def _same(records: Records, lines: list[Line]) -> list[str]:
                 kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
             if len(kinds) > 1:
                 few = min(kinds.values(), key=len)
-                faults.append(
-                    f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {some(few)}"
-                )
-    return faults
+                yield f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {some(few)}"
 
 
 def _completed(records: Records, lines: list[Line]) -> list[Line]:
@@ -189,7 +245,7 @@ def _completed(records: Records, lines: list[Line]) -> list[Line]:
     of their machines there is what all of them state."""
     neutral = records.declared.neutral
 
-    def plain(config: dict[str, Any], section: str) -> dict[str, Any]:
+    def plain(config: Mapping[str, Any], section: str) -> dict[str, Any]:
         return {key: value for key, value in config[section].items() if value != neutral.get(f"{section}.{key}")}
 
     completed = [line for line in lines if line["status"] == "completed"]
@@ -202,12 +258,12 @@ def _completed(records: Records, lines: list[Line]) -> list[Line]:
     ]
 
 
-def _one_test_split(records: Records, lines: list[Line]) -> list[str]:
+def _one_test_split(records: Records, lines: list[Line]) -> Iterator[str]:
     """All arms are scored on the same test examples, whatever their overrides say: answers are paired by position."""
     splits = [_test_split(line) for line in _completed(records, lines)]
     keys = dict.fromkeys(key for split in splits for key in split)
-    differ = [key for key in keys if len({json.dumps(split.get(key)) for split in splits}) > 1]
-    return [f"the test split is not the same in every run: {', '.join(differ)} differ"] if differ else []
+    if differ := [key for key in keys if len({json.dumps(split.get(key)) for split in splits}) > 1]:
+        yield f"the test split is not the same in every run: {', '.join(differ)} differ"
 
 
 def _test_split(line: Line) -> dict[str, Any]:
@@ -217,80 +273,25 @@ def _test_split(line: Line) -> dict[str, Any]:
     return task | {"data_sha256": inputs["data_sha256"], "number of test examples": inputs["examples"].get("test")}
 
 
-def _groups(records: Records, lines: list[Line], keys: tuple[str, ...]) -> list[list[Line]]:
+def _groups(records: Records, lines: list[Line], keys: Iterable[str]) -> list[list[Line]]:
     """The lines at once, or arm by arm where an arm's overrides set one of the keys."""
     set_by_arms = {o.partition("=")[0] for arm in records.protocol.arms for o in arm.overrides}
-    if not any(own == key or own.startswith(f"{key}.") for own in set_by_arms for key in keys):
+    if not any(name == key or name.startswith(f"{key}.") for name in set_by_arms for key in keys):
         return [lines]
     return [[line for line in lines if records.arm_of(line) == arm.name] for arm in records.protocol.arms]
 
 
-def _paired(records: Records, lines: list[Line]) -> list[str]:
-    """The same seed starts from the same head in every arm, in its trials and in its final runs. All seeds start from
-    one head, which the base has, or each from its own."""
-    faults = []
-    of_one_model = _groups(records, lines, ("model",)) == [lines]
-    for seed in (*records.protocol.final_seeds, *records.protocol.selection_seeds) if of_one_model else ():
-        heads = {line["inputs"]["head_sha256"] for line in lines if line["seed"] == seed and "inputs" in line}
+def _paired(records: Records, lines: list[Line]) -> Iterator[str]:
+    """The same seed starts from the same head in every arm, in its trials and in its final runs."""
+    if _groups(records, lines, ("model",)) != [lines]:
+        return
+    for seed in (*records.protocol.final_seeds, *records.protocol.selection_seeds):
+        heads = {x["inputs"].get("head_sha256") for x in lines if x["seed"] == seed and "inputs" in x}
         if len(heads) > 1:
-            faults.append(f"seed {seed}: the arms start from {len(heads)} different heads")
-    pairs = {(line["seed"], line["inputs"]["head_sha256"]) for line in lines if "inputs" in line}
-    seeds, heads = ({pair[i] for pair in pairs} for i in (0, 1))
-    if of_one_model and 1 < len(heads) < len(seeds):
-        faults.append(f"{len(seeds)} seeds start from {len(heads)} different heads, and not from one or from as many")
-    return faults
+            yield f"seed {seed}: the arms start from {len(heads)} different heads"
 
 
 def _budget(line: Line) -> dict[str, Any]:
     """The budget of a run: its training settings without the rate, and the resulting steps and examples."""
     train = {key: value for key, value in line["config"]["train"].items() if key not in ("learning_rate", "precision")}
     return train | {key: line["time"][key] for key in ("steps", "examples", "tokens")}
-
-
-def _committed(lines: list[Line]) -> list[str]:
-    dirty = [line["run_id"] for line in lines if line["git"]["dirty"]]
-    return [f"runs of code that was not committed: {some(dirty)}"] if dirty else []
-
-
-def _one_version(records: Records) -> list[str]:
-    """Runs that choose the same code were made by one version of it, or by versions proven equivalent."""
-    faults = []
-    groups: dict[tuple[str, ...], list[Line]] = {}
-    for line in records.lines:
-        config, task = line["config"], line["config"]["task"]
-        chosen = (config["model"], config["method"]["name"], task.get("kind"), task.get("source"), task.get("metric"))
-        key = tuple(map(str, chosen))
-        groups.setdefault(key, []).append(line)
-    for lines in groups.values():
-        faults += _versions(lines, lambda one, other: (one, other) in records.equivalent)
-    return list(dict.fromkeys(faults))
-
-
-def _shared_code(records: Records, lines: list[Line]) -> list[str]:
-    """The code that runs of all methods share had one version, or versions proven equivalent. A proof of one method's
-    runs counts for all, so that a study may gain a method that no earlier version had."""
-    proven = {(shared_half(one), shared_half(other)) for one, other in records.equivalent}
-
-    def joined(one: str, other: str) -> bool:
-        halves = (shared_half(one), shared_half(other))
-        return halves[0] == halves[1] or halves in proven
-
-    return _versions(lines, joined)
-
-
-def _versions(lines: list[Line], joined: Callable[[str, str], bool]) -> list[str]:
-    versions = components({_version(line): None for line in lines}, joined)
-    if len(versions) < 2:
-        return []
-    listed = []
-    for codes in versions:
-        of_version = [line for line in lines if _version(line) in codes]
-        commits = sorted({str(line["git"]["commit"])[:10] for line in of_version})
-        listed.append((len(of_version), f"{len(of_version)} runs of {' and '.join(commits)}"))
-    counts = ", ".join(text for _, text in sorted(listed, reverse=True))
-    return [f"runs of {len(versions)} versions of the code: {counts}"]
-
-
-def _version(line: Line) -> str:
-    """The hash of the code; a line that is older than it goes by its commit."""
-    return str(line["code"] or f"commit {line['git']['commit']}")

@@ -38,8 +38,8 @@ def sets(runs: Runs, arm: str, targets: Mapping[str, Sequence[str]], ranks: Sequ
         ranks: the k at which a set is cut; 0 takes its update away.
 
     Yields:
-        `seed, set, matrices` (how many), `k`; of the test split `score` and `correct`, which answers are right (bits as
-        hex digits). Each set begins with a row of k = `whole`, the uncut update.
+        `seed, set, matrices` (how many), `k` as text; `correct`, which answers on the test split are right, (n,) bool.
+        Each set begins with a row of k = `whole`, the uncut update.
 
     Raises:
         ConfigError: an answer of the task is more or less right, or the answers are not those of the record.
@@ -75,8 +75,7 @@ def _cut(run: Run, targets: Mapping[str, Sequence[str]], ranks: Sequence[int]) -
         own = {matrix: original[matrix] for matrix in select(model, list(ends))}
         seen = under(model, own, cuts_at({matrix: decompositions[matrix] for matrix in own}, ranks), whole, right)
         for k, correct in zip([WHOLE, *ranks], [whole, *seen], strict=True):
-            answers = {"score": round(float(correct.mean()), 6), "correct": np.packbits(correct).tobytes().hex()}
-            yield {"set": name, "matrices": len(own), "k": k} | answers
+            yield {"set": name, "matrices": len(own), "k": str(k), "correct": correct.astype(bool)}
 
 
 def _refuse_others(run: Run, labels: np.ndarray, whole: np.ndarray) -> None:

@@ -27,6 +27,8 @@ FORM = 1
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
+NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",), "train": ("device",)}
+"""Settings that a published run leaves out: where things lie, and how a run was watched."""
 LONGEST = 240
 """Bytes of a run id. A file system's names have 255 at most, and a run's files add to it: no longer id was recorded."""
 
@@ -92,3 +94,14 @@ def _content(settings: Any) -> dict[str, Any]:
         elif section := _content(value):
             content[field.name] = section
     return content
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration as it is published: without places and windows, and only the name of a model's folder."""
+    kept: dict[str, Any] = {key: dict(v) if isinstance(v, dict) else v for key, v in config.items()}
+    if Path(kept["model"]).is_absolute():
+        kept["model"] = Path(kept["model"]).name
+    for section, keys in NOT_KEPT.items():
+        for key in keys:
+            (kept.get(section, {}) if section else kept).pop(key, None)
+    return kept

@@ -6,7 +6,7 @@ Half of the singular values of a square Gaussian matrix carry 90 % of its energy
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from jaxtyping import Float64
@@ -48,8 +48,13 @@ def gaussian_singular_values(shape: Sequence[int]) -> Float64[Tensor, " m"]:
     >>> round(sigma.square().sum().item() / (50 * 200), 2)  # E‖A‖²_F = out · in
     1.0
     """
-    m = min(shape)
     _check(shape)
+    return _gaussian_singular_values((shape[0], shape[1])).clone()
+
+
+@lru_cache(maxsize=1024)  # every matrix of a shape asks for those of its bulk
+def _gaussian_singular_values(shape: tuple[int, int]) -> Float64[Tensor, " m"]:
+    m = min(shape)
     return gaussian_quantile((torch.arange(m, dtype=torch.float64) + 0.5) / max(m, 1), shape)
 
 

@@ -1,34 +1,27 @@
-"""What a published line keeps of each test example: whether it was answered correctly, its log loss or its part in the
-score, and the same of the full update when it is cut."""
+"""What a published run keeps of each test example: whether it was answered correctly, its log loss or its part in the
+score, and the same of the full update when it is cut. All are in the order of the test split."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from lorax_lab.record.record import DamagedRecord
 
 if TYPE_CHECKING:
     import numpy as np
 
 CORRECT = "correct"
-"""The key of the right answers: bits, as hex digits. A line has none where an answer is more or less right."""
+"""The key of the right answers, (n,) bool. A run has none where an answer is more or less right."""
 LOSSES = "log_losses"
-"""The key of the log loss of each test example: float16, little-endian, in base64. Older lines lack it."""
+"""The key of the log loss of each test example in nats, (n,) fp16. Older runs lack it."""
 PSEUDO_VALUES = "pseudo_values"
-"""The key of what each test example adds to the score (`tasks.kind.Metric`), packed as log losses are; their mean is
-the score. A line has them where its metric does."""
-WITH_PSEUDO_VALUES = (("regression", "pearson"), ("language_modeling", "nats"), ("language_modeling", "exact_match"))
-"""The kinds of task and metrics that have pseudo-values."""
-CUT_PSEUDO_VALUES = "functional_pseudo_values"
-"""As `functional_correct`, of the pseudo-values."""
+"""The key of what each test example adds to the score (`tasks.kind.Metric`), (n,) fp16; their mean is the score. A run
+has them where its metric does."""
 CUT_PARTS = ("cut", "remainder")
-CUT_ANSWERS = "functional_correct"
-"""The key of the answers on test of an update that was cut in all matrices: by `<part>/<k>`, packed as `correct` is."""
+CUT_ANSWERS, CUT_PSEUDO_VALUES = "functional_correct", "functional_pseudo_values"
+"""The keys of the same of an update that was cut in all matrices: by part and k."""
 
 
-def packed_answers(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
     """The keys of a line that say how a run's saved outputs answer the test split.
 
     Args:
@@ -36,127 +29,73 @@ def packed_answers(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[st
             wrong, and `pseudo_values` (n,) where the metric has them.
         cuts: the same without labels under each cut, by `<part>/<k>`.
     """
-    losses, values = log_losses_of(test), test.get(PSEUDO_VALUES)
-    packed: dict[str, Any] = {CORRECT: _correct(test)}
-    packed |= {LOSSES: None if losses is None else _half(losses)}
-    packed |= {PSEUDO_VALUES: None if values is None else _half(values)}
-    if packed[CORRECT] is not None and cuts:
-        packed[CUT_ANSWERS] = {cut: _correct(outputs) for cut, outputs in cuts.items()}
+    losses, values, right = log_losses_of(test), test.get(PSEUDO_VALUES), _correct(test)
+    kept: dict[str, Any] = {CORRECT: right}
+    kept |= {LOSSES: None if losses is None else _half(losses)}
+    kept |= {PSEUDO_VALUES: None if values is None else _half(values)}
+    if right is not None and cuts:
+        kept[CUT_ANSWERS] = {_place(cut): _correct(outputs) for cut, outputs in cuts.items()}
     if values is not None and cuts:
-        packed[CUT_PSEUDO_VALUES] = {cut: _half(outputs[PSEUDO_VALUES]) for cut, outputs in cuts.items()}
-    return {key: value for key, value in packed.items() if value is not None}
+        kept[CUT_PSEUDO_VALUES] = {_place(cut): _half(outputs[PSEUDO_VALUES]) for cut, outputs in cuts.items()}
+    return {key: value for key, value in kept.items() if value is not None}
 
 
 def correct_answers(line: Mapping[str, Any]) -> np.ndarray:
-    """Whether each test example was answered correctly, (n,) bool, in the order of the test split."""
-    return _unpacked(line, line[CORRECT])
+    """Whether each test example was answered correctly, (n,) bool."""
+    answers: np.ndarray = line[CORRECT]
+    return answers
 
 
 def cut_answers(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
     """As `correct_answers`, of the update that was cut, or what is left of it (`part` is `cut` or `remainder`), by k;
-    empty where the line has no such answers.
-
-    Raises:
-        DamagedRecord: a key is not `<part>/<k>`.
-    """
-    return {k: _unpacked(line, packed) for k, packed in _by_k(line, CUT_ANSWERS, part).items()}
+    empty where the line has no such answers."""
+    return _by_k(line, CUT_ANSWERS, part)
 
 
 def log_losses(line: Mapping[str, Any]) -> np.ndarray | None:
-    """The log loss of each test example in nats, (n,) fp64, in the order of the test split; None where the line has
-    none: an answer is no class, or the line is older than the losses.
-
-    Raises:
-        DamagedRecord: they are of another number than the test examples, or not finite, or below 0.
-    """
-    if LOSSES not in line:
-        return None
-    losses = _numbers(line, line[LOSSES], "log losses")
-    if not (losses >= 0).all():
-        raise DamagedRecord(f"{line['run_id']}: a log loss is below 0")
-    return losses
+    """The log loss of each test example in nats, (n,) fp64; None where the line has none: an answer is no class, or the
+    line is older than the losses."""
+    return line[LOSSES].astype(float) if LOSSES in line else None
 
 
 def pseudo_values(line: Mapping[str, Any]) -> np.ndarray | None:
-    """What each test example adds to the score, (n,) fp64, in the order of the test split; their mean is the score to
-    half precision. None where the line has none.
-
-    Raises:
-        DamagedRecord: they are of another number than the test examples, or not finite.
-    """
-    return _numbers(line, line[PSEUDO_VALUES], "pseudo-values") if PSEUDO_VALUES in line else None
+    """What each test example adds to the score, (n,) fp64; their mean is the score to half precision. None where the
+    line has none."""
+    return line[PSEUDO_VALUES].astype(float) if PSEUDO_VALUES in line else None
 
 
 def cut_pseudo_values(line: Mapping[str, Any], part: str) -> dict[int, np.ndarray]:
     """As `cut_answers`, of the pseudo-values."""
-    found = _by_k(line, CUT_PSEUDO_VALUES, part)
-    return {k: _numbers(line, packed, "pseudo-values") for k, packed in found.items()}
+    return {k: values.astype(float) for k, values in _by_k(line, CUT_PSEUDO_VALUES, part).items()}
 
 
-def check_answers(line: Mapping[str, Any]) -> None:
-    """Read every answer and every loss that the line has.
+def _by_k(line: Mapping[str, Any], key: str, part: str) -> dict[int, np.ndarray]:
+    return dict(sorted((k, values) for (of_part, k), values in line.get(key, {}).items() if of_part == part))
 
-    Raises:
-        ValueError: they are of another number than the test examples, or cannot be read.
+
+def _place(cut: str) -> tuple[str, int]:
     """
-    if CORRECT in line:
-        correct_answers(line)
-    for part in CUT_PARTS:
-        cut_answers(line, part)
-        cut_pseudo_values(line, part)
-    log_losses(line)
-    pseudo_values(line)
+    >>> _place("cut/8")
+    ('cut', 8)
+    """
+    part, _, k = cut.partition("/")
+    return part, int(k)
 
 
-def _by_k(line: Mapping[str, Any], key: str, of: str) -> dict[int, str]:
-    """The packed entries of a part under `key`, by k."""
-    found = {}
-    for name, packed in line.get(key, {}).items():
-        part, _, k = name.partition("/")
-        if part not in CUT_PARTS or not k.isdecimal():
-            raise DamagedRecord(f"{line['run_id']}: {key} has {name}; its keys are cut/K and remainder/K")
-        if part == of:
-            found[int(k)] = packed
-    return dict(sorted(found.items()))
-
-
-def _numbers(line: Mapping[str, Any], packed: str, what: str) -> np.ndarray:
-    """One finite number for each test example."""
-    import numpy as np
-
-    numbers = np.frombuffer(base64.b64decode(packed, validate=True), dtype="<f2").astype(float)
-    if len(numbers) != (count := line["inputs"]["examples"]["test"]):
-        raise DamagedRecord(f"{line['run_id']}: it has {len(numbers)} {what}, of {count} test examples")
-    if not np.isfinite(numbers).all():
-        raise DamagedRecord(f"{line['run_id']}: one of its {what} is not finite")
-    return numbers
-
-
-def _unpacked(line: Mapping[str, Any], packed: str) -> np.ndarray:
-    import numpy as np
-
-    bits, count = np.frombuffer(bytes.fromhex(packed), dtype=np.uint8), line["inputs"]["examples"]["test"]
-    if len(bits) != -(-count // 8):
-        raise DamagedRecord(f"{line['run_id']}: it has answers of another number than its {count} test examples")
-    return np.unpackbits(bits, count=count).astype(bool)
-
-
-def _correct(test: Mapping[str, np.ndarray]) -> str | None:
+def _correct(test: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Which answers are right. An older record does not say so: there whole numbers as labels mean classes."""
-    import numpy as np
-
     right = test.get(CORRECT)
     if right is None and test["labels"].dtype.kind == "i":
         right = test["outputs"].argmax(axis=1) == test["labels"]
-    return None if right is None else np.packbits(right).tobytes().hex()
+    return right
 
 
-def _half(numbers: np.ndarray) -> str:
-    """Packed in half precision; what is too large for it is its largest value."""
+def _half(numbers: np.ndarray) -> np.ndarray:
+    """In half precision; what is too large for it is its largest value."""
     import numpy as np
 
     largest = float(np.finfo(np.float16).max)
-    return base64.b64encode(numbers.clip(-largest, largest).astype("<f2").tobytes()).decode()
+    return numbers.clip(-largest, largest).astype(np.float16)
 
 
 def log_losses_of(test: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -1,13 +1,11 @@
-"""What a study declares in `<study>.json`, beside its published lines; and which run each line belongs to.
+"""What a study declares in `declaration.json`, beside its published runs; and which of its cells each run belongs to.
 
-A line belongs to the cell that has the same settings: all that decide a result, except the learning rate and the seed.
-The settings of every cell are part of the declaration, as dotted keys, so that a reader needs no composing. A
-declaration of format 1 has only the overrides. There a line belongs to the cell if all its overrides agree.
+A run belongs to the cell that has the same settings: all that decide a result, except the learning rate and the seed.
+The settings of every cell are part of the declaration, as dotted keys, so that a reader needs no composing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -19,13 +17,10 @@ from typing import Any
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.errors import in_short
-from lorax_lab.record.redact import redacted
-from lorax_lab.record.sums import read_checked, write_summed
+from lorax_lab.record.files import write_json
 from lorax_lab.study.protocol import Arm, Cell, Protocol
 
-FORMAT = 2
-NOT_HASHED = ("format", "history", "earlier")
-"""Parts of a declaration's file that its hash leaves out."""
+DECLARATION = "declaration.json"
 APART = (
     "seed",
     "measure",
@@ -36,21 +31,19 @@ APART = (
     "checkpoint_seconds",
     "time_limit_seconds",
 )
-"""Settings of a line that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
+"""Settings of a run that do not tell cells apart: the cell's own seed, rate and stage, and what decides no result."""
 NEUTRAL: dict[str, Any] = {"train.head": True}
 """What an older record is taken to have for a setting that did not exist yet. A setting not listed here counts as
 null."""
-
 LOW_SHARE = 1 / 16
 """The share of a matrix's smaller side up to which a rank is called low, in a declaration that states none."""
+TEXTS = ("study", "budget", "question", "prediction", "cost")
+ANSWER = "answer"
+"""The figure of r* and k*."""
 
 Settings = dict[str, Any]
 Pair = tuple[str, str]
 """A condition and an arm."""
-
-
-ANSWER = "answer"
-"""The figure of r* and k*."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Declaration:
         factors: overrides by level by factor; a condition is one level of each.
         common: overrides of every run.
         final: overrides of the final runs of an arm, by the arm's name.
-        settings: by condition and arm, dotted keys; empty in format 1.
+        settings: by condition and arm, dotted keys.
         neutral: values of settings in records older than the setting; null for those not named.
         apart: settings that decide no result.
         figures: names of its figures; None means the standard ones.
@@ -71,8 +64,6 @@ class Declaration:
         written: when it was declared (UTC); empty in declarations that are older than the field.
         low_share: a rank up to this share of a matrix's smaller side is called low.
         scores: by condition the primary metric, and whether higher is better; empty in older declarations.
-        nulls: by method the settings that are hashed as null where they are absent.
-        earlier: the contents of the declarations that this one continues, the first one first.
     """
 
     texts: dict[str, Any]
@@ -89,8 +80,6 @@ class Declaration:
     written: str = ""
     low_share: float = LOW_SHARE
     scores: dict[str, tuple[str, bool]] = field(default_factory=dict)
-    nulls: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    earlier: tuple[dict[str, Any], ...] = ()
 
     @property
     def has_answer(self) -> bool:
@@ -104,49 +93,22 @@ class Declaration:
         return conditions(self.factors)
 
     def cell_of(self, line: Mapping[str, Any]) -> Cell | None:
-        """The cell that a published line belongs to, by its configuration; None where it belongs to no cell."""
-        own = decisive(line["config"], self.apart)
-        pairs = [pair for pair, declared in self.cells.items() if self._agree(declared, own)]
+        """The cell that a published run belongs to, by its configuration; None where it belongs to no cell."""
+        settings = decisive(line["config"], self.apart)
+        pairs = [pair for pair in self.settings if not self._differing(pair, settings)]
         if len(pairs) != 1:
             return None
         (condition, arm), stage = pairs[0], "trial" if line["config"]["measure"] == "trial" else "final"
         return Cell(stage, condition, arm, float(line["config"]["train"]["learning_rate"]), line["seed"])
 
-    @cached_property
-    def cells(self) -> dict[Pair, Settings]:
-        """The settings of every cell; of format 1 those that its overrides make."""
-        return {pair: self.settings[pair] for pair in self.by_overrides if pair in self.settings} or self.by_overrides
-
-    @cached_property
-    def by_overrides(self) -> dict[Pair, Settings]:
-        """The settings that each cell's overrides make by themselves."""
-        return {
-            (name, arm.name): dict(map(_setting, (*self.common, *overrides, *arm.overrides)))
-            for name, overrides in self.conditions.items()
-            for arm in self.protocol.arms
-        }
-
-    @cached_property
-    def sha256(self) -> str:
-        """The hash of all that was declared: plan, margin, what is called low, prediction, and when."""
-        text = json.dumps(own_content(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @cached_property
-    def versions(self) -> tuple[Declaration, ...]:
-        """The declarations of a study that grew, the first one first, this one last."""
-        return (*(from_content(content) for content in self.earlier), self)
-
     def unlike(self, pair: Pair, config: Mapping[str, Any]) -> list[str]:
         """The settings in which a published configuration differs from a cell's, in the order of their names."""
-        declared, own = self.cells[pair], decisive(config, self.apart)
-        return sorted(key for key in self._compared(declared, own) if not same(declared, own, key, self.neutral))
+        return self._differing(pair, decisive(config, self.apart))
 
-    def _agree(self, declared: Settings, own: Settings) -> bool:
-        return all(same(declared, own, key, self.neutral) for key in self._compared(declared, own))
-
-    def _compared(self, declared: Settings, own: Settings) -> set[str]:
-        return declared.keys() | own.keys() if self.settings else declared.keys() - {"task.path"}  # which no line keeps
+    def _differing(self, pair: Pair, settings: Settings) -> list[str]:
+        declared = self.settings[pair]
+        keys = sorted(declared.keys() | settings.keys())
+        return [key for key in keys if not same(declared, settings, key, self.neutral)]
 
 
 def conditions(factors: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
@@ -169,7 +131,7 @@ def decisive(config: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Settings
 
 
 def alike(settings: Mapping[Pair, Settings]) -> list[tuple[Pair, Pair]]:
-    """Pairs of cells that no line can tell apart."""
+    """Pairs of cells that no run can tell apart."""
     items = list(settings.items())
     return [
         (first, second)
@@ -183,101 +145,107 @@ def same(one: Settings, other: Settings, key: str, neutral: Settings) -> bool:
     """Whether a setting has one value in both; absent it has its neutral value."""
     first, second = (settings.get(key, neutral.get(key)) for settings in (one, other))
     if isinstance(first, float) and isinstance(second, float):
-        return math.isclose(first, second, rel_tol=1e-5)  # a line is rounded
+        return math.isclose(first, second, rel_tol=1e-5)  # older runs have six digits
     return bool(first == second)
 
 
-def _setting(override: str) -> tuple[str, Any]:
-    """An override of format 1 as the setting that it makes: `method=lora` names a group's file."""
-    import yaml
-
-    key, _, text = override.partition("=")
-    if key in ("task", "method"):
-        return f"{key}.name", text
-    value = yaml.safe_load(text)
-    return key, sorted(value) if isinstance(value, list) else value
-
-
 class DamagedDeclaration(ValueError):
-    """A declaration that is not what was written, or that says too little; the message names it."""
+    """A declaration that says too little, or that is no JSON; the message names it."""
 
 
-def read_declaration(path: Path) -> Declaration:
-    """The declaration in `<study>.json`, of format 1 or 2.
+def read_declaration(folder: Path) -> Declaration:
+    """The declaration in a study's folder.
 
     Raises:
-        DamagedDeclaration: it is not whole, or its checksum does not match.
+        DamagedDeclaration: it is not whole.
     """
-    checked = read_checked(path)
-    if checked.damages:
-        raise DamagedDeclaration("; ".join(checked.damages))
-    from lorax_lab.study.declared_shapes import check_declaration
-
+    path = folder / DECLARATION
     try:
-        check_declaration(checked.text)
-        declared = from_content(json.loads(checked.text))
-        [one.conditions for one in declared.versions]
-        declared.protocol.ranked()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _from_content(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else in_short(error)
-        raise DamagedDeclaration(f"{path.name}: it is no declaration of a study: {what}") from error
-    return declared
+        raise DamagedDeclaration(f"{folder.name}/{path.name}: it is no declaration of a study: {what}") from error
 
 
-def write_declaration(path: Path, declared: Declaration) -> None:
-    """Write a declaration, in format 2, with its checksums."""
-    write_summed(path, json.dumps(redacted(to_content(declared)), indent=1, ensure_ascii=False) + "\n")
+def write_declaration(folder: Path, declared: Declaration) -> None:
+    """Write a declaration into a study's folder."""
+    write_json(folder / DECLARATION, _to_content(declared), indent=1)
 
 
-def own_content(declared: Declaration) -> dict[str, Any]:
-    """What a declaration says by itself, as its file has it. What is empty is left out, so that a part that comes later
-    does not change the hash of what was declared without it."""
-    content = redacted(to_content(declared))
-    content["protocol"] = {key: value for key, value in content["protocol"].items() if value is not None}
-    return {key: value for key, value in content.items() if key not in NOT_HASHED and value not in (None, "", [], {})}
-
-
-def from_content(content: Mapping[str, Any]) -> Declaration:
-    """A declaration from what its file holds."""
+def _from_content(content: Mapping[str, Any]) -> Declaration:
     protocol = dict(content["protocol"])
-    arms = [Arm(a["name"], tuple(a.get("overrides", a.get("words"))), a["lowest"]) for a in protocol.pop("arms")]
+    arms = [Arm(arm["name"], tuple(arm["overrides"]), arm["lowest"]) for arm in protocol.pop("arms")]
     protocol |= {key: tuple(protocol[key]) for key in ("selection_seeds", "final_seeds")}
-    factors = content.get("factors") or {"task": content["tasks"]}
-    written = content.get("settings", {"all": {}, "cells": []})
-    cells = {(c["condition"], c["arm"]): written["all"] | c["settings"] for c in written["cells"]}
+    factors = {name: {k: tuple(v) for k, v in levels.items()} for name, levels in content["factors"].items()}
     figures = content.get("figures")
     return Declaration(
-        texts={key: content[key] for key in ("study", "budget", "question", "prediction", "cost") if key in content},
+        texts={key: content[key] for key in TEXTS if key in content},
         protocol=Protocol(arms=tuple(arms), **protocol),
-        factors={name: {k: tuple(v) for k, v in levels.items()} for name, levels in factors.items()},
-        common=tuple(content.get("common", ())),
-        final={arm: tuple(overrides) for arm, overrides in content.get("final", {}).items()},
-        settings=cells,
-        neutral=dict(content.get("neutral", NEUTRAL)),
-        apart=tuple(content.get("apart", ())),
+        factors=factors,
+        common=tuple(content["common"]),
+        final={arm: tuple(overrides) for arm, overrides in content["final"].items()},
+        settings=_unfolded(content["settings"], list(conditions(factors)), [arm.name for arm in arms]),
+        neutral=dict(content["neutral"]),
+        apart=tuple(content["apart"]),
         figures=None if figures is None else tuple(figures),
         control_of=content.get("control_of"),
         history=tuple(content.get("history", ())),
         written=str(content.get("written", "")),
         low_share=float(content.get("low_share", LOW_SHARE)),
         scores={name: (str(score[0]), bool(score[1])) for name, score in content.get("scores", {}).items()},
-        nulls={method: tuple(keys) for method, keys in content.get("nulls", {}).items()},
-        earlier=tuple(content.get("earlier", ())),
     )
 
 
-def to_content(declaration: Declaration) -> dict[str, Any]:
-    """What a declaration's file holds, in format 2; settings that all cells have in common are written once."""
-    d = declaration
-    first, *others = d.settings.values() or ({},)
-    shared = {key: v for key, v in first.items() if all(key in o and o[key] == v for o in others)}
-    cells = [
-        {"condition": condition, "arm": arm, "settings": {k: v for k, v in own.items() if k not in shared}}
-        for (condition, arm), own in d.settings.items()
-    ]
-    content = {"format": FORMAT} | d.texts | {"control_of": d.control_of, "figures": d.figures}
-    content |= {"factors": d.factors, "common": d.common, "final": d.final, "protocol": asdict(d.protocol)}
-    content |= {"settings": {"all": shared, "cells": cells}, "neutral": d.neutral, "apart": d.apart}
-    content |= {"scores": d.scores, "nulls": d.nulls, "low_share": d.low_share, "written": d.written}
-    content |= {"history": d.history, "earlier": d.earlier}
-    return dict(json.loads(json.dumps(content)))
+def _to_content(declared: Declaration) -> dict[str, Any]:
+    content = dict(declared.texts) | {"control_of": declared.control_of, "figures": declared.figures}
+    content |= {"factors": declared.factors, "common": declared.common, "final": declared.final}
+    content |= {"protocol": asdict(declared.protocol), "settings": _folded(declared.settings)}
+    content |= {"neutral": declared.neutral, "apart": declared.apart, "scores": declared.scores}
+    content |= {"low_share": declared.low_share, "written": declared.written, "history": declared.history}
+    return content
+
+
+def _folded(settings: Mapping[Pair, Settings]) -> dict[str, Any]:
+    """The settings of all cells, each written once: those that all have in common, those of a condition, those of an
+    arm, and those of single cells.
+
+    >>> cells = {("a", "full"): {"n": 1, "task": "a"}, ("a", "lora"): {"n": 1, "task": "a", "rank": 2}}
+    >>> cells |= {("b", "full"): {"n": 1, "task": "b"}, ("b", "lora"): {"n": 1, "task": "b", "rank": 2}}
+    >>> _folded(cells) == {
+    ...     "all": {"n": 1}, "conditions": {"a": {"task": "a"}, "b": {"task": "b"}}, "arms": {"lora": {"rank": 2}},
+    ...     "cells": [],
+    ... }
+    True
+    """
+    folded: dict[str, Any] = {"all": _common(settings.values()), "conditions": {}, "arms": {}, "cells": []}
+    for place, name in enumerate(("conditions", "arms")):
+        for level in dict.fromkeys(pair[place] for pair in settings):
+            members = [_left(folded, pair, own) for pair, own in settings.items() if pair[place] == level]
+            if shared := _common(members):
+                folded[name][level] = shared
+    for pair, own in settings.items():
+        if rest := _left(folded, pair, own):
+            folded["cells"].append({"condition": pair[0], "arm": pair[1], "settings": rest})
+    return folded
+
+
+def _common(settings: Any) -> Settings:
+    first, *others = list(settings) or [{}]
+    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
+
+
+def _left(folded: Mapping[str, Any], pair: Pair, own: Settings) -> Settings:
+    said = folded["all"] | folded["conditions"].get(pair[0], {}) | folded["arms"].get(pair[1], {})
+    return {key: value for key, value in own.items() if key not in said}
+
+
+def _unfolded(folded: Mapping[str, Any], names: list[str], arms: list[str]) -> dict[Pair, Settings]:
+    single = {(cell["condition"], cell["arm"]): cell["settings"] for cell in folded["cells"]}
+    return {
+        (name, arm): folded["all"]
+        | folded["conditions"].get(name, {})
+        | folded["arms"].get(arm, {})
+        | single.get((name, arm), {})
+        for name in names
+        for arm in arms
+    }

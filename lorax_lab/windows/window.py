@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lorax_lab.config.identity import portable
 from lorax_lab.record import variation
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
 from lorax_lab.record.spectrum import mean_spectra, share_of_noise, shown_indices
-from lorax_lab.study.published import portable
 from lorax_lab.windows.door import Axis, Start
 
 SUMMARY_KEYS = ("effective_rank", "stable_rank", "participation_ratio", "energy_rank_90", "relative_norm")

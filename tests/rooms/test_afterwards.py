@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import launched
+from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows, write_rows
 
 from analysis.study.records import RECORDS
 from experiments import afterwards
@@ -33,7 +34,6 @@ from lorax_lab.measure.truncation import under
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
 from lorax_lab.streams import generator
-from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows, write_rows
 from lorax_lab.study.protocol import Cell
 
 QUERY = "bert.encoder.layer.1.attention.self.query"

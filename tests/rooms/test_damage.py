@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lorax_lab.study.equivalence import checked_proofs, equivalence_path, write_proofs
 from synthetic import shared, study
 from test_analysis import Store
 
@@ -20,7 +21,6 @@ from analysis.study.records import RECORDS, load
 from lorax_lab.record import load_matrices, load_runs, load_truncation, record
 from lorax_lab.record.sums import ENDING, read_checked, seal, sums_path, write_summed
 from lorax_lab.study.declaration import read_declaration, write_declaration
-from lorax_lab.study.equivalence import checked_proofs, equivalence_path, write_proofs
 from lorax_lab.study.published import read_lines, shared_table, write_lines, write_shared
 
 MUTATIONS = 500

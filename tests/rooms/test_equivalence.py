@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lorax_lab.study.equivalence import equivalence_path, proven, read_proofs
 from safetensors.torch import save_file
 from synthetic import study
 
 from analysis.study.validator import breaches
 from experiments import compare, equivalence
 from lorax_lab.errors import ConfigError
-from lorax_lab.study.equivalence import equivalence_path, proven, read_proofs
 from lorax_lab.study.protocol import Cell
 
 MEASURED = {"numbers": 9, "present_dirty": False}

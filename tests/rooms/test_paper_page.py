@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lorax_lab.study.measured_rows import Measured, path_of, read_rows, write_rows
 from synthetic import study
 
 from analysis.__main__ import main
@@ -41,7 +42,6 @@ from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 from lorax_lab.errors import ConfigError
 from lorax_lab.spectra import random_similarity_std, subspace_similarity
-from lorax_lab.study.measured_rows import Measured, path_of, read_rows, write_rows
 from lorax_lab.study.published import read_lines, write_lines
 
 SEEDS = (0, 1, 2, 3, 4)

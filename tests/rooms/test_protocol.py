@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from lorax_lab.study.continuity import KEY
 from synthetic import PROTOCOL, again, line, peaked, study
 
 from analysis.study import comparison
@@ -16,7 +17,6 @@ from analysis.study.records import Records
 from analysis.study.update import ALL
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import NOT_SUPPORTED, rulings
-from lorax_lab.study.continuity import KEY
 from lorax_lab.study.protocol import CHOSEN_FROM, Cell, select
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from lorax_lab.study.recorded import recorded_id
 
 from experiments.declare import declaration_of
 from experiments.study import Plan, composed
@@ -14,7 +15,6 @@ from lorax_lab.config.overrides import CONF
 from lorax_lab.study.declaration import Declaration
 from lorax_lab.study.protocol import Arm, Protocol
 from lorax_lab.study.published import _rounded, portable
-from lorax_lab.study.recorded import recorded_id
 
 METHODS = sorted(str(p.relative_to(CONF / "method").with_suffix("")) for p in Path(CONF / "method").rglob("*.yaml"))
 TASKS = sorted(path.stem for path in Path(CONF / "task").glob("*.yaml"))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lorax_lab.study.measured_rows import ROWS, Measured, path_of, read_rows, write_rows
+from lorax_lab.study.row_shapes import SHAPES, check_row
 from test_shapes import WRONG, Place, changed
 
 from analysis.paper import page
@@ -15,8 +17,6 @@ from analysis.study import similarities
 from analysis.study.figures import FIGURES
 from analysis.study.records import RECORDS, load
 from lorax_lab.record.sums import write_summed
-from lorax_lab.study.measured_rows import ROWS, Measured, path_of, read_rows, write_rows
-from lorax_lab.study.row_shapes import SHAPES, check_row
 
 CUT = {"seed": 0, "set": "query", "k": "whole", "correct": "0f"}
 

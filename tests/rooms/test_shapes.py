@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from lorax_lab.study.declared_shapes import Declared
 from pydantic import ValidationError
 from synthetic import study
 
@@ -21,7 +22,6 @@ from lorax_lab.record.shapes import Line, Part, check_line
 from lorax_lab.record.sums import write_summed
 from lorax_lab.study.answers import check_answers
 from lorax_lab.study.declaration import DamagedDeclaration, read_declaration, to_content
-from lorax_lab.study.declared_shapes import Declared
 from lorax_lab.study.published import read_lines, write_lines
 
 WRONG: tuple[Any, ...] = (None, "x", -1, [], {})

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from analysis.study.agreement import _adapter_follows, may_be_short
+from analysis.study.copies import reason_alike
+from analysis.study.origin import notes
+from lorax_lab.study.continuity import KEY
 from synthetic import HEAD, PROTOCOL, parameters, renamed
 from tampered import TASKS, Lines, of, whole, with_declared, with_lines, with_protocol, without
 
 from analysis.study import spectra
-from analysis.study.agreement import _adapter_follows, may_be_short
-from analysis.study.copies import reason_alike
-from analysis.study.origin import notes
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
 from experiments import random_labels
 from experiments.declare import declaration_of
 from lorax_lab.study.answers import correct_answers
-from lorax_lab.study.continuity import KEY
 from lorax_lab.study.declaration import own_content, write_declaration
 from lorax_lab.study.protocol import Arm, Choice
 from lorax_lab.study.published import write_lines

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from analysis.study.copies import of_split, of_study
+from analysis.study.examples import of_cuts, of_scores
 from mutations import moved
 from tampered import Lines, in_nats, packed
 
-from analysis.study.copies import of_split, of_study
-from analysis.study.examples import of_cuts, of_scores
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.validator import breaches
 from lorax_lab.study.answers import cut_pseudo_values, pseudo_values

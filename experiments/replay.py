@@ -1,0 +1,181 @@
+"""`python -m experiments.replay N`: train N published runs again, drawn at random, and say how they compare.
+
+Bits differ between processors, so scores may differ by what a few test examples make; the share of equal answers says
+more. A study that grows under another version of the code replays one recorded run of each arm first
+(`check_versions`): there the machine is the study's own, and its scores have to be equal, or within rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import launching
+from experiments.study import Line, Plan, plan_of, studies
+from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.record.files import write_csv
+from lorax_lab.record.output import guard
+from lorax_lab.study.declaration import read_declaration
+from lorax_lab.study.protocol import Cell
+from lorax_lab.study.published import line_of, read_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORDS = Path(__file__).parent / "records"
+OUTCOME = Path(__file__).parents[1] / "docs" / "replay.csv"
+"""The last outcome, which `docs/studies.md` shows."""
+ROUNDING = 1e-5
+"""How far a number may lie from a published one of six digits, relative to it, and count as equal."""
+CHECKED = "replayed"
+"""The folder, in that of a study's runs, of the runs that are trained again before it grows."""
+NOT_NUMERIC = ("lorax_lab", "threads", "processors", "kernel")
+"""Parts of a run's versions and machine that the code's hash, or how it is launched, stands for."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw, train, compare. Returns the exit code: 0 done, 1 a run did not end, 2 a wrong input, 130 stopped."""
+    guard()
+    parser = argparse.ArgumentParser(prog="python -m experiments.replay", description=__doc__)
+    parser.add_argument("count", type=int, metavar="N", help="how many runs; most take a minute on one core")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
+    parser.add_argument("--study", help="draw from this study alone, such as rank_sweep")
+    parser.add_argument("--trials", action="store_true", help="draw from the trials, which are shorter, not final runs")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
+    parser.add_argument("--runs", type=Path, help="keep the new runs here (a temporary folder)")
+    parser.add_argument("--out", type=Path, default=OUTCOME, help="where the outcome goes (docs/replay.csv)")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _replay(options), "; nothing is written")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    if options.count < 1:
+        raise ConfigError(f"N={options.count}: allowed are numbers ≥ 1; type python -m experiments.replay 3")
+    if options.study is not None and options.study not in studies():
+        raise ConfigError(f"--study {options.study}: {suggest(options.study, studies())}")
+    names = [options.study] if options.study else [name for name in studies() if (options.records / name).is_dir()]
+    published = [found for name in names for found in _published(options.records / name, options.trials)]
+    if options.count > len(published):
+        raise ConfigError(f"N={options.count}: there are {len(published)} published runs to draw from; type that")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="replay-") as scratch:
+        for study, cell, line in random.Random(options.seed).sample(published, options.count):
+            print(f"{study}: {cell.condition}, {cell.arm}, seed {cell.seed} ({line['run_id']})", flush=True)
+            again = train_again(plan_of(study), cell, line, (options.runs or Path(scratch)) / study, [])
+            rows.append({"study": study, "condition": cell.condition, "arm": cell.arm} | compared(line, again))
+    table = _table(rows)
+    write_csv(options.out, table)
+    print(table.to_string(index=False))
+    print(f"the outcome: {options.out}")
+    return 0
+
+
+def _published(folder: Path, trials: bool) -> list[tuple[str, Cell, Line]]:
+    """The completed runs of a study that its present plan still has."""
+    declared, plan = read_declaration(folder), plan_of(folder.name)
+    cells = [(declared.cell_of(line), line) for line in read_lines(folder) if line["status"] == "completed"]
+    stage = "trial" if trials else "final"
+    return [(folder.name, cell, line) for cell, line in cells if cell and cell.stage == stage and plan.has(cell)]
+
+
+def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str]) -> Line:
+    """A run trained anew, with as many threads as the published one had, unless `runs` has it already.
+
+    Raises:
+        ConfigError: it did not end well. KeyboardInterrupt: it was stopped.
+    """
+    folder = runs / plan.run_id(cell)
+    if not (folder / "record.json").is_file():
+        launch = launching.with_workers([*launch, "tracking=disabled"], [line])
+        status = launching.run(launching.command(plan.overrides(cell), runs, launch, "replay"))
+        if status == launching.STOPPED:
+            raise KeyboardInterrupt
+    try:
+        again = line_of(folder)
+    except FileNotFoundError:
+        raise ConfigError(f"{folder.name} did not end well; what stands above says why") from None
+    if again["status"] != "completed":
+        raise ConfigError(f"{folder.name} {again['status']}: {again.get('reason')}")
+    return again
+
+
+def compared(line: Line, again: Line) -> dict[str, Any]:
+    """A published run beside the same run trained again: its score on the last split that it reads, and on test the
+    share of equal answers."""
+    split = "validation" if line["config"]["measure"] == "trial" else "test"
+    key = f"{split}/{line['metric']}"
+    published, now = line["metrics"][key], again["metrics"][key]
+    row = {"run": line["run_id"], "split": split, "metric": line["metric"], "published": published, "now": now}
+    row |= {"difference": now - published, "same_inputs": line["run_id"] == again["run_id"]}
+    if "correct" in line and "correct" in again and len(line["correct"]) == len(again["correct"]):
+        row["equal_answers"] = float((line["correct"] == again["correct"]).mean())
+    return row
+
+
+def moved(line: Line, again: Line) -> list[str]:
+    """The scores and losses of a run that are others than published, beyond rounding."""
+    pairs = {key: (value, again["metrics"].get(key)) for key, value in line["metrics"].items()}
+    told = [
+        f"{key} {was} became {now}"
+        for key, (was, now) in pairs.items()
+        if (was is None) != (now is None) or (was is not None and not math.isclose(was, now, rel_tol=ROUNDING))
+    ]
+    return told + ([] if line["run_id"] == again["run_id"] else ["its data, model or settings are others"])
+
+
+def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
+    """One recorded run of each arm, the shortest, where new runs would be of another version of code, packages or
+    processor, or would have other inputs."""
+    from lorax_lab.record.code import code_sha256
+    from lorax_lab.record.provenance import hardware, versions
+
+    found, code, packages, machine = [], code_sha256(), versions(()), hardware()
+
+    def is_other(line: Line) -> bool:
+        known = {**packages, **{key: value for key, value in machine.items() if key not in NOT_NUMERIC}}
+        recorded = {**line["versions"], **line["hardware"]}
+        return line["code"] != code or any(recorded.get(key, value) != value for key, value in known.items())
+
+    for arm in plan.protocol.arms:
+        cells = [(cell, x) for cell, x in of_cell.items() if cell.arm == arm.name and x["status"] == "completed"]
+        if cells and all(is_other(line) for _, line in cells):
+            found.append(min(cells, key=lambda pair: (pair[0].stage != "trial", pair[1]["time"]["total_seconds"])))
+    return found
+
+
+def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:
+    """Train these runs again and compare.
+
+    Raises:
+        ConfigError: names the runs whose scores moved, and what to type.
+    """
+    from lorax_lab.record.code import code_sha256
+
+    faults, folder = [], runs / CHECKED / code_sha256()[:10]
+    for cell, line in cells:
+        place = f"{cell.condition}, {cell.arm}, seed {cell.seed}"
+        print(f"the code, a package or the processor is another one than of {place}: trained again first", flush=True)
+        if told := moved(line, train_again(plan, cell, line, folder, launch)):
+            faults.append(f"{place}: {'; '.join(told)} (of commit {str(line['git']['commit'])[:10]})")
+    if faults:
+        raise ConfigError(
+            f"{'. '.join(faults)}. New runs could not be compared with these; check that commit out on that machine to "
+            "go on, or start anew: --runs FOLDER --records FOLDER"
+        )
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([{"date": time.strftime("%Y-%m-%d", time.gmtime())} | row for row in rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
