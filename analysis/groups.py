@@ -6,6 +6,7 @@ Within a group runs differ in method, rank, seed and whatever goes with the meth
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where a run's record goes unless `runs_dir` says otherwise."""
+FIRST = ("rank=4,8,16",)
+"""Overrides of the runs to begin with."""
+WANTED = (r"query|q_|c_attn|qkv", r"value|v_", r"intermediate|up_|c_fc|fc1|lin1")
+"""Types of matrix that `representative` takes first: query, value, and the way into the feed-forward block."""
+MOST = 3
+"""Types of matrix, and layers, that `representative` takes at most."""
 ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
 """Columns of every table beside model, task and dials."""
 
@@ -117,13 +124,13 @@ class Recorded:
         records: every record by run id.
         groups: by name.
         damages: what cannot be used.
-        doubles: runs that no group has, each with the run of the same training that stands for both.
+        doubles: runs that no group has, each with the run of the same training that stands for both, and why it does.
     """
 
     records: dict[str, Record]
     groups: list[Group]
     damages: list[Damage]
-    doubles: dict[str, str]
+    doubles: dict[str, tuple[str, str]]
 
 
 @uncollected()
@@ -180,6 +187,20 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
+def representative(matrices: pd.DataFrame) -> pd.DataFrame:
+    """The matrices that stand for all of a model where a figure has room for a few: first, middle and last layer of the
+    wanted types, else of the first ones; layers in order, and within them the types as the model has them. A model
+    without layers has one, 0."""
+    layered = matrices[matrices["layer"].notna()]
+    layered = layered if len(layered) else matrices.assign(layer=0)
+    in_order = list(dict.fromkeys(layered["module"]))
+    wanted = [next((m for m in in_order if re.search(pattern, m)), None) for pattern in WANTED]
+    modules = list(dict.fromkeys([m for m in wanted if m] + in_order))[:MOST]
+    rows = layered[layered["module"].isin(modules)]
+    rows = rows[rows["layer"].isin(spread(sorted(set(rows["layer"])), MOST))]
+    return rows.assign(place=rows["module"].map(in_order.index)).sort_values(["layer", "place"])
+
+
 def is_shared(key: str) -> bool:
     """Whether runs must agree in a setting to be in one group: inputs, task and budget."""
     if key in variation.INPUTS or key.startswith("inputs."):
@@ -187,19 +208,21 @@ def is_shared(key: str) -> bool:
     return key.startswith(("task.", "train.")) and not variation.of_method(key)
 
 
-def _doubles(done: dict[Path, Record], own: dict[str, Settings]) -> dict[str, str]:
+def _doubles(done: dict[Path, Record], own: dict[str, Settings]) -> dict[str, tuple[str, str]]:
     """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
     older one. A model's folder under a second name makes such a run, which would count its seed twice."""
 
-    def place(record: Record) -> tuple[bool, str, str]:
-        return record.config.get(variation.MEASURE) != "controls", record.written, record.run_id
+    def has_controls(record: Record) -> bool:
+        return bool(record.config.get(variation.MEASURE) == "controls")
 
-    doubles: dict[str, str] = {}
-    first: dict[str, str] = {}
-    for record in sorted(done.values(), key=place):
-        kept = first.setdefault(json.dumps(own[record.run_id], sort_keys=True), record.run_id)
-        if kept != record.run_id:
-            doubles[record.run_id] = kept
+    doubles: dict[str, tuple[str, str]] = {}
+    first: dict[str, Record] = {}
+    for record in sorted(done.values(), key=lambda record: (not has_controls(record), record.written, record.run_id)):
+        shown = first.setdefault(json.dumps(own[record.run_id], sort_keys=True), record)
+        if shown is not record:
+            more = has_controls(shown) and not has_controls(record)
+            why = "has controls" if more else "is counted; a run counts its seed once"
+            doubles[record.run_id] = shown.run_id, why
     return dict(sorted(doubles.items()))
 
 

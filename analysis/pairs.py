@@ -22,9 +22,9 @@ from lorax_lab.record.record import Record, scan
 from lorax_lab.record.variation import SEED, Settings
 from lorax_lab.study.answers import log_losses_of
 
+from .gaps import unlike
 from .groups import RUNS, settings_of
 from .study.statistics import t_interval
-from .versions import unlike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +62,8 @@ def _main(options: argparse.Namespace) -> int:
             print(f"  {row['what']:<32}{values} {interval if row['pairs'] > 1 else '(one pair)'}")
     if alone := table.attrs["alone"]:
         print(f"runs without a partner, left out: {alone}")
-    if found := unlike({record.run_id: record for record in records.values()}):
-        print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in found)}")
+    if differing := unlike({record.run_id: record for record in records.values()}):
+        print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in differing)}")
     if options.out:
         from lorax_lab.record.files import write_csv
 

@@ -7,11 +7,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from lorax_lab.record.direction import HIGHER, LOWER, labelled
+from lorax_lab.record.folder import OUTPUTS, load_arrays
+from lorax_lab.study.answers import PSEUDO_VALUES
 
 from . import style
-from .from_examples import error_on_test
 from .groups import Group
 from .variants import COLLAPSED
 
@@ -146,6 +148,16 @@ def standard_error(score: float, metric: str, examples: int) -> float:
     if metric in SHARES:
         return math.sqrt(score * (1 - score) / examples)
     return (1 - score**2) / math.sqrt(examples - 1) if metric in CORRELATIONS and examples > 1 else math.nan
+
+
+def error_on_test(folder: Path) -> float:
+    """The standard error of a score that is no share, s / √n over a run's n pseudo-values (`tasks.kind.Metric`), as a
+    card and a verdict take it; NaN where the run has none."""
+    try:
+        values = load_arrays(folder, OUTPUTS)["test"][PSEUDO_VALUES]
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return math.nan
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def of_examples(score: float, metric: str, examples: int) -> tuple[float, float]:

@@ -251,6 +251,14 @@ def wrapped(name: str, width: int) -> str:
     return textwrap.fill(name, width, break_on_hyphens=False)
 
 
+def write_png(figure: Figure, file: Any, dpi: int) -> None:
+    """Write a figure into a file that is open, without a date."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_settings()):
+        figure.savefig(file, format="png", dpi=dpi)
+
+
 def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` (200 dpi), `.pdf` and `.csv`, each whole and without a date: the same table gives the
     same bytes."""

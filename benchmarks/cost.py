@@ -1,4 +1,4 @@
-"""What a step of LoRA computes against one of full fine-tuning, in closed form, counted and timed, over the rank.
+"""What a step of LoRA computes against one of full fine-tuning, in closed form and timed, over the rank.
 
 All ranks and full fine-tuning take turns in one process on one batch. Rows go to `results/cost.csv`, and as a figure to
 `docs/step_cost.png`.
@@ -19,8 +19,8 @@ from torch import nn
 
 from analysis import style
 from analysis.step import draw_cost
-from lorax_lab.memory.operations import closed_form, counted
-from lorax_lab.memory.step import Step
+from lorax_lab.memory.operations import closed_form
+from lorax_lab.memory.predict import Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
 
@@ -34,14 +34,13 @@ def measure() -> dict[str, Any]:
     """One row per rank: the median of its paired times with full, and the shares of operations."""
     steps = {rank: replace(FULL, rank=rank) for rank in (None, *RANKS)}
     times = _times(steps)
-    whole, whole_counted = closed_form(FULL), counted(FULL)
+    total = closed_form(FULL).total
     rows = []
     for rank in RANKS:
         shares = [ours / full for ours, full in zip(times[rank], times[None], strict=True)]
         low, middle, high = statistics.quantiles(shares, n=4)
-        operations, count = closed_form(steps[rank]), counted(steps[rank])
         step = {"model": FULL.model, "batch": FULL.batch, "sequence": FULL.sequence, "rank": rank}
-        step |= {"operations": operations.total / whole.total, "counted": count.total / whole_counted.total}
+        step |= {"operations": closed_form(steps[rank]).total / total}
         rows.append(step | {"time": middle, "time_low": low, "time_high": high})
     table = pd.DataFrame(rows)
     write_csv(HERE / "results" / "cost.csv", table)
@@ -53,16 +52,16 @@ def measure() -> dict[str, Any]:
         "hardware": hardware(),
         "rows": [_row(row) for row in rows],
         "note": f"Median of {ROUNDS} rounds in which each rank and full take turns; spread: quartiles, then the share "
-        "of operations in closed form and as torch's FlopCounterMode counts them.",
+        "of operations in closed form.",
     }
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    spread = f"{row['time_low']:.2f} – {row['time_high']:.2f}; operations {row['operations']:.3f}, "
+    spread = f"{row['time_low']:.2f} – {row['time_high']:.2f}; operations {row['operations']:.3f}"
     return {
         "what": f"r = {row['rank']}: time / full's",
         "ratio": row["time"],
-        "spread": spread + f"counted {row['counted']:.3f}",
+        "spread": spread,
         "aim": "—",
     }
 

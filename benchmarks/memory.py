@@ -1,8 +1,7 @@
 """A training step predicted from its configuration against the same step measured, cell by cell of a grid.
 
 Cells that are recorded in `results/memory_cells.csv` are not measured again; those of more than `TOKENS` tokens are
-left out for the model named there. Tiny models are measured in this process. Real shapes are measured in a fresh
-process for each cell, where its own memory is read too.
+left out for the model named there.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from typing import Any
 import pandas as pd
 
 from lorax_lab.console import bar
-from lorax_lab.memory import instruments
-from lorax_lab.memory.ledger import CATEGORIES
-from lorax_lab.memory.step import Step
+from lorax_lab.memory.ledger import CATEGORIES, measure_step
+from lorax_lab.memory.predict import OPTIMIZERS, Plain, Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
 
@@ -50,7 +48,7 @@ def measure_grid() -> pd.DataFrame:
             key = (model, method, batch, sequence, checkpointing)
             if key not in known:
                 step = _step(model, rank, batch, sequence, checkpointing, Path(folder))
-                rows.append(dict(zip(KEYS, key, strict=True)) | _cell(step, apart=model in TOKENS))
+                rows.append(dict(zip(KEYS, key, strict=True)) | _cell(step))
                 write_csv(CELLS, pd.DataFrame(rows))
     return pd.DataFrame(rows)
 
@@ -68,12 +66,13 @@ def _step(model: str, rank: int | None, batch: int, sequence: int, checkpointing
     return Step(name, rank, batch, tokens, "adamw", "fp32", "sdpa", checkpointing, "classifier", "all-linear")
 
 
-def _cell(step: Step, apart: bool) -> dict[str, Any]:
-    predicted, real = step.predict().ledger, (instruments.measure_apart if apart else instruments.measure)(step)
-    row = {"predicted": predicted.peak_bytes, "measured": real.ledger.peak_bytes, "allocator": real.allocator}
-    row |= {"process": real.process if apart else None, "phase": real.ledger.phase}
+def _cell(step: Step) -> dict[str, Any]:
+    predicted, model = step.predict().ledger, step.build().train()
+    optimizer = OPTIMIZERS[step.optimizer]([p for p in model.parameters() if p.requires_grad])
+    real = measure_step(model, optimizer, step.make_batch(), Plain(mixed=False))
+    row = {"predicted": predicted.peak_bytes, "measured": real.peak_bytes, "phase": real.phase}
     row |= {f"predicted.{c}": predicted.by_category[c] for c in CATEGORIES}
-    return row | {f"measured.{c}": real.ledger.by_category[c] for c in CATEGORIES}
+    return row | {f"measured.{c}": real.by_category[c] for c in CATEGORIES}
 
 
 def measure() -> dict[str, Any]:
@@ -84,13 +83,6 @@ def measure() -> dict[str, Any]:
         differences = [(cells[f"predicted.{c}"] - cells[f"measured.{c}"]).abs().max() for c in CATEGORIES]
         spread = f"{len(cells)} cells; any category off by at most {max(differences):,} B"
         rows.append({"what": f"{model}: predicted / measured", "ratio": 1 + worst, "spread": spread, "aim": "≤ 1.02"})
-        most = (cells["allocator"] / cells["measured"] - 1).abs().max()
-        rows.append({"what": f"{model}: allocator / ledger", "ratio": 1 + most, "spread": "the largest", "aim": "—"})
-        if cells["process"].notna().any():
-            shares = cells["process"] / cells["predicted"]
-            spread = f"{shares.min():.3f} to {shares.max():.3f}"
-            ratio = shares.loc[(shares - 1).abs().idxmax()]
-            rows.append({"what": f"{model}: process / predicted", "ratio": ratio, "spread": spread, "aim": "≤ 1.05"})
     note = "Ratios are those of the cell that is furthest off. Every cell is in `results/memory_cells.csv`."
     header = {"title": "Memory of a step, predicted against measured", "date": date.today().isoformat(), "note": note}
     return header | {"hardware": hardware(), "rows": rows}

@@ -20,8 +20,8 @@ from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import hardware
+from lorax_lab.serve.costs import Contender, held_bytes, in_turn, requests
 from lorax_lab.serve.exchange import Batch, Exchange
-from lorax_lab.serve.measure import Contender, checkpoint_seconds, held_bytes, in_turn, requests
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
@@ -52,10 +52,8 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         changed = _changed_by_merging(exchange, theirs)  # first: a second time round, rounding changes no more
         _check_answers(ours, peft)
         turns = {f"ours, {way}": ours[way] for way in peft} | {f"PEFT, {way}": peft[way] for way in peft}
-        turns |= {"ours, one task after another": ours["one task after another"]}
-        turns |= _switches(exchange, theirs)
+        turns |= _switches(exchange, theirs) | {"load a full model": _full_load(folder)}
         times = in_turn(turns, rounds)
-        loads = checkpoint_seconds(_base().model, folder)
         peaks = {f"ours, {way}": _peak(ours[way], lambda: itertools.chain(*exchange.held().values())) for way in peft}
         peaks |= {f"PEFT, {way}": _peak(peft[way], theirs.parameters) for way in peft}
         held = held_bytes(exchange) | {"PEFT": sum(p.nbytes for p in theirs.parameters())}
@@ -66,8 +64,8 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         "title": "One base, six adapters: r = 8 on all encoder matrices of MiniLM",
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
-        "rows": _rows(times, loads, peaks, held, disk),
-        "median_seconds": {name: statistics.median(values) for name, values in times.items()} | loads,
+        "rows": _rows(times, peaks, held, disk),
+        "median_seconds": {name: statistics.median(values) for name, values in times.items()},
         "switches_timed_together": SWITCHES,
         "request_bytes": peaks,
         "held_bytes": held,
@@ -183,6 +181,15 @@ def _switches(exchange: Exchange, theirs: Any) -> dict[str, Contender]:
     }
 
 
+def _full_load(folder: Path) -> Contender:
+    """A full checkpoint, loaded into an existing model from the page cache."""
+    from safetensors.torch import load_file, save_file
+
+    model, path = _base().model, folder / "full.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    return lambda: None, lambda: model.load_state_dict(load_file(path))
+
+
 def _changed_by_merging(exchange: Exchange, theirs: Any) -> dict[str, float]:
     """Share of the base's adapted weights whose bits differ after one merge and unmerge."""
     _unmerge_peft(theirs)
@@ -210,7 +217,6 @@ def _peak(contender: Contender, held: Callable[[], Iterable[Tensor]]) -> int:
 
 def _rows(
     times: dict[str, list[float]],
-    loads: dict[str, float | None],
     peaks: dict[str, int],
     held: dict[str, int],
     disk: dict[str, int],
@@ -227,11 +233,10 @@ def _rows(
     switch = statistics.median(times["ours, switches"]) / SWITCHES
     both, stored = held["base"] + held["adapters"], disk["base"] + disk["adapters"]
     rows = [against("a switch: PEFT's set_adapter / ours", "PEFT, switches", "ours, switches")]
-    rows += [single(f"{name.replace('load', 'full model')} / our switch", t / switch) for name, t in loads.items() if t]
+    rows += [single("load a full model / our switch", statistics.median(times["load a full model"]) / switch)]
     rows += [against(f"{name}: PEFT / ours", f"PEFT, {name}", f"ours, {name}") for name in ("merge", "unmerge")]
     rows += [against(f"a request, {way}: ours / PEFT", f"ours, {way}", f"PEFT, {way}") for way in ways]
     rows += [against("ours: mixed / unmerged, one adapter", "ours, mixed", "ours, unmerged")]
-    rows += [against("ours: mixed / one task after another", "ours, mixed", "ours, one task after another")]
     for way in ways:
         ratio = peaks[f"ours, {way}"] / peaks[f"PEFT, {way}"]
         rows.append(single(f"memory of a request, {way}: ours / PEFT", ratio))

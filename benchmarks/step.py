@@ -18,7 +18,7 @@ from lorax_lab.launch.compose import compose
 from lorax_lab.launch.kernel import kernel_of
 from lorax_lab.methods import METHODS
 from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, load_base, select, use_kernel
-from lorax_lab.models.dropout import use_byte_dropout
+from lorax_lab.models.kernel import use_byte_dropout
 from lorax_lab.record.provenance import hardware
 from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task

@@ -23,7 +23,7 @@ from experiments.replay import RECORDS
 from experiments.teacher import BATCH, MAX_LENGTH, Coordinates, bert
 from lorax_lab import spectra
 from lorax_lab.console import bar
-from lorax_lab.data.examples import Example
+from lorax_lab.data.source import Example
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.models import Base

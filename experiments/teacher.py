@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from lorax_lab.data.examples import Example
+from lorax_lab.data.source import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.files import save_tensors

@@ -104,14 +104,12 @@ def _run(arguments: list[str]) -> None:
 
 
 def _memory(arguments: list[str]) -> None:
-    from lorax_lab.memory import __main__ as memory
-    from lorax_lab.memory.overrides import steps
+    from lorax_lab.memory.__main__ import steps
 
     if arguments[:1] in (["--help"], ["--tables"]):
-        assert arguments[0] in memory.HELP or arguments == ["--help"]
         assert len(arguments) == (1 if arguments == ["--help"] else 2)
         return
-    steps([word for word in arguments if word != "-m"], "-m" in arguments)
+    steps([word for word in arguments if word != "-m"])
 
 
 def _analysis(arguments: list[str]) -> None:
@@ -125,15 +123,6 @@ def _analysis(arguments: list[str]) -> None:
     elif first and not first.startswith("-") and first not in ("study", "verdict", *folders):
         assert first in analysis.FIGURES, first
     _parse("analysis", arguments)
-
-
-def _serve(arguments: list[str]) -> None:
-    from lorax_lab.serve import overrides
-
-    if arguments != ["--help"]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(overrides, "run_of", lambda config: argparse.Namespace(config=config))
-            overrides.read_overrides(arguments)
 
 
 def _parse(module: str, arguments: list[str]) -> None:
@@ -244,7 +233,7 @@ def _wandb(words: list[str]) -> None:
     assert words == ["leet", "runs/wandb"], words
 
 
-MODULES = {"lorax_lab.run": _run, "lorax_lab.memory": _memory, "lorax_lab.serve": _serve, "analysis": _analysis}
+MODULES = {"lorax_lab.run": _run, "lorax_lab.memory": _memory, "analysis": _analysis}
 """Entries of which argparse does not read everything."""
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python -m pip install": _pip,

@@ -1,7 +1,7 @@
 """How hostile tables are made, and what must come of one.
 
 A case is the file's name, what is in it, the words of the command line, and what is expected: a part of the one line
-that refuses it, or `Reads`, the number of rows that are read and a part of what is said of them.
+that refuses it (the row, the key), or `Reads`, the number of rows that are read.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ Make = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Reads:
-    """A table that is read: how many examples its splits have together, and what the console says of it."""
+    """A table that is read: how many examples its splits have together."""
 
     rows: int = COUNT
-    says: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import Example
-from lorax_lab.data.examples import content_key
+from lorax_lab.data.source import content_key
 from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import Task
 

@@ -11,8 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .. import style
-from ..groups import CannotDraw
-from ..matrices import representative
+from ..groups import CannotDraw, representative
 from .rows import Row, noise_values, points, told
 
 if TYPE_CHECKING:

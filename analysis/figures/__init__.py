@@ -10,6 +10,7 @@ from . import (
     accuracy_vs_rank,
     effective_rank,
     functional_rank,
+    learning_curves,
     memory,
     singular_values,
 )
@@ -21,4 +22,5 @@ FIGURES: dict[str, ModuleType] = {
     "memory": memory,
     "singular_values": singular_values,
     "effective_rank": effective_rank,
+    "learning_curves": learning_curves,
 }

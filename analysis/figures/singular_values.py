@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.record import load_spectra, variation
 
 from .. import style
-from ..groups import CannotDraw, Group, command, config_of, spread
-from ..matrices import representative
+from ..groups import CannotDraw, Group, command, config_of, representative, spread
 from ..variants import COLLAPSED, REFERENCE, choice, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-from collections.abc import Collection
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,10 @@ from lorax_lab.record.files import write_text
 
 from .. import style
 from ..folders import check_out
-from . import overview, page
+from . import page
 from .figures import FIGURES, STANDARD
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
-from .validator import breaches, not_begun, notes
+from .validator import breaches, not_begun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,16 +59,13 @@ def _write(options: argparse.Namespace) -> int:
     studies, damaged = load_every(options.records)
     names = [study.name for study in studies]
     for name in options.names:
-        if name not in names and name not in damaged:
+        if name not in (*names, *damaged):
             if (options.records / f"{name}.json").is_file():
-                raise ConfigError(
-                    f"{name} is declared and has no published runs yet; type: python -m experiments.{name}"
-                )
+                raise ConfigError(f"{name} has no published runs yet; type: python -m experiments.{name}")
             raise ConfigError(f"there are no records of a study {name}; {suggest(name, [*names, *damaged])}")
     for name, reason in damaged.items():
-        print(f"{name} is left out: {reason}")
-        print(*(f"  {note}\n" for note in _earlier(options.out / name)), sep="", end="")
-        write_text(options.out / name / PAGE, page.of_damaged(name, reason))
+        print(f"{name} is left out: {reason}", *_earlier(options.out / name), sep="\n  ")
+        write_text(options.out / name / PAGE, page.write_damaged(name, reason))
     drawn = [study for study in studies if not options.names or study.name in options.names]
     for study in drawn:
         if options.output == "verdict" and (faults := breaches(study)):
@@ -77,20 +73,11 @@ def _write(options: argparse.Namespace) -> int:
             print(*(f"  {fault}" for fault in faults), sep="\n")
         controls = [other for other in studies if other.declared.control_of == study.name]
         write_text(options.out / study.name / PAGE, page.write(study, controls))
-    if options.output == "study":
-        complaints = {study.name: _complaints(study, options.allow_unfair) for study in drawn}
-        for name, faults in complaints.items():
-            if faults:
-                print(*faults, *_earlier(options.out / name), sep="\n  ")
-        _draw([study for study in drawn if not complaints[study.name]], options.records, options.out)
+        if options.output == "study":
+            print(*_draw(study, options.out / study.name, options.allow_unfair), sep="\n", flush=True)
     links = {name: os.path.relpath(options.out / name / PAGE, options.verdict.parent) for name in names}
-    write_text(options.verdict, overview.write(studies, links, damaged))
+    write_text(options.verdict, page.write_all(studies, links, damaged))
     print(options.verdict)
-    for study in drawn:
-        print(*(f"{study.name}: {note}" for note in notes(study)), sep="\n", end="\n" * bool(notes(study)))
-        if study.unchecked:
-            files = ", ".join(study.unchecked)
-            print(f"not checked for damage: {files}; they have no checksums until the study's command adds runs")
     return int(bool(damaged) or any(breaches(study) and not study.declared.control_of for study in drawn))
 
 
@@ -122,7 +109,7 @@ def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list
     if not studies and names is None:
         raise ConfigError("; ".join(damaged.values()))
     gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
-    began = {study.name: min((line["written"] for line in study.lines), default="") for study in studies}
+    began = {study.name: page.began(study) for study in studies}
 
     def order(study: Records) -> tuple[str, str, str]:
         main = study.declared.control_of if study.declared.control_of in began else study.name
@@ -131,76 +118,46 @@ def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list
     return sorted(studies, key=order), damaged
 
 
-def _complaints(records: Records, allow_unfair: bool) -> list[str]:
-    """Why a study is not drawn, and which figures that leaves out; nothing where it is."""
-    left_out = f"not drawn: {', '.join(figures_of(records))}"
-    if lacking := not_begun(records):
-        again = f"type: python -m experiments.{records.name}"
-        return [f"{records.name} has nothing to draw yet:", *lacking, left_out, again]
-    if (faults := breaches(records)) and not allow_unfair:
-        heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
-        return [heading, *faults, left_out, "type --allow-unfair to draw it all the same, stamped"]
-    return []
-
-
 def _earlier(folder: Path) -> list[str]:
     """That figures of earlier records lie in a study's folder, if any do."""
     names = sorted(path.stem for path in folder.glob("*.png"))
     return [f"figures of earlier records lie in {folder}: {', '.join(names)}"] if names else []
 
 
-def _draw(studies: list[Records], records: Path, out: Path) -> None:
-    """Draw the studies in as many processes as there are processors, those with the largest files first, so that no
-    process is left with a long one. Each reads the study's file again.
-
-    Raises:
-        ConfigError: a process was killed.
-    """
-    from joblib import Parallel, cpu_count, delayed
-
-    def size(study: Records) -> int:
-        return sum(path.stat().st_size for path in (records / study.name).iterdir())
-
-    draw = Parallel(min(cpu_count(), len(studies)) or 1, return_as="generator", batch_size=1)
-    ordered = sorted(studies, key=size, reverse=True)
-    stamps = {study.name: "not a fair comparison" if breaches(study) else "" for study in ordered}
-    try:
-        jobs = (delayed(_figures)(records / each, out / each, stamps[each]) for each in stamps)
-        for paths, lacking in draw(jobs):
-            print(*(f"{told}\n" for told in [*paths, *lacking]), sep="", end="", flush=True)
-    except BrokenProcessPool as error:
-        name = studies[0].name
-        reason = "a process was killed while it drew, as where memory runs out; studies drawn one by one need less"
-        raise ConfigError(f"{reason}; type: python -m analysis study {name}") from error
+def _draw(records: Records, folder: Path, allow_unfair: bool) -> Iterator[object]:
+    """Draw a study's figures with their tables: the files, and why figures are not drawn."""
+    faults = breaches(records)
+    if lacking := not_begun(records):
+        again = f"type: python -m experiments.{records.name}"
+        reasons = [f"{records.name} has nothing to draw yet:", *lacking, again]
+    elif faults and not allow_unfair:
+        heading = f"{records.name} is not drawn: the comparison breaks its own protocol, or is not complete:"
+        reasons = [heading, *faults, "type --allow-unfair to draw it all the same, stamped"]
+    else:
+        for name in figures_of(records):
+            yield from _figure(records, name, folder, "not a fair comparison" if faults else "")
+        return
+    yield "\n  ".join([*reasons, f"not drawn: {', '.join(figures_of(records))}", *_earlier(folder)])
 
 
-def _figures(path: Path, folder: Path, stamp: str) -> tuple[list[Path], list[str]]:
-    """Draw one study's figures with their tables, from its file of records. Returns the files, without the tables as
-    LaTeX which lie beside them; and what says that a figure which the study names cannot be drawn."""
-    records, paths, lacking = load(path), list[Path](), list[str]()
+def _figure(records: Records, name: str, folder: Path, stamp: str) -> Iterator[object]:
+    table = FIGURES[name].table(records)
+    if table is None:
+        if records.declared.figures:
+            reason = "the study has no such arms, or the records have not what is measured after the runs"
+            old = f"; {folder / name}.png is of earlier records" if (folder / f"{name}.png").exists() else ""
+            again = f"where the runs are, type: python -m experiments.{records.name}"
+            yield f"{records.name}: {name} is not drawn: {reason}{old}; {again}"
+        return
+    picture = FIGURES[name].draw(table)
+    if note := collapsed(records):
+        style.remark(picture, note)
+    if stamp:
+        style.stamp(picture, stamp)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in figures_of(records):
-        figure = FIGURES[name]
-        table = figure.table(records)
-        if table is None:
-            if records.declared.figures:
-                lacking.append(_not_drawn(records.name, name, folder))
-            continue
-        picture = figure.draw(table)
-        if note := collapsed(records):
-            style.remark(picture, note)
-        if stamp:
-            style.stamp(picture, stamp)
-        paths += style.save(table, picture, folder / name)
-        if text := latex(name, table):
-            write_text(folder / f"{name}.tex", text)
-    return paths, lacking
-
-
-def _not_drawn(study: str, name: str, folder: Path) -> str:
-    old = f"; {folder / name}.png is of earlier records" if (folder / f"{name}.png").exists() else ""
-    why = "the study has no such arms, or the records have not what is measured after the runs"
-    return f"{study}: {name} is not drawn: {why}{old}; where the runs are, type: python -m experiments.{study}"
+    yield from style.save(table, picture, folder / name)
+    if text := latex(name, table):
+        write_text(folder / f"{name}.tex", text)
 
 
 def figures_of(records: Records) -> tuple[str, ...]:

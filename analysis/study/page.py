@@ -1,33 +1,32 @@
-"""A study's own page, `VERDICT.md`: every number of it is taken from the records by this program."""
+"""The numbers of a study's own page, `VERDICT.md`, and of `analysis/VERDICT.md` over all studies; the words stand in
+`analysis/pages`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorax_lab.record.direction import labelled, oriented
+from lorax_lab.record.scored import TRAINING
 
+from ..pages import render
 from ..variants import COLLAPSED
-from . import comparison, findings, margin, rules, update
-from .margin import head_is_enough
-from .markdown import bold, bullets, listed, probability, short
-from .markdown import table as markdown_table
+from . import comparison, margin, update
 from .records import Records, collapsed, hours_of
 from .statistics import Smallest
-from .validator import breaches, marked, notes
-from .verdict import SAMPLE, Ruling, answer, low_rank, rule, rulings, sentences, spectrum_line
+from .validator import breaches, marked
+from .verdict import SAMPLE, answer, by_spectrum, interval_of, low_rank, of_tasks, reading, rule, rulings, sentences
 
-NOT_FAIR = "None: the comparison breaks its own protocol, or is not complete."
-COMMON = "top directions that two seeds share beyond chance (columns, rows)"
-UNREAD = "None: the study's declaration or records cannot be read."
 MARGINS = (0.5, 1.0, 1.5)
 """Shares of the declared margin at which the verdict is ruled again, to show how much it depends on it."""
-LOSS = "loss_difference"
-SHARED_TOO = (
-    "Full updates of labels drawn at random share about as many of their first 32 and 64 directions "
-    "(`paper_subspaces`): sharing so many is no sign of a task."
-)
+RULES_SINCE = "2026-11-26T20:45:00Z"
+"""When the present rules were written; studies that began before were run under others."""
+CONTROLS = ("random", "random_at_norm", "bottom_at_norm", "scaled")
+"""What the update is replaced by in each control that has a k of its own; `random` is of the first edition."""
+SHARED_SHOWN = (1, 8, 32)
+Numbers = dict[str, Any]
+"""What a template has by name."""
 
 
 def write(records: Records, controls: Sequence[Records] = ()) -> str:
@@ -36,200 +35,273 @@ def write(records: Records, controls: Sequence[Records] = ()) -> str:
     Args:
         controls: the studies that are controls of this one.
     """
-    parts = [f"# Verdict: {records.name}", " ".join(records.declared.texts["question"].split())]
-    if faults := breaches(records):
-        return "\n\n".join([*parts, f"**{NOT_FAIR}**", *bullets(faults)]) + "\n"
-    cut, asked = update.has_cuts(records), update.asks_how_low(records)
-    parts += [bold(answer(records)), *(bullets(told) if (told := sentences(records)) else []), source(records)]
-    parts += [*(bullets(said) if (said := notes(records)) else []), *_growth(records)]
-    if asked:
-        parts += ["## Is it low?", *ruled(records)]
-    parts += [f"## The arms against {records.protocol.reference}", *compared(records), *_arms(records)]
-    if cut:
-        parts += ["## What the full update looks like, and what is left when it is cut", *findings.cuts(records)]
-    if records.shared is not None:
-        parts += ["## What full updates have in common", *findings.shared(records.shared)]
-    if stated := findings.controls(records, controls):
-        parts += ["## Controls", *stated]
-    parts += ["## What was predicted", f"> {' '.join(records.declared.texts['prediction'].split())}"]
-    if asked:
-        parts += ["## What would change the verdict", *_changes(records)]
-    parts += ["## Limits", *_limits(records)]
-    return "\n\n".join(parts) + "\n"
+    return render("study.md", study=numbers(records, controls) | _details(records))
 
 
-def of_damaged(name: str, reason: str) -> str:
-    """The page of a study that cannot be read."""
-    return "\n\n".join([f"# Verdict: {name}", f"**{UNREAD}**", *bullets([reason])]) + "\n"
+def write_all(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping[str, str] | None = None) -> str:
+    """The document over all studies.
 
-
-def source(records: Records) -> str:
-    """What the verdict was written from, and that no breach of the protocol was found."""
-    lines, protocol = records.lines, records.protocol
-    trials = sum(line["config"]["measure"] == "trial" for line in lines)
-    diverged = sum(line["status"] == "diverged" for line in lines)
-    days = sorted(line["written"][:10] for line in lines)
-    flagged = f" {note[:1].upper()}{note[1:]}." if (note := collapsed(records)) else ""
-    commits = sorted({str(line["git"]["commit"])[:10] for line in lines})
-    return (
-        f"Written by `python -m analysis verdict` from {len(lines)} recorded runs ({trials} learning-rate trials, "
-        f"{len(lines) - trials} final runs, {diverged} diverged) of commit {listed(commits)}, "
-        f"{' to '.join(sorted({days[0], days[-1]}))}; their times add up to "
-        f"{hours_of(lines)}.{flagged} "
-        f"No breach of the protocol was found: every arm had the same number of trials with "
-        f"seed{'s' * (len(protocol.selection_seeds) > 1)} {listed(protocol.selection_seeds)}, chosen on validation, "
-        f"and was then run with the fresh seeds {listed(protocol.final_seeds)}; the test split was read once by each "
-        f"of these for its own score. {rules.intervals_rule(records)}"
+    Args:
+        studies: the one of most tasks comes first, of as many the one that began last, but those that name figures of
+            their own after those that have the standard ones; a control belongs to the study that it names, and follows
+            it.
+        links: to each study's page, by its name.
+        damaged: why each study that is not here cannot be read, by its name.
+    """
+    names = {study.name for study in studies}
+    controls = [study for study in studies if study.declared.control_of in names]
+    main = sorted((study for study in studies if study not in controls), key=began, reverse=True)
+    main.sort(
+        key=lambda study: (study.declared.figures is None, update.has_answer(study), len(study.conditions)),
+        reverse=True,
     )
+    of_main = {study.name: [other for other in controls if other.declared.control_of == study.name] for study in main}
+    in_order = [one for study in main for one in (study, *of_main[study.name])]
+    rows = [row for study in in_order for row in _rows(study)]
+    shown = [numbers(study, of_main[study.name]) for study in main]
+    return render("overview.md", studies=shown, rows=rows, links=links, damaged=damaged or {})
 
 
-def _growth(records: Records) -> list[str]:
-    parts = []
-    for kind, title in (
-        ("added", "Added after the first declaration:"),
-        ("changed", "Changed after the first declaration:"),
-    ):
-        entries = [
-            f"{entry['date']}: " + "; ".join(f"{key}: {_value(value)}" for key, value in entry[kind].items())
-            for entry in records.declared.history
-            if entry.get(kind)
-        ]
-        parts += [title, *bullets(entries)] if entries else []
-    return parts
+def write_damaged(name: str, reason: str) -> str:
+    """The page of a study that cannot be read."""
+    return render("damaged.md", name=name, reason=reason)
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"was {_value(value['was'])}, is {_value(value['is'])}"
-    return listed(value) if isinstance(value, list) else str(value or "none")
+def began(records: Records) -> str:
+    """When the first of the study's runs was written; empty where it has none."""
+    return min((str(line["written"]) for line in records.lines), default="")
 
 
-def ruled(records: Records) -> list[str]:
-    """What is ruled of a study whose full updates were cut: the rules, the rulings, and what the spectrum says."""
-    found = rulings(records)
-    caveat = [SHARED_TOO] if any(ruling.common for ruling in found) else []
-    return [rules.low_rule(records), rulings_table(found), *caveat, spectrum_line(records)]
+def numbers(records: Records, controls: Sequence[Records]) -> Numbers:
+    """What both pages say of a study; of one that is not fair, what is wrong with it."""
+    found: Numbers = {"name": records.name, "texts": _texts(records), "faults": breaches(records)}
+    found |= {"has_answer": update.has_answer(records)}
+    if found["faults"]:
+        return found
+    found |= {"answer": answer(records), "asked": update.asks_how_low(records), "cut": update.has_cuts(records)}
+    found |= {"reference": records.protocol.reference, "tasks": records.conditions, "margin": records.margin}
+    found |= {"seeds": records.protocol.final_seeds, "source": _source(records), "coverage": _coverage(records)}
+    found |= {"margins": [_margin(records, task) for task in records.conditions], "loss": _by_loss(records)}
+    found |= {"gaussian": _gaussian(records), "controls": [_control(other) for other in controls]}
+    if found["asked"]:
+        lows = sorted({low_rank(records, task) for task in records.conditions})
+        found |= {"lows": lows, "low_share": records.declared.low_share, "rulings": rulings(records)}
+        found |= {"has_head": any(margin.head_arm(records, task) for task in records.conditions)}
+        found |= {"is_older": began(records) < RULES_SINCE, "spectrum": by_spectrum(records)}
+    return found
 
 
-def compared(records: Records) -> list[str]:
-    """What the comparisons of arms rest on: margin, power, and the second endpoint."""
-    return [text for text in (rules.margin_rule(records), *rules.second_endpoint(records)) if text]
+def _texts(records: Records) -> dict[str, str]:
+    return {key: " ".join(text.split()) for key, text in records.declared.texts.items()}
 
 
-def rulings_table(of_study: list[Ruling]) -> str:
-    """One row per task and type of matrix; where updates of two seeds were compared, what they share."""
-    rows: list[list[str]] = []
-    compared = any(r.common for r in of_study)
-    for r in of_study:
-        spectrum = f"{short(r.effective)}; noise {r.null:.1f}"
-        r_star = str(r.r_star) if r.r_star else "—"
-        module = "all matrices" if r.module == update.ALL else f"`{r.module}`"
-        common = [f"{r.common[1]:.1f} and {r.common[2]:.1f} of {r.common[0]}" if r.common else "—"] if compared else []
-        rows.append([r.task, module, r.verdict, r_star, str(r.k_star), spectrum, *common])
-    headings = ["task", "matrices", "low rank", "r*", "k*", "effective rank"]
-    return markdown_table([*headings, *([COMMON] if compared else [])], rows)
+def _source(records: Records) -> Numbers:
+    """What the verdict was written from."""
+    lines = records.lines
+    days = sorted(line["written"][:10] for line in lines)
+    found: Numbers = {"runs": len(lines), "trials": sum(line["config"]["measure"] == "trial" for line in lines)}
+    found |= {"diverged": sum(line["status"] == "diverged" for line in lines), "collapsed": collapsed(records)}
+    found |= {"commits": sorted({str(line["git"]["commit"])[:10] for line in lines}), "hours": hours_of(lines)}
+    return found | {"days": sorted({days[0], days[-1]}), "trial_seeds": records.protocol.selection_seeds}
 
 
-def _arms(records: Records) -> list[str]:
-    parts = []
-    for task in records.conditions:
-        half = oriented(-records.protocol.margin / 2, records.higher_is_better(task))
-        headings = ["arm", "learning rate", f"{records.scored_on(task)} {_metric(records, task)}"]
-        headings += [
-            f"difference from {records.protocol.reference}",
-            "p (Holm)",
-            "matches",
-            f"power at 0, at {half:+g}",
-        ]
-        arms, powers = comparison.table(records, task), margin.powers(records, task)
-        headings += ["difference in log loss"] if LOSS in arms else []
-        headings += ["trained, head apart", "peak MiB", "seconds", "diverged"]
-        headings += [COLLAPSED] if COLLAPSED in arms else []
-        rows = [_arm(row, powers.get(row["arm"])) for row in arms.to_dict("records")]
-        parts += [f"**{task}**, {len(records.protocol.final_seeds)} seeds:", markdown_table(headings, rows)]
-    threads = sorted({line["hardware"]["threads"] for line in records.lines})
-    return [*parts, f"Seconds are medians; processes had {listed(threads)} thread{'s' * (threads != [1])}."]
+def _coverage(records: Records) -> dict[str, list[str]]:
+    """Of which tasks the intervals cover the test examples, and where k* is decided."""
+    tasks = records.conditions
+    counted = [task for task in tasks if comparison.covers_examples(records, task)]
+    found: Numbers = {"examples": counted, "seeds": [task for task in tasks if task not in counted]}
+    found |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
+    if update.asks_how_low(records):
+        on_test = [task for task in tasks if update.is_on_test(records, task)]
+        by_module = [task for task in on_test if update.modules(update.functional(records, task))]
+        found |= {"on_test": on_test, "modules": by_module}
+        found |= {"on_validation": [task for task in tasks if task not in on_test]}
+    return found
 
 
-def _arm(row: Any, powers: tuple[float, float] | None) -> list[str]:
-    cells = [row["arm"], f"{row['learning_rate']:g}" + (" (edge)" if row["at_edge"] else "")]
-    lost = math.isnan(row["test"])  # a final run diverged
-    cells += ["—" if lost else f"{row['test']:.4f} [{row['test_low']:.4f}, {row['test_high']:.4f}]"]
-    if powers is None:
-        cells += ["—", "—", "no" if lost else "—", "—"]
-    else:
-        cells += [_signed(row, "difference"), probability(row["p_holm"]), "yes" if row["matches"] else "no"]
-        cells += [", ".join(f"{power:.2f}" for power in powers)]
-    if LOSS in row:
-        cells += ["—" if powers is None else _signed(row, LOSS)]
-    cells += [f"{row['trained_body']:,}", f"{row['peak_mib']:,.0f}", f"{row['train_seconds']:.0f}"]
-    return [*cells, str(row["diverged"]), *([str(row[COLLAPSED])] if COLLAPSED in row else [])]
+def _margin(records: Records, task: str) -> Numbers:
+    """The margin as a share of what fine-tuning brings over the head alone, and the power of the study at it."""
+    declared, scale = records.protocol.margin, records.scale(task)
+    gain = margin.over_head(records, task)
+    pairs = margin.powers(records, task).values()
+    powers = [[power for power in of_truth if not math.isnan(power)] for of_truth in zip(*pairs, strict=True)]
+    found: Numbers = {
+        "task": task,
+        "amount": scale.amount(f"{declared:g}"),
+        "half": scale.amount(f"{declared / 2:g}"),
+    }
+    return found | {"over_head": gain, "share": gain and gain.share(declared), "powers": powers}
 
 
-def _signed(row: Any, key: str) -> str:
-    return f"{row[key]:+.4f} [{row[f'{key}_low']:+.4f}, {row[f'{key}_high']:+.4f}]"
+def _by_loss(records: Records) -> Numbers:
+    """The second endpoint, the log loss on test: the tasks that have it, its margin, and r* by it."""
+    tasks = [task for task in records.conditions if comparison.compared_losses(records, task)]
+    stars = {task: star for task in tasks if (star := comparison.enough_by_loss(records, task))}
+    return {"tasks": tasks, "margin": records.protocol.loss_margin, "stars": stars}
 
 
-def at_margin(records: Records, task: str, margin: float) -> tuple[Smallest | None, Smallest, str]:
+def _gaussian(records: Records) -> list[Numbers]:
+    """What the lab reads off Gaussian updates, and what they score in the place of the update, where there are any."""
+    found = []
+    for task in records.conditions if update.has_cuts(records) else ():
+        rows = [update.entry(update.spectral(records, task), measure) for measure in update.MEASURES]
+        rows = [row for row in rows if row["gaussian"] is not None and not math.isnan(row["gaussian"])]
+        gains = update.gains(records, task, "gaussian").values()
+        found += [{"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)} for gain in gains]
+    return found
+
+
+def _control(other: Records) -> Numbers:
+    """What a control says, task by task."""
+    found: Numbers = {
+        "name": other.name,
+        "texts": _texts(other),
+        "faults": breaches(other),
+        "cut": update.has_cuts(other),
+    }
+    if found["faults"] or not found["cut"]:
+        return found | ({} if found["faults"] else {"answer": answer(other)})
+    ranks = [arm.rank for arm in other.protocol.arms if arm.rank is not None]
+    tasks = []
+    for ruling in of_tasks(other):
+        spectra = update.spectral(other, ruling.task)
+        rows = [update.entry(spectra, measure) for measure in update.MEASURES]
+        arms = comparison.table(other, ruling.task).to_dict("records")
+        tasks.append({"ruling": ruling, "arms": arms, "split": other.scored_on(ruling.task), "rows": rows})
+    return found | {"ranks": ranks, "tasks": tasks}
+
+
+def _rows(study: Records) -> Iterable[Numbers]:
+    """The rows of a study in the table over all."""
+    found: Numbers = {
+        "study": study.name,
+        "control_of": study.declared.control_of,
+        "is_fair": not breaches(study),
+    }
+    found |= {"tasks": study.conditions, "ranks": [arm.rank for arm in study.protocol.ranked()]}
+    by_task = {r.task: r for r in of_tasks(study)} if found["is_fair"] and update.asks_how_low(study) else {}
+    for task in study.conditions if found["is_fair"] else study.conditions[:1]:
+        yield found | {"task": task, "ruling": by_task.get(task), "margin": found["is_fair"] and _margin(study, task)}
+
+
+def _details(records: Records) -> Numbers:
+    """What a study's own page says besides."""
+    if breaches(records):
+        return {}
+    found: Numbers = {"sentences": sentences(records), "history": records.declared.history}
+    found |= {"arms": [_arms(records, task) for task in records.conditions], "limits": _limits(records)}
+    found |= {"threads": sorted({line["hardware"]["threads"] for line in records.lines})}
+    found |= {"cuts": [_cuts(records, task) for task in records.conditions] if update.has_cuts(records) else []}
+    found |= {"shared": None if records.shared is None else _shared(records)}
+    if update.asks_how_low(records):
+        margins = [(task, share * records.protocol.margin) for task in records.conditions for share in MARGINS]
+        changes = [(task, records.scale(task).amount(f"{m:g}"), *at_margin(records, task, m)) for task, m in margins]
+        found |= {"changes": changes, "edges": marked(records)}
+    return found
+
+
+def _arms(records: Records, task: str) -> Numbers:
+    """The table of arms of a task."""
+    higher = records.higher_is_better(task)
+    metric = next(str(line["metric"]) for line in records.of(task, "final") if "metric" in line)
+    rows = comparison.table(records, task)
+    found: Numbers = {"task": task, "scored_on": records.scored_on(task), "metric": labelled(metric, higher)}
+    found |= {"half": oriented(-records.protocol.margin / 2, higher), "powers": margin.powers(records, task)}
+    found |= {"has_losses": "loss_difference" in rows, "collapsed": COLLAPSED if COLLAPSED in rows else ""}
+    return found | {"rows": rows.to_dict("records")}
+
+
+def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | None, Smallest, str]:
     """r*, k* and the ruling, had that margin been declared."""
-    r_star, k_star = comparison.enough(records, task, margin), update.functional_rank(records, task, margin=margin)
-    solved = head_is_enough(records, task, margin)
+    r_star = comparison.enough(records, task, margin_)
+    k_star = update.functional_rank(records, task, margin=margin_)
+    solved = margin.head_is_enough(records, task, margin_)
     return r_star, k_star, rule([k_star, *([r_star] if r_star else [])], low_rank(records, task), solved)
 
 
-def _changes(records: Records) -> list[str]:
-    rows = []
-    for task in records.conditions:
-        for share in MARGINS:
-            other = records.protocol.margin * share
-            r_star, k_star, ruling = at_margin(records, task, other)
-            rows.append([task, records.scale(task).amount(f"{other:g}"), str(r_star or "—"), str(k_star), ruling])
-    parts = ["The verdict at half the declared margin, at the declared one, and at one and a half of it:"]
-    parts += [markdown_table(["task", "margin", "r*", "k*", "low rank"], rows)]
-    if edges := marked(records):
-        parts += ["Arms whose best learning rate stands at the edge of what was tried, and which may be short of it:"]
-        parts += bullets(edges)
-    return parts
+def _cuts(records: Records, task: str) -> Numbers:
+    """The full update's spectral ranks on a task, and what its cuts score."""
+    spectra, low = update.spectral(records, task), low_rank(records, task)
+    entries = {measure: update.entry(spectra, measure) for measure in (*update.MEASURES, *update.COUNTS)}
+    rows = [entries[measure] | {"interval": interval_of(entries[measure])} for measure in update.MEASURES]
+    rows = [row | {"reading": reading(row["interval"], low)} for row in rows]
+    finals = records.of(task, "final")
+    has_head = any(line["parameters"]["head"] for line in finals if "parameters" in line)
+    k = update.functional_rank(records, task).size
+    found: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
+    found |= {"counts": {measure: entries[measure]["mean"] for measure in update.COUNTS}}
+    found |= {"matrices": entries["spikes"]["matrices"], "nulls": update.structured(records, task)}
+    found |= {
+        "undefined": update.undefined(records, task),
+        "names_head": has_head and update.changes_all(records, task),
+    }
+    found |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k or 0)}
+    is_apart = update.is_on_test(records, task) != update.is_on_test(records, task, "remainder")
+    found |= {"rest_split": ", on validation" if is_apart else "", "shrunk": update.shrunk(records, task)}
+    return found | {"controls": _beside_cut(records, task, k or 0), "largest": _largest(records, task, k or 0)}
 
 
-def _limits(records: Records) -> list[str]:
+def _next(ranks: Iterable[int], k: int) -> int | None:
+    """The smallest of the ranks that is not below k: a control has fewer of them than the cut."""
+    return min((rank for rank in ranks if rank >= k), default=None) if k else None
+
+
+def _beside_cut(records: Records, task: str, k: int) -> list[Numbers]:
+    """What each control scores at the cut's k*, or at the next k that it has, against the whole update and the cut."""
+    found = []
+    for part in CONTROLS:
+        gains = update.gains(records, task, part)
+        if (at := _next(gains, k)) is not None:
+            own = update.functional_rank(records, task, part=part)
+            cut = update.against(records, task, part, "cut")[at]
+            found.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": own})
+    return found
+
+
+def _largest(records: Records, task: str, k: int) -> Numbers | None:
+    """The cut that keeps as many directions, the largest over all matrices, beside the one that keeps k in each."""
+    over_all = update.against(records, task, "global", "cut")
+    if (at := _next(over_all, k)) is None:
+        return None
+    each, of_all = (update.on_validation(records, task, part)[at] for part in ("cut", "global"))
+    return {"at": at, "each": each, "of_all": of_all, "over": over_all[at]}
+
+
+def _shared(records: Records) -> Numbers:
+    """How many directions pairs of full updates have in common, in all matrices and by type."""
+    table = records.shared
+    assert table is not None
+    everywhere, most = update.shared(table), int(table["k"].max())
+    of_modules = {name: update.shared(rows[rows["k"] == most]) for name, rows in table.groupby("module", sort=False)}
+    by_module = {
+        pair: {name: of.loc[of["pair"] == pair, "common"].tolist() for name, of in of_modules.items()}
+        for pair in dict.fromkeys(everywhere["pair"])
+    }
+    rows = everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records")
+    return {"rows": rows, "most": most, "by_module": by_module}
+
+
+def _limits(records: Records) -> Numbers:
+    """What the study's numbers do not reach beyond."""
     lines = [line for line in records.lines if line["status"] == "completed"]
-    models = sorted({line["config"]["model"] for line in lines})
     total = min(line["parameters"]["total"] for line in lines)  # of the base: an adapter adds to it
-    tasks = len(records.conditions)
-    words = f"{records.condition_word}{'s' * (tasks > 1)} {listed(records.conditions)}"
-    samples = any(SAMPLE.search(name) for name in records.conditions)
-    splits = "one split of each task, but where a condition is another sample of it" if samples else "one split"
-    limits = [
-        f"The base is {listed(models)} ({total / 1e6:.1f} M parameters), the {words}: nothing is said of other models, "
-        "sizes or tasks.",
-        f"{_amounts(records)}. A longer training may need more directions.",
-        f"{len(records.protocol.final_seeds)} seeds and {splits}. What an interval does not cover, other seeds or "
-        "other test examples, is said above.",
-    ]
-    if tasks > 1:
-        limits.append("Every interval is of one task or condition by itself: none is corrected for their number.")
     alphas = sorted({alpha for line in lines if (alpha := line["config"]["method"].get("alpha")) is not None})
-    if len(alphas) == 1:
-        limits.append(
-            f"LoRA's alpha is {alphas[0]:g} at every rank; only the learning rate is tuned, for every arm alike."
-        )
-    return bullets(limits)
+    found: Numbers = {
+        "models": sorted({line["config"]["model"] for line in lines}),
+        "parameters": total,
+        "alphas": alphas,
+    }
+    found |= {"word": records.condition_word, "amounts": list(_amounts(records))}
+    return found | {"samples": any(map(SAMPLE.search, records.conditions))}
 
 
-def _amounts(records: Records) -> str:
-    """Examples, passes and steps of the completed final runs, with the conditions' names where they differ."""
-    of: dict[str, list[str]] = {}
+def _amounts(records: Records) -> Iterable[tuple[tuple[int, int, int, int], list[str]]]:
+    """Training examples, passes, steps and test examples of the completed final runs, with the conditions that have
+    them."""
+    amounts: dict[tuple[int, int, int, int], dict[str, None]] = {}
     for name in records.conditions:
         for line in (line for line in records.of(name, "final") if line["status"] == "completed"):
             examples, epochs = line["inputs"]["examples"], line["config"]["train"]["epochs"]
-            told = f"{examples['train']:,} training examples, {epochs} pass{'es' * (epochs > 1)}"
-            text = f"{told} ({line['time']['steps']:,} steps), {examples['test']:,} test examples"
-            if name not in of.setdefault(text, []):
-                of[text].append(name)
-    return "; ".join(text if len(of) == 1 else f"{listed(names)}: {text}" for text, names in of.items())
-
-
-def _metric(records: Records, task: str) -> str:
-    name = next(str(line["metric"]) for line in records.of(task, "final") if "metric" in line)
-    return labelled(name, records.higher_is_better(task))
+            key = examples["train"], epochs, line["time"]["steps"], examples["test"]
+            amounts.setdefault(key, {})[name] = None
+    return ((key, list(names)) for key, names in amounts.items())

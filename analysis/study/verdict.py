@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from ..pages import render
 from . import comparison, update
 from .margin import head_is_enough
 from .markdown import listed
@@ -78,7 +78,7 @@ def rulings(records: Records) -> list[Ruling]:
             evidence = [k_star, r_star] if whole and r_star else [k_star]
             effective = update.entry(spectra, "effective_rank", module)
             stars = (r_star if whole else None, k_star, at_r if whole else None, at_k)
-            spectrum = (_interval(effective), effective["null"], update.common(records, task, module))
+            spectrum = (interval_of(effective), effective["null"], update.common(records, task, module))
             beside = (
                 comparison.enough_by_loss(records, task) if whole else None,
                 update.is_on_test(records, task, module=module),
@@ -125,118 +125,60 @@ def low_rank(records: Records, task: str) -> int:
     return int(min(min(row["shape"]) for row in line["matrices"].values()) * records.declared.low_share)
 
 
-def answer(records: Records) -> str:
-    """The study's answer in a sentence."""
-    if not update.asks_how_low(records):
-        return arms_line(records)
-    whole = of_tasks(records)
-    stated = first_line(whole) if len(whole) <= FEW else counted_line(whole, records.condition_word)
-    return f"{stated}{loss_line(whole)}"
-
-
-def loss_line(whole: list[Ruling]) -> str:
-    """r* by the second endpoint, the log loss on test, where that was declared: by the upper ends of the intervals."""
-    found = {r.task: r.by_loss for r in whole if r.by_loss}
-    if not found:
-        return ""
-    high = {task: star.high for task, star in found.items() if star.high is not None}
-    without = [task for task in found if task not in high]
-    parts = [f"at most {max(high.values())}{f' on {listed(high)}' if len(found) > 1 else ''}"] if high else []
-    parts += [f"not found on {listed(without)}" if len(found) > 1 else "not found"] if without else []
-    return f" By log loss r* is {', '.join(parts)}."
-
-
 def of_tasks(records: Records) -> list[Ruling]:
     """The rulings of all matrices at once, one for each task."""
     return [ruling for ruling in rulings(records) if ruling.module == update.ALL]
 
 
+def answer(records: Records) -> str:
+    """The study's answer in a sentence: which update is of low rank, or which arms match the reference."""
+    if not update.asks_how_low(records):
+        arms = [by_match(records, task) for task in records.conditions]
+        return render("answer.md", arms=arms, reference=records.protocol.reference).strip()
+    return answer_of(of_tasks(records), records.condition_word)
+
+
 def sentences(records: Records) -> list[str]:
     """A sentence for each task, where the study's answer does not have them."""
-    whole = of_tasks(records) if update.asks_how_low(records) else []
-    return [first_line([ruling]) for ruling in whole] if len(whole) > FEW else []
+    rulings = of_tasks(records) if update.asks_how_low(records) else []
+    return [answer_of([replace(ruling, by_loss=None)]) for ruling in rulings] if len(rulings) > FEW else []
 
 
-def arms_line(records: Records) -> str:
-    """Which arms match the reference, for a study that does not ask how low the rank is."""
-    parts, margin = [], records.protocol.margin
-    for task in records.conditions:
-        stated_margin = records.scale(task).amount(f"{margin:g}")
-        gains = comparison.gains(records, task)
-        matching = [arm for arm, gain in gains.items() if gain.low > -margin]
-        short = [arm for arm, gain in gains.items() if gain.high < -margin]
-        unsure = [arm for arm in gains if arm not in matching and arm not in short]
-        says = [("surely within the margin", matching), ("surely short of it", short), ("undecided", unsure)]
-        stated = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in says if arms)
-        parts.append(f"On {task}, against {records.protocol.reference} (margin {stated_margin}): {stated}.")
-    return " ".join(parts)
+def answer_of(rulings: list[Ruling], word: str = "task") -> str:
+    """The answer over tasks: a part for each of a few; of more how many have which verdict, with the ranks that decide
+    it, by the ends of their intervals that speak against the verdict.
+
+    Args:
+        rulings: of all matrices at once, one for each task.
+        word: what a condition of the study is called.
+    """
+    kinds = {kind: [r for r in rulings if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
+    counted = {kind: _with_ends(group) for kind, group in kinds.items() if group}
+    stars = {r.task: r.by_loss.high for r in rulings if r.by_loss}
+    by_loss: dict[str, Any] = {"high": [task for task, high in stars.items() if high], "several": len(stars) > 1}
+    by_loss |= {"without": [task for task, high in stars.items() if not high]}
+    by_loss |= {"most": max((high for high in stars.values() if high), default=None)}
+    numbers: dict[str, Any] = {"rulings": rulings, "word": word, "counted": counted if len(rulings) > FEW else {}}
+    repeated = sum(SAMPLE.search(r.task) is not None for r in rulings)
+    return render("answer.md", **numbers, repeated=repeated, by_loss=by_loss if stars else {}).strip()
 
 
-def first_line(of_study: list[Ruling]) -> str:
-    """The answer in a sentence, for the README. A score is kept, or a match plain, only where no loss is sure."""
-    parts = [
-        f"on {r.task} the low-rank hypothesis is {r.verdict}: {_of_lora(r)}{_of_cuts(r)}"
-        for r in of_study
-        if r.module == update.ALL
-    ]
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."
+def _with_ends(rulings: list[Ruling]) -> dict[str, Any]:
+    """Rulings with the largest upper ends of the intervals of r* and k*; None where no interval has one."""
+    ends = {"r": [r.r_star.high for r in rulings if r.r_star], "k": [r.k_star.high for r in rulings]}
+    return {"rulings": rulings} | {
+        name: max((high for high in highs if high is not None), default=None) for name, highs in ends.items()
+    }
 
 
-def counted_line(whole: list[Ruling], word: str = "task") -> str:
-    """The answer of a study of many tasks, or other conditions: how many have which verdict, and the ranks that decide
-    it, by the sides of their intervals that speak against the verdict."""
-    kinds = {kind: [r for r in whole if r.verdict == kind] for kind in (SUPPORTED, NOT_SUPPORTED, UNDECIDED)}
-    parts = [f"{kind} on {len(found)} ({_named(kind, found)})" for kind, found in kinds.items() if found]
-    repeated = sum(SAMPLE.search(r.task) is not None for r in whole)
-    samples = f" and {repeated} second training sample{'s' * (repeated > 1)}" if repeated else ""
-    return f"Of {len(whole) - repeated} {word}s{samples} the low-rank hypothesis is {'; '.join(parts)}."
-
-
-def _named(kind: str, found: list[Ruling]) -> str:
-    if kind == NOT_SUPPORTED:
-        return ", and ".join(f"{r.task}, with {_stars(r)}" for r in found)
-    tasks = listed(r.task for r in found)
-    if kind == UNDECIDED:
-        return tasks
-    k = max(r.k_star.high for r in found if r.k_star.high is not None)
-    r = max((r.r_star.high for r in found if r.r_star and r.r_star.high is not None), default=None)
-    ends = f"r* at most {r} and k* at most {k}" if r else f"k* at most {k}"
-    return f"{tasks}, with {ends} by the upper ends of the 95 % intervals"
-
-
-def _stars(ruling: Ruling) -> str:
-    k_star = f"k* {ruling.k_star}"
-    return f"r* {ruling.r_star} and {k_star}" if ruling.r_star else k_star
-
-
-def _of_lora(ruling: Ruling) -> str:
-    star, at = ruling.r_star, ruling.at_r
-    if star is None:
-        return ""
-    if at is None:
-        if star.low is None:
-            return "LoRA is surely short of full fine-tuning even at the highest rank tried, and "
-        return f"no rank is shown to be enough for LoRA, {star.low} is the lowest that may be, and "
-    there = f", where it {ruling.scale.change(at)}" if at.high < 0 or at.low > 0 else ""
-    if at.high < 0 or ruling.worse:
-        above = f", and surely worse than it at rank {listed(ruling.worse)}" if ruling.worse else ""
-        return f"LoRA is within the margin of full fine-tuning from rank {star}{there}{above}, and "
-    return f"LoRA matches full fine-tuning from rank {star}{there}, and "
-
-
-def _of_cuts(ruling: Ruling) -> str:
-    star, at = ruling.k_star, ruling.at_k
-    if at is None:
-        if star.low is None:
-            return "the full update is surely short of itself at every cut that was scored"
-        return f"no cut of the full update is shown to be enough, {star.low} directions are the fewest that may be"
-    split = "" if ruling.on_test else ", on validation"
-    if star.size == 0:
-        return f"the model {ruling.scale.change(at)} without any update of the matrices (k = 0){split}"
-    return (
-        f"the full update {ruling.scale.change(at)} when cut to its top {star} direction{'s' * (star.size != 1)}{split}"
-    )
+def by_match(records: Records, task: str) -> tuple[str, str, dict[str, list[str]]]:
+    """The task, its margin, and the arms by whether they match the reference."""
+    gains, margin = comparison.gains(records, task), records.protocol.margin
+    matching = [arm for arm, gain in gains.items() if gain.low > -margin]
+    short = [arm for arm, gain in gains.items() if gain.high < -margin]
+    unsure = [arm for arm in gains if arm not in (*matching, *short)]
+    verdicts = {"surely within the margin": matching, "surely short of it": short, "undecided": unsure}
+    return task, records.scale(task).amount(f"{margin:g}"), verdicts
 
 
 def reading(interval: Interval, low: int) -> str:
@@ -246,34 +188,22 @@ def reading(interval: Interval, low: int) -> str:
     return HIGH if interval.low > low else NOT_SURE
 
 
-def spectrum_line(records: Records) -> str:
-    """What the spectrum alone would have said, each measure for itself, by the line that r* and k* are read by."""
-    groups: dict[str, list[str]] = {}
+def by_spectrum(records: Records) -> list[dict[str, Any]]:
+    """What the spectrum alone would have said, by the line that r* and k* are read by: which tasks are low, high or not
+    sure (`kinds`), and by which measures, each with its means and those of noise over the tasks."""
+    groups: list[dict[str, Any]] = []
     for measure in update.MEASURES:
         entries = {task: update.entry(update.spectral(records, task), measure) for task in records.conditions}
-        says = {task: reading(_interval(row), low_rank(records, task)) for task, row in entries.items()}
-        means = _values([row["mean"] for row in entries.values()])
-        noise = listed(dict.fromkeys(f"{row['null']:.0f}" for row in entries.values()))
-        kinds = dict.fromkeys(says.values())
-        by_task = [f"{kind} on {listed(task for task, said in says.items() if said == kind)}" for kind in kinds]
-        key = next(iter(kinds)) if len(kinds) == 1 else " and ".join(by_task)
-        groups.setdefault(key, []).append(f"{measure.replace('_', ' ')} ({means}; noise {noise})")
-    line = listed(sorted({low_rank(records, task) for task in records.conditions}))
-    stated = "; ".join(f"{key} by {', '.join(measures)}" for key, measures in groups.items())
-    return f"By the same line, {line}, the spectrum alone would have said {stated}."
+        says = {task: reading(interval_of(row), low_rank(records, task)) for task, row in entries.items()}
+        kinds = {kind: [task for task in says if says[task] == kind] for kind in says.values()}
+        group = next((group for group in groups if group["kinds"] == kinds), None)
+        if group is None:
+            groups.append(group := {"kinds": kinds, "measures": []})
+        means, nulls = ([row[key] for row in entries.values()] for key in ("mean", "null"))
+        group["measures"].append({"name": measure, "means": means, "nulls": nulls})
+    return groups
 
 
-def _values(means: list[float]) -> str:
-    """The means in whole numbers, each once; of many the least and the greatest."""
-    if len(means) > FEW and not any(map(math.isnan, means)):
-        means = [min(means), max(means)]
-        return " to ".join(dict.fromkeys(map(_whole, means)))
-    return listed(dict.fromkeys(map(_whole, means)))
-
-
-def _whole(mean: float) -> str:
-    return "no value" if math.isnan(mean) else f"{mean:.0f}"
-
-
-def _interval(row: dict[str, Any]) -> Interval:
+def interval_of(row: dict[str, Any]) -> Interval:
+    """The interval in a row of `update.spectral`."""
     return Interval(row["mean"], row["low"], row["high"], row["seeds"])

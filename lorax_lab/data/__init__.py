@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import arithmetic, boolq, digits, hub, hutto_gilbert, image_folder, local, sarcasm
-from lorax_lab.data.cards import Card
-from lorax_lab.data.examples import Example, Pools
-from lorax_lab.data.source import Source
+from lorax_lab.data.source import Card, Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
 __all__ = ["CARDS", "SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]

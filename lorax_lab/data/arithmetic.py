@@ -8,9 +8,7 @@ import random
 from functools import lru_cache
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.cards import Card
-from lorax_lab.data.examples import Example, Pools
-from lorax_lab.data.source import Source
+from lorax_lab.data.source import Card, Example, Pools, Source
 
 COUNT = 8000
 LARGEST = 99

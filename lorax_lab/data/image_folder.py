@@ -6,10 +6,9 @@ import hashlib
 from pathlib import Path
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.examples import Example, Pools
-from lorax_lab.data.images import read_image
-from lorax_lab.data.labels import in_order
-from lorax_lab.data.source import Source
+from lorax_lab.data.columns import in_order
+from lorax_lab.data.media import read_image
+from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.data.table import is_unseen, printable
 from lorax_lab.errors import ConfigError
 

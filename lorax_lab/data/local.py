@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import stat
 from pathlib import Path
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import leaks
-from lorax_lab.data.columns import FILES, INPUTS, chosen_columns, content_sha256, contents, to_pools
-from lorax_lab.data.examples import Pools
-from lorax_lab.data.labels import LABELS, used
-from lorax_lab.data.readers import AS_TEXT, READERS, UNPACK
-from lorax_lab.data.source import Source
-from lorax_lab.data.table import Table, printable
+from lorax_lab.data.columns import FILES, INPUTS, LABELS, chosen_columns, content_sha256, contents, to_pools, used
+from lorax_lab.data.source import Pools, Source
+from lorax_lab.data.table import READERS, Table, printable
 from lorax_lab.errors import ConfigError, suggest
-
-INSTEAD = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), UNPACK) | dict.fromkeys(
-    (".xlsx", ".xls", ".ods"), AS_TEXT
-)
-"""What to do with a file that is no table yet, by the end of its name."""
 
 
 def read(config: TaskConfig) -> Pools:
@@ -63,47 +52,25 @@ def data_sha256(config: TaskConfig) -> str:
 
 
 def _file(config: TaskConfig) -> Path:
-    typed = Path(str(config.path))
+    typed = f"task.path={config.path}"
     try:
-        path = typed.expanduser()
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise _missing(path) from None
+        path = Path(str(config.path)).expanduser()
+        is_file, is_folder, is_there = path.is_file(), path.is_dir(), path.exists()
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"task.path={typed} cannot be read: {_reason(error)}; name another file") from error
-    if stat.S_ISDIR(mode):
-        other_source = f"type task=hub task.path={path} for a folder of train, validation and test files"
-        raise ConfigError(f"task.path={path} is a folder, and task=local reads one file; {other_source}")
-    _require_ending(path)
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"task.path={path} is no regular file but a pipe or a device; write its content into a file")
-    return path
-
-
-def _require_ending(path: Path) -> None:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{typed} cannot be read: {reason}; name another file") from error
+    if is_folder:
+        instead = f"type task=hub {typed} for a folder of train, validation and test files"
+        raise ConfigError(f"{typed} is a folder, and task=local reads one file; {instead}")
     if path.suffix.lower() not in READERS:
-        instead = INSTEAD.get(path.suffix.lower())
-        hint = f"its name ends in {' or '.join(READERS)}" + (f"; {instead}" if instead else "")
-        raise ConfigError(f"task.path={path} is no table that can be read; {hint}")
-
-
-def _missing(path: Path) -> ConfigError:
-    if path.is_symlink():
-        return ConfigError(f"task.path={path} is a link to {os.readlink(path)}, and no file is there; mend the link")
-    _require_ending(path)
-    beside = [p.name for p in path.parent.glob("*") if p.suffix.lower() in READERS]
-    hint = suggest(path.name, beside).replace("allowed:", "tables there:") if beside else "no table is there"
-    return ConfigError(f"task.path={path}: there is no such file in {path.parent.absolute()}; {hint}")
-
-
-def _reason(error: Exception) -> str:
-    """
-    >>> _reason(OSError(errno.ELOOP, "?")), _reason(RuntimeError("Could not determine home directory."))
-    ('a link leads to itself', 'Could not determine home directory.')
-    """
-    code = getattr(error, "errno", None)
-    known = {errno.ELOOP: "a link leads to itself", errno.ENAMETOOLONG: "its name is too long"}
-    return known.get(code or 0, getattr(error, "strerror", None) or str(error))
+        raise ConfigError(f"{typed} is no table that can be read: its name ends in {' or '.join(READERS)}")
+    if is_there and not is_file:
+        raise ConfigError(f"{typed} is no regular file but a pipe or a device; write its content into a file")
+    if not is_file:
+        tables = [p.name for p in path.parent.glob("*") if p.suffix.lower() in READERS]
+        hint = suggest(path.name, tables).replace("allowed:", "tables there:") if tables else "no table is there"
+        raise ConfigError(f"{typed}: there is no such file in {path.parent.absolute()}; {hint}")
+    return path
 
 
 SOURCE = Source(read, data_sha256, labels=tuple(LABELS), columns=tuple(INPUTS), keys=("path", "group"))

@@ -6,10 +6,8 @@ import json
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
-from lorax_lab.data.cards import Card
-from lorax_lab.data.examples import Example, Pools
 from lorax_lab.data.groups import connected, keys
-from lorax_lab.data.source import Source
+from lorax_lab.data.source import Card, Example, Pools, Source
 
 
 def read(config: TaskConfig) -> Pools:

@@ -1,13 +1,113 @@
-"""What a source of examples declares about itself."""
+"""What a source of examples declares about itself, and what it returns: examples in pools, before they are split."""
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.cards import Card
-from lorax_lab.data.examples import Pools
+from lorax_lab.data.media import Sound
+
+HEADER = "| `task=` | what | rows | examples | classes, share of the largest | metric | licence | source |"
+
+
+@dataclass(frozen=True)
+class Example:
+    """Named inputs with their label.
+
+    Args:
+        inputs: name → a text, a numpy array such as an image, or a `Sound`. A kind of task says which names it reads.
+        label: the index of a class, a number or a text, whichever form the kind's labels have.
+        group: examples of one group (a document, a question) never straddle two splits.
+    """
+
+    inputs: Mapping[str, Any]
+    label: float | int | str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What a source read: every row it has, in the source's own splits where there are any.
+
+    `validation` and `test` are None where the source has no such labelled split: they are carved out of
+    `train`. `where` names the source in messages; `blank` counts the rows without text and `unlabeled` those without a
+    label, which were left out. `classes` are in the order of the labels, empty where the labels are no classes. `notes`
+    say what a person should know of how the rows were read.
+    """
+
+    where: str
+    classes: tuple[str, ...]
+    train: list[Example]
+    validation: list[Example] | None = None
+    test: list[Example] | None = None
+    blank: int = 0
+    unlabeled: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def content_key(example: Example) -> tuple[str, ...]:
+    """The key that two equal examples share: their texts, where case, spacing and Unicode's forms do not count, and the
+    content of their images and recordings. Of an example without inputs it is the label's.
+
+    >>> content_key(Example({"text": "Ａ  good\\tFilm "}, 1)) == content_key(Example({"text": "a good film"}, 0))
+    True
+    """
+    values = example.inputs.values() or [str(example.label)]
+    return tuple(_normal(value) if isinstance(value, str) else _content(value) for value in values)
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _content(array: Any) -> str:
+    if isinstance(array, Sound):
+        return array.sha256()
+    assert array.dtype != object, f"an input is a text or an array of numbers, not {type(array)}"
+    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Card:
+    """One built-in task.
+
+    `rows` are those of the file that have a label; `examples` those of them that have a class, each text once.
+    `largest` is the share of the largest class: what a constant prediction scores. `metrics` are those
+    that it is scored by, the usual one first. `classes` is empty where a completion is any text; `largest` is then the
+    share of the most frequent one. A licence of data is what the package or the
+    source's own repository states.
+    """
+
+    what: str
+    rows: int
+    examples: int
+    classes: tuple[str, ...]
+    largest: float
+    metrics: tuple[str, ...]
+    licence: str
+    source: str
+
+    def line(self, name: str) -> str:
+        """The card as a row of a Markdown table.
+
+        >>> Card("poems", 1200, 1100, ("dull", "bright"), 0.625, ("accuracy",), "CC0", "Doe 2020").line("poems")
+        '| `poems` | poems | 1,200 | 1,100 | dull, bright; .625 | accuracy | CC0 | Doe 2020 |'
+        """
+        names = ", ".join(self.classes) or "any text"
+        classes = f"{names}; {self.largest:.3f}".replace(" 0.", " .")
+        sizes = f"{self.rows:,} | {self.examples:,}"
+        metrics = ", ".join(self.metrics)
+        return f"| `{name}` | {self.what} | {sizes} | {classes} | {metrics} | {self.licence} | {self.source} |"
+
+
+def table(cards: Mapping[str, Card]) -> str:
+    """The cards as a Markdown table, as the README shows it."""
+    rule = "|---" * HEADER.count(" | ") + "|---|"
+    return "\n".join([HEADER, rule, *(card.line(name) for name, card in cards.items())])
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.examples import Example, Pools, content_key
+from lorax_lab.data.source import Example, Pools, content_key
 from lorax_lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHARE = 0.1
 """Share of the rows that test and validation each get where their numbers are not set."""
@@ -31,6 +33,8 @@ def split(
     Raises:
         ConfigError: fewer rows than are asked for; says how many there are and what to type.
     """
+    import numpy as np
+
     if config.split_seed < 0:
         raise ConfigError(f"task.split_seed={config.split_seed} is not possible: 0 or more")
     pools, dropped = disjoint(pools)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import runpy
 import sys
@@ -12,28 +11,25 @@ import lorax_lab
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.output import guard
 
-ANALYSIS = ("lorax_lab.analysis", "analysis")
-"""Where the figures' package is: inside an installed wheel, or beside the library in a checkout."""
-
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: the modules that may stand for it (the first that is there does), and its first arguments."""
+    """A sub-command: the module that it stands for, and its first arguments."""
 
     does: str
-    modules: tuple[str, ...]
+    module: str
     arguments: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "run": Command("train the runs of a command line; what is recorded is not trained again", ("lorax_lab.run",)),
-    "figures": Command("draw figures and tables of what is recorded", ANALYSIS),
-    "sync": Command("upload recorded runs to Weights & Biases", ("lorax_lab.windows.tracking",), ("sync",)),
-    "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", ("lorax_lab.dashboard",)),
-    "audit": Command("measure the update in an adapter or checkpoint from elsewhere", ("lorax_lab.audit",)),
-    "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", ("lorax_lab.card",)),
-    "memory": Command("predict what a training step will hold", ("lorax_lab.memory",)),
-    "serve": Command("serve several adapters on one base, and measure it", ("lorax_lab.serve",)),
+    "run": Command("train the runs of a command line; what is recorded is not trained again", "lorax_lab.run"),
+    "figures": Command("draw figures and tables of what is recorded", "analysis"),
+    "sync": Command("upload recorded runs to Weights & Biases", "lorax_lab.windows.tracking", ("sync",)),
+    "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", "lorax_lab.dashboard"),
+    "audit": Command("measure the update in an adapter or checkpoint from elsewhere", "lorax_lab.audit"),
+    "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", "lorax_lab.card"),
+    "memory": Command("predict what a training step will hold", "lorax_lab.memory"),
+    "serve": Command("serve several adapters on one base, and measure it", "lorax_lab.serve"),
 }
 HELP = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?
@@ -59,7 +55,7 @@ def _main(typed: list[str]) -> int:
     name, *rest = typed or ["--help"]
     if name in ("--help", "-h"):
         commands = "\n".join(f"  {name:<10}{command.does}" for name, command in COMMANDS.items())
-        print(HELP.format(commands=commands, modules=", ".join(_module(command) for command in COMMANDS.values())))
+        print(HELP.format(commands=commands, modules=", ".join(command.module for command in COMMANDS.values())))
         return 0
     if name == "--version":
         print(f"lorax_lab {lorax_lab.__version__}")
@@ -74,18 +70,7 @@ def _main(typed: list[str]) -> int:
 
 def _hand_over(command: Command, rest: list[str]) -> None:
     sys.argv[1:] = [*command.arguments, *rest]
-    runpy.run_module(_module(command), run_name="__main__")
-
-
-def _module(command: Command) -> str:
-    """The first of a command's modules that is installed."""
-    for module in command.modules:
-        package = module.partition(".")[0]
-        if importlib.util.find_spec(package) and importlib.util.find_spec(module):
-            return module
-    raise ConfigError(
-        f"{' or '.join(command.modules)} is not installed; type pip install lorax_lab, or go to a checkout"
-    )
+    runpy.run_module(command.module, run_name="__main__")
 
 
 def _complete(typed: list[str]) -> int:

@@ -127,11 +127,10 @@ def check(runs: list[Run]) -> dict[tuple[str, str], int]:
         resolve,
         vocabulary,
     )
-    from lorax_lab.models.checkpointing import can_checkpoint
+    from lorax_lab.models.savings import can_checkpoint
     from lorax_lab.models.skeleton import without_weights
     from lorax_lab.tasks import kind_of, load_task
-    from lorax_lab.tasks.alike import alike
-    from lorax_lab.tasks.split import encode
+    from lorax_lab.tasks.split import alike, encode
     from lorax_lab.train import check_machine
 
     for config in [run.config for run in runs]:

@@ -131,7 +131,7 @@ def needed(run: Run, sizes: Mapping[tuple[str, str], int]) -> int:
 @lru_cache(maxsize=256)
 def _step_bytes(model: str, rank: int | None, batch: int, longest: int, head: str, precision: str) -> int | None:
     """The peak of a training step, as `lorax_lab.memory` predicts it; None for a model that it does not know."""
-    from lorax_lab.memory.step import Step
+    from lorax_lab.memory.predict import Step
     from lorax_lab.models import resolve
 
     step = partial(Step, str(resolve(model)), rank, batch, optimizer="adamw", precision=precision, attention="sdpa")

@@ -1,8 +1,15 @@
 """The memory ledger: what one training step holds, by category, measured and predicted. It also explains what would
 fit when memory runs out."""
 
-from lorax_lab.memory.ledger import CATEGORIES, Ledger, measure_step, peak_of
-from lorax_lab.memory.process import peak_device_bytes, peak_resident_bytes, reset_peak
+from lorax_lab.memory.ledger import (
+    CATEGORIES,
+    Ledger,
+    measure_step,
+    peak_device_bytes,
+    peak_of,
+    peak_resident_bytes,
+    reset_peak,
+)
 from lorax_lab.memory.shortage import bytes_asked, explained, free_bytes
 
 __all__ = [

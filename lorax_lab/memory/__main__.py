@@ -5,18 +5,21 @@ It also says how many GPUs the step needs. Nothing is trained, and no weight is 
 
 from __future__ import annotations
 
-import os
+import dataclasses
+import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.output import guard
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from lorax_lab.memory.operations import Operations
-    from lorax_lab.memory.predict import Prediction
-    from lorax_lab.memory.step import Step
+    from lorax_lab.memory.predict import Prediction, Step
 
 HELP = """\
 What does a training step hold in memory, how much does it compute, and how many GPUs does it need? The answer is a
@@ -25,11 +28,11 @@ table of full fine-tuning beside LoRA.
 It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion
 parameters takes seconds.
 
-overrides (conf/memory.yaml has their defaults):
+overrides (conf/memory.yaml has their defaults; several values, separated by commas, are shown side by side):
   model=minilm           {presets};
                          or the path of a config.json or its folder; or a hub id (org/name), of which only the
                          config.json is fetched
-  rank=8                 LoRA's rank; rank=1,8,64 -m puts several side by side
+  rank=8                 LoRA's rank
   batch=16 sequence=128  examples, and tokens of each; sequence=null for images
   optimizer=adamw        adamw, sgd (with momentum), adam8bit, lion
   precision=fp32         fp32, bf16 (autocast; LoRA's frozen matrices in bf16), bf16-true (LoRA's factors in fp32)
@@ -39,38 +42,29 @@ overrides (conf/memory.yaml has their defaults):
   target_modules=all-linear, or [q_proj,v_proj]
 
 options:
-  -m, --multirun         allow several values of an override
   --tables FOLDER        write the tables of three fixed grids (every preset; one model over batch and sequence; over
                          rank) into FOLDER, which takes minutes; `python -m analysis step FOLDER` draws them
 
 examples:
   python -m lorax_lab.memory model=llama-2-70b rank=8 batch=1 sequence=2048
-  python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16 -m
-  python -m lorax_lab.memory model=qwen3-8b batch=1,4,16 checkpointing=true precision=bf16-true -m
+  python -m lorax_lab.memory model=llama-3.2-1b rank=1,8,64 precision=bf16
   python -m lorax_lab.memory --tables tables
 """
-OPTIONS = ("-m", "--multirun", "-h", "--help", "--tables")
+NOTE = """\
+Memory is that at the peak of one step; the checkpoint holds the trained weights. On several GPUs weights, gradients
+and optimizer states are sharded (ZeRO 3) and each GPU has its own batch; driver and gaps take 1 GiB of each GPU.
+Operations are floating-point ones; what checkpointing computes a second time is not counted."""
+MULTIRUN = ("-m", "--multirun")
+"""Allowed, as in `lorax_lab.run`; nothing hangs on it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict and print. Returns the exit code: 0 done, 2 a setting that is not allowed, 130 stopped."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if {"-h", "--help"} & set(arguments):
+    words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in MULTIRUN]
+    if {"-h", "--help"} & set(words):
         print(_help())
         return 0
-    return answer(lambda: _answer(arguments))
-
-
-def _answer(arguments: list[str]) -> int:
-    for argument in arguments:
-        if argument.startswith("-") and argument not in OPTIONS:
-            raise ConfigError(f"{argument} is not possible; {suggest(argument, OPTIONS)}")
-    if "--tables" in arguments:
-        _write_tables(arguments)
-    else:
-        overrides = [argument for argument in arguments if not argument.startswith("-")]
-        _show(overrides, multirun=len(overrides) < len(arguments))
-    return 0
+    return answer(lambda: _write_tables(words) if words[:1] == ["--tables"] else _show(steps(words)))
 
 
 def _help() -> str:
@@ -78,51 +72,149 @@ def _help() -> str:
 
     from lorax_lab.memory.architectures import PRESETS
 
-    names = textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25)
-    return HELP.replace("{presets}", names)
+    return HELP.replace("{presets}", textwrap.fill(", ".join(PRESETS), 92).replace("\n", "\n" + " " * 25))
 
 
-def _show(overrides: list[str], multirun: bool) -> None:
-    from lorax_lab.console import bar
+def steps(words: list[str]) -> list[Step]:
+    """Every step of the grid that words such as `rank=1,8` make, each with a rank; the rest is from `conf/memory.yaml`.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type or out of range.
+    """
+    import yaml
+
+    from lorax_lab.config.overrides import CONF
+    from lorax_lab.memory.predict import Step
+
+    settings = yaml.safe_load((CONF / "memory.yaml").read_text(encoding="utf-8"))
+    grid: dict[str, list[Any]] = {key: [value] for key, value in settings.items()}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in settings or not equals:
+            raise ConfigError(f"{word} is not possible; settings are written key=value: {suggest(key, list(settings))}")
+        try:
+            grid[key] = [yaml.safe_load(part) for part in ([value] if value.startswith("[") else value.split(","))]
+        except yaml.YAMLError:
+            raise ConfigError(f"{word} is not understood; allowed are plain values, such as {settings[key]}") from None
+        if any(isinstance(part, dict) for part in grid[key]):
+            raise ConfigError(f"{word} is not possible; allowed are plain values, such as {settings[key]}")
+        if key == "rank" and None in grid[key]:
+            raise ConfigError(f"{word}: full fine-tuning is shown beside LoRA anyway; type a rank, for instance rank=8")
+    return [Step(**dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
+
+
+def _show(asked: list[Step]) -> int:
+    from lorax_lab.config import PRECISIONS
+    from lorax_lab.console import bar, console
     from lorax_lab.memory.operations import closed_form
-    from lorax_lab.memory.overrides import steps
-    from lorax_lab.memory.report import show
 
-    asked = list(dict.fromkeys(steps(overrides, multirun)))
     for step in asked:
         step.shape()
-    fulls = list(dict.fromkeys(step.full for step in asked))
-    predictions: dict[Step, Prediction] = {}
-    operations: dict[Step, Operations] = {}
+    tables = {full: [full, *(s for s in dict.fromkeys(asked) if s.full == full)] for full in (s.full for s in asked)}
+    wanted = list(itertools.chain(*tables.values()))
+    answers: dict[Step, tuple[Prediction, Operations]] = {}
     with bar("predicting") as on_done:
-        wanted = list(dict.fromkeys([*fulls, *asked]))
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
-            predictions[step], operations[step] = step.predict(), closed_form(step)
-    for full in fulls:
-        of_full = (full, *(step for step in asked if step.full == full))
-        show(full, {step: predictions[step] for step in of_full}, operations)
+            answers[step] = step.predict(), closed_form(step)
+    for full, columns in tables.items():
+        console.print(table({step: answers[step] for step in columns}))
+        console.print(NOTE, highlight=False)
+        of_runs = {"optimizer": ("adamw",), "precision": PRECISIONS}
+        values = {key: getattr(full, key) for key in of_runs}
+        if missing := [f"{key}={value}" for key, value in values.items() if value not in of_runs[key]]:
+            does = "`python -m lorax_lab.run` has adamw, and trains fp32 weights, in products of fp32 or bf16"
+            console.print(f"Predicted only: {', '.join(missing)}; {does}.", soft_wrap=True, markup=False)
+    return 0
 
 
-def _write_tables(arguments: list[str]) -> None:
+def table(answers: dict[Step, tuple[Prediction, Operations]]) -> Table:
+    """A row per category, then the peak, the checkpoint, the sizes of GPU and the parts of the computation.
+
+    A column per step, full fine-tuning first, and beside each other one its share of full.
+    """
+    from rich.table import Table
+
+    from lorax_lab.memory.ledger import CATEGORIES
+    from lorax_lab.memory.predict import GPU_SIZES, gpus_needed
+    from lorax_lab.memory.shortage import size
+
+    full = next(iter(answers))
+    length = "" if full.sequence is None else f" × {full.sequence} tokens"
+    more = ", checkpointing" if full.checkpointing else ""
+    title = f"{full.model}: batch {full.batch}{length}, {full.optimizer}, {full.precision}, {full.attention}{more}"
+    shown = Table("", title=title, title_justify="left")
+    for step in answers:
+        shown.add_column("full" if step is full else f"LoRA r={step.rank}", justify="right")
+        if step is not full:
+            shown.add_column("of full", justify="right")
+    predictions, operations = zip(*answers.values(), strict=True)
+
+    def add(name: str, counts: list[int], text: Callable[[int], str]) -> None:
+        cells = [text(counts[0])]
+        for count in counts[1:]:  # where full holds next to nothing of a category, a share says nothing
+            cells += [text(count), f"{count / counts[0]:.1%}" if count <= 10 * counts[0] and counts[0] else ""]
+        shown.add_row(name, *cells)
+
+    def add_texts(name: str, texts: list[str]) -> None:
+        shown.add_row(name, texts[0], *(cell for text in texts[1:] for cell in (text, "")))
+
+    for category in CATEGORIES:
+        add(category.replace("_", " "), [p.ledger.by_category[category] for p in predictions], size)
+    add("peak", [p.ledger.peak_bytes for p in predictions], size)
+    add_texts("peak falls into", [p.ledger.phase for p in predictions])
+    shown.add_section()
+    add("checkpoint", [p.stored for p in predictions], size)
+    add_texts("trained", [f"{p.trained:,}" for p in predictions])
+    for gib in GPU_SIZES:
+        add_texts(f"{gib} GiB GPUs", [str(gpus_needed(p, gib) or "none do") for p in predictions])
+    shown.add_section()
+    for part in ("forward", "backward", "update", "total"):
+        add(f"{part} operations", [getattr(o, part) for o in operations], "{:.2e}".format)
+    return shown
+
+
+def grids() -> dict[str, list[Step]]:
+    """The steps of each table that `--tables` writes, by its name: every preset, full and LoRA; one model over batch
+    and sequence; the same over rank."""
+    from lorax_lab.memory.architectures import PRESETS
+
+    common = ["batch=1", "sequence=512", "precision=bf16"]
+    powers = ",".join(str(2**power) for power in range(10))
+    presets = steps([*common, f"model={','.join(PRESETS)}"])
+    batches = steps(
+        [*common, "model=llama-3.2-1b", "batch=1,2,4,8,16,32,64", "sequence=128,256,512,1024,2048,4096,8192"]
+    )
+    ranks = steps([*common, "model=llama-3.2-1b", f"rank={powers}"])
+    both = {"step_presets": presets, "step_batches": batches}
+    pairs = {name: [s for lora in steps for s in (lora.full, lora)] for name, steps in both.items()}
+    return pairs | {"step_ranks": [ranks[0].full, *ranks]}
+
+
+def _write_tables(words: list[str]) -> int:
+    """Predict every grid: a row per step with its settings, the bytes at its peak by category, and its operations."""
+    import pandas as pd
+
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.grids import write_tables
+    from lorax_lab.memory.operations import closed_form
+    from lorax_lab.record.files import write_csv
 
-    place = arguments.index("--tables") + 1
-    folder = arguments[place] if place < len(arguments) else ""
-    if not folder or folder.startswith("-") or "=" in folder:
-        raise ConfigError("--tables needs the folder that the tables go to; type --tables FOLDER")
-    if not os.access(next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists()), os.W_OK):
-        raise ConfigError(f"--tables {folder} cannot be written; name another folder")
-    if os.path.lexists(folder) and not Path(folder).is_dir():
-        raise ConfigError(f"--tables {folder} is no folder; name another, as in --tables tables")
-    if others := arguments[: place - 1] + arguments[place + 1 :]:
-        raise ConfigError(f"{others[0]} is not possible with --tables, whose grids are fixed; leave it out")
+    if len(words) != 2:
+        raise ConfigError("--tables takes the folder that the tables go to and nothing else; type --tables FOLDER")
+    folder = Path(words[1])
+    folder.mkdir(parents=True, exist_ok=True)
     with bar("predicting") as on_done:
-        files = write_tables(Path(folder), on_done)
-    for path in files:
-        console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+        for name, grid in grids().items():
+            rows = []
+            for number, step in enumerate(grid):
+                on_done(number, len(grid))
+                prediction = step.predict()
+                row = dataclasses.asdict(step) | {"target_modules": " ".join(step.target_modules)}
+                row |= {"peak": prediction.ledger.peak_bytes, "trained": prediction.trained}
+                rows.append(row | {"operations": closed_form(step).total} | prediction.ledger.by_category)
+            write_csv(folder / f"{name}.csv", pd.DataFrame(rows).astype({"rank": "Int64"}))
     console.print(f"for the figures type: python -m analysis step {folder}", soft_wrap=True, markup=False)
+    return 0
 
 
 if __name__ == "__main__":

@@ -113,12 +113,11 @@ class Architecture:
         return known - 2 if self.config.model_type == "roberta" and known else known
 
 
-def architecture(name: str, head: str = "auto", layers: int | None = None) -> Architecture:
+def architecture(name: str, head: str = "auto") -> Architecture:
     """The architecture `name`: a preset, a `config.json` or its folder, or a hub id (only its config.json is fetched).
 
     Args:
         head: `auto` gives a decoder an `lm` head and all others a `classifier`.
-        layers: their number in place of the model's own.
 
     Raises:
         ConfigError: an unknown name; a configuration that transformers has no model for, or of a kind that no step is
@@ -126,8 +125,6 @@ def architecture(name: str, head: str = "auto", layers: int | None = None) -> Ar
     """
     settings = PRESETS[name] if name in PRESETS else _read(name)
     config = _config(name, dict(settings))
-    if layers is not None:
-        config.num_hidden_layers = layers
     kind = _kind(name, config)
     head = head if head != "auto" else "lm" if kind == "decoder" else "classifier"
     if kind == "image" and head == "lm":

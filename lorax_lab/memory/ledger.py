@@ -17,10 +17,13 @@ nor is the allocator's rounding.
 
 from __future__ import annotations
 
+import resource
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -114,10 +117,6 @@ class Recorder(TorchDispatchMode):
                 by_category[self.category_of(entry)] += entry.bytes
         begun = [(start, phase) for phase, start in self.starts.items() if start < moment]
         return Ledger(peak, by_category, max(begun)[1] if begun else "start", batch_shape)
-
-    def start_bytes(self) -> int:
-        """Bytes that were live when the forward pass began."""
-        return sum(entry.bytes for entry in self.storages if entry.phase == "start")
 
     def moments(self, categories: tuple[str, ...]) -> list[tuple[int, int]]:
         """(bytes in `categories`, other bytes) at each moment of the step that no other moment exceeds in both."""
@@ -219,3 +218,29 @@ def take_step(
 def _state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     states = optimizer.state.values()
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
+def reset_peak() -> bool:
+    """Reset the device's peak and, where the system allows it (Linux), the resident one; returns whether the resident
+    peak was reset."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_resident_bytes() -> int:
+    """The largest resident set since the start or the last `reset_peak`, in bytes."""
+    try:
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes() -> int | None:
+    """The most bytes of tensors on the CUDA device since the last `reset_peak`; None without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

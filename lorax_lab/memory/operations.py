@@ -1,4 +1,4 @@
-"""The floating-point operations of a training step (forward, backward, update), in closed form and counted.
+"""The floating-point operations of a training step (forward, backward, update), in closed form.
 
 For a matrix (out m, in n) and T tokens, a multiply and an add being two operations:
 
@@ -19,11 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from lorax_lab.memory.step import Step
+    from lorax_lab.memory.predict import Step
 
 UPDATE = {"adamw": 14, "sgd": 3, "adam8bit": 14, "lion": 10}
 """Operations for each trained parameter. AdamW: decay 1, first moment 3 (a lerp), second 1 + 3, root 1, its correction
@@ -82,57 +81,6 @@ def closed_form(step: Step) -> Operations:
     forward = sum(f for f, _ in seen) + attention
     backward = sum(b for _, b in seen) + 2 * attention
     return Operations(forward, backward, UPDATE[step.optimizer] * trained)
-
-
-def counted(step: Step) -> Operations:
-    """The same, counted operation by operation on fake tensors by torch's `FlopCounterMode`.
-
-    The step must have `attention="eager"`, whose products the counter sees, and no checkpointing.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
-
-    products: dict[Any, Callable[..., int]] = {torch.ops.aten.addmm_: _added_product}
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model, batch = step.build().train(), step.make_batch()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        with FlopCounterMode(display=False, custom_mapping=products) as forward:
-            loss = model(**batch).loss
-        with FlopCounterMode(display=False, custom_mapping=products) as backward:
-            loss.backward()
-        optimizer = PLAIN[step.optimizer](trained)
-        optimizer.step()
-        with FlopCounterMode(display=False, custom_mapping=POINTWISE) as update:
-            optimizer.step()
-    return Operations(forward.get_total_flops(), backward.get_total_flops(), update.get_total_flops())
-
-
-def _added_product(_: Any, a: Any, b: Any, **__: Any) -> int:
-    """Operations of y += a b, which torch's counter does not know in place."""
-    return int(2 * a[0] * a[1] * b[1])
-
-
-def _elements(each: int) -> Callable[..., int]:
-    def count(shape: Any, *_: Any, **__: Any) -> int:
-        return each * torch.Size(shape).numel()
-
-    return count
-
-
-POINTWISE: dict[Any, Callable[..., int]] = {
-    torch.ops.aten.mul_: _elements(1),
-    torch.ops.aten.lerp_: _elements(3),
-    torch.ops.aten.addcmul_: _elements(3),
-    torch.ops.aten.addcdiv_: _elements(3),
-    torch.ops.aten.sqrt: _elements(1),
-    torch.ops.aten.div: _elements(1),
-    torch.ops.aten.add_: _elements(1),
-}
-PLAIN: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
-    "adamw": lambda trained: torch.optim.AdamW(trained, lr=1e-3, foreach=False, fused=False),
-    "sgd": lambda trained: torch.optim.SGD(trained, lr=1e-3, momentum=0.9, foreach=False, fused=False),
-}
-"""Optimizers that work operation by operation, so that each can be counted."""
 
 
 def _matrices(model: nn.Module) -> list[nn.Module]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lorax_lab.config import BF16_WEIGHTS
+from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.memory.architectures import ATTENTION, HEADS, Architecture, architecture, skeleton
 from lorax_lab.memory.ledger import Ledger, record_step
 
 BLOCK, SMALLEST = 256, 4096
@@ -33,7 +36,7 @@ class Prediction:
         ledger: as that of a real step.
         moments: (static, other) bytes at each moment that may be the peak; static are the weights, gradients and
             optimizer states, which can be sharded.
-        gathered: what a sharded step holds whole in addition (see `gpus.sharded_peak`).
+        gathered: what a sharded step holds whole in addition (see `sharded_peak`).
         trained: number of trained parameters.
         stored: bytes of the trained weights, which are kept after training.
     """
@@ -43,23 +46,6 @@ class Prediction:
     gathered: int
     trained: int
     stored: int
-
-
-def predict_step(
-    build: Callable[[], nn.Module], batch: Callable[[], dict[str, Tensor]], optimizer: str, mixed: bool
-) -> Prediction:
-    """One training step of the model that `build` makes, on the batch that `batch` makes; both are called where tensors
-    are fake. The optimizer is one of `OPTIMIZERS`; `mixed` means autocast to bf16."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = build().train()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        inputs = batch()
-        recorder = record_step(model, OPTIMIZERS[optimizer](trained), inputs, Plain(mixed))
-        ledger = recorder.ledger(tuple(next(iter(inputs.values())).shape))
-        stored = sum(p.numel() * p.element_size() for p in trained)
-        return Prediction(ledger, recorder.moments(STATIC), _gathered(model), sum(p.numel() for p in trained), stored)
 
 
 def _gathered(model: nn.Module) -> int:
@@ -124,3 +110,181 @@ OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 }
 """torch's own AdamW and SGD with momentum, whose states have the parameters' dtype; 8-bit AdamW and Lion as
 bitsandbytes keeps them (but for its two tables of 256 values), with fp32 states for parameters of any dtype."""
+
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, BF16_WEIGHTS: torch.bfloat16}
+"""What the model's weights are stored in. `bf16` multiplies in bf16 over fp32 weights, and LoRA's frozen matrices are
+in bf16, as `train.precision=bf16` has it; `bf16-true` has all in bf16 but what LoRA trains, which stays fp32."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step: `rank` None is full fine-tuning, `sequence` is in tokens, None for images; `conf/memory.yaml`.
+
+    Raises:
+        ConfigError: a value that is not possible, with what is.
+    """
+
+    model: str
+    rank: int | None
+    batch: int
+    sequence: int | None
+    optimizer: str
+    precision: str
+    attention: str
+    checkpointing: bool
+    head: str
+    target_modules: Any
+
+    def __post_init__(self) -> None:
+        targets = [self.target_modules] if isinstance(self.target_modules, str) else list(self.target_modules or ())
+        object.__setattr__(self, "target_modules", tuple(targets))
+        for key in ("rank", "batch", "sequence"):
+            value = getattr(self, key)
+            if value is not None and not (isinstance(value, int) and 0 < value < 2**31):
+                raise ConfigError(f"{key}={value} is not possible: a whole number above 0, for instance {key}=8")
+        if self.precision == "bf16-mixed":
+            raise ConfigError("precision=bf16-mixed is not possible: all entries call it bf16; type precision=bf16")
+        choices: dict[str, Any] = {
+            "optimizer": OPTIMIZERS,
+            "precision": PRECISIONS,
+            "attention": ATTENTION,
+            "head": HEADS,
+            "checkpointing": (True, False),
+        }
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                value = getattr(self, key)
+                raise ConfigError(f"{key}={value} is not possible; {suggest(str(value), list(map(str, known)))}")
+
+    @property
+    def full(self) -> Step:
+        """The same step of full fine-tuning."""
+        return replace(self, rank=None)
+
+    def shape(self) -> Architecture:
+        """The architecture, checked against the sequence.
+
+        Raises:
+            ConfigError: an unknown model; a sequence that its positions do not allow.
+        """
+        shape = _architecture(self.model, self.head)
+        if shape.kind == "image":
+            if self.sequence is not None:
+                raise ConfigError(f"sequence={self.sequence}: {self.model} reads images; type sequence=null")
+        elif self.sequence is None:
+            raise ConfigError(
+                f"sequence=null: {self.model} reads text; type a number of tokens, for instance sequence=512"
+            )
+        elif shape.longest is not None and self.sequence > shape.longest:
+            raise ConfigError(
+                f"sequence={self.sequence} is above the {shape.longest} positions of {self.model}; "
+                f"type sequence={shape.longest}"
+            )
+        return shape
+
+    def build(self) -> nn.Module:
+        """The model with its trainable part: without memory under fake tensors, else with freshly drawn weights.
+
+        Raises:
+            ConfigError: as `shape`; a rank above a matrix's smaller side; a target that matches nothing.
+        """
+        from lorax_lab.methods import METHODS
+        from lorax_lab.methods.lora_layer import lora_layers
+        from lorax_lab.models import head_modules, keep_frozen_in_bf16, select
+        from lorax_lab.models.savings import checkpoint_layers
+
+        shape = self.shape()
+        model = skeleton(shape, self.attention, PRECISIONS[self.precision])
+        method = "full" if self.rank is None else "lora"
+        settings = METHODS[method].settings(target_modules=list(self.target_modules))
+        names = select(model, settings.target_modules)
+        METHODS[method].attach(model, names, settings, self.rank, torch.Generator().manual_seed(0))
+        if self.rank is not None:
+            if shape.head == "lm":  # a pretrained head: frozen as all that is pretrained
+                for name in head_modules(model):
+                    model.get_submodule(name).requires_grad_(False)
+            for layer in lora_layers(model).values():
+                layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.float(), layer.lora_B.data.float()
+        if self.precision == "bf16" and METHODS[method].multiplies_only:
+            keep_frozen_in_bf16(model)
+        if self.checkpointing:
+            checkpoint_layers(model)
+        return model
+
+    def make_batch(self) -> dict[str, Tensor]:
+        """A batch of random content. The last row is padded to half its length: no model can ignore the mask."""
+        shape, draw = self.shape(), torch.Generator().manual_seed(0)
+        labels = torch.zeros(self.batch, dtype=torch.long)
+        if shape.kind == "image":
+            size = shape.config.image_size
+            height, width = size if isinstance(size, list | tuple) else (size, size)
+            pixels = torch.randn(self.batch, shape.config.num_channels, height, width, generator=draw)
+            return {"pixel_values": pixels.to(PRECISIONS[self.precision]), "labels": labels}
+        assert self.sequence is not None
+        tokens = torch.randint(2, shape.config.vocab_size, (self.batch, self.sequence), generator=draw)
+        mask = torch.ones_like(tokens)
+        mask[-1, (self.sequence + 1) // 2 :] = 0
+        return {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "labels": tokens.clone() if shape.head == "lm" else labels,
+        }
+
+    def predict(self) -> Prediction:
+        """What the step takes. No weight is made: the prediction takes seconds and a few megabytes for any model.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model, batch = self.build().train(), self.make_batch()
+            trained = [p for p in model.parameters() if p.requires_grad]
+            recorder = record_step(model, OPTIMIZERS[self.optimizer](trained), batch, Plain(self.precision == "bf16"))
+            ledger = recorder.ledger(tuple(next(iter(batch.values())).shape))
+            count, stored = sum(p.numel() for p in trained), sum(p.nbytes for p in trained)
+            return Prediction(ledger, recorder.moments(STATIC), _gathered(model), count, stored)
+
+
+@lru_cache(maxsize=64)
+def _architecture(name: str, head: str) -> Architecture:
+    return architecture(name, head)
+
+
+GIB = 2**30
+GPU_SIZES = (24, 48, 80, 141)
+"""GiB of memory of common GPUs; each reports this size within 1 %."""
+RESERVED = GIB
+"""Bytes of each GPU that the driver, its libraries and the gaps between blocks take: a round figure."""
+MOST = 4096
+
+
+def sharded_peak(prediction: Prediction, gpus: int) -> int:
+    """Bytes at the peak on each of `gpus` GPUs; each GPU has its own batch.
+
+    Weights, gradients and optimizer states are divided among them (ZeRO stage 3, Rajbhandari et al. 2020), activations
+    and temporaries are not. A layer is whole again while it is used, and the next one is already being fetched.
+    Embeddings and head, which lie outside the layers, stay whole.
+    """
+    if gpus == 1:
+        return prediction.ledger.peak_bytes
+    return max(-(-static // gpus) + other for static, other in prediction.moments) + prediction.gathered
+
+
+def gpus_needed(prediction: Prediction, size: int) -> int | None:
+    """The fewest GPUs of `size` GiB that hold the step.
+
+    None where no number of them does: the part that each GPU must hold whole is too large already.
+    """
+    room = size * GIB - RESERVED
+    if sharded_peak(prediction, 1) <= room:
+        return 1
+    if sharded_peak(prediction, MOST) > room:
+        return None
+    low, high = 2, MOST  # the peak falls with the number of GPUs
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sharded_peak(prediction, middle) <= room else (middle + 1, high)
+    return low

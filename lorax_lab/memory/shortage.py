@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -35,12 +36,25 @@ def free_bytes() -> int:
     its container."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    import psutil
-
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    frees = [int(psutil.virtual_memory().available), container_bytes()]
-    frees += [None if limit < 0 else limit - int(psutil.Process().memory_info().vms)]
+    frees = [_available_bytes(), container_bytes(), None if limit < 0 else limit - _address_bytes()]
     return min(free for free in frees if free is not None)
+
+
+def _available_bytes() -> int:
+    """What the system can still give, as Linux says; all memory where the system does not say."""
+    try:
+        return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _address_bytes() -> int:
+    """The address space that the process has; its limit is on this."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

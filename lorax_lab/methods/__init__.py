@@ -15,8 +15,8 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import embeddings, full, head, lora, norms_and_biases, peft_bridge
 from lorax_lab.methods.method import Method
 from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
-from lorax_lab.models.checkpointing import checkpoint_layers
-from lorax_lab.models.dropout import use_byte_dropout
+from lorax_lab.models.kernel import use_byte_dropout
+from lorax_lab.models.savings import checkpoint_layers
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,

@@ -1,7 +1,6 @@
 """Load the frozen base; name the adaptable matrices and the head."""
 
 from lorax_lab.models.base import Base, check_base, load_base, load_processor
-from lorax_lab.models.bf16 import keep_frozen_in_bf16
 from lorax_lab.models.coverage import Census, census, coverage, in_words, not_measured
 from lorax_lab.models.files import PRESETS, model_sha256, preset_named, resolve
 from lorax_lab.models.kernel import use_kernel
@@ -24,6 +23,7 @@ from lorax_lab.models.matrices import (
     shapes_of,
     short_name,
 )
+from lorax_lab.models.savings import keep_frozen_in_bf16
 from lorax_lab.models.settings import check_sizes
 from lorax_lab.models.skeleton import groups, matrix_shapes, most_tokens, vocabulary
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, first_line, suggest
@@ -107,14 +108,12 @@ def _smollm2() -> Path:
     """SmolLM2-135M-Instruct from its GGUF file, dequantized once to an fp32 folder in the cache."""
     from lorax_lab.data.assets import fetch
 
+    if find_spec("gguf") is None:
+        raise ConfigError("model=smollm2 needs the gguf package: type pip install lorax_lab")
     source = fetch("smollm2")
     target = source.parent / "smollm2-fp32"
     if (target / NOTE).is_file():
         return _unaltered("smollm2", target, (target / NOTE).read_text(encoding="utf-8", errors="replace").strip())
-    try:
-        import gguf  # noqa: F401
-    except ImportError:
-        raise ConfigError("model=smollm2 needs the gguf package: pip install 'lorax_lab[gguf]'") from None
     _check_pinned(source)
     _dequantize(source, target)
     return target

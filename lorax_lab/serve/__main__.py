@@ -1,85 +1,91 @@
-"""`python -m lorax_lab.serve`: six tasks on one base. Their runs are found or trained, proved equal, and measured."""
+"""`python -m lorax_lab.serve RUN RUN …`: the adapters of several runs on one base, proved equal and measured."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.output import guard
-from lorax_lab.serve.overrides import HELP, Setup, read_overrides
 
-if TYPE_CHECKING:
-    from pathlib import Path
+RESULTS = "serving.json"
+HELP = """\
+Serve many tasks from one base: the base is held once, with the LoRA of each run, and tried on real examples.
 
-    from lorax_lab.launch.plan import Run
-
-INSTEAD = "name another folder, as in out=serving/mine"
+The adapters are exchanged in place, merged and unmerged, and batches are served whose rows belong to different tasks.
+Every answer on every test split is compared with that of the adapter alone. Measured are bytes on disk and in memory,
+and seconds of switches and requests.
+"""
+EXAMPLES = """\
+first train one LoRA for each task, then serve them:
+  python -m lorax_lab.run task=tweets,sarcasm rank=8 reference=false -m
+  python -m lorax_lab.serve runs/minilm-*-lora-r8-s0-*
+for the figure: python -m analysis serving FOLDER
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is missing, serve, print, write. Returns the exit code: 0 done and every prediction equal, 1 a run
-    could not be trained or a prediction differs, 2 a wrong input, 130 stopped."""
-    overrides = sys.argv[1:] if arguments is None else arguments
-    if {"--help", "-h"} & set(overrides):
-        print(HELP)
-        return 0
-    return answer(
-        lambda: _answer(read_overrides(overrides)), "; what is trained is kept: type the same command to go on"
-    )
+    """Serve, print, write. Returns the exit code: 0 all answers are equal, 1 one differs, 2 a wrong input."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m lorax_lab.serve", None, HELP, EXAMPLES, formatter_class=form)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run of method=lora")
+    parser.add_argument("--out", type=Path, default=Path("serving"), metavar="FOLDER", help="where serving.json goes")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _answer(options.runs, options.out))
 
 
-def _answer(setup: Setup) -> int:
-    runs = list(setup.runs.values())
-    folder = _folder(setup, runs)
-    return _serve(setup, folder) if _train(runs, folder) else 1
-
-
-def _folder(setup: Setup, runs: list[Run]) -> Path:
-    """The folder of the results; it and the records' can be made, as far as is seen before anything is written."""
-    from lorax_lab.launch.place import check_folder, check_place
-    from lorax_lab.serve import report
-
-    for run in runs:
-        check_place(run)
-    folder = setup.out or report.default_folder(runs)
-    check_folder(f"out={folder}", folder, INSTEAD)
-    if (folder / report.RESULTS).is_dir():
-        raise ConfigError(f"out={folder} has a folder {report.RESULTS}, where the results go; {INSTEAD}")
-    return folder
-
-
-def _train(runs: list[Run], folder: Path) -> bool:
-    """Train the runs that the store lacks, in this process; returns whether all are recorded."""
-    import signal
-
+def _answer(runs: list[Path], folder: Path) -> int:
     from lorax_lab.console import console
-    from lorax_lab.launch.place import make_folder, make_place
-    from lorax_lab.launch.plan import check
-    from lorax_lab.launch.sweep import Sweep
+    from lorax_lab.record.files import write_redacted
+    from lorax_lab.record.provenance import hardware
+    from lorax_lab.serve.costs import costs
+    from lorax_lab.serve.prove import open_served, prove
 
-    sweep = Sweep(runs)
-    check(sweep.waiting)
-    make_folder(f"out={folder}", folder, INSTEAD)
-    console.print(f"{len(sweep.recorded)} of {len(runs)} already recorded in {runs[0].runs_dir}", markup=False)
-    if not sweep.waiting:
-        return True
-    make_place(sweep.runs_dir)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sweep.finish()
-    return sweep.close()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder} is a file; name a folder")
+    served = open_served(list(dict.fromkeys(run.absolute() for run in runs)))
+    config = next(iter(served.configs.values()))
+    results = prove(served)
+    facts = {"hardware": hardware(), "model": config.model, "rank": config.rank, "seed": config.seed}
+    results = facts | results | costs(served)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_redacted(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    for line in lines(results):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"in {folder}: {RESULTS}; for the figure type: python -m analysis serving {folder}", soft_wrap=True)
+    return 0 if results["equal"] else 1
 
 
-def _serve(setup: Setup, folder: Path) -> int:
-    from lorax_lab.serve import report
-    from lorax_lab.serve.measure import measure
-    from lorax_lab.serve.proof import prove
-    from lorax_lab.serve.served import open_served
+def lines(results: dict[str, Any]) -> list[str]:
+    """The proof and the costs, as they are printed."""
+    shown = []
+    for name, row in results["runs"].items():
+        same = min(value for key, value in row.items() if key.startswith("same."))
+        shown.append(
+            f"{name}: {row['metric']} {row['score']:.4f}, {same:,} of {row['examples']:,} answers are the same"
+        )
+    disk, held, seconds, exchanges = (results[key] for key in ("bytes_on_disk", "bytes_held", "seconds", "exchanges"))
+    times = disk["full"] / (disk["base"] + disk["adapters"])
+    shown.append(f"on disk, MB: full models {_mb(disk['full'])}, base {_mb(disk['base'])}, adapters "
+                 f"{_mb(disk['adapters'])}: {times:.1f} times less")  # fmt: skip
+    shown.append("in memory, MB: " + ", ".join(f"{name} {_mb(count)}" for name, count in held.items()))
+    shown.append("seconds: " + ", ".join(f"{name} {value:.2g}" for name, value in seconds.items()))
+    request = results["request"]
+    shown += [f"a request of {request['rows']} rows, {name}: {value:.2g} seconds, {_mb(request['peak_bytes'][name])} MB"
+              for name, value in request["seconds"].items()]  # fmt: skip
+    worst = max(exchanges["difference"], *(row["difference"] for row in results["runs"].values()))
+    base = "unchanged" if results["base_unchanged"] else "CHANGED"
+    verdict = "Equal" if results["equal"] else "NOT EQUAL"
+    shown.append(f"{verdict}: outputs differ by at most {worst:.1g} of the largest, also after {exchanges['count']:,} "
+                 f"random exchanges, merges and unmerges; the base's bits are {base}.")  # fmt: skip
+    return shown
 
-    served = open_served(setup.runs)
-    proof = prove(served)
-    report.close(report.results(served, proof, measure(served, folder)), folder)
-    return 0 if proof.equal else 1
+
+def _mb(count: float) -> str:
+    return f"{count / 1e6:,.1f}"
 
 
 if __name__ == "__main__":

@@ -1,27 +1,115 @@
 """One frozen base and the adapters of many tasks: exchanged, merged and unmerged, or mixed in one batch.
 
-The base's bits are never written. An exchange is one assignment, whatever the size of the model. A merge puts W0 + ΔW
-into memory of its own, and unmerging frees that memory: nothing is subtracted, so nothing is rounded.
+The base's bits are never written. An exchange is one assignment, whatever the size of the model: all layers read one
+`Slot`, so that no layer is ever ahead of another. A merge puts W0 + ΔW into memory of its own, and unmerging frees that
+memory: nothing is subtracted, so nothing is rounded.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods.lora_layer import set_module
-from lorax_lab.models import Base, adaptable, head_modules, is_head, shapes_of
-from lorax_lab.serve.admission import admit
-from lorax_lab.serve.layers import Adapter, ServedHead, ServedLinear, Slot, State
+from lorax_lab.methods import peft_format
+from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
+from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
+from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.spectra import LowRank
 
 Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """One task's adapter and head, ready to be served.
+
+    Args:
+        factors: ΔW by the matrix's dotted name in the bare base, in the base's dtype and on its device.
+        heads: the task's own head modules by dotted name.
+        outputs: width of the head: number of classes, 1 for regression.
+    """
+
+    name: str
+    factors: dict[str, LowRank]
+    heads: dict[str, nn.Module]
+    outputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Which adapters the layers apply, and to which rows.
+
+    Args:
+        parts: (adapter, first row, end) for consecutive rows of a batch of `rows`. An adapter that serves whole
+            batches, of any size, has rows 0 to 1 of 1.
+        merged: W0 + ΔW (out, in) by matrix, where a single adapter is merged.
+    """
+
+    parts: tuple[tuple[Adapter, int, int], ...] = ()
+    rows: int = 1
+    merged: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Slot:
+    """Holds the one state that all layers read."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+
+class ServedLinear(nn.Module):
+    """y = W0 x + b + scaling · B A x, where B A is that of each row's adapter; W0 x is computed once for all rows."""
+
+    def __init__(self, name: str, base: nn.Module, slot: Slot) -> None:
+        super().__init__()
+        self.name, self.base, self.slot = name, base, slot
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        state, bias = self.slot.state, self.base.bias
+        assert bias is None or isinstance(bias, Tensor)
+        if self.name in state.merged:
+            return F.linear(x, state.merged[self.name], bias)
+        flat = x.flatten(0, -2)  # (tokens, in), the tokens of a row next to each other
+        y = F.linear(flat, delta_view(self.base), bias)
+        share = len(flat) // state.rows
+        for adapter, first, end in state.parts:
+            if self.name in adapter.factors:
+                update, tokens = adapter.factors[self.name], slice(first * share, end * share)
+                add_low_rank(y[tokens], flat[tokens], update.A, update.B, update.scaling)
+        return y.view(*x.shape[:-1], -1)
+
+    def merged_weight(self, update: LowRank) -> Float[Tensor, "out in"]:
+        """W0 + ΔW, in memory of its own."""
+        return merged_weight(delta_view(self.base), update)
+
+
+class ServedHead(nn.Module):
+    """One module of the head. Each row goes through its own task's module; narrow outputs are padded with zeros."""
+
+    def __init__(self, name: str, slot: Slot) -> None:
+        super().__init__()
+        self.name, self.slot = name, slot
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        state = self.slot.state
+        share = len(x) // state.rows
+        outputs = [
+            adapter.heads[self.name](x[first * share : end * share], *args, **kwargs)
+            for adapter, first, end in state.parts
+        ]
+        if len(outputs) == 1:
+            return outputs[0]
+        width = max(output.shape[-1] for output in outputs)
+        return torch.cat([F.pad(output, (0, width - output.shape[-1])) for output in outputs])
 
 
 class Exchange:
@@ -70,12 +158,11 @@ class Exchange:
         """Add the adapter saved in `folder`, a run's folder or one of PEFT's; the active adapter stays.
 
         Raises:
-            ConfigError: the name is taken; the adapter has another base, or another rank than it states, is damaged, or
-                has a head that does not fit.
+            ConfigError: the name is taken; the adapter has another base, is damaged, or has a head that does not fit.
         """
         if name in self.adapters:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
-        saved = admit(folder, self._shapes, self.base_name, self.model_sha256)
+        saved = self._admit(folder)
         factors = {key: self._on_device(key, update) for key, update in saved.factors.items()}
         heads, outputs = self._heads_of(saved.head, folder)
         self.adapters[name] = Adapter(name, factors, heads, outputs)
@@ -174,6 +261,20 @@ class Exchange:
         if self.active is None:
             raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
         return self._slot.state
+
+    def _admit(self, folder: Path) -> peft_format.Saved:
+        """The adapter in `folder`, if its base is this one: a run's record has the base's hash, any other folder only
+        the base's name."""
+        record = read_record(folder) if (folder / RECORD).is_file() else None
+        if record and (record.status, record.method) != ("completed", "lora"):
+            raise ConfigError(f"{folder}: a {record.status} run of method={record.method}, no trained adapter")
+        saved = peft_format.read(folder, self._shapes)
+        ours = (self.base_name, self.model_sha256)
+        theirs = (str(saved.base_name), record.completed.inputs.model_sha256 if record else self.model_sha256)
+        if theirs != ours:
+            bases = "; held here is ".join(f"{name} (sha256 {sha256[:12]})" for name, sha256 in (theirs, ours))
+            raise ConfigError(f"{folder}: this adapter belongs to another base, {bases}")
+        return saved
 
     def _on_device(self, name: str, update: LowRank) -> LowRank:
         """A copy of the factors on the base's device: those that were read are mapped from a file that may change."""

@@ -9,8 +9,7 @@ from lorax_lab.config import TaskConfig
 from lorax_lab.data import Pools, source_of
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks import classification, image_classification, language_modeling, regression, speech_recognition
-from lorax_lab.tasks.kind import Kind
-from lorax_lab.tasks.task import Task
+from lorax_lab.tasks.kind import Kind, Task
 
 __all__ = ["KINDS", "Kind", "Task", "check", "kind_of", "load_task"]
 
@@ -57,7 +56,7 @@ def load_task(config: TaskConfig, planned: str | None = None) -> Task:
         ConfigError: as `check`; data that cannot be read or are too small, that are not the planned ones, that
             change meanwhile, or whose texts are the labels.
     """
-    from lorax_lab.data.notes import notes_of
+    from lorax_lab.data.leaks import notes_of
     from lorax_lab.data.splits import split
 
     kind, source, metric = kind_of(config.kind), source_of(config), _primary_metric(config)

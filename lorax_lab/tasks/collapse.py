@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorax_lab.tasks.task import Task
+from lorax_lab.tasks.kind import Task
 
 if TYPE_CHECKING:
     from lorax_lab.tasks.split import Split

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from lorax_lab.data.sounds import Sound
+    from lorax_lab.data.media import Sound
 
 ERRORS, WORDS, NATS, TOKENS = range(4)
 """What the columns of the outputs are, each counted over one transcript."""
@@ -181,7 +181,10 @@ def word_errors(reference: Sequence[str], written: Sequence[str]) -> tuple[int, 
     >>> word_errors("a b c d".split(), "a x c".split()), word_errors(["a"], [])
     ((2, 4), (1, 1))
     """
-    import jiwer
+    try:
+        import jiwer
+    except ImportError:
+        raise ConfigError("audio needs soundfile and jiwer: type pip install 'lorax_lab[audio]'") from None
 
     counted = jiwer.process_words(" ".join(reference), " ".join(written))
     return counted.substitutions + counted.deletions + counted.insertions, len(reference)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lorax_lab.data import Example
-from lorax_lab.errors import Diverged
-from lorax_lab.tasks.batches import length_bucketed_batches
-from lorax_lab.tasks.kind import Row
-from lorax_lab.tasks.task import Task
+from lorax_lab.errors import ConfigError, Diverged, cut
+from lorax_lab.tasks.kind import Row, Task
 from lorax_lab.train import Batch
 
+MANY = 0.5
+"""The share of the training inputs from which on it is said that they are alike."""
+LONGER = 4
+"""How many times longer than the set one the proposed `task.max_length` is."""
 SCORED_TOGETHER = {"cpu": 16}
 """Examples that are scored together, by the type of the device; 64 elsewhere. On a processor larger batches are slower:
 64 short texts at a time take a fifth longer than 16."""
@@ -133,3 +136,69 @@ def baselines(splits: dict[str, Split], limit: int | None) -> dict[str, Split]:
     test = splits["test"]
     rows = test.task.kind.baselines(test.processor, splits["train"].rows, test.rows, test.task.config, limit)
     return {name: replace(test, rows=chosen) for name, chosen in rows.items()}
+
+
+def length_bucketed_batches(
+    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int
+) -> list[list[int]]:
+    """One epoch: every index exactly once, in batches of like lengths.
+
+    Indices are shuffled, cut into windows of `window` batches, sorted by length inside a window and cut into batches,
+    whose order is shuffled again. All but one batch have `batch_size` indices. A window of 1 leaves chance alone to
+    choose what a batch holds.
+    """
+    shuffled = torch.randperm(len(lengths), generator=generator).tolist()
+    batches = []
+    for start in range(0, len(shuffled), window * batch_size):
+        alike = sorted(shuffled[start : start + window * batch_size], key=lengths.__getitem__)
+        batches += [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def alike(split: Split, limit: int | None) -> list[str]:
+    """What is to be said where more than half of the training inputs are the same tokens.
+
+    Args:
+        split: the training examples.
+        limit: how many tokens the model reads; None where nothing bounds them.
+
+    Raises:
+        ConfigError: all of them are, so that nothing can be learned.
+    """
+    seen, kind = split.task.kind.seen, split.task.kind
+    if seen is None or not split.task.train[0].inputs:
+        return []
+    inputs = [tuple(seen(row)) for row in split.rows]
+    unk, special = getattr(split.processor, "unk_token_id", None), set(split.processor.all_special_ids)
+    unknown = [unk in ids and special.issuperset(ids) for ids in inputs]
+    keys = [() if strange else ids for ids, strange in zip(inputs, unknown, strict=True)]
+    key, count = Counter(keys).most_common(1)[0]
+    if count <= MANY * len(keys):
+        return []
+    first = keys.index(key)
+    name, text = next(iter(split.task.train[first].inputs.items()))
+    if unknown[first]:
+        what, instead = "have no token that the tokenizer knows", f"name another model, or column in task.{name}"
+    else:
+        most = getattr(split.task.config, "max_length", None)
+        what = "are the same tokens to the model"
+        instead = _instead(most if most == kind.size(split.rows[first]) else None, limit, name)
+    if count == len(keys):
+        all_of = f"all {count} training inputs of task={split.task.config.name} {what}"
+        raise ConfigError(f"{all_of}, and there is nothing to learn; {instead}")
+    share = f"{count} of {len(keys)} training inputs ({count / len(keys):.0%}) {what}"
+    return [f"{share}, such as {cut(text, 40)!r}; {instead}"]
+
+
+def _instead(at: int | None, limit: int | None, name: str) -> str:
+    """What to type where texts that differ are the same tokens.
+
+    Args:
+        at: the `task.max_length` at which they are cut; None where they are not.
+    """
+    if at is None:
+        return f"name another column in task.{name}, or a model whose tokenizer tells these texts apart"
+    longer = min(LONGER * at, limit or LONGER * at)
+    if longer <= at:
+        return f"they are cut at task.max_length={at}, all that the model reads: put what differs first"
+    return f"they are cut at task.max_length={at}; type task.max_length={longer}"

@@ -22,7 +22,6 @@ from lorax_lab.models import matrix_shapes, select
 from lorax_lab.record import load_truncation, read_record
 from lorax_lab.record.checkpoints import Checkpoints
 from lorax_lab.record.folder import OUTPUTS, load_arrays, save_trained
-from lorax_lab.serve.overrides import read_overrides
 from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
 from lorax_lab.windows import window
@@ -177,11 +176,6 @@ def test_a_model_of_two_parts_is_no_causal_model(lab_here: Lab, words: list[str]
     done = lab_here(f"model={tmp_path / 't5'}", *words[1:], "rank=2")
     assert done.returncode == 2
     assert "is no model that transformers can read for this kind of task (CausalLM)" in " ".join(done.stdout.split())
-
-
-def test_serving_refuses_the_kind_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"task.kind=language_modeling of arithmetic is not served"):
-        read_overrides(["tasks=[movie_reviews,arithmetic]", "model=smollm2"])
 
 
 def test_a_result_without_baselines_is_read(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, timeout=120)
     wheel = next(built.glob("lorax_lab-*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert "lorax_lab/conf/config.yaml" in names
+    assert {"lorax_lab/conf/config.yaml", "analysis/report.html.j2"} <= set(names)
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis"}
     install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, timeout=120)
     return site
@@ -54,6 +54,7 @@ def test_the_wheel_brings_one_command_that_hands_over_to_every_module(site: Path
     assert "rank=8" in script(site, tmp_path, "run", "--help")
     assert "BASE" in script(site, tmp_path, "audit", "--help")
     assert "singular_values" in script(site, tmp_path, "figures", "--help")
+    assert script(site, tmp_path, "figures", "--help") == installed(site, tmp_path, "analysis", "--help")
     assert script(site, tmp_path, "--version") == installed(site, tmp_path, "lorax_lab.run", "--version")
 
 

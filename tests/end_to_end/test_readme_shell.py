@@ -22,7 +22,6 @@ from test_readme import EVERY, PAGES, README, blocks, commands, name
 pytestmark = pytest.mark.slow
 ACTIVATE = Path(sys.prefix) / "bin" / "activate"
 RUN = "python -m lorax_lab.run "
-EXAMPLE = str(ROOT / "docs" / "grids" / "example.csv")
 CHOSEN = ("model=", "task=", "task.", "tracking=", "train.device=", "method.target_modules=")
 """Overrides for which the tiny ones stand in."""
 
@@ -125,7 +124,6 @@ SHELL: list[tuple[str, Callable[[Place, str], str]]] = [
     (r"lorax-lab \w+ --help", _same),
     (r"python -m (analysis|lorax_lab\.\w+|experiments\.\w+) --help", _same),
     (r"python -m analysis (audit|step|serving|cards) \w+", _help),
-    (r"python -m analysis grid docs/.*", lambda place, text: text.replace("docs/grids/example.csv", EXAMPLE)),
     (r"python -m analysis (study|verdict)", _ending("--out STUDY --verdict VERDICT.md")),
     (r"python -m analysis\b.*", _same),
     (r"python -m experiments\.(equivalence rank_sweep|constants STUDY)", _help),

@@ -6,10 +6,8 @@ import dataclasses
 import importlib
 import itertools
 import json
-import os
 import re
 import shutil
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +16,7 @@ import pytest
 from synthetic import PROTOCOL, declaration, line, written
 
 from analysis.__main__ import main as analyse
-from analysis.study import findings, update
+from analysis.study import update
 from analysis.study.figures import FIGURES
 from analysis.study.records import load
 from analysis.study.validator import breaches
@@ -753,7 +751,7 @@ def test_a_tiny_study_from_its_first_trial_to_its_verdict(
     assert {row["matrix"] for row in measured} == set(records.shared["matrix"])
     assert {len(row["each"]["8,8"]) for row in measured} == {10}
     assert update.is_on_test(records, "local")
-    assert "Of 50, 70, 80 and 90 % of the update in every matrix, " in "\n".join(findings.cuts(records))
+    assert list(update.shrunk(records, "local")) == [50, 70, 80, 90]
     drawn = FIGURES["functional"].table(records)
     assert {"cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "gaussian"} == set(drawn["part"])
     # the store is lost: what is published still counts, and nothing is trained again
@@ -843,27 +841,11 @@ def two_studies(published: Path, tmp_path: Path) -> list[str]:
 
 
 def test_several_studies_are_drawn_each_from_its_own_file(two_studies: list[str], capsys: Any) -> None:
-    """In processes of their own where there are several processors; the command names all files."""
     assert analyse(["study", *two_studies]) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".csv")]
     assert sorted(Path(line).parent.name for line in said) == ["other", "rank_sweep"]
     tables = {Path(line).parent.name: Path(line).read_text() for line in said}
     assert ("headlines" in tables["rank_sweep"], "headlines" in tables["other"]) == (True, False)
-
-
-def test_a_process_that_is_killed_while_it_draws_is_told(
-    two_studies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    def killed(*_: object) -> list[Path]:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return []
-
-    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    monkeypatch.setattr("analysis.study.command._figures", killed)
-    assert analyse(["study", *two_studies]) == 2
-    assert "killed while it drew" in (said := capsys.readouterr().err)
-    assert re.search("one by one need less; type: python -m analysis study (other|rank_sweep)$", said.strip())
-    assert not (tmp_path / "V.md").exists()
 
 
 def test_the_verdict_says_what_the_records_hold(published: Path, tmp_path: Path) -> None:

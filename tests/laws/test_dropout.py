@@ -14,7 +14,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.kernel import check_dropout
 from lorax_lab.launch.plan import run_of
-from lorax_lab.models.dropout import ByteDropout, use_byte_dropout
+from lorax_lab.models.kernel import ByteDropout, use_byte_dropout
 from lorax_lab.record.record import read_record
 
 

@@ -97,12 +97,3 @@ def test_it_trains_and_its_record_has_its_parameters(method: str, small_run: lis
     store = Path(next(w for w in small_run if w.startswith("runs_dir=")).removeprefix("runs_dir="))
     for path in store.glob("tiny-bert-*"):
         assert read_record(path).completed.parameters.head == 2 * 32 + 2
-
-
-def test_it_is_not_served(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from lorax_lab.serve.__main__ import main
-
-    words = [w for w in small_run if w.startswith(("model=", "runs_dir="))]
-    assert main([*words, "tasks=['sarcasm task.pooling=mean']"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "task.pooling=mean is not served; type task.pooling=own" in said

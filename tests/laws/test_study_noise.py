@@ -1,15 +1,15 @@
-"""What pages say of noise: directions that seeds share stand in the table, spikes only where they are told."""
+"""Noise in what studies say: directions that seeds share beyond chance, and spikes only where they are told."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import pytest
 
-from analysis.study import findings, page, update
+from analysis.study import update
 from analysis.study.command import load_all
 from analysis.study.records import RECORDS, Records
-from analysis.study.verdict import rulings
 
 MAIN = "rank_sweep"
 
@@ -34,29 +34,14 @@ def test_what_two_seeds_share_is_counted_in_directions_beyond_chance() -> None:
             assert 0 < beyond < 32
 
 
-def test_the_table_has_them_where_a_study_has_them_and_no_count_of_spikes() -> None:
-    with_shared, without = page.rulings_table(rulings(records(MAIN))), page.rulings_table(rulings(records("planted")))
-    k, column, row = update.common(records(MAIN), "sarcasm") or (0, 0.0, 0.0)
-    line = next(line for line in with_shared.splitlines() if line.startswith("| sarcasm | all matrices"))
-    assert line.endswith(f"| {column:.1f} and {row:.1f} of {k} |")
-    assert page.COMMON in with_shared.splitlines()[0]
-    assert page.COMMON not in without
+def test_a_study_without_pairs_of_runs_shares_nothing() -> None:
     assert update.common(records("planted"), records("planted").conditions[0]) is None
-    assert "noise edge" not in with_shared + without
 
 
-@pytest.mark.parametrize("study", [MAIN, "planted", "random_labels"])
-def test_no_study_counts_directions_above_a_bulk_that_is_no_iid_noise(study: str) -> None:
-    for task in records(study).conditions:
-        assert update.entry(update.spectral(records(study), task), "spikes")["mean"] != pytest.approx(116, abs=50)
-    text = page.write(records(study))
-    assert "How many stand above noise is not told" in text
-    assert "stand above the edge" not in text
-
-
-def test_spikes_are_said_where_they_are_told() -> None:
-    assert findings._above_noise(5.0, 0.006).startswith("Above the edge of the noise fitted to the bulk stand 5;")
-    assert "not told" in findings._above_noise(float("nan"), 0.1)
+def test_spikes_are_counted_only_above_a_bulk_of_iid_noise() -> None:
+    for study in (MAIN, "planted", "random_labels"):
+        for task in records(study).conditions:
+            assert math.isnan(update.entry(update.spectral(records(study), task), "spikes")["mean"])
     row = {"shape": [64, 64], "noise_std": 1.0, "bulk_misfit": 0.03, "spikes": 4.0}
     assert update._mean({"m": row}, ["m"], "spikes") == 4
     assert update._mean({"m": row | {"bulk_misfit": 0.2}}, ["m"], "spikes") != 4

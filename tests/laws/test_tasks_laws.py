@@ -17,7 +17,7 @@ from test_run import runs_dir
 from transformers import AutoConfig, AutoTokenizer
 
 from lorax_lab.data import SOURCES, Example, Source
-from lorax_lab.data.sounds import Sound
+from lorax_lab.data.media import Sound
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.entry import launch
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base

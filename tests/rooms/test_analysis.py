@@ -19,7 +19,7 @@ import torch
 from recorded import run_record
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import missing, style
+from analysis import gaps, style
 from analysis.__main__ import main
 from analysis.figures import FIGURES
 from analysis.figures.functional_rank import finding
@@ -100,7 +100,7 @@ class Store:
                 "truncation": None if rank else self.functional(metric, cuts or {0: 0.5, 1: 0.7, 2: 0.8, 16: 0.8}),
             }
         record.write_record(folder, run_record(run_id, **parts))
-        return folder
+        return with_curve(folder) if status == "completed" else folder
 
     def functional(self, metric: str, cuts: dict[int, float]) -> list[dict[str, Any]]:
         """The cut scores as given, and a remainder that is their mirror."""
@@ -127,6 +127,13 @@ class Store:
                     matrices[name] |= {"spikes": spectra.spikes(sigma, shape, std)}
                     matrices[name] |= {"bulk_misfit": spectra.bulk_misfit(sigma, shape, std)}
         return matrices, saved
+
+
+def with_curve(folder: Path, steps: int = 3) -> Path:
+    """A learning curve in a run's folder."""
+    rows = [{"step": step, "train/loss": 1 / step} for step in range(1, steps + 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 def group_of(store: Store) -> Group:
@@ -559,7 +566,7 @@ def test_what_is_measured_makes_no_variant(store: Store, capsys: pytest.CaptureF
     assert set(group.runs["variants"]) == {1}
     assert list(group.runs["config.measure"]) == ["controls", "standard", "standard", "controls"]
     assert group.dials == ()
-    assert missing.gaps(group) == []
+    assert gaps.missing(group) == []
     assert drawn(store, "memory") == 0
     assert "is the same training as minilm-movie_reviews-lora-r2-s0-" in capsys.readouterr().out
 
@@ -676,7 +683,7 @@ def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> No
     store.run(rank=8, train={"epochs": 3}, alpha=8)
     start, budget = "python -m lorax_lab.run model=minilm task=movie_reviews", "train.epochs=3"
     end = f"seed=1,2 runs_dir={store.folder} -m"
-    assert missing.gaps(group_of(store)) == [
+    assert gaps.missing(group_of(store)) == [
         f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} {end}",
         f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
         f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
@@ -707,7 +714,7 @@ def test_a_seed_that_failed_is_missing_of_its_arm(store: Store) -> None:
     store.run(rank=2)
     store.run(rank=2, seed=1, status="failed")
     group = group_of(store)
-    assert missing.lacking(group, FIGURES["memory"].table(group)) == 1
+    assert gaps.lacking(group, FIGURES["memory"].table(group)) == 1
 
 
 def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -780,7 +787,7 @@ def test_the_usual_folder_is_not_typed(store: Store, monkeypatch: pytest.MonkeyP
     store.run(rank=2)
     monkeypatch.chdir(store.folder.parent)
     (group,) = load(Path("runs")).groups
-    assert all("runs_dir" not in typed for typed in (group.command(), *missing.gaps(group)))
+    assert all("runs_dir" not in typed for typed in (group.command(), *gaps.missing(group)))
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

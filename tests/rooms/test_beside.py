@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from synthetic import study
 
-from analysis.report import study_page
 from analysis.study import beside
 from analysis.study.command import latex
 from analysis.study.figures import FIGURES
@@ -41,12 +39,11 @@ def test_runs_of_two_machines_are_not_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("is_beside", [True, False])
-def test_figure_table_and_page_say_it(is_beside: bool, tmp_path: Path) -> None:
+def test_figure_and_table_say_it(is_beside: bool) -> None:
     records = study() if is_beside else one_after_another(study())
     table = FIGURES["cost"].table(records)
-    [plot] = [plot for plot in study_page._plots(records, ["c"], [], tmp_path / "page.html") if plot.name == "cost"]
-    texts = [FIGURES["cost"].draw(table).get_suptitle(), str(latex("cost", table)), " ".join(plot.notes)]
-    assert [SAID[1:] in " ".join(text.split()) for text in texts] == [is_beside] * 3
+    texts = [FIGURES["cost"].draw(table).get_suptitle(), str(latex("cost", table))]
+    assert [SAID[1:] in " ".join(text.split()) for text in texts] == [is_beside] * 2
 
 
 def test_the_published_rank_study_says_it() -> None:

@@ -64,8 +64,7 @@ DOORS = {
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},
     "seaborn": {"analysis"},
-    "plotly": {"analysis/report"},
-    "markdown_it": {"analysis/report"},
+    "jinja2": {"analysis"},
     "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},
 }

@@ -17,7 +17,7 @@ from test_tasks_laws import save_base
 
 from lorax_lab.data import data_sha256
 from lorax_lab.data import digits as digits_source
-from lorax_lab.data.images import read_image
+from lorax_lab.data.media import read_image
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base
 from lorax_lab.tasks import load_task
@@ -427,25 +427,3 @@ def test_a_vit_is_trained_measured_cut_and_scored(vit: Path, tmp_path: Path, lab
     assert all("vit.layers" in name for name in full.matrices)
     assert 0 <= lora.metrics["test/accuracy"] <= 1
     assert full.time.tokens == 96 * 64
-
-
-def test_two_tasks_of_images_are_served_from_one_base(vit: Path, tmp_path: Path) -> None:
-    from lorax_lab.execute import execute
-    from lorax_lab.launch.compose import compose
-    from lorax_lab.launch.plan import run_of
-    from lorax_lab.serve.served import open_served
-
-    sizes = ["task.train_examples=40", "task.validation_examples=20", "task.test_examples=20", "rank=2"]
-    words = [f"model={vit}", *sizes, "train.device=cpu", "tracking=disabled", "reference=false"]
-    configs = {
-        name: compose([f"task={name}", *words, f"runs_dir={tmp_path}"]) for name in ("digits_low", "digits_high")
-    }
-    runs = {name: run_of(config) for name, config in configs.items()}
-    for run in runs.values():
-        execute(run.config, run.run_id, run.folder, None, lambda: None)
-    served = open_served(runs)
-    rows = served.few(3)
-    mixed = served.exchange.mixed(served.batch(rows), [name for name, _ in rows])
-    for (name, i), outputs in zip(rows, mixed, strict=True):
-        expected = served.tests[name].outputs(served.alone(name))[i]
-        torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)

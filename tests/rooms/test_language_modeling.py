@@ -293,6 +293,6 @@ def test_a_setting_out_of_range(key: str, value: int) -> None:
 
 
 def test_equal_texts_without_prompts_are_equal_content() -> None:
-    from lorax_lab.data.examples import content_key
+    from lorax_lab.data.source import content_key
 
     assert content_key(Example({}, "A text")) == content_key(Example({}, "a  text")) != content_key(Example({}, "b"))

@@ -13,10 +13,10 @@ from test_tasks import config, cut, pool, texts
 
 from analysis.groups import load
 from analysis.scores import SCORED, scores
-from analysis.study import findings, page, rules
+from analysis.study import page
 from analysis.study.figures import FIGURES
 from lorax_lab.data import Pools
-from lorax_lab.data.notes import MEMORISED, notes_of
+from lorax_lab.data.leaks import MEMORISED, notes_of
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import run_of
@@ -109,14 +109,6 @@ def test_the_words_of_the_refusal_make_a_run() -> None:
     assert compose(spell_out(["task=sarcasm", "task.memorise=true", *SIZES])).task.memorise
 
 
-def test_it_is_not_served(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from lorax_lab.serve.__main__ import main
-
-    words = [w for w in small_run if w.startswith(("model=", "runs_dir="))]
-    assert main([*words, f"tasks=['sarcasm task.memorise=true {' '.join(SIZES)}']"]) == 2
-    assert "task.memorise=true is not served" in " ".join(capsys.readouterr().err.split())
-
-
 # ---- runs
 
 
@@ -163,12 +155,11 @@ def memorising(**of_study: Any) -> Any:
 
 def test_no_heading_calls_a_training_score_a_test_score() -> None:
     for records, name in ((study(peaked), "test"), (memorising(), "training")):
-        headings = "\n".join(page._arms(records))
-        assert f"| {name} accuracy |" in headings
+        text = page.write(records, [records])
+        assert f"| {name} accuracy |" in text
         assert (SCORED in FIGURES["cost"].table(records)) == (name == "training")
-        said = rules.intervals_rule(records)
-        assert ("are the training examples (task.memorise): every score is of these" in said) == (name == "training")
-        assert f"{name.capitalize()} scores: " in " ".join(findings.controls(records, [records]))
+        assert ("task.memorise" in text) == (name == "training")
+        assert f"{name.capitalize()} scores: " in text
 
 
 @pytest.mark.parametrize("name", ["cost", "trials", "functional", "modules", "answer"])

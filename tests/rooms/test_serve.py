@@ -1,300 +1,281 @@
-"""The entry that serves many tasks on one base: its words, the real command line on small tables, and its figure."""
+"""One base, many tasks: whatever is exchanged, merged, mixed or refused, each adapter answers as it does alone."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
-import os
-import subprocess
-import sys
-import time
-from io import BytesIO
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+import torch
+from conftest import tiny_model
+from recorded import run_record
+from torch import nn
 
 from analysis import serving
 from analysis.__main__ import main as analysis
-from lorax_lab.launch.sweep import Sweep
-from lorax_lab.record import load_runs
-from lorax_lab.serve import proof
+from lorax_lab.config import MethodConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.execute import execute
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.plan import run_of
+from lorax_lab.methods import METHODS, lora, peft_format
+from lorax_lab.models import Base, select
+from lorax_lab.record import record
+from lorax_lab.record.folder import files_of, save_trained
+from lorax_lab.record.result import Inputs
+from lorax_lab.serve import prove
 from lorax_lab.serve.__main__ import main
-from lorax_lab.serve.exchange import Exchange
-from lorax_lab.serve.layers import ServedLinear
-from lorax_lab.serve.overrides import read_overrides
-from lorax_lab.serve.served import open_served
+from lorax_lab.serve.exchange import Exchange, ServedLinear
+from lorax_lab.streams import generator
 
-ROOT = Path(__file__).parents[2]
-
-
-def serve(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))} | quiet
-    command = [sys.executable, "-m", "lorax_lab.serve", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+TOKENS = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
+BATCH = {"input_ids": TOKENS, "attention_mask": (TOKENS != 0).long()}
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+CLASSES = {"two": 2, "again": 2, "three": 3, "few matrices": 2, "numbers": 1}
+ROUNDING = {"atol": 1e-5, "rtol": 1e-5}
+Folders = dict[str, Path]
+Spoil = Callable[[dict[str, dict[str, Any]]], None]
 
 
-@pytest.fixture(scope="module")
-def words(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three tasks from one table: two classes, three classes, a number."""
-    folder = tmp_path_factory.mktemp("serving")
-    with table_file.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    with (folder / "more.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sentence", "length", "words"])
-        lengths = [len(text.split()) for text, _ in rows]
-        names = ["short" if n < 7 else "long" if n > 9 else "middle" for n in lengths]
-        writer.writerows((text, name, n) for (text, _), name, n in zip(rows, names, lengths, strict=True))
-    more = f"local task.path={folder / 'more.csv'} task.text=sentence"
-    tasks = [
-        f"'local task.path={table_file} task.text=sentence task.label=label task.name=opinion'",
-        f"'{more} task.label=length task.name=length'",
-        f"'{more} task.label=words task.name=words task.kind=regression'",
-    ]
-    sizes = [f"task.{split}_examples={n}" for split, n in (("train", 96), ("validation", 32), ("test", 64))]
-    places = [f"runs_dir={folder / 'runs'}", f"out={folder / 'out'}", f"model={model_folder}", "tracking=disabled"]
-    return [f"tasks=[{','.join(tasks)}]", "rank=2", "train.device=cpu", "train.validations=0", *sizes, *places]
+def lora_config() -> MethodConfig:
+    return METHODS["lora"].settings(alpha=8.0)
 
 
-@pytest.fixture(scope="module")
-def served(words: list[str]) -> tuple[str, dict[str, Any], Path]:
-    """What the command printed, its results, and their folder."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        assert main(words) == 0, output.getvalue()
-    folder = Path(next(word for word in words if word.startswith("out=")).partition("=")[2])
-    return output.getvalue(), json.loads((folder / "serving.json").read_text()), folder
+def model_of(kind: str, classes: int = 2) -> nn.Module:
+    """The tiny base with a head of `classes` outputs; the body is the same for all."""
+    model = tiny_model(kind)
+    head = "classifier" if kind == "bert" else "score"
+    setattr(model, head, nn.Linear(32, classes, bias=kind == "bert"))
+    model.config.num_labels = model.num_labels = classes  # type: ignore[union-attr, assignment]
+    return model.eval()
 
 
-def test_each_task_is_trained_once_and_every_prediction_is_equal(served: tuple[str, dict[str, Any], Path]) -> None:
-    printed, found, folder = served
-    runs = load_runs(folder.parent / "runs")
-    assert set(runs["method"]) == {"lora"}
-    assert len(runs) == 3
-    assert found["equal"]
-    assert found["base_unchanged"]
-    assert found["exchanges"]["count"] == 1000
-    assert list(found["tasks"]) == ["opinion", "length", "words"]
-    for row in found["tasks"].values():
-        assert row["examples"] == row["same.exchanged"] == row["same.merged"] == row["same.mixed"] == 64
-        assert row["exchanged"] == row["alone"] == pytest.approx(row["recorded"], abs=1e-6)
-    assert "Equal: outputs differ by at most" in printed
-    assert "0 of 3 already recorded" in printed
+def save_run(folder: Path, kind: str, name: str, spoil: Spoil = lambda files: None, **changes: Any) -> Path:
+    """The folder of a run whose adapter has random factors and a random head; `spoil` changes its files before they are
+    written, `changes` are made to its record."""
+    model, config, draw = model_of(kind, CLASSES[name]), lora_config(), generator(0, name)
+    targets = ["all-linear"] if name != "few matrices" else [select(model, ["all-linear"])[0]]
+    lora.attach(model, select(model, targets), config, 4, draw)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / 5)
+    files = lora.export(model, config, "tiny")
+    spoil(files)
+    save_trained(folder, files)
+    inputs = Inputs("ours", "d", {}, [])
+    parts: dict[str, Any] = {"config": {"model": "tiny"}, "inputs": inputs, "files": files_of(folder)}
+    record.write_record(folder, run_record(folder.name, **parts | changes))
+    return folder
 
 
-def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers_in_a_mix(
-    served: tuple[str, dict[str, Any], Path], words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(proof, "EXCHANGES", 20)
-    opened = open_served(read_overrides(words).runs)
-    assert proof.prove(opened).equal
-    mixed = Exchange.mixed
-    with monkeypatch.context() as patch:
-        patch.setattr(Exchange, "mixed", lambda self, batch, names: [-row for row in mixed(self, batch, names)])
-        assert not proof.prove(opened).equal
-    with monkeypatch.context() as patch:
-        patch.setattr(ServedLinear, "merged_weight", lambda self, update: self.base.weight.mul_(1.5))
-        found = proof.prove(opened)
-    assert not found.base_unchanged
-    assert not found.equal
+def exchange_of(kind: str, folders: Folders) -> Exchange:
+    exchange = Exchange(Base(model_of(kind), None, "tiny"), "ours")  # type: ignore[arg-type]
+    for name, folder in folders.items():
+        exchange.add(name, folder)
+    return exchange
 
 
-ROW = {"recorded": 0.5, "alone": 0.5, "exchanged": 0.5, "merged": 0.5, "mixed": 0.5, "examples": 8, "difference": 1e-6}
-ROW |= {"same.exchanged": 8, "same.merged": 8, "same.mixed": 8}
+def alone(kind: str, folders: Folders, batch: dict[str, torch.Tensor] = BATCH) -> dict[str, torch.Tensor]:
+    """What each adapter says in a model of its own."""
+    answers = {}
+    for name, folder in folders.items():
+        model = model_of(kind, CLASSES[name])
+        peft_format.load(model, folder)
+        with torch.inference_mode():
+            answers[name] = model.eval()(**{key: t for key, t in batch.items() if key != "labels"}).logits
+    return answers
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"same.mixed": 7},
-        {"same.exchanged": 7},
-        {"merged": 0.501},
-        {"alone": 0.499},
-        {"difference": 1e-3},
-        "again",
-        "base",
-    ],
-)
-def test_nothing_but_rounding_may_differ(wrong: Any) -> None:
-    assert proof.Proof({"a": ROW, "b": ROW}, {"count": 9, "difference": 1e-6}, True).equal
-    row = ROW | (wrong if isinstance(wrong, dict) else {})
-    exchanges = {"count": 9, "difference": 1e-3 if wrong == "again" else 1e-6}
-    assert not proof.Proof({"a": ROW, "b": row}, exchanges, wrong != "base").equal
+@pytest.fixture(scope="module", params=["bert", "gpt2"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Folders]:
+    """A kind of model (GPT-2 stores its weights (in, out)) and a folder of a run for each task."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, {name: save_run(folder / name, request.param, name) for name in CLASSES}
 
 
-def test_bytes_and_seconds_are_those_of_the_files_and_in_order(served: tuple[str, dict[str, Any], Path]) -> None:
-    _, found, folder = served
-    disk, seconds = found["bytes_on_disk"], found["seconds"]
-    runs = folder.parent / "runs"
-    for name, count in disk["adapters"].items():
-        run = runs / found["tasks"][name]["run_id"]
-        assert count == sum((run / f"adapter_{part}").stat().st_size for part in ("model.safetensors", "config.json"))
-    assert disk["full"]["length"] == disk["base"] + 4 * (3 * 32 + 3)
-    assert found["bytes_held"]["merged"] == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
-    assert 0 < seconds["switch"] < seconds["merge"] < 1
-    assert all(value > 0 for value in [*seconds.values(), *found["request"]["seconds"].values()])
-    assert found["request"]["peak_bytes"]["one task after another"] < found["request"]["peak_bytes"]["mixed"]
-    assert not list(folder.glob(".checkpoint*"))
+def test_an_exchanged_adapter_answers_to_the_bit_as_alone(served: tuple[str, Folders]) -> None:
+    kind, folders = served
+    exchange, expected = exchange_of(kind, folders), alone(kind, folders)
+    for name in [*folders, *reversed(folders)]:
+        exchange.switch(name)
+        assert torch.equal(exchange.serve(BATCH), expected[name])
+    assert not torch.allclose(expected["two"], expected["again"], atol=1e-2)
 
 
-def test_a_mixed_batch_is_shown_with_the_words_of_each_task(served: tuple[str, dict[str, Any], Path]) -> None:
-    printed, found, _ = served
-    rows = found["mixed_batch"]
-    assert [row["task"] for row in rows] == ["opinion"] * 2 + ["length"] * 2 + ["words"] * 2
-    assert {row["label"] for row in rows[:2]} <= {"negative", "positive"}
-    assert float(rows[5]["label"]) == len(rows[5]["text"].split())
-    assert rows[0]["text"][:20] in printed
+def test_random_exchanges_merges_and_unmerges_leave_no_trace(served: tuple[str, Folders]) -> None:
+    kind, folders = served
+    exchange, expected, draw = exchange_of(kind, folders), alone(kind, folders), random.Random(0)
+    base = exchange.fingerprint()
+    exchange.switch(name := "two")
+    for _ in range(100):
+        call = draw.choice(["switch", "merge", "unmerge"])
+        if call == "switch":
+            exchange.switch(name := draw.choice(list(folders)))
+        else:
+            getattr(exchange, call)()
+        assert exchange.merged == (call == "merge")
+        torch.testing.assert_close(exchange.serve(BATCH), expected[name], **ROUNDING)
+    assert exchange.fingerprint() == base
+    exchange.unmerge()
+    assert torch.equal(exchange.serve(BATCH), expected[name])
+    layer = next(iter(exchange._layers.values()))
+    layer.base.weight.view(torch.int32)[0, 0] ^= 1  # type: ignore[operator, index]
+    assert exchange.fingerprint() != base
 
 
-def test_the_same_again_trains_nothing_and_a_damaged_adapter_is_named(
-    served: tuple[str, dict[str, Any], Path], words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, found, folder = served
-    path = folder.parent / "runs" / found["tasks"]["length"]["run_id"] / "adapter_model.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    try:
-        assert main(words) == 2
-    finally:
-        path.write_bytes(content)
-    printed = capsys.readouterr()
-    assert "3 of 3 already recorded" in printed.out
-    assert f"{path} is not what was written" in printed.err
+def test_rows_of_a_mixed_batch_answer_as_alone(served: tuple[str, Folders]) -> None:
+    kind, folders = served
+    exchange, draw = exchange_of(kind, folders), random.Random(0)
+    exchange.switch("again")
+    exchange.merge()
+    before = exchange.serve(BATCH)
+    tokens = torch.tensor([[draw.randrange(4, 30) for _ in range(6)] for _ in range(12)])
+    tokens[3, 4:] = 0
+    batch = {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
+    expected = alone(kind, folders, batch)
+    names = [draw.choice(list(folders)) for _ in range(12)]
+    for i, (name, answer) in enumerate(zip(names, exchange.mixed(batch, names), strict=True)):
+        torch.testing.assert_close(answer, expected[name][i], **ROUNDING)
+    with pytest.raises(IndexError):
+        exchange.mixed(batch | {"input_ids": tokens + 1000}, names)
+    assert (exchange.active, exchange.merged) == ("again", True)
+    assert torch.equal(exchange.serve(BATCH), before)
 
 
-def test_help_answers_at_once() -> None:
-    start = time.monotonic()
-    done = serve("--help")
-    assert done.returncode == 0
-    assert "tasks=[movie_reviews,product_reviews,editorials,tweets,sarcasm,boolq]" in done.stdout
-    assert time.monotonic() - start < 3
+def setting(key: str, value: Any) -> Spoil:
+    return lambda files: files[SETTINGS].update({key: value})
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (["rnk=4"], "there is no key rnk; did you mean 'rank'"),
-        (["tasks=[movie_revews]"], "task=movie_revews is not a preset; did you mean 'movie_reviews'"),
-        (["tasks=[]"], "tasks=[] is not possible: a list of tasks"),
-        (["tasks=[movie_reviews,movie_reviews]"], "two are named movie_reviews"),
-        (["tasks=[movie_reviews]", "rank=4,8"], "rank=4,8 is a sweep"),
-        (["task=movie_reviews"], "the tasks are a list here"),
-        (["method=full"], "what is served are adapters"),
-        (["tasks=['movie_reviews method=peft/dora']"], "what is served are adapters of lora"),
-        (["tasks=['movie_reviews method=full']"], "what is served are adapters of lora"),
-        (["reference=true"], "no full fine-tune is trained for serving"),
-        (["force=true"], "to train a run again"),
-        (["hydra/launcher=joblib"], "train in parallel before"),
-        (["-m"], "-m is not possible"),
-        (["tasks=[movie_reviews]", "rank=0"], "rank=0 is not possible"),
-        (["tasks=['local task.path=/nowhere.csv task.text=a task.label=b']"], "there is no such file"),
-        (["tasks=['local task.path=\"x']"], "No closing quotation"),
-    ],
-)
-def test_wrong_words_give_one_clear_message(
-    given: list[str], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(given) == 2
-    printed = capsys.readouterr()
-    assert expected in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
+def tensor(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Spoil:
+    def spoil(files: dict[str, dict[str, Any]]) -> None:
+        key = next(key for key in files[WEIGHTS] if part in key)
+        changed = change(files[WEIGHTS].pop(key).clone())
+        files[WEIGHTS] |= {} if changed is None else {key: changed}
+
+    return spoil
 
 
-@pytest.mark.parametrize(
-    ("out", "expected"),
-    [
-        ("{tmp}/file", "out={tmp}/file is a file; name a folder, as in out=serving/mine"),
-        ("{tmp}/file/x", "out={tmp}/file/x cannot be written"),
-        ("{tmp}/dangling", "is a link to {tmp}/nowhere, which is not there; name another folder"),
-        ("{tmp}/taken", "out={tmp}/taken has a folder serving.json, where the results go"),
-        ("/proc/x", "out=/proc/x cannot be"),
-        ("x" * 300, "cannot be used (File name too long); name another folder, as in out=serving/mine"),
-        ("'a\x00b'", "has the sign '\\x00', which no setting has; leave the sign out"),
-        ("hf_0123456789abcdefghijklmn", "out has a key or password in it; set it in the environment instead"),
-    ],
-)
-def test_a_folder_that_cannot_be_is_refused_before_anything_trains(
-    words: list[str],
-    out: str,
-    expected: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "taken" / "serving.json").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Sweep, "finish", lambda self: pytest.fail("it trains"))
-    given = [word for word in words if not word.startswith(("out=", "runs_dir="))]
-    assert main([*given, f"runs_dir={tmp_path}/runs", f"out={out.replace('{tmp}', str(tmp_path))}"]) == 2
-    printed = capsys.readouterr()
-    assert expected.replace("{tmp}", str(tmp_path)) in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
-    assert "hf_0123" not in printed.out + printed.err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_store_that_cannot_be_is_refused_before_anything_trains(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Sweep, "finish", lambda self: pytest.fail("it trains"))
-    (tmp_path / "file").touch()
-    given = [word for word in words if not word.startswith(("out=", "runs_dir="))]
-    assert main([*given, f"runs_dir={tmp_path}/file", f"out={tmp_path}/out"]) == 2
-    assert "is a file; name a folder, as in runs_dir=runs" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-RESULTS = {
-    "model": "/models/minilm",
-    "rank": 8,
-    "tasks": {"a": {}, "b": {}},
-    "bytes_on_disk": {"base": 90e6, "adapters": {"a": 1e6, "b": 2e6}, "full": {"a": 91e6, "b": 92e6}},
-    "seconds": {"load from disk": 0.2, "load from page cache": 0.05, "merge": 0.01, "unmerge": 1e-6, "switch": 3e-7},
-    "request": {"rows": 8, "seconds": {"unmerged": 0.05, "merged": 0.04, "mixed": 0.055}},
+SPOILT: dict[str, tuple[Spoil, str]] = {
+    "another base's name": (setting("base_model_name_or_path", "other"), "other"),
+    "another shape": (tensor("lora_A", lambda t: t[:, 1:]), "lora_A|matrix"),
+    "half a pair": (tensor("lora_B", lambda t: None), "lora_B"),
+    "nan in a factor": (tensor("lora_B", lambda t: t.fill_(float("nan"))), "lora_B|nan"),
+    "no head": (tensor("classifier.weight", lambda t: None), "classifier.weight"),
+    "a head of another width": (tensor("classifier.weight", lambda t: t[:, 1:]), "classifier.weight"),
+    "another method": (setting("peft_type", "IA3"), "peft_type=IA3"),
+    "DoRA": (setting("use_dora", True), "use_dora=True"),
+}
+RECORDED: dict[str, tuple[dict[str, Any], str]] = {
+    "another base": ({"inputs": Inputs("theirs", "d", {}, [])}, "theirs"),
+    "a diverged run": ({"status": "diverged"}, "diverged"),
+    "a full fine-tune": ({"method": "full"}, "method=full"),
 }
 
 
-def test_the_figure_shows_what_is_in_the_results_and_its_csv_draws_the_same(tmp_path: Path) -> None:
-    rows = serving.table(RESULTS)
-    assert list(rows[rows["panel"] == "disk"]["value"]) == [183e6, 90e6, 3e6]
-    figure = serving.draw(rows)
-    left, right = figure.axes
-    assert [text.get_text() for text in left.texts] == ["183.0", "93.0"]
-    marks = [text.get_text() for text in right.texts]
-    assert marks[:5] == [
-        "0.2 s".replace("0.2 s", "200 ms"),
-        "50 ms",
-        "10 ms",
-        "1 µs",
-        "0.3 µs",
-    ]
-    rows.to_csv(tmp_path / "table.csv", index=False)
-    pictures = [BytesIO(), BytesIO()]
-    for again, picture in zip((rows, pd.read_csv(tmp_path / "table.csv")), pictures, strict=True):
-        serving.draw(again).savefig(picture, format="pdf", metadata={"CreationDate": None})
-    assert pictures[0].getvalue() == pictures[1].getvalue()
+@pytest.mark.parametrize("case", [*SPOILT, *RECORDED, "cut weights", "no folder", "a name that is taken"])
+def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) -> None:
+    folders = {name: save_run(tmp_path / name, "bert", name) for name in ("two", "three")}
+    exchange = exchange_of("bert", folders)
+    exchange.switch("three")
+    exchange.merge()
+    before, adapters, folder, name = exchange.serve(BATCH), dict(exchange.adapters), tmp_path / "run", "new"
+    spoil, expected = SPOILT.get(case, (lambda files: None, str(folder)))
+    changes, expected = RECORDED.get(case, ({}, expected))
+    if case != "no folder":
+        save_run(folder, "bert", "two", spoil, **changes)
+    if case == "cut weights":
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+    if case == "a name that is taken":
+        name, expected = "two", "two"
+    with pytest.raises(ConfigError, match=expected) as refusal:
+        exchange.add(name, folder)
+    assert str(folder) in str(refusal.value)
+    with pytest.raises(ConfigError, match="nine"):
+        exchange.mixed(BATCH, ["two", "nine"])
+    assert exchange.adapters == adapters
+    assert (exchange.active, exchange.merged) == ("three", True)
+    assert torch.equal(exchange.serve(BATCH), before)
 
 
-def test_a_machine_that_cannot_forget_a_file_has_no_mark_for_the_disk() -> None:
-    rows = serving.table(RESULTS | {"seconds": RESULTS["seconds"] | {"load from disk": None}})
-    assert "load from disk" not in set(rows["name"])
+def test_an_adapter_of_pefts_own_is_served_from_memory(served: tuple[str, Folders], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    kind, folders = served
+    names = select(model_of(kind), ["all-linear"])[:3]
+    settings = LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=6, target_modules=names, fan_in_fan_out=kind == "gpt2",
+        rank_pattern={names[1]: 2}, init_lora_weights=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = get_peft_model(model_of(kind), settings).eval()
+    theirs.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / SETTINGS).read_text())
+    (tmp_path / SETTINGS).write_text(json.dumps(written | {"base_model_name_or_path": "tiny"}))
+    exchange = exchange_of(kind, folders)
+    exchange.add("theirs", tmp_path)
+    with (tmp_path / WEIGHTS).open("r+b") as file:
+        file.write(bytes((tmp_path / WEIGHTS).stat().st_size))
+    exchange.switch("theirs")
+    torch.testing.assert_close(exchange.serve(BATCH), theirs(**BATCH).logits, **ROUNDING)
 
 
-def test_the_figure_is_drawn_again_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "serving.json"
-    path.write_text(json.dumps(RESULTS))
+# ---- the command
+
+
+@pytest.fixture(scope="module")
+def runs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two runs of small tasks: two classes, and a number."""
+    folder = tmp_path_factory.mktemp("serving")
+    rows = table_file.read_text().splitlines()[1:]
+    (folder / "n.csv").write_text("sentence,label\n" + "".join(f"{row.rsplit(',', 1)[0]},{len(row)}\n" for row in rows))
+    sizes = [f"task.{split}_examples={n}" for split, n in (("train", 96), ("validation", 32), ("test", 64))]
+    words = ["task=local", "task.text=sentence", "task.label=label", "rank=2", f"model={model_folder}", *sizes]
+    words += ["train.device=cpu", "train.validations=0", "tracking=disabled", f"runs_dir={folder}", "reference=false"]
+    folders = []
+    for more in ([f"task.path={table_file}"], [f"task.path={folder / 'n.csv'}", "task.kind=regression"]):
+        run = run_of(compose([*words, *more]))
+        execute(run.config, run.run_id, run.folder, None, lambda: None)
+        folders.append(str(run.folder))
+    return folders
+
+
+def test_every_answer_is_equal_and_the_figure_draws_what_was_measured(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prove, "EXCHANGES", 50)
+    assert main([*runs, "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "serving.json").read_text())
+    assert results["equal"]
+    assert [row["same.mixed"] for row in results["runs"].values()] == [64, 64]
+    assert results["bytes_held"]["merged"] == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    sizes = [(Path(run) / part).stat().st_size for run in runs for part in (WEIGHTS, SETTINGS)]
+    assert results["bytes_on_disk"]["adapters"] == sum(sizes)
     assert analysis(["serving", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"drawn, in {tmp_path}:\n  serving.{{png,pdf,csv}}\n"
-    assert {file.name for file in tmp_path.iterdir()} == {f"serving.{kind}" for kind in ("json", "png", "pdf", "csv")}
-    path.write_text("{}")
-    assert analysis(["serving", str(tmp_path)]) == 2
-    assert "cannot be drawn" in capsys.readouterr().err
-    assert analysis(["serving", str(tmp_path / "nowhere")]) == 2
-    assert "python -m lorax_lab.serve" in capsys.readouterr().err
+    assert {"serving.png", "serving.pdf", "serving.csv"} <= {path.name for path in tmp_path.iterdir()}
+    left, _ = serving.draw(serving.read(tmp_path)).axes
+    assert left.texts[0].get_text() == f"{results['bytes_on_disk']['full'] / 1e6:,.1f}"
+
+
+def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers_in_a_mix(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "EXCHANGES", 5)
+    opened, mixed = prove.open_served([Path(run) for run in runs]), Exchange.mixed
+    assert prove.prove(opened)["equal"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Exchange, "mixed", lambda self, batch, names: [-row for row in mixed(self, batch, names)])
+        assert not prove.prove(opened)["equal"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ServedLinear, "merged_weight", lambda self, update: self.base.weight.mul_(1.5))
+        proof = prove.prove(opened)
+    assert not proof["base_unchanged"]
+    assert not proof["equal"]
+
+
+def test_what_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err

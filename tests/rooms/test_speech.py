@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
 
 from lorax_lab.data import Example, data_sha256
-from lorax_lab.data.sounds import Sound, read_sound
+from lorax_lab.data.media import Sound, read_sound
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
 from lorax_lab.tasks import KINDS, Task, load_task
@@ -369,14 +369,6 @@ def test_a_processor_that_puts_nothing_before_a_text_is_refused() -> None:
     config = settings("local", *columns_of(Path("x.csv")))
     with pytest.raises(ConfigError, match=r"is not like Whisper's"):
         KIND.encode(processor, [Example({"audio": tone(300, 0.3)}, "one")], config)
-
-
-def test_serving_refuses_what_takes_several_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from lorax_lab.serve.__main__ import main
-
-    words = " ".join(columns_of(table(tmp_path)))
-    assert main([f"tasks=['local {words}']"]) == 2
-    assert "task.kind=speech_recognition of local is not served" in capsys.readouterr().err
 
 
 # ---- from the command line

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import zlib
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from made_studies import in_nats, of_one_seed
 from matplotlib.legend import Legend
 from scipy.stats import t
-from synthetic import EXAMPLES, again, study
-from test_pseudo_values import packed
+from synthetic import study
 
 from analysis import scores
-from analysis.report import of_study, study_page
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
 from analysis.study.latex import units
-from analysis.study.records import Records
-from lorax_lab.study.answers import CORRECT, PSEUDO_VALUES
 from lorax_lab.tasks import KINDS
 
 TASK = "reviews"
-
-
-def in_nats(records: Records, kept: bool = True) -> Records:
-    """The study of a language model: 2 less each score in nats, and what each test example adds if it is `kept`."""
-    lines = copy.deepcopy(records.lines)
-    for line in lines:
-        line["metrics"] = {key.replace("accuracy", "nats"): 2 - score for key, score in line["metrics"].items()}
-        line |= {"metric": "nats", "higher_is_better": False}
-        line["config"]["task"]["kind"] = "language_modeling"
-        if "functional" in line:
-            line["functional"] = [[*place, 2 - score] for *place, score in line["functional"]]
-        if line.pop(CORRECT, None) and kept:
-            draw = np.random.default_rng(zlib.crc32(line["run_id"].encode()))
-            values = draw.gamma(4, 0.1, EXAMPLES["test"])
-            line[PSEUDO_VALUES] = packed(values - values.mean() + line["metrics"]["test/nats"])
-    return again(records, lines)
-
-
-def of_one_seed(records: Records) -> Records:
-    return replace(records, lines=[x for x in records.lines if x["config"]["measure"] == "trial" or x["seed"] == 0])
 
 
 def legends(figure: Any) -> list[str]:
@@ -66,15 +39,12 @@ def test_one_seed_in_nats_has_students_interval_over_its_pseudo_values() -> None
 
 
 def test_no_interval_is_said_where_none_is_known() -> None:
-    records = of_one_seed(in_nats(study(), kept=False))
+    records = of_one_seed(in_nats(study(), are_kept=False))
     table = FIGURES["cost"].table(records)
     assert table["test_low"].isna().all()
     shown = legends(FIGURES["cost"].draw(table))
     assert {"LoRA, one seed, no interval", "full fine-tuning"} <= set(shown)
     assert "interval" not in FIGURES["cost"].latex(table)
-    [view, *_] = of_study.VIEWS["cost"](table)
-    assert {"LoRA, one seed, no interval", "full fine-tuning"} <= {trace["name"] for trace in view.traces}
-    assert study_page._bars("cost", table)[0] == "Points: one seed, no interval."
 
 
 def words(figure: Any) -> str:
@@ -93,9 +63,6 @@ def test_a_figure_names_the_unit_of_its_scores(name: str) -> None:
     assert "nats per token (lower is better)" in words(figure.draw(nats))
     assert scores.UNIT not in shares
     assert "nats" not in words(figure.draw(shares))
-    if name in of_study.VIEWS:
-        layouts = [*(view.layout for view in of_study.VIEWS[name](nats)), *of_study.VIEWS[name](nats)[0].traces]
-        assert "nats per token" in str(layouts)
     if hasattr(figure, "latex"):
         head = figure.latex(nats).partition(r"\midrule")[0]
         assert r"\multicolumn{2}{l}{nats per token}" in head

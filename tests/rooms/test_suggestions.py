@@ -77,9 +77,6 @@ def _option(module: str, words: list[str]) -> None:
         accept(f"python -m {module} {text}")
     elif module.startswith("experiments"):
         accept(f"python -m experiments.rank_sweep {text}")
-    elif module.startswith("analysis.grid"):
-        direction = "" if text == "--lower" else "--higher "
-        accept(f"python -m analysis grid TABLE.csv {direction}{text}")
     elif module == "analysis.study.kept":
         accept(f"python -m analysis similarity STUDY ONE OTHER {text}")
     else:
@@ -92,10 +89,6 @@ def _overrides(module: str, text: str) -> None:
         accept(f"python -m lorax_lab.memory {text}")
     elif text.endswith(" -m"):
         accept(f"python -m lorax_lab.run {text}")
-    elif text.startswith("tasks="):
-        accept(f"python -m lorax_lab.serve {shlex.quote(text)}")
-    elif text.startswith("out="):
-        accept(f"python -m lorax_lab.serve {text}")
     else:
         words = shlex.split(text)
         words = ["task=local", *words] if module == "lorax_lab.data.labels" else words  # of a table of one's own

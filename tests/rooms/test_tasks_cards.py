@@ -12,7 +12,7 @@ from published import ALL, everything, origins, settings, shared, splits, text_a
 from lorax_lab.config.overrides import CONF
 from lorax_lab.data import CARDS, SOURCES, boolq, hutto_gilbert, sarcasm
 from lorax_lab.data.assets import ASSETS, fetch
-from lorax_lab.data.cards import table
+from lorax_lab.data.source import table
 from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import KINDS, load_task
 

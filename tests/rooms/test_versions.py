@@ -12,9 +12,9 @@ from synthetic import study
 from test_analysis import Store, drawn
 
 from analysis.figures import FIGURES
+from analysis.gaps import MADE_BY, stamped, unlike
 from analysis.groups import load
 from analysis.study.validator import breaches
-from analysis.versions import COLUMN, marked, unlike
 from lorax_lab.record.record import Record, read_record, write_record
 from lorax_lab.record.result import Git
 
@@ -39,14 +39,14 @@ def store(tmp_path: Path) -> Store:
 def test_runs_that_were_made_alike_are_not_marked(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert drawn(store) == 0
     assert "version" not in capsys.readouterr().out
-    assert not any(COLUMN in pd.read_csv(path) for path in (store.folder / "out").glob("*.csv"))
+    assert not any(MADE_BY in pd.read_csv(path) for path in (store.folder / "out").glob("*.csv"))
 
 
 @pytest.mark.parametrize(
     ("fields", "label", "stamp"),
     [
-        ({"code": NEW}, "code bbbbbb-111111", "2 versions of code"),
-        ({"code": OTHER}, "code aaaaaa-222222", "2 versions of code"),
+        ({"code": NEW}, "code bbbbbb…111111", "2 versions of code"),
+        ({"code": OTHER}, "code aaaaaa…222222", "2 versions of code"),
         ({"code": None, "git": Git("f" * 40, True)}, "code commit ffffffffff", "2 versions of code"),
         ({"versions": {"torch": "3", "peft": "1"}}, "torch 3", "2 versions of torch"),
         ({"versions": {"torch": "2", "peft": "2"}}, "peft 2", "2 versions of peft"),
@@ -65,8 +65,8 @@ def test_unlike_ones_are_said_on_screen_in_the_table_and_on_the_figure(
     assert stamp in shown
     (path,) = (store.folder / "out").glob("*accuracy_vs_rank.csv")
     table = pd.read_csv(path)
-    assert list(table.loc[table[COLUMN] == label, "seed"]) == [1]
-    assert set(table.loc[table[COLUMN] == label, "rank"]) == {4}
+    assert list(table.loc[table[MADE_BY] == label, "seed"]) == [1]
+    assert set(table.loc[table[MADE_BY] == label, "rank"]) == {4}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -75,10 +75,10 @@ def test_every_figure_has_rows_that_can_be_marked(store: Store, name: str, tmp_p
         if "-s1-" in folder.name:
             change(folder, versions={"torch": "3"})
     (group,) = load(store.folder).groups
-    table, stamp = marked(group, FIGURES[name].table(group))
+    table, stamps = stamped(group, FIGURES[name].table(group))
     both = len(set(table["seed"])) > 1
-    assert (COLUMN in table) == both
-    assert stamp == ("2 versions of torch" if both else "")
+    assert (MADE_BY in table) == both
+    assert stamps.unlike == ("2 versions of torch" if both else "")
 
 
 def records(*changes: dict[str, object]) -> dict[str, Record]:
@@ -94,7 +94,7 @@ def test_a_run_without_a_reference_may_have_other_code_of_its_own() -> None:
     config = run_record().config
     pair = {"code": OLD, "config": config | {"reference": True}}, {"code": OTHER, "config": config}
     assert not unlike(records(*pair))
-    assert unlike(records(*pair, {"code": NEW, "config": config}))[0].of_run["2"] == "bbbbbb-111111"
+    assert unlike(records(*pair, {"code": NEW, "config": config}))[0].of_run["2"] == "bbbbbb…111111"
 
 
 def test_a_study_with_a_line_that_is_older_than_the_hash_is_of_two_versions() -> None:

@@ -1,0 +1,97 @@
+"""Pages from templates: the words stand in the `*.j2` beside this file, the numbers come in one dict for each page.
+
+In a template a paragraph, an item of a list or a row of a table may go over several lines: `render` makes one line of
+each. The lines of a row end with `|`, and only the first begins with one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..study.markdown import listed
+from ..study.statistics import Interval
+
+NONE = "—"
+
+
+def render(template: str, **numbers: Any) -> str:
+    """A page as Markdown, a line for each paragraph, item and row."""
+    return flowed(_environment().get_template(f"{template}.j2").render(numbers))
+
+
+def flowed(text: str) -> str:
+    r"""One line for each paragraph, item of a list and row of a table, one empty line between blocks.
+
+    >>> flowed("a\n b\n, c\n\n\n- d\n  e\n- f\n")
+    'a b, c\n\n- d e\n- f\n'
+    """
+    blocks = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
+    lines = [re.sub(r"\s*\n\s*+(?=[,;:.)])", "", block.strip()) for block in blocks]
+    lines = [re.sub(r"\s*\n\s*+(?!- |\|)", " ", block) for block in lines]
+    return "\n\n".join("\n".join(" ".join(line.split()) for line in block.splitlines()) for block in lines) + "\n"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Markdown and LaTeX are not escaped: what others named has been checked before, and GitHub shows no scripts."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters |= {"listed": listed, "fixed": fixed, "span": span, "g": "{:g}".format, "n": "{:,}".format}
+    environment.filters |= {
+        "sentence": lambda text: text[:1].upper() + text[1:],
+        "words": lambda name: name.replace("_", " "),
+    }
+    environment.filters |= {"s": lambda count: "" if count == 1 else "s", "whole": whole, "range": from_to}
+    environment.globals |= {"NONE": NONE}
+    return environment
+
+
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """A number to some digits; a dash where there is none.
+
+    >>> fixed(0.25, 1), fixed(0.25, 3, "+"), fixed(float("nan"), 1)
+    ('0.2', '+0.250', '—')
+    """
+    return NONE if math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def span(interval: Interval, digits: int = 4, sign: str = "") -> str:
+    """A mean with its interval, or alone where it has none; a dash where there is no mean.
+
+    >>> span(Interval(0.2, 0.1, 0.3, 5), 1), span(Interval(0.2, math.nan, math.nan, 1), 1)
+    ('0.2 [0.1, 0.3]', '0.2')
+    """
+    mean, low, high = (fixed(end, digits, sign) for end in (interval.mean, interval.low, interval.high))
+    return mean if NONE in (mean, low) else f"{mean} [{low}, {high}]"
+
+
+def from_to(values: list[float], digits: int) -> str:
+    """The least and the greatest of some numbers.
+
+    >>> from_to([0.25, 1.0, 0.5], 2), from_to([1.0], 2), from_to([], 2)
+    ('0.25 to 1.00', '1.00', 'unknown')
+    """
+    ends = dict.fromkeys(f"{end(values):.{digits}f}" for end in (min, max) if values)
+    return " to ".join(ends) or "unknown"
+
+
+def whole(values: list[float], few: int = 3) -> str:
+    """Numbers without digits, each once; of more than a few the least and the greatest.
+
+    >>> whole([4.2, 3.9, 7]), whole([5, 4, 3, 7]), whole([math.nan])
+    ('4 and 7', '3 to 7', 'no value')
+    """
+    if len(values) > few and not any(map(math.isnan, values)):
+        return from_to(values, 0)
+    return listed(dict.fromkeys("no value" if math.isnan(value) else f"{value:.0f}" for value in values))

@@ -1,0 +1,253 @@
+"""`python -m analysis report [--runs runs] [--out report.html]`: one page of all runs, to open in a browser.
+
+The page is one file that asks nothing of any network: what varied, a table of the runs to sort and filter, every figure
+as a picture, and what is missing, with what to type. Its words stand in `report.html.j2`; here are its facts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.errors import ConfigError, answer, in_short
+from lorax_lab.record.direction import labelled
+from lorax_lab.record.files import write_redacted
+from lorax_lab.record.record import Record
+from lorax_lab.record.redact import redact
+
+from . import gaps, style
+from .figures import FIGURES, functional_rank, learning_curves
+from .folders import check_out
+from .groups import FIRST, RUNS, CannotDraw, Group, Recorded, command, load
+from .variants import METHOD_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "report"
+OUT = Path("report.html")
+TEMPLATE = "report.html.j2"
+DRAWN = 12
+"""Groups that have figures on the page, at most: those with the most runs."""
+DPI = 120
+EXIT_CODES = {
+    0: "the page is written",
+    1: "the page is written, but no run is completed",
+    2: "nothing to show, or a wrong input; nothing is written",
+}
+WRITTEN = "written"
+"""The last column of the table."""
+Row = dict[str, Any]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page. Returns one of `EXIT_CODES`."""
+    codes = "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog=f"python -m analysis {NAME}",
+        description=__doc__,
+        epilog=f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
+    parser.add_argument("--out", type=Path, default=OUT, help="the file (report.html); its folder is made")
+    options = parser.parse_args(arguments)
+    return answer(lambda: _main(options.runs, options.out))
+
+
+def _main(runs_dir: Path, out: Path) -> int:
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out {out} is no name of a page; name a file that ends in .html, as in --out report.html")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
+    check_out(out.parent)
+    typed = command(FIRST, runs_dir)
+    if not runs_dir.is_dir():
+        raise ConfigError(f"there is no folder {runs_dir}; type {typed} or say where the runs are: --runs FOLDER")
+    recorded = load(runs_dir)
+    if not recorded.records and not recorded.damages:
+        raise ConfigError(f"there is no run in {runs_dir}; type {typed}")
+    write_redacted(out, render(facts(recorded, runs_dir)))
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(recorded.records)} runs; open it in a browser")
+    return 0 if recorded.groups else 1
+
+
+def render(page: Row) -> str:
+    """The page as HTML. Every text is redacted, then escaped, since an escaped secret would not be seen as one."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: redact(value) if type(value) is str else value,
+    )
+    return environment.get_template(TEMPLATE).render(page)
+
+
+def facts(recorded: Recorded, runs_dir: Path) -> Row:
+    """What the page says of a folder of runs."""
+    groups = sorted(recorded.groups, key=lambda group: (-len(group.runs), group.name))
+    rows = _rows(recorded, groups)
+    statuses = Counter(row["status"].partition(":")[0] for row in rows)
+    statuses |= Counter({"damaged": len(recorded.damages)} if recorded.damages else {})
+    columns, alike = _columns(rows)
+    return {
+        "runs_dir": str(runs_dir),
+        "statuses": [f"{count:,} {status}" for status, count in sorted(statuses.items())],
+        "latest": max((record.written for record in recorded.records.values()), default=""),
+        "groups": [_group(group, runs_dir) for group in groups[:DRAWN]],
+        "others": [_varied(group) for group in groups[DRAWN:]],
+        "draw_all": _typed(runs_dir),
+        "alike": alike,
+        "columns": columns,
+        "rows": [[_text(row.get(name)) for name, _ in columns] for row in rows],
+        "left_out": gaps.left_out(runs_dir, recorded),
+        "unfinished": _curves(recorded, runs_dir),
+    }
+
+
+def _typed(runs_dir: Path, *words: str) -> str:
+    place = [] if runs_dir == RUNS else ["--runs", str(runs_dir)]
+    return shlex.join(["python", "-m", "analysis", *words, *place])
+
+
+def _varied(group: Group) -> Row:
+    """The group's name, what its runs share, and the values of each setting in which they differ."""
+    runs = group.runs
+    values = {"method": runs["method"], "rank": runs["rank"].dropna().astype(int), "seed": runs["seed"]}
+    values |= {key: runs[key] for key in group.dials}
+    distinct = {key: [str(value) for value in dict.fromkeys(column) if value != ""] for key, column in values.items()}
+    varied = [f"{key} = {', '.join(texts)}" for key, texts in distinct.items() if texts]
+    return {"name": group.name, "count": len(runs), "shared": " ".join(group.shared), "varied": varied}
+
+
+def _group(group: Group, runs_dir: Path) -> Row:
+    return _varied(group) | {
+        "finding": _finding(group),
+        "missing": gaps.missing(group),
+        "unlike": gaps.versions(group),
+        "figures": [_figure(name, group, runs_dir) for name in FIGURES],
+    }
+
+
+def _finding(group: Group) -> str:
+    """What the answer figure shows, in a sentence; nothing where it cannot be drawn."""
+    try:
+        said = functional_rank.finding(functional_rank.table(group))
+    except CannotDraw:
+        return ""
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _figure(name: str, group: Group, runs_dir: Path) -> Row:
+    figure = FIGURES[name]
+    said: Row = {"title": f"{figure.TITLE[:1].upper()}{figure.TITLE[1:]}", "command": _typed(runs_dir, name)}
+    try:
+        table, stamps = gaps.stamped(group, figure.table(group))
+    except CannotDraw as reason:
+        return said | {"reason": str(reason), "stamps": [], "picture": ""}
+    return said | {"reason": "", "stamps": stamps.texts, "picture": _picture(figure.draw(table))}
+
+
+def _curves(recorded: Recorded, runs_dir: Path) -> str:
+    """The learning curves of runs without a result that no group has."""
+    in_groups = {run.run_id for group in recorded.groups for run in group.unfinished}
+    runs = [run for run in recorded.records.values() if not run.result and run.run_id not in in_groups]
+    table = learning_curves.of_unfinished(runs, runs_dir)
+    return "" if table is None else _picture(learning_curves.draw(table))
+
+
+def _picture(figure: Figure) -> str:
+    """A PNG in base 64, which `render` takes as it is."""
+    from markupsafe import Markup
+
+    buffer = BytesIO()
+    style.write_png(figure, buffer, DPI)
+    return Markup(base64.b64encode(buffer.getvalue()).decode())
+
+
+def _rows(recorded: Recorded, groups: Iterable[Group]) -> list[Row]:
+    """Every record in a row, in the order of the groups, then the others by their run ids; of a run in a group with the
+    mean of each measure over its matrices."""
+    arms = {run["run_id"]: run["arm"] for group in groups for run in group.runs.to_dict("records")}
+    means = {run_id: row for group in groups for run_id, row in _measures(group).items()}
+    rest = sorted(recorded.records.keys() - arms.keys())
+    return [
+        _row(recorded.records[run_id], arms.get(run_id, ""))
+        | means.get(run_id, {})
+        | {WRITTEN: recorded.records[run_id].written}
+        for run_id in (*arms, *rest)
+    ]
+
+
+def _measures(group: Group) -> dict[str, Row]:
+    """The mean of each measure over a run's matrices; one that some matrix lacks has no mean."""
+    from lorax_lab.spectra import MEASURES
+
+    if group.matrices.empty:
+        return {}
+    taken = [name for name in MEASURES if name in group.matrices]
+    return {
+        str(run_id): {name.replace("_", " "): float(rows[name].astype(float).mean(skipna=False)) for name in taken}
+        for run_id, rows in group.matrices.groupby("run_id")
+    }
+
+
+def _row(record: Record, arm: str) -> Row:
+    """What the table says of a record beside its measures."""
+    named = METHOD_NAMES.get(record.method, record.method) + (f" r = {record.rank}" if record.rank else "")
+    row: Row = {
+        "run": record.run_id,
+        "status": _status(record),
+        "model": Path(record.config["model"]).name,
+        "task": Path(record.config["task"]["name"]).name,
+        "arm": arm or named,
+        "rank": record.rank,
+        "seed": record.seed,
+    }
+    if (result := record.result) is not None:
+        row["metric"] = labelled(result.metric, result.higher_is_better)
+        row |= {split: result.score(split) for split in ("test", "validation")}
+        row |= {"trained parameters": result.parameters.trainable, "peak MiB": result.memory.peak_bytes / 2**20}
+        row["seconds"] = result.time.total_seconds
+    return row
+
+
+def _status(record: Record) -> str:
+    """As the closing table of a sweep says it; of a run without a result also why."""
+    if record.result is None:
+        return f"{record.status}: {in_short(ValueError(record.reason))}" if record.reason else record.status
+    collapsed = bool(record.result.collapsed)
+    return f"{'collapsed ' * collapsed}trial" if record.is_trial else "collapsed" if collapsed else record.status
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[str]]:
+    """The columns of the table and whether each has numbers; and what every run has alike, which needs no column."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != WRITTEN]
+    values = {name: {_text(row.get(name)) for row in rows} - {""} for name in (*names, WRITTEN)}
+    alike = [name for name in ("model", "task", "metric") if len(values.get(name, ())) == 1 < len(rows)]
+    shown = [name for name in values if values[name] and name not in alike]
+    columns = [(name, not any(isinstance(row.get(name), str) for row in rows)) for name in shown]
+    return columns, [f"{name} {next(iter(values[name]))}" for name in alike]
+
+
+def _text(value: Any) -> str:
+    """A value as a cell of the table has it.
+
+    >>> _text(None), _text(float("nan")), _text(0.87341), _text(1234.5), _text(24832), _text("full")
+    ('', '', '0.8734', '1,234.5', '24,832', 'full')
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,171 @@
+"""The share of what fine-tuning brings: 0 is the head alone on the frozen base, 1 is full fine-tuning. The first
+screen's answer: `python -m analysis.study.shares` writes docs/answer.png and docs/answer.csv and prints the README's
+table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import style
+from .comparison import added, added_by_cuts, seeds_of
+from .records import RECORDS, Records, load
+from .statistics import Interval, crossed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+STUDY, HEAD = "rank_sweep_2", "head alone"
+DOCS = Path(__file__).parents[2] / "docs"
+SURE, MEAN = 0.8, 0.9
+"""The share that is asked for surely, and the one that is asked for in the mean."""
+SEARCHED = (-20.0, 20.0)
+"""Shares between which the ends of an interval are looked for."""
+SIDES = {"rank": "rank of LoRA", "k": "directions kept of the full update, k"}
+
+
+def scores(records: Records, task: str) -> dict[tuple[str, int], np.ndarray]:
+    """What each test example adds to the score, (seeds, examples), the seeds in one order, by (side, size): of LoRA by
+    its `rank`, of the full update cut to `k` directions, and of (`full`, 0) and (`head`, 0)."""
+    arms = {("head", 0): HEAD, ("full", 0): records.protocol.reference}
+    arms |= {("rank", arm.rank): arm.name for arm in records.protocol.ranked() if arm.rank is not None}
+    lines = {place: seeds_of(records, task, name) for place, name in arms.items()}
+    seeds = sorted(set.intersection(*map(set, lines.values())))
+    by_place = {place: np.array([added(by_seed[seed]) for seed in seeds]) for place, by_seed in lines.items()}
+    cuts = [added_by_cuts(lines["full", 0][seed], "cut") for seed in seeds]
+    every = sorted(set.intersection(*map(set, cuts)) - {0})
+    return by_place | {("k", k): np.array([of_seed[k] for of_seed in cuts]) for k in every}
+
+
+def contrast(arm: np.ndarray, full: np.ndarray, head: np.ndarray, share: float) -> Interval:
+    """The 95 % interval of `arm − share · full − (1 − share) · head`, above 0 where the arm keeps more than the share,
+    whichever scores are better: where it lies above 0, the share is surely kept (retention of effect, Rothmann et al.
+    2003). Each (seeds, examples)."""
+    higher_is_better = bool(full.mean() > head.mean())
+    return crossed(arm - share * full - (1 - share) * head).interval().oriented(higher_is_better)
+
+
+def interval(arm: np.ndarray, full: np.ndarray, head: np.ndarray) -> tuple[float, float, float]:
+    """(share, low, high): the shares that the contrast does not exclude (Fieller 1954). An infinite end means that no
+    share on that side is excluded.
+
+    >>> head, full = np.zeros((3, 4)), np.ones((3, 4))
+    >>> [round(end, 6) for end in interval(0.5 * full, full, head)]
+    [0.5, 0.5, 0.5]
+    """
+    mean = float((arm.mean() - head.mean()) / (full.mean() - head.mean()))
+    low = _root(lambda share: contrast(arm, full, head, share).low, SEARCHED[0], mean)
+    high = _root(lambda share: -contrast(arm, full, head, share).high, SEARCHED[1], mean)
+    return mean, low, high
+
+
+def _root(end: Callable[[float], float], far: float, mean: float) -> float:
+    """Where an end of the contrast's interval crosses 0 between a far share and the mean one."""
+    from scipy.optimize import brentq
+
+    if end(far) <= 0:
+        return math.copysign(math.inf, far)
+    return float(brentq(end, far, mean)) if end(mean) < 0 else mean
+
+
+def table(records: Records) -> pd.DataFrame:
+    """One row per task, side and size: the share with its interval, whether `SURE` is surely kept, and the scores of
+    full fine-tuning and of the head alone."""
+    import pandas as pd
+
+    rows = []
+    for task in records.conditions:
+        by_place = scores(records, task)
+        full, head = by_place["full", 0], by_place["head", 0]
+        classes = len(next(iter(seeds_of(records, task, HEAD).values()))["inputs"]["classes"])
+        for (side, size), arm in by_place.items():
+            if side in SIDES:
+                mean, low, high = interval(arm, full, head)
+                row = {"task": task, "classes": classes, "full": full.mean(), "head": head.mean(), "side": side}
+                row |= {"size": size, "share": mean, "low": low, "high": high, "seeds": len(arm)}
+                rows.append(row | {"surely": contrast(arm, full, head, SURE).low > 0})
+    return pd.DataFrame(rows)
+
+
+def smallest_sizes(rows: pd.DataFrame) -> dict[str, int | None]:
+    """Of one task and side: the smallest size from which on every one keeps the share, `surely` and in the `mean`."""
+    sizes: dict[str, int | None] = {}
+    for name, passes in (("surely", rows["surely"]), ("mean", rows["share"] >= MEAN)):
+        passed = rows["size"][passes.to_numpy(dtype=bool)[::-1].cumprod().astype(bool)[::-1]]
+        sizes[name] = int(passed.min()) if len(passed) else None
+    return sizes
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The README's table: one row per task."""
+    lines = [
+        f"| task | classes | full | head alone | rank, {SURE:.0%} surely | rank, {MEAN:.0%} in the mean "
+        f"| k, {SURE:.0%} surely | k, {MEAN:.0%} in the mean |".replace("%", " %"),
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for task, rows in frame.groupby("task", sort=False):
+        cells = [str(task), str(rows["classes"].iloc[0] or "—")]
+        cells += [f"{rows[column].iloc[0]:.3f}" for column in ("full", "head")]
+        for side in SIDES:
+            sizes = smallest_sizes(rows[rows["side"] == side].sort_values("size"))
+            cells += [str(size or "none tried") for size in sizes.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@style.styled
+def draw(frame: pd.DataFrame) -> Figure:
+    """Two panels: the share over LoRA's rank, and over the directions that are kept of the full update."""
+    figure = style.canvas(style.PAGE, 3.1)
+    left, right = figure.subplots(1, 2, sharey=True)
+    tasks = list(dict.fromkeys(frame["task"]))
+    looks = style.looks(len(tasks))
+    for axes, (side, label) in zip((left, right), SIDES.items(), strict=True):
+        sizes = sorted(int(size) for size in frame.loc[frame["side"] == side, "size"].unique())
+        axes.set_xscale("log", base=2)  # first: the lines below are shifted by this scale
+        axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+        axes.set_xticks(sizes, [str(size) if size != 256 else "" for size in sizes])  # beside 384 there is no room
+        axes.minorticks_off()
+        for number, task in enumerate(tasks):
+            rows = frame[(frame["side"] == side) & (frame["task"] == task)].sort_values("size")
+            means = 100 * rows["share"].to_numpy()
+            ends = np.abs(100 * rows[["low", "high"]].clip(-9, 9).to_numpy().T - means)
+            shift = style.spread_out(number, len(tasks), 1.6)
+            transform = style.shifted(axes, shift)
+            classes = int(rows["classes"].iloc[0])
+            name = f"{task} ({classes} classes)" if classes > 2 else task
+            axes.errorbar(rows["size"], means, ends, label=name, capsize=1.5, elinewidth=0.7, transform=transform,
+                          **looks[number])  # fmt: skip
+        axes.axhline(100, color="0.3", linewidth=0.8, zorder=0)
+        axes.axhline(100 * MEAN, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+        axes.set(xlabel=label, ylim=(0, 130))
+    left.set_ylabel("share of what full fine-tuning\nbrings over the head alone, %")
+    right.legend(loc="lower right")
+    style.title(figure, _message(frame))
+    return figure
+
+
+def _message(frame: pd.DataFrame) -> str:
+    """What the picture shows: the lowest mean over the tasks at two sizes."""
+    least = {(side, size): rows["share"].min() for (side, size), rows in frame.groupby(["side", "size"])}
+    parts = [f"LoRA of rank 8 keeps at least {least['rank', 8]:.0%} of what full fine-tuning brings, in the mean"]
+    parts += [f"the top 32 directions of the full update keep at least {least['k', 32]:.0%}"]
+    return "; ".join(parts).replace("%", " %")
+
+
+def main() -> None:
+    """Write the figure and its table into docs/, and print the table of the README."""
+    frame = table(load(RECORDS / STUDY))
+    DOCS.mkdir(exist_ok=True)
+    frame.to_csv(DOCS / "answer.csv", index=False, float_format="%.6g", lineterminator="\n")
+    draw(frame).savefig(DOCS / "answer.png", dpi=150)
+    print(markdown(frame))
+
+
+if __name__ == "__main__":
+    main()

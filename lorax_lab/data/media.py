@@ -1,0 +1,124 @@
+"""Images as pixels and recordings as samples, whatever their files have."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.errors import ConfigError, cut, in_short
+
+if TYPE_CHECKING:
+    import numpy as np
+
+EIGHT_OF_SIXTEEN_BITS = 257
+"""65,535 / 255: what a value of 16 bits is divided by."""
+
+
+def read_image(content: Path | bytes) -> np.ndarray:
+    """The image, turned as its camera says, (height, width, 3), uint8.
+
+    Grey becomes three equal colours. What is transparent lies on white. 16 bits of grey become 8.
+
+    Raises:
+        ValueError: no file, or none that can be read as an image; the message says why.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    file = _opened(content)
+    try:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image)
+            pixels = np.array(_coloured(upright), np.uint8)
+    except Exception as error:  # Pillow's readers of damaged files have no common error
+        unknown = "cannot identify" in str(error)  # Pillow names objects in memory where it knows no such format
+        reason = "it is no image of a known format, or is damaged" if unknown else in_short(error)
+        raise ValueError(reason) from error
+    if not pixels.size:
+        raise ValueError("it has no pixels")
+    return pixels
+
+
+def _coloured(image: Any) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) // EIGHT_OF_SIXTEEN_BITS).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are numbers of 32 bits; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A recording.
+
+    Args:
+        samples: (n,), float32, from -1 to 1.
+        rate: samples in a second.
+        name: its file, for messages.
+    """
+
+    samples: np.ndarray
+    rate: int
+    name: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / self.rate
+
+    def sha256(self) -> str:
+        """The hash of what is heard: the rate and the samples."""
+        return hashlib.sha256(f"{self.rate}:".encode() + self.samples.tobytes()).hexdigest()
+
+
+def read_sound(content: Path | bytes) -> Sound:
+    """The recording of a WAV, FLAC, OGG or MP3 file; the mean of its channels.
+
+    Raises:
+        ValueError: no file, none that can be read as audio, or no sound in it; the message says why.
+        ConfigError: the package that reads audio is not installed.
+    """
+    import numpy as np
+
+    try:
+        import soundfile
+    except ImportError:
+        raise ConfigError("audio needs soundfile and jiwer: type pip install 'lorax_lab[audio]'") from None
+    file = _opened(content)
+    try:
+        channels, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (OSError, TypeError, ValueError, soundfile.SoundFileError) as error:
+        reason = cut(str(error).rpartition(": ")[2].strip(" ."), 120) or type(error).__name__
+        raise ValueError(f"it is no audio of a known format, or is damaged ({reason})") from error
+    if not len(channels):
+        raise ValueError("it has no samples")
+    if not np.isfinite(channels).all():
+        raise ValueError("it has samples that are not finite")
+    name = content.name if isinstance(content, Path) else ""
+    return Sound(np.ascontiguousarray(channels.mean(axis=1)), int(rate), name)
+
+
+def _opened(content: Path | bytes) -> io.BytesIO | Path:
+    """What a library reads: bytes as a file, or a path at which a file is."""
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    if not is_file(content):
+        raise ValueError("there is no such file")
+    return content
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; no name is too long or too strange to ask."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

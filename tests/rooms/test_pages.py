@@ -1,0 +1,290 @@
+"""Pages of made studies are the golden ones in `tests/golden`, and the numbers behind them.
+
+`GOLDEN=write` before the command of pytest writes the golden pages anew. Read what changed before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_studies import changed, in_nats, lost, present, with_head, with_losses
+from synthetic import EXAMPLES, PROTOCOL, again, shared, study
+
+from analysis.study import comparison, margin, page, update, verdict
+from analysis.study.records import Records
+from analysis.study.statistics import Interval, Smallest, holm
+from analysis.study.verdict import SUPPORTED, UNDECIDED, Ruling, answer_of, by_match, reading, rulings
+from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
+
+TASK = "reviews"
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def check(name: str, text: str) -> None:
+    """Compare a page with its golden one."""
+    path = GOLDEN / f"{name}.md"
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"{path} is another; to write it anew: GOLDEN=write"
+
+
+def grown() -> Records:
+    history = (
+        {"date": "2026-11-26", "added": {"final_seeds": [5]}},
+        {"date": "2026-11-27", "changed": {"cost": {"was": None, "is": "A minute."}, "figures": ["answer", "cost"]}},
+    )
+    made = study()
+    return replace(made, declared=replace(made.declared, history=history), shared=shared(("reviews", "tweets")))
+
+
+def without_answer() -> Records:
+    made = study()
+    return replace(made, declared=replace(made.declared, figures=("arms",)))
+
+
+def unlike_tasks() -> Records:
+    """Four tasks, of which one keeps no answers, and one is a second sample."""
+    tasks = ("reviews", "tweets", "scores", "reviews (sample 2)")
+    return changed(
+        study(tasks=tasks),
+        lambda line: {k: v for k, v in line.items() if k != "correct" or line["config"]["task"]["name"] != "scores"},
+    )
+
+
+STUDIES: dict[str, Callable[[], Records]] = {
+    "grown": grown,
+    "unlike_tasks": unlike_tasks,
+    "nats": lambda: in_nats(study()),
+    "lost": lambda: lost(with_losses(study(), 0.01, 0.02)),
+    "present": lambda: present(study()),
+    "head_alone": lambda: with_head(0.7),
+    "without_answer": without_answer,
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_of_a_made_study_is_the_golden_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "breaches", lambda records: [])  # scores are made up, not followed from answers
+    controls = [replace(study(), name="one"), study(tasks=("b", "c")), without_answer()] if name == "grown" else []
+    check(name, page.write(STUDIES[name](), controls))
+
+
+def test_the_page_over_all_is_the_golden_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study with figures of its own does not lead, though it began later; a control follows its study."""
+    special = replace(without_answer(), name="special")
+    special = changed(special, lambda line: line | {"written": line["written"].replace("2026", "2027")})
+    control = study(tasks=("labels",))
+    control = replace(control, name="control", declared=replace(control.declared, control_of="general"))
+    unfair = replace(study(), name="unfair")
+    monkeypatch.setattr(page, "breaches", lambda records: ["a run is missing"] * (records.name == "unfair"))
+    assert page.began(special) > page.began(study())
+    studies = [special, control, unfair, replace(present(study()), name="general")]
+    links = {records.name: f"{records.name}.md" for records in studies}
+    check("overview", page.write_all(studies, links, {"broken": "its declaration is gone"}))
+
+
+def test_a_page_without_a_verdict_says_why() -> None:
+    check("unfair", page.write(replace(study(), lines=study().lines[:-1])))
+    check("damaged", page.write_damaged("made", "its records are gone"))
+
+
+# ---- the answer
+
+
+LOSS, NO_LOSS, GAIN = (
+    Interval(-0.01, -0.015, -0.005, 5),
+    Interval(-0.01, -0.021, 0.001, 5),
+    Interval(0.05, 0.04, 0.06, 5),
+)
+FOUND, AT_LEAST, ABOVE, ZERO = (
+    Smallest(4, 1, 4),
+    Smallest(None, 2, None),
+    Smallest(None, None, None),
+    Smallest(0, 0, 0),
+)
+
+
+def ruling(r_star: Smallest | None, k_star: Smallest, at_r: Interval | None, at_k: Interval | None) -> Ruling:
+    return Ruling("reviews", update.ALL, SUPPORTED, r_star, k_star, at_r, at_k, Interval(20, 19, 21, 5), 50.0, None)
+
+
+def test_the_answer_claims_no_more_than_its_intervals() -> None:
+    """A score is kept, or a match plain, only where no loss is sure."""
+    cases = [ruling(FOUND, FOUND, gain, gain) for gain in (LOSS, NO_LOSS, GAIN)]
+    cases += [ruling(star, star, None, None) for star in (AT_LEAST, ABOVE)]
+    cases += [ruling(None, ZERO, None, gain) for gain in (LOSS, NO_LOSS)]
+    cases += [replace(cases[1], worse=(16, 32)), replace(cases[1], on_test=False), replace(cases[0], by_loss=AT_LEAST)]
+    texts = [answer_of([case]) for case in cases]
+    tweets = replace(cases[1], task="tweets", r_star=Smallest(1, 1, 2), k_star=Smallest(16, 2, 16), by_loss=FOUND)
+    high = replace(tweets, task="cloze", verdict=verdict.NOT_SUPPORTED, r_star=AT_LEAST, by_loss=ABOVE)
+    unsure = replace(cases[1], task="noise", verdict=UNDECIDED)
+    sample = replace(cases[1], task="reviews (sample 2)")
+    texts += [answer_of([cases[1], high]), answer_of([cases[1], tweets, high, unsure, sample])]
+    texts += [answer_of([replace(case, r_star=None) for case in (cases[1], tweets, high, sample)], "condition")]
+    check("answers", "\n\n".join(texts) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(3, 24, "low"), (24.1, 30, "high"), (20, 25, "not sure"), (24, 24.5, "not sure")]
+)
+def test_a_spectral_rank_is_low_only_where_it_surely_is(low: float, high: float, says: str) -> None:
+    assert reading(Interval((low + high) / 2, low, high, 5), 24) == says
+
+
+def test_a_ruling_has_the_gains_at_its_own_ranks() -> None:
+    whole = rulings(study())[0]
+    assert whole.at_r == comparison.gains(study(), TASK)["LoRA r=8"]
+    assert whole.at_k == update.gains(study(), TASK)[4]
+    assert whole.worse == ()
+    short = rulings(study(lambda cell: 0.8 - 0.4 * (cell.arm != "full")))[0]
+    assert (short.at_r, str(short.r_star)) == (None, "above the largest tried")
+    lowest = {1: -0.001, 8: -0.015}
+    assert rulings(study(lambda cell: 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0)))[0].worse == (8,)
+
+
+def test_an_arm_matches_only_where_it_surely_is_within_the_margin() -> None:
+    scores = {"full": 0.8, "LoRA r=1": 0.5, "LoRA r=8": 0.8}
+
+    def verdicts() -> list[list[str]]:
+        return list(by_match(study(lambda cell: scores[cell.arm]), TASK)[2].values())
+
+    assert verdicts() == [["LoRA r=8"], ["LoRA r=1"], []]
+    scores["LoRA r=1"] = 0.78
+    assert verdicts() == [["LoRA r=8"], [], ["LoRA r=1"]]
+
+
+# ---- where k* is decided
+
+
+def test_k_star_is_decided_on_test_where_every_seed_kept_the_answers() -> None:
+    first, now = study(), present(study())
+    assert (update.is_on_test(first, TASK), update.is_on_test(now, TASK)) == (False, True)
+    assert not update.is_on_test(now, TASK, "random_at_norm")
+    assert not update.is_on_test(now, TASK, module="intermediate.dense")
+    assert {gain.examples for gain in update.gains(now, TASK).values()} == {EXAMPLES["test"]}
+    assert str(update.functional_rank(now, TASK)) == "4 (95 % interval 3 to 4)"
+    some = changed(now, lambda x: {k: v for k, v in x.items() if (k, x["seed"]) != (CUT_ANSWERS, 3)})
+    assert not update.is_on_test(some, TASK)
+
+
+def test_a_control_without_the_ks_own_rank_is_read_at_the_next_one() -> None:
+    """k* = 2 where the cut to 2 keeps the score too, and the controls have 1, 4 and 16."""
+
+    def earlier(line: dict[str, Any]) -> dict[str, Any]:
+        if CUT_ANSWERS not in line:
+            return line
+        return line | {CUT_ANSWERS: line[CUT_ANSWERS] | {"cut/2": line["correct"]}}
+
+    moved = again(now := present(study()), [earlier(line) for line in now.lines])
+    assert update.functional_rank(moved, TASK).size == 2
+    assert {control["at"] for control in page._cuts(moved, TASK)["controls"]} == {4}
+
+
+@pytest.mark.parametrize(("of_all", "over"), [(0.05, 0.15), (0.3, -0.1)])
+def test_directions_of_all_matrices_stand_beside_those_of_each(of_all: float, over: float) -> None:
+    """At k* = 1 by a wide margin: the cut of each matrix loses .2 there, within ±.001 · √2.5 · t / √5 = .00196."""
+    found = page._largest(present(study(), of_all=of_all), TASK, 1)
+    assert found
+    assert [found[key].mean for key in ("each", "of_all", "over")] == pytest.approx([-0.2, -of_all, over])
+    assert found["each"].high - found["each"].mean == pytest.approx(0.00196, abs=1e-5)
+    assert page._largest(study(), TASK, 1) is None
+
+
+def test_the_best_share_of_the_update_gains_only_where_it_surely_does() -> None:
+    """Of the seeds' ±.001 and ±.002 the mean has a standard error of .000707, of which Student's half width of four
+    intervals at once is t(1 − .05 / 8; 4) = 4.315 times."""
+    gain = update.shrunk(present(study()), TASK)[90]
+    assert (gain.mean, gain.high - gain.mean) == (pytest.approx(0.01), pytest.approx(4.315 * 0.000707, rel=1e-3))
+    close = present(study(), shrunk={50: -0.1, 70: 0.0025, 80: -0.01, 90: -0.02})
+    assert update.gains(close, TASK, "shrunk")[70].low > 0  # a gain, had no other share been tried
+    assert update.shrunk(close, TASK)[70].low < 0
+
+
+# ---- the margin
+
+
+def test_without_a_head_trained_alone_the_margin_is_a_share_of_what_the_update_brings() -> None:
+    """At k = 0 the score falls by .2, so that a margin of .02 is a tenth of it."""
+    brought = margin.over_head(study(), TASK)
+    assert brought
+    assert (brought.instead, brought.share(0.02)) == ("k = 0", pytest.approx(0.1))
+    idle = changed(study(), lambda line: line | {"functional": [[*row[:3], 0.8] for row in line.get("functional", [])]})
+    nothing = margin.over_head(idle, TASK)
+    assert nothing
+    assert nothing.share(0.02) is None
+
+    def one_matrix(line: dict[str, Any]) -> dict[str, Any]:
+        method = line["config"]["method"] | {"target_modules": ["intermediate.dense"]}
+        return line | {"config": line["config"] | {"method": method}}
+
+    assert margin.over_head(changed(study(), one_matrix), TASK) is None  # the others are trained at k = 0 too
+
+
+def test_an_arm_that_trains_the_head_alone_is_what_the_margin_is_measured_by() -> None:
+    assert margin.head_arm(study(), TASK) is None
+    alone = with_head(0.7)
+    assert margin.head_arm(alone, TASK) == "head"
+    brought = margin.over_head(alone, TASK)
+    assert brought
+    assert (brought.instead, brought.share(0.02)) == ("", pytest.approx(0.2))
+    assert margin.head_arm(with_head(0.7, trained=150_000), TASK) is None
+
+
+@pytest.mark.parametrize(("of_head", "says"), [(0.7, SUPPORTED), (0.79, UNDECIDED)])
+def test_a_task_that_the_head_alone_may_solve_tells_no_rank(of_head: float, says: str) -> None:
+    records = with_head(of_head)
+    assert {ruling.verdict for ruling in rulings(records) if ruling.module == update.ALL} == {says}
+    assert page.at_margin(records, TASK, 0.02)[2] == says
+    assert page.at_margin(records, TASK, 0.3)[2] == UNDECIDED
+
+
+def test_the_power_is_that_of_the_arm_and_the_margin() -> None:
+    """Of 1,000 examples rank 1 answers 32 otherwise than the reference, rank 8 only 4, others of each seed."""
+    chances = margin.powers(study(protocol=replace(PROTOCOL, margin=0.006)), TASK)
+    (same, worse), (of_eight, worse_of_eight) = chances["LoRA r=1"], chances["LoRA r=8"]
+    assert 0.1 < worse < same < worse_of_eight < 0.9 < of_eight
+    half = margin.powers(study(protocol=replace(PROTOCOL, margin=0.003)), TASK)  # as far as where it is worse by half
+    assert {arm: pair[0] for arm, pair in half.items()} == {"LoRA r=1": worse, "LoRA r=8": worse_of_eight}
+    # a difference has an eighth of the variance, which at an eighth of the margin's square is the same chance
+    of_one = margin.powers(study(protocol=replace(PROTOCOL, margin=0.003 * 8**0.5)), TASK)["LoRA r=1"]
+    assert of_one[0] == pytest.approx(worse_of_eight, abs=0.01)
+
+
+# ---- the second endpoint, and arms of which a run diverged
+
+
+def test_the_log_loss_is_a_second_endpoint_with_a_margin_of_its_own() -> None:
+    inside = with_losses(study(), 0.01, 0.02)
+    gain = comparison.loss_gains(inside, TASK)["LoRA r=1"]
+    assert (gain.mean, gain.examples) == (pytest.approx(-0.01, abs=1e-3), EXAMPLES["test"])
+    assert str(comparison.enough_by_loss(inside, TASK)) == "1"
+    assert str(comparison.enough_by_loss(with_losses(study(), 0.05, 0.02), TASK)) == "above the largest tried"
+    assert comparison.enough_by_loss(with_losses(study(), 0.01, None), TASK) is None
+    some = changed(inside, lambda x: {k: v for k, v in x.items() if (k, x["rank"], x["seed"]) != (LOSSES, 8, 2)})
+    assert comparison.compared_losses(some, TASK) == {}
+
+
+def test_a_lost_arm_has_no_number_and_counts_in_the_correction() -> None:
+    scores = {"full": 0.8, "LoRA r=1": 0.78, "LoRA r=8": 0.79}
+    records = study(lambda cell: scores[cell.arm] + 0.001 * (cell.seed % 3) * (cell.arm == "LoRA r=8"))
+    table = comparison.table(lost(records), TASK).set_index("arm")
+    row = table.loc["LoRA r=1"]
+    assert row[["test", "test_low", "difference", "difference_low", "p_holm"]].isna().all()
+    assert not row["matches"]
+    assert (row["seeds"], row["diverged"]) == (4, 1)
+    p = comparison.compared(records, TASK)["LoRA r=8"].p()
+    assert table.loc["LoRA r=8", "p_holm"] == holm({"LoRA r=1": 1.0, "LoRA r=8": p})["LoRA r=8"] == min(1.0, 2 * p)
+    assert set(margin.powers(lost(records), TASK)) == {"LoRA r=8"}
+    assert by_match(lost(records), TASK)[2]["surely short of it"] == ["LoRA r=1"]
+
+
+def test_an_arm_of_the_head_alone_that_diverged_is_no_measure_of_the_margin() -> None:
+    records = with_head(0.7)
+    gone = [line | {"status": "diverged"} if records.arm_of(line) == "head" and line["seed"] == 2 else line
+            for line in records.lines]  # fmt: skip
+    assert margin.head_arm(replace(records, lines=gone), TASK) is None
