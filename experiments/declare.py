@@ -210,6 +210,13 @@ def _words(declared: Declaration, key: str) -> list[str]:
     return str(declared.texts.get(key, "")).split()
 
 
+def is_grown(before: Declaration, plan: Plan, texts: dict[str, Any]) -> bool:
+    """Whether a plan declares more than before, or says it in other words."""
+    now = _promised(plan, texts)
+    told = [(one.texts, one.figures, one.control_of) for one in (before, now)]
+    return bool(_added(before, now)) or told[0] != told[1]
+
+
 def has_new_settings(before: Declaration, now: Declaration) -> bool:
     """Whether cells that both declare have a setting that the earlier one does not know."""
     both = before.settings.keys() & now.settings.keys()

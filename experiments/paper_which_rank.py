@@ -70,7 +70,7 @@ def plan(budget: str) -> Plan:
         figures=("sets", *paper.SHARED, "amplification", *paper.FIGURES),
         afterwards={
             "sets": Afterwards(
-                _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *CUT)))
+                _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *map(str, CUT))))
             ),
             "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
             "factors": Afterwards(

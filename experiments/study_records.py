@@ -13,6 +13,7 @@ from experiments.declare import (
     check_continues,
     declaration_of,
     has_new_settings,
+    is_grown,
     moved_settings,
     settings_of,
 )
@@ -144,19 +145,15 @@ class StudyRecords:
         """Write the study's declaration before its runs, if it is not written yet, has grown, or lacks a setting that
         the code has now and its new runs will have."""
         before = self.before or self._draft()
-        declared = declaration_of(self.plan, self.texts, before)
-        if before and not self._is_more(before, declared, progress):
+        is_complete = not progress.missing and not progress.to_come
+        if before and is_complete and not is_grown(before, self.plan, self.texts):
             self.before = before
             return
+        declared = declaration_of(self.plan, self.texts, before)
+        if not before or is_grown(before, self.plan, self.texts) or has_new_settings(before, declared):
+            write_declaration(self.folder, declared)
+            write_sums(self.folder.parent)
         self.before = declared
-        write_declaration(self.folder, declared)
-        write_sums(self.folder.parent)
-
-    def _is_more(self, before: Declaration, declared: Declaration, progress: Progress) -> bool:
-        """Whether the plan declares more than before. A study that is complete needs no new settings."""
-        if before.history != declared.history or before.texts != declared.texts or before.figures != declared.figures:
-            return True
-        return bool(progress.missing or progress.to_come) and has_new_settings(before, declared)
 
     def publish(self, cells: Iterable[Cell]) -> None:
         """Write those runs that are finished."""

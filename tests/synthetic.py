@@ -7,18 +7,21 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from lorax_lab.study.continuity import KEY
-from lorax_lab.study.recorded import recorded_id
 
 from analysis.study.records import Records
+from lorax_lab.config.defaults import flat
 from lorax_lab.spectra import gaussian_null
-from lorax_lab.study.declaration import Declaration, to_content
-from lorax_lab.study.protocol import CHOSEN_FROM, Arm, Cell, Protocol, finals, select, sha256_of_trials
+from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
+from lorax_lab.study.measured import RECORDED, Measured
+from lorax_lab.study.protocol import Arm, Cell, Protocol, finals, select
+from lorax_lab.study.published import NOT_RECORDED, write_lines
+from lorax_lab.study.tables import write_sums
 
 PROTOCOL = Protocol(
     arms=(
@@ -59,7 +62,6 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
     train = {"learning_rate": cell.rate, "batch_size": 16, "epochs": 1, "precision": "fp32", "warmup": 0.1}
     metrics = {"validation/accuracy": score} | ({} if trial else {"test/accuracy": score})
     made: dict[str, Any] = {
-        "format": 1,
         "status": "completed",
         "method": method,
         "rank": arm.rank,
@@ -113,10 +115,10 @@ def value(text: str) -> Any:
     return sorted(parsed) if isinstance(parsed, list) else parsed
 
 
-def renamed(made: dict[str, Any], declared: Declaration | None = None) -> dict[str, Any]:
-    """The line with the run id that its configuration has."""
-    hashes = (made["inputs"]["model_sha256"], made["inputs"]["data_sha256"])
-    return made | {"run_id": recorded_id(made["config"], {}, hashes, declared or declaration())}
+def renamed(made: dict[str, Any]) -> dict[str, Any]:
+    """The line with a run id that follows from its configuration and inputs."""
+    text = json.dumps([made["config"], made["inputs"]], sort_keys=True)
+    return made | {"run_id": f"m-{made['config']['task']['name']}-s{made['seed']}-{zlib.crc32(text.encode()):08x}"}
 
 
 def place(cell: Cell) -> float:
@@ -130,14 +132,14 @@ def parameters(rank: int | None) -> dict[str, int]:
     return {"trainable": adapter + HEAD, "adapter": adapter, "head": HEAD, "total": TOTAL + (adapter if rank else 0)}
 
 
-def answers(score: float, arm: int, seed: int) -> str:
+def answers(score: float, arm: int, seed: int) -> np.ndarray:
     """Which answers are right: others for each seed; of two arms with one score all but two."""
     count = EXAMPLES["test"]
     right = np.arange(count) < round(score * count)
     known = round(score * count)
     if 2 * arm < known and known + 2 * arm < count:
         right[2 * arm], right[known + 2 * arm] = False, True
-    return np.packbits(np.roll(right, 37 * seed)).tobytes().hex()
+    return np.roll(right, 37 * seed)
 
 
 MODULES = ("attention.self.query", "attention.self.value", "intermediate.dense")
@@ -183,26 +185,33 @@ def functional(whole: float, seed: int) -> list[list[Any]]:
 
 
 def declaration(protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",), **more: Any) -> Declaration:
-    """What such a study declares, as format 1 has it: overrides alone."""
+    """What such a study declares."""
     about = {"study": "experiments.made", "question": "?", "prediction": "!", "cost": "None."}
     full = {arm.name: ("measure=controls",) for arm in protocol.arms if arm.rank is None}
-    more = {"final": full, "written": DECLARED} | more
+    settings = {
+        (task, arm.name): decisive(line(Cell("trial", task, arm.name, arm.lowest, 0), 0.5, protocol)["config"])
+        for task in tasks
+        for arm in protocol.arms
+    }
+    more = {"final": full, "written": DECLARED, "settings": settings} | more
     return Declaration(about, protocol, {"task": {task: (f"task={task}",) for task in tasks}}, **more)
 
 
-def followed(declared: Declaration, lines: list[dict[str, Any]]) -> Records:
-    """The study whose lines followed this declaration, and whose rates were chosen from its trials."""
-    lines = [line | {KEY: declared.sha256} for line in lines]
-    bare = Records("made", declared, lines, [])
-    of_task = {task: sha256_of_trials(bare.of(task, "trial")) for task in declared.conditions}
-    cells = [(line, bare.cell(line)) for line in lines]
-    chosen = [{CHOSEN_FROM: of_task[cell.condition]} if cell and cell.stage == "final" else {} for _, cell in cells]
-    return Records("made", declared, [line | more for line, more in zip(lines, chosen, strict=True)], [])
+def settings_of(declared: Declaration, lines: list[dict[str, Any]]) -> dict[Pair, Settings]:
+    """The settings of each cell, as the first line has them that the cell's overrides fit."""
+    settings = {}
+    for condition, overrides in declared.conditions.items():
+        for arm in declared.protocol.arms:
+            wanted = dict(map(setting, (*overrides, *arm.overrides)))
+            fitting = (decisive(x["config"]) for x in lines if wanted.items() <= flat(x["config"]).items())
+            settings[condition, arm.name] = next(fitting, wanted)
+    return settings
 
 
-def written(declared: Declaration) -> str:
-    """A declaration's file."""
-    return json.dumps(to_content(declared))
+def setting(override: str) -> tuple[str, Any]:
+    """An override as the setting that it makes: `method=lora` names a group's file."""
+    key, _, text = override.partition("=")
+    return (f"{key}.name", text) if key in ("task", "method") else (key, value(text))
 
 
 def study(truth: Truth = peaked, protocol: Protocol = PROTOCOL, tasks: tuple[str, ...] = ("reviews",)) -> Records:
@@ -214,13 +223,13 @@ def study(truth: Truth = peaked, protocol: Protocol = PROTOCOL, tasks: tuple[str
             made |= {cell: line(cell, truth(cell), protocol) for cell in chosen.missing}
             chosen = select(protocol, task, made.get)
         made |= {cell: line(cell, truth(cell), protocol) for cell in finals(protocol, task, chosen)}
-    return followed(declaration(protocol, tasks), list(made.values()))
+    return Records("made", declaration(protocol, tasks), list(made.values()))
 
 
 def again(records: Records, lines: list[dict[str, Any]], declared: Declaration | None = None) -> Records:
     """The study with other lines, or of another declaration, as if it had been run so."""
-    of_declared = followed(declared or records.declared, [renamed(line, declared) for line in lines])
-    return replace(records, lines=of_declared.lines, declared=of_declared.declared)
+    declared = declared or records.declared
+    return replace(records, lines=lines, declared=replace(declared, settings=settings_of(declared, lines)))
 
 
 def shared(tasks: tuple[str, ...], seeds: int = 3) -> pd.DataFrame:
@@ -236,3 +245,41 @@ def shared(tasks: tuple[str, ...], seeds: int = 3) -> pd.DataFrame:
                     random = {"random_column": k / SIDE, "random_row": k / SIDE}
                     rows.append(about | of | random | {"column": 0.5 + k / (2 * SIDE), "row": k / SIDE})
     return pd.DataFrame(rows)
+
+
+def publish(folder: Path, lines: list[dict[str, Any]], declared: Declaration | None = None) -> None:
+    """Write a study as it is published."""
+    write_lines(folder, map(as_published, lines))
+    if declared:
+        write_declaration(folder, declared)
+    write_sums(folder.parent)
+
+
+def as_published(made: dict[str, Any]) -> dict[str, Any]:
+    """A line whose matrices can be written: their measures stand for singular values that are not kept."""
+    no_value = {
+        "shape",
+        "null",
+        "nulls",
+        "module",
+        "layer",
+        "relative_norm",
+        "rounding_edge",
+        "undefined",
+        "spectral_norm",
+    }
+    lined = dict(made)
+    for key in ("matrices", "gaussian"):
+        if key in made:
+            lined[key] = {
+                name: row if isinstance(row, Measured) else Measured.of(_facts(row, no_value))
+                for name, row in made[key].items()
+            }
+    return lined
+
+
+def _facts(row: dict[str, Any], no_value: set[str]) -> dict[str, Any]:
+    facts = {"module": row["module"], "layer": row["layer"], "out": row["shape"][0], "in": row["shape"][1]}
+    facts |= {"base_norm": 100 * row["frobenius_norm"]} | flat({"nulls": row.get("nulls", {})})
+    facts |= {"product_rank": int(row["energy_rank_99"])} if "spikes" not in row else {}
+    return facts | {f"{RECORDED}.{key}": value for key, value in row.items() if key not in no_value}

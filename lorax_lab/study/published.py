@@ -58,13 +58,12 @@ def line_of(folder: Path) -> Line:
     line |= {"method": record.method, "rank": record.rank, "seed": record.seed}
     result = record.result
     if result is None:
-        return dict(redacted(line))
+        return line
     values = parts["result"]
     line |= {key: values[key] for key in COPIED_COMPLETED if values[key] or key in ("metrics", "metric")}
     line["memory"] = {key: values["memory"][key] for key in ("peak_bytes", "phase", "batch_shape", "by_category")}
     if not result.higher_is_better:
         line[direction.KEY] = False
-    line = dict(redacted(line))
     if not result.matrices:
         return line
     spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
@@ -105,8 +104,11 @@ def write_lines(folder: Path, lines: Iterable[Line]) -> None:
 
 
 def _run_row(line: Line) -> Row:
+    """All that is said of a run as a whole. Its texts, such as a reason, hold no secrets."""
     left_out = ("matrices", GAUSSIAN, "functional", CUT_ANSWERS, CUT_PSEUDO_VALUES, "method", *FROM_CONFIG)
-    return flat({key: value for key, value in line.items() if key not in left_out})
+    parts = {key: value for key, value in line.items() if key not in left_out}
+    arrays = {key: value for key, value in parts.items() if isinstance(value, np.ndarray)}
+    return flat(redacted({key: value for key, value in parts.items() if key not in arrays}, keys=False)) | arrays
 
 
 def _matrix_rows(line: Line) -> Iterator[Row]:

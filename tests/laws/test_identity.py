@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from lorax_lab.config.identity import run_id, science
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.typed import from_dict
 from lorax_lab.methods.lora import LoraConfig
+from lorax_lab.study.published import read_lines
+from lorax_lab.study.tables import read_table
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "records"
 FROZEN = [
@@ -92,10 +93,10 @@ def test_the_run_id_can_be_read() -> None:
 def published() -> list[Any]:
     """Lines of every published study: the first, the last, and every fifth between them."""
     lines = []
-    for path in sorted(RECORDS.glob("*.jsonl")):
-        recorded = path.read_text(encoding="utf-8").splitlines()
-        chosen = sorted({*range(0, len(recorded), 5), len(recorded) - 1})
-        lines += [pytest.param(recorded[number], id=f"{path.stem}-{number}") for number in chosen]
+    for folder in sorted(path.parent for path in RECORDS.glob("*/runs.parquet")):
+        recorded = list(read_table(folder / "runs.parquet"))
+        chosen = sorted({*range(0, len(recorded), 25), len(recorded) - 1})
+        lines += [pytest.param(folder, recorded[number]["run_id"], id=f"{folder.name}-{number}") for number in chosen]
     assert lines
     return lines
 
@@ -109,9 +110,9 @@ def filled(known: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-@pytest.mark.parametrize("text", published())
-def test_the_names_of_published_runs_follow_from_what_they_recorded(text: str) -> None:
-    line = json.loads(text)
+@pytest.mark.parametrize(("folder", "run"), published())
+def test_the_names_of_published_runs_follow_from_what_they_recorded(folder: Path, run: str) -> None:
+    line = next(line for line in read_lines(folder) if line["run_id"] == run)
     of_texts = ["task=local", "task.path=x", "task.text=a", "task.label=b"]
     is_of_language = line["config"]["task"]["kind"] == "language_modeling"
     defaults = dataclasses.asdict(compose(["task=arithmetic", "model=smollm2"] if is_of_language else of_texts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import launched
-from lorax_lab.study.measured_rows import Measured, names_of, path_of, read_rows, write_rows
 
 from analysis.study.records import RECORDS
-from experiments import afterwards
 from experiments.study import Afterwards, plan_of
+from experiments.study_records import StudyRecords
 from lorax_lab.afterwards.amplification import amplifications
 from lorax_lab.afterwards.directions import directions
 from lorax_lab.afterwards.sets import WHOLE, sets
@@ -35,6 +33,8 @@ from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
 from lorax_lab.streams import generator
 from lorax_lab.study.protocol import Cell
+from lorax_lab.study.rows import Afterwards as Rows
+from lorax_lab.study.rows import names_of, read_rows, write_rows
 
 QUERY = "bert.encoder.layer.1.attention.self.query"
 SMALL, LARGE = "LoRA r=2", "LoRA r=8"
@@ -223,7 +223,8 @@ def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
         overrides=lambda cell: ["method=full"],
         run_id=lambda cell: cell.condition,
     )
-    records = SimpleNamespace(plan=plan, path=tmp_path / "study.jsonl", runs=tmp_path / "runs")
+    records = StudyRecords.__new__(StudyRecords)
+    records.plan, records.folder, records.runs = plan, tmp_path / "records" / "study", tmp_path / "runs"
     return records, SimpleNamespace(cells=cells, settled=lambda cell: {"status": "completed"})
 
 
@@ -234,14 +235,13 @@ def test_measuring_shows_how_many_rows_there_are(tmp_path: Path, monkeypatch: py
     def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: shown.append((title, done, total))
 
-    monkeypatch.setattr(afterwards, "bar", bar)
-    afterwards.measure(*made(tmp_path, lambda runs: iter([{"value": 0.5}, {"value": 0.25}])))
+    monkeypatch.setattr("experiments.study_records.bar", bar)
+    records, progress = made(tmp_path, lambda runs: iter([{"value": 0.5}, {"value": 0.25}]))
+    records.measure(progress)
     assert shown == [(f"{name}: rows of made", done, None) for name in ("one", "two") for done in (1, 2)]
 
 
-def test_each_condition_is_measured_once_and_again_where_a_row_is_damaged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_condition_is_measured_once(tmp_path: Path) -> None:
     measured: list[str] = []
 
     def rows_of(runs: dict[tuple[str, int], Run]) -> Any:
@@ -250,47 +250,34 @@ def test_each_condition_is_measured_once_and_again_where_a_row_is_damaged(
         yield {"value": 0.5}
 
     records, progress = made(tmp_path, rows_of)
-    afterwards.measure(records, progress)
-    afterwards.measure(records, progress)
+    records.measure(progress)
+    records.measure(progress)
     assert measured == ["one", "two"]
-    assert names_of(records.path) == ["made"]
-    path = path_of(records.path, "made")
-    found, damages = read_rows(path)
-    assert ({name: of.rows for name, of in found.items()}, damages) == (
-        {name: [{"condition": name, "value": 0.5}] for name in ("one", "two")},
-        [],
-    )
+    assert names_of(records.folder) == ["made"]
+    found = read_rows(records.folder, "made")
+    assert {name: of.rows for name, of in found.items()} == {
+        name: [{"condition": name, "value": 0.5}] for name in ("one", "two")
+    }
     assert found["one"].runs == ["one"]
-    path.write_text(path.read_text().replace("0.5", "0.6", 1))
-    found, damages = read_rows(path)
-    assert ([name for name, of in found.items() if of.is_whole], len(damages)) == (["two"], 2)
-    afterwards.measure(records, progress)
-    assert measured == ["one", "two", "one"]
-    assert read_rows(path)[1] == []
-    assert "measured again: study.made.rows" in capsys.readouterr().err
 
 
 def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records, progress = made(tmp_path, lambda runs: pytest.fail("measured without runs"))
-    path = path_of(records.path, "made")
-    write_rows(path, {"one": Measured(["one"], 1, [{"value": 1}])})
+    write_rows(records.folder, "made", {"one": Rows(["one"], [{"value": 1}])})
     (tmp_path / "runs" / "two" / "record.json").unlink()
-    afterwards.measure(records, progress)
+    records.measure(progress)
     assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
-    head, row = map(json.loads, path.read_text().splitlines())
-    assert head == {"condition": "one", "runs": ["one"], "rows": 1}
-    assert row == {"condition": "one", "value": 1}
+    assert read_rows(records.folder, "made") == {"one": Rows(["one"], [{"condition": "one", "value": 1}])}
 
 
 def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
     records, progress = made(tmp_path, lambda runs: [{"value": 2}])
-    path = path_of(records.path, "made")
-    whole = Measured(["two"], 1, [{"value": 1}])
-    write_rows(path, {"one": Measured(["an earlier run"], 1, [{"value": 1}]), "two": whole})
-    afterwards.measure(records, progress)
-    values = {name: [row["value"] for row in of.rows] for name, of in read_rows(path)[0].items()}
+    earlier = {"one": Rows(["an earlier run"], [{"value": 1}]), "two": Rows(["two"], [{"value": 1}])}
+    write_rows(records.folder, "made", earlier)
+    records.measure(progress)
+    values = {name: [row["value"] for row in of.rows] for name, of in read_rows(records.folder, "made").items()}
     assert values == {"one": [2], "two": [1]}
 
 
@@ -303,13 +290,13 @@ def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path:
         )
 
     def values() -> list[list[tuple[int, int]]]:
-        found, _ = read_rows(path_of(tmp_path / "study.jsonl", "made"))
+        found = read_rows(tmp_path / "records" / "study", "made")
         return [[(row["k"], row["of"]) for row in of.rows] for of in found.values()]
 
     records, progress = made(tmp_path, asks())
     for sizes, expected in [((1, 2), 2), ((1, 2), 2), ((1, 2, 16), 3), ((1,), 1)]:
         records.plan.afterwards = {"made": asks(*sizes)}
-        afterwards.measure(records, progress)
+        records.measure(progress)
         assert values() == [[(k, expected) for k in sizes]] * 2
 
 
@@ -317,9 +304,8 @@ def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path:
 def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
     """Else the next call would measure them again, or would fail to, where their runs are gone."""
     for of, asked in plan_of(name).afterwards.items():
-        found, damages = read_rows(path_of(RECORDS / f"{name}.jsonl", of))
+        found = read_rows(RECORDS / name, of)
         assert found
-        assert damages == []
         for measured in found.values():
             assert asked.has_all(measured.rows)
             assert not asked.has_all(measured.rows[:1])
@@ -329,9 +315,9 @@ def test_what_is_measured_of_sets_is_what_is_asked_for() -> None:
     from experiments.paper_which_rank import CUT, SETS
 
     asked = plan_of("paper_which_rank").afterwards["sets"]
-    rows = [{"set": name, "k": k} for name in SETS for k in (WHOLE, *CUT)]
+    rows = [{"set": name, "k": str(k)} for name in SETS for k in (WHOLE, *CUT)]
     assert asked.has_all(rows)
-    assert not asked.has_all([row for row in rows if row["k"] != 16])
+    assert not asked.has_all([row for row in rows if row["k"] != "16"])
 
 
 def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,35 +333,8 @@ def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.Mo
     assert found["factors"] == [rows[0], rows[2]]
 
 
-def test_intact_rows_stay_incomplete_where_others_are_damaged_and_their_runs_are_gone(tmp_path: Path) -> None:
-    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
-    path = path_of(records.path, "made")
-    of_one, of_two = Measured(["one"], 2, [{"value": 1}, {"value": 5}]), Measured(["two"], 1, [{"value": 3}])
-    write_rows(path, {"one": of_one, "two": of_two})
-    path.write_text(path.read_text().replace('"value":3', '"value":4').replace('"value":5', '"value":6'))
-    (tmp_path / "runs" / "one" / "record.json").unlink()
-    afterwards.measure(records, progress)
-    found, damages = read_rows(path)
-    assert [row["value"] for row in found["one"].rows] == [1]
-    assert [row["value"] for row in found["two"].rows] == [2]
-    assert not found["one"].is_whole
-    assert damages == ["study.made.rows: of one 1 of 2 rows are intact"]
-
-
-@pytest.mark.parametrize("lost", ["head", "row"])
-def test_a_condition_without_head_or_row_is_not_whole(tmp_path: Path, lost: str) -> None:
-    path = tmp_path / "study.made.rows"
-    write_rows(path, {"one": Measured(["run"], 1, [{"value": 1}])})
-    lines = path.read_text().splitlines(keepends=True)
-    path.with_name(f"{path.name}.sums").unlink()
-    path.write_text(lines[1] if lost == "head" else lines[0])
-    found, damages = read_rows(path)
-    assert not found["one"].is_whole
-    assert "are intact" in damages[0]
-
-
 def test_a_condition_with_a_run_that_diverged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records, progress = made(tmp_path, lambda runs: pytest.fail("measured without a run"))
     progress.settled = lambda cell: {"status": "diverged"}
-    afterwards.measure(records, progress)
+    records.measure(progress)
     assert "one: 1 of 1 final runs diverged and have no update, so made is not measured" in capsys.readouterr().out

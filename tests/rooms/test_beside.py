@@ -48,4 +48,4 @@ def test_figure_and_table_say_it(is_beside: bool) -> None:
 
 def test_the_published_rank_study_says_it() -> None:
     """Its LoRA of rank 1 to 8 on tweets takes one and a half times full fine-tuning's seconds, that of rank 16 less."""
-    assert beside.of_seconds(FIGURES["cost"].table(load(RECORDS / "rank_sweep_2.jsonl"))) == SAID
+    assert beside.of_seconds(FIGURES["cost"].table(load(RECORDS / "rank_sweep_2"))) == SAID

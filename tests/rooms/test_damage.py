@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lorax_lab.study.equivalence import checked_proofs, equivalence_path, write_proofs
-from synthetic import shared, study
+from synthetic import publish, shared, study
 from test_analysis import Store
 
 from analysis.__main__ import main as analyse
 from analysis.study.command import main as analyse_study
-from analysis.study.records import RECORDS, load
+from analysis.study.records import RECORDS, names_in
 from lorax_lab.record import load_matrices, load_runs, load_truncation, record
-from lorax_lab.record.sums import ENDING, read_checked, seal, sums_path, write_summed
-from lorax_lab.study.declaration import read_declaration, write_declaration
-from lorax_lab.study.published import read_lines, shared_table, write_lines, write_shared
+from lorax_lab.study.rows import SHARED
+from lorax_lab.study.tables import SUMS, altered, write_sums, write_table
 
 MUTATIONS = 500
-FLIPS = 200
+FLIPS = 50
 HOSTILE = ("1e999", "NaN", "-Infinity", "9" * 5000, "1" + "0" * 400, "[" * 3000, '"\\ud800"', "true", "null", "{}", "")
 
 
@@ -137,74 +133,13 @@ def test_a_record_that_may_not_be_read_is_damaged(store: Store, monkeypatch: pyt
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """A small study with all its files, and a second one."""
+    """Two small studies."""
     made, folder = study(), tmp_path / "records"
     for name in ("rank_sweep", "other"):
-        write_lines(folder / f"{name}.jsonl", made.lines)
-        write_declaration(folder / f"{name}.json", made.declared)
-        write_shared(folder / f"{name}_shared.csv", shared(("reviews",)).to_dict("records"))
-        proof = {"recorded_code": "a", "present_code": "b", "run_id": "r", "numbers": 9, "present_dirty": False}
-        write_proofs(folder / f"{name}.jsonl", [proof | {"moved": []}])
+        publish(folder / name, made.lines, made.declared)
+        write_table(folder / name / SHARED, shared(("reviews",)).to_dict("records"))
+    write_sums(folder)
     return folder
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """What is read of the study `rank_sweep`, and every damage that is named."""
-    lines = folder / "rank_sweep.jsonl"
-    read, damages = read_lines(lines)
-    table, of_table = shared_table(lines.with_name("rank_sweep_shared.csv"))
-    proofs, of_proofs = checked_proofs(lines)
-    found: dict[str, Any] = {"rank_sweep.jsonl": read, "rank_sweep_equivalence.json": proofs}
-    found["rank_sweep_shared.csv"] = [] if table is None else table.to_dict("records")
-    found["damages"] = damages + of_table + of_proofs
-    try:
-        found["rank_sweep.json"] = [read_declaration(lines.with_suffix(".json"))]
-    except ValueError as error:
-        found["rank_sweep.json"] = []
-        found["damages"] += [str(error)]
-    return found
-
-
-def test_any_flip_in_a_published_file_is_named_and_the_rest_is_read(published: Path) -> None:
-    draw, intact = random.Random(15), outcome(published)
-    files = sorted(path for path in published.iterdir() if path.name.startswith("rank_sweep"))
-    assert len(files) == 8
-    assert intact["damages"] == []
-    for _ in range(FLIPS):
-        path = draw.choice(files)
-        data = path.read_bytes()
-        place = draw.randrange(len(data))
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << draw.randrange(8)]) + data[place + 1 :])
-        after = outcome(published)
-        path.write_bytes(data)
-        assert len(after["damages"]) in (1, 2), (path, place)
-        assert all(damage.startswith(path.name) for damage in after["damages"]), (path, place)
-        for name in intact.keys() - {"damages"}:
-            lost = [row for row in intact[name] if row not in after[name]]
-            assert all(row in intact[name] for row in after[name]), (path, place)
-            mine = name == path.name.removesuffix(ENDING)
-            at_most = 0 if not mine else len(intact[name]) if name.endswith(("json", "csv")) and place < 200 else 2
-            assert len(lost) <= (at_most or mine * 2), (path, place)
-
-
-@pytest.mark.parametrize("harm", ["a line less", "two swapped", "twice", "no end", "the last gone", "gone", "a pipe"])
-def test_a_file_whose_every_line_is_intact_is_still_checked(published: Path, harm: str) -> None:
-    path = published / "rank_sweep.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    content = {
-        "a line less": lines[1:], "two swapped": [lines[1], lines[0], *lines[2:]], "twice": [lines[0], *lines],
-        "no end": [*lines[:-1], lines[-1][:-1]], "the last gone": lines[:-1],
-    }.get(harm)  # fmt: skip
-    path.unlink()
-    if content is not None:
-        path.write_bytes(b"".join(content))
-    elif harm == "a pipe":
-        os.mkfifo(path)
-    _, damages = read_lines(path)
-    assert len(damages) == 1
-    assert damages[0].startswith(path.name)
-    if harm == "a line less":
-        assert damages[0].endswith(": 1 of its lines is missing")
 
 
 def judged(folder: Path, *words: str) -> int:
@@ -212,76 +147,41 @@ def judged(folder: Path, *words: str) -> int:
     return analyse_study(["verdict", *where, *words])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["rank_sweep.json", *(pytest.param(f"rank_sweep{x}", marks=pytest.mark.slow) for x in (".jsonl", "_shared.csv"))],
-)
+@pytest.mark.parametrize("name", ["declaration.json", "runs.parquet", SHARED])
 def test_a_damaged_study_gets_no_verdict_and_the_others_keep_theirs(
     name: str, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert judged(published) == 0
     whole = (published / "out" / "other" / "VERDICT.md").read_bytes()
-    path = published / name
+    path = published / "rank_sweep" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x80
     path.write_bytes(data)
     assert judged(published) == 1
     assert (published / "out" / "other" / "VERDICT.md").read_bytes() == whole
-    for page in (published / "V.md", published / "out" / "rank_sweep" / "VERDICT.md"):
-        assert "**None: " in page.read_text()
-        assert name in page.read_text() + capsys.readouterr().out
-    assert name in (published / "out" / "rank_sweep" / "VERDICT.md").read_text()
+    assert name in (published / "out" / "rank_sweep" / "VERDICT.md").read_text() + capsys.readouterr().out
+
+
+def test_any_flip_in_a_published_file_is_named(published: Path) -> None:
+    draw = random.Random(15)
+    files = sorted((published / "rank_sweep").iterdir())
+    for _ in range(FLIPS):
+        path = draw.choice(files)
+        data = path.read_bytes()
+        place = draw.randrange(len(data))
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << draw.randrange(8)]) + data[place + 1 :])
+        assert altered(published, "rank_sweep")[0][0].startswith(f"rank_sweep/{path.name}"), (path, place)
+        path.write_bytes(data)
 
 
 def test_a_study_without_checksums_is_read_and_that_is_said(
     published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sums_path(published / "rank_sweep.json").unlink()
+    (published / SUMS).unlink()
     assert judged(published) == 0
-    assert "not checked for damage: rank_sweep.json;" in capsys.readouterr().out
-    seal(published / "rank_sweep.json")
-    assert load(published / "rank_sweep.jsonl").unchecked == ()
-
-
-def test_a_crash_between_a_file_and_its_sums_leaves_both_readable(tmp_path: Path) -> None:
-    """The process ends before any one of the three files of a write is renamed."""
-    path = tmp_path / "made.csv"
-    for last in range(4):
-        shutil.rmtree(tmp_path)
-        tmp_path.mkdir()
-        write_summed(path, "a\nb\n")
-        with pytest.MonkeyPatch.context() as patch:
-            written: list[Path] = []
-
-            def stop(source: Path, text: str, last: int = last, written: list[Path] = written) -> None:
-                if len(written) == last:
-                    raise KeyboardInterrupt
-                written.append(source)
-                source.write_text(text)
-
-            patch.setattr("lorax_lab.record.sums.write_redacted", stop)
-            if last < 3:
-                with pytest.raises(KeyboardInterrupt):
-                    write_summed(path, "a\nc\n")
-            else:
-                write_summed(path, "a\nc\n")
-        checked = read_checked(path)
-        assert (checked.text, checked.damages) == ("a\nb\n" if last < 2 else "a\nc\n", [])
+    assert "rank_sweep/declaration.json" in capsys.readouterr().out
 
 
 def test_every_published_file_is_sealed() -> None:
-    files = [path for path in sorted(RECORDS.iterdir()) if not path.name.endswith(ENDING)]
-    assert {path.with_suffix(".json") for path in RECORDS.glob("*.jsonl")} <= set(files)
-    assert RECORDS / "rank_sweep_2.jsonl" in files
-    for path in files:
-        checked = read_checked(path)
-        assert (checked.is_sealed, checked.damages) == (True, [])
-        assert checked.text == path.read_text(encoding="utf-8")
-
-
-def test_sums_that_were_made_up_are_damaged(published: Path) -> None:
-    path = published / "rank_sweep.json"
-    for content in ("", "[]\n", "{}\n", json.dumps({"whole": 1, "lines": 2, "sha256": 3}) + "\n", "[" * 9000):
-        sums_path(path).write_text(content)
-        assert read_checked(path).damages[0].startswith("rank_sweep.json.sums")
-    assert equivalence_path(published / "rank_sweep.jsonl").is_file()
+    for name in names_in(RECORDS):
+        assert altered(RECORDS, name) == ([], [])

@@ -27,7 +27,7 @@ def page() -> str:
 
 
 def of(study: str) -> Records:
-    return load(RECORDS / f"{study}.jsonl")
+    return load(RECORDS / study)
 
 
 @pytest.mark.parametrize(("study", "task"), [OF_TASK, OF_DRAWN])

@@ -185,7 +185,7 @@ def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
 
 
 def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
-    records = load(RECORDS / "rank_sweep_2.jsonl")
+    records = load(RECORDS / "rank_sweep_2")
     table = FIGURES["losses"].table(records)
     assert set(table["rank"]) == {1, 2, 4, 8, 16, 64}
     assert "scores" not in set(table["task"])  # a regression has none
@@ -212,7 +212,7 @@ def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
 
 
 def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
-    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss.jsonl"))
+    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss"))
     table = table.assign(learning_rate=[0.001 if rank in (16, 32) else 0.002 for rank in table["rank"]])
     figure = FIGURES["losses"].draw(table)
     assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]

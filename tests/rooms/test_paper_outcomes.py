@@ -22,7 +22,7 @@ TASK, USUAL = "sarcasm", "sarcasm with the usual head"
 
 @cache
 def records(name: str) -> Records:
-    return load(RECORDS / f"{name}.jsonl")
+    return load(RECORDS / name)
 
 
 def said_of(name: str) -> tuple[str, str]:

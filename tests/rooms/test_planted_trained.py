@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import study, written
+from synthetic import publish, study
 
 from analysis import planted, planted_trained
 from analysis.study import comparison, update
 from analysis.study.statistics import Interval
 from analysis.study.verdict import rulings
-from lorax_lab.study.published import write_lines
 
 ROOT = Path(__file__).parents[2]
 DOCS, RECORDS = ROOT / "docs", ROOT / "experiments" / "records"
@@ -25,8 +24,7 @@ TASKS = ("planted rank 1", "planted rank 8", "planted rank 8 in noisy labels")
 def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic study of three levels, in which r* = 8 and k* = 4 throughout."""
     folder, made = tmp_path_factory.mktemp("records"), study(tasks=TASKS)
-    write_lines(folder / "planted_ranks.jsonl", made.lines)
-    (folder / "planted_ranks.json").write_text(written(made.declared))
+    publish(folder / "planted_ranks", made.lines, made.declared)
     return folder
 
 
@@ -108,8 +106,7 @@ def test_the_command_joins_the_halves_where_there_are_records(
 
 def test_a_study_that_breaks_its_protocol_is_not_drawn(tmp_path: Path) -> None:
     made = study(tasks=TASKS[:1])
-    write_lines(tmp_path / "planted_ranks.jsonl", made.lines[:1])
-    (tmp_path / "planted_ranks.json").write_text(written(made.declared))
+    publish(tmp_path / "planted_ranks", made.lines[:1], made.declared)
     records, reason = planted_trained.records_of(tmp_path)
     assert records is None
     assert "planted_ranks breaks its own protocol, or is not complete: " in reason

@@ -12,24 +12,22 @@ from analysis.__main__ import main
 from analysis.study import comparison, margin, page
 from analysis.study.command import DOCS, PAGE, VERDICT, latex, load_all
 from analysis.study.figures import FIGURES
-from analysis.study.records import RECORDS, Records, load
+from analysis.study.records import RECORDS, Records, load, names_in
 from analysis.study.statistics import Smallest
 from analysis.study.validator import breaches
 from analysis.study.verdict import of_tasks, rulings
 
-STUDIES = sorted(path.stem for path in RECORDS.glob("*.jsonl"))
+STUDIES = names_in(RECORDS)
 MAIN, FIRST = "rank_sweep_2", "rank_sweep"
 """The study that the README tells of, and its first edition."""
-LARGEST = 96 * 2**20
-"""Bytes of all published records: a task of the second edition has three million, the seven of the LoRA paper 33."""
-LARGEST_ROWS = 15 * 10**6
-"""Bytes of all directions and of what they share, with their checksums."""
+LARGEST = 20_000_000
+"""Bytes of all published records."""
 ROOT = Path(__file__).parents[2]
 
 
 @cache
 def records(study: str) -> Records:
-    return load(RECORDS / f"{study}.jsonl")
+    return load(RECORDS / study)
 
 
 def studies() -> str:
@@ -38,21 +36,13 @@ def studies() -> str:
 
 def test_the_studies_are_there_and_the_records_small() -> None:
     assert {MAIN, FIRST, "planted", "random_labels"} <= set(STUDIES)
-    assert sum(path.stat().st_size for path in RECORDS.iterdir()) < LARGEST
-
-
-def test_directions_and_what_they_share_stay_small() -> None:
-    """They are read again for each page, and stay in the history for good."""
-    paths = [path for part in ("directions", "similarities") for path in RECORDS.glob(f"*.{part}.rows*")]
-    assert paths
-    assert sum(path.stat().st_size for path in paths) < LARGEST_ROWS
+    assert sum(path.stat().st_size for path in RECORDS.rglob("*.*")) < LARGEST
 
 
 def test_a_figure_whose_rows_were_not_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept, out = tmp_path / "records", tmp_path / "out"
-    kept.mkdir()
-    for path in RECORDS.glob("paper_amplification.json*"):
-        shutil.copy(path, kept)
+    without = shutil.ignore_patterns("factors.parquet")
+    shutil.copytree(RECORDS / "paper_amplification", kept / "paper_amplification", ignore=without)
     (out / "paper_amplification").mkdir(parents=True)
     (out / "paper_amplification" / "amplification.png").touch()
     assert main(["study", "--records", str(kept), "--out", str(out), "--verdict", str(tmp_path / "V.md")]) == 0

@@ -37,7 +37,6 @@ from lorax_lab.record.files import write_csv
 from lorax_lab.record.folder import read_history, save_config, save_history, save_trained
 from lorax_lab.record.output import Redacting, guard
 from lorax_lab.record.redact import HIDDEN, redact, redacted
-from lorax_lab.study import published
 from lorax_lab.study.published import read_lines, write_lines
 
 ROOT = Path(__file__).parents[2]
@@ -268,12 +267,13 @@ def test_no_file_holds_a_secret_and_every_checksum_fits(tmp_path: Path, monkeypa
     save_config(tmp_path / "a", {"path": text, "words": [f"{text} {text}"]})
     git = {"commit": "f01c62bf" * 5, "dirty": False}
     line = study().lines[0] | {"run_id": "a", "reason": text, "n": 12345678, "git": git}
-    write_lines(tmp_path / "a.jsonl", [line])
-    assert not seen("".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()))
+    write_lines(tmp_path / "study", [line])
+    texts = [path.read_text(errors="ignore") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not seen("".join([*texts, str(read_lines(tmp_path / "study"))]))
     assert record.read_record(tmp_path / "a").status == "failed"
     assert record.read_record(tmp_path / "b").git.commit == "f01c62bf" * 5
-    lines, damages = read_lines(tmp_path / "a.jsonl")
-    assert (damages, lines[0]["n"], lines[0]["git"]) == ([], 12345678, line["git"])
+    lines = read_lines(tmp_path / "study")
+    assert (lines[0]["n"], lines[0]["git"]) == (12345678, line["git"])
 
 
 def test_nested_values_are_hidden_and_keep_their_form() -> None:
@@ -403,12 +403,6 @@ def raised_by(work: Callable[..., object], *inputs: object) -> str:
     return str(raised.value)
 
 
-def of_a_published_line(folder: Path) -> str:
-    line = {"format": "x" * 160 + LONG_SECRET, "run_id": "a"}
-    (folder / "a.jsonl").write_text(published._text(line | {"sha256": published.checksum(line)}) + "\n")
-    return read_lines(folder / "a.jsonl")[1][0]
-
-
 def of_a_record(folder: Path) -> str:
     (folder / "record.json").write_text(json.dumps({"schema": "x" * 30 + LONG_SECRET}))
     return raised_by(record.read_record, folder)
@@ -423,7 +417,6 @@ CUT: dict[str, Callable[[Path], str]] = {
     "error of many lines": lambda _: in_short(ValueError(" \n" * 500 + "x" * 190 + LONG_SECRET)),
     "sound": lambda _: sounds._reason(ValueError("x" * 110 + LONG_SECRET)),
     "image": lambda _: images._reason(ValueError("x" * 190 + LONG_SECRET)),
-    "published line": of_a_published_line,
     "record": of_a_record,
 }
 """Messages that show the first part of what came from outside, by where the secret stood."""

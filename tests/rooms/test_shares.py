@@ -46,7 +46,7 @@ def test_the_smallest_size_is_one_from_which_on_every_size_passes() -> None:
 
 
 def test_the_first_screen_is_made_of_the_published_records() -> None:
-    found, written = table(load(RECORDS / f"{STUDY}.jsonl")), pd.read_csv(DOCS / "answer.csv")
+    found, written = table(load(RECORDS / STUDY)), pd.read_csv(DOCS / "answer.csv")
     pd.testing.assert_frame_equal(found, written, check_dtype=False, rtol=1e-4)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert markdown(found) in readme

@@ -58,7 +58,7 @@ def title(records: Records) -> str:
     return " ".join(FIGURES["answer"].draw(FIGURES["answer"].table(records)).get_suptitle().split())
 
 
-@pytest.mark.parametrize("records", [study, lambda: study(flat), lambda: load(RECORDS / "random_labels.jsonl")])
+@pytest.mark.parametrize("records", [study, lambda: study(flat), lambda: load(RECORDS / "random_labels")])
 def test_the_answers_title_is_the_verdict(records: Any) -> None:
     of_study = records()
     rulings = {r.task: r.verdict for r in verdict.rulings(of_study) if r.module == "all"}
@@ -69,7 +69,7 @@ def test_the_answers_title_is_the_verdict(records: Any) -> None:
 
 
 def test_the_random_labels_are_headed_undecided() -> None:
-    assert title(load(RECORDS / "random_labels.jsonl")).startswith("Low rank is undecided on random labels")
+    assert title(load(RECORDS / "random_labels")).startswith("Low rank is undecided on random labels")
 
 
 def test_an_unfair_comparison_has_no_verdict_in_its_title() -> None:
