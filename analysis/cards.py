@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.direction import labelled
 
-from . import estimates, style
+from . import style
+from .axes import LEAST, estimate_axis
 from .folders import UNREADABLE, Drawn, draw_folder
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _chosen(axes: Axes, rows: pd.DataFrame) -> None:
     ranks = _by_rank(axes, rows, "chosen")
     whole: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
     axes.plot(ranks, ranks, label="the whole rank", **whole)
-    estimates.axis(axes, max(ranks))
+    estimate_axis(axes, max(ranks))
     for label, look in {"cut": HELD, "cut, and not within the margin": LOST, "the whole is kept": KEPT}.items():
         axes.plot([], [], linestyle="", label=label, **look)
     axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="the margin")
@@ -182,7 +183,7 @@ def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:
         apart = min(APART, WIDEST / len(cards))
         for place, card in enumerate(cards):
             look = KEPT if not card["is_cut"] else HELD if card["held"] else LOST
-            value, ends = max(card["chosen"], estimates.LEAST), (0.0, 0.0)
+            value, ends = max(card["chosen"], LEAST), (0.0, 0.0)
             if key == "gain":
                 value = card["gain"]
                 ends = (0.0, 0.0) if math.isnan(card["low"]) else (value - card["low"], card["high"] - value)

@@ -1,33 +1,39 @@
 """`python -m analysis planted`: which rank number finds the rank of a matrix that was made with one?
 
-A signal of known rank is put into noise, and every spectral estimator is asked. Nothing is trained. The noise is iid,
-or its rows differ in size (lognormal, sd 1), as trained matrices' may. An estimator errs by |log2(estimate / rank)|
-octaves: 0 is right, 1 twice or half of it; a 0 counts as ½. Where the records of the study `planted_ranks` are, r* and
-k* of trained updates are drawn beside it; where the table of `experiments.planted_everywhere` is, so is a rank in every
-matrix at once.
+Three tables and figures. `planted_ranks`: a signal of known rank is put into noise, iid or with rows of lognormal size
+(sd 1) as trained matrices' may be, and every spectral estimator is asked. `planted_trained`: r* and k* of updates that
+were trained on labels of a planted rank, where the records of the study `planted_ranks` are. `planted_everywhere`: a
+rank in every matrix of a model at once, where the table of `experiments.planted_everywhere` is. Nothing is trained. An
+estimator errs by |log2(estimate / rank)| octaves: 0 is right, 1 twice or half of it; a 0 counts as 1/2.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer
 
-from . import planted_everywhere, planted_trained, style
-from .estimates import planted_axes, ranges
+from . import style
+from .axes import ARROWS, LEAST, estimate_axis, estimate_points
 from .folders import check_out
-from .study.records import RECORDS
+from .study.records import RECORDS, NoStudy, load
+from .study.validator import breaches
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Generator, Tensor
 
-NAME = "planted"
+    from .study.records import Records
+
+NAME, TRAINED, EVERYWHERE = "planted", "planted_ranks", "planted_everywhere"
+"""The command, the study of trained updates, and the table of a rank in every matrix."""
 SIDE = 384
 RANKS = (1, 2, 4, 8, 16, 32, 64, SIDE)
 NOISES = {"iid": "iid noise", "rows": "rows of lognormal size"}
@@ -41,51 +47,113 @@ SHOWN = (
     *("effective rank", "stable rank", "participation ratio", "90 % of the energy", "Gavish & Donoho"),
     *("directions above the edge", "above redrawn signs"),
 )
-"""Lines of the figure; the table has every estimator."""
+"""Lines of the figure of noise; its table has every estimator."""
 RIGHT = 0.1
 """Within this share of the planted rank an estimate counts as right."""
+LEVEL = re.compile(r"planted rank (\d+)(.*)")
+R_STAR, K_STAR = "r*, LoRA's rank", "k*, directions of the full update"
+SPECTRAL = {
+    "effective rank": "effective_rank",
+    "stable rank": "stable_rank",
+    "participation ratio": "participation_ratio",
+    "90 % of the energy": "energy_rank_90",
+}
+"""Measures of the full update's spectrum, by the names that they have in noise."""
+OF_TRAINED = (R_STAR, K_STAR, *SPECTRAL)
+NOISY = 2**0.5
+"""How far right of their planted rank the levels with noisy labels are drawn."""
+APART = 3.0
+"""Points between two estimators of one level."""
+MARGIN = 0.02
+"""What a cut may lose of the whole update's share of right answers, where every matrix is cut."""
+OF_CUTS = "k*, all matrices cut at once"
+OF_EVERYWHERE = (OF_CUTS, *SPECTRAL)
+ANSWERED = "right"
+"""The quantity of the share of right answers."""
+IN_EVERY = {math.inf: "no noise", 3.0: "iid noise, a third of the signal's norm"}
 
 
 def main(arguments: list[str]) -> int:
     """Draw, write and print. Returns the exit code: 0, or 2 for a wrong input."""
     parser = argparse.ArgumentParser(prog=f"python -m analysis {NAME}", description=__doc__)
     parser.add_argument("--draws", type=int, default=DRAWS, help=f"matrices of each kind ({DRAWS}: about 2 minutes)")
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="where the figure and the table go (figures)")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="where the figures and tables go (figures)")
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records (experiments/records)")
     options = parser.parse_args(arguments)
-    return answer(lambda: _main(options))
+    return answer(lambda: _main(options.draws, options.out, options.records))
 
 
-def _main(options: argparse.Namespace) -> int:
-    if options.draws < 1:
-        raise ConfigError(
-            f"--draws {options.draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10"
-        )
-    check_out(options.out)
-    rows = table(options.draws)
-    _save(rows, draw(rows), options.out / f"{NAME}_ranks", summary(rows))
-    records, reason = planted_trained.records_of(options.records)
-    if records:
-        trained = planted_trained.table(records)
-        joined = planted_trained.joined(trained, rows)
-        _save(joined, planted_trained.draw(joined), options.out / f"{NAME}_trained", planted_trained.summary(trained))
+def _main(draws: int, out: Path, records: Path) -> int:
+    if draws < 1:
+        raise ConfigError(f"--draws {draws}: allowed are numbers ≥ 1; type python -m analysis planted --draws 10")
+    check_out(out)
+    rows = table(draws)
+    _save(rows, draw(rows), out / "planted_ranks")
+    print(*summary(rows), sep="\n")
+    try:
+        both = joined(trained_table(trained_records(records)), rows)
+        _save(both, draw_trained(both), out / "planted_trained")
+    except NoStudy as error:
+        print(f"r* and k* of trained updates are not drawn: {error}")
+    path = records / f"{EVERYWHERE}.csv"
+    if path.is_file():
+        import pandas as pd
+
+        every = everywhere_table(pd.read_csv(path))
+        _save(every, draw_everywhere(every), out / EVERYWHERE)
     else:
-        print(reason)
-    read, reason = planted_everywhere.read(options.records)
-    if read is not None:
-        every = planted_everywhere.table(read)
-        words = planted_everywhere.summary(every)
-        _save(every, planted_everywhere.draw(every), options.out / planted_everywhere.NAME, words)
-    else:
-        print(reason)
+        print(f"cuts of every matrix are not drawn: there is no {path}; type: python -m experiments.planted_everywhere")
     return 0
 
 
-def _save(rows: pd.DataFrame, figure: Figure, stem: Path, summary: list[str]) -> None:
-    for path in style.save(rows, figure, stem):
-        print(path)
-    for line in summary:
-        print(line)
+def _save(rows: pd.DataFrame, figure: Figure, stem: Path) -> None:
+    print(*style.save(rows, figure, stem), sep="\n")
+
+
+def octaves(estimate: float, rank: int) -> float:
+    """|log2(estimate / rank)|, a 0 counting as ½; NaN where there is no estimate.
+
+    >>> octaves(8, 2), octaves(0, 1)
+    (2.0, 1.0)
+    """
+    return abs(math.log2(max(estimate, LEAST) / rank)) if not math.isnan(estimate) else math.nan
+
+
+def spread(values: Sequence[float], rank: int) -> dict[str, Any]:
+    """Of the estimates over draws: how many have a value, their mean and ends, and their mean error.
+
+    >>> spread([8.0, 2.0, math.nan], 4)
+    {'draws': 3, 'told': 2, 'mean': 5.0, 'low': 2.0, 'high': 8.0, 'error': 1.0}
+    """
+    told = [value for value in values if not math.isnan(value)]
+    counts = {"draws": len(values), "told": len(told)}
+    if not told:
+        return counts | dict.fromkeys(("mean", "low", "high", "error"), math.nan)
+    error = sum(octaves(value, rank) for value in told) / len(told)
+    return counts | {"mean": sum(told) / len(told), "low": min(told), "high": max(told), "error": error}
+
+
+def _ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """A line for each estimator over the planted rank, with the range over draws, and the diagonal."""
+    ranks = sorted(set(rows["rank"]))
+    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
+    for name, look in zip(names, style.looks(len(names)), strict=True):
+        part = rows[rows["estimator"] == name].sort_values("rank")
+        mean, low, high = (part[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
+        bars = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
+        axes.errorbar(part["rank"], mean, bars, capsize=1.5, elinewidth=0.7, label=name, **look)
+
+
+def _planted_axes(axes: Axes, ranks: list[int]) -> None:
+    """Both axes have the planted ranks; the vertical one also 0."""
+    style.rank_axis(axes, ranks)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(0.8 * LEAST, 1.4 * ranks[-1])
+    axes.set_yticks([LEAST, *ranks], ["0", *map(str, ranks)])
+    axes.minorticks_off()
+
+
+# ---- a signal in noise
 
 
 def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) -> pd.DataFrame:
@@ -100,9 +168,11 @@ def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) 
     for noise in NOISES:
         for ratio in RATIOS:
             for rank in ranks:
-                found = [estimates(*planted(noise, ratio, rank, draw, side)) for draw in range(draws)]
+                of_draws = [estimates(*planted(noise, ratio, rank, draw, side)) for draw in range(draws)]
                 place = {"noise": noise, "ratio": ratio, "rank": rank}
-                rows += [place | {"estimator": name} | _spread([one[name] for one in found], rank) for name in found[0]]
+                rows += [
+                    place | {"estimator": name} | spread([one[name] for one in of_draws], rank) for name in of_draws[0]
+                ]
     return pd.DataFrame(rows)
 
 
@@ -175,15 +245,6 @@ def summary(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _spread(values: list[float], rank: int) -> dict[str, Any]:
-    known = [value for value in values if not math.isnan(value)]
-    spread = {"draws": len(values), "told": len(known)}
-    if not known:
-        return spread | dict.fromkeys(("mean", "low", "high", "error"), math.nan)
-    error = sum(abs(math.log2(max(value, 0.5) / rank)) for value in known) / len(known)
-    return spread | {"mean": sum(known) / len(known), "low": min(known), "high": max(known), "error": error}
-
-
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
     """A panel per noise and ratio: the estimates over the planted rank, their range over draws, and the diagonal."""
@@ -191,10 +252,10 @@ def draw(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(RATIOS), len(NOISES), sharex=True, sharey=True)
     for line, ratio in zip(grid, RATIOS, strict=True):
         for axes, noise in zip(line, NOISES, strict=True):
-            ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
+            _ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
             axes.set_title(f"{NOISES[noise]}; ‖signal‖ = {ratio:g} ‖noise‖")
     ranks = sorted({int(rank) for rank in table["rank"]})
-    planted_axes(grid[0][0], ranks)
+    _planted_axes(grid[0][0], ranks)
     for axes in grid[-1]:
         axes.set_xlabel("planted rank, directions")
     for line in grid:
@@ -207,4 +268,183 @@ def draw(table: pd.DataFrame) -> Figure:
         f"ranges over {draws} draws. Below full rank most often right: {best}, in {right} of {cells} cells",
     )
     style.legend(figure, grid[0][0], columns=3)
+    return figure
+
+
+# ---- trained updates
+
+
+def trained_records(folder: Path) -> Records:
+    """The records of the study `TRAINED`.
+
+    Raises:
+        NoStudy: there are none, or they are not complete.
+    """
+    records = load(folder / TRAINED)
+    if faults := breaches(records):
+        raise NoStudy(f"{TRAINED} breaks its own protocol, or is not complete: {'; '.join(faults)}")
+    return records
+
+
+def trained_table(records: Records) -> pd.DataFrame:
+    """One row per level of the study and estimator.
+
+    Columns: level, rank (planted), noisy (whether labels were drawn anew), estimator, estimate (NaN where none is
+    found), low, high (the interval, NaN where it is open), error (octaves from the planted rank), tried (the largest
+    size, NaN of the spectrum's), verdict, largest_low (the largest rank that is called low).
+    """
+    import pandas as pd
+
+    from .study import update
+    from .study.verdict import low_rank, of_tasks
+
+    rows: list[dict[str, Any]] = []
+    for ruling in of_tasks(records):
+        level = LEVEL.fullmatch(ruling.task)
+        if level is None:
+            continue
+        rank, spectra = int(level[1]), update.spectral(records, ruling.task)
+        place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}
+        ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
+        stars = {R_STAR: ruling.r_star, K_STAR: ruling.k_star}
+        found = {name: star.as_numbers() for name, star in stars.items() if star}
+        for name, measure in SPECTRAL.items():
+            row = update.entry(spectra, measure)
+            found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
+        for name, value in found.items():
+            rows.append(place | {"estimator": name} | value | {"error": octaves(value["estimate"], rank)} | ends)
+    return pd.DataFrame(rows)
+
+
+def joined(trained: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
+    """The table of trained updates, and without a level the same estimators' rows of `table`."""
+    import pandas as pd
+
+    same = noise[noise["estimator"].isin(OF_TRAINED)].rename(columns={"mean": "estimate"})
+    columns = ["level", "noisy", "noise", "ratio", "rank", "estimator", "estimate", "low", "high", "error"]
+    columns += ["tried", "verdict", "largest_low"]
+    return pd.concat([trained, same], ignore_index=True)[columns]
+
+
+@style.styled
+def draw_trained(table: pd.DataFrame) -> Figure:
+    """Left, each estimate of the trained updates over the planted rank, with its interval; right, the mean error of
+    each beside its error in the matrices with noise, which are the rows without a level."""
+    trained, made = table[table["level"].notna()], table[table["level"].isna()]
+    figure = style.canvas(style.PAGE, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _estimates(left, trained)
+    _errors(right, trained, made)
+    high = list(dict.fromkeys(trained.loc[trained["verdict"] == "not supported", "level"]))
+    stars = trained[trained["estimator"].isin(OF_TRAINED[:2])]
+    near = int((stars["error"] <= 1).sum())
+    style.title(
+        figure,
+        f"Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in {near} of "
+        f"{len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}",
+    )
+    style.legend(figure, left, columns=3)
+    return figure
+
+
+def _estimates(axes: Axes, rows: pd.DataFrame) -> None:
+    ranks = sorted({int(rank) for rank in rows["rank"]})
+    axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
+    axes.axhline(rows["largest_low"].min(), color="0.4", linewidth=0.8, linestyle="--", label="called low up to here")
+    for number, (name, look) in enumerate(zip(OF_TRAINED, style.looks(len(OF_TRAINED)), strict=True)):
+        of_name = rows[rows["estimator"] == name].sort_values("rank", kind="stable")
+        shift = style.spread_out(number, len(OF_TRAINED), APART)
+        noisy = of_name["noisy"].astype(bool)
+        hollow: dict[str, Any] = {"mfc": "white", "linestyle": ""}
+        for level, moved, fill in ((~noisy, 1.0, {"label": name}), (noisy, NOISY, hollow)):
+            points = of_name[level]
+            estimate_points(axes, points["rank"] * moved, points, shift, **(look | fill))
+    style.rank_axis(axes, ranks)
+    estimate_axis(axes, max(2.0 * max(ranks), float(rows[["estimate", "high"]].max().max())))
+    axes.set(xlabel="planted rank, directions", ylabel="estimated rank, directions")
+    axes.set_title(("hollow, beside: noisy labels; " if rows["noisy"].any() else "") + ARROWS)
+
+
+def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
+    """An estimator that finds no rank at some level has no mean: that of the others would flatter it."""
+    labels = []
+    for place, name in enumerate(OF_TRAINED):
+        known = trained.loc[trained["estimator"] == name, "error"].notna()
+        short = name.partition(",")[0]
+        labels.append(short if known.all() else f"{short}, found in {known.sum()} of {len(known)}")
+        for rows, label, marker, grey, height in (
+            (trained, "trained updates", "o", "0.15", -0.12),
+            (made, "signals in noise", "s", "0.55", 0.12),
+        ):
+            errors = rows.loc[rows["estimator"] == name, "error"].dropna()
+            fill: dict[str, Any] = {"color": grey, "marker": marker, "linestyle": ""}
+            axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
+            if len(errors) and (rows is made or known.all()):
+                shown = label if place == len(OF_TRAINED) - 1 else None  # once in the legend
+                axes.plot([errors.mean()], [place + height], **fill, label=shown, markersize=6)
+    axes.set_yticks(range(len(OF_TRAINED)), labels)
+    axes.invert_yaxis()
+    axes.set_xlim(left=-0.15)
+    axes.set(xlabel="error, octaves")
+    axes.set_title("small: one level or matrix\nlarge: their mean")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2)
+
+
+# ---- a rank in every matrix
+
+
+def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per noise, planted rank and estimator.
+
+    Columns: ratio (‖signal‖ over ‖noise‖), rank (planted), estimator, draws, mean, low, high (of the estimates: their
+    mean, least and most), error (mean octaves from the planted rank), whole, without (share of right answers with the
+    whole update and with none, mean over draws).
+    """
+    import pandas as pd
+
+    made = []
+    for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
+        planted = int(cell["rank"].iloc[0])
+        right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
+        found = {OF_CUTS: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
+        found |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in OF_EVERYWHERE[1:]}
+        ends = {"whole": right.iloc[:, -1].mean(), "without": right.iloc[:, 0].mean()}
+        for name, values in found.items():
+            made.append({"ratio": ratio, "rank": planted, "estimator": name} | spread(values, planted) | ends)
+    return pd.DataFrame(made).drop(columns="told")
+
+
+def k_star(right: Mapping[Any, float]) -> float:
+    """The smallest k from which on every cut that was tried loses at most `MARGIN` against the largest k, the whole.
+
+    >>> k_star({0: 0.3, 1: 0.9, 2: 0.8, 4: 0.9, 8: 0.91})
+    4
+    """
+    whole = right[max(right)]
+    enough = max(right)
+    for k in sorted(right, reverse=True):
+        if right[k] < whole - MARGIN:
+            break
+        enough = k
+    return enough
+
+
+@style.styled
+def draw_everywhere(rows: pd.DataFrame) -> Figure:
+    """A panel per noise: the estimates over the planted rank, their range over draws, and the diagonal."""
+    figure = style.canvas(style.PAGE, 4.0)
+    panels = figure.subplots(1, len(IN_EVERY), sharex=True, sharey=True)
+    for axes, (ratio, words) in zip(panels, IN_EVERY.items(), strict=True):
+        _ranges(axes, rows[rows["ratio"] == ratio], OF_EVERYWHERE)
+        axes.set_title(words)
+        axes.set_xlabel("planted rank, directions")
+    _planted_axes(panels[0], sorted({int(rank) for rank in rows["rank"]}))
+    stars = rows[(rows["estimator"] == OF_CUTS) & (rows["rank"] < rows["rank"].max())]
+    errors = [f"{stars.loc[stars['ratio'] == ratio, 'error'].mean():.2f}" for ratio in IN_EVERY]
+    style.title(
+        figure,
+        f"MiniLM, an update of known rank in every matrix at once: k* is {errors[0]} octaves from it without noise and "
+        f"{errors[1]} with noise, in the mean below full rank; means and ranges over {int(rows['draws'].max())} draws",
+    )
+    style.legend(figure, panels[0], columns=3)
     return figure

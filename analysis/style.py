@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.record.files import write_csv, write_whole
-from lorax_lab.windows.palette import CATEGORICAL
+from lorax_lab.record.palette import CATEGORICAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a paper's column and of its page, inches."""
 PALETTE = "mako_r"
-"""`lorax_lab.windows.palette.SEQUENTIAL` by its name: of ranks, k and heat maps. Light is little, dark is much."""
+"""`lorax_lab.record.palette.SEQUENTIAL` by its name: of ranks, k and heat maps. Light is little, dark is much."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 FONT = 7.5
 """Points of every letter, but for the few that stand in a cell or at a point."""

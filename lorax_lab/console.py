@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
@@ -129,13 +129,7 @@ class WorkerBars:
 
 class TrainBar:
     """A live bar with the loss, the validation metric and the time left. Where the output is no terminal, it prints a
-    line for each validation instead.
-
-    Attributes:
-        on_row: called with each step and its metrics, such as what writes them down while the run trains.
-    """
-
-    on_row: ClassVar[Callable[[int, Mapping[str, float]], None] | None] = None
+    line for each validation instead."""
 
     def __init__(self, run_id: str, metric: str) -> None:
         self.run_id, self.metric = run_id, metric
@@ -144,15 +138,13 @@ class TrainBar:
         self.loss: float | None = None
         self.score = ""
 
-    def __enter__(self) -> Callable[[int, int, dict[str, float]], None]:
+    def __enter__(self) -> Callable[[int, int, Mapping[str, float]], None]:
         self.progress.start()
         self.bar = self.progress.add_task(self.run_id, total=None, more="loss —")
         return self.on_step
 
-    def on_step(self, step: int, steps: int, metrics: dict[str, float]) -> None:
+    def on_step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Show one step. The loss is smoothed over about ten steps."""
-        if TrainBar.on_row is not None:
-            TrainBar.on_row(step, metrics)
         loss = metrics["train/loss"]
         self.loss = loss if self.loss is None else 0.9 * self.loss + 0.1 * loss
         if self.metric in metrics:

@@ -12,7 +12,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
 
+    Sink = Callable[[int, int, Mapping[str, float]], None]
+
 
 def execute(
     config: RunConfig,
@@ -35,6 +37,7 @@ def execute(
     check: Callable[[], None],
     data_sha256: str | None = None,
     kernel: str = "torch",
+    sinks: Sequence[Sink] = (),
 ) -> Record:
     """One run, from its configuration to its record.
 
@@ -44,6 +47,7 @@ def execute(
         check: called before each checkpoint, result and record takes its place; raises where it is no longer wanted.
         data_sha256: the data's hash when the run was planned; other data are refused.
         kernel: `torch` or `onednn`, what linear layers multiply with.
+        sinks: called after each training step as `sink(step, steps, metrics)`.
 
     Returns:
         The completed record, as written.
@@ -98,7 +102,7 @@ def execute(
     ledger = _ledger(config, model, splits["train"], accelerator)
     checkpoints = _checkpoints(config, run_id, folder, check, kernel)
     with memory.explained("activations", ledger, config.train.batch_size, task.kind.smaller):
-        trained = _train(config, run_id, model, splits, task, accelerator, checkpoints)
+        trained = _train(config, run_id, model, splits, task, accelerator, checkpoints, sinks)
 
     # what came of it: a trial is scored on validation alone
     validation = trained.last("validation") or splits["validation"].score(model)
@@ -249,6 +253,7 @@ def _train(
     task: Task,
     accelerator: Any,
     checkpoints: Checkpoints,
+    sinks: Sequence[Sink],
 ) -> TrainResult:
     from lorax_lab.console import TrainBar
     from lorax_lab.methods import METHODS
@@ -259,7 +264,12 @@ def _train(
         shuffle = generator(config.seed, f"data-{number}")
         return splits["train"].batches(config.train.batch_size, shuffle, config.train.length_window)
 
-    with TrainBar(run_id, f"validation/{task.metric}") as on_step:
+    with TrainBar(run_id, f"validation/{task.metric}") as bar:
+
+        def on_step(step: int, steps: int, metrics: dict[str, float]) -> None:
+            for sink in (*sinks, bar):
+                sink(step, steps, metrics)
+
         validate = lambda: splits["validation"].score(model)  # noqa: E731
         loss = _loss(config, task)
         stepped = partial(METHODS[config.method.name].stepped, model)

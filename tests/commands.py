@@ -29,7 +29,7 @@ ENTRIES = {
     "card": "lorax_lab.card",
     "memory": "lorax_lab.memory",
     "serve": "lorax_lab.serve",
-    "sync": "lorax_lab.windows.tracking",
+    "sync": "lorax_lab.windows",
     "dashboard": "lorax_lab.dashboard",
     "figures": "analysis",
 }

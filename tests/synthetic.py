@@ -257,17 +257,7 @@ def publish(folder: Path, lines: list[dict[str, Any]], declared: Declaration | N
 
 def as_published(made: dict[str, Any]) -> dict[str, Any]:
     """A line whose matrices can be written: their measures stand for singular values that are not kept."""
-    no_value = {
-        "shape",
-        "null",
-        "nulls",
-        "module",
-        "layer",
-        "relative_norm",
-        "rounding_edge",
-        "undefined",
-        "spectral_norm",
-    }
+    no_value = {"shape", "null", "nulls", "module", "layer", "undefined", *NOT_RECORDED}
     lined = dict(made)
     for key in ("matrices", "gaussian"):
         if key in made:

@@ -57,8 +57,6 @@ class Server:
     runs: dict[str, Shown] = field(default_factory=dict)
     heard: list[bytes] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    resuming: set[str] = field(default_factory=set)
-    """Runs whose client has just asked how far they are; one that does not ask overwrites what there is."""
     lock: Any = field(default_factory=threading.Lock)
 
     def answer(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
@@ -79,30 +77,13 @@ class Server:
     def _ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"project": {"artifact": None}}
 
-    def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(variables["name"])
-        self.resuming.add(variables["name"])
-        bucket = None
-        if run is not None:
-            tail = [json.dumps(run.history[-1])] if run.history else []
-            bucket = {
-                "id": variables["name"], "name": variables["name"], "displayName": variables["name"],
-                "summaryMetrics": json.dumps(run.summary), "config": json.dumps(run.told_config),
-                "tags": run.told.get("tags", []), "notes": None,
-                "logLineCount": 0, "historyLineCount": len(run.history), "eventsLineCount": 0,
-                "historyTail": json.dumps(tail), "eventsTail": "[]", "wandbConfig": json.dumps({"t": 1}),
-            }  # fmt: skip
-        entity = {"id": "team", "name": "team"}
-        return {"model": {"id": "1", "name": variables["project"], "entity": entity, "bucket": bucket}}
-
     def _UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables["name"]
         inserted = name not in self.runs
         begins = variables["id"] is None and variables.get("groupName") is not None
-        if inserted or (begins and name not in self.resuming):
+        if inserted or begins:
             self.runs[name] = Shown(opened=self.runs[name].opened + 1 if name in self.runs else 1)
         run = self.runs[name]
-        self.resuming.discard(name)
         run.exit_code = None
         if variables.get("config"):
             run.told_config = json.loads(variables["config"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.card.facts import Facts
 from lorax_lab.card.words import headlines
-from lorax_lab.windows.palette import CATEGORICAL, sequential_map
+from lorax_lab.record.palette import CATEGORICAL, sequential_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.windows.door import TRACKIO, name_of
-from lorax_lab.windows.following import later
-from lorax_lab.windows.trackio_door import FOLDER
+from lorax_lab.windows import later
+from lorax_lab.windows.library import TRACKIO
 
 HOST = "127.0.0.1"
 FIRST_PORT = 7860
@@ -35,11 +34,11 @@ def serve(runs_dir: Path, project: str, port: int | None, until: threading.Event
         raise ConfigError(f"--port {port}: allowed are 1 to {2**16 - 1}; type --port {FIRST_PORT}")
     if find_spec("trackio") is None:
         raise ConfigError("trackio is not installed; type pip install lorax_lab[trackio]")
-    folder = runs_dir / FOLDER
+    folder = runs_dir / TRACKIO
     if not any(folder.glob("*.db")):
         how = "type python -m lorax_lab.run rank=4,8,16 -m tracking=trackio"
         if runs_dir.is_dir():
-            how += f"; runs that are recorded: type {later(runs_dir, name_of(TRACKIO))}"
+            how += f"; runs that are recorded: type {later(runs_dir, TRACKIO)}"
         raise ConfigError(f"--runs {runs_dir}: no run there was shown to Trackio; {how}")
     for name in NOT_HERE:
         os.environ.pop(name, None)

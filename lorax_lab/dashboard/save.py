@@ -18,7 +18,7 @@ from lorax_lab.dashboard.pages import StudyPage
 from lorax_lab.errors import in_short
 from lorax_lab.record.files import write_json
 from lorax_lab.record.output import guard
-from lorax_lab.windows.wandb_door import NOT_TOLD
+from lorax_lab.windows.library import SETTINGS
 
 WORKSPACE, REPORT, SAVED = "workspace.json", "report.json", "saved.json"
 NAME = "name of the workspace"
@@ -112,7 +112,7 @@ def send_figures(place: Place, figures: Sequence[Path], folder: Path, mode: str)
     """
     import wandb
 
-    settings = wandb.Settings(silent=True, console="off", init_timeout=30, **NOT_TOLD)
+    settings = wandb.Settings(**SETTINGS)
     for study in dict.fromkeys(path.parent.name for path in figures):
         with wandb.init(
             project=place.project, entity=place.entity or None, dir=str(folder), id=figures_run(study),

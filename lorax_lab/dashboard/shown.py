@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.record import Record, scan
-from lorax_lab.windows.window import noise_shares
+from lorax_lab.windows.contents import noise_shares
 
 
 @dataclass(frozen=True)

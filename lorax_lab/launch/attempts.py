@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorax_lab import windows
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch import leases
 from lorax_lab.launch.kernel import kernel_of
@@ -21,10 +21,6 @@ from lorax_lab.record.folder import quarantine
 from lorax_lab.record.provenance import new_record
 from lorax_lab.record.record import Status
 from lorax_lab.record.redact import redact
-from lorax_lab.windows import marks, progress
-from lorax_lab.windows.door import name_of
-from lorax_lab.windows.following import untold
-from lorax_lab.windows.orders import Order, announce
 
 ELSEWHERE, RECORDED = "elsewhere", "recorded"
 """Returned by `attempt` besides a status: another launcher has the lease on the run; the run was completed before."""
@@ -125,19 +121,20 @@ def _attempt(run: Run, how: Attempt, lease: leases.Lease) -> str:
         return RECORDED
     if is_settled(run, how.repeats):
         status = _compare(run, lease)
-        if marks.mark_of(run.folder, run.config.tracking.mode) is None:
-            _show(run, how, run.folder)
+        if status == COMPARED:
+            windows.show(run.folder, "", run.config.tracking, _say)
         return status
     _say(how.title, style="bold")
     if record.status_of(run.folder) == "damaged":
         _say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
-    return _train(run, how, lease)
+    place = workplace(run, how.repeats)
+    with windows.watched(run.folder, place, how.group, run.config.tracking, _say) as sink:
+        return _train(run, how, lease, place, sink)
 
 
-def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
+def _train(run: Run, how: Attempt, lease: leases.Lease, place: Path, sink: windows.Sink) -> str:
     from lorax_lab.execute import execute
 
-    place = workplace(run, how.repeats)
     reference = run.runs_dir / run.reference if run.reference else None
     if reference is not None and (reason := why_unusable(reference)):
         _say(f"  {reason}: no comparison with it")
@@ -146,8 +143,8 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         lease.check()  # a launcher that was suspended until here may have lost it
         remove_scratch(place)
         record_status(run, "running", place=place, launch=how.launch, check=lease.check)
-        with _shown(run, how, place):
-            execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256, kernel_of(run.config.train))
+        kernel = kernel_of(run.config.train)
+        execute(run.config, run.run_id, place, reference, lease.check, run.data_sha256, kernel, [sink])
         if place != run.folder:
             lease.check()
             forced.put_in_place(run.folder)
@@ -169,26 +166,6 @@ def _train(run: Run, how: Attempt, lease: leases.Lease) -> str:
         _say(f"  {status}: {reason}" + ("" if known else f"; the traceback is in {place / record.RECORD}") + kept)
         return status
     return "completed"
-
-
-@contextmanager
-def _shown(run: Run, how: Attempt, place: Path) -> Iterator[None]:
-    """What the block trains is written down step by step, and the sweep's follower is told to show it."""
-    from lorax_lab.console import TrainBar
-
-    with progress.written(place, how.group) as row:
-        _show(run, how, place)
-        TrainBar.on_row = row
-        try:
-            yield
-        finally:
-            TrainBar.on_row = None
-
-
-def _show(run: Run, how: Attempt, place: Path) -> None:
-    folder, at, tracking = run.folder.resolve(), place.resolve(), run.config.tracking
-    if why := announce(run.runs_dir, Order(folder, at, how.group, tracking, how.launch, resume=folder == at)):
-        _say(f"  {untold(run.run_id, why, run.runs_dir, name_of(tracking.mode))}")
 
 
 def _compare(run: Run, lease: leases.Lease) -> str:

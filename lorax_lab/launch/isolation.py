@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from lorax_lab import windows
 from lorax_lab.console import console
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import (
@@ -146,8 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.tell is not None:
         console.shows_bars = options.bars
     try:
-        return _attempts(options.tell)
+        outcome = _attempts(options.tell)
+        windows.close()
+        return outcome
     except KeyboardInterrupt:
+        windows.close(wait=False)
         return 130
 
 

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lorax_lab.launch.processes import STATE, field_of, here, start_of
 from lorax_lab.record.files import write_json
-from lorax_lab.windows.processes import STATE, field_of, here, start_of
 
 FOLDER = ".leases"
 BEAT = 5.0

@@ -10,6 +10,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
+from lorax_lab import windows
 from lorax_lab.launch import leases
 from lorax_lab.launch.attempts import (
     COMPARED,
@@ -34,7 +35,6 @@ from lorax_lab.launch.waiting import Waiting
 from lorax_lab.launch.workers import Variables, Workers
 from lorax_lab.record import record, verified
 from lorax_lab.record.record import Record
-from lorax_lab.windows.following import following
 
 
 class Sweep:
@@ -77,15 +77,15 @@ class Sweep:
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            modes = {run.folder: run.config.tracking.mode for run in self.waiting}
-            with following(self.runs_dir, self.launch, modes, _say):
-                if shares[0]:
-                    self.side_by_side = len(shares)
-                    Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
-                else:
-                    start(self.job, len(self.jobs), launcher, self.runs_dir)
-                self.finish()
+            if shares[0]:
+                self.side_by_side = len(shares)
+                Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
+            else:
+                start(self.job, len(self.jobs), launcher, self.runs_dir)
+            self.finish()
+            windows.close()
         except KeyboardInterrupt:
+            windows.close(wait=False)
             return True
         return False
 
@@ -225,12 +225,6 @@ class Sweep:
         console.print(table(rows, self.runs_dir))
         verified.keep(self.runs_dir, verified.known(self.runs_dir))
         return all(row.status == "completed" for row in rows)
-
-
-def _say(text: str) -> None:
-    from lorax_lab.console import console
-
-    console.print(text, soft_wrap=True, markup=False)
 
 
 def _seconds(written: str) -> float:

@@ -24,7 +24,7 @@ from lorax_lab.record.checkpoints import Checkpoints
 from lorax_lab.record.folder import OUTPUTS, load_arrays, save_trained
 from lorax_lab.streams import generator
 from lorax_lab.train import make_accelerator, train
-from lorax_lab.windows import window
+from lorax_lab.windows import contents
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_run_and_its_reference_are_trained_measured_cut_scored_and_recorded(
     shown = " ".join(done.stdout.split())
     assert f"before training, tiny-llama on local: untrained exact_match {0:.3f}, untrained nats" in shown
     assert "few_shot_4 nats" in shown
-    flat = window.summary(read_record(folder))
+    flat = contents.summary(read_record(folder))
     assert "pseudo_values" in published(folder)
     assert flat["baseline/untrained/nats"] == full.baselines["untrained/nats"]
     assert lab_here(*words, "rank=2", "task.metric=exact_match", "train.epochs=2").returncode == 0

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_tracking import publish, recorded
+from shown import recorded, show
 from wandb_server import Server, wandb_server
 
-from lorax_lab.record import read_record
-from lorax_lab.windows import marks
+from lorax_lab.windows.child import shown_in
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789" * 4
@@ -36,29 +35,22 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         assert running.unknown == []
 
 
-def test_a_recorded_run_arrives_once_and_whole(server: Server, tmp_path: Path) -> None:
+def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     folder = recorded(tmp_path / "runs")
-    assert publish("online", folder)
-    assert publish("online", folder)  # and nothing twice
+    for _ in range(2):  # and nothing twice
+        said = show("online", folder)
+    url = f"{server.url}/team/lorax_lab/runs/{folder.name}"
+    assert [line for line in said if not line.startswith("waiting")] == [f"W&B: {url}"]
+    assert shown_in(folder, "online")["url"] == url
     run = server.runs[folder.name]
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
     assert [row["_step"] for row in run.history] == list(range(1, len(run.history) + 1))
-    assert (run.exit_code, run.summary["status"], run.summary["score"]) == (0, "completed", 0.5)
+    assert (run.exit_code, run.summary["status"], run.summary["test/accuracy"]) == (0, "completed", 0.5)
     assert run.config["arm"] == "rank=4"
-    assert {name.rpartition("_")[0].rpartition("_")[0] for name in run.files if name.endswith(".png")} == {
-        "media/images/spectrum/singular_values", "media/images/spectrum/effective_rank_map",
-    }  # fmt: skip
-    assert marks.url_of(folder) == f"{server.url}/team/lorax_lab/runs/{folder.name}"
+    assert [name for name in run.files if "effective_rank_map" in name]
     told = b"".join(server.heard).replace(KEY.encode(), b"")
     for place in (str(tmp_path), "home-of-a-person", str(ROOT), sys.executable):
         assert place.encode() not in told
-
-
-def sweep(overrides: list[str], *words: str) -> subprocess.Popen[str]:
-    kept = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    typed = [word for word in overrides if not word.startswith("tracking=")]
-    command = [sys.executable, "-m", "lorax_lab.run", *typed, "tracking=online", *words]
-    return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def until(ready: Any, seconds: float = 300) -> None:
@@ -71,31 +63,26 @@ def until(ready: Any, seconds: float = 300) -> None:
 @pytest.mark.slow
 def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, small_run: list[str]) -> None:
     words = ["rank=1", "reference=false", "train.epochs=400", "checkpoint_seconds=1", "train.validations=5"]
-    started = sweep(small_run, *words)
-    until(lambda: any(len(run.history) > 5 for run in server.runs.values()))
-    ((name, run),) = server.runs.items()
-    assert run.exit_code is None
-    assert run.summary["status"] == "running"
-    started.send_signal(signal.SIGKILL)
-    started.communicate()
+    typed = [word for word in small_run if not word.startswith("tracking=")] + words
+    command = [sys.executable, "-m", "lorax_lab.run", *typed, "tracking=online"]
+    kept = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL) as sweep:
+        until(lambda: any(len(run.history) > 5 for run in server.runs.values()))
+        ((name, run),) = server.runs.items()
+        assert (run.exit_code, run.summary["status"]) == (None, "running")
+        sweep.send_signal(signal.SIGKILL)
     until(lambda: run.exit_code is not None)
     assert (run.exit_code, run.summary["status"]) == (137, "killed")
     assert "its process is gone" in run.summary["status/why"]
-    seen = len(run.rows("train/loss"))
-    assert seen < 400 * 6  # all steps
+    assert len(run.rows("train/loss")) < 400 * 6  # all steps
 
-    output, _ = sweep(small_run, *words).communicate(timeout=600)
-    assert f"W&B: {server.url}/team/lorax_lab/runs/{name}" in output
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=600)
+    assert f"W&B: {server.url}/team/lorax_lab/runs/{name}" in done.stdout
+    run = server.runs[name]
     until(lambda: run.exit_code == 0)
     store = Path(next(word for word in small_run if word.startswith("runs_dir=")).partition("=")[2])
     history = [json.loads(line) for line in (store / name / "metrics.jsonl").read_text().splitlines()]
     assert run.rows("train/loss") == [(row["step"], row["train/loss"]) for row in history]
-    assert run.opened == 1  # it went on
     assert run.summary["status"] == "completed"
-    times, runtimes = ([row[key] for row in run.history] for key in ("_timestamp", "_runtime"))
-    assert times == sorted(times)
-    assert runtimes == sorted(runtimes)
-    late = sorted(came - row["_timestamp"] for came, row in zip(run.came, run.history, strict=True))
-    print(f"rows arrived {late[len(late) // 2]:.1f} s after they were made in the middle, {late[-1]:.1f} s at most")
-    total = read_record(store / name).completed.time
-    assert runtimes[-1] == pytest.approx(total.train_seconds, rel=0.5, abs=5)
+    for times in ([row[key] for row in run.history] for key in ("_timestamp", "_runtime")):
+        assert times == sorted(times)

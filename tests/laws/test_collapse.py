@@ -22,7 +22,7 @@ from lorax_lab.study.published import line_of
 from lorax_lab.tasks import KINDS
 from lorax_lab.tasks.collapse import best_constant, risen, signs
 from lorax_lab.tasks.kind import Metric
-from lorax_lab.windows import window
+from lorax_lab.windows import contents
 
 LABELS: dict[str, np.ndarray] = {
     "classes": np.array([0, 1, 1, 1, 0, 1]),
@@ -116,9 +116,9 @@ def test_a_rate_of_ten_is_flagged_in_record_table_line_and_w_and_b(runs: tuple[P
     assert f"learning rate 10, seed 0, collapsed: {bad.completed.collapsed[0]}" in " ".join(output.split())
     assert line_of(folder / bad.run_id)["collapsed"] == bad.completed.collapsed
     assert "collapsed" not in line_of(folder / good.run_id)
-    assert window.end_tags(bad) == ["collapsed"]
-    assert window.end_tags(good) == []
-    assert [window.summary(record)["collapsed"] for record in (bad, good)] == [True, False]
+    assert contents.end_tags(bad) == ["collapsed"]
+    assert contents.end_tags(good) == []
+    assert [contents.summary(record)["collapsed"] for record in (bad, good)] == [True, False]
 
 
 def test_a_trial_is_flagged_by_its_validation_score(small_run: list[str], lab_here: Lab) -> None:

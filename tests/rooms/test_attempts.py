@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +10,13 @@ from typing import Any
 import pytest
 from recorded import run_record
 
+from lorax_lab import windows
 from lorax_lab.errors import Diverged
 from lorax_lab.launch import attempts, isolation, leases
 from lorax_lab.launch.attempts import ELSEWHERE, RECORDED, Attempt, attempt
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import Run
 from lorax_lab.record import record
-from lorax_lab.windows import marks
-from lorax_lab.windows.door import Start
-from lorax_lab.windows.orders import FOLDER, Order
 
 HOW = Attempt("[1/1] lora", "sweep-1", "launch-1")
 
@@ -241,29 +238,26 @@ def test_a_run_is_compared_with_a_reference_that_can_be_used(
     assert given == [folder if reason is None else None]
 
 
-def test_a_run_that_cannot_be_announced_is_said_and_trained(
+def test_what_cannot_be_shown_is_said_and_trained(
     tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: Any) -> None:
-        raise OSError("No space left on device")
+        raise OSError("no process can be started")
 
-    monkeypatch.setattr("lorax_lab.windows.orders.write_json", full)
+    monkeypatch.setattr(windows, "Windows", full)
     run = planned(tmp_path, "tracking=online")
     assert attempt(run, HOW) == "completed"
     said = " ".join(capsys.readouterr().out.split())
-    assert "W&B was not told of the-run (it could not be announced: No space left on device)" in said
-    assert f"later: python -m lorax_lab.windows.tracking sync {tmp_path}" in said
+    assert "W&B lacks the-run (no process can be started)" in said
+    assert windows.later(tmp_path) in said
 
 
-def test_a_later_comparison_is_announced_to_the_follower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = replace(planned(tmp_path, "tracking=online"), reference="the-reference")
+def test_a_later_comparison_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, shown = replace(planned(tmp_path, "tracking=online"), reference="the-reference"), []
     recorded(run)
-    start = Start(run.run_id, "g", "lora", [], {}, 0.0, "online", "p", None, tmp_path)
-    marks.end(run.folder, start, None, attempts.record_sha256(run) or "")
     monkeypatch.setattr(attempts, "is_done", lambda *_: False)
     monkeypatch.setattr(attempts, "why_unusable", lambda folder: None)
     monkeypatch.setattr("lorax_lab.comparison.compare", lambda *_: recorded(run, reference="the-reference"))
+    monkeypatch.setattr(windows, "show", lambda *words: shown.append(words[0]))
     assert attempt(run, HOW) == attempts.COMPARED
-    (path,) = (tmp_path / FOLDER / "launch-1").glob("*.json")
-    order = Order.of(json.loads(path.read_text()))
-    assert (order.folder, order.place, order.resume) == (run.folder, run.folder, True)
+    assert shown == [run.folder]

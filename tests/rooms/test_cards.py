@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cards, estimates
+from analysis import cards
 from analysis.__main__ import main
+from analysis.axes import LEAST
 
 
 def card(folder: Path, name: str, full: int, chosen: int, gain: float, **changes: Any) -> None:
@@ -128,7 +129,7 @@ def test_the_figure_shows_each_card_at_its_place(made: Path) -> None:
     for axes, key in ((left, "chosen"), (right, "gain")):
         shown = [(c.lines[0], c.lines[2][0].get_segments()[0]) for c in axes.containers]
         expected = [
-            (card["full"], max(card[key], estimates.LEAST) if key == "chosen" else card[key])
+            (card["full"], max(card[key], LEAST) if key == "chosen" else card[key])
             for _, card in table.sort_values("full", kind="stable").iterrows()
         ]
         assert [tuple(line.get_xydata()[0]) for line, _ in shown] == expected

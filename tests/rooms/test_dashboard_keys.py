@@ -20,9 +20,9 @@ from conftest import launched
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.dashboard.__main__ import main
-from lorax_lab.record.record import read_record, scan
-from lorax_lab.windows.door import TRACKIO
-from lorax_lab.windows.marks import mark_of
+from lorax_lab.record.record import scan
+from lorax_lab.windows.child import shown_in
+from lorax_lab.windows.library import TRACKIO
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "study"
@@ -38,10 +38,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, table_fil
     done = launched("rank=2", *words)
     assert done.returncode == 0, done.stderr
     for mode in ("offline", TRACKIO):
-        for run in scan(folder)[0]:
-            command = ["lorax_lab.windows.tracking", "publish", str(run), "--group", "a-sweep", "--mode", mode]
-            python(*command, "--study", "planted", home=folder.parent)
-            assert mark_of(run, mode) == mode
+        python("lorax_lab.windows", "sync", str(folder), "--mode", mode, "--study", "planted", home=folder.parent)
+        assert all(shown_in(run, mode) for run in scan(folder)[0])
     return folder
 
 
@@ -138,47 +136,6 @@ def test_a_panel_of_another_key_would_be_found(dashboards: list[Any]) -> None:
     assert not set(named([panel])) & set(named(dashboards))
 
 
-def test_trackio_has_what_a_run_showed(runs: Path, tmp_path: Path) -> None:
-    """Read back from its SQLite: the curves with their times, the numbers of the summary, settings, pictures."""
-    import sqlite3
-
-    [path] = (runs / "trackio").glob("*.db")
-    for run in scan(runs)[0]:
-        record = read_record(run)
-        with sqlite3.connect(path) as base:
-            rows = base.execute("select step, timestamp, metrics from metrics where run_name = ? order by step, id",
-                                (run.name,)).fetchall()  # fmt: skip
-            [[config]] = base.execute("select config from configs where run_name = ?", (run.name,)).fetchall()
-        kept = [(step, at, json.loads(metrics)) for step, at, metrics in rows]
-        history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for row in history:
-            values = {key: value for key, value in row.items() if key != "step"}
-            assert [metrics for step, _, metrics in kept if step == row["step"]] == [pytest.approx(values)]
-        progress = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines() if '"at"' in line]
-        assert [_seconds(at) for step, at, _ in kept if step <= len(history)] == pytest.approx(
-            [row["at"] for row in progress], abs=1e-3
-        )
-        numbers = kept[-1][2]
-        assert numbers["score"] == record.completed.metrics["test/accuracy"]
-        assert numbers["parameters/trainable"] == record.completed.parameters.trainable
-        assert (runs / "trackio" / "media" / _of(kept, "spectrum/singular_values")["file_path"]).is_file()
-        settings = json.loads(config)
-        assert (settings["summary.status"], settings["_Group"]) == ("completed", "a-sweep")
-        assert {f"method={record.method}", "study=planted"} <= set(settings["tags"])
-        assert settings["task.path"] == "reviews.csv"
-        assert str(runs) not in str(settings)
-
-
-def _of(kept: list[Any], key: str) -> Any:
-    return next(metrics[key] for _, _, metrics in kept if key in metrics)
-
-
-def _seconds(time: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(time).timestamp()
-
-
 @dataclass(frozen=True)
 class Served:
     """Trackio's page of some runs: its address, its process, and what makes it."""
@@ -237,7 +194,7 @@ def test_the_page_is_on_loopback_alone_and_shows_the_runs(runs: Path) -> None:
     ("typed", "says"),
     [
         (("--runs", "nowhere"), "no run there was shown to Trackio; type python -m lorax_lab.run rank=4,8,16 -m"),
-        (("--runs", "."), "type python -m lorax_lab.windows.tracking sync . --mode trackio"),
+        (("--runs", "."), "type python -m lorax_lab.windows sync . --mode trackio"),
         (("--port", "0"), "--port 0: allowed are 1 to 65535; type --port 7860"),
         (("--study", "planted"), "--study is of the dashboards of W&B"),
         (("--project", "a/b"), "--project=a/b is not possible"),
@@ -269,18 +226,3 @@ def test_without_trackio_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         local.serve(tmp_path, "lorax_lab", None)
     with pytest.raises(ConfigError, match=r"type pip install lorax_lab\[trackio\]"):
         config.TrackingConfig(TRACKIO, "lorax_lab", None)
-
-
-def test_a_run_that_is_shown_again_is_there_once(runs: Path) -> None:
-    import sqlite3
-
-    [path] = (runs / "trackio").glob("*.db")
-
-    def count() -> int:
-        with sqlite3.connect(path) as base:
-            return int(base.execute("select count(*) from metrics").fetchone()[0])
-
-    before = count()
-    run = next(iter(scan(runs)[0]))
-    python("lorax_lab.windows.tracking", "publish", str(run), "--mode", TRACKIO, home=runs.parent)
-    assert count() == before

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "methods": {"config", "errors", "models", "spectra"},
     "record": {"config", "errors", "spectra"},
     "study": {"config", "errors", "record", "spectra"},
-    "windows": {"config", "errors", "record", "spectra", "study"},
+    "windows": {"config", "errors", "record"},
     "train": {"config", "errors", "record", "streams"},
     "measure": {"models", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "record"},
@@ -57,9 +57,9 @@ MAY_IMPORT = {
 """Who may import whom, room by room; an entry (run, card, dashboard, serve) stands in nobody's list, and audit's rooms
 below its own entry only in the card's, which measures as an audit does."""
 DOORS = {
-    "wandb": {"lorax_lab/windows/wandb_door", "lorax_lab/dashboard/save"},
+    "wandb": {"lorax_lab/windows/library", "lorax_lab/dashboard/save"},
     "wandb_workspaces": {"lorax_lab/dashboard/library"},
-    "trackio": {"lorax_lab/windows/trackio_door", "lorax_lab/dashboard/local"},
+    "trackio": {"lorax_lab/windows/library", "lorax_lab/dashboard/local"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

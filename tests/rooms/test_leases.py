@@ -17,12 +17,11 @@ from pathlib import Path
 import pytest
 from recorded import run_record
 
-from lorax_lab.launch import attempts, leases, waiting
+from lorax_lab.launch import attempts, leases, processes, waiting
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import Lease, LeaseLost, Owner, acquire, holder
 from lorax_lab.launch.plan import Run
 from lorax_lab.record.record import Record, status_of, write_record
-from lorax_lab.windows import processes
 
 
 def owner_of(folder: Path, run_id: str = "run") -> Owner:

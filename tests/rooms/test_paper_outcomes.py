@@ -424,20 +424,21 @@ def test_what_did_not_come_out_of_data_sizes() -> None:
 
 
 def test_runs_that_were_trained_again_have_the_same_answers() -> None:
-    by_run: dict[str, dict[str, str]] = {}
-    for path in RECORDS.glob("paper_*.jsonl"):
-        for line in records(path.stem).lines:
-            by_run.setdefault(line["run_id"], {})[line["written"]] = line.get("correct", line["status"])
+    by_run: dict[str, dict[str, list[bool]]] = {}
+    for path in RECORDS.glob("paper_*/runs.parquet"):
+        for line in records(path.parent.name).lines:
+            if "correct" in line:
+                by_run.setdefault(line["run_id"], {})[line["written"]] = line["correct"].tolist()
     again = [answers for answers in by_run.values() if len(answers) > 1]
     assert len(again) > 100
-    assert all(len(set(answers.values())) == 1 for answers in again)
+    assert all(own == first for first, *others in map(list, map(dict.values, again)) for own in others)
 
 
 def test_the_runs_of_lora_at_3000_examples_are_those_of_ranks_by_loss() -> None:
     """Trained twice: the same configuration gives the same answers."""
     both = [
         {
-            line["run_id"]: line["correct"]
+            line["run_id"]: line["correct"].tolist()
             for rank in (1, 8, 64)
             for line in comparison.seeds_of(records(name), task, f"LoRA r={rank}").values()
         }

@@ -21,8 +21,8 @@ import pytest
 import torch
 from recorded import run_record
 from rich.table import Table
+from shown import recorded, show
 from synthetic import study
-from test_tracking import publish, recorded
 
 import lorax_lab.console
 from lorax_lab.config.checks import require_path
@@ -301,7 +301,7 @@ def test_wandb_holds_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch: 
     own = {"model": str(tmp_path / "my-models" / "tiny"), "runs_dir": str(folder.parent), "task": task}
     reason = {"note": " ".join(SECRETS.values())}
     record.write_record(folder, dataclasses.replace(read, config=read.config | own | reason))
-    assert publish("offline", folder)
+    assert [line for line in show("offline", folder) if "lacks" in line] == []
     files = [path for path in (folder.parent / "wandb").rglob("*") if path.is_file()]
     (held,) = [path.read_bytes() for path in files if path.suffix == ".wandb"]
     assert b"table.csv" in held
@@ -314,7 +314,7 @@ def test_wandb_holds_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch: 
         "private-place",
         "patients",
     ]
-    forbidden += ["my-models", sys.executable, str(ROOT), "lorax_lab.windows.tracking", *NEEDLES.values()]
+    forbidden += ["my-models", sys.executable, str(ROOT), "lorax_lab.windows.child", *NEEDLES.values()]
     for path in files:
         content = path.read_bytes()
         assert not [word for word in forbidden if word.encode() in content], path

@@ -14,7 +14,8 @@ import pytest
 from synthetic import again, peaked, study
 from test_study_latex import faults, log_of
 
-from analysis import estimates, style
+from analysis import axes as vertical
+from analysis import style
 from analysis.study.figures import sizes
 from analysis.study.records import Records
 from analysis.study.verdict import of_tasks
@@ -126,19 +127,19 @@ def test_ranks_that_are_not_found_are_arrows_and_break_the_line() -> None:
             "tried": 32.0,
         }
     )
-    estimates.points(axes, [1, 2, 4, 8], rows, color="black")
-    estimates.axis(axes, 32)
+    vertical.estimate_points(axes, [1, 2, 4, 8], rows, color="black")
+    vertical.estimate_axis(axes, 32)
     (found,) = axes.containers
     heights = found.lines[0].get_ydata()
-    assert heights[:2].tolist() == [estimates.LEAST, 8]
+    assert heights[:2].tolist() == [vertical.LEAST, 8]
     assert np.isnan(heights[2:]).all()
-    assert bars_of(found).tolist() == [[estimates.LEAST, 1], [4, 8]]
+    assert bars_of(found).tolist() == [[vertical.LEAST, 1], [4, 8]]
     arrow, above = axes.lines[-2:]
     assert (arrow.get_marker(), arrow.get_xydata().tolist()) == (r"$\uparrow$", [[4, 16]])
-    assert (above.get_marker(), above.get_xydata().tolist()) == (r"$\Uparrow$", [[8, 32 * estimates.ABOVE]])
+    assert (above.get_marker(), above.get_xydata().tolist()) == (r"$\Uparrow$", [[8, 32 * vertical.ABOVE]])
     low, high = axes.get_ylim()
-    assert low < estimates.LEAST
-    assert high > 32 * estimates.ABOVE
+    assert low < vertical.LEAST
+    assert high > 32 * vertical.ABOVE
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16", "32"]
 
 

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 
 from analysis import style
-from lorax_lab.windows import palette
+from lorax_lab.record import palette
 
 
 @pytest.mark.parametrize(("count", "left"), [(1, {0}), (2, {0}), (3, {0}), (5, {0, 3}), (6, {0, 3})])

@@ -67,10 +67,10 @@ def _option(module: str, words: list[str]) -> None:
         accept(f"python -m lorax_lab.card ADAPTER {text}")
     elif module.startswith("lorax_lab.memory"):
         accept(f"python -m lorax_lab.memory {text}" if text != "-m" else "python -m lorax_lab.memory rank=1,2 -m")
-    elif module.startswith("lorax_lab.windows.tracking"):
-        accept(f"python -m lorax_lab.windows.tracking sync runs {text}")
     elif module.startswith("lorax_lab.dashboard"):
         accept(f"python -m lorax_lab.dashboard {text}")
+    elif module.startswith("lorax_lab.windows"):
+        accept(f"python -m lorax_lab.windows sync runs {text}")
     elif module.startswith("lorax_lab"):
         accept(f"python -m lorax_lab.run rank={'1,2' if text == '-m' else '4'} {text}")
     elif module == "experiments.planted_everywhere":

@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from ... import margins, style
+from ... import style
+from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
@@ -123,9 +124,7 @@ def draw(table: pd.DataFrame) -> Figure:
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""
             lost = f"\na run diverged, so no mean: rank {sizes}" if (sizes := diverged(rows)) else ""
             axes.set_title(f"{above}\n{star} = {rows['enough'].iloc[0]}{lost}")
-        margins.margin_axis(
-            row[0], of_task[["difference", "low", "high"]].to_numpy(float), margins.worse_by_margin(of_task)
-        )
+        margin_axis(row[0], of_task[["difference", "low", "high"]].to_numpy(float), worse_by_margin(of_task))
         row[0].set_ylabel(score_label("difference in score", of_task, "\n"))
     _explain(grid[0][0], table)
     style.title(figure, _heading(table))
@@ -163,7 +162,7 @@ def _differences(axes: Axes, rows: pd.DataFrame) -> None:
     short = sizes[~sizes["within"].astype(bool)]
     axes.plot(short["size"], short["mean"], **(_means() | {"mfc": "white", "zorder": 4}))
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.axhline(margins.worse_by_margin(rows), color="0.4", linewidth=0.8, linestyle="--")
+    axes.axhline(worse_by_margin(rows), color="0.4", linewidth=0.8, linestyle="--")
     style.rank_axis(axes, [int(size) for size in sizes["size"]])
 
 
@@ -178,7 +177,7 @@ def _explain(axes: Axes, table: pd.DataFrame) -> None:
     if seeds > 1:
         axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
     if margin > 0:
-        axes.plot([], [], linestyle="", label=margins.scale_of(margin))
+        axes.plot([], [], linestyle="", label=scale_of(margin))
 
 
 def latex(table: pd.DataFrame) -> str:

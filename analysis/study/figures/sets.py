@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import margins, style
+from ... import style
+from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import score_label
 from .. import comparison
 from ..latex import INTERVAL, Column, document, escaped, of_interval, units
@@ -106,11 +107,11 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
         of = table[table["task"] == task]
-        margins.margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), margins.worse_by_margin(of))
+        margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), worse_by_margin(of))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
     margin = float(table["margin"].iloc[0])
-    scale = f"; {margins.scale_of(margin)}" if margin > 0 else ""
+    scale = f"; {scale_of(margin)}" if margin > 0 else ""
     covered = f"95 % intervals over {count} seeds and test examples" if count > 1 else "one seed, no interval"
     text = f"left, from full fine-tuning; right, from the whole update; test, {covered}"
     text += f"; dashed: the margin{scale}. {NEIGHBOURS}"
@@ -162,7 +163,7 @@ def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
         bars = [of["mean"] - of["low"], of["high"] - of["mean"]]
         fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
         style.bars(axes, of["size"], of["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine))
-    for end in (0.0, margins.worse_by_margin(rows)):
+    for end in (0.0, worse_by_margin(rows)):
         axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))
 

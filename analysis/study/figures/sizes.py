@@ -6,7 +6,8 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ... import constant, estimates, style
+from ... import constant, style
+from ...axes import ARROWS, estimate_axis, estimate_points
 from ...constant import CONSTANT, IS
 from ...scores import score_label, split_label
 from .. import comparison, update
@@ -123,9 +124,9 @@ def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (name, look) in enumerate(zip(STARS, style.looks(len(STARS)), strict=True)):
         of = rows[rows["what"] == name].rename(columns={"value": "estimate"})
         fine = look | {"label": STARS[name], "markersize": 4}
-        estimates.points(axes, of["examples"], of, style.spread_out(place, len(STARS), APART), **fine)
-    estimates.axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
-    axes.set_title(estimates.ARROWS)
+        estimate_points(axes, of["examples"], of, style.spread_out(place, len(STARS), APART), **fine)
+    estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
+    axes.set_title(ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 

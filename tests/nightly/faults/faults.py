@@ -79,10 +79,10 @@ def environment(**variables: str) -> None:
 
 
 def wait_for_windows(seconds: float) -> None:
-    """Let the end of a sweep wait this long for what W&B lacks."""
-    from lorax_lab.windows import following
+    """Give a window this long to close when its run is over."""
+    from lorax_lab import windows
 
-    following.WAIT = seconds
+    windows.DEADLINE = seconds
 
 
 def _raise(error: BaseException) -> None:

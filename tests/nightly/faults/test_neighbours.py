@@ -20,7 +20,6 @@ import pytest
 from safetensors.torch import load_file
 
 from lorax_lab.record import load_runs, read_record, record
-from lorax_lab.windows import tracking
 
 pytestmark = pytest.mark.faults
 ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
@@ -197,27 +196,6 @@ def server(answer: int) -> Iterator[str]:
     yield f"http://127.0.0.1:{served.server_port}"
     served.shutdown()
     served.server_close()
-
-
-@pytest.mark.parametrize("answer", [0, 500])
-def test_a_server_that_hangs_or_fails_delays_a_run_by_no_more_than_said(
-    small_run: list[str], answer: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    overrides = [*small_run, "rank=1", "reference=false", "train.max_steps=2"]
-    assert lab(*overrides).returncode == 0
-    (folder,) = [path.parent for path in store_of(overrides).glob("*/record.json")]
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with server(answer) as address:
-        monkeypatch.setenv("WANDB_BASE_URL", address)
-        monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-        start = time.monotonic()
-        config = tracking.TrackingConfig("online", "lorax_lab", None)
-        with pytest.warns(UserWarning, match="W&B was not told of"):
-            assert not tracking.publish(config, folder, "group", patience=12)
-        assert time.monotonic() - start < 20
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    everything = [path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()]
-    assert not [content for content in everything if b"0123456789" * 4 in content]
 
 
 def test_memory_that_runs_out_is_explained(small_run: list[str]) -> None:

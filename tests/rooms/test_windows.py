@@ -1,0 +1,392 @@
+"""Windows: what they show of a run, and that no run waits for them, whatever they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recorded import run_record
+from shown import MATRICES, RUN_ID, SIGMA, SUMMARY, recorded, show
+
+from lorax_lab import windows
+from lorax_lab.config import TrackingConfig
+from lorax_lab.errors import ConfigError
+from lorax_lab.record.record import STATUSES, read_record, write_record
+from lorax_lab.record.result import Coverage, Part
+from lorax_lab.windows import __main__ as command
+from lorax_lab.windows import contents, progress
+from lorax_lab.windows.child import shown_in
+from lorax_lab.windows.library import TRACKIO, resolve
+from lorax_lab.windows.progress import PROGRESS, Reader, Row, is_written, written
+
+STUB = """
+import os, signal, sys, time
+class Settings:
+    def __init__(self, **_): pass
+def init(**_):
+    {fault}
+"""
+"""A wandb that does one thing wrong."""
+
+
+@pytest.fixture(autouse=True)
+def _no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for key in [key for key in os.environ if key.startswith(("WANDB", "TRACKIO"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def summary_of(runs_dir: Path, run_id: str = RUN_ID) -> dict[str, Any]:
+    """The summary of the one offline window of a run, as W&B's own reader sees it."""
+    (place,) = runs_dir.glob(f"wandb/offline-run-*-{run_id}")
+    words = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(place)]
+    return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+
+
+def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
+    folder = recorded(tmp_path)
+    for _ in range(2):  # the second takes the place of the first
+        assert [line for line in show("offline", folder) if "lacks" in line] == []
+    assert shown_in(folder, "offline")["mode"] == "offline"
+    shown = summary_of(tmp_path)
+    assert shown["exit_code"] == 0
+    assert shown["summary"].items() >= contents.summary(read_record(folder)).items()
+    (place,) = tmp_path.glob("wandb/offline-run-*")
+    assert list(place.glob("files/media/images/spectrum/effective_rank_map*.png"))
+    write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
+    assert shown_in(folder, "offline") == {}
+
+
+def test_every_end_is_shown(tmp_path: Path) -> None:
+    """One child shows one run after the other; that of a run which was killed could not record it."""
+    ends = [status for status in STATUSES if status != "completed"]
+    reasons = {status: None if status == "running" else f"why it {status}" for status in ends}
+    said = show("offline", *(recorded(tmp_path, end, status=end, reason=why) for end, why in reasons.items()))
+    assert [line for line in said if "lacks" in line] == []
+    for end, why in reasons.items():
+        shown = summary_of(tmp_path, end)
+        assert shown["summary"]["status"] == ("killed" if end == "running" else end)
+        assert shown["exit_code"] == (137 if end in ("killed", "running") else 1)
+        assert (why or "its process is gone") in shown["summary"]["status/why"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("raise RuntimeError('the server is gone')", "the server is gone"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "has ended"),
+        ("time.sleep(1000)", "more than 1 s"),
+    ],
+)
+def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
+    fault: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.py").write_text(STUB.format(fault=fault))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    folder = recorded(tmp_path / "runs")
+    before = (folder / "record.json").read_bytes()
+    said = [line for line in show("online", folder, deadline=1.0 if "sleep" in fault else 60.0) if folder.name in line]
+    assert len(said) == 1
+    assert why in said[0]
+    assert windows.later(folder.parent) in said[0]
+    assert (folder / "record.json").read_bytes() == before
+    assert shown_in(folder, "online") == {}
+
+
+def test_a_child_that_hangs_or_is_gone_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb.py").write_text(STUB.format(fault="time.sleep(1000)"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(windows, "DEADLINE", 0.2)
+    said: list[str] = []
+    children = []
+    for name in ("a", "b"):
+        folder = recorded(tmp_path, name)
+        with windows.watched(folder, folder, "g", TrackingConfig("online", "p", None), said.append):
+            children.append(windows._WINDOWS[0].process)
+        time.sleep(0.3)
+    assert children[0] is not children[1]
+    assert children[0].poll() is not None
+    windows.close()
+    assert [name for name in ("a", "b") if not any(f"lacks {name} " in line for line in said)] == []
+
+
+def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_path: Path) -> None:
+    with windows.watched(tmp_path, tmp_path, "g", TrackingConfig("disabled", "p", None), pytest.fail) as sink:
+        sink(1, 2, {"step": 1, "train/loss": 0.5})
+    assert not windows._WINDOWS
+    assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
+
+
+def test_trackio_shows_the_same_run(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    folder = recorded(tmp_path)
+    for _ in range(2):  # not twice
+        show(TRACKIO, folder)
+    words = "from trackio import SQLiteStorage as s; import json; rows = s.get_logs('lorax_lab', %r); print(json.dumps("
+    words += "[rows, s.get_run_config('lorax_lab', %r)], default=str))"
+    told = subprocess.run(
+        [sys.executable, "-c", words % (RUN_ID, RUN_ID)], capture_output=True, text=True, check=True,
+        env=os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")},
+    )  # fmt: skip
+    rows, config = json.loads(told.stdout.splitlines()[-1])
+    assert [row["train/loss"] for row in rows if "train/loss" in row and "score" not in row] == [0.7, 0.6]
+    assert [row["test/accuracy"] for row in rows if "test/accuracy" in row] == [0.5]
+    assert config["summary.status"] == "completed"
+
+
+def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a prompt"))
+    assert [resolve(mode) for mode in ("auto", "online", "offline", TRACKIO)] == [
+        "offline", "online", "offline", TRACKIO,
+    ]  # fmt: skip
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve("auto") == "disabled"
+
+
+# what is shown
+
+
+def test_every_mean_that_a_record_has_is_shown_and_no_matrix_by_itself() -> None:
+    cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
+    cuts = [{"part": "cut", "k": k, "accuracy": score} for k, score in ((1, 0.4), (2, 0.5), (4, 0.5))]
+    record = run_record(
+        matrices=MATRICES, summary=SUMMARY, coverage=cover, baselines={"untrained/accuracy": 0.4}, truncation=cuts
+    )
+    shown = contents.summary(record)
+    assert shown.items() >= {
+        "status": "completed", "test/accuracy": 0.5, "score": 0.5, "baseline/untrained/accuracy": 0.4,
+        "parameters/adapter": 8, "memory/peak_bytes": 5, "time/total_seconds": 1.0, "collapsed": False,
+        "coverage/not a target/dense": 60, "spectrum/effective_rank": 4.0, "spectrum/a_measure_of_tomorrow": 2.0,
+        "captured/best": 0.5, "noise_share/query": 0.4, "noise_share": 0.4, "truncation/smallest_k": 2,
+    }.items()  # fmt: skip
+    assert not [key for key in shown if "layer" in key]
+
+
+def test_a_trial_has_no_curves_of_its_update() -> None:
+    record = run_record()
+    assert contents.curves(record, {}) == []
+    assert not [key for key in contents.summary(record) if key.startswith("spectrum/")]
+
+
+def test_the_difference_from_the_reference_is_shown(tmp_path: Path) -> None:
+    recorded(tmp_path, "full", metrics={"test/accuracy": 0.75})
+    shown = contents.summary(run_record(reference="full"), tmp_path)
+    assert (shown["reference/score"], shown["difference/score"]) == (0.75, -0.25)
+    assert "difference/score" not in contents.summary(run_record(reference="gone"), tmp_path)
+
+
+def test_curves_have_axes_of_their_own() -> None:
+    rows = contents.curves(run_record(matrices=MATRICES), SIGMA)
+    assert [row["spectrum/sigma/query"] for row in rows if "spectrum/index" in row] == [4.0, 2.0]
+    assert rows[-1] == {"answer/rank": 4, "answer/score": 0.5}
+    assert {key.split("/")[0] for row in rows for key in row} <= set(contents.AXES)
+
+
+@pytest.mark.parametrize("module", ["query", "$x^{$"])
+def test_the_map_has_a_row_for_each_layer(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Any] = []
+    colorbar = Figure.colorbar
+    monkeypatch.setattr(Figure, "colorbar", lambda self, *a, **k: drawn.append(self) or colorbar(self, *a, **k))
+    rows = {name: row | {"module": module} for name, row in MATRICES.items()}
+    picture = contents.heat_map(run_record(matrices=rows))
+    assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
+    axes = drawn[0].axes[0]
+    (image,) = axes.get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3], [0.5], [np.nan]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "outside"]
+    assert [text.get_text() for text in axes.texts] == ["3", "5"]
+
+
+def test_names_say_what_differs_from_the_defaults_and_leave_the_seed_to_tags() -> None:
+    config = {"model": "/m/tiny", "task": {"name": "movie_reviews"}, "method": {"name": "lora", "alpha": 8}}
+    arms = {contents.arm_and_tags(run_record(config=config, seed=seed))[0] for seed in range(3)}
+    assert arms == {"method=lora rank=4 method.alpha=8"}
+    assert "model=tiny" in contents.arm_and_tags(run_record(config=config))[1]
+    long = config | {"method": {"name": "lora", "target_modules": [f"layer.{i}" for i in range(40)]}}
+    arm, tags = contents.arm_and_tags(run_record(config=long))
+    assert max(map(len, [arm, *tags])) <= contents.LONGEST
+
+
+def test_a_configuration_names_no_place_and_no_secret(tmp_path: Path) -> None:
+    task = {"name": "local", "source": "local", "path": "/home/me/clinic/patients.csv"}
+    config = {"model": "/home/me/models/tiny", "task": task, "runs_dir": "/home/me/runs", "note": "hf_" + "Zz09" * 8}
+    shown = contents.configuration(run_record(config=run_record().config | config))
+    assert (shown["model"], shown["task"]["path"]) == ("tiny", "patients.csv")
+    assert "/home" not in str(shown)
+    assert "Zz09" not in str(shown)
+
+
+# progress.jsonl
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
+    left = iter(times)
+    monkeypatch.setattr(progress, "time", lambda: next(left))
+
+
+def test_steps_are_read_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 100.0, 101.5, 103.0)
+    reader = Reader(tmp_path / PROGRESS)
+    assert reader.read() == []
+    with written(tmp_path, "sweep-1") as sink:
+        sink(1, 2, {"step": 1, "train/loss": 0.5})
+        assert reader.read() == [Row(1, 101.5, 1.5, {"train/loss": 0.5})]
+        sink(2, 2, {"step": 2, "train/loss": float("nan")})
+        assert reader.read()[1:] == [Row(2, 103.0, 3.0, {"train/loss": None})]
+    assert reader.group == "sweep-1"
+
+
+def test_steps_that_are_lost_are_cut_and_time_never_runs_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 100.0, 101.0, 102.0, 103.0, 1000.0, 1002.0, 1003.0)
+    reader = Reader(tmp_path / PROGRESS)
+    with written(tmp_path, "g") as sink:
+        for step in (1, 2, 3):
+            sink(step, 4, {"train/loss": 1.0})
+    with (tmp_path / PROGRESS).open("a") as file:
+        file.write('{"step": 4, "at')  # a kill
+    with written(tmp_path, "g") as sink:  # from a checkpoint after the first step
+        reader.read()
+        assert not reader.is_at_work
+        for step in (2, 3):
+            sink(step, 4, {"train/loss": 2.0})
+    assert [(row.step, row.at, row.runtime) for row in reader.read()] == [
+        (1, 101.0, 1.0), (2, 1002.0, 5.0), (3, 1003.0, 6.0),
+    ]  # fmt: skip
+    assert reader.is_at_work
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"step": 1}', '{"step": "a", "at": 1}', '{"begin": null}'])
+def test_a_line_that_is_no_row_is_left_out(line: str, tmp_path: Path) -> None:
+    (tmp_path / PROGRESS).write_text(f'{line}\n{{"begin": 1, "group": "g"}}\n{line}\n{{"step": 1, "at": 2}}\n')
+    assert [row.step for row in Reader(tmp_path / PROGRESS).read()] == [1]
+
+
+def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with written(tmp_path / "file", "g") as sink:
+        sink(1, 1, {"train/loss": 0.5})
+
+
+def test_whether_a_run_is_at_work_is_known_however_its_process_ended(tmp_path: Path) -> None:
+    assert not is_written(tmp_path)
+    words = "import sys, time; from pathlib import Path; from lorax_lab.windows.progress import written\n"
+    words += "with written(Path(sys.argv[1]), 'g'):\n    print('begun', flush=True)\n    time.sleep(100)"
+    process = subprocess.Popen([sys.executable, "-c", words, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert is_written(tmp_path)
+    process.kill()
+    process.communicate()
+    assert not is_written(tmp_path)
+
+
+# sync
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
+    """What `sync` has shown, by run, with a child that shows nothing and marks every run."""
+    shown: dict[str, TrackingConfig] = {}
+
+    class Child:
+        open: tuple[str, ...] = ()
+
+        def __init__(self, *_: Any) -> None:
+            self.process = subprocess.Popen(["true"])
+            self.process.wait()
+
+        def begin(self, folder: Path, place: Path, group: str, tracking: TrackingConfig) -> None:
+            shown[folder.name] = tracking
+            mark(folder, tracking.mode)
+
+        def end(self, run_id: str) -> None:
+            pass
+
+        close = lambda self: None  # noqa: E731
+
+    monkeypatch.setattr(command, "Windows", Child)
+    return shown
+
+
+def mark(folder: Path, mode: str) -> None:
+    from lorax_lab.record.files import sha256_of
+
+    name = "trackio.json" if mode == TRACKIO else "wandb.json"
+    content = {"mode": mode, "url": "https://window/a", "record_sha256": sha256_of(folder / "record.json")}
+    (folder / name).write_text(json.dumps(content))
+
+
+def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
+    tmp_path: Path, told: dict[str, TrackingConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, mode in (("a", "online"), ("b", "offline"), ("c", "")):
+        folder = recorded(tmp_path, name)
+        if mode:
+            mark(folder, mode)
+    (recorded(tmp_path, "d") / "record.json").write_text("{")
+    assert command.main(["sync", str(tmp_path)]) == 1
+    assert list(told) == ["b", "c"]
+    assert "https://window/a" in capsys.readouterr().out
+    told.clear()
+    assert command.main(["sync", str(tmp_path), "--mode", "offline"]) == 1  # what is online need not be offline
+    assert list(told) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "project", "study", "artifacts"),
+    [
+        ([], "mine", "planted", True),
+        (["--project", "other", "--no-artifacts"], "other", "planted", False),
+        (["--mode", "trackio", "--study", "new"], "mine", "new", True),
+    ],
+)
+def test_sync_shows_a_run_as_its_sweep_would_have(
+    words: list[str], project: str, study: str, artifacts: bool, tmp_path: Path, told: dict[str, TrackingConfig]
+) -> None:
+    tracking = {"mode": "disabled", "project": "mine", "entity": "team", "artifacts": True, "study": "planted"}
+    recorded(tmp_path, "a", tracking)
+    assert command.main(["sync", str(tmp_path), *words]) == 0
+    mode = "trackio" if "trackio" in words else "online"
+    assert told["a"] == TrackingConfig(mode, project, "team", artifacts, study)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["elsewhere"],
+        ["sync", "RUNS", "--mode", "disabled"],
+        ["sync", "RUNS/none"],
+        ["sync", "RUNS", "--patience", "0"],
+    ],
+)
+def test_what_sync_cannot_do_is_refused(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main([word.replace("RUNS", str(tmp_path)) for word in words])
+    assert end.value.code == 2
+
+
+def test_a_mode_that_shows_nothing_here_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert command.main(["sync", str(tmp_path), "--mode", "auto"]) == 2
+    assert "WANDB_MODE=disabled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("project", ["a+b", "a&b", "lab.v2"])
+def test_trackio_takes_no_project_whose_file_another_has(project: str) -> None:
+    pytest.importorskip("trackio")
+    with pytest.raises(ConfigError, match="project"):
+        TrackingConfig("trackio", project, None)

@@ -1,0 +1,47 @@
+"""Runs as a sweep leaves them, for the tests of windows; no process trained them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recorded import run_record
+
+from lorax_lab import windows
+from lorax_lab.config import TrackingConfig
+from lorax_lab.record.folder import SPECTRA, save_arrays, save_history
+from lorax_lab.record.record import write_record
+
+RUN_ID = "tiny-local-lora-r4-s0-0"
+MATRICES: dict[str, Any] = {
+    "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0, "null": {"effective_rank": 10.0}},
+    "layer.1.query": {"module": "query", "layer": 1, "effective_rank": 5.0, "null": {"effective_rank": 10.0}},
+    "pooler": {"module": "query", "layer": None, "effective_rank": None},
+}
+SIGMA = {name: {"sigma": np.array([4.0, 2.0])} for name in MATRICES}
+HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
+SUMMARY = {"effective_rank": 4.0, "a_measure_of_tomorrow": 2.0, "captured.best": 0.5, "by_module": {"query": {}}}
+
+
+def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A run's folder as a sweep leaves it, completed unless `changes` say otherwise."""
+    folder = runs_dir / run_id
+    save_history(folder, HISTORY)
+    save_arrays(folder / SPECTRA, SIGMA)
+    done = {} if "status" in changes else {"matrices": MATRICES, "summary": SUMMARY}
+    record = run_record(run_id, **done | changes)
+    write_record(folder, replace(record, config=record.config | {"tracking": tracking or {}}))
+    return folder
+
+
+def show(mode: str, *folders: Path, deadline: float = 60.0) -> list[str]:
+    """Show runs that are over; what was said meanwhile."""
+    said: list[str] = []
+    child = windows.Windows(said.append, deadline)
+    for folder in folders:
+        child.begin(folder, folder, "sweep-1", TrackingConfig(mode, "lorax_lab", None))
+        child.end(folder.name)
+    child.close()
+    return said
