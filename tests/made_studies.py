@@ -20,7 +20,7 @@ FOURS = (1, 4, 16)
 
 
 def changed(records: Records, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Records:
-    return replace(records, lines=[change(line) for line in records.lines])
+    return again(records, [change(line) for line in records.lines])
 
 
 def with_losses(records: Records, worse: float, margin_in_nats: float | None) -> Records:

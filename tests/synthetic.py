@@ -270,6 +270,6 @@ def as_published(made: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(row: dict[str, Any], no_value: set[str]) -> dict[str, Any]:
     facts = {"module": row["module"], "layer": row["layer"], "out": row["shape"][0], "in": row["shape"][1]}
-    facts |= {"base_norm": 100 * row["frobenius_norm"]} | flat({"nulls": row.get("nulls", {})})
+    facts |= {"base_norm": 100.0} | flat({"nulls": row.get("nulls", {})})
     facts |= {"product_rank": int(row["energy_rank_99"])} if "spikes" not in row else {}
     return facts | {f"{RECORDED}.{key}": value for key, value in row.items() if key not in no_value}

@@ -49,7 +49,6 @@ class Records:
         lines: its runs.
         damages: what is wrong with its files, a sentence each.
         shared: the table of directions that full fine-tunes have in common, None where there is none.
-        unchecked: names of its files that have no checksums.
         rows: what was measured of its final runs afterwards, by name.
     """
 
@@ -58,7 +57,6 @@ class Records:
     lines: list[Line]
     damages: list[str] = field(default_factory=list)
     shared: pd.DataFrame | None = None
-    unchecked: tuple[str, ...] = ()
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -157,7 +155,7 @@ def load(folder: Path) -> Records:
         if (known := names_in(folder.parent)) and not (folder / DECLARATION).is_file():
             raise NoStudy(f"{absent}; {suggest(folder.name, known)}")
         raise NoStudy(f"{absent}; type: python -m experiments.{folder.name}")
-    damages, unchecked = altered(folder.parent, folder.name)
+    damages = altered(folder.parent, folder.name)
     try:
         declared, lines = read_declaration(folder), read_lines(folder)
         measured = {name: read_rows(folder, name) for name in names_of(folder)}
@@ -167,7 +165,7 @@ def load(folder: Path) -> Records:
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = "; ".join(damages) or in_short(error)
         raise DamagedStudy(f"{folder.name} cannot be read: {told}; restore it: git checkout -- {folder}") from None
-    records = Records(folder.name, declared, lines, damages, shared, tuple(unchecked))
+    records = Records(folder.name, declared, lines, damages, shared)
     for name, by_condition in measured.items():
         records.rows[name], others = _of_published_runs(records, by_condition)
         damages += [f"{folder.name}/{name}: {text}" for text in others]

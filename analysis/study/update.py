@@ -76,7 +76,7 @@ def structured(records: Records, task: str) -> dict[str, dict[str, float]]:
     seeds; none where they were not drawn."""
     lines = seeds_of(records, task, records.protocol.reference).values()
     rows = [row["nulls"] for line in lines for row in line["matrices"].values() if row.get("nulls")]
-    return {name: {key: _mean_of(row[name][key] for row in rows) for key in MEASURES} for name in NULLS if rows}
+    return {name: {key: _mean_of(row[name].get(key) for row in rows) for key in MEASURES} for name in NULLS if rows}
 
 
 def _mean_of(values: Iterable[float | None]) -> float:

@@ -44,7 +44,10 @@ class Measured(Mapping[str, Any]):
             return [self._fact("out"), self._fact("in")]
         if key in ("module", "layer", "base_norm", "sigma"):
             return self._fact(key)
-        return self._row[key]
+        return self._row.get(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row
 
     def _fact(self, key: str) -> Any:
         column = self._table.columns.get(key)
@@ -86,7 +89,7 @@ def _measures(facts: Mapping[str, Any]) -> dict[str, Any]:
     from lorax_lab.spectra import gaussian_null, noise_ceiling
 
     shape, base_norm = (facts["out"], facts["in"]), facts.get("base_norm", math.nan)
-    row = _nested(facts, RECORDED)
+    row: dict[str, Any] = _nested(facts, RECORDED)
     rank = facts.get("product_rank")
     if "sigma" in facts:
         rank = len(facts["sigma"]) if facts.get("is_product") else None

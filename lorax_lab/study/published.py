@@ -8,6 +8,7 @@ they are asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,8 +34,10 @@ COPIED_COMPLETED = ("inputs", "parameters", "time", "metric", "metrics", "baseli
 FROM_CONFIG = ("rank", "seed")
 COLLAPSED = "collapsed"
 """The key of the reasons why a run counts as collapsed; a run has it only if there are any."""
-NESTED = ("config", "git", "versions", "hardware", "inputs", "parameters", "time", "memory", "metrics", "baselines")
-"""The parts of a run whose own parts have columns, as `config.train.learning_rate`."""
+CONFIG = "config"
+"""The column of a run's configuration, as JSON: a setting of null is another than one that there was not yet."""
+NESTED = ("git", "versions", "hardware", "inputs", "parameters", "time", "memory", "metrics", "baselines")
+"""The parts of a run whose own parts have columns, as `inputs.examples.test`."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
 OBSERVED = ("base_norm", "rounding_edge")
 """What is observed of a matrix's weights, beside its singular values."""
@@ -108,7 +111,8 @@ def _run_row(line: Line) -> Row:
     left_out = ("matrices", GAUSSIAN, "functional", CUT_ANSWERS, CUT_PSEUDO_VALUES, "method", *FROM_CONFIG)
     parts = {key: value for key, value in line.items() if key not in left_out}
     arrays = {key: value for key, value in parts.items() if isinstance(value, np.ndarray)}
-    return flat(redacted({key: value for key, value in parts.items() if key not in arrays}, keys=False)) | arrays
+    shown = redacted({key: value for key, value in parts.items() if key not in arrays}, keys=False)
+    return flat(shown | {CONFIG: json.dumps(shown[CONFIG], ensure_ascii=False)}) | arrays
 
 
 def _matrix_rows(line: Line) -> Iterator[Row]:
@@ -153,9 +157,8 @@ def _line(row: Row) -> Line:
         for section in sections:
             part = part.setdefault(section, {})
         part[name] = value
-    config = line["config"]
-    config.setdefault("rank", None)
-    return line | {"method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
+    config = json.loads(line[CONFIG])
+    return line | {CONFIG: config, "method": config["method"]["name"], "rank": config["rank"], "seed": config["seed"]}
 
 
 def _add_matrices(lines: Mapping[str, Line], table: Table) -> None:

@@ -136,15 +136,15 @@ def write_sums(folder: Path) -> None:
     write_text(folder / SUMS, "".join(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files))
 
 
-def altered(folder: Path, study: str) -> tuple[list[str], list[str]]:
-    """The files of a study that are not what was written, a sentence each; and those without a checksum, by name."""
+def altered(folder: Path, study: str) -> list[str]:
+    """The files of a study that are not what was written, or gone, a sentence each."""
     path = folder / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     sums = {name: known for known, _, name in (line.partition("  ") for line in lines)}
-    there = {p.relative_to(folder).as_posix(): p for p in sorted((folder / study).glob("[!.]*")) if p.is_file()}
-    damages = [
-        f"{name}: it is {'not what was written: its checksum differs' if name in there else 'gone'}"
-        for name, known in sums.items()
-        if name.startswith(f"{study}/") and (name not in there or sha256_of(there[name]) != known)
-    ]
-    return damages, [name for name in there if name not in sums]
+    told = []
+    for name in (name for name in sums if name.startswith(f"{study}/")):
+        if not (folder / name).is_file():
+            told.append(f"{name}: it is gone")
+        elif sha256_of(folder / name) != sums[name]:
+            told.append(f"{name}: it is not what was written: its checksum differs")
+    return told

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from made_studies import present
-from synthetic import CUT_RANKS, EXAMPLES, study
+from synthetic import CUT_RANKS, EXAMPLES, again, study
 
 from analysis.study import comparison, update
 from analysis.study.records import Records
@@ -109,7 +108,7 @@ def correlated(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def regression(records: Records) -> Records:
-    return replace(records, lines=[correlated(line) for line in records.lines])
+    return again(records, [correlated(line) for line in records.lines])
 
 
 def test_r_and_k_are_decided_as_by_right_answers() -> None:

@@ -41,7 +41,9 @@ def zeroed(line: dict[str, Any]) -> dict[str, Any]:
     nulls = (
         {name: dict.fromkeys(update.MEASURES) | {"above": 0.0} for name in NULLS} if line["method"] == "full" else {}
     )
-    none = dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero"} | ({"nulls": nulls} if nulls else {})
+    none = (
+        dict.fromkeys(MEASURES) | {UNDEFINED: "ΔW is zero", "frobenius_norm": 0.0} | ({"nulls": nulls} if nulls else {})
+    )
     rows = {name: row | none for name, row in line["matrices"].items()}
     return line | {"matrices": rows} | ({"gaussian": rows} if "gaussian" in line else {})
 

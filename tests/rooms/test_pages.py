@@ -178,7 +178,7 @@ def test_a_control_without_the_ks_own_rank_is_read_at_the_next_one() -> None:
     def earlier(line: dict[str, Any]) -> dict[str, Any]:
         if CUT_ANSWERS not in line:
             return line
-        return line | {CUT_ANSWERS: line[CUT_ANSWERS] | {"cut/2": line["correct"]}}
+        return line | {CUT_ANSWERS: line[CUT_ANSWERS] | {("cut", 2): line["correct"]}}
 
     moved = again(now := present(study()), [earlier(line) for line in now.lines])
     assert update.functional_rank(moved, TASK).size == 2
