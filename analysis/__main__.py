@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.garbage import set_aside
 from lorax_lab.record.output import guard
 
 from . import gaps, style
@@ -18,17 +17,21 @@ from .folders import check_out
 from .groups import FIRST, RUNS, CannotDraw, Group, command, load
 
 COMMANDS = {
-    "audit": ".audit",
-    "step": ".step",
-    "serving": ".serving",
-    "cards": ".cards",
-    "pairs": ".pairs",
-    "planted": ".planted",
-    "paper": ".paper.command",
-    "similarity": ".study.kept",
-    "report": ".report",
+    "study": (".study.command", "figures, tables and verdicts of the studies, from their published records"),
+    "verdict": (".study.command", "the verdicts of the studies alone"),
+    "paper": (".paper.command", "the LoRA paper's claims, and what the studies say of them"),
+    "similarity": (".study.kept", "the directions that two published runs share"),
+    "report": (".report", "one page of all runs, to open in a browser"),
+    "pairs": (".pairs", "what one setting changes, by pairs of runs, as in pairs train.precision"),
+    "audit": (".audit", "what an audit wrote, as in audit FOLDER"),
+    "step": (".step", "what a prediction of memory wrote, as in step FOLDER"),
+    "serving": (".serving", "what serving wrote, as in serving FOLDER"),
+    "cards": (".cards", "whether the cuts that rank cards chose held on test, as in cards cards"),
+    "planted": (".planted", "which rank number finds the rank of a matrix made with one"),
 }
-"""Modules with a command line of their own, by their names."""
+"""What has a command line of its own: its module, and what it draws."""
+OF_STUDIES = ("study", "verdict")
+"""Commands of one module, which reads their names too."""
 LACKING, UNLIKE = "drawn, but stamped: runs are missing", "drawn, but stamped: unlike versions made the runs"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
@@ -45,12 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    if arguments[:1] in (["study"], ["verdict"]):
-        from .study.command import main as study
-
-        return study(arguments)
     if arguments[:1] and arguments[0] in COMMANDS:
-        return int(import_module(COMMANDS[arguments[0]], __package__).main(arguments[1:]))
+        module = import_module(COMMANDS[arguments[0]][0], __package__)
+        return int(module.main(arguments if arguments[0] in OF_STUDIES else arguments[1:]))
     options = _parser().parse_args(arguments)
     unknown = [name for name in options.figures if name not in FIGURES]
     if unknown:
@@ -68,12 +68,11 @@ def _main(arguments: list[str]) -> int:
         return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
     lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", LACKING, UNLIKE, "not drawn")}
-    with set_aside():
-        for group in recorded.groups:
-            _introduce(group)
-            for name in names:
-                heading, line = _figure(name, group, options.out)
-                lines[heading].append(line)
+    for group in recorded.groups:
+        _introduce(group)
+        for name in names:
+            heading, line = _figure(name, group, options.out)
+            lines[heading].append(line)
     for heading, figures in lines.items():
         _list(heading, figures)
     complete = len(lines["drawn"]) == len(names) * len(recorded.groups)
@@ -100,6 +99,7 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     lines = "\n".join(f"  {name:<24}{figure.TITLE}" for name, figure in FIGURES.items())
+    commands = "\n".join(f"  {name:<24}{draws}" for name, (_, draws) in COMMANDS.items())
     codes = "\n".join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
@@ -107,17 +107,7 @@ def _parser() -> argparse.ArgumentParser:
             "Tables (CSV) and figures (PNG, PDF) from the records of runs. Runs of the same model, data and budget\n"
             "share a figure; seeds are averaged, and whatever else differs is named. Nothing is trained."
         ),
-        epilog=(
-            f"figures:\n{lines}\n\nexit codes:\n{codes}\n\n"
-            "the studies, from their published records: python -m analysis study --help\n"
-            "the LoRA paper's claims, and what the studies say of them: python -m analysis paper\n"
-            "the directions that two published runs share: python -m analysis similarity --help\n"
-            "what an audit, a prediction or serving wrote: python -m analysis audit|step|serving FOLDER\n"
-            "whether the cuts that rank cards chose held on test: python -m analysis cards cards\n"
-            "one page of all runs, to open in a browser: python -m analysis report --help\n"
-            "what one setting changes, by pairs of runs: python -m analysis pairs train.precision\n"
-            "which rank number finds the rank of a matrix made with one: python -m analysis planted"
-        ),
+        epilog=(f"figures:\n{lines}\n\nother commands, each with --help:\n{commands}\n\nexit codes:\n{codes}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="which to draw; none means all")

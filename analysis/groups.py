@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.record import variation
 from lorax_lab.record.direction import oriented
-from lorax_lab.record.garbage import uncollected
 from lorax_lab.record.record import Damage, Record, scan
 from lorax_lab.record.scored import scored_on
 from lorax_lab.record.tables import matrices_of, runs_of, truncation_of
@@ -36,6 +35,9 @@ MOST = 3
 """Types of matrix, and layers, that `representative` takes at most."""
 ABOUT = ("method", "variant", "arm", "variants", "rank", "seed")
 """Columns of every table beside model, task and dials."""
+
+NULL = "null."
+"""What the columns of the measures of noise begin with."""
 
 
 class CannotDraw(ValueError):
@@ -111,6 +113,19 @@ class Group:
         """Every variant of every method, but of full fine-tuning only `full`: there is one reference."""
         return self.runs[(self.runs["method"] != REFERENCE) | self.runs["best"]]
 
+    @property
+    def measures(self) -> pd.DataFrame:
+        """The mean of each measure of `spectra.MEASURES` over a run's matrices, by run id, and that of noise under
+        `null.…`; NaN where one of them has none. Empty where no update was measured."""
+        from lorax_lab.spectra import MEASURES
+
+        names = [name for name in (*MEASURES, *(NULL + name for name in MEASURES)) if name in self.matrices]
+        if not names:
+            return self.matrices
+        values = self.matrices[names].astype(float)
+        runs = self.matrices["run_id"]
+        return values.groupby(runs).mean().where(values.notna().groupby(runs).all())
+
     def command(self, *overrides: str) -> str:
         """The command for a run of this group."""
         return command([*self.shared, *overrides], self.runs_dir)
@@ -133,10 +148,9 @@ class Recorded:
     doubles: dict[str, tuple[str, str]]
 
 
-@uncollected()
 def load(runs_dir: Path) -> Recorded:
     """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone."""
-    records, damages = scan(runs_dir, list_verified=True)
+    records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
     own = {record.run_id: settings_of(record) for record in done.values()}

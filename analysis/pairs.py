@@ -18,6 +18,7 @@ import numpy as np
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record import variation
 from lorax_lab.record.folder import OUTPUTS
+from lorax_lab.record.measures import means
 from lorax_lab.record.record import Record, scan
 from lorax_lab.record.variation import SEED, Settings
 from lorax_lab.study.answers import log_losses_of
@@ -138,7 +139,7 @@ def numbers(folder: Path, record: Record) -> dict[str, float]:
     result = record.completed
     found = {name: value for name, value in result.metrics.items() if isinstance(value, float)}
     found |= _log_loss(folder / OUTPUTS)
-    found |= {key: float(value) for key, value in result.summary.items() if isinstance(value, float | int)}
+    found |= {key: value for key, value in means(folder).items() if isinstance(value, float)}
     cuts = [row for row in result.truncation or [] if row["part"] == "cut" and row.get("module") is None]
     if cuts:
         sign = 1 if result.higher_is_better else -1

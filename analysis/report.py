@@ -1,7 +1,7 @@
 """`python -m analysis report [--runs runs] [--out report.html]`: one page of all runs, to open in a browser.
 
 The page is one file that asks nothing of any network: what varied, a table of the runs to sort and filter, every figure
-as a picture, and what is missing, with what to type. Its words stand in `report.html.j2`; here are its facts.
+as a picture, and what is missing, with what to type. Its words stand in `pages/report.html.j2`; here are its facts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import base64
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from lorax_lab.record.redact import redact
 from . import gaps, style
 from .figures import FIGURES, functional_rank, learning_curves
 from .folders import check_out
-from .groups import FIRST, RUNS, CannotDraw, Group, Recorded, command, load
+from .groups import FIRST, NULL, RUNS, CannotDraw, Group, Recorded, command, load
 from .variants import METHOD_NAMES
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def render(page: Row) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -179,31 +179,12 @@ def _rows(recorded: Recorded, groups: Iterable[Group]) -> list[Row]:
     """Every record in a row, in the order of the groups, then the others by their run ids; of a run in a group with the
     mean of each measure over its matrices."""
     arms = {run["run_id"]: run["arm"] for group in groups for run in group.runs.to_dict("records")}
-    means = {run_id: row for group in groups for run_id, row in _measures(group).items()}
+    means = {run_id: row for group in groups for run_id, row in group.measures.to_dict("index").items()}
     rest = sorted(recorded.records.keys() - arms.keys())
-    return [
-        _row(recorded.records[run_id], arms.get(run_id, ""))
-        | means.get(run_id, {})
-        | {WRITTEN: recorded.records[run_id].written}
-        for run_id in (*arms, *rest)
-    ]
+    return [_row(recorded.records[run_id], arms.get(run_id, ""), means.get(run_id, {})) for run_id in (*arms, *rest)]
 
 
-def _measures(group: Group) -> dict[str, Row]:
-    """The mean of each measure over a run's matrices; one that some matrix lacks has no mean."""
-    from lorax_lab.spectra import MEASURES
-
-    if group.matrices.empty:
-        return {}
-    taken = [name for name in MEASURES if name in group.matrices]
-    return {
-        str(run_id): {name.replace("_", " "): float(rows[name].astype(float).mean(skipna=False)) for name in taken}
-        for run_id, rows in group.matrices.groupby("run_id")
-    }
-
-
-def _row(record: Record, arm: str) -> Row:
-    """What the table says of a record beside its measures."""
+def _row(record: Record, arm: str, measures: Mapping[Any, float]) -> Row:
     named = METHOD_NAMES.get(record.method, record.method) + (f" r = {record.rank}" if record.rank else "")
     row: Row = {
         "run": record.run_id,
@@ -219,7 +200,8 @@ def _row(record: Record, arm: str) -> Row:
         row |= {split: result.score(split) for split in ("test", "validation")}
         row |= {"trained parameters": result.parameters.trainable, "peak MiB": result.memory.peak_bytes / 2**20}
         row["seconds"] = result.time.total_seconds
-    return row
+    row |= {name.replace("_", " "): value for name, value in measures.items() if not name.startswith(NULL)}
+    return row | {WRITTEN: record.written}
 
 
 def _status(record: Record) -> str:

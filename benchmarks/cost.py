@@ -19,7 +19,7 @@ from torch import nn
 
 from analysis import style
 from analysis.step import draw_cost
-from lorax_lab.memory.operations import closed_form
+from lorax_lab.memory.operations import count
 from lorax_lab.memory.predict import Step
 from lorax_lab.record.files import write_csv
 from lorax_lab.record.provenance import hardware
@@ -34,13 +34,13 @@ def measure() -> dict[str, Any]:
     """One row per rank: the median of its paired times with full, and the shares of operations."""
     steps = {rank: replace(FULL, rank=rank) for rank in (None, *RANKS)}
     times = _times(steps)
-    total = closed_form(FULL).total
+    total = count(FULL).total
     rows = []
     for rank in RANKS:
         shares = [ours / full for ours, full in zip(times[rank], times[None], strict=True)]
         low, middle, high = statistics.quantiles(shares, n=4)
         step = {"model": FULL.model, "batch": FULL.batch, "sequence": FULL.sequence, "rank": rank}
-        step |= {"operations": closed_form(steps[rank]).total / total}
+        step |= {"operations": count(steps[rank]).total / total}
         rows.append(step | {"time": middle, "time_low": low, "time_high": high})
     table = pd.DataFrame(rows)
     write_csv(HERE / "results" / "cost.csv", table)

@@ -27,12 +27,10 @@ from lorax_lab.tasks import load_task
 from lorax_lab.tasks.split import Split
 
 NAMES = [f"task-{number}" for number in range(6)]
-EACH = 4
-"""Rows of each task in a request."""
+ROWS = 24
+"""Of a request."""
 SWITCHES = 50
 """Number of switches that are timed together, for PEFT and for ours."""
-PEFT_HEADS = ["classifier", "pooler.dense"]
-"""PEFT mixes heads in a batch only if they are linear modules. So the pooler's one matrix stands in for the pooler."""
 
 
 def measure(rounds: int = 15) -> dict[str, Any]:
@@ -47,8 +45,7 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         for name in NAMES:
             exchange.add(name, folder / name)
         theirs = _peft(folder)
-        names = [name for name in NAMES for _ in range(EACH)]
-        ours, peft = requests(exchange, batch, names), _peft_requests(theirs, batch, names)
+        ours, peft = requests(exchange, batch, NAMES[0]), _peft_requests(theirs, batch)
         changed = _changed_by_merging(exchange, theirs)  # first: a second time round, rounding changes no more
         _check_answers(ours, peft)
         turns = {f"ours, {way}": ours[way] for way in peft} | {f"PEFT, {way}": peft[way] for way in peft}
@@ -71,7 +68,7 @@ def measure(rounds: int = 15) -> dict[str, Any]:
         "held_bytes": held,
         "bytes_on_disk": disk,
         "weights_changed_by_merging_and_unmerging": changed,
-        "note": f"Random factors and heads, read by both from the same files. A request is {len(names)} movie reviews "
+        "note": f"Random factors and heads, read by both from the same files. A request is {ROWS} movie reviews "
         f"of up to {tokens} tokens; median of {rounds}, each contender in turn; spread: quartiles. "
         "Memory of a request: bytes of tensors alive at its peak beside the weights; while an adapter is merged ours "
         f"holds {held['merged'] / 1e6:.0f} MB more, PEFT nothing. Merging and unmerging once changed "
@@ -86,12 +83,11 @@ def _base() -> Base:
 def _batch(base: Base) -> Batch:
     config = compose([])
     task = load_task(config.task)
-    inputs = Split.of(task, task.test, base.processor).batch(list(range(EACH * len(NAMES)))).inputs
+    inputs = Split.of(task, task.test, base.processor).batch(list(range(ROWS))).inputs
     return {key: tensor for key, tensor in inputs.items() if key != "labels"}
 
 
 def _write_adapters(folder: Path) -> None:
-    """Each adapter twice: as we write it, and, in `<name>-peft`, with the heads that PEFT can mix."""
     config = compose(["rank=8"])
     for name in NAMES:
         base, draw = _base(), generator(0, name)
@@ -102,22 +98,21 @@ def _write_adapters(folder: Path) -> None:
                     parameter.copy_(torch.randn(parameter.shape, generator=draw) / 50)
         files = METHODS["lora"].export(base.model, config.method, base.name)
         save_trained(folder / name, files)
-        save_trained(folder / f"{name}-peft", files | {SETTINGS: files[SETTINGS] | {"modules_to_save": PEFT_HEADS}})
 
 
 def _peft(folder: Path) -> Any:
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(_base().model, folder / f"{NAMES[0]}-peft", adapter_name=NAMES[0])
+    model = PeftModel.from_pretrained(_base().model, folder / NAMES[0], adapter_name=NAMES[0])
     for name in NAMES[1:]:
-        model.load_adapter(folder / f"{name}-peft", adapter_name=name)
+        model.load_adapter(folder / name, adapter_name=name)
     return model.eval()
 
 
-def _peft_requests(model: Any, batch: Batch, names: list[str]) -> dict[str, Contender]:
+def _peft_requests(model: Any, batch: Batch) -> dict[str, Contender]:
     def unmerged() -> None:
         _unmerge_peft(model)
-        model.set_adapter(names[0])
+        model.set_adapter(NAMES[0])
 
     def merged() -> None:
         unmerged()
@@ -128,12 +123,7 @@ def _peft_requests(model: Any, batch: Batch, names: list[str]) -> dict[str, Cont
         logits: Tensor = model(**batch).logits
         return logits
 
-    @torch.inference_mode()
-    def mixed() -> Tensor:
-        logits: Tensor = model(**batch, adapter_names=names).logits
-        return logits
-
-    return {"unmerged": (unmerged, serve), "merged": (merged, serve), "mixed": (unmerged, mixed)}
+    return {"unmerged": (unmerged, serve), "merged": (merged, serve)}
 
 
 def _unmerge_peft(model: Any) -> None:
@@ -152,8 +142,7 @@ def _check_answers(ours: dict[str, Contender], peft: dict[str, Contender]) -> No
         answers: list[Any] = []
         for before, call in (ours[way], peft[way]):
             before()
-            answer = call()
-            answers.append(torch.stack(answer) if isinstance(answer, list) else answer)
+            answers.append(call())
         torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
 
 
@@ -229,14 +218,13 @@ def _rows(
     def single(what: str, ratio: float) -> dict[str, Any]:
         return {"what": what, "ratio": ratio, "spread": "one value", "aim": ""}
 
-    ways = ("unmerged", "merged", "mixed")
+    ways = ("unmerged", "merged")
     switch = statistics.median(times["ours, switches"]) / SWITCHES
     both, stored = held["base"] + held["adapters"], disk["base"] + disk["adapters"]
     rows = [against("a switch: PEFT's set_adapter / ours", "PEFT, switches", "ours, switches")]
     rows += [single("load a full model / our switch", statistics.median(times["load a full model"]) / switch)]
     rows += [against(f"{name}: PEFT / ours", f"PEFT, {name}", f"ours, {name}") for name in ("merge", "unmerge")]
     rows += [against(f"a request, {way}: ours / PEFT", f"ours, {way}", f"PEFT, {way}") for way in ways]
-    rows += [against("ours: mixed / unmerged, one adapter", "ours, mixed", "ours, unmerged")]
     for way in ways:
         ratio = peaks[f"ours, {way}"] / peaks[f"PEFT, {way}"]
         rows.append(single(f"memory of a request, {way}: ours / PEFT", ratio))

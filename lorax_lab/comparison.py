@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lorax_lab.config import RunConfig
-from lorax_lab.config.identity import check_planned, plain
+from lorax_lab.config.identity import check_planned
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Comparison
 
@@ -80,13 +80,13 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     spectra, result = load_spectra(folder), record.completed
     saved = method.saved_updates(folder, base.model, original)
     updates = {name: _whole(update, len(spectra[name]["sigma"])) for name, update in saved.items()}
-    matrices, summary = rows.compared(result.matrices, result.summary, updates, full_update)
+    matrices = rows.compared(result.matrices, updates, full_update)
     made = replace(
         read,
-        code=code_sha256(plain(config)),
+        code=code_sha256(),
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    result = replace(result, reference=reference.name, matrices=matrices, summary=summary, comparison=made)
+    result = replace(result, reference=reference.name, matrices=matrices, comparison=made)
     write_record(folder, replace(record, result=result), check)
     return read_record(folder)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lorax_lab.methods.method import Method
+    from lorax_lab.record.result import Matrix
     from lorax_lab.tasks.split import Split
 
 
@@ -25,12 +26,9 @@ class Findings:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     """Of the test split, as `Split.answered` gives them."""
-    matrices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    matrices: dict[str, Matrix] = field(default_factory=dict)
     spectra: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     truncation: list[dict[str, Any]] | None = None
-    gaussian: dict[str, dict[str, Any]] | None = None
-    """The measures of the Gaussian matrices that stood in for the update, one row per matrix."""
     cut_outputs: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """With controls: of the test split under each cut, as `Split.answered` gives them, by `cut/<k>`."""
     truncation_seconds: float = 0.0
@@ -58,22 +56,20 @@ def measure(
 
     updates = method.updates(model, original)
     decomposed = rows.decompose(updates)
-    table = rows.measure(updates, decomposed, original, full_update, method.update_dtype)
-    if with_controls and method.is_reference:
-        table = rows.with_nulls(table, updates, lambda name: generator(seed, f"nulls/{name}"))
     outputs = splits["test"].outputs(model).numpy()
     findings = Findings(
         scores={"test": splits["test"].task.score(outputs, splits["test"].labels)},
         outputs=splits["test"].answered(outputs),
-        matrices=table,
-        summary=rows.summarise(table),
+        matrices=rows.measure(updates, original, full_update, method.update_dtype),
         spectra=rows.to_save(decomposed),
     )
     if method.is_reference:
         began, changes = time.perf_counter(), cuts(decomposed)
         if with_controls:
             noise = gaussian_like(decomposed, generator(seed, "gaussian"))
-            findings.gaussian = rows.measure(noise, rows.decompose(noise), original)
+            nulls = rows.structured(updates, lambda name: generator(seed, f"nulls/{name}"))
+            findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
+            findings.spectra = rows.to_save(decomposed, rows.decompose(noise), nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
         with bar("truncating the update") as on_score:
             score = splits["validation"].score

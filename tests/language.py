@@ -5,17 +5,30 @@ from __future__ import annotations
 import csv
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from conftest import BAD, GOOD, PLAIN, tiny_config
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from lorax_lab.tasks import KINDS
+from lorax_lab.data import Example
+from lorax_lab.tasks import KINDS, Task
 from lorax_lab.tasks.language_modeling import LanguageConfig
+from lorax_lab.tasks.split import Split
 
 KIND = KINDS["language_modeling"]
 WORDS = ["[UNK]", "[END]", "\n", *GOOD, *BAD, *PLAIN]
+
+
+PAIRS = [
+    ("the film is", "good"), ("a", "bad dull end"),
+    ("it is a story of a", "warm scene"), ("with it and a plot", "grim"),
+    ("quite a scene and a very", "lovely sweet brave end"), ("the end", "the end"),
+]  # fmt: skip
+EXAMPLES = [Example({"prompt": prompt}, completion) for prompt, completion in PAIRS]
+PLAIN_TEXTS = [Example({}, f"{prompt} {completion}") for prompt, completion in PAIRS]
+MODELS = ("gpt2", "llama")
 
 
 def word_tokenizer(begins: bool = False, pad: str | None = None, end: str | None = "[END]") -> PreTrainedTokenizerFast:
@@ -68,3 +81,16 @@ def write_table(path: Path, count: int = 200) -> Path:
         writer.writerow(["question", "answer"])
         writer.writerows(rows.items())
     return path
+
+
+def split_of(examples: list[Example], tokenizer: Any, **changes: Any) -> Split:
+    config = settings(**changes)
+    task = Task(config, KIND, (), config.metric or "nats", examples, examples, examples, "")
+    return Split.of(task, examples, tokenizer)
+
+
+def padded_tokenizer() -> Any:
+    """As `load_processor` leaves a tokenizer without padding: it pads with its end token."""
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lorax_lab.record.record import OF_RESULT, Record
-from lorax_lab.record.result import Git, Inputs, Memory, Parameters, Result, Time
+from lorax_lab.record.result import Git, Inputs, Matrix, Memory, Parameters, Result, Time
 
 
 def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Record:
@@ -22,6 +22,19 @@ def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Recor
     return Record(**fields)
 
 
+def matrix(module: str = "query", layer: int | None = 0, rank: int | None = None, **more: Any) -> Matrix:
+    """A measured matrix of shape (6, 4), which has 4 singular values, or as many as its rank."""
+    return Matrix(**{"module": module, "layer": layer, "shape": (6, 4), "base_norm": 1.0, "rank": rank} | more)
+
+
+def measured_rows(updates: Any, base: Any, dtype: Any) -> dict[str, dict[str, Any]]:
+    """The rows of updates by way of what a record keeps of them."""
+    from lorax_lab.measure import rows
+    from lorax_lab.record.measures import rows_of
+
+    return rows_of(rows.measure(updates, base, dtype=dtype), rows.to_save(rows.decompose(updates)))
+
+
 def run_result(**changes: Any) -> Result:
     fields: dict[str, Any] = {
         "inputs": Inputs("m", "d", {"train": 96, "validation": 400, "test": 1000}, ["no", "yes"], "h"),
@@ -31,7 +44,6 @@ def run_result(**changes: Any) -> Result:
         "time": Time(0.5, 6, 96, 960, 0.0, 1.0),
         "metric": "accuracy",
         "metrics": {"test/accuracy": 0.5, "validation/accuracy": 0.5},
-        "summary": {},
         "matrices": {},
     }
     return Result(**fields | changes)

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recorded import run_record
+from recorded import matrix, run_record
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.record.folder import SPECTRA, save_arrays, save_history
 from lorax_lab.record.record import write_record
+from lorax_lab.record.result import Captured
 
 RUN_ID = "tiny-local-lora-r4-s0-0"
+SHARES = Captured(column_share=0.25, row_share=0.25, best=0.5)
 MATRICES: dict[str, Any] = {
-    "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0, "null": {"effective_rank": 10.0}},
-    "layer.1.query": {"module": "query", "layer": 1, "effective_rank": 5.0, "null": {"effective_rank": 10.0}},
-    "pooler": {"module": "query", "layer": None, "effective_rank": None},
+    name: matrix("query", layer, 2, captured=SHARES)
+    for name, layer in (("layer.0.query", 0), ("layer.1.query", 1), ("pooler", None))
 }
 SIGMA = {name: {"sigma": np.array([4.0, 2.0])} for name in MATRICES}
 HISTORY = [{"step": 1, "train/loss": 0.7}, {"step": 2, "train/loss": 0.6, "validation/accuracy": 0.5}]
-SUMMARY = {"effective_rank": 4.0, "a_measure_of_tomorrow": 2.0, "captured.best": 0.5, "by_module": {"query": {}}}
 
 
 def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | None = None, **changes: Any) -> Path:
@@ -30,7 +30,7 @@ def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | No
     folder = runs_dir / run_id
     save_history(folder, HISTORY)
     save_arrays(folder / SPECTRA, SIGMA)
-    done = {} if "status" in changes else {"matrices": MATRICES, "summary": SUMMARY}
+    done = {} if "status" in changes else {"matrices": MATRICES}
     record = run_record(run_id, **done | changes)
     write_record(folder, replace(record, config=record.config | {"tracking": tracking or {}}))
     return folder

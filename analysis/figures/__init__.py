@@ -11,6 +11,7 @@ from . import (
     effective_rank,
     functional_rank,
     learning_curves,
+    measures,
     memory,
     singular_values,
 )
@@ -22,5 +23,6 @@ FIGURES: dict[str, ModuleType] = {
     "memory": memory,
     "singular_values": singular_values,
     "effective_rank": effective_rank,
+    "measures": measures,
     "learning_curves": learning_curves,
 }

@@ -25,6 +25,11 @@ def render(template: str, **numbers: Any) -> str:
     return flowed(_environment().get_template(f"{template}.j2").render(numbers))
 
 
+def rendered(text: str, **numbers: Any) -> str:
+    """A text with its numbers, in one line."""
+    return flowed(_environment().from_string(text).render(numbers)).strip()
+
+
 def flowed(text: str) -> str:
     r"""One line for each paragraph, item of a list and row of a table, one empty line between blocks.
 
@@ -53,6 +58,7 @@ def _environment() -> jinja2.Environment:
         "words": lambda name: name.replace("_", " "),
     }
     environment.filters |= {"s": lambda count: "" if count == 1 else "s", "whole": whole, "range": from_to}
+    environment.filters |= {"signed": lambda value: unsigned_zero(f"{value:+.3f}")}
     environment.globals |= {"NONE": NONE}
     return environment
 
@@ -63,17 +69,32 @@ def fixed(value: float, digits: int, sign: str = "") -> str:
     >>> fixed(0.25, 1), fixed(0.25, 3, "+"), fixed(float("nan"), 1)
     ('0.2', '+0.250', '—')
     """
-    return NONE if math.isnan(value) else f"{value:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits}f}" if math.isfinite(value) else NONE
 
 
-def span(interval: Interval, digits: int = 4, sign: str = "") -> str:
-    """A mean with its interval, or alone where it has none; a dash where there is no mean.
+def unsigned_zero(text: str) -> str:
+    """A number without its sign where it is zero, also by rounding.
 
-    >>> span(Interval(0.2, 0.1, 0.3, 5), 1), span(Interval(0.2, math.nan, math.nan, 1), 1)
-    ('0.2 [0.1, 0.3]', '0.2')
+    >>> unsigned_zero("-0.0"), unsigned_zero("+0.1")
+    ('0.0', '+0.1')
     """
-    mean, low, high = (fixed(end, digits, sign) for end in (interval.mean, interval.low, interval.high))
-    return mean if NONE in (mean, low) else f"{mean} [{low}, {high}]"
+    return text.lstrip("+-") if text != NONE and float(text) == 0 else text
+
+
+def span(interval: Interval, digits: int) -> str:
+    """A mean with its interval; in words where it has none; a dash where there is no mean.
+
+    >>> span(Interval(0.2, -0.01, 0.3, 5), 1), span(Interval(0.2, math.nan, math.nan, 1), 1)
+    ('0.2 [0.0, 0.3]', '0.2, without an interval')
+    """
+    mean, low, high = (unsigned_zero(fixed(end, digits)) for end in (interval.mean, interval.low, interval.high))
+    return (
+        f"{mean} [{low}, {high}]"
+        if NONE not in (mean, low)
+        else f"{mean}, without an interval"
+        if mean != NONE
+        else NONE
+    )
 
 
 def from_to(values: list[float], digits: int) -> str:

@@ -8,13 +8,10 @@ from pathlib import Path
 
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
-from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
-from lorax_lab.study.published import RUNS
 
 from ..study.command import DOCS, load_every
 from ..study.records import RECORDS
 from . import page
-from .sections import SECTIONS
 
 OUT = DOCS.parent / "paper.md"
 
@@ -31,31 +28,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(records: Path, out: Path, figures: Path) -> int:
-    studies, damaged = load_every(records, {section.study for section in SECTIONS})
+    studies, damaged = load_every(records, set(page.studies_of_paper()))
     links = {study.name: os.path.relpath(figures / study.name, out.absolute().parent) for study in studies}
-    declared, unread = to_come(records)
-    damaged |= unread
     for name, reason in damaged.items():
         print(f"{name} is left out: {reason}")
-    write_text(out, page.write(studies, links, damaged, declared))
-    missing = page.left_out(studies, damaged)
-    for title, (what, why) in missing.items():
-        print(f"{title}: {what}. {why}")
+    write_text(out, page.write(studies, links, damaged))
+    lacking = page.left_out(studies, damaged)
+    for what, why in lacking.values():
+        print(f"{what}: {why}")
     if records.resolve() != RECORDS.resolve() and figures == DOCS:
         print(f"figures: those of {DOCS}, which were drawn from the published records; type --figures FOLDER")
     print(out)
-    return int(bool(damaged) or page.NOT_SHOWN in {what for what, _ in missing.values()})
-
-
-def to_come(records: Path) -> tuple[dict[str, Declaration], dict[str, str]]:
-    """What the studies of the paper declared that have no published lines yet, by the study's name; and why each other
-    of these cannot be read."""
-    declared, damaged = dict[str, Declaration](), dict[str, str]()
-    for name in dict.fromkeys(section.study for section in SECTIONS):
-        folder = records / name
-        if (folder / DECLARATION).is_file() and not (folder / RUNS).is_file():
-            try:
-                declared[name] = read_declaration(folder)
-            except DamagedDeclaration as error:
-                damaged[name] = str(error)
-    return declared, damaged
+    return int(bool(damaged) or page.NOT_SHOWN in {what for what, _ in lacking.values()})

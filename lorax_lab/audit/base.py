@@ -16,10 +16,10 @@ from torch import Tensor
 from lorax_lab.audit.checkpoints import Stored, norm
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
-from lorax_lab.measure.row import Row
 from lorax_lab.record.files import save_tensors
 from lorax_lab.spectra import (
     LowRank,
+    Row,
     amplification,
     cosines_through,
     intruders,

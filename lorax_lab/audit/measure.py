@@ -14,14 +14,18 @@ from lorax_lab.audit.checkpoints import Difference, Stored, norm
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.console import WorkBar
-from lorax_lab.measure.row import Row, Storage, flatten, row_of, row_of_top
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import (
     LowRank,
+    Rounding,
+    Row,
     Spectrum,
     certified,
+    flatten,
     low_rank_singular_values,
     rounding_energy,
+    row_of,
+    row_of_top,
     spectrum,
     structured_nulls,
 )
@@ -63,9 +67,9 @@ class Watched:
         return difference
 
     @property
-    def storage(self) -> Storage:
+    def stored(self) -> Rounding:
         """How the two were stored, as the last pass found it."""
-        return Storage(max(torch.finfo(side.dtype).eps for side in self.rounded), *self.rounding)
+        return Rounding.of_sums(max(torch.finfo(side.dtype).eps for side in self.rounded), *self.rounding)
 
     @property
     def base_norm(self) -> float:
@@ -170,14 +174,14 @@ def _pair(watched: Watched, top: int | None) -> tuple[Row, Tensor]:
 
 def _exact(watched: Watched) -> tuple[Row, Tensor]:
     result = spectrum(watched, WANTED)
-    row = row_of(result.sigma, watched.shape, watched.base_norm, storage=watched.storage)
+    row = row_of(result.sigma, watched.shape, watched.base_norm, rounding=watched.stored)
     return row | _solved(result), result.sigma
 
 
 def _top(watched: Watched, top: int) -> tuple[Row, Tensor]:
     shape = watched.shape
     result = certified(watched.block(0, 0, shape[0]), min(top, min(shape) - 1), generator(0, "audit"))
-    row = row_of_top(result, shape, watched.base_norm, watched.storage)
+    row = row_of_top(result, shape, watched.base_norm, watched.stored)
     return row | {"route": "; ".join(result.route)}, result.sigma
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lorax_lab.audit.store import Measured
-from lorax_lab.measure.row import Row
-from lorax_lab.spectra import NULLS, noise_misfit, tells_spikes
+from lorax_lab.spectra import NULLS, Row, noise_misfit, tells_spikes
 
 NOT_TOLD = "not told"
 KEPT = {

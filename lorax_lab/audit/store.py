@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.measure.row import Row
 from lorax_lab.record.files import write_json, write_whole
 from lorax_lab.record.redact import redacted
+from lorax_lab.spectra import Row
 
 FORMAT = 2
 IDENTITY = "audit.json"

@@ -50,13 +50,16 @@ def of(runs_dir: Path, studies: Sequence[str] = ()) -> Shown:
         done = of_studies
     if not done:
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; to make runs type {again}")
+    from lorax_lab.record.measures import rows  # imports torch
+
     measured = [record for record in done if record.completed.matrices]
+    shares = {share for run in measured for share in noise_shares(rows(runs_dir / run.run_id), run.method)}
     return Shown(
         studies=tuple(sorted(known)),
         tasks=tuple(sorted({str(record.config["task"]["name"]) for record in done})),
         metrics=tuple(sorted({record.completed.metric for record in done})),
-        modules=tuple(sorted({str(row["module"]) for run in measured for row in run.completed.matrices.values()})),
-        shares=tuple(sorted({module for record in measured for module in noise_shares(record)})),
+        modules=tuple(sorted({matrix.module for run in measured for matrix in run.completed.matrices.values()})),
+        shares=tuple(sorted(shares)),
     )
 
 

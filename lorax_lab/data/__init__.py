@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import arithmetic, boolq, digits, hub, hutto_gilbert, image_folder, local, sarcasm
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
-__all__ = ["CARDS", "SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]
+__all__ = ["SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]
 
 SOURCES: dict[str, Source] = {
-    "movie_reviews": hutto_gilbert.MOVIE_REVIEWS,
-    "product_reviews": hutto_gilbert.PRODUCT_REVIEWS,
-    "editorials": hutto_gilbert.EDITORIALS,
-    "tweets": hutto_gilbert.TWEETS,
+    "movie_reviews": hutto_gilbert.SOURCE,
+    "product_reviews": hutto_gilbert.SOURCE,
+    "editorials": hutto_gilbert.SOURCE,
+    "tweets": hutto_gilbert.SOURCE,
     "sarcasm": sarcasm.SOURCE,
     "boolq": boolq.SOURCE,
     "boolq_lm": boolq.AS_TEXT,
@@ -26,7 +26,6 @@ SOURCES: dict[str, Source] = {
     "image_folder": image_folder.SOURCE,
     "hub": hub.SOURCE,
 }
-CARDS: dict[str, Card] = {name: source.card for name, source in SOURCES.items() if source.card}
 
 
 def data_sha256(config: TaskConfig) -> str:

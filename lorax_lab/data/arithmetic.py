@@ -8,7 +8,7 @@ import random
 from functools import lru_cache
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 
 COUNT = 8000
 LARGEST = 99
@@ -49,14 +49,4 @@ SOURCE = Source(
     data_sha256,
     labels=("texts",),
     inputs={"prompt": "text"},
-    card=Card(
-        what="sums and differences of two numbers below 100",
-        rows=COUNT,
-        examples=COUNT,
-        classes=(),
-        largest=0.01,
-        metrics=("nats",),
-        licence="made by the lab",
-        source="`lorax_lab/data/arithmetic.py`",
-    ),
 )

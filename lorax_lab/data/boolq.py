@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
 from lorax_lab.data.groups import connected, keys
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 
 
 def read(config: TaskConfig) -> Pools:
@@ -72,27 +71,15 @@ def data_sha256(config: TaskConfig) -> str:
     return sha256_of("boolq")
 
 
-CARD = Card(
-    what="yes/no question and a passage of Wikipedia",
-    rows=12_697,
-    examples=12_697,
-    classes=("no", "yes"),
-    largest=0.623,
-    metrics=("accuracy",),
-    licence="CC BY-SA 3.0",
-    source="Clark et al., NAACL 2019",
-)
 SOURCE = Source(
     read,
     data_sha256,
     labels=("classes",),
     inputs={"text": "text", "text_pair": "text"},
-    card=CARD,
 )
 AS_TEXT = Source(
     read_as_text,
     data_sha256,
     labels=("texts",),
     inputs={"prompt": "text"},
-    card=replace(CARD, what="the same, answered with the word yes or no", metrics=("nats",)),
 )

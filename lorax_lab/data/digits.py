@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,14 +74,4 @@ SOURCE = Source(
     labels=("classes",),
     inputs={"image": "image"},
     keys=("subset",),
-    card=Card(
-        what="handwritten digits, 8 × 8 pixels",
-        rows=1_797,
-        examples=1_797,
-        classes=tuple("0123456789"),
-        largest=0.102,
-        metrics=("accuracy",),
-        licence="CC BY 4.0",
-        source="Alpaydin & Kaynak, UCI 1998",
-    ),
 )

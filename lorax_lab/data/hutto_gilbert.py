@@ -8,7 +8,7 @@ import re
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
 from lorax_lab.data.groups import connected, keys
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 
 NEUTRAL = 0.5
 """Sentences with a mean nearer to 0 have no class: the raters do not agree on the sign."""
@@ -59,21 +59,4 @@ def data_sha256(config: TaskConfig) -> str:
     return sha256_of(config.source)
 
 
-def _source(texts: str, rows: int, examples: int, largest: float) -> Source:
-    card = Card(
-        texts,
-        rows,
-        examples,
-        classes=("negative", "positive"),
-        largest=largest,
-        metrics=("accuracy", "pearson"),
-        licence="MIT as packaged; of the texts not stated",
-        source="Hutto & Gilbert, ICWSM 2014",
-    )
-    return Source(read, data_sha256, labels=("classes", "numbers"), inputs={"text": "text"}, card=card)
-
-
-MOVIE_REVIEWS = _source("sentences of film reviews", 10_605, 10_070, 0.504)
-PRODUCT_REVIEWS = _source("sentences of 300 customer reviews", 3_708, 2_977, 0.586)
-EDITORIALS = _source("sentences of 498 newspaper editorials", 5_190, 2_931, 0.599)
-TWEETS = _source("tweets and tweet-like sentences", 4_200, 3_372, 0.687)
+SOURCE = Source(read, data_sha256, labels=("classes", "numbers"), inputs={"text": "text"})

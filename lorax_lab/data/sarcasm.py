@@ -7,7 +7,7 @@ import json
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
 from lorax_lab.data.groups import connected, keys
-from lorax_lab.data.source import Card, Example, Pools, Source
+from lorax_lab.data.source import Example, Pools, Source
 
 
 def read(config: TaskConfig) -> Pools:
@@ -42,14 +42,4 @@ SOURCE = Source(
     data_sha256,
     labels=("classes",),
     inputs={"text": "text"},
-    card=Card(
-        what="headlines of The Onion and of HuffPost",
-        rows=28_614,
-        examples=28_498,
-        classes=("not sarcastic", "sarcastic"),
-        largest=0.525,
-        metrics=("accuracy",),
-        licence="MIT as packaged; of the headlines not stated",
-        source="Misra & Arora, AI Open 2023",
-    ),
 )

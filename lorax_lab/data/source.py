@@ -11,8 +11,6 @@ from typing import Any
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.media import Sound
 
-HEADER = "| `task=` | what | rows | examples | classes, share of the largest | metric | licence | source |"
-
 
 @dataclass(frozen=True)
 class Example:
@@ -72,45 +70,6 @@ def _content(array: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Card:
-    """One built-in task.
-
-    `rows` are those of the file that have a label; `examples` those of them that have a class, each text once.
-    `largest` is the share of the largest class: what a constant prediction scores. `metrics` are those
-    that it is scored by, the usual one first. `classes` is empty where a completion is any text; `largest` is then the
-    share of the most frequent one. A licence of data is what the package or the
-    source's own repository states.
-    """
-
-    what: str
-    rows: int
-    examples: int
-    classes: tuple[str, ...]
-    largest: float
-    metrics: tuple[str, ...]
-    licence: str
-    source: str
-
-    def line(self, name: str) -> str:
-        """The card as a row of a Markdown table.
-
-        >>> Card("poems", 1200, 1100, ("dull", "bright"), 0.625, ("accuracy",), "CC0", "Doe 2020").line("poems")
-        '| `poems` | poems | 1,200 | 1,100 | dull, bright; .625 | accuracy | CC0 | Doe 2020 |'
-        """
-        names = ", ".join(self.classes) or "any text"
-        classes = f"{names}; {self.largest:.3f}".replace(" 0.", " .")
-        sizes = f"{self.rows:,} | {self.examples:,}"
-        metrics = ", ".join(self.metrics)
-        return f"| `{name}` | {self.what} | {sizes} | {classes} | {metrics} | {self.licence} | {self.source} |"
-
-
-def table(cards: Mapping[str, Card]) -> str:
-    """The cards as a Markdown table, as the README shows it."""
-    rule = "|---" * HEADER.count(" | ") + "|---|"
-    return "\n".join([HEADER, rule, *(card.line(name) for name, card in cards.items())])
-
-
-@dataclass(frozen=True)
 class Source:
     """Where examples come from.
 
@@ -121,7 +80,6 @@ class Source:
         inputs: the inputs of every example by name, with their forms. Empty where the configuration names columns.
         columns: the forms that a column can be read in. Empty where the source has inputs of its own.
         keys: the settings that it reads beside the columns: `path`, `subset`, `group`.
-        card: the description of a built-in task.
     """
 
     read: Callable[[TaskConfig], Pools]
@@ -130,7 +88,11 @@ class Source:
     inputs: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    card: Card | None = None
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it brings its data, and reads none of a person's own."""
+        return "path" not in self.keys
 
     def fits(self, config: TaskConfig) -> bool:
         """Whether the configured kind of task can read all of these inputs, and these labels."""

@@ -7,7 +7,7 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -198,42 +198,25 @@ def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """The columns of a Parquet file; each becomes Python's values when it is asked for.
+    """The wanted columns of a Parquet file as Python's values; of the others only the names.
 
     Raises:
-        ConfigError: no Parquet, a damaged file, two columns of one name.
+        ConfigError: no Parquet, a damaged file, two columns of one name, values that Python has not.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(path).read()
-    except (OSError, ValueError, TypeError, NotImplementedError, pa.ArrowException) as error:
+        file = parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        if repeated := _repeated(names):
+            raise _fault(path, f"has more than one column {repeated}; rename one")
+        read = file.read(columns=[name for name in names if name in wanted])
+        return {name: read[name].to_pylist() if name in wanted else () for name in names}, ""
+    except ConfigError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError, NotImplementedError, pa.ArrowException) as error:
         raise _fault(path, f"cannot be read as Parquet: {in_short(error)}") from error
-    if repeated := _repeated(table.column_names):
-        raise _fault(path, f"has more than one column {repeated}; rename one")
-    return _Arrow(path, table), ""
-
-
-class _Arrow(Mapping[str, Sequence[Any]]):
-    """Columns of Arrow as Python's values, by name."""
-
-    def __init__(self, path: Path, table: Any) -> None:
-        self.path, self.table = path, table
-
-    def __getitem__(self, name: str) -> Sequence[Any]:
-        try:
-            values: list[Any] = self.table[name].to_pylist()
-        except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # such as bytes that are no UTF-8
-            unread = f"has values in {printable(name)} that cannot be read: {in_short(error)}"
-            raise _fault(self.path, unread) from error
-        return values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table.column_names)
-
-    def __len__(self) -> int:
-        return len(self.table.column_names)
 
 
 def _text(path: Path) -> str:

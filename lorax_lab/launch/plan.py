@@ -200,6 +200,6 @@ def _left_out(task: Task) -> list[str]:
     from lorax_lab.data import SOURCES
 
     counts = [f"{count} {reason}" for reason, count in task.left_out.items()]
-    if SOURCES[task.config.source].card or not counts:
+    if SOURCES[task.config.source].is_built_in or not counts:
         return []
     return [f"rows left out: {', '.join(counts)} (docs/tasks.md)"]

@@ -33,7 +33,7 @@ from lorax_lab.launch.plan import Run
 from lorax_lab.launch.references import lacks_comparison, why_unusable
 from lorax_lab.launch.waiting import Waiting
 from lorax_lab.launch.workers import Variables, Workers
-from lorax_lab.record import record, verified
+from lorax_lab.record import record
 from lorax_lab.record.record import Record
 
 
@@ -223,7 +223,6 @@ class Sweep:
 
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, self.runs_dir))
-        verified.keep(self.runs_dir, verified.known(self.runs_dir))
         return all(row.status == "completed" for row in rows)
 
 

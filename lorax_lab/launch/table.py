@@ -9,18 +9,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
-from lorax_lab.record import variation
+from lorax_lab.record import measures, variation
 from lorax_lab.record.direction import labelled
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import UNDEFINED
-from lorax_lab.record.result import Row as Measures
 from lorax_lab.record.scored import scored_on
 
 if TYPE_CHECKING:
@@ -49,13 +48,14 @@ def table(rows: list[Row], runs_dir: Path) -> Group:
     from rich.console import Group
 
     named = _settings(rows)
-    reasons = [f"{_pairs(values)}, {note}" for values, row in zip(named, rows, strict=True) for note in _notes(row)]
+    notes = [_notes(row, runs_dir) for row in rows]
+    reasons = [f"{_pairs(values)}, {note}" for values, said in zip(named, notes, strict=True) for note in said]
     shown = Table(title=f"{len(rows)} runs in {runs_dir}", title_justify="left")
     columns = _scores([row.record for row in rows])
     if len(named[0]) > COLUMNS:
         named = [_in_one(values) for values in named]
     elif "scored" not in columns:
-        columns |= _measured([row.record for row in rows])
+        columns |= _measured([row.record for row in rows], runs_dir)
     columns["status"] = ["collapsed" if _collapsed(row) else row.status.partition(":")[0] for row in rows]
     for heading in named[0]:
         shown.add_column(Text(heading), overflow="fold")
@@ -71,17 +71,17 @@ def _collapsed(row: Row) -> list[str]:
     return row.record.result.collapsed if row.record and row.record.result else []
 
 
-def _notes(row: Row) -> list[str]:
+def _notes(row: Row, runs_dir: Path) -> list[str]:
     """What is to be said of a run in words."""
     notes = [row.status] if ":" in row.status else []
     if reasons := _collapsed(row):
         notes.append(f"collapsed: {'; '.join(reasons)}")
     if row.record and row.record.result:
-        notes += undefined(row.record.result.matrices)
+        notes += undefined(measures.rows(runs_dir / row.record.run_id))
     return notes
 
 
-def undefined(matrices: Mapping[str, Measures]) -> list[str]:
+def undefined(matrices: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Why measures have no value, in how many of a run's matrices: `ΔW is zero in 12 of 12 matrices`."""
     counts = Counter(row[UNDEFINED] for row in matrices.values() if UNDEFINED in row)
     return [
@@ -141,16 +141,16 @@ def _score(value: float | None, digits: int = 3) -> str:
     return "—" if value is None else f"{value:.{digits}f}"
 
 
-def _measured(records: list[Record | None]) -> dict[str, list[str]]:
-    rows = [_measures(record) for record in records]
+def _measured(records: list[Record | None], runs_dir: Path) -> dict[str, list[str]]:
+    rows = [_measures(record, runs_dir) for record in records]
     return {heading: [row[number] if row else "" for row in rows] for number, heading in enumerate(MEASURED)}
 
 
-def _measures(record: Record | None) -> list[str]:
+def _measures(record: Record | None, runs_dir: Path) -> list[str]:
     """In the order of `MEASURED`; empty for a run without a result."""
     if record is None or record.result is None:
         return []
-    result, summary = record.result, record.result.summary
+    result, summary = record.result, measures.means(runs_dir / record.run_id)
     return [
         f"{result.parameters.trainable:,}",
         f"{result.memory.peak_bytes / 2**20:,.0f} MiB",

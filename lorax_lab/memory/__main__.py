@@ -26,7 +26,7 @@ What does a training step hold in memory, how much does it compute, and how many
 table of full fine-tuning beside LoRA.
 
 It is predicted from the shape of the model alone. No weight is read and nothing is trained; a model of 180 billion
-parameters takes seconds.
+parameters takes a minute.
 
 overrides (conf/memory.yaml has their defaults; several values, separated by commas, are shown side by side):
   model=minilm           {presets};
@@ -106,7 +106,7 @@ def steps(words: list[str]) -> list[Step]:
 def _show(asked: list[Step]) -> int:
     from lorax_lab.config import PRECISIONS
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.operations import closed_form
+    from lorax_lab.memory.operations import count
 
     for step in asked:
         step.shape()
@@ -116,7 +116,7 @@ def _show(asked: list[Step]) -> int:
     with bar("predicting") as on_done:
         for number, step in enumerate(wanted):
             on_done(number, len(wanted))
-            answers[step] = step.predict(), closed_form(step)
+            answers[step] = step.predict(), count(step)
     for full, columns in tables.items():
         console.print(table({step: answers[step] for step in columns}))
         console.print(NOTE, highlight=False)
@@ -196,7 +196,7 @@ def _write_tables(words: list[str]) -> int:
     import pandas as pd
 
     from lorax_lab.console import bar, console
-    from lorax_lab.memory.operations import closed_form
+    from lorax_lab.memory.operations import count
     from lorax_lab.record.files import write_csv
 
     if len(words) != 2:
@@ -211,7 +211,7 @@ def _write_tables(words: list[str]) -> int:
                 prediction = step.predict()
                 row = dataclasses.asdict(step) | {"target_modules": " ".join(step.target_modules)}
                 row |= {"peak": prediction.ledger.peak_bytes, "trained": prediction.trained}
-                rows.append(row | {"operations": closed_form(step).total} | prediction.ledger.by_category)
+                rows.append(row | {"operations": count(step).total} | prediction.ledger.by_category)
             write_csv(folder / f"{name}.csv", pd.DataFrame(rows).astype({"rank": "Int64"}))
     console.print(f"for the figures type: python -m analysis step {folder}", soft_wrap=True, markup=False)
     return 0

@@ -1,4 +1,4 @@
-"""The floating-point operations of a training step (forward, backward, update), in closed form.
+"""The floating-point operations of a training step (forward, backward, update), counted on tensors without memory.
 
 For a matrix (out m, in n) and T tokens, a multiply and an add being two operations:
 
@@ -8,21 +8,18 @@ For a matrix (out m, in n) and T tokens, a multiply and an add being two operati
 | LoRA | 2nmT + 2r(n + m)T | 2nmT + 4r(n + m)T: the weight's gradient is not taken |
 
 So LoRA takes 2/3 + r(n + m)/(nm) of full fine-tuning: 2/3 for a small rank, as much as full at r = n/6 for a square
-matrix, more above. Where a matrix's input needs no gradient, because nothing before it trains, the input's part is
-left out: 2nmT, and 2rnT of LoRA's. Attention's two products take 4ST times its width forward and twice that backward,
-for full fine-tuning and for LoRA.
+matrix, more above. Attention's two products take 4ST times its width forward and twice that backward, for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-from torch import Tensor, nn
+import torch
 
-if TYPE_CHECKING:
-    from lorax_lab.memory.predict import Step
+from lorax_lab.memory.predict import Step
 
 UPDATE = {"adamw": 14, "sgd": 3, "adam8bit": 14, "lion": 10}
 """Operations for each trained parameter. AdamW: decay 1, first moment 3 (a lerp), second 1 + 3, root 1, its correction
@@ -44,81 +41,24 @@ class Operations:
         return self.forward + self.backward + self.update
 
 
-def matrix_operations(n: int, m: int, tokens: int, rank: int | None, trained: bool, first: bool) -> tuple[int, int]:
-    """Operations (forward, backward) of one matrix, in n, out m.
-
-    Args:
-        rank: of the LoRA beside it, None without.
-        trained: whether the matrix itself trains.
-        first: whether nothing before it trains, so that its input needs no gradient.
-
-    >>> full = matrix_operations(384, 384, 100, None, True, False)
-    >>> lora = matrix_operations(384, 384, 100, 8, False, False)
-    >>> round(sum(lora) / sum(full), 3)
-    0.708
-    """
-    product = 2 * n * m * tokens
-    forward, backward = product, product * trained + product * (not first)
-    if rank is not None:
-        forward += 2 * rank * (n + m) * tokens
-        backward += 4 * rank * (n + m) * tokens - 2 * rank * n * tokens * first
-    return forward, backward
-
-
-def closed_form(step: Step) -> Operations:
-    """The sum over the model's matrices, attention's products and the trained parameters, from shapes only. What
-    checkpointing computes a second time is not counted."""
+def count(step: Step) -> Operations:
+    """What torch's `FlopCounterMode` counts of the step on fake tensors. What checkpointing computes a second time is
+    left out. Attention is taken as eager, whose products the counter sees; a fused kernel computes the same."""
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
 
+    plain = replace(step, attention="eager", checkpointing=False)
+    products: dict[Any, Callable[..., int]] = {torch.ops.aten.addmm_: _added_product}
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = step.build().train()
-        seen: list[tuple[int, int]] = []
-        for module in _matrices(model):
-            module.register_forward_hook(_note(seen))
-        model(**step.make_batch())
-    attention = _attention(step)
+        model, batch = plain.build().train(), plain.make_batch()
+        with FlopCounterMode(display=False, custom_mapping=products) as forward:
+            loss = model(**batch).loss
+        with FlopCounterMode(display=False, custom_mapping=products) as backward:
+            loss.backward()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    forward = sum(f for f, _ in seen) + attention
-    backward = sum(b for _, b in seen) + 2 * attention
-    return Operations(forward, backward, UPDATE[step.optimizer] * trained)
+    return Operations(forward.get_total_flops(), backward.get_total_flops(), UPDATE[step.optimizer] * trained)
 
 
-def _matrices(model: nn.Module) -> list[nn.Module]:
-    from lorax_lab.methods.lora_layer import LoRALinear
-
-    adapted = [module for module in model.modules() if isinstance(module, LoRALinear)]
-    inside = {id(module.base) for module in adapted}
-    plain = (nn.Linear, nn.Conv2d)
-    return adapted + [
-        module
-        for module in model.modules()
-        if id(module) not in inside and (isinstance(module, plain) or type(module).__name__ == "Conv1D")
-    ]
-
-
-def _note(seen: list[tuple[int, int]]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    from lorax_lab.methods.lora_layer import LoRALinear
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        rank = len(module.lora_A) if isinstance(module, LoRALinear) else None
-        base: Any = module.base if isinstance(module, LoRALinear) else module
-        weights, width = base.weight.numel(), output.shape[-1]
-        if isinstance(base, nn.Conv2d):
-            width = output.shape[1]
-        tokens = output.numel() // width
-        first = not inputs[0].requires_grad
-        seen.append(matrix_operations(weights // width, width, tokens, rank, base.weight.requires_grad, first))
-
-    return note
-
-
-def _attention(step: Step) -> int:
-    """Forward operations of the scores and of the weighted sums, all layers together."""
-    shape = step.shape()
-    config = shape.config
-    tokens = step.sequence
-    if tokens is None:
-        tokens = (config.image_size // config.patch_size) ** 2 + 1
-    heads = config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return int(4 * step.batch * tokens * tokens * width * config.num_hidden_layers)
+def _added_product(_: Any, a: Any, b: Any, **__: Any) -> int:
+    """Operations of y += a b in place, which torch's counter does not know."""
+    return int(2 * a[0] * a[1] * b[1])

@@ -1,4 +1,4 @@
-"""What is kept: records, published lines, checkpoints, provenance, and the W&B window.
+"""The typed record of a run, its files, and reading them as tables.
 
 from lorax_lab.record import load_runs, load_matrices, load_truncation, load_spectra
 """

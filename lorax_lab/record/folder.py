@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from lorax_lab.record.files import Check, save_tensors, sha256_of, write_json, write_redacted, write_whole
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
-from lorax_lab.record.redact import HIDDEN, redacted
+from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import File
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 SPECTRA = "spectra.npz"
 OUTPUTS = "outputs.npz"
 HISTORY = "metrics.jsonl"
-HIDDEN_NUMBER = re.compile(rf"(?<=: )-?{re.escape(HIDDEN)}[\d.e+-]*(?=[,}}])")
 QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 
@@ -51,16 +50,14 @@ def save_history(folder: Path, history: list[dict[str, float]], check: Check | N
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:
-    """The learning curve that `save_history` wrote. Older versions hid numbers with the digits of a password, which
-    left no JSON: such a number is None, and a row whose step was hidden is left out."""
-    text = HIDDEN_NUMBER.sub("null", (folder / HISTORY).read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in text.splitlines()]
-    return [row for row in rows if row["step"] is not None]
+    """The learning curve that `save_history` wrote."""
+    return [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()]
 
 
 def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:
     """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
-    each matrix, `outputs.npz` the outputs and labels of the test split, and what a cut update says to it."""
+    each matrix, and σ of the noise that was drawn for it; `outputs.npz` the outputs and labels of the test split, and
+    what a cut update says to it."""
     import numpy as np
 
     arrays = {f"{name}/{part}": array for name, parts in tables.items() for part, array in parts.items()}
@@ -79,22 +76,18 @@ def files_of(folder: Path) -> dict[str, File]:
 
 
 def check_file(folder: Path, name: str) -> None:
-    """Check that a file of a completed run is the one its record describes. A record that is too old to say passes.
+    """Check that a file of a completed run is the one that its record describes.
 
     Raises:
         FileNotFoundError: there is no record, or no such file. DamagedRecord: another content.
     """
-    path, result = folder / name, read_record(folder).result
-    known = result.files.get(name) if result else None
-    if known and not path.is_file() and os.path.lexists(path):
-        raise DamagedRecord(f"{path} is no file")
-    if known and (path.stat().st_size != known.bytes or sha256_of(path) != known.sha256):
-        raise DamagedRecord(f"{path} is not what was written: its size or hash differs")
+    path, sha256 = folder / name, recorded_sha256(folder, name)
+    if sha256 and sha256_of(path) != sha256:
+        raise DamagedRecord(f"{path} is not what was written: its hash differs")
 
 
 def recorded_sha256(folder: Path, name: str) -> str | None:
-    """The hash that a completed run's record has of one of its files; None where there is no such run, or an older
-    record does not say.
+    """The hash that a completed run's record has of one of its files; None where there is no such run or file.
 
     Raises:
         DamagedRecord: the record cannot be trusted.
@@ -103,12 +96,11 @@ def recorded_sha256(folder: Path, name: str) -> str | None:
         result = read_record(folder).result
     except FileNotFoundError:
         return None
-    known = result.files.get(name) if result else None
-    return known.sha256 if known else None
+    return result.files[name].sha256 if result and name in result.files else None
 
 
-def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
-    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`.
+def load_arrays(folder: Path, name: str, parts: Collection[str] | None = None) -> dict[str, dict[str, np.ndarray]]:
+    """What `save_arrays` wrote to a run's folder: `{name: {part: array}}`, of these parts alone if they are given.
 
     Raises:
         DamagedRecord: the file is not what the record says.
@@ -119,10 +111,14 @@ def load_arrays(folder: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
         check_file(folder, name)
 
     tables: dict[str, dict[str, np.ndarray]] = {}
-    with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            owner, _, part = key.rpartition("/")
-            tables.setdefault(owner, {})[part] = arrays[key]
+    try:
+        with (folder / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                owner, _, part = key.rpartition("/")
+                if parts is None or part in parts:
+                    tables.setdefault(owner, {})[part] = arrays[key]
+    except (BadZipFile, EOFError, ValueError) as error:
+        raise DamagedRecord(f"{folder / name} is not whole: {error}") from error
     return tables
 
 

@@ -50,7 +50,7 @@ def new_record(
         seed=config.seed,
         versions=versions(config.method.PACKAGES),
         git=git(),
-        code=code_sha256(settings),
+        code=code_sha256(),
         hardware=hardware(kernel),
         reason=reason,
         error=error,

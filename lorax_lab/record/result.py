@@ -1,35 +1,35 @@
-"""What a completed run found, as its record has it."""
+"""What a completed run found, as its record has it: primary data alone. Measures and means are derived on reading
+(`record.measures`), so that a measure which is added tomorrow has a column for every run of yesterday."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-STRICT = {"extra": "forbid"}
-"""What pydantic reads off each class of a record: a key that is not a field is an error."""
-Row = dict[str, Any]
-"""The measures of one matrix by name; those of noise under `null`."""
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+MODEL = ConfigDict(extra="forbid")
+"""Of each class of a record: its types are checked when it is made and when it is read, and it has no other keys."""
 UNDEFINED = "undefined"
-"""The key of a row that says why some of its measures have no value; a row has it only if some have none."""
+"""The key of a row of measures that says why some have no value; a row has it only if some have none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Git:
     """The checkout that the package ran from; None where it was in none."""
 
-    __pydantic_config__ = STRICT
     commit: str | None
     dirty: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Inputs:
     """What identifies a run's inputs. `examples` counts those of each split, `left_out` the rows in none by the
-    reason; it is empty in records that are older than the field."""
+    reason."""
 
-    __pydantic_config__ = STRICT
     model_sha256: str
     data_sha256: str
     examples: dict[str, int]
@@ -38,29 +38,27 @@ class Inputs:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Parameters:
     """Numbers of parameters: `trainable` = `adapter` (what the method trains of the body) + `head`."""
 
-    __pydantic_config__ = STRICT
     trainable: int
     adapter: int
     head: int
     total: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Part:
     """Parameters of the base whose update is not measured: the type of module, why, how many, and how many train."""
 
-    __pydantic_config__ = STRICT
     module: str
     reason: str
     parameters: int
     trained: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Coverage:
     """What of the base a run trains, adapts and measures, and what it does not, in numbers of parameters.
 
@@ -72,7 +70,6 @@ class Coverage:
         parts: everything else, by type of module and reason.
     """
 
-    __pydantic_config__ = STRICT
     base: int
     trained: int
     adapted: int
@@ -80,11 +77,10 @@ class Coverage:
     parts: list[Part]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Memory:
     """Bytes that one training step holds at its peak, by category, and the peaks of process and device."""
 
-    __pydantic_config__ = STRICT
     peak_bytes: int
     by_category: dict[str, int]
     phase: str
@@ -94,11 +90,10 @@ class Memory:
     device_peak_bytes: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Time:
     """Seconds of the parts of a run, and the steps, examples and tokens that were trained on."""
 
-    __pydantic_config__ = STRICT
     train_seconds: float
     steps: int
     examples: int
@@ -107,16 +102,58 @@ class Time:
     total_seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class File:
     """Size and SHA-256 of one of the run's files."""
 
-    __pydantic_config__ = STRICT
     bytes: int
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
+class Captured:
+    """Shares of the energy of the full fine-tune's update, from 0 to 1: what lies in a low-rank update's column and row
+    spaces, and the `best` that any space of its rank could hold. None where one of the two updates is zero."""
+
+    column_share: float | None
+    row_share: float | None
+    best: float | None
+
+
+@dataclass(frozen=True, config=MODEL)
+class Rounding:
+    """How the weights of an update were stored, as `spectra.Rounding` has it."""
+
+    eps: float
+    edge: float
+    energy: float
+
+
+@dataclass(frozen=True, config=MODEL)
+class Matrix:
+    """What of a measured matrix needs the weights; its singular values and directions are in `spectra.npz`.
+
+    Attributes:
+        module, layer: the type of matrix (`short_name`), and its layer where it is in one.
+        shape: (out, in).
+        base_norm: ‖W0‖_F.
+        rank: of the product that a low-rank update is kept as; None for a dense update.
+        rounding: how the weights of a dense update were stored.
+        captured: of a low-rank update that was compared with a full fine-tune.
+        stand_in: as `rounding`, of the Gaussian matrix that stood in for the update.
+    """
+
+    module: str
+    layer: int | None
+    shape: tuple[int, int]
+    base_norm: float
+    rank: int | None = None
+    rounding: Rounding | None = None
+    captured: Captured | None = None
+    stand_in: Rounding | None = None
+
+
+@dataclass(frozen=True, config=MODEL)
 class Comparison:
     """What the comparison with the reference was made from.
 
@@ -126,13 +163,12 @@ class Comparison:
             where it was made with the run.
     """
 
-    __pydantic_config__ = STRICT
     weights_sha256: str | None
     code: str | None = None
     written: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=MODEL)
 class Result:
     """What a completed run found.
 
@@ -140,21 +176,16 @@ class Result:
         reference: run id of the full fine-tune that the run is compared with.
         metric: name of the primary metric.
         metrics: by `<split>/<name>`; None where a value is not finite.
-        summary: means of the measures over all matrices; under `by_module` over each type of matrix.
-        matrices: one row per matrix; empty for a trial.
+        matrices: by name; empty for a trial.
         truncation: one row per truncation of the update: `part`, `k`, `module` and the metrics.
-        gaussian: rows of the Gaussian matrices that stood in for the update.
         files: of the run's folder, by name.
         baselines: scores on the test split before training, by `<name>/<metric>`, such as `untrained/nats`; empty for
             a trial, and for a kind of task that has none.
-        higher_is_better: of the primary metric; true in records that are older than the field.
-        coverage: None in records that are older than the field.
-        comparison: None where there is no reference, and in records that are older than the field.
-        collapsed: why the run counts as collapsed, in words (`lorax_lab/tasks/collapse.py`); empty where it does not,
-            and in records that are older than the field.
+        higher_is_better: of the primary metric.
+        comparison: None where there is no reference.
+        collapsed: why the run counts as collapsed, in words (`lorax_lab/tasks/collapse.py`); empty where it does not.
     """
 
-    __pydantic_config__ = STRICT
     inputs: Inputs
     reference: str | None
     parameters: Parameters
@@ -162,10 +193,8 @@ class Result:
     time: Time
     metric: str
     metrics: Mapping[str, float | None]
-    summary: dict[str, Any]
-    matrices: dict[str, Row]
+    matrices: dict[str, Matrix]
     truncation: list[dict[str, Any]] | None = None
-    gaussian: dict[str, Row] | None = None
     files: dict[str, File] = field(default_factory=dict)
     baselines: Mapping[str, float | None] = field(default_factory=dict)
     higher_is_better: bool = True
@@ -177,14 +206,3 @@ class Result:
         """The primary metric on a split; NaN where it is not finite or was not taken."""
         value = self.metrics.get(f"{split}/{self.metric}")
         return math.nan if value is None else value
-
-
-def without_matrices(text: str) -> str:
-    """The text of a record as it is written, with no measures of matrices in its result; of one that has none, itself.
-
-    A place is found by its indent: no text in a record has line breaks, since JSON writes those as letters.
-    """
-    result = text.find('\n "result": {\n')
-    start = text.find('\n  "matrices": {\n', result, text.find("\n }", result)) if result >= 0 else -1
-    end = text.find("\n  }", start)
-    return text if start < 0 else f'{text[:start]}\n  "matrices": {{{text[end + 3 :]}'

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lorax_lab.record.record import Record
+from lorax_lab.record.result import Matrix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ LIKE_NOISE = ("full", "lora", "peft/lora", "peft/rslora")
 noise depends on its form: a LoHa of noise alone has .46 of dense noise's effective rank at 32², and .05 at 384²."""
 
 
-def share_of_noise(row: dict[str, Any], method: str) -> float | None:
+def share_of_noise(row: Mapping[str, Any], method: str) -> float | None:
     """The effective rank of one matrix's row as a share of noise's. None where either is missing, and where noise tells
     nothing: of rank 1 everything has an effective rank of 1, and most methods have no null."""
     value, null = row.get("effective_rank"), row.get("null", {}).get("effective_rank")
@@ -52,9 +53,9 @@ def mean_spectra(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> d
     import numpy as np
 
     modules: dict[str, list[Line]] = {}
-    for name, row in record.completed.matrices.items():
+    for name, matrix in record.completed.matrices.items():
         sigma = spectra[name]["sigma"]
-        modules.setdefault(row["module"], []).append(Line(sigma, _null(sigma, row)))
+        modules.setdefault(matrix.module, []).append(Line(sigma, _null(sigma, matrix)))
     lines = {}
     for module, those in modules.items():
         m = min(len(line.sigma) for line in those)
@@ -63,20 +64,18 @@ def mean_spectra(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> d
     return lines
 
 
-def _null(sigma: np.ndarray, row: dict[str, Any]) -> np.ndarray:
+def _null(sigma: np.ndarray, matrix: Matrix) -> np.ndarray:
     """Singular values of noise beside an update's: for a dense update Gaussian noise of its shape, at the level that
-    was fitted to its bulk, or of its norm where none was; for a low-rank one a product of Gaussian factors of its rank
-    and its norm. NaN where the row has no shape."""
+    is fitted to its bulk; for a low-rank one a product of Gaussian factors of its rank and its norm."""
     import numpy as np
 
-    shape = row.get("shape")
-    if shape is None:
-        return np.full(len(sigma), math.nan)
-    rank = None if len(sigma) == min(shape) else len(sigma)
-    null = _noise((shape[0], shape[1]), rank)
-    std = row.get("noise_std")
-    if std is not None and rank is None:
-        return null * std
+    if matrix.rank is None:
+        import torch  # takes two seconds
+
+        from lorax_lab.spectra import noise_scale
+
+        return _noise(matrix.shape, None) * noise_scale(torch.from_numpy(sigma), matrix.shape)
+    null = _noise(matrix.shape, matrix.rank)
     norm = np.linalg.norm(null)
     return null * (np.linalg.norm(sigma) / norm) if norm else null
 

@@ -8,31 +8,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.record.garbage import uncollected
-from lorax_lab.record.record import Damage, Record, scan
-from lorax_lab.record.result import Result
+from lorax_lab.record.record import DamagedRecord, Record, scan
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Records = Mapping[Path, Record]
-"""Verified records by their folders, as `scan` gives them."""
-BULKY = ("matrices", "truncation", "gaussian", "files", "coverage")
+"""Records by their folders, as `scan` gives them."""
+BULKY = ("matrices", "truncation", "files", "coverage")
 """Parts of a result that have tables of their own, or none."""
-LEAVES = frozenset({float, int, str, bool, type(None)})
-"""Types of most values, which need no closer look."""
+RowsOf = Callable[[Path, Record], list[dict[str, Any]]]
 
 
 def load_runs(runs_dir: str | Path) -> pd.DataFrame:
     """One row per recorded run, nested parts as dotted columns (`parameters.trainable`, `config.task.name`,
-    `metrics.test/accuracy`, `summary.effective_rank`). The column `status` has the status of each.
+    `metrics.test/accuracy`), and the means of its measures over all matrices (`summary.effective_rank`). The column
+    `status` has the status of each.
 
     Damaged records are left out, warned about, and listed in `frame.attrs["damaged"]`. `load_matrices` reads the
     measures of each matrix.
     """
-    records, damages = _read(runs_dir, matrices=False)
-    frame = runs_of(records)
-    frame.attrs["damaged"] = [(str(damage.folder), damage.reason) for damage in damages]
+    from lorax_lab.record.measures import means
+
+    records, damages = _read(runs_dir)
+    frame = runs_of(records, lambda folder: {"summary": means(folder)})
+    frame.attrs["damaged"] = damages
     return frame
 
 
@@ -47,52 +47,58 @@ def load_truncation(runs_dir: str | Path) -> pd.DataFrame:
     return truncation_of(_read(runs_dir)[0])
 
 
-@uncollected()
-def runs_of(records: Records) -> pd.DataFrame:
-    """As `load_runs`, of records that are read already."""
+def runs_of(records: Records, more: Callable[[Path], dict[str, Any]] = lambda folder: {}) -> pd.DataFrame:
+    """As `load_runs`, of records that are read already, with what `more` says of each run's folder."""
     import pandas as pd
 
-    rows = [_row(record) | {"folder": str(folder)} for folder, record in records.items()]
+    rows = []
+    for folder, record in records.items():
+        parts = _parts(record) | {"result": {}}
+        if record.result is not None:
+            parts |= {name: part for name, part in _parts(record.result).items() if name not in BULKY}
+            parts |= _unless_damaged(more, folder) or {}
+        rows.append(_leaves(parts) | {"folder": str(folder)})
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run_id", "status", "method", "rank"])
 
 
 def matrices_of(records: Records) -> pd.DataFrame:
-    """As `load_matrices`, of records that are read already."""
-    return _long(records, lambda result: [{"matrix": name, **row} for name, row in result.matrices.items()])
+    """As `load_matrices`, of records that are read already. A run whose spectra are gone is left out with a warning."""
+    from lorax_lab.record.measures import rows
+
+    def rows_of(folder: Path, record: Record) -> list[dict[str, Any]]:
+        return [{"matrix": name, **row} for name, row in (_unless_damaged(rows, folder) or {}).items()]
+
+    return _long(records, rows_of)
 
 
 def truncation_of(records: Records) -> pd.DataFrame:
     """As `load_truncation`, of records that are read already."""
-    return _long(records, lambda result: result.truncation or [])
+    return _long(records, lambda folder, record: record.completed.truncation or [])
 
 
-def _read(runs_dir: str | Path, matrices: bool = True) -> tuple[Records, list[Damage]]:
-    records, damages = scan(Path(runs_dir), list_verified=True, matrices=matrices)
+def _read(runs_dir: str | Path) -> tuple[Records, list[tuple[str, str]]]:
+    records, damages = scan(Path(runs_dir))
     for damage in damages:
         warnings.warn(f"left out: {damage.reason}", stacklevel=3)
-    return records, damages
+    return records, [(str(damage.folder), damage.reason) for damage in damages]
 
 
-def _row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    parts = _parts(record) | {"result": {}}
-    if record.result is not None:
-        parts |= {name: part for name, part in _parts(record.result).items() if name not in BULKY}
-    _add_leaves(row, "", parts)
-    return row
+def _unless_damaged(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any] | None:
+    try:
+        return read(folder)
+    except (DamagedRecord, FileNotFoundError) as error:
+        warnings.warn(f"its measures are left out: {error}", stacklevel=4)
+        return None
 
 
-def _add_leaves(row: dict[str, Any], prefix: str, values: Mapping[str, Any]) -> None:
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by their dotted names."""
+    row: dict[str, Any] = {}
     for name, value in values.items():
-        if type(value) in LEAVES:
-            row[prefix + name] = value
-        elif isinstance(value, dict):
-            _add_leaves(row, f"{prefix}{name}.", value)
-        elif dataclasses.is_dataclass(value):
-            _add_leaves(row, f"{prefix}{name}.", _parts(value))
-        else:
-            row[prefix + name] = value
+        if dataclasses.is_dataclass(value):
+            value = _parts(value)
+        row |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return row
 
 
 def _parts(value: Any) -> dict[str, Any]:
@@ -100,20 +106,13 @@ def _parts(value: Any) -> dict[str, Any]:
     return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
 
 
-@uncollected()
-def _long(records: Records, rows_of: Callable[[Result], list[dict[str, Any]]]) -> pd.DataFrame:
+def _long(records: Records, rows_of: RowsOf) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
     for folder, record in records.items():
-        identity = _identity(folder, record)
-        for values in rows_of(record.result) if record.result else ():
-            rows.append(dict(identity))
-            _add_leaves(rows[-1], "", values)
+        names = {"model": record.config["model"], "task": record.config["task"]["name"]}
+        run = {"run_id": record.run_id, "folder": str(folder)}
+        identity = run | {"method": record.method, "rank": record.rank, "seed": record.seed} | names
+        rows += [identity | _leaves(values) for values in (rows_of(folder, record) if record.result else [])]
     return pd.DataFrame(rows)
-
-
-def _identity(folder: Path, record: Record) -> dict[str, Any]:
-    names = {"model": record.config["model"], "task": record.config["task"]["name"]}
-    run = {"run_id": record.run_id, "folder": str(folder)}
-    return run | {"method": record.method, "rank": record.rank, "seed": record.seed} | names

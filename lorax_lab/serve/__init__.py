@@ -1,1 +1,1 @@
-"""Serves many tasks from one base: adapters are exchanged in place, and a batch may mix the tasks of its rows."""
+"""Serves many tasks from one base: adapters are exchanged in place."""

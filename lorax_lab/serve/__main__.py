@@ -15,9 +15,8 @@ RESULTS = "serving.json"
 HELP = """\
 Serve many tasks from one base: the base is held once, with the LoRA of each run, and tried on real examples.
 
-The adapters are exchanged in place, merged and unmerged, and batches are served whose rows belong to different tasks.
-Every answer on every test split is compared with that of the adapter alone. Measured are bytes on disk and in memory,
-and seconds of switches and requests.
+The adapters are exchanged in place, merged and unmerged. Every answer on every test split is compared with that of the
+adapter alone. Measured are bytes on disk and in memory, and seconds of switches and requests.
 """
 EXAMPLES = """\
 first train one LoRA for each task, then serve them:

@@ -22,22 +22,22 @@ from lorax_lab.serve.prove import Served
 
 ROUNDS = 9
 SWITCHES = 1000
-EACH = 4
-"""Rows of each run in the request that is timed."""
+ROWS = 16
+"""Rows of the request that is timed."""
 Contender = tuple[Callable[[], object], Callable[[], object]]
 """A preparation, which is not timed, and the call that is."""
 
 
 def costs(served: Served) -> dict[str, Any]:
     """Every cost; seconds are medians. A full model on disk is the base's files and its task's head."""
-    exchange, rows = served.exchange, served.rows(EACH)
-    ways = requests(exchange, served.batch(rows), [name for name, _ in rows])
-    model = next(iter(served.configs.values())).model
+    exchange, first = served.exchange, next(iter(served.folders))
+    ways = requests(exchange, served.batch(first, ROWS), first)
+    model = served.configs[first].model
     base = sum(file.stat().st_size for file in weight_files(model, resolve(model)))
     adapters = sum((folder / part).stat().st_size for folder in served.folders.values() for part in (WEIGHTS, SETTINGS))
     full = sum(base + exchange.head_bytes(name) for name in served.folders)
     with tempfile.TemporaryDirectory() as scratch:
-        path, bare = Path(scratch) / WEIGHTS, served.bare(rows[0][0])
+        path, bare = Path(scratch) / WEIGHTS, served.bare(first)
         save_file({name: tensor.contiguous() for name, tensor in bare.state_dict().items()}, path)
         load = lambda: bare.load_state_dict(load_file(path))  # noqa: E731
         times = in_turn(switches(exchange) | {"load a full model": (load, load)}, ROUNDS)
@@ -47,24 +47,23 @@ def costs(served: Served) -> dict[str, Any]:
         "bytes_held": held_bytes(exchange),
         "seconds": seconds | {"switch": seconds["switch"] / SWITCHES},
         "request": {
-            "rows": len(rows),
+            "rows": ROWS,
             "seconds": {name: statistics.median(values) for name, values in in_turn(ways, ROUNDS).items()},
             "peak_bytes": {name: request_bytes(exchange, way) for name, way in ways.items()},
         },
     }
 
 
-def requests(exchange: Exchange, batch: Batch, names: list[str]) -> dict[str, Contender]:
-    """The ways to serve one batch: all rows by the first adapter, unmerged and merged, or each row by its own."""
+def requests(exchange: Exchange, batch: Batch, name: str) -> dict[str, Contender]:
+    """The ways to serve one batch by one adapter: unmerged and merged."""
 
     def merge() -> None:
-        exchange.switch(names[0])
+        exchange.switch(name)
         exchange.merge()
 
     return {
-        "unmerged": (lambda: exchange.switch(names[0]), lambda: exchange.serve(batch)),
+        "unmerged": (lambda: exchange.switch(name), lambda: exchange.serve(batch)),
         "merged": (merge, lambda: exchange.serve(batch)),
-        "mixed": (lambda: exchange.switch(names[0]), lambda: exchange.mixed(batch, names)),
     }
 
 

@@ -1,4 +1,4 @@
-"""One frozen base and the adapters of many tasks: exchanged, merged and unmerged, or mixed in one batch.
+"""One frozen base and the adapters of many tasks: exchanged, merged and unmerged.
 
 The base's bits are never written. An exchange is one assignment, whatever the size of the model: all layers read one
 `Slot`, so that no layer is ever ahead of another. A merge puts W0 + ΔW into memory of its own, and unmerging frees that
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,56 +35,37 @@ class Adapter:
     Args:
         factors: ΔW by the matrix's dotted name in the bare base, in the base's dtype and on its device.
         heads: the task's own head modules by dotted name.
-        outputs: width of the head: number of classes, 1 for regression.
     """
 
     name: str
     factors: dict[str, LowRank]
     heads: dict[str, nn.Module]
-    outputs: int
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """Which adapters the layers apply, and to which rows.
+@dataclass(eq=False)
+class Slot:
+    """The active adapter, which all layers read, and W0 + ΔW (out, in) by matrix where it is merged."""
 
-    Args:
-        parts: (adapter, first row, end) for consecutive rows of a batch of `rows`. An adapter that serves whole
-            batches, of any size, has rows 0 to 1 of 1.
-        merged: W0 + ΔW (out, in) by matrix, where a single adapter is merged.
-    """
-
-    parts: tuple[tuple[Adapter, int, int], ...] = ()
-    rows: int = 1
+    adapter: Adapter | None = None
     merged: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Slot:
-    """Holds the one state that all layers read."""
-
-    def __init__(self) -> None:
-        self.state = State()
-
-
 class ServedLinear(nn.Module):
-    """y = W0 x + b + scaling · B A x, where B A is that of each row's adapter; W0 x is computed once for all rows."""
+    """y = W0 x + b + scaling · B A x, with B A of the active adapter; (W0 + ΔW) x + b where it is merged."""
 
     def __init__(self, name: str, base: nn.Module, slot: Slot) -> None:
         super().__init__()
         self.name, self.base, self.slot = name, base, slot
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        state, bias = self.slot.state, self.base.bias
+        bias, merged = self.base.bias, self.slot.merged.get(self.name)
         assert bias is None or isinstance(bias, Tensor)
-        if self.name in state.merged:
-            return F.linear(x, state.merged[self.name], bias)
-        flat = x.flatten(0, -2)  # (tokens, in), the tokens of a row next to each other
+        if merged is not None:
+            return F.linear(x, merged, bias)
+        flat = x.flatten(0, -2)  # (tokens, in)
         y = F.linear(flat, delta_view(self.base), bias)
-        share = len(flat) // state.rows
-        for adapter, first, end in state.parts:
-            if self.name in adapter.factors:
-                update, tokens = adapter.factors[self.name], slice(first * share, end * share)
-                add_low_rank(y[tokens], flat[tokens], update.A, update.B, update.scaling)
+        if self.slot.adapter and (update := self.slot.adapter.factors.get(self.name)):
+            add_low_rank(y, flat, update.A, update.B, update.scaling)
         return y.view(*x.shape[:-1], -1)
 
     def merged_weight(self, update: LowRank) -> Float[Tensor, "out in"]:
@@ -93,23 +74,15 @@ class ServedLinear(nn.Module):
 
 
 class ServedHead(nn.Module):
-    """One module of the head. Each row goes through its own task's module; narrow outputs are padded with zeros."""
+    """One module of the head: that of the active adapter."""
 
     def __init__(self, name: str, slot: Slot) -> None:
         super().__init__()
         self.name, self.slot = name, slot
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        state = self.slot.state
-        share = len(x) // state.rows
-        outputs = [
-            adapter.heads[self.name](x[first * share : end * share], *args, **kwargs)
-            for adapter, first, end in state.parts
-        ]
-        if len(outputs) == 1:
-            return outputs[0]
-        width = max(output.shape[-1] for output in outputs)
-        return torch.cat([F.pad(output, (0, width - output.shape[-1])) for output in outputs])
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        assert self.slot.adapter is not None, "an adapter is active whenever the model is called"
+        return self.slot.adapter.heads[self.name](*args, **kwargs)
 
 
 class Exchange:
@@ -146,13 +119,12 @@ class Exchange:
     @property
     def active(self) -> str | None:
         """Name of the active adapter, None before the first exchange."""
-        parts = self._slot.state.parts
-        return parts[0][0].name if parts else None
+        return self._slot.adapter.name if self._slot.adapter else None
 
     @property
     def merged(self) -> bool:
         """Whether the active adapter is merged."""
-        return bool(self._slot.state.merged)
+        return bool(self._slot.merged)
 
     def add(self, name: str, folder: Path) -> None:
         """Add the adapter saved in `folder`, a run's folder or one of PEFT's; the active adapter stays.
@@ -164,8 +136,7 @@ class Exchange:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
         saved = self._admit(folder)
         factors = {key: self._on_device(key, update) for key, update in saved.factors.items()}
-        heads, outputs = self._heads_of(saved.head, folder)
-        self.adapters[name] = Adapter(name, factors, heads, outputs)
+        self.adapters[name] = Adapter(name, factors, self._heads_of(saved.head, folder))
 
     def switch(self, name: str) -> None:
         """Make the adapter active, unmerged, with its head.
@@ -173,55 +144,27 @@ class Exchange:
         Raises:
             ConfigError: the name is unknown; the active adapter stays, merged or not.
         """
-        self._slot.state = State(((self._adapter(name), 0, 1),))
+        self._slot.adapter, self._slot.merged = self._adapter(name), {}
 
     def merge(self) -> None:
         """Serve the active adapter at the base's own speed; merging twice is merging once.
 
         Until `unmerge` or `switch` it takes the memory of one more copy of every matrix that the adapter has.
         """
-        state = self._active_state()
-        if not state.merged:
-            factors = state.parts[0][0].factors
-            merged = {name: self._layers[name].merged_weight(update) for name, update in factors.items()}
-            self._slot.state = replace(state, merged=merged)
+        factors = self._active().factors
+        if not self.merged:
+            self._slot.merged = {name: self._layers[name].merged_weight(update) for name, update in factors.items()}
 
     def unmerge(self) -> None:
         """Serve from the base's own bits again, which were never written; it does nothing where nothing is merged."""
-        self._slot.state = replace(self._slot.state, merged={})
+        self._slot.merged = {}
 
     @torch.inference_mode()
     def serve(self, batch: Batch) -> Tensor:
         """The active adapter's outputs for a batch, (rows, outputs); `labels` are ignored."""
-        self._active_state()
-        return self._logits(batch)
-
-    @torch.inference_mode()
-    def mixed(self, batch: Batch, names: list[str]) -> list[Tensor]:
-        """The outputs of adapter `names[i]` for row i of one batch: (outputs,) for each row, as wide as its own head.
-
-        The rows are sorted by adapter, so that every matrix of the base is multiplied once for all rows and each
-        adapter's factors once for its own rows. The active adapter plays no part, and stays, merged or not.
-
-        Raises:
-            ConfigError: a name is unknown, or there is not one name for each row.
-        """
-        rows = len(next(iter(batch.values())))
-        if len(names) != rows or not rows:
-            raise ConfigError(f"{len(names)} names for a batch of {rows} rows; it takes one for each row")
-        chosen = {name: self._adapter(name) for name in names}
-        position = {name: i for i, name in enumerate(chosen)}
-        order = sorted(range(rows), key=lambda row: position[names[row]])
-        parts, first = [], 0
-        for name, adapter in chosen.items():
-            parts.append((adapter, first, first := first + names.count(name)))
-        before, self._slot.state = self._slot.state, State(tuple(parts), rows)
-        try:
-            logits = self._logits({key: tensor[order] for key, tensor in batch.items()})
-        finally:
-            self._slot.state = before
-        of_row = dict(zip(order, logits, strict=True))
-        return [of_row[row][: chosen[names[row]].outputs] for row in range(rows)]
+        self._active()
+        logits: Tensor = self.model(**{k: t.to(self.device) for k, t in batch.items() if k != "labels"}).logits
+        return logits
 
     def fingerprint(self) -> str:
         """SHA-256 of the names and bytes that the base's tensors have now, without its head."""
@@ -236,7 +179,7 @@ class Exchange:
         adapters = self.adapters.values()
         factors = [t for adapter in adapters for update in adapter.factors.values() for t in (update.A, update.B)]
         heads = [p for adapter in adapters for head in adapter.heads.values() for p in head.parameters()]
-        merged = list(self._slot.state.merged.values())
+        merged = list(self._slot.merged.values())
         return {"base": list(self._base.values()), "adapters": [*factors, *heads], "merged": merged}
 
     def head_bytes(self, name: str) -> int:
@@ -247,20 +190,15 @@ class Exchange:
     def _in_body(self, key: str) -> bool:
         return key.startswith(f"{self.model.base_model_prefix}.")
 
-    def _logits(self, batch: Batch) -> Tensor:
-        inputs = {key: tensor.to(self.device) for key, tensor in batch.items() if key != "labels"}
-        logits: Tensor = self.model(**inputs).logits
-        return logits
-
     def _adapter(self, name: str) -> Adapter:
         if name not in self.adapters:
             raise ConfigError(f"there is no adapter {name}; {suggest(name, tuple(self.adapters))}")
         return self.adapters[name]
 
-    def _active_state(self) -> State:
-        if self.active is None:
+    def _active(self) -> Adapter:
+        if self._slot.adapter is None:
             raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
-        return self._slot.state
+        return self._slot.adapter
 
     def _admit(self, folder: Path) -> peft_format.Saved:
         """The adapter in `folder`, if its base is this one: a run's record has the base's hash, any other folder only
@@ -282,8 +220,8 @@ class Exchange:
         assert isinstance(weight, Tensor)
         return LowRank(update.B.to(weight, copy=True), update.A.to(weight, copy=True), update.scaling)
 
-    def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> tuple[dict[str, nn.Module], int]:
-        """The task's head and its width. A part of the body (a pooler) is the base's if it was not saved."""
+    def _heads_of(self, saved: dict[str, Tensor], folder: Path) -> dict[str, nn.Module]:
+        """The task's head. A part of the body (a pooler) is the base's if it was not saved."""
         heads = {name: copy.deepcopy(module) for name, module in self._heads.items()}
         own = {f"{name}.{key}": p for name, module in heads.items() for key, p in module.named_parameters()}
         if missing := [key for key in own if key not in saved and not self._in_body(key)]:
@@ -298,4 +236,4 @@ class Exchange:
                 expected = f"the base's head has {tuple(shape)}" if shape else "the base has no such part of the head"
                 raise ConfigError(f"{folder}: {key} is {tuple(tensor.shape)}; {expected}")
             own[key].data = tensor.to(own[key], copy=True)
-        return heads, outputs
+        return heads

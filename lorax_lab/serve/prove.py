@@ -18,16 +18,13 @@ from lorax_lab.methods import peft_format
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.record import read_record
 from lorax_lab.serve.exchange import Batch, Exchange
-from lorax_lab.streams import generator
 from lorax_lab.tasks import load_task
 from lorax_lab.tasks.kind import logits
-from lorax_lab.tasks.split import Split, length_bucketed_batches
+from lorax_lab.tasks.split import Split
 from lorax_lab.train import make_accelerator
 
-WAYS = ("exchanged", "merged", "mixed")
+WAYS = ("exchanged", "merged")
 EXCHANGES = 1000
-BATCH, WINDOW = 64, 50
-"""Examples of a mixed batch, and how many batches are sorted by length together."""
 ROUNDING = 1e-4
 """Largest difference, relative to the largest output, that fp32 and another order of sums can make."""
 
@@ -41,15 +38,9 @@ class Served:
     configs: dict[str, RunConfig]
     tests: dict[str, Split]
 
-    def rows(self, each: int | None = None) -> list[tuple[str, int]]:
-        """(run, index) of the first `each` examples of every test split; of all for None."""
-        return [(name, i) for name, test in self.tests.items() for i in range(len(test.rows))[:each]]
-
-    def batch(self, rows: list[tuple[str, int]]) -> Batch:
-        """Examples of any tasks as one batch, padded to the longest; without labels."""
-        first = next(iter(self.tests.values()))
-        inputs = first.task.kind.collate(first.processor, [self.tests[n].rows[i] for n, i in rows], [0] * len(rows))
-        return {key: tensor for key, tensor in inputs.items() if key != "labels"}
+    def batch(self, name: str, count: int) -> Batch:
+        """The first examples of a run's test split."""
+        return self.tests[name].batch(list(range(count))).inputs
 
     def bare(self, name: str) -> nn.Module:
         """A fresh base with a head for the run's task, untrained."""
@@ -84,7 +75,6 @@ def prove(served: Served) -> dict[str, Any]:
         `base_unchanged`: whether the base has the same bits as before. `equal`: whether only rounding differs.
     """
     exchange, before, alone, runs = served.exchange, served.exchange.fingerprint(), {}, {}
-    mixed = _mixed(served)
     with bar("proving") as on_done:
         for number, (name, test) in enumerate(served.tests.items()):
             on_done(number, len(served.tests))
@@ -92,7 +82,7 @@ def prove(served: Served) -> dict[str, Any]:
             peft_format.load(model, served.folders[name])
             alone[name] = test.outputs(model.eval())
             exchange.switch(name)
-            ways = {"mixed": mixed[name], "exchanged": test.outputs(exchange.model)}
+            ways = {"exchanged": test.outputs(exchange.model)}
             exchange.merge()
             ways["merged"] = test.outputs(exchange.model)
             runs[name] = _compared(test, alone[name], ways)
@@ -104,22 +94,10 @@ def prove(served: Served) -> dict[str, Any]:
     return {"runs": runs, "exchanges": exchanges, "base_unchanged": unchanged, "equal": same and small and unchanged}
 
 
-def _mixed(served: Served) -> dict[str, Tensor]:
-    """The outputs of each run's test split, from batches whose rows belong to different runs."""
-    rows = served.rows()
-    lengths = [size for test in served.tests.values() for size in test.sizes]
-    outputs: dict[tuple[str, int], Tensor] = {}
-    for indices in length_bucketed_batches(lengths, BATCH, generator(0, "mixed"), WINDOW):
-        batch = [rows[i] for i in indices]
-        answers = served.exchange.mixed(served.batch(batch), [name for name, _ in batch])
-        outputs |= {row: answer.float().cpu() for row, answer in zip(batch, answers, strict=True)}
-    return {name: torch.stack([outputs[name, i] for i in range(len(t.rows))]) for name, t in served.tests.items()}
-
-
 def _exchanged_at_random(served: Served, expected: dict[str, Tensor]) -> float:
     """The largest difference from `expected`, each adapter's outputs for the first example of its test split."""
     exchange, draw, worst = served.exchange, random.Random(0), 0.0
-    batches = {name: served.batch([(name, 0)]) for name in served.tests}
+    batches = {name: served.batch(name, 1) for name in served.tests}
     exchange.switch(name := next(iter(batches)))
     for _ in range(EXCHANGES):
         match draw.choice(("switch", "merge", "unmerge")):

@@ -13,6 +13,7 @@
 | `products` | whether the spectrum of a low-rank product is that of noise |
 | `structured` | the measures on noise with an update's own scales or entries |
 | `rounding` | what storage in a narrow format adds to an update |
+| `row` | all of these in one row, from σ and the few facts that need the weights |
 | `subspaces`, `directions` | what two updates share, and what an update does with the directions of its base |
 """
 
@@ -55,7 +56,8 @@ from lorax_lab.spectra.noise import (
 from lorax_lab.spectra.null import gaussian_null, gaussian_singular_values, noise_ceiling, noise_edge
 from lorax_lab.spectra.products import ProductTest, has_orthogonal_factor, made_by_svd, product_spectra, product_test
 from lorax_lab.spectra.rounding import edge_of, rounding_edge, rounding_energy, rounding_std, untrusted
-from lorax_lab.spectra.structured import NULLS, structured_nulls
+from lorax_lab.spectra.row import Rounding, Row, flatten, row_of, row_of_top
+from lorax_lab.spectra.structured import NULLS, measures_of_null, structured_nulls, structured_spectra
 from lorax_lab.spectra.subspaces import (
     column_share,
     most_by_chance,
@@ -80,6 +82,8 @@ __all__ = [
     "Intruders",
     "LowRank",
     "ProductTest",
+    "Rounding",
+    "Row",
     "Spectrum",
     "SpikeStrength",
     "TopSpectrum",
@@ -94,6 +98,7 @@ __all__ = [
     "effective_rank",
     "energy_entropy_rank",
     "energy_rank",
+    "flatten",
     "gaussian_null",
     "gaussian_singular_values",
     "gavish_donoho_rank",
@@ -103,6 +108,7 @@ __all__ = [
     "intruders",
     "low_rank_singular_values",
     "made_by_svd",
+    "measures_of_null",
     "most_by_chance",
     "noise_ceiling",
     "noise_edge",
@@ -120,6 +126,8 @@ __all__ = [
     "rounding_edge",
     "rounding_energy",
     "rounding_std",
+    "row_of",
+    "row_of_top",
     "row_share",
     "short_directions",
     "signal_share",
@@ -129,6 +137,7 @@ __all__ = [
     "spikes",
     "stable_rank",
     "structured_nulls",
+    "structured_spectra",
     "subspace_similarities",
     "subspace_similarity",
     "summary",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lorax_lab.spectra.measures import EPS64
 from lorax_lab.spectra.null import (
-    gaussian_quantile,
+    gaussian_median,
     gaussian_share_above,
     gaussian_singular_values,
     noise_ceiling,
@@ -253,7 +253,7 @@ def _median_scale(sigma: Float64[Tensor, " m"], shape: Sequence[int]) -> float:
             f"half of the {len(sigma)} singular values are at rounding level (σ_1 = {sigma[0]:.1e}): the matrix is "
             "numerically low-rank and has no noise bulk. Count its directions by numerical_rank, or pass std"
         )
-    return (sigma.quantile(0.5) / gaussian_quantile(sigma.new_tensor([0.5]), shape)).item()
+    return sigma.quantile(0.5).item() / gaussian_median(min(shape), max(shape))
 
 
 def _split(sigma: Tensor, shape: Sequence[int], std: float | None) -> tuple[Float64[Tensor, " m"], float, int]:

@@ -49,13 +49,18 @@ def gaussian_singular_values(shape: Sequence[int]) -> Float64[Tensor, " m"]:
     1.0
     """
     _check(shape)
-    return _gaussian_singular_values((shape[0], shape[1])).clone()
+    return _quantiles(min(shape), max(shape)).clone()
 
 
-@lru_cache(maxsize=1024)  # every matrix of a shape asks for those of its bulk
-def _gaussian_singular_values(shape: tuple[int, int]) -> Float64[Tensor, " m"]:
-    m = min(shape)
-    return gaussian_quantile((torch.arange(m, dtype=torch.float64) + 0.5) / max(m, 1), shape)
+@lru_cache(maxsize=4096)  # reading a folder of runs asks for the same few shapes, less some spikes, again and again
+def _quantiles(m: int, n: int) -> Float64[Tensor, " m"]:
+    return gaussian_quantile((torch.arange(m, dtype=torch.float64) + 0.5) / max(m, 1), (m, n))
+
+
+@lru_cache(maxsize=1024)
+def gaussian_median(m: int, n: int) -> float:
+    """The median singular value of an iid Gaussian matrix with sides m ≤ n and entries of std 1, ½ from the top."""
+    return gaussian_quantile(torch.tensor([0.5], dtype=torch.float64), (m, n)).item()
 
 
 def gaussian_quantile(above: Float64[Tensor, " k"], shape: Sequence[int]) -> Float64[Tensor, " k"]:

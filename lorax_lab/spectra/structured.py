@@ -12,13 +12,13 @@ What an update has beyond all three is neither scale nor tails. It may still be 
 null here keeps: gradients are sums of outer products, and have it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Generator, Tensor
 
-from lorax_lab.spectra.matrix import checked_matrix, scaled
+from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
 from lorax_lab.spectra.values import singular_values
 
@@ -54,14 +54,31 @@ def structured_nulls(
     >>> nulls["signs"]["effective_rank"], nulls["signs"]["above"]
     (1.0, 0.0)
     """
+    own = singular_values(delta_weight.detach().cpu())
+    return {
+        name: measures_of_null(own, drawn) for name, drawn in structured_spectra(delta_weight, generator, draws).items()
+    }
+
+
+def structured_spectra(
+    delta_weight: Float[Tensor, "out in"], generator: Generator, draws: int = 1
+) -> dict[str, list[Float64[Tensor, " m"]]]:
+    """The singular values of each draw of each null of `NULLS`; arguments and errors as `structured_nulls`."""
     if draws < 1:
         raise ValueError(f"draws is {draws}; expected a number ≥ 1")
-    update = scaled(checked_matrix(delta_weight.detach().cpu(), "delta_weight"))[0]
-    own = singular_values(update)
+    update, exponent = scaled(checked_matrix(delta_weight.detach().cpu(), "delta_weight"))
     return {
-        name: _measured(own, [singular_values(draw(update, generator)) for _ in range(draws)])
+        name: [times_power_of_two(singular_values(draw(update, generator)), exponent) for _ in range(draws)]
         for name, draw in NULLS.items()
     }
+
+
+def measures_of_null(own: Float64[Tensor, " m"], drawn: Sequence[Float64[Tensor, " m"]]) -> dict[str, float]:
+    """The means of `MEASURES` over the spectra of one null's draws, and how many of the update's own values are
+    `ABOVE` the largest of them all."""
+    means = {name: sum(float(measure(sigma)) for sigma in drawn) / len(drawn) for name, measure in MEASURES.items()}
+    largest = max(float(sigma[0]) if len(sigma) else 0.0 for sigma in drawn)
+    return means | {ABOVE: float((own > largest).sum())}
 
 
 def scaled_noise(update: Float64[Tensor, "out in"], generator: Generator) -> Float64[Tensor, "out in"]:
@@ -121,12 +138,6 @@ NULLS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
     "permuted": permuted_entries,
 }
 """A new null is a line here, at the end: the draws of those before it stay."""
-
-
-def _measured(own: Tensor, drawn: list[Tensor]) -> dict[str, float]:
-    means = {name: sum(float(measure(sigma)) for sigma in drawn) / len(drawn) for name, measure in MEASURES.items()}
-    largest = max(float(sigma[0]) if len(sigma) else 0.0 for sigma in drawn)
-    return means | {ABOVE: float((own > largest).sum())}
 
 
 def _mean(energy: Tensor, scale: Tensor, dim: int) -> Tensor:

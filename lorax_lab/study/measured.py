@@ -19,7 +19,8 @@ RECORDED = "recorded"
 """What the columns begin with that hold measures of matrices whose singular values were not published."""
 NULLS, EDGE = "nulls", "rounding_edge"
 NOT_FACTS = ("run_id", SERIES, "matrix")
-EPS_FP32, EPS_FP64 = 2.0**-23, 2.0**-52
+EPS_FP32 = 2.0**-23
+"""Of the weights of runs that were published without it."""
 
 
 class Measured(Mapping[str, Any]):
@@ -86,62 +87,30 @@ def _known(value: Any) -> Any:
 
 
 def _measures(facts: Mapping[str, Any]) -> dict[str, Any]:
-    from lorax_lab.spectra import gaussian_null, noise_ceiling
-
-    shape, base_norm = (facts["out"], facts["in"]), facts.get("base_norm", math.nan)
-    row: dict[str, Any] = _nested(facts, RECORDED)
-    rank = facts.get("product_rank")
-    if "sigma" in facts:
-        rank = len(facts["sigma"]) if facts.get("is_product") else None
-        row |= _of_sigma(facts, shape, base_norm, rank)
-    norm = row["frobenius_norm"]
-    if "spectral_norm" not in row:  # ‖ΔW‖²_F / σ_1² is the stable rank
-        row["spectral_norm"] = norm / math.sqrt(row["stable_rank"]) if row.get("stable_rank") else 0.0
-    if "noise_std" in row:
-        row["noise_edge"] = noise_ceiling(shape, row["noise_std"])
-    row |= {"base_norm": base_norm, "relative_norm": norm / base_norm if base_norm else math.nan}
-    row |= {"null": gaussian_null(shape, rank)} | {key: facts[key] for key in (EDGE,) if key in facts}
-    return row | _undefined(row)
-
-
-def _of_sigma(facts: Mapping[str, Any], shape: tuple[int, int], base_norm: float, rank: int | None) -> dict[str, Any]:
     import torch
 
-    from lorax_lab import spectra
+    from lorax_lab.spectra import Rounding, row_of
 
+    shape, base_norm = (facts["out"], facts["in"]), facts.get("base_norm", math.nan)
+    if "sigma" not in facts:
+        return _of_recorded(facts, shape, base_norm)
+    rounding = None
+    if EDGE in facts:
+        rounding = Rounding(facts.get("rounding_eps", EPS_FP32), facts[EDGE], facts.get("rounding_energy", math.nan))
     sigma = torch.from_numpy(facts["sigma"].astype(float))
-    norm, edge = float(sigma.norm()), facts.get(EDGE)
-    eps = EPS_FP64 if edge is None else EPS_FP32 * base_norm / norm if norm and base_norm else EPS_FP32
-    row: dict[str, Any] = dict(spectra.summary(sigma, shape, eps))
-    if rank is None and len(sigma) == min(shape):
-        std = spectra.noise_scale(sigma, shape)
-        raw, cleaned = spectra.signal_share(sigma, shape, std)
-        row |= {
-            "noise_std": std,
-            "spikes": float(spectra.spikes(sigma, shape, std)),
-            "spike_energy": raw,
-            "signal_share": cleaned,
-        }
-        row |= {"bulk_misfit": spectra.bulk_misfit(sigma, shape, std)}
-        try:
-            row["gavish_donoho_rank"] = float(spectra.gavish_donoho_rank(sigma, shape))
-        except ValueError:
-            row["gavish_donoho_rank"] = math.nan
-    if edge is not None:
-        row |= {"above_rounding": float((sigma > edge).sum())}
-        energy = facts.get("rounding_energy")
-        if energy is not None:
-            row["rounding_share"] = min(1.0, energy / norm**2) if norm else math.nan
-    return row
+    row = row_of(sigma, shape, base_norm, facts.get("product_rank"), rounding)
+    return row if "rounding_energy" in facts else {key: value for key, value in row.items() if key != "rounding_share"}
 
 
-def _undefined(row: Mapping[str, Any]) -> dict[str, str]:
-    """Why measures have no value, in words; nothing where all have one."""
-    is_zero = not row["frobenius_norm"]
-    causes = {
-        "ΔW is zero": is_zero,
-        "W0 is zero": row["base_norm"] == 0,
-        "ΔW has no noise": not is_zero and math.isnan(row.get("gavish_donoho_rank", 0.0)),
-    }
-    reasons = [reason for reason, holds in causes.items() if holds]
-    return {"undefined": " and ".join(reasons)} if reasons else {}
+def _of_recorded(facts: Mapping[str, Any], shape: tuple[int, int], base_norm: float) -> dict[str, Any]:
+    """The measures of a matrix whose singular values were not published."""
+    from lorax_lab.spectra import gaussian_null, noise_ceiling
+
+    row = _nested(facts, RECORDED) | {key: facts[key] for key in (EDGE,) if key in facts}
+    norm, stable = row["frobenius_norm"], row.get("stable_rank")
+    row |= {"spectral_norm": norm / math.sqrt(stable) if stable else 0.0}  # ‖ΔW‖²_F / σ_1² is the stable rank
+    row |= {"noise_edge": noise_ceiling(shape, row["noise_std"])} if "noise_std" in row else {}
+    row |= {"base_norm": base_norm, "relative_norm": norm / base_norm if base_norm else math.nan}
+    reasons = ([] if norm else ["ΔW is zero"]) + ([] if base_norm else ["W0 is zero"])
+    row |= {"undefined": " and ".join(reasons)} if reasons else {}
+    return row | {"null": gaussian_null(shape, facts.get("product_rank"))}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ import numpy as np
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import portable
-from lorax_lab.record import direction
+from lorax_lab.record import direction, measures
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.record.record import read_record
 from lorax_lab.record.redact import redacted
-from lorax_lab.record.result import Row
+from lorax_lab.record.result import Matrix
+from lorax_lab.spectra import Row
 from lorax_lab.study.answers import CUT_ANSWERS, CUT_PSEUDO_VALUES, answers_of
 from lorax_lab.study.measured import GAUSSIAN, RECORDED, SERIES, UPDATE, Measured
 from lorax_lab.study.tables import Table, read_table, write_table
@@ -39,10 +40,8 @@ CONFIG = "config"
 NESTED = ("git", "versions", "hardware", "inputs", "parameters", "time", "memory", "metrics", "baselines")
 """The parts of a run whose own parts have columns, as `inputs.examples.test`."""
 SHARED_RANKS = (1, 2, 4, 8, 16, 32)
-OBSERVED = ("base_norm", "rounding_edge")
-"""What is observed of a matrix's weights, beside its singular values."""
-NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", *OBSERVED}
-NOT_RECORDED |= {"relative_norm", "rounding_share", "spectral_norm", "noise_edge"}
+NOT_RECORDED = {"module", "layer", "shape", "null", "nulls", "captured", "undefined", "untrusted", "base_norm"}
+NOT_RECORDED |= {"relative_norm", "rounding_edge", "rounding_share", "spectral_norm", "noise_edge"}
 """What follows from the rest of a row, or is kept under a name of its own."""
 
 Line = dict[str, Any]
@@ -71,31 +70,35 @@ def line_of(folder: Path) -> Line:
         return line
     spectra, outputs = load_spectra(folder), load_arrays(folder, OUTPUTS)
     line |= answers_of(outputs.pop("test"), outputs)
+    rows, drawn = measures.rows(folder), measures.stand_in_rows(folder)
     line["matrices"] = {
-        name: Measured.of(_facts(row) | {"sigma": spectra[name]["sigma"].astype(np.float32)})
-        for name, row in result.matrices.items()
+        name: Measured.of(
+            _facts(matrix)
+            | flat({"nulls": rows[name].get("nulls", {})})
+            | {"sigma": spectra[name]["sigma"].astype(np.float32)}
+        )
+        for name, matrix in result.matrices.items()
     }
-    if result.gaussian:
-        line[GAUSSIAN] = {name: Measured.of(_recorded(row)) for name, row in result.gaussian.items()}
+    if drawn:
+        line[GAUSSIAN] = {name: Measured.of(_recorded(result.matrices[name], row)) for name, row in drawn.items()}
     if result.truncation is not None:
         line["functional"] = [(r["part"], r["k"], r.get("module"), r[result.metric]) for r in result.truncation]
     return line
 
 
-def _facts(row: Row) -> Row:
-    """What of a recorded row does not follow from its singular values."""
-    facts = {"module": row["module"], "layer": row["layer"], "out": row["shape"][0], "in": row["shape"][1]}
-    facts |= {key: row[key] for key in OBSERVED if key in row}
-    if row.get("rounding_share") is not None:
-        facts["rounding_energy"] = row["rounding_share"] * row["frobenius_norm"] ** 2
-    if "noise_std" not in row and "rounding_edge" not in row:
-        facts["is_product"] = True
-    return facts | flat({key: row[key] for key in ("nulls", "captured") if row.get(key)})
+def _facts(matrix: Matrix) -> Row:
+    """What of a matrix does not follow from its singular values."""
+    facts = {"module": matrix.module, "layer": matrix.layer, "out": matrix.shape[0], "in": matrix.shape[1]}
+    facts |= {"base_norm": matrix.base_norm, "product_rank": matrix.rank}
+    if matrix.rounding:
+        facts |= {f"rounding_{key}": value for key, value in asdict(matrix.rounding).items()}
+    return facts | (flat({"captured": asdict(matrix.captured)}) if matrix.captured else {})
 
 
-def _recorded(row: Row) -> Row:
-    """A row whose singular values are not kept: its measures stand for them."""
-    return _facts(row) | {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
+def _recorded(matrix: Matrix, row: Row) -> Row:
+    """A drawn matrix, of which no singular values are published: its measures stand for them."""
+    measured = {f"{RECORDED}.{key}": value for key, value in row.items() if key not in NOT_RECORDED}
+    return _facts(replace(matrix, rounding=None, captured=None)) | measured
 
 
 def write_lines(folder: Path, lines: Iterable[Line]) -> None:
@@ -178,8 +181,8 @@ def shared_rows(first: Path, second: Path) -> list[dict[str, Any]]:
     one, other = load_spectra(first), load_spectra(second)
     table, rows = read_record(first).completed.matrices, []
     for name in one:
-        out, into = table[name]["shape"]
-        place = {"matrix": name, "module": table[name]["module"], "layer": table[name]["layer"]}
+        out, into = table[name].shape
+        place = {"matrix": name, "module": table[name].module, "layer": table[name].layer}
         for k in SHARED_RANKS:
             if k <= min(one[name]["U"].shape[1], out, into):
                 column = subspace_similarity(*(torch.from_numpy(s[name]["U"][:, :k]) for s in (one, other)))

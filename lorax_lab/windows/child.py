@@ -130,7 +130,7 @@ def _show_end(
 ) -> dict[str, Any]:
     """Show what a run's record says: first its end and its whole summary, so that nothing later can keep them back."""
     record, digest = _final(folder), sha256_of(folder / RECORD)
-    window.end(contents.summary(record, runs_dir), contents.end_tags(record))
+    window.end(contents.summary(record, folder, runs_dir), contents.end_tags(record))
     try:
         if record.result is not None:
             _show_result(window, record, folder, rows)
@@ -167,7 +167,10 @@ def _show_result(window: Window, record: Record, folder: Path, rows: list[Row]) 
     for values in contents.curves(record, spectra):
         window.log(Row(window.step + 1, at, runtime, values))
     if record.completed.matrices:
-        window.draw("spectrum/effective_rank_map", contents.heat_map(record), Row(window.step + 1, at, runtime, {}))
+        from lorax_lab.record.measures import rows_of  # imports torch
+
+        picture = contents.heat_map(rows_of(record.completed.matrices, spectra), record.method)
+        window.draw("spectrum/effective_rank_map", picture, Row(window.step + 1, at, runtime, {}))
 
 
 def main(deadline: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ PATH = re.compile(
     r"(['\"])(?:file://)?~?/[^'\"]*?([^'\"/]+)/?\1|(?:file://|(?<![\w/.:]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)"
 )
 """An absolute path, which may have spaces where it is quoted, and its last part."""
+Row = Mapping[str, Any]
+"""The measures of one matrix, as `record.measures.rows` gives them."""
 Spectra = dict[str, dict[str, "np.ndarray"]]
 """Singular values of each matrix, as `load_spectra` gives them; empty for a trial."""
 
@@ -88,10 +91,11 @@ def end_tags(record: Record) -> list[str]:
     return ["collapsed"] if record.result.collapsed else []
 
 
-def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
+def summary(record: Record, folder: Path | None = None, runs_dir: Path | None = None) -> dict[str, Any]:
     """How a run ended and, of a completed one, its scores, costs and update, and how it differs from its reference.
 
     Args:
+        folder: where the run's spectra are; None leaves the measures of its update out.
         runs_dir: where the reference's record is; None leaves the difference out.
     """
     values: dict[str, Any] = {"status": record.status, "status/why": without_places(record.reason or "")}
@@ -107,18 +111,26 @@ def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
     values |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
     values |= {"metric": result.metric, "higher_is_better": result.higher_is_better}
     values |= {"score": result.metrics.get(f"{record.split}/{result.metric}"), "score/split": record.split}
-    values |= _of_update(record) | (_against_reference(record, runs_dir) if runs_dir else {})
+    values |= (_of_update(record, folder) if folder else {}) | (
+        _against_reference(record, runs_dir) if runs_dir else {}
+    )
     return dict(redacted({key: value for key, value in values.items() if value is not None}))
 
 
-def _of_update(record: Record) -> dict[str, Any]:
-    """Means of the update's measures; none for a trial."""
+def _of_update(record: Record, folder: Path) -> dict[str, Any]:
+    """Means of the update's measures; none for a trial, and where the spectra cannot be read."""
+    from lorax_lab.record import measures  # imports torch
+
     result = record.completed
     values: dict[str, Any] = {}
-    for key, mean in result.summary.items():
+    try:
+        means, rows = measures.means(folder), measures.rows(folder)
+    except (FileNotFoundError, DamagedRecord):
+        return values
+    for key, mean in means.items():
         if isinstance(mean, int | float):
             values[key.replace(".", "/") if "." in key else f"spectrum/{key}"] = mean
-    shares = noise_shares(record)
+    shares = noise_shares(rows, record.method)
     values |= {f"noise_share/{module}": share for module, share in shares.items()}
     if shares:
         values["noise_share"] = sum(shares.values()) / len(shares)
@@ -129,12 +141,12 @@ def _of_update(record: Record) -> dict[str, Any]:
     return values
 
 
-def noise_shares(record: Record) -> dict[str, float]:
+def noise_shares(rows: Mapping[str, Row], method: str) -> dict[str, float]:
     """Effective rank as a share of that of noise of the same shape, and of LoRA's rank, by type of module. 1 is pure
     noise, a small share is structure. A matrix of which noise tells nothing is left out."""
     modules: dict[str, list[float]] = {}
-    for row in record.completed.matrices.values():
-        if (share := share_of_noise(row, record.method)) is not None:
+    for row in rows.values():
+        if (share := share_of_noise(row, method)) is not None:
             modules.setdefault(row["module"], []).append(share)
     return {module: sum(shares) / len(shares) for module, shares in modules.items()}
 
@@ -188,7 +200,7 @@ def curves(record: Record, spectra: Spectra) -> list[dict[str, float | None]]:
     return rows
 
 
-def heat_map(record: Record) -> np.ndarray:
+def heat_map(measured: Mapping[str, Row], method: str) -> np.ndarray:
     """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
 
     The colour is its share of the effective rank of noise, from 0 to 1 in every run, and white where noise tells
@@ -199,14 +211,14 @@ def heat_map(record: Record) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = list(record.completed.matrices.values())
+    rows = list(measured.values())
     modules = list(dict.fromkeys(row["module"] for row in rows))
     layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer))
     figure = Figure(figsize=(2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
     canvas, axes, shares = FigureCanvasAgg(figure), figure.add_subplot(), np.full((len(layers), len(modules)), np.nan)
     for i, j in np.ndindex(shares.shape):
         cell = [row for row in rows if (row["layer"], row["module"]) == (layers[i], modules[j])]
-        known_shares = [share for row in cell if (share := share_of_noise(row, record.method)) is not None]
+        known_shares = [share for row in cell if (share := share_of_noise(row, method)) is not None]
         ranks = [row["effective_rank"] for row in cell if row["effective_rank"] is not None]
         shares[i, j] = np.mean(known_shares) if known_shares else np.nan
         if ranks:

@@ -23,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, timeout=120)
     wheel = next(built.glob("lorax_lab-*.whl"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"lorax_lab/conf/config.yaml", "analysis/report.html.j2"} <= set(names)
+    assert {"lorax_lab/conf/config.yaml", "analysis/pages/report.html.j2"} <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis"}
     install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Lab
 
-from experiments.declare import check_arms
-from experiments.rank_sweep import plan as rank_plan
-from lorax_lab.errors import ConfigError
 from lorax_lab.launch import precision
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import plan, run_of
@@ -65,26 +60,3 @@ def test_a_run_is_named_by_the_precision_that_is_chosen(kept: Path, monkeypatch:
     assert [run.config.train.precision for run in runs] == ["bf16", "bf16", "fp32", "fp32"]
     assert run_of(compose([*words, "train.precision=bf16"])).run_id == runs[1].run_id
     assert all(run.reference in {other.run_id for other in runs} for run in runs if run.reference)
-
-
-@pytest.mark.parametrize("chosen", ["bf16", "fp32"])
-def test_the_command_line_says_which(
-    chosen: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "faster", lambda config: chosen)
-    done = lab_here(*small_run, "train.precision=auto", "--dry-run")
-    assert f"note: train.precision=auto is train.precision={chosen} here" in done.stdout
-    assert "auto is" not in lab_here(*small_run, "train.precision=bf16", "--dry-run").stdout
-
-
-@pytest.mark.parametrize("where", ["every run", "an arm"])
-def test_a_study_says_which_precision(where: str) -> None:
-    whole = rank_plan("small")
-    arms = whole.protocol.arms
-    if where == "every run":
-        changed = dataclasses.replace(whole, common=(*whole.common, "train.precision=auto"))
-    else:
-        arm = dataclasses.replace(arms[0], overrides=(*arms[0].overrides, "train.precision=auto"))
-        changed = dataclasses.replace(whole, protocol=dataclasses.replace(whole.protocol, arms=(arm, *arms[1:])))
-    with pytest.raises(ConfigError, match=r"train\.precision=auto, .*another machine; type train\.precision=fp32"):
-        check_arms(changed)

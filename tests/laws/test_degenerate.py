@@ -18,10 +18,10 @@ from analysis.figures import FIGURES
 from analysis.groups import CannotDraw, load
 from lorax_lab.audit.__main__ import main as audit
 from lorax_lab.launch.table import undefined
-from lorax_lab.measure.row import row_of
+from lorax_lab.record import measures
 from lorax_lab.record.record import Record, scan
 from lorax_lab.record.result import UNDEFINED
-from lorax_lab.spectra import MEASURES
+from lorax_lab.spectra import MEASURES, row_of
 
 BASES = {
     "plain": {},
@@ -94,7 +94,7 @@ def values(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_every_measure_without_a_value_has_its_reason(store: tuple[str, Path, dict[str, str]]) -> None:
     _, folder, _ = store
     for record in runs(folder):
-        for row in record.completed.matrices.values():
+        for row in measures.rows(folder / record.run_id).values():
             empty = [key for key, value in values(row).items() if value is None and key != "layer"]
             assert bool(empty) == (UNDEFINED in row), (record.run_id, empty, row.get(UNDEFINED))
 
@@ -102,13 +102,13 @@ def test_every_measure_without_a_value_has_its_reason(store: tuple[str, Path, di
 def test_an_update_of_zero_has_no_real_rank_and_no_spaces(store: tuple[str, Path, dict[str, str]]) -> None:
     name, folder, printed = store
     (still,) = [r for r in runs(folder) if r.config["method"].get("alpha") == 1e-40]
-    rows = list(still.completed.matrices.values())
-    assert all(row[measure] is None for row in rows for measure in REALS)
-    assert all(row["captured"]["column_share"] is None for row in rows)
-    assert all(row["numerical_rank"] == 0 for row in rows)
-    assert all(still.completed.summary[measure] is None for measure in REALS)
-    assert all("ΔW is zero" in row[UNDEFINED] for row in rows)
-    counted = undefined(still.completed.matrices)
+    rows, means = measures.rows(folder / still.run_id), measures.means(folder / still.run_id)
+    assert all(row[measure] is None for row in rows.values() for measure in REALS)
+    assert all(row["captured"]["column_share"] is None for row in rows.values())
+    assert all(row["numerical_rank"] == 0 for row in rows.values())
+    assert all(means[measure] is None for measure in REALS)
+    assert all("ΔW is zero" in row[UNDEFINED] for row in rows.values())
+    counted = undefined(rows)
     assert all(line in printed["lora"] for line in counted)
     assert sum(int(line.split(" in ")[1].split()[0]) for line in counted) == 12
     assert name == "plain" or "is zero" in " ".join(counted)

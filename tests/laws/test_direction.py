@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,6 @@ from analysis.study.verdict import by_match, rulings
 from lorax_lab.launch.table import _scores
 from lorax_lab.record.direction import LOWER, labelled, of_line, of_lines
 from lorax_lab.record.record import read_record, write_record
-from lorax_lab.record.result import Result
 from lorax_lab.study.protocol import Cell, select
 from lorax_lab.study.published import line_of
 
@@ -320,12 +318,6 @@ def test_a_record_and_its_published_line_carry_the_direction(higher: bool, tmp_p
     assert of_line(line) is higher
 
 
-def test_an_older_record_is_of_scores_that_are_better_higher(tmp_path: Path) -> None:
-    content = dataclasses.asdict(run_record())
-    del content["result"]["higher_is_better"]
-    assert Result(**content["result"]).higher_is_better
-
-
 @pytest.mark.parametrize("higher", [True, False])
 def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(higher: bool, tmp_path: Path) -> None:
     for alpha, score in ((8.0, 0.4), (16.0, 0.6)):
@@ -335,7 +327,7 @@ def test_the_best_variant_of_a_rank_and_the_closing_table_know_the_direction(hig
         config = run_record().config | {"method": method}
         write_record(
             tmp_path / run,
-            run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher, matrices={"a": {}}),
+            run_record(run, config=config, metric="nats", metrics=scores, higher_is_better=higher),
         )
     (group,) = load(tmp_path).groups
     assert group.best["run_id"].tolist() == ["run-16" if higher else "run-8"]

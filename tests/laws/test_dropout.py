@@ -13,7 +13,6 @@ from torch import nn
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.kernel import check_dropout
-from lorax_lab.launch.plan import run_of
 from lorax_lab.models.kernel import ByteDropout, use_byte_dropout
 from lorax_lab.record.record import read_record
 
@@ -55,13 +54,6 @@ def test_masks_follow_the_stream_and_differ_from_call_to_call() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("p", [0.0, 1.0])
-def test_all_or_nothing_is_as_in_torch(p: float) -> None:
-    x = torch.randn(5, 5)
-    assert torch.equal(ByteDropout(p).train()(x), nn.Dropout(p).train()(x))
-    assert torch.equal(ByteDropout(0.5).eval()(x), x)
-
-
 def test_only_plain_layers_change() -> None:
     class Own(nn.Dropout):
         pass
@@ -72,12 +64,6 @@ def test_only_plain_layers_change() -> None:
     other = copy.deepcopy(model)
     assert sum(type(m) is ByteDropout for m in other.modules()) == count > 0
     assert type(other["own"]) is Own
-
-
-def test_it_is_another_run_and_the_default_is_the_same(small_run: list[str]) -> None:
-    words = [word for word in small_run if not word.startswith("runs_dir")]
-    named = [run_of(compose([*words, *more])).run_id for more in ([], ["train.dropout=torch"], ["train.dropout=bytes"])]
-    assert named[0] == named[1] != named[2]
 
 
 def test_an_accelerator_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_model
 from torch import Tensor, nn
 
-from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, summarise, to_save
+from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save
 from lorax_lab.measure.truncation import Change, Decomposition, controls, cut_ranks, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
 from lorax_lab.spectra import LowRank, edge_of, rounding_energy
@@ -159,13 +159,13 @@ def test_captured_share_of_a_planted_update() -> None:
     b, a = torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw)
     planted = 3.0 * b.double() @ a.double()
     inside = captured(LowRank(b, a, 0.1), planted)
-    assert inside["column_share"] == pytest.approx(1)
-    assert inside["row_share"] == pytest.approx(1)
-    assert inside["best"] == pytest.approx(1)
+    assert (inside.column_share, inside.row_share, inside.best) == pytest.approx((1, 1, 1))
     outside = captured(LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0), planted)
-    assert outside["random_column_share"] == 2 / 40
-    assert outside["random_row_share"] == 2 / 60
-    assert outside["column_share"] < 0.5
+    assert outside.column_share is not None
+    assert outside.column_share < 0.5
+    zero = captured(LowRank(torch.zeros(40, 2), a, 1.0), planted)
+    assert (zero.column_share, zero.row_share) == (None, None)
+    assert captured(LowRank(b, a, 1.0), torch.zeros(40, 60)).best is None
 
 
 def test_the_best_share_counts_as_many_directions_as_the_rank() -> None:
@@ -174,24 +174,8 @@ def test_the_best_share_counts_as_many_directions_as_the_rank() -> None:
     for rank, share in ((1, 16 / 30), (2, 25 / 30), (3, 29 / 30)):
         update = LowRank(torch.randn(4, rank, generator=draw), torch.randn(rank, 4, generator=draw), 1.0)
         found = captured(update, planted)
-        assert found["best"] == pytest.approx(share)
-        assert max(found["column_share"], found["row_share"]) <= share + 1e-9
-
-
-def test_rows_carry_their_null_and_the_summary_their_means() -> None:
-    draw = generator(2, "test")
-    shape, names = (48, 96), ("bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.output.dense")
-    updates = {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name in names}
-    base = {name: torch.ones(shape) for name in names}
-    rows = measure(updates, decompose(updates), base)
-    for name, row in rows.items():
-        assert row["effective_rank"] == pytest.approx(row["null"]["effective_rank"], rel=0.03)
-        assert row["relative_norm"] == pytest.approx(float(updates[name].norm() / base[name].norm()))
-    assert [row["layer"] for row in rows.values()] == [0, 1]
-    summary = summarise(rows)
-    assert summary["effective_rank"] == pytest.approx(sum(r["effective_rank"] for r in rows.values()) / 2)
-    assert summary["by_module"]["output.dense"]["stable_rank"] == rows[names[1]]["stable_rank"]
-    assert "layer" not in summary
+        assert found.best == pytest.approx(share)
+        assert max(found.column_share or 0, found.row_share or 0) <= share + 1e-9
 
 
 def test_all_values_are_kept_in_fp64_and_the_top_directions_in_fp32() -> None:
@@ -212,9 +196,10 @@ def test_the_rounding_is_that_of_the_tuned_weights_in_their_format() -> None:
     base, tuned = torch.full((8, 8), 1.0), torch.full((8, 8), 64.0)
     update = tuned.double() - base.double()
     for dtype, eps in ((torch.float32, 2.0**-23), (torch.bfloat16, 2.0**-7)):
-        row = measure({"q": update}, decompose({"q": update}), {"q": base}, dtype=dtype)["q"]
-        assert row["rounding_edge"] == pytest.approx(edge_of(*rounding_energy(tuned, dtype)))
-        assert row["rounding_share"] == pytest.approx((64 * eps) ** 2 / 12 * 64 / float(update.norm()) ** 2)
+        rounding = measure({"q": update}, {"q": base}, dtype=dtype)["q"].rounding
+        assert rounding is not None
+        assert rounding.edge == pytest.approx(edge_of(*rounding_energy(tuned, dtype)))
+        assert rounding.energy == pytest.approx((64 * eps) ** 2 / 12 * 64)
 
 
 def test_an_update_of_factors_is_compared_with_the_reference_where_there_is_one() -> None:
@@ -222,8 +207,8 @@ def test_an_update_of_factors_is_compared_with_the_reference_where_there_is_one(
     low = LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0)
     dense = torch.randn((40, 60), generator=draw, dtype=torch.float64)
     updates, base = {"q": low, "v": dense}, {"q": torch.ones(40, 60), "v": torch.ones(40, 60)}
-    decompositions = decompose(updates)
-    table = measure(updates, decompositions, base, {"q": dense, "v": dense})
-    assert table["q"]["captured"] == captured(low, dense)
-    assert "captured" not in table["v"]
-    assert "captured" not in measure(updates, decompositions, base)["q"]
+    table = measure(updates, base, {"q": dense, "v": dense})
+    assert table["q"].captured == captured(low, dense)
+    assert (table["q"].rank, table["v"].rank) == (2, None)
+    assert table["v"].captured is None
+    assert measure(updates, base)["q"].captured is None

@@ -8,9 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from lorax_lab.measure.row import Storage, flatten, rounding, row_of, row_of_top
-from lorax_lab.measure.rows import decompose, measure, summarise, with_nulls
-from lorax_lab.spectra import NULLS, LowRank, certified, noise_ceiling, singular_values, structured_nulls
+from lorax_lab.measure.rows import decompose, measure, structured, to_save, with_stand_ins
+from lorax_lab.record.measures import rows_of, summarise
+from lorax_lab.spectra import (
+    MEASURES,
+    NULLS,
+    LowRank,
+    Rounding,
+    certified,
+    flatten,
+    noise_ceiling,
+    row_of,
+    row_of_top,
+    singular_values,
+    structured_nulls,
+)
+from lorax_lab.spectra.row import relative_rounding
 from lorax_lab.streams import generator
 
 SHAPE = (48, 64)
@@ -38,7 +51,7 @@ def test_spikes_do_not_raise_the_noise_they_stand_above() -> None:
 def test_rounding_decides_what_a_stored_update_can_tell() -> None:
     weight = gaussian(*SHAPE).bfloat16()
     update = weight.double() - gaussian(*SHAPE)  # rounding and nothing else
-    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), storage=Storage.of(weight))
+    row = row_of(singular_values(update), SHAPE, float(weight.double().norm()), rounding=Rounding.of(weight))
     assert row["above_rounding"] == 0
     assert row["rounding_share"] == pytest.approx(1, abs=0.1)
     assert "effective_rank" in row["untrusted"]
@@ -48,42 +61,37 @@ def test_rounding_decides_what_a_stored_update_can_tell() -> None:
 
 
 def test_what_rounding_could_make_grows_with_the_base_and_shrinks_with_the_update() -> None:
-    assert rounding(100.0, 1.0, eps=0.5) == 50
-    assert rounding(1.0, 100.0, eps=0.5) == 0.005
-    assert rounding(1.0, 0.0, eps=0.5) == 0.5
+    assert relative_rounding(100.0, 1.0, eps=0.5) == 50
+    assert relative_rounding(1.0, 100.0, eps=0.5) == 0.005
+    assert relative_rounding(1.0, 0.0, eps=0.5) == 0.5
     sigma = torch.tensor([1.0, 1e-2, 1e-4, 1e-6], dtype=torch.float64)
-    storage = Storage(1e-6, torch.full((4,), 1e-20).double(), torch.full((4,), 1e-20).double())
-    counts = [row_of(sigma, (4, 4), base, storage=storage)["numerical_rank"] for base in (1e-3, 1.0, 100.0, 1e4)]
+    floor = Rounding(eps=1e-6, edge=1e-9, energy=4e-20)
+    counts = [row_of(sigma, (4, 4), base, rounding=floor)["numerical_rank"] for base in (1e-3, 1.0, 100.0, 1e4)]
     assert counts == [4, 3, 2, 1]  # values above 4 · eps · base
 
 
-def test_the_measures_above_noise_have_their_names() -> None:
-    row = row_of(singular_values(spiked()), SHAPE, 1.0)
-    names = {"noise_std", "noise_edge", "spikes", "spike_energy", "signal_share", "bulk_misfit", "gavish_donoho_rank"}
-    assert names <= set(row)
-    assert 0 < row["signal_share"] < row["spike_energy"] < 1
-
-
 def test_a_value_on_the_edge_is_not_above_it() -> None:
-    nothing = Storage(1e-9, torch.zeros(4).double(), torch.zeros(4).double())
+    nothing = Rounding.of_sums(1e-9, torch.zeros(4).double(), torch.zeros(4).double())
     sigma = torch.tensor([2.0, 1.0, 0.0, 0.0], dtype=torch.float64)
-    row = row_of(sigma, (4, 4), 1.0, storage=nothing)
+    row = row_of(sigma, (4, 4), 1.0, rounding=nothing)
     assert (row["rounding_edge"], row["above_rounding"], row["rounding_share"]) == (0, 2, 0)
 
 
 def test_which_measures_rounding_decides_and_never_the_numerical_rank() -> None:
     sigma = torch.cat([torch.tensor([100.0]), torch.full((31,), 1.0)]).double()
     each = torch.full((32,), 1.5).double()
-    row = row_of(sigma, (32, 32), 1.0, storage=Storage(1e-9, each, each))
+    row = row_of(sigma, (32, 32), 1.0, rounding=Rounding.of_sums(1e-9, each, each))
     assert row["rounding_edge"] > 1
-    assert row["untrusted"] == "effective_rank"
+    flagged = row["untrusted"].split()
+    assert "effective_rank" in flagged
+    assert not {"stable_rank", "numerical_rank"} & set(flagged)
     assert row["above_rounding"] == 1
     assert row["rounding_share"] == pytest.approx(48 / (100**2 + 31))
 
 
 def test_the_noise_that_spikes_leave_over_has_its_own_degrees_of_freedom() -> None:
     update = spiked(400.0)
-    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, Storage.of(gaussian(*SHAPE).float()))
+    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, Rounding.of(gaussian(*SHAPE).float()))
     sigma = singular_values(update)
     left = float(sigma[3:].square().sum())
     assert top["spikes"] == 3
@@ -100,9 +108,9 @@ def test_a_product_of_factors_has_no_noise_of_its_own() -> None:
 
 
 def test_the_top_of_a_spectrum_gives_the_same_names_and_counts() -> None:
-    update, storage = spiked(400.0), Storage.of(gaussian(*SHAPE).float())
-    whole = row_of(singular_values(update), SHAPE, 10.0, storage=storage)
-    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, storage)
+    update, rounding = spiked(400.0), Rounding.of(gaussian(*SHAPE).float())
+    whole = row_of(singular_values(update), SHAPE, 10.0, rounding=rounding)
+    top = row_of_top(certified(update, 8, generator(0, "test")), SHAPE, 10.0, rounding)
     assert {name.removesuffix(".low") for name in flatten(top)} <= set(flatten(whole))
     for name in ("spikes", "frobenius_norm", "spectral_norm", "relative_norm", "rounding_edge", "null"):
         assert top[name] == pytest.approx(whole[name]), name
@@ -120,20 +128,46 @@ UPDATES = {
 
 @pytest.mark.parametrize("base", [torch.zeros(SHAPE), torch.ones(SHAPE)], ids=["base of zeros", "base of ones"])
 @pytest.mark.parametrize("kind", UPDATES)
-def test_no_update_makes_the_row_fail(kind: str, base: Tensor) -> None:
-    updates = {"layer.0.query": UPDATES[kind]}
-    rows = measure(updates, decompose(updates), {"layer.0.query": base})
-    row = rows["layer.0.query"]
-    assert math.isnan(row["relative_norm"]) == (not base.any())
+def test_no_update_makes_the_row_fail_and_the_record_has_it_whole(kind: str, base: Tensor) -> None:
+    """From the weights by way of the record: the same as `row_of` gives, None for NaN."""
+    updates, decomposed = {"layer.0.query": UPDATES[kind]}, decompose({"layer.0.query": UPDATES[kind]})
+    matrices = measure(updates, {"layer.0.query": base})
+    (row,), (matrix,), update = rows_of(matrices, to_save(decomposed)).values(), matrices.values(), UPDATES[kind]
+    assert (row["layer"], row["module"], row["shape"]) == (0, "query", list(SHAPE))
+    assert (row["relative_norm"] is None) == (not base.any())
     assert (row["numerical_rank"] == 0) == ("zero" in kind)
-    assert "spikes" in summarise(rows) or "factors" in kind
+    assert ("spikes" in row) == isinstance(update, Tensor) == (matrix.rounding is not None) == (matrix.rank is None)
+    rounding = Rounding.of((base.double() + update).float()) if isinstance(update, Tensor) else None
+    direct = row_of(
+        decomposed["layer.0.query"].sigma, SHAPE, float(base.double().norm()), rank=matrix.rank, rounding=rounding
+    )
+    wanted = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in direct.items()}
+    assert {key: row[key] for key in wanted if key != "null"} == {k: v for k, v in wanted.items() if k != "null"}
+    assert set(MEASURES) <= set(row["null"])
 
 
 def test_dense_updates_have_nulls_from_streams_of_their_names_and_products_have_none() -> None:
     updates = {"a": spiked(), "b": LowRank(gaussian(48, 2), gaussian(2, 64))}
-    table = measure(updates, decompose(updates), {name: gaussian(*SHAPE) for name in updates})
-    rows = with_nulls(table, updates, lambda name: generator(7, name))
-    assert rows["a"] == table["a"] | {"nulls": structured_nulls(updates["a"], generator(7, "a"))}
-    assert rows["b"] == table["b"]
+    base = {name: gaussian(*SHAPE) for name in updates}
+    drawn = structured(updates, lambda name: generator(7, name))
+    rows = rows_of(measure(updates, base), to_save(decompose(updates), nulls=drawn))
+    assert rows["a"]["nulls"] == structured_nulls(updates["a"], generator(7, "a"))
+    assert "nulls" not in rows["b"]
     assert {f"nulls.{null}.effective_rank" for null in NULLS} <= set(flatten(rows["a"]))
-    assert f"nulls.{next(iter(NULLS))}.above" in summarise({"a": rows["a"] | {"module": "q"}})
+    assert f"nulls.{next(iter(NULLS))}.above" in summarise({"a": rows["a"]})
+
+
+def test_a_stand_in_is_measured_as_its_update_is() -> None:
+    updates, base, noise = {"a": spiked()}, {"a": gaussian(*SHAPE)}, {"a": gaussian(*SHAPE, seed=1)}
+    (matrix,) = with_stand_ins(measure(updates, base), noise, base).values()
+    assert matrix.stand_in == measure(noise, base)["a"].rounding
+    assert matrix.rounding == measure(updates, base)["a"].rounding
+
+
+def test_the_summary_has_the_means_over_all_and_over_each_type() -> None:
+    updates = {"layer.0.query": spiked(), "layer.1.output.dense": gaussian(*SHAPE)}
+    rows = rows_of(measure(updates, {name: torch.ones(SHAPE) for name in updates}), to_save(decompose(updates)))
+    summary = summarise(rows)
+    assert summary["effective_rank"] == pytest.approx(sum(row["effective_rank"] for row in rows.values()) / 2)
+    assert summary["by_module"]["output.dense"]["stable_rank"] == rows["layer.1.output.dense"]["stable_rank"]
+    assert "layer" not in summary

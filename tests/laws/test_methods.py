@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_model
+from recorded import measured_rows
 from safetensors.torch import load_file
 from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
-from lorax_lab.measure import rows
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
@@ -192,7 +192,7 @@ def test_an_update_has_the_numerical_rank_that_its_form_promises(kind: str, name
     """As the record has it: its eps is that of the precision in which ΔW was computed."""
     method, (model, base) = METHODS[name], trained(kind, name)
     updates, rank = method.updates(model, base), RANK if method.has_rank else None
-    table = rows.measure(updates, rows.decompose(updates), base, dtype=method.update_dtype)
+    table = measured_rows(updates, base, method.update_dtype)
     for key, update in updates.items():
         most = method.most_rank(method_config(name), rank, tuple(update.shape))
         assert method.adapts <= table[key]["numerical_rank"] <= most <= min(update.shape)

@@ -14,6 +14,7 @@ import peft
 import pytest
 import torch
 from conftest import tiny_model
+from recorded import measured_rows
 from test_methods import (
     BATCH,
     RANK,
@@ -173,11 +174,9 @@ def test_what_is_not_refused_adapts_every_kind_of_model(name: str, kind: str) ->
 
 @pytest.mark.parametrize("name", ["peft/dora", "peft/oft"])
 def test_dora_and_oft_change_a_weight_with_full_rank_and_the_lab_says_so(name: str) -> None:
-    from lorax_lab.measure import rows
-
     model, base = trained("bert", name)
     updates = METHODS[name].updates(model, base)
-    table = rows.measure(updates, rows.decompose(updates), base, dtype=METHODS[name].update_dtype)
+    table = measured_rows(updates, base, METHODS[name].update_dtype)
     assert {row["numerical_rank"] for row in table.values()} == {32}
     assert all(row["above_rounding"] == 32 and row["rounding_edge"] < 1e-12 for row in table.values())
     assert METHODS[name].update_rank == "full"
@@ -490,13 +489,11 @@ def test_every_number_that_is_trained_was_drawn(name: str) -> None:
     ],
 )
 def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[str, object]) -> None:
-    from lorax_lab.measure import rows
-
     config = method_config(name, **changes)
     method, (model, base) = METHODS[name], trained("bert", name, config)
     model.eval()
     updates, before = method.updates(model, base), outputs(model)
-    table = rows.measure(updates, rows.decompose(updates), base, dtype=method.update_dtype)
+    table = measured_rows(updates, base, method.update_dtype)
     for key, update in updates.items():
         assert table[key]["numerical_rank"] <= method.most_rank(config, rank_of(name), tuple(update.shape))
     method.merge(model)

@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
-from conftest import BAD, GOOD, PLAIN, tiny_config, tiny_model, tiny_speech_processor
-from test_run import runs_dir
-from transformers import AutoConfig, AutoTokenizer
+from bases import save_base, tone
+from conftest import BAD, GOOD, PLAIN
 
 from lorax_lab.data import SOURCES, Example, Source
-from lorax_lab.data.media import Sound
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.entry import launch
 from lorax_lab.models import Base, adaptable, head_modules, is_head, load_base
 from lorax_lab.streams import generator
 from lorax_lab.tasks import KINDS, Task
@@ -27,29 +23,7 @@ from lorax_lab.tasks.split import Split
 from lorax_lab.train import Batch
 
 COUNT = 12
-IMAGE = {"image_size": 8, "patch_size": 4, "num_channels": 3}
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-CONFIGS = {
-    "AutoModelForSequenceClassification": lambda: tiny_config("bert"),
-    "AutoModelForCausalLM": lambda: tiny_config("gpt2"),
-    "AutoModelForImageClassification": lambda: AutoConfig.for_model("vit", **SIZES, **IMAGE),
-    "AutoModelForSpeechSeq2Seq": lambda: tiny_config("whisper"),
-}
-"""A tiny base for each class of transformers."""
-PROCESSORS: dict[str, Callable[[Path], Any]] = {
-    "AutoTokenizer": AutoTokenizer.from_pretrained,
-    "AutoImageProcessor": lambda _: transformers.ViTImageProcessorPil(size={"height": 8, "width": 8}),
-    "AutoProcessor": lambda _: tiny_speech_processor(),
-}
-"""A processor for each class of transformers; the tokenizer's is the one of the folder."""
 WORDS = [*GOOD, *BAD, *PLAIN]
-
-
-def tone(hertz: float, seconds: float, rate: int = 16_000) -> Sound:
-    time = np.arange(int(seconds * rate)) / rate
-    return Sound((0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32), rate, "a tone")
-
-
 INPUTS: dict[str, Callable[[random.Random], Any]] = {
     "text": lambda draw: " ".join(draw.choices(WORDS, k=draw.randint(1, 12))),
     "image": lambda draw: np.array([draw.randrange(256) for _ in range(64 * 3)], np.uint8).reshape(8, 8, 3),
@@ -62,17 +36,6 @@ LABELS: dict[str, tuple[tuple[str, ...], Callable[[int], Any]]] = {
     "texts": ((), lambda i: " ".join(WORDS[i % 4 : i % 4 + 1 + i % 3])),
 }
 """The classes and the i-th label, by the labels' form."""
-
-
-def save_base(kind_name: str, tokenizer: Path, folder: Path) -> Path:
-    """A base as it is published: without a head, unless the head is pretrained with it."""
-    kind = KINDS[kind_name]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = getattr(transformers, kind.model_class).from_config(CONFIGS[kind.model_class]())
-    (model if model.get_output_embeddings() is not None else model.base_model).save_pretrained(folder)
-    PROCESSORS[kind.processor_class](tokenizer).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -198,12 +161,6 @@ def test_a_model_that_knows_the_examples_by_heart_has_the_best_score(task: Task,
     assert task.kind.correct is None or answered["correct"].all()
 
 
-def test_the_default_metric_is_the_first_and_the_others_can_be_named(kind_name: str) -> None:
-    kind = KINDS[kind_name]
-    assert kind.metrics
-    assert set(kind.always) <= set(kind.metrics)
-
-
 def words_for(kind_name: str) -> list[str]:
     """Overrides of a task of the kind: of a source that it reads, with the columns that it needs."""
     config = KINDS[kind_name].config
@@ -228,38 +185,6 @@ def test_some_kind_reads_every_source_in_every_form_of_its_labels(name: str) -> 
     assert kinds
     forms = {kind.config.labels for kind in kinds}
     assert source.columns or set(source.labels) <= forms
-
-
-def change_model(words: list[str], tmp_path: Path) -> list[str]:
-    """A model whose tokenizer is missing."""
-    folder = tmp_path / "no-tokenizer"
-    tiny_model("bert").base_model.save_pretrained(folder)
-    return [f"model={folder}" if word.startswith("model=") else word for word in words]
-
-
-CANNOT: dict[str, tuple[Callable[[list[str], Path], list[str]], str]] = {
-    "a model without what reads the inputs": (change_model, "no-tokenizer has no tokenizer in"),
-    "a missing column": (lambda words, _: [*words, "task.text_pair=other"], "task.text_pair=other is not a column"),
-    "labels that are no numbers": (lambda words, _: [*words, "task.kind=regression"], "is not a finite number"),
-    "a metric of another kind": (lambda words, _: [*words, "task.metric=pearson"], "task.metric=pearson is not"),
-    "an unknown kind": (lambda words, _: [*words, "task.kind=regresion"], "did you mean 'regression'"),
-    "a setting out of range": (lambda words, _: [*words, "task.max_length=3"], "task.max_length=3 is not possible"),
-}
-
-
-@pytest.mark.parametrize("reason", CANNOT)
-def test_a_task_that_cannot_be_is_refused_before_anything_trains(
-    small_run: list[str],
-    tmp_path: Path,
-    reason: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    change, message = CANNOT[reason]
-    monkeypatch.setattr("sys.argv", ["lorax_lab", *change(small_run, tmp_path), "rank=2"])
-    assert launch() == 2
-    assert message in " ".join(capsys.readouterr().out.split())
-    assert not list(runs_dir(small_run).glob("*"))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Lab
 from hostile_models import SAFE, as_bin, sharded, tensors
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import base, files, load_base, model_sha256, resolve
 from lorax_lab.models.weights import folder_sha256
-from lorax_lab.record import record
 
 HEAD = {"num_labels": 2}
 TRIPLED = tensors(lambda content: {name: tensor * 3 for name, tensor in content.items()})
@@ -79,39 +77,6 @@ def test_files_that_change_while_they_are_read_are_refused(folder: Path, monkeyp
     monkeypatch.setattr(base, "_leave_the_file", lambda model: (ours(model), TRIPLED(folder)))
     with pytest.raises(ConfigError, match="changed while they were read"):
         load_base(str(folder), HEAD, 0)
-
-
-def test_weights_replaced_during_a_sweep_end_that_run_and_no_other(
-    lab_here: Lab, small_run: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lorax_lab.launch import sweep
-
-    attempt, tried = sweep.attempt, []
-
-    def between(run: object, how: object) -> str:
-        tried.append(run)
-        if len(tried) == 2:
-            shutil.copy2(folder / SAFE, tmp_path / "kept")
-            TRIPLED(folder)
-        if len(tried) == 3:
-            shutil.move(tmp_path / "kept", folder / SAFE)
-        return attempt(run, how)
-
-    monkeypatch.setattr(sweep, "attempt", between)
-    words = [word for word in small_run if not word.startswith("model=")]
-    words += [f"model={folder}", "rank=1,2,3", "reference=false", "train.max_steps=1", "-m"]
-    done = lab_here(*words)
-    assert done.returncode == 1, done.stdout
-    records = {run.run_id: record.read_record(run.folder) for run in tried}
-    assert [content.status for content in records.values()] == ["completed", "failed", "completed"]
-    failed = list(records.values())[1]
-    assert f"the files of model={folder} or the data of task=local changed after {failed.run_id} was planned" in str(
-        failed.reason
-    )
-    monkeypatch.setattr(sweep, "attempt", attempt)
-    again = lab_here(*words)
-    assert again.returncode == 0
-    assert "2 of 3 already recorded" in again.stdout
 
 
 def test_a_presets_altered_file_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

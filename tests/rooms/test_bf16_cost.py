@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Lab
 
 from lorax_lab.launch import precision
 from lorax_lab.launch.compose import compose
@@ -36,10 +35,3 @@ def test_it_is_said_where_it_is_slower(
     if said:
         assert "3.0 times as long in bf16 as in fp32" in notes[0]
         assert "type train.precision=fp32" in notes[0]
-
-
-def test_the_command_line_says_it(small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_ratio", lambda: 3.04)
-    done = lab_here(*small_run, "train.precision=bf16", "--dry-run")
-    assert "note: train.precision=bf16: a product of matrices takes 3.0 times as long" in done.stdout
-    assert done.returncode == 0

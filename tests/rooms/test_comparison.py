@@ -108,8 +108,8 @@ def test_directions_that_a_file_leaves_out_are_counted(quick: list[str], tmp_pat
         folder, record = of_method(here, "peft/adalora")
         kept = load_file(folder / "adapter_model.safetensors")
         assert min(len(t) for name, t in kept.items() if name.endswith("lora_A")) < 3
-        captured = [row["captured"] for row in record.completed.matrices.values()]
-        shares.append([math.nan if value is None else value for row in captured for value in row.values()])
+        captured = [value for matrix in record.completed.matrices.values() for value in vars(matrix.captured).values()]
+        shares.append([math.nan if value is None else value for value in captured])
     assert shares[0] == pytest.approx(shares[1], rel=1e-9, nan_ok=True)
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_was_recorded_without_a_reference_gets_it_when_it_is_asked_fo
     assert "(not compared with its reference yet)" in dry.stdout
     assert lab_here(*quick, "rank=2").returncode == 0
     assert of_method(quick, "lora")[1].completed.reference == of_method(quick, "full")[1].run_id
-    assert all("captured" in row for row in of_method(quick, "lora")[1].completed.matrices.values())
+    assert all(matrix.captured for matrix in of_method(quick, "lora")[1].completed.matrices.values())
 
 
 def test_a_reference_that_diverges_fails_the_sweep_until_it_is_done_without(quick: list[str], lab_here: Lab) -> None:

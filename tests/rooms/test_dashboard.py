@@ -8,19 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from recorded import run_record
+from recorded import matrix, run_record
 
 from lorax_lab.dashboard import pages
 from lorax_lab.dashboard.__main__ import main
+from lorax_lab.record.folder import SPECTRA, save_arrays
 from lorax_lab.record.record import write_record
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "study"
 MATRICES: dict[str, Any] = {
-    "layer.0.query": {"module": "query", "layer": 0, "effective_rank": 3.0, "null": {"effective_rank": 6.0}},
-    "layer.0.value": {"module": "value", "layer": 0, "effective_rank": 2.0, "null": {"effective_rank": 6.0}},
+    "layer.0.query": matrix("query", 0, 2),
+    "layer.0.value": matrix("value", 0, 2),
 }
+SIGMA = {name: {"sigma": np.array([2.0, 1.0])} for name in MATRICES}
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +42,7 @@ def runs(tmp_path: Path) -> Path:
     for task, study in (("tweets", None), ("sarcasm", "planted")):
         config = run_record("x").config
         config = config | {"task": {"name": task, "source": task}, "tracking": {"mode": "offline", "study": study}}
+        save_arrays(tmp_path / "runs" / task / SPECTRA, SIGMA)
         write_record(tmp_path / "runs" / task, run_record(task, config=config, matrices=MATRICES))
     return tmp_path / "runs"
 
@@ -68,6 +72,7 @@ def test_what_is_written_is_what_the_library_reads(typed: tuple[str, ...], runs:
 def test_a_share_of_noise_has_panels_where_a_run_has_one(method: str, has_share: bool, tmp_path: Path) -> None:
     config = run_record("x").config | {"task": {"name": "tweets", "source": "tweets"}}
     record = run_record("a", config=config, method=method, matrices=MATRICES)
+    save_arrays(tmp_path / "runs" / "a" / SPECTRA, SIGMA)
     write_record(tmp_path / "runs" / "a", record)
     workspace, report = written(tmp_path)
     for board in (workspace, report):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 from conftest import Lab
 from families import CAUSAL, FAMILIES, IDS, READ, Family, table
-from recorded import run_result
 from torch import nn
 
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters
@@ -21,7 +21,6 @@ from lorax_lab.models import (
     census,
     coverage,
     head_modules,
-    in_words,
     not_measured,
     select,
     short_name,
@@ -143,14 +142,6 @@ def test_each_adapter_alone_moves_the_output(family: Family) -> None:
             nn.init.zeros_(layer.lora_B)
 
 
-@families
-def test_the_bare_body_has_the_same_matrices(family: Family) -> None:
-    """Of `AutoModel`: no head, and no name of the body before the matrices' names."""
-    model, body = family.model(), family.model("AutoModel")
-    prefix = f"{model.base_model_prefix}."
-    assert [name.removeprefix(prefix) for name in adaptable(model)] == list(adaptable(body))
-
-
 def test_t5_that_writes_has_its_matrices_too_and_its_output_layer_is_none_of_them() -> None:
     """Of `AutoModelForSeq2SeqLM` no module is the body: its parts stand side by side."""
     t5 = by_name["T5"]
@@ -170,25 +161,6 @@ def test_matrices_that_are_not_targeted_are_named() -> None:
     sizes = by_reason(covered, "trained")
     assert sizes["matrices that are not targeted"] == 16384 - 2 * 32 * 32
     assert covered["trained"] == covered["measured"] + sum(sizes.values())
-
-
-def test_a_head_that_is_kept_does_not_train() -> None:
-    from lorax_lab.models import freeze_head
-
-    model = by_name["BERT"].model()
-    names = select(model, ["all-linear"])
-    before = census(model, names)
-    freeze_head(model)
-    covered = coverage(before, model)
-    assert by_reason(covered, "trained")["head"] == 0
-    assert by_reason(covered, "parameters")["head"] > 0
-
-
-def test_experts_are_said_to_be_most_of_mixtral() -> None:
-    model = by_name["Mixtral"].model()
-    said = in_words(not_measured(census(model, select(model, ["all-linear"]))))
-    assert said.startswith("3-D experts (82 % of the body's parameters), ")
-    assert said.endswith("routers (under 1 %)")
 
 
 def test_what_is_tied_is_counted_once() -> None:
@@ -231,7 +203,7 @@ def test_a_run_records_what_it_covers_and_the_console_says_what_is_not_measured(
         assert cover.trained == record.completed.parameters.trainable
         assert cover.trained == cover.measured + sum(part.trained for part in cover.parts)
         assert cover.base == cover.adapted + sum(part.parameters for part in cover.parts)
-        assert cover.adapted == sum(row["shape"][0] * row["shape"][1] for row in record.completed.matrices.values())
+        assert cover.adapted == sum(math.prod(matrix.shape) for matrix in record.completed.matrices.values())
     experts = [part for part in cover.parts if part.reason == "3-D experts"]
     assert bool(experts) is ("mixtral" in saved.name)
     assert bool(experts) is ("3-D experts" in line)
@@ -253,10 +225,6 @@ def test_what_a_class_fixes_is_fixed_in_a_model_that_is_read_from_files(
     attached(model, REFERENCE)
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert still == ["model.encoder.embed_positions.weight"]
-
-
-def test_an_older_record_says_nothing_of_its_coverage() -> None:
-    assert run_result().coverage is None
 
 
 def test_the_page_has_the_table_and_is_linked() -> None:

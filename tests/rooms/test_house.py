@@ -26,9 +26,9 @@ MAY_IMPORT = {
     "study": {"config", "errors", "record", "spectra"},
     "windows": {"config", "errors", "record"},
     "train": {"config", "errors", "record", "streams"},
-    "measure": {"models", "spectra"},
+    "measure": {"models", "record", "spectra"},
     "memory": {"config", "console", "errors", "methods", "models", "record"},
-    "findings": {"console", "measure", "methods", "streams", "tasks"},
+    "findings": {"console", "measure", "methods", "record", "streams", "tasks"},
     "comparison": {"config", "measure", "methods", "models", "spectra", "record", "tasks"},
     "execute": {
         "comparison", "config", "console", "errors", "findings", "measure", "memory", "methods", "models", "record",

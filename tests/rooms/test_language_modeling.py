@@ -8,36 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from language import KIND, WORDS, causal_model, settings, word_tokenizer
+from language import (
+    EXAMPLES,
+    KIND,
+    MODELS,
+    PAIRS,
+    PLAIN_TEXTS,
+    WORDS,
+    causal_model,
+    padded_tokenizer,
+    settings,
+    split_of,
+    word_tokenizer,
+)  # fmt: skip
 from torch import nn
 
 from lorax_lab.data import Example
 from lorax_lab.errors import ConfigError
-from lorax_lab.tasks import Task, greedy
+from lorax_lab.tasks import greedy
 from lorax_lab.tasks.split import Split, baselines
 
-PAIRS = [
-    ("the film is", "good"), ("a", "bad dull end"),
-    ("it is a story of a", "warm scene"), ("with it and a plot", "grim"),
-    ("quite a scene and a very", "lovely sweet brave end"), ("the end", "the end"),
-]  # fmt: skip
-EXAMPLES = [Example({"prompt": prompt}, completion) for prompt, completion in PAIRS]
-PLAIN_TEXTS = [Example({}, f"{prompt} {completion}") for prompt, completion in PAIRS]
-MODELS = ("gpt2", "llama")
 END = WORDS.index("[END]")
-
-
-def split_of(examples: list[Example], tokenizer: Any, **changes: Any) -> Split:
-    config = settings(**changes)
-    task = Task(config, KIND, (), config.metric or "nats", examples, examples, examples, "")
-    return Split.of(task, examples, tokenizer)
-
-
-def padded_tokenizer() -> Any:
-    """As `load_processor` leaves a tokenizer without padding: it pads with its end token."""
-    tokenizer = word_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def nats_by_hand(model: nn.Module, prompt: list[int], completion: list[int]) -> float:
@@ -78,13 +69,6 @@ def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bo
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_loss_is_that_of_the_model_itself(kind: str) -> None:
-    """Transformers' own loss, of all places, from the same labels."""
-    model, batch = causal_model(kind), split_of(EXAMPLES, padded_tokenizer()).batch([0, 1, 2, 3, 4, 5])
-    assert KIND.loss(model, batch.inputs).item() == pytest.approx(model(**batch.inputs).loss.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("kind", MODELS)
 def test_batches_of_unlike_lengths_weigh_as_one_example_at_a_time(kind: str) -> None:
     model, split = causal_model(kind), split_of(EXAMPLES, padded_tokenizer())
     for groups in ([[0], [1], [2], [3], [4], [5]], [[0, 4], [1, 2, 3], [5]]):
@@ -92,21 +76,6 @@ def test_batches_of_unlike_lengths_weigh_as_one_example_at_a_time(kind: str) -> 
         losses = [KIND.loss(model, batch.inputs).item() * batch.weight for batch in batches]
         mean = sum(losses) / sum(batch.weight for batch in batches)
         assert mean == pytest.approx(KIND.loss(model, split.batch([0, 1, 2, 3, 4, 5]).inputs).item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_padding_on_the_left_gives_the_same_next_token(kind: str) -> None:
-    """The prompts as greedy decoding reads them, against each prompt alone."""
-    model, prompts = causal_model(kind), [ids(prompt) for prompt, _ in PAIRS]
-    batch = greedy.pad(padded_tokenizer(), prompts, "left")
-    assert [row[mask.bool()].tolist() for row, mask in zip(*batch.values(), strict=True)] == prompts
-    assert (batch["attention_mask"][:, -1] == 1).all()
-    assert (batch["attention_mask"][:, 0] == 0).any()
-    made = model.generate(**batch, max_new_tokens=1, do_sample=False, pad_token_id=END, output_logits=True,
-                          return_dict_in_generate=True, eos_token_id=END).logits[0]  # fmt: skip
-    for row, prompt in zip(made, prompts, strict=True):
-        alone = model(input_ids=torch.tensor([prompt])).logits[0, -1]
-        torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_the_end_token_counts_where_it_is_the_padding_too() -> None:
@@ -233,20 +202,6 @@ def test_a_few_shot_prompt_that_does_not_fit_has_fewer_shots_and_says_so(limit: 
     assert all(size <= limit for split in chosen.values() for size in split.sizes)
 
 
-def test_a_few_shot_prompt_is_begun_once() -> None:
-    tokenizer = word_tokenizer(begins=True, pad="[UNK]")
-    splits = {"train": split_of(EXAMPLES[1:4], tokenizer), "test": split_of(EXAMPLES[4:5], tokenizer)}
-    (row,) = baselines(splits, None)["few_shot_3"].rows
-    line = [END, WORDS.index("\n")]
-    shots = [token for prompt, answer in PAIRS[1:4] for token in [*ids(f"{prompt} {answer}"), *line]]
-    assert row["input_ids"] == [WORDS.index("the"), *shots, *ids(" ".join(PAIRS[4])), END]
-
-
-def test_no_shots_are_asked_for() -> None:
-    split = split_of(EXAMPLES, padded_tokenizer(), few_shot=0)
-    assert list(baselines({"train": split, "test": split}, None)) == ["untrained"]
-
-
 # ---- what is cut, and what is refused
 
 
@@ -258,41 +213,23 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
         assert row["input_ids"] == uncut["input_ids"][row["cut"] :]
         assert row["completion"] == uncut["completion"]
     assert [row["cut"] for row in split.rows] == [0, 0, 1, 0, 3, 0]
-    (note,) = KIND.notes(split.rows, split.task.config)
-    assert note.startswith("2 of 6 prompts do not fit task.max_length=8: each is cut on its left, by up to 3 tokens")
+    assert len(KIND.notes(split.rows, split.task.config)) == 1
     assert KIND.notes(whole.rows, whole.task.config) == []
 
 
 def test_a_completion_that_has_no_room_is_refused_by_number() -> None:
-    message = r"1 of 6 completions have no room in task.max_length=5 .* type task.max_length=6"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"task.max_length=5 .*task.max_length=6"):
         split_of(EXAMPLES, padded_tokenizer(), max_length=5)
     assert split_of(EXAMPLES, padded_tokenizer(), max_length=6).sizes[4] == 6
 
 
-@pytest.mark.parametrize("label", ["", "  "])
-def test_an_empty_completion_is_refused(label: str) -> None:
-    with pytest.raises(ConfigError, match=r"no token of the completion '.*leave that row out"):
+@pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])
+def test_a_completion_without_tokens_is_refused(label: str) -> None:
+    with pytest.raises(ConfigError, match=r"task\.label"):
         split_of([*EXAMPLES, Example({"prompt": "a"}, label)], padded_tokenizer())
-
-
-def test_a_completion_that_the_tokenizer_does_not_know_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"knows no part of the completion 'zyx wvu'; leave that row out"):
-        split_of([*EXAMPLES, Example({"prompt": "a"}, "zyx wvu")], padded_tokenizer())
-
-
-def test_a_tokenizer_without_an_end_token_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no end token, and a completion ends with one"):
-        split_of(EXAMPLES, word_tokenizer(end=None))
 
 
 @pytest.mark.parametrize(("key", "value"), [("max_length", 3), ("few_shot", -1)])
 def test_a_setting_out_of_range(key: str, value: int) -> None:
     with pytest.raises(ConfigError, match=rf"task\.{key}={value} is not possible"):
         settings(**{key: value})
-
-
-def test_equal_texts_without_prompts_are_equal_content() -> None:
-    from lorax_lab.data.source import content_key
-
-    assert content_key(Example({}, "A text")) == content_key(Example({}, "a  text")) != content_key(Example({}, "b"))

@@ -1,4 +1,4 @@
-"""Where a record comes from: the checkout, the machine, the versions."""
+"""Where a record comes from: the checkout, the code, the machine, the versions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lorax_lab.record import provenance
+from lorax_lab.record.code import FILES, PACKAGE, ROOMS, code_sha256
 from lorax_lab.record.result import Git
 
 
@@ -47,6 +48,27 @@ def test_the_commit_and_whether_tracked_files_of_the_package_differ_from_it(chec
 def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance.git() == Git(None, None)
+
+
+def test_the_code_is_one_hash_of_the_rooms_that_decide_numbers(tmp_path: Path) -> None:
+    assert all((PACKAGE / name).exists() for name in (*ROOMS, *FILES))
+    assert provenance.versions(())["torch"] == torch.__version__
+
+    def version(name: str, *texts: str) -> str:
+        for number, text in enumerate(texts):
+            for place in (f"spectra/file{number}.py", "train.py", "record/record.py"):
+                path = tmp_path / name / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text if place.startswith("spectra") else "")
+        return code_sha256(tmp_path / name)
+
+    first = version("a", "x = 1\n", "y = 2\n")
+    assert version("b", "x = 1\n", "y = 2\n") == first
+    (tmp_path / "b" / "record" / "record.py").write_text("z = 1\n")  # it decides no number
+    code_sha256.cache_clear()
+    assert code_sha256(tmp_path / "b") == first
+    others = [version("c", "x = 1\n", "y = 3\n"), version("d", "x = 1\ny = 2\n"), version("e", "y = 2\n", "x = 1\n")]
+    assert len({first, *others}) == 4
 
 
 def test_the_machine_in_words() -> None:

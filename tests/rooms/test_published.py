@@ -14,9 +14,10 @@ import pytest
 from conftest import launched
 
 from lorax_lab.audit.__main__ import main as audit
-from lorax_lab.measure.row import flatten
 from lorax_lab.record import load_spectra, read_record
+from lorax_lab.record.measures import rows
 from lorax_lab.record.record import DamagedRecord
+from lorax_lab.spectra import flatten
 from lorax_lab.study.answers import correct_answers, log_losses
 from lorax_lab.study.published import SHARED_RANKS, line_of, read_lines, shared_rows, write_lines
 from lorax_lab.study.tables import SUMS, altered, write_sums
@@ -58,7 +59,7 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
     assert len(line["functional"]) == len(record.completed.truncation)
     spectra = load_spectra(folder)
     for name, row in line["matrices"].items():
-        assert row["effective_rank"] == pytest.approx(record.completed.matrices[name]["effective_rank"], rel=1e-5)
+        assert row["effective_rank"] == pytest.approx(rows(folder)[name]["effective_rank"], rel=1e-5)
         assert 0 <= row["spikes"] <= row["above_rounding"] <= min(row["shape"])
         np.testing.assert_array_equal(row["sigma"], spectra[name]["sigma"].astype(np.float32))
         weight_norm = np.linalg.norm(spectra[name]["sigma"]) / row["relative_norm"]
@@ -71,7 +72,7 @@ def test_a_line_keeps_what_the_tables_need(store: Path) -> None:
 
 def test_record_line_and_audit_have_one_row_for_one_matrix(store: Path, model_folder: Path, tmp_path: Path) -> None:
     folder = folders(store, "controls")[0]
-    record, line = read_record(folder).completed.matrices, line_of(folder)["matrices"]
+    record, line = rows(folder), line_of(folder)["matrices"]
     assert audit([str(model_folder), str(folder / "model.safetensors"), "--out", str(tmp_path / "audit")]) == 0
     audited = {row["matrix"]: row for row in pd.read_csv(tmp_path / "audit" / "audit.csv").to_dict("records")}
     for name, recorded in record.items():

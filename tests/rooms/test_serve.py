@@ -28,7 +28,7 @@ from lorax_lab.record.folder import files_of, save_trained
 from lorax_lab.record.result import Inputs
 from lorax_lab.serve import prove
 from lorax_lab.serve.__main__ import main
-from lorax_lab.serve.exchange import Exchange, ServedLinear
+from lorax_lab.serve.exchange import Exchange, ServedHead, ServedLinear
 from lorax_lab.streams import generator
 
 TOKENS = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
@@ -127,25 +127,6 @@ def test_random_exchanges_merges_and_unmerges_leave_no_trace(served: tuple[str, 
     assert exchange.fingerprint() != base
 
 
-def test_rows_of_a_mixed_batch_answer_as_alone(served: tuple[str, Folders]) -> None:
-    kind, folders = served
-    exchange, draw = exchange_of(kind, folders), random.Random(0)
-    exchange.switch("again")
-    exchange.merge()
-    before = exchange.serve(BATCH)
-    tokens = torch.tensor([[draw.randrange(4, 30) for _ in range(6)] for _ in range(12)])
-    tokens[3, 4:] = 0
-    batch = {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
-    expected = alone(kind, folders, batch)
-    names = [draw.choice(list(folders)) for _ in range(12)]
-    for i, (name, answer) in enumerate(zip(names, exchange.mixed(batch, names), strict=True)):
-        torch.testing.assert_close(answer, expected[name][i], **ROUNDING)
-    with pytest.raises(IndexError):
-        exchange.mixed(batch | {"input_ids": tokens + 1000}, names)
-    assert (exchange.active, exchange.merged) == ("again", True)
-    assert torch.equal(exchange.serve(BATCH), before)
-
-
 def setting(key: str, value: Any) -> Spoil:
     return lambda files: files[SETTINGS].update({key: value})
 
@@ -195,7 +176,7 @@ def test_what_is_refused_leaves_the_adapter_in_place(case: str, tmp_path: Path) 
         exchange.add(name, folder)
     assert str(folder) in str(refusal.value)
     with pytest.raises(ConfigError, match="nine"):
-        exchange.mixed(BATCH, ["two", "nine"])
+        exchange.switch("nine")
     assert exchange.adapters == adapters
     assert (exchange.active, exchange.merged) == ("three", True)
     assert torch.equal(exchange.serve(BATCH), before)
@@ -250,7 +231,7 @@ def test_every_answer_is_equal_and_the_figure_draws_what_was_measured(
     assert main([*runs, "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "serving.json").read_text())
     assert results["equal"]
-    assert [row["same.mixed"] for row in results["runs"].values()] == [64, 64]
+    assert [row["same.merged"] for row in results["runs"].values()] == [64, 64]
     assert results["bytes_held"]["merged"] == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
     sizes = [(Path(run) / part).stat().st_size for run in runs for part in (WEIGHTS, SETTINGS)]
     assert results["bytes_on_disk"]["adapters"] == sum(sizes)
@@ -260,14 +241,14 @@ def test_every_answer_is_equal_and_the_figure_draws_what_was_measured(
     assert left.texts[0].get_text() == f"{results['bytes_on_disk']['full'] / 1e6:,.1f}"
 
 
-def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers_in_a_mix(
+def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
     runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prove, "EXCHANGES", 5)
-    opened, mixed = prove.open_served([Path(run) for run in runs]), Exchange.mixed
+    opened, heads = prove.open_served([Path(run) for run in runs]), ServedHead.forward
     assert prove.prove(opened)["equal"]
     with monkeypatch.context() as patch:
-        patch.setattr(Exchange, "mixed", lambda self, batch, names: [-row for row in mixed(self, batch, names)])
+        patch.setattr(ServedHead, "forward", lambda self, *args, **kwargs: -heads(self, *args, **kwargs))
         assert not prove.prove(opened)["equal"]
     with monkeypatch.context() as patch:
         patch.setattr(ServedLinear, "merged_weight", lambda self, update: self.base.weight.mul_(1.5))

@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Lab, published, tiny_model, tiny_speech_processor
+from bases import save_base, tone
+from conftest import Lab, published, tiny_speech_processor
 from published import everything, settings
-from test_tasks_laws import save_base, tone
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
 
 from lorax_lab.data import Example, data_sha256
-from lorax_lab.data.media import Sound, read_sound
+from lorax_lab.data.media import read_sound
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
 from lorax_lab.tasks import KINDS, Task, load_task
 from lorax_lab.tasks import speech_recognition as speech
-from lorax_lab.tasks.split import Split
 
 KIND = KINDS["speech_recognition"]
 RATE = 16_000
@@ -91,29 +90,6 @@ def test_another_rate_is_the_same_sound() -> None:
         np.testing.assert_allclose(heard[inside], expected[inside], atol=5e-3)
     same = tone(440, 0.5)
     assert speech.at_rate(same, RATE) is same.samples
-
-
-def test_what_the_new_rate_cannot_hold_is_gone() -> None:
-    """A tone of 10 kHz would come back as one of 6 kHz without a low-pass filter."""
-    heard = speech.at_rate(tone(10_000, 0.5, 48_000), RATE)
-    assert np.abs(heard[800:7000]).max() < 0.01
-
-
-def test_two_recordings_are_one_only_if_rate_and_samples_are() -> None:
-    first, again, other = Sound(np.ones(3, np.float32), 8000), Sound(np.ones(3, np.float32), 8000, "b"), None
-    other = Sound(np.ones(3, np.float32), 16000)
-    assert first.sha256() == again.sha256() != other.sha256()
-
-
-def test_how_many_recordings_are_resampled_is_said_once(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
-    path = table(tmp_path / "mixed", rate=lambda i: (8_000, 16_000, 22_050)[i % 3])
-    done = lab_here(f"model={whisper}", *words_of(path), f"runs_dir={tmp_path / 'runs'}", "rank=1,2", "-m", "--dry-run")
-    assert done.returncode == 0, done.stdout
-    said = "20 of 30 recordings are resampled, from 8,000, 22,050 Hz to the rate that the model hears"
-    assert done.stdout.count(said) == 1
-    task = task_of(table(tmp_path / "same"))
-    rows = Split.of(task, task.train, tiny_speech_processor()).rows
-    assert not task.kind.notes(rows, task.config)
 
 
 def test_other_recordings_under_the_same_names_are_another_task(tmp_path: Path) -> None:
@@ -211,12 +187,6 @@ def test_word_errors(reference: str, written: str, errors: int) -> None:
     assert speech.word_errors(reference.split(), written.split()) == (errors, len(reference.split()))
 
 
-def test_a_rate_of_whole_numbers_is_exact() -> None:
-    outputs = np.array([[26, 25, 0.25, 3], [0, 0, 0.5, 4]], np.float32)
-    assert speech.word_error_rate(outputs, np.array(["a", "b"])) == 26 / 25
-    assert speech.nats(outputs, np.array(["a", "b"])) == 0.75 / 7
-
-
 def test_the_rate_is_of_all_words_and_not_the_mean_of_the_transcripts() -> None:
     outputs = np.array([[1, 1, 2.0, 2], [1, 9, 7.0, 10]])
     assert speech.word_error_rate(outputs, np.array(["a", "b"])) == pytest.approx(0.2)
@@ -275,92 +245,36 @@ def test_every_matrix_of_both_halves_is_adapted_and_the_output_layer_is_no_head(
 # ---- faults, before anything trains
 
 
-def broken(path: Path) -> Path:
-    (path.parent / "4.wav").write_bytes(b"RIFF")
-    return path
+def encoded(path: Path) -> None:
+    task = task_of(path)
+    KIND.encode(tiny_speech_processor(), everything(task), task.config)
 
 
-def emptied(path: Path) -> Path:
-    soundfile.write(path.parent / "4.wav", np.zeros(0), RATE)
-    return path
+def write(sound: Any) -> Callable[[Path], object]:
+    return lambda path: soundfile.write(path, sound, RATE)
 
 
-def too_long(path: Path) -> Path:
-    for i in (4, 9):
-        soundfile.write(path.parent / f"{i}.wav", tone(400 + i, 1 + i / 10).samples, RATE)
-    return path
-
-
-def lost(path: Path) -> Path:
-    (path.parent / "4.wav").unlink()
-    return path
-
-
-def renamed(path: Path, name: str) -> Path:
-    """The fifth recording is under another name, or is to be."""
-    if len(name) < 100:
-        (path.parent / "4.wav").rename(path.parent / name)
-    path.write_text(path.read_text().replace("4.wav", name, 1))
-    return path
-
-
-FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "a broken recording": (lambda p: broken(table(p)), "table.csv, row 5: "),
-    "bare samples": (lambda p: renamed(table(p), "4.raw"), "table.csv, row 5: "),
-    "a name too long": (lambda p: renamed(table(p), "w" * 300 + ".wav"), "cannot be read: there is no such file"),
-    "a user that is not there": (lambda p: renamed(table(p), "~nobody-" + "w" * 99), "row 5: task.audio=file is str"),
-    "no sound": (lambda p: emptied(table(p)), "4.wav cannot be read: it has no samples"),
-    "no file": (lambda p: lost(table(p)), "4.wav cannot be read: there is no such file"),
-    "longer than the model hears": (lambda p: too_long(table(p)), "longer than the 1 s that the model hears, the"),
-    "an empty transcript": (
-        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else " "),
-        "table.csv, row 5: task.label=words is empty",
-    ),
-    "letters that the tokenizer has not": (
-        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else "Zwölf"),
-        "table.csv, row 5: the model's tokenizer writes 'Zwölf' as 'wlf'",
-    ),
-    "more letters than the model writes": (
-        lambda p: table(p, text=lambda i: WORDS[i % 5] if i != 4 else "one two three four five one two"),
-        "and model=",
-    ),
-}  # fmt: skip
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a broken recording": (lambda path: path.write_bytes(b"RIFF"), r"row 5: .*4\.wav"),
+    "no sound": (write(np.zeros(0)), r"row 5: .*4\.wav"),
+    "no file": (Path.unlink, r"row 5: .*4\.wav"),
+    "longer than the model hears": (write(tone(404, 1.4).samples), "1 s"),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_recordings_that_cannot_be_used(fault: str, whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
-    make, message = FAULTS[fault]
-    runs = tmp_path / "runs"
-    done = lab_here(f"model={whisper}", *words_of(make(tmp_path / "data")), f"runs_dir={runs}", "tracking=disabled")
-    assert done.returncode == 2, done.stdout
-    assert message in " ".join(done.stdout.split())
-    assert not list(runs.glob("*"))
+def test_recordings_that_cannot_be_used_are_named(fault: str, tmp_path: Path) -> None:
+    path, (change, named) = table(tmp_path), FAULTS[fault]
+    change(tmp_path / "4.wav")
+    with pytest.raises(ConfigError, match=named):
+        encoded(path)
 
 
-def no_extractor(whisper: Path, tmp_path: Path) -> Path:
-    AutoModelForSpeechSeq2Seq.from_pretrained(whisper).save_pretrained(tmp_path / "bare")
-    tiny_speech_processor().tokenizer.save_pretrained(tmp_path / "bare")
-    return tmp_path / "bare"
-
-
-def a_bert(whisper: Path, tmp_path: Path) -> Path:
-    tiny_model("bert").base_model.save_pretrained(tmp_path / "bert")
-    return tmp_path / "bert"
-
-
-MODELS: list[tuple[Any, str]] = [
-    (no_extractor, "feature extractor"),
-    (a_bert, "bert is no model that transformers can read for this kind of task (SpeechSeq2Seq)"),
-]
-
-
-@pytest.mark.parametrize(("model_of", "message"), MODELS)
-def test_a_model_that_hears_nothing(model_of: Any, message: str, whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
-    runs, path = tmp_path / "runs", table(tmp_path / "data")
-    done = lab_here(f"model={model_of(whisper, tmp_path)}", *words_of(path), f"runs_dir={runs}", "tracking=disabled")
-    assert done.returncode == 2, done.stdout
-    assert message in " ".join(done.stdout.split())
-    assert not list(runs.glob("*"))
+@pytest.mark.parametrize(("text", "named"), [(" ", "row 5: task.label=words"), ("Zwölf", "row 5: .*Zwölf")])
+def test_transcripts_that_cannot_be_used_are_named(text: str, named: str, tmp_path: Path) -> None:
+    path = table(tmp_path, text=lambda i: WORDS[i % 5] if i != 4 else text)
+    with pytest.raises(ConfigError, match=named):
+        encoded(path)
 
 
 def test_a_processor_that_puts_nothing_before_a_text_is_refused() -> None:
@@ -390,20 +304,3 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     assert lora.baselines["untrained/word_error_rate"] > 0.9
     again = lab_here(*words, "rank=2")
     assert "2 of 2 already recorded" in again.stdout
-
-
-def test_a_whisper_hears_and_writes_in_bf16_as_it_trains(whisper: Path, tmp_path: Path, lab_here: Lab) -> None:
-    """Generation calls the encoder by itself, not through the whole model. By torch's kernel, whose layers are those
-    that are watched."""
-    words = [f"model={whisper}", *words_of(table(tmp_path / "data")), "train.device=cpu", "tracking=disabled"]
-    words += ["train.kernel=torch"]
-    seen: set[torch.dtype] = set()
-    hook = nn.modules.module.register_module_forward_hook(
-        lambda module, _, out: seen.add(out.dtype) if type(module) is nn.Linear and not module.training else None
-    )
-    try:
-        done = lab_here(*words, "rank=2", "reference=false", "train.precision=bf16", f"runs_dir={tmp_path / 'runs'}")
-    finally:
-        hook.remove()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert seen == {torch.float32, torch.bfloat16}, "fp32 is the untrained base, bf16 all that is scored afterwards"

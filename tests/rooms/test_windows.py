@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from recorded import run_record
-from shown import MATRICES, RUN_ID, SIGMA, SUMMARY, recorded, show
+from shown import MATRICES, RUN_ID, SIGMA, recorded, show
 
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.record import STATUSES, read_record, write_record
 from lorax_lab.record.result import Coverage, Part
+from lorax_lab.spectra import MEASURES
 from lorax_lab.windows import __main__ as command
 from lorax_lab.windows import contents, progress
 from lorax_lab.windows.child import shown_in
@@ -155,18 +156,17 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
 # what is shown
 
 
-def test_every_mean_that_a_record_has_is_shown_and_no_matrix_by_itself() -> None:
+def test_the_mean_of_every_measure_is_shown_and_no_matrix_by_itself(tmp_path: Path) -> None:
     cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
     cuts = [{"part": "cut", "k": k, "accuracy": score} for k, score in ((1, 0.4), (2, 0.5), (4, 0.5))]
-    record = run_record(
-        matrices=MATRICES, summary=SUMMARY, coverage=cover, baselines={"untrained/accuracy": 0.4}, truncation=cuts
-    )
-    shown = contents.summary(record)
+    folder = recorded(tmp_path, coverage=cover, baselines={"untrained/accuracy": 0.4}, truncation=cuts)
+    shown = contents.summary(read_record(folder), folder)
+    assert {f"spectrum/{measure}" for measure in MEASURES} <= set(shown)
     assert shown.items() >= {
         "status": "completed", "test/accuracy": 0.5, "score": 0.5, "baseline/untrained/accuracy": 0.4,
         "parameters/adapter": 8, "memory/peak_bytes": 5, "time/total_seconds": 1.0, "collapsed": False,
-        "coverage/not a target/dense": 60, "spectrum/effective_rank": 4.0, "spectrum/a_measure_of_tomorrow": 2.0,
-        "captured/best": 0.5, "noise_share/query": 0.4, "noise_share": 0.4, "truncation/smallest_k": 2,
+        "coverage/not a target/dense": 60, "spectrum/stable_rank": 1.25, "captured/best": 0.5,
+        "noise_share": shown["noise_share/query"], "truncation/smallest_k": 2,
     }.items()  # fmt: skip
     assert not [key for key in shown if "layer" in key]
 
@@ -179,9 +179,9 @@ def test_a_trial_has_no_curves_of_its_update() -> None:
 
 def test_the_difference_from_the_reference_is_shown(tmp_path: Path) -> None:
     recorded(tmp_path, "full", metrics={"test/accuracy": 0.75})
-    shown = contents.summary(run_record(reference="full"), tmp_path)
+    shown = contents.summary(run_record(reference="full"), runs_dir=tmp_path)
     assert (shown["reference/score"], shown["difference/score"]) == (0.75, -0.25)
-    assert "difference/score" not in contents.summary(run_record(reference="gone"), tmp_path)
+    assert "difference/score" not in contents.summary(run_record(reference="gone"), runs_dir=tmp_path)
 
 
 def test_curves_have_axes_of_their_own() -> None:
@@ -198,8 +198,13 @@ def test_the_map_has_a_row_for_each_layer(module: str, monkeypatch: pytest.Monke
     drawn: list[Any] = []
     colorbar = Figure.colorbar
     monkeypatch.setattr(Figure, "colorbar", lambda self, *a, **k: drawn.append(self) or colorbar(self, *a, **k))
-    rows = {name: row | {"module": module} for name, row in MATRICES.items()}
-    picture = contents.heat_map(run_record(matrices=rows))
+    null = {"effective_rank": 10.0}
+    rows: dict[str, dict[str, Any]] = {
+        "layer.0.query": {"module": module, "layer": 0, "effective_rank": 3.0, "null": null},
+        "layer.1.query": {"module": module, "layer": 1, "effective_rank": 5.0, "null": null},
+        "pooler": {"module": module, "layer": None, "effective_rank": None},
+    }
+    picture = contents.heat_map(rows, "lora")
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
     axes = drawn[0].axes[0]
     (image,) = axes.get_images()

@@ -1,6 +1,7 @@
 """One matrix's row of measures: the same names and the same numbers in a run, a published line and an audit.
 
-`row_of` makes it from the singular values and a few facts, `row_of_top` where only the largest values are known.
+`row_of` derives it from the singular values and the few facts that need the weights (`base_norm`, `Rounding`);
+`row_of_top` does where only the largest values are known. These are what a record keeps: a row is made when it is read.
 """
 
 from __future__ import annotations
@@ -13,49 +14,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.spectra import (
-    MEASURES,
-    Certified,
-    bulk_misfit,
-    edge_of,
-    gaussian_null,
-    gavish_donoho_rank,
-    noise_ceiling,
-    noise_scale,
-    rounding_energy,
-    signal_share,
-    spikes,
-    summary,
-    untrusted,
-)
+from lorax_lab.spectra.krylov import Certified
+from lorax_lab.spectra.measures import EPS64, MEASURES, summary
+from lorax_lab.spectra.noise import bulk_misfit, gavish_donoho_rank, noise_scale, signal_share, spikes
+from lorax_lab.spectra.null import gaussian_null, noise_ceiling
+from lorax_lab.spectra.rounding import edge_of, rounding_energy, untrusted
 
 EPS_FP32 = 2.0**-23
-EPS_FP64 = 2.0**-52
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Storage:
+@dataclass(frozen=True)
+class Rounding:
     """How the weights were stored that an update is the difference of.
 
     Args:
         eps: relative rounding error of their format, 2^-23 for fp32.
-        rows, columns: (out,) and (in,), the squared rounding errors to be expected (`rounding_energy`), as sums over
-            each row and over each column.
+        edge: singular value up to which the update may be rounding alone (`edge_of`).
+        energy: the squared rounding errors to be expected, summed over the matrix (`rounding_energy`).
     """
 
     eps: float
-    rows: Tensor
-    columns: Tensor
+    edge: float
+    energy: float
 
     @classmethod
-    def of(cls, weight: Tensor) -> Storage:
+    def of(cls, weight: Tensor) -> Rounding:
         """A tuned weight of which the base is exact: training started from it."""
-        return cls(torch.finfo(weight.dtype).eps, *rounding_energy(weight, weight.dtype))
+        return cls.of_sums(torch.finfo(weight.dtype).eps, *rounding_energy(weight, weight.dtype))
+
+    @classmethod
+    def of_sums(cls, eps: float, rows: Tensor, columns: Tensor) -> Rounding:
+        """From the expected squared errors, summed over each row (out,) and over each column (in,)."""
+        return cls(eps, edge_of(rows, columns), float(rows.sum()))
 
 
 def row_of(
-    sigma: Tensor, shape: Sequence[int], base_norm: float, rank: int | None = None, storage: Storage | None = None
+    sigma: Tensor, shape: Sequence[int], base_norm: float, rank: int | None = None, rounding: Rounding | None = None
 ) -> Row:
     """Every measure of one update by name, and under `null` what Gaussian noise of its shape gives.
 
@@ -68,17 +63,17 @@ def row_of(
         shape: (out, in).
         base_norm: ‖W0‖_F; NaN where there is no base, and the relative norm is then NaN too, as for a base of zeros.
         rank: of the product that the update is kept as, None for a dense update.
-        storage: of the weights that a dense update is the difference of; None where it was computed in fp64.
+        rounding: of the weights that a dense update is the difference of; None where it was computed in fp64.
     """
     norm = float(sigma.norm())
-    row: Row = {**summary(sigma, shape, _relative_rounding(storage, base_norm, norm)), **_size(norm, base_norm)}
+    row: Row = {**summary(sigma, shape, _relative_rounding(rounding, base_norm, norm)), **_size(norm, base_norm)}
     row |= {"null": gaussian_null(shape, rank), "untrusted": ""}
     row |= _above_noise(sigma, shape) if rank is None else {}
-    row |= _above_rounding(sigma, shape, norm, storage) if rank is None and storage else {}
+    row |= _above_rounding(sigma, shape, norm, rounding) if rank is None and rounding else {}
     return row | _undefined(row)
 
 
-def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: Storage) -> Row:
+def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, rounding: Rounding) -> Row:
     """As `row_of`, from the largest singular values and brackets around the measures; NaN for what they do not tell.
 
     The upper end of a bracket stands for the measure, since a rank that is too high is surely enough; `<name>.low` is
@@ -87,10 +82,10 @@ def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: 
     lows = {f"{name}.low": bracket.low for name, bracket in top.brackets.items()}
     sigma = top.sigma.cpu()
     if len(sigma) == min(shape):
-        return row_of(sigma, shape, base_norm, storage=storage) | lows
+        return row_of(sigma, shape, base_norm, rounding=rounding) | lows
     row: Row = dict.fromkeys(MEASURES, math.nan) | {name: bracket.high for name, bracket in top.brackets.items()}
-    largest, edge = float(sigma[0]), edge_of(storage.rows, storage.columns)
-    worst = max(shape) * _relative_rounding(storage, base_norm, top.norm) * largest
+    largest, edge = float(sigma[0]), rounding.edge
+    worst = max(shape) * _relative_rounding(rounding, base_norm, top.norm) * largest
     row |= (
         lows
         | {"numerical_rank": _count_above(sigma, worst), "frobenius_norm": top.norm, "spectral_norm": largest}
@@ -98,25 +93,25 @@ def row_of_top(top: Certified, shape: Sequence[int], base_norm: float, storage: 
         | {"null": gaussian_null(shape), "untrusted": ""}
         | _above_remaining_noise(sigma, top.norm, shape)
         | {"rounding_edge": edge, "above_rounding": _count_above(sigma, edge)}
-        | {"rounding_share": _rounding_share(storage, top.norm)}
+        | {"rounding_share": _rounding_share(rounding, top.norm)}
     )
     return row | _undefined(row)
 
 
-def rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> float:
+def relative_rounding(base_norm: float, update_norm: float, eps: float = EPS_FP32) -> float:
     """Relative rounding of the difference of two matrices of norm `base_norm` that lie `update_norm` apart.
 
     It is `numerical_rank`'s eps: that rank leaves out all that rounding could make in the worst case, while
     `above_rounding` leaves out what independent roundings do make.
 
-    >>> rounding(100.0, 1.0) == 100 * 2.0**-23
+    >>> relative_rounding(100.0, 1.0) == 100 * 2.0**-23
     True
     """
     return eps * base_norm / update_norm if update_norm else eps
 
 
-def _relative_rounding(storage: Storage | None, base_norm: float, norm: float) -> float:
-    return rounding(base_norm, norm, storage.eps) if storage else EPS_FP64
+def _relative_rounding(rounding: Rounding | None, base_norm: float, norm: float) -> float:
+    return relative_rounding(base_norm, norm, rounding.eps) if rounding else EPS64
 
 
 def _undefined(row: Row) -> Row:
@@ -176,21 +171,20 @@ def _above_remaining_noise(sigma: Tensor, norm: float, shape: Sequence[int]) -> 
     return {"noise_std": std, "noise_edge": edge, "spikes": float(count), "spike_energy": energy}
 
 
-def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, storage: Storage) -> Row:
+def _above_rounding(sigma: Tensor, shape: Sequence[int], norm: float, rounding: Rounding) -> Row:
     """What stands above rounding, and which measures depend on what does not. The numerical rank is not among those:
     it counts only what is above rounding already."""
-    edge = edge_of(storage.rows, storage.columns)
-    flagged = [name for name in untrusted(sigma, shape, edge) if name != "numerical_rank"]
+    flagged = [name for name in untrusted(sigma, shape, rounding.edge) if name != "numerical_rank"]
     return {
-        "rounding_edge": edge,
-        "above_rounding": float((sigma > edge).sum()),
-        "rounding_share": _rounding_share(storage, norm),
+        "rounding_edge": rounding.edge,
+        "above_rounding": float((sigma > rounding.edge).sum()),
+        "rounding_share": _rounding_share(rounding, norm),
         "untrusted": " ".join(flagged),
     }
 
 
-def _rounding_share(storage: Storage, norm: float) -> float:
-    return min(1.0, float(storage.rows.sum()) / norm**2) if norm else math.nan
+def _rounding_share(rounding: Rounding, norm: float) -> float:
+    return min(1.0, rounding.energy / norm**2) if norm else math.nan
 
 
 def _count_above(largest: Tensor, edge: float) -> float:

@@ -1,0 +1,141 @@
+"""The measures of recorded updates, derived when they are read: `rows(folder)`, `means(folder)`.
+
+A record keeps primary data alone: σ in `spectra.npz`, and of each matrix what needs the weights (`result.Matrix`). From
+these `row` derives every measure of `spectra.MEASURES`, those of noise beside them, and what stands above noise and
+rounding. So a measure that is added to `MEASURES` has a column for every run that was ever recorded, and whoever
+shows measures (tables, figures, W&B, published lines) asks here and lists none by hand. Needs no model and no weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.record.folder import SPECTRA, load_arrays
+from lorax_lab.record.record import RECORD, read_record
+from lorax_lab.record.result import UNDEFINED, Captured, Matrix
+from lorax_lab.spectra import NULLS, Rounding, Row, flatten, measures_of_null, row_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STAND_IN = "gaussian"
+"""The part of `spectra.npz` with σ of the Gaussian matrix that stood in for the update; the part of a null of `NULLS`
+has its name."""
+NO_REFERENCE = "the reference's ΔW is zero"
+
+
+def rows(folder: Path) -> dict[str, Row]:
+    """The measures of each matrix of a run by name: of noise of its shape under `null`, of noise with its structure
+    under `nulls`, of the reference under `captured`; none for a trial. What has no value is None, and `undefined` says
+    why. Derived once in a process.
+
+    Raises:
+        FileNotFoundError: the run or its spectra are gone. DamagedRecord: they are not what was written.
+    """
+    return dict(_without_nan(_derived(folder.resolve(), _stamp(folder))[0]))
+
+
+def rows_of(matrices: Mapping[str, Matrix], arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Row]:
+    """As `rows`, of a run whose record and spectra are read already."""
+    return {name: dict(_without_nan(row(matrix, arrays[name]))) for name, matrix in matrices.items()}
+
+
+def stand_in_rows(folder: Path) -> dict[str, Row]:
+    """As `rows`, of the Gaussian matrices that stood in for the update; empty where none did."""
+    return dict(_without_nan(_derived(folder.resolve(), _stamp(folder))[1]))
+
+
+def means(folder: Path) -> dict[str, Any]:
+    """The means over all matrices of a run by measure (`effective_rank`, `null.effective_rank`, …), and under
+    `by_module` over each type of matrix; empty for a trial. None where a matrix has no value. Raises as `rows`."""
+    table = _derived(folder.resolve(), _stamp(folder))[0]
+    return dict(_without_nan(summarise(table))) if table else {}
+
+
+def row(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
+    """The measures of one update, NaN where they have no value.
+
+    Args:
+        arrays: of the matrix, as `load_spectra` gives them.
+    """
+    import torch
+
+    sigma = torch.from_numpy(arrays["sigma"])
+    rounding = Rounding(**dataclasses.asdict(matrix.rounding)) if matrix.rounding else None
+    measured = row_of(sigma, matrix.shape, matrix.base_norm, matrix.rank, rounding)
+    reasons = [measured.pop(UNDEFINED)] if UNDEFINED in measured else []
+    made = _place(matrix) | measured
+    if matrix.captured:
+        made["captured"] = _captured(matrix, matrix.captured)
+        reasons += [NO_REFERENCE] if math.isnan(made["captured"]["best"]) else []
+    made |= {UNDEFINED: " and ".join(reasons)} if reasons else {}
+    drawn = {name: torch.from_numpy(arrays[name]) for name in NULLS if name in arrays}
+    nulls = {name: measures_of_null(sigma, [values]) for name, values in drawn.items()}
+    return made | ({"nulls": nulls} if nulls else {})
+
+
+def summarise(table: Mapping[str, Row]) -> dict[str, Any]:
+    """Means over all matrices, and under `by_module` over the layers of each module type."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for measured in table.values():
+        groups[measured["module"]].append(measured)
+    return {
+        **_means(list(table.values())),
+        "by_module": {module: _means(members) for module, members in groups.items()},
+    }
+
+
+@lru_cache(maxsize=4096)
+def _derived(folder: Path, stamp: tuple[int, ...]) -> tuple[dict[str, Row], dict[str, Row]]:
+    """The rows of the updates and of their stand-ins; `stamp` changes where a file does."""
+    matrices = read_record(folder).completed.matrices
+    if not matrices:
+        return {}, {}
+    arrays = load_arrays(folder, SPECTRA, parts=("sigma", STAND_IN, *NULLS))
+    table = {name: row(matrix, arrays[name]) for name, matrix in matrices.items()}
+    drawn = {name: _stand_in(matrix, arrays[name]) for name, matrix in matrices.items() if matrix.stand_in}
+    return table, drawn
+
+
+def _stand_in(matrix: Matrix, arrays: Mapping[str, np.ndarray]) -> Row:
+    bare = dataclasses.replace(matrix, rounding=matrix.stand_in, captured=None, stand_in=None)
+    return row(bare, {"sigma": arrays[STAND_IN]})
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    paths = [path for name in (RECORD, SPECTRA) if (path := folder / name).exists()]
+    return tuple(number for path in paths for number in (path.stat().st_mtime_ns, path.stat().st_size))
+
+
+def _place(matrix: Matrix) -> Row:
+    return {"shape": list(matrix.shape), "module": matrix.module, "layer": matrix.layer}
+
+
+def _captured(matrix: Matrix, shares: Captured) -> Row:
+    """The shares, beside what a random space of the same rank holds."""
+    assert matrix.rank is not None, "only a low-rank update captures a share of another"
+    found = {name: math.nan if share is None else share for name, share in dataclasses.asdict(shares).items()}
+    random = {"random_column_share": matrix.rank / matrix.shape[0], "random_row_share": matrix.rank / matrix.shape[1]}
+    return found | random
+
+
+def _means(members: list[Row]) -> dict[str, Any]:
+    flat = [flatten(member) for member in members]
+    return {
+        key: statistics.fmean(member[key] for member in flat)
+        for key, value in flat[0].items()
+        if isinstance(value, (int, float)) and key != "layer" and all(key in member for member in flat)
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,179 @@
+"""`python -m analysis similarity`: directions that were kept are compared without a store; measured rows are whole."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lorax_lab.study.measured_rows import Measured, path_of, read_rows, write_rows
+from synthetic import study
+
+from analysis.__main__ import main
+from analysis.study.kept import Place, kept, similarity
+from analysis.study.records import RECORDS, Records, load
+from lorax_lab.errors import ConfigError
+from lorax_lab.spectra import random_similarity_std, subspace_similarity
+
+
+def directions_kept(same_start: bool = False) -> Records:
+    """Directions of two LoRA runs and a full one; the second LoRA's top two rows are the first's."""
+    draw, size = np.random.default_rng(2), 32
+    one, other, full, start = (np.linalg.qr(draw.standard_normal((size, k))).Q for k in (2, 8, 6, 8))
+    other = np.linalg.qr(np.hstack([one, other[:, :6]])).Q
+    before = start[:, :2] if same_start else np.linalg.qr(draw.standard_normal((size, 2))).Q
+    sides = {
+        ("LoRA r=2", 0): {"A": one, "A at the start": before, "row": one},
+        ("LoRA r=8", 1): {"A": other, "A at the start": start, "row": other},
+        ("full", 1): {"row": full},
+    }
+    rows = []
+    for (arm, seed), of_run in sides.items():
+        for side, vectors in of_run.items():
+            packed = base64.b64encode(vectors.T.astype("<f2").tobytes()).decode()
+            place = {"condition": "sarcasm", "arm": arm, "seed": seed, "matrix": "layer.2.query", "side": side}
+            rows.append(place | {"k": vectors.shape[1], "d": size, "vectors": packed})
+    return dataclasses.replace(study(tasks=("sarcasm",)), rows={"directions": rows})
+
+
+HERE = Place("sarcasm", "query", "A")
+
+
+def test_kept_directions_are_compared_without_a_store() -> None:
+    records = directions_kept()
+    found, chance = similarity(records, HERE, "LoRA r=2:0", "LoRA r=8:1", 2, 2)
+    assert (found, chance) == (pytest.approx(1.0, abs=1e-3), 2 / 32)
+    rows = Place("sarcasm", "query", "row")
+    found, _ = similarity(records, rows, "LoRA r=2:0", "full:1", 1, 6)
+    vectors = kept(records, rows, "LoRA r=2:0", 1), kept(records, rows, "full:1")
+    assert found == pytest.approx(float(np.square(vectors[0].T @ vectors[1]).sum()))
+    assert vectors[1].T @ vectors[1] == pytest.approx(np.eye(6))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"one": "LoRA r=2:7"}, "the run LoRA r=2:7: its directions were not kept"),
+        ({"i": 3}, "-i 3: 2 directions of LoRA r=2:0 were saved, and no more; allowed is 1 to 2; type -i 2"),
+        ({"j": 0}, "-j 0: LoRA r=8:1 has rank 8; allowed is 1 to 8; type -j 8"),
+        (
+            {"other": "full:1", "j": 7, "place": Place("sarcasm", "query", "row")},
+            "-j 7: 6 directions of full:1 were saved, and no more; allowed is 1 to 6; type -j 6",
+        ),
+        ({"one": "LoRA r=8:1"}, "LoRA r=8:1 twice"),
+        ({"one": "full:1", "place": Place("sarcasm", "query", "row")}, "have the seed 1 in common"),
+        ({"other": "full:1"}, "--side A: its directions were not kept"),
+        (
+            {"place": Place("sarcasm", "value", "A")},
+            "--matrix value is 0 of the kept matrices, not one of: layer.2",
+        ),
+        ({"place": Place("reviews", "query", "A")}, "--task reviews: its directions were not kept"),
+    ],
+)
+def test_directions_that_were_not_kept_are_refused(changed: dict[str, Any], message: str) -> None:
+    asked = {"place": HERE, "one": "LoRA r=2:0", "other": "LoRA r=8:1", "i": 2, "j": 8} | changed
+    with pytest.raises(ConfigError) as error:
+        similarity(directions_kept(), **asked)
+    assert message in str(error.value)
+
+
+def test_directions_that_are_damaged_are_no_directions_that_were_not_kept() -> None:
+    whole = directions_kept()
+    rows = [row | {"condition": "random labels"} for row in whole.rows["directions"]]
+    damages = [f"{whole.name}.directions.rows: line 3 is damaged"]
+    lost = dataclasses.replace(whole, rows={"directions": rows}, damages=damages)
+    with pytest.raises(ConfigError, match=r"cannot be read: .*directions.rows: line 3 is damaged"):
+        similarity(lost, HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+    elsewhere = Place("random labels", HERE.matrix, HERE.side)
+    assert similarity(lost, elsewhere, "LoRA r=2:0", "LoRA r=8:1", 1, 1)[0] == pytest.approx(1.0, abs=1e-3)
+    none = dataclasses.replace(whole, rows={})
+    with pytest.raises(ConfigError, match="type: python -m analysis similarity paper_subspaces --help"):
+        similarity(none, HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_directions_that_are_not_orthonormal_are_refused(value: float) -> None:
+    records = directions_kept()
+    bad = base64.b64encode(np.full((2, 32), value, "<f2").tobytes()).decode()
+    rows = [row | {"vectors": bad} if row["arm"] == "LoRA r=2" else row for row in records.rows["directions"]]
+    with pytest.raises(ConfigError, match=r"of LoRA r=2:0 in layer\.2\.query are damaged: they are not orthonormal"):
+        similarity(dataclasses.replace(records, rows={"directions": rows}), HERE, "LoRA r=2:0", "LoRA r=8:1", 1, 1)
+
+
+def test_a_wrong_name_of_a_study_is_answered_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["similarity", "paper_subspace", "a", "b"]) == 2
+    assert "did you mean 'paper_subspaces'" in capsys.readouterr().err
+
+
+def test_directions_of_two_bases_are_refused() -> None:
+    """The other run's matrix is as wide as another base's: no φ is made of the two."""
+    records = directions_kept()
+    wide = np.linalg.qr(np.random.default_rng(3).standard_normal((48, 6))).Q
+    row = next(row for row in records.rows["directions"] if row["arm"] == "full")
+    other = row | {"d": 48, "vectors": base64.b64encode(wide.T.astype("<f2").tobytes()).decode()}
+    rows = [other if old is row else old for old in records.rows["directions"]]
+    records = dataclasses.replace(records, rows={"directions": rows})
+    with pytest.raises(ConfigError, match="of 32 numbers and full:1 of 48; compare runs of one base"):
+        similarity(records, Place("sarcasm", "query", "row"), "LoRA r=2:0", "full:1", 1, 6)
+
+
+def test_factors_that_began_alike_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not drawn independently; compare runs of different seeds"):
+        similarity(directions_kept(same_start=True), HERE, "LoRA r=2:0", "LoRA r=8:1", 2, 8)
+
+
+def test_rows_of_other_runs_than_the_published_ones_are_named_and_not_read(tmp_path: Path) -> None:
+    for file in RECORDS.glob("paper_amplification*"):
+        shutil.copy(file, tmp_path)
+    study_file = tmp_path / "paper_amplification.jsonl"
+    assert load(study_file).rows["factors"]
+    path = path_of(study_file, "factors")
+    measured, _ = read_rows(path)
+    runs = measured["sarcasm"].runs
+    assert runs
+    write_rows(
+        path, {"sarcasm": Measured([*runs[1:], "another-run"], measured["sarcasm"].count, measured["sarcasm"].rows)}
+    )
+    records = load(study_file)
+    assert records.rows["factors"] == []
+    assert "sarcasm was measured of other runs than the published ones" in records.damages[0]
+
+
+def test_rows_of_a_condition_that_the_study_does_not_have_are_named(tmp_path: Path) -> None:
+    for file in RECORDS.glob("paper_amplification*"):
+        shutil.copy(file, tmp_path)
+    study_file = tmp_path / "paper_amplification.jsonl"
+    path = path_of(study_file, "factors")
+    measured, _ = read_rows(path)
+    of = measured["sarcasm"]
+    irony = Measured(of.runs, of.count, [row | {"condition": "irony"} for row in of.rows])
+    write_rows(path, measured | {"irony": irony})
+    records = load(study_file)
+    assert records.damages == [
+        "paper_amplification.factors.rows: irony is no condition of the study; its rows are not read"
+    ]
+    assert {row["condition"] for row in records.rows["factors"]} == set(records.conditions)
+
+
+def test_a_study_without_directions_and_one_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["similarity", "rank_sweep_2", "full:0", "full:1"]) == 2
+    assert "rank_sweep_2 has kept no directions" in capsys.readouterr().err
+    assert main(["similarity", "nothing", "full:0", "full:1"]) == 2
+    assert "there are no records of a study" in capsys.readouterr().err
+
+
+def test_chance_has_the_spread_of_random_subspaces() -> None:
+    import torch
+
+    stream = torch.Generator().manual_seed(0)
+
+    def drawn(k: int) -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(48, k, generator=stream, dtype=torch.float64)).Q
+
+    for i, j in ((1, 1), (2, 8), (8, 16)):
+        values = [subspace_similarity(drawn(i), drawn(j)) for _ in range(400)]
+        assert np.std(values) == pytest.approx(random_similarity_std(i, j, 48), rel=0.2)
