@@ -88,7 +88,7 @@ def line_of(folder: Path) -> Line:
 
 def _facts(matrix: Matrix) -> Row:
     """What of a matrix does not follow from its singular values."""
-    facts = {"module": matrix.module, "layer": matrix.layer, "out": matrix.shape[0], "in": matrix.shape[1]}
+    facts: Row = {"module": matrix.module, "layer": matrix.layer, "out": matrix.shape[0], "in": matrix.shape[1]}
     facts |= {"base_norm": matrix.base_norm, "product_rank": matrix.rank}
     if matrix.rounding:
         facts |= {f"rounding_{key}": value for key, value in asdict(matrix.rounding).items()}
