@@ -147,7 +147,7 @@ def draw_cost(table: pd.DataFrame) -> Figure:
     figure = style.canvas(style.COLUMN, 3.0)
     axes, look = figure.add_subplot(), style.looks(2)
     ranks, first = table["rank"].astype(int), table.iloc[0]
-    axes.plot(ranks, table["operations"], label="operations, closed form", **look[0])
+    axes.plot(ranks, table["operations"], label="operations", **look[0])
     bars = [table["time"] - table["time_low"], table["time_high"] - table["time"]]
     axes.errorbar(ranks, table["time"], bars, label="time, median and quartiles", capsize=2, **look[1])
     for share, text in ((1.0, "full"), (2 / 3, "2/3, the\nlimit")):

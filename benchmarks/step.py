@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.kernel import kernel_of
+from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import METHODS
 from lorax_lab.models import adaptable, head_modules, keep_frozen_in_bf16, load_base, select, use_kernel
 from lorax_lab.models.kernel import use_byte_dropout

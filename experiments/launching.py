@@ -12,8 +12,7 @@ from typing import Any
 
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose, spell_out
-from lorax_lab.launch.launchers import chosen
+from lorax_lab.launch.compose import compose
 
 WRONG, STOPPED = 2, 130
 """Exit codes of a sweep: a wrong input, and stopped by a person."""
@@ -22,7 +21,6 @@ LAUNCH = (
     "workers=",
     "hydra/launcher",
     "hydra.launcher.",
-    "isolate=",
     "tracking=",
     "checkpoint_seconds=",
     "time_limit_seconds=",
@@ -40,9 +38,7 @@ def check_launch(overrides: list[str], allowed: tuple[str, ...] = LAUNCH) -> Non
         if not override.startswith(allowed):
             fixed = f"{override} is not possible: a study's runs are fixed"
             raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
-    spelled = spell_out(overrides)
-    chosen(spelled)
-    compose(spelled)
+    compose([override for override in overrides if not override.startswith("hydra")])
 
 
 def command(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[str]:

@@ -264,9 +264,9 @@ def _joined(sweeps: list[list[str]]) -> list[list[str]]:
 @lru_cache(maxsize=1024)
 def composed(overrides: tuple[str, ...]) -> RunConfig:
     """The configuration that these overrides make."""
-    from lorax_lab.launch.compose import compose, spell_out
+    from lorax_lab.launch.compose import compose
 
-    return compose(spell_out(list(overrides)))
+    return compose(list(overrides))
 
 
 @lru_cache(maxsize=4096)

@@ -1,15 +1,19 @@
-"""The comparison of a run with its reference, as a part of the record that can be made again at any time."""
+"""The comparison of a run with its reference, the full fine-tune of the same model, task, data, budget and seed.
+
+It is a part of the record that can be made again at any time.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned
+from lorax_lab.record import record as records
+from lorax_lab.record.folder import check_file, recorded_sha256
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import Comparison
 
@@ -32,7 +36,6 @@ def read_reference(
         DamagedRecord: the weights are not those of the reference's record, or they were replaced while they were read.
     """
     from lorax_lab.methods import METHODS, REFERENCE
-    from lorax_lab.record.folder import check_file, recorded_sha256
     from lorax_lab.record.record import DamagedRecord
 
     full = METHODS[REFERENCE]
@@ -43,7 +46,7 @@ def read_reference(
     return Comparison(sha256), cast("dict[str, Tensor]", update)
 
 
-def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[], None]) -> Record:
+def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     """Compare a completed run with its reference from what both have saved, and write its record anew. Nothing is
     trained. The numbers are those that the run would have recorded if the reference had been there; to rounding where
     a method's file leaves out directions that are zero, as AdaLoRA's does.
@@ -51,7 +54,6 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     Args:
         folder: the run's, with a completed record.
         reference: folder of the completed full fine-tune.
-        check: called before the record is written; raises where it is no longer wanted.
 
     Returns:
         The record, as written. Until it is whole, the old one stays.
@@ -64,7 +66,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
     from lorax_lab.methods import METHODS
     from lorax_lab.models import base_weights, load_base, select
     from lorax_lab.record.code import code_sha256
-    from lorax_lab.record.folder import check_file, load_spectra
+    from lorax_lab.record.folder import load_spectra
     from lorax_lab.record.record import read_record, write_record
     from lorax_lab.tasks import load_task
 
@@ -87,7 +89,7 @@ def compare(config: RunConfig, folder: Path, reference: Path, check: Callable[[]
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
     result = replace(result, reference=reference.name, matrices=matrices, comparison=made)
-    write_record(folder, replace(record, result=result), check)
+    write_record(folder, replace(record, result=result))
     return read_record(folder)
 
 
@@ -101,3 +103,51 @@ def _whole(update: Update, rank: int) -> Update:
         return update
     missing = rank - len(update.A)
     return LowRank(pad(update.B, (0, missing)), pad(update.A, (0, 0, 0, missing)), update.scaling)
+
+
+def lacks_comparison(folder: Path, reference: str | None) -> bool:
+    """Whether a completed run is still to be compared with its reference: it was not, or the reference's weights have
+    changed since.
+
+    Args:
+        folder: the run's, with a completed record.
+        reference: run id of its reference; None where it wants none.
+    """
+    if reference is None:
+        return False
+    result = records.read_record(folder).completed
+    if result.reference is None:
+        return True
+    if result.reference != reference or result.comparison is None:
+        return False
+    weights = reference_sha256(folder.parent / reference)
+    return weights is not None and weights != result.comparison.weights_sha256
+
+
+def reference_sha256(reference: Path) -> str | None:
+    """The hash of the reference's weights, as its record has it; None where that cannot be said."""
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    try:
+        return recorded_sha256(reference, METHODS[REFERENCE].weights)
+    except records.DamagedRecord:
+        return None
+
+
+def why_unusable(reference: Path) -> str | None:
+    """Why a run cannot be compared with the reference in this folder; None where it can."""
+    from lorax_lab.methods import METHODS, REFERENCE
+
+    weights, status = METHODS[REFERENCE].weights, records.status_of(reference)
+    if status is None or status == "damaged":
+        return f"its reference {reference.name} is {status or 'not recorded'}"
+    if status != "completed":
+        reason = records.read_record(reference).reason
+        return f"its reference {reference.name} is {status}" + (f" ({reason})" if reason else "")
+    if not (reference / weights).exists():
+        return f"the weights of its reference {reference.name} are gone; with force=true it is trained again"
+    try:
+        check_file(reference, weights)
+    except records.DamagedRecord as error:
+        return str(error)
+    return None

@@ -1,32 +1,80 @@
-"""One run, from its configuration to its record, step by step."""
+"""One run, from its configuration to its record: prepare, train, measure, record."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import check_planned, plain
+from lorax_lab.console import Show, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from torch import Tensor, nn
 
     from lorax_lab.findings import Findings
     from lorax_lab.memory import Ledger
+    from lorax_lab.methods.method import Method
     from lorax_lab.models import Census
-    from lorax_lab.record.checkpoints import Checkpoints
     from lorax_lab.record.record import Record
-    from lorax_lab.record.result import Coverage, Time
+    from lorax_lab.record.result import Comparison
     from lorax_lab.tasks import Task
     from lorax_lab.tasks.split import Split
     from lorax_lab.train import Batch, TrainResult
 
-    Sink = Callable[[int, int, Mapping[str, float]], None]
+Sink = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each training step as `sink(step, steps, metrics)`."""
+
+
+@dataclass
+class Prepared:
+    """What a run has before it trains.
+
+    Attributes:
+        method: with its part of the model attached.
+        base_name: the base's public name.
+        base_sha256: of the base's files.
+        original: the base's target matrices, each (out, in).
+        census: counts of the base's parameters.
+        head_sha256: of the head as it was drawn or loaded.
+        full_update: of the full fine-tune that the run is compared with, and `comparison` what identifies it.
+        baselines: scores of the bare base on the test split.
+        ledger: what one training step holds.
+        started: seconds since 1970.
+        fresh_peak: whether the peak memory of the process is this run's own.
+    """
+
+    config: RunConfig
+    run_id: str
+    folder: Path
+    kernel: str
+    task: Task
+    splits: dict[str, Split]
+    method: Method[Any]
+    model: nn.Module
+    accelerator: Any
+    base_name: str
+    base_sha256: str
+    original: dict[str, Tensor]
+    census: Census
+    head_sha256: str | None
+    full_update: dict[str, Tensor] | None
+    comparison: Comparison | None
+    baselines: dict[str, float]
+    ledger: Ledger
+    started: float
+    fresh_peak: bool
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether only the validation score counts."""
+        return self.config.measure == "trial"
 
 
 def execute(
@@ -34,20 +82,20 @@ def execute(
     run_id: str,
     folder: Path,
     reference: Path | None,
-    check: Callable[[], None],
     data_sha256: str | None = None,
     kernel: str = "torch",
     sinks: Sequence[Sink] = (),
+    show: Show = unseen,
 ) -> Record:
     """One run, from its configuration to its record.
 
     Args:
         folder: where its files go.
         reference: folder of the completed full fine-tune that the run is compared with.
-        check: called before each checkpoint, result and record takes its place; raises where it is no longer wanted.
-        data_sha256: the data's hash when the run was planned; other data are refused.
+        data_sha256: the data's hash when the run was planned; other data are refused. None where it was not planned.
         kernel: `torch` or `onednn`, what linear layers multiply with.
-        sinks: called after each training step as `sink(step, steps, metrics)`.
+        sinks: are given each training step.
+        show: is told how far the measuring is.
 
     Returns:
         The completed record, as written.
@@ -55,88 +103,48 @@ def execute(
     Raises:
         ConfigError: an input that cannot be used. Diverged: a loss, gradient, parameter or output that is not finite.
     """
+    run = _prepare(config, run_id, folder, reference, data_sha256, kernel)
+    trained = _train(run, sinks)
+    validation = trained.last("validation") or run.splits["validation"].score(run.model)
+    findings = _measure(run, validation, show)
+    return _record(run, trained, validation, findings, reference)
+
+
+def _prepare(
+    config: RunConfig, run_id: str, folder: Path, reference: Path | None, data_sha256: str | None, kernel: str
+) -> Prepared:
+    """Load data and base, score the bare base, attach the method, and measure what a training step holds."""
     from lorax_lab import memory
     from lorax_lab.comparison import read_reference
-    from lorax_lab.findings import Findings, measure
-    from lorax_lab.methods import METHODS, count_parameters, make_trainable
-    from lorax_lab.models import (
-        base_weights,
-        census,
-        head_sha256,
-        load_base,
-        select,
-        use_kernel,
-    )
-    from lorax_lab.record.folder import files_of, save_config, save_history
-    from lorax_lab.record.provenance import new_record
-    from lorax_lab.record.record import read_record, write_record
-    from lorax_lab.record.result import Inputs, Memory, Parameters, Result
+    from lorax_lab.methods import METHODS, make_trainable
+    from lorax_lab.models import base_weights, census, head_sha256, load_base, select, use_kernel
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
     from lorax_lab.train import make_accelerator
 
     started, fresh_peak = time.time(), memory.reset_peak()
-    method = METHODS[config.method.name]
-
-    # data and base
     task = load_task(config.task, data_sha256)
     with memory.explained("weights"):
         base = load_base(config.model, task.head, config.seed, task.kind.model_class, task.kind.processor_class)
+    model: nn.Module = base.model
     use_kernel(base.model, kernel)
     check_planned(config, run_id, base.sha256, task.data_sha256)
     splits = encode(task, base.processor, base.sha256)
     names = select(base.model, config.method.target_modules)
     original, before, head = base_weights(base.model, names), census(base.model, names), head_sha256(base.model)
-    compared, full_update = read_reference(reference, base.model, original) if reference else (None, None)
+    comparison, full_update = read_reference(reference, base.model, original) if reference else (None, None)
 
-    # how the base scores before anything changes
-    model: nn.Module = base.model
     accelerator = make_accelerator(config.train)
     baselines = _baselines(config, model, splits, accelerator.device)
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
-
-    # what may change, what one step of it takes, and training it
     make_trainable(model, names, config, generator(config.seed, "adapter"))
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
-    checkpoints = _checkpoints(config, run_id, folder, check, kernel)
-    with memory.explained("activations", ledger, config.train.batch_size, task.kind.smaller):
-        trained = _train(config, run_id, model, splits, task, accelerator, checkpoints, sinks)
-
-    # what came of it: a trial is scored on validation alone
-    validation = trained.last("validation") or splits["validation"].score(model)
-    findings = Findings()
-    if config.measure != "trial":
-        controls = config.measure == "controls"
-        findings = measure(model, method, original, full_update, splits, validation, controls, config.seed)
-
-    # the record, whole
-    check()
-    save_config(folder, plain(config), check)
-    save_history(folder, trained.history, check)
-    if config.measure != "trial":
-        _save(folder, method.export(model, config.method, base.name), findings, check)
-    result = Result(
-        inputs=Inputs(base.sha256, task.data_sha256, task.sizes, list(task.classes), head, task.left_out),
-        reference=reference.name if reference else None,
-        parameters=Parameters(**count_parameters(model)),
-        memory=Memory(**dataclasses.asdict(ledger) | _process(fresh_peak)),
-        time=_time(trained, findings, started),
-        metric=task.metric,
-        metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.history[-1]["train/loss"]},
-        matrices=findings.matrices,
-        truncation=findings.truncation,
-        files=files_of(folder),
-        baselines=baselines,
-        higher_is_better=task.higher_is_better,
-        coverage=_coverage(before, model),
-        comparison=compared,
-        collapsed=_collapsed(config, splits, trained, validation, findings, baselines),
-    )
-    write_record(folder, new_record(config, run_id, "completed", kernel, result), check)
-    checkpoints.clear()
-    return read_record(folder)
+    return Prepared(
+        config, run_id, folder, kernel, task, splits, METHODS[config.method.name], model, accelerator, base.name,
+        base.sha256, original, before, head, full_update, comparison, baselines, ledger, started, fresh_peak,
+    )  # fmt: skip
 
 
 def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], device: Any) -> dict[str, float]:
@@ -157,47 +165,6 @@ def _baselines(config: RunConfig, model: nn.Module, splits: dict[str, Split], de
     return _flat(scores)
 
 
-def _collapsed(
-    config: RunConfig,
-    splits: dict[str, Split],
-    trained: TrainResult,
-    validation: dict[str, float],
-    findings: Findings,
-    baselines: dict[str, float],
-) -> list[str]:
-    """Why the run counts as collapsed, by the split whose score stands for it."""
-    from lorax_lab.record.scored import scored_on
-    from lorax_lab.tasks.collapse import signs
-
-    name, scores = ("validation", validation) if config.measure == "trial" else ("test", findings.scores["test"])
-    split, losses = splits[name], [row["train/loss"] for row in trained.history]
-    score, words = scores[split.task.metric], scored_on(plain(config), name)
-    return signs(split, words, losses, score, findings.outputs.get("outputs"), baselines)
-
-
-def _time(trained: TrainResult, findings: Findings, started: float) -> Time:
-    from lorax_lab.record.result import Time
-
-    work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
-    return Time(*work, findings.truncation_seconds, time.time() - started)
-
-
-def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
-    """
-    >>> _flat({"test": {"accuracy": 0.5}})
-    {'test/accuracy': 0.5}
-    """
-    return {f"{split}/{name}": value for split, metrics in scores.items() for name, value in metrics.items()}
-
-
-def _coverage(before: Census, model: nn.Module) -> Coverage:
-    from lorax_lab.models import coverage
-    from lorax_lab.record.result import Coverage, Part
-
-    counts = coverage(before, model)
-    return Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]})
-
-
 def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any) -> Ledger:
     """What one training step on the largest batch holds; the weights keep their bits (the rate is 0)."""
     from lorax_lab.memory import explained, measure_step
@@ -216,65 +183,42 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
         return measure(size)
 
 
-def _process(fresh_peak: bool) -> dict[str, Any]:
-    """The peaks of the process and of the device, and whether the first is this run's own."""
-    from lorax_lab.memory import peak_device_bytes, peak_resident_bytes
-
-    return {
-        "process_peak_bytes": peak_resident_bytes(),
-        "process_peak_covers": "run" if fresh_peak else "process",
-        "device_peak_bytes": peak_device_bytes(),
-    }
-
-
-def _checkpoints(config: RunConfig, run_id: str, folder: Path, check: Callable[[], None], kernel: str) -> Checkpoints:
+def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
+    """Train what may change, from the newest checkpoint if there is one."""
+    from lorax_lab import memory
+    from lorax_lab.console import console
     from lorax_lab.record.checkpoints import Checkpoints
     from lorax_lab.record.provenance import new_record
-
-    record = new_record(config, run_id, "running", kernel)
-    identity = {
-        "run_id": run_id,
-        "versions": record.versions,
-        "git": dataclasses.asdict(record.git),
-        "code": record.code,
-        "kernel": kernel,
-        "threads": record.hardware["threads"],
-    }
-    return Checkpoints(folder, identity, config.checkpoint_seconds, _tell, check)
-
-
-def _train(
-    config: RunConfig,
-    run_id: str,
-    model: nn.Module,
-    splits: dict[str, Split],
-    task: Task,
-    accelerator: Any,
-    checkpoints: Checkpoints,
-    sinks: Sequence[Sink],
-) -> TrainResult:
-    from lorax_lab.console import TrainBar
-    from lorax_lab.methods import METHODS
     from lorax_lab.streams import generator
     from lorax_lab.train import train
 
+    config, split = run.config, run.splits["train"]
+    record = new_record(config, run.run_id, "running", run.kernel)
+    identity = {
+        "run_id": run.run_id,
+        "versions": record.versions,
+        "git": dataclasses.asdict(record.git),
+        "code": record.code,
+        "kernel": run.kernel,
+        "threads": record.hardware["threads"],
+    }
+    say = lambda text: console.print(f"  {text}", soft_wrap=True, markup=False)  # noqa: E731
+    checkpoints = Checkpoints(run.folder, identity, config.checkpoint_seconds, say)
+
     def epoch(number: int) -> list[Batch]:
         shuffle = generator(config.seed, f"data-{number}")
-        return splits["train"].batches(config.train.batch_size, shuffle, config.train.length_window)
+        return split.batches(config.train.batch_size, shuffle, config.train.length_window)
 
-    with TrainBar(run_id, f"validation/{task.metric}") as bar:
-
-        def on_step(step: int, steps: int, metrics: dict[str, float]) -> None:
-            for sink in (*sinks, bar):
-                sink(step, steps, metrics)
-
-        validate = lambda: splits["validation"].score(model)  # noqa: E731
-        loss = _loss(config, task)
-        stepped = partial(METHODS[config.method.name].stepped, model)
-        budget = config.train
-        if config.measure == "trial":  # only its last score counts
-            budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
-        return train(model, epoch, loss, budget, config.seed, accelerator, validate, on_step, checkpoints, stepped)
+    budget = config.train
+    if run.is_trial:  # only its last score counts
+        budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
+    with memory.explained("activations", run.ledger, budget.batch_size, run.task.kind.smaller):
+        trained = train(
+            run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
+            lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
+            partial(run.method.stepped, run.model),
+        )  # fmt: skip
+    return trained
 
 
 def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
@@ -290,15 +234,81 @@ def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tenso
     return loss
 
 
-def _save(folder: Path, exported: dict[str, dict[str, Any]], findings: Findings, check: Callable[[], None]) -> None:
-    from lorax_lab.record.folder import OUTPUTS, SPECTRA, save_arrays, save_trained
+def _measure(run: Prepared, validation: dict[str, float], show: Show) -> Findings:
+    """What came of it; a trial is scored on validation alone."""
+    from lorax_lab.findings import Findings, measure
 
-    save_trained(folder, exported, check)
-    save_arrays(folder / SPECTRA, findings.spectra, check)
-    save_arrays(folder / OUTPUTS, {"test": findings.outputs} | findings.cut_outputs, check)
+    if run.is_trial:
+        return Findings()
+    controls, seed = run.config.measure == "controls", run.config.seed
+    return measure(run.model, run.method, run.original, run.full_update, run.splits, validation, controls, seed, show)
 
 
-def _tell(text: str) -> None:
-    from lorax_lab.console import console
+def _record(
+    run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings, reference: Path | None
+) -> Record:
+    """Write the run's files, and its record last."""
+    from lorax_lab.memory import peak_device_bytes, peak_resident_bytes
+    from lorax_lab.methods import count_parameters
+    from lorax_lab.models import coverage
+    from lorax_lab.record import folder as files
+    from lorax_lab.record.checkpoints import FOLDER
+    from lorax_lab.record.provenance import new_record
+    from lorax_lab.record.record import read_record, write_record
+    from lorax_lab.record.result import Coverage, Inputs, Memory, Parameters, Part, Result, Time
 
-    console.print(f"  {text}", soft_wrap=True, markup=False)
+    config, task, folder = run.config, run.task, run.folder
+    files.save_config(folder, plain(config))
+    files.save_history(folder, trained.history)
+    if not run.is_trial:
+        files.save_trained(folder, run.method.export(run.model, config.method, run.base_name))
+        files.save_arrays(folder / files.SPECTRA, findings.spectra)
+        files.save_arrays(folder / files.OUTPUTS, {"test": findings.outputs} | findings.cut_outputs)
+    counts = coverage(run.census, run.model)
+    work = (trained.seconds, trained.steps, trained.examples, trained.tokens)
+    result = Result(
+        inputs=Inputs(
+            run.base_sha256, task.data_sha256, task.sizes, list(task.classes), run.head_sha256, task.left_out
+        ),
+        reference=reference.name if reference else None,
+        parameters=Parameters(**count_parameters(run.model)),
+        memory=Memory(
+            **dataclasses.asdict(run.ledger),
+            process_peak_bytes=peak_resident_bytes(),
+            process_peak_covers="run" if run.fresh_peak else "process",
+            device_peak_bytes=peak_device_bytes(),
+        ),
+        time=Time(*work, findings.truncation_seconds, time.time() - run.started),
+        metric=task.metric,
+        metrics=_flat({"validation": validation} | findings.scores) | {"train/loss": trained.history[-1]["train/loss"]},
+        matrices=findings.matrices,
+        truncation=findings.truncation,
+        files=files.files_of(folder),
+        baselines=run.baselines,
+        higher_is_better=task.higher_is_better,
+        coverage=Coverage(**counts | {"parts": [Part(**part) for part in counts["parts"]]}),
+        comparison=run.comparison,
+        collapsed=_collapsed(run, trained, validation, findings),
+    )
+    write_record(folder, new_record(config, run.run_id, "completed", run.kernel, result))
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    return read_record(folder)
+
+
+def _collapsed(run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings) -> list[str]:
+    """Why the run counts as collapsed, by the split whose score stands for it."""
+    from lorax_lab.record.scored import scored_on
+    from lorax_lab.tasks.collapse import signs
+
+    name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])
+    split, losses = run.splits[name], [row["train/loss"] for row in trained.history]
+    score, words = scores[split.task.metric], scored_on(plain(run.config), name)
+    return signs(split, words, losses, score, findings.outputs.get("outputs"), run.baselines)
+
+
+def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """
+    >>> _flat({"test": {"accuracy": 0.5}})
+    {'test/accuracy': 0.5}
+    """
+    return {f"{split}/{name}": value for split, metrics in scores.items() for name, value in metrics.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.console import Show
 from lorax_lab.measure import rows
 from lorax_lab.measure.truncation import controls, cuts, gaussian_like, scored, under
 from lorax_lab.streams import generator
@@ -43,6 +45,7 @@ def measure(
     validation: dict[str, float],
     with_controls: bool,
     seed: int,
+    show: Show,
 ) -> Findings:
     """The update's measures, the test score, and for full fine-tuning the scores of the truncated update.
 
@@ -51,9 +54,8 @@ def measure(
         full_update: of the full fine-tune that the run is compared with.
         validation: the score of the trained model on validation.
         with_controls: score the controls of truncation too, and draw the nulls that keep an update's structure.
+        show: is told how far the truncation is.
     """
-    from lorax_lab.console import bar
-
     updates = method.updates(model, original)
     decomposed = rows.decompose(updates)
     outputs = splits["test"].outputs(model).numpy()
@@ -71,30 +73,32 @@ def measure(
             findings.matrices = rows.with_stand_ins(findings.matrices, noise, original)
             findings.spectra = rows.to_save(decomposed, rows.decompose(noise), nulls)
             changes += controls(decomposed, generator(seed, "directions"), noise)
-        with bar("truncating the update") as on_score:
-            score = splits["validation"].score
-            findings.truncation = scored(model, original, changes, validation, score, on_score)
+        on_score = partial(show, "truncating the update")
+        findings.truncation = scored(model, original, changes, validation, splits["validation"].score, on_score)
         if with_controls:
-            findings.cut_outputs = _cut_on_test(model, original, decomposed, splits["test"], outputs)
+            findings.cut_outputs = _cut_on_test(model, original, decomposed, splits["test"], outputs, show)
         findings.truncation_seconds = time.perf_counter() - began
     return findings
 
 
 def _cut_on_test(
-    model: nn.Module, original: dict[str, Tensor], decomposed: dict[str, Any], test: Split, whole: np.ndarray
+    model: nn.Module,
+    original: dict[str, Tensor],
+    decomposed: dict[str, Any],
+    test: Split,
+    uncut: np.ndarray,
+    show: Show,
 ) -> dict[str, dict[str, np.ndarray]]:
     """What the model says to the test split under each cut: its rank can then be told by examples that chose nothing.
 
     Args:
-        whole: what it says with the whole update.
+        uncut: what it says with the whole update.
     """
-    from lorax_lab.console import bar
-
     changes = [change for change in cuts(decomposed) if change.part == "cut"]
-    with bar("truncating the update, test") as on_score:
-        seen = under(model, original, changes, whole, lambda cut: test.outputs(cut).numpy(), on_score)
-    kept = (test.answered(outputs) for outputs in seen)
+    on_score = partial(show, "truncating the update, test")
+    seen = under(model, original, changes, uncut, lambda cut: test.outputs(cut).numpy(), on_score)
+    all_answered = (test.answered(outputs) for outputs in seen)
     return {
         f"{change.part}/{change.k}": {name: array for name, array in answered.items() if name != "labels"}
-        for change, answered in zip(changes, kept, strict=True)
+        for change, answered in zip(changes, all_answered, strict=True)
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -159,7 +159,7 @@ def train(
     seed: int,
     accelerator: Any,
     validate: Callable[[], Metrics],
-    on_step: Callable[[int, int, Metrics], None],
+    sinks: Sequence[Callable[[int, int, Metrics], None]],
     checkpoints: Checkpoints,
     after_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> TrainResult:
@@ -169,7 +169,8 @@ def train(
     Args:
         loss_of: the mean loss of a batch; the batches of a step count by their weights.
         validate: called `config.validations` times, evenly spaced, the last after the last step.
-        on_step: called as `on_step(step, steps, metrics)` after every step and every validation.
+        sinks: each is called as `sink(step, steps, metrics)` after every step, with the validation's metrics where one
+            was due.
         after_step: called as `after_step(step, steps)` when the optimizer has stepped and the gradients are there.
 
     Raises:
@@ -220,7 +221,8 @@ def train(
             at.seconds = before + time.perf_counter() - start
             if at.step == steps or checkpoints.due():
                 checkpoints.save(model, optimizer, accelerator.scaler, at)
-            on_step(at.step, steps, metrics)
+            for sink in sinks:
+                sink(at.step, steps, metrics)
     return TrainResult(steps, at.seconds, at.examples, at.tokens, at.history)
 
 

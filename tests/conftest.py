@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from here import without_workers
 from hypothesis import settings
 from torch import nn
 
@@ -156,6 +157,7 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        without_workers(patch)
         patch.setattr(sys, "argv", ["lorax_lab/run.py", *arguments])
         warnings.simplefilter("default")
         try:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lorax_lab.record.output import guard
+
 from .. import style
 from .comparison import added, added_by_cuts, seeds_of
 from .records import RECORDS, Records, load
@@ -160,6 +162,7 @@ def _message(frame: pd.DataFrame) -> str:
 
 def main() -> None:
     """Write the figure and its table into docs/, and print the table of the README."""
+    guard()
     frame = table(load(RECORDS / STUDY))
     DOCS.mkdir(exist_ok=True)
     frame.to_csv(DOCS / "answer.csv", index=False, float_format="%.6g", lineterminator="\n")

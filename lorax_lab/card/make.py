@@ -24,7 +24,7 @@ from lorax_lab.card.tuned import Tuned, put_together
 from lorax_lab.card.words import headlines
 from lorax_lab.console import WorkBar, bar, console
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.kernel import kernel_of
+from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.methods import peft_format
 from lorax_lab.methods.peft_files import SETTINGS, read_settings
 from lorax_lab.models import head_modules, load_base, preset_named, use_kernel

@@ -72,8 +72,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
     Raises:
         ConfigError: no such task or key, or no words where no run has left the adapter.
     """
-    from lorax_lab.launch.compose import compose, spell_out
-    from lorax_lab.launch.files import recorded
+    from lorax_lab.launch.compose import compose, recorded
 
     if not words and not (folder / "config.yaml").is_file():
         raise ConfigError(
@@ -94,7 +93,7 @@ def task_config(words: list[str], folder: Path, base: str | None) -> RunConfig:
         )
     if not any(word.startswith("task=") for word in named):
         raise ConfigError(f"--task {' '.join(words)} names no task; name it first, as in --task local")
-    return compose(spell_out([*named, *model, "reference=false"]))
+    return compose([*named, *model, "reference=false"])
 
 
 def score(tuned: Tuned, task: Task, processor: Any, margin: float, on_score: OnScore) -> Scores:

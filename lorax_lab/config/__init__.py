@@ -196,7 +196,6 @@ class RunConfig:
     force: bool = field(metadata=NO_RESULT)
     runs_dir: str = field(metadata=NO_RESULT)
     checkpoint_seconds: float | None = field(metadata=NO_RESULT)
-    isolate: bool = field(metadata=NO_RESULT)
     time_limit_seconds: float | None = field(metadata=NO_RESULT)
     workers: int | str = field(metadata=NO_RESULT)
     tracking: TrackingConfig = field(metadata=NO_RESULT)
@@ -212,12 +211,3 @@ class RunConfig:
         ok = interval is None or (math.isfinite(interval) and interval >= 0)
         require(ok, "checkpoint_seconds", interval, "0 for every step, a number of seconds, or null for none")
         require_positive("time_limit_seconds", self.time_limit_seconds, optional=True)
-        ok = self.time_limit_seconds is None or self.time_limit_seconds <= 1e9
-        require(
-            ok,
-            "time_limit_seconds",
-            self.time_limit_seconds,
-            "at most 1e9 seconds; type time_limit_seconds=3600 isolate=true",
-        )
-        if self.time_limit_seconds is not None and not self.isolate:
-            raise ConfigError("time_limit_seconds needs a process for each run, to end it; type isolate=true as well")

@@ -1,9 +1,9 @@
-"""The grammar of the command line: overrides `key=value`, and the grids that lists of values make."""
+"""Overrides `key=value` in Hydra's grammar: the grid that lists of values make, and values in the spelling of one."""
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,24 @@ from lorax_lab.errors import ConfigError
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside the package once installed from a wheel, beside it in a checkout."""
-LIMIT = 10_000
-"""Runs of a sweep at most."""
+
+
+@contextmanager
+def said_plainly() -> Iterator[None]:
+    """What Hydra or OmegaConf raises in the block, as a `ConfigError` of one line."""
+    from hydra.errors import HydraException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except OverrideParseException as error:
+        reason = error.message.splitlines()[0].partition(" expecting ")[0]
+        cure = "settings are written key=value; quote special signs, as in 'key=\"a,b\"'"
+        raise ConfigError(f"{error.override} is not understood ({reason}); {cure}") from None
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise ConfigError(" ".join(str(error).split())) from None
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
@@ -26,55 +42,27 @@ def expand(overrides: list[str]) -> list[list[str]]:
     Raises:
         ConfigError: an override that Hydra's grammar does not read, or whose values cannot be listed.
     """
-    choices = [_choices(override) for override in overrides]
-    count = math.prod(map(len, choices))
-    if count > LIMIT:
-        lists = " ".join(override for override, values in zip(overrides, choices, strict=True) if len(values) > 1)
-        raise ConfigError(f"{lists} is a sweep of {count} runs, and at most {LIMIT} are possible; shorten the lists")
-    return [list(job) for job in itertools.product(*choices)]
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    with said_plainly():
+        (jobs,) = BasicSweeper.split_arguments([_parse(override) for override in overrides], None)
+    return jobs
 
 
 def values_of(override: str) -> list[Any]:
-    """Every value that an override names: one, those of a list of values, or the ends of a range.
+    """The one value that an override names, or those of a list of values.
 
-    >>> values_of("rank=4,'8 9'"), values_of("method={a:[1]}"), values_of("seed=range(0,3)")
-    ([4, '8 9'], [{'a': [1]}], [0, 3, 1])
+    >>> values_of("rank=4,'8 9'"), values_of("method={a:[1]}"), values_of("seed=0")
+    ([4, '8 9'], [{'a': [1]}], [0])
 
     Raises:
-        ConfigError: an override that Hydra's grammar does not read, or whose values cannot be listed.
+        ConfigError: an override that Hydra's grammar does not read.
     """
-    from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep
+    from hydra.core.override_parser.types import ChoiceSweep
 
     parsed = _parse(override)
-    match value := parsed.value():
-        case ChoiceSweep():
-            return [parsed._convert_value(each) for each in value.list]
-        case RangeSweep():
-            return [value.start, value.stop, value.step]
-        case IntervalSweep() | Glob():
-            key = override.partition("=")[0].lstrip("+")
-            raise ConfigError(f"{override} has no list of values; list them, as in {key}=1,2,3")
-    return [value]
-
-
-def _choices(override: str) -> list[str]:
-    """One plain override for each value."""
-    values, parsed = values_of(override), _parse(override)
-    if not parsed.is_sweep_override():
-        return [str(parsed.input_line)]
-    if parsed.is_range_sweep():
-        _check_range(override, *values)
-    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
-
-
-def _check_range(override: str, start: Any, stop: Any, step: Any) -> None:
-    try:
-        count = (stop - start) / step
-    except (ZeroDivisionError, OverflowError):
-        count = math.inf
-    key = override.partition("=")[0].lstrip("+")
-    if not 0 < count <= LIMIT:
-        raise ConfigError(f"{override} has no values, or more than {LIMIT}; list them, as in {key}=1,2,3")
+    value = parsed.value()
+    return [parsed._convert_value(each) for each in value.list] if isinstance(value, ChoiceSweep) else [value]
 
 
 def value_of(override: str) -> Any:
@@ -94,15 +82,12 @@ def value_of(override: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _parse(text: str) -> Any:
+def _parse(override: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
-    try:
-        return OverridesParser.create().parse_override(text)
-    except (HydraException, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0].partition(" expecting ")[0]
-        raise ConfigError(f"{text} is not understood ({reason}); quote special signs, as in 'key=\"a,b\"'") from None
+    with said_plainly():
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+    return parsed
 
 
 def written_out(content: Any, prefix: str = "") -> list[str]:

@@ -12,8 +12,8 @@ from functools import lru_cache, partial
 
 from lorax_lab.config import AUTO
 from lorax_lab.errors import ConfigError
+from lorax_lab.launch.fastest import on_a_processor
 from lorax_lab.launch.plan import Run
-from lorax_lab.launch.precision import on_a_processor
 from lorax_lab.launch.workers import Variables
 from lorax_lab.memory.shortage import free_bytes, size
 
@@ -25,10 +25,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a process learns how many threads its products of matrices may take."""
 
 
-def shares(
-    runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int], launcher: Sequence[str]
-) -> list[Variables]:
-    """The environment of each worker; one without variables where the runs are trained in this process.
+def shares(runs: Sequence[Run], planned: int, sizes: Mapping[tuple[str, str], int]) -> list[Variables]:
+    """The environment of each worker; one without variables where a single worker has all of the machine.
 
     It depends on how many runs the sweep has, not on how many are left: a run that is tried again has as many threads
     as before, and so goes on from its checkpoint.
@@ -37,26 +35,21 @@ def shares(
         runs: that have to be trained.
         planned: how many runs the sweep has.
         sizes: of the longest input, by model and task, as `plan.check` returns them.
-        launcher: the overrides that choose a launcher of Hydra's, which starts the runs itself.
 
     Raises:
-        ConfigError: more workers than have room, or than there are GPUs; workers beside a launcher.
+        ConfigError: more workers than have room, or than there are GPUs.
     """
     if not runs:
         return [{}]
     asked = runs[0].config.workers
-    if launcher:
-        if asked not in (AUTO, 1):
-            raise ConfigError(f"workers={asked} with {launcher[0]} is not possible: it starts the runs; type workers=1")
-        return [{}]
     if all(on_a_processor(run.config.train) for run in runs):
         return _on_cores(asked, runs, planned, sizes)[: len(runs)]
     return _on_gpus(asked, planned)[: len(runs)]
 
 
 def in_words(shares: Sequence[Variables]) -> list[str]:
-    """A line such as `2 runs side by side, with 1 thread each`; none where the runs are trained in this process."""
-    if not shares[0]:
+    """A line such as `2 runs side by side, with 1 thread each`; none where one worker has all of the machine."""
+    if not shares or not shares[0]:
         return []
     count, threads = len(shares), shares[0].get(THREADS[0])
     part = f"{threads} thread{'s' * (threads != '1')}" if threads else "a GPU"

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-import calendar
 import hashlib
 import signal
 import time
-import uuid
-from dataclasses import replace
 from pathlib import Path
 
-from lorax_lab import windows
-from lorax_lab.launch import leases
-from lorax_lab.launch.attempts import (
+from lorax_lab.comparison import lacks_comparison, why_unusable
+from lorax_lab.launch.attempt import (
     COMPARED,
     ELSEWHERE,
     NO_REFERENCE,
-    POLL,
     RECORDED,
     Attempt,
-    attempt,
     is_done,
     is_settled,
     record_sha256,
-    record_status,
-    workplace,
 )
-from lorax_lab.launch.durations import Durations, in_words, like_of
-from lorax_lab.launch.isolation import attempt_apart
-from lorax_lab.launch.launchers import start
+from lorax_lab.launch.leases import holder
+from lorax_lab.launch.outlook import Durations, in_words, like_of
 from lorax_lab.launch.plan import Run
-from lorax_lab.launch.references import lacks_comparison, why_unusable
-from lorax_lab.launch.waiting import Waiting
 from lorax_lab.launch.workers import Variables, Workers
 from lorax_lab.record import record
 from lorax_lab.record.record import Record
 
+POLL = 1.0
+"""Seconds between looks at a run that another launcher trains."""
+
 
 class Sweep:
-    """The planned runs and what became of them; a launcher of Hydra's may carry it into other processes."""
+    """The planned runs and what became of them.
+
+    Attributes:
+        before: SHA-256 of the records when the sweep began, by run id; None where there was none.
+        repeats: those of the records that `force` repeats.
+        failed: how the attempts of this sweep ended that gave no result, by run id.
+    """
 
     def __init__(self, runs: list[Run]) -> None:
-        self.runs, self.began, self.launch = runs, time.time(), uuid.uuid4().hex
+        self.runs = runs
         self.group = "sweep-" + hashlib.sha256("".join(run.run_id for run in runs).encode()).hexdigest()[:8]
+        self.before = {run.run_id: record_sha256(run) for run in runs}
         forced = [run for run in runs if run.config.force and record.status_of(run.folder) == "completed"]
-        self.repeats = {run.run_id: record_sha256(run) for run in forced}
-        self.recorded = [run.run_id for run in runs if self._is_settled(run)]
+        self.repeats = {run.run_id: self.before[run.run_id] for run in forced}
+        self.recorded = [run.run_id for run in runs if self.is_settled(run)]
         self.uncompared = [run.run_id for run in runs if run.run_id in self.recorded and not self._is_done(run)]
-        self.done: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.attempts = 0
         self.durations, self.side_by_side = Durations(), 1
 
     @property
@@ -67,116 +67,67 @@ class Sweep:
         lacking = f", {len(self.uncompared)} of them not compared with the reference" if self.uncompared else ""
         return f"{len(self.recorded)} of {len(self.runs)} already recorded in {self.runs_dir}{lacking}"
 
-    def train(self, launcher: list[str], shares: list[Variables]) -> bool:
-        """Give the runs to workers or to Hydra's launcher, then finish the runs that these or another sweep left.
-        Returns whether it was interrupted.
+    def train(self, shares: list[Variables]) -> bool:
+        """Give the runs to workers; wait for those that another launcher trains. Returns whether it was interrupted.
 
         Args:
-            launcher: the overrides that choose and set up a parallel launcher, as `launchers.chosen` returns them.
             shares: the environment of each worker, as `room.shares` returns them.
         """
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.side_by_side, waited_for = len(shares), set[str]()
         try:
-            if shares[0]:
-                self.side_by_side = len(shares)
-                Workers(shares, self._how, self._tried).train([run for run in self.runs if not self._is_done(run)])
-            else:
-                start(self.job, len(self.jobs), launcher, self.runs_dir)
-            self.finish()
-            windows.close()
+            while left := [run for run in self.runs if not self._is_over(run)]:
+                owners = {run.run_id: owner for run in left if (owner := holder(run.runs_dir, run.run_id))}
+                free = [run for run in left if run.run_id not in owners]
+                ready = [run for run in free if not (run.reference in owners and self.is_settled(run))]
+                before = self.attempts
+                if ready:
+                    Workers(shares, self._how, self._tried).train(ready)
+                    if self.attempts == before:  # no worker can be started
+                        return False
+                    continue
+                for run_id in owners.keys() - waited_for:
+                    _say(f"  waiting for {run_id}, which {owners[run_id]} trains, until it is recorded or given back")
+                waited_for |= owners.keys()
+                time.sleep(POLL)
         except KeyboardInterrupt:
-            windows.close(wait=False)
             return True
         return False
 
-    @property
-    def jobs(self) -> list[Run]:
-        """The runs that a launcher starts: all but references, which are trained with the first run that needs them."""
-        references = {run.reference for run in self.runs}
-        return [run for run in self.runs if run.run_id not in references]
-
-    def job(self, number: int) -> None:
-        """One of the launcher's jobs: its run, and before it the reference where it needs one."""
-        run = self.jobs[number]
-        for reference in self.runs:
-            if reference.run_id == run.reference:
-                self.try_once(reference, wait=True)
-        self.try_once(run)
-
-    def try_once(self, run: Run, wait: bool = False) -> str:
-        """Try a run that was not tried here yet; print a line before and after."""
-        if run.run_id in self.done or self._is_done(run):
-            return RECORDED
-        how = replace(self._how(run), wait=wait)
-        status = attempt_apart(run, how) if run.config.isolate else attempt(run, how)
-        self._tried(run, status)
-        return status
-
-    def _place(self, run: Run) -> str:
-        """`[2/4] lora r=4 seed=0`."""
-        return f"[{[other.run_id for other in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
-
-    def _how(self, run: Run) -> Attempt:
-        """How a run is tried. One waits for its reference, but not for a run that another launcher trains."""
-        is_reference = run.run_id in {other.reference for other in self.runs}
-        title, repeats = f"{self._place(run)}  {run.run_id}", self.repeats.get(run.run_id)
-        return Attempt(title, self.group, self.launch, is_reference, repeats)
-
-    def _tried(self, run: Run, status: str) -> None:
-        """Count an attempt, and print how it ended."""
-        from lorax_lab.console import console
-
-        if status != ELSEWHERE:
-            self.done.add(run.run_id)
-        if status not in (ELSEWHERE, RECORDED):
-            console.print(f"{self._place(run)} {self._result(run, status)}", soft_wrap=True, markup=False)
-
-    def finish(self) -> None:
-        """Train the runs that other launchers had leased and did not complete, and those that the launcher did not
-        reach.
-
-        A run whose process died in this sweep is not tried again here, since it may take this process with it.
-        """
-        waiting = Waiting()
-        while left := [run for run in self.runs if run.run_id not in self.done and not self._is_over(run)]:
-            open_ids = {run.run_id for run in left}
-            statuses = [self.try_once(run) for run in left if run.reference not in open_ids]
-            if all(status == ELSEWHERE for status in statuses):
-                self._say_for_whom(waiting, left)
-                time.sleep(POLL)
-
-    def _say_for_whom(self, waiting: Waiting, left: list[Run]) -> None:
-        from lorax_lab.console import console
-
-        for run in left:
-            owner = leases.holder(run.runs_dir, run.run_id)
-            if owner and (line := waiting.line(run, owner)):
-                console.print(f"  {line}", soft_wrap=True, markup=False)
-
-    def _is_settled(self, run: Run) -> bool:
+    def is_settled(self, run: Run) -> bool:
+        """Whether the run has its result."""
         return is_settled(run, self.repeats.get(run.run_id))
 
     def _is_done(self, run: Run) -> bool:
         return is_done(run, self.repeats.get(run.run_id))
 
-    def _workplace(self, run: Run) -> Path:
-        return workplace(run, self.repeats.get(run.run_id))
-
     def _is_over(self, run: Run) -> bool:
-        """Whether the run has its result, or was tried since the sweep began."""
-        place = self._workplace(run)
+        """Whether the run has all that it can have, or was tried since the sweep began, here or by another launcher."""
+        if run.run_id in self.failed or self._is_done(run):
+            return True
+        if self.is_settled(run):
+            return run.reference in self.failed
         try:
-            content = record.read_record(place)
+            content = record.read_record(run.folder)
         except (FileNotFoundError, record.DamagedRecord):
             return False
-        if content.status == "completed":
-            return place == run.folder
-        mine = content.launch == self.launch
-        if content.status == "running" and mine and leases.holder(run.runs_dir, run.run_id) is None:
-            reason = "its process ended without a trace; type isolate=true to see how"
-            record_status(run, "failed", reason, place=place)
-            return True
-        return _seconds(content.written) >= int(self.began) and content.status != "running"
+        is_new = record_sha256(run) != self.before[run.run_id]
+        return content.status not in ("running", "completed") and is_new
+
+    def _place(self, run: Run) -> str:
+        """`[2/4] lora r=4 seed=0`."""
+        return f"[{[each.run_id for each in self.runs].index(run.run_id) + 1}/{len(self.runs)}] {run.title}"
+
+    def _how(self, run: Run) -> Attempt:
+        return Attempt(f"{self._place(run)}  {run.run_id}", self.group, self.repeats.get(run.run_id))
+
+    def _tried(self, run: Run, status: str) -> None:
+        """Count an attempt, and print how it ended."""
+        self.attempts += 1
+        if status not in ("completed", RECORDED, COMPARED, ELSEWHERE):
+            self.failed[run.run_id] = status
+        if status not in (ELSEWHERE, RECORDED):
+            _say(f"{self._place(run)} {self._result(run, status)}")
 
     def _result(self, run: Run, status: str) -> str:
         """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
@@ -189,32 +140,31 @@ class Sweep:
             parts += ["collapsed"] if result.collapsed else []
             self.durations.add(like_of(run), seconds)
         parts += [f"{len(self.recorded)} already recorded"] if self.recorded else []
-        statuses = {other.run_id: record.status_of(self._workplace(other)) for other in self.waiting}
-        failed = sum(other in ("failed", "oom", "diverged", "killed") for other in statuses.values())
+        failed = sum(status != NO_REFERENCE for status in self.failed.values())
         parts += [f"{failed} failed"] if failed else []
-        left = [other for other in self.waiting if statuses[other.run_id] in (None, "running")]
+        left = [each for each in self.waiting if not self._is_over(each)]
         seconds_left = self.durations.left(left)
         parts += [f"{in_words(seconds_left / self.side_by_side)} left"] if left and seconds_left is not None else []
         return " · ".join(parts)
 
     def _outcome(self, run: Run) -> tuple[Record | None, str]:
         """A run's record, where there is one, and its status in words."""
-        place = self._workplace(run)
         try:
-            content = record.read_record(place)
+            content = record.read_record(run.folder)
         except FileNotFoundError:
             return None, "not run"
         except record.DamagedRecord:
             return None, "damaged"
-        kept = "" if place == run.folder else f"; the earlier run stays as it was in {run.folder}"
-        if content.status == "completed" and lacks_comparison(place, run.reference):
-            return content, f"{NO_REFERENCE}: {self._why_uncompared(run)}"
-        return content, f"{content.status}: {content.reason}{kept}" if content.reason else content.status
-
-    def _why_uncompared(self, run: Run) -> str:
-        assert run.reference is not None
-        reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"
-        return f"{reason}; the same command tries again, and reference=false does without the comparison"
+        if content.status != "completed":
+            return content, f"{content.status}: {content.reason}" if content.reason else content.status
+        if run.run_id in self.repeats and run.run_id in self.failed:
+            return content, f"{self.failed[run.run_id]}: the earlier run stays as it was in {run.folder}"
+        if lacks_comparison(run.folder, run.reference):
+            assert run.reference is not None
+            reason = why_unusable(run.runs_dir / run.reference) or "it is not compared with its reference yet"
+            cure = "the same command tries again, and reference=false does without the comparison"
+            return content, f"{NO_REFERENCE}: {reason}; {cure}"
+        return content, content.status
 
     def close(self) -> bool:
         """Print the closing table; returns whether every run is completed."""
@@ -226,5 +176,7 @@ class Sweep:
         return all(row.status == "completed" for row in rows)
 
 
-def _seconds(written: str) -> float:
-    return calendar.timegm(time.strptime(written, "%Y-%m-%dT%H:%M:%SZ"))
+def _say(text: str) -> None:
+    from lorax_lab.console import console
+
+    console.print(text, soft_wrap=True, markup=False)

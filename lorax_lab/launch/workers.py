@@ -1,29 +1,34 @@
-"""Several runs of a sweep side by side: processes that each train one run after the other, with a share of the cores.
+"""Worker processes: each trains one run of a sweep after the other, with a share of the machine.
 
-A worker is the program of `isolation.py`. It gets runs as lines on its standard input, and answers through a pipe: what
-it prints, how far it is, and how each run ended. Its process may end at any moment; only its present run is hurt. A run
-that starts before its reference is there is compared with it afterwards.
+A worker may end at any moment; only its present run is hurt, and the parent records why. A run that starts before its
+reference is there is compared with it afterwards.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from lorax_lab.console import WorkerBars, console
-from lorax_lab.launch.attempts import Attempt
-from lorax_lab.launch.isolation import PATIENCE, cause, command, line_of, oom_kills, record_end, too_long
+from lorax_lab.launch.attempt import ELSEWHERE, Attempt, is_settled, record_status
+from lorax_lab.launch.leases import lease
 from lorax_lab.launch.plan import Run
+from lorax_lab.record.record import Status
 
+PROGRAM = ["-m", "lorax_lab.launch.worker"]
 LOOK = 0.5
 """Seconds between looks at the time limits."""
+PATIENCE = 15.0
+"""Seconds that an interrupted worker gets to record that it was."""
 Variables = Mapping[str, str]
 """Of a worker's environment, beside those of this process: which cores or device it may use."""
 
@@ -33,36 +38,24 @@ class Worker:
 
     def __init__(self, variables: Variables) -> None:
         self.variables = variables
-        self.pipe, theirs = Pipe(duplex=False)
-        words = [*command(), "--tell", str(theirs.fileno()), *(["--bars"] if console.shows_bars else [])]
-        try:
-            self.process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, text=True, pass_fds=[theirs.fileno()], env=os.environ | variables
-            )
-        finally:
-            theirs.close()
+        self.pipe, theirs = Pipe()
+        words = [sys.executable, "-X", "faulthandler", *PROGRAM, str(theirs.fileno())]
+        with theirs:
+            self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], env=os.environ | variables)
 
-    def begin(self, run: Run, how: Attempt) -> None:
-        """Give it a run. Where its process has ended, its pipe says so later."""
-        self.run, self.how, self.began, self.kills = run, how, time.monotonic(), oom_kills()
-        sent = replace(run, reference=None) if how.later else run
-        assert self.process.stdin is not None
+    def begin(self, run: Run, how: Attempt, is_early: bool) -> None:
+        """Give it a run, without its reference where that is not there yet. Where its process has ended, its pipe says
+        so later."""
+        self.run, self.how, self.is_early = run, how, is_early
+        self.began, self.kills = time.monotonic(), oom_kills()
         with suppress(BrokenPipeError):
-            self.process.stdin.write(line_of(sent, how))
-            self.process.stdin.flush()
+            self.pipe.send((replace(run, reference=None) if is_early else run, how))
 
     @property
     def is_late(self) -> bool:
         """Whether its run takes longer than it may."""
         limit = self.run.config.time_limit_seconds
         return limit is not None and time.monotonic() - self.began > limit
-
-    def close(self) -> None:
-        """Let it end once it has nothing to do; nothing that it says is heard any more."""
-        assert self.process.stdin is not None
-        self.pipe.close()
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
 
 
 class Workers:
@@ -71,7 +64,7 @@ class Workers:
     Args:
         shares: the environment of each worker, by number.
         how: from a run to how it is tried.
-        tried: called with each run and the status of its attempt.
+        tried: called with each run and the outcome of its attempt.
     """
 
     def __init__(
@@ -79,7 +72,6 @@ class Workers:
     ) -> None:
         self.shares, self.how, self.tried = list(shares), how, tried
         self.idle: list[Worker] = []
-        self.ending: list[Worker] = []
         self.busy: dict[Connection, Worker] = {}
 
     def train(self, runs: list[Run]) -> None:
@@ -94,13 +86,15 @@ class Workers:
         with self._ended(), WorkerBars(len(runs)) as bars:
             while waiting or self.busy:
                 while waiting and (worker := self._free()):
-                    self._begin(worker, waiting.pop(0), waiting)
+                    run = waiting.pop(0)
+                    worker.begin(run, self.how(run), self._is_open(run.reference, waiting))
+                    self.busy[worker.pipe] = worker
                 if not self.busy:
                     return
                 for worker, status in self._over(bars):
                     bars.end(worker.run.run_id)
                     self.tried(worker.run, status)
-                    early += [worker.run] if worker.how.later and status == "completed" else []
+                    early += [worker.run] if worker.is_early and status == "completed" else []
                 waiting += [run for run in early if not self._is_open(run.reference, waiting)]
                 early = [run for run in early if run not in waiting]
 
@@ -114,7 +108,7 @@ class Workers:
             worker = self.idle.pop()
             if worker.process.poll() is None:
                 return worker
-            worker.close()
+            worker.pipe.close()
             self.shares.append(worker.variables)
         if not self.shares:
             return None
@@ -125,69 +119,93 @@ class Workers:
             self.shares.clear()
             return None
 
-    def _begin(self, worker: Worker, run: Run, waiting: list[Run]) -> None:
-        how = replace(self.how(run), later=self._is_open(run.reference, waiting))
-        self.busy[worker.pipe] = worker
-        worker.begin(run, how)
-
     def _over(self, bars: WorkerBars) -> Iterator[tuple[Worker, str]]:
-        """The workers whose run is over by now, each with its status; what the others say is shown."""
+        """The workers whose run is over by now, each with its outcome; what the others say is shown."""
         for pipe in wait(list(self.busy), LOOK):
             assert isinstance(pipe, Connection)
             worker = self.busy[pipe]
             try:
-                message = json.loads(pipe.recv_bytes())
+                message = pipe.recv()
             except (EOFError, OSError):
                 yield worker, self._died(worker)
                 continue
-            if "say" in message:
-                console.print(message["say"], style=message["style"], soft_wrap=True, markup=False)
-            elif "bar" in message:
-                bars.show(worker.run.run_id, worker.run.title, message)
-            else:
-                self._rest(worker)
-                yield worker, message["status"]
+            match message.pop("kind"):
+                case "say":
+                    text = message["text"]  # a line that belongs to the one above it names its run
+                    text = f"{worker.run.title}: {text.strip()}" if text.startswith("  ") else text
+                    console.print(text, soft_wrap=True, markup=False)
+                case "bar":
+                    bars.show(worker.run.run_id, worker.run.title, **message)
+                case "end":
+                    self.idle.append(self.busy.pop(pipe))
+                    yield worker, message["status"]
         for worker in [worker for worker in self.busy.values() if worker.is_late]:
             worker.process.kill()
-            yield worker, self._died(worker, late=True)
+            yield worker, self._died(worker, is_late=True)
 
-    def _rest(self, worker: Worker) -> None:
-        """A worker has nothing to do; one that has to be a new process for each run ends."""
+    def _died(self, worker: Worker, is_late: bool = False) -> str:
+        """Record why a run has no result whose process has ended, unless another process has the run by now."""
         del self.busy[worker.pipe]
-        if worker.run.config.isolate:
-            worker.close()
-            self.ending.append(worker)
-            self.shares.append(worker.variables)
-        else:
-            self.idle.append(worker)
-
-    def _died(self, worker: Worker, late: bool = False) -> str:
-        """Record why a run has no result, whose process has ended."""
-        del self.busy[worker.pipe]
-        worker.close()
+        worker.pipe.close()
         self.shares.append(worker.variables)
-        code = worker.process.wait()
-        end = too_long(worker.run) if late else cause(code, oom_kills() > worker.kills)
-        return record_end(worker.run, worker.how, *end)
+        code, run = worker.process.wait(), worker.run
+        status, reason = cause(code, oom_kills() > worker.kills)
+        if is_late:
+            limit = run.config.time_limit_seconds
+            status, reason = "failed", f"it did not end within time_limit_seconds={limit:g}"
+        with lease(run.runs_dir, run.run_id) as mine:
+            if not mine:
+                return ELSEWHERE
+            if is_settled(run, worker.how.repeats):
+                return "completed"
+            record_status(run, status, reason)
+        console.print(f"{run.title}: {status}: {reason}", soft_wrap=True, markup=False)
+        return status
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
         """Every process has ended after the block: in its own time, or at once where the block raised."""
+        patience = None
         try:
             yield
-            for worker in self.idle:
-                worker.close()
-            for worker in (*self.idle, *self.ending):
-                worker.process.wait()
         except BaseException:
-            workers = [*self.busy.values(), *self.idle, *self.ending]
-            for worker in workers:
+            patience = PATIENCE
+            for worker in (*self.busy.values(), *self.idle):
                 worker.process.terminate()
-            deadline = time.monotonic() + PATIENCE
-            for worker in workers:
-                with suppress(subprocess.TimeoutExpired):
-                    worker.process.wait(max(deadline - time.monotonic(), 0))
-                worker.process.kill()
-                worker.process.wait()
-                worker.close()
             raise
+        finally:
+            deadline = time.monotonic() + (patience or 0)
+            for worker in (*self.busy.values(), *self.idle):
+                worker.pipe.close()  # which ends one that is idle
+            for worker in (*self.busy.values(), *self.idle):
+                try:
+                    worker.process.wait(patience and max(deadline - time.monotonic(), 0))
+                except subprocess.TimeoutExpired:
+                    worker.process.kill()
+                    worker.process.wait()
+
+
+def cause(code: int, oom_killed: bool) -> tuple[Status, str]:
+    """(status, reason) of a process that ended without recording one.
+
+    >>> cause(-11, False), cause(0, False)
+    (('failed', 'its process was ended by SIGSEGV'), ('failed', 'its process ended with status 0 and left no record'))
+    >>> cause(-9, True), cause(-9, False)[0]
+    (('oom', 'its process was ended by SIGKILL: the system ran out of memory'), 'killed')
+    """
+    if code == -signal.SIGKILL:
+        if oom_killed:
+            return "oom", "its process was ended by SIGKILL: the system ran out of memory"
+        return "killed", "its process was ended by SIGKILL: by a person, or because memory ran out"
+    if code < 0:
+        return "failed", f"its process was ended by {signal.Signals(-code).name}"
+    return "failed", f"its process ended with status {code} and left no record"
+
+
+def oom_kills() -> int:
+    """How many processes the system has killed because memory ran out."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

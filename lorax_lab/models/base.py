@@ -20,7 +20,7 @@ from lorax_lab.models.fit import check_fit, check_values, refuse_infinite, refus
 from lorax_lab.models.pooling import BY_MEAN, check_mean, read_mean
 from lorax_lab.models.settings import check_settings
 from lorax_lab.models.skeleton import readable, tokenizer_of, without_weights
-from lorax_lab.models.weights import read_json, state_of
+from lorax_lab.models.weights import read_json
 from lorax_lab.streams import global_stream
 
 if TYPE_CHECKING:
@@ -59,13 +59,12 @@ def load_base(
 
     Raises:
         ConfigError: `name` is no preset, no folder and no hub id that can be reached from here; it is no model that
-            these classes read; its weights are not those of its configuration, not finite, or change while they are
-            read.
+            these classes read; its weights are not those of its configuration, or not finite.
     """
     import transformers
 
     folder, processor = resolve(name), load_processor(name, processor_class)
-    skeleton, state, sha256 = without_weights(name, model_class), state_of(folder), model_sha256(name)
+    skeleton, sha256 = without_weights(name, model_class), model_sha256(name)
     check_base(name, head, model_class)
     with readable(name, folder, model_class), global_stream(seed, "init"), quiet():
         model, loading = getattr(transformers, model_class).from_pretrained(
@@ -80,10 +79,6 @@ def load_base(
             read_mean(model)
     refuse_misfits(name, folder, model, loading)
     _leave_the_file(model)
-    if state_of(folder) != state:
-        raise ConfigError(
-            f"model={name}: its files in {folder} changed while they were read; try again once they are written"
-        )
     _refuse_infinite(name, folder, model)
     _keep_fixed(model, skeleton)
     if (tokenizer := tokenizer_of(processor)) is not None:

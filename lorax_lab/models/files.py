@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,8 +17,6 @@ PUBLIC_NAMES = {
 }
 MINILM = "f9bd6085d316534325517c97371c3052c24d02754f80379134b302744d49a3e0"
 """`folder_sha256` of the files that `minilm`'s archive holds."""
-NOTE = ".sha256"
-"""Beside a model that was made of an archive's file: `folder_sha256` of what was made."""
 
 
 def resolve(name: str) -> Path:
@@ -31,7 +28,11 @@ def resolve(name: str) -> Path:
     if name == "minilm":
         from lorax_lab.data.assets import fetch
 
-        return _unaltered(name, fetch("minilm"), MINILM)
+        folder = fetch("minilm")
+        if folder_sha256(folder) != MINILM:
+            altered = f"model=minilm: the files in {folder} are not those that were fetched"
+            raise ConfigError(f"{altered}; delete that folder, and it is fetched again")
+        return folder
     if name == "smollm2":
         return _smollm2()
     folder = Path(name).expanduser()
@@ -59,13 +60,6 @@ def _is(path: Path, what: Callable[[Path], bool]) -> bool:
         return what(path)
     except (OSError, ValueError):
         return False
-
-
-def _unaltered(name: str, folder: Path, expected: str) -> Path:
-    if folder_sha256(folder) != expected:
-        altered = f"model={name}: the files in {folder} are not those that were fetched"
-        raise ConfigError(f"{altered}; delete that folder, and it is fetched again")
-    return folder
 
 
 def model_sha256(name: str) -> str:
@@ -112,20 +106,9 @@ def _smollm2() -> Path:
         raise ConfigError("model=smollm2 needs the gguf package: type pip install lorax_lab")
     source = fetch("smollm2")
     target = source.parent / "smollm2-fp32"
-    if (target / NOTE).is_file():
-        return _unaltered("smollm2", target, (target / NOTE).read_text(encoding="utf-8", errors="replace").strip())
-    _check_pinned(source)
-    _dequantize(source, target)
+    if not target.exists():
+        _dequantize(source, target)
     return target
-
-
-def _check_pinned(source: Path) -> None:
-    from lorax_lab.data.assets import sha256_of
-
-    with source.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256_of("smollm2"):
-            altered = f"model=smollm2: {source} is not the file that was fetched"
-            raise ConfigError(f"{altered}; delete {source.parent}, and it is fetched again")
 
 
 def _dequantize(source: Path, target: Path) -> None:
@@ -142,9 +125,6 @@ def _dequantize(source: Path, target: Path) -> None:
             source.parent, quantization_config=plain, gguf_file=source.name, dtype=torch.float32
         )
         model.save_pretrained(folder)
-        (folder / NOTE).write_text(folder_sha256(folder) + "\n", encoding="utf-8")
-        if target.exists() and not (target / NOTE).is_file():  # made by a version that noted no hash
-            target.rename(Path(scratch) / "unknown")
         if not target.exists():  # another process may have been faster
             folder.rename(target)
 

@@ -87,20 +87,11 @@ def write_csv(path: Path, table: Any) -> None:
 
 def csv_text(table: Any, float_format: str | None = None) -> str:
     """A table (pandas) as CSV. Keys and passwords in its texts are hidden; its numbers stay."""
-    cells = {name: _distinct(column) for name, column in table.items() if column.dtype.kind not in NUMBERS}
-    texts = {name: values for name, values in cells.items() if any(isinstance(value, str) for value in values)}
-    hidden = redacted(texts, keys=False)
-    secret = {name: list(table[name]) for name, values in texts.items() if hidden[name] != values}
-    shown = table.assign(**redacted(secret, keys=False)) if secret else table
+    cells = {name: column for name, column in table.items() if column.dtype.kind not in NUMBERS}
+    hidden = {name: [redacted(value, keys=False) for value in column] for name, column in cells.items()}
+    changed = {name: values for name, values in hidden.items() if values != list(cells[name])}
+    shown = table.assign(**changed) if changed else table
     return str(shown.to_csv(index=False, lineterminator="\n", float_format=float_format))
-
-
-def _distinct(column: Any) -> list[Any]:
-    """Each value of a column (pandas) once; all of them where some are lists, which cannot be told apart by hash."""
-    try:
-        return list(column.unique())
-    except TypeError:
-        return list(column)
 
 
 def write_redacted(path: Path, text: str, check: Check | None = None) -> None:

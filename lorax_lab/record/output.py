@@ -28,11 +28,10 @@ class Redacting:
     def write(self, text: str) -> int:
         """Pass on the lines that are whole by now."""
         with self._lock:
-            self._held += text
-            end = 1 + max(self._held.rfind("\n"), self._held.rfind("\r"))
-            whole, self._held = self._held[:end], self._held[end:]
-            if whole:
-                self._pass_on(redact(whole))
+            text_so_far = self._held + text
+            end = 1 + max(text_so_far.rfind("\n"), text_so_far.rfind("\r"))
+            self._held = text_so_far[end:]
+            self._pass_on(text_so_far[:end])
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -43,14 +42,14 @@ class Redacting:
     def flush(self) -> None:
         """Pass on what is there."""
         with self._lock:
-            held, self._held = self._held, ""
-            self._pass_on(redact(held), flush=True)
+            rest, self._held = self._held, ""
+            self._pass_on(rest, flush=True)
 
     def _pass_on(self, text: str, flush: bool = False) -> None:
         """Nobody may read on, as after `| head`: what is printed from then on is dropped, and the work goes on."""
         try:
             if text:
-                self.stream.write(text)
+                self.stream.write(redact(text))
             if flush:
                 self.stream.flush()
         except BrokenPipeError:

@@ -99,7 +99,7 @@ class Damage:
 def write_record(folder: Path, record: Record, check: Check | None = None) -> None:
     """Write `record.json`; call it after every other file of the run. `check` is called right before it takes its
     place."""
-    content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)))
+    content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)), keys=False)
     write_redacted(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n", check)
 
 

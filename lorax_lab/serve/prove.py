@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorax_lab.config import OWN, RunConfig
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.typed import from_dict
+from lorax_lab.launch.compose import typed
 from lorax_lab.methods import peft_format
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.record import read_record
@@ -130,7 +130,7 @@ def _difference(outputs: Tensor, expected: Tensor) -> float:
 def _config(folder: Path) -> RunConfig:
     """The configuration of the run in `folder`, whose task has a head with one row of outputs for each example."""
     try:
-        config = from_dict(read_record(folder).config)
+        config = typed(read_record(folder).config)
     except FileNotFoundError:
         raise ConfigError(f"{folder} has no record; name folders of runs, as in runs/minilm-*-lora-r8-*") from None
     task = load_task(config.task)

@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"lorax_lab/conf/config.yaml", "analysis/pages/report.html.j2"} <= set(names)
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lorax_lab", "analysis", "hydra_plugins"}
     install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, timeout=120)
     return site

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lorax_lab.launch import precision
+from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose
-from lorax_lab.launch.plan import plan, run_of
 
 
 @pytest.fixture
@@ -23,18 +22,20 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def auto(*words: str) -> str:
-    return precision.settled(compose(["train.precision=auto", *words])).train.precision
+    return fastest.settled(compose(["train.precision=auto", *words])).train.precision
 
 
 @pytest.mark.parametrize(("ratio", "chosen"), [(0.3, "bf16"), (0.8, "bf16"), (0.9, "fp32"), (3.0, "fp32")])
 def test_bf16_has_to_be_clearly_faster_and_the_trial_is_kept(
     ratio: float, chosen: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "bf16_ratio", lambda: ratio)
+    fastest.chosen.cache_clear()
+    monkeypatch.setattr(fastest, "bf16_ratio", lambda: ratio)
     assert auto("train.device=cpu") == chosen
     (path,) = kept.rglob("precisions/*.json")
     assert json.loads(path.read_text())["ratio"] == ratio
-    monkeypatch.setattr(precision, "bf16_ratio", lambda: pytest.fail("it was tried again"))
+    fastest.chosen.cache_clear()
+    monkeypatch.setattr(fastest, "bf16_ratio", lambda: pytest.fail("it was tried again"))
     assert auto("train.device=cpu") == chosen
 
 
@@ -51,12 +52,3 @@ def test_a_gpu_is_known_by_its_units(units: bool, chosen: str, monkeypatch: pyte
     assert auto() == chosen
     assert asked == [False]
     assert auto("train.device=mps") == "fp32"
-
-
-def test_a_run_is_named_by_the_precision_that_is_chosen(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_ratio", lambda: 0.3)
-    words = ["rank=4", "train.device=cpu"]
-    runs = plan([*words, "train.precision=auto,bf16,fp32"], multirun=True)
-    assert [run.config.train.precision for run in runs] == ["bf16", "bf16", "fp32", "fp32"]
-    assert run_of(compose([*words, "train.precision=bf16"])).run_id == runs[1].run_id
-    assert all(run.reference in {other.run_id for other in runs} for run in runs if run.reference)

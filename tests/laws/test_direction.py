@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ from synthetic import PROTOCOL, again, peaked, study
 
 from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
 from analysis.groups import load
-from analysis.scores import directed, higher_is_better, score_label
-from analysis.study import comparison, margin, page, update
+from analysis.scores import directed
+from analysis.study import comparison, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
-from analysis.study.scale import Scale
-from analysis.study.statistics import Interval
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import by_match, rulings
 from lorax_lab.launch.table import _scores
-from lorax_lab.record.direction import LOWER, labelled, of_line, of_lines
+from lorax_lab.record.direction import LOWER, labelled, of_line
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.study.protocol import Cell, select
 from lorax_lab.study.published import line_of
@@ -63,13 +60,6 @@ def mirrored(records: Records, name: str = NAME, above: float = 0.0) -> Records:
 def both(request: pytest.FixtureRequest) -> tuple[Records, Records]:
     higher = scored_alone(study(request.param))
     return higher, mirrored(higher)
-
-
-def test_a_line_without_a_direction_is_of_scores_that_are_better_higher() -> None:
-    assert of_line({"metric": "accuracy"})
-    assert not of_line({"metric": NAME, "higher_is_better": False})
-    assert of_lines([])
-    assert not of_lines([{"status": "diverged"}, {"metric": NAME, "higher_is_better": False}])
 
 
 def test_mirrored_scores_choose_the_same_rates(both: tuple[Records, Records]) -> None:
@@ -130,79 +120,6 @@ def test_runs_of_two_directions_are_no_fair_comparison() -> None:
     records = scored_alone(study(peaked))
     lines = [line | {"higher_is_better": line["rank"] is None} for line in records.lines]
     assert any("metric differ" in fault for fault in breaches(replace(records, lines=lines)))
-
-
-def test_answers_that_are_right_or_wrong_are_not_taken_for_a_score_that_is_better_lower() -> None:
-    records = mirrored(study(peaked))
-    assert comparison.differences(records, TASK, "LoRA r=1").shape == (5, 1)
-
-
-@pytest.mark.parametrize("both", [peaked], indirect=True)
-def test_the_page_says_that_lower_is_better(both: tuple[Records, Records]) -> None:
-    higher, lower = (page.write(records) for records in both)
-    assert f"test {NAME} ({LOWER})" in lower
-    assert LOWER not in higher
-    without = "(k = 0, head, embeddings and biases as trained) the model"
-    assert f"{without} loses 0.2" in higher
-    assert f"{without} is 0.2" in lower
-    assert "power at 0, at -0.01 |" in higher
-    assert "power at 0, at +0.01 |" in lower
-
-
-def in_nats(of: Callable[[Cell], float] = peaked, before: float | None = None) -> Records:
-    """A mirrored study in nats, scored before training where `before` says how."""
-    made = mirrored(scored_alone(study(of)), "nats", above=2.0)
-
-    known = {"baselines": {"untrained/nats": before}} if before is not None else {}
-    return replace(made, lines=[line | known for line in made.lines])
-
-
-def test_a_study_in_nats_says_so_wherever_it_says_a_difference() -> None:
-    records, shares = in_nats(), scored_alone(study(peaked))
-    assert records.margin == "0.02 nats per token"
-    assert shares.margin == "0.02"
-    text = page.write(records)
-    for said in (
-        "by more than the margin, 0.02 nats per token.",
-        "On reviews the margin of 0.02 nats per token is",
-        "where it is 0.01 nats per token worse",
-        "(k = 0, head, embeddings and biases as trained) the model is 0.2000 [0.1980, 0.2020] nats per token worse.",
-        "| reviews | 0.01 nats per token |",
-    ):
-        assert said in text
-    assert " loses " not in text
-    assert " gains " not in text
-    assert "| 0.02 nats per token |" in page.write_all([records], {records.name: "page"})
-
-
-def test_ranks_above_the_match_that_are_worse_are_called_worse_in_either_direction() -> None:
-    lowest = {1: -0.001, 8: -0.015}
-
-    def of(cell: Cell) -> float:
-        return 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0)
-
-    for records in (scored_alone(study(of)), in_nats(of)):
-        assert rulings(records)[0].worse == (8,)
-
-
-def test_a_control_that_does_worse_is_called_worse_where_lower_is_better() -> None:
-    loss, scale = Interval(-0.01, -0.015, -0.005, 5), Scale(False, "nats per token")
-    assert scale.against(loss, "the whole") == "0.0100 [0.0050, 0.0150] nats per token worse than the whole"
-    gain = loss.oriented(False)
-    assert scale.against(gain, "the whole") == "0.0100 [0.0050, 0.0150] nats per token better than the whole"
-    unsure = Interval(-0.01, -0.03, 0.01, 5)
-    assert scale.change(unsure) == "keeps its score"
-    assert scale.difference(unsure) == "0.0100 [-0.0100, 0.0300] nats per token worse"
-
-
-def test_without_a_head_the_margin_is_a_share_of_what_training_brings() -> None:
-    brought = margin.over_head(in_nats(before=3.2), TASK)
-    assert brought
-    assert brought.instead == "untrained"
-    assert brought.share(0.02) == pytest.approx(0.01, rel=0.01)  # 3.2 - 1.2 nats
-    worse = margin.over_head(in_nats(before=1.1), TASK)
-    assert worse
-    assert worse.share(0.02) is None
 
 
 def texts(figure: Figure) -> str:
@@ -285,26 +202,6 @@ def test_the_answer_figure_finds_the_same_ranks_in_mirrored_scores() -> None:
     assert higher.startswith("the top 2 of each matrix's 4 directions reach 0.800")
     assert "from rank 4" in higher
     assert f"validation {NAME} ({LOWER})" in texts(functional_rank.draw(cuts(-1)))
-
-
-def test_where_lower_is_better_a_score_matches_by_what_training_gained() -> None:
-    """All scores of a log loss lie within 1 % of each other here, and the update brings nearly all of the gain."""
-    nats = cuts(-1).assign(score=lambda rows: 4.15 + 0.02 * (0.8 + rows["score"]) / 0.3)
-    assert functional_rank.finding(nats) == "the whole update reaches 4.150"
-    assert functional_rank.finding(nats.assign(gained=-0.1)) == "the whole update reaches 4.150"
-    said = functional_rank.finding(nats.assign(gained=0.05))
-    assert said.startswith(
-        "the top 2 of each matrix's 4 directions reach 4.150, at most 1% of training's gain short of"
-    )
-
-
-def test_rows_of_both_directions_have_no_one_label() -> None:
-    table = pd.DataFrame({"task": ["a", "b"]})
-    mixed = directed(table, pd.Series([True, False]))
-    assert score_label("score", mixed) == "score"
-    assert score_label("b", mixed[mixed["task"] == "b"]) == f"b ({LOWER})"
-    assert higher_is_better(mixed[mixed["task"] == "a"])
-    assert directed(table, pd.Series([True, True])) is table
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lorax_lab.spectra import MEASURES, Bracket, TopSpectrum, certified, krylov, top_spectrum
-from lorax_lab.spectra.krylov import FAILURE, WIDTH, missed_ratio
+from lorax_lab.spectra import MEASURES, Bracket, TopSpectrum, certified, top_spectrum
+from lorax_lab.spectra.krylov import WIDTH, missed_ratio
 
 ROUNDING = 1e-12
 NAMES = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for percent in (50, 90, 95, 99)))
@@ -105,14 +105,6 @@ def test_brackets_hold_the_truth(name: str, shape: tuple[int, int]) -> None:
         check(top, true, every=k == 18)
 
 
-@pytest.mark.parametrize(("name", "k"), [("six levels", 50), ("17 equal over a bulk", 17), ("power -1", 40)])
-def test_brackets_hold_at_a_large_size(name: str, k: int) -> None:
-    true = SPECTRA[name](900)
-    x = with_values(true, 900, 900)
-    for seed in (0, 1):
-        check(top_spectrum(x, k, generator(seed)), true)
-
-
 @pytest.mark.parametrize("shape", [(300, 300), (300, 600)])
 @pytest.mark.parametrize("strength", [0.0, 1.2, 3.0])
 def test_spikes_in_noise(shape: tuple[int, int], strength: float) -> None:
@@ -152,46 +144,6 @@ def test_a_complement_that_the_second_space_fills(m: int, block: int, depth: int
         x, true = with_values(SPECTRA[name](m), m, m + 10), SPECTRA[name](m)
         for k in (20, 100):
             check(top_spectrum(x, k, generator(1), block, depth), true)
-
-
-def test_what_a_start_can_miss_is_added_to_what_lies_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(krylov, "missed_ratio", lambda *arguments: asked.append(arguments) or 4.0)
-    x = with_values(SPECTRA["flat"](400), 400, 420)
-    for k, block, depth in ((5, 16, None), (20, 8, 9), (100, 16, None)):
-        high = top_spectrum(x, k, generator(), block, depth).high
-        torch.testing.assert_close(high, torch.full_like(high, 2.0), rtol=0.02, atol=0)  # √4: the values beyond are 1
-    spaces = [(395, 16, 6), (395, 16, 14), (380, 8, 6), (380, 8, 9), (300, 16, 6), (300, 16, 19)]
-    assert asked == [(*space, FAILURE / 2) for space in spaces]  # two looks, and neither may fail
-
-
-def test_the_second_start_goes_deep_only_where_a_bracket_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, ratio = [], missed_ratio
-    monkeypatch.setattr(krylov, "missed_ratio", lambda *arguments: asked.append(arguments[2]) or ratio(*arguments))
-    narrow = SPECTRA["geometric .9"](400)
-    floor = torch.where(series(400) <= 8, 1 - series(400) / 10, torch.full((400,), 0.02)).double()  # 99 % lie in it
-    for true, k, depths in ((narrow, 24, [6]), (floor, 16, [6, 14])):
-        asked.clear()
-        x = with_values(true, 400, 420)
-        widths = [bracket.width for bracket in top_spectrum(x, k, generator()).brackets().values()]
-        assert (asked, max(widths) <= WIDTH) == (depths, True)
-    wide, deep = (top_spectrum(x, 16, generator(), width=width) for width in (2.0, 1.0))
-    assert asked == [6, 14, 6, 6, 14]
-    assert torch.equal(wide.sigma, deep.sigma)
-    assert (deep.high <= wide.high).all()
-    assert max(bracket.width for bracket in wide.brackets().values()) > WIDTH
-    check(wide, true)
-
-
-def test_a_matrix_that_is_not_copied_stays_as_it_was() -> None:
-    x = with_values(SPECTRA["power -1"](300), 300, 310).float()
-    before, every_second = x.clone(), torch.zeros(300, 620)[:, ::2].copy_(x)
-    first, second = (top_spectrum(y, 8, generator()) for y in (x, every_second))
-    assert torch.equal(x, before)
-    assert torch.equal(first.sigma, second.sigma)
-    check(first, torch.linalg.svdvals(x.double()))
-    tiny = top_spectrum(x * 2.0**-80, 8, generator())
-    torch.testing.assert_close(tiny.high * 2.0**80, first.high, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -240,21 +192,6 @@ def test_extreme_sizes(name: str, size: float) -> None:
         check(top_spectrum(size * with_values(unit, *shape), 5, generator()), size * unit)
 
 
-@pytest.mark.parametrize("exponent", [-700, -60, 60, 700])
-def test_a_power_of_two_changes_no_digit(exponent: int) -> None:
-    x = with_values(SPECTRA["power -1"](300), 300, 310)
-    unit, found = (top_spectrum(y, 8, generator()) for y in (x, x * 2.0**exponent))
-    torch.testing.assert_close(found.sigma * 2.0**-exponent, unit.sigma, rtol=1e-9, atol=0)
-    assert found.norm * 2.0**-exponent == pytest.approx(unit.norm, rel=1e-15)
-    assert list(found.brackets()) == list(unit.brackets())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64])
-def test_any_real_dtype(dtype: torch.dtype) -> None:
-    x = (3 * gaussian(300, 300) + with_values(SPECTRA["rank 3"](300), 300, 300) * 300).to(dtype)
-    check(top_spectrum(x, 8, generator()), torch.linalg.svdvals(x.double()))
-
-
 def test_what_is_refused() -> None:
     for shape in ((300, 310), (6, 9), (9, 6)):
         for k in (-1, 0, min(shape), min(shape) + 1):
@@ -300,19 +237,6 @@ class TestCertified:
             assert found.route == ("krylov",)
         if name in ("power -1/2", "power -1", "two levels", "four levels"):
             assert found.route[0].startswith("krylov: too wide: ")
-
-    def test_the_way_back_names_the_wide_brackets(self) -> None:
-        x = gaussian(300, 320)
-        true, top = torch.linalg.svdvals(x), top_spectrum(x, 24, generator())
-        found = certified(x, 24, generator())
-        assert found.route[1:] == ("gram",)
-        for name, bracket in top.brackets().items():
-            said = f"{name} in [{bracket.low:.4g}, {bracket.high:.4g}]"
-            assert (said in found.route[0]) == (bracket.width > WIDTH)
-        assert "participation_ratio in [" in found.route[0]
-        torch.testing.assert_close(found.sigma, true, rtol=1e-9, atol=0)
-        for name, bracket in found.brackets.items():
-            assert bracket.low == bracket.high == pytest.approx(MEASURES[name](true), rel=1e-12)
 
     @pytest.mark.parametrize("k", [0, 6, 7])
     def test_no_top_to_take(self, k: int) -> None:
@@ -381,19 +305,3 @@ def test_missed_ratio_is_its_formula(m: int, block: int, depth: int, failure: fl
         before, chebyshev = chebyshev, 2 * x * chebyshev - before
     expected = float(((1 + F2 / chebyshev.square()) / (1 - epsilon)).min())
     assert missed_ratio(m, block, depth, failure) - 1 == pytest.approx(expected - 1, rel=0.06)
-
-
-def test_missed_ratio_is_monotone() -> None:
-    base = (2000, 16, 14, FAILURE)
-    rho = missed_ratio(*base)
-    assert 1 < rho < 1.1
-    for place, larger in ((0, -1), (1, 1), (2, 1), (3, 1)):
-        values = []
-        for factor in (0.25, 0.5, 1, 2, 4) if place != 3 else (1e-6, 1e-3, 1, 1e3, 1e6):
-            changed = [*base]
-            changed[place] = type(base[place])(base[place] * factor)
-            values.append(missed_ratio(*changed))
-        assert values == sorted(values, reverse=larger > 0), (place, values)
-        assert len(set(values)) == 5
-    assert missed_ratio(240, 16, 14, FAILURE) == 1
-    assert missed_ratio(241, 16, 14, FAILURE) > 1

@@ -110,11 +110,6 @@ class TestNoiseScale:
         assert np.mean(found) == pytest.approx(0.3, rel=0.006)
         assert np.std(found) < 0.3 * 1.1 / m
 
-    def test_of_large_noise(self) -> None:
-        sigma = noise_spectrum(1024, 1024, np.random.default_rng(0))
-        assert noise_scale(sigma, (1024, 1024)) == pytest.approx(1, rel=0.004)
-        assert spikes(sigma, (1024, 1024)) == 0
-
     @pytest.mark.parametrize("theta", [3.0, 10.0, 1e3])
     @pytest.mark.parametrize("share", [0.05, 0.2])
     @pytest.mark.parametrize(("shape", "draws"), [((64, 64), 20), ((64, 128), 20), ((240, 200), 2)])
@@ -127,10 +122,6 @@ class TestNoiseScale:
             1, rel=0.02 if theta == 3 else 0.01
         )
         assert np.mean([spikes(sigma, shape) for sigma in sigmas]) == pytest.approx(k, abs=0.1)
-
-    def test_weak_spikes_raise_it_by_a_tenth_at_most(self) -> None:
-        Y, _, _ = planted((256, 256), torch.full((51,), 1.5).double(), seed=0)
-        assert 1.03 < noise_scale(torch.linalg.svdvals(Y), (256, 256)) < 1.12
 
     def test_by_hand(self) -> None:
         sigma, q = torch.tensor([9.0, 5.3], dtype=torch.float64), gaussian_singular_values((2, 50))
@@ -167,13 +158,6 @@ class TestNoiseScale:
             assert all(math.isnan(share) for share in signal_share(sigma, shape))
             assert [len(values) for values in spike_strength(sigma, shape, 1.0)] == [len(sigma)] * 3
         assert spikes(torch.tensor([2.0]), (1, 1)) == 0
-
-    @pytest.mark.parametrize("size", [2, 7, 60])
-    def test_any_spectrum_is_answered(self, size: int) -> None:
-        steps = torch.arange(size, dtype=torch.float64)
-        for sigma in (0.5**steps, 1 / (1 + steps), size - steps, torch.ones(size), 10.0 ** (-10 * steps)):
-            assert 0 <= noise_scale(sigma, (size, size)) <= sigma[0]
-            assert 0 <= spikes(sigma, (size, size)) < size or sigma[-1] < 1e-10
 
     @pytest.mark.parametrize(
         ("sigma", "problem"),
@@ -248,13 +232,6 @@ class TestSpikes:
         torch.testing.assert_close(torch.stack([right, right_told]), torch.stack([v, v]), rtol=0, atol=0.02)
 
     @pytest.mark.parametrize("beta", BETAS)
-    def test_nothing_is_found_below_the_threshold(self, beta: float) -> None:
-        shape = (100, round(100 / beta))
-        for seed in range(20):
-            sigma = torch.linalg.svdvals(planted(shape, torch.tensor([0.6 * beta**0.25]).double(), seed)[0])
-            assert spikes(sigma, shape, std=1.0) == 0
-
-    @pytest.mark.parametrize("beta", BETAS)
     def test_strength_inverts_the_formula(self, beta: float) -> None:
         n = 400
         theta = beta**0.25 * torch.tensor([1e6, 30.0, 2.0, 1.1, 1.001], dtype=torch.float64)
@@ -324,14 +301,6 @@ class TestGavishDonoho:
         theta, left, right = (x.item() for x in spike_strength(torch.tensor([s]), shape, 1 / math.sqrt(shape[1])))
         # ‖θ u vᵀ − s û v̂ᵀ‖² = ‖θ u vᵀ‖²
         assert s == pytest.approx(2 * theta * math.sqrt(left * right), rel=1e-5)
-
-    def test_planted_directions(self) -> None:
-        shape = (200, 300)
-        sigma = torch.linalg.svdvals(planted(shape, torch.tensor([8.0, 4.0, 2.5, 1.2]).double(), seed=1)[0])
-        assert gavish_donoho_rank(sigma, shape) == gavish_donoho_rank(sigma, shape, std=1.0) == 3
-        assert spikes(sigma, shape) == 4
-        assert gavish_donoho_rank(sigma.flip(0), shape[::-1]) == 3
-        assert gavish_donoho_rank(torch.zeros(0), (0, 4)) == 0
 
     def test_low_rank_is_refused(self) -> None:
         low = LowRank(gaussian(40, 8, seed=1), gaussian(8, 30, seed=2))

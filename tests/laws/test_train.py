@@ -70,7 +70,7 @@ def run(model: nn.Module, config: TrainConfig, data: list[Batch], seed: int = 0)
 
     on_step = lambda step, total, metrics: steps.append(step)  # noqa: E731
     result = train(
-        model, lambda epoch: data, squared_error, config, seed, make_accelerator(config), validate, on_step, NONE
+        model, lambda epoch: data, squared_error, config, seed, make_accelerator(config), validate, [on_step], NONE
     )
     assert steps == list(range(1, result.steps + 1))
     return result, pauses
@@ -114,7 +114,7 @@ def test_training_goes_on_in_training_mode_whatever_a_validation_leaves() -> Non
         return squared_error(model, inputs)
 
     model.eval()
-    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, lambda *_: None, NONE)
+    train(model, lambda epoch: data, loss, config, 0, make_accelerator(config), validate, [], NONE)
     assert modes == [True] * 6
 
 
@@ -143,7 +143,7 @@ def test_gradients_are_clipped_at_their_norm_over_all_parameters() -> None:
             0,
             make_accelerator(config),
             dict,
-            lambda *_: None,
+            [],
             NONE,
             keep,
         )
@@ -170,7 +170,7 @@ def resumed(folder: Path, config: TrainConfig, kills: list[int], seconds: float 
 
         try:
             checkpoints, accelerator = Checkpoints(folder, {}, seconds, print), make_accelerator(config)
-            result = train(model, epoch, squared_error, config, 3, accelerator, dict, on_step, checkpoints)
+            result = train(model, epoch, squared_error, config, 3, accelerator, dict, [on_step], checkpoints)
         except Killed:
             continue
     return result, model
@@ -208,7 +208,7 @@ def test_what_follows_a_step_sees_the_weights_that_it_made_and_its_gradients() -
         seen.append((step, steps, bool((model.weight.detach() != before).all())))
 
     accelerator = make_accelerator(config)
-    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, lambda *_: None, NONE, after)
+    train(model, lambda epoch: batches(2), squared_error, config, 0, accelerator, dict, [], NONE, after)
     assert seen == [(1, 2, True), (2, 2, True)]
 
 
@@ -298,7 +298,7 @@ def test_a_value_that_is_not_finite_stops_the_run_before_the_weights_take_it(whe
     seen: list[torch.Tensor] = []
     keep = lambda *_: seen.append(model.weight.detach().clone())  # noqa: E731
     with pytest.raises(Diverged, match=message):
-        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, [keep], NONE)
     assert len(seen) == 2
     assert torch.equal(model.weight, seen[-1])
 
@@ -308,7 +308,7 @@ def test_parameters_that_are_not_finite_stop_the_run_before_anything_takes_them(
     seen: list[int] = []
     keep = lambda step, *_: seen.append(step)  # noqa: E731
     with pytest.raises(Diverged, match="parameters that are not finite after step 1 of 5"):
-        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, keep, NONE)
+        train(model, lambda epoch: data, squared_error, config, 0, make_accelerator(config), dict, [keep], NONE)
     assert not seen
 
 

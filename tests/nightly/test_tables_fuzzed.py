@@ -34,45 +34,11 @@ SECONDS, EXAMPLES = 15.0, 250
 KINDS_OF_TEXT = ("classification", "regression", "language_modeling")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 DELIMITERS = ",;\t|"
-SIGNS = [
-    '"',
-    ",",
-    ";",
-    "\t",
-    "|",
-    "\n",
-    "\r",
-    "\r\n",
-    "\0",
-    "\ufeff",
-    "\u2028",
-    "\ud800",
-    "'",
-    "\\",
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-]
+SIGNS = [*"\",;\t|\n\r\0\ufeff\u2028\ud800'\\{}[]:", "\r\n"]
 WORDS = [
     "",
     " ",
-    "good",
-    "1",
-    "1.0",
-    "-1",
-    "--1",
-    "nan",
-    "inf",
-    "1e999",
-    "null",
-    "NA",
-    "true",
-    "٣",
-    "é",
-    "e\u0301",
-    "\u200b",
+    *["good", "1", "1.0", "-1", "--1", "nan", "inf", "1e999", "null", "NA", "true", "٣", "é", "é", "\u200b"],
 ]
 cells = st.one_of(
     st.text(max_size=12), st.sampled_from(WORDS), st.lists(st.sampled_from([*SIGNS, "a"]), max_size=6).map("".join)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import permutations
@@ -25,12 +24,10 @@ from lorax_lab.afterwards.sets import WHOLE, sets
 from lorax_lab.afterwards.similarities import START, similarities
 from lorax_lab.afterwards.trained import Run, initial_factors, original, updates
 from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose
-from lorax_lab.launch.files import recorded
+from lorax_lab.launch.compose import compose, recorded
 from lorax_lab.measure.truncation import under
 from lorax_lab.record.folder import OUTPUTS, load_arrays, load_spectra
 from lorax_lab.spectra import amplification_factor, random_similarity, subspace_similarity
-from lorax_lab.streams import generator
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.rows import Afterwards as Rows
 from lorax_lab.study.rows import names_of, read_rows, write_rows
@@ -146,20 +143,6 @@ def test_an_update_amplifies_as_its_paper_says(runs: dict[tuple[str, int], Run])
     assert cut["delta_norm"] < whole["delta_norm"]
     for row in rows:
         assert row["base_factor"] < row["gaussian_factor"] < 4 * row["random_factor"]
-
-
-def test_the_random_column_is_the_closed_form_within_one_percent() -> None:
-    """N of random directions, as Table 7 has it of one draw: its root mean square over 4,000."""
-    stream, r = generator(0, "table 7"), 4
-    weight = torch.randn(24, 16, generator=stream, dtype=torch.float64)
-    squares = []
-    for _ in range(4000):
-        U, V = (torch.linalg.qr(torch.randn(n, r, generator=stream, dtype=torch.float64)).Q for n in weight.shape)
-        squares.append(float((U.T @ weight @ V).square().sum()))
-    closed = r * float(weight.norm()) / math.sqrt(24 * 16)
-    assert math.sqrt(np.mean(squares)) == pytest.approx(closed, rel=0.01)
-    update = torch.randn(24, 16, generator=stream, dtype=torch.float64)
-    assert amplification_factor(update, weight, r).base_in_random == pytest.approx(closed, rel=1e-9)
 
 
 def test_an_update_of_fewer_directions_is_refused(runs: dict[tuple[str, int], Run]) -> None:

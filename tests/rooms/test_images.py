@@ -16,7 +16,6 @@ from PIL import Image
 from published import everything, settings
 
 from lorax_lab.data import data_sha256
-from lorax_lab.data import digits as digits_source
 from lorax_lab.data.media import read_image
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base
@@ -109,23 +108,6 @@ def test_the_model_sees_the_pixels_that_the_processor_makes_of_a_batch(vit: Path
 # ---- digits
 
 
-@pytest.mark.parametrize("subset", ["5", "9-5", "a-b", "0-10", "3-3"])
-def test_a_subset_that_is_none(subset: str) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"task\.subset={subset} is not possible.* type task=digits task\.subset=5-9"
-    ):
-        load_task(settings("digits", f"task.subset='{subset}'"))
-
-
-def test_other_digits_than_the_pinned_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = digits_source._content()
-    images = images.copy()
-    images[7, 3, 3] ^= 1
-    monkeypatch.setattr(digits_source, "_content", lambda: (images, labels))
-    with pytest.raises(ConfigError, match="other digits"):
-        load_task(settings("digits"))
-
-
 # ---- folders and tables
 
 
@@ -142,16 +124,6 @@ def test_a_folder_with_splits_of_its_own_keeps_them(folder: Folder, tmp_path: Pa
     task = load_task(settings("image_folder", f"task.path={tmp_path / 'set'}"))
     assert [len(rows) for rows in task.splits.values()] == [24, 10, 10]
     assert task.classes == ("cat", "dog")
-
-
-def test_another_content_is_another_task_and_another_name_is_not(folder: Folder) -> None:
-    place = folder("cat", "dog")
-    config = settings("image_folder", f"task.path={place}")
-    before = data_sha256(config)
-    (place / "cat" / "0.png").rename(place / "cat" / "00.png")
-    assert data_sha256(config) == before
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(place / "cat" / "00.png")
-    assert data_sha256(config) != before
 
 
 def table_of(place: Path) -> Path:
@@ -175,22 +147,6 @@ def test_a_table_of_paths_is_the_same_task(folder: Folder) -> None:
     before = data_sha256(config)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(place / "dog" / "0.png")
     assert data_sha256(config) != before
-
-
-def test_a_data_set_with_images_is_the_same_task(folder: Folder, tmp_path: Path) -> None:
-    import datasets
-
-    place = folder("cat", "dog")
-    paths = [str(path) for path in sorted(place.rglob("*.png"))]
-    rows = {"picture": paths, "animal": [int("dog" in Path(path).parts[-2]) for path in paths]}
-    features = datasets.Features(picture=datasets.Image(), animal=datasets.ClassLabel(names=["cat", "dog"]))
-    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "set"))
-    words = [f"task.path={tmp_path / 'set'}", "task.kind=image_classification", "task.image=picture"]
-    config = settings("hub", *words, "task.label=animal")
-    task, other = load_task(config), load_task(settings("image_folder", f"task.path={place}"))
-    of = lambda t: {(e.inputs["image"].tobytes(), t.classes[int(e.label)]) for e in everything(t)}  # noqa: E731
-    assert of(task) == of(other)
-    assert data_sha256(config) == data_sha256(config)
 
 
 # ---- faults, before anything trains

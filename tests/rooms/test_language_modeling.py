@@ -17,7 +17,6 @@ from language import (
     WORDS,
     causal_model,
     padded_tokenizer,
-    settings,
     split_of,
     word_tokenizer,
 )  # fmt: skip
@@ -66,16 +65,6 @@ def test_the_nats_of_a_padded_batch_are_those_taken_by_hand(kind: str, plain: bo
     mean = sum(expected) / sum(counts)
     assert KIND.loss(model, batch.inputs).item() == pytest.approx(mean, abs=1e-6)
     assert split.score(model) == {"nats": pytest.approx(mean, abs=1e-6)}
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_batches_of_unlike_lengths_weigh_as_one_example_at_a_time(kind: str) -> None:
-    model, split = causal_model(kind), split_of(EXAMPLES, padded_tokenizer())
-    for groups in ([[0], [1], [2], [3], [4], [5]], [[0, 4], [1, 2, 3], [5]]):
-        batches = [split.batch(group) for group in groups]
-        losses = [KIND.loss(model, batch.inputs).item() * batch.weight for batch in batches]
-        mean = sum(losses) / sum(batch.weight for batch in batches)
-        assert mean == pytest.approx(KIND.loss(model, split.batch([0, 1, 2, 3, 4, 5]).inputs).item(), abs=1e-6)
 
 
 def test_the_end_token_counts_where_it_is_the_padding_too() -> None:
@@ -164,16 +153,6 @@ def test_the_generation_settings_of_a_base_change_no_answer(of_base: dict[str, A
     assert model.generation_config.to_dict() == kept
 
 
-def test_large_batches_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, split = causal_model("gpt2"), split_of(EXAMPLES, padded_tokenizer())
-    whole = split.outputs(model)
-    monkeypatch.setattr("lorax_lab.tasks.language_modeling.LOGITS", 1)
-    calls = []
-    model.register_forward_hook(lambda *_: calls.append(1))
-    torch.testing.assert_close(split.outputs(model), whole)
-    assert len(calls) == len(EXAMPLES)
-
-
 # ---- the model before it trains
 
 
@@ -217,19 +196,7 @@ def test_a_long_prompt_is_cut_on_its_left_and_counted() -> None:
     assert KIND.notes(whole.rows, whole.task.config) == []
 
 
-def test_a_completion_that_has_no_room_is_refused_by_number() -> None:
-    with pytest.raises(ConfigError, match=r"task.max_length=5 .*task.max_length=6"):
-        split_of(EXAMPLES, padded_tokenizer(), max_length=5)
-    assert split_of(EXAMPLES, padded_tokenizer(), max_length=6).sizes[4] == 6
-
-
 @pytest.mark.parametrize("label", ["", "  ", "zyx wvu"])
 def test_a_completion_without_tokens_is_refused(label: str) -> None:
     with pytest.raises(ConfigError, match=r"task\.label"):
         split_of([*EXAMPLES, Example({"prompt": "a"}, label)], padded_tokenizer())
-
-
-@pytest.mark.parametrize(("key", "value"), [("max_length", 3), ("few_shot", -1)])
-def test_a_setting_out_of_range(key: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=rf"task\.{key}={value} is not possible"):
-        settings(**{key: value})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import torch
 from recorded import matrix, run_record
 
-from lorax_lab.errors import ConfigError
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record import load_matrices, load_runs, load_spectra, load_truncation, measures, record
 from lorax_lab.record.files import SCRATCH, remove_scratch, save_tensors, sha256_of, write_text
 from lorax_lab.record.folder import SPECTRA, check_file, files_of, quarantine, save_arrays, save_history
@@ -125,6 +127,38 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: 
         record.write_record(tmp_path, content(seed=2), check=broken)  # no longer wanted
     assert record.read_record(tmp_path).seed == 1
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def watched_replace(source: Any, target: Any) -> None:
+        assert Path(source).parent == Path(target).parent
+        assert SCRATCH.fullmatch(Path(source).name)  # what a kill leaves is known by its name
+        done.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    write_text(tmp_path / "folder" / "file", "text")
+    assert done == ["file", "replace", "folder"]
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> int:
+        raise OSError(number, os.strerror(number))  # as `write` raises it: without the file's name
+
+    assert answer(full) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_only_scratch_of_ours_is_removed(tmp_path: Path) -> None:

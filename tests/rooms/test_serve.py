@@ -219,7 +219,7 @@ def runs(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempPath
     folders = []
     for more in ([f"task.path={table_file}"], [f"task.path={folder / 'n.csv'}", "task.kind=regression"]):
         run = run_of(compose([*words, *more]))
-        execute(run.config, run.run_id, run.folder, None, lambda: None)
+        execute(run.config, run.run_id, run.folder, None)
         folders.append(str(run.folder))
     return folders
 
@@ -255,8 +255,3 @@ def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
         proof = prove.prove(opened)
     assert not proof["base_unchanged"]
     assert not proof["equal"]
-
-
-def test_what_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err

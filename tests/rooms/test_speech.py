@@ -18,7 +18,7 @@ from published import everything, settings
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
 
-from lorax_lab.data import Example, data_sha256
+from lorax_lab.data import Example
 from lorax_lab.data.media import read_sound
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import adaptable, head_modules, layer_number, load_base, short_name
@@ -90,28 +90,6 @@ def test_another_rate_is_the_same_sound() -> None:
         np.testing.assert_allclose(heard[inside], expected[inside], atol=5e-3)
     same = tone(440, 0.5)
     assert speech.at_rate(same, RATE) is same.samples
-
-
-def test_other_recordings_under_the_same_names_are_another_task(tmp_path: Path) -> None:
-    config = settings("local", *columns_of(table(tmp_path)))
-    before = data_sha256(config)
-    soundfile.write(tmp_path / "7.wav", tone(5000, 0.4).samples, RATE)
-    assert data_sha256(config) != before
-
-
-def test_a_data_set_with_recordings_is_the_same_task(tmp_path: Path) -> None:
-    import datasets
-
-    path = table(tmp_path / "files")
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    files = [{"bytes": (path.parent / row["file"]).read_bytes(), "path": row["file"]} for row in rows]
-    whole = datasets.Dataset.from_dict({"file": files, "words": [row["words"] for row in rows]})
-    whole.cast_column("file", datasets.Audio(decode=False)).save_to_disk(str(tmp_path / "set"))
-    task = load_task(settings("hub", f"task.path={tmp_path / 'set'}", *columns_of(path)[1:]))
-    pairs = lambda t: {(e.inputs["audio"].sha256(), e.label) for e in everything(t)}  # noqa: E731
-    assert pairs(task) == pairs(task_of(path))
-    assert len(pairs(task)) == 30
 
 
 # ---- the loss, by hand
@@ -275,14 +253,6 @@ def test_transcripts_that_cannot_be_used_are_named(text: str, named: str, tmp_pa
     path = table(tmp_path, text=lambda i: WORDS[i % 5] if i != 4 else text)
     with pytest.raises(ConfigError, match=named):
         encoded(path)
-
-
-def test_a_processor_that_puts_nothing_before_a_text_is_refused() -> None:
-    processor = tiny_speech_processor()
-    processor.tokenizer._tokenizer.post_processor = None
-    config = settings("local", *columns_of(Path("x.csv")))
-    with pytest.raises(ConfigError, match=r"is not like Whisper's"):
-        KIND.encode(processor, [Example({"audio": tone(300, 0.3)}, "one")], config)
 
 
 # ---- from the command line

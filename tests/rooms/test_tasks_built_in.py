@@ -16,7 +16,6 @@ from published import (
     CONTENT,
     everything,
     group_of,
-    headline_lines,
     hub_folder,
     image_folder,
     local_table,
@@ -32,9 +31,8 @@ from published import (
 from lorax_lab.config import TaskConfig
 from lorax_lab.data import SOURCES, data_sha256
 from lorax_lab.data.assets import ASSETS
-from lorax_lab.data.groups import connected, keys, wording
+from lorax_lab.data.groups import connected, keys
 from lorax_lab.data.splits import split
-from lorax_lab.errors import ConfigError
 from lorax_lab.tasks import KINDS, Task, load_task
 
 PINNED = [name for name in SOURCES if name in ASSETS]
@@ -119,23 +117,6 @@ def test_groups_do_not_depend_on_the_order():
         assert len({names[i] for i in (0, 4, 5)}) == 3
 
 
-def test_parts_without_words_tie_nothing():
-    assert keys(document="", text="?!") == []
-    assert connected([[], []]) == [None, None]
-    assert keys(question="a", passage="a") == ["question a", "passage a"]
-    assert wording("Don’t — ＡＢＣ_9") == "don t abc_9"
-
-
-def test_documents_that_share_a_sentence_are_one_group(serve):
-    rows = [(f"{d}_{i}", 1.0 if i % 2 else -1.0, f"part {i} of {d}") for d in range(30) for i in range(4)]
-    shared_rows = [("3_9", 2.0, "Value for money!"), ("8_9", 1.5, "value for money.")]
-    task = load_task(serve("product_reviews", rated_lines(rows + shared_rows)))
-    groups = group_of(task)
-    of_both = {text for text, group in groups.items() if group == groups["Value for money!"]}
-    assert of_both == {f"part {i} of {d}" for d in (3, 8) for i in range(4)} | {"Value for money!", "value for money."}
-    assert len(set(groups.values())) == 29
-
-
 def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
     same = ["Yay. We won.", "YAY!! We won!!", "RT @anonymous Yay: we won", "@anonymous yay we won http://url_removed"]
     alone = ["@anonymous :)", "@anonymous :( :("]
@@ -145,15 +126,6 @@ def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
     assert len({groups[text] for text in same}) == 1
     assert [groups[text] for text in alone] == [None, None]
     assert len(set(groups.values())) == 42
-
-
-def test_headlines_once_and_near_copies_together(serve):
-    rows = [(f"headline {i}", i % 2) for i in range(40)] + [("'bad' to the bone", 1), ("bad to the bone", 1)]
-    task = load_task(serve("sarcasm", headline_lines(rows + rows[:3])))
-    groups = group_of(task)
-    assert groups["'bad' to the bone"] == groups["bad to the bone"]
-    assert len(set(groups.values())) == 41
-    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 3, "conflicting": 0, "overlap": 0}
 
 
 def test_what_a_question_is_tied_by(serve):
@@ -206,27 +178,6 @@ def test_arithmetic_is_right_and_the_same_on_every_machine():
     counts = Counter(e.label for e in pools.train)
     assert counts.total() == len({e.inputs["prompt"] for e in pools.train}) == 8000
     assert max(counts.values()) / 8000 == pytest.approx(0.01, abs=1e-3)
-
-
-def test_boolq_as_text_has_the_rows_and_groups_of_boolq(serve):
-    given = SOURCES["boolq"].read(serve("boolq", CONTENT["boolq"]())).train
-    written = SOURCES["boolq_lm"].read(serve("boolq_lm", CONTENT["boolq"]())).train
-    assert [e.group for e in written] == [e.group for e in given]
-    assert [e.label for e in written] == [("no", "yes")[e.label] for e in given]
-    assert all(e.inputs["text_pair"] in w.inputs["prompt"] for e, w in zip(given, written, strict=True))
-
-
-@pytest.mark.parametrize("name", ["sarcasm", "boolq"])
-def test_classes_are_no_scores(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("LORAX_LAB_CACHE", str(tmp_path / "cache"))
-    message = rf"task\.kind=regression is not possible with task={name}, .* leave task\.kind out, or type task="
-    with pytest.raises(ConfigError, match=message):
-        settings(name, "task.kind=regression")
-    config = dataclasses.replace(settings("tweets", "task.kind=regression"), name=name, source=name)
-    for use in (data_sha256, load_task):
-        with pytest.raises(ConfigError, match=message):
-            use(config)
-    assert not (tmp_path / "cache").exists()
 
 
 def test_the_hash_of_what_is_built_in_needs_no_file_and_no_library(tmp_path):

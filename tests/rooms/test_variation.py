@@ -9,8 +9,7 @@ import pytest
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.config.identity import plain, science
-from lorax_lab.launch.compose import compose
-from lorax_lab.launch.keys import presets
+from lorax_lab.launch.compose import compose, presets
 from lorax_lab.record import variation
 
 OTHER = {

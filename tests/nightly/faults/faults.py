@@ -16,14 +16,14 @@ def kill_at_step(step: int) -> None:
     """End the process group right after a training step of any run."""
     from lorax_lab import console
 
-    inner = console.TrainBar.on_step
+    inner = console.Steps.__call__
 
     def on_step(self: Any, at: int, steps: int, metrics: dict[str, float]) -> None:
         inner(self, at, steps, metrics)
         if at == step:
             os.killpg(0, signal.SIGKILL)
 
-    console.TrainBar.on_step = on_step  # type: ignore[method-assign]
+    console.Steps.__call__ = on_step  # type: ignore[method-assign]
 
 
 def die_at_write(number: int) -> None:

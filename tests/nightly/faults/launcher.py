@@ -59,7 +59,8 @@ class Launchers:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "default"}
+        quiet |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA"))}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen([sys.executable, __file__], env=kept | quiet, **pipes)  # type: ignore[call-overload]
@@ -94,9 +95,12 @@ def _child(request: dict[str, Any], launch: Any) -> None:
     handle = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(handle, stream)
+    import pytest
     from faults import apply
+    from here import without_workers
 
     apply(request["fault"])
+    without_workers(pytest.MonkeyPatch())
     sys.argv = ["lorax_lab.run", *request["overrides"]]
     code = 70
     try:
@@ -118,8 +122,8 @@ def _serve() -> None:
     heavy = (
         "transformers.models.bert.modeling_bert transformers.models.auto.modeling_auto accelerate hydra sklearn.metrics"
     )
-    ours = "execute measure.truncation measure.rows memory store.record store.follow methods"
-    ours += " models store.provenance tasks train"
+    ours = "execute measure.truncation measure.rows memory record.record methods"
+    ours += " models record.provenance tasks train"
     for name in [*heavy.split(), *(f"lorax_lab.{part}" for part in ours.split())]:
         importlib.import_module(name)
     from lorax_lab.launch.entry import launch

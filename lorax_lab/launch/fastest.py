@@ -1,0 +1,203 @@
+"""What is fastest on this machine: the kernel of linear layers, and whether products in bf16 are worth their casts.
+
+Each is tried, never guessed, and the answer is kept in the cache folder for this machine and this torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import AUTO, KERNELS, RunConfig, TrainConfig
+from lorax_lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DECIDING = ("machine", "system", "processor", "instruction_set", "blas", "processors", "threads")
+"""What a machine is for a choice, beside torch's version."""
+MARGIN = 0.97
+"""oneDNN is chosen where it takes at most this share of torch's time; for less, the usual kernel stays."""
+TOKENS, SHAPES = 256, ((1536, 384), (384, 1536))
+"""A batch, and (out, in) of two layers of MiniLM."""
+TURNS, SECONDS = 12, 0.5
+"""Turns at most, and when no other begins."""
+EXACT = 1e-5
+"""Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
+SLOWER = 1.2
+"""A ratio above which bf16 is said to be slower; a busy machine moves it by less."""
+FASTER = 0.8
+"""A ratio up to which `auto` chooses bf16; above it, casts between the precisions take what the products save."""
+SIDE, TRIES = 512, 5
+
+
+def on_a_processor(config: TrainConfig) -> bool:
+    """Whether a run trains on the machine's processor, and on no accelerator."""
+    import torch
+
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return config.device == "cpu" or (config.device == AUTO and not accelerated)
+
+
+def check_processor(config: TrainConfig) -> None:
+    """Refuse what only a processor does where the run trains on an accelerator.
+
+    Raises:
+        ConfigError: it names the key, its value, and what to type instead.
+    """
+    from lorax_lab.models.kernel import has_onednn
+
+    for key, value, instead in (("kernel", "onednn", "auto"), ("dropout", "bytes", "torch")):
+        if getattr(config, key) == value and not on_a_processor(config):
+            raise ConfigError(f"train.{key}={value} is for a cpu alone; type train.{key}={instead} or train.device=cpu")
+    if config.kernel == "onednn" and not has_onednn():
+        raise ConfigError("train.kernel=onednn is not in this build of torch; type train.kernel=torch")
+
+
+def kernel_of(config: TrainConfig) -> str:
+    """`torch` or `onednn`: what the run's linear layers multiply with."""
+    from lorax_lab.models.kernel import has_onednn
+
+    if config.kernel != AUTO:
+        return config.kernel
+    if not on_a_processor(config) or not has_onednn():
+        return "torch"
+    return chosen("kernel", KERNELS, _decide_kernel)
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """The configuration with fp32 or bf16 in the place of `auto`. Both decide bits, so a run's name follows from the
+    one that is chosen, and all arms of a sweep have the same."""
+    if config.train.precision != AUTO:
+        return config
+    return replace(config, train=replace(config.train, precision=precision_of(config.train)))
+
+
+def precision_of(config: TrainConfig) -> str:
+    """`bf16` where products are faster in it: tried on a processor, known of GPUs with units for it; else `fp32`."""
+    import torch
+
+    if on_a_processor(config):
+        return chosen("precision", ("fp32", "bf16"), _decide_precision)
+    gpu = config.device in (AUTO, "cuda") and torch.cuda.is_available()
+    return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def notes(configs: Iterable[RunConfig]) -> list[str]:
+    """What is to be said of the precision of runs before they begin."""
+    asked = any(config.train.precision == "bf16" and on_a_processor(config.train) for config in configs)
+    if not asked or (ratio := bf16_ratio()) <= SLOWER:
+        return []
+    cost = f"a product of matrices takes {ratio:.1f} times as long in bf16 as in fp32 here"
+    return [f"train.precision=bf16: {cost}, tried just now; type train.precision=fp32 for speed"]
+
+
+@lru_cache
+def chosen(subject: str, options: tuple[str, ...], decide: Callable[[], tuple[str, float | None]]) -> str:
+    """One of the options: the answer of an earlier trial on this machine where one is kept; otherwise what `decide`
+    answers, with the ratio of times that it follows from, which is kept."""
+    import torch
+
+    from lorax_lab.data.assets import cache_folder
+    from lorax_lab.record.files import write_json
+    from lorax_lab.record.provenance import hardware
+
+    facts = hardware()
+    machine = {key: facts[key] for key in DECIDING} | {"torch": torch.__version__}
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
+    path = cache_folder() / f"{subject}s" / f"{digest[:16]}.json"
+
+    def earlier() -> str | None:
+        with suppress(OSError, ValueError, AttributeError):
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return next((option for option in options if option == content.get(subject)), None)
+        return None
+
+    if option := earlier():
+        return option
+    option, ratio = decide()
+    if first := earlier():  # another process was faster
+        return first
+    with suppress(OSError):
+        write_json(path, {"machine": machine, subject: option, "ratio": ratio})
+    return option
+
+
+def _decide_kernel() -> tuple[str, float | None]:
+    ratio = onednn_ratio()
+    return "onednn" if ratio is not None and ratio <= MARGIN else "torch", ratio
+
+
+def _decide_precision() -> tuple[str, float]:
+    ratio = bf16_ratio()
+    return "bf16" if ratio <= FASTER else "fp32", ratio
+
+
+@lru_cache(maxsize=1)
+def bf16_ratio() -> float:
+    """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of five each."""
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.full((SIDE, SIDE), 0.5, dtype=dtype)
+        best = float("inf")
+        for _ in range(TRIES + 1):
+            start = time.perf_counter()
+            matrix @ matrix
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
+
+
+def onednn_ratio() -> float | None:
+    """Time of oneDNN's output and gradients of two layers over torch's, the best of several turns; None where they are
+    not exact here, or cannot be made."""
+    import torch
+    from torch import nn
+
+    from lorax_lab.models.kernel import OneDnnLinear
+
+    best: dict[tuple[str, tuple[int, int]], float] = {}
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):  # what a run draws does not depend on a trial
+        torch.manual_seed(0)
+        layers = {(k, s): c(s[1], s[0]) for s in SHAPES for k, c in (("torch", nn.Linear), ("onednn", OneDnnLinear))}
+        inputs = {shape: torch.randn(TOKENS, shape[1]) for shape in SHAPES}
+    try:
+        if not all(_exact(layers["onednn", shape], x) for shape, x in inputs.items()):
+            return None
+        for turn in range(TURNS):
+            for key, layer in layers.items():
+                start = time.perf_counter()
+                _products(layer, inputs[key[1]])
+                best[key] = min(time.perf_counter() - start, best.get(key, float("inf")))
+            if turn and time.perf_counter() - started > SECONDS:
+                break
+    except RuntimeError:  # oneDNN has no such product for this processor
+        return None
+    ours, theirs = (sum(best[kernel, shape] for shape in SHAPES) for kernel in ("onednn", "torch"))
+    return ours / theirs
+
+
+def _products(layer: nn.Linear, x: Tensor) -> list[Tensor]:
+    """The output of a layer, and the gradients of its square for the input and the weight."""
+    import torch
+
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    return [y.detach(), *torch.autograd.grad(y, [x, layer.weight], y.detach())]
+
+
+def _exact(layer: nn.Linear, x: Tensor) -> bool:
+    """Whether a layer's products are those of fp64 to the rounding of fp32."""
+    exact = _products(copy.deepcopy(layer).double(), x.double())
+    pairs = zip(_products(layer, x), exact, strict=True)
+    return all(bool((ours - theirs).abs().max() <= EXACT * theirs.abs().max()) for ours, theirs in pairs)

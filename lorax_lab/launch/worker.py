@@ -1,0 +1,86 @@
+"""The program of a worker: it trains the runs that come through its pipe, one after the other.
+
+What it prints, how far a run is, and each outcome go back through the pipe; the parent (`workers.py`) shows them.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+OFTEN = 0.2
+"""Seconds between two messages about how far a run is."""
+
+
+class Parent:
+    """The parent, as its worker sees it: an object to tell things. Where it is gone they are lost, and the run goes
+    on."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.lock, self.shown = pipe, threading.Lock(), 0.0
+
+    def tell(self, kind: str, **content: Any) -> None:
+        """Send one message."""
+        with self.lock, suppress(OSError):
+            self.pipe.send({"kind": kind} | content)
+
+    def show(self, title: str, done: int, total: int, more: str = "", line: str = "") -> None:
+        """Show how far the work is, not more often than can be seen; a `line`, and the end, always."""
+        if line or done >= total or time.monotonic() - self.shown >= OFTEN:
+            self.shown = time.monotonic()
+            self.tell("bar", title=title, done=done, total=total, more=more, line=line)
+
+
+class Lines(io.TextIOBase):
+    """A standard output whose lines go to the parent."""
+
+    def __init__(self, parent: Parent) -> None:
+        self.parent, self.begun = parent, ""
+
+    def write(self, text: str) -> int:
+        """Send the lines that are whole by now."""
+        *lines, self.begun = (self.begun + text).split("\n")
+        for line in lines:
+            self.parent.tell("say", text=line)
+        return len(text)
+
+
+def _interrupt_once(*_: Any) -> None:
+    """Interrupt what is done; later signals do nothing. `SIG_IGN` in their place would have Python complain of one that
+    came at the same moment."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    raise KeyboardInterrupt
+
+
+def main(pipe: Connection) -> int:
+    """Train the runs that come through the pipe until it is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
+    parent = Parent(pipe)
+    sys.stdout = Lines(parent)
+    from lorax_lab import windows
+    from lorax_lab.launch.attempt import attempt
+    from lorax_lab.record.output import guard
+
+    guard()
+    try:
+        while True:
+            run, how = pipe.recv()
+            parent.tell("end", status=attempt(run, how, parent.show))
+    except EOFError:
+        windows.close()
+        return 0
+    except KeyboardInterrupt:
+        windows.close(wait=False)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(Connection(int(sys.argv[1]))))

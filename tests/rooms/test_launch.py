@@ -1,0 +1,381 @@
+"""Leases, attempts and workers: who trains which run, what is recorded of its end, how many have room side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recorded import run_record
+
+from lorax_lab.errors import ConfigError, Diverged
+from lorax_lab.launch import room, workers
+from lorax_lab.launch.attempt import (
+    ASIDE,
+    COMPARED,
+    ELSEWHERE,
+    NO_REFERENCE,
+    RECORDED,
+    Attempt,
+    attempt,
+    record_sha256,
+)
+from lorax_lab.launch.compose import compose
+from lorax_lab.launch.leases import holder, lease
+from lorax_lab.launch.outlook import Durations, in_words, like_of
+from lorax_lab.launch.plan import Run, plan
+from lorax_lab.launch.sweep import Sweep
+from lorax_lab.launch.workers import Workers
+from lorax_lab.record import record
+
+HOW = Attempt("[1/1] lora", "sweep-1")
+Heard = list[tuple[str, str]]
+
+
+def planned(folder: Path, name: str = "the-run", reference: str | None = None, *words: str) -> Run:
+    given = [f"runs_dir={folder}", "rank=2", "train.device=cpu", "tracking=disabled", *words]
+    return Run(compose(given), name, reference)
+
+
+def recorded(run: Run, **changes: Any) -> None:
+    record.write_record(run.folder, run_record(run.run_id, **changes))
+
+
+def unseen(*_: Any) -> None:
+    """Show nothing."""
+
+
+# ---- leases
+
+
+def test_a_lease_excludes_all_others_until_it_is_given_back(tmp_path: Path) -> None:
+    with lease(tmp_path, "run") as mine:
+        assert mine
+        assert str(os.getpid()) in str(holder(tmp_path, "run"))
+        with lease(tmp_path, "run") as second, lease(tmp_path, "another") as third:
+            assert (second, third) == (False, True)
+    assert holder(tmp_path, "run") is None
+    with lease(tmp_path, "run") as mine:
+        assert mine
+
+
+def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from lorax_lab.launch.leases import lease\n"
+    code += f"with lease(Path({str(tmp_path)!r}), 'run') as mine: print(mine, flush=True); time.sleep(100)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    assert f"process {process.pid} on" in str(holder(tmp_path, "run"))
+    process.kill()
+    process.communicate()
+    assert holder(tmp_path, "run") is None
+    with lease(tmp_path, "run") as mine:
+        assert mine
+
+
+# ---- attempts
+
+
+@pytest.fixture
+def trains(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Training is writing a completed record; gives the runs that were trained."""
+    trained = []
+
+    def execute(config: Any, run_id: str, folder: Path, *_: Any) -> None:
+        trained.append(run_id)
+        record.write_record(folder, run_record(run_id, seed=7))
+
+    monkeypatch.setattr("lorax_lab.execute.execute", execute)
+    return trained
+
+
+def ends_in(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("lorax_lab.execute.execute", execute)
+
+
+def test_a_run_is_trained_once(tmp_path: Path, trains: list[str]) -> None:
+    run = planned(tmp_path)
+    with lease(tmp_path, run.run_id):
+        assert attempt(run, HOW, unseen) == ELSEWHERE
+    assert [attempt(run, HOW, unseen) for _ in range(2)] == ["completed", RECORDED]
+    assert trains == ["the-run"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Diverged("training loss nan"), "diverged", "training loss nan"),
+        (RuntimeError("two\n  lines"), "failed", "RuntimeError: two lines"),
+        (SystemExit(7), "failed", "sys.exit(7) was called"),
+        (MemoryError("no more"), "oom", "MemoryError: no more"),
+        (KeyboardInterrupt(), "killed", "interrupted"),
+    ],
+)
+def test_the_end_of_a_run_is_recorded_with_its_reason(
+    error: BaseException, status: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(tmp_path)
+    ends_in(error, monkeypatch)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            attempt(run, HOW, unseen)
+    else:
+        assert attempt(run, HOW, unseen) == status
+    content = record.read_record(run.folder)
+    assert (content.status, content.reason) == (status, reason)
+    assert holder(tmp_path, run.run_id) is None
+
+
+def test_a_damaged_record_is_set_aside_before_training(tmp_path: Path, trains: list[str]) -> None:
+    run = planned(tmp_path)
+    run.folder.mkdir()
+    (run.folder / "record.json").write_text("{}")
+    assert attempt(run, HOW, unseen) == "completed"
+    assert (tmp_path / "quarantine" / run.run_id / "record.json").read_text() == "{}"
+
+
+def test_a_forced_run_takes_the_place_of_the_one_that_it_repeats(tmp_path: Path, trains: list[str]) -> None:
+    run = planned(tmp_path, "the-run", None, "force=true")
+    recorded(run, seed=1)
+    again = replace(HOW, repeats=record_sha256(run))
+    assert [attempt(run, how, unseen) for how in (HOW, again, again)] == [RECORDED, "completed", RECORDED]
+    assert record.read_record(run.folder).seed == 7
+    assert not list((tmp_path / ASIDE).iterdir())
+
+
+def test_a_forced_run_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = planned(tmp_path, "the-run", None, "force=true")
+    recorded(run, seed=1)
+    again = replace(HOW, repeats=record_sha256(run))
+    ends_in(Diverged("training loss nan"), monkeypatch)
+    assert attempt(run, again, unseen) == "diverged"
+    assert record.read_record(run.folder).seed == 1
+
+
+def test_a_forced_run_that_is_interrupted_goes_on_and_then_replaces_the_earlier_one(
+    tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(tmp_path, "the-run", None, "force=true")
+    recorded(run, seed=1)
+    with monkeypatch.context() as patch:
+        ends_in(KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            attempt(run, replace(HOW, repeats=record_sha256(run)), unseen)
+    assert record.read_record(tmp_path / ASIDE / run.run_id).seed == 1
+    assert Sweep([run]).repeats == {}
+    assert attempt(run, HOW, unseen) == "completed"
+    assert record.read_record(run.folder).seed == 7
+    assert not list((tmp_path / ASIDE).iterdir())
+
+
+@pytest.mark.parametrize(("usable", "outcome"), [(True, COMPARED), (False, NO_REFERENCE)])
+def test_a_recorded_run_is_compared_with_a_reference_that_can_be_used(
+    usable: bool, outcome: str, tmp_path: Path, trains: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(tmp_path, "the-run", "the-reference")
+    recorded(run, reference=None)
+    monkeypatch.setattr("lorax_lab.launch.attempt.why_unusable", lambda _: None if usable else "it is gone")
+    monkeypatch.setattr("lorax_lab.comparison.compare", lambda *_: recorded(run, reference="the-reference"))
+    assert attempt(run, HOW, unseen) == outcome
+    assert not trains
+
+
+# ---- workers that pretend
+
+PRETENDS = """
+import json, os, signal, sys, time
+from multiprocessing.connection import Connection
+
+pipe = Connection(int(sys.argv[1]))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+while True:
+    try:
+        run, how = pipe.recv()
+    except EOFError:
+        break
+    with open(os.environ["NOTES"], "a+") as notes:
+        notes.seek(0)
+        was_tried = f'"run": "{run.run_id}"' in notes.read()
+        print(json.dumps({"pid": os.getpid(), "run": run.run_id, "reference": run.reference,
+                          "threads": os.environ.get("OMP_NUM_THREADS")}), file=notes)
+    pipe.send({"kind": "say", "text": f"[..] {run.run_id}"})
+    pipe.send({"kind": "bar", "title": "training", "done": 1, "total": 2, "more": "loss 0.1", "line": ""})
+    action, _, seconds = ACTIONS.get(run.run_id, "").partition(" ")
+    time.sleep(float(seconds or 0))
+    if action == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    pipe.send({"kind": "end", "status": action or ("compared" if was_tried else "completed")})
+"""
+
+
+@pytest.fixture
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Let workers that pretend try runs; gives what they noted. Actions: by run id, a status or `die`, and seconds."""
+
+    def train(runs: list[Run], count: int, actions: dict[str, str], heard: Heard) -> list[Any]:
+        program, notes = tmp_path / "pretends.py", tmp_path / "notes"
+        program.write_text(f"ACTIONS = {actions!r}\n{PRETENDS}")
+        monkeypatch.setattr(workers, "PROGRAM", [str(program)])
+        monkeypatch.setenv("NOTES", str(notes))
+        shares = [{"OMP_NUM_THREADS": str(number + 1)} for number in range(count)]
+        how = lambda run: Attempt(run.run_id, "group")  # noqa: E731
+        Workers(shares, how, lambda run, status: heard.append((run.run_id, status))).train(runs)
+        return [json.loads(line) for line in notes.read_text().splitlines()]
+
+    return train
+
+
+def test_runs_begin_beside_their_reference_and_are_compared_when_it_is_there(tmp_path: Path, pretend: Any) -> None:
+    """By two processes that stay."""
+    heard: Heard = []
+    runs = [planned(tmp_path, "a", "ref"), planned(tmp_path, "b", "ref"), planned(tmp_path, "ref")]
+    notes = pretend(runs, 2, {"ref": "completed 2"}, heard)
+    assert notes[0]["run"] == "ref"
+    assert [(note["run"], note["reference"]) for note in notes[1:3]] == [("a", None), ("b", None)]
+    assert {(note["run"], note["reference"]) for note in notes[3:]} == {("a", "ref"), ("b", "ref")}
+    assert sorted(heard) == sorted([("ref", "completed"), *((n, s) for n in "ab" for s in ("completed", "compared"))])
+    assert len({note["pid"] for note in notes}) == 2
+    assert {note["threads"] for note in notes} == {"1", "2"}
+
+
+def test_a_run_that_begins_after_its_reference_is_compared_at_once(tmp_path: Path, pretend: Any) -> None:
+    heard: Heard = []
+    notes = pretend([planned(tmp_path, "a", "ref"), planned(tmp_path, "ref")], 1, {}, heard)
+    assert [(note["run"], note["reference"]) for note in notes] == [("ref", None), ("a", "ref")]
+
+
+def test_a_process_that_dies_or_takes_too_long_hurts_its_run_alone(tmp_path: Path, pretend: Any) -> None:
+    heard: Heard = []
+    limited = planned(tmp_path, "late", None, "time_limit_seconds=1.5")
+    runs = [planned(tmp_path, "a"), planned(tmp_path, "dead"), limited, planned(tmp_path, "z")]
+    notes = pretend(runs, 1, {"dead": "die", "late": "completed 60"}, heard)
+    assert heard == [("a", "completed"), ("dead", "killed"), ("late", "failed"), ("z", "completed")]
+    assert len({note["pid"] for note in notes if note["run"] != "late"}) == 2
+    assert record.read_record(tmp_path / "dead").status == "killed"
+    assert "time_limit_seconds=1.5" in str(record.read_record(tmp_path / "late").reason)
+
+
+def test_a_run_that_was_completed_before_its_process_died_is_completed(tmp_path: Path, pretend: Any) -> None:
+    heard: Heard = []
+    run = planned(tmp_path, "dead")
+    recorded(run)
+    pretend([run], 1, {"dead": "die"}, heard)
+    assert heard == [("dead", "completed")]
+
+
+def test_an_interrupted_sweep_leaves_no_process(tmp_path: Path, pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.WorkerBars, "show", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pretend([planned(tmp_path, "a")], 1, {"a": "completed 60"}, [])
+    pid = json.loads((tmp_path / "notes").read_text())["pid"]
+    assert not Path(f"/proc/{pid}").exists()
+    assert time.monotonic() - began < 60
+
+
+def test_where_no_process_can_be_started_the_runs_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> Any:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(workers, "Worker", none)
+    sweep = Sweep([planned(tmp_path, "a")])
+    assert sweep.train([{}, {}]) is False
+    assert not sweep.failed
+
+
+# ---- how many have room
+
+SIZES = {("m", "t"): 64}
+GIB = 2**30
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]]:
+    """The shares of a sweep on a machine with so many cores and so much memory, where each run takes 2 GiB."""
+
+    def shares(*words: str, cores: int, runs: int, planned_runs: int = 0, free: float = 1000, gpus: int = 0) -> Any:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        monkeypatch.setattr(room, "needed", lambda run, sizes: 2 * GIB)
+        monkeypatch.setattr(room, "free_bytes", lambda: round(free * GIB))
+        config = compose(["rank=2", "tracking=disabled", *words])
+        left = [Run(config, str(number)) for number in range(runs)]
+        return [dict(share) for share in room.shares(left, planned_runs or runs, SIZES)]
+
+    return shares
+
+
+def threads(count: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+
+
+def test_cores_are_shared_out(machine: Any) -> None:
+    assert machine(cores=2, runs=12) == [threads(1)] * 2
+    assert machine(cores=16, runs=5) == [threads(3)] * 5
+    assert machine("workers=2", cores=16, runs=9) == [threads(8)] * 2
+
+
+@pytest.mark.parametrize(("words", "cores", "runs"), [((), 1, 9), ((), 8, 1), (("workers=1",), 8, 9), ((), 8, 0)])
+def test_one_run_at_a_time_has_the_whole_machine(machine: Any, words: Any, cores: int, runs: int) -> None:
+    assert machine(*words, cores=cores, runs=runs) == [{}]
+
+
+def test_the_last_run_of_a_sweep_has_as_many_threads_as_the_others(machine: Any) -> None:
+    """So that it goes on from its checkpoint to the same bits, and a study's runs are alike."""
+    assert machine(cores=2, runs=1, planned_runs=4) == [threads(1)]
+    assert machine(cores=16, runs=1, planned_runs=4) == [threads(4)]
+    assert machine("workers=2", cores=2, runs=1) == [threads(1)]
+
+
+def test_the_sum_of_what_runs_take_is_below_what_is_free(machine: Any) -> None:
+    assert machine(cores=8, runs=12, free=7) == [threads(2)] * 3  # 3 · 2 ≤ .9 · 7 < 4 · 2
+    assert machine(cores=8, runs=12, free=3) == [{}]
+    with pytest.raises(ConfigError, match=r"workers=4.*workers=3"):
+        machine("workers=4", cores=8, runs=12, free=7)
+
+
+def test_each_gpu_has_one_run(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine("train.device=auto", cores=8, runs=9, gpus=2) == [{"CUDA_VISIBLE_DEVICES": n} for n in "01"]
+    assert machine("train.device=auto", cores=8, runs=9, gpus=1) == [{}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    assert machine("train.device=auto", cores=8, runs=2, gpus=3) == [{"CUDA_VISIBLE_DEVICES": n} for n in "35"]
+    assert machine("train.device=cpu", cores=8, runs=8, gpus=3) == [threads(1)] * 8, "these leave the GPUs alone"
+    with pytest.raises(ConfigError, match=r"workers=4.*workers=3"):
+        machine("workers=4", "train.device=auto", cores=8, runs=9, gpus=3)
+
+
+def test_a_run_needs_more_when_its_update_is_measured_in_full() -> None:
+    full, lora = plan(["rank=2", "runs_dir=/tmp/none"], multirun=False)
+    sizes = {(full.config.model, repr(full.config.task)): 64}
+    assert 1.5 * GIB > room.needed(full, sizes) > room.needed(lora, sizes) > room.LIBRARIES + 87 * 2**20
+
+
+# ---- how long it may take
+
+
+def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path) -> None:
+    lora, trial = planned(tmp_path), planned(tmp_path, "the-run", None, "measure=trial")
+    durations = Durations()
+    assert durations.left([lora]) is None
+    for seconds in (10.0, 20.0):
+        durations.add(like_of(lora), seconds)
+    assert (durations.of(lora), durations.of(trial)) == (15.0, None)
+    assert durations.left([lora, lora, trial]) == 45.0
+    assert [in_words(seconds) for seconds in (42.4, 372, 9000)] == ["42 s", "6 min", "2.5 h"]
