@@ -30,7 +30,7 @@ ENTRIES = {
     "memory": "lorax_lab.memory",
     "serve": "lorax_lab.serve",
     "sync": "lorax_lab.windows",
-    "dashboard": "lorax_lab.dashboard",
+    "dashboard": "lorax_lab.windows",
     "figures": "analysis",
 }
 """The module behind each sub-command of `lorax-lab`."""

@@ -36,12 +36,10 @@ def recorded(runs_dir: Path, run_id: str = RUN_ID, tracking: dict[str, Any] | No
     return folder
 
 
-def show(mode: str, *folders: Path, deadline: float = 60.0) -> list[str]:
+def show(mode: str, *folders: Path) -> list[str]:
     """Show runs that are over; what was said meanwhile."""
     said: list[str] = []
-    child = windows.Windows(said.append, deadline)
     for folder in folders:
-        child.begin(folder, folder, "sweep-1", TrackingConfig(mode, "lorax_lab", None))
-        child.end(folder.name)
-    child.close()
+        windows.show(folder, TrackingConfig(mode, "lorax_lab", None), said.append)
+    windows.close()
     return said

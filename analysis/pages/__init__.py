@@ -25,6 +25,11 @@ def render(template: str, **numbers: Any) -> str:
     return flowed(_environment().get_template(f"{template}.j2").render(numbers))
 
 
+def printed(template: str, **numbers: Any) -> str:
+    """A text that keeps the lines of its template, such as LaTeX."""
+    return _environment().get_template(f"{template}.j2").render(numbers) + "\n"
+
+
 def rendered(text: str, **numbers: Any) -> str:
     """A text with its numbers, in one line."""
     return flowed(_environment().from_string(text).render(numbers)).strip()

@@ -92,7 +92,7 @@ def _section(
     """A section with its readings and notes; of a study that is not fair or not there, with why it has none."""
     lacks = lacking.get(section["study"])
     found = section | {"lacks": lacks, "study": study, "name": section["study"], "notes": {}, "floors": []}
-    found |= {"figures": [(name, FIGURES[name].TITLE) for name in section["figures"]]}
+    found |= {"figures": [(name, FIGURES[name].title) for name in section["figures"]]}
     if lacks:
         found |= {"claims": [claim | {"outcome": lacks[0]} for claim in section["claims"]]}
     if study:

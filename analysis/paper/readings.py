@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..study import comparison
-from ..study.figures.amplification import LORA, is_lora, update_of
-from ..study.figures.losses import mean_losses
+from ..study.figures.arms import mean_losses
+from ..study.figures.directions import LORA, is_lora, update_of
 from ..study.markdown import listed
 from ..study.rates import RATE
 from ..study.records import Records

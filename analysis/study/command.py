@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     widest = max(map(len, FIGURES))
-    lines = "\n".join(f"  {name:<{widest}}  {figure.TITLE}" for name, figure in FIGURES.items())
+    lines = "\n".join(f"  {name:<{widest}}  {figure.title}" for name, figure in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Studies from their published records: no training, no model.",
@@ -175,5 +175,5 @@ def figures_of(records: Records) -> tuple[str, ...]:
 
 def latex(name: str, table: pd.DataFrame) -> str | None:
     """A figure's table as a paper prints it; None where the figure has no such table."""
-    write = getattr(FIGURES[name], "latex", None)
-    return None if write is None else str(write(table))
+    write = FIGURES[name].latex
+    return None if write is None else write(table)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .latex import escaped
 from .markdown import listed
 
 if TYPE_CHECKING:
@@ -45,21 +44,3 @@ def others(rows: pd.DataFrame) -> str:
     """
     unlike = sorted({f"{rate:g}" for rate in rows.loc[is_unlike(rows), RATE]}, key=float)
     return f"learning rate {listed(unlike)}, not {usual(rows):g}" if unlike else ""
-
-
-def notes(table: pd.DataFrame) -> list[str]:
-    """The arms at other rates, a sentence of LaTeX for each task that has any.
-
-    >>> import pandas as pd
-    >>> rows = {"task": "sarcasm", "arm": [*"abcde"], "rank": [1, 2, 4, 8, 16], "learning_rate": [4, 1, 2, 1, 1]}
-    >>> notes(pd.DataFrame(rows))
-    ['sarcasm: c at a learning rate 2 and a at 4, not 1 as most arms of LoRA.']
-    """
-    sentences = []
-    for task, of_task in table.groupby("task", sort=False):
-        unlike = of_task[is_unlike(of_task)]
-        arms = [(f"{rate:g}", listed(of["arm"])) for rate, of in unlike.groupby(RATE)]
-        told = [f"{names} at {'' if place else 'a learning rate '}{rate}" for place, (rate, names) in enumerate(arms)]
-        if told:
-            sentences.append(escaped(f"{task}: {listed(told)}, not {usual(of_task):g} as most arms of LoRA."))
-    return sentences

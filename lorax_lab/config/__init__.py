@@ -171,7 +171,7 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         require_choice("tracking", self.mode, TRACKING_MODES)
         if self.mode == "trackio" and find_spec("trackio") is None:
-            raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[trackio]")
+            raise ConfigError("tracking=trackio: trackio is not installed; type pip install lorax_lab[dashboards]")
         for key in ("project", "entity", "study"):
             require_name(f"tracking.{key}", getattr(self, key), optional=key != "project")
         if self.mode == "trackio":

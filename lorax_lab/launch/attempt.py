@@ -81,7 +81,7 @@ def _attempt(run: Run, how: Attempt, show: Show) -> str:
     if is_settled(run, how.repeats):
         status = _compare(run)
         if status == COMPARED:
-            windows.show(run.folder, "", run.config.tracking, _say)
+            windows.show(run.folder, run.config.tracking, _say)
         return status
     _say(how.title, style="bold")
     earlier = record.status_of(run.folder)
@@ -90,7 +90,7 @@ def _attempt(run: Run, how: Attempt, show: Show) -> str:
     aside = run.runs_dir / ASIDE / run.run_id
     if earlier == "completed":
         _move(run.folder, aside)
-    with windows.watched(run.folder, run.folder, how.group, run.config.tracking, _say) as sink:
+    with windows.watched(run.folder, how.group, run.config.tracking, _say) as sink:
         status = _train(run, [sink, Steps(run.run_id, show)], show)
     if status == "completed":
         shutil.rmtree(aside, ignore_errors=True)

@@ -25,7 +25,9 @@ COMMANDS = {
     "run": Command("train the runs of a command line; what is recorded is not trained again", "lorax_lab.run"),
     "figures": Command("draw figures and tables of what is recorded", "analysis"),
     "sync": Command("upload recorded runs to Weights & Biases", "lorax_lab.windows", ("sync",)),
-    "dashboard": Command("lay out recorded runs in W&B, or serve them on this machine", "lorax_lab.dashboard"),
+    "dashboard": Command(
+        "lay out recorded runs in W&B, or serve them on this machine", "lorax_lab.windows", ("dashboard",)
+    ),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", "lorax_lab.audit"),
     "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", "lorax_lab.card"),
     "memory": Command("predict what a training step will hold", "lorax_lab.memory"),

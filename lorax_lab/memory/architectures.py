@@ -6,13 +6,15 @@ Nothing here reads or allocates a weight. A skeleton of 180 billion parameters t
 from __future__ import annotations
 
 import copy
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, suggest
+from lorax_lab.models import check_sizes
+from lorax_lab.models.files import from_hub
+from lorax_lab.models.weights import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,8 +24,6 @@ ATTENTION = ("flash", "sdpa", "eager")
 flash, or all scores where attention has dropout, as in BERT and GPT-2."""
 ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attn_pdrop", "attention_dropout", "attn_dropout"}
 HEADS = ("auto", "classifier", "lm")
-LARGEST = 2**20
-"""Bytes of a config.json; real ones have some thousand."""
 
 
 def _llama(hidden: int, inner: int, layers: int, heads: int, key_values: int, **more: Any) -> dict[str, Any]:
@@ -165,39 +165,17 @@ def skeleton(shape: Architecture, attention: str, dtype: Any) -> PreTrainedModel
 
 
 def _read(name: str) -> dict[str, Any]:
-    from lorax_lab.models import check_sizes
-
     path = Path(name).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        path = _from_hub(name)
-    if not path.is_file():
-        raise ConfigError(f"model={name} has no config.json; {_what_to_type(name)}")
-    if path.stat().st_size > LARGEST:
-        raise ConfigError(f"model={name}: {path} has more than {LARGEST:,} bytes, so it is no configuration")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(f"model={name}: {path} is no configuration ({error}); {_what_to_type()}") from None
-    if not isinstance(content, dict) or "model_type" not in content:
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
+        path = from_hub(name, ("config.json",)) / "config.json"
+    content = read_json(name, path)
+    if "model_type" not in content:
         raise ConfigError(f"model={name}: {path} has no model_type, so its sizes cannot be read")
     check_sizes(name, path, content)
     return content
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    repo, _, revision = name.partition("@")
-    if not name or repo.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ConfigError(f"model={name} is no architecture and no file; {_what_to_type(name)}")
-    try:
-        folder = snapshot_download(repo, revision=revision or None, allow_patterns=["config.json"])
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"model={name}: the hub did not give it ({reason}); {_what_to_type(name)}") from None
-    return Path(folder) / "config.json"
 
 
 def _what_to_type(name: str = "") -> str:

@@ -42,7 +42,7 @@ def resolve(name: str) -> Path:
         return folder
     if _is(folder, Path.is_file):
         raise ConfigError(f"model={name} is a file; type model={folder.parent}, the folder that it is in")
-    return _from_hub(name)
+    return from_hub(name, HASHED)
 
 
 def preset_named(name: str) -> str:
@@ -77,7 +77,12 @@ def model_sha256(name: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _from_hub(name: str) -> Path:
+def from_hub(name: str, patterns: tuple[str, ...]) -> Path:
+    """The folder of the files of a hub id (`org/name`, `org/name@revision`) whose names fit the patterns.
+
+    Raises:
+        ConfigError: it is no id, or the hub does not give it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -85,7 +90,7 @@ def _from_hub(name: str) -> Path:
     if not name or repo.count("/") > 1 or name.startswith((".", "/", "~")):
         raise ConfigError(f"model={name}: there is no such folder; {_what_to_type(name)}")
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(HASHED)))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = first_line(error)
         raise ConfigError(

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.output import guard
@@ -37,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(runs: list[Path], folder: Path) -> int:
+    import yaml
+
     from lorax_lab.console import console
     from lorax_lab.record.files import write_redacted
     from lorax_lab.record.provenance import hardware
@@ -52,39 +53,11 @@ def _answer(runs: list[Path], folder: Path) -> int:
     results = facts | results | costs(served)
     folder.mkdir(parents=True, exist_ok=True)
     write_redacted(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
-    for line in lines(results):
-        console.print(line, soft_wrap=True, markup=False)
+    console.print(yaml.safe_dump(results, sort_keys=False), markup=False)
+    verdict = "Equal: every answer is the same" if results["equal"] else "NOT EQUAL: an answer differs, or the base"
+    console.print(f"{verdict}, alone, exchanged and merged.", markup=False)
     console.print(f"in {folder}: {RESULTS}; for the figure type: python -m analysis serving {folder}", soft_wrap=True)
     return 0 if results["equal"] else 1
-
-
-def lines(results: dict[str, Any]) -> list[str]:
-    """The proof and the costs, as they are printed."""
-    shown = []
-    for name, row in results["runs"].items():
-        same = min(value for key, value in row.items() if key.startswith("same."))
-        shown.append(
-            f"{name}: {row['metric']} {row['score']:.4f}, {same:,} of {row['examples']:,} answers are the same"
-        )
-    disk, held, seconds, exchanges = (results[key] for key in ("bytes_on_disk", "bytes_held", "seconds", "exchanges"))
-    times = disk["full"] / (disk["base"] + disk["adapters"])
-    shown.append(f"on disk, MB: full models {_mb(disk['full'])}, base {_mb(disk['base'])}, adapters "
-                 f"{_mb(disk['adapters'])}: {times:.1f} times less")  # fmt: skip
-    shown.append("in memory, MB: " + ", ".join(f"{name} {_mb(count)}" for name, count in held.items()))
-    shown.append("seconds: " + ", ".join(f"{name} {value:.2g}" for name, value in seconds.items()))
-    request = results["request"]
-    shown += [f"a request of {request['rows']} rows, {name}: {value:.2g} seconds, {_mb(request['peak_bytes'][name])} MB"
-              for name, value in request["seconds"].items()]  # fmt: skip
-    worst = max(exchanges["difference"], *(row["difference"] for row in results["runs"].values()))
-    base = "unchanged" if results["base_unchanged"] else "CHANGED"
-    verdict = "Equal" if results["equal"] else "NOT EQUAL"
-    shown.append(f"{verdict}: outputs differ by at most {worst:.1g} of the largest, also after {exchanges['count']:,} "
-                 f"random exchanges, merges and unmerges; the base's bits are {base}.")  # fmt: skip
-    return shown
-
-
-def _mb(count: float) -> str:
-    return f"{count / 1e6:,.1f}"
 
 
 if __name__ == "__main__":

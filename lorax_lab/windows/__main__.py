@@ -1,88 +1,69 @@
-"""`python -m lorax_lab.windows sync RUNS` shows what a window lacks."""
+"""`python -m lorax_lab.windows sync` shows what a window lacks; `… dashboard` lays panels over what runs show."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
-from lorax_lab.errors import ConfigError, answer, in_short
+from lorax_lab.config.checks import require_name
+from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.output import guard
 from lorax_lab.record.record import Record, scan
-from lorax_lab.windows import DEADLINE, Windows, later
+from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
-from lorax_lab.windows.library import MODES, TRACKIO, resolve, title_of
+from lorax_lab.windows.library import MODES, TRACKIO, resolve
 from lorax_lab.windows.progress import is_written
 
-PROJECT = "lorax_lab"
+RUNS, PROJECT, PAGES, OUT = Path("runs"), "lorax_lab", Path("docs/study"), Path("dashboard")
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
+DASHBOARD = """\
+It saves a workspace and a report in Weights & Biases, with panels over what the runs show; without a login it writes
+them as JSON. --local serves Trackio's page of the runs with tracking=trackio, on this machine alone.
+"""
 
 
-def sync(runs_dir: Path, mode: str, asked: dict[str, Any], patience: float = DEADLINE) -> int:
+def sync(runs_dir: Path, mode: str, asked: dict[str, Any]) -> int:
     """Show every run whose record its window lacks; returns how many could not be, with those that are damaged. A run
     that still trains is left out: its sweep shows it.
 
     Args:
         asked: keys of `tracking`, in place of what each run's own configuration says.
-        patience: seconds that a run has to be shown.
 
     Raises:
         ConfigError: the mode shows nothing on this machine.
     """
-    mode = _resolved(mode)
+    mode = resolve(mode)
+    if mode not in DONE:
+        raise ConfigError(f"--mode auto: WANDB_MODE={mode} shows nothing; unset it, or type --mode online")
     records, damages = scan(runs_dir)
     training = {folder for folder, record in records.items() if record.status == "running" and is_written(folder)}
     for reason in [*(damage.reason for damage in damages), *(f"{folder.name} still trains" for folder in training)]:
         print(f"left out: {reason}")
-    enough = ("online", mode)  # what is online need not be written offline
     over = {folder: record for folder, record in records.items() if folder not in training}
-    lacking = {folder: record for folder, record in over.items() if shown_in(folder, mode).get("mode") not in enough}
-    failed, windows = len(damages), Windows(_say, patience)
-    for number, (folder, record) in enumerate(lacking.items(), 1):
+    # what is online need not be written offline
+    lacking = [folder for folder in over if shown_in(folder, mode).get("mode") not in ("online", mode)]
+    failed = len(damages)
+    for number, folder in enumerate(lacking, 1):
+        outcome = f"not {DONE[mode]}"
         try:
-            tracking = TrackingConfig(**_tracking(record) | asked | {"mode": mode})
+            tracking = TrackingConfig(**_tracking(over[folder]) | asked | {"mode": mode})
+            show(folder, tracking, print)
+            close()
+            if shown_in(folder, mode):
+                outcome = f"{DONE[mode]}, {tracking.project}"
         except ConfigError as error:
-            failed += 1
-            print(f"[{number}/{len(lacking)}] {folder.name}: its record has {error}")
-            continue
-        if windows.process.poll() is not None:
-            windows = Windows(_say, patience)
-        windows.begin(folder, folder, "", tracking)
-        windows.end(folder.name)
-        while folder.name in windows.open:
-            time.sleep(0.05)
-            if windows.is_late:
-                windows.kill()
-        mark = shown_in(folder, mode)
-        failed += not mark
-        url = f": {mark['url']}" if mark.get("url") else ""
-        print(f"[{number}/{len(lacking)}] {folder.name}: {'' if mark else 'not '}{DONE[mode]}, {tracking.project}{url}")
-    windows.close()
+            outcome += f": its record has {error}"
+        failed += outcome.startswith("not")
+        print(f"[{number}/{len(lacking)}] {folder.name}: {outcome}", flush=True)
     print(f"{len(over) - len(lacking)} of {len(over) + len(damages)} were {DONE[mode]} before, {failed} could not be")
     if mode == "offline":
         print(f"nothing was sent; once there is a login, type {later(runs_dir)}")
     return failed
-
-
-def _say(text: str) -> None:
-    if "://" not in text:  # the address stands in the run's own line
-        print(text, file=sys.stderr)
-
-
-def _resolved(mode: str) -> str:
-    try:
-        resolved = resolve(mode)
-    except Exception as error:
-        instead = "type --mode online or --mode offline"
-        raise ConfigError(f"--mode {mode}: {title_of(mode)} refuses the login ({in_short(error)}); {instead}") from None
-    if resolved not in DONE:
-        raise ConfigError(f"--mode {mode}: WANDB_MODE={resolved} shows nothing; unset it, or type --mode online")
-    return resolved
 
 
 def _tracking(record: Record) -> dict[str, Any]:
@@ -93,29 +74,47 @@ def _tracking(record: Record) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 something could not be shown, 2 a wrong input, 130 stopped."""
-    return answer(lambda: _sync(arguments), "; what is uploaded stays so")
+    return answer(lambda: _main(_parser().parse_args(arguments)), "; what is uploaded stays so")
 
 
-def _sync(arguments: list[str] | None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lorax_lab.windows", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    raw = argparse.RawDescriptionHelpFormatter
     upload = commands.add_parser("sync", help="show every run that its window lacks, each once")
-    upload.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="where the records are (runs)")
+    board = commands.add_parser("dashboard", help="lay out recorded runs", epilog=DASHBOARD, formatter_class=raw)
+    upload.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
     upload.add_argument("--mode", default="online", choices=MODES)
-    upload.add_argument("--project", help="by default the one that the run's sweep named, as for the others")
-    upload.add_argument("--entity", help="account or team of W&B")
-    upload.add_argument("--study", help="a tag: the study that the runs belong to")
     upload.add_argument("--artifacts", action=argparse.BooleanOptionalAction, help="keep the trained weights there too")
-    upload.add_argument("--patience", type=float, default=DEADLINE, help=f"seconds for a run ({DEADLINE:g})")
-    asked = parser.parse_args(arguments)
-    settings = {key: getattr(asked, key) for key in ("project", "entity", "artifacts", "study")}
-    settings = {key: value for key, value in settings.items() if value is not None}
-    TrackingConfig(**{"project": PROJECT, "entity": None, **settings, "mode": asked.mode})  # refuses a wrong one
-    if not 0 < asked.patience < float("inf"):
-        parser.error(f"--patience {asked.patience} is no time: a number of seconds above 0, such as {DEADLINE:g}")
-    if not asked.folder.is_dir():
-        parser.error(f"{asked.folder} is no folder; type the one with the records, as in: sync runs")
-    return 1 if sync(asked.folder, asked.mode, settings, asked.patience) else 0
+    upload.add_argument("--study", metavar="S", help="a tag: the study that the runs belong to")
+    board.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
+    board.add_argument("--study", action="append", default=[], metavar="S", help="a study's page, figures and runs")
+    board.add_argument("--pages", type=Path, default=PAGES, help="where the studies' pages are (docs/study)")
+    board.add_argument("--out", type=Path, default=OUT, help="where the JSON goes (dashboard)")
+    board.add_argument("--local", action="store_true", help="serve Trackio's page of the runs on this machine")
+    board.add_argument("--port", type=int, default=7860, help="of --local (7860)")
+    for command in (upload, board):
+        command.add_argument("--project", metavar="P", help="by default that of the runs")
+        command.add_argument("--entity", metavar="NAME", help="account or team of W&B")
+    return parser
+
+
+def _main(asked: argparse.Namespace) -> int:
+    if not asked.runs.is_dir():
+        raise ConfigError(f"{asked.runs} is no folder; name the one with the records, such as runs")
+    if asked.command == "sync":
+        typed = {key: getattr(asked, key) for key in ("project", "entity", "artifacts", "study")}
+        typed = {key: value for key, value in typed.items() if value is not None}
+        TrackingConfig(**{"project": PROJECT, "entity": None, **typed, "mode": asked.mode})  # refuses a wrong one
+        return 1 if sync(asked.runs, asked.mode, typed) else 0
+    from lorax_lab.windows import dashboard
+
+    project = asked.project or PROJECT
+    require_name("--project", project)
+    require_name("--entity", asked.entity, optional=True)
+    if asked.local:
+        return dashboard.serve(asked.runs, project, asked.port)
+    return dashboard.make(asked.runs, asked.study, asked.pages, asked.out, project, asked.entity or "")
 
 
 if __name__ == "__main__":

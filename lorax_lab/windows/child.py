@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -31,7 +32,7 @@ from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import redacted
 from lorax_lab.windows import contents
 from lorax_lab.windows.library import Window, library_of, resolve
-from lorax_lab.windows.progress import PROGRESS, Reader, Row
+from lorax_lab.windows.progress import PROGRESS, Reader
 
 LOOK = 0.5
 """Seconds between looks at a run's steps."""
@@ -40,8 +41,10 @@ NICE = 10
 GRACE = 8.0
 """Seconds in which somebody else may still record how a run ended whose process is gone."""
 GONE = "its process is gone and left no record of its end: by a person, or because memory ran out"
+EXIT = {"completed": 0, "killed": 137}
+"""The exit code by which W&B tells how a run ended; 1 for every other end."""
 Order = dict[str, Any]
-"""`folder` of a run; `place`, where its attempt leaves its files until they are whole; `group`; `tracking`."""
+"""`folder` of a run, `group` and `tracking`."""
 
 
 def shown_in(folder: Path, mode: str) -> dict[str, Any]:
@@ -58,91 +61,93 @@ class Child:
     """What the process does.
 
     Attributes:
-        since: when the input ended, or a window was whole after that; the deadline counts from it.
+        over: how many runs are over, by the input, and not shown yet.
+        since: when the first of them was over, or one was shown after that: the deadline counts from it.
     """
 
     def __init__(self, deadline: float, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.deadline, self.tell, self.since = deadline, tell, time.monotonic()
+        self.deadline, self.tell, self.since, self.over = deadline, tell, time.monotonic(), 0
         self.messages: Queue[Order | None] = Queue()
 
     def serve(self) -> None:
         """Show each run that is announced, until the input ends."""
-        threading.Thread(target=self._listen, daemon=True).start()
+        for work in (self._listen, self._watch):
+            threading.Thread(target=work, daemon=True).start()
         while (order := self.messages.get()) is not None:
-            run_id = Path(order["folder"]).name
+            if "over" in order:  # of a run whose window failed before
+                continue
+            why = ""
             try:
-                self.tell({"run": run_id, "whole": self.show(order)})
+                self.show(order)
                 self.since = time.monotonic()
             except Exception as error:
-                self.tell({"run": run_id, "why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.over -= 1
+            self.tell({"run": Path(order["folder"]).name, "why": why})
 
     def _listen(self) -> None:
-        for line in sys.stdin:
-            self.messages.put(json.loads(line))
-        self.messages.put(None)
-        self.since = time.monotonic()
-        while time.monotonic() - self.since < self.deadline:
+        for line in chain(sys.stdin, ["null"]):
+            message = json.loads(line)
+            if message is None or "over" in message:
+                self.since, self.over = self.since if self.over else time.monotonic(), self.over + 1
+            self.messages.put(message)
+
+    def _watch(self) -> None:
+        """End this process, and W&B's own with it, where a run is over for longer than its window may take."""
+        while not self.over or time.monotonic() - self.since < self.deadline:
             time.sleep(LOOK)
-        os.kill(os.getpid(), signal.SIGKILL)  # W&B's own process ends with this one
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _is_over(self) -> bool:
         """Wait a moment; whether the parent has said that the run is over, or is gone itself."""
-        try:
-            message = self.messages.get(timeout=LOOK)
-        except Empty:
-            return False
-        if message is None:
-            self.messages.put(None)
-        return True
+        with suppress(Empty):
+            if self.messages.get(timeout=LOOK) is None:
+                self.messages.put(None)
+            return True
+        return False
 
-    def show(self, order: Order) -> dict[str, Any]:
-        """Show a run from its first step to its end, and return the mark that its folder then has.
+    def show(self, order: Order) -> None:
+        """Show a run from its first step to its end, and mark its folder.
 
         Raises:
             Exception: whatever the library raises. The end of the run may be shown nevertheless, without its curves.
         """
-        folder, place, tracking = Path(order["folder"]), Path(order["place"]), order["tracking"]
+        folder, tracking = Path(order["folder"]), order["tracking"]
         mode, window, is_over = resolve(tracking["mode"]), None, False
         if mode == "disabled":
-            return {}
+            return
         files = folder.parent / library_of(mode)
         files.mkdir(parents=True, exist_ok=True)
         with FileLock(files / f"{folder.name}.lock", timeout=2 * self.deadline):  # an earlier attempt's may be open
-            reader = Reader(place / PROGRESS)
+            reader = Reader(folder / PROGRESS)
             while not is_over:
                 is_over = self._is_over()
-                is_begun = (place / RECORD).exists()
-                here = place if is_begun else folder
-                reader.path = here / PROGRESS
-                reader.read()
-                if window is None and (is_over or (is_begun and reader.is_at_work)):
-                    group = order["group"] or reader.group
-                    window = Window(mode, read_record(here), group, tracking, folder.parent)
-                    self.tell({"run": folder.name, "url": window.url})
+                rows = reader.read()
+                if window is None and (is_over or (reader.is_at_work and (folder / RECORD).exists())):
+                    window = Window(mode, read_record(folder), order["group"] or reader.group, tracking, folder.parent)
+                    self.tell({"library": library_of(mode), "url": window.url})
                 if window is not None:
-                    window.show(reader.rows[bisect_right(reader.rows, window.step, key=lambda row: row.step) :])
+                    for row in rows[bisect_right(rows, window.step, key=lambda row: row.step) :]:
+                        window.log(row.step, row.at, row.values | {"time/seconds": row.seconds})
             assert window is not None
-            return _show_end(window, here, folder.parent, reader.rows, tracking)
+            _show_end(window, folder, tracking)
 
 
-def _show_end(
-    window: Window, folder: Path, runs_dir: Path, rows: list[Row], tracking: dict[str, Any]
-) -> dict[str, Any]:
+def _show_end(window: Window, folder: Path, tracking: dict[str, Any]) -> None:
     """Show what a run's record says: first its end and its whole summary, so that nothing later can keep them back."""
     record, digest = _final(folder), sha256_of(folder / RECORD)
-    window.end(contents.summary(record, folder, runs_dir), contents.end_tags(record))
+    window.end(contents.summary(record, folder.parent), contents.end_tags(record))
     try:
         if record.result is not None:
-            _show_result(window, record, folder, rows)
+            _show_result(window, record, folder)
             if tracking["artifacts"] and record.result.matrices:
                 names = sorted(name for name in record.result.files if name.endswith((".safetensors", ".json")))
                 window.keep(record.run_id, [folder / name for name in names])
     finally:
-        window.close(record.status)
+        window.close(EXIT.get(record.status, 1))
     mark = {"mode": window.mode, "project": tracking["project"], "url": window.url, "record_sha256": digest}
     with suppress(OSError):
         write_json(folder / f"{library_of(window.mode)}.json", mark)
-    return mark
 
 
 def _final(folder: Path) -> Record:
@@ -155,30 +160,27 @@ def _final(folder: Path) -> Record:
     return record
 
 
-def _show_result(window: Window, record: Record, folder: Path, rows: list[Row]) -> None:
+def _show_result(window: Window, record: Record, folder: Path) -> None:
     """What only a completed run has: steps that `progress.jsonl` lacks, its curves and its map."""
-    at = rows[-1].at if rows else calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ"))
-    runtime = rows[-1].runtime if rows else None
+    at = float(calendar.timegm(time.strptime(record.written, "%Y-%m-%dT%H:%M:%SZ")))
     for metrics in read_history(folder):
-        step = int(metrics.pop("step") or 0)
-        if step > window.step:
-            window.log(Row(step, at, runtime, metrics))
-    spectra = load_spectra(folder) if record.completed.matrices else {}
-    for values in contents.curves(record, spectra):
-        window.log(Row(window.step + 1, at, runtime, values))
+        if (step := int(metrics.pop("step") or 0)) > window.step:
+            window.log(step, at, metrics)
     if record.completed.matrices:
-        from lorax_lab.record.measures import rows_of  # imports torch
+        from lorax_lab.record.measures import rows  # imports torch
 
-        picture = contents.heat_map(rows_of(record.completed.matrices, spectra), record.method)
-        window.draw("spectrum/effective_rank_map", picture, Row(window.step + 1, at, runtime, {}))
+        measured = rows(folder)
+        picture = window.library.Image(contents.heat_map(measured, record.method))
+        update = contents.measured(measured, record.method) | {"update/effective_rank_map": picture}
+        for values in (update, *contents.curves(record, load_spectra(folder))):
+            window.log(window.step + 1, at, values)
 
 
 def main(deadline: float) -> None:
     """Serve the parent that wrote this command."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):
-        os.nice(NICE)
+    os.nice(NICE)
     os.environ["OMP_NUM_THREADS"] = "1"
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = sys.stderr  # libraries print

@@ -10,10 +10,12 @@ import math
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.config.defaults import flat
 from lorax_lab.record import variation
 from lorax_lab.record.palette import sequential_map
 from lorax_lab.record.record import DamagedRecord, Record, read_record
@@ -27,17 +29,18 @@ LONGEST = 64
 """Letters of a tag, or of a job type, at most; W&B refuses more."""
 AXES = {"truncation": "truncation/k", "spectrum": "spectrum/index", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
-HIDDEN_KEYS = ("runs_dir", "tracking", "force", "isolate", "workers")
+NOT_SHOWN = ("runs_dir", "tracking", "force", "isolate", "workers")
 """Settings that say where things lie and how a run was watched."""
-HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
+TABLES = ("matrices", "truncation", "files")
+"""Parts of a result that are no values of the whole run."""
 PATH = re.compile(
-    r"(['\"])(?:file://)?~?/[^'\"]*?([^'\"/]+)/?\1|(?:file://|(?<![\w/.:]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)"
+    r"(['\"])(?:file://)?~?/[^'\"]*?([^'\"/]+)/?\1"
+    r"|(?:file://|(?<![\w/.:]))~?(?:/[^\s/:;,'\"]+)+/([^\s/:;,'\"]+)"
 )
 """An absolute path, which may have spaces where it is quoted, and its last part."""
-Row = Mapping[str, Any]
-"""The measures of one matrix, as `record.measures.rows` gives them."""
-Spectra = dict[str, dict[str, "np.ndarray"]]
-"""Singular values of each matrix, as `load_spectra` gives them; empty for a trial."""
+
+Row = dict[str, Any]
+"""The measures of one matrix."""
 
 
 def arm_and_tags(record: Record) -> tuple[str, list[str]]:
@@ -56,20 +59,19 @@ def arm_and_tags(record: Record) -> tuple[str, list[str]]:
 
 def configuration(record: Record) -> dict[str, Any]:
     """A run's configuration without places."""
-    config = {key: value for key, value in record.config.items() if key not in HIDDEN_KEYS}
-    task, model = dict(config["task"]), _name(str(config["model"]), is_public=True)
-    if task.get("path"):
-        task["path"] = _name(str(task["path"]), is_public=task.get("source") == "hub")
-    return dict(redacted(config | {"task": task, "model": model}))
+    config = {key: value for key, value in record.config.items() if key not in NOT_SHOWN}
+    task = {key: _name(value) if key == "path" and value else value for key, value in config["task"].items()}
+    return dict(redacted(config | {"task": task, "model": _name(config["model"])}))
 
 
-def _name(path: str, is_public: bool) -> str:
-    """The path itself where it is the name of a model or data set on the hub, else its last part.
+def _name(path: str) -> str:
+    """The last part of what is a path on this machine; the whole name of a model or data set on the hub.
 
-    >>> _name("org/name", True), _name("/home/me/data.csv", True), _name("clinic/patients.csv", False)
+    >>> _name("org/name"), _name("/home/me/data.csv"), _name("clinic/patients.csv")
     ('org/name', 'data.csv', 'patients.csv')
     """
-    return path if is_public and HUB_NAME.fullmatch(path) and not Path(path).exists() else Path(path).name
+    is_path = path.startswith(("/", "~", ".")) or re.search(r"\.[A-Za-z]\w*$", path) or Path(path).exists()
+    return Path(path).name if is_path else path
 
 
 def without_places(text: str) -> str:
@@ -91,64 +93,48 @@ def end_tags(record: Record) -> list[str]:
     return ["collapsed"] if record.result.collapsed else []
 
 
-def summary(record: Record, folder: Path | None = None, runs_dir: Path | None = None) -> dict[str, Any]:
-    """How a run ended and, of a completed one, its scores, costs and update, and how it differs from its reference.
+def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
+    """How a run ended and, of a completed one, every value of the whole run that its record has: scores and costs.
+    Nothing is listed here, so what a record has tomorrow is shown as well.
 
     Args:
-        folder: where the run's spectra are; None leaves the measures of its update out.
         runs_dir: where the reference's record is; None leaves the difference out.
     """
     values: dict[str, Any] = {"status": record.status, "status/why": without_places(record.reason or "")}
     if (result := record.result) is None:
         return values
-    values |= result.metrics
-    groups = {"baseline": result.baselines, "parameters": asdict(result.parameters), "time": asdict(result.time)}
-    groups["memory"] = result.memory.by_category | {"peak_bytes": result.memory.peak_bytes}
-    if cover := result.coverage:
-        parts = {f"{part.reason}/{part.module}": part.parameters for part in cover.parts}
-        groups["coverage"] = {key: value for key, value in asdict(cover).items() if key != "parts"} | parts
-    values |= {f"{group}/{key}": value for group, of_group in groups.items() for key, value in of_group.items()}
+    parts = {key: value for key, value in asdict(result).items() if key not in TABLES}
+    values |= parts.pop("metrics")
+    score = values.get(f"{record.split}/{result.metric}")
+    for part in (parts["coverage"] or {}).pop("parts", []):
+        parts[f"coverage/{part['reason']}/{part['module']}"] = part["parameters"]
+    values |= {key.replace(".", "/"): value for key, value in flat(parts).items()}
     values |= {"collapsed": bool(result.collapsed), "collapsed/why": "; ".join(result.collapsed)}
-    values |= {"metric": result.metric, "higher_is_better": result.higher_is_better}
-    values |= {"score": result.metrics.get(f"{record.split}/{result.metric}"), "score/split": record.split}
-    values |= (_of_update(record, folder) if folder else {}) | (
-        _against_reference(record, runs_dir) if runs_dir else {}
-    )
-    return dict(redacted({key: value for key, value in values.items() if value is not None}))
+    values |= {"score": score, "score/split": record.split}
+    if runs_dir and result.reference and score is not None:
+        with suppress(FileNotFoundError, DamagedRecord):
+            reference = read_record(runs_dir / result.reference).completed.score(record.split)
+            values |= {"reference/score": reference, "difference/score": score - reference}
+    return dict(redacted({key: value for key, value in values.items() if not isinstance(value, list | None)}))
 
 
-def _of_update(record: Record, folder: Path) -> dict[str, Any]:
-    """Means of the update's measures; none for a trial, and where the spectra cannot be read."""
-    from lorax_lab.record import measures  # imports torch
+def measured(rows: Mapping[str, Row], method: str) -> dict[str, float]:
+    """The mean of every measure over the matrices. `noise_share` is the effective rank as a share of that of noise, in
+    all and by type of module: 1 is pure noise, a small share is structure. Noise tells nothing of some matrices.
 
-    result = record.completed
-    values: dict[str, Any] = {}
-    try:
-        means, rows = measures.means(folder), measures.rows(folder)
-    except (FileNotFoundError, DamagedRecord):
-        return values
-    for key, mean in means.items():
-        if isinstance(mean, int | float):
-            values[key.replace(".", "/") if "." in key else f"spectrum/{key}"] = mean
-    shares = noise_shares(rows, record.method)
-    values |= {f"noise_share/{module}": share for module, share in shares.items()}
-    if shares:
-        values["noise_share"] = sum(shares.values()) / len(shares)
-    if cuts := _scores(record, "cut"):
-        sign, whole = 1 if result.higher_is_better else -1, cuts[max(cuts)]
-        worse = [k for k in cuts if sign * cuts[k] < sign * whole]
-        values["truncation/smallest_k"] = min(k for k in cuts if k > max(worse, default=-1))
-    return values
+    Args:
+        rows: as `record.measures` gives them.
+    """
+    from lorax_lab.record.measures import summarise  # imports torch
 
-
-def noise_shares(rows: Mapping[str, Row], method: str) -> dict[str, float]:
-    """Effective rank as a share of that of noise of the same shape, and of LoRA's rank, by type of module. 1 is pure
-    noise, a small share is structure. A matrix of which noise tells nothing is left out."""
+    means = summarise(rows).items() if rows else []
+    values = {f"update/{key.replace('.', '/')}": mean for key, mean in means if isinstance(mean, int | float)}
     modules: dict[str, list[float]] = {}
     for row in rows.values():
         if (share := share_of_noise(row, method)) is not None:
-            modules.setdefault(row["module"], []).append(share)
-    return {module: sum(shares) / len(shares) for module, shares in modules.items()}
+            modules.setdefault(f"noise_share/{row['module']}", []).append(share)
+    shares = {key: sum(shares) / len(shares) for key, shares in modules.items()}
+    return values | shares | ({"noise_share": sum(shares.values()) / len(shares)} if shares else {})
 
 
 def _scores(record: Record, part: str) -> dict[int, float]:
@@ -158,26 +144,13 @@ def _scores(record: Record, part: str) -> dict[int, float]:
     return {row["k"]: row[result.metric] for row in rows if row.get(result.metric) is not None}
 
 
-def _against_reference(record: Record, runs_dir: Path) -> dict[str, Any]:
-    """Every score of the test split minus the reference's, where that is recorded."""
-    result, main = record.completed, f"{record.split}/{record.completed.metric}"
-    try:
-        reference = read_record(runs_dir / result.reference).result if result.reference else None
-    except (FileNotFoundError, DamagedRecord):
-        reference = None
-    if reference is None:
-        return {}
-    values: dict[str, Any] = {"reference": result.reference, "reference/score": reference.metrics.get(main)}
-    for key, value in result.metrics.items():
-        score = reference.metrics.get(key)
-        if key.startswith(f"{record.split}/") and value is not None and score is not None:
-            values[f"difference/{key}"] = value - score
-    return values | {"difference/score": values.get(f"difference/{main}")}
-
-
-def curves(record: Record, spectra: Spectra) -> list[dict[str, float | None]]:
+def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[dict[str, float | None]]:
     """The rows of the curves that have an axis of their own (`AXES`): the truncation curve of a full update, the
-    singular values of each type of module beside those of noise, and the score against the rank."""
+    singular values of each type of module beside those of noise, and the score against the rank.
+
+    Args:
+        spectra: as `load_spectra` gives them; empty for a trial.
+    """
     rows: list[dict[str, float | None]] = []
     cut, remainder = _scores(record, "cut"), _scores(record, "remainder")
     for k in sorted(cut):
@@ -200,33 +173,32 @@ def curves(record: Record, spectra: Spectra) -> list[dict[str, float | None]]:
     return rows
 
 
-def heat_map(measured: Mapping[str, Row], method: str) -> np.ndarray:
+def heat_map(rows: Mapping[str, Row], method: str) -> np.ndarray:
     """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
 
     The colour is its share of the effective rank of noise, from 0 to 1 in every run, and white where noise tells
-    nothing. The number is the effective rank itself. Matrices outside all layers have the last row. A cell with several
-    matrices shows their mean, and ×2 says how many they are.
+    nothing. The number is the effective rank itself. Matrices outside all layers have the last row; a cell with several
+    matrices shows their mean.
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-    rows = list(measured.values())
-    modules = list(dict.fromkeys(row["module"] for row in rows))
-    layers = sorted({row["layer"] for row in rows}, key=lambda layer: (layer is None, layer))
-    figure = Figure(figsize=(2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
-    canvas, axes, shares = FigureCanvasAgg(figure), figure.add_subplot(), np.full((len(layers), len(modules)), np.nan)
-    for i, j in np.ndindex(shares.shape):
-        cell = [row for row in rows if (row["layer"], row["module"]) == (layers[i], modules[j])]
-        known_shares = [share for row in cell if (share := share_of_noise(row, method)) is not None]
-        ranks = [row["effective_rank"] for row in cell if row["effective_rank"] is not None]
-        shares[i, j] = np.mean(known_shares) if known_shares else np.nan
-        if ranks:
-            text = f"{np.mean(ranks):.3g}" + (f" ×{len(ranks)}" if len(ranks) > 1 else "")
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="w" if shares[i, j] > 0.4 else "k")
-    image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right", parse_math=False)
-    axes.set_yticks(range(len(layers)), ["outside" if layer is None else str(layer) for layer in layers])
+    table = DataFrame(
+        (math.inf if row["layer"] is None else row["layer"], row["module"], share_of_noise(row, method),
+         row["effective_rank"]) for row in rows.values()
+    )  # fmt: skip
+    shares, ranks = (table.astype({i: float}).pivot_table(i, 0, 1, dropna=False, sort=True) for i in (2, 3))
+    figure = Figure(figsize=(2.0 + 1.1 * shares.shape[1], 1.6 + 0.45 * shares.shape[0]), layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    colours: np.ndarray = shares.to_numpy()
+    image = axes.imshow(colours, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
+    for (i, j), rank in np.ndenumerate(ranks.to_numpy()):
+        ink = "w" if colours[i, j] > 0.4 else "k"
+        axes.text(j, i, f"{rank:.3g}" if rank == rank else "", ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(shares.shape[0]), ["outside" if math.isinf(i) else f"{i:.0f}" for i in shares.index])
     axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
     figure.colorbar(image, label="share of noise's effective rank")
     canvas.draw()

@@ -8,24 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.record.record import Record
 from lorax_lab.record.redact import redact
 from lorax_lab.windows import contents
-from lorax_lab.windows.progress import Row
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TRACKIO = "trackio"
 MODES = ("auto", "offline", "online", TRACKIO)
 """The values of `tracking.mode` that show something."""
-EXIT = {"completed": 0, "killed": 137}
-"""The exit code by which W&B tells how a run ended; 1 for every other end."""
 SETTINGS: dict[str, Any] = {
     "silent": True, "console": "off", "init_timeout": 30, "x_file_stream_transmit_interval": 5, "host": "",
     "program": "", "x_disable_meta": True, "x_disable_machine_info": True, "x_disable_stats": True,
@@ -35,13 +28,8 @@ SETTINGS: dict[str, Any] = {
 
 
 def library_of(mode: str) -> str:
-    """What a mode's window is called in the names of its marks and folders."""
+    """The library of a mode, and what its marks and folders are called."""
     return TRACKIO if mode == TRACKIO else "wandb"
-
-
-def title_of(mode: str) -> str:
-    """What a person calls it."""
-    return "Trackio" if mode == TRACKIO else "W&B"
 
 
 def resolve(mode: str) -> str:
@@ -70,9 +58,9 @@ class Window:
 
     def __init__(self, mode: str, record: Record, group: str, tracking: dict[str, Any], runs_dir: Path) -> None:
         self.mode, self.step, self.folder = mode, 0, runs_dir.resolve() / library_of(mode)
-        self.url: str | None = None
         self.library: Any
         self.run: Any
+        self.url: str | None = None
         arm, tags = contents.arm_and_tags(record)
         config = contents.configuration(record) | {"arm": arm}
         if study := tracking["study"]:
@@ -87,10 +75,9 @@ class Window:
         os.environ |= {"TRACKIO_DIR": str(self.folder), "HF_HUB_OFFLINE": "1"}
         import trackio
 
-        project, run_id = names["project"], names["name"]
-        for earlier in trackio.SQLiteStorage.get_run_records(project):
-            if earlier["name"] == run_id:
-                trackio.SQLiteStorage.delete_run(project, run_id, earlier["id"])
+        for earlier in trackio.SQLiteStorage.get_run_records(names["project"]):
+            if earlier["name"] == names["name"]:
+                trackio.SQLiteStorage.delete_run(names["project"], names["name"], earlier["id"])
         self.library, self.config = trackio, config
         self.settings: dict[str, Any] = names | {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
         self.run = trackio.init(**self.settings, config=config)
@@ -98,49 +85,27 @@ class Window:
     def _open_wandb(self, settings: dict[str, Any], entity: str | None) -> None:
         os.environ |= {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(self.folder)}
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a report of W&B's own faults quotes paths
-        if notes := os.environ.get("WANDB_NOTES"):  # which W&B reads by itself
-            os.environ["WANDB_NOTES"] = redact(notes)
+        os.environ["WANDB_NOTES"] = redact(os.environ.get("WANDB_NOTES", ""))  # which W&B reads by itself
         import wandb
 
-        run_id = settings["name"]
+        run_id, place = settings["name"], str(self.folder.parent)
         self.library, self.earlier = wandb, list(self.folder.glob(f"offline-run-*-{run_id}"))
-        self.run = wandb.init(
-            **settings, id=run_id, entity=entity, dir=str(self.folder.parent), mode=self.mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(**SETTINGS),
-        )  # fmt: skip
+        settings |= {"mode": self.mode, "settings": wandb.Settings(**SETTINGS)}
+        self.run = wandb.init(**settings, id=run_id, entity=entity, dir=place)
         self.url = None if self.run.offline else self.run.url
         self.run.summary.update({"status": "running"})
         for prefix, axis in contents.AXES.items():
-            self.run.define_metric(axis, hidden=True)
-            self.run.define_metric(f"{prefix}/*", step_metric=axis)
+            self.run.define_metric(axis, hidden=True, summary="none")
+            self.run.define_metric(f"{prefix}/*", step_metric=axis, summary="none")
 
-    def show(self, rows: list[Row]) -> None:
-        """Show steps of the training; their last values are the summary until the run has ended."""
-        for row in rows:
-            self.log(row)
-        if rows and self.mode != TRACKIO:
-            latest = {key: value for row in rows for key, value in row.values.items() if value is not None}
-            self.run.summary.update(latest | _times(rows[-1]))
-
-    def log(self, row: Row) -> None:
-        """Show a row at its own time. W&B's own `log` would make `_runtime` the seconds since the window was opened. So
-        the row goes to W&B's process in the form in which it is kept there. These names are no part of W&B's interface:
-        its version is bounded in `pyproject.toml`. Trackio has no such way; a row has the time at which it came."""
-        self.step = row.step
-        values = {key: float("nan") if value is None else value for key, value in row.values.items()}
+    def log(self, step: int, at: float, values: dict[str, Any]) -> None:
+        """Show a row. W&B gives it its own time, in seconds since 1970; Trackio the time at which it comes."""
+        self.step = step
+        values = {key: float("nan") if value is None else value for key, value in values.items()}
         if self.mode == TRACKIO:
-            self.run.log(values, step=row.step)
-            return
-        from wandb.proto import wandb_internal_pb2 as messages
-        from wandb.sdk.data_types.utils import history_dict_to_json
-        from wandb.util import json_dumps_safer_history
-
-        plain = history_dict_to_json(self.run, values | _times(row), step=row.step) | {"_step": row.step}
-        record = messages.HistoryRecord()  # type: ignore[attr-defined]
-        record.step.num = row.step
-        for key, value in plain.items():
-            record.item.add(key=key, value_json=json_dumps_safer_history(value))
-        self.run._interface._publish_history(record)
+            self.run.log(values, step=step)
+        else:
+            self.run.log(values | {"_timestamp": at}, step=step, commit=True)
 
     def end(self, summary: dict[str, Any], tags: list[str]) -> None:
         """Show how the run ended. In Trackio numbers are a row at the last step, and texts and tags are settings."""
@@ -155,10 +120,6 @@ class Window:
         self.run = self.library.init(**self.settings, config=config, resume="allow")
         self.run.log(numbers, step=self.step)
 
-    def draw(self, name: str, picture: np.ndarray, row: Row) -> None:
-        """Show a picture, (height, width, 4) uint8, at the row's step and time."""
-        self.log(replace(row, values={name: self.library.Image(picture)}))
-
     def keep(self, name: str, files: Iterable[Path]) -> None:
         """Keep the trained weights. Trackio does not: its page is served by the machine that has the files."""
         if self.mode != TRACKIO:
@@ -167,21 +128,14 @@ class Window:
                 artifact.add_file(str(path), name=path.name, policy="immutable")
             self.run.log_artifact(artifact)
 
-    def close(self, status: str) -> None:
+    def close(self, exit_code: int) -> None:
         """Wait until the window has taken all. W&B's logs, which name places on this machine, go; so do the files of
         earlier offline windows of the run."""
         if self.mode == TRACKIO:
             self.run.finish()
             return
-        self.run.finish(exit_code=EXIT.get(status, 1))
-        logs = [*self.folder.glob(f"*run-*-{self.run.id}/logs"), *self.folder.glob("debug*.log")]
-        for path in [*logs, *self.earlier]:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _times(row: Row) -> dict[str, float]:
-    times = {"_timestamp": row.at, "_runtime": row.runtime}
-    return {key: value for key, value in times.items() if value is not None}
+        self.run.finish(exit_code=exit_code)
+        for link in self.folder.glob("debug*.log"):
+            link.unlink(missing_ok=True)
+        for folder in [*self.folder.glob(f"*run-*-{self.run.id}/logs"), *self.earlier]:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -12,35 +12,32 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 PROGRESS = "progress.jsonl"
 Sink = Callable[[int, int, Mapping[str, float]], None]
 """Called after each training step as `sink(step, steps, metrics)`."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One step of a run: when it was done (seconds since 1970), how many seconds the run had been at work by then, and
     its metrics. Work that a kill lost counts, so that the time never runs back; pauses do not count."""
 
     step: int
     at: float
-    runtime: float | None
+    seconds: float
     values: dict[str, float | None]
 
 
 @contextmanager
 def written(folder: Path, group: str) -> Iterator[Sink]:
-    """Begin an attempt. The block is given the sink that writes its steps.
+    """Begin an attempt. The block is given the sink that writes its steps to `folder`.
 
     The file is locked during the block. The system gives the lock back however the process ends (`is_written`).
 
     Args:
-        folder: where the run's files go.
         group: the name under which windows show the sweep.
     """
     try:
@@ -49,35 +46,32 @@ def written(folder: Path, group: str) -> Iterator[Sink]:
     except OSError:
         file = Path(os.devnull).open("ab", buffering=0)  # noqa: SIM115
 
-    def write(line: str) -> None:
+    def write(line: Mapping[str, Any]) -> None:
         with suppress(OSError):
-            file.write(f"{line}\n".encode())
+            file.write(f"{json.dumps(line)}\n".encode())
 
     def sink(step: int, steps: int, metrics: Mapping[str, float]) -> None:
         values = {key: value if math.isfinite(value) else None for key, value in metrics.items() if key != "step"}
-        write(json.dumps({"step": step, "at": time()} | values))
+        write({"step": step, "at": time()} | values)
 
     with file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        write("")  # a line that a killed process left unfinished ends here
-        write(json.dumps({"begin": time(), "group": group}))
+            file.write(b"\n")  # a line that a killed process left unfinished ends here
+        write({"begin": time(), "group": group})
         yield sink
 
 
 def is_written(folder: Path) -> bool:
     """Whether a process makes an attempt at the run right now."""
-    try:
-        with (folder / PROGRESS).open("rb") as file:
+    with suppress(OSError), (folder / PROGRESS).open("rb") as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
+        except BlockingIOError:
+            return True
     return False
 
 
-@dataclass
 class Reader:
     """Reads a `progress.jsonl` that grows.
 
@@ -88,15 +82,11 @@ class Reader:
             not known which of the earlier steps are lost.
     """
 
-    path: Path
-    rows: list[Row] = field(default_factory=list)
-    group: str = "sync"
-    is_at_work: bool = True
-    _offset: int = 0
-    _unfinished: bytes = b""
-    _began: float = 0.0
-    _before: float = 0.0
-    """Seconds that the run had been at work when the last attempt began."""
+    def __init__(self, path: Path) -> None:
+        self.path, self.group, self.is_at_work = path, "sync", True
+        self.rows: list[Row] = []
+        self._offset, self._unfinished = 0, b""
+        self._began, self._before = 0.0, 0.0  # of the last attempt; seconds at work before it
 
     def read(self) -> list[Row]:
         """Read what was written since the last time, and return all rows. A line that is no row of ours is left out."""
@@ -106,15 +96,14 @@ class Reader:
             self._offset += len(new)
             *lines, self._unfinished = (self._unfinished + new).split(b"\n")
             for line in lines:
-                with suppress(ValueError, TypeError, KeyError, RecursionError):
+                with suppress(ValueError, TypeError, KeyError, AttributeError):
                     self._take(json.loads(line))
         return self.rows
 
     def _take(self, line: dict[str, Any]) -> None:
         if "begin" in line:
             self._began, self.group = float(line["begin"]), str(line["group"])
-            self._before = (self.rows[-1].runtime or 0.0) if self.rows else 0.0
-            self.is_at_work = not self.rows
+            self._before, self.is_at_work = self.rows[-1].seconds if self.rows else 0.0, not self.rows
             return
         step, at = int(line.pop("step")), float(line.pop("at"))
         while self.rows and self.rows[-1].step >= step:

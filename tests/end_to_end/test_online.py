@@ -40,7 +40,7 @@ def test_a_recorded_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     for _ in range(2):  # and nothing twice
         said = show("online", folder)
     url = f"{server.url}/team/lorax_lab/runs/{folder.name}"
-    assert [line for line in said if not line.startswith("waiting")] == [f"W&B: {url}"]
+    assert [line for line in said if not line.startswith("waiting")] == [f"wandb: {url}"]
     assert shown_in(folder, "online")["url"] == url
     run = server.runs[folder.name]
     assert run.rows("train/loss") == [(1, 0.7), (2, 0.6)]
@@ -77,7 +77,7 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     assert len(run.rows("train/loss")) < 400 * 6  # all steps
 
     done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=600)
-    assert f"W&B: {server.url}/team/lorax_lab/runs/{name}" in done.stdout
+    assert f"wandb: {server.url}/team/lorax_lab/runs/{name}" in done.stdout
     run = server.runs[name]
     until(lambda: run.exit_code == 0)
     store = Path(next(word for word in small_run if word.startswith("runs_dir=")).partition("=")[2])

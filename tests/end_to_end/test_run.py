@@ -314,7 +314,7 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         summary = run["summary"]
         flat = summary if "test/accuracy" in summary else {}
         assert 0 <= flat["test/accuracy"] <= 1
-        assert list(file.parent.glob("files/media/images/spectrum/effective_rank_map*.png"))
+        assert list(file.parent.glob("files/media/images/update/effective_rank_map*.png"))
         assert run["config"]
 
 

@@ -40,7 +40,6 @@ MAY_IMPORT = {
         "tasks", "train", "windows",
     },
     "run": {"launch", "record"},
-    "dashboard": {"config", "errors", "record", "windows"},
     "afterwards": {
         "config", "errors", "measure", "methods", "models", "spectra", "record", "streams", "tasks", "train",
     },
@@ -54,12 +53,12 @@ MAY_IMPORT = {
         "train",
     },
 }  # fmt: skip
-"""Who may import whom, room by room; an entry (run, card, dashboard, serve) stands in nobody's list, and audit's rooms
+"""Who may import whom, room by room; an entry (run, card, serve) stands in nobody's list, and audit's rooms
 below its own entry only in the card's, which measures as an audit does."""
 DOORS = {
-    "wandb": {"lorax_lab/windows/library", "lorax_lab/dashboard/save"},
-    "wandb_workspaces": {"lorax_lab/dashboard/library"},
-    "trackio": {"lorax_lab/windows/library", "lorax_lab/dashboard/local"},
+    "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
+    "wandb_workspaces": {"lorax_lab/windows/dashboard"},
+    "trackio": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},

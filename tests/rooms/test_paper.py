@@ -20,8 +20,7 @@ from analysis.paper.command import OUT
 from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, between, both, is_task, of_every_two, within
 from analysis.study import comparison
 from analysis.study.figures import FIGURES, STANDARD
-from analysis.study.figures.amplification import THEIR_NUMBERS
-from analysis.study.paper import TABLES
+from analysis.study.paper import theirs
 from analysis.study.records import RECORDS, Records, load
 from analysis.study.statistics import Interval
 
@@ -241,9 +240,11 @@ def test_a_factor_that_is_no_number_decides_nothing(factor: float) -> None:
 def test_the_rules_hold_of_the_papers_own_table_7() -> None:
     """Its random directions stand in the Gaussian's place. That W is larger in its own directions, and the fall to
     r = 64, are as of noise there too: the factor of random directions falls 32 times, and the update's 11 times."""
+    paper = theirs("paper_amplification")
     rows = [
         {"condition": "sarcasm", "arm": f"LoRA r={r}", "seed": seed, "matrix": "query", "module": "query", "r": r}
-        | {**THEIR_NUMBERS[r], "gaussian_factor": THEIR_NUMBERS[r]["random_factor"]}
+        | {name: of_r[str(r)] for name, of_r in paper.items()}
+        | {"gaussian_factor": paper["random_factor"][str(r)]}
         for r in (4, 64)
         for seed in SEEDS
     ]
@@ -324,7 +325,7 @@ def test_claims_of_scores_are_decided_by_every_comparison(
 
 def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """WikiSQL, with intervals of a tenth of a point: what the paper claims is what the rules read off its tables."""
-    table_5, table_6 = (TABLES[name]["GPT-3, WikiSQL"] for name in ("paper_which_matrices", "paper_which_rank"))
+    table_5, table_6 = (theirs(name)["GPT-3, WikiSQL"] for name in ("paper_which_matrices", "paper_which_rank"))
     scores = {arm: score / 100 for arm, score in (table_6 | table_5).items()}
     records = of_scores(monkeypatch, scores, half=0.0005)
     asked = [*OF_SCORES, ("several_types", {"arm": "attention r=2"})]

@@ -13,8 +13,8 @@ from synthetic import study
 
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
-from analysis.study.latex import of_interval
-from analysis.study.paper import TABLES
+from analysis.study.figures.directions import IN_LAYERS, MAPS
+from analysis.study.paper import theirs
 from analysis.study.records import RECORDS, Records, every, load
 from analysis.study.similarities import CHANCE, DRAWN, GAUSSIAN
 from lorax_lab.study.answers import log_losses
@@ -31,7 +31,7 @@ def with_rows(**rows: list[dict[str, Any]]) -> Records:
 
 def similar(value: int = 500) -> list[dict[str, Any]]:
     """Every pair and side that a figure shows, the same similarity everywhere, in three layers."""
-    shown = dict.fromkeys(pair for name in SIMILARITIES for pair in FIGURES[name].SHOWN)
+    shown = dict.fromkeys(pair for name in SIMILARITIES for pair in MAPS[name].shown)
     return [
         {"condition": task, "pair": pair, "side": side, "matrix": f"layer.{layer}.{module}", "module": module}
         | {"layer": layer, "d": D, "i": SIZES, "j": SIZES, "phi": [[value + layer] * 4] * 4, "each": {"1,1": [0.5] * 3}}
@@ -65,15 +65,15 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     assert set(table.loc[table["pair"] != GAUSSIAN, "phi"]) == {0.501}
     np.testing.assert_allclose(table["chance"], table[["i", "j"]].max(axis=1) / D)
     of_noise = [(GAUSSIAN, DRAWN)] if name != "ranks_share" else []
-    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == [*of_noise, *FIGURES[name].SHOWN]
+    assert list(dict.fromkeys(zip(table["pair"], table["side"], strict=True))) == [*of_noise, *MAPS[name].shown]
     if of_noise:  # the mean of ten pairs of random subspaces; that of 16 such heat maps is within .004 of chance
         assert drawn["phi"].nunique() > len(SIZES)
         assert abs(float((drawn["phi"] - drawn["chance"]).mean())) < 0.004
         pd.testing.assert_frame_equal(table, FIGURES[name].table(with_rows(similarities=similar())))
     figure = FIGURES[name].draw(table)
     maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
-    enlarged = sum(side != "A at the start" and pair[0] != "W" for pair, side in FIGURES[name].SHOWN)
-    assert len(maps) == (1 + len(of_noise) + len(FIGURES[name].SHOWN) + enlarged) * len(TASKS) * 2
+    enlarged = sum(side != "A at the start" and pair[0] != "W" for pair, side in MAPS[name].shown)
+    assert len(maps) == (1 + len(of_noise) + len(MAPS[name].shown) + enlarged) * len(TASKS) * 2
     chance, *others = [np.unique(axes.collections[0].get_array()) for axes in maps[:: len(TASKS) * 2]]
     others = others[len(of_noise) :]
     np.testing.assert_allclose(chance, np.array(SIZES) / D)
@@ -145,21 +145,14 @@ def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> N
     assert whole.loc[("reviews", "full", 64), "factor"] == pytest.approx(0.7)
     assert whole.loc[("reviews", "full", 4), "gaussian_factor"] == pytest.approx(8.0)
     assert set(table["module"]) == {"all matrices", "query", "value"}
-    theirs = table.set_index(["task", "module", "arm"])["GPT-3, query of layer 48: factor"].dropna()
-    assert theirs.to_dict() == {(task, "query", "LoRA r=4"): 21.5 for task in TASKS}
-    text = FIGURES["amplification"].latex(table)
-    printed = "LoRA & 4 & $21.5$ &  & --- & $350$ & $0.32$ & $6.91$ & $0.32$ & $0.02$ & $21.67$"
-    assert printed in text  # the paper's own
+    paper = table.set_index(["task", "module", "arm"])["GPT-3, query of layer 48: factor"].dropna()
+    assert paper.to_dict() == {(task, "query", "LoRA r=4"): 21.5 for task in TASKS}
     assert whole.loc[("reviews", "full", 4), "base_in_delta"] == pytest.approx((1.5 / 2 + 1.5 / 3) / 2)
-    assert r"& $1.50$ & $4.38$ & $0.19$ & $15.00$ \\" in text
-    assert [text.count(f"{task}, {module}") for task in TASKS for module in ("query", "all matrices")] == [1] * 4
-    assert r"full & 64 & $0.70$ & [" in text
     figure = FIGURES["amplification"].draw(table)
     assert [axes.get_title("left") for axes in figure.axes] == [f"{task}, r = {r}" for task in TASKS for r in (4, 64)]
     grey = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() == "0.55"]
     own = [line.get_zorder() for line in figure.axes[0].get_lines() if line.get_color() != "0.55"]
     assert min(grey) > max(own)  # LoRA's mark would hide the Gaussian's
-    assert "Arithmetic mean over 2 seeds of the median" in text
 
 
 def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
@@ -172,16 +165,10 @@ def test_arms_stand_below_each_other_beside_the_papers_numbers() -> None:
     assert figure.get_suptitle().startswith("m: differences from full")
     lines = [float(line.get_xdata()[0]) for line in figure.axes[0].get_lines()[-2:]]
     assert lines == [0.0, -records.protocol.margin]
-    named = dataclasses.replace(records, name="paper_which_rank")
-    arm = names[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.study.figures.arms.TABLES", {"paper_which_rank": {"their score": {arm: 73.4}}})
-        theirs = FIGURES["arms"].table(named)
-        text = FIGURES["arms"].latex(theirs)
-    assert theirs.loc[theirs["arm"] == arm, "their score"].tolist() == [73.4] * len(TASKS)
-    assert f"{arm} & " in text
-    assert text.count("$73.4$") == 1
-    assert "Hu et al." in text
+        patch.setattr("analysis.study.figures.arms.theirs", lambda study: {"their score": {names[0]: 73.4}})
+        named = FIGURES["arms"].table(records)
+    assert named.loc[named["arm"] == names[0], "their score"].tolist() == [73.4] * len(TASKS)
 
 
 def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
@@ -196,12 +183,8 @@ def test_log_losses_stand_beside_scores_and_the_papers_own() -> None:
     figure = FIGURES["losses"].draw(table)
     assert [float(line.get_ydata()[0]) for line in figure.axes[0].get_lines()[-2:]] == [0.0, 0.03]
     assert figure.get_suptitle().startswith("minilm: LoRA against full")
-    text = FIGURES["losses"].latex(table)
-    assert all(words in text for words in ("$1.23$ & $68.72$", "minilm."))
-    assert "512 &  &  &  &  &  & $1.16$ & $68.78$" in text  # a rank of the paper alone
     lines = [np.mean(log_losses(line)) for line in comparison.seeds_of(records, "cloze", "LoRA r=16").values()]
     assert cloze.loc["LoRA r=16", "loss"] == pytest.approx(np.mean(lines))
-    assert f"16 & ${np.mean(lines):.3f}$ & " in text
 
 
 def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
@@ -217,7 +200,6 @@ def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
     figure = FIGURES["losses"].draw(table)
     assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]
     assert figure.axes[0].get_title("left") == "sarcasm; hollow: learning rate 0.001, not 0.002"
-    assert "sarcasm: LoRA r=16 and LoRA r=32 at a learning rate 0.001, not 0.002 as" in FIGURES["losses"].latex(table)
     alike = FIGURES["losses"].draw(table.assign(learning_rate=0.002))
     assert marks(alike.axes[0], "o", hollow=True) == []
     assert alike.axes[0].get_title("left") == "sarcasm"
@@ -244,7 +226,7 @@ def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
 def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
     arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan("full").protocol.arms}
-    assert {arm for of_column in TABLES[name].values() for arm in of_column} <= arms
+    assert {arm for of_column in theirs(name).values() for arm in of_column} <= arms
 
 
 def cut(wrong: Any) -> list[dict[str, Any]]:
@@ -282,19 +264,12 @@ def test_sets_have_a_rank_and_a_cut_that_is_enough() -> None:
     title = " ".join(figure.get_suptitle().split())
     assert "over 5 seeds" in title
     assert "no update on the left, and keep all of theirs on the right" in title
-    text = FIGURES["sets"].latex(table)
-    assert rf"\textit{{all: {TASKS[0]}, $r^*$ " in text
-    assert "The other matrices have no update beside LoRA" in text
-    assert f"{TASKS[1]}, $k^*$ 1" in text
-    assert (
-        f"0 & --- &  & {of_interval(*(of.loc[('all', 'k', 0), key] for key in ('mean', 'low', 'high')), True)}" in text
-    )
     assert "k* of all 1; query 0" in " ".join(figure.axes[1].get_title("left").split())
 
 
 def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
     """φ is .3 in layer 0 and .1 more in each further one; the feed-forward rows are longer, so that chance is less."""
-    shown = FIGURES["layers_share"].SHOWN
+    shown = IN_LAYERS
     places: dict[tuple[str, str], list[str]] = {}
     for pair, side, i, j in shown:
         places.setdefault((pair, side), []).append(f"{i},{j}")

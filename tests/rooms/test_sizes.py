@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic import again, peaked, study
-from test_study_latex import faults, log_of
 
 from analysis import axes as vertical
 from analysis import style
@@ -106,8 +103,6 @@ def test_the_figure_shows_what_the_table_has() -> None:
     assert title.startswith("m: scores, and")
     assert "surely within 0.02" in title
     assert title.endswith("those of scores are over 5 seeds alone")
-    assert "m. Mean score on" in sizes.latex(table)
-    assert "over 5 seeds." in sizes.latex(table)
     assert "Training took 10, 300 steps" in title
 
 
@@ -143,26 +138,6 @@ def test_ranks_that_are_not_found_are_arrows_and_break_the_line() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "1", "2", "4", "8", "16", "32"]
 
 
-# ---- LaTeX
-
-
-def row_of(text: str, name: str) -> list[str]:
-    line = next(line for line in text.splitlines() if line.startswith(name + " &"))
-    return [" ".join(cell.split()) for cell in re.split(r"(?<!\\)&", line.removesuffix(r" \\"))[1:]]
-
-
-def test_the_table_in_latex_says_what_is_found_and_what_is_not() -> None:
-    table = table_of(grown())
-    text = sizes.latex(table)
-    assert row_of(text, "steps")[::2] == ["10", "300"]
-    assert row_of(text, "$r^*$") == ["$1$", "[$1$, $1$]", "$8$", "[$2$, $8$]"]
-    assert row_of(text, "LoRA r=1")[::2] == ["$80.1$", "$77.1$"]
-    lost = table["what"] == "r*"
-    open_ = table.assign(value=table["value"].mask(lost), high=table["high"].mask(lost))
-    assert row_of(sizes.latex(open_), "$r^*$")[::2] == [r"$\geq 1$", r"$\geq 2$"]
-    assert row_of(sizes.latex(open_.assign(low=open_["low"].mask(lost))), "$r^*$")[::2] == ["$> 8$", "$> 8$"]
-
-
 def test_the_papers_numbers_stand_only_where_the_study_asks_the_same() -> None:
     records = grown(COUNTS | {"many": 1000})
     assert sizes.THEIRS not in table_of(records)
@@ -170,15 +145,3 @@ def test_the_papers_numbers_stand_only_where_the_study_asks_the_same() -> None:
     theirs = table.set_index(["examples", "what"])[sizes.THEIRS].dropna()
     expected = {(100, "full"): 60.2, (1000, "full"): 85.8, (100, "LoRA r=8"): 63.8, (1000, "LoRA r=8"): 85.6}
     assert theirs.to_dict() == expected
-    theirs_in_latex = sizes.latex(table).partition("Hu et al. 2021")[2]
-    assert row_of(theirs_in_latex, "LoRA r=8")[::2] == ["$63.8$", "$85.6$"]
-
-
-def test_five_sizes_and_four_arms_print_within_the_text(tmp_path: Path) -> None:
-    table = table_of(dataclasses.replace(grown(), name=sizes.OF_THE_PAPER))
-    more = [table[table["examples"] == 3000].assign(examples=count) for count in (300, 1000, 10_000)]
-    wide = pd.concat([table, *more])
-    another = wide[wide["what"] == "LoRA r=8"].assign(what="LoRA r=64")
-    text = sizes.latex(pd.concat([wide, another]))
-    assert text.splitlines()[1].count(r"r@{\,}l") == 5
-    assert faults(log_of(text, tmp_path)) == []

@@ -11,29 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_studies import in_nats, of_one_seed
 from matplotlib.legend import Legend
 from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 from synthetic import peaked, study
 
-from analysis import figures
+from analysis import figures, scores
 from analysis.scores import intervals_over
 from analysis.study import comparison, verdict
 from analysis.study.command import figures_of, latex
 from analysis.study.figures import FIGURES, STANDARD
-from analysis.study.latex import Column, document, escaped
+from analysis.study.latex import escaped
 from analysis.study.records import RECORDS, Records, every, load
+from lorax_lab.tasks import KINDS
 
-NAMES = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
-OF_THE_PAPER = (
-    *("ranks_share", "seeds_share", "ranks_by_layer", "seeds_by_layer", "base_shares", "layers_share"),
-    *("amplification", "arms", "sets", "losses", "sizes"),
-)
-WITH_LATEX = ("answer", "cost")
-OF_RUNS = (
-    *("functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters", "memory"),
-    *("singular_values", "effective_rank"),
-)
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -169,7 +161,7 @@ def copies(table: pd.DataFrame, count: int) -> pd.DataFrame:
     return pd.concat([one.assign(**{column: f"a task of name {i}"}) for i in range(count)], ignore_index=True)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "shared"])
+@pytest.mark.parametrize("name", [name for name in STANDARD if name != "shared"])
 def test_a_dozen_tasks_have_headings_that_do_not_meet(name: str) -> None:
     figure = FIGURES[name].draw(copies(FIGURES[name].table(study()), 12))
     figure.draw_without_rendering()
@@ -215,51 +207,81 @@ def test_the_numbers_of_a_bar_of_colours_do_not_touch(lost: float) -> None:
 # ---- LaTeX
 
 
-def cells(text: str) -> tuple[str, list[list[str]]]:
-    """The columns' letters, and the cells of every line of a table; a cell over several columns counts for them."""
-    frame = re.match(r"\{.*\n\\begin\{(tabular|longtable)\}\{@\{\}(\S.*)@\{\}\}\n", text)
-    assert frame
-    *lines, end, note = text.splitlines()[2:]
-    assert end == f"\\end{{{frame[1]}}}"
-    assert note.endswith(r"\par}")
-    assert text.count("{") == text.count("}")
-    rules = ("\\toprule", "\\midrule", "\\bottomrule", "\\endhead")
-    lines = [line for line in lines if line not in rules]
-    assert all(line.endswith(r" \\") for line in lines)
-    return frame[2].replace(r"@{\,}", ""), [re.split(r"(?<!\\)&", line.removesuffix(r" \\")) for line in lines]
-
-
-@pytest.mark.parametrize("name", WITH_LATEX)
+@pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].latex])
 @pytest.mark.parametrize("tasks", [1, 12])
-def test_a_table_is_whole_and_says_its_rule(name: str, tasks: int) -> None:
+def test_a_table_is_whole(name: str, tasks: int) -> None:
+    """Each row has as many cells as the table has columns, and no number is missing unsaid."""
     text = latex(name, copies(FIGURES[name].table(study()), tasks))
     assert text is not None
-    letters, lines = cells(text)
-    assert set(letters) <= {"l", "r"}
-    for line in lines:
-        spans = [re.match(r" ?\\multicolumn\{(\d+)\}", cell) for cell in line]
+    frame = re.match(r"\{.*\n\\begin\{(tabular|longtable)\}\{@\{\}(\S.*)@\{\}\}\n", text)
+    assert frame
+    letters = frame[2].replace(r"@{\,}", "")
+    rows = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
+    for row in rows:
+        spans = [re.match(r" ?\\multicolumn\{(\d+)\}", cell) for cell in re.split(r"(?<!\\)&", row)]
         assert sum(int(span[1]) if span else 1 for span in spans) == len(letters)
-    assert r"$\times 100$" in text
-    assert "Bold: " in text
-    assert r"\textbf{" in text
+    assert text.count("{") == text.count("}")
+    assert (r"\endhead" in text) == (frame[1] == "longtable") == (len(rows) > 42)
     assert not re.search(r"\bnan\b|(?<![a-z])inf\b|None|<NA>|(?<!\\)[%#_]", text)
-    assert [text.count(rule) for rule in ("\\toprule", "\\bottomrule")] == [1, 1]
 
 
 def test_what_is_bold_is_what_matches() -> None:
     table = FIGURES["cost"].table(study())
-    _, lines = cells(str(latex("cost", table)))
-    bold = {line[0].strip()[len(r"\textbf{") : -1] for line in lines if line[0].startswith(r"\textbf")}
-    assert bold == {escaped(arm) for arm in table.loc[table["matches"].fillna(False), "arm"]}
+    rows = [line for line in str(latex("cost", table)).splitlines() if line.startswith(r"\textbf{")]
+    bold = {row.partition("}")[0].removeprefix(r"\textbf{") for row in rows}
+    assert bold == {escaped(arm) for arm in table.loc[table["matches"].fillna(value=False), "arm"]}
 
 
-def test_scores_of_which_lower_is_better_are_no_hundredths() -> None:
-    table = FIGURES["cost"].table(study()).assign(direction="lower is better")
-    assert r"\times 100" not in str(latex("cost", table))
+# ---- scores in nats per token
 
 
-def test_a_long_table_breaks_over_pages() -> None:
-    columns, row = [Column("a"), Column("b", "s")], ["1", "2"]
-    assert document(columns, [row] * 40, ["note"]).splitlines()[1].startswith(r"\begin{tabular}")
-    assert "\\endhead" in document(columns, [row] * 41, ["note"])
-    assert np.array(cells(document(columns, [row], ["note"]))[1][0]).tolist() == ["a ", " b"]
+def legends(figure: Any) -> list[str]:
+    return [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("are_kept", [True, False])
+def test_one_seed_in_nats_has_students_interval_over_its_pseudo_values_or_none(are_kept: bool) -> None:
+    records = of_one_seed(in_nats(study(), are_kept))
+    table = FIGURES["cost"].table(records)
+    has_interval = "LoRA, one seed, 95 % interval over its test examples" in legends(FIGURES["cost"].draw(table))
+    assert has_interval == table["test_low"].notna().all() == are_kept
+    for row in table.to_dict("records") if are_kept else ():
+        values = comparison.added(comparison.seeds_of(records, "reviews", row["arm"])[0])
+        assert values is not None
+        half = t.isf(0.025, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+        assert (row["test_low"], row["test_high"]) == pytest.approx((row["test"] - half, row["test"] + half))
+
+
+OF_SCORES = ("answer", "cost", "functional", "modules", "trials", "arms")
+
+
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_a_figure_names_the_unit_of_its_scores_where_it_meets_no_other_text(name: str) -> None:
+    figure, unit = FIGURES[name], "nats per token (lower is better)"
+    shares, nats = (figure.table(records).assign(model="m") for records in (study(), in_nats(study())))
+    assert scores.UNIT not in shares
+    pictures = [figure.draw(rows) for rows in (shares, nats)]
+    assert [unit in " ".join(" ".join(words(picture)).split()) for picture in pictures] == [False, True]
+    many = figure.draw(pd.concat([nats.assign(task=f"arithmetic {i}") for i in range(6)], ignore_index=True))
+    many.draw_without_rendering()
+    texts = [axes.title if axes.title.get_text() else axes._left_title for axes in many.axes]
+    texts += [axes.yaxis.label for axes in many.axes]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    if figure.latex:
+        head = figure.latex(nats).partition(r"\midrule")[0]
+        assert r"\multicolumn{2}{l}{nats per token}" in head
+        assert r"\times 100" not in head
+
+
+def words(figure: Any) -> list[str]:
+    """What a figure's titles and axes say."""
+    parts = [(a.get_title("left"), a.get_title(), a.get_xlabel(), a.get_ylabel()) for a in figure.axes]
+    return [figure.get_suptitle(), *(text for of_axes in parts for text in of_axes)]
+
+
+def test_the_metrics_that_have_units_are_metrics_of_tasks() -> None:
+    assert set(scores.UNITS) <= {name for kind in KINDS.values() for name in kind.metrics}
+    rows = scores.with_units(pd.DataFrame({"direction": ["lower is better"] * 2}), pd.Series(["nats", "accuracy"]))
+    assert scores.unit(rows) == ""  # rows of two units have no one unit
+    assert scores.unit(rows[:1]) == "nats per token"

@@ -10,10 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from synthetic import study
 
 from analysis.study.command import DOCS
-from analysis.study.latex import ESCAPES, INTERVAL, PAGE_ROWS, Column, bold, document, escaped, of_interval
+from analysis.study.figures import FIGURES
+from analysis.study.latex import ESCAPES, bold, escaped
 
 TABLES = sorted(DOCS.glob("*/*.tex"))
 WIDTH = "5.5in"
@@ -58,15 +61,15 @@ def test_a_published_table_prints_within_the_text(path: Path, tmp_path: Path) ->
     assert faults(log_of(path.read_text(encoding="utf-8"), tmp_path)) == []
 
 
-def test_every_letter_prints_in_plain_and_in_bold_on_several_pages(tmp_path: Path) -> None:
-    columns = [Column("letter"), Column("mean", "in bold", INTERVAL), Column("a number", align="r")]
-    cells = [[escaped(letter), bold(of_interval(-0.1, -0.2, 0.0, True)), "1"] for letter in ESCAPES]
-    rows = [["a part"], *cells, [], *cells, *cells]
-    assert len(rows) > PAGE_ROWS
-    assert faults(log_of(document(columns, rows, [bold(escaped("".join(ESCAPES)))]), tmp_path)) == []
+def test_every_letter_prints_on_several_pages(tmp_path: Path) -> None:
+    table = FIGURES["cost"].table(study()).assign(arm=escaped("".join(ESCAPES)))
+    many = pd.concat([table.assign(task=f"task {bold('a')} {i}") for i in range(14)], ignore_index=True)
+    printed = FIGURES["cost"].latex(many)
+    assert "longtable" in printed
+    assert faults(log_of(printed, tmp_path)) == []
 
 
 def test_a_table_that_is_too_wide_is_seen(tmp_path: Path) -> None:
-    table = document([Column("a"), Column("b")], [["1", r"\rule{6in}{1pt}"]], ["A note."])
+    table = FIGURES["answer"].latex(FIGURES["answer"].table(study())).replace("undecided", r"\rule{6in}{1pt}")
     [fault] = faults(log_of(table, tmp_path))
     assert fault.endswith("points too wide")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from shown import MATRICES, RUN_ID, SIGMA, recorded, show
 from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import ConfigError
+from lorax_lab.record.measures import rows
 from lorax_lab.record.record import STATUSES, read_record, write_record
 from lorax_lab.record.result import Coverage, Part
 from lorax_lab.spectra import MEASURES
@@ -62,7 +62,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(tmp_path: Path)
     assert shown["exit_code"] == 0
     assert shown["summary"].items() >= contents.summary(read_record(folder)).items()
     (place,) = tmp_path.glob("wandb/offline-run-*")
-    assert list(place.glob("files/media/images/spectrum/effective_rank_map*.png"))
+    assert list(place.glob("files/media/images/update/effective_rank_map*.png"))
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
     assert shown_in(folder, "offline") == {}
 
@@ -84,8 +84,8 @@ def test_every_end_is_shown(tmp_path: Path) -> None:
     ("fault", "why"),
     [
         ("raise RuntimeError('the server is gone')", "the server is gone"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "has ended"),
-        ("time.sleep(1000)", "more than 1 s"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "shows runs ended"),
+        ("time.sleep(1000)", "hung for 1 s"),
     ],
 )
 def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
@@ -95,7 +95,8 @@ def test_whatever_goes_wrong_is_said_once_and_changes_no_record(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     folder = recorded(tmp_path / "runs")
     before = (folder / "record.json").read_bytes()
-    said = [line for line in show("online", folder, deadline=1.0 if "sleep" in fault else 60.0) if folder.name in line]
+    monkeypatch.setattr(windows, "DEADLINE", 1.0 if "sleep" in fault else 60.0)
+    said = [line for line in show("online", folder) if folder.name in line]
     assert len(said) == 1
     assert why in said[0]
     assert windows.later(folder.parent) in said[0]
@@ -111,19 +112,18 @@ def test_a_child_that_hangs_or_is_gone_is_replaced(tmp_path: Path, monkeypatch: 
     children = []
     for name in ("a", "b"):
         folder = recorded(tmp_path, name)
-        with windows.watched(folder, folder, "g", TrackingConfig("online", "p", None), said.append):
-            children.append(windows._WINDOWS[0].process)
-        time.sleep(0.3)
+        with windows.watched(folder, "g", TrackingConfig("online", "p", None), said.append):
+            children.append(windows._CURRENT[0].process)
+        children[-1].wait(120)  # it ends itself
     assert children[0] is not children[1]
-    assert children[0].poll() is not None
     windows.close()
     assert [name for name in ("a", "b") if not any(f"lacks {name} " in line for line in said)] == []
 
 
 def test_nothing_is_shown_and_no_process_started_where_tracking_is_disabled(tmp_path: Path) -> None:
-    with windows.watched(tmp_path, tmp_path, "g", TrackingConfig("disabled", "p", None), pytest.fail) as sink:
+    with windows.watched(tmp_path, "g", TrackingConfig("disabled", "p", None), pytest.fail) as sink:
         sink(1, 2, {"step": 1, "train/loss": 0.5})
-    assert not windows._WINDOWS
+    assert not windows._CURRENT
     assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
 
 
@@ -156,39 +156,43 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
 # what is shown
 
 
-def test_the_mean_of_every_measure_is_shown_and_no_matrix_by_itself(tmp_path: Path) -> None:
+def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself() -> None:
     cover = Coverage(100, 50, 40, 30, [Part("dense", "not a target", 60, 20)])
-    cuts = [{"part": "cut", "k": k, "accuracy": score} for k, score in ((1, 0.4), (2, 0.5), (4, 0.5))]
-    folder = recorded(tmp_path, coverage=cover, baselines={"untrained/accuracy": 0.4}, truncation=cuts)
-    shown = contents.summary(read_record(folder), folder)
-    assert {f"spectrum/{measure}" for measure in MEASURES} <= set(shown)
+    record = run_record(matrices=MATRICES, coverage=cover, baselines={"untrained/accuracy": 0.4})
+    shown = contents.summary(record)
     assert shown.items() >= {
-        "status": "completed", "test/accuracy": 0.5, "score": 0.5, "baseline/untrained/accuracy": 0.4,
+        "status": "completed", "test/accuracy": 0.5, "score": 0.5, "baselines/untrained/accuracy": 0.4,
         "parameters/adapter": 8, "memory/peak_bytes": 5, "time/total_seconds": 1.0, "collapsed": False,
-        "coverage/not a target/dense": 60, "spectrum/stable_rank": 1.25, "captured/best": 0.5,
-        "noise_share": shown["noise_share/query"], "truncation/smallest_k": 2,
+        "coverage/not a target/dense": 60,
     }.items()  # fmt: skip
     assert not [key for key in shown if "layer" in key]
+
+
+def test_the_mean_of_every_measure_is_shown(tmp_path: Path) -> None:
+    shown = contents.measured(rows(recorded(tmp_path)), "lora")
+    assert {f"update/{measure}" for measure in MEASURES} <= shown.keys()
+    assert (shown["update/stable_rank"], shown["update/captured/best"]) == (1.25, 0.5)
+    assert shown["noise_share"] == shown["noise_share/query"]
+    assert contents.measured({}, "lora") == {}
 
 
 def test_a_trial_has_no_curves_of_its_update() -> None:
     record = run_record()
     assert contents.curves(record, {}) == []
-    assert not [key for key in contents.summary(record) if key.startswith("spectrum/")]
 
 
 def test_the_difference_from_the_reference_is_shown(tmp_path: Path) -> None:
     recorded(tmp_path, "full", metrics={"test/accuracy": 0.75})
-    shown = contents.summary(run_record(reference="full"), runs_dir=tmp_path)
+    shown = contents.summary(run_record(reference="full"), tmp_path)
     assert (shown["reference/score"], shown["difference/score"]) == (0.75, -0.25)
-    assert "difference/score" not in contents.summary(run_record(reference="gone"), runs_dir=tmp_path)
+    assert "difference/score" not in contents.summary(run_record(reference="gone"), tmp_path)
 
 
 def test_curves_have_axes_of_their_own() -> None:
-    rows = contents.curves(run_record(matrices=MATRICES), SIGMA)
-    assert [row["spectrum/sigma/query"] for row in rows if "spectrum/index" in row] == [4.0, 2.0]
-    assert rows[-1] == {"answer/rank": 4, "answer/score": 0.5}
-    assert {key.split("/")[0] for row in rows for key in row} <= set(contents.AXES)
+    curves = contents.curves(run_record(matrices=MATRICES), SIGMA)
+    assert [row["spectrum/sigma/query"] for row in curves if "spectrum/index" in row] == [4.0, 2.0]
+    assert curves[-1] == {"answer/rank": 4, "answer/score": 0.5}
+    assert {key.split("/")[0] for row in curves for key in row} <= set(contents.AXES)
 
 
 @pytest.mark.parametrize("module", ["query", "$x^{$"])
@@ -199,18 +203,18 @@ def test_the_map_has_a_row_for_each_layer(module: str, monkeypatch: pytest.Monke
     colorbar = Figure.colorbar
     monkeypatch.setattr(Figure, "colorbar", lambda self, *a, **k: drawn.append(self) or colorbar(self, *a, **k))
     null = {"effective_rank": 10.0}
-    rows: dict[str, dict[str, Any]] = {
+    table: dict[str, dict[str, Any]] = {
         "layer.0.query": {"module": module, "layer": 0, "effective_rank": 3.0, "null": null},
         "layer.1.query": {"module": module, "layer": 1, "effective_rank": 5.0, "null": null},
         "pooler": {"module": module, "layer": None, "effective_rank": None},
     }
-    picture = contents.heat_map(rows, "lora")
+    picture = contents.heat_map(table, "lora")
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
     axes = drawn[0].axes[0]
     (image,) = axes.get_images()
     np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3], [0.5], [np.nan]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "outside"]
-    assert [text.get_text() for text in axes.texts] == ["3", "5"]
+    assert [text.get_text() for text in axes.texts] == ["3", "5", ""]
 
 
 def test_names_say_what_differs_from_the_defaults_and_leave_the_seed_to_tags() -> None:
@@ -265,7 +269,7 @@ def test_steps_that_are_lost_are_cut_and_time_never_runs_back(tmp_path: Path, mo
         assert not reader.is_at_work
         for step in (2, 3):
             sink(step, 4, {"train/loss": 2.0})
-    assert [(row.step, row.at, row.runtime) for row in reader.read()] == [
+    assert [(row.step, row.at, row.seconds) for row in reader.read()] == [
         (1, 101.0, 1.0), (2, 1002.0, 5.0), (3, 1003.0, 6.0),
     ]  # fmt: skip
     assert reader.is_at_work
@@ -301,26 +305,14 @@ def test_whether_a_run_is_at_work_is_known_however_its_process_ended(tmp_path: P
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrackingConfig]:
-    """What `sync` has shown, by run, with a child that shows nothing and marks every run."""
+    """What `sync` has shown, by run; nothing is shown, and every run is marked."""
     shown: dict[str, TrackingConfig] = {}
 
-    class Child:
-        open: tuple[str, ...] = ()
+    def note(folder: Path, tracking: TrackingConfig, say: Any) -> None:
+        shown[folder.name] = tracking
+        mark(folder, tracking.mode)
 
-        def __init__(self, *_: Any) -> None:
-            self.process = subprocess.Popen(["true"])
-            self.process.wait()
-
-        def begin(self, folder: Path, place: Path, group: str, tracking: TrackingConfig) -> None:
-            shown[folder.name] = tracking
-            mark(folder, tracking.mode)
-
-        def end(self, run_id: str) -> None:
-            pass
-
-        close = lambda self: None  # noqa: E731
-
-    monkeypatch.setattr(command, "Windows", Child)
+    monkeypatch.setattr(command, "show", note)
     return shown
 
 
@@ -342,7 +334,7 @@ def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
     (recorded(tmp_path, "d") / "record.json").write_text("{")
     assert command.main(["sync", str(tmp_path)]) == 1
     assert list(told) == ["b", "c"]
-    assert "https://window/a" in capsys.readouterr().out
+    assert "1 of 4 were uploaded before, 1 could not be" in capsys.readouterr().out
     told.clear()
     assert command.main(["sync", str(tmp_path), "--mode", "offline"]) == 1  # what is online need not be offline
     assert list(told) == []
@@ -372,8 +364,6 @@ def test_sync_shows_a_run_as_its_sweep_would_have(
         [],
         ["elsewhere"],
         ["sync", "RUNS", "--mode", "disabled"],
-        ["sync", "RUNS/none"],
-        ["sync", "RUNS", "--patience", "0"],
     ],
 )
 def test_what_sync_cannot_do_is_refused(words: list[str], tmp_path: Path) -> None:

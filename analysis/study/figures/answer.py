@@ -11,7 +11,7 @@ from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import cross, higher_is_better, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
-from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, units
+from ..latex import bold, escaped, written
 from ..markdown import listed
 from ..records import Records, has_collapsed, models_of, with_direction, with_model
 from ..statistics import Interval, of_one_seed
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "LoRA against full fine-tuning by rank, and the full update cut to k directions"
 SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full update, k", "k*")}
 CROSSED = "collapsed run, or full fine-tune of its seed"
 SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
@@ -182,35 +181,18 @@ def _explain(axes: Axes, table: pd.DataFrame) -> None:
 
 def latex(table: pd.DataFrame) -> str:
     """One row per task: the verdict, r* with LoRA's difference there, k* with the cut's difference there."""
-    margin, (scale, digits, unit) = float(table["margin"].iloc[0]), units(table)
-    columns = [
-        Column("task"),
-        Column("low rank"),
-        Column(r"$r^*$", "rank"),
-        Column(r"LoRA at $r^*$", unit, INTERVAL),
-        Column(r"$k^*$", "directions"),
-        Column(r"cut at $k^*$", unit, INTERVAL),
-    ]
     rows = []
     for task, of_task in table.groupby("task", sort=False):
-        cells = [escaped(str(task)), escaped(str(of_task["verdict"].iloc[0]))]
+        row: dict[str, Any] = {"task": task, "verdict": of_task["verdict"].iloc[0]}
         for side in SIDES:
             of_side = of_task[of_task["side"] == side]
             enough = str(of_side["enough"].iloc[0])
-            size = SPAN.sub(r" [\1, \2]", enough)
+            size = escaped(SPAN.sub(r" [\1, \2]", enough))
             at = of_side[of_side["within"].astype(bool) & (of_side["size"].astype(str) == enough.split(" ")[0])]
-            cells.append(bold(escaped(size)) if len(at) else escaped(size))
-            mean, low, high = (float(at[key].iloc[0]) if len(at) else math.nan for key in ("mean", "low", "high"))
-            cells.append(of_interval(mean, low, high, True, scale, digits))
-        rows.append(cells)
+            ends = {key: float(at[key].iloc[0]) if len(at) else math.nan for key in ("mean", "low", "high")}
+            row[side] = {"enough": bold(size) if len(at) else size, "at": ends}
+        rows.append(row)
     splits = {side: " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"])) for side in SIDES}
     lower = [str(task) for task, rows_of in table.groupby("task", sort=False) if not higher_is_better(rows_of)]
-    notes = [
-        f"Differences from full fine-tuning ({splits['rank']}) and from the whole update ({splits['k']}), with "
-        f"95\\,\\% intervals; {table['seed'].nunique()} seeds.",
-        "Bold: from this rank, or number of directions, on every one is surely not worse by more than the margin of "
-        f"{scale * margin:g}.",
-        *([f"Lower is better on {escaped(listed(lower))}."] if lower else []),
-        f"{escaped(models_of(table))}.",
-    ]
-    return document(columns, rows, notes)
+    numbers = {"margin": float(table["margin"].iloc[0]), "seeds": table["seed"].nunique(), "models": models_of(table)}
+    return written("answer", table, rows=rows, splits=splits, lower=lower, **numbers)

@@ -1,4 +1,4 @@
-"""Every arm's difference from the reference, one below the other: for arms that differ in more than their rank."""
+"""Figures of arms against the reference: every arm's difference below each other, and log losses over LoRA's rank."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorax_lab.record.direction import oriented
+from lorax_lab.study.answers import log_losses
 
 from ... import style
 from ...scores import higher_is_better, intervals_over, score_label, split_label
 from .. import comparison, rates
-from ..latex import INTERVAL, Column, bold, document, escaped, number, of_interval, units
-from ..paper import TABLES
+from ..paper import theirs
 from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
@@ -20,25 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = (
-    "every arm's difference in score from full fine-tuning; its tables have the LoRA paper's numbers where it has any"
-)
-MARGIN = "margin"
 ROW = 0.17
 """Inches of an arm."""
+LOSS, SCORE = "loss_difference", "difference"
 
 
-def table(records: Records) -> pd.DataFrame:
+def arms_table(records: Records) -> pd.DataFrame:
     """`comparison.table` of every task, with the declared margin, and a column of the paper's numbers for each that it
     has of these arms."""
     found = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
     rows = with_model(records, with_direction(records, found))
-    theirs = {name: rows["arm"].map(of_arm) for name, of_arm in TABLES.get(records.name, {}).items()}
-    return rows.assign(**{MARGIN: records.protocol.margin}, **theirs)
+    paper = {name: rows["arm"].map(of_arm) for name, of_arm in theirs(records.name).items()}
+    paper = {name: column for name, column in paper.items() if column.notna().any()}
+    return rows.assign(margin=records.protocol.margin, **paper)
 
 
 @style.styled
-def draw(table: pd.DataFrame) -> Figure:
+def arms_draw(table: pd.DataFrame) -> Figure:
     """A panel for each task on a common scale; a point is filled where the arm is surely within the margin, and a
     diamond where LoRA was trained at another learning rate than most of its arms."""
     tasks = list(dict.fromkeys(table["task"]))
@@ -59,7 +57,7 @@ def draw(table: pd.DataFrame) -> Figure:
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].invert_yaxis()
     of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
-    text = f"{of}{intervals_over(table, 'difference')}; filled: surely within the margin of {table[MARGIN].iloc[0]:g}"
+    text = f"{of}{intervals_over(table, 'difference')}; filled: surely within the margin of {table['margin'].iloc[0]:g}"
     if any(rates.others(of_task) for _, of_task in table.groupby("task")):
         text += "; diamonds: LoRA at another learning rate than most of its arms"
     style.title(figure, text)
@@ -77,39 +75,71 @@ def _arms(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
     for marker, kind in (("o", ~unlike), ("D", unlike)):
         for mark, of in ((look, kind & ~short), (look | {"mfc": "white"}, kind & short)):
             axes.plot(of_arm["difference"][of], places[of], **(mark | {"marker": marker, "zorder": 4}))
-    for place in (0.0, oriented(-float(rows[MARGIN].iloc[0]), higher_is_better(rows))):
+    for place in (0.0, oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows))):
         axes.axvline(place, color="0.4", linewidth=0.8, linestyle="-" if place == 0 else "--", zorder=0)
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A row for each arm: the score of the reference and differences from it for each task, and the paper's numbers."""
-    scale, digits, unit = units(table)
+def losses_table(records: Records) -> pd.DataFrame | None:
+    """The rows of `comparison.table` of the arms that differ in their rank alone, with their log loss, the margins of
+    both endpoints, and the paper's loss and BLEU at that rank; None where there are no such arms, or no log loss."""
+    ranked = {arm.name for arm in records.protocol.ranked()}
+    rows = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
+    if not ranked or LOSS not in rows:
+        return None
+    rows = rows[rows["arm"].isin(ranked) & rows[LOSS].notna()].copy()
+    if rows.empty:
+        return None
+    margins = {"margin": records.protocol.margin, "loss_margin": records.protocol.loss_margin}
+    paper = {name: rows["rank"].astype(str).map(of) for name, of in theirs("paper_rank_by_loss").items()}
+    own = {task: mean_losses(records, task) for task in records.conditions}
+    rows["loss"] = [own[task].get(arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)]
+    rows = rows.assign(**margins, **paper)
+    return with_model(records, with_direction(records, rows))
+
+
+def mean_losses(records: Records, task: str) -> dict[str, float]:
+    """The mean log loss on test over an arm's final runs, in nats, by arm; without arms of which a run diverged, or
+    whose lines have no losses."""
+    means = {}
+    for arm in (arm.name for arm in records.protocol.arms):
+        losses = [log_losses(line) for line in comparison.seeds_of(records, task, arm).values()]
+        known = [of for of in losses if of is not None]
+        if known and len(known) == len(losses) and not comparison.is_lost(records, task, arm):
+            means[arm] = float(np.mean(known))
+    return means
+
+
+@style.styled
+def losses_draw(table: pd.DataFrame) -> Figure:
+    """A row of panels for each task: left the log loss, where lower is better, right the score. A point is hollow where
+    the rank was trained at another learning rate than most."""
     tasks = list(dict.fromkeys(table["task"]))
-    theirs = [name for name in table.columns if name in {key for of in TABLES.values() for key in of}]
-    head = [Column("arm"), *(Column(escaped(task), unit, INTERVAL) for task in tasks)]
-    head += [Column(escaped(name), r"\%", "r") for name in theirs]
-    rows = []
-    for arm, of_arm in table.groupby("arm", sort=False):
-        by_task = of_arm.set_index("task")
-        cells = [escaped(str(arm)), *(_cell(by_task.loc[task], scale, digits) for task in tasks)]
-        rows.append([*cells, *(number(float(of_arm[name].iloc[0])) for name in theirs)])
-    notes = [
-        f"{escaped(models_of(table))}.",
-        f"First row: mean score on {escaped(split_label('test', table))} of {int(table['seeds'].max())} seeds with its "
-        "95\\,\\% interval; below, differences from it with 95\\,\\% intervals.",
-        f"Bold: surely not worse by more than the margin of {scale * float(table[MARGIN].iloc[0]):g}.",
-        *(["The last columns: Hu et al.\\ 2021, validation, one seed."] if theirs else []),
-        *rates.notes(table),
-    ]
-    return document(head, rows, notes)
+    figure = style.canvas(style.PAGE, 1.0 + 1.8 * len(tasks))
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharex=True)
+    for row, task in zip(grid, tasks, strict=True):
+        of = table[table["task"] == task]
+        margin = of["loss_margin"].iloc[0]
+        _line(row[0], of, LOSS, None if margin is None or margin != margin else float(margin))
+        _line(row[1], of, SCORE, float(oriented(-of["margin"].iloc[0], higher_is_better(of))))
+        told = rates.others(of)
+        row[0].set_title(f"{task}; hollow: {told}" if told else task)
+        row[0].set_ylabel("difference in log loss, nats")
+        row[1].set_ylabel(score_label("difference in score", of, "\n"))
+    for axes in grid[-1]:
+        axes.set_xlabel("rank of LoRA")
+    text = f"{models_of(table)}: LoRA against full fine-tuning on test; {intervals_over(table, LOSS)}"
+    style.title(figure, f"{text}; dashed: the margins")
+    return figure
 
 
-def _cell(row: pd.Series[Any], scale: float, digits: int) -> str:
-    import pandas as pd
-
-    keys, signed = ("difference", "difference_low", "difference_high"), True
-    if pd.isna(row["matches"]):
-        keys, signed = ("test", "test_low", "test_high"), False
-    mean, low, high = (float(row[key]) for key in keys)
-    text = of_interval(mean, low, high, signed, scale, digits)
-    return bold(text) if not pd.isna(row["matches"]) and row["matches"] else text
+def _line(axes: Axes, rows: pd.DataFrame, key: str, margin: float | None) -> None:
+    ranks = [int(rank) for rank in rows["rank"]]
+    ends = [rows[key] - rows[f"{key}_low"], rows[f"{key}_high"] - rows[key]]
+    look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "markersize": 3.5}
+    style.bars(axes, ranks, rows[key], ends, capsize=2, **look)
+    unlike = rows[rates.is_unlike(rows)]
+    axes.plot(unlike["rank"].astype(int), unlike[key], **(look | {"linestyle": "", "mfc": "white", "zorder": 4}))
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    if margin is not None:
+        axes.axhline(margin, color="0.4", linewidth=0.8, linestyle="--")
+    style.rank_axis(axes, ranks)

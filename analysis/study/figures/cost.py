@@ -10,7 +10,7 @@ from ...scores import cross, score_label, short, split_label
 from ...variants import COLLAPSED
 from .. import beside, comparison
 from ..constants import with_constants
-from ..latex import INTERVAL, Column, bold, document, escaped, of_interval, probability, scientific, units, whole
+from ..latex import written
 from ..markdown import listed
 from ..records import Records, every, models_of, with_direction, with_model
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted"
 COSTS = {
     "trained_body": "trained parameters",
     "peak_mib": "peak memory of a step",
@@ -38,7 +37,6 @@ SHORT = 18
 """Letters of a task's name up to which four stand side by side in the legend; of longer ones three do."""
 LORA, FULL = "LoRA", "full fine-tuning"
 TEST = ("test", "test_low", "test_high")
-DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def table(records: Records) -> pd.DataFrame | None:
@@ -196,43 +194,15 @@ def _heading(task: str, rows: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A part per task with a row per arm: score, difference from the reference, and cost."""
-    scale, digits, unit = units(table)
-    head = [Column("arm"), Column("learning", "rate", "r"), Column("score", unit, INTERVAL)]
-    head += [Column("difference", unit, INTERVAL), Column("$p$", "(Holm)", "r")]
-    head += [Column("trained", "parameters", "r"), Column("peak", "MiB", "r"), Column("time", "s", "r")]
-    rows: list[list[str]] = []
-    for task, of_task in table.groupby("task", sort=False):
-        rows += [[]] if rows else []
-        rows += [[escaped(score_label(str(task), of_task))]]
-        rows += [_row(row, scale, digits) for row in of_task.to_dict("records")]
-    around = " with 95\\,\\% intervals as in the text" if table["difference_low"].notna().any() else ""
-    notes = [
-        f"Scores on {escaped(split_label('test', table))}: {_printed(table)}; differences from the first arm{around}.",
-        "Bold: the arm is surely not worse than the first by more than the margin.",
-        "Parameters leave out the head; peak memory of a step and time of training are medians.",
-        f"{seconds[0].upper()}{seconds[1:]}." if (seconds := beside.of_seconds(table)) else "",
-        "---: a run diverged, so there is no mean." if table["test"].isna().any() else "",
-        f"{escaped(models_of(table))}.",
-    ]
-    return document(head, rows, [note for note in notes if note])
-
-
-def _printed(table: pd.DataFrame) -> str:
+    tasks = {score_label(str(task), of): of.to_dict("records") for task, of in table.groupby("task", sort=False)}
+    covered = "one seed with the 95\\,\\% interval over its test examples" if has_ends(table) else "one seed"
     if (seeds := int(table["seeds"].max())) > 1:
-        return f"mean of {seeds} seeds with the 95\\,\\% interval over them"
-    return "one seed with the 95\\,\\% interval over its test examples" if has_ends(table) else "one seed"
-
-
-def _row(row: dict[Any, Any], scale: float, digits: int) -> list[str]:
-    has_difference = row["difference"] == row["difference"]
-    difference = of_interval(*_ends(row, DIFFERENCE), signed=True, scale=scale, digits=digits)
-    name = bold(escaped(row["arm"])) if row["matches"] is True else escaped(row["arm"])
-    cells = [name, scientific(row["learning_rate"]), of_interval(*_ends(row, TEST), scale=scale, digits=digits)]
-    cells += [bold(difference) if row["matches"] is True else difference]
-    cells += [probability(row["p_holm"]) if has_difference else "---"]
-    return [*cells, whole(row["trained_body"]), whole(row["peak_mib"]), whole(row["train_seconds"])]
-
-
-def _ends(row: dict[Any, Any], keys: tuple[str, str, str]) -> tuple[float, float, float]:
-    mean, low, high = (float(row[key]) for key in keys)
-    return mean, low, high
+        covered = f"mean of {seeds} seeds with the 95\\,\\% interval over them"
+    numbers: dict[str, Any] = {"split": split_label("test", table), "covered": covered, "models": models_of(table)}
+    numbers |= {"has_intervals": table["difference_low"].notna().any(), "is_lost": table["test"].isna().any()}
+    seconds = beside.of_seconds(table)
+    numbers |= {
+        "seconds": f"{seconds[0].upper()}{seconds[1:]}. " if seconds else "",
+        "count": len(table) + 2 * len(tasks) - 1,
+    }
+    return written("cost", table, tasks=tasks, **numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from ... import style
 from ...axes import margin_axis, scale_of, worse_by_margin
 from ...scores import score_label
 from .. import comparison
-from ..latex import INTERVAL, Column, document, escaped, of_interval, units
 from ..records import Records, models_of, with_direction, with_model
 from ..statistics import Interval, Smallest, crossed, smallest
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "LoRA in some matrices over its rank, and the full update cut in the same (Tables 6 and 15 of the LoRA paper)"
 NAME = "sets"
 """Of the rows that `lorax_lab.afterwards.sets` makes."""
 WHOLE = "whole"
@@ -118,43 +116,6 @@ def draw(table: pd.DataFrame) -> Figure:
     style.title(figure, f"{models_of(table)}: LoRA in some matrices, and the full update cut in the same\n{text}")
     style.legend(figure, grid[0][0], columns=5)
     return figure
-
-
-def latex(table: pd.DataFrame) -> str:
-    """A part for each set of matrices, a row for each size: LoRA of that rank and the update cut to it, by task."""
-    scale, digits, unit = units(table)
-    tasks = list(dict.fromkeys(table["task"]))
-    head = [Column("size", align="r")]
-    head += [Column(escaped(f"{task}, {words}"), unit, INTERVAL) for task in tasks for words in HEADS.values()]
-    rows: list[list[str]] = []
-    for name, of_set in table.groupby("set", sort=False):
-        by_cell = {(row["task"], row["side"], row["size"]): row for row in of_set.to_dict("records")}
-        stars = of_set.drop_duplicates(["task", "side"])
-        found = "; ".join(_found(row, len(tasks)) for row in stars.to_dict("records"))
-        rows += [[], [f"{escaped(str(name))}: {found}"]]
-        for size in sorted(set(of_set["size"])):
-            own = [by_cell.get((task, side, size), {}) for task in tasks for side in HEADS]
-            cells = [str(size), *(_cell(row, scale, digits) for row in own)]
-            rows.append(cells)
-    notes = [
-        f"{escaped(models_of(table))}.",
-        "Differences on test, of LoRA in these matrices from full fine-tuning, and of the full update",
-        "cut in them from the whole one:",
-        f"mean of {int(table['seeds'].max())} seeds with its 95\\,\\% interval over seeds and test examples.",
-        f"$r^*$ and $k^*$: the smallest that is surely within {scale * float(table['margin'].iloc[0]):g}.",
-        "The other matrices have no update beside LoRA, and keep all of theirs beside the cut.",
-    ]
-    return document(head, rows[1:], notes)
-
-
-def _cell(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
-    mean, low, high = (float(row.get(key, np.nan)) for key in ("mean", "low", "high"))
-    return of_interval(mean, low, high, True, scale, digits)
-
-
-def _found(row: Mapping[Hashable, Any], tasks: int) -> str:
-    star = f"${SIDES[row['side']][1][0]}^*$ {escaped(str(row['enough']))}"
-    return f"{escaped(str(row['task']))}, {star}" if tasks > 1 else star
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:

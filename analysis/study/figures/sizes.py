@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ... import constant, style
@@ -12,8 +12,7 @@ from ...constant import CONSTANT, IS
 from ...scores import score_label, split_label
 from .. import comparison, update
 from ..constants import with_constants
-from ..latex import BOTH, INTERVAL, NONE, Column, document, escaped, number, of_interval, units, whole
-from ..paper import SIZES
+from ..paper import theirs
 from ..records import Records, every, models_of, with_direction, with_model
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "scores, r* and k* over the number of training examples (the LoRA paper's Table 16 has the scores)"
 R_STAR, K_STAR = "r*", "k*"
 STARS = {R_STAR: "r*, LoRA's rank", K_STAR: "k*, directions of the full update"}
 APART = 3.0
@@ -55,7 +53,7 @@ def table(records: Records) -> pd.DataFrame | None:
     rows[["examples", "steps"]] = [known[task] for task in rows["task"]]
     if records.name == OF_THE_PAPER:
         pairs = zip(rows["what"], rows["examples"], strict=True)
-        rows[THEIRS] = [SIZES.get(what, {}).get(examples, math.nan) for what, examples in pairs]
+        rows[THEIRS] = [theirs(records.name).get(what, {}).get(str(examples), math.nan) for what, examples in pairs]
     shown = [column for column in (*COLUMNS, THEIRS) if column in rows]
     ordered = rows[shown].sort_values("examples", kind="stable", ignore_index=True)
     return with_model(records, with_direction(records, with_constants(records, ordered, comparison.SPLIT)))
@@ -128,56 +126,3 @@ def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
     estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
     axes.set_title(ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-
-
-def latex(table: pd.DataFrame) -> str:
-    """A column for each number of examples: steps, the score of each arm, r* and k*, and the paper's accuracies."""
-    scale, digits, unit = units(table)
-    sizes = {size: _by_what(of) for size, of in table.groupby("examples", sort=True)}
-    arms = [what for what in dict.fromkeys(table["what"]) if what not in STARS]
-    stars = [what for what in STARS if what in set(table["what"])]
-    head = [Column("examples"), *(Column(whole(float(str(size))), unit, INTERVAL) for size in sizes)]
-    rows = [["steps", *(whole(of[arms[0]]["steps"]) + BOTH for of in sizes.values())]]
-    rows += [[escaped(arm), *(_interval(of[arm], scale, digits) for of in sizes.values())] for arm in arms]
-    rows += [[f"${star[0]}^*$", *(_star(of[star]) for of in sizes.values())] for star in stars]
-    theirs = [arm for arm in arms if THEIRS in table and table.loc[table["what"] == arm, THEIRS].notna().any()]
-    if theirs:
-        rows += [[], [escaped(f"{THEIRS} (Hu et al. 2021)")]]
-        rows += [[escaped(arm), *(number(of[arm][THEIRS]) + BOTH for of in sizes.values())] for arm in theirs]
-    margin = f"{scale * float(table['margin'].iloc[0]):g}"
-    notes = [
-        f"{escaped(models_of(table))}.",
-        f"Mean score on {escaped(split_label('test', table))} with its 95\\,\\% interval over",
-        f"{int(table['seeds'].max())} seeds.",
-        f"$r^*$ and $k^*$: the smallest rank and cut that are surely within {margin} of full fine-tuning and of its",
-        "whole update, with the 95\\,\\% interval over seeds and test examples;",
-        "$\\geq$: at least, $>$: above the largest tried.",
-        *([f"Hu et al.: LoRA of query and value; validation, \\%, one seed{_beyond(sizes)}."] if theirs else []),
-    ]
-    return document(head, rows, notes)
-
-
-def _beyond(sizes: Iterable[object]) -> str:
-    """The paper's accuracies at larger sizes than any here."""
-    largest = max(int(str(size)) for size in sizes)
-    beyond = sorted({count for of in SIZES.values() for count in of if count > largest})
-    of_size = [
-        f"at {whole(count)}, {', '.join(f'{arm} {of[count]:g}' for arm, of in SIZES.items())}" for count in beyond
-    ]
-    return "".join(f"; {text}" for text in of_size)
-
-
-def _by_what(rows: pd.DataFrame) -> dict[str, Mapping[Hashable, Any]]:
-    return {str(row["what"]): row for row in rows.to_dict("records")}
-
-
-def _interval(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
-    return of_interval(row["value"], row["low"], row["high"], scale=scale, digits=digits)
-
-
-def _star(row: Mapping[Hashable, Any]) -> str:
-    if not math.isnan(row["value"]):
-        return _interval(row, 1.0, 0)
-    if not math.isnan(row["low"]):
-        return rf"$\geq {row['low']:.0f}$" + BOTH
-    return NONE + BOTH if math.isnan(row["tried"]) else rf"$> {row['tried']:.0f}$" + BOTH

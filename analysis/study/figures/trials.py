@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = "the choice of each arm's learning rate"
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
 LINE, BAR = 0.17, 0.8
 """Inches of an arm's line, and of the bar of colours."""
