@@ -460,8 +460,7 @@ def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pyte
 def test_what_the_page_of_claims_lacks_is_named_where_it_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for file in RECORDS.glob("paper_baselines*"):
-        shutil.copy(file, tmp_path)
+    shutil.copytree(RECORDS / "paper_baselines", tmp_path / "paper_baselines")
     assert main(["paper", "--records", str(tmp_path), "--out", str(tmp_path / "p.md")]) == 0
     printed = capsys.readouterr().out
     assert [name for name in page.studies_of_paper() if f"`{name}`" not in printed] == ["paper_baselines"]
