@@ -10,9 +10,6 @@ import torch
 from conftest import Lab, tiny_model
 from torch import nn
 
-from lorax_lab.errors import ConfigError
-from lorax_lab.launch.compose import compose
-from lorax_lab.launch.fastest import check_processor
 from lorax_lab.models.kernel import ByteDropout, use_byte_dropout
 from lorax_lab.record.record import read_record
 
@@ -64,14 +61,6 @@ def test_only_plain_layers_change() -> None:
     other = copy.deepcopy(model)
     assert sum(type(m) is ByteDropout for m in other.modules()) == count > 0
     assert type(other["own"]) is Own
-
-
-def test_an_accelerator_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(ConfigError, match=r"type train\.dropout=torch or train\.device=cpu"):
-        check_processor(compose(["train.dropout=bytes"]).train)
-    check_processor(compose(["train.dropout=bytes", "train.device=cpu"]).train)
-    check_processor(compose([]).train)
 
 
 def test_a_run_that_goes_on_has_the_same_bits(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:

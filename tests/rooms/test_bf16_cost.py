@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose
-
-
-def test_the_cost_of_bf16_is_tried() -> None:
-    fastest.bf16_ratio.cache_clear()
-    assert 0.05 < fastest.bf16_ratio() < 1000
-    fast = torch.cpu.get_capabilities()
-    if fast.get("amx_bf16"):
-        assert fastest.bf16_ratio() < 1
 
 
 @pytest.mark.parametrize(

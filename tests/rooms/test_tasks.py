@@ -136,15 +136,6 @@ def test_the_number_of_training_examples_changes_nothing_else():
     assert everything_left.train[:150] == large.train
 
 
-def test_the_global_generator_is_neither_used_nor_moved():
-    np.random.seed(3)  # noqa: NPY002
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
-    first = cut(pool(100))
-    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
-    np.random.seed(4)  # noqa: NPY002
-    assert cut(pool(100)) == first
-
-
 def test_every_split_and_every_beginning_of_train_has_the_shares_of_the_classes():
     examples = [example(f"text {i}", int(i % 10 == 0)) for i in range(1000)]
     task = cut(examples, test_examples=200, validation_examples=100)
@@ -219,10 +210,6 @@ def test_csv_is_taken_literally(tmp_path):
     write_csv(path, [{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(odd)] + ROWS)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert set(odd) <= set(texts(everything(load_task(config(path)))))
-
-
-def with_row(fault: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*ROWS[:6], ROWS[6] | fault, *ROWS[7:]]
 
 
 @pytest.mark.parametrize("key", ["text", "text_pair", "label", "group"])
@@ -317,23 +304,6 @@ def test_a_hidden_label_in_train_is_numbered_and_can_be_dropped(no_network, tmp_
     assert task.dropped["unlabeled"] == 1
     assert "t 2" not in texts(everything(task))
     assert len(everything(task)) == 22
-
-
-def test_what_has_no_label_is_dropped_on_request_alone_and_makes_another_run(table):
-    from lorax_lab.config.identity import plain
-    from lorax_lab.launch.compose import compose
-
-    words = ["task=local", f"task.path={table(with_row({'label': ''}))}", "task.text=text", "task.label=label"]
-    kept, dropped = compose(words), compose([*words, "task.drop_unlabeled=true"])
-    assert "drop_unlabeled" not in plain(kept)["task"]
-    assert plain(dropped)["task"]["drop_unlabeled"] is True
-    with pytest.raises(ConfigError, match=r"row 7: .*type task\.drop_unlabeled=true"):
-        load_task(kept.task)
-    task = load_task(dropped.task)
-    assert task.dropped["unlabeled"] == 1
-    assert sorted(texts(everything(task))) == sorted(row["text"] for i, row in enumerate(ROWS) if i != 6)
-    with pytest.raises(ConfigError, match=r"task=sarcasm does not read task\.drop_unlabeled.*type task=local"):
-        compose(["task=sarcasm", "task.drop_unlabeled=true"])
 
 
 def test_the_hub_hash_is_of_the_content(no_network, tmp_path):

@@ -20,7 +20,6 @@ from published import (
     image_folder,
     local_table,
     origins,
-    question_lines,
     rated_lines,
     settings,
     shared,
@@ -126,25 +125,6 @@ def test_retweets_and_louder_variants_are_one_group_and_smileys_none(serve):
     assert len({groups[text] for text in same}) == 1
     assert [groups[text] for text in alone] == [None, None]
     assert len(set(groups.values())) == 42
-
-
-def test_what_a_question_is_tied_by(serve):
-    rows = [(f"is {i}", f"Thing {i} -- On {i}.", i % 2 == 0) for i in range(40)]
-    chain = [
-        ("can it be", "Alpha -- One passage.", True),
-        ("may it be", "Alpha -- One passage.", False),
-        ("will it be", "Alpha -- Another passage.", True),
-        ("Can it be?", "Beta -- A third.", False),
-        ("was it", "Gamma (old name) -- A third.", True),
-    ]
-    task = load_task(serve("boolq", question_lines(rows + chain)))
-    groups = group_of(task)
-    assert len({groups[question] for question, _, _ in chain}) == 1
-    assert len(set(groups.values())) == 41
-    assert len(everything(task)) == 45
-    assert {e.inputs["text_pair"] for e in everything(task) if e.inputs["text"] == "may it be"} == {
-        "Alpha -- One passage."
-    }
 
 
 # ---- what is read
