@@ -8,10 +8,8 @@ rest.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from experiments.rank_sweep_2 import LARGE
-from experiments.study import Plan
 from lorax_lab.study.protocol import Arm, Protocol
 
 TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
@@ -71,18 +69,4 @@ def protocol(arms: Iterable[Arm]) -> Protocol:
         margin=0.02,
         extensions=1,
         loss_margin=0.03,
-    )
-
-
-def smaller(plan: Plan, arms: Iterable[str]) -> Plan:
-    """A ten-minute version: one task, a tenth of its examples, two seeds, full fine-tuning and the named arms."""
-    named = (FULL, *arms)
-    few = tuple(arm for arm in plan.protocol.arms if arm.name in named)
-    assert len(few) == len(named), f"of {named} there are {[arm.name for arm in few]}"
-    sizes = ("task.train_examples=400", "task.validation_examples=200", "task.test_examples=400")
-    return replace(
-        plan,
-        protocol=replace(plan.protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0),
-        factors={"task": {"sarcasm": ("task=sarcasm", *sizes)}},
-        afterwards={},
     )

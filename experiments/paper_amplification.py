@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.paper_subspaces import DRAWN
-from experiments.study import Afterwards, Plan
+from experiments.study import Afterwards, Plan, small
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -43,7 +43,7 @@ OF_ARM = {paper.FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS}
 
 
 def plan(budget: str) -> Plan:
-    """`small`: one task, a tenth of the examples."""
+    """The grid; `small` is a ten-minute version."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
         {"task": paper.TASKS | {"random labels": DRAWN}},
@@ -59,7 +59,7 @@ def plan(budget: str) -> Plan:
         },
         prepare=random_labels.write,
     )
-    return whole if budget == "full" else paper.smaller(whole, [f"LoRA r={rank}" for rank in RANKS])
+    return whole if budget == "full" else small(whole)
 
 
 def _factors(runs: Runs) -> Iterator[dict[str, Any]]:

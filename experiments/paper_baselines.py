@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan
+from experiments.study import Plan, small
 from lorax_lab.study.protocol import Arm
 
 QUESTION = """\
@@ -33,7 +33,7 @@ USUAL = "task.pooling=own"
 
 
 def plan(budget: str) -> Plan:
-    """`small`: one task, one arm, a tenth of the examples."""
+    """The grid; `small` is a ten-minute version."""
     arms = (
         Arm(paper.FULL, ("method=full",), 3e-5),
         Arm(PROBE, ("method=head",), 1e-3),
@@ -46,7 +46,7 @@ def plan(budget: str) -> Plan:
     tasks = {"task": linear | pooled}
     protocol = replace(paper.protocol(()), arms=arms, rates=4, factor=3.0)  # one grid for either head
     whole = Plan(protocol, tasks, paper.COMMON[1:], paper.SECONDS, figures=paper.FIGURES)
-    return whole if budget == "full" else paper.smaller(whole, (PROBE,))
+    return whole if budget == "full" else small(whole)
 
 
 if __name__ == "__main__":

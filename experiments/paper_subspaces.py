@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import paper, random_labels
 from experiments.command import main
-from experiments.study import Afterwards, Plan
+from experiments.study import Afterwards, Plan, small
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -73,7 +73,7 @@ DRAWN = (
 
 
 def plan(budget: str) -> Plan:
-    """`small`: one task, a tenth of the examples."""
+    """The grid; `small` is a ten-minute version."""
     whole = Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
         {"task": paper.TASKS | {"random labels": DRAWN}},
@@ -86,7 +86,7 @@ def plan(budget: str) -> Plan:
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
-    return whole if budget == "full" else paper.smaller(whole, (R8, R64))
+    return whole if budget == "full" else small(whole)
 
 
 def _similarities(runs: Runs) -> Iterator[dict[str, Any]]:

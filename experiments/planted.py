@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from experiments.command import main
-from experiments.study import Plan
+from experiments.study import Plan, small
 from lorax_lab.study.protocol import Arm, Protocol
 
 RANK = 4
@@ -51,10 +50,7 @@ def plan(budget: str) -> Plan:
         control_of="rank_sweep",
         prepare=_plant,
     )
-    if budget == "full":
-        return whole
-    few = tuple(arm for arm in arms if arm.rank in (None, 2, 4))
-    return replace(whole, protocol=replace(protocol, arms=few, rates=2, final_seeds=(0, 1), extensions=0))
+    return whole if budget == "full" else small(whole)
 
 
 def _folder() -> Path:

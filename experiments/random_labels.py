@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.study import Plan
+from experiments.study import Plan, small
 from lorax_lab.study.protocol import Arm, Protocol
 
 QUESTION = """\
@@ -47,9 +46,7 @@ def plan(budget: str) -> Plan:
         control_of="rank_sweep",
         prepare=write,
     )
-    if budget == "full":
-        return whole
-    return replace(whole, protocol=replace(protocol, rates=2, final_seeds=(0, 1), extensions=0))
+    return whole if budget == "full" else small(whole)
 
 
 def table() -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby, product
 from pathlib import Path
@@ -108,6 +108,36 @@ class Plan:
     def has(self, cell: Cell) -> bool:
         """Whether a recorded run is one of the plan's."""
         return cell.condition in self.conditions and cell.arm in {arm.name for arm in self.protocol.arms}
+
+
+SMALL = {"task.train_examples": 400, "task.validation_examples": 200, "task.test_examples": 400}
+"""Sizes of a ten-minute version; what a study has fewer of stays."""
+
+
+def small(plan: Plan) -> Plan:
+    """A ten-minute version of a study: its first condition, few examples, the reference and two other arms (ranks 1 and
+    8 where there are such), two rates, two seeds."""
+    protocol = plan.protocol
+    others = [arm for arm in protocol.arms if arm.name != protocol.reference]
+    chosen = [arm for arm in protocol.ranked() if arm.rank in (1, 8)] or [*others[:1], *others[1:][-1:]]
+    arms = tuple(arm for arm in protocol.arms if arm in chosen or arm.name == protocol.reference)
+    factors = {factor: dict([next(iter(levels.items()))]) for factor, levels in plan.factors.items()}
+    return replace(
+        plan,
+        protocol=replace(
+            protocol, arms=arms, rates=2, selection_seeds=protocol.selection_seeds[:1], final_seeds=(0, 1), extensions=0
+        ),
+        factors={factor: {name: _fewer(o) for name, o in levels.items()} for factor, levels in factors.items()},
+        common=_fewer(plan.common),
+        final={},
+        seconds={"trial": 12.0, "final": 25.0},
+        afterwards={},
+    )
+
+
+def _fewer(overrides: Iterable[str]) -> tuple[str, ...]:
+    pairs = [override.partition("=") for override in overrides]
+    return tuple(f"{key}={min(int(value), SMALL[key]) if key in SMALL else value}" for key, _, value in pairs)
 
 
 class Study(Interface):

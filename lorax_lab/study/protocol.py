@@ -9,17 +9,12 @@ each of these runs reads the test split once. This module knows no model and no 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lorax_lab.record.direction import of_lines, oriented
-
-CHOSEN_FROM = "chosen_from"
-"""The key under which a final run's published line has the hash of the trials that its rate was chosen from."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +162,6 @@ def finals(protocol: Protocol, condition: str, selection: Selection) -> list[Cel
         for arm in protocol.arms
         for seed in protocol.final_seeds
     ]
-
-
-def sha256_of_trials(lines: Iterable[Mapping[str, Any]]) -> str:
-    """The hash of what a choice of rates depends on: the trials of a condition, how each ended and what it scored."""
-    facts = [[line["run_id"], line["status"], line.get("metrics", {}), line.get("metric")] for line in lines]
-    return hashlib.sha256(json.dumps(sorted(facts, key=str), sort_keys=True).encode()).hexdigest()
 
 
 def _choose(protocol: Protocol, arm: str, steps: range, lines: Mapping[Cell, Mapping[str, Any]]) -> Choice:
