@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FACTS = "card.json"
-MAKER = "python -m lorax_lab.card runs/*-lora-* --task"
+MAKER = "python -m lorax_lab.audit card runs/*-lora-* --task"
 GROUP = ("task", "metric", "margin")
 INDEPENDENT = "independent cards"
 """What the interval of a share takes for granted, in words."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from lorax_lab.launch.compose import compose
 from lorax_lab.memory import peak_of
 from lorax_lab.methods import METHODS
-from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
+from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import Base, load_base, model_sha256, resolve, select
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import hardware

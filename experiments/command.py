@@ -37,7 +37,7 @@ def _parser(study: Study) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {_module(study)}",
         description=f"question: {study.QUESTION}\n\nprediction: {study.PREDICTION}\n\ncost: {study.COST}",
-        epilog="What says how runs are launched may follow, as in: workers=2, isolate=true, tracking=disabled",
+        epilog="What says how runs are launched may follow, as in: workers=2, tracking=disabled",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dry-run", action="store_true", help="say what is recorded and missing, print the commands")

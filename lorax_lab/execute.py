@@ -117,7 +117,7 @@ def _prepare(
     from lorax_lab import memory
     from lorax_lab.comparison import read_reference
     from lorax_lab.methods import METHODS, make_trainable
-    from lorax_lab.models import base_weights, census, head_sha256, load_base, select, use_kernel
+    from lorax_lab.models import base_weights, census, head_sha256, load_base, select, shrink_step, use_kernel
     from lorax_lab.streams import generator
     from lorax_lab.tasks import load_task
     from lorax_lab.tasks.split import encode
@@ -139,6 +139,8 @@ def _prepare(
     baselines = _baselines(config, model, splits, accelerator.device)
     splits = {name: dataclasses.replace(split, autocast=accelerator.autocast) for name, split in splits.items()}
     make_trainable(model, names, config, generator(config.seed, "adapter"))
+    bf16 = config.train.precision == "bf16" and METHODS[config.method.name].multiplies_only
+    shrink_step(model, bf16, config.train.dropout == "bytes", config.train.checkpointing)
     model.to(accelerator.device)
     ledger = _ledger(config, model, splits["train"], accelerator)
     return Prepared(

@@ -1,89 +1,81 @@
-"""`python -m lorax_lab.audit BASE TUNED`: the rank of the update between two checkpoints, or of an adapter."""
+"""`python -m lorax_lab.audit BASE TUNED`: the rank of an update; `… audit card ADAPTER`: one page about an adapter."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
 from lorax_lab.record.output import guard
 
 if TYPE_CHECKING:
-    from lorax_lab.audit.updates import Updates
+    from lorax_lab.audit.card import Request
 
-EPILOG = """\
-BASE and TUNED are folders or files (safetensors, sharded or not; PyTorch .bin, read without running code), hub ids
-(org/name, org/name@revision) or presets (minilm, smollm2). TUNED may be a PEFT adapter's folder: LoRA, DoRA, rsLoRA,
-PiSSA (BASE is then the original model, not its residual), OLoRA, AdaLoRA. A LoRA folder alone needs no BASE. TUNED
-may also be a file of Microsoft's loralib, with tensors named lora_A and lora_B, which needs --alpha, or a file of
-kohya's sd-scripts, with tensors named lora_down and lora_up.
-
+AFTER = "; what is measured is kept: type the same command to go on"
+MARGIN = 0.02
+STOPPED, FAILED = 130, 70
+ENDS = {
+    0: "made",
+    1: "made, but not all that was asked",
+    2: "refused",
+    FAILED: "failed, by a fault of the lab that stands above",
+    STOPPED: "stopped",
+}
+"""What exit codes say of a card."""
+ADAPTERS = """\
+An adapter is a PEFT folder (a run's folder is one): LoRA, DoRA, rsLoRA, PiSSA (BASE is then the original model, not its
+residual), OLoRA, AdaLoRA. Or it is a single file: of Microsoft's loralib, with tensors named lora_A and lora_B, which
+needs --alpha, or of kohya's sd-scripts, with tensors named lora_down and lora_up. A checkpoint is a folder or file
+(safetensors, sharded or not; PyTorch .bin, read without running code), a hub id (org/name, org/name@revision) or a
+preset (minilm, smollm2). What was stopped goes on where it was: type the same command again.
+"""
+AUDIT = """
   python -m lorax_lab.audit base-folder tuned-folder
   python -m lorax_lab.audit meta-llama/Llama-3.2-1B meta-llama/Llama-3.2-1B-Instruct --top 64
   python -m lorax_lab.audit base-folder adapter-folder --directions
   python -m lorax_lab.audit base-folder tuned-folder --extract rank=16
   python -m lorax_lab.audit lora.bin --alpha 32
+  python -m lorax_lab.audit card --help
 
-An audit that was stopped goes on where it was: type the same command again. Its folder holds audit.csv and
-audit.parquet (a row per matrix), report.md (the findings and a table) and every singular value (matrices/*.npz).
-For the figures type: python -m analysis audit FOLDER
+The folder holds audit.csv and audit.parquet (a row per matrix), report.md (the findings and a table) and every singular
+value (matrices/*.npz). For the figures type: python -m analysis audit FOLDER
+"""
+CARD = """
+  python -m lorax_lab.audit card runs/RUN --task
+  python -m lorax_lab.audit card adapter-folder --base org/name --task local task.path=my.csv --extract
+  python -m lorax_lab.audit card tuned-folder --base base-folder --extract energy=0.9
+  python -m lorax_lab.audit card lora.bin --alpha 32
+  python -m lorax_lab.audit card runs/*-lora-* --task
+
+The folder gets card.html (one file, with its picture), card.md, card.png, and the numbers behind them: card.json,
+card.csv, audit.csv. More figures: python -m analysis audit FOLDER
+Of many cards, whether the chosen cuts held on test: python -m analysis cards cards
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, 2 a wrong input,
-    130 stopped."""
-    options = _parser().parse_args(arguments)
-    return answer(lambda: _audit(options), "; what is measured is kept: type the same command to go on")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lorax_lab.audit",
-        description="How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is measured, streamed from disk.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
-    parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or a PEFT adapter on BASE")
-    parser.add_argument("--out", type=Path, help="folder of the results (audits/<tuned>-against-<base>-<hash>)")
-    parser.add_argument(
-        "--top",
-        type=int,
-        metavar="K",
-        help="certified mode: the top K values and brackets around the measures; all values where a bracket is wide",
-    )
-    parser.add_argument(
-        "--directions",
-        action="store_true",
-        help="measure intruder dimensions and amplification too; the base's singular vectors are kept in the cache",
-    )
-    parser.add_argument(
-        "--no-nulls",
-        action="store_true",
-        help="draw no noise with the update's own scales, magnitudes or entries (two thirds of the time of an audit)",
-    )
-    parser.add_argument(
-        "--extract", metavar="rank=N|energy=SHARE", help="write the truncated update as a PEFT adapter into the folder"
-    )
-    parser.add_argument(
-        "--alpha", type=float, metavar="N", help="lora_alpha of a file of loralib's factors, which does not contain it"
-    )
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    return parser
+    """Measure, print, write. Returns the exit code: 0 done, 1 some matrices could not be measured, or an extract is not
+    what was asked, 2 a wrong input, 130 stopped. Of several cards the highest."""
+    typed = sys.argv[1:] if arguments is None else arguments
+    if typed[:1] == ["card"]:
+        options = _card_parser().parse_args(typed[1:])
+        return answer(lambda: _cards(options), AFTER)
+    options = _audit_parser().parse_args(typed)
+    return answer(lambda: _audit(options), AFTER)
 
 
 def _audit(options: argparse.Namespace) -> int:
     if options.top is not None and options.top < 1:
         raise ConfigError(f"--top {options.top}: allowed are numbers ≥ 1; type --top 64")
-    if options.alpha is not None and not 0 < options.alpha < math.inf:
-        raise ConfigError(f"--alpha {options.alpha:g}: allowed are numbers > 0; type --alpha 16")
-    from lorax_lab.audit import extract, report
-    from lorax_lab.audit.device import device_of
-    from lorax_lab.audit.measure import measure_all
+    _check_alpha(options.alpha)
+    from lorax_lab.audit import extract, findings
+    from lorax_lab.audit.measure import device_of, measure_all
     from lorax_lab.audit.store import open_store
     from lorax_lab.audit.updates import open_updates
     from lorax_lab.console import WorkBar
@@ -94,23 +86,127 @@ def _audit(options: argparse.Namespace) -> int:
     updates = open_updates(options.base, options.tuned, options.alpha)
     if extraction:
         extract.check(updates)
-    folder = open_store(options.out or Path("audits") / updates.slug, _identity(options, updates))
-    report.introduce(updates, folder)
+    identity = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
+    identity |= {"top": options.top, "alpha": options.alpha}
+    folder = open_store(options.out or Path("audits") / updates.slug, identity)
+    findings.introduce(updates, folder)
     with WorkBar(sum(matrix.cost for matrix in updates.matrices)) as bar:
-        more = {"directions": options.directions, "nulls": not options.no_nulls}
-        measured, failures = measure_all(updates, folder, device, options.top, bar=bar, **more)
-    report.close(updates, measured, failures, folder)
+        wanted = {"directions": options.directions, "nulls": not options.no_nulls}
+        measured, failures = measure_all(updates, folder, device, options.top, bar=bar, **wanted)
+    findings.close(updates, measured, failures, folder)
     if extraction and measured:
         target = folder / f"adapter-{options.extract}"
         with bar_of("extracting") as on_done:
-            written = extract.write_adapter(target, updates, measured, extraction, device, on_done)
-        report.extracted(written, target)
+            ranks, left = extract.write_adapter(target, updates, measured, extraction, device, on_done)
+        findings.extracted(ranks, left, target)
     return 1 if failures or not measured else 0
 
 
-def _identity(options: argparse.Namespace, updates: Updates) -> dict[str, Any]:
-    named = {"base": options.base, "tuned": options.tuned, "fingerprint": updates.fingerprint}
-    return named | {"top": options.top, "alpha": options.alpha}
+def _cards(options: argparse.Namespace) -> int:
+    """Make each card; what fails for one stops no other. Several end with how many were made."""
+    requests = _requests(options)
+    from lorax_lab.audit.card import make
+
+    if len(requests) == 1:
+        return make(requests[0])
+    codes: list[int] = []
+    for place, request in enumerate(requests, 1):
+        print(f"[{place}/{len(requests)}] {request.tuned}", flush=True)
+        codes.append(_end(functools.partial(make, request)))
+        if codes[-1] == STOPPED:
+            break
+    counts = {words: codes.count(code) for code, words in ENDS.items()}
+    counts["not reached"] = len(requests) - len(codes)
+    print(f"of {len(requests)} cards: {', '.join(f'{count} {words}' for words, count in counts.items() if count)}")
+    return max(codes)
+
+
+def _end(work: Callable[[], int]) -> int:
+    try:
+        return answer(work, AFTER)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+def _requests(options: argparse.Namespace) -> list[Request]:
+    """The checked command line, a request for each card.
+
+    Raises:
+        ConfigError: a number that is not possible, or an --extract that has no rank.
+    """
+    if not 0 <= options.margin < math.inf:
+        allowed = "allowed are numbers ≥ 0, in the metric's unit; type --margin 0.02"
+        raise ConfigError(f"--margin {options.margin:g}: {allowed}")
+    _check_alpha(options.alpha)
+    if options.extract == "" and options.task is None:
+        raise ConfigError("--extract needs a rank, or --task to choose one by; type --extract rank=16")
+    if options.out is not None and len(options.tuned) > 1:
+        raise ConfigError(
+            f"--out {options.out} is the folder of one card, and {len(options.tuned)} are asked for; leave --out out"
+        )
+    from lorax_lab.audit.card import Request
+
+    return [Request(**(vars(options) | {"tuned": tuned})) for tuned in options.tuned]
+
+
+def _check_alpha(alpha: float | None) -> None:
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise ConfigError(f"--alpha {alpha:g}: allowed are numbers > 0; type --alpha 16")
+
+
+def _parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """What an audit and a card have in common."""
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description=description,
+        epilog=ADAPTERS + epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, help="folder of the results; by default named after what is measured")
+    parser.add_argument("--alpha", type=float, metavar="N", help="lora_alpha of a plain file that does not contain it")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    return parser
+
+
+def _audit_parser() -> argparse.ArgumentParser:
+    question = "How low is the rank of ΔW = TUNED − BASE? Every 2-D weight is measured, streamed from disk."
+    parser = _parser("python -m lorax_lab.audit", question, AUDIT)
+    parser.add_argument("base", metavar="BASE", help="the model that was tuned, or an adapter alone")
+    parser.add_argument("tuned", metavar="TUNED", nargs="?", help="the tuned model, or an adapter on BASE")
+    top = "certified mode: the top K values and brackets around the measures; all values where a bracket is wide"
+    parser.add_argument("--top", type=int, metavar="K", help=top)
+    directions = "measure intruder dimensions and amplification too; the base's singular vectors are kept in the cache"
+    parser.add_argument("--directions", action="store_true", help=directions)
+    nulls = "draw no noise with the update's own scales, magnitudes or entries (two thirds of the time of an audit)"
+    parser.add_argument("--no-nulls", action="store_true", help=nulls)
+    extract = "write the truncated update as a PEFT adapter into the folder"
+    parser.add_argument("--extract", metavar="rank=N|energy=SHARE", help=extract)
+    return parser
+
+
+def _card_parser() -> argparse.ArgumentParser:
+    description = (
+        "A card of an adapter or fine-tune: its parameters, its spectrum beside a valid null of noise, the rank that "
+        "holds its energy, layers that hardly moved, and the smallest rank that keeps its score."
+    )
+    parser = _parser("python -m lorax_lab.audit card", description, CARD)
+    tuned = "a folder, a file, or a hub id of a checkpoint; of several, a card each"
+    parser.add_argument("tuned", nargs="+", metavar="ADAPTER|CHECKPOINT", help=tuned)
+    parser.add_argument("--base", metavar="BASE", help="the model that was tuned; a folder, a hub id or a preset")
+    task = (
+        "score it when cut: a task's name and its settings (task.KEY=VALUE) as of python -m lorax_lab.run; alone, for "
+        "a run's folder, the task of that run"
+    )
+    parser.add_argument("--task", nargs="*", metavar="WORD", help=task)
+    margin = f"how much worse a cut may score, in the metric's unit ({MARGIN})"
+    parser.add_argument("--margin", type=float, default=MARGIN, help=margin)
+    extract = (
+        "write the cut adapter into the folder, as PEFT loads it; alone, with --task, at the smallest rank within the "
+        "margin"
+    )
+    parser.add_argument("--extract", nargs="?", const="", metavar="rank=N|energy=SHARE", help=extract)
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import is_embedding, is_output_layer, plain_name
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Matrix, Updates
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.peft_format import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.methods import lora
+from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
+from lorax_lab.methods.names import is_embedding, is_output_layer, plain_name
 from lorax_lab.record.files import save_tensors, write_json
 from lorax_lab.spectra import LowRank, svd, top_directions
 
@@ -74,14 +75,14 @@ def parse_extraction(text: str) -> Extraction:
 def check(updates: Updates) -> None:
     """Raises a `ConfigError` where PEFT has no factors for an update, as for that of a part of a module, or where
     biases were trained that an extract does not hold."""
-    every = updates.adapter.updates.values() if updates.adapter else ()
-    bias = updates.adapter.settings.get("bias") if updates.adapter else None
-    if bias not in (None, "none"):
+    if updates.adapter is None:
+        return
+    if (bias := updates.adapter.settings.get("bias")) not in (None, "none"):
         raise ConfigError(
             f"--extract: bias={bias} of {SETTINGS} says that biases were trained too, and an extract holds matrices "
             "and heads; leave --extract out"
         )
-    if foreign := next((update for update in every if update.foreign), None):
+    if foreign := next((update for update in updates.adapter.updates.values() if update.foreign), None):
         raise ConfigError(
             f"--extract: {foreign.name} is {foreign.foreign}, and no LoRA of PEFT can hold it so; leave --extract out"
         )
@@ -118,13 +119,12 @@ def write_adapter(
     """
     ranks, tensors, left = {}, {}, []
     conv1d = updates.base is not None and updates.base.config.get("model_type") in CONV1D
-    whole = (updates.adapter.saved if updates.adapter else {}) or head or {}
-    in_head = {plain_name(name) for name in whole}
+    saved = (updates.adapter.saved if updates.adapter and updates.adapter.settings else {}) or head or {}
+    in_head = {plain_name(name) for name in saved}
     matrices = [m for m in updates.matrices if m.kind != "pair" or plain_name(m.name) not in in_head]
     for index, matrix in enumerate(matrices):
         rank = extraction.rank_of(measured[matrix.name], matrix) if matrix.name in measured else 0
-        own = matrix.module or matrix.name.removesuffix(".weight")
-        module = (names or {}).get(matrix.name, own)
+        module = (names or {}).get(matrix.name, matrix.module or matrix.name.removesuffix(".weight"))
         if not _is_linear(updates, matrix):
             left += [matrix.name] if rank else []
         elif rank:
@@ -136,7 +136,7 @@ def write_adapter(
         on_done(index + 1, len(matrices))
     if not ranks:
         raise ConfigError("--extract: no linear matrix changed, so there is nothing to write")
-    tensors |= {PREFIX + name: tensor for name, tensor in whole.items()}
+    tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
     save_tensors(folder / WEIGHTS, {name: t.float() for name, t in tensors.items()})
     settings = _settings(updates, ranks, conv1d) | ({"modules_to_save": list(heads)} if heads else {})
     write_json(folder / SETTINGS, settings, indent=2)
@@ -163,21 +163,10 @@ def _factors(matrix: Matrix, rank: int, device: torch.device) -> tuple[Tensor, T
 def _settings(updates: Updates, ranks: dict[str, int], conv1d: bool) -> dict[str, object]:
     """alpha = rank in every module, so that the scaling is 1."""
     common = max(set(ranks.values()), key=list(ranks.values()).count)
-    others = {f"^{name.replace('.', chr(92) + '.')}$": rank for name, rank in ranks.items() if rank != common}
-    base = Path(updates.base.name).name if updates.base and Path(updates.base.name).exists() else None
-    own = updates.adapter.settings if updates.adapter else {}
-    return {
-        "peft_type": "LORA",
-        "task_type": own.get("task_type"),
-        "base_model_name_or_path": base or (updates.base.name if updates.base else None),
-        "r": common,
-        "lora_alpha": common,
-        "lora_dropout": 0.0,
-        "rank_pattern": others,
-        "alpha_pattern": others,
-        "target_modules": sorted(ranks),
-        "fan_in_fan_out": conv1d,
-        "bias": "none",
-        "modules_to_save": own.get("modules_to_save"),
-        "inference_mode": True,
-    }
+    name = updates.base.name if updates.base else None
+    base_name = Path(name).name if name and Path(name).exists() else name
+    before = updates.adapter.settings if updates.adapter else {}
+    settings = lora.peft_settings(ranks, common, base_name)
+    alphas = {"lora_alpha": common, "alpha_pattern": settings.get("rank_pattern", {})}
+    from_before = {key: before.get(key) for key in ("task_type", "modules_to_save")}
+    return settings | alphas | from_before | {"fan_in_fan_out": conv1d}

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorax_lab.audit import base, store
-from lorax_lab.audit.checkpoints import Difference, Stored, norm
+from lorax_lab.audit import store
+from lorax_lab.audit.directions import directions_of
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.updates import Matrix, Updates
+from lorax_lab.audit.updates import Difference, Matrix, Updates
 from lorax_lab.console import WorkBar
+from lorax_lab.errors import ConfigError
+from lorax_lab.methods.tensor_files import dtype_of, norm
 from lorax_lab.models import layer_number, short_name
 from lorax_lab.spectra import (
     LowRank,
@@ -60,8 +62,8 @@ class Watched:
         if start == 0:  # a solver that reads again begins again
             self.base_energy, self.unchanged = 0.0, 0
             self.rounding = [torch.zeros(side, dtype=torch.float64) for side in self.shape]
-        base, tuned = self.base.block(dim, start, stop), self.tuned.block(dim, start, stop)
-        difference = tuned.to(self.device, torch.float64).sub_(base.to(self.device))
+        base, tuned = (side.narrow(dim, start, stop - start) for side in (self.base, self.tuned))
+        difference = tuned.to(self.device, torch.float64) - base.to(self.device)
         self._watch(base, tuned, dim, slice(start, start + tuned.shape[dim]))
         self.unchanged += difference.numel() - int(difference.count_nonzero())
         return difference
@@ -112,7 +114,7 @@ def measure_all(
             if nulls and top is None and DRAWN not in measured.row:
                 measured = Measured(measured.row | _nulls(matrix), measured.sigma)
             if directions and not measured.row.get("directions"):
-                more = base.directions(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
+                more = directions_of(matrix, measured.row["frobenius_norm"], base_fingerprint, device)
                 measured = Measured(measured.row | more | {"directions": True}, measured.sigma)
         except (ValueError, ArithmeticError) as error:
             failures.append(f"{matrix.name}: {error}")
@@ -204,9 +206,24 @@ def _solved(result: Spectrum) -> Row:
     return {"error": error, "route": "; ".join(result.route)}
 
 
-def _base_norm(stored: Stored | None) -> float:
+def _base_norm(stored: Tensor | None) -> float:
     return math.nan if stored is None else norm(stored)
 
 
-def _dtype(stored: Stored | None) -> Any:
-    return None if stored is None else str(stored.dtype).removeprefix("torch.")
+def _dtype(stored: Tensor | None) -> Any:
+    return None if stored is None else dtype_of(stored)
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of `--device`, which dense updates are decomposed on; without a name CUDA where there is one.
+
+    Raises:
+        ConfigError: it is not available here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} is not available here ({reason}); type --device cpu") from None
+    return device

@@ -5,28 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import (
-    Checkpoint,
-    Difference,
-    Note,
-    Pairing,
-    Stored,
-    as_matrix,
-    open_checkpoint,
-    pair,
-    plain_name,
-)
-from lorax_lab.audit.kohya import is_kohya, read_kohya
-from lorax_lab.audit.loralib import FACTOR, is_loralib, read_loralib
+from lorax_lab.audit.checkpoint import Checkpoint, open_checkpoint
+from lorax_lab.audit.pairing import Note, Pairing, pair
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods.peft_files import LORA_BIAS, TRAINED_TOKENS, by_module, read_files
-from lorax_lab.methods.peft_format import SETTINGS
-from lorax_lab.methods.peft_updates import Adapter, AdapterUpdate, is_adapter, read_adapter
+from lorax_lab.methods.adapters import LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
+from lorax_lab.methods.names import plain_name
+from lorax_lab.methods.tensor_files import as_matrix
 from lorax_lab.spectra import Update
 
 COMMON = 0.5
@@ -38,6 +27,28 @@ IN_BOTH = ("tied", "transposed", "unsupported dtype", "3-D")
 
 
 @dataclass(frozen=True, eq=False)
+class Difference:
+    """TUNED − BASE of two stored matrices of one shape, (out, in), which stays on disk."""
+
+    base: Tensor
+    tuned: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out, in)."""
+        return tuple(self.base.shape)
+
+    def block(self, dim: int, start: int, stop: int) -> Tensor:
+        """The same slice of both, each upcast first: tuned.double() − base.double(), fp64.
+
+        fp16 differences are exact. fp32 and bf16 ones are exact where both entries and their difference span less
+        than 2^53 in size, as weights do; beyond that, and for fp64, they are rounded once (1.1e-16 relative).
+        """
+        base, tuned = (side.narrow(dim, start, stop - start).double() for side in (self.base, self.tuned))
+        return tuned - base
+
+
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """One update to be measured; its data is read only when `update` is called.
 
@@ -45,7 +56,7 @@ class Matrix:
         name: the weight's name in the base.
         kind: `pair`, or the adapter's method.
         shape: (out, in).
-        base, tuned: W0 and W_tuned on disk, as stored; None where there is no such side.
+        base, tuned: W0 and W_tuned as they are stored, mapped; None where there is no such side.
         update: ΔW: the difference on disk, factors, or a dense matrix.
         module: an adapter's own name of the module, which may have a wrapper's parts that the base's lacks; else empty.
     """
@@ -53,8 +64,8 @@ class Matrix:
     name: str
     kind: str
     shape: tuple[int, int]
-    base: Stored | None
-    tuned: Stored | None
+    base: Tensor | None
+    tuned: Tensor | None
     update: Callable[[], Difference | Update]
     module: str = ""
 
@@ -73,8 +84,6 @@ class Updates:
         title: for people.
         slug: as part of a folder's name.
         adapter: None for two checkpoints.
-        beside: what a file of loralib's holds beside its factors, such as a head, by name.
-        unplaced: names of an adapter's tensors that are in no update, and take the place of no tensor of the base.
     """
 
     title: str
@@ -84,8 +93,6 @@ class Updates:
     fingerprint: str
     base: Checkpoint | None
     adapter: Adapter | None
-    beside: dict[str, Stored] = field(default_factory=dict)
-    unplaced: Callable[[], list[str]] = list
 
 
 def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_base: str = TYPED) -> Updates:
@@ -100,15 +107,15 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_
             the file's own, or has nothing to scale.
     """
     if tuned is None:
-        if not is_any_adapter(base):
+        if not is_adapter(base):
             raise ConfigError(
                 f"{base} alone is no adapter folder (adapter_config.json, adapter_model.safetensors) and no file with "
                 "tensors named lora_A and lora_B, or lora_down and lora_up; type: python -m lorax_lab.audit BASE TUNED"
             )
         return _adapter(None, base, alpha, with_base)
-    if is_any_adapter(base):
+    if is_adapter(base):
         raise ConfigError(f"BASE={base} is an adapter; type: {with_base}")
-    if is_any_adapter(tuned):
+    if is_adapter(tuned):
         return _adapter(open_checkpoint(base), tuned, alpha, with_base)
     if alpha is not None:
         raise ConfigError(
@@ -117,69 +124,35 @@ def open_updates(base: str, tuned: str | None, alpha: float | None = None, with_
     return _pair(base, tuned)
 
 
-def is_any_adapter(name: str) -> bool:
+def is_adapter(name: str) -> bool:
     """Whether a name is a PEFT adapter's folder, or a single file of factors under loralib's or kohya's names."""
-    path = Path(name).expanduser()
-    return (_is_plain(path) and (is_kohya(path) or is_loralib(path))) or is_adapter(path)
-
-
-def _is_plain(path: Path) -> bool:
-    """Whether no settings of PEFT stand beside a file."""
-    return not (path.parent / SETTINGS).is_file()
-
-
-Rest = tuple[dict[str, Stored], Callable[[], list[str]]]
-"""`beside` and `unplaced` of `Updates`."""
-
-
-def _read_adapter(name: str, alpha: float | None, base: Checkpoint | None) -> tuple[Adapter, Rest]:
-    path = Path(name).expanduser()
-    if _is_plain(path) and is_kohya(path):
-        adapter, left = read_kohya(path, alpha, base.tensors if base else None)
-        return adapter, ({}, lambda: left)
-    if _is_plain(path) and is_loralib(path):
-        adapter, beside = read_loralib(path, alpha)
-        return adapter, (beside, list)
-    adapter = read_adapter(path)
-    stated = {adapter.settings.get("lora_alpha"), *(adapter.settings.get("alpha_pattern") or {}).values()}
-    if alpha is not None and stated != {alpha}:
-        listed = ", ".join(sorted(map(str, stated)))
-        raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} of {name} states {listed}; leave --alpha out")
-    return adapter, ({}, lambda: _unplaced(path))
-
-
-def _unplaced(path: Path) -> list[str]:
-    """Tensors of PEFT's that `read_adapter` leaves out: factors of convolutions, and what is added to a bias or to
-    single tokens."""
-    _, tensors = read_files(path)
-    modules, rest = by_module(tensors)
-    kernels = {name: parts for name, parts in modules.items() if any(part.ndim > 2 for part in parts.values())}
-    factors = [f"{name}.{part}" for name, parts in kernels.items() for part in parts]
-    return [*factors, *(name for name in rest if name.endswith((LORA_BIAS, TRAINED_TOKENS)))]
+    return bool(format_of(Path(name).expanduser()))
 
 
 def _pair(base_name: str, tuned_name: str) -> Updates:
     base, tuned = open_checkpoint(base_name), open_checkpoint(tuned_name)
-    if factors := [key for key in tuned.tensors if FACTOR.fullmatch(key)]:
+    if factors := [key for key in tuned.tensors if LORALIB_KEY.fullmatch(key)]:
         raise ConfigError(
             f"{tuned_name} holds {factors[0]}, a factor of loralib: its weights may lack ΔW; name the file itself, "
             f"{tuned.files[0]}, with --alpha"
         )
     pairing = pair(base, tuned)
-    matrices = [
-        Matrix(p.name, "pair", _sides(p.base.shape), p.base, p.tuned, lambda p=p: Difference(p.base, p.tuned))  # type: ignore[misc]
-        for p in pairing.pairs
-    ]
+    matrices = [_of_pair(p.name, p.base, p.tuned) for p in pairing.pairs]
     if not matrices:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
-    _refuse_strangers(base, tuned, pairing)
+    _check_related(base, tuned, pairing)
     fingerprint = base.fingerprint() + tuned.fingerprint()
     title = f"{tuned_name} against {base_name}"
     return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
 
 
-def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
+def _of_pair(name: str, base: Tensor, tuned: Tensor) -> Matrix:
+    shape = (base.shape[0], base.shape[1])
+    return Matrix(name, "pair", shape, base, tuned, lambda: Difference(base, tuned))
+
+
+def _check_related(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
     """Refuse two models of which neither was tuned from the other: a matrix or two of one name and shape, such as an
     embedding, are no finding.
 
@@ -194,8 +167,9 @@ def _refuse_strangers(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> 
 
 
 def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base: str) -> Updates:
-    adapter, (beside, unplaced) = _read_adapter(name, alpha, base)
-    by_name = _by_plain_name(base) if base else {}
+    path = Path(name).expanduser()
+    adapter = read_adapter(path, alpha, base.tensors if base else None)
+    keys = {plain_name(key): key for key in base.tensors} if base else {}  # aliases of ties too
     notes = [Note("adapter", adapter.name, text) for text in adapter.notes]
     matrices = []
     for update in adapter.updates.values():
@@ -204,39 +178,31 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base:
                 f"{name}: {update.name} of a MergedLinear: which rows of its weight the group belongs to is not in the "
                 "file; leave BASE out"
             )
-        stored = by_name.get(plain_name(f"{update.name}.weight"))
-        stored = as_matrix(stored) if stored else None
+        key = keys.get(plain_name(f"{update.name}.weight"))
+        stored = as_matrix(base.tensors[key]) if base and key else None
         if stored is None and (base or update.needs_base):
             where = f"BASE has no {update.name}.weight" if base else f"a {update.kind} update needs its base"
             raise ConfigError(f"{name}: {where}; type: {with_base} with the adapter's own base")
-        if stored and stored.shape not in (update.shape, update.shape[::-1]):
+        if stored is not None and tuple(stored.shape) not in (update.shape, update.shape[::-1]):
             raise ConfigError(
-                f"{name}: {update.name} is {update.shape}, in BASE {stored.shape}; give the adapter's own base"
+                f"{name}: {update.name} is {update.shape}, in BASE {tuple(stored.shape)}; give the adapter's own base"
             )
-        matrices.append(_matrix(update, stored))
+        matrices.append(_matrix(update, stored, key or f"{update.name}.weight"))
         if update.note:
             notes.append(Note("caution", update.name, update.note))
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
-    fingerprint = (base.fingerprint() if base else "") + _files_hash(Path(name).expanduser())
+    fingerprint = (base.fingerprint() if base else "") + _files_hash(path)
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
     slug = _slug(*([base.name] if base else []), name)
-    return Updates(title, slug, matrices, notes, fingerprint, base, adapter, beside, unplaced)
+    return Updates(title, slug, matrices, notes, fingerprint, base, adapter)
 
 
-def _matrix(update: AdapterUpdate, stored: Stored | None) -> Matrix:
-    def whole() -> Tensor:
-        assert stored is not None, f"{update.name} needs its base"
-        return update.oriented(stored.block(0, 0, stored.shape[0]))
+def _matrix(update: AdapterUpdate, stored: Tensor | None, name: str) -> Matrix:
+    def make() -> Update:
+        return update.update(update.oriented(stored) if update.needs_base and stored is not None else None)
 
-    make = (lambda: update.update(whole())) if update.needs_base else update.update
-    name = stored.name if stored else f"{update.name}.weight"
     return Matrix(name, update.kind, update.shape, stored, None, make, update.name)
-
-
-def _by_plain_name(base: Checkpoint) -> dict[str, Stored]:
-    """The base's tensors by plain name; aliases of tied tensors are among them."""
-    return {plain_name(name): stored for name, stored in base.tensors.items()}
 
 
 def _files_hash(path: Path) -> str:
@@ -250,8 +216,3 @@ def _slug(*names: str) -> str:
     ends = [re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name).strip("-.") for name in reversed(names)]
     short_hash = hashlib.sha256("\0".join(names).encode()).hexdigest()[:6]
     return "-against-".join([*dict.fromkeys(ends)]) + f"-{short_hash}"
-
-
-def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
-    assert len(shape) == 2, f"a matrix, not {shape}"
-    return shape[0], shape[1]

@@ -10,8 +10,6 @@ from lorax_lab.data import arithmetic, boolq, digits, hub, hutto_gilbert, image_
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
-__all__ = ["SOURCES", "Example", "Pools", "Source", "data_sha256", "source_of"]
-
 SOURCES: dict[str, Source] = {
     "movie_reviews": hutto_gilbert.SOURCE,
     "product_reviews": hutto_gilbert.SOURCE,

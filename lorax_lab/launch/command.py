@@ -29,7 +29,9 @@ COMMANDS = {
         "lay out recorded runs in W&B, or serve them on this machine", "lorax_lab.windows", ("dashboard",)
     ),
     "audit": Command("measure the update in an adapter or checkpoint from elsewhere", "lorax_lab.audit"),
-    "card": Command("one page about an adapter or checkpoint: its ranks, noise, smallest cut", "lorax_lab.card"),
+    "card": Command(
+        "one page about an adapter or checkpoint: its ranks, noise, smallest cut", "lorax_lab.audit", ("card",)
+    ),
     "memory": Command("predict what a training step will hold", "lorax_lab.memory"),
     "serve": Command("serve several adapters on one base, and measure it", "lorax_lab.serve"),
 }

@@ -132,8 +132,8 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
     check_one_process()
     grid = [with_reference(run_of(config)) for config in configs]
     sweep = Sweep(each_once(grid))
-    for run in sweep.runs:
-        check_place(run)
+    for folder in {run.runs_dir for run in sweep.runs}:
+        check_place(folder)
     workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
     if sweep.waiting and not dry_run:
         make_place(sweep.runs_dir)

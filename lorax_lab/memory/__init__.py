@@ -10,17 +10,4 @@ from lorax_lab.memory.ledger import (
     peak_resident_bytes,
     reset_peak,
 )
-from lorax_lab.memory.shortage import bytes_asked, explained, free_bytes
-
-__all__ = [
-    "CATEGORIES",
-    "Ledger",
-    "bytes_asked",
-    "explained",
-    "free_bytes",
-    "measure_step",
-    "peak_device_bytes",
-    "peak_of",
-    "peak_resident_bytes",
-    "reset_peak",
-]
+from lorax_lab.memory.shortage import explained

@@ -14,9 +14,7 @@ from lorax_lab.config import RunConfig
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.methods import embeddings, full, head, lora, norms_and_biases, peft_bridge
 from lorax_lab.methods.method import Method
-from lorax_lab.models import freeze_head, head_modules, is_head, keep_frozen_in_bf16
-from lorax_lab.models.kernel import use_byte_dropout
-from lorax_lab.models.savings import checkpoint_layers
+from lorax_lab.models import freeze_head, head_modules, is_head
 
 METHODS: dict[str, Method[Any]] = {
     "full": full.METHOD,
@@ -44,22 +42,15 @@ def method_named(name: str) -> Method[Any]:
 
 
 def make_trainable(model: nn.Module, names: list[str], config: RunConfig, generator: torch.Generator) -> None:
-    """Attach the run's method to the matrices of these names, its values drawn from `generator`, and set what else
-    its training settings say of the model, in place.
+    """Attach the run's method to the matrices of these names, in place, its values drawn from `generator`; the head
+    trains with it, unless `train.head=false`.
 
     Raises:
         ConfigError: as the method's `attach`.
     """
-    method = METHODS[config.method.name]
-    method.attach(model, names, config.method, config.rank, generator)
+    METHODS[config.method.name].attach(model, names, config.method, config.rank, generator)
     if not config.train.head:
         freeze_head(model)
-    if config.train.precision == "bf16" and method.multiplies_only:
-        keep_frozen_in_bf16(model)
-    if config.train.dropout == "bytes":
-        use_byte_dropout(model)
-    if config.train.checkpointing:
-        checkpoint_layers(model)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

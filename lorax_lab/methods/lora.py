@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from lorax_lab.config import MethodConfig
 from lorax_lab.config.checks import require, require_positive
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import peft_format
+from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS, Adapter, number, read_adapter, read_settings
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, scaling_of, set_module
 from lorax_lab.methods.method import Method, Shapes
-from lorax_lab.methods.peft_files import WEIGHTS
 from lorax_lab.models import head_modules, is_head, shape_of, shapes_of
 from lorax_lab.spectra import Update
 
+UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "layer_replication": None}
+"""PEFT's settings with which an adapter is no plain LoRA, and the values with which it is."""
 OWN_RANK = re.compile(r"[^:\s]+:[1-9]\d*")
 """The end of a name and a rank."""
 
@@ -140,17 +142,108 @@ def detach(model: nn.Module) -> None:
 
 
 def export(model: nn.Module, settings: LoraConfig, base_name: str) -> dict[str, dict[str, Any]]:
-    """The adapter's two files in PEFT's format."""
-    return peft_format.export(model, base_name, settings.alpha, settings.dropout, settings.rslora)
+    """The adapter's two files in PEFT's format by name: tensors for the weights, plain values for the settings.
+
+    `base_name` is the base's public name; the path it was read from is never written.
+    """
+    layers, heads = lora_layers(model), head_modules(model)
+    tensors = {}
+    for name, layer in layers.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach()
+    tensors |= {PREFIX + name: p.detach() for name, p in model.named_parameters() if is_head(name, heads)}
+    ranks = {name: len(layer.lora_A) for name, layer in layers.items()}
+    stated: dict[str, Any] = {
+        "task_type": _task_type(model),
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "use_rslora": settings.rslora,
+        "modules_to_save": heads,
+        "fan_in_fan_out": any(type(layer.base).__name__ == "Conv1D" for layer in layers.values()),
+    }
+    return {WEIGHTS: tensors, SETTINGS: peft_settings(ranks, next(iter(ranks.values())), base_name) | stated}
+
+
+def peft_settings(ranks: Mapping[str, int], rank: int, base_name: str | None) -> dict[str, Any]:
+    """PEFT's settings of a LoRA whose matrices have these ranks; those of another rank than `rank` have a pattern."""
+    others = {f"^{re.escape(name)}$": own for name, own in ranks.items() if own != rank}
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base_name,
+        "r": rank,
+        "target_modules": list(ranks),
+        "bias": "none",
+        "inference_mode": True,
+    } | ({"rank_pattern": others} if others else {})
+
+
+def _task_type(model: Any) -> str:
+    """What PEFT wraps the model as: by this it finds the head, or that there is none."""
+    causal = model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
+    return "CAUSAL_LM" if causal else "SEQ_CLS"
+
+
+def read(folder: Path, shapes: Shapes) -> Adapter:
+    """The plain LoRA saved in `folder`, by us or by PEFT, for a base whose matrices have these shapes.
+
+    Raises:
+        ConfigError: no adapter there, another adapter method, a matrix the base does not have, a shape or a rank that
+            does not fit, or a number that is not finite.
+    """
+    settings = read_settings(folder)
+    for key, plain in UNSUPPORTED.items():
+        if settings.get(key, plain) != plain:
+            raise ConfigError(f"{folder}: {key}={settings[key]} is not possible; allowed: {plain}")
+    adapter = read_adapter(folder)
+    for name, update in adapter.updates.items():
+        if name not in shapes:
+            raise ConfigError(f"{folder}: no matrix {name} in the model; {suggest(name, tuple(shapes))}")
+        if update.kind not in ("lora", "rslora"):
+            raise ConfigError(f"{folder}: {name} is {update.kind}, which changes the base; allowed: a plain LoRA")
+        if update.shape != tuple(shapes[name]):
+            raise ConfigError(f"{folder}: {name} is {update.shape}, the model's matrix is {tuple(shapes[name])}")
+    if adapter.unplaced:
+        raise ConfigError(f"{folder}: {adapter.unplaced[0]} is no factor of a matrix, and nothing holds it here")
+    if not 0 <= number("lora_dropout", settings.get("lora_dropout", 0.0)) < 1:
+        dropout = f"lora_dropout={settings['lora_dropout']}"
+        raise ConfigError(f"{folder}: {dropout} is not possible: allowed are numbers from 0 to 1, without 1")
+    number("r", settings.get("r"))
+    if bad := [key for key, tensor in adapter.saved.items() if not torch.isfinite(tensor).all()]:
+        raise ConfigError(f"{folder}: {bad[0]} has nan or inf inside: a diverged run or a bad file")
+    return adapter
+
+
+def load(model: nn.Module, folder: Path) -> None:
+    """Put the adapter saved in `folder`, by us or by PEFT, onto a bare base model, head included.
+
+    Raises:
+        ConfigError: as `read`, or a head that does not fit; the model is as it was.
+    """
+    adapter = read(folder, shapes_of(model))
+    own = model.state_dict()
+    if wrong := [key for key, t in adapter.saved.items() if key not in own or own[key].shape != t.shape]:
+        raise ConfigError(f"{folder}: the model's head does not fit these saved tensors: {', '.join(wrong)}")
+    model.load_state_dict(adapter.saved, strict=False)
+    heads = head_modules(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_head(name, heads))
+    for name, update in adapter.factors.items():
+        dropout = adapter.settings.get("lora_dropout", 0.0)
+        layer = LoRALinear(model.get_submodule(name), len(update.A), update.scaling, dropout)
+        with torch.no_grad():
+            layer.lora_A.copy_(update.A)
+            layer.lora_B.copy_(update.B)
+        layer.train(model.training)
+        set_module(model, name, layer)
 
 
 def saved_updates(folder: Path, model: nn.Module, base: dict[str, Tensor]) -> dict[str, Update]:
     """ΔW of the adapter saved in `folder`; `model` is a bare base.
 
     Raises:
-        ConfigError: as `peft_format.read`.
+        ConfigError: as `read`.
     """
-    return {**peft_format.read(folder, shapes_of(model)).factors}
+    return {**read(folder, shapes_of(model)).factors}
 
 
 METHOD = Method(
@@ -160,7 +253,7 @@ METHOD = Method(
     attach=attach,
     updates=updates,
     export=export,
-    load=peft_format.load,
+    load=load,
     saved_updates=saved_updates,
     merge=merge,
     unmerge=unmerge,

@@ -15,8 +15,8 @@ from torch import nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import lora, peft_adalora, peft_model
+from lorax_lab.methods.adapters import WEIGHTS
 from lorax_lab.methods.method import Method, Shapes
-from lorax_lab.methods.peft_files import WEIGHTS
 from lorax_lab.methods.peft_model import REFUSALS, calm, drawn_from, turned
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, refusal, settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, Entry

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +18,21 @@ from torch import Tensor, nn
 
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods import peft_adalora
+from lorax_lab.methods.adapters import PREFIX as KEY
+from lorax_lab.methods.adapters import RANKNUM_EPS, SETTINGS, WEIGHTS, read_files
 from lorax_lab.methods.method import Shapes
-from lorax_lab.methods.peft_factors import bare, keep_start, update_of
-from lorax_lab.methods.peft_files import PREFIX as KEY
-from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS, read_files
 from lorax_lab.methods.peft_settings import PREFIX, PeftSettings, config_class, refusal
 from lorax_lab.methods.peft_table import TABLE, Entry
-from lorax_lab.models import Turned, head_modules, is_head, shape_of
-from lorax_lab.spectra import Update
+from lorax_lab.models import Turned, head_modules, is_head, out_in, shape_of
+from lorax_lab.spectra import LowRank, Update
 
 NOISE = r".*(CUDA extension|boft_n_butterfly_factor|is_gradient_checkpointing|[Ss]parse|PRNG initiali[sz]ation).*"
 """Warnings of PEFT and of what it calls that ask for nothing."""
 REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError, AssertionError, Warning)
 """How PEFT says that it cannot."""
+
+ADAPTER = "default"
+"""PEFT's name for the one adapter of a model."""
 
 
 @dataclass(frozen=True)
@@ -199,3 +201,72 @@ def calm() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=NOISE)
         yield
+
+
+# ---- ΔW of one layer: by its factors where it has such, else merged in fp64 and subtracted
+
+
+def keep_start(layer: Any) -> None:
+    """Remember the factors that PEFT took out of W0, before they are trained: ΔW = s (B A − B₀ A₀)."""
+    layer.started_from = tuple(_lora_factors(layer))
+
+
+def update_of(layer: Any, factors: str, base_weight: Tensor) -> Update:
+    """ΔW (out, in) of one layer, on the CPU; `base_weight` is W0 (out, in)."""
+    if factors:
+        return FACTORS[factors](layer)
+    merged = copy.deepcopy(layer).cpu().double().eval()
+    if merged.merged:
+        bare(merged).weight.data.copy_(out_in(bare(merged), base_weight.double()))
+        merged.merged_adapters.clear()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged.merge()
+    return out_in(bare(merged), bare(merged).weight.detach()) - base_weight.cpu().double()
+
+
+def bare(layer: Any) -> Any:
+    """The base's own module inside a layer of PEFT."""
+    return layer.get_base_layer()
+
+
+def _lora_factors(layer: Any) -> tuple[Tensor, Tensor]:
+    return _kept(layer.lora_B[ADAPTER].weight), _kept(layer.lora_A[ADAPTER].weight)
+
+
+def _lora(layer: Any) -> LowRank:
+    B, A = _lora_factors(layer)
+    scaling = float(layer.scaling[ADAPTER])
+    if not hasattr(layer, "started_from"):
+        return LowRank(B, A, scaling)
+    first_B, first_A = layer.started_from
+    return LowRank(torch.cat([B, -first_B], 1), torch.cat([A, first_A]), scaling)
+
+
+def _adalora(layer: Any) -> LowRank:
+    """s B (E ∘ A) / (number of directions + 1e-5)."""
+    B, A, E = (_kept(part[ADAPTER]) for part in (layer.lora_B, layer.lora_A, layer.lora_E))
+    scaling = float(layer.scaling[ADAPTER]) / (float(layer.ranknum[ADAPTER]) + RANKNUM_EPS)
+    return LowRank(B, E.double() * A.double(), scaling)
+
+
+def _vera(layer: Any) -> LowRank:
+    """diag(b) B diag(d) A, with the shared B and A cut to the layer's sides."""
+    parts = (layer.vera_lambda_b, layer.vera_B, layer.vera_lambda_d, layer.vera_A)
+    b, B, d, A = (_kept(part[ADAPTER]).double() for part in parts)
+    return LowRank(b[:, None] * B[: layer.out_features], d[:, None] * A[:, : layer.in_features])
+
+
+def _shared(layer: Any) -> LowRank:
+    """B A, both put together from one set of numbers that all layers share."""
+    copied = copy.deepcopy(layer).cpu().double()
+    with torch.no_grad():
+        A, B = copied._get_lora_matrices(ADAPTER)
+    return LowRank(B.detach(), A.detach())
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone()
+
+
+FACTORS: dict[str, Callable[[Any], LowRank]] = {"lora": _lora, "adalora": _adalora, "vera": _vera, "shared": _shared}

@@ -36,7 +36,7 @@ class Entry:
         plus: the setting whose directions come on top of that bound.
         unbounded: a setting and its value with which only the matrix bounds the rank after all.
         computed_in: the precision in which PEFT computes a merged weight, even if all its parts are fp64.
-        factors: how ΔW is read as factors (`peft_factors.FACTORS`); empty where it is merged and subtracted.
+        factors: how ΔW is read as factors (`peft_model.FACTORS`); empty where it is merged and subtracted.
         quick: fixed settings for a trial of one layer, where the real start would take an SVD.
         stepped: whether it acts between optimizer steps (`peft_adalora`).
     """

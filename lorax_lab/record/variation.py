@@ -28,7 +28,7 @@ MAIN = ("model", "task.name", "method.name", "rank")
 INPUTS = ("model", "task.name", "task.path")
 """Settings that name a run's inputs. Where hashes of the inputs are known, they replace the names."""
 NO_RESULT = (
-    "reference", "force", "runs_dir", "checkpoint_seconds", "isolate", "time_limit_seconds", "tracking", "train.device",
+    "reference", "force", "runs_dir", "checkpoint_seconds", "time_limit_seconds", "tracking", "train.device",
     "train.kernel", "train.checkpointing", "workers",
 )  # fmt: skip
 """Settings that decide no result: places, windows and switches."""

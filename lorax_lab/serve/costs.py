@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorax_lab.memory import peak_of
-from lorax_lab.methods.peft_files import SETTINGS, WEIGHTS
+from lorax_lab.methods.adapters import SETTINGS, WEIGHTS
 from lorax_lab.models import resolve
 from lorax_lab.models.weights import weight_files
 from lorax_lab.serve.exchange import Batch, Exchange

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorax_lab.errors import ConfigError, suggest
-from lorax_lab.methods import peft_format
+from lorax_lab.methods import adapters, lora
 from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
@@ -136,7 +136,7 @@ class Exchange:
             raise ConfigError(f"there is an adapter {name} already; choose another name for {folder}")
         saved = self._admit(folder)
         factors = {key: self._on_device(key, update) for key, update in saved.factors.items()}
-        self.adapters[name] = Adapter(name, factors, self._heads_of(saved.head, folder))
+        self.adapters[name] = Adapter(name, factors, self._heads_of(saved.saved, folder))
 
     def switch(self, name: str) -> None:
         """Make the adapter active, unmerged, with its head.
@@ -200,13 +200,13 @@ class Exchange:
             raise ConfigError(f"no adapter is active; switch to one of {', '.join(self.adapters)}")
         return self._slot.adapter
 
-    def _admit(self, folder: Path) -> peft_format.Saved:
+    def _admit(self, folder: Path) -> adapters.Adapter:
         """The adapter in `folder`, if its base is this one: a run's record has the base's hash, any other folder only
         the base's name."""
         record = read_record(folder) if (folder / RECORD).is_file() else None
         if record and (record.status, record.method) != ("completed", "lora"):
             raise ConfigError(f"{folder}: a {record.status} run of method={record.method}, no trained adapter")
-        saved = peft_format.read(folder, self._shapes)
+        saved = lora.read(folder, self._shapes)
         ours = (self.base_name, self.model_sha256)
         theirs = (str(saved.base_name), record.completed.inputs.model_sha256 if record else self.model_sha256)
         if theirs != ours:

@@ -14,7 +14,7 @@ from lorax_lab.config import OWN, RunConfig
 from lorax_lab.console import bar
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import typed
-from lorax_lab.methods import peft_format
+from lorax_lab.methods import lora
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.record import DamagedRecord, read_record
 from lorax_lab.serve.exchange import Batch, Exchange
@@ -79,7 +79,7 @@ def prove(served: Served) -> dict[str, Any]:
         for number, (name, test) in enumerate(served.tests.items()):
             on_done(number, len(served.tests))
             model = served.bare(name)
-            peft_format.load(model, served.folders[name])
+            lora.load(model, served.folders[name])
             alone[name] = test.outputs(model.eval())
             exchange.switch(name)
             ways = {"exchanged": test.outputs(exchange.model)}

@@ -11,8 +11,6 @@ from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.tasks import classification, image_classification, language_modeling, regression, speech_recognition
 from lorax_lab.tasks.kind import Kind, Task
 
-__all__ = ["KINDS", "Kind", "Task", "check", "kind_of", "load_task"]
-
 KINDS: dict[str, Kind] = {
     "classification": classification.KIND,
     "regression": regression.KIND,

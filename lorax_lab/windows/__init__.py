@@ -54,7 +54,7 @@ class Windows:
 
     def send(self, message: dict[str, Any]) -> None:
         """A line to the child, which may be gone."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: the pipe is closed
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _hear(self) -> None:
@@ -126,7 +126,7 @@ def _begin(folder: Path, group: str, tracking: TrackingConfig, say: Say) -> Wind
     if not _CURRENT or _CURRENT[0].process.poll() is not None or _CURRENT[0].pid != os.getpid():
         try:
             _CURRENT[:] = [Windows(say)]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             say(f"{library_of(tracking.mode)} lacks {folder.name} ({error}); later: {later(folder.parent)}")
             return None
         atexit.register(close)

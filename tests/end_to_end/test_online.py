@@ -66,11 +66,11 @@ def test_a_run_is_seen_live_killed_and_resumed_without_a_seam(server: Server, sm
     typed = [word for word in small_run if not word.startswith("tracking=")] + words
     command = [sys.executable, "-m", "lorax_lab.run", *typed, "tracking=online"]
     kept = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL) as sweep:
+    with subprocess.Popen(command, env=kept, stdout=subprocess.DEVNULL, start_new_session=True) as sweep:
         until(lambda: any(len(run.history) > 5 for run in server.runs.values()))
         ((name, run),) = server.runs.items()
         assert (run.exit_code, run.summary["status"]) == (None, "running")
-        sweep.send_signal(signal.SIGKILL)
+        os.killpg(sweep.pid, signal.SIGKILL)  # its worker too
     until(lambda: run.exit_code is not None)
     assert (run.exit_code, run.summary["status"]) == (137, "killed")
     assert "its process is gone" in run.summary["status/why"]

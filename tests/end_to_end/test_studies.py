@@ -759,6 +759,6 @@ def test_a_studys_runs_keep_their_threads(threads: int | None, workers: str, mon
 
     monkeypatch.setattr(provenance, "hardware", lambda: {"threads": 8})
     lines = [{"hardware": {"threads": threads}}] if threads else []
-    assert launching.with_workers(["isolate=true"], lines) == ["isolate=true", workers]
+    assert launching.with_workers(["tracking=disabled"], lines) == ["tracking=disabled", workers]
     assert launching.with_workers(["workers=3"], lines) == ["workers=3"]
     assert launching.with_workers(["hydra/launcher=joblib"], lines) == ["hydra/launcher=joblib"]

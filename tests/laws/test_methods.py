@@ -21,7 +21,7 @@ from torch import nn
 
 from lorax_lab.config import MethodConfig
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named, peft_format
+from lorax_lab.methods import METHODS, REFERENCE, count_parameters, lora, method_named
 from lorax_lab.methods.lora_layer import LoRALinear, lora_layers, merged_weight
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head, select, shapes_of
 from lorax_lab.record.folder import save_trained
@@ -333,7 +333,7 @@ def test_our_adapter_loads_in_peft_with_the_same_outputs(kind: str, rslora: bool
     theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
     torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
     ours = tiny_model(kind)
-    peft_format.load(ours, tmp_path)
+    lora.load(ours, tmp_path)
     assert torch.equal(outputs(ours.eval()), outputs(model))
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "public/name"
 
@@ -357,7 +357,7 @@ def test_targets_may_have_ranks_of_their_own_and_peft_reads_them(kind: str, tmp_
     theirs = PeftModel.from_pretrained(tiny_model(kind), tmp_path).eval()
     torch.testing.assert_close(outputs(theirs), outputs(model), atol=1e-6, rtol=1e-5)
     ours = tiny_model(kind)
-    peft_format.load(ours, tmp_path)
+    lora.load(ours, tmp_path)
     assert torch.equal(outputs(ours.eval()), outputs(model))
 
 
@@ -391,7 +391,7 @@ def test_pefts_adapter_loads_in_ours_with_the_same_outputs(kind: str, tmp_path: 
     theirs.save_pretrained(tmp_path)
     ours = tiny_model(kind)
     assert not torch.allclose(outputs(theirs), outputs(ours))
-    peft_format.load(ours, tmp_path)
+    lora.load(ours, tmp_path)
     torch.testing.assert_close(outputs(ours.eval()), outputs(theirs), atol=1e-6, rtol=1e-5)
     heads = head_modules(ours)
     trainable = {name for name, parameter in ours.named_parameters() if parameter.requires_grad}
@@ -550,5 +550,5 @@ def test_an_adapter_that_does_not_fit_is_refused_and_nothing_changes(damage: str
         path.unlink()
     bare = tiny_model("bert")
     with pytest.raises(ConfigError, match=str(tmp_path)):
-        peft_format.load(bare, tmp_path)
+        lora.load(bare, tmp_path)
     assert torch.equal(outputs(bare), outputs(tiny_model("bert")))

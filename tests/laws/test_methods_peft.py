@@ -38,7 +38,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.methods import METHODS, count_parameters, method_named
 from lorax_lab.methods.peft_bridge import PREFIX
-from lorax_lab.methods.peft_factors import FACTORS, update_of
+from lorax_lab.methods.peft_model import FACTORS, update_of
 from lorax_lab.methods.peft_settings import refusal as refusal_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table

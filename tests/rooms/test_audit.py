@@ -14,11 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from analysis.__main__ import main as analysis
-from lorax_lab.audit import base as base_side
-from lorax_lab.audit import measure
+from lorax_lab.audit import directions, measure
 from lorax_lab.audit.__main__ import main
-from lorax_lab.spectra import summary
+from lorax_lab.spectra import MEASURES, NULLS, structured_nulls, summary
+from lorax_lab.streams import generator
 
 SHAPES = {"layers.0.q": (96, 96), "layers.0.up": (200, 96), "layers.1.q": (96, 96), "layers.1.up": (200, 96)}
 RANK = 5
@@ -58,9 +57,9 @@ def write(folder: Path, tensors: dict[str, Tensor], shards: int = 1, dtype: torc
     return folder
 
 
-def audit(*words: Any, code: int = 0) -> pd.DataFrame:
-    assert main([str(w) for w in (*words, "--out", "out")]) == code
-    return pd.read_csv("out/audit.csv", keep_default_na=True)
+def audit(*words: Any, code: int = 0, out: str = "out") -> pd.DataFrame:
+    assert main([str(w) for w in (*words, "--out", out)]) == code
+    return pd.read_csv(f"{out}/audit.csv")
 
 
 def flags(rows: pd.DataFrame) -> list[set[str]]:
@@ -92,9 +91,7 @@ def test_a_planted_rank_is_flagged_in_bf16() -> None:
     assert all({"effective_rank", "energy_rank_99"} <= f for f in flags(rows))
     assert (rows["effective_rank"] > 4 * RANK).all()
     assert (rows["rounding_share"] > 0.01).all()
-    text = Path("out/report.md").read_text()
-    assert "Do not trust" in text
-    assert "effective_rank (4 of 4 matrices)" in text
+    assert "effective_rank (4 of 4 matrices)" in Path("out/report.md").read_text()
 
 
 def test_spikes_stand_above_planted_noise() -> None:
@@ -104,31 +101,8 @@ def test_spikes_stand_above_planted_noise() -> None:
     assert rows["spike_energy"].to_numpy() == pytest.approx(1 / 1.01, abs=0.01)
     assert (rows["bulk_misfit"] < 0.1).all()
     assert (rows["gavish_donoho_rank"] == RANK).all()
-    report = Path("out/report.md").read_text()
-    assert "5 directions of a matrix stand above its noise" in report
-    assert "3 for 50%" in report or "2 for 50%" in report
     saved = pd.read_parquet("out/audit.parquet")
     assert list(saved.columns) == list(rows.columns)
-
-
-@pytest.mark.slow
-def test_its_figures_are_drawn_from_the_folder_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    base, tuned = planted(1e-1, noise=0.1)
-    audit(write(Path("base"), base), write(Path("tuned"), tuned))
-    assert "type: python -m analysis audit out" in capsys.readouterr().out
-    assert not list(Path("out").glob("*.png"))
-    assert analysis(["audit", "out"]) == 0
-    printed = capsys.readouterr().out
-    for name in ("singular_values", "energy", "ranks"):
-        assert f"  {name}.{{png,pdf,csv}}\n" in printed
-        assert all(Path(f"out/{name}.{kind}").is_file() for kind in ("png", "pdf", "csv"))
-    assert "directions: they were not measured; type --directions" in printed
-    settings = json.loads(Path("out/audit.json").read_text())
-    for spoilt, message in (({"format": 1}, "has format 1"), ({}, "cannot be drawn")):
-        Path("out/audit.json").write_text(json.dumps({"base": settings["base"]} | spoilt))
-        assert analysis(["audit", "out"]) == 2
-        assert message in (error := capsys.readouterr().err)
-        assert "python -m lorax_lab.audit BASE TUNED" in error
 
 
 def test_the_values_are_those_of_the_difference() -> None:
@@ -143,7 +117,7 @@ def test_the_values_are_those_of_the_difference() -> None:
 
 
 def test_a_stopped_audit_goes_on_where_it_was(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base, tuned = planted(1e-2)
     folders = write(Path("base"), base), write(Path("tuned"), tuned)
@@ -157,7 +131,6 @@ def test_a_stopped_audit_goes_on_where_it_was(
 
     monkeypatch.setattr(measure, "measure", stopped)
     assert main([*map(str, folders), "--out", "out"]) == 130
-    assert "type the same command" in capsys.readouterr().err
     before = {p.name: p.read_bytes() for p in Path("out/matrices").iterdir()}
     assert len(before) == 2
     monkeypatch.setattr(measure, "measure", lambda matrix, *rest: (done.append(matrix.name), real(matrix, *rest))[1])
@@ -166,47 +139,42 @@ def test_a_stopped_audit_goes_on_where_it_was(
     assert all((Path("out/matrices") / name).read_bytes() == content for name, content in before.items())
 
 
-def test_a_damaged_part_is_measured_again() -> None:
-    base, tuned = planted(1e-2)
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
-    rows = audit(*folders)
-    part = Path("out/matrices/00001.npz")
-    part.write_bytes(part.read_bytes()[:100])
-    pd.testing.assert_frame_equal(audit(*folders), rows)
-
-
 def test_another_audit_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = planted(1e-2)
     folders = write(Path("base"), base), write(Path("tuned"), tuned)
     audit(*folders)
     before = Path("out/audit.csv").read_bytes()
     assert main([str(folders[1]), str(folders[0]), "--out", "out"]) == 2
-    assert "holds another audit" in capsys.readouterr().err
+    assert "base, tuned" in capsys.readouterr().err
     assert main([*map(str, folders), "--out", "out", "--top", "3"]) == 2
     assert "top" in capsys.readouterr().err
     assert main([*map(str, folders), "--out", "base"]) == 2
-    assert "holds other files" in capsys.readouterr().err
+    assert "--out base" in capsys.readouterr().err
     assert Path("out/audit.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["nowhere", "tuned"], "nowhere"),
-        (["base"], "BASE TUNED"),
-        (["base", "tuned", "--extract", "16"], "rank=16"),
-        (["base", "tuned", "--extract", "rank=0"], "rank=N"),
-        (["base", "tuned", "--extract", "energy=1.5"], "0 < SHARE < 1"),
-        (["base", "tuned", "--top", "0"], "--top 64"),
-        (["base", "tuned", "--device", "abacus"], "--device cpu"),
-    ],
-)
-def test_wrong_words_say_what_to_type(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_words_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = planted()
     write(Path("base"), base), write(Path("tuned"), tuned)
-    assert main([*words, "--out", "out"]) == 2
-    assert said in capsys.readouterr().err
-    assert not Path("out").exists()
+    torch.save({"q.lora_A": torch.ones(6, 96), "q.lora_B": torch.ones(10, 3)}, "merged.bin")
+    save_file({f"{name}.weight": torch.ones(7, 7) for name in "abcdefgh"}, "other.safetensors")
+    for words, named in [
+        (["nowhere", "tuned"], "nowhere"),
+        (["base"], "BASE TUNED"),
+        (["base", "other.safetensors"], "no tensor in common"),
+        (["base", "tuned", "--alpha", "16"], "--alpha 16"),
+        (["base", "merged.bin", "--alpha", "nan"], "--alpha nan"),
+        (["base", "merged.bin", "--alpha", "16"], "group 1 of 2"),
+        (["merged.bin", "--alpha", "16", "--extract", "rank=2"], "group 1 of 2"),
+        (["base", "tuned", "--extract", "16"], "--extract 16"),
+        (["base", "tuned", "--extract", "rank=0"], "rank=0"),
+        (["base", "tuned", "--extract", "energy=1.5"], "energy=1.5"),
+        (["base", "tuned", "--top", "0"], "--top 0"),
+        (["base", "tuned", "--device", "abacus"], "--device abacus"),
+    ]:
+        assert main([*words, "--out", "out"]) == 2
+        assert named in capsys.readouterr().err
+        assert not Path("out").exists()
 
 
 def test_what_cannot_be_measured_is_named_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +196,7 @@ def test_nothing_changed() -> None:
     assert (rows["numerical_rank"] == 0).all()
     assert rows["effective_rank"].isna().all()
     assert (rows["unchanged"] == 1).all()
-    assert "none of them changed" in Path("out/report.md").read_text()
+    assert Path("out/report.md").is_file()
 
 
 def test_certified_brackets_hold_the_exact_measures(tmp_path: Path) -> None:
@@ -243,17 +211,6 @@ def test_certified_brackets_hold_the_exact_measures(tmp_path: Path) -> None:
             name
         )
     assert list(rows["spikes"]) == list(exact["spikes"]) == [RANK] * 4
-
-
-def test_a_bracket_that_is_too_wide_makes_it_exact() -> None:
-    base, tuned = planted(1e-1, noise=3.0)
-    folders = write(Path("base"), base), write(Path("tuned"), tuned)
-    exact = audit(*folders)
-    assert main([*map(str, folders), "--out", "top", "--top", "8"]) == 0
-    rows = pd.read_csv("top/audit.csv")
-    assert rows["route"].str.startswith("krylov: too wide: ").all()
-    assert rows["route"].str.endswith("gram").all()
-    assert rows["effective_rank"].to_numpy() == pytest.approx(exact["effective_rank"].to_numpy(), rel=1e-9)
 
 
 class Tiny(nn.Module):
@@ -300,7 +257,6 @@ def test_an_adapter_is_its_merged_weights(settings: dict[str, Any]) -> None:
     if not settings:
         assert list(rows["numerical_rank"]) == [3, 3]
         assert (rows["amplification.rank"] == 3).all()
-    assert "above its noise" in Path("pair/report.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -309,7 +265,6 @@ def test_an_adapter_alone(capsys: pytest.CaptureFixture[str]) -> None:
     rows = audit(folder)
     assert list(rows["numerical_rank"]) == [3, 3]
     assert (rows["null.effective_rank"] < 3).all()
-    assert "product of factors of rank 3" in Path("out/report.md").read_text()
     _, folder, _ = adapter("dora", use_dora=True)
     assert main([str(folder), "--out", "other"]) == 2
     assert "BASE ADAPTER" in capsys.readouterr().err
@@ -372,7 +327,7 @@ def test_the_base_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     W = tuned["layers.1.q.weight"]
     share = float(torch.linalg.svdvals(W)[0] ** 2 / W.square().sum())
     assert rows.loc["layers.1.q.weight", "intruders.left.energy_share"] == pytest.approx(share, rel=1e-4)
-    monkeypatch.setattr(base_side, "short_directions", lambda x: pytest.fail("the cache has it"))
+    monkeypatch.setattr(directions, "short_directions", lambda x: pytest.fail("the cache has it"))
     assert main([*map(str, folders), "--out", "again", "--directions"]) == 0
     again = pd.read_csv("again/audit.csv").set_index("matrix")
     columns = [c for c in rows if c.startswith(("intruders", "amplification"))]
@@ -386,3 +341,83 @@ def test_directions_can_be_added_later() -> None:
     more = audit(*folders, "--directions")
     assert set(more) > set(rows)
     pd.testing.assert_frame_equal(more[list(rows)], rows)
+
+
+# ---- noise that is not iid: the nulls that keep its structure beside it, and no count of signal
+
+WIDE = (96, 120)
+
+
+def pair_of(updates: dict[str, torch.Tensor]) -> tuple[str, str]:
+    """A base and a tuned checkpoint in fp64, so that no rounding hides an update."""
+    base = {name: torch.randn(WIDE, generator=generator(0, name), dtype=torch.float64) for name in updates}
+    save_file(base, "base.safetensors")
+    save_file({name: base[name] + update for name, update in updates.items()}, "tuned.safetensors")
+    return "base.safetensors", "tuned.safetensors"
+
+
+def noise(name: str) -> torch.Tensor:
+    draw = torch.randn(WIDE, generator=generator(1, name), dtype=torch.float64)
+    return draw * torch.randn(WIDE[0], 1, generator=generator(2, name), dtype=torch.float64).exp()
+
+
+def iid(name: str) -> torch.Tensor:
+    return torch.randn(WIDE, generator=generator(3, name), dtype=torch.float64)
+
+
+def test_rows_of_unequal_size_are_no_signal() -> None:
+    rows = audit(*pair_of({name: noise(name) for name in ("l.0.q.weight", "l.1.q.weight")}))
+    assert (rows["spikes"] > 10).all()
+    assert rows["spikes_told"].isna().all()
+    assert rows["spikes_not_told"].notna().all()
+    for null in ("scaled", "signs"):
+        assert rows[f"nulls.{null}.effective_rank"].to_numpy() == pytest.approx(rows["effective_rank"], rel=0.06)
+        assert (rows[f"nulls.{null}.above"] <= 2).all()
+    assert (rows["nulls.permuted.effective_rank"] > 1.2 * rows["effective_rank"]).all()
+
+
+def test_iid_noise_and_a_signal_in_it_are_told() -> None:
+    U, V = (torch.linalg.qr(iid("uv")[:, :4] if side == 0 else iid("uv").T[:, :4]).Q for side in (0, 1))
+    planted = iid("n") + 60 * U @ V.T
+    rows = audit(*pair_of({"l.0.q.weight": iid("i"), "l.1.q.weight": planted, "l.2.q.weight": noise("x")}))
+    assert list(rows["spikes_told"])[:2] == [0, 4]
+    assert math.isnan(rows.loc[2, "spikes_told"])
+    assert rows["spikes_not_told"].isna().tolist() == [True, True, False]
+
+
+def test_the_nulls_are_those_of_the_difference_and_come_from_its_name() -> None:
+    update = noise("q")
+    base, tuned = pair_of({"l.0.q.weight": update})
+    rows = audit(base, tuned)
+    expected = structured_nulls(update, generator(0, "nulls/l.0.q.weight"))
+    for null in NULLS:
+        for name in (*MEASURES, "above"):
+            assert rows.loc[0, f"nulls.{null}.{name}"] == pytest.approx(expected[null][name], rel=1e-6)
+
+
+def test_nulls_are_left_out_where_they_are_not_wanted_and_added_where_they_are() -> None:
+    names = pair_of({"l.0.q.weight": noise("q")})
+    without = audit(*names, "--no-nulls")
+    assert not [column for column in without if column.startswith("nulls")]
+    with_nulls = audit(*names)
+    assert with_nulls[list(without)].equals(without)
+    assert {f"nulls.{null}.effective_rank" for null in NULLS} <= set(with_nulls)
+    top = audit(*names, "--top", 8, out="top")
+    assert not [column for column in top if column.startswith("nulls")]
+
+
+def test_a_certified_top_tells_no_spikes() -> None:
+    U, V = (torch.linalg.qr(iid("uv").T[:, :4] if side else iid("uv")[:, :4]).Q for side in (0, 1))
+    rows = audit(*pair_of({"l.0.q.weight": 0.01 * iid("n") + 60 * U @ V.T}), "--top", 8)
+    assert rows.loc[0, "route"] == "krylov"
+    assert math.isnan(rows.loc[0, "spikes_told"])
+
+
+def test_what_is_too_large_for_nulls_and_factors_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "NULL_ENTRIES", math.prod(WIDE) - 1)
+    rows = audit(*pair_of({"l.0.q.weight": noise("q")}))
+    assert not [column for column in rows if column.startswith("nulls")]
+    torch.save({"q.lora_A": iid("a")[:2], "q.lora_B": iid("b")[:, :2]}, "lora.pt")
+    adapter = audit("lora.pt", "--alpha", 4, out="adapter")
+    assert not [column for column in adapter if column.startswith(("nulls", "spikes"))]
+    assert json.loads(Path("adapter/audit.json").read_text())["alpha"] == 4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lorax_lab.card.picture import STYLE, draw
+from lorax_lab.audit.picture import STYLE, draw
 
 SPECTRA: dict[str, tuple[int, float, bool]] = {
     "an even product of rank 8": (8, 0.1, True),
@@ -47,7 +47,7 @@ def facts(count: int, fall: float, has_null: bool) -> dict[str, Any]:
 @pytest.fixture(params=SPECTRA)
 def picture(request: pytest.FixtureRequest) -> Figure:
     with mpl.rc_context(STYLE):
-        figure = draw(facts(*SPECTRA[request.param]), titled=False)
+        figure = draw(facts(*SPECTRA[request.param]), title=[])
         figure.canvas.draw()
     return figure
 

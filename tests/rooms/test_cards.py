@@ -119,7 +119,7 @@ def test_a_folder_without_a_scored_card_is_refused(
     assert main(["cards", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "has no card with a task" in said
-    assert "type python -m lorax_lab.card runs/*-lora-* --task" in said
+    assert "type python -m lorax_lab.audit card runs/*-lora-* --task" in said
     assert main(["cards", str(tmp_path / "nowhere")]) == 2
 
 

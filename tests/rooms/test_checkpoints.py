@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import (
-    KINDS,
-    MEASURED,
-    Checkpoint,
-    Difference,
-    Pairing,
-    Stored,
-    norm,
-    open_checkpoint,
-    pair,
-)
-from lorax_lab.audit.checkpoints import checkpoint as opening
-from lorax_lab.audit.checkpoints import stored as storage
+from lorax_lab.audit.checkpoint import Checkpoint, open_checkpoint
+from lorax_lab.audit.pairing import KINDS, Pairing, pair
+from lorax_lab.audit.updates import Difference
 from lorax_lab.errors import ConfigError
-from lorax_lab.memory import peak_resident_bytes, reset_peak
+from lorax_lab.methods import tensor_files
+from lorax_lab.methods.tensor_files import MEASURED
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -63,16 +53,12 @@ def save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any] | None
     return folder
 
 
-def whole(stored: Stored) -> Tensor:
-    return stored.block(0, 0, stored.shape[0])
-
-
 def same(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> bool:
     """Whether names, shapes, dtypes and matrices are the saved ones."""
-    assert {n: (s.shape, s.dtype) for n, s in checkpoint.tensors.items()} == {
+    assert {n: (tuple(s.shape), s.dtype) for n, s in checkpoint.tensors.items()} == {
         n: (tuple(t.shape), t.dtype) for n, t in tensors.items()
     }
-    return all(torch.equal(whole(s), tensors[n]) for n, s in checkpoint.tensors.items() if len(s.shape) == 2)
+    return all(torch.equal(s, tensors[n]) for n, s in checkpoint.tensors.items() if len(s.shape) == 2)
 
 
 def pairing(tmp_path: Path, base: dict[str, Tensor], tuned: dict[str, Tensor], /, **configs: Any) -> Pairing:
@@ -127,7 +113,6 @@ def test_every_form_gives_the_tensors_that_were_saved(form: str, tmp_path: Path)
     assert same(checkpoint, tensors)
     assert (checkpoint.name, checkpoint.folder) == (name, tmp_path / "it")
     assert checkpoint.config == {"model_type": "tiny"}
-    assert {s.file for s in checkpoint.tensors.values()} == set(checkpoint.files)
 
 
 def test_the_first_of_several_forms_is_the_one_transformers_would_read(tmp_path: Path) -> None:
@@ -141,13 +126,6 @@ def test_the_first_of_several_forms_is_the_one_transformers_would_read(tmp_path:
     assert same(open_checkpoint(str(tmp_path)), right)
 
 
-def test_files_of_training_are_not_weights(tmp_path: Path) -> None:
-    for name in ("training_args.bin", "optimizer.bin", "scheduler.bin", "adapter_model.bin"):
-        (tmp_path / name).write_bytes(b"no weights")
-    torch.save({"a.weight": numbers(2, 3)}, tmp_path / "weights.bin")
-    assert list(open_checkpoint(str(tmp_path)).tensors) == ["a.weight"]
-
-
 @pytest.mark.parametrize("keys", [["state_dict"], ["model"], ["model", "state_dict"], ["module"]])
 def test_what_training_code_wraps_is_unwrapped(keys: list[str], tmp_path: Path) -> None:
     content: dict[str, Any] = weights()
@@ -155,14 +133,6 @@ def test_what_training_code_wraps_is_unwrapped(keys: list[str], tmp_path: Path) 
         content = {key: content, "epoch": 3, "loss": torch.tensor(0.5), "optimizer": {"state": {0: numbers(2)}}}
     torch.save(content, tmp_path / "last.pt")
     assert same(open_checkpoint(str(tmp_path / "last.pt")), weights())
-
-
-def test_a_preset_and_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = save(tmp_path / "models" / "it", weights())
-    monkeypatch.setattr(opening, "resolve", {"minilm": folder}.__getitem__)
-    assert same(open_checkpoint("minilm"), weights())
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert same(open_checkpoint("~/models/it"), weights())
 
 
 @pytest.mark.parametrize("only_bin", [False, True])
@@ -188,83 +158,6 @@ def test_the_hub_is_asked_for_torch_files_only_where_there_is_no_safetensors(
 # ---- blocks
 
 
-SLICES = [(0, 0), (0, 1), (2, 7), (6, 7), (3, 99)]
-
-
-@pytest.mark.parametrize("piece", [1, 40, 2**20])
-@pytest.mark.parametrize("dtype", MEASURED)
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_a_block_is_a_slice(
-    suffix: str, dtype: torch.dtype, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "PIECE_BYTES", piece)
-    tensors = {"first": numbers(3, dtype=dtype), "a": numbers(7, 9, dtype=dtype), "b": numbers(9, 7, dtype=dtype)}
-    file = tmp_path / f"it.{suffix}"
-    (save_file if suffix == "safetensors" else torch.save)(tensors, file)
-    found = open_checkpoint(str(file)).tensors
-    for name in ("a", "b"):
-        for start, stop in SLICES:
-            rows, columns = found[name].block(0, start, stop), found[name].block(1, start, stop)
-            assert torch.equal(rows, tensors[name][start:stop])
-            assert torch.equal(columns, tensors[name][:, start:stop])
-            assert rows.dtype == columns.dtype == dtype
-            assert rows.is_contiguous()
-            assert columns.is_contiguous()
-    assert found["a"].nbytes == tensors["a"].nbytes
-
-
-def test_views_that_torch_saves_with_their_whole_storage(tmp_path: Path) -> None:
-    full = numbers(6, 8)
-    views = {
-        "turned": full.t(), "corner": full[2:5, 1:4], "turned corner": full[2:5, 1:4].t(), "column": full[:, 3:4],
-        "row": full[2:3].t(), "thin": full[1:2, ::2], "repeated": full[0].expand(3, 8),
-        "empty": full[:0], "narrow": full[:, :0], "parameter": torch.nn.Parameter(full),
-    }  # fmt: skip
-    torch.save(views, tmp_path / "it.pt")
-    found = open_checkpoint(str(tmp_path / "it.pt")).tensors
-    for name, view in views.items():
-        view = view.detach()
-        assert torch.equal(whole(found[name]), view), name
-        assert torch.equal(found[name].block(1, 0, 1), view[:, :1]), name
-        assert torch.equal(found[name].block(0, 1, 2), view[1:2]), name
-        assert whole(found[name]).is_contiguous(), name
-        assert found[name].block(1, 0, 1).is_contiguous(), name
-    torch.save({"odd": full[:, ::2]}, tmp_path / "it.pt")
-    with pytest.raises(ConfigError, match=r"it\.pt: odd is not kept as a plain matrix; save it again"):
-        open_checkpoint(str(tmp_path / "it.pt"))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_no_file_stays_mapped(suffix: str, tmp_path: Path) -> None:
-    file = tmp_path / f"it.{suffix}"
-    (save_file if suffix == "safetensors" else torch.save)({"a": numbers(64, 64)}, file)
-    blocks = [open_checkpoint(str(file)).tensors["a"].block(dim, 0, 8) for dim in (0, 1)]
-    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
-    before = [block.clone() for block in blocks]
-    file.write_bytes(bytes(file.stat().st_size))
-    assert all(torch.equal(block, own) for block, own in zip(blocks, before, strict=True))
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_streaming_takes_the_memory_of_a_block_not_of_a_file(suffix: str, tmp_path: Path) -> None:
-    megabyte = 2**20
-    file = tmp_path / f"it.{suffix}"
-    tensors = {"a": torch.ones(4096, 2048), "b": torch.ones(2048, 4096)}  # 32 MiB each
-    (save_file if suffix == "safetensors" else torch.save)(tensors, file)
-    del tensors
-    found = open_checkpoint(str(file)).tensors
-    found["a"].block(1, 0, 128)
-    if not reset_peak():
-        pytest.skip("the system does not let the peak be set anew")
-    before = peak_resident_bytes()
-    for stored in found.values():
-        for dim in (0, 1):
-            for start in range(0, stored.shape[dim], 128):
-                assert stored.block(dim, start, start + 128)[-1, -1] == 1
-    assert peak_resident_bytes() - before < 14 * megabyte
-
-
 def test_a_difference_is_exact(tmp_path: Path) -> None:
     for dtype in MEASURED:
         for other in MEASURED:
@@ -281,31 +174,6 @@ def test_a_difference_is_exact(tmp_path: Path) -> None:
     assert Difference(found.base, found.tuned).block(0, 0, 1).item() == 2**-23
 
 
-def test_the_norm_is_summed_over_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PIECE_BYTES", 40)
-    stored = open_checkpoint(str(save(tmp_path, {"a": numbers(7, 4)}))).tensors["a"]
-    assert norm(stored) == pytest.approx(numbers(7, 4).double().norm().item(), rel=1e-14)
-
-
-def test_the_fingerprint_is_of_the_files(tmp_path: Path) -> None:
-    folder = save(tmp_path / "it", weights(), shards=2)
-    first = open_checkpoint(str(folder))
-    assert first.fingerprint() == open_checkpoint(str(folder / "model.safetensors.index.json")).fingerprint()
-    assert re.fullmatch("[0-9a-f]{64}", first.fingerprint())
-    os.utime(first.files[1], ns=(1, 1))
-    touched = first.fingerprint()
-    save_file({"other": numbers(1)}, folder / "model.safetensors")
-    renamed = {name.replace("q", "k"): tensor for name, tensor in weights().items()}
-    same_size = open_checkpoint(str(save(tmp_path / "renamed", renamed, shards=2)))
-    for file in (*first.files, *same_size.files):
-        os.utime(file, ns=(1, 1))
-    prints = {touched, first.fingerprint(), open_checkpoint(str(folder)).fingerprint(), same_size.fingerprint()}
-    assert len(prints) == 4
-    first.files[0].unlink()
-    with pytest.raises(ConfigError, match=r"model-0\.safetensors cannot be read any more"):
-        first.fingerprint()
-
-
 # ---- pairs and notes
 
 
@@ -316,8 +184,8 @@ def test_differently_sharded_sides_pair_in_the_order_of_the_layers(tmp_path: Pat
     names = [EMBEDDING, *(f"model.layers.{i}.q.weight" for i in range(11))]
     assert [p.name for p in found.pairs] == names
     for p in found.pairs:
-        assert torch.equal(whole(p.base), weights()[p.name])
-        assert torch.equal(whole(p.tuned), weights(seed=1)[p.name])
+        assert torch.equal(p.base, weights()[p.name])
+        assert torch.equal(p.tuned, weights(seed=1)[p.name])
     (note,) = found.notes
     assert (note.kind, note.name) == ("not 2-D", "11 tensors")
     assert note.names == tuple(f"model.layers.{i}.norm.weight" for i in range(11))
@@ -350,8 +218,8 @@ def test_a_wrapped_name_is_followed(base: str, tuned: str, tmp_path: Path) -> No
     for turn, (one, two) in enumerate([(base, tuned), (tuned, base)]):
         found = pairing(tmp_path / str(turn), {one: before, **same_here}, {two: after, **same_here})
         (own,) = [p for p in found.pairs if p.name == one]
-        assert torch.equal(whole(own.base), before)
-        assert torch.equal(whole(own.tuned), after)
+        assert torch.equal(own.base, before)
+        assert torch.equal(own.tuned, after)
         assert noted(found, "renamed") == {one: f"TUNED calls it {two}; measured under this name"}
         assert {note.kind for note in found.notes} == {"renamed"}
 
@@ -366,36 +234,6 @@ def test_a_name_that_fits_twice_is_not_followed(tmp_path: Path) -> None:
     ema = {"model.layers.0.q.weight": numbers(5, 4), "layers.0.q.weight": numbers(5, 4)}
     mixed = {"module.layers.0.q.weight": numbers(5, 4), "layers.0.q.weight": numbers(5, 4)}
     assert not noted(pairing(tmp_path / "ema", ema, mixed), "renamed")
-
-
-def test_an_adapter_that_is_not_merged_is_pointed_out(tmp_path: Path) -> None:
-    tuned = {
-        "base_model.model.l.0.q.base_layer.weight": numbers(5, 4),
-        "base_model.model.l.0.q.lora_A.default.weight": numbers(2, 4),
-        "base_model.model.l.0.q.lora_B.default.weight": numbers(5, 2),
-    }
-    found = pairing(tmp_path, {"l.0.q.weight": numbers(5, 4)}, tuned)
-    assert [p.name for p in found.pairs] == ["l.0.q.weight"]
-    assert "whose update is not in it" in noted(found, "renamed")["l.0.q.weight"]
-    assert len(noted(found, "extra")) == 2
-    assert all("merge it" in detail for detail in noted(found, "extra").values())
-
-
-def test_other_shapes_are_told_apart(tmp_path: Path) -> None:
-    base = {EMBEDDING: numbers(7, 4), "m.c.weight": numbers(5, 4), "m.d.weight": numbers(5, 4), "m.b.bias": numbers(5)}
-    tuned = {EMBEDDING: numbers(9, 4), "m.c.weight": numbers(4, 5), "m.d.weight": numbers(6, 4), "m.b.bias": numbers(6)}
-    base, tuned = base | {"p_embed.weight": numbers(7, 4)}, tuned | {"p_embed.weight": numbers(7, 5)}
-    found = pairing(tmp_path, base | {"m.k.weight": numbers(2, 2)}, tuned | {"m.k.weight": numbers(2, 2)})
-    assert [p.name for p in found.pairs] == ["m.k.weight"]
-    assert noted(found, "transposed") == {
-        "m.c.weight": "(5, 4) in BASE, (4, 5) in TUNED; not measured: transpose one of them and save it again"
-    }
-    assert noted(found, "reshaped") == {
-        "m.b.bias": "(5,) in BASE, (6,) in TUNED; not measured",
-        "m.d.weight": "(5, 4) in BASE, (6, 4) in TUNED; not measured",
-        EMBEDDING: "(7, 4) in BASE, (9, 4) in TUNED, a vocabulary with +2 rows; not measured",
-        "p_embed.weight": "(7, 4) in BASE, (7, 5) in TUNED; not measured",
-    }
 
 
 def test_stacks_kernels_and_scalars_are_no_matrices(tmp_path: Path) -> None:
@@ -418,29 +256,6 @@ def test_quantized_weights_are_not_measured(dtype: torch.dtype, tmp_path: Path) 
     name = str(dtype).removeprefix("torch.")
     assert noted(found, "unsupported dtype")["q.weight"].startswith(f"{name} in BASE; not measured: dequantize it")
     assert "scale of a quantized matrix" in noted(found, "unsupported dtype")["q.weight_scale"]
-
-
-def test_packed_weights_of_another_shape_or_in_blocks_are_called_quantized(tmp_path: Path) -> None:
-    packed = {"q.weight": torch.ones(10, 1, dtype=torch.uint8), "e.blocks": torch.ones(2, 2, 2, 2, dtype=torch.uint8)}
-    whole_ones = {"q.weight": numbers(5, 4), "e.blocks": torch.ones(2, 2, 2, 2, dtype=torch.uint8)}
-    assert set(noted(pairing(tmp_path, whole_ones, packed), "unsupported dtype")) == {"q.weight", "e.blocks"}
-
-
-def test_indices_and_scales_beside_plain_weights(tmp_path: Path) -> None:
-    tensors = {"e.position_ids": torch.arange(6).reshape(1, 6), "e.layer_scale": numbers(5, 1)}
-    found = pairing(tmp_path, tensors, tensors)
-    assert noted(found, "unsupported dtype") == {"e.position_ids": "int64 in BASE; indices or a mask, no weight"}
-    assert [p.name for p in found.pairs] == ["e.layer_scale"]
-
-
-def test_dtypes_may_differ(tmp_path: Path) -> None:
-    found = pairing(tmp_path, {"a": numbers(5, 4)}, {"a": numbers(5, 4).bfloat16()})
-    assert [(p.base.dtype, p.tuned.dtype) for p in found.pairs] == [(torch.float32, torch.bfloat16)]
-
-
-def test_nothing_in_common_lists_names_of_both(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no tensor in common: BASE '.*base' has a\.b, …; TUNED '.*' has c\.d, c\.e"):
-        pairing(tmp_path, {"a.b": numbers(2, 2)}, {"c.d": numbers(2, 2), "c.e": numbers(2, 2)})
 
 
 # ---- ties
@@ -470,8 +285,8 @@ def test_a_head_untied_by_tuning_is_measured_apart(tmp_path: Path) -> None:
         "tie_word_embeddings": True}})):  # fmt: skip
         found = pairing(tmp_path, base, untied, base=config)
         (head,) = [p for p in found.pairs if p.name == HEAD]
-        assert torch.equal(whole(head.base), weights()[EMBEDDING])
-        assert torch.equal(whole(head.tuned), untied[HEAD])
+        assert torch.equal(head.base, weights()[EMBEDDING])
+        assert torch.equal(head.tuned, untied[HEAD])
         assert "TUNED keeps it apart" in noted(found, "tied")[HEAD]
         assert len(found.pairs) == 13
     turned = pairing(tmp_path / "turned", untied, weights(), tuned={"tie_word_embeddings": True})
@@ -491,7 +306,7 @@ def test_a_tie_is_found_under_a_wrapped_name(tmp_path: Path) -> None:
 
 
 def test_a_tie_is_bit_for_bit_and_of_an_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PIECE_BYTES", 16)
+    monkeypatch.setattr(tensor_files, "PIECE_BYTES", 16)
     nearly = numbers(7, 4)
     nearly[6, 3] += 1e-6
     zeros, not_a_number = torch.zeros(7, 4), torch.full((7, 4), torch.nan)
@@ -511,15 +326,6 @@ def test_a_tie_is_bit_for_bit_and_of_an_embedding(tmp_path: Path, monkeypatch: p
         assert open_checkpoint(str(save(tmp_path, tensors))).tied == expected
 
 
-def test_a_storage_that_torch_shares_is_tied_without_reading_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embedding = numbers(7, 4)
-    torch.save({EMBEDDING: embedding, HEAD: embedding}, tmp_path / "it.bin")
-    monkeypatch.setattr(storage, "_fill", None)
-    assert open_checkpoint(str(tmp_path / "it.bin")).tied == {HEAD: EMBEDDING}
-
-
 def test_every_kind_of_note_is_listed(tmp_path: Path) -> None:
     base = tied() | {"m.r.weight": numbers(2, 3), "m.t.weight": numbers(2, 3), "m.x": numbers(2, 2, 2)}
     tuned = tied(1) | {"m.r.weight": numbers(2, 4), "m.t.weight": numbers(3, 2), "m.x": numbers(2, 2, 2)}
@@ -531,40 +337,33 @@ def test_every_kind_of_note_is_listed(tmp_path: Path) -> None:
 # ---- what cannot be read
 
 
-def fails(name: Path | str, match: str) -> None:
-    with pytest.raises(ConfigError, match=match):
+def fails(name: Path | str, named: str) -> None:
+    """It is refused, and the message names the file or the tensor."""
+    with pytest.raises(ConfigError, match=re.escape(named)):
         open_checkpoint(str(name))
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/such/folder", "a/b/c", "gone.safetensors", "~/gone", ""])
-def test_an_unknown_path_says_what_to_type(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_path_is_never_asked_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)
-    fails(name, rf"checkpoint '{name}': there is no such folder or file .*type a folder.*hub id.*minilm, smollm2")
-
-
-def test_a_hub_out_of_reach_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no route\nand more")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    fails("org/name@v1", r"checkpoint 'org/name@v1' is no folder.*the hub did not give it \(no route\); type a folder")
+    fails(name, repr(name))
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
-    fails(tmp_path, r"has no weights: looked for model\.safetensors\[\.index\.json\], .*; type a folder")
+    fails(tmp_path, str(tmp_path))
     save_file({"a.lora_A.weight": numbers(2, 3)}, tmp_path / "adapter_model.safetensors")
-    fails(tmp_path, "holds an adapter, not a whole checkpoint: merge it")
+    fails(tmp_path, "adapter")
     (tmp_path / "notes.txt").write_text("")
-    fails(tmp_path / "notes.txt", r"notes\.txt is no file of weights; allowed: \.safetensors, \.bin")
+    fails(tmp_path / "notes.txt", "notes.txt")
 
 
 DAMAGE = {
     "cut": lambda content: content[:-3],
-    "longer": lambda content: content + b"xyz",
     "header": lambda content: content[:8] + b"#" + content[9:],
     "short": lambda content: content[:5],
     "empty": lambda content: b"",
     "text": lambda content: b"<!DOCTYPE html><html>not found</html>",
+    "pointer": lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }
 
 
@@ -574,65 +373,31 @@ def test_a_damaged_file_is_named(damage: str, suffix: str, tmp_path: Path) -> No
     file = tmp_path / f"it.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(weights(), file)
     content = DAMAGE[damage](file.read_bytes())
-    if suffix == "safetensors" or damage not in ("longer", "header"):  # zip keeps its header at the end
+    if suffix == "safetensors" or damage != "header":  # zip keeps its header at the end
         file.write_bytes(content)
-        fails(file, rf"it\.{suffix} is not whole \(.+\): copy or download it again")
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-def test_a_wrong_byte_is_read_or_refused_never_a_crash(suffix: str, tmp_path: Path) -> None:
-    file, tensors = tmp_path / f"it.{suffix}", {"a.weight": numbers(5, 4), "b.weight": numbers(3, 3)}
-    (save_file if suffix == "safetensors" else torch.save)(tensors, file)
-    content, refused = file.read_bytes(), 0
-    for place in range(0, len(content), 1 if suffix == "safetensors" else 3):
-        file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
-        try:
-            for stored in open_checkpoint(str(file)).tensors.values():
-                if len(stored.shape) == 2:
-                    whole(stored)
-        except ConfigError:
-            refused += 1
-    assert refused > 50
-
-
-def test_a_git_lfs_pointer_and_a_form_of_old(tmp_path: Path) -> None:
-    for name in ("it.safetensors", "it.bin"):
-        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-        fails(tmp_path / name, r"it\.\w+ is a git-lfs pointer, not the weights: type git lfs pull")
-    torch.save(weights(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    fails(tmp_path / "old.bin", r"old\.bin is in the form of torch before 1\.6")
-    (tmp_path / "dir.bin").mkdir()
-    save_file({}, tmp_path / "none.safetensors")
-    fails(tmp_path / "none.safetensors", r"none\.safetensors holds no tensors")
+        fails(file, f"it.{suffix}")
 
 
 def test_shards_and_their_index_have_to_agree(tmp_path: Path) -> None:
     folder = save(tmp_path / "it", weights(), shards=2)
     index = folder / "model.safetensors.index.json"
     good = json.loads(index.read_text())["weight_map"]
-    for places, match in [
-        (good | {"new": "model-1.safetensors"}, r"model-1\.safetensors lacks 1 tensors of the index, such as new"),
-        (good | {EMBEDDING: "model-1.safetensors"}, rf"model-1\.safetensors lacks 1 tensors .*{EMBEDDING}"),
-        (good | {"new": "model-7.safetensors"}, r"it lacks model-7\.safetensors, named in model\.safetensors\.index"),
-        (good | {"new": "../x.safetensors"}, r"index\.json names \.\./x\.safetensors, which is not a file beside it"),
-        (["a"], r"index\.json has no weight_map"),
-        ({"a": 3}, r"index\.json has no weight_map"),
+    for places, named in [
+        (good | {"new": "model-1.safetensors"}, "such as new"),
+        (good | {EMBEDDING: "model-1.safetensors"}, EMBEDDING),
+        (good | {"new": "model-7.safetensors"}, "model-7.safetensors"),
+        (good | {"new": "../x.safetensors"}, "../x.safetensors"),
+        (["a"], "index.json"),
+        ({"a": 3}, "index.json"),
     ]:
         index.write_text(json.dumps({"weight_map": places}))
-        fails(folder, match)
-    index.write_text('{"weight_map": {')
-    fails(folder, r"index\.json cannot be read as JSON")
-    index.write_text("[]")
-    fails(folder, r"index\.json is no JSON object")
+        fails(folder, named)
+    for content in ('{"weight_map": {', "[]"):
+        index.write_text(content)
+        fails(folder, "index.json")
     index.unlink()
     save_file({EMBEDDING: numbers(7, 4)}, folder / "second.safetensors")
-    fails(folder, rf"model-0\.safetensors and .*second\.safetensors both hold {EMBEDDING}: type the file")
-
-
-def test_a_broken_config_is_named(tmp_path: Path) -> None:
-    save(tmp_path, weights())
-    (tmp_path / "config.json").write_text("{")
-    fails(tmp_path, r"config\.json cannot be read as JSON")
+    fails(folder, EMBEDDING)
 
 
 class Trap:
@@ -648,21 +413,14 @@ class Trap:
 def test_no_code_of_a_pickle_is_run(tmp_path: Path) -> None:
     sprung, file = tmp_path / "sprung", tmp_path / "it.bin"
     torch.save(weights() | {"trap": Trap(sprung)}, file)
-    fails(file, r"it\.bin holds Python objects beside tensors \(\w+\.mkdir\), and a checkpoint's code is never run")
+    fails(file, "mkdir")
     file.write_bytes(pickle.dumps(Trap(sprung)))
-    fails(file, r"it\.bin is not whole")
+    fails(file, "it.bin")
     torch.save(weights() | {"trap": Trap(sprung)}, file, _use_new_zipfile_serialization=False)
-    fails(file, r"it\.bin is in the form of torch before 1\.6")
+    fails(file, "it.bin")
     assert not sprung.exists()
     torch.load(file, weights_only=False)
     assert sprung.exists(), "the trap works"
-
-
-def test_torch_files_without_tensors_by_name(tmp_path: Path) -> None:
-    file = tmp_path / "it.pt"
-    for content, match in [({"epoch": 3}, "only: epoch"), (numbers(2, 2), "only: Tensor"), ([1], "only: list")]:
-        torch.save(content, file)
-        fails(file, rf"it\.pt holds no tensors by name, {match}; save model\.state_dict\(\) alone")
 
 
 def rewritten(file: Path, compression: int, **changed: bytes) -> None:
@@ -674,38 +432,24 @@ def rewritten(file: Path, compression: int, **changed: bytes) -> None:
             archive.writestr(name, changed.get(name.rpartition("/")[2], data))
 
 
-def test_a_torch_zip_that_was_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("compression", "changed"),
+    [(zipfile.ZIP_DEFLATED, {}), (zipfile.ZIP_STORED, {"byteorder": b"big"}), (zipfile.ZIP_STORED, {"0": bytes(8)})],
+)
+def test_a_torch_zip_that_torch_would_misread(compression: int, changed: dict[str, bytes], tmp_path: Path) -> None:
     file = tmp_path / "it.pt"
-    for compression, changed, match in [
-        (zipfile.ZIP_DEFLATED, {}, r"it\.pt is compressed"),
-        (zipfile.ZIP_STORED, {"byteorder": b"big"}, r"it\.pt is compressed, or of another byte order"),
-        (zipfile.ZIP_STORED, {"constants.pkl": b""}, None),
-        (zipfile.ZIP_STORED, {"0": bytes(8)}, r"it\.pt is not whole"),
-    ]:
-        torch.save({"a": numbers(5, 4), "b": numbers(2, 3)}, file)
-        rewritten(file, compression, **changed)
-        if match:
-            fails(file, match)
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("it/constants.pkl", b"")
-    fails(file, r"it\.pt is a TorchScript program")
+    torch.save({"a": numbers(5, 4), "b": numbers(2, 3)}, file)
+    rewritten(file, compression, **changed)
+    fails(file, "it.pt")
 
 
-def test_a_file_that_changes_while_it_is_read_ends_in_a_message_not_in_the_process(tmp_path: Path) -> None:
-    folder = save(tmp_path, {"a": numbers(64, 64)})
-    stored = open_checkpoint(str(folder)).tensors["a"]
-    os.truncate(stored.file, 4096)
-    with pytest.raises(ConfigError, match=r"model\.safetensors ends early"):
-        stored.block(1, 0, 4)
-    stored.file.unlink()
-    with pytest.raises(ConfigError, match=r"model\.safetensors cannot be read any more"):
-        stored.block(0, 0, 4)
-
-
-def test_our_own_mistakes_are_assertions(tmp_path: Path) -> None:
-    tensors = open_checkpoint(str(save(tmp_path, {"a": numbers(3, 4), "b": numbers(3), "c": numbers(4, 3)}))).tensors
-    for name, dim, start, stop in [("b", 0, 0, 1), ("a", 2, 0, 1), ("a", 0, 2, 1), ("a", 0, -1, 1)]:
-        with pytest.raises(AssertionError):
-            tensors[name].block(dim, start, stop)
-    with pytest.raises(AssertionError):
-        Difference(tensors["a"], tensors["c"])
+def test_views_and_what_claims_more_than_the_file_has(tmp_path: Path) -> None:
+    full, file = numbers(6, 8), tmp_path / "it.pt"
+    views = {"turned": full.t(), "corner": full[2:5, 1:4], "column": full[:, 3:4], "strided": full[:, ::2],
+             "repeated": full[0].expand(3, 8), "empty": full[:0], "parameter": torch.nn.Parameter(full)}  # fmt: skip
+    torch.save(views, file)
+    found = open_checkpoint(str(file)).tensors
+    assert all(torch.equal(found[name], view.detach()) for name, view in views.items())
+    for odd in (full[0].expand(10**9, 8), full.to_sparse()):
+        torch.save({"odd": odd}, file)
+        fails(file, "odd")

@@ -43,18 +43,16 @@ MAY_IMPORT = {
     "afterwards": {
         "config", "errors", "measure", "methods", "models", "spectra", "record", "streams", "tasks", "train",
     },
-    "audit": {"config", "console", "data", "errors", "measure", "methods", "models", "spectra", "record", "streams"},
-    "card": {
-        "audit", "config", "console", "errors", "launch", "measure", "methods", "models", "spectra", "record", "tasks",
-        "windows",
+    "audit": {
+        "config", "console", "data", "errors", "launch", "measure", "methods", "models", "spectra", "record", "streams",
+        "tasks", "windows",
     },
     "serve": {
         "config", "console", "errors", "launch", "memory", "methods", "models", "spectra", "record", "streams", "tasks",
         "train",
     },
 }  # fmt: skip
-"""Who may import whom, room by room; an entry (run, card, serve) stands in nobody's list, and audit's rooms
-below its own entry only in the card's, which measures as an audit does."""
+"""Who may import whom, room by room; an entry (run, audit, serve) stands in nobody's list."""
 DOORS = {
     "wandb": {"lorax_lab/windows/library", "lorax_lab/windows/dashboard"},
     "wandb_workspaces": {"lorax_lab/windows/dashboard"},
@@ -63,7 +61,7 @@ DOORS = {
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},
     "seaborn": {"analysis"},
-    "jinja2": {"analysis"},
+    "jinja2": {"analysis", "lorax_lab/audit"},
     "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},
 }

@@ -21,7 +21,7 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.execute import execute
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.plan import run_of
-from lorax_lab.methods import METHODS, lora, peft_format
+from lorax_lab.methods import METHODS, lora
 from lorax_lab.models import Base, select
 from lorax_lab.record import record
 from lorax_lab.record.folder import files_of, save_trained
@@ -84,7 +84,7 @@ def alone(kind: str, folders: Folders, batch: dict[str, torch.Tensor] = BATCH) -
     answers = {}
     for name, folder in folders.items():
         model = model_of(kind, CLASSES[name])
-        peft_format.load(model, folder)
+        lora.load(model, folder)
         with torch.inference_mode():
             answers[name] = model.eval()(**{key: t for key, t in batch.items() if key != "labels"}).logits
     return answers

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from lorax_lab.record import load_runs, read_record, record
 
@@ -26,7 +22,7 @@ ROOT, HERE = Path(__file__).parents[3], Path(__file__).parent
 
 
 def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str) -> Any:
-    """`python -m lorax_lab.run`, with faults in its isolated runs."""
+    """`python -m lorax_lab.run`, with faults in its workers."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "HYDRA"))}
     path = f"{ROOT}:{HERE}" if faults else str(ROOT)
     kept |= {
@@ -58,7 +54,7 @@ ENDS = {
 def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[str]) -> None:
     overrides = [*small_run, "rank=1", "reference=false", f"seed={','.join(map(str, range(10)))}", "train.max_steps=2"]
     faults = {"by_seed": {f"s{seed}": end for seed, (end, _, _) in ENDS.items()}}
-    done = lab(*overrides, "isolate=true", "time_limit_seconds=60", "-m", faults=faults)
+    done = lab(*overrides, "workers=2", "time_limit_seconds=60", "-m", faults=faults)
     assert done.returncode == 1
     frame = load_runs(store_of(overrides)).set_index("seed")
     shown = " ".join(done.stdout.split())
@@ -69,34 +65,10 @@ def test_every_end_is_known_by_its_cause_and_hurts_no_neighbour(small_run: list[
         assert reason in shown
     assert set(frame.loc[[0, 9], "status"]) == {"completed"}
     assert "8 failed" in done.stdout
-    again = lab(*overrides, "isolate=true", "-m")
+    again = lab(*overrides, "-m")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 of 10 already recorded" in again.stdout
     assert set(load_runs(store_of(overrides))["status"]) == {"completed"}
-
-
-def test_a_process_of_its_own_trains_the_same_bits(small_run: list[str], tmp_path: Path) -> None:
-    weights = []
-    for isolate in ("true", "false"):
-        store = tmp_path / isolate
-        overrides = [override for override in small_run if not override.startswith("runs_dir")] + [
-            f"runs_dir={store}",
-            "rank=2",
-        ]
-        assert lab(*overrides, "reference=false", "train.max_steps=3", f"isolate={isolate}").returncode == 0
-        weights.append(load_file(next(store.glob("*/adapter_model.safetensors"))))
-    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
-
-
-def test_workers_that_stay_outlive_runs_that_fail(small_run: list[str]) -> None:
-    seeds = [seed for seed, (end, _, _) in ENDS.items() if end != "hang"]
-    overrides = [*small_run, "rank=1", "reference=false", f"seed=0,{','.join(map(str, seeds))},9", "train.max_steps=2"]
-    done = lab(*overrides, "workers=2", "-m", faults={"by_seed": {f"s{seed}": ENDS[seed][0] for seed in seeds}})
-    assert done.returncode == 1
-    frame = load_runs(store_of(overrides)).set_index("seed")
-    assert {seed: frame.loc[seed, "status"] for seed in seeds} == {seed: ENDS[seed][1] for seed in seeds}
-    assert set(frame.loc[[0, 9], "status"]) == {"completed"}
-    assert "2 runs side by side, with 1 thread each" in done.stdout
 
 
 def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: list[str], tmp_path: Path) -> None:
@@ -109,7 +81,7 @@ def test_runs_side_by_side_have_the_bits_of_runs_one_after_the_other(small_run: 
         assert done.returncode == 0, done.stdout + done.stderr
     for path in sorted(stores[1].glob("*/record.json")):
         one, other = (read_record(stores[workers] / path.parent.name).completed for workers in (1, 2))
-        for part in ("metrics", "summary", "matrices", "truncation", "reference", "parameters", "coverage"):
+        for part in ("metrics", "matrices", "truncation", "reference", "parameters", "coverage"):
             assert getattr(one, part) == getattr(other, part), (path.parent.name, part)
         weights = [name for name in one.files if name.endswith(".safetensors")]
         assert weights
@@ -170,37 +142,9 @@ def test_parallel_launchers_share_the_store(small_run: list[str], launcher: str,
     assert frame.loc[frame["method"] == "lora", "reference"].nunique() == 1
 
 
-class Hanging(http.server.BaseHTTPRequestHandler):
-    """Answers nothing, or only 500."""
-
-    answer = 0
-
-    def do_POST(self) -> None:
-        if self.answer:
-            self.send_error(self.answer)
-        else:
-            time.sleep(60)
-
-    do_GET = do_POST
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def server(answer: int) -> Iterator[str]:
-    handler = type("Handler", (Hanging,), {"answer": answer})
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    served.daemon_threads = True
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    served.shutdown()
-    served.server_close()
-
-
 def test_memory_that_runs_out_is_explained(small_run: list[str]) -> None:
     faults = {"by_seed": {"s0": "memory"}}
-    done = lab(*small_run, "method=full", "isolate=true", faults=faults)
+    done = lab(*small_run, "method=full", faults=faults)
     assert done.returncode == 1
     reason = load_runs(store_of(small_run)).loc[0, "reason"]
     assert re.search(r"32\.0 TiB asked for as activations; [\d.]+ GiB free; one example takes [\d.]+ KiB", reason), (
@@ -219,44 +163,13 @@ def test_secrets_reach_no_file_and_no_output(small_run: list[str], tmp_path: Pat
     overrides = [override.replace("tracking=disabled", "tracking=offline") for override in small_run]
     overrides += ["rank=1", "reference=false", "train.max_steps=2"]
     faults = {"by_seed": {"s1": "exception"}}
-    done = lab(*overrides, "seed=0,1", "isolate=true", "-m", faults=faults, NETRC=str(netrc), **secrets)
+    done = lab(*overrides, "seed=0,1", "-m", faults=faults, NETRC=str(netrc), **secrets)
     assert done.returncode == 1
-    for override in ("task.name=", "task.label=https://me:", "tracking.entity="):
-        refused = lab(*small_run, override + secrets["HF_TOKEN"] + ("@host" if "//" in override else ""), **secrets)
-        assert refused.returncode == 2
-        assert "has a key or password in it" in " ".join(refused.stdout.split())
-        done.stdout += refused.stdout + refused.stderr
     written = {path: path.read_bytes() for path in store_of(overrides).rglob("*") if path.is_file()}
     assert len(written) > 5
     for secret in planted:
         assert secret not in done.stdout + done.stderr
         assert not [path for path, content in written.items() if secret.encode() in content]
-
-
-HOSTILE = [
-    ["+task._target_=os.system"],
-    ["task.name={_target_:os.system}"],
-    ["+hydra.launcher._target_=os.system"],
-    ["hydra.sweeper._target_=os.system"],
-    ["hydra.searchpath=[file:///tmp]"],
-    ["task.name=${oc.env:HOME}"],
-    ["hydra.run.dir=${oc.env:HOME}"],
-    ["runs_dir=${oc.env:HOME}"],
-    ["--experimental-rerun", "config.pickle"],
-    ["--config-dir", "/no/such/folder"],
-    ["--config", "/etc/passwd"],
-    ["--config-name=evil"],
-]
-
-
-@pytest.mark.parametrize("overrides", HOSTILE, ids=" ".join)
-def test_nothing_on_the_command_line_calls_anything(small_run: list[str], overrides: list[str]) -> None:
-    done = lab(*small_run, "rank=1", *overrides)
-    output = done.stdout + done.stderr
-    assert done.returncode == 2, output
-    assert "error:" in output
-    assert "Traceback" not in output
-    assert not store_of(small_run).exists()
 
 
 def test_paths_stay_in_the_folder_of_the_runs(small_run: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.methods import peft_files
-from lorax_lab.methods.peft_updates import AdapterUpdate, is_adapter, read_adapter
+from lorax_lab.methods import adapters
+from lorax_lab.methods.adapters import AdapterUpdate, format_of, read_adapter
 from lorax_lab.spectra import LowRank, numerical_rank, singular_values
 from lorax_lab.streams import generator
 
@@ -105,7 +106,6 @@ def assert_as_merged(folder: Path) -> dict[str, AdapterUpdate]:
         assert update.name == name
         stored = base.get_submodule(name).weight
         assert_same(update.update(update.oriented(stored)), expected[name])
-        assert (update.low_rank is None) == update.needs_base
         if not update.needs_base:
             assert_same(update.update(), expected[name])
     return updates
@@ -284,7 +284,7 @@ def test_adalora_is_what_peft_makes_of_the_saved_files(
 
 def test_a_saved_ranknum_is_taken_as_peft_takes_it(tmp_path: Path) -> None:
     adalora(tmp_path, LINEAR, 0)
-    file = tmp_path / peft_files.WEIGHTS
+    file = tmp_path / adapters.WEIGHTS
     tensors = load_file(file)
     for key in [key for key in tensors if key.endswith("lora_E")]:
         tensors[key.replace("lora_E", "ranknum")] = torch.tensor([3.0])
@@ -324,24 +324,24 @@ def test_an_old_bin_file_and_a_path_to_the_weights_are_read(tmp_path: Path) -> N
     from peft import PeftModel
 
     tuned(LINEAR).save_pretrained(tmp_path / "new")
-    update = read_adapter(tmp_path / "new" / peft_files.WEIGHTS).updates[ONE]
+    update = read_adapter(tmp_path / "new" / adapters.WEIGHTS).updates[ONE]
     tuned(LINEAR).save_pretrained(tmp_path / "old", safe_serialization=False)
-    assert not (tmp_path / "old" / peft_files.WEIGHTS).exists()
+    assert not (tmp_path / "old" / adapters.WEIGHTS).exists()
     adapter = read_adapter(tmp_path / "old")
     assert adapter.name == "old"
     assert torch.equal(adapter.updates[ONE].product.dense(), update.product.dense())
     assert torch.equal(read_adapter(tmp_path / "old" / "adapter_model.bin").updates[ONE].product.B, update.product.B)
     shutil.copy(tmp_path / "old" / "adapter_model.bin", tmp_path / "new")
     with torch.no_grad():
-        tensors = {key: 2 * tensor for key, tensor in load_file(tmp_path / "new" / peft_files.WEIGHTS).items()}
-    save_file(tensors, tmp_path / "new" / peft_files.WEIGHTS)
+        tensors = {key: 2 * tensor for key, tensor in load_file(tmp_path / "new" / adapters.WEIGHTS).items()}
+    save_file(tensors, tmp_path / "new" / adapters.WEIGHTS)
     theirs = PeftModel.from_pretrained(network(), tmp_path / "new").get_submodule(f"base_model.model.{ONE}")
     assert torch.equal(read_adapter(tmp_path / "new").updates[ONE].product.A, theirs.lora_A.default.weight)
 
 
 def test_half_precision_factors_and_magnitudes(tmp_path: Path) -> None:
     tuned(LINEAR, use_dora=True).save_pretrained(tmp_path)
-    file = tmp_path / peft_files.WEIGHTS
+    file = tmp_path / adapters.WEIGHTS
     save_file({key: tensor.bfloat16() for key, tensor in load_file(file).items()}, file)
     updates = assert_as_merged(tmp_path)
     assert "torch.bfloat16" in updates[ONE].note
@@ -362,9 +362,9 @@ def factors() -> dict[str, Tensor]:
 def write(folder: Path, changes: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None) -> Path:
     """A small adapter's files with some settings or tensors changed; None takes a tensor out."""
     folder.mkdir(exist_ok=True)
-    (folder / peft_files.SETTINGS).write_text(json.dumps(SETTINGS | (changes or {})))
+    (folder / adapters.SETTINGS).write_text(json.dumps(SETTINGS | (changes or {})))
     kept = {key: tensor for key, tensor in (factors() | (tensors or {})).items() if tensor is not None}
-    save_file(kept, folder / peft_files.WEIGHTS)
+    save_file(kept, folder / adapters.WEIGHTS)
     return folder
 
 
@@ -378,7 +378,7 @@ def test_what_the_files_say_is_passed_on(tmp_path: Path) -> None:
 
 def test_keys_without_pefts_prefix_are_read(tmp_path: Path) -> None:
     write(tmp_path)
-    save_file({key.removeprefix("base_model.model."): t for key, t in factors().items()}, tmp_path / peft_files.WEIGHTS)
+    save_file({key.removeprefix("base_model.model."): t for key, t in factors().items()}, tmp_path / adapters.WEIGHTS)
     assert list(read_adapter(tmp_path).updates) == [ONE]
 
 
@@ -397,120 +397,236 @@ def test_a_stored_weight_is_turned_where_it_does_not_fit_or_the_settings_say_so(
 
 def test_which_paths_are_adapters(tmp_path: Path) -> None:
     folder = write(tmp_path / "adapter")
-    assert is_adapter(folder)
-    assert is_adapter(folder / peft_files.WEIGHTS)
-    assert not is_adapter(folder / peft_files.SETTINGS)
-    assert not is_adapter(tmp_path)
-    assert not is_adapter(tmp_path / "absent")
-    (folder / peft_files.WEIGHTS).unlink()
-    assert is_adapter(folder)
-    (tmp_path / "model").mkdir()
-    save_file(factors(), tmp_path / "model" / "model.safetensors")
-    assert not is_adapter(tmp_path / "model")
-    assert not is_adapter(tmp_path / "model" / "model.safetensors")
+    assert format_of(folder) == format_of(folder / adapters.WEIGHTS) == "peft"
+    assert not any(map(format_of, (folder / adapters.SETTINGS, tmp_path, tmp_path / "absent")))
+    (folder / adapters.WEIGHTS).unlink()
+    assert format_of(folder) == "peft"
+    save_file(factors(), tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=adapters.SETTINGS):
+        format_of(tmp_path / "model.safetensors")
 
 
 ZEROS = torch.zeros
-WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "method": ({"peft_type": "LOHA"}, {}, r"peft_type=LOHA is not possible: .*allowed: LORA, ADALORA; or merge it"),
-    **{key: ({key: [1]}, {}, rf"{key}=\[1\] is not possible") for key in peft_files.REFUSED},
-    "corda": ({"init_lora_weights": "corda"}, {}, "init_lora_weights=corda .*path_initial_model_for_weight_conversion"),
-    "lora_ga": ({"init_lora_weights": "lora_ga"}, {}, "path_initial_model_for_weight_conversion"),
-    "loftq": ({"init_lora_weights": "loftq"}, {}, "init_lora_weights=loftq .*give the merged model"),
-    "olora turned": ({"init_lora_weights": "olora", "fan_in_fan_out": True}, {}, "=olora .*give the merged model"),
-    "no partner": ({}, {KEY + "lora_B.weight": None}, f"{ONE}: lora_B is missing"),
-    "no partner A": ({}, {KEY + "lora_A.weight": None}, f"{ONE}: lora_A is missing"),
-    "embedding": ({}, {"w.lora_embedding_A": ZEROS(4, 9)}, "w: lora_embedding_B is missing"),
-    "no E": ({"peft_type": "ADALORA", "init_r": 4}, {}, f"{ONE}: lora_E is missing"),
-    "no m": ({"use_dora": True}, {}, f"{ONE}: lora_magnitude_vector is missing"),
-    "m too many": ({}, {KEY + "lora_magnitude_vector": ZEROS(8)}, "lora_magnitude_vector does not go with these"),
-    "m of in": ({"use_dora": True}, {KEY + "lora_magnitude_vector": ZEROS(12)}, r"is \(12,\); expected \(8,\)"),
-    "inner": ({}, {KEY + "lora_B.weight": ZEROS(8, 5)}, rf"{ONE}: B has shape \(8, 5\) and A has shape \(4, 12\)"),
-    "1-D": ({}, {KEY + "lora_A.weight": ZEROS(4)}, r"lora_A has the shape \(4,\)"),
-    "rank": ({"r": 8}, {}, "rank 4, but the settings give 8"),
-    "rank above": ({"r": 3, "init_lora_weights": "pissa"}, {}, "rank 4, but the settings give 3"),
-    "rank 0": ({"r": 0}, {KEY + "lora_A.weight": ZEROS(0, 12), KEY + "lora_B.weight": ZEROS(8, 0)},
-               "r=0 is not possible"),
-    "kept": ({"peft_type": "ADALORA", "init_r": 6, "rank_pattern": {ONE + ".lora_E": [True, True, False]}},
-             {KEY + "lora_E": ZEROS(4, 1)}, "rank 4, but the settings give 2"),
-    "E": ({"peft_type": "ADALORA", "init_r": 4}, {KEY + "lora_E": ZEROS(4, 2)}, r"lora_E is \(4, 2\); expected \(4, 1"),
-    "alpha nan": ({"lora_alpha": float("nan")}, {}, "lora_alpha=nan is not possible"),
-    "alpha inf": ({"alpha_pattern": {"q": float("inf")}}, {}, "lora_alpha=inf is not possible"),
-    "alpha text": ({"lora_alpha": "8"}, {}, "lora_alpha=8 is not possible"),
-    "alpha true": ({"lora_alpha": True}, {}, "lora_alpha=True is not possible"),
-    "no alpha": ({"lora_alpha": None}, {}, "lora_alpha=None is not possible"),
-    "overflow": ({"peft_type": "ADALORA", "init_r": 4, "lora_alpha": 1e305},
-                 {KEY + "lora_E": ZEROS(4, 1), KEY + "ranknum": ZEROS(1)}, "scaling is inf"),
-    "regex": ({"rank_pattern": {"q(": 4}}, {}, r"rank_pattern={'q\(': 4}: expected numbers by regular expression"),
-    "patterns": ({"alpha_pattern": [3]}, {}, r"alpha_pattern=\[3\]"),
-    "nan": ({}, {KEY + "lora_B.weight": torch.full((8, 4), float("nan"))}, f"{ONE}: lora_B has nan or inf inside"),
-    "adapter's name": ({}, {KEY + "lora_A.default.weight": ZEROS(4, 12)}, "lora_A.default.weight is not a name"),
-    "no factor": ({}, dict.fromkeys(factors()) | {"head.weight": ZEROS(2, 2)}, "none of its tensors"),
+A, B = f"{KEY}lora_A.weight", f"{KEY}lora_B.weight"
+ADALORA = {"peft_type": "ADALORA", "init_r": 4}
+NAN = float("nan")
+WRONG: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
+    "peft_type=LOHA": [({"peft_type": "LOHA"}, {})],
+    **{f"{key}=[1]": [({key: [1]}, {})] for key in adapters.REFUSED},
+    "init_lora_weights": [({"init_lora_weights": start}, {}) for start in ("corda", "lora_ga", "loftq")]
+    + [({"init_lora_weights": "olora", "fan_in_fan_out": True}, {})],
+    f"{ONE}: lora_B": [({}, {B: None}), ({}, {B: torch.full((8, 4), NAN)})],
+    f"{ONE}: lora_A": [({}, {A: None}), ({}, {A: ZEROS(4)}), ({}, {A: ZEROS(4, 12, dtype=torch.int32)})],
+    "w: lora_embedding_B": [({}, {"w.lora_embedding_A": ZEROS(4, 9)})],
+    f"{ONE}: lora_E": [(ADALORA, {}), (ADALORA, {KEY + "lora_E": ZEROS(4, 2)})],
+    f"{ONE}: lora_magnitude_vector": [
+        ({"use_dora": True}, {}),
+        ({}, {KEY + "lora_magnitude_vector": ZEROS(8)}),
+        ({"use_dora": True}, {KEY + "lora_magnitude_vector": ZEROS(12)}),
+    ],
+    f"{ONE}: B has shape": [({}, {B: ZEROS(8, 5)})],
+    "rank 4": [
+        ({"r": 8}, {}),
+        ({"r": 3, "init_lora_weights": "pissa"}, {}),
+        (ADALORA | {"rank_pattern": {ONE + ".lora_E": [True, True, False]}}, {KEY + "lora_E": ZEROS(4, 1)}),
+    ],
+    "r=": [({"r": value}, {}) for value in (0, -2, 1.5, "two", None)] + [({"rank_pattern": {".*": "many"}}, {})],
+    "lora_alpha=": [({"lora_alpha": value}, {}) for value in (NAN, "8", True, None, [1])]
+    + [({"alpha_pattern": {"q": float("inf")}}, {})],
+    "scaling is inf": [(ADALORA | {"lora_alpha": 1e305}, {KEY + "lora_E": ZEROS(4, 1), KEY + "ranknum": ZEROS(1)})],
+    "rank_pattern=": [({"rank_pattern": pattern}, {}) for pattern in ({"q(": 4}, {"a?" * 10**5: 4}, ["a"])],
+    "alpha_pattern=[3]": [({"alpha_pattern": [3]}, {})],
+    "lora_A.default.weight": [({}, {KEY + "lora_A.default.weight": ZEROS(4, 12)})],
+    "none of its tensors": [({}, dict.fromkeys(factors()) | {"head.weight": ZEROS(2, 2)})],
+}
+"""What is named, and the changes of settings and tensors by which it is."""
+
+
+@pytest.mark.parametrize("named", WRONG)
+def test_what_does_not_fit_is_refused_by_name(named: str, tmp_path: Path) -> None:
+    for place, (changes, tensors) in enumerate(WRONG[named]):
+        folder = write(tmp_path / str(place), changes, tensors)
+        with pytest.raises(ConfigError) as caught:
+            read_adapter(folder)
+        assert named in str(caught.value)
+        assert str(folder / adapters.WEIGHTS) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+CONTENTS = {"code": Path("x"), "numbers": [1], "numbers by name": {"lora_A": 1}}
+DAMAGED: dict[str, Callable[[Path, Path], object]] = {
+    "cut": lambda file, _: file.write_bytes(file.read_bytes()[:-9]),
+    "no weights": lambda file, _: file.unlink(),
+    "no settings": lambda _, settings: settings.unlink(),
+    **{name: lambda file, _, name=name: (file.unlink(), torch.save(CONTENTS[name], file.with_suffix(".bin")))
+       for name in CONTENTS},
+    **{text[:9]: lambda _, settings, text=text: settings.write_text(text)
+       for text in ("[" * 100_000, "[]", "null", "", "{", "{'r': 4", "{}", '{"peft_type": 5}', '{"r": ' + "9" * 5000)},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_does_not_fit_is_refused_by_name(case: str, tmp_path: Path) -> None:
-    changes, tensors, message = WRONG[case]
-    with pytest.raises(ConfigError, match=message) as caught:
-        read_adapter(write(tmp_path, changes, tensors))
-    assert str(tmp_path / peft_files.WEIGHTS) in str(caught.value)
-
-
-def damage(folder: Path, how: str) -> None:
-    file, settings = folder / peft_files.WEIGHTS, folder / peft_files.SETTINGS
-    if how == "cut":
-        file.write_bytes(file.read_bytes()[:-9])
-    elif how == "no weights":
-        file.unlink()
-    elif how == "no settings":
-        settings.unlink()
-    elif how in ("bad json", "bytes"):
-        settings.write_bytes(b"{'r': 4" if how == "bad json" else b"\xff\xfe\x00")
-    elif how in ("list", "no type"):
-        settings.write_text("[1]" if how == "list" else "{}")
-    else:
-        file.unlink()
-        old = folder / peft_files.OLD_WEIGHTS
-        contents = {"code": Path("x"), "numbers": [1], "numbers by name": {"lora_A": 1}}
-        torch.save(contents[how], old) if how in contents else old.write_bytes(b"noise" * 99)
-
-
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ("cut", "adapter_model.safetensors cannot be read"),
-        ("no weights", "adapter_model.safetensors cannot be read .*No such file"),
-        ("no settings", "adapter_config.json cannot be read .*No such file"),
-        ("bad json", "adapter_config.json cannot be read"),
-        ("bytes", "adapter_config.json cannot be read"),
-        ("list", "adapter_config.json names no peft_type"),
-        ("no type", "adapter_config.json names no peft_type"),
-        ("code", "adapter_model.bin cannot be read .*damaged or holds more than tensors"),
-        ("numbers", "adapter_model.bin holds no tensors by name"),
-        ("numbers by name", "adapter_model.bin holds no tensors by name"),
-        ("noise", "adapter_model.bin cannot be read"),
-    ],
-)
-def test_damaged_files_are_refused_by_name(how: str, message: str, tmp_path: Path) -> None:
-    damage(write(tmp_path), how)
-    with pytest.raises(ConfigError, match=message) as caught:
+@pytest.mark.parametrize("how", DAMAGED)
+def test_damaged_files_are_refused_by_name(how: str, tmp_path: Path) -> None:
+    DAMAGED[how](write(tmp_path) / adapters.WEIGHTS, tmp_path / adapters.SETTINGS)
+    with pytest.raises(ConfigError, match="adapter_") as caught:
         read_adapter(tmp_path)
     assert "weights_only=False" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"use_dora": True}, {"init_lora_weights": "pissa"}])
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"init_lora_weights": "pissa"}])
 def test_a_base_that_is_missing_or_does_not_fit_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     magnitude = {KEY + "lora_magnitude_vector": torch.ones(8)} if "use_dora" in settings else {}
     update = read_adapter(write(tmp_path, settings, magnitude)).updates[ONE]
-    with pytest.raises(ConfigError, match=f"{ONE}: .*type `python -m lorax_lab.audit BASE ADAPTER`"):
-        update.update()
-    with pytest.raises(ConfigError, match=rf"{ONE}: the base weight is \(12, 8\), the adapter's update \(8, 12\)"):
+    if settings:
+        with pytest.raises(ConfigError, match=ONE):
+            update.update()
+    else:
+        assert update.update(torch.zeros(8, 12)) is update.product
+    with pytest.raises(ConfigError, match=rf"{ONE}: .* \(12, 8\)"):
         update.update(torch.zeros(12, 8))
 
 
-def test_a_base_that_is_not_needed_must_fit_too(tmp_path: Path) -> None:
-    update = read_adapter(write(tmp_path)).updates[ONE]
-    assert update.update(torch.zeros(8, 12)) is update.product
-    with pytest.raises(ConfigError, match=r"\(9, 12\), the adapter's update \(8, 12\)"):
-        update.update(torch.zeros(9, 12))
+# ---- loralib and kohya: the key maps
+
+
+def plain(names: dict[str, tuple[int, int]], rank: int = 3) -> dict[str, tuple[Tensor, Tensor]]:
+    """Factors (B, A) of matrices of these shapes."""
+    draw = generator(4, "plain")
+    return {name: (torch.randn(out, rank, generator=draw), torch.randn(rank, inner, generator=draw))
+            for name, (out, inner) in names.items()}  # fmt: skip
+
+
+def as_loralib(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    return {
+        f"{name}.lora_{part}": tensor for name, pair in pairs.items() for part, tensor in zip("BA", pair, strict=True)
+    }
+
+
+def as_kohya(pairs: dict[str, tuple[Tensor, Tensor]], prefix: str, alpha: float | None = 6) -> dict[str, Tensor]:
+    tensors = {}
+    for name, (B_, A_) in pairs.items():
+        key = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
+        tensors |= {f"{key}.lora_down.weight": A_, f"{key}.lora_up.weight": B_}
+        tensors |= {} if alpha is None else {f"{key}.alpha": torch.tensor(alpha)}
+    return tensors
+
+
+def saved(path: Path, tensors: dict[str, Tensor]) -> Path:
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path) if path.suffix == ".safetensors" else torch.save(contiguous, path)
+    return path
+
+
+NAMES = {"h.0.q": (8, 12), "h.0.up": (16, 12), "h.1.q": (8, 12)}
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".safetensors"])
+def test_loralib_is_alpha_over_r_times_b_a(suffix: str, tmp_path: Path) -> None:
+    pairs = plain(NAMES)
+    adapter = read_adapter(saved(tmp_path / f"it{suffix}", as_loralib(pairs) | {"head.weight": ZEROS(2, 8)}), alpha=6)
+    assert adapter.updates.keys() == pairs.keys()
+    for name, (B_, A_) in pairs.items():
+        assert_same(adapter.updates[name].update(), 2 * B_.double() @ A_.double(), 1e-12)
+    assert list(adapter.saved) == ["head.weight"]
+
+
+@pytest.mark.parametrize("enabled", [[True, False, True], [True, True, True], [False, True, False]])
+def test_a_merged_linear_is_read_group_by_group(enabled: list[bool], tmp_path: Path) -> None:
+    """ΔW as loralib's own code makes it: a convolution with groups, whose rows are put where the enabled thirds are."""
+    groups, draw = sum(enabled), generator(5, "groups")
+    A_, B_ = torch.randn(groups * 3, 20, generator=draw), torch.randn(groups * 10, 3, generator=draw)
+    delta = 2 * torch.nn.functional.conv1d(A_[None].double(), B_[..., None].double(), groups=groups)[0]
+    updates = read_adapter(saved(tmp_path / "it.bin", as_loralib({"c": (B_, A_)})), alpha=6).updates
+    assert len(updates) == groups
+    assert [update.group for update in updates.values()] == (list(range(1, groups + 1)) if groups > 1 else [0])
+    for update, block in zip(updates.values(), delta.chunk(groups), strict=True):
+        assert_same(update.update(), block, 1e-12)
+
+
+EMBEDDINGS = (
+    "wte",
+    "transformer.wpe",
+    "shared",
+    "model.embed_tokens",
+    "embeddings",
+    "SelfAttention.relative_attention_bias",
+)
+LAYERS = ("mlp.shared_experts.gate_proj", "mlp.shared_expert.up_proj", "embeddings_project", "time_embedding.linear_1",
+          "lm_head")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*EMBEDDINGS, *LAYERS])
+def test_only_an_embedding_is_turned_as_loralib_turns_it(name: str, tmp_path: Path) -> None:
+    (update,) = read_adapter(saved(tmp_path / "it.bin", as_loralib(plain({name: (16, 50)}))), alpha=3).updates.values()
+    assert update.shape == ((50, 16) if name in EMBEDDINGS else (16, 50))
+
+
+@pytest.mark.parametrize("prefix", ["lora_", "lora_te_", "lora_unet_", "model.", "base_model.model.", ""])
+def test_kohya_is_placed_by_the_names_of_the_base(prefix: str, tmp_path: Path) -> None:
+    pairs = plain(NAMES)
+    path = saved(tmp_path / "it.safetensors", as_kohya(pairs | plain({"no.such": (4, 4)}), prefix))
+    adapter = read_adapter(path, base=[f"model.{name}.weight" for name in NAMES])
+    assert adapter.updates.keys() == {f"model.{name}" for name in NAMES}
+    for name, (B_, A_) in pairs.items():
+        assert_same(adapter.updates[f"model.{name}"].update(), 2 * B_.double() @ A_.double(), 1e-12)
+    assert len(adapter.unplaced) == 3
+    assert any("such" in note for note in adapter.notes)
+    alone = read_adapter(path)
+    assert len(alone.updates) == 4
+    assert sum(bool(update.foreign) for update in alone.updates.values()) == 4
+
+
+def test_a_kohya_convolution_is_its_matrix_and_alpha_may_be_left_out(tmp_path: Path) -> None:
+    down, up = torch.randn(4, 8, 3, 3), torch.randn(16, 4, 1, 1)
+    path = saved(tmp_path / "it.safetensors", {"lora_unet_c.lora_down.weight": down, "lora_unet_c.lora_up.weight": up})
+    (update,) = read_adapter(path).updates.values()
+    assert_same(update.update(), up.flatten(1).double() @ down.flatten(1).double(), 1e-12)
+    assert update.note
+    assert update.foreign
+
+
+@pytest.mark.parametrize("alpha", [6, 6.0])
+@pytest.mark.parametrize("ending", ["alpha", "lora_alpha"])
+def test_a_stated_alpha_is_used_and_another_one_is_refused(alpha: float, ending: str, tmp_path: Path) -> None:
+    stated = {f"{name}.{ending}": torch.tensor(alpha) for name in NAMES}
+    path = saved(tmp_path / "it.bin", as_loralib(plain(NAMES)) | stated)
+    assert read_adapter(path).updates["h.0.q"].product.scaling == 2
+    assert read_adapter(path, alpha=6).updates["h.0.q"].product.scaling == 2
+    with pytest.raises(ConfigError, match="--alpha 16"):
+        read_adapter(path, alpha=16)
+    with pytest.raises(ConfigError, match="--alpha 16"):
+        read_adapter(write(tmp_path / "peft"), alpha=16)
+
+
+LORALIB = as_loralib(plain(NAMES))
+KOHYA = as_kohya(plain(NAMES), "lora_unet_")
+BAD_FILES: dict[str, list[dict[str, Any]]] = {
+    "h.0.q": [LORALIB | {"h.0.q.lora_A": wrong} for wrong in (ZEROS(4, 12), torch.full((3, 12), NAN), ZEROS(3))]
+    + [LORALIB | {"h.0.q.lora_A": ZEROS(3, 12, dtype=torch.int64)}, LORALIB | {"h.0.q.weight": ZEROS(8, 12, 1, 1)}]
+    + [LORALIB | {"h.0.q.conv.weight": ZEROS(8, 12)}],
+    "h.0.q.alpha": [LORALIB | {"h.0.q.alpha": torch.tensor(value)} for value in (0, -8.0, NAN, float("inf"), True)]
+    + [LORALIB | {"h.0.q.alpha": torch.ones(2)}],
+    "l.1": [LORALIB | {"l.1.lora_A": ZEROS(3, 40)}],
+    "conv1": [LORALIB | {"conv1.lora_A": ZEROS(9, 9), "conv1.lora_B": ZEROS(9, 9)}],
+    "lora_unet_h_0_q": [
+        KOHYA | {"lora_unet_h_0_q.lora_down.weight": wrong} for wrong in (ZEROS(2, 12), torch.full((3, 12), NAN))
+    ]
+    + [{key: tensor for key, tensor in KOHYA.items() if key != "lora_unet_h_0_q.lora_up.weight"}]
+    + [KOHYA | {"lora_unet_h_0_q.alpha": torch.tensor(value)} for value in (0, NAN)],
+    "lora_te2_h_0_q": [as_kohya(plain(NAMES), "lora_te1_") | as_kohya(plain(NAMES), "lora_te2_")],
+    "hada_w1_a": [{"lora_unet_x.hada_w1_a": torch.ones(2, 2)}],
+    "lora_unet_x": [as_kohya(plain({"x": (4, 4)}), "lora_unet_")],
+}
+
+
+@pytest.mark.parametrize("named", BAD_FILES)
+def test_a_file_that_does_not_fit_is_refused_by_name(named: str, tmp_path: Path) -> None:
+    for tensors in BAD_FILES[named]:
+        path = saved(tmp_path / "it.bin", tensors)
+        with pytest.raises(ConfigError, match=re.escape(named)) as caught:
+            read_adapter(
+                path, alpha=None if "lora_unet" in str(tensors) else 6, base=[f"{name}.weight" for name in NAMES]
+            )
+        assert "it.bin" in str(caught.value)
+    with pytest.raises(ConfigError, match="--alpha"):
+        read_adapter(saved(tmp_path / "it.bin", LORALIB))

@@ -11,8 +11,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.card.facts import Facts
-from lorax_lab.card.words import headlines
+from lorax_lab.audit.facts import Facts
 from lorax_lab.record.palette import CATEGORICAL, sequential_map
 
 if TYPE_CHECKING:
@@ -41,22 +40,18 @@ MOST_LAYERS, MOST_TYPES = 40, 14
 """Rows and columns of the map of sizes that can be read."""
 
 
-def png(facts: Facts, titled: bool = True) -> bytes:
-    """The picture, 200 dots per inch; the same facts give the same bytes.
-
-    Args:
-        titled: with the title and the headlines, as where it stands alone.
-    """
+def png(facts: Facts, title: list[str]) -> bytes:
+    """The picture, 200 dots per inch; the same facts give the same bytes. `title` has lines, none on a page."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        figure = draw(facts, titled)
+        figure = draw(facts, title)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=200, metadata={"Software": None})
     return content.getvalue()
 
 
-def draw(facts: Facts, titled: bool = True) -> Figure:
+def draw(facts: Facts, title: list[str]) -> Figure:
     """All panels on one page."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -66,7 +61,6 @@ def draw(facts: Facts, titled: bool = True) -> Figure:
     layers, types = _axes_of(facts)
     below = facts["layers"]["moved"] and bool(types)
     lower = min(4.5, 1.3 + 0.16 * max(len(layers), 9)) if below or facts["scores"] else 0.0
-    title = (facts["title"], *headlines(facts)) if titled else ()
     lines = [part for line in title for part in textwrap.wrap(line, 125)]
     figure = Figure(figsize=(WIDTH, 0.35 + 0.15 * len(lines) + 1.65 * rows + lower), layout="constrained")
     FigureCanvasAgg(figure)

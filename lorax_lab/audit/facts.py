@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lorax_lab.audit.noise import number
+from lorax_lab.audit.cuts import Scores
+from lorax_lab.audit.findings import number, uniform_ranks
 from lorax_lab.audit.store import Measured
-from lorax_lab.audit.summary import uniform_ranks
 from lorax_lab.audit.updates import Updates
-from lorax_lab.card.noise import IID, PRODUCT, Verdict, overall, verdicts
-from lorax_lab.card.scores import Scores
+from lorax_lab.audit.verdict import IID, PRODUCT, UNTESTED, Verdict, overall, verdicts
 from lorax_lab.spectra import gaussian_singular_values, product_spectra
 
 HARDLY = 0.1
@@ -31,21 +30,21 @@ Facts = dict[str, Any]
 
 def facts_of(updates: Updates, measured: dict[str, Measured], failures: Sequence[str], scores: Scores | None) -> Facts:
     """Everything that a card says; what is not finite is None."""
-    found = verdicts(updates, measured)
+    by_module = verdicts(updates, measured)
     rows = list(measured.values())
     groups: dict[str, list[Measured]] = defaultdict(list)
     for m in rows:
         groups[str(m.row["module"])].append(m)
-    whole = overall(found)
     return _finite(
         {
             "title": updates.title,
             "base": updates.base.name if updates.base else None,
             "kinds": sorted({str(m.row["kind"]) for m in rows}),
             "parameters": _parameters(updates, rows),
-            "verdict": dataclasses.asdict(whole),
+            "verdict": dataclasses.asdict(overall(by_module)),
             "energy": {f"{share:.0%}": rank for share, rank in uniform_ranks(rows).items()},
-            "modules": [_module(name, members, found[name]) for name, members in groups.items()],
+            "modules": [_module(name, members, by_module[name]) for name, members in groups.items()],
+            "untested": _untested(by_module),
             "layers": _layers(rows),
             "scores": _scored(scores) if scores else None,
             "notes": [f"{note.kind}: {note.name}: {note.detail}" for note in updates.notes]
@@ -54,13 +53,23 @@ def facts_of(updates: Updates, measured: dict[str, Measured], failures: Sequence
     )
 
 
+def _untested(by_module: dict[str, Verdict]) -> dict[str, list[str]]:
+    """Module types by the reason why they cannot be tested, and of how many matrices it is where not of all."""
+    reasons: dict[str, list[str]] = {}
+    for module, verdict in by_module.items():
+        if verdict.finding == UNTESTED:
+            few = f" ({verdict.untested} of {verdict.matrices} matrices)"
+            reasons.setdefault(verdict.reason + few * (verdict.untested < verdict.matrices), []).append(module)
+    return reasons
+
+
 def _parameters(updates: Updates, rows: Sequence[Measured]) -> Facts:
     """How many numbers were trained, and of how many weights they are an update."""
     adapted = sum(int(m.row["out"]) * int(m.row["in"]) for m in rows)
     counts: Facts = {"matrices": len(rows), "adapted_weights": adapted}
     if updates.base:
-        own = [stored for name, stored in updates.base.tensors.items() if name not in updates.base.tied]
-        counts["base"] = sum(math.prod(stored.shape) for stored in own)
+        untied = [stored for name, stored in updates.base.tensors.items() if name not in updates.base.tied]
+        counts["base"] = sum(math.prod(stored.shape) for stored in untied)
     if updates.adapter is None:
         return counts | {"changed_matrices": sum(m.row["frobenius_norm"] > 0 for m in rows)}
     products = [update.product for update in updates.adapter.updates.values()]
@@ -131,7 +140,7 @@ def _layers(rows: Sequence[Measured]) -> Facts:
     for m in rows:
         by_type[str(m.row["module"])].append(sizes[str(m.row["matrix"])])
     every = _median([size for size in sizes.values() if size > 0])  # a type that did not move is held against others
-    usual = {module: (_median(own) if len(own) > 1 else 0.0) or every for module, own in by_type.items()}
+    usual = {module: (_median(those) if len(those) > 1 else 0.0) or every for module, those in by_type.items()}
     shares: dict[str, list[float]] = defaultdict(list)
     matrices = []
     for m in rows:
@@ -140,7 +149,7 @@ def _layers(rows: Sequence[Measured]) -> Facts:
         shares[layer_of(name)].append(share)
         place = {"matrix": name, "module": m.row["module"], "layer": layer_of(name)}
         matrices.append(place | {"size": sizes[name], "share": share})
-    layers = {layer: _median(own) for layer, own in shares.items()}
+    layers = {layer: _median(those) for layer, those in shares.items()}
     hardly = [layer for layer, share in layers.items() if share <= HARDLY]
     single = [m["matrix"] for m in matrices if m["share"] <= HARDLY and m["layer"] not in hardly]
     return {
@@ -171,7 +180,7 @@ def _size(m: Measured, relative: bool) -> float:
 
 
 def _scored(scores: Scores) -> Facts:
-    cuts = [{"k": k, "score": value} | of._asdict() for k, (value, of) in sorted(scores.cuts.items())]
+    cuts = [{"k": k, "score": value} | change._asdict() for k, (value, change) in sorted(scores.cuts.items())]
     test = {"score": scores.test[0]} | scores.test[1]._asdict()
     return dataclasses.asdict(scores) | {"cuts": cuts, "test": test, "full": scores.full}
 
@@ -189,4 +198,6 @@ def _finite(value: Any) -> Any:
         return [_finite(one) for one in value]
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
+    if isinstance(value, str):
+        return " ".join(value.split()).replace("¦", "|")  # signs that `card.txt.j2` parts its text by
     return int(value) if isinstance(value, np.integer) else bool(value) if isinstance(value, np.bool_) else value

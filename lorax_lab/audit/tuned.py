@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.audit.checkpoints import MEASURED, Checkpoint, Stored, as_matrix, plain_name
+from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.audit.updates import Updates
 from lorax_lab.errors import ConfigError
 from lorax_lab.measure.rows import decompose
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
+from lorax_lab.methods.names import plain_name
+from lorax_lab.methods.tensor_files import MEASURED
 from lorax_lab.models import adaptable, base_weights, delta_view, head_modules, is_head
 from lorax_lab.spectra import Update
 
@@ -40,7 +42,7 @@ class Tuned:
     @property
     def full(self) -> int:
         """The largest rank of an update."""
-        return max(len(of.sigma) for of in self.decompositions.values())
+        return max(len(decomposition.sigma) for decomposition in self.decompositions.values())
 
     def under(
         self,
@@ -73,7 +75,8 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         assert tuned is not None, "a pair has a tuned checkpoint"
         names = list(adaptable(model))
         original = base_weights(model, names)
-        _load(model, _tensors(tuned), f"the checkpoint {tuned.name}")
+        tensors = {plain_name(n): t for n, t in tuned.tensors.items() if t.dtype in MEASURED and t.ndim}
+        _load(model, tensors, f"the checkpoint {tuned.name}")
         _check_head(model, {plain_name(name) for name in tuned.tensors}, updates)
         changed: dict[str, Update] = {name: _difference(model, name, original[name]) for name in names}
     else:
@@ -82,7 +85,7 @@ def put_together(model: nn.Module, updates: Updates, tuned: Checkpoint | None) -
         saved = _saved(model, updates)
         _load(model, saved, f"the adapter {updates.adapter.name}")
         _check_head(model, set(saved), updates)
-        changed = {name: updates.adapter.updates[of].update(original[name]) for name, of in places.items()}
+        changed = {name: updates.adapter.updates[module].update(original[name]) for name, module in places.items()}
         _add(model, changed, original)
     heads = head_modules(model)
     head = {name: p.detach().clone() for name, p in model.named_parameters() if is_head(name, heads)}
@@ -93,16 +96,16 @@ def _places(model: nn.Module, updates: Updates) -> dict[str, str]:
     """`{name of the model's module: name of its update}`."""
     assert updates.adapter is not None
     known = {plain_name(f"{name}.weight"): name for name, module in model.named_modules() if hasattr(module, "weight")}
-    places, strangers = {}, []
+    places, unknown = {}, []
     for name, update in updates.adapter.updates.items():
         place = None if update.group else known.get(plain_name(f"{name}.weight"))
         if place is None or tuple(delta_view(model.get_submodule(place)).shape) != update.shape:
-            strangers.append(name)
+            unknown.append(name)
         else:
             places[place] = name
-    if strangers:
+    if unknown:
         raise ConfigError(
-            f"--task: the model has no matrix for {len(strangers)} of the adapter's updates, such as {strangers[0]}; "
+            f"--task: the model has no matrix for {len(unknown)} of the adapter's updates, such as {unknown[0]}; "
             "name the base that the adapter was trained on, --base BASE, or leave --task out"
         )
     return places
@@ -112,20 +115,17 @@ def _saved(model: nn.Module, updates: Updates) -> dict[str, Tensor]:
     """What an adapter saved in full, by plain name. All of it has a place in the model, else another one than the
     user's would be scored."""
     assert updates.adapter is not None
-    beside = {name: stored for name, stored in updates.beside.items() if not name.endswith(STATELESS)}
-    held = [*updates.adapter.saved, *beside]
+    held = {name: tensor for name, tensor in updates.adapter.saved.items() if not name.endswith(STATELESS)}
     known = {plain_name(name) for name in model.state_dict()}
-    unlike = [name for name, stored in beside.items() if stored.dtype not in MEASURED]
-    strangers = [name for name in held if plain_name(name) not in known or name in unlike]
-    if left := [*updates.unplaced(), *strangers]:
+    unknown = [name for name, tensor in held.items() if plain_name(name) not in known or tensor.dtype not in MEASURED]
+    if left := [*updates.adapter.unplaced, *unknown]:
         names = ", ".join(left[:NAMED]) + (f" and {len(left) - NAMED} more" if len(left) > NAMED else "")
         raise ConfigError(
             f"--task: {len(left)} tensors of the adapter {updates.adapter.name} have no place in the model, so the "
             f"score would be another model's: {names}; name the base and the task that it was trained on, merge it "
             "into its base and give the merged checkpoint, or leave --task out"
         )
-    whole = updates.adapter.saved | {name: _whole(stored).reshape(stored.shape) for name, stored in beside.items()}
-    return {plain_name(name): tensor for name, tensor in whole.items()}
+    return {plain_name(name): tensor for name, tensor in held.items()}
 
 
 @torch.no_grad()
@@ -165,17 +165,3 @@ def _check_head(model: nn.Module, saved: set[str], updates: Updates) -> None:
             f"--task: {updates.title} has no head for this task: {', '.join(lacking[:3])} is in no file; name the task "
             "that it was trained on, save its head with it (modules_to_save), or leave --task out"
         )
-
-
-def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Every tensor of floating point by plain name, whole."""
-    found = {}
-    for name, stored in checkpoint.tensors.items():
-        if stored.dtype in MEASURED and len(stored.shape) > 0:
-            found[plain_name(name)] = _whole(stored).reshape(stored.shape)
-    return found
-
-
-def _whole(stored: Stored) -> Tensor:
-    matrix = as_matrix(replace(stored, shape=(1,), strides=(1,)) if not stored.shape else stored)
-    return matrix.block(0, 0, matrix.shape[0])

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lorax_lab.audit.checkpoints import Stored, norm
 from lorax_lab.audit.updates import Matrix
 from lorax_lab.data.assets import cache_folder
+from lorax_lab.methods.tensor_files import norm
 from lorax_lab.record.files import save_tensors
 from lorax_lab.spectra import (
     LowRank,
@@ -37,43 +37,38 @@ AMPLIFIED = 8
 FP32_EPS = 2.0**-23
 
 
-def directions(matrix: Matrix, update_norm: float, base_fingerprint: str, device: torch.device) -> Row:
+def directions_of(matrix: Matrix, update_norm: float, base_fingerprint: str, device: torch.device) -> Row:
     """Columns `amplification.*` and, where there is a tuned matrix, `intruders.left.*` and `intruders.right.*`.
 
     Empty for an adapter without a base, and for an update or a base that is zero.
     """
     if matrix.base is None or not update_norm:
         return {}
-    short, sigma = base_directions(matrix.base, base_fingerprint, device)
+    short, sigma = base_directions(matrix.base, f"{base_fingerprint}/{matrix.name}", device)
     if not sigma.any():
         return {}
     row = _amplification(matrix, update_norm, sigma, device)
     return row if matrix.tuned is None else row | _intruders(matrix.base, matrix.tuned, short, sigma, device)
 
 
-def base_directions(stored: Stored, fingerprint: str, device: torch.device) -> tuple[Tensor, Tensor]:
+def base_directions(base: Tensor, identity: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """(all singular vectors of W0's smaller side as columns, its singular values), from the cache where it has them."""
-    path = _path(stored, fingerprint)
-    if (cached := _cached(path, min(stored.shape))) is None:
-        cached = short_directions(_On(stored, device))
+    path = cache_folder() / "bases" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+    if (cached := _cached(path, min(base.shape))) is None:
+        cached = short_directions(_OnDevice(base, device))
         save_tensors(path, {"vectors": cached[0].float(), "sigma": cached[1]})
     vectors, sigma = cached
     return vectors.to(device, torch.float64), sigma.to(device)
 
 
-class _On:
+class _OnDevice:
     """A stored matrix whose blocks come on a device."""
 
-    def __init__(self, stored: Stored, device: torch.device) -> None:
-        self.stored, self.shape, self.device = stored, stored.shape, device
+    def __init__(self, stored: Tensor, device: torch.device) -> None:
+        self.stored, self.shape, self.device = stored, tuple(stored.shape), device
 
     def block(self, dim: int, start: int, stop: int) -> Tensor:
-        return self.stored.block(dim, start, stop).to(self.device)
-
-
-def _path(stored: Stored, fingerprint: str) -> Path:
-    name = hashlib.sha256(stored.name.encode()).hexdigest()[:16]
-    return cache_folder() / "bases" / fingerprint[:16] / f"{name}.safetensors"
+        return self.stored.narrow(dim, start, stop - start).to(self.device)
 
 
 def _cached(path: Path, size: int) -> tuple[Tensor, Tensor] | None:
@@ -91,8 +86,8 @@ def _cached(path: Path, size: int) -> tuple[Tensor, Tensor] | None:
 def _amplification(matrix: Matrix, update_norm: float, sigma: Tensor, device: torch.device) -> Row:
     assert matrix.base is not None, matrix.name
     U, Vh = _top(matrix, device)
-    turned = matrix.base.shape != matrix.shape  # a base that stores (in, out)
-    projected = (Vh if turned else U.T) @ times(_On(matrix.base, device), U if turned else Vh.T)
+    turned = tuple(matrix.base.shape) != matrix.shape  # a base that stores (in, out)
+    projected = (Vh if turned else U.T) @ times(_OnDevice(matrix.base, device), U if turned else Vh.T)
     base_norm = float(torch.linalg.vector_norm(sigma))
     amplified = amplification(update_norm, projected, base_norm, sigma[: len(projected)], matrix.shape)
     return {f"amplification.{key}": value for key, value in dataclasses.asdict(amplified).items()}
@@ -108,18 +103,18 @@ def _top(matrix: Matrix, device: torch.device) -> tuple[Tensor, Tensor]:
     return U.to(device), Vh.to(device)
 
 
-def _intruders(base: Stored, tuned: Stored, short: Tensor, sigma: Tensor, device: torch.device) -> Row:
-    source = _On(tuned, device)
+def _intruders(base: Tensor, tuned: Tensor, short: Tensor, sigma: Tensor, device: torch.device) -> Row:
+    source = _OnDevice(tuned, device)
     U, sigma_tuned, Vh = top_directions(source, min(TOP, *tuned.shape))
     tuned_norm, tall = norm(tuned), base.shape[0] >= base.shape[1]
-    near, far = (Vh.T, U) if tall else (U, Vh.T)
-    kept = sigma > 1e-6 * sigma[0]
-    cosines_near = short[:, kept].T @ near
-    cosines_far = cosines_through(short, sigma, times(_On(base, device), far, transposed=tall))
-    sides = {"right" if tall else "left": cosines_near, "left" if tall else "right": cosines_far}
+    short_side, long_side = (Vh.T, U) if tall else (U, Vh.T)
+    has_direction = sigma > 1e-6 * sigma[0]
+    cosines_short = short[:, has_direction].T @ short_side
+    cosines_long = cosines_through(short, sigma, times(_OnDevice(base, device), long_side, transposed=tall))
+    sides = {"right" if tall else "left": cosines_short, "left" if tall else "right": cosines_long}
     row: Row = {}
     for side, cosines in sides.items():
-        of_side = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
+        counted = intruders(cosines, sigma_tuned, tuned_norm, base.shape[0 if side == "left" else 1])
         for key in ("count", "energy_share", "random_count", "random_energy_share", "random_max_cosine"):
-            row[f"intruders.{side}.{key}"] = getattr(of_side, key)
+            row[f"intruders.{side}.{key}"] = getattr(counted, key)
     return row | {"intruders.k": len(sigma_tuned)}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lorax_lab.audit.noise import told
+from lorax_lab.audit.findings import spikes_told
 from lorax_lab.audit.store import Measured
 from lorax_lab.audit.updates import Updates
 from lorax_lab.spectra import LowRank, has_orthogonal_factor, made_by_svd, product_test
@@ -34,13 +34,6 @@ LEVEL = 0.01
 ABOVE = 0.002
 """Directions of one matrix of iid noise above the edge that is fitted to it, at most (`spectra.spikes`)."""
 NOISE, FEWER, MORE, SPIKES, UNTESTED = "noise", "fewer", "more", "spikes", "cannot be tested"
-WORDS = {
-    NOISE: "not told from noise",
-    FEWER: "fewer directions than noise",
-    MORE: "more even than noise",
-    SPIKES: "directions above its noise",
-    UNTESTED: "cannot be tested",
-}
 STILL = "it did not change"
 PRODUCT, IID = "Gaussian factors of its rank", "iid noise"
 
@@ -50,7 +43,7 @@ class Verdict:
     """What is known of one module type, or of the whole update.
 
     Args:
-        finding: a key of `WORDS`.
+        finding: `noise`, `fewer`, `more`, `spikes` or `cannot be tested`.
         null: what it was held against; empty where nothing was.
         reason: why it cannot be tested, or empty.
         p: of the test, before the correction for the number of module types; NaN without one.
@@ -77,18 +70,18 @@ def verdicts(updates: Updates, measured: dict[str, Measured]) -> dict[str, Verdi
     }
 
 
-def overall(of_modules: dict[str, Verdict]) -> Verdict:
+def overall(by_module: dict[str, Verdict]) -> Verdict:
     """Noise where every module type that can be tested is; else the most frequent reason, of what moved."""
-    found = [verdict for verdict in of_modules.values() if verdict.finding != UNTESTED]
-    matrices = sum(verdict.matrices for verdict in of_modules.values())
-    if not found:
-        untested: dict[str, int] = defaultdict(int)
-        for verdict in of_modules.values():
-            untested[verdict.reason] += verdict.untested
-        reason = max(untested, key=lambda reason: (reason != STILL, untested[reason]), default="nothing was measured")
-        return Verdict(UNTESTED, reason=reason, untested=untested[reason], matrices=matrices)
-    others = [verdict.finding for verdict in found if verdict.finding != NOISE]
-    return Verdict(max(others, key=others.count) if others else NOISE, found[0].null, matrices=matrices)
+    tested = [verdict for verdict in by_module.values() if verdict.finding != UNTESTED]
+    matrices = sum(verdict.matrices for verdict in by_module.values())
+    if tested:
+        findings = [verdict.finding for verdict in tested if verdict.finding != NOISE]
+        return Verdict(max(findings, key=findings.count, default=NOISE), tested[0].null, matrices=matrices)
+    untested: dict[str, int] = defaultdict(int)
+    for verdict in by_module.values():
+        untested[verdict.reason] += verdict.untested
+    reason = max(untested, key=lambda reason: (reason != STILL, untested[reason]), default="nothing was measured")
+    return Verdict(UNTESTED, reason=reason, untested=untested[reason], matrices=matrices)
 
 
 def _verdict(updates: Updates, members: Sequence[Measured], level: float) -> Verdict:
@@ -142,7 +135,7 @@ def _dense(moved: Sequence[Measured], level: float) -> Verdict:
     if any("dora" in str(m.row["kind"]) for m in moved):
         reason = "DoRA scales the whole weight: ΔW is neither a product nor has it an iid bulk"
         return Verdict(UNTESTED, reason=reason, untested=len(moved))
-    untold = [m for m in moved if "spikes" not in m.row or "spikes_not_told" in told(m.row)]
+    untold = [m for m in moved if "spikes" not in m.row or "spikes_not_told" in spikes_told(m.row)]
     if untold:
         why = "its bulk is not that of iid noise" if "spikes" in untold[0].row else "it has no bulk"
         return Verdict(UNTESTED, reason=why, untested=len(untold))

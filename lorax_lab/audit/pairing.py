@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from lorax_lab.audit.checkpoints.checkpoint import Checkpoint
-from lorax_lab.audit.checkpoints.names import by_plain_name, is_embedding, is_output_layer, natural, plain_name, renames
-from lorax_lab.audit.checkpoints.stored import MEASURED, Stored
-from lorax_lab.audit.checkpoints.ties import declares_ties
+from lorax_lab.audit.checkpoint import Checkpoint
 from lorax_lab.errors import ConfigError
+from lorax_lab.methods.names import by_plain_name, is_embedding, is_output_layer, natural, plain_name, renames
+from lorax_lab.methods.tensor_files import MEASURED, dtype_of
 
 KINDS = ("renamed", "tied", "missing", "extra", "reshaped", "transposed", "unsupported dtype", "3-D", "not 2-D")
 """The kinds of notes. `renamed` is measured; `tied` says whether it is; the others are not measured."""
@@ -28,8 +28,8 @@ class Pair:
     """One matrix on both sides, of one shape, under the base's name."""
 
     name: str
-    base: Stored
-    tuned: Stored
+    base: Tensor
+    tuned: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Side:
     """A checkpoint under the base's names; `tensors` may be changed."""
 
     label: str
-    tensors: dict[str, Stored]
+    tensors: dict[str, Tensor]
     tied: dict[str, str]
     config: dict[str, Any]
 
@@ -121,7 +121,7 @@ def _settle_declared_ties(side: _Side, other: _Side) -> list[Note]:
     """Where `side` leaves its output layer out because it is the embedding, and `other` keeps one apart: compare
     that with the embedding."""
     notes = []
-    for name in sorted(other.tensors.keys() - side.tensors.keys() if declares_ties(side.config) else ()):
+    for name in sorted(other.tensors.keys() - side.tensors.keys() if _declares_ties(side.config) else ()):
         shape = other.tensors[name].shape
         embeddings = [n for n, stored in side.tensors.items() if is_embedding(n) and stored.shape == shape]
         if is_output_layer(name) and len(embeddings) == 1:
@@ -145,7 +145,7 @@ def _nothing_in_common(base: Checkpoint, tuned: Checkpoint) -> ConfigError:
 def _one_sided(kind: str, holder: _Side, other: _Side) -> Iterator[Note]:
     rivals = by_plain_name(other.tensors)
     for name in holder.tensors.keys() - other.tensors.keys():
-        detail = f"in {holder.label} {holder.tensors[name].shape}, not in {other.label}"
+        detail = f"in {holder.label} {tuple(holder.tensors[name].shape)}, not in {other.label}"
         if fitting := rivals.get(plain_name(name)):
             detail += f"; {', '.join(sorted(fitting, key=natural))} may be it, but more than one name fits"
         if ADAPTER.search(name):
@@ -153,7 +153,7 @@ def _one_sided(kind: str, holder: _Side, other: _Side) -> Iterator[Note]:
         yield Note(kind, name, detail)
 
 
-def _sorted_out(left: Mapping[str, Stored], right: Mapping[str, Stored]) -> tuple[list[Pair], list[Note]]:
+def _sorted_out(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> tuple[list[Pair], list[Note]]:
     """What both sides have: the pairs to measure, and a note for the rest."""
     pairs, notes, flat = [], [], []
     quantized = {_module(name) for side in (left, right) for name, stored in side.items() if _is_quantized(stored)}
@@ -161,7 +161,9 @@ def _sorted_out(left: Mapping[str, Stored], right: Mapping[str, Stored]) -> tupl
         base, tuned = left[name], right[name]
         if base.shape == tuned.shape and len(base.shape) not in (2, 3) and not any(map(_is_quantized, (base, tuned))):
             flat.append(name)
-        elif reason := _why_not(base, tuned, _module(name) in quantized and SCALE.search(name.rpartition(".")[2])):
+        elif reason := _why_not(
+            name, base, tuned, _module(name) in quantized and SCALE.search(name.rpartition(".")[2])
+        ):
             notes.append(Note(reason[0], name, reason[1]))
         else:
             pairs.append(Pair(name, base, tuned))
@@ -171,34 +173,42 @@ def _sorted_out(left: Mapping[str, Stored], right: Mapping[str, Stored]) -> tupl
     return pairs, notes
 
 
-def _why_not(base: Stored, tuned: Stored, is_scale: object) -> tuple[str, str] | None:
+def _why_not(name: str, base: Tensor, tuned: Tensor, is_scale: object) -> tuple[str, str] | None:
     """The kind and detail of a note, None for a pair."""
     for label, stored in (("BASE", base), ("TUNED", tuned)):
         if stored.dtype not in MEASURED:
-            dtype = str(stored.dtype).removeprefix("torch.")
             reason = "indices or a mask, no weight" if stored.dtype in INDICES else f"not measured: {DEQUANTIZE}"
-            return "unsupported dtype", f"{dtype} in {label}; {reason}"
+            return "unsupported dtype", f"{dtype_of(stored)} in {label}; {reason}"
     if is_scale:
         return "unsupported dtype", f"the scale of a quantized matrix; not measured: {DEQUANTIZE}"
     if base.shape != tuned.shape:
-        return _other_shape(base, tuned)
+        return _other_shape(name, base, tuned)
     if len(base.shape) == 3:
-        return "3-D", f"{base.shape}, a stack of matrices such as fused experts; not measured: save them one by one"
+        return (
+            "3-D",
+            f"{tuple(base.shape)}, a stack of matrices such as fused experts; not measured: save them one by one",
+        )
     return None
 
 
-def _other_shape(base: Stored, tuned: Stored) -> tuple[str, str]:
-    shapes = f"{base.shape} in BASE, {tuned.shape} in TUNED"
+def _other_shape(name: str, base: Tensor, tuned: Tensor) -> tuple[str, str]:
+    shapes = f"{tuple(base.shape)} in BASE, {tuple(tuned.shape)} in TUNED"
     if len(base.shape) == 2 and base.shape == tuned.shape[::-1]:
         return "transposed", f"{shapes}; not measured: transpose one of them and save it again"
-    vocabulary = (is_embedding(base.name) or is_output_layer(base.name)) and base.shape[1:] == tuned.shape[1:]
+    vocabulary = (is_embedding(name) or is_output_layer(name)) and base.shape[1:] == tuned.shape[1:]
     change = f", a vocabulary with {tuned.shape[0] - base.shape[0]:+d} rows" if vocabulary else ""
     return "reshaped", f"{shapes}{change}; not measured"
 
 
-def _is_quantized(stored: Stored) -> bool:
+def _is_quantized(stored: Tensor) -> bool:
     return stored.dtype not in (*MEASURED, *INDICES) and len(stored.shape) >= 2
 
 
 def _module(name: str) -> str:
     return name.rpartition(".")[0]
+
+
+def _declares_ties(config: Mapping[str, Any]) -> bool:
+    """Whether config.json says in so many words that the output layer is the embedding."""
+    parts = [config, config.get("text_config")]
+    return any(isinstance(part, Mapping) and part.get("tie_word_embeddings") is True for part in parts)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorax_lab.audit.checkpoints.formats import SAFETENSORS, TORCH, read_tensors
-from lorax_lab.audit.checkpoints.stored import Stored
-from lorax_lab.audit.checkpoints.ties import find_tied
+import torch
+from torch import Tensor
+
 from lorax_lab.errors import ConfigError, first_line
+from lorax_lab.methods.names import is_embedding, natural
+from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, pieces, read_tensors
 from lorax_lab.models import PRESETS, resolve
 
 FORMS = (
@@ -42,19 +44,19 @@ class Checkpoint:
         files: the weights' files.
         tensors: every tensor by name, aliases too.
         config: the content of config.json; {} where there is none.
-        tied: `{alias: kept}`, tensors that are bit for bit another one, see `ties.find_tied`.
+        tied: `{alias: kept}`, tensors that are bit for bit another one, see `find_tied`.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
-    tensors: dict[str, Stored]
+    tensors: dict[str, Tensor]
     config: dict[str, Any]
     tied: dict[str, str]
 
     def fingerprint(self) -> str:
         """A cheap identity: the SHA-256 over each file's name, size and time of change (ns), and over each tensor's
-        name, dtype, shape and place. It reads no data: a copy of the files has another, and so has a file that was
+        name, dtype and shape. It reads no data: a copy of the files has another, and so has a file that was
         written again.
 
         Raises:
@@ -68,7 +70,7 @@ class Checkpoint:
                 raise ConfigError(f"{file} cannot be read any more ({error.strerror}); start again") from error
             digest.update(repr((file.name, status.st_size, status.st_mtime_ns)).encode())
         for name, t in sorted(self.tensors.items()):
-            digest.update(repr((name, str(t.dtype), t.shape, t.file.name, t.offset, t.strides)).encode())
+            digest.update(repr((name, str(t.dtype), tuple(t.shape), t.stride())).encode())
         return digest.hexdigest()
 
 
@@ -161,15 +163,16 @@ def _indexed(index: Path) -> tuple[list[Path], dict[str, str]]:
     return [index.parent / shard for shard in shards], places
 
 
-def _collect(files: Sequence[Path], places: Mapping[str, str]) -> dict[str, Stored]:
-    tensors: dict[str, Stored] = {}
+def _collect(files: Sequence[Path], places: Mapping[str, str]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    holder: dict[str, Path] = {}
     for file in files:
-        for name, stored in read_tensors(file).items():
+        for name, tensor in read_tensors(file).items():
             if places.get(name, file.name) != file.name:
                 continue
             if name in tensors:
-                raise ConfigError(f"{tensors[name].file} and {file} both hold {name}: type the file that is meant")
-            tensors[name] = stored
+                raise ConfigError(f"{holder[name]} and {file} both hold {name}: type the file that is meant")
+            tensors[name], holder[name] = tensor, file
     if absent := [name for name in places if name not in tensors]:
         file = files[0].parent / places[absent[0]]
         raise ConfigError(f"{file} lacks {len(absent)} tensors of the index, such as {absent[0]}: download both again")
@@ -189,3 +192,25 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no JSON object: copy or download it again")
     return content
+
+
+def find_tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """`{alias: kept}`: matrices with the very bits of an embedding, as an output layer that is the embedding under a
+    second name. Reads the embeddings and what has their shape, in pieces, as far as they agree."""
+    matrices = [n for n in sorted(tensors, key=natural) if len(tensors[n].shape) == 2 and tensors[n].dtype in MEASURED]
+    tied: dict[str, str] = {}
+    for kept in filter(is_embedding, matrices):
+        for alias in matrices:
+            if alias != kept and not {alias, kept} & tied.keys() and _same(tensors[alias], tensors[kept]):
+                tied[alias] = kept
+    return tied
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    """Whether two matrices hold the same bits, nan too; the first piece that differs ends the reading."""
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    if first.data_ptr() == second.data_ptr() and first.stride() == second.stride():
+        return True
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[first.itemsize]
+    return all(torch.equal(a.view(bits), b.view(bits)) for a, b in zip(pieces(first), pieces(second), strict=True))

@@ -1,0 +1,666 @@
+"""Adapters of others, read from their files alone: PEFT's folders, and single files of loralib's and kohya's names.
+
+ΔW = W_tuned − W0 against the original base weight W0, in the arithmetic of PEFT 0.21, with s the scaling:
+
+    LoRA, rsLoRA   s B A                               s = alpha / rank, alpha / √rank (Kalajdzievski 2023)
+    AdaLoRA        s B (E ∘ A)                         s = alpha / (init_r + 1e-5) (Zhang et al. 2023)
+    PiSSA          s B A − [W0]_rank                   PEFT trains on W0 − [W0]_rank (Meng et al. 2024)
+    OLoRA          s B A − s Q_rank R_rank, W0 = Q R   PEFT trains on W0 − s Q_rank R_rank (Büyükakyüz 2024)
+    DoRA           m ∘ V / ‖V‖ − W0, V = W0 + s B A    norms of rows, of an embedding's columns (Liu et al. 2024)
+    loralib        s B A; of group g of a MergedLinear s B_g A_g, where the file has (groups · r, in), (groups · out, r)
+    kohya          s up down; a convolution's as the matrix (out, in · k · k)
+
+DoRA may stand on PiSSA or OLoRA; V is then W0 plus their update. loralib's file has no alpha, kohya's states one for
+each module. No model is built, no PEFT imported, and nothing that a file holds is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorax_lab.errors import ConfigError, cut, suggest
+from lorax_lab.methods.lora_layer import scaling_of
+from lorax_lab.methods.names import is_embedding, plain_name
+from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, as_matrix, dtype_of, read_tensors
+from lorax_lab.spectra import LowRank, Update, svd
+
+PREFIX = "base_model.model."
+SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PEFT_KEY = re.compile(r"(.+)\.(lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)|ranknum)(?:\.weight)?")
+LORALIB_KEY = re.compile(r"(.+)\.(lora_[AB])")
+KOHYA_KEY = re.compile(r"(.+?)[._]lora[._](down|up)\.weight")
+"""The key maps: from the name of a factor's tensor to its module and its part."""
+FOREIGN_KEY = re.compile(r".+\.lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)\..+")
+PEFT_ALONE = re.compile(r".+\.lora_[AB](\.\w+)?\.weight")
+"""PEFT's names in a file without PEFT's settings."""
+INSERTED, UNTOUCHED = re.compile(r"\.(?:base_layer|modules_to_save)(?=\.)"), ".original_module."
+"""Parts that PEFT inserts into the names of the base's own tensors, and of copies that it did not train."""
+LORA_BIAS, TRAINED_TOKENS = ".lora_B.bias", ".trainable_tokens_delta"
+"""Endings of PEFT's tensors that are no factors, and that replace nothing."""
+ALPHAS = (".lora_alpha", ".alpha")
+"""Endings of tensors with one number, by which files state the alpha of a module."""
+PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
+LONGEST_PATTERN = 1000
+METHODS = ("LORA", "ADALORA")
+PLAIN_STARTS = ("true", "false", "none", "gaussian", "eva", "orthogonal", "mica")
+"""Values of init_lora_weights that leave W0 as it is."""
+CONVERTIBLE_STARTS = ("corda", "lora_ga")
+REFUSED = {
+    "layer_replication": "it repeats layers of the base",
+    "target_parameters": "its factors belong to slices of larger parameters",
+    "use_qalora": "its lora_A sees pooled inputs",
+    "use_bdlora": "its factors are stored as blocks",
+    "kasa_config": "it cuts the base weight first",
+    "monteclora_config": "its update is drawn at random",
+    "alora_invocation_tokens": "its update holds for some tokens only",
+    "arrow_config": "it sends each token to other adapters",
+}
+CONVERT = (
+    "save it again with save_pretrained(path_initial_model_for_weight_conversion=...), which makes it a plain LoRA"
+)
+MERGE = "merge it on the base it was trained on (merge_and_unload), and give the merged model with its base"
+RANKNUM_EPS = 1e-5
+"""PEFT's AdaLoRA adds this to the rank before it divides by it."""
+CONVOLUTION = re.compile(r"(^|\.)(conv\d*|conv\d?d|downsample)(\.|$)", re.IGNORECASE)
+NO_PRODUCT = re.compile(r"(lora_|lycoris_).+?[._](hada_|lokr_|oft_|boft_|glora_|a1\.|a2\.|b1\.|b2\.|w_norm|diff)")
+"""Keys of methods whose ΔW is no product of two factors: LoHa, LoKr, OFT, GLoRA, whole differences."""
+UNLIKE = {".lora_mid.weight": "it has a Tucker core between its factors", ".dora_scale": "DoRA's magnitudes scale it"}
+"""Endings of a kohya module's tensors that make its ΔW another one than the product of its factors."""
+TRAINER = re.compile(r"(lora|lycoris)_")
+MODELS = re.compile(r"(lora|lycoris)_((unet|transformer|te\d?|prior\w*)_)?")
+"""What stands before a kohya module's path: which of a pipeline's models it is in."""
+Settings = dict[str, Any]
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterUpdate:
+    """One matrix's ΔW = W_tuned − W0: the saved product s B A, and how PEFT applies it to the base weight.
+
+    Args:
+        name: the module's dotted name in the base model, as in `model.layers.0.self_attn.q_proj`.
+        kind: `lora`, `adalora`, or all that apply of `pissa`, `olora`, `rslora` and `dora`, joined by `+`.
+        product: s B A, (out, in). For an embedding (num, dim), as its weight is stored.
+        start: `pissa` or `olora` where PEFT takes the start out of W0 before training, else empty.
+        magnitude: DoRA's m, (out,), or (dim,) for an embedding.
+        embedding: the matrix is an `nn.Embedding`'s.
+        fan_in_fan_out: the settings say that the base stores W0 as (in, out), as GPT-2 does.
+        note: a caution to report with the numbers, or empty.
+        group: from 1 on where it is the update of a part of the module, as of loralib's MergedLinear; else 0.
+        foreign: why no LoRA of PEFT can hold it, or empty.
+    """
+
+    name: str
+    kind: str
+    product: LowRank
+    start: str = ""
+    magnitude: Tensor | None = None
+    embedding: bool = False
+    fan_in_fan_out: bool = False
+    note: str = ""
+    group: int = 0
+    foreign: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in); (num, dim) for an embedding."""
+        return self.product.shape
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether ΔW depends on W0."""
+        return bool(self.start) or self.magnitude is not None
+
+    def update(self, base_weight: Float[Tensor, "out in"] | None = None) -> Update:
+        """ΔW (out, in): `LowRank`, for PiSSA and OLoRA with twice the columns; dense fp64 for DoRA.
+
+        Args:
+            base_weight: the original W0 (out, in), see `oriented`, any real dtype; for PiSSA and OLoRA not the
+                residual that PEFT trains on. Only needed where `needs_base`.
+
+        Raises:
+            ConfigError: no `base_weight` where one is needed, or one of another shape.
+        """
+        if base_weight is not None and tuple(base_weight.shape) != self.shape:
+            both = f"the base weight is {tuple(base_weight.shape)}, the adapter's update {self.shape}"
+            raise ConfigError(f"{self.name}: {both}; give the base that the adapter was trained on")
+        if not self.needs_base:
+            return self.product
+        if base_weight is None:
+            needed = f"{self.name}: a {self.kind} update is measured against the original base weight"
+            raise ConfigError(f"{needed}; type `python -m lorax_lab.audit BASE ADAPTER`")
+        base = base_weight.detach().to(self.product.B.device, torch.float64)
+        learned = self._learned(base) if self.start else self.product
+        if self.magnitude is None:
+            return learned
+        V, dim = base + learned.dense(), 0 if self.embedding else 1
+        return V * self.magnitude.to(V).unsqueeze(dim) / V.norm(dim=dim, keepdim=True) - base
+
+    def oriented(self, stored: Tensor) -> Tensor:
+        """W0 (out, in) of the weight as the base stores it: transposed if only that fits, or if it is square and
+        `fan_in_fan_out` is set.
+
+        PEFT saves one `fan_in_fan_out` for all modules, the value of the last one. If the modules differ, it is wrong
+        for some.
+        """
+        turned = stored.shape[::-1] == self.shape and (stored.shape != self.shape or self.fan_in_fan_out)
+        return stored.T if turned else stored
+
+    def _learned(self, base: Tensor) -> LowRank:
+        rank, scaling = len(self.product.A), self.product.scaling
+        if self.start == "pissa":
+            U, sigma, Vh = svd(base)
+            B, A = U[:, :rank] * sigma[:rank], Vh[:rank]
+        else:
+            Q, R = torch.linalg.qr(base)
+            B, A = scaling * Q[:, :rank], R[:rank]
+        return LowRank(torch.cat([scaling * self.product.B.double(), -B], 1), torch.cat([self.product.A.double(), A]))
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What an adapter's files hold.
+
+    Args:
+        name: the folder's name, or the file's.
+        settings: `adapter_config.json` as it is; empty for a file of other trainers.
+        updates: the updates of the matrices with low-rank factors, by module name.
+        saved: tensors that take the place of the base's, by the base's name: heads, biases, resized embeddings.
+        notes: what is in the files and not in `updates`.
+        unplaced: names of tensors that are in no update and take the place of no tensor of the base.
+    """
+
+    name: str
+    settings: Settings
+    updates: dict[str, AdapterUpdate]
+    saved: dict[str, Tensor]
+    notes: list[str]
+    unplaced: list[str] = field(default_factory=list)
+
+    @property
+    def base_name(self) -> str | None:
+        """The base model's name, or its path where it was trained, if the settings give one."""
+        return self.settings.get("base_model_name_or_path") or None
+
+    @property
+    def factors(self) -> dict[str, LowRank]:
+        """The saved products by the dotted names of the matrices."""
+        return {name: update.product for name, update in self.updates.items()}
+
+
+def format_of(path: Path) -> str:
+    """`peft`, `kohya` or `loralib`; empty where a path is no adapter. Of PEFT's two files one is enough.
+
+    Raises:
+        ConfigError: a damaged file, PEFT's names without PEFT's settings, or adapters that are no product of factors.
+    """
+    if path.is_file() and path.suffix in (SAFETENSORS, *TORCH) and not (path.parent / SETTINGS).is_file():
+        names = read_tensors(path)
+        for form, key in (("kohya", KOHYA_KEY), ("loralib", LORALIB_KEY)):
+            if any(key.fullmatch(name) for name in names):
+                return form
+        if other := next(filter(NO_PRODUCT.match, names), None):
+            raise ConfigError(
+                f"{path} holds {other}: LoHa, LoKr, OFT and the like are no product of two factors and are not read; "
+                "merge it into its base, and give the merged checkpoint with its base"
+            )
+        if alone := next(filter(PEFT_ALONE.fullmatch, names), None):
+            raise ConfigError(
+                f"{path} holds {alone}, a name of PEFT, and PEFT keeps alpha in {SETTINGS}: put both into one folder "
+                f"as {WEIGHTS} (or .bin) and {SETTINGS}, and name the folder"
+            )
+    named = path.name in (WEIGHTS, OLD_WEIGHTS) and path.is_file()
+    return "peft" if named or any((path / name).is_file() for name in (SETTINGS, WEIGHTS, OLD_WEIGHTS)) else ""
+
+
+def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | None = None) -> Adapter:
+    """The updates of the adapter at `path`: a folder of PEFT or its weights file, or a file of loralib or kohya.
+
+    Args:
+        alpha: of the training, as it was typed. loralib's file needs it where it states none; kohya's loaders take
+            alpha = rank there. Where the files state another one it is refused.
+        base: names of the base's tensors, by which kohya's modules are placed; a module that is in none of them is
+            left out, and a note says so. None where there is no base.
+
+    Raises:
+        ConfigError: missing or damaged files, a method whose ΔW is not computed here, or tensors that do not
+            belong together; it names the file, the tensor and what is allowed.
+    """
+    form = format_of(path)
+    if form in ("kohya", "loralib"):
+        read = _kohya if form == "kohya" else _loralib
+        try:
+            return read(path.name, read_tensors(path), alpha, base)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    settings, tensors = read_files(path)
+    file = _weights_file(path)
+    try:
+        stated = [settings.get("lora_alpha"), *_patterns(settings, "alpha_pattern").values()]
+        if alpha is not None and any(value != alpha for value in stated):
+            raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} states {cut(stated, 80)}; leave --alpha out")
+        return _peft(file.resolve().parent.name, settings, tensors)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def read_files(path: Path) -> tuple[Settings, dict[str, Tensor]]:
+    """(settings, tensors) of PEFT's adapter at `path`, which is its folder or its weights file.
+
+    Raises:
+        ConfigError: a file is missing or damaged, or holds something else; it names the file.
+    """
+    file = _weights_file(path)
+    return read_settings(file.parent), read_tensors(file)
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of the adapter in a folder.
+
+    Raises:
+        ConfigError: the file is missing or damaged, or holds something else.
+    """
+    path = folder / SETTINGS
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read as part of a PEFT adapter: {error}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("peft_type"), str):
+        raise ConfigError(f"{path} names no peft_type; expected an object with PEFT's settings")
+    return settings
+
+
+def number(key: str, value: object) -> float:
+    """The setting's value, if it is a finite number and for a rank a whole one, else a `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{key}={cut(value, 80)} is not possible: it is a finite number, for instance {key}=16")
+    if key in ("r", "init_r") and (value < 1 or value != int(value)):
+        raise ConfigError(f"{key}={value} is not possible: it is a whole number from 1 on, for instance {key}=16")
+    return value
+
+
+def _weights_file(path: Path) -> Path:
+    """`path` itself where it is a file, or the file that PEFT takes from the folder, safetensors first."""
+    if path.is_file():
+        return path
+    old_only = (path / OLD_WEIGHTS).is_file() and not (path / WEIGHTS).is_file()
+    return path / (OLD_WEIGHTS if old_only else WEIGHTS)
+
+
+def _by_module(tensors: dict[str, Tensor], key: re.Pattern[str]) -> tuple[dict[str, Parts], dict[str, Tensor]]:
+    """The factors by module and part, and the tensors that are no factors."""
+    modules: dict[str, Parts] = defaultdict(dict)
+    rest = {}
+    for name, tensor in tensors.items():
+        if match := key.fullmatch(name):
+            modules[match[1]][match[2]] = tensor
+        else:
+            rest[name] = tensor
+    return modules, rest
+
+
+def _listed(notes: dict[str, list[str]], most: int) -> list[str]:
+    """A note for each reason that holds of any names, with how many they are and the first of them."""
+    return [f"{note} ({len(names)}): {_first(names, most)}" for note, names in notes.items() if names]
+
+
+def _first(names: list[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
+
+
+# ---- PEFT
+
+
+def _peft(name: str, settings: Settings, tensors: dict[str, Tensor]) -> Adapter:
+    method = settings["peft_type"]
+    if method not in METHODS:
+        raise ConfigError(f"peft_type={method} is not possible: {suggest(method, METHODS)}; or {MERGE}")
+    for key, reason in REFUSED.items():
+        if settings.get(key):
+            raise ConfigError(f"{key}={settings[key]} is not possible: {reason}; allowed: none")
+    named = {INSERTED.sub("", key.removeprefix(PREFIX)): tensor for key, tensor in tensors.items()}
+    modules, rest = _by_module({key: tensor for key, tensor in named.items() if UNTOUCHED not in key}, PEFT_KEY)
+    if foreign := next((key for key in rest if FOREIGN_KEY.fullmatch(key) and not key.endswith(LORA_BIAS)), None):
+        raise ConfigError(f"{foreign} is not a name that PEFT saves; it expects for instance layer.lora_A.weight")
+    if not modules:
+        raise ConfigError("none of its tensors is a lora_A or lora_B")
+    kernels = [module for module, parts in modules.items() if any(t.ndim > 2 for t in parts.values())]
+    updates = {
+        module: _peft_update(module, parts, settings) for module, parts in modules.items() if module not in kernels
+    }
+    biases, tokens = ([key for key in rest if key.endswith(end)] for end in (LORA_BIAS, TRAINED_TOKENS))
+    saved = {key: tensor for key, tensor in rest.items() if key not in (*biases, *tokens)}
+    notes = {
+        "the updates of these convolutions are not measured": kernels,
+        "lora_bias: these biases were tuned too and are not measured": biases,
+        "only some rows of these were tuned; they are not measured": tokens,
+        "saved in full beside the low-rank updates": list(saved),
+    }
+    unplaced = [f"{module}.{part}" for module in kernels for part in modules[module]] + biases + tokens
+    return Adapter(name, settings, updates, saved, _listed(notes, 3), unplaced)
+
+
+def _peft_update(name: str, parts: Parts, settings: Settings) -> AdapterUpdate:
+    adalora, embedding = settings["peft_type"] == "ADALORA", any("embedding" in part for part in parts)
+    start = "" if adalora or embedding else _start_of(settings)
+    try:
+        _check_parts(parts, settings, embedding)
+        product = _adalora(name, parts, settings) if adalora else _lora(name, parts, settings, embedding, bool(start))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    magnitude = parts.get("lora_magnitude_vector")
+    applied = [start, "rslora" if settings.get("use_rslora") else "", "dora" if magnitude is not None else ""]
+    kind = "adalora" if adalora else "+".join(filter(None, applied)) or "lora"
+    turned, note = bool(settings.get("fan_in_fan_out")) and not embedding, _caution(name, start, settings, magnitude)
+    return AdapterUpdate(name, kind, product, start, magnitude, embedding, turned, note)
+
+
+def _start_of(settings: Settings) -> str:
+    """The start that PEFT subtracts from W0: `pissa`, `olora` or, for most, "".
+
+    Raises:
+        ConfigError: a start that is neither in the files nor follows from W0.
+    """
+    value = settings.get("init_lora_weights", True)
+    word = str(value).lower()
+    if word in PLAIN_STARTS:
+        return ""
+    if re.fullmatch(r"pissa(_niter_\d+)?", word):
+        return "pissa"
+    if word == "olora" and not settings.get("fan_in_fan_out"):  # PEFT 0.21 forgets to transpose a Conv1D's
+        return "olora"
+    refusal = f"init_lora_weights={value} is not possible: what it takes out of the base weight is not in the files"
+    raise ConfigError(f"{refusal}; {CONVERT if word in CONVERTIBLE_STARTS else MERGE}")
+
+
+def _check_parts(parts: Parts, settings: Settings, embedding: bool) -> None:
+    """Raises a `ConfigError` unless one module's tensors are those its settings call for, flat and finite."""
+    wanted = {"lora_embedding_A", "lora_embedding_B"} if embedding else {"lora_A", "lora_B"}
+    if settings["peft_type"] == "ADALORA":
+        wanted.add("lora_E")
+    elif settings.get("use_dora"):
+        wanted.add("lora_magnitude_vector")
+    for part in sorted(wanted - parts.keys()):
+        raise ConfigError(f"{part} is missing")
+    for part in sorted(parts.keys() - wanted - {"ranknum"}):
+        raise ConfigError(f"{part} does not go with these settings, which expect {', '.join(sorted(wanted))}")
+    for part in sorted(wanted):
+        _check_factor(part, parts[part], (1,) if part == "lora_magnitude_vector" else (2,))
+    sizes = [parts[part].shape[:1] for part in ("lora_B", "lora_embedding_B") if part in parts]
+    if "lora_magnitude_vector" in wanted and (magnitudes := parts["lora_magnitude_vector"].shape) not in sizes:
+        raise ConfigError(f"lora_magnitude_vector is {tuple(magnitudes)}; expected {tuple(sizes[0])}")
+
+
+def _check_factor(name: str, tensor: Tensor, sides: tuple[int, ...] = (2,)) -> Tensor:
+    """The factor as a matrix, a kernel with its inputs in one; a `ConfigError` unless it is one, and finite."""
+    if tensor.ndim not in sides or tensor.dtype not in MEASURED:
+        kind = f"has the shape {tuple(tensor.shape)}, {dtype_of(tensor)}"
+        raise ConfigError(f"{name} {kind}; expected a matrix of floating point")
+    if not torch.isfinite(tensor).all():
+        raise ConfigError(f"{name} has nan or inf inside: a diverged run or a bad file")
+    return as_matrix(tensor) if tensor.ndim > 2 else tensor
+
+
+def _lora(name: str, parts: Parts, settings: Settings, embedding: bool, is_cut: bool) -> LowRank:
+    """s B A; a start that is cut from W0 has at most min(out, in) directions, whatever the rank set."""
+    if embedding:
+        B, A = parts["lora_embedding_A"].T, parts["lora_embedding_B"].T
+    else:
+        B, A = parts["lora_B"], parts["lora_A"]
+    rank, alpha = number_for(settings, "r", name), number_for(settings, "lora_alpha", name)
+    _check_rank(len(A), max(1, min(rank, len(B), A.shape[1]) if is_cut else rank))
+    return LowRank(B, A, scaling_of(alpha, int(rank), bool(settings.get("use_rslora"))))
+
+
+def _adalora(name: str, parts: Parts, settings: Settings) -> LowRank:
+    """s B (E ∘ A). PEFT does not save the rank by which it divides. On loading it is init_r, even if fewer directions
+    are kept."""
+    initial, alpha = number("init_r", settings.get("init_r")), number("lora_alpha", settings.get("lora_alpha"))
+    mask = _patterns(settings, "rank_pattern").get(f"{name}.lora_E", initial)
+    A, E = parts["lora_A"], parts["lora_E"]
+    _check_rank(len(A), sum(map(bool, mask)) if isinstance(mask, list) else number("rank_pattern", mask))
+    if E.shape != (len(A), 1):
+        raise ConfigError(f"lora_E is {tuple(E.shape)}; expected {(len(A), 1)}")
+    divisor = float(parts["ranknum"]) if "ranknum" in parts else initial
+    return LowRank(parts["lora_B"], E.double() * A.double(), (alpha if alpha > 0 else len(A)) / (divisor + RANKNUM_EPS))
+
+
+def _check_rank(rows: int, rank: float) -> None:
+    if rows != rank:
+        raise ConfigError(f"its factors have rank {rows}, but the settings give {rank}")
+
+
+def number_for(settings: Settings, key: str, name: str) -> float:
+    """`r` or `lora_alpha` for the module `name`: the value of the first pattern that matches, else the setting itself.
+
+    A pattern is a regular expression for the whole name or for its end after a dot, as in PEFT's `get_pattern_key`.
+
+    Raises:
+        ConfigError: not a finite number, or a pattern that is no regular expression.
+
+    >>> settings = {"r": 8, "rank_pattern": {r"layers.[01].q": 4}}
+    >>> [number_for(settings, "r", f"model.layers.{i}.q") for i in range(3)]
+    [4, 4, 8]
+    """
+    return number(key, next(iter(_matches(settings, key, name)), settings.get(key)))
+
+
+def _matches(settings: Settings, key: str, name: str) -> list[Any]:
+    """The values of the patterns for `r` or `lora_alpha` that match the module `name`, in the file's order.
+
+    PEFT takes the first one. It sorts the patterns when it saves them, so training may have used another one.
+    """
+    patterns = _patterns(settings, PATTERNS[key])
+    try:
+        return [value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)]
+    except (re.error, OverflowError, RecursionError) as error:
+        shown = cut(patterns, 200)
+        raise ConfigError(f"{PATTERNS[key]}={shown}: expected numbers by regular expression: {error}") from error
+
+
+def _patterns(settings: Settings, key: str) -> dict[str, Any]:
+    patterns = settings.get(key) or {}
+    if not isinstance(patterns, dict) or any(len(pattern) > LONGEST_PATTERN for pattern in patterns):
+        allowed = f"it is an object, from names of at most {LONGEST_PATTERN} letters to numbers"
+        raise ConfigError(f"{key}={cut(patterns, 80)} is not possible: {allowed}")
+    return patterns
+
+
+def _caution(name: str, start: str, settings: Settings, magnitude: Tensor | None) -> str:
+    cautions = []
+    if start and "niter" in str(settings["init_lora_weights"]):
+        cautions.append(
+            f"{settings['init_lora_weights']} started from a randomised SVD that cannot be repeated; "
+            f"the exact SVD stands in, and may differ by more than the update itself: {CONVERT}"
+        )
+    if magnitude is not None and magnitude.element_size() < 4:
+        cautions.append(f"the magnitudes are stored in {magnitude.dtype}: their rounding is part of the update")
+    if settings["peft_type"] == "LORA" and len(alphas := set(map(str, _matches(settings, "lora_alpha", name)))) > 1:
+        cautions.append(
+            f"several alpha_patterns match ({', '.join(sorted(alphas))}): PEFT sorts them on saving and loads the first"
+        )
+    return "; ".join(cautions)
+
+
+# ---- loralib and kohya
+
+
+def _loralib(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:
+    """A MergedLinear puts several matrices into one, as GPT-2's `c_attn` holds queries, keys and values, and adapts
+    some of them. Each group is an update of its own; which of the three it is does not stand in the file."""
+    modules, rest = _by_module(tensors, LORALIB_KEY)
+    updates: dict[str, AdapterUpdate] = {}
+    for module, parts in modules.items():
+        stated = _stated_alpha(module, tensors, alpha)
+        if stated is None:
+            raise ConfigError(
+                "it holds loralib's factors and not their alpha, without which ΔW has no size: type --alpha 16, with "
+                "the lora_alpha of the training in the place of 16"
+            )
+        updates |= {update.name: update for update in _loralib_updates(module, parts, tensors, stated)}
+    saved = {key: tensor for key, tensor in rest.items() if not key.endswith(ALPHAS)}
+    return Adapter(name, {}, updates, saved, _listed({"saved beside the factors, and not measured": list(saved)}, 3))
+
+
+def _loralib_updates(name: str, parts: Parts, tensors: dict[str, Tensor], alpha: float) -> list[AdapterUpdate]:
+    """One update of a Linear or an Embedding, one for each group of a MergedLinear."""
+    weight = tensors.get(f"{name}.weight")
+    if (weight is not None and weight.ndim > 2) or f"{name}.conv.weight" in tensors or CONVOLUTION.search(name):
+        raise ConfigError(
+            f"{name} is a convolution, whose rank is not in the shapes of its factors (they are k times as large for "
+            "a kernel of side k), so alpha / r is not known: take its factors out of the file"
+        )
+    A, B = _both(name, parts, ("lora_A", "lora_B"))
+    rank = B.shape[1]
+    groups = len(A) // rank if rank else 0
+    if not groups or len(A) != groups * rank or len(B) % groups:
+        raise ConfigError(
+            f"{name} has lora_A {tuple(A.shape)} and lora_B {tuple(B.shape)}; allowed are (r, in) and (out, r) of a "
+            "Linear, (groups · r, in) and (groups · out, r) of a MergedLinear"
+        )
+    scaling = scaling_of(alpha, rank, False)
+    if groups == 1 and is_embedding(f"{name}.weight"):  # loralib adds (B A)ᵀ to an embedding (num, dim)
+        return [AdapterUpdate(name, "lora", LowRank(A.T, B.T, scaling), embedding=True)]
+    if groups == 1:
+        return [AdapterUpdate(name, "lora", LowRank(B, A, scaling))]
+    pairs = enumerate(zip(B.chunk(groups), A.chunk(groups), strict=True), start=1)
+    return [
+        AdapterUpdate(
+            f"{name} (group {g} of {groups})", "lora", LowRank(B_g, A_g, scaling), group=g,
+            foreign="a part of a MergedLinear",
+        )
+        for g, (B_g, A_g) in pairs
+    ]  # fmt: skip
+
+
+def _kohya(name: str, tensors: dict[str, Tensor], alpha: float | None, base: Iterable[str] | None) -> Adapter:
+    """A module's name is its path in the model with underscores in the place of dots, after the model's own name, as in
+    `lora_unet_mid_block_attentions_0_proj_in`. Which underscores were dots a base tells; some trainers keep the dots.
+    """
+    modules, _ = _by_module(tensors, KOHYA_KEY)
+    places = None if base is None else _places(base)
+    updates: dict[str, AdapterUpdate] = {}
+    placed: dict[str, str] = {}
+    unplaced, unlike, silent = [], [], []
+    for module, parts in modules.items():
+        place = _dotted(module) if places is None else _place(module, places)
+        if reasons := [reason for ending, reason in UNLIKE.items() if module + ending in tensors]:
+            unlike.append(f"{module} ({reasons[0]})")
+        elif place is None:
+            unplaced.append(module)
+        elif place in placed:
+            raise ConfigError(
+                f"{placed[place]} and {module} both are {place}, as where a file holds adapters of several models: "
+                "keep one of them in the file, or give no base"
+            )
+        else:
+            stated = _stated_alpha(module, tensors, alpha)
+            silent += [module] if stated is None else []
+            placed[place] = module
+            updates[place] = _kohya_update(module, place, parts, stated, names_are_known=places is not None)
+    if not updates:
+        where = "BASE has none of its modules" if unplaced else "no module of it is a product of two factors"
+        raise ConfigError(
+            f"{where}: {_first([*unplaced, *unlike], 5)}; give the model that it was trained on, or no base"
+        )
+    of_modules = {module + ending for module in modules for ending in (*ALPHAS, *UNLIKE)}
+    notes = {
+        "in no module of the base, not measured": unplaced,
+        "no product of two factors, not measured": unlike,
+        "no alpha in the file: alpha = rank is taken, as kohya's own loader does": silent,
+        "keys that could not be placed": [k for k in tensors if k not in of_modules and not KOHYA_KEY.fullmatch(k)],
+    }
+    read = set(placed.values())
+    left = [key for key in tensors if _module_of(key) not in read]
+    return Adapter(name, {}, updates, {}, _listed(notes, 5), left)
+
+
+def _module_of(key: str) -> str:
+    """The module of a kohya factor or of an alpha; of any other key, itself."""
+    match = KOHYA_KEY.fullmatch(key)
+    return match[1] if match else key.removesuffix(".lora_alpha").removesuffix(".alpha")
+
+
+def _kohya_update(module: str, name: str, parts: Parts, alpha: float | None, names_are_known: bool) -> AdapterUpdate:
+    down, up = _both(module, parts, ("down", "up"), (2, 3, 4, 5))
+    rank, sides = len(down), parts["down"].ndim
+    if up.shape[1] != rank or not rank or set(parts["up"].shape[2:]) - {1}:
+        shapes = f"lora_down {tuple(parts['down'].shape)} and lora_up {tuple(parts['up'].shape)}"
+        raise ConfigError(f"{module} has {shapes}; allowed are (r, in) and (out, r), or those of a convolution")
+    foreign = "" if names_are_known else "under a name with underscores for dots: give its base"
+    note = "a convolution, measured as the matrix (out, in · kernel)" if set(parts["down"].shape[2:]) - {1} else ""
+    product = LowRank(up, down, scaling_of(rank if alpha is None else alpha, rank, False))
+    return AdapterUpdate(name, "lora", product, note=note, foreign="a convolution" if sides > 2 else foreign)
+
+
+def _both(module: str, parts: Parts, names: tuple[str, str], sides: tuple[int, ...] = (2,)) -> tuple[Tensor, Tensor]:
+    """A module's two factors as matrices, of the shapes that they have in the file."""
+    if missing := [name for name in names if name not in parts]:
+        raise ConfigError(f"{module} has no {missing[0]}: copy or save the file again")
+    first, second = (_check_factor(f"{module} {name}", parts[name], sides) for name in names)
+    return first, second
+
+
+def _stated_alpha(module: str, tensors: dict[str, Tensor], typed: float | None) -> float | None:
+    """The alpha that the file states for a module, or the typed one where it states none.
+
+    Raises:
+        ConfigError: it is no single number, not above 0, not finite, or not the one that was typed.
+    """
+    key = next((module + ending for ending in ALPHAS if module + ending in tensors), None)
+    if key is None:
+        return typed
+    stated = tensors[key]
+    if stated.numel() != 1 or stated.dtype == torch.bool or stated.is_complex():
+        kind = f"{tuple(stated.shape)}, {dtype_of(stated)}"
+        raise ConfigError(f"{key} is {kind}; expected one number")
+    alpha = float(stated)  # sd-scripts saves alpha as it was typed, so it may be an integer
+    if not 0 < alpha < float("inf"):
+        raise ConfigError(f"{key} is {alpha:g}; expected a number > 0: a bad file")
+    if typed is not None and typed != alpha:
+        raise ConfigError(f"--alpha {typed:g}: the file states alpha {alpha:g} as {key}; leave --alpha out")
+    return alpha
+
+
+def _places(base: Iterable[str]) -> dict[str, str]:
+    """The modules of a base by their names with underscores for dots, in full and without what wrappers put before."""
+    modules = [name.removesuffix(".weight") for name in base if name.endswith(".weight")]
+    return {_flat(_plain(name)): name for name in modules} | {_flat(name): name for name in modules}
+
+
+def _place(module: str, places: dict[str, str]) -> str | None:
+    """Where a module is in the base. What stands before its path may be the path's own first part, as `transformer`."""
+    paths = [TRAINER.sub("", module, count=1), MODELS.sub("", module, count=1), _plain(module)]
+    return next((places[flat] for flat in map(_flat, paths) if flat in places), None)
+
+
+def _plain(module: str) -> str:
+    return plain_name(f"{module}.weight").removesuffix(".weight")
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _dotted(module: str) -> str:
+    """Dots around the numbers of a name, and after its model, so that its layer and its type can be read.
+
+    >>> _dotted("lora_unet_down_blocks_0_attentions_1_proj_in")
+    'lora_unet.down_blocks.0.attentions.1.proj_in'
+    """
+    model = MODELS.match(module)
+    inside = module[model.end() :] if model else module
+    dotted = re.sub(r"_(\d+)(?=_|$)", r".\1", inside)
+    dotted = re.sub(r"(?<=\.)(\d+)_", r"\1.", dotted)
+    return f"{model[0].rstrip('_')}.{dotted}" if model else dotted

@@ -1,0 +1,92 @@
+"""`python tests/nightly/mutants.py [--count 60] [--seed 1] [--only lorax_lab.spectra]`: how many of a random sample of
+mutations of the numeric rooms the laws see.
+
+mutmut makes the mutations and runs the tests that reach each one; `[tool.mutmut]` in pyproject.toml has the rooms and
+the tests. This draws the sample, in a copy of the project under build/, and counts with a 95 % interval (Wilson 1927).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MAKE = """
+from mutmut import __main__ as mutmut
+mutmut.set_mutant_under_test("mutant_generation")
+mutmut.Path("mutants").mkdir(exist_ok=True)
+mutmut.copy_src_dir()
+mutmut.copy_also_copy_files()
+mutmut.create_mutants(1)
+"""
+SURVIVED, UNREACHED = (0,), (5, 33, 34, None)
+"""Exit codes by which mutmut says that every test passed, or that none reaches the mutation."""
+
+
+def main(words: list[str]) -> int:
+    """Draw, run and print; returns 0 once every mutation of the sample has its outcome."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=60, help="mutations in the sample")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="what a mutation's name has to contain, such as lorax_lab.train")
+    asked = parser.parse_args(words)
+    project = ROOT / "build" / "mutants"
+    shutil.rmtree(project, ignore_errors=True)
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, project / name)
+    environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", MAKE], cwd=project, env=environment, check=True)
+    names = sorted(name for name in exit_codes(project) if asked.only in name)
+    sample = random.Random(asked.seed).sample(names, min(asked.count, len(names)))
+    environment["PYTHONPATH"] = str(project / "mutants")
+    mutmut = "import sys; from mutmut.__main__ import cli; sys.argv[0] = 'mutmut'; cli()"
+    subprocess.run([sys.executable, "-c", mutmut, "run", *sample], cwd=project, env=environment, check=True)
+    codes = {name: exit_codes(project)[name] for name in sample}
+    print(table(codes))
+    for name, code in codes.items():
+        if code in SURVIVED:
+            subprocess.run([sys.executable, "-c", mutmut, "show", name], cwd=project, env=environment, check=True)
+    return 0
+
+
+def exit_codes(project: Path) -> dict[str, int | None]:
+    """How the tests of each mutation ended, by its name; None where they were not run."""
+    metas = (project / "mutants").rglob("*.py.meta")
+    return {name: code for meta in metas for name, code in json.loads(meta.read_text())["exit_code_by_key"].items()}
+
+
+def table(codes: dict[str, int | None]) -> str:
+    """A line for each room and one for all: mutations, those that survived, those that no test reaches, the share that
+    is seen, and its interval."""
+    lines = [f"{'room':<12}{'mutations':>10}{'survived':>9}{'unreached':>10}{'seen':>7}  95 %"]
+    rooms = {name: name.split(".")[1] for name in codes}
+    for room in [*sorted(set(rooms.values())), "all"]:
+        of_room = Counter(code for name, code in codes.items() if room in (rooms[name], "all"))
+        survived, unreached = (sum(of_room[code] for code in kind) for kind in (SURVIVED, UNREACHED))
+        count = of_room.total()
+        seen = count - survived - unreached
+        low, high = wilson(seen, count)
+        lines.append(f"{room:<12}{count:>10}{survived:>9}{unreached:>10}{seen / count:>7.1%}  {low:.1%} to {high:.1%}")
+    return "\n".join(lines)
+
+
+def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share."""
+    share, spread = hits / count, z * z / count
+    middle, half = share + spread / 2, z * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
