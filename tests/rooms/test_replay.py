@@ -1,4 +1,4 @@
-"""Published runs trained again: what is drawn, how two runs are compared, and which are trained before a study grows."""
+"""Published runs trained again: how two runs are compared, and which are trained before a study grows."""
 
 from __future__ import annotations
 
