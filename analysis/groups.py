@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.record import variation
-from lorax_lab.record.direction import oriented
+from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.record import Damage, Record, scan
-from lorax_lab.record.scored import scored_on
 from lorax_lab.record.tables import matrices_of, runs_of, truncation_of
 from lorax_lab.record.variation import Settings
 

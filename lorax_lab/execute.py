@@ -299,7 +299,7 @@ def _record(
 
 def _collapsed(run: Prepared, trained: TrainResult, validation: dict[str, float], findings: Findings) -> list[str]:
     """Why the run counts as collapsed, by the split whose score stands for it."""
-    from lorax_lab.record.scored import scored_on
+    from lorax_lab.record.direction import scored_on
     from lorax_lab.tasks.collapse import signs
 
     name, scores = ("validation", validation) if run.is_trial else ("test", findings.scores["test"])

@@ -34,8 +34,8 @@ Row = dict[str, Any]
 def rows_of(by_name: Mapping[str, Records]) -> list[Row]:
     """The claims with their controls; none where none has been measured."""
     return [
-        row | {"of": of}
-        for name, reads, of in ASKED
+        row | {"of": chosen}
+        for name, reads, chosen in ASKED
         for read in (reads if name in by_name else ())
         for row in read(by_name[name])
     ]
@@ -45,7 +45,7 @@ def _directions(records: Records) -> Iterator[Row]:
     """Of Figures 3 and 4: what is shared is made by training, and is of the task. Labels drawn at random have no
     task."""
     for task in filter(is_task, records.conditions):
-        controls = [control for control, of in CONTROLS.items() if of == task]  # of the task's own texts
+        controls = [control for control, chosen in CONTROLS.items() if chosen == task]  # of the task's own texts
         asked = [("made", "", "before training", (task, RANKS, FACTOR), (task, RANKS, START))]
         for control in controls:
             asked.append(("ranks", "", control, (task, RANKS, FACTOR), (control, RANKS, FACTOR)))
@@ -58,12 +58,12 @@ def _directions(records: Records) -> Iterator[Row]:
             k = 1 if places[0][2] == FACTOR else MANY
             pair_of = [readings.shared(records, *place, at=(k, k), module=readings.EVERY) for place in places]
             if pair_of[0] and pair_of[1]:
-                found = [each.beyond for each in pair_of if each]
-                yield _row(asks, words, control, task, found, _of_halves(found[0], found[1]), k=k)
+                facts = [each.beyond for each in pair_of if each]
+                yield _row(asks, words, control, task, facts, _of_halves(facts[0], facts[1]), k=k)
 
 
-def _row(asks: str, words: str, control: str, task: str, found: list[Any], outcome: str, **more: Any) -> Row:
-    row = {"asks": asks, "words": words, "control": control, "task": task, "found": found, "outcome": outcome}
+def _row(asks: str, words: str, control: str, task: str, facts: list[Any], outcome: str, **more: Any) -> Row:
+    row = {"asks": asks, "words": words, "control": control, "task": task, "found": facts, "outcome": outcome}
     return row | more
 
 
@@ -76,11 +76,11 @@ def _of_halves(own: Interval, control: Interval) -> str:
 
 def _norms(records: Records) -> Iterator[Row]:
     """Of Table 7: what W has more in the full update's directions than in a Gaussian's is of the task."""
-    of = {(task, arm, r): rows for task, arm, r, rows in readings.groups(records)}
+    chosen = {(task, arm, r): rows for task, arm, r, rows in readings.groups(records)}
     for control, task in CONTROLS.items():
-        for arm, r in [(arm, r) for name, arm, r in of if name == task and r == LOW and not is_lora(arm)]:
-            if drawn := of.get((control, arm, r)):
-                more = [readings.ratio(each, GAUSSIAN, "factor") for each in (of[task, arm, r], drawn)]
+        for arm, r in [(arm, r) for name, arm, r in chosen if name == task and r == LOW and not is_lora(arm)]:
+            if drawn := chosen.get((control, arm, r)):
+                more = [readings.ratio(each, GAUSSIAN, "factor") for each in (chosen[task, arm, r], drawn)]
                 beyond = [Interval(x.mean - 1, x.low - 1, x.high - 1, x.count) for x in more]
                 yield _row("factor_of_task", arm, control, task, more, _of_halves(beyond[0], beyond[1]), r=r)
 

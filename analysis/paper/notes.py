@@ -48,43 +48,46 @@ def _settings(records: Records, name: str) -> Mapping[str, Any]:
 def floors(records: Records, baselines: Records) -> list[Numbers]:
     """What no update of the attention and feed-forward matrices reaches, on the conditions that the baselines have with
     the same settings."""
-    found = []
+    facts = []
     for task, name in product(records.conditions, baselines.conditions):
         if (own := _settings(records, task)) and own == _settings(baselines, name):
             scores = comparison.table(baselines, name).set_index("arm")
             rows = [{"arm": arm, **scores.loc[arm]} for arm in (ALONE, *SMALL) if arm in scores.index]
-            found.append({"task": task, "study": baselines.name, "rows": rows})
-    return found
+            facts.append({"task": task, "study": baselines.name, "rows": rows})
+    return facts
 
 
 def ties(records: Records) -> list[Numbers]:
     """Controls of which every trial collapsed: their rates were chosen among ties, and with them their norms."""
-    found = []
+    facts = []
     for names in CONTROLS.items():
         trials = records.of(names[0], "trial") if set(names) <= set(records.conditions) else []
         if trials and all(map(has_collapsed, trials)):
             finals = [records.of(name, "final") for name in names]
             own, of_task = ({str(records.arm_of(line)): rate_of(line) for line in lines} for lines in finals)
-            full = [[line for line in of if records.arm_of(line) == records.protocol.reference] for of in finals]
+            full = [
+                [line for line in finals_of if records.arm_of(line) == records.protocol.reference]
+                for finals_of in finals
+            ]
             norms = [
                 float(np.mean([row["relative_norm"] for line in lines for row in line["matrices"].values()]))
                 for lines in full
             ]
-            found.append({"control": names[0], "task": names[1], "trials": len(trials), "norms": norms})
-            found[-1]["rates"] = [(arm, rate, of_task[arm]) for arm, rate in own.items()]
-    return found
+            facts.append({"control": names[0], "task": names[1], "trials": len(trials), "norms": norms})
+            facts[-1]["rates"] = [(arm, rate, of_task[arm]) for arm, rate in own.items()]
+    return facts
 
 
 def baselines(records: Records) -> list[Numbers]:
     """Norms and biases against LoRA of rank 1, the usual head against a linear probe, and what each trains."""
-    found = []
+    facts = []
     for task in filter(is_task, records.conditions):
         pooled = f"{task}{OTHER_HEAD}"
         arms = (ALONE, records.protocol.reference) if pooled in records.conditions else ()
         heads = {arm: across(records, arm, pooled, task) for arm in arms}
-        found.append({"task": task, "small": SMALL[-1], "gain": between(records, task, SMALL[-1], RANK_1)})
-        found[-1] |= {"heads": heads, "trained": trained(records, task, *SMALL, RANK_1)}
-    return found
+        facts.append({"task": task, "small": SMALL[-1], "gain": between(records, task, SMALL[-1], RANK_1)})
+        facts[-1] |= {"heads": heads, "trained": trained(records, task, *SMALL, RANK_1)}
+    return facts
 
 
 def sizes(records: Records) -> Numbers:
@@ -95,12 +98,12 @@ def sizes(records: Records) -> Numbers:
     steps = [cell["train.epochs"] * math.ceil(cell[EXAMPLES] / cell["train.batch_size"]) for cell in cells]
     names, reference = records.conditions, records.protocol.reference
     scores = [comparison.table(records, name).set_index("arm")["test"][reference] for name in names]
-    found: Numbers = {
+    facts: Numbers = {
         key: sorted({cell[f"task.{key}"] for cell in cells}) for key in ("validation_examples", "test_examples")
     }
-    found |= {"task": cells[0]["task.name"], "splits": {cell["task.split_seed"] for cell in cells}, "steps": steps}
-    found |= {"fewest": cells[0][EXAMPLES], "passes": [cell["train.epochs"] for cell in cells], "scores": scores}
-    return found | {"constants": dict.fromkeys(filter(None, (constant(records, name, "test") for name in names)))}
+    facts |= {"task": cells[0]["task.name"], "splits": {cell["task.split_seed"] for cell in cells}, "steps": steps}
+    facts |= {"fewest": cells[0][EXAMPLES], "passes": [cell["train.epochs"] for cell in cells], "scores": scores}
+    return facts | {"constants": dict.fromkeys(filter(None, (constant(records, name, "test") for name in names)))}
 
 
 def unequal(records: Records) -> Numbers:

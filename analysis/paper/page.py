@@ -72,18 +72,18 @@ def write(studies: Sequence[Records], links: Mapping[str, str], damaged: Mapping
 
 def left_out(studies: Sequence[Records], damaged: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The studies of the paper of which the page has no numbers: why in a word, and in a sentence."""
-    by_name, found = {study.name: study for study in studies}, {}
+    by_name, facts = {study.name: study for study in studies}, {}
     for name in studies_of_paper():
         study = by_name.get(name)
         if name in damaged:
-            found[name] = NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
+            facts[name] = NOT_SHOWN, f"`{name}` cannot be read: {damaged[name]}."
         elif study is None:
-            found[name] = NOT_RUN, f"`{name}` has no published records."
+            facts[name] = NOT_RUN, f"`{name}` has no published records."
         elif lacking := not_begun(study):
-            found[name] = NOT_RUN, f"`{name}` is not complete: {'; '.join(lacking)}."
+            facts[name] = NOT_RUN, f"`{name}` is not complete: {'; '.join(lacking)}."
         elif faults := breaches(study):
-            found[name] = NOT_SHOWN, f"`{name}` is not complete, or breaks its protocol: {'; '.join(faults)}."
-    return found
+            facts[name] = NOT_SHOWN, f"`{name}` is not complete, or breaks its protocol: {'; '.join(faults)}."
+    return facts
 
 
 def _section(
@@ -91,23 +91,23 @@ def _section(
 ) -> Numbers:
     """A section with its readings and notes; of a study that is not fair or not there, with why it has none."""
     lacks = lacking.get(section["study"])
-    found = section | {"lacks": lacks, "study": study, "name": section["study"], "notes": {}, "floors": []}
-    found |= {"figures": [(name, FIGURES[name].title) for name in section["figures"]]}
+    facts = section | {"lacks": lacks, "study": study, "name": section["study"], "notes": {}, "floors": []}
+    facts |= {"figures": [(name, FIGURES[name].title) for name in section["figures"]]}
     if lacks:
-        found |= {"claims": [claim | {"outcome": lacks[0]} for claim in section["claims"]]}
+        facts |= {"claims": [claim | {"outcome": lacks[0]} for claim in section["claims"]]}
     if study:
         finals = {task: study.of(task, "final") for task in study.conditions}
         counts = {_named(task): (sum(map(has_collapsed, lines)), len(lines)) for task, lines in finals.items()}
         prediction = " ".join(study.declared.texts["prediction"].split())
-        found |= {"finals": sum(map(len, finals.values())), "prediction": prediction}
-        found |= {"collapsed": {task: count for task, count in counts.items() if count[0]}}
-        found |= {"open": [task for task in TASKS if task in prediction and task not in study.conditions]}
+        facts |= {"finals": sum(map(len, finals.values())), "prediction": prediction}
+        facts |= {"collapsed": {task: count for task, count in counts.items() if count[0]}}
+        facts |= {"open": [task for task in TASKS if task in prediction and task not in study.conditions]}
     if study and not lacks:
-        found |= {"claims": [_claim(claim, study, section["measured"]) for claim in section["claims"]]}
-        found |= {"notes": {name: getattr(notes, name)(study) for name in section["notes"]}}
+        facts |= {"claims": [_claim(claim, study, section["measured"]) for claim in section["claims"]]}
+        facts |= {"notes": {name: getattr(notes, name)(study) for name in section["notes"]}}
         if BASELINES in fair and study.name != BASELINES and not section["measured"]:
-            found |= {"floors": notes.floors(study, fair[BASELINES])}
-    return found
+            facts |= {"floors": notes.floors(study, fair[BASELINES])}
+    return facts
 
 
 def _claim(claim: Numbers, study: Records, is_measured: bool) -> Numbers:
@@ -129,8 +129,8 @@ def outcome_of(read: Sequence[Reading]) -> str:
     for reading in filter(lambda reading: is_task(reading.task), read):
         by_name.setdefault(reading.stands_beside, {}).setdefault(reading.task, set()).add(reading.outcome_and_noise)
     parts = []
-    for name, of in by_name.items():
-        tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in of.items()}
+    for name, chosen in by_name.items():
+        tasks = {task: outcomes.pop() if len(outcomes) == 1 else MIXED for task, outcomes in chosen.items()}
         kinds = sorted(set(tasks.values()), key=ORDER.index)
         kinds = [f"{kind} ({listed(task for task in tasks if tasks[task] == kind)})" for kind in kinds]
         parts.append(f"{name}: {'; '.join(kinds)}" if name else "; ".join(kinds) or "not measured")

@@ -120,14 +120,14 @@ def both(*outcomes: str) -> str:
 # ---- Tables 5, 6, 8, 15, 16, 17 and 18: arms against each other
 
 
-def between(records: Records, task: str, one: str, other: str, of: int = 1) -> Interval:
+def between(records: Records, task: str, one: str, other: str, chosen: int = 1) -> Interval:
     """The gain of one arm over another on test, paired by seed and test example; of the best of several, wide enough
     for all of them at once. An arm of which a final run diverged loses without limit; two of them have no difference.
     """
     if (lost := _lost(records, task, one, other)) is not None:
         return lost
     difference = _minus_reference(records, task, one) - _minus_reference(records, task, other)
-    return crossed(difference).interval(of).oriented(records.higher_is_better(task))
+    return crossed(difference).interval(chosen).oriented(records.higher_is_better(task))
 
 
 def _lost(records: Records, task: str, one: str, other: str) -> Interval | None:
@@ -168,14 +168,14 @@ def across(records: Records, arm: str, task: str, other: str) -> Interval:
 
 def rates(records: Records, task: str, *arms: str) -> str:
     """The learning rates of arms: with one seed to choose by, arms that are alike may have unlike ones."""
-    of = comparison.table(records, task).set_index("arm")[RATE]
-    return listed(f"{of[arm]:g} ({arm})" for arm in arms)
+    chosen = comparison.table(records, task).set_index("arm")[RATE]
+    return listed(f"{chosen[arm]:g} ({arm})" for arm in arms)
 
 
 def trained(records: Records, task: str, *arms: str) -> str:
     """How many parameters arms train, head apart."""
-    of = comparison.table(records, task).set_index("arm")["trained_body"]
-    return listed(f"{arm} {of[arm]:,.0f}" for arm in arms)
+    chosen = comparison.table(records, task).set_index("arm")["trained_body"]
+    return listed(f"{arm} {chosen[arm]:,.0f}" for arm in arms)
 
 
 def _over_all(records: Records, task: str, one: str, others: Sequence[str], line: float) -> str:
@@ -360,16 +360,16 @@ def _others(records: Records, task: str, side: str, module: str) -> Shared | Non
 
 def more_than_chance(records: Records, little: float) -> Iterator[Reading]:
     for (task, module, name), k in product(_matrices(records), TOPS):
-        of, start = (shared(records, task, SEEDS, side, (k, k), module) for side in (FACTOR, START))
+        chosen, start = (shared(records, task, SEEDS, side, (k, k), module) for side in (FACTOR, START))
         most = shared(records, task, SEEDS, FACTOR, (MANY, MANY), module)
         sides = [
             shared(records, task, pair, side, (k, k), module) for pair in (SEEDS, OF_FULL) for side in (ROW, COLUMN)
         ]
         whole = [each.beyond for each in sides if each]
-        if of and start and most and len(whole) == len(sides):
-            says = {"name": name, "k": k, "phi": of.beyond, "at_start": start.mean - start.chance}
+        if chosen and start and most and len(whole) == len(sides):
+            says = {"name": name, "k": k, "phi": chosen.beyond, "at_start": start.mean - start.chance}
             says |= {"of_all": most.mean - most.chance, "product": whole[:2], "full": whole[2:]}
-            yield Reading(task, above(of.beyond, little), says, above(start.beyond, little))
+            yield Reading(task, above(chosen.beyond, little), says, above(start.beyond, little))
 
 
 def more_of_the_query(records: Records, little: float) -> Iterator[Reading]:
@@ -393,12 +393,12 @@ def query_minus_value(records: Records, task: str, pair: str, side: str, k: int)
 def directions_of_the_base(records: Records, barely: float) -> Iterator[Reading]:
     for task, side in product(records.conditions, (ROW, COLUMN)):
         pairs = BY_RANK[HIGH], BASE_AND_FULL
-        of, full = (shared(records, task, pair, side, (TOP_OF_W, TOP)) for pair in pairs)
-        if of and full:
-            phi = of.interval()
+        chosen, full = (shared(records, task, pair, side, (TOP_OF_W, TOP)) for pair in pairs)
+        if chosen and full:
+            phi = chosen.interval()
             outcome = HOLDS if phi.high < barely else FAILS if phi.low > barely else UNSURE
-            says = {"side": side, "phi": phi, "chance": of.chance, "full": full.interval()}
-            yield Reading(task, outcome, says, HOLDS if of.chance < barely else FAILS)
+            says = {"side": side, "phi": phi, "chance": chosen.chance, "full": full.interval()}
+            yield Reading(task, outcome, says, HOLDS if chosen.chance < barely else FAILS)
 
 
 def more_of_the_base_at_a_higher_rank(records: Records, directions: float) -> Iterator[Reading]:
@@ -413,10 +413,10 @@ def more_of_the_base_at_a_higher_rank(records: Records, directions: float) -> It
 
 def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared | None:
     """How many of W's top directions lie in the r directions of an update, beyond chance: squared cosines."""
-    of = shared(records, task, pair, side, (TOP_OF_W, r))
-    if not of:
+    chosen = shared(records, task, pair, side, (TOP_OF_W, r))
+    if not chosen:
         return None
-    return Shared(min(TOP_OF_W, r) * (of.phi - of.by_chance[:, None]), 0 * of.by_chance, of.seeds)
+    return Shared(min(TOP_OF_W, r) * (chosen.phi - chosen.by_chance[:, None]), 0 * chosen.by_chance, chosen.seeds)
 
 
 # ---- Table 7: by how much an update amplifies the directions of W that it uses
@@ -425,11 +425,11 @@ def _of_top(records: Records, task: str, pair: str, side: str, r: int) -> Shared
 def groups(records: Records, module: str = "") -> Iterator[tuple[str, str, int, Rows]]:
     """Task, arm, r and rows, of every matrix, or of one type."""
     for task in records.conditions:
-        found: dict[tuple[str, int], Rows] = {}
+        facts: dict[tuple[str, int], Rows] = {}
         for row in records.rows.get("factors", ()):
             if row["condition"] == task and module in ("", row["module"]):
-                found.setdefault((row["arm"], row["r"]), {}).setdefault(row["seed"], []).append(row)
-        yield from ((task, arm, r, rows) for (arm, r), rows in found.items())
+                facts.setdefault((row["arm"], row["r"]), {}).setdefault(row["seed"], []).append(row)
+        yield from ((task, arm, r, rows) for (arm, r), rows in facts.items())
 
 
 def factor(rows: Rows, key: str) -> float:
@@ -473,10 +473,10 @@ def not_the_top_ones(records: Records, times: float) -> Iterator[Reading]:
 
 def less_at_a_higher_rank(records: Records, times: float) -> Iterator[Reading]:
     """The factor of noise falls too, and stands beside it."""
-    of = {(task, update_of(arm), r): rows for task, arm, r, rows in groups(records)}
-    for task, update, r in of:
-        if r == LOW and (task, update, HIGH) in of:
-            few, many = of[task, update, LOW], of[task, update, HIGH]
+    chosen = {(task, update_of(arm), r): rows for task, arm, r, rows in groups(records)}
+    for task, update, r in chosen:
+        if r == LOW and (task, update, HIGH) in chosen:
+            few, many = chosen[task, update, LOW], chosen[task, update, HIGH]
             own, noise = (_fall(few, many, key) for key in ("factor", GAUSSIAN))
             beyond = _of_logs([a - b for a, b in zip(own, noise, strict=True)])
             fall, of_noise = _of_logs(own), _of_logs(noise)

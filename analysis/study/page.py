@@ -7,8 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lorax_lab.record.direction import labelled, oriented
-from lorax_lab.record.scored import TRAINING
+from lorax_lab.record.direction import TRAINING, labelled, oriented
 
 from ..pages import render
 from ..variants import COLLAPSED
@@ -74,21 +73,21 @@ def began(records: Records) -> str:
 
 def numbers(records: Records, controls: Sequence[Records]) -> Numbers:
     """What both pages say of a study; of one that is not fair, what is wrong with it."""
-    found: Numbers = {"name": records.name, "texts": _texts(records), "faults": breaches(records)}
-    found |= {"has_answer": update.has_answer(records)}
-    if found["faults"]:
-        return found
-    found |= {"answer": answer(records), "asked": update.asks_how_low(records), "cut": update.has_cuts(records)}
-    found |= {"reference": records.protocol.reference, "tasks": records.conditions, "margin": records.margin}
-    found |= {"seeds": records.protocol.final_seeds, "source": _source(records), "coverage": _coverage(records)}
-    found |= {"margins": [_margin(records, task) for task in records.conditions], "loss": _by_loss(records)}
-    found |= {"gaussian": _gaussian(records), "controls": [_control(other) for other in controls]}
-    if found["asked"]:
+    facts: Numbers = {"name": records.name, "texts": _texts(records), "faults": breaches(records)}
+    facts |= {"has_answer": update.has_answer(records)}
+    if facts["faults"]:
+        return facts
+    facts |= {"answer": answer(records), "asked": update.asks_how_low(records), "cut": update.has_cuts(records)}
+    facts |= {"reference": records.protocol.reference, "tasks": records.conditions, "margin": records.margin}
+    facts |= {"seeds": records.protocol.final_seeds, "source": _source(records), "coverage": _coverage(records)}
+    facts |= {"margins": [_margin(records, task) for task in records.conditions], "loss": _by_loss(records)}
+    facts |= {"gaussian": _gaussian(records), "controls": [_control(other) for other in controls]}
+    if facts["asked"]:
         lows = sorted({low_rank(records, task) for task in records.conditions})
-        found |= {"lows": lows, "low_share": records.declared.low_share, "rulings": rulings(records)}
-        found |= {"has_head": any(margin.head_arm(records, task) for task in records.conditions)}
-        found |= {"is_older": began(records) < RULES_SINCE, "spectrum": by_spectrum(records)}
-    return found
+        facts |= {"lows": lows, "low_share": records.declared.low_share, "rulings": rulings(records)}
+        facts |= {"has_head": any(margin.head_arm(records, task) for task in records.conditions)}
+        facts |= {"is_older": began(records) < RULES_SINCE, "spectrum": by_spectrum(records)}
+    return facts
 
 
 def _texts(records: Records) -> dict[str, str]:
@@ -99,24 +98,24 @@ def _source(records: Records) -> Numbers:
     """What the verdict was written from."""
     lines = records.lines
     days = sorted(line["written"][:10] for line in lines)
-    found: Numbers = {"runs": len(lines), "trials": sum(line["config"]["measure"] == "trial" for line in lines)}
-    found |= {"diverged": sum(line["status"] == "diverged" for line in lines), "collapsed": collapsed(records)}
-    found |= {"commits": sorted({str(line["git"]["commit"])[:10] for line in lines}), "hours": hours_of(lines)}
-    return found | {"days": sorted({days[0], days[-1]}), "trial_seeds": records.protocol.selection_seeds}
+    facts: Numbers = {"runs": len(lines), "trials": sum(line["config"]["measure"] == "trial" for line in lines)}
+    facts |= {"diverged": sum(line["status"] == "diverged" for line in lines), "collapsed": collapsed(records)}
+    facts |= {"commits": sorted({str(line["git"]["commit"])[:10] for line in lines}), "hours": hours_of(lines)}
+    return facts | {"days": sorted({days[0], days[-1]}), "trial_seeds": records.protocol.selection_seeds}
 
 
 def _coverage(records: Records) -> dict[str, list[str]]:
     """Of which tasks the intervals cover the test examples, and where k* is decided."""
     tasks = records.conditions
     counted = [task for task in tasks if comparison.covers_examples(records, task)]
-    found: Numbers = {"examples": counted, "seeds": [task for task in tasks if task not in counted]}
-    found |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
+    facts: Numbers = {"examples": counted, "seeds": [task for task in tasks if task not in counted]}
+    facts |= {"memorised": [task for task in tasks if records.scored_on(task) == TRAINING]}
     if update.asks_how_low(records):
         on_test = [task for task in tasks if update.is_on_test(records, task)]
         by_module = [task for task in on_test if update.modules(update.functional(records, task))]
-        found |= {"on_test": on_test, "modules": by_module}
-        found |= {"on_validation": [task for task in tasks if task not in on_test]}
-    return found
+        facts |= {"on_test": on_test, "modules": by_module}
+        facts |= {"on_validation": [task for task in tasks if task not in on_test]}
+    return facts
 
 
 def _margin(records: Records, task: str) -> Numbers:
@@ -125,12 +124,12 @@ def _margin(records: Records, task: str) -> Numbers:
     gain = margin.over_head(records, task)
     pairs = margin.powers(records, task).values()
     powers = [[power for power in of_truth if not math.isnan(power)] for of_truth in zip(*pairs, strict=True)]
-    found: Numbers = {
+    facts: Numbers = {
         "task": task,
         "amount": scale.amount(f"{declared:g}"),
         "half": scale.amount(f"{declared / 2:g}"),
     }
-    return found | {"over_head": gain, "share": gain and gain.share(declared), "powers": powers}
+    return facts | {"over_head": gain, "share": gain and gain.share(declared), "powers": powers}
 
 
 def _by_loss(records: Records) -> Numbers:
@@ -142,25 +141,25 @@ def _by_loss(records: Records) -> Numbers:
 
 def _gaussian(records: Records) -> list[Numbers]:
     """What the lab reads off Gaussian updates, and what they score in the place of the update, where there are any."""
-    found = []
+    facts = []
     for task in records.conditions if update.has_cuts(records) else ():
         rows = [update.entry(update.spectral(records, task), measure) for measure in update.MEASURES]
         rows = [row for row in rows if row["gaussian"] is not None and not math.isnan(row["gaussian"])]
         gains = update.gains(records, task, "gaussian").values()
-        found += [{"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)} for gain in gains]
-    return found
+        facts += [{"task": task, "rows": rows, "gain": gain, "scale": records.scale(task)} for gain in gains]
+    return facts
 
 
 def _control(other: Records) -> Numbers:
     """What a control says, task by task."""
-    found: Numbers = {
+    facts: Numbers = {
         "name": other.name,
         "texts": _texts(other),
         "faults": breaches(other),
         "cut": update.has_cuts(other),
     }
-    if found["faults"] or not found["cut"]:
-        return found | ({} if found["faults"] else {"answer": answer(other)})
+    if facts["faults"] or not facts["cut"]:
+        return facts | ({} if facts["faults"] else {"answer": answer(other)})
     ranks = [arm.rank for arm in other.protocol.arms if arm.rank is not None]
     tasks = []
     for ruling in of_tasks(other):
@@ -168,36 +167,36 @@ def _control(other: Records) -> Numbers:
         rows = [update.entry(spectra, measure) for measure in update.MEASURES]
         arms = comparison.table(other, ruling.task).to_dict("records")
         tasks.append({"ruling": ruling, "arms": arms, "split": other.scored_on(ruling.task), "rows": rows})
-    return found | {"ranks": ranks, "tasks": tasks}
+    return facts | {"ranks": ranks, "tasks": tasks}
 
 
 def _rows(study: Records) -> Iterable[Numbers]:
     """The rows of a study in the table over all."""
-    found: Numbers = {
+    facts: Numbers = {
         "study": study.name,
         "control_of": study.declared.control_of,
         "is_fair": not breaches(study),
     }
-    found |= {"tasks": study.conditions, "ranks": [arm.rank for arm in study.protocol.ranked()]}
-    by_task = {r.task: r for r in of_tasks(study)} if found["is_fair"] and update.asks_how_low(study) else {}
-    for task in study.conditions if found["is_fair"] else study.conditions[:1]:
-        yield found | {"task": task, "ruling": by_task.get(task), "margin": found["is_fair"] and _margin(study, task)}
+    facts |= {"tasks": study.conditions, "ranks": [arm.rank for arm in study.protocol.ranked()]}
+    by_task = {r.task: r for r in of_tasks(study)} if facts["is_fair"] and update.asks_how_low(study) else {}
+    for task in study.conditions if facts["is_fair"] else study.conditions[:1]:
+        yield facts | {"task": task, "ruling": by_task.get(task), "margin": facts["is_fair"] and _margin(study, task)}
 
 
 def _details(records: Records) -> Numbers:
     """What a study's own page says besides."""
     if breaches(records):
         return {}
-    found: Numbers = {"sentences": sentences(records), "history": records.declared.history}
-    found |= {"arms": [_arms(records, task) for task in records.conditions], "limits": _limits(records)}
-    found |= {"threads": sorted({line["hardware"]["threads"] for line in records.lines})}
-    found |= {"cuts": [_cuts(records, task) for task in records.conditions] if update.has_cuts(records) else []}
-    found |= {"shared": None if records.shared is None else _shared(records)}
+    facts: Numbers = {"sentences": sentences(records), "history": records.declared.history}
+    facts |= {"arms": [_arms(records, task) for task in records.conditions], "limits": _limits(records)}
+    facts |= {"threads": sorted({line["hardware"]["threads"] for line in records.lines})}
+    facts |= {"cuts": [_cuts(records, task) for task in records.conditions] if update.has_cuts(records) else []}
+    facts |= {"shared": None if records.shared is None else _shared(records)}
     if update.asks_how_low(records):
         margins = [(task, share * records.protocol.margin) for task in records.conditions for share in MARGINS]
         changes = [(task, records.scale(task).amount(f"{m:g}"), *at_margin(records, task, m)) for task, m in margins]
-        found |= {"changes": changes, "edges": marked(records)}
-    return found
+        facts |= {"changes": changes, "edges": marked(records)}
+    return facts
 
 
 def _arms(records: Records, task: str) -> Numbers:
@@ -205,10 +204,10 @@ def _arms(records: Records, task: str) -> Numbers:
     higher = records.higher_is_better(task)
     metric = next(str(line["metric"]) for line in records.of(task, "final") if "metric" in line)
     rows = comparison.table(records, task)
-    found: Numbers = {"task": task, "scored_on": records.scored_on(task), "metric": labelled(metric, higher)}
-    found |= {"half": oriented(-records.protocol.margin / 2, higher), "powers": margin.powers(records, task)}
-    found |= {"has_losses": "loss_difference" in rows, "collapsed": COLLAPSED if COLLAPSED in rows else ""}
-    return found | {"rows": rows.to_dict("records")}
+    facts: Numbers = {"task": task, "scored_on": records.scored_on(task), "metric": labelled(metric, higher)}
+    facts |= {"half": oriented(-records.protocol.margin / 2, higher), "powers": margin.powers(records, task)}
+    facts |= {"has_losses": "loss_difference" in rows, "collapsed": COLLAPSED if COLLAPSED in rows else ""}
+    return facts | {"rows": rows.to_dict("records")}
 
 
 def at_margin(records: Records, task: str, margin_: float) -> tuple[Smallest | None, Smallest, str]:
@@ -228,17 +227,17 @@ def _cuts(records: Records, task: str) -> Numbers:
     finals = records.of(task, "final")
     has_head = any(line["parameters"]["head"] for line in finals if "parameters" in line)
     k = update.functional_rank(records, task).size
-    found: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
-    found |= {"counts": {measure: entries[measure]["mean"] for measure in update.COUNTS}}
-    found |= {"matrices": entries["spikes"]["matrices"], "nulls": update.structured(records, task)}
-    found |= {
+    facts: Numbers = {"task": task, "low": low, "rows": rows, "scale": records.scale(task), "k": k}
+    facts |= {"counts": {measure: entries[measure]["mean"] for measure in update.COUNTS}}
+    facts |= {"matrices": entries["spikes"]["matrices"], "nulls": update.structured(records, task)}
+    facts |= {
         "undefined": update.undefined(records, task),
         "names_head": has_head and update.changes_all(records, task),
     }
-    found |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k or 0)}
+    facts |= {"without": update.gains(records, task)[0], "rest": update.gains(records, task, "remainder").get(k or 0)}
     is_apart = update.is_on_test(records, task) != update.is_on_test(records, task, "remainder")
-    found |= {"rest_split": ", on validation" if is_apart else "", "shrunk": update.shrunk(records, task)}
-    return found | {"controls": _beside_cut(records, task, k or 0), "largest": _largest(records, task, k or 0)}
+    facts |= {"rest_split": ", on validation" if is_apart else "", "shrunk": update.shrunk(records, task)}
+    return facts | {"controls": _beside_cut(records, task, k or 0), "largest": _largest(records, task, k or 0)}
 
 
 def _next(ranks: Iterable[int], k: int) -> int | None:
@@ -248,14 +247,14 @@ def _next(ranks: Iterable[int], k: int) -> int | None:
 
 def _beside_cut(records: Records, task: str, k: int) -> list[Numbers]:
     """What each control scores at the cut's k*, or at the next k that it has, against the whole update and the cut."""
-    found = []
+    facts = []
     for part in CONTROLS:
         gains = update.gains(records, task, part)
         if (at := _next(gains, k)) is not None:
             own = update.functional_rank(records, task, part=part)
             cut = update.against(records, task, part, "cut")[at]
-            found.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": own})
-    return found
+            facts.append({"part": part, "at": at, "whole": gains[at], "cut": cut, "k_star": own})
+    return facts
 
 
 def _largest(records: Records, task: str, k: int) -> Numbers | None:
@@ -274,7 +273,7 @@ def _shared(records: Records) -> Numbers:
     everywhere, most = update.shared(table), int(table["k"].max())
     of_modules = {name: update.shared(rows[rows["k"] == most]) for name, rows in table.groupby("module", sort=False)}
     by_module = {
-        pair: {name: of.loc[of["pair"] == pair, "common"].tolist() for name, of in of_modules.items()}
+        pair: {name: chosen.loc[chosen["pair"] == pair, "common"].tolist() for name, chosen in of_modules.items()}
         for pair in dict.fromkeys(everywhere["pair"])
     }
     rows = everywhere[everywhere["k"].isin(SHARED_SHOWN)].to_dict("records")
@@ -286,13 +285,13 @@ def _limits(records: Records) -> Numbers:
     lines = [line for line in records.lines if line["status"] == "completed"]
     total = min(line["parameters"]["total"] for line in lines)  # of the base: an adapter adds to it
     alphas = sorted({alpha for line in lines if (alpha := line["config"]["method"].get("alpha")) is not None})
-    found: Numbers = {
+    facts: Numbers = {
         "models": sorted({line["config"]["model"] for line in lines}),
         "parameters": total,
         "alphas": alphas,
     }
-    found |= {"word": records.condition_word, "amounts": list(_amounts(records))}
-    return found | {"samples": any(map(SAMPLE.search, records.conditions))}
+    facts |= {"word": records.condition_word, "amounts": list(_amounts(records))}
+    return facts | {"samples": any(map(SAMPLE.search, records.conditions))}
 
 
 def _amounts(records: Records) -> Iterable[tuple[tuple[int, int, int, int], list[str]]]:

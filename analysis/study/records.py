@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, in_short, suggest
-from lorax_lab.record.direction import of_lines
-from lorax_lab.record.scored import scored_on
+from lorax_lab.record.direction import of_lines, scored_on
 from lorax_lab.study.declaration import DECLARATION, DamagedDeclaration, Declaration, read_declaration
 from lorax_lab.study.protocol import Cell, Protocol
 from lorax_lab.study.published import COLLAPSED, RUNS, Line, read_lines

@@ -6,8 +6,6 @@ import argparse
 import functools
 import math
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +17,7 @@ if TYPE_CHECKING:
 
 AFTER = "; what is measured is kept: type the same command to go on"
 MARGIN = 0.02
-STOPPED, FAILED = 130, 70
-ENDS = {
-    0: "made",
-    1: "made, but not all that was asked",
-    2: "refused",
-    FAILED: "failed, by a fault of the lab that stands above",
-    STOPPED: "stopped",
-}
-"""What exit codes say of a card."""
+STOPPED = 130
 ADAPTERS = """\
 An adapter is a PEFT folder (a run's folder is one): LoRA, DoRA, rsLoRA, PiSSA (BASE is then the original model, not its
 residual), OLoRA, AdaLoRA. Or it is a single file: of Microsoft's loralib, with tensors named lora_A and lora_B, which
@@ -103,7 +93,7 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _cards(options: argparse.Namespace) -> int:
-    """Make each card; what fails for one stops no other. Several end with how many were made."""
+    """Make each card; a wrong input of one stops no other. Several end with how many were made."""
     requests = _requests(options)
     from lorax_lab.audit.card import make
 
@@ -112,21 +102,13 @@ def _cards(options: argparse.Namespace) -> int:
     codes: list[int] = []
     for place, request in enumerate(requests, 1):
         print(f"[{place}/{len(requests)}] {request.tuned}", flush=True)
-        codes.append(_end(functools.partial(make, request)))
+        codes.append(answer(functools.partial(make, request), AFTER))
         if codes[-1] == STOPPED:
             break
-    counts = {words: codes.count(code) for code, words in ENDS.items()}
-    counts["not reached"] = len(requests) - len(codes)
+    counts = {"made": codes.count(0), "not as asked": len(codes) - codes.count(0)}
+    counts |= {"not reached": len(requests) - len(codes)}
     print(f"of {len(requests)} cards: {', '.join(f'{count} {words}' for words, count in counts.items() if count)}")
     return max(codes)
-
-
-def _end(work: Callable[[], int]) -> int:
-    try:
-        return answer(work, AFTER)
-    except Exception:
-        traceback.print_exc()
-        return FAILED
 
 
 def _requests(options: argparse.Namespace) -> list[Request]:

@@ -30,7 +30,8 @@ def said_plainly() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
-        raise ConfigError(" ".join(str(error).split())) from None
+        text = str(error).partition("Config search path")[0]
+        raise ConfigError(" ".join(text.split())) from None
 
 
 def expand(overrides: list[str]) -> list[list[str]]:

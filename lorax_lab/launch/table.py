@@ -17,10 +17,9 @@ from rich.text import Text
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
 from lorax_lab.record import measures, variation
-from lorax_lab.record.direction import labelled
+from lorax_lab.record.direction import labelled, scored_on
 from lorax_lab.record.record import Record
 from lorax_lab.record.result import UNDEFINED
-from lorax_lab.record.scored import scored_on
 
 if TYPE_CHECKING:
     from rich.console import Group

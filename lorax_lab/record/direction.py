@@ -1,4 +1,4 @@
-"""Which of two scores is better: the one place that knows. Selections, margins, tables and figures ask here.
+"""What a score says: which of two is better, and of which examples it is. Selections, margins, tables and figures ask.
 
 A result and a published line say `higher_is_better`. Those that are older than the field have scores of which higher
 ones are better.
@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 Score = TypeVar("Score")
 KEY = "higher_is_better"
 LOWER, HIGHER = "lower is better", "higher is better"
+TRAINING = "training"
+"""Stands for every split of a task that is memorised."""
 
 
 def oriented(score: Score, higher_is_better: bool) -> Score:
@@ -45,3 +47,12 @@ def labelled(name: str, higher_is_better: bool) -> str:
     ('nats_per_token (lower is better)', 'accuracy')
     """
     return name if higher_is_better else f"{name} ({LOWER})"
+
+
+def scored_on(config: Mapping[str, Any], split: str) -> str:
+    """The split in words, for a heading or an axis; the keys of a run's metrics keep its name.
+
+    >>> scored_on({"task": {"name": "tweets"}}, "test"), scored_on({"task": {"memorise": True}}, "test")
+    ('test', 'training')
+    """
+    return TRAINING if config["task"].get("memorise") else split

@@ -38,15 +38,14 @@ from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.methods import METHODS, count_parameters, method_named
 from lorax_lab.methods.peft_bridge import PREFIX
-from lorax_lab.methods.peft_model import FACTORS, update_of
-from lorax_lab.methods.peft_settings import refusal as refusal_of
+from lorax_lab.methods.peft_model import update_of
 from lorax_lab.methods.peft_settings import settings_of
 from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table
 from lorax_lab.models import base_weights, select, shapes_of
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.record.folder import save_trained
 from lorax_lab.record.provenance import new_record
-from lorax_lab.spectra import LowRank, edge_of, rounding_energy
+from lorax_lab.spectra import edge_of, rounding_energy
 from lorax_lab.streams import generator
 
 PEFTS = [name for name in METHODS if name.startswith(PREFIX)]
@@ -219,36 +218,6 @@ def test_our_lora_is_pefts_to_rounding(kind: str, rslora: bool) -> None:
     assert count_parameters(ours) == count_parameters(theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "rank", "count"),
-    [
-        ("lora", (64, 512), 8, 8 * (512 + 64)),
-        ("peft/lora", (64, 512), 8, 8 * (512 + 64)),
-        ("peft/lora", (768, 768), 8, 294_912 // 24),  # query and value of the 12 layers of RoBERTa-base
-        ("peft/dora", (64, 512), 8, 8 * (512 + 64) + 64),  # and a length for each row
-        ("peft/vera", (64, 512), 8, 8 + 64),  # two vectors
-        ("peft/loha", (64, 512), 8, 2 * 8 * (512 + 64)),  # two LoRAs
-        ("peft/hra", (64, 512), 8, 8 * 512),  # a reflection for each direction
-        ("peft/shira", (64, 512), 8, 8 * (512 + 64)),
-        ("peft/ia3", (64, 512), None, 64),
-        ("peft/oft", (64, 512), None, (512 // 8) * (8 * 7 // 2)),  # skew-symmetric blocks
-        ("peft/c3a", (64, 512), None, 64 * 512 // 16),  # a circulant block has one row
-        ("peft/road", (64, 512), None, 64),  # an angle and a length for each pair
-    ],
-)
-def test_textbook_counts_of_one_matrix(name: str, shape: tuple[int, int], rank: int | None, count: int) -> None:
-    class One(nn.Module):
-        base_model_prefix = "body"
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.score = nn.ModuleDict({"matrix": nn.Linear(shape[1], shape[0])}), nn.Linear(shape[0], 2)
-
-    model = One()
-    METHODS[name].attach(model, ["body.matrix"], method_config(name), rank, generator(0, "adapter"))
-    assert sum(p.numel() for p in model.body.parameters() if p.requires_grad) == count
-
-
 @each
 def test_draws_come_from_the_runs_stream_and_leave_torchs_own_alone(name: str) -> None:
     before = torch.get_rng_state()
@@ -257,21 +226,6 @@ def test_draws_come_from_the_runs_stream_and_leave_torchs_own_alone(name: str) -
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), same.parameters(), strict=True))
     own = zip(first.named_buffers(), same.named_buffers(), strict=True)
     assert all(torch.equal(p, q) for (_, p), (_, q) in own)
-
-
-@pytest.mark.parametrize("name", ["peft/lora", "peft/vera", "peft/fourierft", "peft/shira", "peft/waveft", "peft/frod"])
-def test_another_seed_draws_something_else(name: str) -> None:
-    found = []
-    for seed in (0, 1):
-        model, method = tiny_model("bert"), METHODS[name]
-        names = select(model, ["all-linear"])
-        base = base_weights(model, names)
-        method.attach(model, names, method_config(name), rank_of(name), generator(seed, "adapter"))
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-        model(**BATCH).loss.backward()
-        optimizer.step()
-        found.append({key: dense(update) for key, update in method.updates(model, base).items()})
-    assert not all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
@@ -373,12 +327,6 @@ def test_settings_have_pefts_names_and_those_in_the_file_are_hashed(name: str) -
         assert run_id(other, "m", "d") != run_id(config, "m", "d")
 
 
-def test_a_run_of_peft_keeps_its_name() -> None:
-    assert (
-        run_id(compose(["method=peft/dora", "rank=4"]), "m", "d") == "minilm-movie_reviews-peft_dora-r4-s0-dd3b5c168f"
-    )
-
-
 def test_the_version_of_peft_is_recorded_where_it_counts() -> None:
     versions = {
         name: new_record(compose([f"method={name}"]), "x", "failed", "torch").versions for name in ("lora", "peft/lora")
@@ -407,7 +355,6 @@ def test_help_and_the_default_run_import_no_peft() -> None:
         (["method=peft/dora", "rank=null"], r"rank=None is not possible"),
         (["method=peft/dora", "method.bias=all"], r"method=peft/dora has no bias"),
         (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type .*init_weights=false"),
-        (["method=lora,peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
         (["method=peft/lora", "method.lora_dropout=1.5"], r"method.lora_dropout=1.5 is .*lora_dropout=0.1"),
         (["method=peft/oft", "method.module_dropout=-1"], r"method.module_dropout=-1.0 is not possible"),
         (["method=peft/lora", "method.lora_alpha=0"], r"method.lora_alpha=0 is .* a number above 0"),
@@ -449,11 +396,6 @@ def test_what_a_model_does_not_allow_is_refused_before_it_trains(
         warnings.simplefilter("ignore")  # as a user has them; pytest makes errors of them
         with pytest.raises(ConfigError, match=message):
             METHODS[name].check(method_config(name, **changes), rank, shapes_of(tiny_model("bert")))
-
-
-def test_a_setting_of_pefts_can_be_typed_in_a_sweep_of_several_methods() -> None:
-    assert "++method.use_rslora=true" in spell_out(["method=peft/pissa,peft/dora", "method.use_rslora=true"])
-    assert "++method.use_rslora=true" in spell_out(["method=lora,peft/dora", "method.use_rslora=true"])
 
 
 @each
@@ -516,19 +458,6 @@ def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> N
     METHODS[name].check(config, rank, {key: shape for key, shape in shapes.items() if key.endswith("in_proj")})
 
 
-def test_a_peft_without_the_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import peft.mapping
-
-    older = {key: kind for key, kind in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items() if key.value != "HIRA"}
-    monkeypatch.setattr(peft.mapping, "PEFT_TYPE_TO_CONFIG_MAPPING", older)
-    settings_of.cache_clear()
-    with pytest.raises(
-        ConfigError, match=r"method=peft/hira is not in PEFT [\d.]+, which is installed; update PEFT: 0.21 has it"
-    ):
-        settings_of("peft/hira")
-    settings_of.cache_clear()
-
-
 def test_a_method_that_is_left_out_says_why() -> None:
     for name, reason in LEFT_OUT.items():
         with pytest.raises(ConfigError) as caught:
@@ -540,51 +469,3 @@ def test_the_docs_show_every_method_and_what_is_left_out() -> None:
     text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     assert table() in text
     assert left_out() in text
-
-
-def test_each_way_to_read_factors_is_used() -> None:
-    assert {entry.factors for entry in TABLE.values()} - {""} == set(FACTORS)
-    for name in PEFTS:
-        if TABLE[name.removeprefix(PREFIX)].factors:
-            model, base = trained("bert", name)
-            assert {type(update) for update in METHODS[name].updates(model, base).values()} == {LowRank}
-
-
-@pytest.mark.parametrize(
-    ("error", "where", "message"),
-    [
-        (ValueError("It is wrong.\nAnd more."), "", "method=peft/vera is not possible: PEFT says: It is wrong"),
-        (ValueError("the rank r is low."), "", "rank=4 is not possible: PEFT says: the rank r is low"),
-        (
-            TypeError("no layer."),
-            " for q, 2 × 2",
-            "method=peft/vera is not possible for q, 2 × 2: PEFT says: no layer; "
-            "type method=lora, or name other method.target_modules",
-        ),
-    ],
-)
-def test_a_refusal_of_pefts_is_one_line_with_the_key_here(error: Exception, where: str, message: str) -> None:
-    assert str(refusal_of(settings_of("peft/vera")(), 4, error, where)) == message
-
-
-def test_an_assertion_of_pefts_is_told_by_its_line() -> None:
-    number = 3
-    with pytest.raises(AssertionError) as caught:
-        assert number == 4
-    bare = AssertionError().with_traceback(caught.value.__traceback__)
-    assert str(refusal_of(settings_of("peft/vera")(), 4, bare)) == (
-        "method=peft/vera is not possible: PEFT says: assert number == 4"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "most"),
-    [
-        ("peft/lora", {}, 4), ("peft/adalora", {}, 6), ("peft/loha", {}, 16), ("peft/randlora", {}, 64),
-        ("peft/miss", {}, 4), ("peft/gralora", {"gralora_k": 2, "hybrid_r": 3}, 11),
-    ],
-)  # fmt: skip
-def test_the_rank_of_an_update_at_most_is_worked_out_by_hand(name: str, changes: dict[str, int], most: int) -> None:
-    method = METHODS[name]
-    assert method.most_rank(method.settings(name=name, **changes), 4, (64, 96)) == most
-    assert method.most_rank(method.settings(name=name, **changes), 4, (3, 96)) == 3

@@ -242,18 +242,6 @@ def test_what_only_the_top_values_tell_is_not_guessed() -> None:
     assert "not measured: effective rank" in figure.get_supxlabel()
 
 
-def test_without_a_bulk_the_spikes_are_not_told() -> None:
-    rows, sigma = certified(top=2)
-    table = table_of("ranks", rows, sigma)
-    assert table["spikes"].isna().all()
-    assert set(table["spikes.mark"]) == {"†"}
-    note = " ".join(figure_of("ranks", rows, sigma).get_supxlabel().split())
-    assert "directions above the noise are not told" in note
-    assert "not measured: effective rank, as a share of noise's" in note
-    assert titles(figure_of("singular_values", rows, sigma))[0].endswith("its bulk was not measured")
-    assert "†" not in "".join(table_of("ranks", *full())["spikes.mark"])
-
-
 def test_spikes_above_a_bulk_that_is_no_iid_noise_are_not_told_beside_those_that_are() -> None:
     shape, misfit = (24, 24), 2 * spectra.noise_misfit((24, 24))
     told, untold = pair("l.0.q", noisy(shape), shape), pair("l.1.q", noisy(shape), shape, bulk_misfit=1.01 * misfit)
@@ -302,43 +290,6 @@ def test_the_fitted_noise_follows_the_spikes() -> None:
     assert legend_of(figure) == ["ΔW", "noise fitted to its bulk"]
 
 
-def test_edges_are_named_and_distrust_is_said() -> None:
-    shape, edge = (24, 24), spectra.noise_edge((24, 24), STD)
-    named = {
-        edge / 10: ["noise edge", "rounding edge"],
-        edge * 1.01: ["noise and rounding edge"],
-        edge * 100: ["noise edge", "rounding edge"],
-    }
-    for rounding, words in named.items():
-        figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape, 3), shape, rounding_edge=rounding)))
-        assert [text.get_text() for text in figure.axes[0].texts] == words
-        heights = [line.get_ydata()[0] for line in figure.axes[0].lines[2:4]]
-        assert heights == pytest.approx([edge, rounding])
-        assert ("only 1 above rounding" in titles(figure)[0]) == (rounding > 5)
-        assert "lies below" not in figure.get_suptitle()
-    figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape), shape, bulk_misfit=0.234)))
-    assert titles(figure)[0].endswith("the rest is no iid noise (KS 0.23)")
-
-
-def test_every_kind_of_noise_is_in_the_legend() -> None:
-    shape = (6, 6)
-    (alone,), values = pair("l.1.q", noisy(shape), shape, rank=6, noise_std=math.nan)
-    rows, sigma = join(pair("l.0.q", noisy(shape), shape, spikes=9.0), ([alone], values))
-    figure = figure_of("singular_values", rows, sigma)
-    assert legend_of(figure) == ["ΔW", "noise of the same rank and norm"]  # 9 spikes of 6 leave no noise to be drawn
-    figure = figure_of("singular_values", *join(pair("l.0.q", noisy(shape), shape), ([alone], values)))
-    assert legend_of(figure) == ["ΔW", "noise fitted to its bulk", "noise of the same rank and norm"]
-
-
-def test_without_a_fit_the_noise_has_the_norm_of_the_update() -> None:
-    rows, sigma = full()
-    table = table_of("singular_values", rows.drop(columns=["noise_std", "noise_edge", "spikes"]), sigma)
-    first = table[table["matrix"] == table["matrix"].iloc[0]]
-    norms = first.groupby("series")["sigma"].apply(np.linalg.norm)
-    assert norms["noise of the same norm"] == pytest.approx(norms["ΔW"])
-    assert "above" not in titles(FIGURES["singular_values"].draw(table))[0]
-
-
 def test_ranks_stand_beside_noise_with_their_marks() -> None:
     flags = {"untrusted": "effective_rank energy_rank_99", "above_rounding": 1.0}
     rows, sigma = join(
@@ -374,17 +325,6 @@ def test_ranks_stand_beside_noise_with_their_marks() -> None:
     assert colours == pytest.approx([2 / null["effective_rank"], 3 / null["effective_rank"]])
 
 
-def test_matrices_of_one_place_share_a_cell() -> None:
-    rows, sigma = join(
-        pair("experts.a.0.w", [1.0, 1.0], (2, 2)),
-        pair("experts.b.0.w", [1.0, 0.0], (2, 2), untrusted="energy_rank_90"),
-    )
-    figure = figure_of("ranks", rows, sigma)
-    assert [[text.get_text() for text in axes.texts] for axes in figure.axes[1:3]] == [["1.5"], ["1.5*"]]
-    assert "show their mean" in figure.get_supxlabel()
-    assert set(table_of("singular_values", rows, sigma)["matrix"]) == {"experts.a.0.w.weight"}
-
-
 def test_directions_stand_beside_random_ones() -> None:
     rows, sigma = full(layers=2)
     rows = with_directions(rows)
@@ -407,16 +347,6 @@ def test_directions_stand_beside_random_ones() -> None:
     assert "of the top 10" in intruders.get_ylabel()
     assert "most intruders: 3 in model.layers.0.mlp.up_proj.weight\n" in figure.get_suptitle()
     assert "outside the layers, in the table only: model.embed_tokens" in figure.get_suptitle()
-
-
-@pytest.mark.parametrize("kept", ["amplification", "intruders"])
-def test_either_kind_of_directions_is_enough(kept: str) -> None:
-    rows, sigma = full(layers=1)
-    rows = with_directions(rows)
-    gone = [c for c in rows.columns if c.startswith({"amplification": "intruders", "intruders": "amplif"}[kept])]
-    figure = figure_of("directions", rows.drop(columns=gone), sigma)
-    assert len(figure.axes) == 1
-    assert kept[:8] in figure.axes[0].get_ylabel()
 
 
 def test_one_matrix_is_enough() -> None:
@@ -483,30 +413,3 @@ def test_long_names_and_deep_models_stay_within_their_place() -> None:
     assert len(titles(figure)[:3]) == 3
     assert figure.get_figwidth() <= 7
     assert {text.get_text() for axes in figure.axes[:3] for text in axes.texts} == set()
-
-
-def test_what_a_page_has_no_room_for_is_said() -> None:
-    (row,), values = pair("l.0.q", noisy((6, 6)), (6, 6), untrusted="effective_rank")
-    row |= {"energy_rank_90": math.nan, "spikes": math.nan}
-    still = row | {"effective_rank": math.nan}
-    wide = pd.DataFrame([(row if i else still) | {"matrix": f"{i}", "module": f"type{i}"} for i in range(43)])
-    note = figure_of("ranks", wide, {}).get_supxlabel()
-    assert "too many for the page, in the table only: type0, type41, type42" in note
-    deep = pd.DataFrame([row | {"matrix": f"{i}", "layer": i} for i in range(200)])
-    sigma = dict.fromkeys(deep["matrix"], values[row["matrix"]])
-    assert [text.get_text() for text in figure_of("ranks", deep[:80], sigma).axes[0].texts] == ["*"] * 80
-    figure = figure_of("ranks", deep, sigma)
-    assert figure.get_figheight() < 11
-    assert not [text for axes in figure.axes for text in axes.texts]
-    assert "floor of the stored weights (marked in the table)" in " ".join(figure.get_supxlabel().split())
-
-
-def test_where_only_the_embedding_changed_it_is_drawn() -> None:
-    rows, sigma = full(layers=1)
-    rows.loc[1:, ["effective_rank", "energy_rank_90", "spikes"]] = math.nan
-    figure = figure_of("ranks", rows, sigma)
-    assert len([text for axes in figure.axes[:3] for text in axes.texts]) == 3
-    assert "blank: did not change" in figure.get_supxlabel()
-    nulls = [column for column in rows.columns if column.startswith("null.")]
-    with pytest.raises(CannotDraw, match="no rank of it was measured"):
-        table_of("ranks", rows.drop(columns=[*nulls, "spikes"]), sigma)

@@ -240,8 +240,7 @@ def cut(wrong: Any) -> list[dict[str, Any]]:
             for name in ("all", "query"):
                 for k in ("whole", 0, 1, 4):
                     right = np.arange(count) >= (0 if k == "whole" else wrong(name, k, count))
-                    answers = np.packbits(right).tobytes().hex()
-                    rows.append({"condition": task, "seed": seed, "set": name, "k": k, "correct": answers})
+                    rows.append({"condition": task, "seed": seed, "set": name, "k": k, "correct": right})
     return rows
 
 

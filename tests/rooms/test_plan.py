@@ -22,6 +22,8 @@ CANNOT = {
         ["rank=2", "method.target_modules=[query],[qury]", "-m"],
         "method.target_modules=qury matches no matrix of the model; did you mean 'query'",
     ),
+    "nothing that may change": (["method=head", "train.head=false,true", "-m"], "train.head=false"),
+    "no such model": (["model=./nowhere"], "./nowhere"),
     "a column that the table has not": (["task.label=label,lable", "-m"], "task.label=lable is not a column"),
 }
 if not torch.cuda.is_available():

@@ -72,6 +72,25 @@ def test_damage_is_named_left_out_and_warned_about(damage: Callable[[bytes], byt
     assert warned[0].filename == __file__  # it points at who reads
 
 
+def test_a_record_that_is_cut_anywhere_or_ends_in_zeros_is_damaged(tmp_path: Path) -> None:
+    """As a full disk, a kill or a crash leaves it."""
+    record.write_record(tmp_path, content())
+    path = tmp_path / "record.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole) - 2, 7):
+        for rest in (b"", bytes(len(whole) - place)):
+            path.write_bytes(whole[:place] + rest)
+            assert record.status_of(tmp_path) == "damaged"
+
+
+@pytest.mark.parametrize("place", ["a folder", "a link to nothing", "a link to itself"])
+def test_what_stands_in_a_records_place_is_damaged(place: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.mkdir() if place == "a folder" else path.symlink_to("nothing" if place == "a link to nothing" else path)
+    with pytest.raises(record.DamagedRecord, match=r"record\.json"):
+        record.read_record(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [

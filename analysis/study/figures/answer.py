@@ -69,8 +69,8 @@ def table(records: Records) -> pd.DataFrame | None:
                 own = of_size[COLLAPSED] if COLLAPSED in of_size else [False] * len(of_size)
                 for seed, d, flag in zip(of_size["seed"], of_size["difference"], own, strict=True):
                     rows.append(row | {"seed": seed, "difference": d, COLLAPSED: flag or seed in beside})
-    found = comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int}))
-    return with_model(records, with_direction(records, found))
+    facts = comparison.with_collapsed(records, pd.DataFrame(rows).astype({"size": int}))
+    return with_model(records, with_direction(records, facts))
 
 
 def _gains(records: Records, task: str) -> dict[str, dict[int, Interval]]:
@@ -116,8 +116,8 @@ def draw(table: pd.DataFrame) -> Figure:
             rows = of_task[of_task["side"] == side]
             _differences(axes, rows)
             if COLLAPSED in rows:
-                of = rows[rows[COLLAPSED]]
-                cross(axes, of["size"], of["difference"], grid[0][0], CROSSED, style.BESIDE)
+                subset = rows[rows[COLLAPSED]]
+                cross(axes, subset["size"], subset["difference"], grid[0][0], CROSSED, style.BESIDE)
             if task == tasks[-1]:
                 axes.set_xlabel(label)
             above = f"{task}: {of_task['verdict'].iloc[0]}" if side == "rank" else ""

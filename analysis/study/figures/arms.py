@@ -28,8 +28,8 @@ LOSS, SCORE = "loss_difference", "difference"
 def arms_table(records: Records) -> pd.DataFrame:
     """`comparison.table` of every task, with the declared margin, and a column of the paper's numbers for each that it
     has of these arms."""
-    found = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
-    rows = with_model(records, with_direction(records, found))
+    facts = comparison.with_ends_of_one_seed(records, every(records, comparison.table))
+    rows = with_model(records, with_direction(records, facts))
     paper = {name: rows["arm"].map(of_arm) for name, of_arm in theirs(records.name).items()}
     paper = {name: column for name, column in paper.items() if column.notna().any()}
     return rows.assign(margin=records.protocol.margin, **paper)
@@ -56,8 +56,8 @@ def arms_draw(table: pd.DataFrame) -> Figure:
         axes.tick_params(labelbottom=True)
     panels[0].set_yticks(range(len(arms)), arms)
     panels[0].invert_yaxis()
-    of = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
-    text = f"{of}{intervals_over(table, 'difference')}; filled: surely within the margin of {table['margin'].iloc[0]:g}"
+    text = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
+    text += f"{intervals_over(table, 'difference')}; filled: surely within the margin of {table['margin'].iloc[0]:g}"
     if any(rates.others(of_task) for _, of_task in table.groupby("task")):
         text += "; diamonds: LoRA at another learning rate than most of its arms"
     style.title(figure, text)
@@ -73,8 +73,8 @@ def _arms(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
     short = ~of_arm["matches"].fillna(value=False).astype(bool).to_numpy()
     unlike = rates.is_unlike(of_arm)
     for marker, kind in (("o", ~unlike), ("D", unlike)):
-        for mark, of in ((look, kind & ~short), (look | {"mfc": "white"}, kind & short)):
-            axes.plot(of_arm["difference"][of], places[of], **(mark | {"marker": marker, "zorder": 4}))
+        for mark, subset in ((look, kind & ~short), (look | {"mfc": "white"}, kind & short)):
+            axes.plot(of_arm["difference"][subset], places[subset], **(mark | {"marker": marker, "zorder": 4}))
     for place in (0.0, oriented(-float(rows["margin"].iloc[0]), higher_is_better(rows))):
         axes.axvline(place, color="0.4", linewidth=0.8, linestyle="-" if place == 0 else "--", zorder=0)
 
@@ -90,7 +90,7 @@ def losses_table(records: Records) -> pd.DataFrame | None:
     if rows.empty:
         return None
     margins = {"margin": records.protocol.margin, "loss_margin": records.protocol.loss_margin}
-    paper = {name: rows["rank"].astype(str).map(of) for name, of in theirs("paper_rank_by_loss").items()}
+    paper = {name: rows["rank"].astype(str).map(subset) for name, subset in theirs("paper_rank_by_loss").items()}
     own = {task: mean_losses(records, task) for task in records.conditions}
     rows["loss"] = [own[task].get(arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)]
     rows = rows.assign(**margins, **paper)
@@ -103,7 +103,7 @@ def mean_losses(records: Records, task: str) -> dict[str, float]:
     means = {}
     for arm in (arm.name for arm in records.protocol.arms):
         losses = [log_losses(line) for line in comparison.seeds_of(records, task, arm).values()]
-        known = [of for of in losses if of is not None]
+        known = [subset for subset in losses if subset is not None]
         if known and len(known) == len(losses) and not comparison.is_lost(records, task, arm):
             means[arm] = float(np.mean(known))
     return means
@@ -117,14 +117,14 @@ def losses_draw(table: pd.DataFrame) -> Figure:
     figure = style.canvas(style.PAGE, 1.0 + 1.8 * len(tasks))
     grid = figure.subplots(len(tasks), 2, squeeze=False, sharex=True)
     for row, task in zip(grid, tasks, strict=True):
-        of = table[table["task"] == task]
-        margin = of["loss_margin"].iloc[0]
-        _line(row[0], of, LOSS, None if margin is None or margin != margin else float(margin))
-        _line(row[1], of, SCORE, float(oriented(-of["margin"].iloc[0], higher_is_better(of))))
-        told = rates.others(of)
-        row[0].set_title(f"{task}; hollow: {told}" if told else task)
+        subset = table[table["task"] == task]
+        margin = subset["loss_margin"].iloc[0]
+        _line(row[0], subset, LOSS, None if margin is None or margin != margin else float(margin))
+        _line(row[1], subset, SCORE, float(oriented(-subset["margin"].iloc[0], higher_is_better(subset))))
+        note = rates.others(subset)
+        row[0].set_title(f"{task}; hollow: {note}" if note else task)
         row[0].set_ylabel("difference in log loss, nats")
-        row[1].set_ylabel(score_label("difference in score", of, "\n"))
+        row[1].set_ylabel(score_label("difference in score", subset, "\n"))
     for axes in grid[-1]:
         axes.set_xlabel("rank of LoRA")
     text = f"{models_of(table)}: LoRA against full fine-tuning on test; {intervals_over(table, LOSS)}"

@@ -194,7 +194,9 @@ def _heading(task: str, rows: pd.DataFrame) -> str:
 
 def latex(table: pd.DataFrame) -> str:
     """A part per task with a row per arm: score, difference from the reference, and cost."""
-    tasks = {score_label(str(task), of): of.to_dict("records") for task, of in table.groupby("task", sort=False)}
+    tasks = {
+        score_label(str(task), subset): subset.to_dict("records") for task, subset in table.groupby("task", sort=False)
+    }
     covered = "one seed with the 95\\,\\% interval over its test examples" if has_ends(table) else "one seed"
     if (seeds := int(table["seeds"].max())) > 1:
         covered = f"mean of {seeds} seeds with the 95\\,\\% interval over them"

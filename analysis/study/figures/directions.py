@@ -225,10 +225,10 @@ def amplification_table(records: Records) -> pd.DataFrame | None:
     if not records.rows.get("factors"):
         return None
     rows = []
-    for (task, arm, r), of in pd.DataFrame(records.rows["factors"]).groupby(["condition", "arm", "r"], sort=False):
-        every = together(of["module"])
-        for module in [every, *dict.fromkeys(of["module"])]:
-            own = of if module == every else of[of["module"] == module]
+    for (task, arm, r), subset in pd.DataFrame(records.rows["factors"]).groupby(["condition", "arm", "r"], sort=False):
+        every = together(subset["module"])
+        for module in [every, *dict.fromkeys(subset["module"])]:
+            own = subset if module == every else subset[subset["module"] == module]
             medians = own.groupby("seed")[["factor", *BESIDE, *NORMS]].median()
             factor = t_interval(medians["factor"].tolist())
             row = {"task": task, "arm": arm, "r": r, "module": module}

@@ -45,8 +45,8 @@ def table(records: Records) -> pd.DataFrame | None:
     if not records.rows.get(NAME):
         return None
     rows = [row for task in records.conditions for row in _of_task(records, task)]
-    found = pd.DataFrame(rows).assign(margin=records.protocol.margin)
-    return with_model(records, with_direction(records, found))
+    facts = pd.DataFrame(rows).assign(margin=records.protocol.margin)
+    return with_model(records, with_direction(records, facts))
 
 
 def _of_task(records: Records, task: str) -> Iterator[dict[str, Any]]:
@@ -99,13 +99,13 @@ def draw(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(tasks), 2, squeeze=False, sharey="row")
     for row, task in zip(grid, tasks, strict=True):
         for axes, (side, (label, star)) in zip(row, SIDES.items(), strict=True):
-            of = table[(table["task"] == task) & (table["side"] == side)]
-            _lines(axes, of, names)
-            found = "; ".join(f"{name} {_short(of, name)}" for name in names if name in set(of["set"]))
-            axes.set_title(style.wrapped(f"{score_label(task, of)}: {star} of {found}", 52))
+            subset = table[(table["task"] == task) & (table["side"] == side)]
+            _lines(axes, subset, names)
+            facts = "; ".join(f"{name} {_short(subset, name)}" for name in names if name in set(subset["set"]))
+            axes.set_title(style.wrapped(f"{score_label(task, subset)}: {star} of {facts}", 52))
             axes.set_xlabel(label if task == tasks[-1] else "")
-        of = table[table["task"] == task]
-        margin_axis(row[0], of[["mean", "low", "high"]].to_numpy(float), worse_by_margin(of))
+        subset = table[table["task"] == task]
+        margin_axis(row[0], subset[["mean", "low", "high"]].to_numpy(float), worse_by_margin(subset))
         row[0].set_ylabel("difference in score")
     count = int(table["seeds"].max())
     margin = float(table["margin"].iloc[0])
@@ -120,10 +120,12 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _lines(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     for place, (name, look) in enumerate(zip(names, style.looks(len(names)), strict=True)):
-        of = rows[rows["set"] == name].sort_values("size")
-        bars = [of["mean"] - of["low"], of["high"] - of["mean"]]
+        subset = rows[rows["set"] == name].sort_values("size")
+        bars = [subset["mean"] - subset["low"], subset["high"] - subset["mean"]]
         fine = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "label": name}
-        style.bars(axes, of["size"], of["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine))
+        style.bars(
+            axes, subset["size"], subset["mean"], bars, style.spread_out(place, len(names), APART), **(look | fine)
+        )
     for end in (0.0, worse_by_margin(rows)):
         axes.axhline(end, color="0.4", linewidth=0.8, linestyle="-" if end == 0 else "--", zorder=0)
     style.rank_axis(axes, sorted({int(size) for size in rows["size"]}))

@@ -41,10 +41,10 @@ def table(records: Records) -> pd.DataFrame | None:
     """
     import pandas as pd
 
-    found = {task: {_counts(line) for line in records.of(task, "final")} for task in records.conditions}
-    known = {task: next(iter(of)) for task, of in found.items() if len(of) == 1}
+    facts = {task: {_counts(line) for line in records.of(task, "final")} for task in records.conditions}
+    known = {task: next(iter(points)) for task, points in facts.items() if len(points) == 1}
     sizes = {examples for examples, _ in known.values()}
-    if len(sizes) < max(2, len(found)) or not update.has_cuts(records):
+    if len(sizes) < max(2, len(facts)) or not update.has_cuts(records):
         return None
     arms = every(records, comparison.table).rename(columns={"test": "value", "test_low": "low", "test_high": "high"})
     stars = pd.DataFrame([row for task in records.conditions for row in _stars(records, task)])
@@ -86,8 +86,8 @@ def draw(table: pd.DataFrame) -> Figure:
     left.set_ylabel(score_label(f"score on {split_label('test', table)}", table, "\n"))
     right.set_ylabel("directions")
     margin = f"{table['margin'].iloc[0]:g}"
-    of = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
-    text = f"{of}, over the number of training examples. Training took {_steps(table)} steps"
+    text = f"{models_of(table)}: scores, and the smallest rank and cut that are surely within {margin}"
+    text += f", over the number of training examples. Training took {_steps(table)} steps"
     count = int(table["seeds"].max())
     covered = f"{count} seeds alone" if count > 1 else "the test examples of one seed"
     style.title(figure, f"{text}. 95 % intervals; those of scores are over {covered}")
@@ -107,22 +107,22 @@ def _scores(axes: Axes, rows: pd.DataFrame) -> None:
     ranks = sorted({int(rank) for rank in rows["rank"].dropna()})
     by_rank = dict(zip(ranks, style.colours(len(ranks)), strict=True))
     for place, (arm, look) in enumerate(zip(arms, style.looks(len(arms)), strict=True)):
-        of = rows[rows["what"] == arm]
-        known = of["rank"].dropna()
+        points = rows[rows["what"] == arm]
+        known = points["rank"].dropna()
         colour = by_rank[int(known.iloc[0])] if len(known) else "black"
         fine = look | {"color": colour, "markersize": 3.5, "linewidth": 1, "elinewidth": 0.7, "label": arm}
-        ends = [of["value"] - of["low"], of["high"] - of["value"]]
-        style.bars(axes, of["examples"], of["value"], ends, style.spread_out(place, len(arms), APART), **fine)
-    if CONSTANT in rows and len(of := rows.dropna(subset=[CONSTANT]).drop_duplicates("examples")):
-        look = constant.LOOK | {"label": str(of[IS].iloc[0])}
-        axes.plot(of["examples"], of[CONSTANT], **look)
+        ends = [points["value"] - points["low"], points["high"] - points["value"]]
+        style.bars(axes, points["examples"], points["value"], ends, style.spread_out(place, len(arms), APART), **fine)
+    if CONSTANT in rows and len(points := rows.dropna(subset=[CONSTANT]).drop_duplicates("examples")):
+        look = constant.LOOK | {"label": str(points[IS].iloc[0])}
+        axes.plot(points["examples"], points[CONSTANT], **look)
 
 
 def _ranks(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (name, look) in enumerate(zip(STARS, style.looks(len(STARS)), strict=True)):
-        of = rows[rows["what"] == name].rename(columns={"value": "estimate"})
+        points = rows[rows["what"] == name].rename(columns={"value": "estimate"})
         fine = look | {"label": STARS[name], "markersize": 4}
-        estimate_points(axes, of["examples"], of, style.spread_out(place, len(STARS), APART), **fine)
+        estimate_points(axes, points["examples"], points, style.spread_out(place, len(STARS), APART), **fine)
     estimate_axis(axes, float(rows[["value", "high", "low", "tried"]].max().max()))
     axes.set_title(ARROWS)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

@@ -48,7 +48,7 @@ def draw(table: pd.DataFrame) -> Figure:
     rates = means(table)
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(rates["lost"].max()), 1e-3))
     for axes, task in zip(panels, tasks, strict=True):
-        rows = rates[rates["task"] == task].assign(place=lambda of: of["arm"].map(arms.index))
+        rows = rates[rates["task"] == task].assign(place=lambda subset: subset["arm"].map(arms.index))
         _panel(axes, rows, norm, panels[0])
         whole = table[table["task"] == task]
         axes.set_title(score_label(task, whole, "\n") + _constant(whole))
@@ -91,12 +91,12 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.assign(**{COLLAPSED: table.get(COLLAPSED, False)}, lacks=table["status"] != "completed")
     by_rate = rows.groupby(["task", "arm", "learning_rate"], sort=False)
     scores = by_rate["validation"].mean().mask(by_rate["lacks"].any())
-    found = scores.rename("mean").reset_index()
-    found["chosen"], found[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
-    higher = {task: higher_is_better(of) for task, of in table.groupby("task", sort=False)}
-    found["gain"] = [oriented(mean, higher[task]) for mean, task in zip(found["mean"], found["task"], strict=True)]
-    best = found.groupby(["task", "arm"], sort=False)["gain"].transform("max")
-    return found.assign(lost=best - found["gain"])
+    facts = scores.rename("mean").reset_index()
+    facts["chosen"], facts[COLLAPSED] = by_rate["chosen"].any().to_numpy(), by_rate[COLLAPSED].any().to_numpy()
+    higher = {task: higher_is_better(subset) for task, subset in table.groupby("task", sort=False)}
+    facts["gain"] = [oriented(mean, higher[task]) for mean, task in zip(facts["mean"], facts["task"], strict=True)]
+    best = facts.groupby(["task", "arm"], sort=False)["gain"].transform("max")
+    return facts.assign(lost=best - facts["gain"])
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
@@ -115,8 +115,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, norm: Any, legend: Axes) -> None:
         axes.scatter(diverged["learning_rate"], diverged["place"], label=DIVERGED, **empty)
         if not first and DIVERGED not in legend.get_legend_handles_labels()[1]:
             legend.scatter([], [], label=DIVERGED, **empty)
-    of = rows[rows[COLLAPSED] & rows["mean"].notna()]
-    cross(axes, of["learning_rate"], of["place"], legend, CROSSED)
+    subset = rows[rows[COLLAPSED] & rows["mean"].notna()]
+    cross(axes, subset["learning_rate"], subset["place"], legend, CROSSED)
     axes.tick_params(axis="y", length=0)
 
 

@@ -56,9 +56,9 @@ def spectral_draw(table: pd.DataFrame) -> Figure:
             rows = table[(table["task"] == task) & (table["by"] == by)]
             groups = names[by]
             for number, (measure, look) in enumerate(zip(SPECTRAL, style.looks(len(SPECTRAL)), strict=True)):
-                of = rows[rows["measure"] == measure]
-                share, low, high = (of[key] / of["null"] for key in ("mean", "low", "high"))
-                places = [groups.index(group) for group in of["group"]]
+                subset = rows[rows["measure"] == measure]
+                share, low, high = (subset[key] / subset["null"] for key in ("mean", "low", "high"))
+                places = [groups.index(group) for group in subset["group"]]
                 settings = look | {"linestyle": "", "markersize": 3.5, "label": measure.replace("_", " ")}
                 beside = style.spread_out(number, len(SPECTRAL), 3.0)
                 style.bars(axes, places, share, [share - low, high - share], beside, **settings)
@@ -94,11 +94,13 @@ def _with_ends(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the interval of each score over its validation examples, `low` and `high`, where a task has one
     seed alone and its metric such an interval; a score and the number of examples are all that it takes."""
     ends = dict[Any, tuple[float, float]]()
-    for task, of in rows.groupby("task", sort=False):
-        if len(set(of["seed"])) == 1:
+    for task, subset in rows.groupby("task", sort=False):
+        if len(set(subset["seed"])) == 1:
             [line] = comparison.seeds_of(records, str(task), records.protocol.reference).values()
             about = line["metric"], int(line["inputs"]["examples"]["validation"])
-            ends |= {at: of_examples(float(score), *about) for at, score in zip(of.index, of["score"], strict=True)}
+            ends |= {
+                at: of_examples(float(score), *about) for at, score in zip(subset.index, subset["score"], strict=True)
+            }
     if not ends or all(math.isnan(low) for low, _ in ends.values()):
         return rows
     sides = ([ends.get(at, (math.nan, math.nan))[side] for at in rows.index] for side in (0, 1))
@@ -203,12 +205,14 @@ def shared_draw(table: pd.DataFrame) -> Figure:
     figure, panels = style.panels(len(kinds), 1.7, "k", "φ(k, k)")
     for axes, kind in zip(panels, kinds, strict=True):
         for number, (side, look) in enumerate(zip(SPACES, style.looks(len(SPACES)), strict=True)):
-            of = table[(table["pair"] == kind) & (table["side"] == side)]
-            bars = [of["similarity"] - of["low"], of["high"] - of["similarity"]]
+            subset = table[(table["pair"] == kind) & (table["side"] == side)]
+            bars = [subset["similarity"] - subset["low"], subset["high"] - subset["similarity"]]
             settings = look | {"markersize": 3.5, "capsize": 2, "label": f"{side} space"}
-            style.bars(axes, of["k"], of["similarity"], bars, style.spread_out(number, len(SPACES), 3.0), **settings)
+            style.bars(
+                axes, subset["k"], subset["similarity"], bars, style.spread_out(number, len(SPACES), 3.0), **settings
+            )
             random = {"color": look["color"], "linestyle": ":", "linewidth": 1}
-            axes.plot(of["k"], of["random"], label=f"random subspaces of the {side} space", **random)
+            axes.plot(subset["k"], subset["random"], label=f"random subspaces of the {side} space", **random)
         style.rank_axis(axes, sorted({int(k) for k in table["k"]}))
         axes.set_title(style.wrapped(kind, 32))
     panels[0].set_ylim(0, None)

@@ -229,9 +229,3 @@ def test_code_that_a_model_brings_is_not_run(small_run: list[str], tmp_path: Pat
 def test_a_record_made_to_hurt_its_reader_is_damaged(tmp_path: Path, content: str) -> None:
     (tmp_path / "record.json").write_text(content)
     assert record.status_of(tmp_path) == "damaged"
-
-
-def test_a_record_of_absurd_size_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "record.json").open("wb") as file:
-        file.truncate(record.LARGEST + 1)
-    assert record.status_of(tmp_path) == "damaged"
