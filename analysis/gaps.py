@@ -25,6 +25,8 @@ TRACES = ("metrics.jsonl", "spectra.npz", "*.safetensors")
 MADE_BY = "made by"
 """The column that says of each row by which versions its run was made. A table has it only if they are unlike."""
 OWN_PACKAGE = "lorax_lab"
+LETTERS = 12
+"""Of the hash of the code, that are shown."""
 NAMED = 3
 """Runs of one set of versions that are named."""
 
@@ -110,22 +112,14 @@ def absent_seeds(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
 
 
 def unlike(records: Mapping[str, Record]) -> list[Unlike]:
-    """What differs among the versions that made these runs; nothing where all were made alike.
-
-    Runs of two methods may have unlike code, which chose the method. A record without the hash of the code goes by its
-    commit. A package that a run does not use does not count.
-    """
+    """What differs among the versions that made these runs; nothing where all were made alike. A package that a run
+    does not use does not count."""
+    made = {run_id: {**run.versions, "code": (run.code or "unknown")[:LETTERS]} for run_id, run in records.items()}
     differing = []
-    codes = {run_id: _code(record) for run_id, record in records.items()}
-    of_method: dict[tuple[str, bool], set[str]] = {}
-    for run_id, run in records.items():
-        of_method.setdefault((run.method, bool(run.config.get("reference"))), set()).add(codes[run_id])
-    if (count := max(map(len, of_method.values()), default=0)) > 1:
-        differing.append(Unlike("code", count, codes))
-    for package in sorted({name for run in records.values() for name in run.versions} - {OWN_PACKAGE}):
-        of_run = {run_id: str(run.versions[package]) for run_id, run in records.items() if package in run.versions}
+    for what in sorted({name for versions in made.values() for name in versions} - {OWN_PACKAGE}):
+        of_run = {run_id: str(versions[what]) for run_id, versions in made.items() if what in versions}
         if (count := len(set(of_run.values()))) > 1:
-            differing.append(Unlike(package, count, of_run))
+            differing.append(Unlike(what, count, of_run))
     return differing
 
 
@@ -136,13 +130,6 @@ def versions(group: Group) -> list[str]:
     for run_id in group.runs["run_id"] if differing else ():
         made.setdefault(_made_by(differing, run_id), []).append(run_id)
     return [f"{label}: {_named(runs)}" for label, runs in made.items()]
-
-
-def _code(record: Record) -> str:
-    """The ends of the hash: the end of an older one is of the method's own code."""
-    if record.code:
-        return f"{record.code[:6]}…{record.code[-6:]}"
-    return f"commit {record.git.commit[:10]}" if record.git.commit else "unknown"
 
 
 def _made_by(differing: Iterable[Unlike], run_id: str) -> str:

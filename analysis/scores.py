@@ -225,12 +225,6 @@ def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
     return groups.mean().clip(lower=groups.min(), upper=groups.max())
 
 
-def spread_of_seeds(scores: pd.Series[Any], level: pd.Series[Any]) -> tuple[list[float], list[float]]:
-    """How far the lowest and the highest score of each level lie from its `seed_means`, as `errorbar` takes them."""
-    groups, mean = scores.groupby(level), seed_means(scores, level)
-    return list(mean - groups.min()), list(groups.max() - mean)
-
-
 def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.0) -> None:
     """A cross over the score of each collapsed run.
 

@@ -1,16 +1,13 @@
 """Singular values of ΔW in a few matrices, of full fine-tuning and of others, against noise of the same shape.
 
-Where the record has the noise that was fitted to the bulk of the full update's spectrum, that noise is drawn, and its
-edge is the record's: the values above it here are the record's spikes. They are counted only where the others are
-distributed as iid noise; where not, the panel says how far they are from it. An older record has no such fit. There the
-noise has the whole update's Frobenius norm, so the spikes raise it, and the edge is too high: the figure says so.
+The noise is fitted to the bulk of the full update's spectrum. The values above its edge are the spikes. They are
+counted only where the others are distributed as iid noise; where not, the panel says how far they are from it.
 """
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +26,7 @@ if TYPE_CHECKING:
 TITLE = "singular values of the update in a few matrices, against noise of the same shape"
 NOISE = "noise"
 """The method's name in the rows of noise."""
-FITTED, OF_NORM = "noise fitted to the bulk of full's spectrum", "noise of full's shape and norm"
-EDGES = {FITTED: "edge of that noise", OF_NORM: "edge of that noise: too high, its norm has the spikes in it"}
+FITTED, EDGE = "noise fitted to the bulk of full's spectrum", "edge of that noise"
 RANKS = 3
 LEFT_OUT = "left_out"
 MISFIT, TOLD = "bulk_misfit", "told"
@@ -50,6 +46,8 @@ def table(group: Group) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from lorax_lab.spectra import gaussian_singular_values
+
     if group.full.empty:
         raise CannotDraw(f"there is no completed full fine-tune; type {group.command(f'method={REFERENCE}')}")
     (full, *others), left_out = _runs(group)
@@ -59,11 +57,11 @@ def table(group: Group) -> pd.DataFrame:
     for _, matrix in representative(matrices).iterrows():
         name = matrix["matrix"]
         place = group.title | {key: matrix[key] for key in ("matrix", "module", "layer")} | _trust(matrix)
-        null, null_name, edge = noise(spectra[full["arm"]][name]["sigma"], matrix)
+        edge = _number(matrix, "noise_edge")
         lines = [(run, spectra[run["arm"]][name]["sigma"]) for run in (full, *others) if name in spectra[run["arm"]]]
-        lines.append(
-            (pd.Series({**full, "method": NOISE, "variant": null_name, "arm": null_name, COLLAPSED: False}), null)
-        )
+        null = gaussian_singular_values(matrix["shape"]).numpy() * _number(matrix, "noise_std")
+        noise = pd.Series({**full, "method": NOISE, "variant": FITTED, "arm": FITTED, COLLAPSED: False})
+        lines.append((noise, null))
         for run, sigma in lines:
             whose = {key: run[key] for key in group.columns}
             parts.append(pd.DataFrame(place | whose | {"i": range(1, len(sigma) + 1), "sigma": sigma, "edge": edge}))
@@ -73,34 +71,18 @@ def table(group: Group) -> pd.DataFrame:
     return rows.assign(**{LEFT_OUT: left_out}) if left_out else rows
 
 
-def noise(sigma: np.ndarray, matrix: Mapping[str, Any] | pd.Series[Any]) -> tuple[np.ndarray, str, float]:
-    """Singular values of Gaussian noise beside those of a full update, the noise's name, and its edge.
-
-    Args:
-        sigma: of the update, (min(out, in),).
-        matrix: the record's row of it; `noise_std` and `noise_edge` are the fit to the bulk.
-    """
-    import numpy as np
-
-    from lorax_lab.spectra import gaussian_singular_values, noise_edge
-
-    shape = matrix["shape"]
-    null = gaussian_singular_values(shape).numpy()
-    edge = matrix.get("noise_edge")
-    if edge is not None and not math.isnan(edge):
-        return null * matrix["noise_std"], FITTED, edge
-    norm = float(np.linalg.norm(sigma))
-    std = norm / (shape[0] * shape[1]) ** 0.5
-    return null * norm / np.linalg.norm(null), OF_NORM, noise_edge(shape, std)
+def _number(matrix: pd.Series[Any], name: str) -> float:
+    """NaN where the row of a matrix has none, as of an update of zero."""
+    value = matrix.get(name)
+    return math.nan if value is None else float(value)
 
 
-def _trust(matrix: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
+def _trust(matrix: pd.Series[Any]) -> dict[str, Any]:
     """How far the bulk of the full update is from iid noise, NaN where that is not known, and whether it is close."""
     from lorax_lab.spectra import tells_spikes
 
-    misfit, std = (matrix.get(name) for name in (MISFIT, "noise_std"))
-    misfit, std = (math.nan if value is None else float(value) for value in (misfit, std))
-    return {MISFIT: misfit, TOLD: tells_spikes(misfit, std, matrix["shape"])}
+    misfit = _number(matrix, MISFIT)
+    return {MISFIT: misfit, TOLD: tells_spikes(misfit, _number(matrix, "noise_std"), matrix["shape"])}
 
 
 @style.styled
@@ -139,8 +121,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
     for arm, part in rows.groupby("arm", sort=False):
         name = f"{arm}{of_collapsed(part)}"
         axes.plot(part["i"], part["sigma"].where(part["sigma"] > 0), label=name, **looks[str(arm)])
-    label = EDGES[rows[rows["method"] == NOISE]["arm"].iloc[0]]
-    axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label=label)
+    axes.axhline(rows["edge"].iloc[0], color="0.5", linewidth=0.7, linestyle=":", label=EDGE)
 
 
 def _without_line(runs: pd.DataFrame) -> str:

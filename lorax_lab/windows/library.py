@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.defaults import flat
+from lorax_lab.errors import ConfigError, in_short
 from lorax_lab.record.record import Record
 from lorax_lab.record.redact import redact
 from lorax_lab.windows import contents
@@ -42,7 +43,10 @@ def resolve(mode: str) -> str:
     os.environ["WANDB_SILENT"] = "true"  # else it looks for the login's name, for seconds
     import wandb
 
-    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    try:
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    except Exception as error:  # such as a key that is none
+        raise ConfigError(f"WANDB_API_KEY or netrc: W&B refuses the login ({in_short(error)}); mend it") from None
 
 
 class Window:

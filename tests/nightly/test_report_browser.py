@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_analysis import Store
+from stores import Store
 
 from analysis.__main__ import main
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_analysis import Store, group_of, with_curve
+from stores import Store, group_of, with_curve
 
 from analysis import report as page
 from analysis.__main__ import main

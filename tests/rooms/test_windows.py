@@ -151,6 +151,10 @@ def test_auto_is_offline_without_a_login_and_never_asks(monkeypatch: pytest.Monk
     ]  # fmt: skip
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve("auto") == "disabled"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "no key")
+    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+        resolve("auto")
 
 
 # what is shown

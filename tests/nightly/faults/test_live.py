@@ -21,10 +21,9 @@ from typing import Any
 
 import pytest
 from launcher import Launch, Launchers
-from test_neighbours import server
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from wandb_server import Server, wandb_server
+from wandb_server import Server, broken_server, wandb_server
 
 from lorax_lab.record import record
 from lorax_lab.windows.child import shown_in
@@ -144,7 +143,7 @@ def test_servers_that_hang_or_fail_change_no_run(
     servers, store = count(request, 2, 50), store_of(words)
     for number in range(servers):
         shutil.rmtree(store, ignore_errors=True)
-        with server(500 if number % 2 else 0) as address:
+        with broken_server(500 if number % 2 else 0) as address:
             launch = start(launchers, words, address, 2.0)
             assert launch.wait() == 0, launch.output.read_text()
             assert results(store) == expected

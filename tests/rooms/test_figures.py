@@ -1,0 +1,408 @@
+"""Each figure from records of `stores`: its table has the numbers of the records, and what is drawn says so."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+from stores import CATEGORIES, Store, drawn, group_of
+
+from analysis.figures import FIGURES
+from analysis.figures.functional_rank import finding
+from analysis.groups import CannotDraw, load
+from analysis.scores import interval
+from lorax_lab import spectra
+from lorax_lab.record.folder import OUTPUTS, load_spectra, save_arrays
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The default sweep with two seeds: full, and LoRA at 1, 2, 4."""
+    store = Store(tmp_path_factory.mktemp("study") / "runs", layers=2)
+    for seed in (0, 1):
+        store.run(seed=seed, test=0.8 + 0.02 * seed, memory=(10, 10, 20, 5, 1))
+        for rank, score in ((1, 0.7), (2, 0.79), (4, 0.82)):
+            store.run(rank=rank, seed=seed, test=score + 0.02 * seed, validation=score)
+    return store
+
+
+def test_every_figure_becomes_png_pdf_and_csv(study: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert drawn(study) == 0
+    prefix = group_of(study).name
+    files = sorted(study.folder.joinpath("out").iterdir())
+    assert [f.name for f in files] == sorted(
+        f"{prefix}-{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "csv")
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert all(str(file) in printed for file in files)
+    assert printed[-len(FIGURES) - 1] == "drawn:"
+    assert all(f.stat().st_size > 200 for f in files)
+    assert all(b"Date" not in f.read_bytes() for f in files if f.suffix == ".pdf")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_table_and_its_csv_draw_the_same_figure(study: Store, name: str, tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    table = FIGURES[name].table(group_of(study))
+    table.to_csv(tmp_path / "table.csv", index=False)
+    pictures = [BytesIO(), BytesIO()]
+    with mpl.rc_context({"font.size": 17}):
+        for again, picture in zip((table, pd.read_csv(tmp_path / "table.csv")), pictures, strict=True):
+            FIGURES[name].draw(again).savefig(picture, format="pdf", metadata={"CreationDate": None})
+        assert mpl.rcParams["font.size"] == 17
+    assert pictures[0].getvalue() == pictures[1].getvalue()
+
+
+def test_scores_are_one_row_per_run_with_their_standard_error(study: Store) -> None:
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
+    assert len(rows) == 8
+    row = rows[(rows["rank"] == 2) & (rows["seed"] == 1)].iloc[0]
+    assert row["score"] == pytest.approx(0.81)
+    assert row["trainable"] == 2 * 2 * 1000 + 500
+    assert row["error"] == pytest.approx((0.81 * 0.19 / 1000) ** 0.5)
+    assert list(rows["method"])[-2:] == ["full", "full"]
+
+
+def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples(study: Store, store: Store) -> None:
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(study))
+    low, high, words = interval(rows[rows["method"] == "full"])
+    assert (low, high, words) == (pytest.approx(0.80), pytest.approx(0.82), "range of 2 seeds")
+    store.run(test=0.8)
+    store.run(rank=4)
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
+    low, high, words = interval(rows[rows["method"] == "full"])
+    assert (low, high) == pytest.approx(proportion_confint(800, 1000, method="wilson"))
+    assert words == "95 % interval over 1,000 examples"
+    figure = FIGURES["accuracy_vs_rank"].draw(rows)
+    said = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert said == [f"full fine-tuning, {words}", "a guess among the classes", f"LoRA, {words}"]
+    (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert bar[:, 1] == pytest.approx([low, high])
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["4"]
+
+
+@pytest.mark.parametrize("name", ["accuracy_vs_rank", "accuracy_vs_parameters"])
+def test_a_score_that_is_no_share_has_the_interval_of_what_each_example_adds(name: str, store: Store) -> None:
+    values = {rank: np.random.default_rng(rank or 0).exponential(4.0, 1000) for rank in (None, 2)}
+    for rank, of in values.items():
+        folder = store.run(rank=rank, test=float(of.mean()), metric="nats")
+        save_arrays(folder / OUTPUTS, {"test": {"pseudo_values": of}})
+    rows = FIGURES[name].table(group_of(store))
+    errors = {rank: values[None if rank is pd.NA else rank].std(ddof=1) / 1000**0.5 for rank in rows["rank"]}
+    assert rows["error"].tolist() == pytest.approx([*errors.values()])
+    low, high, word = interval(rows[rows["rank"] == 2])
+    assert (high + low) / 2 == pytest.approx(values[2].mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * values[2].std(ddof=1) / 1000**0.5)
+    assert word == "95 % interval over 1,000 examples"
+    assert "no interval" not in FIGURES[name].draw(rows).get_suptitle()
+
+
+@pytest.mark.parametrize("name", ["functional_rank", "accuracy_vs_rank", "accuracy_vs_parameters"])
+def test_a_title_says_where_there_is_no_interval(name: str, store: Store) -> None:
+    def title() -> str:
+        return FIGURES[name].draw(FIGURES[name].table(group_of(store))).get_suptitle()
+
+    for rank in (None, 2):
+        store.run(rank=rank, metric="nats")
+    assert "one seed, no intervals" in title()
+    store.run(rank=2, seed=1, metric="nats")
+    assert "no interval where there is one seed" in title()
+    store.run(seed=1, metric="nats")
+    assert "no interval" not in title()
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_one_seed_that_has_all_right_or_none_has_an_interval_with_a_width(score: float, store: Store) -> None:
+    store.run(rank=4, test=score)
+    store.run(test=score, cuts={0: score, 1: score, 16: score})
+    low, high, _ = interval(FIGURES["accuracy_vs_rank"].table(group_of(store)).iloc[:1])
+    assert (low, high) == pytest.approx((0.0, 0.0038) if score == 0 else (0.9962, 1.0), abs=1e-4)
+    axes = FIGURES["functional_rank"].draw(FIGURES["functional_rank"].table(group_of(store))).axes[0]
+    bands = [line.get_paths()[0].vertices[:, 1] for line in axes.collections if len(line.get_paths()[0].vertices) > 4]
+    assert bands
+    assert all(np.ptp(band) > 0.003 for band in bands)
+
+
+def test_scores_before_training_are_columns_and_thin_lines_and_nothing_where_there_are_none(store: Store) -> None:
+    before = {"untrained/nats": 3.5, "few_shot_4/nats": 1.5, "untrained/exact_match": 0.0}
+    for rank, score in ((None, 0.5), (2, 0.7), (4, 0.6)):
+        store.run(rank, test=score, metric="nats", baselines=before)
+    rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
+    assert rows["before training: untrained"].tolist() == [3.5] * 3
+    assert rows["before training: few_shot_4"].tolist() == [1.5] * 3
+    axes = FIGURES["accuracy_vs_rank"].draw(rows).axes[0]
+    levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if "before" in str(line.get_label())}
+    assert levels == {"before training: untrained": 3.5, "before training: few shot 4": 1.5}
+    other = Store(store.folder.parent / "others")
+    other.run(2)
+    assert not [column for column in FIGURES["accuracy_vs_rank"].table(group_of(other)) if "before" in column]
+
+
+def test_memory_is_stacked_in_mib_with_its_total(study: Store) -> None:
+    rows = FIGURES["memory"].table(group_of(study))
+    full = rows[rows["method"] == "full"]
+    assert list(dict.fromkeys(full["category"])) == list(CATEGORIES)
+    assert list(full[full["seed"] == 0]["mib"]) == [10, 10, 20, 5, 1]
+    assert list(dict.fromkeys(rows["arm"])) == ["LoRA r = 1", "LoRA r = 2", "LoRA r = 4", "full fine-tuning"]
+    figure = FIGURES["memory"].draw(rows)
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.texts] == ["18", "18", "18", "46"]
+    assert max(bar.get_x() + bar.get_width() for bar in axes.patches) == 46
+    assert len({bar.get_hatch() for bar in axes.patches}) == 5
+    assert "16 × 64" in figure.get_suptitle()
+
+
+def test_functional_rank_holds_cuts_and_trained_ranks(study: Store) -> None:
+    rows = FIGURES["functional_rank"].table(group_of(study))
+    assert dict(rows["part"].value_counts()) == {"cut": 8, "remainder": 8, "trained": 6}
+    assert rows[(rows["part"] == "cut") & (rows["k"] == 1)]["score"].tolist() == [0.7, 0.7]
+    assert rows[(rows["part"] == "remainder") & (rows["k"] == 0)]["score"].tolist() == [0.8, 0.8]
+    assert rows[rows["part"] == "trained"].groupby("k")["score"].first().to_dict() == {1: 0.7, 2: 0.79, 4: 0.82}
+    figure = FIGURES["functional_rank"].draw(rows)
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "4", "16"]
+    # 400 examples: one standard error of .8 is .02, so .79 matches and .7 does not
+    assert " ".join(figure.get_suptitle().split()) == (
+        "minilm on movie_reviews: the top 2 of each matrix's 16 directions reach 0.800, within one standard error of "
+        "the whole update's 0.800; LoRA does from rank 2"
+    )
+
+
+def test_functional_rank_says_whose_update_has_another_rank_than_k(study: Store, store: Store) -> None:
+    def legend(rows: pd.DataFrame) -> list[str]:
+        return [text.get_text() for text in FIGURES["functional_rank"].draw(rows).legends[0].get_texts()]
+
+    assert "update_rank" not in FIGURES["functional_rank"].table(group_of(study))
+    store.run()
+    for rank in (1, 2):
+        store.run(rank=rank)
+        store.run(rank=rank, method="peft/dora")
+    rows = FIGURES["functional_rank"].table(group_of(store))
+    assert rows[rows["method"] == "peft/dora"]["update_rank"].tolist() == [16, 16]
+    assert {"LoRA, trained at rank k", "peft/dora, trained at rank k, ΔW has rank 16"} <= {*legend(rows)}
+    assert "LoRA, trained at rank k" in legend(FIGURES["functional_rank"].table(group_of(study)))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "trained", "expected"),
+    [
+        ({0: 0.5, 1: 0.785, 2: 0.7, 4: 0.79, 16: 0.8}, {}, "the top 4 of each matrix's 16 directions reach 0.790"),
+        ({0: 0.79, 1: 0.79, 16: 0.8}, {}, "without any update it reaches 0.790, within one standard error of"),
+        ({0: 0.5, 8: 0.775, 16: 0.8}, {}, "only the whole update reaches its 0.800; no cut of its 16 directions"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.7, 8: 0.7}, "LoRA does not up to rank 8"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.79, 8: 0.7, 16: 0.8}, "LoRA does from rank 16"),
+        ({0: 0.5, 8: 0.8, 16: 0.8}, {4: 0.79, 8: 0.8}, "LoRA does from rank 4, the lowest trained"),
+    ],
+)
+def test_the_finding_follows_the_numbers(
+    store: Store, cuts: dict[int, float], trained: dict[int, float], expected: str
+) -> None:
+    store.run(cuts=cuts)
+    for rank, score in trained.items():
+        store.run(rank=rank, validation=score)
+    said = finding(FIGURES["functional_rank"].table(group_of(store)))
+    assert expected in said
+    assert said.endswith(expected) or not trained
+
+
+def test_the_spectra_are_those_that_were_saved(study: Store) -> None:
+    rows = FIGURES["singular_values"].table(group_of(study))
+    first = rows[rows["matrix"] == "bert.encoder.layer.0.intermediate.dense"]
+    arms = {arm: part["sigma"].to_numpy() for arm, part in first.groupby("arm")}
+    full = arms["full fine-tuning"]
+    assert {arm: len(sigma) for arm, sigma in arms.items() if arm.startswith("LoRA")} == {
+        "LoRA r = 1": 1,
+        "LoRA r = 2": 2,
+        "LoRA r = 4": 4,
+    }
+    saved = load_spectra(Path(group_of(study).full["folder"].iloc[0]))
+    assert full.tolist() == saved["bert.encoder.layer.0.intermediate.dense"]["sigma"].tolist()
+    figure = FIGURES["singular_values"].draw(rows)
+    assert len(figure.axes) == 6
+
+
+def test_singular_values_say_how_many_arms_are_left_out(study: Store, store: Store) -> None:
+    whole = FIGURES["singular_values"].table(group_of(study))
+    assert "not shown" not in FIGURES["singular_values"].draw(whole).get_suptitle()
+    store.run()
+    for rank in (1, 2, 4, 8, 16):
+        store.run(rank=rank)
+    rows = FIGURES["singular_values"].table(group_of(store))
+    assert set(rows["left_out"]) == {2}
+    assert "2 of the 5 other arms not shown" in FIGURES["singular_values"].draw(rows).get_suptitle()
+
+
+def test_singular_values_choose_three_layers_of_three_module_types(store: Store) -> None:
+    names = ("attn.k_proj", "attn.q_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj")
+    deep = Store(store.folder, size=8, layers=7, modules=dict.fromkeys(names, 1.0))
+    deep.run()
+    rows = FIGURES["singular_values"].table(group_of(deep))
+    assert list(dict.fromkeys(rows["module"])) == ["attn.q_proj", "attn.v_proj", "mlp.up_proj"]
+    assert list(dict.fromkeys(rows["layer"])) == [0, 3, 6]
+
+
+def test_effective_rank_stands_beside_its_null(study: Store) -> None:
+    rows = FIGURES["effective_rank"].table(group_of(study))
+    assert len(rows) == 8 * 6
+    above = rows[rows["rank"] != 1]
+    assert (above["share"] == above["effective_rank"] / above["null"]).all()
+    assert rows[rows["rank"] == 1]["share"].isna().all()  # it would be 1, as if it were noise
+    full = rows[rows["method"] == "full"]
+    square = full[full["module"] == "attention.self.query"]["null"]
+    assert square.tolist() == pytest.approx([spectra.gaussian_null((16, 16))["effective_rank"]] * 4)
+    figure = FIGURES["effective_rank"].draw(rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == [
+        "LoRA r = 1",
+        "LoRA r = 2",
+        "LoRA r = 4",
+        "full fine-tuning",
+    ]
+    assert figure.axes[0].texts[0].get_text() == "1.0"
+    assert figure.axes[1].texts[0].get_text().startswith("1.")
+    assert "(" in figure.axes[1].texts[0].get_text()
+
+
+@pytest.mark.parametrize("ranks", [(), (2,), (1, 2), (1, 2, 3, 4, 5, 6)])
+def test_the_heat_map_draws_any_number_of_ranks(store: Store, ranks: tuple[int, ...]) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    small.run()
+    for rank in ranks:
+        small.run(rank=rank)
+    figure = FIGURES["effective_rank"].draw(FIGURES["effective_rank"].table(group_of(small)))
+    titles = [title for axes in figure.axes if (title := axes.get_title(loc="left"))]
+    assert len(titles) == min(len(ranks), 3) + 1
+    assert figure.axes[0].texts[0].get_text().count("(") == (1 not in ranks)
+    assert ("4 of 7" in figure.get_suptitle()) == (len(ranks) == 6)
+
+
+def test_an_update_of_zero_has_no_rank_and_no_line(store: Store) -> None:
+    still = Store(store.folder, size=8, layers=1, modules={"attention.self.query": 0.0, "intermediate.dense": 1.0})
+    still.run()
+    assert FIGURES["effective_rank"].table(group_of(still))["effective_rank"].isna().tolist() == [True, False]
+    assert drawn(still, "effective_rank", "singular_values") == 0
+    nothing = Store(store.folder / "nothing", size=8, layers=1, modules={"attention.self.query": 0.0})
+    nothing.run()
+    with pytest.raises(CannotDraw, match="is zero"):
+        FIGURES["singular_values"].table(group_of(nothing))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_and_table_say_what_a_group_shares_beside_the_defaults(store: Store, name: str) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    for train, task in (({}, {}), ({"epochs": 2}, {}), ({"epochs": 2}, {"max_length": 32})):
+        small.run(train=train, task=task)
+        small.run(rank=2, train=train, task=task)
+    tables = [FIGURES[name].table(group) for group in load(small.folder).groups]
+    titles = {table["settings"].iloc[0]: FIGURES[name].draw(table).get_suptitle() for table in tables}
+    assert titles.keys() == {"defaults", "train.epochs=2", "train.epochs=2 task.max_length=32"}
+    for settings, title in titles.items():
+        said = " ".join(title.split())
+        assert said.endswith(f" all with {settings}") == (settings != "defaults")
+        assert "defaults" not in said
+    assert all(len(set(table["settings"])) == 1 for table in tables)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_mixes_variants_unsaid(store: Store, name: str) -> None:
+    """LoRA of rank 1 on query and value beside rank 2 on all, each with two alphas, and full with two rates."""
+    small = Store(store.folder, size=8, layers=1)
+    for alpha in (8, 16):
+        small.run(train={"learning_rate": alpha * 1e-5}, test=0.6 + alpha / 100)
+        for rank, targets in ((1, ("query", "value")), (2, ("all-linear",))):
+            small.run(rank=rank, targets=targets, alpha=alpha, test=0.6 + alpha / 100)
+    group = group_of(small)
+    assert group.dials == ("method.alpha", "method.target_modules", "train.learning_rate")
+    table = FIGURES[name].table(group)
+    assert {"model", "task", "settings", "method", "variant", "arm", "variants", "rank", "seed", *group.dials} <= set(
+        table
+    )
+    runs = table[table["method"].isin(("full", "lora"))]
+    of_arm = runs.groupby("arm")[list(group.dials)].nunique(dropna=False)
+    assert (of_arm == 1).all(axis=None)
+    figure = FIGURES[name].draw(table)
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    labels = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+    said = " ".join(" ".join([*legends, *titles, *labels, figure.get_suptitle()]).split())
+    assert "[query,value]" in said
+    assert "all-linear" in said
+    runs = group.shown if name.startswith("accuracy") else group.runs
+    whole = any(all(label in said for label in runs[column]) for column in ("arm", "variant"))
+    assert whole or "validat" in said
+
+
+@pytest.mark.parametrize("score", [0.7 + 0.1, 1 / 3])
+def test_seeds_that_score_alike_draw(store: Store, score: float) -> None:
+    for seed in range(3):
+        store.run(seed=seed, test=score)
+        store.run(rank=2, seed=seed, test=score)
+        store.run(rank=4, seed=seed, test=score)
+    assert drawn(store, "accuracy_vs_rank", "functional_rank") == 0
+
+
+def test_the_noise_and_its_edge_are_those_of_the_fit(store: Store) -> None:
+    small = Store(store.folder, size=32, layers=1)
+    small.run()
+    group = group_of(small)
+    table = FIGURES["singular_values"].table(group)
+    recorded = group.matrices.set_index("matrix")
+    for name, rows in table.groupby("matrix"):
+        assert set(rows["edge"]) == {recorded.loc[name, "noise_edge"]}
+        full = rows[rows["method"] == "full"]["sigma"]
+        assert (full > rows["edge"].iloc[0]).sum() == recorded.loc[name, "spikes"]
+        null = rows[rows["method"] == "noise"]["sigma"].to_numpy()
+        shape, std = recorded.loc[name, "shape"], recorded.loc[name, "noise_std"]
+        assert null == pytest.approx(spectra.gaussian_singular_values(shape).numpy() * std)
+    figure = FIGURES["singular_values"].draw(table)
+    assert table["told"].all()
+    assert "full: 1 of 32 above the edge" in figure.axes[0].get_title(loc="left")
+    heading = FIGURES["singular_values"].draw(table.assign(told=False, bulk_misfit=0.104)).axes[0].get_title(loc="left")
+    assert heading.endswith("full's bulk is no iid noise (KS 0.10)")
+
+
+@pytest.mark.parametrize("broken", [None, b"PK\x03\x04 cut short", b""])
+def test_spectra_that_cannot_be_read_are_named(store: Store, broken: bytes | None) -> None:
+    folder = store.run(with_spectra=False)
+    if broken is not None:
+        (folder / "spectra.npz").write_bytes(broken)
+    with pytest.warns(UserWarning, match="its measures are left out"):
+        group = group_of(store)
+    with pytest.raises(CannotDraw, match=f"spectra.npz of {folder.name} cannot be read.*force=true"):
+        FIGURES["singular_values"].table(group)
+
+
+def test_measures_have_every_measure_beside_that_of_noise(study: Store) -> None:
+    group = group_of(study)
+    rows = FIGURES["measures"].table(group)
+    assert set(rows["measure"]) == set(spectra.MEASURES)
+    full = rows[(rows["method"] == "full") & (rows["measure"] == "stable_rank") & (rows["seed"] == 0)].iloc[0]
+    matrices = group.matrices[group.matrices["run_id"] == group.full["run_id"].iloc[0]]
+    assert full["value"] == pytest.approx(matrices["stable_rank"].mean())
+    assert full["null"] == pytest.approx(matrices["null.stable_rank"].mean())
+
+
+def test_learning_curves_show_runs_that_did_not_complete_and_of_many_runs_some(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Store(store.folder, size=8, layers=1)
+    for rank in (1, 2, 4, 8):
+        small.run(rank=rank)
+    lost = small.run(rank=16, status="diverged")
+    steps = [{"step": step, "at": 0.0, "train/loss": loss} for step, loss in ((1, 2.0), (2, 3.0), (2, 7.0))]
+    (lost / "progress.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps) + '{"step": 3')
+    rows = FIGURES["learning_curves"].table(group_of(small))
+    assert rows[rows["rank"] == 16]["train/loss"].tolist() == [2.0, 7.0]
+    monkeypatch.setattr(FIGURES["learning_curves"], "RUNS", 3)
+    rows = FIGURES["learning_curves"].table(group_of(small))
+    assert sorted(set(rows["rank"])) == [1, 8, 16]
+    assert "3 of 5 runs" in FIGURES["learning_curves"].draw(rows).get_suptitle()

@@ -1,0 +1,355 @@
+"""Runs sorted into figures: what shares one, what is named apart, what is missing, and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from recorded import run_record
+from stores import Store, drawn, group_of
+
+from analysis import gaps, style
+from analysis.__main__ import COMMANDS, main
+from analysis.figures import FIGURES
+from analysis.groups import load
+from lorax_lab.record import record
+from lorax_lab.record.folder import quarantine
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "runs", size=8, layers=1)
+
+
+# ---- what shares a figure
+
+
+def test_only_runs_of_one_budget_share_a_figure(store: Store) -> None:
+    for epochs in (1, 2):
+        store.run(train={"epochs": epochs, "learning_rate": 5e-5})
+        store.run(rank=2, test=0.6 + 0.1 * epochs, train={"epochs": epochs})
+    store.run(rank=2, seed=1, test=0.7, train={"device": "cuda"})
+    store.run(model="smollm2", rank=2)
+    groups = load(store.folder).groups
+    assert {(group.shared, len(group.runs)) for group in groups} == {
+        (("model=minilm", "task=movie_reviews"), 3),
+        (("model=minilm", "task=movie_reviews", "train.epochs=2"), 2),
+        (("model=smollm2", "task=movie_reviews"), 1),
+    }
+    assert len({group.name for group in groups}) == 3
+    drawn(store, "memory")
+    assert {file.name for file in store.folder.joinpath("out").glob("*.csv")} == {
+        f"{group.name}-memory.csv" for group in groups
+    }
+
+
+def test_a_group_keeps_its_name_when_other_runs_join(store: Store) -> None:
+    store.run(rank=2)
+    name = group_of(store).name
+    store.run(rank=2, alpha=8, train={"learning_rate": 0.1})
+    store.run()
+    store.run(rank=2, train={"epochs": 2})
+    store.run(rank=2, task={"max_length": 32})
+    store.run(rank=2, model="smollm2")
+    names = [group.name for group in load(store.folder).groups]
+    assert len(set(names)) == 4
+    assert names.count(name) == 1
+
+
+def test_one_model_under_two_names_is_one_group(store: Store) -> None:
+    store.run()
+    store.run(model="/models/minilm", rank=2)
+    assert len(group_of(store).runs) == 2
+
+
+def test_a_training_that_is_recorded_twice_counts_its_seed_once(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.run()
+    twice = sorted(
+        store.run(rank=4, model=f"/models/{name}/minilm", task={"path": name}).name for name in ("one", "two")
+    )
+    assert sorted(group_of(store).runs["method"]) == ["full", "lora"]
+    drawn(store, "memory")
+    assert f"{twice[1]} is the same training as {twice[0]}" in capsys.readouterr().out
+
+
+def test_settings_of_a_method_part_variants_and_are_not_averaged(store: Store) -> None:
+    store.run(validation=0.8, train={"learning_rate": 5e-5})
+    store.run(validation=0.7, train={"learning_rate": 9e-5})
+    for alpha, score in ((8, 0.6), (16, 0.7)):
+        for seed in (0, 1):
+            store.run(rank=2, alpha=alpha, seed=seed, validation=score, test=score)
+    group = group_of(store)
+    rows = FIGURES["accuracy_vs_rank"].table(group)
+    assert rows.groupby("variant")["score"].mean().to_dict() == pytest.approx(
+        {"LoRA (alpha 8)": 0.6, "LoRA (alpha 16)": 0.7, "full fine-tuning (learning rate 5e-05)": 0.8}
+    )
+    assert set(group.best["variant"]) == {"LoRA (alpha 16)", "full fine-tuning (learning rate 5e-05)"}
+    assert len(set(FIGURES["memory"].table(group)["arm"])) == 4
+
+
+def test_what_is_measured_makes_no_variant(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for measure in ("standard", "controls"):
+        store.run(rank=2, measure=measure)
+        store.run(seed=0 if measure == "standard" else 1, measure=measure)
+    store.run(rank=2, seed=1)
+    group = group_of(store)
+    assert list(group.runs["arm"]) == ["LoRA r = 2"] * 2 + ["full fine-tuning"] * 2
+    assert list(group.runs["config.measure"]) == ["controls", "standard", "standard", "controls"]
+    assert group.dials == ()
+    assert gaps.missing(group) == []
+    assert drawn(store, "memory") == 0
+    assert "is the same training as minilm-movie_reviews-lora-r2-s0-" in capsys.readouterr().out
+
+
+def test_what_goes_with_the_rank_is_one_line_and_other_targets_are_another(store: Store) -> None:
+    store.run(rank=2, alpha=4)
+    store.run(rank=4, alpha=8)
+    runs = group_of(store).runs
+    assert set(runs["variant"]) == {"LoRA (alpha by rank)"}
+    assert list(runs["arm"]) == ["LoRA r = 2 (alpha 4)", "LoRA r = 4 (alpha 8)"]
+    others = Store(store.folder / "others")
+    others.run(rank=1, targets=("query", "value"))
+    others.run(rank=2)
+    assert set(group_of(others).runs["variant"]) == {
+        "LoRA (target modules [query,value])", "LoRA (target modules all-linear)",
+    }  # fmt: skip
+
+
+# ---- laws over every figure
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_title_and_table_say_what_a_group_shares_beside_the_defaults(store: Store, name: str) -> None:
+    for train, task in (({}, {}), ({"epochs": 2}, {}), ({"epochs": 2}, {"max_length": 32})):
+        store.run(train=train, task=task)
+        store.run(rank=2, train=train, task=task)
+    tables = [FIGURES[name].table(group) for group in load(store.folder).groups]
+    titles = {table["settings"].iloc[0]: FIGURES[name].draw(table).get_suptitle() for table in tables}
+    assert titles.keys() == {"defaults", "train.epochs=2", "train.epochs=2 task.max_length=32"}
+    for settings, title in titles.items():
+        assert (settings in " ".join(title.split())) == (settings != "defaults")
+    assert all(len(set(table["settings"])) == 1 for table in tables)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_mixes_variants_unsaid(store: Store, name: str) -> None:
+    """LoRA of rank 1 on query and value beside rank 2 on all, each with two alphas, and full with two rates."""
+    for alpha in (8, 16):
+        store.run(train={"learning_rate": alpha * 1e-5}, test=0.6 + alpha / 100)
+        for rank, targets in ((1, ("query", "value")), (2, ("all-linear",))):
+            store.run(rank=rank, targets=targets, alpha=alpha, test=0.6 + alpha / 100)
+    group = group_of(store)
+    assert group.dials == ("method.alpha", "method.target_modules", "train.learning_rate")
+    table = FIGURES[name].table(group)
+    assert {"model", "task", "settings", *group.columns} <= set(table)
+    runs = table[table["method"].isin(("full", "lora"))]
+    assert len(runs[["arm", *group.dials]].drop_duplicates()) == len(set(runs["arm"]))
+    figure = FIGURES[name].draw(table)
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    labels = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+    shown = " ".join(" ".join([*legends, *titles, *labels, figure.get_suptitle()]).split())
+    assert "[query,value]" in shown
+    assert "all-linear" in shown
+    runs = group.shown if name.startswith("accuracy") else group.runs
+    assert any(all(label in shown for label in runs[column]) for column in ("arm", "variant")) or "validat" in shown
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_counts_its_collapsed_runs_and_leaves_none_out(name: str, tmp_path: Path) -> None:
+    plain, flagged = (Store(tmp_path / which, size=8, layers=1) for which in ("plain", "flagged"))
+    for store in (plain, flagged):
+        for rank in (None, 2, 4):
+            store.run(rank=rank, collapsed=["why"] if store is flagged and rank == 4 else [])
+    before, after = (FIGURES[name].table(group_of(store)) for store in (plain, flagged))
+    pd.testing.assert_frame_equal(before, after.drop(columns="collapsed"))
+    assert "collapsed" not in FIGURES[name].draw(before).get_suptitle()
+    assert "1 of 3 runs collapsed" in FIGURES[name].draw(after).get_suptitle()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_only_a_figure_that_lacks_a_run_is_stamped(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamps: list[str] = []
+    monkeypatch.setattr(style, "stamp", lambda figure, text: stamps.append(text))
+    for seed in (0, 1):
+        store.run(rank=2, seed=seed)
+        store.run(seed=seed)
+    assert drawn(store, name) == 0
+    store.run(rank=4)
+    store.run(rank=4, seed=1, status="failed")
+    one_seed = len(set(FIGURES[name].table(group_of(store))["seed"])) == 1
+    assert drawn(store, name) == (0 if one_seed else 1)
+    assert stamps == ([] if one_seed else ["5 of 6 runs"])
+    assert "LoRA r = 4 of seed 1; type python -m lorax_lab.run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    ("fields", "label", "stamp"),
+    [
+        ({"code": "b" * 64}, "code bbbbbbbbbbbb", "2 versions of code"),
+        ({"versions": {"torch": "3"}}, "torch 3", "2 versions of torch"),
+    ],
+)
+def test_a_figure_of_runs_that_unlike_versions_made_is_stamped(
+    store: Store, name: str, fields: dict[str, object], label: str, stamp: str
+) -> None:
+    for seed in (0, 1):
+        for rank in (None, 2):
+            folder = store.run(rank=rank, seed=seed)
+            made = {"code": "a" * 64, "versions": {"torch": "2", "lorax_lab": str(seed)}}
+            made |= fields if (rank, seed) == (2, 1) else {}
+            record.write_record(folder, replace(record.read_record(folder), **made))  # type: ignore[arg-type]
+    group = group_of(store)
+    table, stamps = gaps.stamped(group, FIGURES[name].table(group))
+    one_seed = len(set(table["seed"])) == 1
+    assert stamps.unlike == ("" if one_seed else stamp)
+    assert (gaps.MADE_BY in table) == (not one_seed)
+    if not one_seed:
+        marked = table[table[gaps.MADE_BY] == label]
+        assert set(zip(marked["rank"], marked["seed"], strict=True)) == {(2, 1)}
+    assert any(line.startswith(f"{label}: 1 run: ") for line in gaps.versions(group))
+
+
+def test_the_package_itself_and_what_a_run_does_not_use_make_no_versions() -> None:
+    used = ({"lorax_lab": "1", "peft": "1"}, {"lorax_lab": "2"})
+    assert not gaps.unlike({str(n): replace(run_record(str(n)), versions=versions) for n, versions in enumerate(used)})
+
+
+# ---- what is missing
+
+
+def test_what_is_not_drawn_is_named_and_blocks_no_figure(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run()
+    done = store.run(rank=4)
+    others = {status: store.run(rank=8, seed=i, status=status) for i, status in enumerate(record.STATUSES[1:], 1)}
+    elsewhere = store.run(rank=8, status="oom", train={"epochs": 5})
+    damaged = store.run(rank=16)
+    damaged.joinpath("record.json").write_text(damaged.joinpath("record.json").read_text()[:-40])
+    aside = quarantine(store.run(rank=32))
+    bare = store.folder / "minilm-without-record"
+    bare.mkdir()
+    bare.joinpath("metrics.jsonl").touch()
+    (store.folder / "wandb").mkdir()
+    assert drawn(store, "accuracy_vs_rank") == 0
+    printed = capsys.readouterr().out
+    for status, folder in others.items():
+        assert f"{folder.name} is {status}; to run it again, type python -m lorax_lab.run" in printed
+    typed = "python -m lorax_lab.run model=minilm task=movie_reviews method=lora rank=8 train.epochs=5 seed=0"
+    assert f"{elsewhere.name} is oom; to run it again, type {typed} runs_dir={store.folder}" in printed
+    assert all(f"{name} is damaged" in printed for name in (damaged.name, aside.name))
+    assert "minilm-without-record has no record.json" in printed
+    assert not any(words in printed for words in ("wandb", f"{done.name} is", "missing"))
+    rows = pd.read_csv(store.folder / "out" / f"{group_of(store).name}-accuracy_vs_rank.csv")
+    assert rows["rank"].dropna().tolist() == [4]
+
+
+def test_seeds_that_an_arm_lacks_are_named_with_what_to_type(store: Store) -> None:
+    store.run(train={"epochs": 3})
+    for seed in (0, 1, 2):
+        store.run(rank=2, seed=seed, train={"epochs": 3})
+    store.run(rank=4, train={"epochs": 3})
+    store.run(rank=8, train={"epochs": 3})
+    store.run(rank=8, train={"epochs": 3}, alpha=8)
+    start, budget = "python -m lorax_lab.run model=minilm task=movie_reviews", "train.epochs=3"
+    end = f"seed=1,2 runs_dir={store.folder} -m"
+    assert gaps.missing(group_of(store)) == [
+        f"full fine-tuning of seeds 1, 2; type {start} method=full {budget} {end}",
+        f"LoRA (alpha 16) r = 4, 8 of seeds 1, 2; type {start} method=lora {budget} rank=4,8 {end}",
+        f"LoRA (alpha 8) r = 8 of seeds 1, 2; type {start} method=lora method.alpha=8 {budget} rank=8 {end}",
+    ]
+
+
+def test_a_seed_that_failed_and_a_comparison_that_is_missing_are_named(store: Store) -> None:
+    store.run()
+    folder = store.run(rank=2)
+    made = record.read_record(folder)
+    record.write_record(folder, replace(made, config=made.config | {"reference": True}))
+    assert [line.partition(";")[0] for line in gaps.missing(group_of(store))] == [
+        "the comparison with the reference: LoRA r = 2 of seed 0"
+    ]
+    store.run(rank=2, seed=1, status="failed")
+    assert gaps.lacking(group_of(store), FIGURES["memory"].table(group_of(store))) == 1
+
+
+def test_without_full_the_others_still_draw(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run(rank=2)
+    assert drawn(store, "functional_rank", "accuracy_vs_rank", "singular_values", "memory") == 1
+    printed, prefix = capsys.readouterr().out, group_of(store).name
+    names = {file.stem for file in store.folder.joinpath("out").glob("*.png")}
+    assert names == {f"{prefix}-accuracy_vs_rank", f"{prefix}-memory"}
+    typed = f"python -m lorax_lab.run model=minilm task=movie_reviews method=full runs_dir={store.folder}\n"
+    assert printed.count(typed) == 2
+
+
+# ---- the command line
+
+
+def test_bad_requests_say_what_to_type(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", str(store.folder / "nowhere")]) == 2
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder}/nowhere -m\n" in capsys.readouterr().err
+    failed = store.run(rank=2, status="failed")
+    assert drawn(store) == 2
+    both = capsys.readouterr()
+    assert failed.name in both.out
+    assert f"python -m lorax_lab.run rank=4,8,16 runs_dir={store.folder} -m" in both.err
+    assert main(["efective_rank"]) == 2
+    message = capsys.readouterr().err
+    assert "did you mean effective_rank?" in message
+    assert all(name in message for name in FIGURES)
+    assert not (store.folder / "out").exists()
+
+
+def test_the_usual_folder_is_not_typed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.run(rank=2)
+    monkeypatch.chdir(store.folder.parent)
+    (group,) = load(Path("runs")).groups
+    assert all("runs_dir" not in typed for typed in (group.command(), *gaps.missing(group)))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_where_the_figures_go_is_named(store: Store, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store.run(rank=2)
+    place = store.folder / "plain"
+    place.touch()
+    for typed in (["memory", "--runs", str(store.folder)], ["audit", str(store.folder)], ["study"]):
+        assert main([*typed, "--out", str(place / below)]) == 2
+        assert str(place) in capsys.readouterr().err.replace("\n", ""), typed
+
+
+def test_help_lists_figures_and_commands_and_loads_nothing_heavy() -> None:
+    heavy = ("torch", "pandas", "numpy", "matplotlib", "seaborn")
+    script = (
+        "import sys\nfrom analysis.__main__ import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n"
+        f"    print('loaded', [m for m in {heavy} if m in sys.modules])"
+    )
+    printed = run_python("-c", script).stdout
+    assert printed.rstrip().endswith("loaded []")
+    assert all(f"  {name} " in printed for name in (*FIGURES, *COMMANDS))
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_training_stack(store: Store, tmp_path: Path) -> None:
+    store.run()
+    foreign = ("transformers", "accelerate", "wandb", "hydra", "datasets", "peft")
+    script = (
+        "import sys\nfrom analysis.__main__ import main\n"
+        f"code = main(['--runs', {str(store.folder)!r}, '--out', {str(tmp_path)!r}])\n"
+        f"print('loaded', code, [m for m in {foreign} if m in sys.modules])"
+    )
+    assert run_python("-W", "error", "-c", script).stdout.rstrip().endswith("loaded 1 []")  # no run with a rank
+    assert run_python("-m", "analysis", "--runs", str(tmp_path / "none")).returncode == 2
+
+
+def run_python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
