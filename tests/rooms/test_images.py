@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from bases import save_base
-from conftest import Lab, published
+from conftest import Lab
 from PIL import Image
 from published import everything, settings
 
@@ -216,7 +216,6 @@ def test_a_vit_is_trained_measured_cut_and_scored(vit: Path, tmp_path: Path, lab
     done = lab_here(*words, "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
-    assert all(published(folder)["matrices"] for folder in runs.glob("*-s*"))
     assert full.truncation
     assert len(full.matrices) == len(lora.matrices) == 12
     assert all("vit.layers" in name for name in full.matrices)

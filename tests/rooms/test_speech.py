@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from bases import save_base, tone
-from conftest import Lab, published, tiny_speech_processor
+from conftest import Lab, tiny_speech_processor
 from published import everything, settings
 from torch import nn
 from transformers import AutoModelForSpeechSeq2Seq
@@ -266,7 +266,6 @@ def test_a_whisper_is_trained_measured_cut_and_scored(whisper: Path, tmp_path: P
     done = lab_here(*words, "rank=2")
     assert done.returncode == 0, done.stdout + done.stderr
     full, lora = (read_record(next(runs.glob(f"*{name}*"))).completed for name in ("full", "lora"))
-    assert all(published(folder)["matrices"] for folder in runs.glob("*-s*"))
     assert full.truncation
     assert len(full.matrices) == len(lora.matrices) == 32
     assert {"test/word_error_rate", "test/nats", "validation/word_error_rate"} <= set(lora.metrics)
