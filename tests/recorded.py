@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorax_lab.record.record import OF_RESULT, Record
+from lorax_lab.record.record import Record
 from lorax_lab.record.result import Git, Inputs, Matrix, Memory, Parameters, Result, Time
 
 
 def run_record(run_id: str = "tiny-local-lora-r4-s0-0", **changes: Any) -> Record:
     """A completed LoRA run of rank 4; `changes` are to fields of the record, or of its result."""
-    of_result = {key: changes.pop(key) for key in list(changes) if key in OF_RESULT}
+    of_result = {key: changes.pop(key) for key in list(changes) if key in Result.__dataclass_fields__}
     fields: dict[str, Any] = {
         "run_id": run_id, "status": "completed", "written": "2026-11-25T00:00:00Z", "method": "lora", "rank": 4,
         "seed": 0, "versions": {}, "git": Git(None, None), "code": "c", "hardware": {},

@@ -6,5 +6,3 @@ from lorax_lab.record import load_runs, load_matrices, load_truncation, load_spe
 from lorax_lab.record.folder import load_spectra
 from lorax_lab.record.record import Record, read_record, scan
 from lorax_lab.record.tables import load_matrices, load_runs, load_truncation
-
-__all__ = ["Record", "load_matrices", "load_runs", "load_spectra", "load_truncation", "read_record", "scan"]

@@ -135,9 +135,6 @@ def _reader() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
 
 
-OF_RESULT = tuple(item.name for item in dataclasses.fields(Result))
-
-
 def status_of(folder: Path) -> str | None:
     """The status of a run's folder: one of `STATUSES`, `damaged`, or None where nothing is recorded."""
     try:
