@@ -76,11 +76,6 @@ def test_a_loss_that_learns_nothing_is_rarely_taken_for_one_that_rose() -> None:
     assert not any(risen((row * np.linspace(1, 0.3, 94)).tolist()) for row in losses[:200])
 
 
-@pytest.mark.parametrize("losses", [[], [0.7], [0.7, 9.0], [0.0] * 9, [0.5] * 9, [0.5, *[0.5 + 1e-9] * 9]])
-def test_few_equal_or_zero_losses_tell_nothing(losses: list[float]) -> None:
-    assert risen(losses) is None
-
-
 def test_a_run_at_a_rate_of_ten_is_flagged(small_run: list[str], lab_here: Lab) -> None:
     words = [*small_run, "measure=trial", "train.learning_rate=10", "rank=2"]
     done = lab_here(*words)
@@ -88,6 +83,3 @@ def test_a_run_at_a_rate_of_ten_is_flagged(small_run: list[str], lab_here: Lab) 
     assert "collapsed" in done.stdout
     (record,) = scan(Path(small_run[-1].removeprefix("runs_dir=")))[0].values()
     assert any("validation accuracy" in reason for reason in record.completed.collapsed)
-
-
-"""The figures with bars over seeds."""

@@ -7,22 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from recorded import run_record
 from synthetic import PROTOCOL, again, peaked, study
 
-from analysis.figures import accuracy_vs_parameters, accuracy_vs_rank, functional_rank
+from analysis.figures import accuracy_vs_rank
 from analysis.groups import load
-from analysis.scores import directed
 from analysis.study import comparison, update
 from analysis.study.figures import FIGURES
 from analysis.study.records import Records
 from analysis.study.validator import breaches, marked, selection_of
 from analysis.study.verdict import by_match, rulings
 from lorax_lab.launch.table import _scores
-from lorax_lab.record.direction import LOWER, labelled, of_line
+from lorax_lab.record.direction import labelled, of_line
 from lorax_lab.record.record import read_record, write_record
 from lorax_lab.study.protocol import Cell, select
 from lorax_lab.study.published import line_of
@@ -116,92 +113,12 @@ def test_scores_that_are_not_mirrored_are_worse_where_lower_is_better() -> None:
     assert selection_of(wrong, TASK).choices["full"].step != 1
 
 
-def test_runs_of_two_directions_are_no_fair_comparison() -> None:
-    records = scored_alone(study(peaked))
-    lines = [line | {"higher_is_better": line["rank"] is None} for line in records.lines]
-    assert any("metric differ" in fault for fault in breaches(replace(records, lines=lines)))
-
-
-def texts(figure: Figure) -> str:
-    parts = [figure.get_suptitle()]
-    for axes in figure.axes:
-        parts += [axes.get_ylabel(), axes.get_title("left"), axes.get_title(), *axes.get_legend_handles_labels()[1]]
-    parts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    return " ".join(" ".join(parts).split())
-
-
-@pytest.mark.parametrize("both", [peaked], indirect=True)
-@pytest.mark.parametrize("name", ["answer", "cost", "functional", "modules", "trials"])
-def test_a_studys_figures_say_that_lower_is_better(name: str, both: tuple[Records, Records]) -> None:
-    tables = [FIGURES[name].table(records) for records in both]
-    known = [column for column in tables[0] if not column.startswith("constant")]  # of an accuracy, not of this metric
-    assert sorted(tables[1]) == sorted([*known, "direction"])
-    higher, lower = (texts(FIGURES[name].draw(table)) for table in tables)
-    assert LOWER in lower
-    assert LOWER not in higher
-
-
 def test_the_margin_lies_on_the_side_of_worse_scores(both: tuple[Records, Records]) -> None:
     for records, side in zip(both, (-1, 1), strict=True):
         axes = FIGURES["answer"].draw(FIGURES["answer"].table(records)).axes[0]
         drawn = [line for line in axes.lines if len(line.get_ydata())]
         dashed = [line.get_ydata()[0] for line in drawn if line.get_linestyle() == "--"]
         assert dashed == [side * PROTOCOL.margin]
-
-
-def runs(sign: float) -> pd.DataFrame:
-    """The table of the figures of scores: LoRA reaches full fine-tuning at rank 8."""
-    scores = {("lora", 2): 0.7, ("lora", 8): 0.8, ("full", None): 0.8}
-    rows = []
-    for (method, rank), score in scores.items():
-        about = {"model": "m", "task": "t", "settings": "defaults", "split": "test", "metric": NAME, "examples": 100}
-        about |= {
-            "method": method,
-            "variant": method,
-            "arm": f"{method} {rank}",
-            "variants": 1,
-            "rank": rank,
-            "seed": 0,
-        }
-        rows.append(about | {"trainable": 10 * (rank or 99), "score": sign * score, "error": float("nan")})
-    return directed(pd.DataFrame(rows).astype({"rank": "Int64"}), sign > 0)
-
-
-def cuts(sign: float) -> pd.DataFrame:
-    """The table of the answer figure: the top 2 directions keep the score; LoRA of rank 4 does, that of rank 2 not."""
-    scores = {"cut": {0: 0.5, 1: 0.6, 2: 0.8, 4: 0.8}, "remainder": {0: 0.8, 1: 0.7, 2: 0.5, 4: 0.5}}
-    scores["trained"] = {2: 0.7, 4: 0.8}
-    about = {
-        "model": "m",
-        "task": "t",
-        "settings": "defaults",
-        "metric": NAME,
-        "examples": 100,
-        "variants": 1,
-        "seed": 0,
-    }
-    rows = [
-        about | {"variant": part, "arm": part, "rank": None, "part": part, "k": k, "score": sign * score}
-        for part, by_k in scores.items()
-        for k, score in by_k.items()
-    ]
-    return directed(pd.DataFrame(rows), sign > 0)
-
-
-@pytest.mark.parametrize("figure", [accuracy_vs_rank, accuracy_vs_parameters])
-def test_figures_of_runs_say_that_lower_is_better(figure: Any) -> None:
-    assert f"test {NAME} ({LOWER})" in texts(figure.draw(runs(-1)))
-    assert LOWER not in texts(figure.draw(runs(1)))
-
-
-def test_the_answer_figure_finds_the_same_ranks_in_mirrored_scores() -> None:
-    gained = cuts(-1).assign(gained=0.8)
-    higher, lower = functional_rank.finding(cuts(1)), functional_rank.finding(gained)
-    said = "within 1% of the whole", "at most 1% of training's gain short of the whole"
-    assert lower == higher.replace("0.800", "-0.800").replace(*said)
-    assert higher.startswith("the top 2 of each matrix's 4 directions reach 0.800")
-    assert "from rank 4" in higher
-    assert f"validation {NAME} ({LOWER})" in texts(functional_rank.draw(cuts(-1)))
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -10,7 +10,7 @@ from conftest import tiny_model
 from torch import Tensor, nn
 
 from lorax_lab.measure.rows import KEPT_DIRECTIONS, captured, decompose, measure, to_save
-from lorax_lab.measure.truncation import Change, Decomposition, controls, cut_ranks, cuts, gaussian_like, scored
+from lorax_lab.measure.truncation import Change, Decomposition, controls, cuts, gaussian_like, scored
 from lorax_lab.models import base_weights, delta_view, select, short_name
 from lorax_lab.spectra import LowRank, edge_of, rounding_energy
 from lorax_lab.streams import generator
@@ -124,17 +124,6 @@ def test_directions_that_are_rounding_are_not_the_bottom_ones() -> None:
     torch.testing.assert_close(bottom.update("a", torch.zeros(0)), torch.diag(torch.tensor([0, 0, 4.0, 0, 0])))
 
 
-def test_random_directions_are_not_the_top_ones_and_gaussian_noise_is_not_alike() -> None:
-    draw = generator(3, "test")
-    directions = decompose({str(i): torch.randn(32, 32, generator=draw, dtype=torch.float64) for i in range(40)})
-    changes = controls(directions, generator(2, "directions"), gaussian_like(directions, generator(2, "gaussian")))
-    first = next(change for change in changes if (change.part, change.k) == ("random_at_norm", 1))
-    along = [float((d.U[:, 0] @ first.update(name, torch.zeros(0)) @ d.Vh[0]).abs()) for name, d in directions.items()]
-    assert sum(size > 0.5 * float(d.sigma[0]) for size, d in zip(along, directions.values(), strict=True)) <= 6
-    other = gaussian_like(directions, generator(5, "gaussian"))
-    assert not torch.equal(other["0"], gaussian_like(directions, generator(2, "gaussian"))["0"])
-
-
 def test_the_model_comes_back_when_scoring_fails() -> None:
     model = tiny_model("bert")
     names = select(model, ["query"])
@@ -147,11 +136,6 @@ def test_the_model_comes_back_when_scoring_fails() -> None:
     with pytest.raises(KeyboardInterrupt):
         scored(model, base, cuts(directions), {}, score)
     assert all(torch.equal(delta_view(model.get_submodule(name)), base[name]) for name in names)
-
-
-def test_cut_ranks_end_at_the_whole() -> None:
-    assert cut_ranks(1) == [0, 1]
-    assert cut_ranks(384) == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384]
 
 
 def test_captured_share_of_a_planted_update() -> None:

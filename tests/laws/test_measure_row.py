@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from matrices import gaussian
 from torch import Tensor
 
 from lorax_lab.measure.rows import decompose, measure, structured, to_save, with_stand_ins
@@ -27,10 +28,6 @@ from lorax_lab.spectra.row import relative_rounding
 from lorax_lab.streams import generator
 
 SHAPE = (48, 64)
-
-
-def gaussian(*size: int, seed: int = 0) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def spiked(strength: float = 40.0) -> Tensor:

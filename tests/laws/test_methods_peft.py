@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -44,7 +42,6 @@ from lorax_lab.methods.peft_table import LEFT_OUT, TABLE, left_out, table
 from lorax_lab.models import base_weights, select, shapes_of
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.record.folder import save_trained
-from lorax_lab.record.provenance import new_record
 from lorax_lab.spectra import edge_of, rounding_energy
 from lorax_lab.streams import generator
 
@@ -56,13 +53,14 @@ def rank_of(name: str) -> int | None:
     return RANK if METHODS[name].has_rank else None
 
 
-def test_every_method_of_peft_is_here_or_left_out_with_a_reason() -> None:
-    from peft import PeftType
-
-    known = {entry.type for entry in TABLE.values()} | {name.upper() for name in LEFT_OUT}
-    assert {kind.value for kind in PeftType} <= known
+def test_every_method_of_peft_is_here_or_refused_with_a_reason() -> None:
+    here = {entry.type for entry in TABLE.values()} | {name.upper() for name in LEFT_OUT}
+    assert {kind.value for kind in peft.PeftType} <= here
     assert not TABLE.keys() & LEFT_OUT.keys()
-    assert all(LEFT_OUT.values())
+    for name, reason in LEFT_OUT.items():
+        with pytest.raises(ConfigError) as caught:
+            method_named(PREFIX + name)
+        assert reason in str(caught.value)
 
 
 @each
@@ -146,13 +144,10 @@ def refusal(name: str, config: MethodConfig, model: nn.Module) -> str:
     return ""
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @each
-def test_what_is_not_refused_adapts_every_kind_of_model(name: str, kind: str) -> None:
-    """GPT-2's Conv1D is refused with PEFT's reason, or adapted as any other matrix is."""
-    method, config, model = METHODS[name], method_config(name), tiny_model(kind)
+def test_gpt2s_matrices_are_adapted_as_any_others_or_refused_with_pefts_reason(name: str) -> None:
+    method, config, model = METHODS[name], method_config(name), tiny_model("gpt2")
     if reason := refusal(name, config, model):
-        assert kind == "gpt2"
         assert f"method={name} is not possible for transformer.h.0.attn.c_attn, 96 × 32 (stored as Conv1D)" in reason
         assert "PEFT says: " in reason
         return
@@ -171,27 +166,7 @@ def test_what_is_not_refused_adapts_every_kind_of_model(name: str, kind: str) ->
     torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["peft/dora", "peft/oft"])
-def test_dora_and_oft_change_a_weight_with_full_rank_and_the_lab_says_so(name: str) -> None:
-    model, base = trained("bert", name)
-    updates = METHODS[name].updates(model, base)
-    table = measured_rows(updates, base, METHODS[name].update_dtype)
-    assert {row["numerical_rank"] for row in table.values()} == {32}
-    assert all(row["above_rounding"] == 32 and row["rounding_edge"] < 1e-12 for row in table.values())
-    assert METHODS[name].update_rank == "full"
-
-
-def test_the_dry_run_says_where_the_rank_of_the_update_is_not_the_runs() -> None:
-    from lorax_lab.launch.outlook import dry_run_lines
-    from lorax_lab.launch.plan import Run
-
-    runs = [Run(compose([f"method={name}"]), name) for name in ("peft/dora", "peft/oft", "lora", "full")]
-    lines = [line for line in dry_run_lines(runs, 1) if "ΔW" in line]
-    assert [line.partition(":")[0] for line in lines] == ["method=peft/dora"]
-
-
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize(("kind", "rslora"), [("bert", False), ("gpt2", True)])
 def test_our_lora_is_pefts_to_rounding(kind: str, rslora: bool) -> None:
     """Forward, gradients and ΔW, from the same factors."""
     ours, base = trained(kind, "lora", lora_config(rslora=rslora))
@@ -284,13 +259,6 @@ def test_adalora_ends_with_the_budget_and_resumes_to_the_same_bits(tmp_path: Pat
         assert all(torch.equal(p, q) for p, q in zip(again.parameters(), whole.parameters(), strict=True))
 
 
-def test_adalora_without_a_step_to_cut_is_refused() -> None:
-    model, _, _ = adalora()
-    model(**BATCH).loss.backward()
-    with pytest.raises(ConfigError, match=r"method.tinit=1 method.tfinal=2 leave none of the 3 steps.*method.tfinal=0"):
-        METHODS["peft/adalora"].stepped(model, 1, 3)
-
-
 @each
 def test_a_checkpoint_holds_what_trains_once_and_puts_it_back(name: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
@@ -327,28 +295,12 @@ def test_settings_have_pefts_names_and_those_in_the_file_are_hashed(name: str) -
         assert run_id(other, "m", "d") != run_id(config, "m", "d")
 
 
-def test_the_version_of_peft_is_recorded_where_it_counts() -> None:
-    versions = {
-        name: new_record(compose([f"method={name}"]), "x", "failed", "torch").versions for name in ("lora", "peft/lora")
-    }
-    assert versions["peft/lora"] == versions["lora"] | {"peft": peft.__version__}
-
-
-def test_help_and_the_default_run_import_no_peft() -> None:
-    code = "import sys; from lorax_lab.launch.compose import compose, spell_out; compose(spell_out(['rank=4']))\n"
-    code += "import lorax_lab.methods; assert 'peft' not in sys.modules, 'peft'\n"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["method=peft/dorra"], r"method=peft/dorra: there is no such method; did you mean 'peft/dora'"),
-        (["method=peft/eva"], r"method=peft/eva is not possible: its start is computed from .* data"),
-        (["method=peft/prompt_tuning"], r"method=peft/prompt_tuning is not possible: it changes what the model reads"),
         (["method=peft/dora", "method.lora_alhpa=4"], r"has no lora_alhpa.*did you mean 'lora_alpha'"),
         (["method=peft/dora", "method.alpha=4"], r"method.alpha=4 is not possible: method=peft/dora has no alpha"),
-        (["method=peft/dora", "method.lora_alpha=much"], r"method.lora_alpha=much is not possible"),
         (["method=peft/lora", "method.init_lora_weights=pissa"], r"init_lora_weights=pissa is .*method=peft/pissa"),
         (["method=peft/deft", "method.decomposition_method=svd"], r"method=svd is not possible: allowed: relu, qr"),
         (["method=peft/oft", "rank=8"], r"method=peft/oft rank=8 is not possible: this method has no rank"),
@@ -356,15 +308,12 @@ def test_help_and_the_default_run_import_no_peft() -> None:
         (["method=peft/dora", "method.bias=all"], r"method=peft/dora has no bias"),
         (["method=peft/hra", "method.apply_GS=true"], r"apply_GS=true .* rounding; type .*init_weights=false"),
         (["method=peft/lora", "method.lora_dropout=1.5"], r"method.lora_dropout=1.5 is .*lora_dropout=0.1"),
-        (["method=peft/oft", "method.module_dropout=-1"], r"method.module_dropout=-1.0 is not possible"),
         (["method=peft/lora", "method.lora_alpha=0"], r"method.lora_alpha=0 is .* a number above 0"),
         (["method=peft/vera", "method.d_initial=nan"], r"method.d_initial=nan is .* a finite number"),
         (["method=peft/adalora", "method.deltaT=0"], r"method.deltaT=0 is .* a number of 1 or more"),
-        (["method=peft/adalora", "method.r=4"], r"method=peft/adalora has no r"),  # AdaLoRA does not read it
         (["method=peft/miss", "method.init_weights=maybe"], r"init_weights=maybe .* allowed: true, false, bat, mini"),
         (["method=peft/tinylora", "method.init_weights=false"], r"init_weights=false is .* numbers that nobody drew"),
         (["method=peft/ia3", "method.feedforward_modules=null"], r"feedforward_modules=None is .* a list of names"),
-        (["method=peft/ia3", "method.feedforward_modules=query"], r"feedforward_modules=query is .* a list of names"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_our_words(words: list[str], message: str) -> None:
@@ -380,11 +329,8 @@ def test_bad_settings_are_refused_in_our_words(words: list[str], message: str) -
         ("peft/adalora", {"beta1": 2.0}, 4, r"method.beta1=2.0 is not possible for bert.*PEFT says: assert self.beta1"),
         ("peft/c3a", {"block_size": 24}, None, r"method.block_size=24 is not possible for bert.*PEFT says: "),
         ("peft/oft", {"oft_block_size": 7}, None, r"method.oft_block_size=7 is not .*Adjusted `oft_block_size` to"),
-        ("peft/oft", {"oft_block_size": 0}, None, r"method.oft_block_size=0 is not possible"),
         ("peft/boft", {"boft_block_size": 5}, None, r"method.boft_block_size=5 is not.*32 × 32: PEFT says"),
         ("peft/vblora", {"vector_length": 24}, 4, r"(method.vector_length=24|vblora) is not.* for bert"),
-        ("peft/road", {"group_size": 7}, None, r"method.group_size=7 is not possible"),
-        ("peft/fourierft", {"n_frequency": 0}, None, r"method.n_frequency=0 is not possible"),
         ("peft/fourierft", {"n_frequency": 10**6}, None, r"method.n_frequency=1000000 is not possible"),
         ("peft/ia3", {"feedforward_modules": ["ouput.dense"]}, None, r"=ouput.dense is .*did you mean 'output.dense'"),
     ],
@@ -445,7 +391,7 @@ def test_the_update_is_right_with_other_settings_too(name: str, changes: dict[st
     torch.testing.assert_close(outputs(model), before, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["peft/lora", "peft/vera", "peft/oft", "peft/fourierft"])
+@pytest.mark.parametrize("name", ["peft/lora", "peft/oft"])
 def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> None:
     from families import FAMILIES
 
@@ -456,13 +402,6 @@ def test_mambas_weights_that_are_read_and_not_called_are_refused(name: str) -> N
         with pytest.raises(ConfigError, match=rf"mixer.{end}: Mamba reads the weight .*target_modules=\[in_proj\]"):
             METHODS[name].check(config, rank, chosen)
     METHODS[name].check(config, rank, {key: shape for key, shape in shapes.items() if key.endswith("in_proj")})
-
-
-def test_a_method_that_is_left_out_says_why() -> None:
-    for name, reason in LEFT_OUT.items():
-        with pytest.raises(ConfigError) as caught:
-            method_named(PREFIX + name)
-        assert reason in str(caught.value)
 
 
 def test_the_docs_show_every_method_and_what_is_left_out() -> None:

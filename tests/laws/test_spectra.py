@@ -1,13 +1,11 @@
 """Spectra and measures against answers known beforehand: exact spectra, extremes, refusals."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
-from beartype import beartype
-from jaxtyping import TypeCheckError, jaxtyped
+from jaxtyping import TypeCheckError
+from matrices import gaussian, orthonormal
 
 from lorax_lab import spectra
 from lorax_lab.spectra import (
@@ -19,14 +17,6 @@ from lorax_lab.spectra import (
 
 BAD_SHAPE = (ValueError, TypeCheckError)
 """With jaxtyping's import hook on, a wrong number of dimensions is refused before our own check sees it."""
-
-
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def orthonormal(d: int, k: int, seed: int = 0) -> torch.Tensor:
-    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
 
 
 def powers(ratio: float, count: int = 400) -> torch.Tensor:
@@ -87,16 +77,18 @@ def test_known_spectra(name: str) -> None:
         assert value is None or found[measure] == pytest.approx(value, rel=1e-6), measure
 
 
-def test_energy_entropy_rank_of_diag_3_4() -> None:
-    p, q = 9 / 25, 16 / 25
-    assert spectra.energy_entropy_rank(torch.tensor([3.0, 4.0])) == pytest.approx(p**-p * q**-q, rel=1e-14)
-
-
 def test_summary_names_and_norms() -> None:
     found = summary(torch.tensor([3.0, 4.0]), (2, 2))
     assert list(found) == [*MEASURES, "numerical_rank", "frobenius_norm", "spectral_norm"]
     assert (found["frobenius_norm"], found["spectral_norm"]) == (5.0, 4.0)
     assert all(type(value) is float for value in found.values())
+
+
+def test_truncate_refuses_more_directions_than_there_are() -> None:
+    parts = spectra.svd(gaussian(9, 6))
+    for k in (-1, 7):
+        with pytest.raises(ValueError, match="0 to 6"):
+            spectra.truncate(*parts, k)
 
 
 @pytest.mark.parametrize("x", [torch.zeros(4, 3), LowRank(torch.zeros(4, 2), gaussian(2, 3)), torch.zeros(0, 3)])
@@ -155,20 +147,6 @@ def test_a_result_beyond_fp64_is_refused() -> None:
         singular_values(torch.full((10, 10), 1e308, dtype=torch.float64))
 
 
-def test_transposed_factors() -> None:
-    low = LowRank(gaussian(5, 2), gaussian(2, 3), 0.5)
-    assert low.T.shape == (3, 5)
-    torch.testing.assert_close(low.T.dense(), low.dense().T)
-
-
-def test_low_rank_scaling_between_the_factors_costs_no_digits() -> None:
-    B, A = gaussian(20, 3), gaussian(3, 15, seed=1)
-    D = torch.tensor([1e9, 1.0, 1e-9], dtype=torch.float64)
-    torch.testing.assert_close(
-        singular_values(LowRank(B * D, A / D[:, None])), singular_values(LowRank(B, A)), rtol=1e-13, atol=0
-    )
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int64])
 def test_any_dtype_is_measured_in_fp64(dtype: torch.dtype) -> None:
     x = (8 * gaussian(6, 5)).to(dtype).requires_grad_(dtype.is_floating_point)
@@ -189,17 +167,6 @@ def test_a_broken_solver_of_low_rank_updates_is_caught(monkeypatch: pytest.Monke
             spectra.svd(x)
 
 
-def test_truncate_is_the_best_approximation() -> None:
-    x = gaussian(9, 6)
-    U, sigma, Vh = spectra.svd(x)
-    for k in range(7):
-        error = (x - spectra.truncate(U, sigma, Vh, k)).square().sum()
-        torch.testing.assert_close(error, sigma[k:].square().sum(), rtol=1e-12, atol=1e-24)
-    for k in (-1, 7):
-        with pytest.raises(ValueError, match="0 to 6"):
-            spectra.truncate(U, sigma, Vh, k)
-
-
 def test_numerical_rank_knows_where_the_numbers_come_from() -> None:
     W = gaussian(60, 40).float()
     tuned = W + (gaussian(60, 3, seed=1) @ gaussian(3, 40, seed=2)).float()
@@ -213,25 +180,3 @@ def test_numerical_rank_knows_where_the_numbers_come_from() -> None:
     for bad in (-1.0, math.nan):
         with pytest.raises(ValueError, match="tolerance"):
             spectra.numerical_rank(sigma, tolerance=bad)
-
-
-def test_annotated_shapes_are_the_real_ones() -> None:
-    W, low = gaussian(7, 5).float(), LowRank(gaussian(7, 2), gaussian(2, 5), 0.5)
-    U, sigma, Vh = spectra.svd(W)
-    calls = [(measure, sigma) for measure in MEASURES.values() if not hasattr(measure, "keywords")]
-    calls += [(spectra.singular_values, W), (spectra.svd, low), (spectra.low_rank_singular_values, [low, low])]
-    calls += [(spectra.truncate, U, sigma, Vh, 2), (spectra.summary, sigma, W.shape), (LowRank.dense, low)]
-    calls += [(spectra.gaussian_singular_values, (7, 5)), (spectra.gaussian_null, (7, 5), 2)]
-    calls += [(spectra.subspace_similarities, U, U[:, :2]), (spectra.principal_angles, U[:, :2], U)]
-    calls += [(spectra.spectrum, W, 1.0), (spectra.top_directions, W, 2), (spectra.column_share, W, low)]
-    calls += [(spectra.certified, W, 2, torch.Generator()), (spectra.structured_nulls, W, torch.Generator())]
-    calls += [(spectra.amplification_factor, low, W, 2), (spectra.intruder_dimensions, W, low.dense().float())]
-    for function, *arguments in calls:
-        jaxtyped(function, typechecker=beartype)(*arguments)
-
-
-def test_import_is_light() -> None:
-    heavy = ("scipy", "transformers", "peft", "wandb", "pandas", "matplotlib", "hydra")
-    program = f"import sys, lorax_lab.spectra; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
+from matrices import gaussian, orthonormal, with_values
 
 from lorax_lab.spectra import LowRank
 from lorax_lab.spectra.directions import (
@@ -25,36 +26,9 @@ sizes, power = st.integers(1, 8), st.integers(-600, 450)
 BAD_SHAPE = (ValueError, TypeCheckError)
 
 
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def orthonormal(d: int, k: int, seed: int = 0) -> torch.Tensor:
-    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
-
-
-def with_spectrum(sigma: list[float], out: int, into: int, seed: int = 0) -> torch.Tensor:
-    values = torch.tensor(sigma, dtype=torch.float64)
-    return orthonormal(out, len(sigma), seed) * values @ orthonormal(into, len(sigma), seed + 1).T
-
-
 def assert_same(found: Intruders, expected: Intruders) -> None:
     for name, value in asdict(expected).items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-9, abs=1e-12), name
-
-
-@pytest.mark.parametrize("row", [(4, 6.91, 21.5, 0.32, 0.0202, 21.67), (64, 3.57, 1.9, 1.90, 0.3227, 37.71)])
-def test_amplification_of_table_7(row: tuple[float, ...]) -> None:
-    rank, delta_norm, factor, in_delta, in_random, in_base = int(row[0]), *row[1:]
-    projected = torch.full((rank, rank), in_delta / rank, dtype=torch.float64)
-    base_sigma = torch.full((rank + 1,), in_base / math.sqrt(rank), dtype=torch.float64)
-    found = amplification(delta_norm, projected, 61.95, base_sigma, (12288, 12288))
-    assert found.base_in_random == pytest.approx(in_random, abs=5e-5)
-    assert (found.rank, found.delta_norm) == (rank, delta_norm)
-    assert (found.base_in_delta, found.base_in_base) == pytest.approx((in_delta, in_base))
-    assert found.factor == pytest.approx(factor, rel=0.015)
-    assert found.random_factor == pytest.approx(delta_norm / in_random, rel=0.003)
-    assert found.base_factor == pytest.approx(delta_norm / in_base)
 
 
 @pytest.mark.parametrize(("out", "into", "rank"), [(24, 16, 3), (9, 30, 5)])
@@ -62,7 +36,7 @@ def test_what_random_directions_have_of_a_matrix_is_the_closed_form_within_one_p
     out: int, into: int, rank: int
 ) -> None:
     """The random column of Table 7: r‖W‖_F / √(mn) is the root of the mean square over directions that are drawn."""
-    W, drawn = with_spectrum([9.0, 4.0, 1.0, 0.5], out, into), 60_000
+    W, drawn = with_values([9.0, 4.0, 1.0, 0.5], out, into), 60_000
     U, V = (torch.linalg.qr(gaussian(drawn, d, rank, seed=seed)).Q for seed, d in enumerate((out, into)))
     squares = (U.mT @ W @ V).square().sum(dim=(1, 2))
     assert float(squares.std() / squares.mean()) / math.sqrt(drawn) < 0.005  # so many draws tell one per cent
@@ -156,21 +130,6 @@ def test_a_planted_intruder(theta: float, place: int | None) -> None:
         assert side.random_energy_share == pytest.approx(sum(value**2 for value in top) / energy * chance)
 
 
-def test_a_random_direction_is_an_intruder_and_a_scaled_one_is_not() -> None:
-    W_0 = gaussian(160, 120)
-    u, v = orthonormal(160, 1, seed=8)[:, 0], orthonormal(120, 1, seed=9)[:, 0]
-    for side in intruder_dimensions(W_0.float(), (W_0 + 120 * torch.outer(u, v)).float()):
-        assert side.indices == (0,)
-        assert side.max_cosines[0] < 0.5 < min(side.max_cosines[1:])
-        assert side.energy_share == pytest.approx(120**2 / (120**2 + W_0.square().sum().item()), rel=0.03)
-    U, sigma, Vh = torch.linalg.svd(W_0, full_matrices=False)
-    for side in intruder_dimensions(W_0, U * (sigma.flip(0) ** 2 + 1) @ Vh, k=120, epsilon=0.999):
-        assert (side.count, side.k, side.indices, side.energy_share) == (0, 120, (), 0.0)
-    mixed = W_0 + 200 * torch.outer(U[:, :5].sum(1) / math.sqrt(5), Vh[:4].sum(0) / 2)
-    left, right = intruder_dimensions(W_0, mixed, epsilon=0.49)
-    assert (left.indices, right.indices) == ((0,), ())
-
-
 @laws
 @given(out=st.integers(2, 9), into=st.integers(2, 9), k=st.integers(1, 12), seed=st.integers(0, 999))
 def test_intruder_laws(out: int, into: int, k: int, seed: int) -> None:
@@ -189,8 +148,8 @@ def test_intruder_laws(out: int, into: int, k: int, seed: int) -> None:
 
 @pytest.mark.parametrize(("out", "into"), [(8, 8), (12, 8)])
 def test_random_counts_against_draws(out: int, into: int) -> None:
-    W_0, draws = with_spectrum([float(9 - i) for i in range(8)], out, into), 600
-    found = [intruder_dimensions(W_0, with_spectrum([3, 2, 1], out, into, 10 + 2 * s), 2) for s in range(draws)]
+    W_0, draws = with_values([float(9 - i) for i in range(8)], out, into), 600
+    found = [intruder_dimensions(W_0, with_values([3, 2, 1], out, into, 10 + 2 * s), 2) for s in range(draws)]
     for sides in zip(*found, strict=True):
         chance = sides[0].random_count / 2
         error = 4 * math.sqrt(chance * (1 - chance) / draws)
@@ -212,7 +171,7 @@ def test_intruders_at_the_extremes() -> None:
         assert all(math.isnan(value) for value in (side.energy_share, side.random_energy_share))
     left, right = intruder_dimensions(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 0, 2.0, 0]]))
     assert (left.count, left.k, left.random_count, right.count, right.k) == (0, 1, 0.0, 1, 1)
-    deficient = with_spectrum([2.0, 1.0], 5, 4)
+    deficient = with_values([2.0, 1.0], 5, 4)
     for side in intruder_dimensions(W, deficient):
         assert (side.k, side.base_directions) == (2, 4)
 
@@ -257,7 +216,7 @@ def test_cosines_through_a_gram_matrix() -> None:
 
 @pytest.mark.parametrize("size", [1.0, 1e-200, 1e200])
 def test_intruders_from_pieces(size: float) -> None:
-    W_0 = size * with_spectrum([5.0, 4.0, 2.0, 1.0], 12, 20)
+    W_0 = size * with_values([5.0, 4.0, 2.0, 1.0], 12, 20)
     W = W_0 + size * torch.outer(orthonormal(12, 1, 5)[:, 0], orthonormal(20, 1, 6)[:, 0]) * 6
     (U_0, sigma_0, _), (U, sigma, Vh) = (torch.linalg.svd(x, full_matrices=False) for x in (W_0 / size, W / size))
     through = cosines_through(U_0, size * sigma_0, W_0 @ Vh[:3].T)

@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 import scipy.linalg
 import torch
+from matrices import gaussian, with_values
 
 from lorax_lab import spectra
 from lorax_lab.spectra import blocks as blocked
@@ -14,20 +15,8 @@ from lorax_lab.spectra import exact, gram_participation_ratio, spectrum, top_dir
 from lorax_lab.spectra import gram as engine
 
 
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def uniform(*size: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def orthonormal(d: int, k: int, seed: int = 0) -> torch.Tensor:
-    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
-
-
-def with_values(sigma: torch.Tensor, out: int, into: int) -> torch.Tensor:
-    return (orthonormal(out, len(sigma)) * sigma) @ orthonormal(into, len(sigma), seed=1).T
 
 
 FAMILIES: dict[str, Callable[[int, int], torch.Tensor]] = {
@@ -116,17 +105,6 @@ def test_blocks_are_small_and_cover_the_matrix(shape: tuple[int, int], monkeypat
         assert ((found.sigma - whole.sigma).abs() <= found.error).all()
 
 
-def test_the_gram_matrix_in_blocks_and_panels(blocks: str) -> None:
-    for shape in ((7, 5), (5, 7), (33, 50), (130, 90)):
-        x = 1e-3 * gaussian(*shape)
-        found = engine.gram(x)
-        short = x if shape[0] <= shape[1] else x.T
-        expected = (short @ short.T).tril()
-        found_lower = found.matrix.tril() * 4.0**found.exponent
-        torch.testing.assert_close(found_lower, expected, rtol=0, atol=1e-14 * float(expected.max()))
-        assert found.energy * 4.0**found.exponent == pytest.approx(float(x.square().sum()), rel=1e-14)
-
-
 def test_the_bound_says_something() -> None:
     for shape in ((33, 500), (16, 30), (100, 300), (1, 5)):
         found = spectrum(gaussian(*shape))
@@ -155,16 +133,6 @@ def test_equal_terms_do_not_add_up_their_rounding(shape: tuple[int, int]) -> Non
         assert abs(found.sigma[0] - true) <= found.error[0]
         assert found.error[0] < 1e-11 * true
         assert found.norm == pytest.approx(true, rel=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(2000, 5), (5, 20_000), (16, 500), (3, 5)])
-def test_what_the_gram_matrix_cannot_see_is_no_rank(shape: tuple[int, int]) -> None:
-    rank = min(shape) - 1
-    for seed in range(16):
-        x = gaussian(shape[0], rank, seed=seed) @ gaussian(rank, shape[1], seed=seed + 100)
-        found = spectrum(x)
-        assert spectra.numerical_rank(found.sigma, shape) == rank
-        assert found.route[-1] == "svdvals"
 
 
 def test_wanted_decides_the_route() -> None:
@@ -197,15 +165,6 @@ def test_extreme_sizes(size: float, wanted: float, blocks: str) -> None:
         assert ((found.sigma - size * unit.sigma).abs() <= 2 * size * unit.error + resolution).all()
         assert abs(found.norm - size * unit.norm) <= 1e-14 * size * unit.norm + resolution
         assert gram_participation_ratio(size * x) == pytest.approx(gram_participation_ratio(x), rel=1e-13)
-
-
-@pytest.mark.parametrize("exponent", [-1000, -333, 700])
-def test_a_power_of_two_changes_no_digit(exponent: int, blocks: str) -> None:
-    for x in (gaussian(9, 6), gaussian(6, 9), gaussian(9, 2) @ gaussian(2, 6)):
-        unit, found = spectrum(x), spectrum(x * 2.0**exponent)
-        assert torch.equal(found.sigma, unit.sigma * 2.0**exponent)
-        assert torch.equal(found.error, unit.error * 2.0**exponent)
-        assert found.norm == unit.norm * 2.0**exponent
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
@@ -282,11 +241,9 @@ def test_a_bad_entry_is_named_by_its_place_in_the_whole(orientation: str, bad: f
 
 def test_wrong_matrices_are_refused() -> None:
     for measure in (spectrum, gram_participation_ratio):
-        for x in (torch.ones(3), torch.ones(2, 2, 2), Sliced(torch.ones(3))):
-            with pytest.raises(ValueError, match="two dimensions"):
+        for x in (torch.ones(3), Sliced(torch.ones(3)), torch.ones(2, 2, dtype=torch.complex64)):
+            with pytest.raises(ValueError, match=r"two dimensions|complex64"):
                 measure(x)
-        with pytest.raises(ValueError, match="complex64"):
-            measure(torch.ones(2, 2, dtype=torch.complex64))
     with pytest.raises(ValueError, match="largest fp64"):
         spectrum(torch.full((4, 4), 1e308, dtype=torch.float64))
 
@@ -298,13 +255,6 @@ def test_participation_ratio_without_a_decomposition(family: str, blocks: str) -
         expected = spectra.participation_ratio(spectrum(x).sigma)
         for given in (x, x.T, Sliced(x)):
             assert gram_participation_ratio(given) == pytest.approx(expected, rel=1e-11, nan_ok=True)
-
-
-def test_participation_ratio_by_hand(blocks: str) -> None:
-    assert gram_participation_ratio(torch.tensor([[1.0, 1.0], [0.0, 1.0]])) == pytest.approx(9 / 7, rel=1e-15)
-    assert gram_participation_ratio(torch.diag(torch.tensor([3.0, 4.0]))) == pytest.approx(625 / 337, rel=1e-15)
-    assert gram_participation_ratio(orthonormal(12, 12)) == pytest.approx(12, rel=1e-13)
-    assert all(math.isnan(gram_participation_ratio(torch.zeros(shape))) for shape in ((3, 4), (0, 3), (3, 0)))
 
 
 Broken = Callable[..., torch.Tensor]

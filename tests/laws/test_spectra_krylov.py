@@ -5,20 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from matrices import draws, gaussian
 
 from lorax_lab.spectra import MEASURES, Bracket, TopSpectrum, certified, top_spectrum
 from lorax_lab.spectra.krylov import WIDTH, missed_ratio
 
 ROUNDING = 1e-12
 NAMES = ("stable_rank", "participation_ratio", *(f"energy_rank_{percent}" for percent in (50, 90, 95, 99)))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=generator(seed), dtype=torch.float64)
 
 
 def levels(m: int, *values: float) -> torch.Tensor:
@@ -46,20 +39,14 @@ SPECTRA: dict[str, Callable[[int], torch.Tensor]] = {
     "flat": lambda m: torch.ones(m, dtype=torch.float64),
     "power -1/2": lambda m: series(m) ** -0.5,
     "power -1": lambda m: 1 / series(m),
-    "power -2": lambda m: series(m) ** -2,
     "geometric .9": lambda m: 0.9 ** series(m),
     "geometric .5": lambda m: 0.5 ** series(m),
-    "two levels": lambda m: levels(m, 1, 0.1),
-    "two near levels": lambda m: levels(m, 1, 0.95),
     "four levels": lambda m: levels(m, 1, 0.5, 0.25, 0.1),
-    "six levels": lambda m: levels(m, 1, 0.8, 0.6, 0.4, 0.2, 0.1),
     "three above six levels": lambda m: torch.cat(
         [torch.tensor([3.0, 2.5, 2.0]), levels(m - 3, 1, 0.8, 0.6, 0.4, 0.2, 0.1)]
     ),
-    "six far levels": lambda m: levels(m, 1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     "rank 3": lambda m: (series(m) <= 3).double(),
     "rank 20": lambda m: (series(m) <= 20) / series(m),
-    "rank 40 flat": lambda m: (series(m) <= 40).double(),
     "17 equal over a bulk": lambda m: torch.cat([torch.ones(17), torch.linspace(0.8, 0, m - 17)]).double(),
     "30 nearly equal over a bulk": lambda m: torch.cat(
         [1 - 1e-7 * series(30), 0.7 * torch.linspace(1, 0, m - 30) ** 2]
@@ -68,7 +55,7 @@ SPECTRA: dict[str, Callable[[int], torch.Tensor]] = {
     "one spike on a flat bulk": lambda m: torch.cat([torch.tensor([1.02]), torch.ones(m - 1)]).double(),
     "one far above the rest": lambda m: torch.cat([torch.tensor([1e6]), levels(m - 1, 1, 0.5)]),
 }
-SHAPES = {(300, 300): (1, 17, 50, 100), (320, 600): (5, 18), (640, 300): (16, 90)}
+SHAPES = {(260, 260): (1, 17, 100), (250, 400): (18,), (400, 250): (90,)}
 """Shapes, each with the numbers of directions to take."""
 
 
@@ -100,31 +87,9 @@ def test_brackets_hold_the_truth(name: str, shape: tuple[int, int]) -> None:
     true = SPECTRA[name](min(shape)).sort(descending=True).values
     x = with_values(true, *shape)
     for seed, k in enumerate(SHAPES[shape]):
-        top = top_spectrum(x, k, generator(seed))
+        top = top_spectrum(x, k, draws(seed))
         assert top is not None
         check(top, true, every=k == 18)
-
-
-@pytest.mark.parametrize("shape", [(300, 300), (300, 600)])
-@pytest.mark.parametrize("strength", [0.0, 1.2, 3.0])
-def test_spikes_in_noise(shape: tuple[int, int], strength: float) -> None:
-    noise = gaussian(*shape) / math.sqrt(max(shape))
-    spikes = with_values(torch.linspace(2, 1, min(shape)).double() * (series(min(shape)) <= 6), *shape, seed=9)
-    x = noise + strength * spikes
-    true = torch.linalg.svdvals(x)
-    for seed, k in enumerate((3, 6, 24)):
-        top = top_spectrum(x, k, generator(seed))
-        check(top, true)
-        if strength == 3.0 and k == 6:
-            assert (top.high / top.sigma < 1 + 1e-3).all()
-
-
-@pytest.mark.parametrize("block", [1, 3, 8])
-@pytest.mark.parametrize("depth", [2, 6, 20])
-def test_any_block_and_depth(block: int, depth: int) -> None:
-    for name in ("flat", "power -1", "four levels"):
-        true = SPECTRA[name](300)
-        check(top_spectrum(with_values(true, 300, 320), min(7, block * depth), generator(), block, depth), true)
 
 
 def test_a_small_matrix_is_exact() -> None:
@@ -132,28 +97,10 @@ def test_a_small_matrix_is_exact() -> None:
         true = 1 / series(min(shape))
         x = with_values(true, *shape)
         for k in {1, min(5, min(shape) - 1), min(shape) - 1} - {0}:
-            top = top_spectrum(x, k, generator())
+            top = top_spectrum(x, k, draws())
             check(top, true)
             if min(shape) <= 240:
                 assert (top.high / top.sigma < 1 + 1e-6).all()
-
-
-@pytest.mark.parametrize(("m", "block", "depth"), [(250, 8, 26), (250, 4, 50), (300, 16, 14), (300, 1, 220)])
-def test_a_complement_that_the_second_space_fills(m: int, block: int, depth: int) -> None:
-    for name in ("four levels", "three above six levels", "power -1"):
-        x, true = with_values(SPECTRA[name](m), m, m + 10), SPECTRA[name](m)
-        for k in (20, 100):
-            check(top_spectrum(x, k, generator(1), block, depth), true)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_converged_values_are_tight(shape: tuple[int, int]) -> None:
-    true = SPECTRA["geometric .9"](min(shape))
-    top = top_spectrum(with_values(true, *shape), 24, generator())
-    torch.testing.assert_close(top.sigma, true[:24], rtol=1e-9, atol=0)
-    assert (top.high[:20] / true[:20] < 1 + 1e-3).all()
-    assert top.tail_energy().high < 1.01 * 0.9**48
-    assert top.brackets()["energy_rank_95"].width == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -161,7 +108,7 @@ def test_converged_values_are_tight(shape: tuple[int, int]) -> None:
 def test_vectors(name: str, shape: tuple[int, int]) -> None:
     x = with_values(SPECTRA[name](min(shape)), *shape)
     for k in (1, 24):
-        top = top_spectrum(x, k, generator())
+        top = top_spectrum(x, k, draws())
         assert (tuple(top.U.shape), tuple(top.Vh.shape)) == ((shape[0], k), (k, shape[1]))
         eye = torch.eye(k, dtype=torch.float64)
         torch.testing.assert_close(top.U.T @ top.U, eye, rtol=0, atol=1e-12)
@@ -174,13 +121,13 @@ def test_vectors(name: str, shape: tuple[int, int]) -> None:
 
 def test_the_seed_decides_and_no_global_stream_moves() -> None:
     x, state = gaussian(300, 310), torch.get_rng_state()
-    first, again, other = (top_spectrum(x, 20, generator(seed)) for seed in (0, 0, 1))
+    first, again, other = (top_spectrum(x, 20, draws(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     for name in ("U", "sigma", "Vh", "high"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert not torch.equal(first.sigma, other.sigma)
     torch.manual_seed(5)
-    assert torch.equal(top_spectrum(x, 20, generator(0)).sigma, first.sigma)
+    assert torch.equal(top_spectrum(x, 20, draws(0)).sigma, first.sigma)
     torch.set_rng_state(state)
 
 
@@ -189,31 +136,31 @@ def test_the_seed_decides_and_no_global_stream_moves() -> None:
 def test_extreme_sizes(name: str, size: float) -> None:
     for shape in ((300, 310), (9, 7)):
         unit = SPECTRA[name](min(shape))
-        check(top_spectrum(size * with_values(unit, *shape), 5, generator()), size * unit)
+        check(top_spectrum(size * with_values(unit, *shape), 5, draws()), size * unit)
 
 
 def test_what_is_refused() -> None:
     for shape in ((300, 310), (6, 9), (9, 6)):
         for k in (-1, 0, min(shape), min(shape) + 1):
             with pytest.raises(ValueError, match=rf"k is {k}; .*1 to {min(shape) - 1}"):
-                top_spectrum(torch.ones(shape), k, generator())
+                top_spectrum(torch.ones(shape), k, draws())
     for bad in (math.nan, math.inf):
         for shape in ((300, 310), (9, 6)):
             x = gaussian(*shape)
             x[4, 5] = bad
             for measure in (top_spectrum, certified):
                 with pytest.raises(ValueError, match=rf"first {bad} at \(4, 5\)"):
-                    measure(x, 2, generator())
+                    measure(x, 2, draws())
     for x, reason in ((torch.ones(5), "two dim"), (torch.ones(4, 4, dtype=torch.complex64), "complex64")):
         with pytest.raises(ValueError, match=reason):
-            top_spectrum(x, 1, generator())
+            top_spectrum(x, 1, draws())
 
 
 def test_nothing_has_no_top() -> None:
     for shape in ((300, 300), (5, 9), (1, 1)):
-        assert top_spectrum(torch.zeros(shape), 1, generator()) is None
+        assert top_spectrum(torch.zeros(shape), 1, draws()) is None
     for shape in ((300, 300), (5, 9), (0, 4)):
-        found = certified(torch.zeros(shape), 1, generator())
+        found = certified(torch.zeros(shape), 1, draws())
         assert found.route == ("gram",)
         assert (len(found.sigma), found.norm) == (min(shape), 0)
         ratios, counts = list(found.brackets.values())[:2], list(found.brackets.values())[2:]
@@ -225,7 +172,7 @@ class TestCertified:
     @pytest.mark.parametrize("name", SPECTRA)
     def test_krylov_only_where_it_is_narrow(self, name: str) -> None:
         true = SPECTRA[name](300).sort(descending=True).values
-        found = certified(with_values(true, 300, 320), 24, generator())
+        found = certified(with_values(true, 300, 320), 24, draws())
         assert tuple(found.brackets) == NAMES
         assert found.norm == pytest.approx(float(true.norm()), rel=1e-13)
         for measure, bracket in found.brackets.items():
@@ -233,29 +180,17 @@ class TestCertified:
             value = MEASURES[measure](true)
             assert bracket.low - 1e-9 * value <= value <= bracket.high + 1e-9 * value, (measure, bracket, value)
         assert len(found.sigma) == (24 if found.route == ("krylov",) else 300)
-        if name in ("geometric .9", "geometric .5", "power -2", "rank 3", "rank 20"):
+        if name in ("geometric .9", "geometric .5", "rank 3", "rank 20"):
             assert found.route == ("krylov",)
-        if name in ("power -1/2", "power -1", "two levels", "four levels"):
+        if name in ("power -1/2", "power -1", "four levels"):
             assert found.route[0].startswith("krylov: too wide: ")
-
-    @pytest.mark.parametrize("k", [0, 6, 7])
-    def test_no_top_to_take(self, k: int) -> None:
-        x = gaussian(6, 9)
-        found = certified(x, k, generator())
-        assert found.route == ("gram",)
-        torch.testing.assert_close(found.sigma, torch.linalg.svdvals(x), rtol=1e-12, atol=0)
 
     def test_the_width_asked_for_is_kept(self) -> None:
         x = with_values(SPECTRA["geometric .9"](300), 300, 300)
-        widths = [b.width for b in top_spectrum(x, 30, generator(), width=1.0).brackets().values()]
+        widths = [b.width for b in top_spectrum(x, 30, draws(), width=1.0).brackets().values()]
         assert 1 < max(widths) < WIDTH
-        assert certified(x, 30, generator(), width=max(widths)).route == ("krylov",)
-        assert certified(x, 30, generator(), width=math.nextafter(max(widths), 0)).route[0].startswith("krylov: too")
-
-
-def test_bracket() -> None:
-    assert [Bracket(2, 3).width, Bracket(0, 0).width, Bracket(0, 1).width, Bracket(5, 5).width] == [1.5, 1, math.inf, 1]
-    assert [Bracket(2, 3).holds(v) for v in (1.9, 2, 2.5, 3, 3.1, math.nan)] == [False, True, True, True, False, False]
+        assert certified(x, 30, draws(), width=max(widths)).route == ("krylov",)
+        assert certified(x, 30, draws(), width=math.nextafter(max(widths), 0)).route[0].startswith("krylov: too")
 
 
 def largest_ritz_values(values: torch.Tensor, block: int, depth: int, draws: int) -> torch.Tensor:
@@ -279,7 +214,7 @@ def worst_bulks(m: int, depth: int) -> list[torch.Tensor]:
     return bulks
 
 
-@pytest.mark.parametrize(("m", "block", "depth"), [(40, 1, 2), (40, 2, 3), (70, 3, 4), (60, 2, 8), (100, 4, 3)])
+@pytest.mark.parametrize(("m", "block", "depth"), [(40, 1, 2), (40, 2, 3), (60, 2, 8)])
 def test_missed_ratio_against_simulation(m: int, block: int, depth: int) -> None:
     draws, failure = 200, 0.1
     rho = missed_ratio(m, block, depth, failure)
@@ -288,20 +223,3 @@ def test_missed_ratio_against_simulation(m: int, block: int, depth: int) -> None
     assert max(shares) <= failure + 3 * math.sqrt(failure / draws)
     misses = max(float(ratio.quantile(1 - failure)) for ratio in ratios)
     assert 1.01 < misses < rho < 1 + 8 * (misses - 1)
-
-
-@pytest.mark.parametrize("failure", [0.3, 0.1])
-@pytest.mark.parametrize(("m", "block", "depth"), [(40, 1, 2), (40, 2, 3), (90, 3, 6)])
-def test_missed_ratio_is_its_formula(m: int, block: int, depth: int, failure: float) -> None:
-    """F² by simulation, the Chebyshev polynomial by its recurrence, ε from a grid."""
-    start = gaussian(8000, m, block)
-    first = start[:, 0].norm(dim=1)
-    along = (start @ (start[:, 0] / first[:, None])[:, :, None])[:, :, 0]
-    F2 = float((along[:, 1:].square().sum(1) / first.square()).quantile(1 - failure))
-    epsilon = torch.linspace(0.001, 0.9, 2000).double()
-    x = (1 + epsilon) / (1 - epsilon)
-    before, chebyshev = torch.ones_like(x), x
-    for _ in range(depth - 1):
-        before, chebyshev = chebyshev, 2 * x * chebyshev - before
-    expected = float(((1 + F2 / chebyshev.square()) / (1 - epsilon)).min())
-    assert missed_ratio(m, block, depth, failure) - 1 == pytest.approx(expected - 1, rel=0.06)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import gaussian, orthonormal
 from torch import Tensor
 
 from lorax_lab import spectra
 from lorax_lab.spectra import MEASURES, LowRank, singular_values
 from lorax_lab.spectra.measures import EPS64
 
-laws = settings(max_examples=60, deadline=None, derandomize=True)
+laws = settings(max_examples=40, deadline=None, derandomize=True)
 
 Measure = Callable[[torch.Tensor], float]
 ALL = MEASURES | {"numerical_rank": spectra.numerical_rank}
@@ -23,14 +24,6 @@ every_measure = pytest.mark.parametrize("measure", ALL.values(), ids=ALL.keys())
 
 positive = st.floats(1e-6, 1e6)
 spectrum = st.lists(positive, min_size=1, max_size=12).map(lambda values: torch.tensor(values, dtype=torch.float64))
-
-
-def gaussian(*size: int, seed: int) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def orthogonal(n: int, seed: int) -> torch.Tensor:
-    return torch.linalg.qr(gaussian(n, n, seed=seed)).Q
 
 
 @every_measure
@@ -85,7 +78,7 @@ class TestEveryMeasure:
         W = x if isinstance(x, torch.Tensor) else x.dense()
         changed = {
             "transpose": x.T,
-            "rotate": orthogonal(12, 3) @ W @ orthogonal(9, 4),
+            "rotate": orthonormal(12, 12, 3) @ W @ orthonormal(9, 9, 4),
             "permute": W.flip(0).roll(2, dims=1),
             "negate": -W,
         }[change]
@@ -129,6 +122,7 @@ def graded(out: int, into: int, rank: int, decades: float, seed: int) -> Tensor:
 
 
 seeds = st.integers(0, 999)
+ordinary = st.floats(-100, 100).filter(lambda x: x == 0 or abs(x) > 1e-200)
 matrices = st.builds(graded, sizes, sizes, sizes, st.sampled_from([0.0, 1.0, 5.0, 11.0]), seeds)
 
 
@@ -148,7 +142,7 @@ def test_the_basis_and_the_sign_change_nothing(x: Tensor, seed: int) -> None:
     sigma, error = values(x)
     out, into = x.shape
     generator = torch.Generator().manual_seed(seed)
-    rotated = orthogonal(out, seed) @ x @ orthogonal(into, seed + 1)
+    rotated = orthonormal(out, out, seed) @ x @ orthonormal(into, into, seed + 1)
     rounding = 10 * (out + into) * EPS64 * float(sigma[0])
     for changed, more in (
         (x.T, 0.0),
@@ -171,79 +165,6 @@ def test_scale_comes_out(x: Tensor, exponent: int, factor: float) -> None:
 
 
 @laws
-@given(A=matrices, B=matrices)
-def test_a_direct_sum_has_the_values_of_both(A: Tensor, B: Tensor) -> None:
-    (a, a_error), (b, b_error), (both, error) = values(A), values(B), values(torch.block_diag(A, B))
-    union = torch.cat([a, b]).sort(descending=True).values
-    assert len(both) >= len(union)
-    assert (both[: len(union)] - union).abs().max() <= a_error + b_error + error
-    assert (both[len(union) :] <= error).all()
-
-
-@laws
-@given(A=matrices, seed=seeds, decades=st.floats(0, 6), size=st.floats(1e-6, 10))
-def test_weyl(A: Tensor, seed: int, decades: float, size: float) -> None:
-    """|σ_i(A + E) − σ_i(A)| ≤ ‖E‖₂ and σ_{i+j−1}(A + E) ≤ σ_i(A) + σ_j(E)."""
-    E = size * like(A, seed, decades)
-    (a, a_error), (e, e_error), (both, error) = values(A), values(E), values(A + E)
-    slack = a_error + e_error + error + 4 * EPS64 * float(a[0] + e[0])
-    assert ((both - a).abs() <= e[0] + slack).all()
-    for i in range(len(a)):
-        for j in range(len(a) - i):
-            assert both[i + j] <= a[i] + e[j] + slack
-
-
-@laws
-@given(x=matrices, seed=seeds)
-def test_interlacing(x: Tensor, seed: int) -> None:
-    """Without one row or column, each value lies between two of the whole."""
-    sigma, error = values(x)
-    for whole in (x, x.T):
-        keep = torch.arange(len(whole)) != seed % len(whole)
-        part, part_error = values(whole[keep])
-        slack = error + part_error
-        assert (part <= sigma[: len(part)] + slack).all()
-        below = torch.cat([sigma[1:], sigma.new_zeros(1)])[: len(part)]
-        assert (part >= below - slack).all()
-
-
-@laws
-@given(x=matrices, seed=seeds, k=st.integers(0, 9))
-def test_eckart_young(x: Tensor, seed: int, k: int) -> None:
-    """What `truncate` leaves is the tail of the spectrum, and no other matrix of rank k leaves less."""
-    sigma, error = values(x)
-    k = min(k, len(sigma))
-    kept = spectra.truncate(*spectra.svd(x), k)
-    left, left_error = values(x - kept)
-    rounding = 50 * EPS64 * float(sigma[0])
-    slack = error + left_error + rounding
-    assert (left[: len(sigma) - k] - sigma[k:]).abs().max() <= slack if k < len(sigma) else left.max() <= slack
-    tail = float(sigma[k:].norm())
-    assert abs(float((x - kept).norm()) - tail) <= 4 * slack
-    near, far = kept + 0.1 * like(x, seed, 0.0), like(x, seed + 1, 2.0)
-    for other in (near, far, x):
-        rival = spectra.truncate(*spectra.svd(other), k)
-        assert float((x - rival).norm()) >= tail - 4 * slack
-        assert float(values(x - rival)[0][0]) >= (float(sigma[k]) if k < len(sigma) else 0.0) - slack
-
-
-@laws
-@given(A=matrices, seed=seeds, k=st.integers(1, 9))
-def test_ky_fan(A: Tensor, seed: int, k: int) -> None:
-    """σ_1 + … + σ_k is a norm, and the most that tr(Uᵀ A V) reaches with k orthonormal columns each."""
-    sigma, error = values(A)
-    k = min(k, len(sigma))
-    B = like(A, seed, 1.0)
-    (b, b_error), (both, both_error) = values(B), values(A + B)
-    slack = k * (error + b_error + both_error + 20 * EPS64 * float(sigma[0] + b[0]))
-    assert both[:k].sum() <= sigma[:k].sum() + b[:k].sum() + slack
-    U, V = orthogonal(A.shape[0], seed)[:, :k], orthogonal(A.shape[1], seed + 1)[:, :k]
-    assert (U.T @ A @ V).trace() <= sigma[:k].sum() + slack
-    U, _, Vh = spectra.svd(A)
-    assert abs((U[:, :k].T @ A @ Vh[:k].T).trace() - sigma[:k].sum()) <= slack
-
-
-@laws
 @given(x=matrices)
 def test_ordering_of_the_measures_of_a_matrix(x: Tensor) -> None:
     sigma = singular_values(x)
@@ -253,13 +174,6 @@ def test_ordering_of_the_measures_of_a_matrix(x: Tensor) -> None:
     assert chain[0] >= 1 - 1e-12
     assert chain[-1] <= min(x.shape)
     assert spectra.gram_participation_ratio(x) == pytest.approx(chain[1], rel=1e-11)
-
-
-@laws
-@given(out=sizes, rank=sizes, into=sizes, seed=seeds)
-def test_the_rank_of_a_product_is_counted(out: int, rank: int, into: int, seed: int) -> None:
-    x = graded(out, into, rank, 0.0, seed)
-    assert spectra.numerical_rank(singular_values(x), x.shape, tolerance=1e-12) == min(out, rank, into)
 
 
 @laws
@@ -284,7 +198,7 @@ def test_a_batch_is_one_by_one(shapes: list[tuple[int, int, int, float, int]]) -
 
 
 @laws
-@given(out=sizes, rank=sizes, into=sizes, scaling=st.floats(-100, 100), seed=st.integers(0, 999))
+@given(out=sizes, rank=sizes, into=sizes, scaling=ordinary, seed=st.integers(0, 999))
 def test_low_rank_is_dense(out: int, rank: int, into: int, scaling: float, seed: int) -> None:
     low = LowRank(gaussian(out, rank, seed=seed), gaussian(rank, into, seed=seed + 1), scaling)
     dense = spectra.spectrum(low.dense())
@@ -292,7 +206,8 @@ def test_low_rank_is_dense(out: int, rank: int, into: int, scaling: float, seed:
     U, sigma, Vh = spectra.svd(low)
     bound = 35 * max(out, into, rank) * EPS64 * abs(scaling) * torch.linalg.norm(low.B) * torch.linalg.norm(low.A)
     assert len(sigma) == min(out, rank, into)
-    assert low.shape == tuple(low.dense().shape)
+    assert low.shape == tuple(low.dense().shape) == low.T.shape[::-1]
+    torch.testing.assert_close(low.T.dense(), low.dense().T)
     assert ((sigma - full[: len(sigma)]).abs() <= bound + dense.error[: len(sigma)]).all()
     assert (full[len(sigma) :] <= bound + dense.error[len(sigma) :]).all()
     assert (singular_values(low) - sigma).abs().max() <= bound
@@ -310,6 +225,10 @@ def test_svd_of_a_dense_update(out: int, into: int, exponent: int, seed: int) ->
     assert ((sigma - found.sigma).abs() <= found.error).all()
     assert ((U * sigma) @ Vh - x).abs().max() <= 35 * max(out, into) * EPS64 * sigma[0]
     check_thin(U, sigma, Vh)
+    unit = x / 2.0**exponent
+    for k in range(len(sigma) + 1):  # what `truncate` leaves is the tail of the spectrum
+        left = (unit - spectra.truncate(U, sigma, Vh, k) / 2.0**exponent).norm()
+        torch.testing.assert_close(left, (sigma[k:] / 2.0**exponent).norm(), rtol=1e-12, atol=1e-12)
 
 
 def check_thin(U: torch.Tensor, sigma: torch.Tensor, Vh: torch.Tensor) -> None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from matrices import gaussian, orthonormal
 from scipy.integrate import quad
-from scipy.linalg import eigvalsh_tridiagonal
 from scipy.special import airy
 from scipy.stats import kstest
 
@@ -15,6 +15,7 @@ from lorax_lab.spectra.matrix import LowRank
 from lorax_lab.spectra.noise import (
     bulk_misfit,
     gavish_donoho_rank,
+    noise_misfit,
     noise_scale,
     signal_share,
     spike_strength,
@@ -25,41 +26,10 @@ from lorax_lab.spectra.null import TRACY_WIDOM_999, gaussian_quantile, gaussian_
 BETAS = (1.0, 0.75, 0.5, 0.25)
 
 
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def orthonormal(d: int, k: int, seed: int) -> torch.Tensor:
-    return torch.linalg.qr(gaussian(d, k, seed=seed)).Q
-
-
 def planted(shape: tuple[int, int], theta: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...]:
     """U diag(θ √n) Vᵀ + X with entries of X of std 1, and U, V."""
     U, V = orthonormal(shape[0], len(theta), 100 + seed), orthonormal(shape[1], len(theta), 200 + seed)
     return U @ torch.diag(theta * math.sqrt(max(shape))) @ V.T + gaussian(*shape, seed=seed), U, V
-
-
-def tridiagonal(m: int, n: int, rng: np.random.Generator, *draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonal and off-diagonal of a matrix with the σ² of an (m, n) Gaussian one (Dumitriu & Edelman 2002)."""
-    d, e = rng.chisquare(n - np.arange(m), (*draws, m)), rng.chisquare(m - 1 - np.arange(m - 1), (*draws, m - 1))
-    diagonal = d.copy()
-    diagonal[..., 1:] += e
-    return diagonal, np.sqrt(d[..., :-1] * e)
-
-
-def noise_spectrum(m: int, n: int, rng: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(eigvalsh_tridiagonal(*tridiagonal(m, n, rng)).clip(0)).sqrt()
-
-
-def share_with_largest_above(value: float, m: int, n: int, draws: int) -> float:
-    """Share of Gaussian matrices with σ_1 > value: those where value² − σ² is not positive definite (Sturm)."""
-    diagonal, off = tridiagonal(m, n, np.random.default_rng(m * n), draws)
-    pivot = value**2 - diagonal[:, 0]
-    above = pivot <= 0
-    for i in range(1, m):
-        pivot = value**2 - diagonal[:, i] - off[:, i - 1] ** 2 / pivot
-        above |= pivot <= 0
-    return above.mean()
 
 
 class TestNull:
@@ -69,10 +39,10 @@ class TestNull:
         kernel = airy((x[:, None] + x) / 2)[0] / 2  # F_1(s) = det(1 − ½ Ai((x + y)/2)) on (s, ∞): Ferrari & Spohn 2005
         assert np.linalg.det(np.eye(60) - root[:, None] * kernel * root) == pytest.approx(0.999, abs=1e-6)
 
-    @pytest.mark.parametrize(("shape", "rate"), [((4, 4), 1.7), ((4, 16), 1.3), ((32, 32), 1.2), ((32, 64), 1.0)])
+    @pytest.mark.parametrize(("shape", "rate"), [((4, 4), 1.7), ((4, 16), 1.3), ((16, 12), 1.2)])
     def test_one_matrix_in_a_thousand_is_above_the_ceiling(self, shape: tuple[int, int], rate: float) -> None:
-        share = share_with_largest_above(noise_ceiling(shape, 1.0), *shape, draws=60_000)
-        assert 1e3 * share == pytest.approx(rate, abs=0.4)
+        largest = torch.linalg.matrix_norm(gaussian(40_000, *shape), 2)
+        assert 1e3 * (largest > noise_ceiling(shape, 1.0)).double().mean().item() == pytest.approx(rate, abs=0.5)
 
     def test_ceiling(self) -> None:
         for shape in ((1, 1), (3, 5000), (40, 40)):
@@ -101,18 +71,22 @@ class TestNull:
         torch.testing.assert_close(gaussian_share_above(ends, shape), ends.new_tensor([1, 1, 0, 0]))
 
 
-class TestNoiseScale:
-    @pytest.mark.parametrize("beta", [1.0, 0.5, 0.25])
-    @pytest.mark.parametrize(("m", "draws"), [(32, 160), (128, 30), (256, 10)])
-    def test_of_noise(self, m: int, draws: int, beta: float) -> None:
-        n, rng = round(m / beta), np.random.default_rng(m)
-        found = [noise_scale(0.3 * noise_spectrum(m, n, rng), (n, m)) for _ in range(draws)]
-        assert np.mean(found) == pytest.approx(0.3, rel=0.006)
-        assert np.std(found) < 0.3 * 1.1 / m
+@pytest.mark.parametrize("shape", [(128, 128), (96, 192), (256, 64)])
+def test_noise_is_read_as_noise(shape: tuple[int, int]) -> None:
+    sigmas = torch.linalg.svdvals(0.3 * gaussian(30, *shape))
+    found = [noise_scale(sigma, shape) for sigma in sigmas]
+    assert np.mean(found) == pytest.approx(0.3, rel=0.006)
+    assert np.std(found) < 0.3 * 1.1 / min(shape)
+    misfits = [bulk_misfit(sigma, shape) for sigma in sigmas]
+    assert np.mean(misfits) == pytest.approx(noise_misfit(shape), rel=0.15)
+    assert max(misfits) < 2 * noise_misfit(shape)
+    assert sum(spikes(sigma, shape) for sigma in sigmas) <= 1
 
-    @pytest.mark.parametrize("theta", [3.0, 10.0, 1e3])
+
+class TestNoiseScale:
+    @pytest.mark.parametrize("theta", [3.0, 1e3])
     @pytest.mark.parametrize("share", [0.05, 0.2])
-    @pytest.mark.parametrize(("shape", "draws"), [((64, 64), 20), ((64, 128), 20), ((240, 200), 2)])
+    @pytest.mark.parametrize(("shape", "draws"), [((64, 64), 20), ((64, 128), 20)])
     def test_strong_spikes_leave_it_alone(self, shape: tuple[int, int], draws: int, share: float, theta: float) -> None:
         k = round(share * min(shape))
         sigmas = [
@@ -178,19 +152,6 @@ class TestNoiseScale:
 
 
 class TestBulkMisfit:
-    @pytest.mark.parametrize(("m", "n", "draws"), [(32, 32, 60), (64, 256, 40), (256, 256, 10), (512, 512, 3)])
-    def test_of_noise(self, m: int, n: int, draws: int) -> None:
-        rng, expected = np.random.default_rng(m), (0.4 + 0.27 * math.log2(m)) / m
-        found = [bulk_misfit(0.02 * noise_spectrum(m, n, rng), (m, n)) for _ in range(draws)]
-        assert np.mean(found) == pytest.approx(expected, rel=0.15)
-        assert max(found) < 2 * expected
-
-    @pytest.mark.parametrize(("spread", "expected"), [(0.3, 0.04), (1.0, 0.1)])
-    def test_unequal_rows(self, spread: float, expected: float) -> None:
-        rows = (spread * gaussian(256, 1, seed=1)).exp()
-        sigma = torch.linalg.svdvals(rows * gaussian(256, 256))
-        assert bulk_misfit(sigma, (256, 256)) == pytest.approx(expected, rel=0.3)
-
     def test_is_the_kolmogorov_smirnov_distance_of_what_spikes_leave(self) -> None:
         Y, _, _ = planted((60, 90), torch.tensor([5.0, 20.0]).double(), seed=3)
         sigma = torch.linalg.svdvals(Y)
@@ -204,11 +165,6 @@ class TestBulkMisfit:
 
 
 class TestSpikes:
-    def test_false_alarms(self) -> None:
-        sigmas = torch.linalg.svdvals(gaussian(2000, 24, 32))
-        assert 1 <= sum(spikes(sigma, (24, 32), std=1.0) for sigma in sigmas) <= 6
-        assert sum(spikes(sigma, (24, 32)) > 0 for sigma in sigmas[:400]) <= 5
-
     @pytest.mark.parametrize("shape", [(240, 240), (160, 320), (320, 160)])
     def test_planted_directions(self, shape: tuple[int, int]) -> None:
         beta = min(shape) / max(shape)

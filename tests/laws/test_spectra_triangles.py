@@ -5,6 +5,7 @@ import math
 import mpmath
 import pytest
 import torch
+from matrices import gaussian
 
 from lorax_lab.spectra import LowRank, gram, low_rank_singular_values, svd, triangles
 from lorax_lab.spectra.exact import svd_error
@@ -12,10 +13,6 @@ from lorax_lab.spectra.gram import gram_error
 
 EPS = 2.0**-52
 TINY, HUGE = 1e-200, 1e200
-
-
-def gaussian(*size: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def parallel(long: int, rank: int, angle: float) -> torch.Tensor:
@@ -29,20 +26,17 @@ FACTORS = {
     "fp32": (gaussian(300, 6).float(), True),
     "many blocks": (gaussian(2500, 6), True),
     "graded columns": (gaussian(300, 6) * torch.logspace(0, -12, 6, dtype=torch.float64), True),
-    "graded columns 1e25 to 1e-25": (gaussian(300, 6) * torch.logspace(25, -25, 6, dtype=torch.float64), True),
     "graded columns 1e50 to 1e-50": (gaussian(300, 6) * torch.logspace(50, -50, 6, dtype=torch.float64), False),
     "one column": (gaussian(300, 1), True),
     "small": (TINY * gaussian(300, 6), True),
     "large": (HUGE * gaussian(300, 6), True),
     "graded rows": (gaussian(300, 6) * torch.logspace(0, -12, 300, dtype=torch.float64)[:, None], True),
-    "nearly parallel 1e-2": (parallel(300, 6, 1e-2), False),
     "nearly parallel 1e-7": (parallel(300, 6, 1e-7), False),
     "nearly parallel 1e-12": (parallel(300, 6, 1e-12), False),
     "equal columns": (gaussian(300, 1).expand(300, 6), False),
     "one column zero": (gaussian(300, 6) * (torch.arange(6) != 3), False),
     "one column too small": (gaussian(300, 6) * torch.where(torch.arange(6) == 3, TINY, 1.0), False),
     "zero": (torch.zeros(300, 6), False),
-    "square": (gaussian(6, 6), False),
     "square, near the identity": (torch.eye(6) + 0.02 * gaussian(6, 6), False),
     "wide": (gaussian(4, 6), False),
 }
@@ -77,7 +71,7 @@ def test_the_route_and_the_product(name: str, transposed: bool, by_qr: list[int]
 
 
 @pytest.mark.parametrize("left", FACTORS)
-@pytest.mark.parametrize("right", ["gaussian", "graded columns", "nearly parallel 1e-7", "zero"])
+@pytest.mark.parametrize("right", ["graded columns", "nearly parallel 1e-7"])
 def test_values_against_qr_and_exact_arithmetic(left: str, right: str) -> None:
     B = FACTORS[left][0]
     A = FACTORS[right][0][:, : B.shape[1]].T
@@ -98,14 +92,6 @@ def exact_values(B: torch.Tensor, A: torch.Tensor, scaling: float) -> torch.Tens
         return torch.tensor([float(root) for root in roots], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("grade", [0, 6, 12])
-def test_small_values_keep_their_digits_between_graded_factors(grade: int) -> None:
-    """B D and D⁻¹ A are B A for every diagonal D; the values are as good as those without D."""
-    B, A, D = gaussian(400, 5), gaussian(5, 300, seed=1), torch.logspace(0, -grade, 5, dtype=torch.float64)
-    plain, graded = low_rank_singular_values([LowRank(B, A), LowRank(B * D, A / D[:, None])])
-    torch.testing.assert_close(graded, plain, rtol=1e-13, atol=0)
-
-
 def test_a_batch_mixes_both_routes(by_qr: list[int]) -> None:
     names = [name for name, (factor, _) in FACTORS.items() if factor.shape == (300, 6)]
     updates = [LowRank(FACTORS[name][0], gaussian(6, 40, seed=3), 0.5) for name in names]
@@ -113,15 +99,6 @@ def test_a_batch_mixes_both_routes(by_qr: list[int]) -> None:
     assert by_qr == [sum(not FACTORS[name][1] for name in names)]
     for update, sigma in zip(updates, batch, strict=True):
         torch.testing.assert_close(sigma, low_rank_singular_values([update])[0], rtol=1e-13, atol=0)
-
-
-@pytest.mark.parametrize("rank", [3, 4, 40])
-def test_a_gram_matrix_of_several_panels(rank: int, monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:
-    monkeypatch.setattr(gram, "PANEL", 3)
-    update = LowRank(gaussian(5000, rank), gaussian(rank, 5000, seed=1))
-    (found,) = low_rank_singular_values([update])
-    assert by_qr == []
-    torch.testing.assert_close(found, svd(update)[1], rtol=1e-13, atol=0)
 
 
 def test_the_bound_decides(monkeypatch: pytest.MonkeyPatch, by_qr: list[int]) -> None:

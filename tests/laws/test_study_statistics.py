@@ -97,22 +97,6 @@ def test_an_arm_costs_its_parameters_and_the_medians_of_its_seeds() -> None:
     assert comparison._cost([]) == {}
 
 
-def winners() -> float:
-    """Share of simulated comparisons of two identical methods, by the whole pipeline, in which one is found better."""
-    draw, found = np.random.default_rng(7), 0
-    for _ in range(COMPARISONS):
-        records = study(lambda cell: float(draw.normal(0.8, NOISE)), SAME)
-        lines = [{k: v for k, v in line.items() if k != "correct"} for line in records.lines]
-        (of_arm,) = comparison.compared(replace(records, lines=lines), "reviews").values()
-        found += of_arm.p() < 0.05
-    return found / COMPARISONS
-
-
-@pytest.mark.slow
-def test_two_identical_methods_win_over_each_other_as_rarely_as_the_level_says() -> None:
-    assert 0.037 <= winners() <= 0.064
-
-
 def test_unequal_tuning_makes_false_winners_and_is_refused() -> None:
     """The best of five trials against the only one, each reported by the score that chose it."""
     draw, won = np.random.default_rng(8), 0
