@@ -22,16 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FACTS = "card.json"
 MAKER = "python -m lorax_lab.audit card runs/*-lora-* --task"
 GROUP = ("task", "metric", "margin")
-INDEPENDENT = "independent cards"
-"""What the interval of a share takes for granted, in words."""
 ROUNDING = 1e-9
 """What a difference of two shares may lack of the margin by rounding alone."""
 HELD: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "black"}
 LOST: dict[str, Any] = {"marker": "x", "markersize": 6, "color": "black"}
-KEPT: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "0.6"}
+UNCUT: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "0.6"}
 APART, WIDEST = 2.0, 16.0
 """Points between cards of one rank, and between the first and the last of many."""
 
@@ -60,7 +57,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     rows, left_out, seen = [], [], dict[str, str]()
-    for path in sorted(folder.glob(f"*/{FACTS}")):
+    for path in sorted(folder.glob("*/card.json")):
         name = path.parent.name
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
@@ -69,10 +66,10 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             elif (first := seen.setdefault(json.dumps(facts, sort_keys=True), name)) != name:
                 left_out.append(f"{name}: it is the same card as {first}")
             else:
-                about = {"card": name, "title": str(facts["title"]), "base": facts["base"]}
-                rows.append(about | _row(facts["scores"]))
+                card = {"card": name, "title": str(facts["title"]), "base": facts["base"]}
+                rows.append(card | _row(facts["scores"]))
         except UNREADABLE as error:
-            left_out.append(f"{name}: {FACTS} cannot be read: {in_short(error)}; make the card again")
+            left_out.append(f"{name}: card.json cannot be read: {in_short(error)}; make the card again")
     if not rows:
         why = f": {left_out[0]}" if left_out else ""
         raise ConfigError(f"{folder} has no card with a task{why}; type {MAKER}")
@@ -119,19 +116,17 @@ def sentence(rows: pd.DataFrame) -> str:
     """How many cards of a group were cut, how many of the cuts held on test, and what they changed."""
     from scipy.stats import binomtest
 
-    cut, kept = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
-    whole = f"{kept} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin"
+    cut, uncut = rows[rows["is_cut"]], int((~rows["is_cut"]).sum())
+    uncut_said = f"{uncut} of {len(rows)} cards kept the whole rank, since no smaller one was surely within the margin."
     if cut.empty:
-        return f"{whole}."
+        return uncut_said
     held = int(cut["held"].sum())
     ends = binomtest(held, len(cut)).proportion_ci(0.95, method="exact")
-    share = (
-        f"{held} of {len(cut)} cuts held on test (95 % interval {ends.low:.3f} to {ends.high:.3f}, as of {INDEPENDENT})"
-    )
-    sure = f"{int(cut['surely_held'].sum())} surely, {int(cut['surely_lost'].sum())} surely not"
-    changed = f"mean gain {cut['gain'].mean():+.3f}, lowest {cut['gain'].min():+.3f}"
     return (
-        f"{share}; by each card's own interval {sure}; {changed}. {whole if kept else 'No card kept the whole rank'}."
+        f"{held} of {len(cut)} cuts held on test (95 % interval {ends.low:.3f} to {ends.high:.3f}, as of independent "
+        f"cards); by each card's own interval {cut['surely_held'].sum()} surely, {cut['surely_lost'].sum()} surely "
+        f"not; mean gain {cut['gain'].mean():+.3f}, lowest {cut['gain'].min():+.3f}. "
+        f"{uncut_said if uncut else 'No card kept the whole rank.'}"
     )
 
 
@@ -142,36 +137,27 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = style.canvas(style.PAGE, 1.2 + 2.0 * len(parts))
     grid = figure.subplots(len(parts), 2, squeeze=False)
     for (left, right), (name, rows) in zip(grid, parts.items(), strict=True):
-        _chosen(left, rows)
-        _gains(right, rows)
-        left.set_title(name)
-        left.set_ylabel("chosen rank")
+        ranks = _by_rank(left, rows, "chosen")
+        whole: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
+        left.plot(ranks, ranks, label="the whole rank", **whole)
+        estimate_axis(left, max(ranks))
+        left.set(title=name, ylabel="chosen rank")
+        _by_rank(right, rows, "gain")
+        for end, line in ((0.0, "-"), (-float(rows["margin"].iloc[0]), "--")):
+            right.axhline(end, color="0.4", linewidth=0.8, linestyle=line, zorder=0)
         right.set_ylabel("gain on test")
     for axes in grid[-1]:
         axes.set_xlabel("rank of the adapter or update")
+    for label, look in {"cut": HELD, "cut, and not within the margin": LOST, "the whole is kept": UNCUT}.items():
+        grid[0][0].plot([], [], linestyle="", label=label, **look)
+    grid[0][0].plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="the margin")
+    grid[0][0].plot([], [], color="black", marker="|", linestyle="", markersize=8, label="95 % over test examples")
     only = f": {sentence(table)}" if len(parts) == 1 else "."
     style.title(
         figure, f"The rank that {len(table)} cards chose on validation, and what that cut changes on test{only}"
     )
     style.legend(figure, grid[0][0], columns=3)
     return figure
-
-
-def _chosen(axes: Axes, rows: pd.DataFrame) -> None:
-    ranks = _by_rank(axes, rows, "chosen")
-    whole: dict[str, Any] = {"color": "0.75", "linewidth": 3, "zorder": 0, "marker": "_", "markersize": 12}
-    axes.plot(ranks, ranks, label="the whole rank", **whole)
-    estimate_axis(axes, max(ranks))
-    for label, look in {"cut": HELD, "cut, and not within the margin": LOST, "the whole is kept": KEPT}.items():
-        axes.plot([], [], linestyle="", label=label, **look)
-    axes.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="the margin")
-    axes.plot([], [], color="black", marker="|", linestyle="", markersize=8, label="95 % over test examples")
-
-
-def _gains(axes: Axes, rows: pd.DataFrame) -> None:
-    _by_rank(axes, rows, "gain")
-    for end, line in ((0.0, "-"), (-float(rows["margin"].iloc[0]), "--")):
-        axes.axhline(end, color="0.4", linewidth=0.8, linestyle=line, zorder=0)
 
 
 def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:
@@ -182,7 +168,7 @@ def _by_rank(axes: Axes, rows: pd.DataFrame, key: str) -> list[int]:
         cards = rows[rows["full"] == rank].to_dict("records")
         apart = min(APART, WIDEST / len(cards))
         for place, card in enumerate(cards):
-            look = KEPT if not card["is_cut"] else HELD if card["held"] else LOST
+            look = UNCUT if not card["is_cut"] else HELD if card["held"] else LOST
             value, ends = max(card["chosen"], LEAST), (0.0, 0.0)
             if key == "gain":
                 value = card["gain"]

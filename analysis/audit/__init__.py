@@ -1,29 +1,37 @@
-"""The figures of an audit, one file each: `table(rows, sigma)` makes its CSV, `draw(table)` draws that."""
+"""The figures of an audit: of each, `table(rows, sigma)` makes its CSV, and `draw(table)` draws that."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorax_lab.errors import ConfigError
 
 from .. import style
 from ..folders import Drawn, draw_folder
 from ..groups import CannotDraw
-from . import directions, energy, ranks, singular_values
+from . import curves, layers
 from .rows import tidy
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-FIGURES: dict[str, ModuleType] = {
-    "singular_values": singular_values,
-    "energy": energy,
-    "ranks": ranks,
-    "directions": directions,
+
+class AuditFigure(NamedTuple):
+    """How a figure's CSV is made of an audit's rows and singular values, and how the CSV is drawn."""
+
+    table: Callable[[pd.DataFrame, dict[str, np.ndarray]], pd.DataFrame]
+    draw: style.Draw
+
+
+FIGURES = {
+    "singular_values": AuditFigure(curves.value_table, curves.draw_values),
+    "energy": AuditFigure(curves.energy_table, curves.draw_energy),
+    "ranks": AuditFigure(layers.rank_table, layers.draw_ranks),
+    "directions": AuditFigure(layers.direction_table, layers.draw_directions),
 }
 FORMAT = 2
 """Version of an audit's folder that can be read."""
@@ -70,10 +78,10 @@ def draw_all(rows: pd.DataFrame, sigma: dict[str, np.ndarray], folder: Path) -> 
     table, drawn, not_drawn = tidy(rows), [], []
     for name, figure in FIGURES.items():
         try:
-            behind = figure.table(table, sigma)
+            csv = figure.table(table, sigma)
         except CannotDraw as reason:
             not_drawn.append(f"{name}: {reason}")
             continue
-        style.save(behind, figure.draw(behind), folder / name)
+        style.save(csv, figure.draw(csv), folder / name)
         drawn.append(f"{name}.{{png,pdf,csv}}")
     return drawn, not_drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,27 +14,19 @@ Row: TypeAlias = dict[Any, Any]
 """A row of an audit by its column names, as pandas gives it."""
 TEXT = ("matrix", "module", "kind", "untrusted")
 MEASURES = ("effective_rank", "energy_rank_90")
-NULLS = ("scaled", "signs", "permuted")
-"""Noise that keeps an update's scales, magnitudes or entries."""
+NULLS = tuple(f"nulls.{name}.effective_rank" for name in ("scaled", "signs", "permuted"))
+"""Of noise that keeps an update's scales, magnitudes or entries."""
+FACTORS = ("amplification.factor", "amplification.random_factor", "amplification.base_factor")
+COUNTS = (
+    "intruders.left.count",
+    "intruders.right.count",
+    "intruders.left.random_count",
+    "intruders.right.random_count",
+)
+FITTED = ("noise_std", "noise_edge", "rounding_edge", "spikes", "bulk_misfit", "above_rounding")
 NUMBERS = (
-    "out",
-    "in",
-    "rank",
-    "frobenius_norm",
-    *MEASURES,
-    *(f"null.{name}" for name in MEASURES),
-    *(f"nulls.{name}.effective_rank" for name in NULLS),
-    "energy_rank_90.low",
-    "noise_std",
-    "noise_edge",
-    "bulk_misfit",
-    "spikes",
-    "spike_energy",
-    "rounding_edge",
-    "above_rounding",
-    *(f"amplification.{name}" for name in ("factor", "random_factor", "base_factor", "rank")),
-    *(f"intruders.{side}.{name}" for side in ("left", "right") for name in ("count", "random_count")),
-    "intruders.k",
+    *("out", "in", "rank", "frobenius_norm", *MEASURES, *(f"null.{name}" for name in MEASURES), *NULLS),
+    *("energy_rank_90.low", *FITTED, *FACTORS, "amplification.rank", *COUNTS, "intruders.k"),
 )
 DRAWS = 4
 """The noise of a low-rank update is averaged over this many products, whose values spread by a few per cent."""
@@ -60,7 +53,7 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def told(row: Row | pd.Series[Any]) -> bool:
+def counts_signal(row: Row | pd.Series[Any]) -> bool:
     """Whether a row's spikes are directions above noise: its bulk is that of iid noise, or it has no noise."""
     from lorax_lab.spectra import tells_spikes
 
@@ -77,8 +70,9 @@ def noise_values(row: Row, spikes: int = 0) -> np.ndarray | None:
     """
     if not (row["out"] > 0 and row["in"] > 0):
         return None
-    rank, spikes = int(row["rank"]) if row["rank"] > 0 else None, min(spikes, int(row["out"]), int(row["in"]))
-    return _noise_values(int(row["out"]) - spikes, int(row["in"]) - spikes, rank)
+    out_features, in_features = int(row["out"]), int(row["in"])
+    spikes = min(spikes, out_features, in_features)
+    return _noise_values(out_features - spikes, in_features - spikes, int(row["rank"]) if row["rank"] > 0 else None)
 
 
 @cache
@@ -98,47 +92,32 @@ def _noise_values(out_features: int, in_features: int, rank: int | None) -> np.n
     return torch.stack(low_rank_singular_values(draws)).square().mean(0).sqrt().numpy()
 
 
-def known_whole(row: Row, sigma: np.ndarray) -> bool:
-    """Whether these singular values hold all of an update's energy."""
-    norm = row["frobenius_norm"]
-    return len(sigma) >= min(row["out"], row["in"]) or bool((sigma**2).sum() >= norm**2 * (1 - 1e-9))
-
-
 def points(count: int) -> list[int]:
     """Indices from 1 to `count`, all at first and then evenly spaced in their logarithm; the last among them.
 
     >>> points(3), len(points(4096)), points(4096)[-1]
     ([1, 2, 3], 253, 4096)
     """
-    if count <= PER_OCTAVE:
-        return list(range(1, count + 1))
-    first, indices = list(range(1, PER_OCTAVE)), []
-    step = 0
-    while (index := round(PER_OCTAVE * 2 ** (step / PER_OCTAVE))) < count:
-        indices.append(index)
-        step += 1
-    return list(dict.fromkeys([*first, *indices, count]))
-
-
-def strongest(table: pd.DataFrame, weight: str) -> list[str]:
-    """The module types with the largest sums of a column, at most `MOST`, in the order of the table."""
-    sums = table.groupby("module", sort=False)[weight].sum()
-    return [str(name) for name in sums.index if name in set(sums.nlargest(MOST).index)]
+    spaced = (round(PER_OCTAVE * 2 ** (step / PER_OCTAVE)) for step in range(PER_OCTAVE * count.bit_length()))
+    return sorted({*range(1, min(count, PER_OCTAVE) + 1), *(i for i in spaced if i < count), count} - {0})
 
 
 def outside(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Notes on the module types of the table that `rows` leave out: some lie outside the layers, some have no room."""
-    out = table[~table.index.isin(rows.index)]
-    reasons = {"outside the layers": out["layer"].isna(), "too many for the page": out["layer"].notna()}
-    names = {reason: list(dict.fromkeys(out[mask]["module"])) for reason, mask in reasons.items()}
-    return [f"{reason}, in the table only: {listed(modules)}" for reason, modules in names.items() if modules]
+    absent = table[~table.index.isin(rows.index)]
+    unplaced = absent["layer"].isna()
+    return [
+        *note("outside the layers, in the table only", absent[unplaced]["module"]),
+        *note("too many for the page, in the table only", absent[~unplaced]["module"]),
+    ]
 
 
-def listed(names: list[str], most: int = 3) -> str:
-    """The first names, and how many more there are.
+def note(text: str, names: Iterable[object], most: int = 3) -> list[str]:
+    """A line with the first of these names, each once, and how many more there are; none without names.
 
-    >>> listed(["a", "b", "c", "d"]), listed(["a", "b"])
-    ('a, b, c and 1 more', 'a, b')
+    >>> note("still", ["a", "b", "c", "d", "a"]), note("still", [])
+    (['still: a, b, c and 1 more'], [])
     """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    once = list(dict.fromkeys(map(str, names)))
+    more = f" and {len(once) - most} more" if len(once) > most else ""
+    return [f"{text}: {', '.join(once[:most])}{more}"] if once else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -108,7 +107,6 @@ def load_every(folder: Path, names: Collection[str] | None = None) -> tuple[list
             damaged[path.name] = str(error)
     if not studies and names is None:
         raise ConfigError("; ".join(damaged.values()))
-    gc.freeze()  # statsmodels collects garbage at each correction of p values: half a second with all these records
     began = {study.name: page.began(study) for study in studies}
 
     def order(study: Records) -> tuple[str, str, str]:

@@ -172,12 +172,17 @@ def _share(draw: np.random.Generator, freedom: int) -> NDArray[np.floating]:
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values, corrected for their number (Holm 1979). NaN stays NaN and is not counted."""
-    from statsmodels.stats.multitest import multipletests
+    """p values, corrected for their number (Holm 1979). NaN stays NaN and is not counted.
 
-    known = {name: value for name, value in p.items() if not math.isnan(value)}
-    corrected = multipletests(list(known.values()), method="holm")[1] if known else []
-    return dict.fromkeys(p, math.nan) | {name: float(v) for name, v in zip(known, corrected, strict=True)}
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03, "none": math.nan})
+    {'a': 0.03, 'b': 0.06, 'c': 0.06, 'none': nan}
+    """
+    ordered = sorted((value, name) for name, value in p.items() if not math.isnan(value))
+    corrected, highest = dict.fromkeys(p, math.nan), 0.0
+    for place, (value, name) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - place) * value))
+        corrected[name] = highest
+    return corrected
 
 
 @dataclass(frozen=True)

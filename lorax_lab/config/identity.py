@@ -27,7 +27,7 @@ FORM = 1
 NO_RESULT: Mapping[str, bool] = {"decides_result": False}
 """Metadata of a field that does not decide a run's result."""
 
-NOT_KEPT = {"": ("runs_dir", "tracking", "force", "isolate"), "task": ("path",), "train": ("device",)}
+NOT_KEPT = {"": ("runs_dir", "tracking", "force"), "task": ("path",), "train": ("device",)}
 """Settings that a published run leaves out: where things lie, and how a run was watched."""
 LONGEST = 240
 """Bytes of a run id. A file system's names have 255 at most, and a run's files add to it: no longer id was recorded."""

@@ -1,25 +1,16 @@
 """Where examples come from: pinned assets, tables, folders, data sets; splits without leaks.
 
-A new source is one module here with a `Source`, its line in `SOURCES`, and a file in `conf/task/`.
+A new source is a function that reads it, a `Source` with its line in `SOURCES`, and a file in `conf/task/`.
 """
 
 from __future__ import annotations
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import arithmetic, boolq, digits, hub, hutto_gilbert, image_folder, local, sarcasm
+from lorax_lab.data import built_in, hub, image_folder, local
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError, suggest
 
-SOURCES: dict[str, Source] = {
-    "movie_reviews": hutto_gilbert.SOURCE,
-    "product_reviews": hutto_gilbert.SOURCE,
-    "editorials": hutto_gilbert.SOURCE,
-    "tweets": hutto_gilbert.SOURCE,
-    "sarcasm": sarcasm.SOURCE,
-    "boolq": boolq.SOURCE,
-    "boolq_lm": boolq.AS_TEXT,
-    "arithmetic": arithmetic.SOURCE,
-    "digits": digits.SOURCE,
+SOURCES: dict[str, Source] = built_in.SOURCES | {
     "local": local.SOURCE,
     "image_folder": image_folder.SOURCE,
     "hub": hub.SOURCE,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorax_lab.record.files import Check, save_tensors, sha256_of, sync, write_json
+from lorax_lab.record.files import save_tensors, sha256_of, sync, write_json
 from lorax_lab.record.redact import redacted
 
 FOLDER = "checkpoints"
@@ -53,7 +53,6 @@ class Checkpoints:
             identity is not used.
         seconds: time between checkpoints; 0 makes one at every step, None makes none.
         tell: called with a sentence for the user.
-        check: called before anything is written or replaced; raises where the run is another's by now.
     """
 
     def __init__(
@@ -62,9 +61,8 @@ class Checkpoints:
         identity: dict[str, Any],
         seconds: float | None,
         tell: Callable[[str], None],
-        check: Check = lambda: None,
     ) -> None:
-        self.folder, self.seconds, self.tell, self.check = folder / FOLDER, seconds, tell, check
+        self.folder, self.seconds, self.tell = folder / FOLDER, seconds, tell
         self.identity = redacted(_plain(identity), keys=False)  # as it is written
         self.last = time.monotonic()
 
@@ -76,19 +74,17 @@ class Checkpoints:
         """Write a checkpoint whole, then remove all but the last two.
 
         Raises:
-            OSError: it could not be written; those before it are untouched. Whatever `check` raises: so are all.
+            OSError: it could not be written; those before it are untouched.
         """
         if self.seconds is None:
             return
         target = self.folder / f"step-{position.step:06d}"
         scratch = self.folder / f".{target.name}"
-        self.check()
         shutil.rmtree(scratch, ignore_errors=True)
         state = asdict(position) | {"identity": self.identity, "scaler": scaler.state_dict() if scaler else None}
-        save_tensors(scratch / TENSORS, _tensors(model, optimizer), self.check)
-        write_json(scratch / STATE, state, check=self.check)
-        write_json(scratch / MANIFEST, {name: sha256_of(scratch / name) for name in (TENSORS, STATE)}, check=self.check)
-        self.check()
+        save_tensors(scratch / TENSORS, _tensors(model, optimizer))
+        write_json(scratch / STATE, state)
+        write_json(scratch / MANIFEST, {name: sha256_of(scratch / name) for name in (TENSORS, STATE)})
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
         sync(self.folder)

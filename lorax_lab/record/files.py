@@ -13,17 +13,14 @@ from typing import Any
 
 from lorax_lab.record.redact import redact, redacted
 
-Check = Callable[[], None]
-"""Called right before a file takes its place; raises where it is no longer wanted, and nothing is replaced."""
 SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Names of the temporary files that `write_whole` makes, such as `.record.json.k3x_81qa`."""
 NUMBERS = "biufcmM"
 """Kinds of numpy's and pandas's types that hold no text: truth values, numbers and times."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None], check: Check | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it to the disk, `check`, rename it to `path`, and sync the
-    folder.
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, rename it to `path`, and sync the folder.
 
     Raises:
         OSError: nothing was changed; a temporary file may be left where the process was killed.
@@ -36,8 +33,6 @@ def write_whole(path: Path, write: Callable[[Path], None], check: Check | None =
         write(scratch)
         sync(scratch)
         scratch.chmod(0o644)
-        if check:
-            check()
         os.replace(scratch, path)
         sync(path.parent)
     finally:
@@ -74,10 +69,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, write)
 
 
-def write_json(path: Path, content: Any, indent: int | None = None, check: Check | None = None) -> None:
+def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write plain values as JSON, whole. Keys and passwords in its texts are hidden before it becomes one text, so that
     a password of digits spoils no number; the names of its fields are ours and stay."""
-    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n", check)
+    write_redacted(path, json.dumps(redacted(content, keys=False), indent=indent) + "\n")
 
 
 def write_csv(path: Path, table: Any) -> None:
@@ -94,21 +89,21 @@ def csv_text(table: Any, float_format: str | None = None) -> str:
     return str(shown.to_csv(index=False, lineterminator="\n", float_format=float_format))
 
 
-def write_redacted(path: Path, text: str, check: Check | None = None) -> None:
+def write_redacted(path: Path, text: str) -> None:
     """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
 
     def write(scratch: Path) -> None:
         scratch.write_text(text, encoding="utf-8")
 
-    write_whole(path, write, check)
+    write_whole(path, write)
 
 
-def save_tensors(path: Path, tensors: dict[str, Any], check: Check | None = None) -> None:
+def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
     """Write tensors as safetensors, whole; tensors that share memory are written once each."""
     from safetensors.torch import save_file
 
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}), check)
+    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
 
 
 def sha256_of(path: Path) -> str:

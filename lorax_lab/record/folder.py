@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from lorax_lab.record.files import Check, save_tensors, sha256_of, write_json, write_redacted, write_whole
+from lorax_lab.record.files import save_tensors, sha256_of, write_json, write_redacted, write_whole
 from lorax_lab.record.record import RECORD, DamagedRecord, read_record
 from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import File
@@ -25,28 +25,28 @@ QUARANTINE = "quarantine"
 NOT_RESULTS = (RECORD, "wandb.json", "trackio.json", "progress.jsonl")
 
 
-def save_trained(folder: Path, files: dict[str, dict[str, Any]], check: Check | None = None) -> None:
+def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """Write a method's exported files: tensors as safetensors, plain values as JSON."""
     for name, content in files.items():
         if name.endswith(".json"):
-            write_json(folder / name, content, 2, check)
+            write_json(folder / name, content, 2)
         else:
-            save_tensors(folder / name, content, check)
+            save_tensors(folder / name, content)
 
 
-def save_config(folder: Path, config: dict[str, Any], check: Check | None = None) -> None:
+def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the full resolved configuration as `config.yaml`."""
     import yaml
 
     text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
-    write_redacted(folder / "config.yaml", text, check)
+    write_redacted(folder / "config.yaml", text)
 
 
-def save_history(folder: Path, history: list[dict[str, float]], check: Check | None = None) -> None:
+def save_history(folder: Path, history: list[dict[str, float]]) -> None:
     """Write the learning curve, one JSON object per step, as `metrics.jsonl`; null where a value is not finite.
     It has only numbers, and names that are ours, so that nothing in it is hidden."""
     finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in history]
-    write_redacted(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite), check)
+    write_redacted(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in finite))
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:
@@ -54,7 +54,7 @@ def read_history(folder: Path) -> list[dict[str, float | None]]:
     return [json.loads(line) for line in (folder / HISTORY).read_text(encoding="utf-8").splitlines()]
 
 
-def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Check | None = None) -> None:
+def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]]) -> None:
     """Write `{name: {part: array}}` as one NPZ file with the keys `<name>/<part>`: `spectra.npz` has sigma, U and Vh of
     each matrix, and σ of the noise that was drawn for it; `outputs.npz` the outputs and labels of the test split, and
     what a cut update says to it."""
@@ -66,7 +66,7 @@ def save_arrays(path: Path, tables: dict[str, dict[str, np.ndarray]], check: Che
         with scratch.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    write_whole(path, write, check)
+    write_whole(path, write)
 
 
 def files_of(folder: Path) -> dict[str, File]:

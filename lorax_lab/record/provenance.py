@@ -32,7 +32,6 @@ def new_record(
     result: Result | None = None,
     reason: str | None = None,
     error: str | None = None,
-    launch: str | None = None,
 ) -> Record:
     """The record of a run of this process, written now.
 
@@ -54,7 +53,6 @@ def new_record(
         hardware=hardware(kernel),
         reason=reason,
         error=error,
-        launch=launch,
         result=result,
     )
 

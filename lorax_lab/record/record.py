@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lorax_lab.errors import ConfigError
-from lorax_lab.record.files import Check, write_redacted
+from lorax_lab.record.files import write_redacted
 from lorax_lab.record.redact import redacted
 from lorax_lab.record.result import MODEL, Git, Result
 
@@ -46,7 +46,6 @@ class Record:
         config: the whole resolved configuration, plain values.
         code: version of the code that decides the numbers (`code_sha256`).
         reason, error: why there is no result, in words and as a traceback.
-        launch: identifies the launcher that tried the run.
         result: result of a completed run; None for any other run.
     """
 
@@ -63,7 +62,6 @@ class Record:
     hardware: dict[str, Any]
     reason: str | None = None
     error: str | None = None
-    launch: str | None = None
     result: Result | None = None
     schema: Literal[3] = VERSION
 
@@ -96,11 +94,10 @@ class Damage:
     reason: str
 
 
-def write_record(folder: Path, record: Record, check: Check | None = None) -> None:
-    """Write `record.json`; call it after every other file of the run. `check` is called right before it takes its
-    place."""
+def write_record(folder: Path, record: Record) -> None:
+    """Write `record.json`; call it after every other file of the run."""
     content = {"schema": VERSION} | redacted(_plain(dataclasses.asdict(record)), keys=False)
-    write_redacted(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n", check)
+    write_redacted(folder / RECORD, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_record(folder: Path) -> Record:

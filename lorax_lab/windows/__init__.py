@@ -2,7 +2,8 @@
 
 A process that trains runs starts one child (`child.py`) with its first run, and tells it through one pipe which run
 begins and which is over. The child mirrors the run's files. It may hang or die: the runs go on, and what a window lacks
-is said once, with the command that shows it later.
+is said once, with the command that shows it later. Measures need torch, which the child does not import: the process
+that trained derives them and leaves them in a file (`contents.leave_update`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TrackingConfig
+from lorax_lab.windows import contents
 from lorax_lab.windows.library import MODES, TRACKIO, library_of
 from lorax_lab.windows.progress import Sink, written
 
@@ -51,6 +53,12 @@ class Windows:
         """Have a run shown."""
         self.open[folder.name] = (folder, tracking.mode)
         self.send({"folder": str(folder.resolve()), "group": group, "tracking": asdict(tracking)})
+
+    def end(self, folder: Path) -> None:
+        """Have the end of a run shown, as it is recorded."""
+        with suppress(Exception):  # the child says what it lacks
+            contents.leave_update(folder)
+        self.send({"over": str(folder.resolve())})
 
     def send(self, message: dict[str, Any]) -> None:
         """A line to the child, which may be gone."""
@@ -109,13 +117,13 @@ def watched(folder: Path, group: str, tracking: TrackingConfig, say: Say) -> Ite
             yield sink
         finally:
             if windows:
-                windows.send({"over": folder.name})
+                windows.end(folder)
 
 
 def show(folder: Path, tracking: TrackingConfig, say: Say) -> None:
     """Show a run that is over, without waiting for it."""
     if windows := _begin(folder, "", tracking, say):
-        windows.send({"over": folder.name})
+        windows.end(folder)
 
 
 def _begin(folder: Path, group: str, tracking: TrackingConfig, say: Say) -> Windows | None:

@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 
 from lorax_lab.record.files import sha256_of, write_json
-from lorax_lab.record.folder import load_spectra, read_history
+from lorax_lab.record.folder import read_history
 from lorax_lab.record.output import guard
 from lorax_lab.record.record import RECORD, Record, read_record
 from lorax_lab.record.redact import redacted
@@ -75,6 +75,7 @@ class Child:
             threading.Thread(target=work, daemon=True).start()
         while (order := self.messages.get()) is not None:
             if "over" in order:  # of a run whose window failed before
+                Path(order["over"], contents.UPDATE).unlink(missing_ok=True)
                 continue
             why = ""
             try:
@@ -167,12 +168,10 @@ def _show_result(window: Window, record: Record, folder: Path) -> None:
         if (step := int(metrics.pop("step") or 0)) > window.step:
             window.log(step, at, metrics)
     if record.completed.matrices:
-        from lorax_lab.record.measures import rows  # imports torch
-
-        measured = rows(folder)
-        picture = window.library.Image(contents.heat_map(measured, record.method))
-        update = contents.measured(measured, record.method) | {"update/effective_rank_map": picture}
-        for values in (update, *contents.curves(record, load_spectra(folder))):
+        update = json.loads((folder / contents.UPDATE).read_text(encoding="utf-8"))
+        (folder / contents.UPDATE).unlink(missing_ok=True)
+        picture = window.library.Image(contents.heat_map(update["cells"]))
+        for values in (update["values"] | {"update/effective_rank_map": picture}, *update["curves"]):
             window.log(window.step + 1, at, values)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config.defaults import flat
 from lorax_lab.record import variation
+from lorax_lab.record.files import write_json
+from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.palette import sequential_map
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 
 LONGEST = 64
 """Letters of a tag, or of a job type, at most; W&B refuses more."""
+UPDATE = ".update.json"
+"""The file in a run's folder by which the process that trained hands its child what needs torch."""
 AXES = {"truncation": "truncation/k", "spectrum": "spectrum/index", "answer": "answer/rank"}
 """Keys that begin with such a word are drawn against the key beside it, not against the training step."""
-NOT_SHOWN = ("runs_dir", "tracking", "force", "isolate", "workers")
+NOT_SHOWN = ("runs_dir", "tracking", "force", "workers")
 """Settings that say where things lie and how a run was watched."""
 TABLES = ("matrices", "truncation", "files")
 """Parts of a result that are no values of the whole run."""
@@ -118,6 +122,20 @@ def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
     return dict(redacted({key: value for key, value in values.items() if not isinstance(value, list | None)}))
 
 
+def leave_update(folder: Path) -> None:
+    """Derive what a window shows of a completed run's update, and leave it in `UPDATE`: `values`, `curves`, and the
+    `cells` of the heat map (layer, module, share of noise, effective rank). There is no file where none is measured."""
+    from lorax_lab.record.measures import rows  # imports torch
+
+    record = read_record(folder)
+    if record.result and record.result.matrices:
+        table = rows(folder)
+        drawn = curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))
+        cells = [(row["layer"], row["module"], share_of_noise(row, record.method), row["effective_rank"])
+                 for row in table.values()]  # fmt: skip
+        write_json(folder / UPDATE, {"values": measured(table, record.method), "curves": drawn, "cells": cells})
+
+
 def measured(rows: Mapping[str, Row], method: str) -> dict[str, float]:
     """The mean of every measure over the matrices. `noise_share` is the effective rank as a share of that of noise, in
     all and by type of module: 1 is pure noise, a small share is structure. Noise tells nothing of some matrices.
@@ -173,32 +191,36 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
     return rows
 
 
-def heat_map(rows: Mapping[str, Row], method: str) -> np.ndarray:
+def heat_map(cells: Sequence[Sequence[Any]]) -> np.ndarray:
     """Effective rank of ΔW, layers down, types of module across, as a picture (height, width, 4) uint8.
 
     The colour is its share of the effective rank of noise, from 0 to 1 in every run, and white where noise tells
     nothing. The number is the effective rank itself. Matrices outside all layers have the last row; a cell with several
     matrices shows their mean.
+
+    Args:
+        cells: of each matrix its layer, module, share of noise's effective rank, and effective rank.
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from pandas import DataFrame
 
-    table = DataFrame(
-        (math.inf if row["layer"] is None else row["layer"], row["module"], share_of_noise(row, method),
-         row["effective_rank"]) for row in rows.values()
-    )  # fmt: skip
-    shares, ranks = (table.astype({i: float}).pivot_table(i, 0, 1, dropna=False, sort=True) for i in (2, 3))
-    figure = Figure(figsize=(2.0 + 1.1 * shares.shape[1], 1.6 + 0.45 * shares.shape[0]), layout="constrained")
+    layers = sorted({cell[0] for cell in cells}, key=lambda layer: math.inf if layer is None else layer)
+    modules = sorted({cell[1] for cell in cells})
+
+    def mean(layer: int | None, module: str, part: int) -> float:
+        values = [cell[part] for cell in cells if (cell[0], cell[1]) == (layer, module) and cell[part] is not None]
+        return sum(values) / len(values) if values else math.nan
+
+    figure = Figure(figsize=(2.0 + 1.1 * len(modules), 1.6 + 0.45 * len(layers)), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
-    colours: np.ndarray = shares.to_numpy()
-    image = axes.imshow(colours, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
-    for (i, j), rank in np.ndenumerate(ranks.to_numpy()):
-        ink = "w" if colours[i, j] > 0.4 else "k"
+    shares = np.array([[mean(layer, module, 2) for module in modules] for layer in layers])
+    image = axes.imshow(shares, cmap=sequential_map(), aspect="auto", vmin=0.0, vmax=1.0)
+    for (i, j), share in np.ndenumerate(shares):
+        rank, ink = mean(layers[i], modules[j], 3), "w" if share > 0.4 else "k"
         axes.text(j, i, f"{rank:.3g}" if rank == rank else "", ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=30, ha="right", parse_math=False)
-    axes.set_yticks(range(shares.shape[0]), ["outside" if math.isinf(i) else f"{i:.0f}" for i in shares.index])
+    axes.set_xticks(range(len(modules)), modules, rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(len(layers)), ["outside" if layer is None else str(layer) for layer in layers])
     axes.set(xlabel="module", ylabel="layer", title="effective rank of ΔW")
     figure.colorbar(image, label="share of noise's effective rank")
     canvas.draw()

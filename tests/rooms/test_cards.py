@@ -133,7 +133,7 @@ def test_the_figure_shows_each_card_at_its_place(made: Path) -> None:
             for _, card in table.sort_values("full", kind="stable").iterrows()
         ]
         assert [tuple(line.get_xydata()[0]) for line, _ in shown] == expected
-        kept = [line for line, _ in shown if line.get_color() == cards.KEPT["color"]]
+        kept = [line for line, _ in shown if line.get_color() == cards.UNCUT["color"]]
         assert [line.get_xdata()[0] for line in kept] == [2] * 4
         assert [line.get_ydata()[0] for line, _ in shown if line.get_marker() == "x"] == [
             {"chosen": 8, "gain": -0.031}[key]

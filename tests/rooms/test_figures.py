@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import binomtest
 from stores import CATEGORIES, Store, drawn, group_of
 
 from analysis.figures import FIGURES
@@ -82,7 +82,7 @@ def test_an_arm_has_the_range_of_its_seeds_or_the_interval_of_one_seeds_examples
     store.run(rank=4)
     rows = FIGURES["accuracy_vs_rank"].table(group_of(store))
     low, high, words = interval(rows[rows["method"] == "full"])
-    assert (low, high) == pytest.approx(proportion_confint(800, 1000, method="wilson"))
+    assert (low, high) == pytest.approx(tuple(binomtest(800, 1000).proportion_ci(method="wilson")))
     assert words == "95 % interval over 1,000 examples"
     figure = FIGURES["accuracy_vs_rank"].draw(rows)
     said = [t.get_text() for t in figure.legends[0].get_texts()]

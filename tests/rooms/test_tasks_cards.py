@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from published import ALL, everything, origins, settings, shared, splits, text_and_group
 
-from lorax_lab.data import SOURCES, boolq, hutto_gilbert, sarcasm
+from lorax_lab.data import SOURCES, built_in
 from lorax_lab.data.assets import ASSETS, fetch
 from lorax_lab.launch.compose import compose
 from lorax_lab.tasks import KINDS, load_task
@@ -50,7 +50,7 @@ def read_real(name: str) -> str:
     ],
 )
 def test_as_published(name, rows, clear, dropped, groups, largest):
-    parse = {"sarcasm": sarcasm.parse, "boolq": boolq.parse}.get(name, hutto_gilbert.parse)
+    parse = {"sarcasm": built_in.parse_sarcasm, "boolq": built_in.parse_boolq}.get(name, built_in.parse_rated)
     content, task = read_real(name), load_task(settings(name, **ALL))
     labels = Counter(e.label for e in everything(task))
     assert len(parse(content)) == rows

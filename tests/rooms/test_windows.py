@@ -53,7 +53,13 @@ def summary_of(runs_dir: Path, run_id: str = RUN_ID) -> dict[str, Any]:
     return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
 
 
-def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(tmp_path: Path) -> None:
+def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that shows it is light: it has no torch."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "torch.py").write_text("raise ImportError('torch')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'path'}:{os.environ.get('PYTHONPATH', '')}")
     folder = recorded(tmp_path)
     for _ in range(2):  # the second takes the place of the first
         assert [line for line in show("offline", folder) if "lacks" in line] == []
@@ -63,6 +69,7 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(tmp_path: Path)
     assert shown["summary"].items() >= contents.summary(read_record(folder)).items()
     (place,) = tmp_path.glob("wandb/offline-run-*")
     assert list(place.glob("files/media/images/update/effective_rank_map*.png"))
+    assert not (folder / contents.UPDATE).exists()
     write_record(folder, replace(read_record(folder), written="2026-11-26T00:00:00Z"))  # such as by a comparison
     assert shown_in(folder, "offline") == {}
 
@@ -206,13 +213,7 @@ def test_the_map_has_a_row_for_each_layer(module: str, monkeypatch: pytest.Monke
     drawn: list[Any] = []
     colorbar = Figure.colorbar
     monkeypatch.setattr(Figure, "colorbar", lambda self, *a, **k: drawn.append(self) or colorbar(self, *a, **k))
-    null = {"effective_rank": 10.0}
-    table: dict[str, dict[str, Any]] = {
-        "layer.0.query": {"module": module, "layer": 0, "effective_rank": 3.0, "null": null},
-        "layer.1.query": {"module": module, "layer": 1, "effective_rank": 5.0, "null": null},
-        "pooler": {"module": module, "layer": None, "effective_rank": None},
-    }
-    picture = contents.heat_map(table, "lora")
+    picture = contents.heat_map([(1, module, 0.5, 5.0), (None, module, None, None), (0, module, 0.3, 3.0)])
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
     axes = drawn[0].axes[0]
     (image,) = axes.get_images()

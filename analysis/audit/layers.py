@@ -1,0 +1,299 @@
+"""Two figures by layer: the ranks of every update beside those of noise, and what ΔW does with the base's directions.
+
+A share of 1 is what noise gives (Gaussian entries, or Gaussian factors of the same rank): only shares well below it
+are structure. The least null is the lowest of noises that keep the update's own scales, magnitudes or entries. How many
+directions stand above the noise is counted only where the others are distributed as iid noise.
+
+Intruders are top directions of the tuned matrix that no direction of the base resembles (Shuttleworth et al. 2024).
+Amplification is ‖ΔW‖_F / ‖Uᵀ W V‖_F in the top directions U, V of ΔW (Hu et al. 2021): at the value for random
+directions ΔW ignores W, at the value for W's own directions it repeats W's strongest ones.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import style
+from ..groups import CannotDraw
+from .rows import COUNTS, FACTORS, MEASURES, MOST, NULLS, Row, counts_signal, note, outside
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROUNDED, NO_COUNT, AT_MOST = "*", "†", "≤"
+MARKS = {
+    ROUNDED: "not to be trusted: decided by what lies under the rounding floor of the stored weights",
+    NO_COUNT: "not told: the rest is not known to be iid noise, so what stands above its edge need be no signal",
+    AT_MOST: "at most; the top singular values alone leave it open",
+}
+
+
+class Panel(NamedTuple):
+    """A heat map: the columns of its numbers, colours and marks, its title, and its colours in words."""
+
+    column: str
+    colour: str
+    mark: str
+    title: str
+    bar: str
+
+
+EFFECTIVE, ENERGY = MEASURES
+NOISE, NULL = "share of noise's", "share of null's"
+PANELS = (
+    Panel(f"{EFFECTIVE}.share", f"{EFFECTIVE}.share", f"{EFFECTIVE}.mark", f"effective rank,\nas a {NOISE}", NOISE),
+    Panel("least.share", "least.share", "least.mark", f"effective rank,\nas a {NULL}", NULL),
+    Panel("spikes", "spikes", "spikes.mark", "directions\nabove the noise", "number"),
+    Panel(ENERGY, f"{ENERGY}.share", f"{ENERGY}.mark", "rank that holds\n90% of the energy", NOISE),
+)
+CELL, LINE, TALLEST = 0.27, 0.17, 7.0
+"""Inches: width and height of a cell with a number, and height of all heat maps above each other."""
+WIDEST, TYPES = 22, 40
+"""Module types that a page has room for with numbers, and without."""
+REFERENCES = ("random: ΔW ignores W", "W's own: ΔW repeats W")
+"""What the controls stand for, in the order of `FACTORS`."""
+CONTROLS: tuple[dict[str, Any], ...] = ({"linestyle": "--", "marker": "_"}, {"linestyle": ":", "marker": "x"})
+SIDES: dict[str, dict[str, Any]] = {
+    "left": {"marker": "o", "markersize": 6, "markerfacecolor": "white"},
+    "right": {"marker": "s", "markersize": 3},
+}
+"""Markers; where the two coincide, both can be seen."""
+
+
+# ---- ranks
+
+
+def rank_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
+    """One row per matrix. Columns: matrix, module, layer; effective_rank and energy_rank_90, each with `.null` (what
+    noise has), `.share` (their ratio) and `.mark`; least.null, the lowest effective rank of the nulls that keep
+    structure, least.share and least.mark; spikes (directions above the noise, where they count) and spikes.mark.
+
+    A mark is made of: `*` decided by rounding, `†` not told since the bulk is no iid noise, `≤` an end of what is open.
+
+    Raises:
+        CannotDraw: no matrix changed.
+    """
+    ranks = rows[["matrix", "module", "layer"]].copy()
+    flags = [set(text.split()) for text in rows["untrusted"]]
+    for name in MEASURES:
+        ranks[name] = rows[name].where(rows[name] > 0)
+        ranks[f"{name}.null"] = rows[f"null.{name}"]
+        ranks[f"{name}.share"] = ranks[name] / ranks[f"{name}.null"]
+        ranks[f"{name}.mark"] = [ROUNDED if name in flag else "" for flag in flags]
+    ranks[f"{ENERGY}.mark"] += [AT_MOST * is_open for is_open in rows[f"{ENERGY}.low"] < rows[ENERGY]]
+    ranks["least.null"] = rows[list(NULLS)].min(axis=1)
+    ranks["least.share"] = ranks[EFFECTIVE] / ranks["least.null"]
+    ranks["least.mark"] = ranks[f"{EFFECTIVE}.mark"]
+    records = rows.to_dict("records")
+    ranks["spikes"] = [row["spikes"] if counts_signal(row) else math.nan for row in records]
+    ranks["spikes.mark"] = [_spike_mark(row) for row in records]
+    if not _measured(ranks) or not (rows["frobenius_norm"] != 0).any():
+        raise CannotDraw("no matrix changed, or no rank of it was measured")
+    return ranks
+
+
+def _spike_mark(row: Row) -> str:
+    if math.isnan(row["spikes"]):
+        return ""
+    rounded = "spikes" in row["untrusted"].split() or row["above_rounding"] < row["spikes"]
+    return ROUNDED * rounded if counts_signal(row) else NO_COUNT
+
+
+def _measured(rows: pd.DataFrame) -> list[Panel]:
+    return [panel for panel in PANELS if rows[panel.colour].notna().any()]
+
+
+@style.styled
+def draw_ranks(table: pd.DataFrame) -> Figure:
+    """A heat map per rank that was measured; cells have numbers where there is room for them."""
+    layered = bool(_measured(table[table["layer"].notna()]))
+    rows = table[table["layer"].notna()] if layered else table.assign(layer=0)
+    measured = rows[rows[[panel.colour for panel in PANELS]].notna().any(axis=1)]["module"]
+    rows = rows[rows["module"].isin(list(dict.fromkeys([*measured, *rows["module"]]))[:TYPES])]
+    panels, layers = _measured(rows), sorted({int(layer) for layer in rows["layer"]})
+    modules = list(dict.fromkeys(rows["module"]))
+    across = max(1, min(len(panels), int((style.PAGE - 0.7) / (CELL * len(modules) + 0.1))))
+    down = math.ceil(len(panels) / across)
+    has_room = down * LINE * len(layers) <= TALLEST and len(modules) <= WIDEST
+    across, down = (across, down) if has_room else (len(panels), 1)
+    height = max(0.4, len(layers) * LINE if has_room else min(TALLEST, len(layers) * LINE / 2))
+    width = max(style.COLUMN, min(style.PAGE, 0.9 + across * (0.1 + 0.36 * max(len(modules), 3))))
+    figure = style.canvas(width, 1.0 + down * (0.75 + height) + 0.062 * max(map(len, modules)))
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _heat_map(axes, rows, panel, layers, modules, has_room)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    if not layered:
+        grid[0][0].set(ylabel="", yticks=[])
+    style.title(figure, "Ranks of ΔW by layer and module type")
+    notes = [textwrap.fill(line, int(width * 18)) for line in _rank_notes(table, rows, panels, has_room)]
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=style.FONT)
+    return figure
+
+
+def _heat_map(
+    axes: Axes, rows: pd.DataFrame, panel: Panel, layers: list[int], modules: list[str], has_room: bool
+) -> None:
+    from matplotlib.colors import Normalize, PowerNorm
+
+    def grid(column: str, how: Any = "mean") -> Any:
+        return rows.pivot_table(column, "layer", "module", how).reindex(index=layers, columns=modules).to_numpy()
+
+    largest = max(float(rows[panel.colour].max()), 1.0)
+    is_share = panel.colour.endswith(".share")
+    norm: Normalize = Normalize(0, 1) if is_share else PowerNorm(0.5, vmin=0, vmax=largest)
+    ticks = [0, 0.5, 1] if is_share else sorted({0.0, float(math.ceil(largest / 4)), largest})
+    colours = grid(panel.colour).astype(float)
+    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4} if has_room else {}
+    mesh = axes.pcolormesh(colours, cmap=style.PALETTE, norm=norm, **edges)
+    bar = axes.figure.colorbar(mesh, ax=axes, location="bottom", aspect=18, pad=0.02, label=panel.bar, ticks=ticks)
+    bar.outline.set_visible(False)
+    values, marks = grid(panel.column).astype(float), grid(panel.mark, _joined)
+    for i, j in [(i, j) for i in range(len(layers)) for j in range(len(modules)) if has_room]:
+        red, green, blue, _ = mesh.cmap(mesh.norm(colours[i, j]))
+        dark = 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 and not math.isnan(values[i, j])
+        if text := _cell(panel, values[i, j], str(marks[i, j])):
+            look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 6}
+            axes.text(j + 0.5, i + 0.5, text, color="white" if dark else "0.15", **look)
+    axes.set(title=panel.title, ylabel="layer", ylim=(len(layers), 0))
+    axes.spines[:].set_visible(False)
+    axes.label_outer()
+    shown = range(0, len(layers), math.ceil(len(layers) / (40 if has_room else 20)))
+    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown])
+    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
+    axes.tick_params(length=0)
+
+
+def _joined(marks: Any) -> str:
+    return "".join(sorted({letter for mark in marks if isinstance(mark, str) for letter in mark}))
+
+
+def _cell(panel: Panel, value: float, mark: str) -> str:
+    """`.81*`, `≤412`, `2.1k`."""
+    if math.isnan(value):
+        return NO_COUNT if NO_COUNT in mark else ""
+    number = f"{value:.2f}".removeprefix("0") if panel.column.endswith(".share") else _short(value)
+    return AT_MOST * (AT_MOST in mark) + number + mark.replace(AT_MOST, "")
+
+
+def _short(value: float) -> str:
+    """A number of directions in at most four letters.
+
+    >>> [_short(value) for value in (0.0, 8.0, 8.5, 412.0, 2088.0, 12345.0)]
+    ['0', '8', '8.5', '412', '2.1k', '12k']
+    """
+    if value >= 999.5:
+        return f"{value / 1000:.1f}k" if value < 9950 else f"{value / 1000:.0f}k"
+    return f"{value:.0f}" if value == int(value) or value >= 99.5 else f"{value:.1f}"
+
+
+def _rank_notes(table: pd.DataFrame, rows: pd.DataFrame, panels: list[Panel], has_room: bool) -> list[str]:
+    marks = _joined(rows[[panel.mark for panel in panels]].to_numpy().ravel())
+    uncounted = rows["spikes.mark"].eq(NO_COUNT)
+    no_counts = uncounted.any() and not rows["spikes"].notna().any()
+    notes = [
+        f"{mark} {text}" + " (marked in the table)" * (not has_room) for mark, text in MARKS.items() if mark in marks
+    ]
+    absent = [panel for panel in PANELS if panel not in panels and not (no_counts and panel.column == "spikes")]
+    notes += note("not measured", [panel.title.replace("\n", " ") for panel in absent])
+    notes += [f"directions above the noise are {MARKS[NO_COUNT]}"] if no_counts else []
+    blank = rows[[panel.colour for panel in panels]].where(~uncounted, 0.0).isna().any(axis=None)
+    notes += ["blank: did not change, or was not measured"] if blank else []
+    several = rows.duplicated(["layer", "module"]).any()
+    return [*notes, *outside(table, rows), *["cells that stand for several matrices show their mean"] * bool(several)]
+
+
+# ---- directions
+
+
+def direction_table(rows: pd.DataFrame, sigma: dict[str, Any]) -> pd.DataFrame:
+    """One row per matrix whose directions were measured: matrix, module, layer, and the columns of amplification and
+    intruders that the figure shows.
+
+    Raises:
+        CannotDraw: there is none.
+    """
+    columns = ["matrix", "module", "layer", *FACTORS, "amplification.rank", *COUNTS, "intruders.k"]
+    has_counts, amplified = rows[list(COUNTS[:2])].notna().any(axis=1), _is_finite(rows[FACTORS[0]])
+    measured = rows[has_counts | amplified][columns]
+    if measured.empty:
+        changed = rows[rows["frobenius_norm"] > 0]
+        if "base_norm" in rows and len(changed) and (changed["base_norm"] == 0).all():
+            raise CannotDraw("W0 of every matrix that changed is zero and has no directions")
+        raise CannotDraw("they were not measured; type --directions")
+    return measured.reset_index(drop=True)
+
+
+@style.styled
+def draw_directions(table: pd.DataFrame) -> Figure:
+    """Intruders per matrix, the mean of a layer and their range; below, amplification, a line per module type. Without
+    layers the matrices stand side by side."""
+    from matplotlib.ticker import MaxNLocator
+
+    layered = table["layer"].notna().any()
+    rows = table[table["layer"].notna()] if layered else table.assign(layer=range(len(table)))
+    rows = rows.astype({"layer": int})
+    counted, amplified = rows[rows[list(COUNTS[:2])].notna().any(axis=1)], rows[_is_finite(rows[FACTORS[0]])]
+    panels = [(panel, part) for panel, part in ((_intruders, counted), (_amplification, amplified)) if len(part)]
+    modules = list(dict.fromkeys(amplified["module"]))
+    figure = style.canvas(style.PAGE, 0.8 + 2.4 * len(panels) + 0.07 * min(len(modules), MOST))
+    grid = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (panel, part) in zip(grid, panels, strict=True):
+        panel(axes, part)
+    if layered:
+        grid[-1].set_xlabel("layer")
+        grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        grid[-1].set_xticks(range(len(rows)), rows["module"], rotation=90 if len(rows) > 3 else 0)
+    counts = rows[list(COUNTS[:2])].max(axis=1)
+    notes = note(f"most intruders: {counts.max():.0f} in", rows[counts == counts.max()]["matrix"], 1)
+    notes = [line.replace("in:", "in") for line in notes] if counts.max() > 0 else []
+    notes += [*note("amplification in the table only", modules[MOST:]), *outside(table, rows)]
+    style.title(figure, "\n".join(["What ΔW does with the directions of the base", *notes]))
+    if modules:
+        style.legend(figure, grid[-1], columns=3 if max(map(len, modules)) <= 28 else 2)
+    return figure
+
+
+def _intruders(axes: Axes, rows: pd.DataFrame) -> None:
+    by_layer = rows.groupby("layer")
+    for (side, marks), colour, control in zip(SIDES.items(), style.distinct(2), CONTROLS, strict=True):
+        count = by_layer[f"intruders.{side}.count"]
+        axes.fill_between(count.mean().index, count.min(), count.max(), color=colour, alpha=0.2, linewidth=0)
+        axes.plot(count.mean(), label=f"{side} directions", color=colour, zorder=3, clip_on=False, **marks)
+        _control(axes, by_layer[f"intruders.{side}.random_count"].mean(), f"random directions, {side}", control)
+    top = rows["intruders.k"].max()
+    ylabel = "intruder dimensions" + (f" of the top {top:.0f}" if top > 0 else "")
+    axes.set(ylabel=ylabel + ",\nmean and range in a layer" * bool(rows["layer"].duplicated().any()))
+    axes.set(ylim=(0, 1.05 * max(float(rows[["intruders.k", *COUNTS]].max().max()), 1.0)))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+
+
+def _amplification(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.set_yscale("log")
+    for column, label, look in zip(FACTORS[1:], REFERENCES, CONTROLS, strict=True):
+        by_layer = rows[_is_finite(rows[column])].groupby("layer")[column]
+        axes.fill_between(by_layer.min().index, by_layer.min(), by_layer.max(), color="0.88", linewidth=0, zorder=0)
+        _control(axes, by_layer.median(), label, look)
+    shown = list(dict.fromkeys(rows["module"]))[:MOST]
+    for number, (module, look) in enumerate(zip(shown, style.looks(len(shown)), strict=True)):
+        line = rows[rows["module"] == module].groupby("layer")[FACTORS[0]].median()
+        axes.plot(line, label=module, markevery=style.sparse(number, len(line)), **look)
+    ranks = sorted({int(rank) for rank in rows["amplification.rank"].dropna()})
+    span = " to ".join(map(str, dict.fromkeys((ranks[0], ranks[-1])))) if ranks else ""
+    axes.set(ylabel="amplification factor" + (f"\nin the top {span} directions of ΔW" if ranks else ""))
+
+
+def _control(axes: Axes, line: pd.Series[Any], label: str, look: dict[str, Any]) -> None:
+    """A grey line; a mark of its own where one layer makes no line."""
+    look = look | ({"linestyle": "", "markersize": 7} if len(line) == 1 else {"marker": ""})
+    axes.plot(line, label=label, color="0.5", linewidth=1.8, zorder=2.5, **look)
+
+
+def _is_finite(factors: pd.Series[Any]) -> pd.Series[bool]:
+    return (factors > 0) & (factors < math.inf)

@@ -1,0 +1,257 @@
+"""The sources that bring their data: pinned files of published data sets, and what is computed here.
+
+Groups keep together what shares a document, a passage or a wording, so that nothing of one split is in another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from lorax_lab.config import TaskConfig
+from lorax_lab.data.assets import fetch, sha256_of
+from lorax_lab.data.groups import connected, keys
+from lorax_lab.data.source import Example, Pools, Source
+from lorax_lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TEXT = {"text": "text"}
+Read = Callable[[TaskConfig], Pools]
+
+
+def _pinned(asset: str, read: Read, inputs: Mapping[str, str], *labels: str) -> Source:
+    """A source that reads the asset's file; its pinned hash is known before anything is fetched."""
+    return Source(read, lambda config: sha256_of(asset), labels=labels or ("classes",), inputs=inputs)
+
+
+def _content(asset: str) -> str:
+    """The text of a pinned file.
+
+    Raises:
+        AssetError: it is not in the cache and cannot be fetched.
+    """
+    return fetch(asset).read_bytes().decode("utf-8")
+
+
+# ---- sentiment (Hutto & Gilbert, ICWSM 2014): the mean of 20 raters or more, from -4 to 4, in four kinds of text
+
+NEUTRAL = 0.5
+"""Sentences with a mean nearer to 0 have no class: the raters do not agree on the sign."""
+ADDRESS = re.compile(r"@\w+|https?://\S+|\bRT\b")
+"""What a retweet has and its original has not."""
+RatedRow = tuple[str, float, str]
+
+
+def read_rated(config: TaskConfig) -> Pools:
+    """Sentences of clear sentiment, negative or positive; where labels are numbers, all sentences with their score.
+
+    Sentences of one document are one group, and so are those of one wording: a tweet with its retweets and with
+    its louder variants (`Yay.`, `YAY!!!`), of which the tweets have 200.
+    """
+    rows = parse_rated(_content(config.source))
+    scores = config.labels == "numbers"
+    rows = [row for row in rows if scores or abs(row[1]) >= NEUTRAL]
+    groups = connected([_keys_of_rated(row) for row in rows])
+    labels = [score if scores else int(score > 0) for _, score, _ in rows]
+    examples = [
+        Example({"text": text}, label, group) for (_, _, text), label, group in zip(rows, labels, groups, strict=True)
+    ]
+    return Pools(config.source, () if scores else ("negative", "positive"), examples)
+
+
+def parse_rated(content: str) -> list[RatedRow]:
+    r"""Id, score and text of each line `id <tab> score <tab> text`. Quotes are part of the text.
+
+    >>> parse_rated("1\t2.25\tA \"gem\".\r\n7_2\t-0.6\tToo tepid\r\n")
+    [('1', 2.25, 'A "gem".'), ('7_2', -0.6, 'Too tepid')]
+    """
+    lines = [line.removesuffix("\r").split("\t", 2) for line in content.split("\n") if line]
+    return [(name, float(score), text) for name, score, text in lines]
+
+
+def _keys_of_rated(row: RatedRow) -> list[str]:
+    """An id is `document_sentence`, or the sentence's alone where there are no documents."""
+    document, separator, _ = row[0].rpartition("_")
+    return keys(document=document if separator else "", text=ADDRESS.sub(" ", row[2]))
+
+
+RATED = {
+    name: _pinned(name, read_rated, TEXT, "classes", "numbers")
+    for name in ("movie_reviews", "product_reviews", "editorials", "tweets")
+}
+
+
+# ---- headlines of The Onion, which are sarcastic, and of HuffPost, which are not (Misra & Arora, AI Open 2023)
+
+
+def read_sarcasm(config: TaskConfig) -> Pools:
+    """Every headline; those that differ by punctuation alone are one group."""
+    rows = parse_sarcasm(_content("sarcasm"))
+    groups = connected([keys(text=text) for text, _ in rows])
+    examples = [Example({"text": text}, label, group) for (text, label), group in zip(rows, groups, strict=True)]
+    return Pools("sarcasm", ("not sarcastic", "sarcastic"), examples)
+
+
+def parse_sarcasm(content: str) -> list[tuple[str, int]]:
+    r"""Headline and label of each line, a chat whose last message is the headline; the instruction is left out.
+
+    >>> parse_sarcasm('{"input": [{"content": "0 or 1?"}, {"content": "my white inheritance"}], "ideal": "0"}\n')
+    [('my white inheritance', 0)]
+    """
+    rows = [json.loads(line) for line in content.split("\n") if line]
+    return [(row["input"][-1]["content"], int(row["ideal"])) for row in rows]
+
+
+# ---- yes/no questions that people asked, each with a passage of Wikipedia that answers it (Clark et al., NAACL 2019)
+
+
+def read_boolq(config: TaskConfig) -> Pools:
+    """Question and passage of every row with a label. Rows that share a question, a passage or the passage's
+    article are one group: passages of one article are often cuts of the same paragraph."""
+    rows = parse_boolq(_content("boolq"))
+    groups = connected([_keys_of_boolq(question, passage) for question, passage, _ in rows])
+    examples = [
+        Example({"text": question, "text_pair": passage}, label, group)
+        for (question, passage, label), group in zip(rows, groups, strict=True)
+    ]
+    return Pools("boolq", ("no", "yes"), examples)
+
+
+def read_boolq_as_text(config: TaskConfig) -> Pools:
+    """The same rows and groups as prompts, with `yes` or `no` as the completion."""
+    pools = read_boolq(config)
+    examples = [
+        Example({"prompt": prompt(e.inputs["text"], e.inputs["text_pair"])}, pools.classes[int(e.label)], e.group)
+        for e in pools.train
+    ]
+    return Pools("boolq_lm", (), examples)
+
+
+def prompt(question: str, passage: str) -> str:
+    r"""The question stands last: where a prompt is cut, the passage's beginning goes.
+
+    >>> prompt("is it", "It -- It is.")
+    'It -- It is.\nQuestion: is it?\nAnswer:'
+    """
+    return f"{passage}\nQuestion: {question.rstrip('?')}?\nAnswer:"
+
+
+def parse_boolq(content: str) -> list[tuple[str, str, int]]:
+    r"""Question, passage and label of each line that has a label; the data set's own test rows have none.
+
+    >>> lines = ['{"question": "is it", "passage": "It -- It is.", "idx": 3, "label": true}', '{"question": "was it"}']
+    >>> parse_boolq("\n".join(lines))
+    [('is it', 'It -- It is.', 1)]
+    """
+    rows = [json.loads(line) for line in content.split("\n") if line]
+    return [(row["question"], row["passage"], int(row["label"])) for row in rows if "label" in row]
+
+
+def _keys_of_boolq(question: str, passage: str) -> list[str]:
+    """A passage is `article -- text`."""
+    article, _, text = passage.partition(" -- ")
+    return keys(article=article, passage=text, question=question)
+
+
+# ---- sums and differences of two numbers, made here from a fixed seed
+
+COUNT = 8000
+LARGEST = 99
+
+
+def read_arithmetic(config: TaskConfig) -> Pools:
+    """Every problem. The two orders of a sum, which have one answer, are one group."""
+    return Pools("arithmetic", (), list(problems()))
+
+
+@lru_cache(maxsize=1)
+def problems() -> tuple[Example, ...]:
+    """`COUNT` different problems of numbers from 1 to `LARGEST`, as prompt and completion.
+
+    >>> problems()[0].inputs["prompt"], problems()[0].label, problems()[0].group
+    ('63 + 73 =', '136', '63 + 73')
+    """
+    draw, made = random.Random("arithmetic"), dict[str, Example]()
+    while len(made) < COUNT:
+        first, second = draw.randint(1, LARGEST), draw.randint(1, LARGEST)
+        low, high = sorted((first, second))
+        if draw.choice((True, False)):
+            text, answer, group = f"{first} + {second} =", first + second, f"{low} + {high}"
+        else:
+            text, answer, group = f"{high} - {low} =", high - low, f"{high} - {low}"
+        made[text] = Example({"prompt": text}, str(answer), group)
+    return tuple(made.values())
+
+
+def arithmetic_sha256(config: TaskConfig) -> str:
+    """The hash of the problems."""
+    content = [[example.inputs["prompt"], example.label] for example in problems()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+# ---- handwritten digits of 43 people, 8 × 8 pixels, which come with scikit-learn (Alpaydin & Kaynak, 1998)
+
+DIGITS_SHA256 = "a19cb3d96bba7deace8ee5a513a6eb7bad0403d528f00bf4d351b6a7a55baa91"
+"""Of the images, 8 bits for each pixel, and then of the labels. Which digits are used is a setting."""
+DARKEST = 16
+"""The largest value of a pixel as scikit-learn has them."""
+
+
+def read_digits(config: TaskConfig) -> Pools:
+    """Every image (8, 8, 3), the ink white on black; with `task.subset=5-9` only those digits.
+
+    Who wrote which digit is not known, so one person's digits can be in two splits.
+
+    Raises:
+        ConfigError: a subset that is none; a scikit-learn with other images than those whose hash is pinned.
+    """
+    import numpy as np
+
+    images, labels = _digits()
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != DIGITS_SHA256:
+        raise ConfigError("task=digits: this scikit-learn has other digits than scikit-learn 1.5 to 1.9; install one")
+    first, last = _range(config.subset)
+    coloured = np.repeat(images[..., None], 3, axis=3)
+    chosen = [i for i, label in enumerate(labels) if first <= label <= last]
+    examples = [Example({"image": coloured[i]}, int(labels[i]) - first) for i in chosen]
+    where = "digits" if config.subset is None else f"digits {config.subset}"
+    return Pools(where, tuple(str(digit) for digit in range(first, last + 1)), examples)
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images (1797, 8, 8) and labels (1797,), uint8 both."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    return np.rint(digits.images * (255 / DARKEST)).astype(np.uint8), digits.target.astype(np.uint8)
+
+
+def _range(subset: str | None) -> tuple[int, int]:
+    """
+    >>> _range("5-9"), _range(None)
+    ((5, 9), (0, 9))
+    """
+    first, _, last = (subset or "0-9").partition("-")
+    if len(first) != 1 or len(last) != 1 or not (first + last).isdecimal() or first >= last:
+        two = f"task.subset={subset} is not possible: the first and the last of the digits"
+        raise ConfigError(f"{two}; type task=digits task.subset=5-9")
+    return int(first), int(last)
+
+
+SOURCES: dict[str, Source] = RATED | {
+    "sarcasm": _pinned("sarcasm", read_sarcasm, TEXT),
+    "boolq": _pinned("boolq", read_boolq, TEXT | {"text_pair": "text"}),
+    "boolq_lm": _pinned("boolq", read_boolq_as_text, {"prompt": "text"}, "texts"),
+    "arithmetic": Source(read_arithmetic, arithmetic_sha256, labels=("texts",), inputs={"prompt": "text"}),
+    "digits": Source(
+        read_digits, lambda config: DIGITS_SHA256, labels=("classes",), inputs={"image": "image"}, keys=("subset",)
+    ),
+}
