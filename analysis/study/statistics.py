@@ -100,7 +100,8 @@ def crossed(differences: NDArray[np.floating]) -> Crossed:
     The interval holds for other seeds and for another test split. It is at least as wide as Student's over the seeds'
     means, which knows nothing of other test examples and is too narrow as soon as some of them suit one side
     (`tests/nightly/test_coverage_of_intervals.py`). Satterthwaite's degrees of freedom make it a little too narrow
-    where both parts are of one size, and the bootstrap over both is too narrow where the seeds decide (`LOG.md`, 2026-11-26).
+    where both parts are of one size, and the bootstrap over both is too narrow where the seeds decide (`LOG.md`,
+    2026-11-26).
 
     Args:
         differences: for each example the arm's score minus the reference's; (seeds, 1), one score per seed, gives
