@@ -12,6 +12,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=60, help="mutations in the sample")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="what a mutation's name has to contain, such as lorax_lab.train")
+    parser.add_argument("--only", default="", help="a module or package, such as lorax_lab.train")
     asked = parser.parse_args(words)
     project = ROOT / "build" / "mutants"
     shutil.rmtree(project, ignore_errors=True)
@@ -45,9 +46,13 @@ def main(words: list[str]) -> int:
         if (ROOT / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, project / name)
+    if asked.only:
+        settings = project / "pyproject.toml"
+        files = f'only_mutate = ["{asked.only.replace(".", "/")}*"]'
+        settings.write_text(re.sub(r"only_mutate = \[[^\]]*\]", files, settings.read_text()))
     environment = os.environ | {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", MAKE], cwd=project, env=environment, check=True)
-    names = sorted(name for name in exit_codes(project) if asked.only in name)
+    names = sorted(exit_codes(project))
     sample = random.Random(asked.seed).sample(names, min(asked.count, len(names)))
     environment["PYTHONPATH"] = str(project / "mutants")
     mutmut = "import sys; from mutmut.__main__ import cli; sys.argv[0] = 'mutmut'; cli()"
