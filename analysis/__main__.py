@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.output import guard
+from lorax_lab.errors import ConfigError, answer, suggest
+from lorax_lab.record.redact import guard
 
 from . import gaps, style
 from .figures import FIGURES
@@ -32,7 +31,7 @@ COMMANDS = {
 """What has a command line of its own: its module, and what it draws."""
 OF_STUDIES = ("study", "verdict")
 """Commands of one module, which reads their names too."""
-LACKING, UNLIKE = "drawn, but stamped: runs are missing", "drawn, but stamped: unlike versions made the runs"
+STAMPED = "drawn, but stamped"
 EXIT_CODES = {
     0: "all that was asked is drawn, and no figure lacks a run",
     1: "a figure could not be drawn, or is stamped: an arm lacks seeds that others have, or unlike versions made it",
@@ -52,22 +51,16 @@ def _main(arguments: list[str]) -> int:
         module = import_module(COMMANDS[arguments[0]][0], __package__)
         return int(module.main(arguments if arguments[0] in OF_STUDIES else arguments[1:]))
     options = _parser().parse_args(arguments)
-    unknown = [name for name in options.figures if name not in FIGURES]
-    if unknown:
-        return _error(f"there is no figure {unknown[0]}; {_nearest(unknown[0])}")
-    if not options.runs.is_dir():
-        typed = command(FIRST, options.runs)
-        return _error(f"there is no folder {options.runs}; type {typed}\nor say where the runs are: --runs FOLDER")
-    try:
-        check_out(options.out)
-    except ConfigError as error:
-        return _error(str(error))
+    for name in options.figures:
+        if name not in FIGURES:
+            raise ConfigError(f"there is no figure {name}; {suggest(name, list(FIGURES))}")
+    check_out(options.out)
     recorded = load(options.runs)
     _list("left out", gaps.left_out(options.runs, recorded))
     if not recorded.groups:
-        return _error(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
+        raise ConfigError(f"there is no completed run in {options.runs}; type {command(FIRST, options.runs)}")
     names = list(dict.fromkeys(options.figures)) or list(FIGURES)
-    lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", LACKING, UNLIKE, "not drawn")}
+    lines: dict[str, list[str]] = {heading: [] for heading in ("drawn", STAMPED, "not drawn")}
     for group in recorded.groups:
         _introduce(group)
         for name in names:
@@ -88,13 +81,12 @@ def _figure(name: str, group: Group, out: Path) -> tuple[str, str]:
         return "not drawn", f"{stem.name}: {error}"
     table, stamps = gaps.stamped(group, table)
     figure = FIGURES[name].draw(table)
-    if stamps.texts:
-        style.stamp(figure, ", ".join(stamps.texts))
+    if stamps:
+        style.stamp(figure, ", ".join(stamps))
     for path in style.save(table, figure, stem):
         print(path, flush=True)
-    heading = LACKING if stamps.lacking else UNLIKE if stamps.unlike else "drawn"
     files = f"{stem}.{{png,pdf,csv}}"
-    return heading, ": ".join([files, *([", ".join(stamps.texts)] if stamps.texts else [])])
+    return (STAMPED, f"{files}: {', '.join(stamps)}") if stamps else ("drawn", files)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,20 +115,9 @@ def _introduce(group: Group) -> None:
     _list("made by unlike versions, so their mean is of no one of them", gaps.versions(group))
 
 
-def _nearest(name: str) -> str:
-    close = get_close_matches(name, FIGURES, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}figures: {', '.join(FIGURES)}"
-
-
 def _list(heading: str, lines: list[str]) -> None:
     if lines:
         print(f"{heading}:", *lines, sep="\n  ", flush=True)
-
-
-def _error(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -79,10 +79,9 @@ def with_constant(table: pd.DataFrame, group: Group, split: str = "test") -> pd.
     Args:
         split: that the scores are of. The labels are those of test.
     """
-    found = of_group(group)
-    if found is None:
+    if (level := of_group(group)) is None:
         return table
-    score, name = found
+    score, name = level
     of_test = " (of the test examples)" if split != "test" and name in (MAJORITY, ANSWER) and score else ""
     columns: dict[str, Any] = {CONSTANT: score, IS: f"{name}{of_test}"}
     return table.assign(**columns)
@@ -99,12 +98,10 @@ def of_rows(rows: pd.DataFrame) -> tuple[float, str] | None:
 def draw_line(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     """A dashed line at what one answer for every input scores, where the rows know it. Each kind of answer stands once
     in the legend of the axes `legend`."""
-    found = of_rows(rows)
-    if found is None:
+    if (level := of_rows(rows)) is None:
         return
-    score, name = found
-    known = legend.get_legend_handles_labels()[1]
-    label = "_" if name in known else name
+    score, name = level
+    label = "_" if name in legend.get_legend_handles_labels()[1] else name
     axes.axhline(score, label=label if axes is legend else "_", **LOOK)
     if axes is not legend and label != "_":
         legend.plot([], [], label=label, **LOOK)

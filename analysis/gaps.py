@@ -4,8 +4,7 @@ seeds, and runs of one arm that unlike versions of the code or of a package made
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,31 +30,9 @@ NAMED = 3
 """Runs of one set of versions that are named."""
 
 
-@dataclass(frozen=True)
-class Unlike:
-    """Something whose version is not the same in all runs: what it is, how many there are, and each run's by its id."""
-
-    what: str
-    count: int
-    of_run: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Stamps:
-    """What stands on a figure: `lacking`, as `3 of 4 runs`, and `unlike`, as `2 versions of torch`; each is empty where
-    all is well."""
-
-    lacking: str
-    unlike: str
-
-    @property
-    def texts(self) -> list[str]:
-        """Those that are not empty."""
-        return [text for text in (self.lacking, self.unlike) if text]
-
-
-def stamped(group: Group, table: pd.DataFrame) -> tuple[pd.DataFrame, Stamps]:
-    """A figure's table, with `MADE_BY` if unlike versions made its runs, and what to stamp on the figure.
+def stamped(group: Group, table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A figure's table, with `MADE_BY` if unlike versions made its runs, and what to stamp on the figure, such as
+    `3 of 4 runs` and `2 versions of torch`.
 
     Args:
         table: with the columns `arm` and `seed`, which name the run of each row.
@@ -66,16 +43,14 @@ def stamped(group: Group, table: pd.DataFrame) -> tuple[pd.DataFrame, Stamps]:
     if differing := unlike({run_id: group.records[run_id] for run_id in dict.fromkeys(rows) if run_id}):
         table = table.assign(**{MADE_BY: [_made_by(differing, run_id) for run_id in rows]})
     absent = lacking(group, table)
-    return table, Stamps(
-        lacking=f"{len(present)} of {len(present) + absent} runs" if absent else "",
-        unlike=", ".join(f"{part.count} versions of {part.what}" for part in differing),
-    )
+    stamps = [f"{len(present)} of {len(present) + absent} runs"] if absent else []
+    return table, stamps + [f"{len(set(made.values()))} versions of {name}" for name, made in differing.items()]
 
 
 def left_out(runs_dir: Path, recorded: Recorded) -> list[str]:
     """One line per run under `runs_dir` that no figure shows: its status and, where that helps, what to type."""
     lines = [_unfinished(run, runs_dir) for run in recorded.records.values() if not run.result]
-    lines += [f"{run} is the same training as {shown}, which {why}" for run, (shown, why) in recorded.doubles.items()]
+    lines += [f"{run} is the same training as {shown}, which is counted" for run, shown in recorded.doubles.items()]
     lines += [f"{damage.folder.name} is damaged: {damage.reason}" for damage in recorded.damages]
     for folder in sorted(path for path in runs_dir.iterdir() if os.path.isdir(path)):
         if folder.name == QUARANTINE:
@@ -111,16 +86,13 @@ def absent_seeds(group: Group, arm: str, runs: pd.DataFrame) -> list[int]:
     return sorted((set(group.runs["seed"]) | tried) - set(runs["seed"]))
 
 
-def unlike(records: Mapping[str, Record]) -> list[Unlike]:
-    """What differs among the versions that made these runs; nothing where all were made alike. A package that a run
-    does not use does not count."""
+def unlike(records: Mapping[str, Record]) -> dict[str, dict[str, str]]:
+    """What differs among the versions that made these runs, the code or a package: each run's version by its id. A
+    package that a run does not use does not count."""
     made = {run_id: {**run.versions, "code": (run.code or "unknown")[:LETTERS]} for run_id, run in records.items()}
-    differing = []
-    for what in sorted({name for versions in made.values() for name in versions} - {OWN_PACKAGE}):
-        of_run = {run_id: str(versions[what]) for run_id, versions in made.items() if what in versions}
-        if (count := len(set(of_run.values()))) > 1:
-            differing.append(Unlike(what, count, of_run))
-    return differing
+    names = sorted({name for versions in made.values() for name in versions} - {OWN_PACKAGE})
+    by_name = {name: {run: str(versions[name]) for run, versions in made.items() if name in versions} for name in names}
+    return {name: by_run for name, by_run in by_name.items() if len(set(by_run.values())) > 1}
 
 
 def versions(group: Group) -> list[str]:
@@ -132,8 +104,8 @@ def versions(group: Group) -> list[str]:
     return [f"{label}: {_named(runs)}" for label, runs in made.items()]
 
 
-def _made_by(differing: Iterable[Unlike], run_id: str) -> str:
-    return ", ".join(f"{part.what} {part.of_run[run_id]}" for part in differing if run_id in part.of_run)
+def _made_by(differing: Mapping[str, Mapping[str, str]], run_id: str) -> str:
+    return ", ".join(f"{name} {made[run_id]}" for name, made in differing.items() if run_id in made)
 
 
 def _named(runs: list[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorax_lab.errors import ConfigError
 from lorax_lab.record import variation
 from lorax_lab.record.direction import oriented, scored_on
 from lorax_lab.record.record import Damage, Record, scan
@@ -138,28 +139,35 @@ class Recorded:
         records: every record by run id.
         groups: by name.
         damages: what cannot be used.
-        doubles: runs that no group has, each with the run of the same training that stands for both, and why it does.
+        doubles: runs that no group has, each with the run of the same training that stands for both.
     """
 
     records: dict[str, Record]
     groups: list[Group]
     damages: list[Damage]
-    doubles: dict[str, tuple[str, str]]
+    doubles: dict[str, str]
 
 
 def load(runs_dir: Path) -> Recorded:
-    """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone."""
+    """Read a folder of runs. Trials of learning rates are in no group: they are scored on validation alone.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if not runs_dir.is_dir():
+        typed = command(FIRST, runs_dir)
+        raise ConfigError(f"there is no folder {runs_dir}; type {typed} or say where the runs are: --runs FOLDER")
     records, damages = scan(runs_dir)
     by_id = {record.run_id: record for record in records.values()}
     done = {folder: record for folder, record in records.items() if record.result and not record.is_trial}
-    own = {record.run_id: settings_of(record) for record in done.values()}
-    doubles = _doubles(done, own)
+    settings = {record.run_id: settings_of(record) for record in done.values()}
+    doubles = _doubles(done, settings)
     members: dict[str, dict[Path, Record]] = {}
     for folder, record in done.items():
         if record.run_id in doubles:
             continue
-        members.setdefault(_key(own[record.run_id]), {})[folder] = record
-    groups = sorted((_group(part, own, runs_dir) for part in members.values()), key=lambda group: group.name)
+        members.setdefault(_key(settings[record.run_id]), {})[folder] = record
+    groups = sorted((_group(part, settings, runs_dir) for part in members.values()), key=lambda group: group.name)
     if unfinished := [record for record in by_id.values() if not record.result and not record.is_trial]:
         homes = {_key(settings_of(record, True)): group for group in groups for record in group.records.values()}
         for record in unfinished:
@@ -221,22 +229,19 @@ def is_shared(key: str) -> bool:
     return key.startswith(("task.", "train.")) and not variation.of_method(key)
 
 
-def _doubles(done: dict[Path, Record], own: dict[str, Settings]) -> dict[str, tuple[str, str]]:
+def _doubles(done: dict[Path, Record], settings: dict[str, Settings]) -> dict[str, str]:
     """Each run whose training was recorded once more, and the run that stands for both: the one with controls, else the
     older one. A model's folder under a second name makes such a run, which would count its seed twice."""
-
-    def has_controls(record: Record) -> bool:
-        return bool(record.config.get(variation.MEASURE) == "controls")
-
-    doubles: dict[str, tuple[str, str]] = {}
-    first: dict[str, Record] = {}
-    for record in sorted(done.values(), key=lambda record: (not has_controls(record), record.written, record.run_id)):
-        shown = first.setdefault(json.dumps(own[record.run_id], sort_keys=True), record)
-        if shown is not record:
-            more = has_controls(shown) and not has_controls(record)
-            why = "has controls" if more else "is counted; a run counts its seed once"
-            doubles[record.run_id] = shown.run_id, why
-    return dict(sorted(doubles.items()))
+    best_first = sorted(
+        done.values(),
+        key=lambda record: (record.config.get(variation.MEASURE) != "controls", record.written, record.run_id),
+    )
+    first: dict[str, str] = {}
+    shown = {
+        record.run_id: first.setdefault(json.dumps(settings[record.run_id], sort_keys=True), record.run_id)
+        for record in best_first
+    }
+    return {run_id: counted for run_id, counted in sorted(shown.items()) if counted != run_id}
 
 
 def _key(settings: Settings) -> str:
@@ -246,10 +251,10 @@ def _key(settings: Settings) -> str:
 
 def _group(records: dict[Path, Record], settings: dict[str, Settings], runs_dir: Path) -> Group:
     runs = runs_of(records)
-    own = {record.run_id: settings[record.run_id] for record in records.values()}
-    dials = tuple(key for key in variation.dials(list(own.values())) if key not in ("method.name", "rank"))
-    labels = dict(zip(own, variation.labels(list(own.values()), dials), strict=True))
-    runs = named(runs.assign(rank=runs["rank"].astype(float)), own)
+    settings = {record.run_id: settings[record.run_id] for record in records.values()}
+    dials = tuple(key for key in variation.dials(list(settings.values())) if key not in ("method.name", "rank"))
+    labels = dict(zip(settings, variation.labels(list(settings.values()), dials), strict=True))
+    runs = named(runs.assign(rank=runs["rank"].astype(float)), settings)
     runs = runs.assign(**{key: [labels[run_id][key] for run_id in runs["run_id"]] for key in dials}, best=_best(runs))
     runs[COLLAPSED] = [bool(reasons) for reasons in runs[COLLAPSED]]
     oldest = min(records.values(), key=lambda record: (record.written, record.run_id))

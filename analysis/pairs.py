@@ -17,6 +17,8 @@ import numpy as np
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record import variation
+from lorax_lab.record.direction import oriented
+from lorax_lab.record.files import write_csv
 from lorax_lab.record.folder import OUTPUTS
 from lorax_lab.record.measures import means
 from lorax_lab.record.record import Record, scan
@@ -64,10 +66,8 @@ def _main(options: argparse.Namespace) -> int:
     if alone := table.attrs["alone"]:
         print(f"runs without a partner, left out: {alone}")
     if differing := unlike({record.run_id: record for record in records.values()}):
-        print(f"made by unlike versions: {', '.join(f'{part.count} of {part.what}' for part in differing)}")
+        print(f"made by unlike versions of {', '.join(differing)}")
     if options.out:
-        from lorax_lab.record.files import write_csv
-
         write_csv(options.out, table)
         print(options.out)
     return 0
@@ -89,16 +89,14 @@ def compare(records: dict[Path, Record], key: str, base: str | None = None) -> p
 
     cells: dict[str, dict[str, tuple[Settings, dict[str, float]]]] = {}
     for folder, record in records.items():
-        own = settings_of(record)
-        level = variation.text(own.get(key))
-        rest = {name: value for name, value in own.items() if name != key} | {"measure": record.config.get("measure")}
-        of_rest = cells.setdefault(json.dumps(rest, sort_keys=True), {})
-        of_rest[level] = rest, numbers(folder, record)
-    paired = [of_rest for of_rest in cells.values() if len(of_rest) > 1]
+        rest = settings_of(record) | {"measure": record.config.get("measure")}
+        level = variation.text(rest.pop(key, None))
+        cells.setdefault(json.dumps(rest, sort_keys=True), {})[level] = rest, numbers(folder, record)
+    paired = [cell for cell in cells.values() if len(cell) > 1]
     if not paired:
         dials = variation.dials([settings_of(record) for record in records.values()])
         raise ConfigError(f"no two runs differ in {key} alone; settings that differ here: {', '.join(dials) or 'none'}")
-    levels = sorted({level for of_rest in paired for level in of_rest}, key=_order)
+    levels = sorted({level for cell in paired for level in cell}, key=_order)
     first = levels[0] if base is None else base
     if first not in levels:
         raise ConfigError(f"--base {base} is no value of {key} here; {suggest(str(base), levels)}")
@@ -117,7 +115,7 @@ def _order(level: str) -> tuple[float, str]:
 
 
 def _rows(paired: Sequence[Any], first: str, level: str) -> Iterator[dict[str, Any]]:
-    both = [(of_rest[first], of_rest[level]) for of_rest in paired if first in of_rest and level in of_rest]
+    both = [(cell[first], cell[level]) for cell in paired if first in cell and level in cell]
     dials = variation.dials([settings for (settings, _), _ in both])
     arms: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
     labels = variation.labels([settings for (settings, _), _ in both], dict.fromkeys(("method.name", "rank", *dials)))
@@ -125,11 +123,10 @@ def _rows(paired: Sequence[Any], first: str, level: str) -> Iterator[dict[str, A
         words = [f"{key.removesuffix('.name')}={value}" for key, value in label.items() if value and key != SEED]
         arms.setdefault(" ".join(words), []).append((before, after))
     for arm, pairs in arms.items():
-        shared = [what for what in pairs[0][0] if all(what in before and what in after for before, after in pairs)]
-        for what in shared:
-            differences = t_interval([after[what] - before[what] for before, after in pairs])
-            means = [float(np.mean([numbers[what] for numbers in side])) for side in zip(*pairs, strict=True)]
-            values = (level, first, arm, what, *means, differences.mean, differences.low, differences.high, len(pairs))
+        for name in (name for name in pairs[0][0] if all(name in before and name in after for before, after in pairs)):
+            change = t_interval([after[name] - before[name] for before, after in pairs])
+            means = [float(np.mean([numbers[name] for numbers in side])) for side in zip(*pairs, strict=True)]
+            values = (level, first, arm, name, *means, change.mean, change.low, change.high, len(pairs))
             yield dict(zip(COLUMNS, values, strict=True))
 
 
@@ -137,17 +134,15 @@ def numbers(folder: Path, record: Record) -> dict[str, float]:
     """What is compared of a completed run: its scores, its test log loss where it classifies, the means over matrices
     of its measures, k*, and its seconds."""
     result = record.completed
-    found = {name: value for name, value in result.metrics.items() if isinstance(value, float)}
-    found |= _log_loss(folder / OUTPUTS)
-    found |= {key: value for key, value in means(folder).items() if isinstance(value, float)}
+    compared = {name: value for name, value in result.metrics.items() if isinstance(value, float)}
+    compared |= _log_loss(folder / OUTPUTS)
+    compared |= {key: value for key, value in means(folder).items() if isinstance(value, float)}
     cuts = [row for row in result.truncation or [] if row["part"] == "cut" and row.get("module") is None]
     if cuts:
-        sign = 1 if result.higher_is_better else -1
-        whole = max(cuts, key=lambda row: row["k"])[result.metric]
-        near = [row["k"] for row in cuts if sign * (whole - row[result.metric]) <= CLOSE + 1e-9]
-        found["k*"] = float(min(near))
-    found["seconds"] = result.time.total_seconds
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+        scores = {row["k"]: oriented(row[result.metric], result.higher_is_better) for row in cuts}
+        compared["k*"] = float(min(k for k, score in scores.items() if score >= scores[max(scores)] - CLOSE - 1e-9))
+    compared["seconds"] = result.time.total_seconds
+    return {name: value for name, value in compared.items() if math.isfinite(value)}
 
 
 def _log_loss(path: Path) -> dict[str, float]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,6 @@ def _main(draws: int, out: Path, records: Path) -> int:
     check_out(out)
     rows = table(draws)
     _save(rows, draw(rows), out / "planted_ranks")
-    print(*summary(rows), sep="\n")
     try:
         both = joined(trained_table(trained_records(records)), rows)
         _save(both, draw_trained(both), out / "planted_trained")
@@ -125,32 +125,25 @@ def spread(values: Sequence[float], rank: int) -> dict[str, Any]:
     >>> spread([8.0, 2.0, math.nan], 4)
     {'draws': 3, 'told': 2, 'mean': 5.0, 'low': 2.0, 'high': 8.0, 'error': 1.0}
     """
-    told = [value for value in values if not math.isnan(value)]
-    counts = {"draws": len(values), "told": len(told)}
-    if not told:
+    finite = [value for value in values if not math.isnan(value)]
+    counts = {"draws": len(values), "told": len(finite)}
+    if not finite:
         return counts | dict.fromkeys(("mean", "low", "high", "error"), math.nan)
-    error = sum(octaves(value, rank) for value in told) / len(told)
-    return counts | {"mean": sum(told) / len(told), "low": min(told), "high": max(told), "error": error}
+    error = sum(octaves(value, rank) for value in finite) / len(finite)
+    return counts | {"mean": sum(finite) / len(finite), "low": min(finite), "high": max(finite), "error": error}
 
 
 def _ranges(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """A line for each estimator over the planted rank, with the range over draws, and the diagonal."""
-    ranks = sorted(set(rows["rank"]))
+    ranks = sorted({int(rank) for rank in rows["rank"]})
+    style.rank_axis(axes, ranks)
+    estimate_axis(axes, ranks[-1])
     axes.plot(ranks, ranks, color="0.75", linewidth=4, label="the planted rank", zorder=1)
     for name, look in zip(names, style.looks(len(names)), strict=True):
         part = rows[rows["estimator"] == name].sort_values("rank")
         mean, low, high = (part[column].clip(lower=LEAST) for column in ("mean", "low", "high"))
         bars = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
         axes.errorbar(part["rank"], mean, bars, capsize=1.5, elinewidth=0.7, label=name, **look)
-
-
-def _planted_axes(axes: Axes, ranks: list[int]) -> None:
-    """Both axes have the planted ranks; the vertical one also 0."""
-    style.rank_axis(axes, ranks)
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(0.8 * LEAST, 1.4 * ranks[-1])
-    axes.set_yticks([LEAST, *ranks], ["0", *map(str, ranks)])
-    axes.minorticks_off()
 
 
 # ---- a signal in noise
@@ -165,14 +158,10 @@ def table(draws: int = DRAWS, ranks: tuple[int, ...] = RANKS, side: int = SIDE) 
     import pandas as pd
 
     rows = []
-    for noise in NOISES:
-        for ratio in RATIOS:
-            for rank in ranks:
-                of_draws = [estimates(*planted(noise, ratio, rank, draw, side)) for draw in range(draws)]
-                place = {"noise": noise, "ratio": ratio, "rank": rank}
-                rows += [
-                    place | {"estimator": name} | spread([one[name] for one in of_draws], rank) for name in of_draws[0]
-                ]
+    for noise, ratio, rank in product(NOISES, RATIOS, ranks):
+        of_draws = [estimates(*planted(noise, ratio, rank, draw, side)) for draw in range(draws)]
+        place = {"noise": noise, "ratio": ratio, "rank": rank}
+        rows += [place | {"estimator": name} | spread([one[name] for one in of_draws], rank) for name in of_draws[0]]
     return pd.DataFrame(rows)
 
 
@@ -201,23 +190,20 @@ def estimates(update: Tensor, stream: Generator) -> dict[str, float]:
     shape = (int(update.shape[0]), int(update.shape[1]))
     sigma = spectra.singular_values(update)
     std, count = spectra.noise_scale(sigma, shape), float(spectra.spikes(sigma, shape))
-    told = spectra.tells_spikes(spectra.bulk_misfit(sigma, shape, std), std, shape)
+    is_told = spectra.tells_spikes(spectra.bulk_misfit(sigma, shape, std), std, shape)
     nulls = spectra.structured_nulls(update, stream, NULL_DRAWS)
-    of_sigma: dict[str, Callable[[Tensor], float]] = {
-        "effective rank": spectra.effective_rank,
-        "energy-entropy rank": spectra.energy_entropy_rank,
-        "participation ratio": spectra.participation_ratio,
-        "stable rank": spectra.stable_rank,
-        "90 % of the energy": lambda s: spectra.energy_rank(s, 0.9),
-        "99 % of the energy": lambda s: spectra.energy_rank(s, 0.99),
-        "σ above 1 % of the largest": lambda s: spectra.numerical_rank(s, tolerance=0.01),
-        "σ above 10 % of the largest": lambda s: spectra.numerical_rank(s, tolerance=0.1),
-        "Gavish & Donoho": lambda s: spectra.gavish_donoho_rank(s, shape),
-    }
     return {
-        **{name: float(measure(sigma)) for name, measure in of_sigma.items()},
+        "effective rank": float(spectra.effective_rank(sigma)),
+        "energy-entropy rank": float(spectra.energy_entropy_rank(sigma)),
+        "participation ratio": float(spectra.participation_ratio(sigma)),
+        "stable rank": float(spectra.stable_rank(sigma)),
+        "90 % of the energy": float(spectra.energy_rank(sigma, 0.9)),
+        "99 % of the energy": float(spectra.energy_rank(sigma, 0.99)),
+        "σ above 1 % of the largest": float(spectra.numerical_rank(sigma, tolerance=0.01)),
+        "σ above 10 % of the largest": float(spectra.numerical_rank(sigma, tolerance=0.1)),
+        "Gavish & Donoho": float(spectra.gavish_donoho_rank(sigma, shape)),
         "directions above the edge": count,
-        TOLD: count if told else math.nan,
+        TOLD: count if is_told else math.nan,
         "above rows and columns scaled": nulls["scaled"][ABOVE],
         "above redrawn signs": nulls["signs"][ABOVE],
         "above permuted entries": nulls["permuted"][ABOVE],
@@ -227,22 +213,10 @@ def estimates(update: Tensor, stream: Generator) -> dict[str, float]:
 def standing(rows: pd.DataFrame) -> list[tuple[str, int, int]]:
     """Each estimator, the best first: in how many cells below full rank its mean is right, and how many there are."""
     low = rows[rows["rank"] < rows["rank"].max()]
-    near = ((low["mean"] / low["rank"] - 1).abs() <= RIGHT).groupby(low["estimator"], sort=False).sum()
+    right = ((low["mean"] / low["rank"] - 1).abs() <= RIGHT).groupby(low["estimator"], sort=False).sum()
     cells = low.groupby("estimator")["rank"].size()
-    order = near.sort_values(ascending=False, kind="stable")
-    return [(str(name), int(right), int(cells[name])) for name, right in order.items()]
-
-
-def summary(rows: pd.DataFrame) -> list[str]:
-    """A line per estimator as in `standing`, with its mean error and the share of matrices in which it is told."""
-    low = rows[rows["rank"] < rows["rank"].max()]
-    lines = [f"within {RIGHT:.0%} of a planted rank up to {low['rank'].max()}; mean error in octaves:"]
-    for name, right, cells in standing(rows):
-        of = low[low["estimator"] == name]
-        told = of["told"].sum() / of["draws"].sum()
-        note = f"   (told in {told:.0%})" if told < 1 else ""
-        lines.append(f"  {name:<40}{right:>3} of {cells}   {of['error'].mean():.2f}{note}")
-    return lines
+    order = right.sort_values(ascending=False, kind="stable")
+    return [(str(name), int(count), int(cells[name])) for name, count in order.items()]
 
 
 @style.styled
@@ -254,17 +228,15 @@ def draw(table: pd.DataFrame) -> Figure:
         for axes, noise in zip(line, NOISES, strict=True):
             _ranges(axes, table[(table["noise"] == noise) & (table["ratio"] == ratio)], SHOWN)
             axes.set_title(f"{NOISES[noise]}; ‖signal‖ = {ratio:g} ‖noise‖")
-    ranks = sorted({int(rank) for rank in table["rank"]})
-    _planted_axes(grid[0][0], ranks)
     for axes in grid[-1]:
         axes.set_xlabel("planted rank, directions")
     for line in grid:
         line[0].set_ylabel("estimated rank, directions")
     best, right, cells = standing(table)[0]
-    draws = int(table["draws"].max())
+    draws, side = int(table["draws"].max()), int(table["rank"].max())
     style.title(
         figure,
-        f"A signal of known rank in {ranks[-1]} × {ranks[-1]} noise, and the rank that each number says: means and "
+        f"A signal of known rank in {side} × {side} noise, and the rank that each number says: means and "
         f"ranges over {draws} draws. Below full rank most often right: {best}, in {right} of {cells} cells",
     )
     style.legend(figure, grid[0][0], columns=3)
@@ -307,11 +279,11 @@ def trained_table(records: Records) -> pd.DataFrame:
         place = {"level": ruling.task, "rank": rank, "noisy": bool(level[2])}
         ends = {"verdict": ruling.verdict, "largest_low": low_rank(records, ruling.task)}
         stars = {R_STAR: ruling.r_star, K_STAR: ruling.k_star}
-        found = {name: star.as_numbers() for name, star in stars.items() if star}
+        ranks = {name: star.as_numbers() for name, star in stars.items() if star}
         for name, measure in SPECTRAL.items():
             row = update.entry(spectra, measure)
-            found[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
-        for name, value in found.items():
+            ranks[name] = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "tried": math.nan}
+        for name, value in ranks.items():
             rows.append(place | {"estimator": name} | value | {"error": octaves(value["estimate"], rank)} | ends)
     return pd.DataFrame(rows)
 
@@ -337,10 +309,10 @@ def draw_trained(table: pd.DataFrame) -> Figure:
     _errors(right, trained, made)
     high = list(dict.fromkeys(trained.loc[trained["verdict"] == "not supported", "level"]))
     stars = trained[trained["estimator"].isin(OF_TRAINED[:2])]
-    near = int((stars["error"] <= 1).sum())
+    close = int((stars["error"] <= 1).sum())
     style.title(
         figure,
-        f"Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in {near} of "
+        f"Updates trained on labels of a planted rank: r* or k* is within a factor of 2 of it in {close} of "
         f"{len(stars)} cases. Low rank not supported: {', '.join(high) or 'nowhere'}",
     )
     style.legend(figure, left, columns=3)
@@ -369,9 +341,9 @@ def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
     """An estimator that finds no rank at some level has no mean: that of the others would flatter it."""
     labels = []
     for place, name in enumerate(OF_TRAINED):
-        known = trained.loc[trained["estimator"] == name, "error"].notna()
+        has_value = trained.loc[trained["estimator"] == name, "error"].notna()
         short = name.partition(",")[0]
-        labels.append(short if known.all() else f"{short}, found in {known.sum()} of {len(known)}")
+        labels.append(short if has_value.all() else f"{short}, found in {has_value.sum()} of {len(has_value)}")
         for rows, label, marker, grey, height in (
             (trained, "trained updates", "o", "0.15", -0.12),
             (made, "signals in noise", "s", "0.55", 0.12),
@@ -379,7 +351,7 @@ def _errors(axes: Axes, trained: pd.DataFrame, made: pd.DataFrame) -> None:
             errors = rows.loc[rows["estimator"] == name, "error"].dropna()
             fill: dict[str, Any] = {"color": grey, "marker": marker, "linestyle": ""}
             axes.plot(errors, [place + height] * len(errors), **(fill | {"markersize": 2.5, "alpha": 0.5}))
-            if len(errors) and (rows is made or known.all()):
+            if len(errors) and (rows is made or has_value.all()):
                 shown = label if place == len(OF_TRAINED) - 1 else None  # once in the legend
                 axes.plot([errors.mean()], [place + height], **fill, label=shown, markersize=6)
     axes.set_yticks(range(len(OF_TRAINED)), labels)
@@ -406,10 +378,10 @@ def everywhere_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (ratio, _), cell in rows.groupby(["ratio", "rank"], sort=False):
         planted = int(cell["rank"].iloc[0])
         right = cell[cell["quantity"] == ANSWERED].pivot_table(index="draw", columns="k", values="value")
-        found = {OF_CUTS: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
-        found |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in OF_EVERYWHERE[1:]}
+        ranks = {OF_CUTS: [k_star(dict(zip(right.columns, scores, strict=True))) for _, scores in right.iterrows()]}
+        ranks |= {name: list(cell.loc[cell["quantity"] == name, "value"]) for name in OF_EVERYWHERE[1:]}
         ends = {"whole": right.iloc[:, -1].mean(), "without": right.iloc[:, 0].mean()}
-        for name, values in found.items():
+        for name, values in ranks.items():
             made.append({"ratio": ratio, "rank": planted, "estimator": name} | spread(values, planted) | ends)
     return pd.DataFrame(made).drop(columns="told")
 
@@ -420,13 +392,9 @@ def k_star(right: Mapping[Any, float]) -> float:
     >>> k_star({0: 0.3, 1: 0.9, 2: 0.8, 4: 0.9, 8: 0.91})
     4
     """
-    whole = right[max(right)]
-    enough = max(right)
-    for k in sorted(right, reverse=True):
-        if right[k] < whole - MARGIN:
-            break
-        enough = k
-    return enough
+    floor = right[max(right)] - MARGIN
+    short = [k for k, score in right.items() if score < floor]
+    return int(min(k for k in right if k > max(short, default=-1)))
 
 
 @style.styled
@@ -438,7 +406,6 @@ def draw_everywhere(rows: pd.DataFrame) -> Figure:
         _ranges(axes, rows[rows["ratio"] == ratio], OF_EVERYWHERE)
         axes.set_title(words)
         axes.set_xlabel("planted rank, directions")
-    _planted_axes(panels[0], sorted({int(rank) for rank in rows["rank"]}))
     stars = rows[(rows["estimator"] == OF_CUTS) & (rows["rank"] < rows["rank"].max())]
     errors = [f"{stars.loc[stars['ratio'] == ratio, 'error'].mean():.2f}" for ratio in IN_EVERY]
     style.title(

@@ -67,12 +67,9 @@ def _main(runs_dir: Path, out: Path) -> int:
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it, such as {out / OUT}")
     check_out(out.parent)
-    typed = command(FIRST, runs_dir)
-    if not runs_dir.is_dir():
-        raise ConfigError(f"there is no folder {runs_dir}; type {typed} or say where the runs are: --runs FOLDER")
     recorded = load(runs_dir)
     if not recorded.records and not recorded.damages:
-        raise ConfigError(f"there is no run in {runs_dir}; type {typed}")
+        raise ConfigError(f"there is no run in {runs_dir}; type {command(FIRST, runs_dir)}")
     write_redacted(out, render(facts(recorded, runs_dir)))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(recorded.records)} runs; open it in a browser")
     return 0 if recorded.groups else 1
@@ -142,20 +139,24 @@ def _group(group: Group, runs_dir: Path) -> Row:
 def _finding(group: Group) -> str:
     """What the answer figure shows, in a sentence; nothing where it cannot be drawn."""
     try:
-        said = functional_rank.finding(functional_rank.table(group))
+        finding = functional_rank.finding(functional_rank.table(group))
     except CannotDraw:
         return ""
-    return f"{said[:1].upper()}{said[1:]}."
+    return f"{_capitalized(finding)}."
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _figure(name: str, group: Group, runs_dir: Path) -> Row:
     figure = FIGURES[name]
-    said: Row = {"title": f"{figure.TITLE[:1].upper()}{figure.TITLE[1:]}", "command": _typed(runs_dir, name)}
+    described: Row = {"title": _capitalized(figure.TITLE), "command": _typed(runs_dir, name)}
     try:
         table, stamps = gaps.stamped(group, figure.table(group))
     except CannotDraw as reason:
-        return said | {"reason": str(reason), "stamps": [], "picture": ""}
-    return said | {"reason": "", "stamps": stamps.texts, "picture": _picture(figure.draw(table))}
+        return described | {"reason": str(reason), "stamps": [], "picture": ""}
+    return described | {"reason": "", "stamps": stamps, "picture": _picture(figure.draw(table))}
 
 
 def _curves(recorded: Recorded, runs_dir: Path) -> str:

@@ -15,11 +15,12 @@ from lorax_lab.study.answers import PSEUDO_VALUES
 
 from . import style
 from .groups import Group
-from .variants import COLLAPSED
+from .variants import COLLAPSED, collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CROSS: dict[str, Any] = {"color": "black", "marker": "x", "markersize": 7, "mew": 1.3, "linestyle": "", "zorder": 6}
 """The mark of a collapsed run."""
@@ -39,6 +40,8 @@ NORMAL = 1.96
 """Standard errors on each side of a 95 % interval."""
 BEFORE = "before training: "
 """What the columns of `with_baselines` begin with."""
+FEW = 3
+"""Up to so many variants have room in a column."""
 
 
 def scores(group: Group, split: str) -> pd.DataFrame:
@@ -63,7 +66,7 @@ def scores(group: Group, split: str) -> pd.DataFrame:
     errors = [standard_error(score, group.metric, examples) for score, examples in pairs]
     if split == "test":
         folders = map(Path, runs["folder"])
-        errors = [error_on_test(of) if math.isnan(error) else error for error, of in zip(errors, folders, strict=True)]
+        errors = [error if error == error else error_on_test(run) for error, run in zip(errors, folders, strict=True)]
     table["error"] = errors
     return directed(table.reset_index(drop=True), group.higher_is_better)
 
@@ -131,9 +134,9 @@ def intervals_over(rows: pd.DataFrame, name: str) -> str:
 def with_baselines(table: pd.DataFrame, group: Group) -> pd.DataFrame:
     """`scores` of the test split, with a column for each score that the model has before training if any."""
     ends = f"/{group.metric}"
-    found = [column for column in map(str, group.shown) if column.startswith("baselines.") and column.endswith(ends)]
-    names = [BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in found]
-    return table.assign(**{name: group.shown[column].to_numpy() for name, column in zip(names, found, strict=True)})
+    columns = [column for column in map(str, group.shown) if column.startswith("baselines.") and column.endswith(ends)]
+    names = {column: BEFORE + column.removeprefix("baselines.").removesuffix(ends) for column in columns}
+    return table.assign(**{name: group.shown[column].to_numpy() for column, name in names.items()})
 
 
 def standard_error(score: float, metric: str, examples: int) -> float:
@@ -205,11 +208,11 @@ def without_interval(rows: pd.DataFrame) -> str:
 def intervals(rows: pd.DataFrame, place: str) -> tuple[pd.Series[Any], tuple[list[float], list[float]], str]:
     """The mean score at each place of a variant's rows, how far `interval` reaches below and above it, and its name."""
     means = seed_means(rows["score"], rows[place])
-    ends = {at: interval(of) for at, of in rows.groupby(place)}
+    ends = {at: interval(part) for at, part in rows.groupby(place)}
     low = [max(float(means[at]) - ends[at][0], 0.0) for at in means.index]
     high = [max(ends[at][1] - float(means[at]), 0.0) for at in means.index]
-    known = [0.0 if math.isnan(end) else end for end in low], [0.0 if math.isnan(end) else end for end in high]
-    return means, known, " or ".join(dict.fromkeys(words for *_, words in ends.values()))
+    bars = [0.0 if math.isnan(end) else end for end in low], [0.0 if math.isnan(end) else end for end in high]
+    return means, bars, " or ".join(dict.fromkeys(words for *_, words in ends.values()))
 
 
 def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
@@ -223,6 +226,43 @@ def seed_means(scores: pd.Series[Any], level: pd.Series[Any]) -> pd.Series[Any]:
     """
     groups = scores.groupby(level)
     return groups.mean().clip(lower=groups.min(), upper=groups.max())
+
+
+def frame(table: pd.DataFrame) -> tuple[Figure, Axes]:
+    """An empty figure for the variants of a table of `scores`: a column wide for a few, else a page."""
+    count = table["variant"].nunique()
+    size = (style.COLUMN, 2.7 + 0.3 * count) if count <= FEW else (style.PAGE, 3.6 + 0.15 * count)
+    figure = style.canvas(*size)
+    return figure, figure.add_subplot()
+
+
+def draw_variant(axes: Axes, rows: pd.DataFrame, place: str, name: str, shift: float, **look: Any) -> None:
+    """A variant's mean at each place, with the range of its seeds, which stand beside it, or the interval of one seed's
+    examples; a cross over each collapsed run.
+
+    Args:
+        place: the column of the horizontal axis.
+        name: of the variant in the legend.
+        shift: of all points, in points of print to the right.
+    """
+    several, (means, ends, words) = len(set(rows["seed"])) > 1, intervals(rows, place)
+    label = f"{name}: mean, {words}; beside: each" if several else f"{name}, {words}"
+    style.bars(axes, means.index, means, ends, shift, label=label, elinewidth=0.8, capsize=2, **look)
+    seeds_at = shift + several * style.BESIDE
+    if several:
+        small = {"linestyle": "", "markersize": 2.5, "alpha": 0.6, "transform": style.shifted(axes, seeds_at)}
+        axes.plot(rows[place].astype(float), rows["score"], **(look | small))
+    mark_collapsed(axes, rows, place, seeds_at)
+
+
+def finish(figure: Figure, table: pd.DataFrame, by: str) -> None:
+    """The title, the legend and the vertical label of a figure of one `frame`: its scores by something."""
+    first, (axes,) = table.iloc[0], figure.axes
+    score = f"{first['split']} {first['metric']}"
+    axes.set_ylabel(score_label(score, table))
+    notes = shared(table) + without_interval(table) + collapsed(table, CROSSED)
+    style.title(figure, f"{first['model']} on {first['task']}: {score} by {by}{notes}")
+    style.legend(figure, axes, columns=1 if table["variant"].nunique() <= FEW else 2)
 
 
 def mark_collapsed(axes: Axes, rows: pd.DataFrame, place: str, shift: float = 0.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from lorax_lab.record.files import write_csv, write_whole
 from lorax_lab.record.palette import CATEGORICAL
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.5, 7.0
@@ -91,6 +93,50 @@ def panels(count: int, height: float, xlabel: str, ylabel: str) -> tuple[Figure,
         axes.set_xlabel(xlabel)
         axes.tick_params(labelbottom=True)
     return figure, every[:count]
+
+
+def spectra_grid(layers: int, modules: int, height: float, longest: int) -> tuple[Figure, Any]:
+    """A figure of spectra: layers down, module types across, each row `height` inches high; both axes logarithmic.
+
+    Args:
+        longest: the number of singular values of the longest spectrum.
+    """
+    figure = canvas(max(COLUMN, 0.4 + 2.2 * modules), 1.1 + height * layers)
+    grid = figure.subplots(layers, modules, sharex=True, sharey=True, squeeze=False)
+    index_axis(grid[0][0], longest)
+    grid[0][0].set_yscale("log")
+    grid[-1][modules // 2].set_xlabel("index i")
+    grid[layers // 2][0].set_ylabel("singular value σᵢ")
+    return figure, grid
+
+
+def heat_map(
+    axes: Axes, values: np.ndarray, texts: Sequence[str], layers: list[int], modules: list[str], **scale: Any
+) -> QuadMesh:
+    """A heat map, layer by module type, in which dark is much; what stands in a dark cell is white.
+
+    Args:
+        values: of the colours, (layers, modules) fp64; NaN leaves a cell empty.
+        texts: of the cells, row by row; none where there is no room for them.
+    """
+    import numpy as np
+
+    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4} if texts else {}
+    mesh = axes.pcolormesh(values, cmap=PALETTE, **scale, **edges)
+    luminance = mesh.to_rgba(np.ma.masked_invalid(values))[..., :3] @ (0.21, 0.72, 0.07)
+    for (i, j), text in zip(np.ndindex(values.shape) if texts else (), texts, strict=True):
+        if not text:
+            continue
+        ink = "white" if luminance[i, j] < 0.5 and not math.isnan(values[i, j]) else "0.15"
+        axes.text(j + 0.5, i + 0.5, text, ha="center", va="center_baseline", color=ink, fontsize=6)
+    axes.set(ylabel="layer", ylim=(len(layers), 0))
+    axes.spines[:].set_visible(False)
+    axes.label_outer()
+    shown = range(0, len(layers), math.ceil(len(layers) / (40 if texts else 20)))
+    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown])
+    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
+    axes.tick_params(length=0)
+    return mesh
 
 
 def colours(count: int) -> list[Any]:

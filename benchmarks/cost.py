@@ -1,4 +1,4 @@
-"""What a step of LoRA computes against one of full fine-tuning, in closed form and timed, over the rank.
+"""What a step of LoRA computes against one of full fine-tuning, counted and timed, over the rank.
 
 All ranks and full fine-tuning take turns in one process on one batch. Rows go to `results/cost.csv`, and as a figure to
 `docs/step_cost.png`.
@@ -52,7 +52,7 @@ def measure() -> dict[str, Any]:
         "hardware": hardware(),
         "rows": [_row(row) for row in rows],
         "note": f"Median of {ROUNDS} rounds in which each rank and full take turns; spread: quartiles, then the share "
-        "of operations in closed form.",
+        "of operations, which torch's FlopCounterMode counts.",
     }
 
 

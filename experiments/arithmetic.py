@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from experiments.command import main
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import FULL, Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 QUESTION = """\
 How low is the rank of the update by which a language model of 135 million parameters learns to add and subtract, and
@@ -27,34 +27,22 @@ About 45 runs, of which two run side by side for two to five minutes, and 5 of t
 two hours on 2 cores, three without AVX-512; 4,000 examples would take most of a day."""
 
 RANKS = (1, 8, 16, 64)
-FULL = "full"
 MARGIN = 0.025
 """Nats per token. An answer has 4.1 tokens with its end, so that it is at worst a tenth less likely: e^(-.1) = .90."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    arms = [Arm(FULL, ("method=full",), 5e-5)]
-    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 5e-4) for rank in RANKS]
-    protocol = Protocol(
-        arms=tuple(arms),
-        reference=FULL,
-        rates=3,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=MARGIN,
-    )
+def plan() -> Plan:
+    """The grid."""
+    arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
     sizes = ("task.train_examples=500", "task.validation_examples=100", "task.test_examples=800")
-    whole = Plan(
-        protocol=protocol,
+    return Plan(
+        protocol=Protocol(arms, margin=MARGIN),
         factors={"task": {"arithmetic": ("task=arithmetic", *sizes, "task.few_shot=0")}},
         common=("model=smollm2", "train.precision=fp32"),
         final={FULL: ("measure=controls",)},
         seconds={"trial": 150.0, "final": 330.0},
         shared=True,
     )
-    return whole if budget == "full" else small(whole)
 
 
 if __name__ == "__main__":

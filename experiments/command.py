@@ -13,14 +13,25 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import launching
-from experiments.launching import LAUNCH, STOPPED, WRONG, check_launch
 from experiments.replay import RECORDS, check_versions, to_check
-from experiments.study import Plan, Progress, Study, sweeps
+from experiments.study import (
+    LAUNCH,
+    STOPPED,
+    WRONG,
+    Plan,
+    Progress,
+    Study,
+    check_launch,
+    run_sweep,
+    small,
+    sweeps,
+    typed,
+    with_workers,
+)
 from experiments.study_records import StudyRecords
 from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 from lorax_lab.study.protocol import Cell
 
 
@@ -57,13 +68,14 @@ def _carry_out(study: Study, options: argparse.Namespace, launch: list[str]) -> 
     check_launch(launch)
     if os.path.lexists(options.runs) and not os.path.isdir(options.runs):
         raise ConfigError(f"--runs {options.runs} is no folder; name a folder, as in --runs runs")
-    plan, name = study.plan(options.budget), _module(study).rpartition(".")[2]
+    plan, name = study.plan(), _module(study).rpartition(".")[2]
+    plan = small(plan) if options.budget == "small" else plan
     wanted = _wanted(options.only, plan)
     folder = options.records or (RECORDS if options.budget == "full" else options.runs / "records")
     texts = {"study": _module(study), "budget": options.budget, "question": study.QUESTION}
     texts |= {"prediction": study.PREDICTION, "cost": study.COST}
     records = StudyRecords(folder / name, options.runs, plan, texts)
-    progress, launch = records.progress(wanted), launching.with_workers(launch, records.published.values())
+    progress, launch = records.progress(wanted), with_workers(launch, records.published.values())
     if options.dry_run or options.declare:
         return _say(records, progress, launch, options)
     status = _run_missing(records, progress, launch)
@@ -94,8 +106,7 @@ def _say(records: StudyRecords, progress: Progress, launch: list[str], options: 
         for cell, line in to_check(progress.plan, records.of_cell):
             print(f"# first trained again, as the code is another version: {line['run_id']} ({cell.arm})")
     for sweep in sweeps(progress.plan, progress.missing):
-        typed = launching.command(sweep, records.runs, launch, records.folder.name)
-        print(shlex.join(["python", *typed[1:]]))
+        print(shlex.join(["python", *typed(sweep, records.runs, launch, records.folder.name)[1:]]))
     return 0
 
 
@@ -115,7 +126,7 @@ def _run_missing(records: StudyRecords, progress: Progress, launch: list[str]) -
         for sweep in waiting:
             tried.append(sweep)
             try:
-                status = launching.run(launching.command(sweep, records.runs, launch, records.folder.name))
+                status = run_sweep(typed(sweep, records.runs, launch, records.folder.name))
             finally:
                 records.publish(progress.cells)
             if status == STOPPED:

@@ -17,7 +17,7 @@ from experiments.replay import RECORDS
 from experiments.study import Line, composed, plan_of
 from lorax_lab.errors import answer
 from lorax_lab.record.files import write_text
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 from lorax_lab.study.published import read_lines
 
 
@@ -38,14 +38,14 @@ def _write(studies: list[str]) -> int:
     made = 0
     for study in studies:
         published = {line["inputs"]["data_sha256"] for line in _lines(study)}
-        found = rows_of(study)
-        new = [row for row in found if row["data_sha256"] in published or not published]
+        read_now = rows_of(study)
+        new = [row for row in read_now if row["data_sha256"] in published or not published]
         if published:
             rows = {key: row for key, row in rows.items() if key[0] != study or row["data_sha256"] in published}
         rows |= {_key(row): row for row in new}
         made += len(new)
-        if len(new) < len(found):
-            print(f"{study}: {len(found) - len(new)} rows left out, of data that no published line has; publish first")
+        if len(new) < len(read_now):
+            print(f"{study}: {len(read_now) - len(new)} rows left out, of data that no published line has")
     table = pd.DataFrame(list(rows.values()), columns=list(COLUMNS)).sort_values(["study"], kind="stable")
     write_text(FILE, table.to_csv(index=False, lineterminator="\n"))
     print(f"{FILE}: {made} rows written, {len(rows) - made} kept")

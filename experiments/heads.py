@@ -7,13 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments import cloze
 from experiments.command import main
-from experiments.rank_sweep_2 import FULL
-from experiments.rank_sweep_2 import plan as second_edition
-from experiments.study import Plan, small
+from experiments.rank_sweep_2 import tasks_of_the_second_edition, write_cloze
+from experiments.study import Plan, full, lora
 from lorax_lab.errors import ConfigError
-from lorax_lab.study.protocol import Arm, Protocol
+from lorax_lab.study.protocol import Protocol
 
 QUESTION = """\
 Does the head decide what rank LoRA needs? The first edition trained 148,610 parameters of an untrained pooler beside
@@ -41,32 +39,20 @@ WEIGHTS = "model.safetensors"
 """The last file that is written into a kept head's folder."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    arms = [Arm(FULL, ("method=full",), 5e-5)]
-    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 5e-4) for rank in RANKS]
-    protocol = Protocol(
-        arms=tuple(arms),
-        reference=FULL,
-        rates=4,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-        loss_margin=0.03,
-    )
-    tasks = second_edition("full").factors["task"]
+def plan() -> Plan:
+    """The grid."""
+    arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
+    tasks = tasks_of_the_second_edition()
     levels = {f"{name} with the pooler": tasks[name] for name in BEGUN}
     kept = {f"{name} with a kept head": (*tasks[name], f"model={_folder(name)}", "train.head=false") for name in BEGUN}
-    whole = Plan(
-        protocol=protocol,
+    return Plan(
+        protocol=Protocol(arms, rates=4, loss_margin=0.03),
         factors={"task": levels | kept},
         common=("train.precision=fp32",),
         seconds={"trial": 40.0, "final": 55.0},
         control_of="rank_sweep_2",
         prepare=lambda: _prepare({name: tasks[name] for name in BEGUN}),
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _folder(task: str) -> Path:
@@ -76,7 +62,7 @@ def _folder(task: str) -> Path:
 
 
 def _prepare(tasks: dict[str, tuple[str, ...]]) -> None:
-    cloze.write()
+    write_cloze()
     for name, overrides in tasks.items():
         if not (_folder(name) / WEIGHTS).is_file():
             print(f"training a head alone on {name}, into {_folder(name)}", flush=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from experiments import random_labels
 from experiments.command import main
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 QUESTION = """\
 Labels drawn at random can only be memorised, and each costs one bit. With the head frozen, train accuracy as the score,
@@ -30,7 +30,6 @@ About 32 runs a level, of which two run side by side, on 2 cores without units f
 labels, 40 minutes at 1,000, an hour and a quarter at 4,000; an hour at 1,000 in every layer."""
 
 RANKS = (1, 8, 64)
-FULL = "full"
 WEIGHTS = "model.safetensors"
 """The last file that is written into the base's folder."""
 LAYER = "layer.5."
@@ -50,25 +49,12 @@ BEGUN = ("250 labels", "1000 labels", "4000 labels")
 """What has begun; the study grows by the others, whatever comes out."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    arms = (
-        Arm(FULL, ("method=full", "method.others=false"), 1e-4),
-        *(Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 6e-4) for rank in RANKS),
-    )
-    protocol = Protocol(
-        arms=arms,
-        reference=FULL,
-        rates=3,
-        factor=3.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-        extensions=1,
-    )
+def plan() -> Plan:
+    """The grid."""
+    arms = (full(1e-4, "method.others=false"), *(lora(rank, 6e-4) for rank in RANKS))
     fixed = ("task.memorise=true", "train.head=false", "task.pooling=mean")
-    whole = Plan(
-        protocol=protocol,
+    return Plan(
+        protocol=Protocol(arms, factor=3.0, extensions=1),
         factors={"labels": {name: _overrides(name) for name in BEGUN}},
         common=(*fixed, "train.precision=fp32", "train.validations=1"),
         seconds={"trial": 90.0, "final": 120.0},
@@ -76,7 +62,6 @@ def plan(budget: str) -> Plan:
         control_of="rank_sweep_2",
         prepare=_prepare,
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _overrides(name: str) -> tuple[str, ...]:

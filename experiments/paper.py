@@ -7,17 +7,22 @@ rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from experiments import study
 from experiments.rank_sweep_2 import LARGE
+from experiments.study import FULL, Afterwards
 from lorax_lab.study.protocol import Arm, Protocol
+
+if TYPE_CHECKING:
+    from lorax_lab.afterwards.trained import Runs
 
 TASKS = {name: (f"task={name}", *LARGE) for name in ("sarcasm", "movie_reviews")}
 BEGUN = {"sarcasm": TASKS["sarcasm"]}
 """What every study begins with; each may grow by movie_reviews."""
 COMMON = ("task.pooling=mean", "train.precision=fp32")
 """Products in fp32, since a processor without units for bf16 takes 40 times as long in it."""
-FULL = "full"
 SECONDS = {"trial": 40.0, "final": 55.0}
 """Of a run on 2 cores without units for bf16, of which two run side by side: what `paper_subspaces` took."""
 LAYERS = range(6)
@@ -39,11 +44,6 @@ FIGURES = ("arms", "trials")
 """Of a study whose arms differ in more than their rank."""
 
 
-def full() -> Arm:
-    """Full fine-tuning."""
-    return Arm(FULL, ("method=full",), 7e-5)
-
-
 def lowest(targets: Iterable[str]) -> float:
     """The lowest rate of a set of matrices; of one type it is twice that of more."""
     types = {target.lstrip("0123456789.") for target in targets}
@@ -52,21 +52,61 @@ def lowest(targets: Iterable[str]) -> float:
 
 def lora(rank: int, name: str = "", targets: Iterable[str] = (), lowest: float = LOWEST) -> Arm:
     """LoRA of a rank on all matrices, or on those whose names end so."""
-    only = tuple(targets)
-    overrides = ("method=lora", f"rank={rank}", *((f"method.target_modules=[{','.join(only)}]",) if only else ()))
-    return Arm(name or f"LoRA r={rank}", overrides, lowest)
+    only = ",".join(targets)
+    return study.lora(rank, lowest, *([f"method.target_modules=[{only}]"] if only else []), name=name)
 
 
 def protocol(arms: Iterable[Arm]) -> Protocol:
-    """Three rates for every arm, a factor of two apart, and five fresh seeds."""
-    return Protocol(
-        arms=(full(), *arms),
-        reference=FULL,
-        rates=3,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-        extensions=1,
-        loss_margin=0.03,
-    )
+    """Full fine-tuning against these arms; their grids grow once at most."""
+    return Protocol((study.full(7e-5), *arms), extensions=1, loss_margin=0.03)
+
+
+def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
+    """What Figures 3 and 6, 4 and 7, and 8 compare, and what the paper lacks: two arms by the pair's name.
+
+    Args:
+        low: the arm of rank 8.
+        high: the arm of rank 64.
+    """
+    return {
+        "r=8 and r=64": (low, high),
+        "two seeds of r=64": (high, high),
+        "two seeds of full": (FULL, FULL),
+        "r=64 and full": (high, FULL),
+        "W and r=64": ("W", high),
+        "W and full": ("W", FULL),
+    }
+
+
+def similarities(pairs: Mapping[str, tuple[str, str]], adapted: str = "") -> Afterwards:
+    """Which directions the arms of each pair share; where LoRA adapts one of `SETS` alone, in its matrices."""
+
+    def rows(runs: Runs) -> Iterator[dict[str, Any]]:
+        from lorax_lab.afterwards.similarities import similarities
+
+        measured = similarities(runs, pairs)
+        return (row | {"adapted": adapted} for row in _within(measured, SETS[adapted])) if adapted else measured
+
+    return Afterwards(rows, part=lambda row: row["pair"], asked=frozenset(pairs))
+
+
+def factors(ranks: Mapping[str, Sequence[int]], targets: Iterable[str] = ()) -> Afterwards:
+    """How much the update amplifies W. An update of a higher rank is cut to each of its arm's ranks.
+
+    Args:
+        targets: ends of the names of the matrices; none means all.
+    """
+
+    def rows(runs: Runs) -> Iterator[dict[str, Any]]:
+        from lorax_lab.afterwards.amplification import amplifications
+
+        return _within(amplifications(runs, ranks), targets)
+
+    asked = frozenset((arm, rank) for arm, of_arm in ranks.items() for rank in of_arm)
+    return Afterwards(rows, part=lambda row: (row["arm"], row["r"]), asked=asked)
+
+
+def _within(rows: Iterable[dict[str, Any]], targets: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of these matrices; full fine-tuning has others too."""
+    ends = tuple(f".{target}" for target in targets) or ("",)
+    return (row for row in rows if row["matrix"].endswith(ends))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments import paper, random_labels
 from experiments.command import main
 from experiments.paper_subspaces import DRAWN
-from experiments.study import Afterwards, Plan, small
+from experiments.study import FULL, Plan
 
 if TYPE_CHECKING:
-    from lorax_lab.afterwards.trained import Runs
+    pass
 
 QUESTION = """\
 By how much does the update amplify the directions of W that it uses? The LoRA paper gives 21.5 at rank 4 and 1.9 at
@@ -38,34 +37,19 @@ half an hour on 2 cores without units for bf16, less where the runs are there. A
 random."""
 
 RANKS = (4, 64)
-OF_ARM = {paper.FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS}
-"""Numbers of directions, to which an update of a higher rank is cut, by arm."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    whole = Plan(
+def plan() -> Plan:
+    """The grid."""
+    return Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
         {"task": paper.TASKS | {"random labels": DRAWN}},
         paper.COMMON,
         paper.SECONDS,
         figures=("amplification", "trials"),
-        afterwards={
-            "factors": Afterwards(
-                _factors,
-                part=lambda row: (row["arm"], row["r"]),
-                asked=frozenset((arm, r) for arm, ranks in OF_ARM.items() for r in ranks),
-            )
-        },
+        afterwards={"factors": paper.factors({FULL: RANKS} | {f"LoRA r={rank}": (rank,) for rank in RANKS})},
         prepare=random_labels.write,
     )
-    return whole if budget == "full" else small(whole)
-
-
-def _factors(runs: Runs) -> Iterator[dict[str, Any]]:
-    from lorax_lab.afterwards.amplification import amplifications
-
-    return amplifications(runs, OF_ARM)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan, small
+from experiments.study import FULL, Plan
 from lorax_lab.study.protocol import Arm
 
 QUESTION = """\
@@ -32,10 +32,10 @@ PROBE, EMBEDDINGS, NORMS = "head alone", "embeddings alone", "norms and biases a
 USUAL = "task.pooling=own"
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
+def plan() -> Plan:
+    """The grid."""
     arms = (
-        Arm(paper.FULL, ("method=full",), 3e-5),
+        Arm(FULL, ("method=full",), 3e-5),
         Arm(PROBE, ("method=head",), 1e-3),
         Arm(EMBEDDINGS, ("method=embeddings",), 5e-4),
         Arm(NORMS, ("method=norms_and_biases",), 5e-4),
@@ -45,8 +45,7 @@ def plan(budget: str) -> Plan:
     linear = {name: (*overrides, *paper.COMMON[:1]) for name, overrides in paper.BEGUN.items()}
     tasks = {"task": linear | pooled}
     protocol = replace(paper.protocol(()), arms=arms, rates=4, factor=3.0)  # one grid for either head
-    whole = Plan(protocol, tasks, paper.COMMON[1:], paper.SECONDS, figures=paper.FIGURES)
-    return whole if budget == "full" else small(whole)
+    return Plan(protocol, tasks, paper.COMMON[1:], paper.SECONDS, figures=paper.FIGURES)
 
 
 if __name__ == "__main__":

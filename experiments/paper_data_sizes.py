@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan, small
+from experiments.study import FULL, Plan
 
 QUESTION = """\
 How do r* and k* change with the number of training examples, from 100 to 10,000? The LoRA paper found that LoRA does
@@ -34,18 +34,17 @@ EPOCHS = {100: 30, 300: 10, 1000: 3, 3000: 1, 10_000: 1}
 """By the number of training examples: some 188 steps up to 3,000, and 625 at 10,000."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
+def plan() -> Plan:
+    """The grid."""
     sizes = {f"{count} examples": _size(count) for count in EPOCHS}
-    whole = Plan(
+    return Plan(
         replace(paper.protocol(paper.lora(rank) for rank in RANKS), extensions=2),
         {"examples": sizes},
         paper.COMMON,
         SECONDS,
-        final={paper.FULL: ("measure=controls",)},
+        final={FULL: ("measure=controls",)},
         figures=("answer", "sizes", "cost", "functional", "trials"),
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _size(count: int) -> tuple[str, ...]:

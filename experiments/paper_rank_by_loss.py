@@ -6,7 +6,7 @@ import sys
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan, small
+from experiments.study import Plan
 
 QUESTION = """\
 How does the log loss on test fall with LoRA's rank, from 1 to 256, and where does it stop? The LoRA paper's validation
@@ -24,16 +24,15 @@ much."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    whole = Plan(
+def plan() -> Plan:
+    """The grid."""
+    return Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
         {"task": paper.TASKS},
         paper.COMMON,
         paper.SECONDS,
         figures=("losses", "answer", "cost", "trials"),
     )
-    return whole if budget == "full" else small(whole)
 
 
 if __name__ == "__main__":

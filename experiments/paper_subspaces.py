@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import paper, random_labels
 from experiments.command import main
-from experiments.study import Afterwards, Plan, small
+from experiments.study import Afterwards, Plan
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -37,24 +37,7 @@ RANKS = (8, 64)
 R8, R64 = (f"LoRA r={rank}" for rank in RANKS)
 
 
-def pairs(low: str, high: str) -> dict[str, tuple[str, str]]:
-    """What Figures 3 and 6, 4 and 7, and 8 compare, and what the paper lacks: two arms by the pair's name.
-
-    Args:
-        low: the arm of rank 8.
-        high: the arm of rank 64.
-    """
-    return {
-        "r=8 and r=64": (low, high),
-        "two seeds of r=64": (high, high),
-        "two seeds of full": (paper.FULL, paper.FULL),
-        "r=64 and full": (high, paper.FULL),
-        "W and r=64": ("W", high),
-        "W and full": ("W", paper.FULL),
-    }
-
-
-PAIRS = pairs(R8, R64)
+PAIRS = paper.pairs(R8, R64)
 SHOWN = tuple((f"attention.self.{kind}", layer) for kind in ("query", "value") for layer in (2, 5))
 """The matrices whose directions are kept."""
 KEPT_SEEDS = (0, 1)
@@ -72,27 +55,20 @@ DRAWN = (
 """A task of labels that were drawn at random."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    whole = Plan(
+def plan() -> Plan:
+    """The grid."""
+    return Plan(
         paper.protocol(paper.lora(rank) for rank in RANKS),
         {"task": paper.TASKS | {"random labels": DRAWN}},
         paper.COMMON,
         paper.SECONDS,
         afterwards={
-            "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
+            "similarities": paper.similarities(PAIRS),
             "directions": Afterwards(_directions, part=_kept, asked=frozenset(product(KEPT_SEEDS, SHOWN))),
         },
         figures=(*paper.SHARED, "trials"),
         prepare=random_labels.write,
     )
-    return whole if budget == "full" else small(whole)
-
-
-def _similarities(runs: Runs) -> Iterator[dict[str, Any]]:
-    from lorax_lab.afterwards.similarities import similarities
-
-    return similarities(runs, PAIRS)
 
 
 def _directions(runs: Runs) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import sys
 
 from experiments import paper
 from experiments.command import main
-from experiments.study import Plan, small
+from experiments.study import Plan
 
 QUESTION = """\
 Which matrices should LoRA adapt, if it may train about 37,000 parameters? The LoRA paper asked this of the attention
@@ -41,12 +41,11 @@ BUDGET = {
 46,080 in both at rank 2; all six types at rank 1 have 41,472."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
+def plan() -> Plan:
+    """The grid."""
     arms = [paper.lora(rank, name, targets, paper.lowest(targets)) for name, (rank, targets) in BUDGET.items()]
     arms.append(paper.lora(1, "all r=1"))
-    whole = Plan(paper.protocol(arms), {"task": paper.BEGUN}, paper.COMMON, paper.SECONDS, figures=paper.FIGURES)
-    return whole if budget == "full" else small(whole)
+    return Plan(paper.protocol(arms), {"task": paper.BEGUN}, paper.COMMON, paper.SECONDS, figures=paper.FIGURES)
 
 
 if __name__ == "__main__":

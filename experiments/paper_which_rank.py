@@ -4,14 +4,13 @@ LoRA adapts query and value alone, as it does there."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from experiments import paper
 from experiments.command import main
-from experiments.paper_subspaces import pairs
-from experiments.study import Afterwards, Plan, small
+from experiments.study import FULL, Afterwards, Plan
 from lorax_lab.study.protocol import Arm
 
 if TYPE_CHECKING:
@@ -54,15 +53,15 @@ SETS = paper.SETS | {EVERY: ("all-linear",)}
 BOTH = "query and value"
 """The set that the paper adapts in its figures and in Table 7."""
 R4, R8, R64 = (f"{BOTH} r={rank}" for rank in (4, 8, 64))
-PAIRS = pairs(R8, R64) | {"W and r=4": ("W", R4), "W and r=8": ("W", R8)}
-OF_ARM = {paper.FULL: (4, 64), R4: (4,), R64: (64,)}
+PAIRS = paper.pairs(R8, R64) | {"W and r=4": ("W", R4), "W and r=8": ("W", R8)}
+OF_ARM = {FULL: (4, 64), R4: (4,), R64: (64,)}
 """Numbers of directions whose amplification is measured, by arm."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
+def plan() -> Plan:
+    """The grid."""
     arms = [arm for name in SETS for arm in _of_set(name)]
-    whole = Plan(
+    return Plan(
         paper.protocol([*arms, _unequal(12, 4), _unequal(4, 12)]),
         {"task": paper.BEGUN},
         paper.COMMON,
@@ -72,15 +71,10 @@ def plan(budget: str) -> Plan:
             "sets": Afterwards(
                 _sets, part=lambda row: (row["set"], row["k"]), asked=frozenset(product(SETS, (WHOLE, *map(str, CUT))))
             ),
-            "similarities": Afterwards(_similarities, part=lambda row: row["pair"], asked=frozenset(PAIRS)),
-            "factors": Afterwards(
-                _factors,
-                part=lambda row: (row["arm"], row["r"]),
-                asked=frozenset((arm, r) for arm, ranks in OF_ARM.items() for r in ranks),
-            ),
+            "similarities": paper.similarities(PAIRS, BOTH),
+            "factors": paper.factors(OF_ARM, paper.SETS[BOTH]),
         },
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _of_set(name: str) -> Iterator[Arm]:
@@ -99,25 +93,7 @@ def _unequal(query: int, value: int) -> Arm:
 def _sets(runs: Runs) -> Iterator[dict[str, Any]]:
     from lorax_lab.afterwards.sets import sets
 
-    return sets(runs, paper.FULL, SETS, CUT)
-
-
-def _similarities(runs: Runs) -> Iterator[dict[str, Any]]:
-    from lorax_lab.afterwards.similarities import similarities
-
-    return (row | {"adapted": BOTH} for row in _of_both(similarities(runs, PAIRS)))
-
-
-def _factors(runs: Runs) -> Iterator[dict[str, Any]]:
-    from lorax_lab.afterwards.amplification import amplifications
-
-    return _of_both(amplifications(runs, OF_ARM))
-
-
-def _of_both(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows of query and value; full fine-tuning has others too."""
-    kinds = tuple(f".{kind}" for kind in paper.SETS[BOTH])
-    return (row for row in rows if row["matrix"].endswith(kinds))
+    return sets(runs, FULL, SETS, CUT)
 
 
 if __name__ == "__main__":

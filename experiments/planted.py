@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from experiments.command import main
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 RANK = 4
 QUESTION = f"""\
@@ -23,34 +23,23 @@ RANKS = (1, 2, 3, 4, 8)
 TEXTS = 14_000
 
 
-def plan(budget: str) -> Plan:
-    """The planted model and its table are made before the first run, once, in the cache folder."""
+def plan() -> Plan:
+    """The grid. The planted model and its table are made before the first run, once, in the cache folder."""
     from experiments.teacher import MATRIX
 
     folder = _folder()
-    only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
-    arms = [Arm("full", ("method=full", *only), 2.5e-5)]
-    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 5e-4) for rank in RANKS]
-    protocol = Protocol(
-        arms=tuple(arms),
-        reference="full",
-        rates=3,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-    )
+    only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
+    arms = (full(2.5e-5, only), *(lora(rank, 5e-4, only) for rank in RANKS))
     data = ("task=local", f"task.path={folder / 'data.csv'}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=2000", "task.validation_examples=400", "task.test_examples=800")
-    whole = Plan(
-        protocol=protocol,
+    return Plan(
+        protocol=Protocol(arms),
         factors={"task": {f"planted rank {RANK}": data}},
         common=(f"model={folder / 'model'}", *sizes, "train.head=false", "train.epochs=2"),
         seconds={"trial": 20.0, "final": 30.0},
         control_of="rank_sweep",
         prepare=_plant,
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _folder() -> Path:
@@ -60,14 +49,14 @@ def _folder() -> Path:
 
 
 def _plant() -> None:
-    from experiments.teacher import plant
+    from experiments.teacher import plant_signs
     from lorax_lab.console import bar
 
     folder = _folder()
     if not (folder / "data.csv").is_file():
         print(f"labelling {TEXTS:,} headlines by a teacher of rank {RANK}, into {folder}", flush=True)
         with bar("labelling") as on_done:
-            plant(folder, "minilm", headlines(TEXTS), RANK, on_done)
+            plant_signs(folder, "minilm", headlines(TEXTS), RANK, on_done)
 
 
 def headlines(count: int) -> list[str]:

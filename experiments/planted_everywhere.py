@@ -28,7 +28,7 @@ from lorax_lab.errors import ConfigError, answer
 from lorax_lab.measure.truncation import Decomposition, cuts_at, under
 from lorax_lab.models import Base
 from lorax_lab.record.files import write_text
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 from lorax_lab.streams import generator
 from lorax_lab.study.tables import write_sums
 from lorax_lab.tasks.text import collate, tokenize
@@ -71,11 +71,6 @@ def _write(options: argparse.Namespace) -> int:
 
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: allowed are numbers ≥ 1; type --draws {DRAWS}")
-    if not options.records.is_dir():
-        raise ConfigError(f"--records {options.records} is no folder; type --records {RECORDS}")
-    path = options.records / f"{NAME}.csv"
-    if path.is_file() and (there := int(pd.read_csv(path)["draw"].max()) + 1) > options.draws:
-        raise ConfigError(f"{path} has {there} draws; type --draws {there}, or --records FOLDER for a smaller table")
     base = bert(MODEL, CLASSES)
     model, batches = base.model.eval(), tokenized(base, headlines(TEXTS))
     cells = [(draw, rank) for draw in range(options.draws) for rank in RANKS]
@@ -84,6 +79,7 @@ def _write(options: argparse.Namespace) -> int:
         for done, (draw, rank) in enumerate(cells, 1):
             rows += planted(model, batches, rank, draw)
             on_done(done, len(cells))
+    path = options.records / f"{NAME}.csv"
     write_text(path, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
     write_sums(options.records)
     print(path)
@@ -111,8 +107,8 @@ def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) 
     reading = torch.linalg.qr(gaussian(stream, model.config.hidden_size, CLASSES)).Q
     _put(weights, before, signals)
     states = seen(model, batches)
-    of = Coordinates.fitted(states, reading)
-    largest, places = of.read(states).topk(2, 1)
+    coordinates = Coordinates.fitted(states, reading)
+    largest, places = coordinates.read(states).topk(2, 1)
     labels, clear = places[:, 0], largest[:, 0] - largest[:, 1] > CLEAR
     assert clear.any(), "no text has a class that is clearly first"
     for ratio in RATIOS:
@@ -120,12 +116,12 @@ def planted(model: Any, batches: list[dict[str, Tensor]], rank: int, draw: int) 
         svd = {name: Decomposition(*torch.linalg.svd(update, full_matrices=False)) for name, update in updates.items()}
         place = {"ratio": ratio, "rank": rank, "draw": draw}
         for name, measure in MEASURES.items():
-            value = sum(float(measure(own.sigma)) for own in svd.values()) / len(svd)
+            value = sum(float(measure(parts.sigma)) for parts in svd.values()) / len(svd)
             yield place | {"quantity": name, "k": None, "value": value}
         _put(weights, before, updates)
         whole = seen(model, batches)
         for k, cut in zip(CUT, under(model, before, cuts_at(svd, CUT), whole, lambda m: seen(m, batches)), strict=True):
-            right = (of.read(cut).argmax(1) == labels)[clear].double().mean()
+            right = (coordinates.read(cut).argmax(1) == labels)[clear].double().mean()
             yield place | {"quantity": "right", "k": k, "value": float(right)}
     _put(weights, before, {})
 

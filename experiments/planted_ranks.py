@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from experiments.command import main
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import FULL, Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 PLANTED = (1, 2, 4, 8, 16, 32)
 RANKS = (*PLANTED, 64)
@@ -48,32 +48,21 @@ SIZES = {32: ("task.train_examples=5000", *SCORED, "train.epochs=3")}
 """More classes take more examples and passes."""
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
+def plan() -> Plan:
+    """The grid."""
     from experiments.teacher import MATRIX
 
-    only = (f"method.target_modules=[{MATRIX.format(layer=5)}]",)
-    arms = [Arm("full", ("method=full", "method.others=false", *only), 1.25e-4)]
-    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}", *only), 1e-3) for rank in RANKS]
-    protocol = Protocol(
-        arms=tuple(arms),
-        reference="full",
-        rates=3,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-    )
-    whole = Plan(
-        protocol=protocol,
+    only = f"method.target_modules=[{MATRIX.format(layer=5)}]"
+    arms = (full(1.25e-4, "method.others=false", only), *(lora(rank, 1e-3, only) for rank in RANKS))
+    return Plan(
+        protocol=Protocol(arms),
         factors={"task": {name: _overrides(name) for name in BEGUN}},
         common=("train.head=false", "train.precision=fp32", "train.validations=1"),
-        final={"full": ("measure=controls",)},
+        final={FULL: ("measure=controls",)},
         seconds={"trial": 35.0, "final": 45.0},
         control_of="rank_sweep",
         prepare=_plant,
     )
-    return whole if budget == "full" else small(whole)
 
 
 def _overrides(name: str) -> tuple[str, ...]:
@@ -92,14 +81,14 @@ def _plant() -> None:
     missing = [name for name in BEGUN if not _file(name).with_suffix(".csv").is_file()]
     if missing:
         from experiments.planted import headlines
-        from experiments.wide_teacher import Level, plant
+        from experiments.teacher import Level, plant_largest
         from lorax_lab.console import bar
 
         folder = _file(missing[0]).parent
         print(f"labelling {TEXTS:,} headlines by {len(missing)} teachers, into {folder}", flush=True)
         with bar("labelling") as on_done:
             teachers = {_file(name).name: Level(*LEVELS[name]) for name in missing}
-            plant(folder, "minilm", headlines(TEXTS), teachers, on_done)
+            plant_largest(folder, "minilm", headlines(TEXTS), teachers, on_done)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from experiments.command import main
 from experiments.planted import headlines
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 QUESTION = """\
 The same headlines as in the rank study, with labels drawn at random: what rank has an update that learns noise?"""
@@ -23,30 +23,18 @@ About 18 runs of a minute: 20 minutes on 2 cores."""
 EXAMPLES = 6000
 
 
-def plan(budget: str) -> Plan:
-    """The table is made before the first run, once, in the cache folder."""
-    arms = (Arm("full", ("method=full",), 1e-4), Arm("LoRA r=8", ("method=lora", "rank=8"), 1e-3))
-    protocol = Protocol(
-        arms=arms,
-        reference="full",
-        rates=3,
-        factor=2.0,
-        selection_seeds=(100,),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-        extensions=1,
-    )
+def plan() -> Plan:
+    """The grid. The table is made before the first run, once, in the cache folder."""
     data = ("task=local", f"task.path={table()}", "task.text=text", "task.label=label")
     sizes = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
-    whole = Plan(
-        protocol=protocol,
+    return Plan(
+        protocol=Protocol((full(1e-4), lora(8, 1e-3)), extensions=1),
         factors={"task": {"random labels": data}},
         common=sizes,
         seconds={"trial": 35.0, "final": 80.0},
         control_of="rank_sweep",
         prepare=write,
     )
-    return whole if budget == "full" else small(whole)
 
 
 def table() -> Path:

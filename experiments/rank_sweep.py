@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from experiments.command import main
-from experiments.study import Plan, small
-from lorax_lab.study.protocol import Arm, Protocol
+from experiments.study import FULL, Plan, full, lora
+from lorax_lab.study.protocol import Protocol
 
 QUESTION = """\
 How low is the rank of the update that fine-tuning makes, and what rank does LoRA need to match it?"""
@@ -20,33 +20,20 @@ COST = """\
 About 180 runs of half a minute to a minute, and 10 with controls of some minutes each: 4 hours on 2 cores."""
 
 RANKS = (1, 2, 4, 8, 16, 64)
-FULL = "full"
 SIZES = ("task.train_examples=3000", "task.validation_examples=1000", "task.test_examples=2000")
 
 
-def plan(budget: str) -> Plan:
-    """The grid; `small` is a ten-minute version."""
-    arms = [Arm(FULL, ("method=full",), 5e-5)]
-    arms += [Arm(f"LoRA r={rank}", ("method=lora", f"rank={rank}"), 5e-4) for rank in RANKS]
-    protocol = Protocol(
-        arms=tuple(arms),
-        reference=FULL,
-        rates=4,
-        factor=2.0,
-        selection_seeds=(100, 101),
-        final_seeds=(0, 1, 2, 3, 4),
-        margin=0.02,
-    )
-    tasks = {name: (f"task={name}",) for name in ("movie_reviews", "sarcasm")}
-    whole = Plan(
-        protocol=protocol,
-        factors={"task": tasks},
+def plan() -> Plan:
+    """The grid."""
+    arms = (full(5e-5), *(lora(rank, 5e-4) for rank in RANKS))
+    return Plan(
+        protocol=Protocol(arms, rates=4, selection_seeds=(100, 101)),
+        factors={"task": {name: (f"task={name}",) for name in ("movie_reviews", "sarcasm")}},
         common=SIZES,
         final={FULL: ("measure=controls",)},
         seconds={"trial": 35.0, "final": 80.0},
         shared=True,
     )
-    return whole if budget == "full" else small(whole)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import launching
-from experiments.study import Line, Plan, plan_of, studies
+from experiments.study import STOPPED, Line, Plan, plan_of, run_sweep, studies, typed, with_workers
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.files import write_csv
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 from lorax_lab.study.declaration import read_declaration
 from lorax_lab.study.protocol import Cell
 from lorax_lab.study.published import line_of, read_lines
@@ -61,7 +60,7 @@ def _replay(options: argparse.Namespace) -> int:
     if options.study is not None and options.study not in studies():
         raise ConfigError(f"--study {options.study}: {suggest(options.study, studies())}")
     names = [options.study] if options.study else [name for name in studies() if (options.records / name).is_dir()]
-    published = [found for name in names for found in _published(options.records / name, options.trials)]
+    published = [run for name in names for run in _published(options.records / name, options.trials)]
     if options.count > len(published):
         raise ConfigError(f"N={options.count}: there are {len(published)} published runs to draw from; type that")
     rows = []
@@ -93,9 +92,9 @@ def train_again(plan: Plan, cell: Cell, line: Line, runs: Path, launch: list[str
     """
     folder = runs / plan.run_id(cell)
     if not (folder / "record.json").is_file():
-        launch = launching.with_workers([*launch, "tracking=disabled"], [line])
-        status = launching.run(launching.command(plan.overrides(cell), runs, launch, "replay"))
-        if status == launching.STOPPED:
+        launch = with_workers([*launch, "tracking=disabled"], [line])
+        status = run_sweep(typed(plan.overrides(cell), runs, launch, "replay"))
+        if status == STOPPED:
             raise KeyboardInterrupt
     try:
         again = line_of(folder)
@@ -122,32 +121,31 @@ def compared(line: Line, again: Line) -> dict[str, Any]:
 def moved(line: Line, again: Line) -> list[str]:
     """The scores and losses of a run that are others than published, beyond rounding."""
     pairs = {key: (value, again["metrics"].get(key)) for key, value in line["metrics"].items()}
-    told = [
+    changes = [
         f"{key} {was} became {now}"
         for key, (was, now) in pairs.items()
         if (was is None) != (now is None) or (was is not None and not math.isclose(was, now, rel_tol=ROUNDING))
     ]
-    return told + ([] if line["run_id"] == again["run_id"] else ["its data, model or settings are others"])
+    return changes + ([] if line["run_id"] == again["run_id"] else ["its data, model or settings are others"])
 
 
 def to_check(plan: Plan, of_cell: dict[Cell, Line]) -> list[tuple[Cell, Line]]:
     """One recorded run of each arm, the shortest, where new runs would be of another version of code, packages or
     processor, or would have other inputs."""
-    from lorax_lab.record.code import code_sha256
-    from lorax_lab.record.provenance import hardware, versions
+    from lorax_lab.record.provenance import code_sha256, hardware, versions
 
-    found, code, packages, machine = [], code_sha256(), versions(()), hardware()
+    chosen, code = [], code_sha256()
+    here = versions(()) | {key: value for key, value in hardware().items() if key not in NOT_NUMERIC}
 
     def is_other(line: Line) -> bool:
-        known = {**packages, **{key: value for key, value in machine.items() if key not in NOT_NUMERIC}}
-        recorded = {**line["versions"], **line["hardware"]}
-        return line["code"] != code or any(recorded.get(key, value) != value for key, value in known.items())
+        there = {**line["versions"], **line["hardware"]}
+        return line["code"] != code or any(there.get(key, value) != value for key, value in here.items())
 
     for arm in plan.protocol.arms:
         cells = [(cell, x) for cell, x in of_cell.items() if cell.arm == arm.name and x["status"] == "completed"]
         if cells and all(is_other(line) for _, line in cells):
-            found.append(min(cells, key=lambda pair: (pair[0].stage != "trial", pair[1]["time"]["total_seconds"])))
-    return found
+            chosen.append(min(cells, key=lambda pair: (pair[0].stage != "trial", pair[1]["time"]["total_seconds"])))
+    return chosen
 
 
 def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, launch: list[str]) -> None:
@@ -156,14 +154,14 @@ def check_versions(plan: Plan, cells: Iterable[tuple[Cell, Line]], runs: Path, l
     Raises:
         ConfigError: names the runs whose scores moved, and what to type.
     """
-    from lorax_lab.record.code import code_sha256
+    from lorax_lab.record.provenance import code_sha256
 
     faults, folder = [], runs / CHECKED / code_sha256()[:10]
     for cell, line in cells:
         place = f"{cell.condition}, {cell.arm}, seed {cell.seed}"
         print(f"the code, a package or the processor is another one than of {place}: trained again first", flush=True)
-        if told := moved(line, train_again(plan, cell, line, folder, launch)):
-            faults.append(f"{place}: {'; '.join(told)} (of commit {str(line['git']['commit'])[:10]})")
+        if changes := moved(line, train_again(plan, cell, line, folder, launch)):
+            faults.append(f"{place}: {'; '.join(changes)} (of commit {str(line['git']['commit'])[:10]})")
     if faults:
         raise ConfigError(
             f"{'. '.join(faults)}. New runs could not be compared with these; check that commit out on that machine to "

@@ -1,22 +1,28 @@
-"""A study under way: its runs, which are recorded, which are missing, and how long those will take.
+"""A study under way: its runs, which are recorded, which are missing, how long those will take, and how each sweep of
+them is launched: a command that a person could type, in a process of its own.
 
-A study is a module with QUESTION, PREDICTION, COST and `plan(budget)`. `experiments.command` carries it out.
+A study is a module with QUESTION, PREDICTION, COST and `plan()`. `experiments.command` carries it out.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
+from lorax_lab.config.overrides import quoted
 from lorax_lab.errors import ConfigError, suggest
 from lorax_lab.study.declaration import LOW_SHARE, conditions
-from lorax_lab.study.protocol import Cell, Protocol, Selection, finals, select
+from lorax_lab.study.protocol import Arm, Cell, Protocol, Selection, finals, select
 
 if TYPE_CHECKING:
     from lorax_lab.afterwards.trained import Runs
@@ -25,9 +31,22 @@ if TYPE_CHECKING:
 SETTLED = ("completed", "diverged")
 """Statuses after which a run is not tried again: a rate at which training diverges is an answer."""
 Line = dict[str, Any]
+FULL = "full"
+"""The name of the arm that fine-tunes fully, which the others are compared with."""
 ALONE = "reference=false"
 """A study compares its runs itself: none is trained with a reference of its own."""
-RANK = "rank="
+WRONG, STOPPED = 2, 130
+"""Exit codes of a sweep: a wrong input, and stopped by a person."""
+GRACE = 30.0
+LAUNCH = (
+    "workers=",
+    "hydra/launcher",
+    "hydra.launcher.",
+    "tracking=",
+    "checkpoint_seconds=",
+    "time_limit_seconds=",
+)
+"""Overrides that may follow: how runs are launched and shown, not what they are."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +113,8 @@ class Plan:
     def overrides(self, cell: Cell) -> list[str]:
         """The override list of one run."""
         listed = [*self.conditions[cell.condition], *self.protocol.arm(cell.arm).overrides, *self.common]
-        own = [f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}"]
-        return [*listed, *own, *self._of_stage(cell), ALONE]
-
-    def _of_stage(self, cell: Cell) -> tuple[str, ...]:
-        return ("measure=trial",) if cell.stage == "trial" else tuple(self.final.get(cell.arm, ()))
+        stage = ("measure=trial",) if cell.stage == "trial" else self.final.get(cell.arm, ())
+        return [*listed, f"train.learning_rate={cell.rate:g}", f"seed={cell.seed}", *stage, ALONE]
 
     def run_id(self, cell: Cell) -> str:
         """The run's name in the store, which depends on the content of the files that the overrides name."""
@@ -108,6 +124,16 @@ class Plan:
     def has(self, cell: Cell) -> bool:
         """Whether a recorded run is one of the plan's."""
         return cell.condition in self.conditions and cell.arm in {arm.name for arm in self.protocol.arms}
+
+
+def full(lowest: float, *overrides: str) -> Arm:
+    """Full fine-tuning; `lowest` is the lowest learning rate of its grid."""
+    return Arm(FULL, ("method=full", *overrides), lowest)
+
+
+def lora(rank: int, lowest: float, *overrides: str, name: str = "") -> Arm:
+    """LoRA of a rank."""
+    return Arm(name or f"LoRA r={rank}", ("method=lora", f"rank={rank}", *overrides), lowest)
 
 
 SMALL = {"task.train_examples": 400, "task.validation_examples": 200, "task.test_examples": 400}
@@ -148,8 +174,8 @@ class Study(Interface):
     PREDICTION: str
     COST: str
 
-    def plan(self, budget: str) -> Plan:
-        """The plan under `full`, or the ten-minute version under `small`."""
+    def plan(self) -> Plan:
+        """What the study runs, in full."""
 
 
 def studies() -> list[str]:
@@ -166,7 +192,7 @@ def plan_of(study: str) -> Plan:
     """
     if study not in studies():
         raise ConfigError(f"there is no study {study}; {suggest(study, studies())}")
-    plan: Plan = importlib.import_module(f"experiments.{study}").plan("full")
+    plan: Plan = importlib.import_module(f"experiments.{study}").plan()
     return plan
 
 
@@ -232,63 +258,38 @@ class Progress:
         return sorted((c for c in self.published if c.condition == condition), key=lambda cell: (cell.arm, cell.seed))
 
     def seconds_left(self) -> float:
-        """Estimated by the mean of the recorded runs of the same stage, arm and condition, as many side by side as
-        their threads leave room for. Without such runs: of that arm in the other conditions, since arms differ most by
-        what is measured; of the other arms in that condition; or else by the plan's guess."""
-        times: dict[tuple[str, ...], list[float]] = {}
+        """Estimated by the mean of the recorded runs of the same stage and arm, or else by the plan's guess. Runs that
+        ran side by side share their time."""
+        times: dict[tuple[str, str], list[float]] = {}
         for cell in self.cells:
             line = self.settled(cell)
             if line and "time" in line:
-                for key in _alike(cell):
-                    times.setdefault(key, []).append(_share_of_time(line))
+                machine = line["hardware"]
+                side_by_side = max(int(machine.get("processors") or 1) // int(machine["threads"]), 1)
+                seconds = float(line["time"]["total_seconds"]) / side_by_side
+                times.setdefault((cell.stage, cell.arm), []).append(seconds)
         means = {key: sum(seconds) / len(seconds) for key, seconds in times.items()}
-        guess = self.plan.seconds
-        return sum(
-            next((means[key] for key in _alike(cell) if key in means), guess[cell.stage])
-            for cell in (*self.missing, *self._waiting)
-        )
-
-
-def _alike(cell: Cell) -> list[tuple[str, ...]]:
-    """What runs have in common whose times are near this one's, the nearest first."""
-    stage = cell.stage
-    return [(stage, "both", cell.arm, cell.condition), (stage, "arm", cell.arm), (stage, "condition", cell.condition)]
-
-
-def _share_of_time(line: Line) -> float:
-    """Seconds of a run, shared with those that ran beside it."""
-    machine = line["hardware"]
-    side_by_side = max(int(machine.get("processors") or 1) // int(machine["threads"]), 1)
-    return float(line["time"]["total_seconds"]) / side_by_side
+        missing = (*self.missing, *self._waiting)
+        return sum(means.get((cell.stage, cell.arm), self.plan.seconds[cell.stage]) for cell in missing)
 
 
 def sweeps(plan: Plan, cells: list[Cell]) -> list[list[str]]:
-    """The cells as sweeps, which are override lists of the command line. One sweep has the seeds of a condition, arm
-    and rate, also several rates where all of them have the same seeds, and several ranks where that is all that tells
-    their sweeps apart: the longer a sweep, the less its workers wait for its last run."""
-    listed = []
-    for _, group in groupby(cells, key=lambda cell: (cell.stage, cell.condition, cell.arm)):
-        first, *rest = group
-        seeds: dict[float, list[int]] = {}
-        for cell in (first, *rest):
-            seeds.setdefault(cell.rate, []).append(cell.seed)
-        blocks: dict[tuple[int, ...], list[float]] = {}
-        for rate, of_rate in seeds.items():
-            blocks.setdefault(tuple(of_rate), []).append(rate)
-        for block, rates in blocks.items():
-            swap = {"train.learning_rate": ",".join(f"{rate:g}" for rate in rates), "seed": ",".join(map(str, block))}
-            pairs = [override.partition("=") for override in plan.overrides(first)]
-            listed.append([f"{key}={swap.get(key, value)}" for key, _, value in pairs])
-    return _joined(listed)
+    """The cells as sweeps, which are override lists of the command line. Seeds are joined first, then rates that have
+    the same seeds, then ranks where nothing else differs: the longer a sweep, the less its workers wait for its last
+    run."""
+    listed = [plan.overrides(cell) for cell in cells]
+    for key in ("seed=", "train.learning_rate=", "rank="):
+        listed = _joined(listed, key)
+    return listed
 
 
-def _joined(sweeps: list[list[str]]) -> list[list[str]]:
-    """Sweeps that differ in nothing but their rank as one, in the place of the first."""
-    ranks: dict[tuple[str, ...], list[str]] = {}
+def _joined(sweeps: list[list[str]], key: str) -> list[list[str]]:
+    """Sweeps that differ in nothing but the values of one key as one, in the place of the first."""
+    values: dict[tuple[str, ...], list[str]] = {}
     for sweep in sweeps:
-        rank = next((word.removeprefix(RANK) for word in sweep if word.startswith(RANK)), "")
-        ranks.setdefault(tuple(RANK if word.startswith(RANK) else word for word in sweep), []).append(rank)
-    return [[word + ",".join(of) if word == RANK else word for word in sweep] for sweep, of in ranks.items()]
+        value = next((word.removeprefix(key) for word in sweep if word.startswith(key)), "")
+        values.setdefault(tuple(key if word.startswith(key) else word for word in sweep), []).append(value)
+    return [[key + ",".join(joined) if word == key else word for word in sweep] for sweep, joined in values.items()]
 
 
 @lru_cache(maxsize=1024)
@@ -304,3 +305,60 @@ def _run_id(overrides: tuple[str, ...]) -> str:
     from lorax_lab.launch.plan import plan
 
     return plan(list(overrides), multirun=False)[0].run_id
+
+
+def check_launch(overrides: list[str], allowed: tuple[str, ...] = LAUNCH) -> None:
+    """Refuse overrides that would change what a run is.
+
+    Raises:
+        ConfigError: names the override.
+    """
+    for override in overrides:
+        if not override.startswith(allowed):
+            fixed = f"{override} is not possible: a study's runs are fixed"
+            raise ConfigError(f"{fixed}; what may follow: {' '.join(LAUNCH)}; options: --help")
+    composed(tuple(override for override in overrides if not override.startswith("hydra")))
+
+
+def typed(sweep: list[str], runs: Path, launch: list[str], study: str) -> list[str]:
+    """What a person would type for a sweep."""
+    places = (f"runs_dir={_quoted(runs)}", f"tracking.study={study}")
+    return [sys.executable, "-m", "lorax_lab.run", *sweep, *places, *launch, "-m"]
+
+
+def _quoted(runs: Path) -> str:
+    """A folder as it is typed; in quotes where it has other signs than letters."""
+    return str(runs) if re.fullmatch(r"[\w./-]+", str(runs), re.ASCII) else quoted(str(runs))
+
+
+def with_workers(launch: list[str], lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The launch overrides with a number of workers that leaves each run as many threads as the study's runs had, for
+    other threads round differently; one thread in a new study."""
+    from lorax_lab.record.provenance import hardware
+
+    if any(override.startswith(("workers=", "hydra/launcher")) for override in launch):
+        return launch
+    threads = next((int(line["hardware"]["threads"]) for line in lines if "hardware" in line), 1)
+    return [*launch, f"workers={max(int(hardware()['threads']) // threads, 1)}"]
+
+
+def run_sweep(command: list[str]) -> int:
+    """The exit code of a sweep in a process of its own. A sweep that is stopped has half a minute to write its results.
+    A terminal's Ctrl-C reaches it directly; SIGTERM is passed on."""
+    child = subprocess.Popen(command)
+
+    def pass_on(*_: object) -> None:
+        child.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

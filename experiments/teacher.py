@@ -5,12 +5,19 @@ signs of `rank` coordinates of the first token's state, 2^rank of them, so that 
 label. The v_i are the directions in which that matrix's inputs vary most. The u_i are those in which the sum before the
 output's norm varies least; a coordinate is that sum along u_i, normed. The head that reads the coordinates is part of
 the model's files and must be kept (`train.head=false`). Through it an update of rank k can carry k bits.
+
+For ranks up to 64 the classes are rank + 1: the coordinate that is the largest, or the first class where none is above
+a threshold. Every class has a direction of its own, and the threshold needs their sum, so an update of rank k < rank
+confuses classes. Each coordinate is a mixture of all `rank` input directions, by a rotation that is drawn once, so that
+no class is read off one direction of the input and the classes are of like size. These models have no dropout: the
+layers below the planted matrix are not trained, and it would only blur what they give, which takes twice as many steps.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,6 +31,7 @@ from lorax_lab.data.source import Example
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import Base, load_base
 from lorax_lab.record.files import save_tensors
+from lorax_lab.streams import generator
 from lorax_lab.tasks.classification import head
 from lorax_lab.tasks.text import collate, tokenize
 
@@ -32,14 +40,21 @@ BATCH, MAX_LENGTH = 64, 128
 STRENGTH = 12.0
 """Standard deviation of what ΔW adds along a u, in units of the standard deviation without ΔW."""
 CLEAR = 0.3
-"""A text is used if each of its coordinates is at least this many standard deviations from the boundary."""
+"""A text is used if each of its coordinates is at least this many standard deviations from the boundary. Where the
+largest decides, it has to be so far above the next and the threshold, or so far below the threshold."""
 LIVE = 0.1
 """The norm switches a coordinate off if its gain is below this share of the median gain."""
 SHARPNESS = 2.0
 """A coordinate of one standard deviation adds this to a class's logit in the head."""
+MOST = 64
+SLOPE = 0.25
+"""The pooler gives tanh(SLOPE · coordinate), which is nearly straight where the largest of 64 coordinates lies."""
+WIDE_SHARPNESS = 20.0
+"""Of a tanh in the logits: a text that is just clear has 1.5 nats between its class and the next."""
+HALVINGS = 40
 
 
-def plant(
+def plant_signs(
     folder: Path, model: str, texts: list[str], rank: int, on_done: Callable[[int, int], None] = lambda *_: None
 ) -> str:
     """Write `folder/model` (the base with the teacher's head), `folder/data.csv` (text and label, of the clear texts)
@@ -68,12 +83,12 @@ def plant(
         dense.weight += ((U * scale) @ V.T).float()
         states = features(base, texts, lambda done: on_done(len(texts) + done, 2 * len(texts))).states
         dense.weight.copy_(weight)
-    of = Coordinates.fitted(states, U / norm_gain(base)[:, None])
-    standard = of.read(states)
+    coordinates = Coordinates.fitted(states, U / norm_gain(base)[:, None])
+    standard = coordinates.read(states)
     labels = ((standard > 0).long() * 2 ** torch.arange(rank)).sum(1).tolist()
     clear = (standard.abs() > CLEAR).all(1).tolist()
     signs = torch.tensor(list(product((-1.0, 1.0), repeat=rank))).flip(1)
-    set_head(base.model, of, SHARPNESS * signs, torch.zeros(2**rank))
+    set_head(base.model, coordinates, SHARPNESS * signs, torch.zeros(2**rank))
     rows = [(t, str(n)) for t, n, ok in zip(texts, labels, clear, strict=True) if ok]
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / "teacher.safetensors", {"U": U, "scale": scale, "V": V})
@@ -201,12 +216,112 @@ class Coordinates:
 
 
 @torch.no_grad()
-def set_head(model: Any, of: Coordinates, weight: Tensor, bias: Tensor, slope: float = 1.0) -> None:
+def set_head(model: Any, coordinates: Coordinates, weight: Tensor, bias: Tensor, slope: float = 1.0) -> None:
     """The pooler gives tanh(slope · coordinate), and after these what it was drawn with. The classifier reads them by
     `weight` (classes, rank) and `bias` (classes,)."""
-    rank = len(of.centre)
-    model.bert.pooler.dense.weight[:rank] = (slope * (of.reading / of.spread)).T.float()
-    model.bert.pooler.dense.bias[:rank] = (slope * (-of.centre / of.spread)).float()
+    rank = len(coordinates.centre)
+    model.bert.pooler.dense.weight[:rank] = (slope * (coordinates.reading / coordinates.spread)).T.float()
+    model.bert.pooler.dense.bias[:rank] = (slope * (-coordinates.centre / coordinates.spread)).float()
     model.classifier.weight.zero_()
     model.classifier.weight[:, :rank] = weight
     model.classifier.bias.copy_(bias)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is planted: an update of this rank, and the share of the labels that are drawn anew, from all classes alike.
+
+    Raises:
+        ConfigError: a rank or a share out of range.
+    """
+
+    rank: int
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= MOST:
+            raise ConfigError(f"rank={self.rank} is not possible: 1 to {MOST}; type rank=8")
+        if not 0 <= self.noise < 1:
+            raise ConfigError(
+                f"noise={self.noise} is not possible: a share of the labels, 0 ≤ noise < 1; for instance 0.1"
+            )
+
+
+def plant_largest(
+    folder: Path,
+    model: str,
+    texts: list[str],
+    levels: Mapping[str, Level],
+    on_done: Callable[[int, int], None] = lambda *_: None,
+) -> str:
+    """Write for each level `folder/<name>`, which is the base with the teacher's head, `<name>.csv`, text and label of
+    the clear texts, and `<name>.safetensors`: `left` (out, rank) and `right` (in, rank) of ΔW = left · rightᵀ.
+
+    The texts are read once, by the base. The planted matrix is followed by nothing but a sum and the norm, so each
+    teacher's states follow from that.
+
+    Returns:
+        The name of the matrix that ΔW is planted in.
+
+    Raises:
+        ConfigError: the model is no BERT.
+    """
+    seen, matrix = None, ""
+    for name, level in levels.items():
+        base = bert(model, level.rank + 1)
+        seen = seen or features(base, texts, lambda done: on_done(done, len(texts)))
+        matrix = _plant_level(folder, name, base, seen, texts, level)
+    return matrix
+
+
+def _plant_level(folder: Path, name: str, base: Base, seen: Features, texts: list[str], level: Level) -> str:
+    gain, rank = norm_gain(base), level.rank
+    U, V = quiet(seen.sums, gain, rank), strong(seen.inputs, rank)
+    left, right = _mixed(U * (STRENGTH * (seen.sums @ U).std(0))), V / (seen.inputs @ V).std(0)
+    states = normed(base, seen.sums + seen.inputs @ right @ left.T)
+    coordinates = Coordinates.fitted(states, U / gain[:, None])
+    standard = coordinates.read(states)
+    first = threshold(standard)
+    labels, clear = labelled(standard, first)
+    bias = torch.zeros(rank + 1)
+    bias[0] = WIDE_SHARPNESS * math.tanh(SLOPE * first)
+    set_head(base.model, coordinates, torch.cat([torch.zeros(1, rank), WIDE_SHARPNESS * torch.eye(rank)]), bias, SLOPE)
+    noisy = redrawn(labels, rank + 1, level.noise).tolist()
+    rows = [(text, str(label)) for text, label, ok in zip(texts, noisy, clear.tolist(), strict=True) if ok]
+    base.model.config.update({"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / f"{name}.safetensors", {"left": left, "right": right})
+    return write(base, folder / name, folder / f"{name}.csv", rows)
+
+
+def labelled(standard: Tensor, first: float) -> tuple[Tensor, Tensor]:
+    """The class (n,) of coordinates (n, rank), 0 where none is above `first`, and whether it is clear (n,)."""
+    every = torch.cat([torch.full((len(standard), 1), first, dtype=standard.dtype), standard], 1)
+    largest, next_one = every.topk(2, 1).values.T
+    return every.argmax(1), largest - next_one > CLEAR
+
+
+def threshold(standard: Tensor) -> float:
+    """The threshold at which the first class has its share, 1 / (rank + 1), of the clear texts. For one coordinate,
+    where either class is a side of it, that is about the median."""
+    low, high = float(standard.min()), float(standard.max())
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        labels, clear = labelled(standard, middle)
+        enough = int((clear & (labels == 0)).sum()) * (standard.shape[1] + 1) >= int(clear.sum())
+        low, high = (low, middle) if enough else (middle, high)
+    return (low + high) / 2
+
+
+def redrawn(labels: Tensor, classes: int, noise: float) -> Tensor:
+    """The labels, a share of them drawn anew from all classes."""
+    stream = generator(0, f"wide_teacher/noise/{classes}")
+    chosen = torch.rand(len(labels), generator=stream) < noise
+    return torch.where(chosen, torch.randint(classes, labels.shape, generator=stream), labels)
+
+
+def _mixed(directions: Tensor) -> Tensor:
+    """The directions (out, rank), rotated among themselves."""
+    rank = directions.shape[1]
+    drawn = torch.randn(rank, rank, generator=generator(0, f"wide_teacher/mixture/{rank}"), dtype=torch.float64)
+    return directions @ torch.linalg.qr(drawn).Q

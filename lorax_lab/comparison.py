@@ -65,8 +65,8 @@ def compare(config: RunConfig, folder: Path, reference: Path) -> Record:
     from lorax_lab.measure import rows
     from lorax_lab.methods import METHODS
     from lorax_lab.models import base_weights, load_base, select
-    from lorax_lab.record.code import code_sha256
     from lorax_lab.record.folder import load_spectra
+    from lorax_lab.record.provenance import code_sha256
     from lorax_lab.record.record import read_record, write_record
     from lorax_lab.tasks import load_task
 

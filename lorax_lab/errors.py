@@ -47,7 +47,7 @@ def unchanged(text: str) -> str:
 
 
 hide: Callable[[str], str] = unchanged
-"""Hides secrets before a message is cut: `lorax_lab.record.output.guard` puts its redaction here."""
+"""Hides secrets before a message is cut: `lorax_lab.record.redact.guard` puts its redaction here."""
 READ = 2**16
 """Letters behind a cut that are read for secrets; none is as long."""
 LONG = 300

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from lorax_lab.launch.entry import launch
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 
 def main() -> None:

@@ -132,16 +132,6 @@ def forged(folder: Path) -> None:
     )
 
 
-def twice_sharded(folder: Path) -> None:
-    """An index that takes every tensor from one file; another file has one of them as zeros."""
-    content = load_file(folder / SAFE)
-    save_file(content, folder / "a.safetensors", {"format": "pt"})
-    save_file({WEIGHT: torch.zeros(32, 32)}, folder / "b.safetensors", {"format": "pt"})
-    (folder / SAFE).unlink()
-    places = dict.fromkeys(content, "a.safetensors") | {"nothing.like.it": "b.safetensors"}
-    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
-
-
 def misplaced(change: dict[str, str]) -> Spoil:
     """Two shards, of which the index says something else of a few tensors."""
 
@@ -162,7 +152,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
         tensors(prefixed("wrapper.")),
         r"37 \(bert.embeddings.LayerNorm.bias, .*of its 41 tensors are missing; 32 \(wrapper.encoder",
     ),
-    "module. of DataParallel": (tensors(prefixed("module.")), r"32 \(module.encoder"),
     "half of the tensors": (tensors(half), r"19 \(.*of its 41 tensors are missing"),
     "one tensor missing": (
         tensors(lambda c: {n: t for n, t in c.items() if n != WEIGHT}),
@@ -177,7 +166,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "no tensor": (tensors(lambda c: {}), "hold no tensor"),
     "a layer too many": (tensors(more_layers), r"16 \(encoder.layer.2.attention.*of its body have no place"),
     "a wrapped copy": (tensors(lambda c: c | {f"ema.{n}": t * 2 for n, t in c.items()}), r"32 \(ema.encoder"),
-    "a tensor in two shards": (twice_sharded, "which another of its files holds too"),
     "a tensor that no shard holds": (
         misplaced({"classifier.weight": "b.safetensors"}),
         "index.json has classifier.weight in b.safetensors, and no file holds it; copy the files and the index again",
@@ -187,10 +175,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
         r"index.json has encoder.layer.1.attention.self.query.weight in (a|b).safetensors, and (b|a).safetensors holds",
     ),
     "both names": (tensors(lambda c: c | {f"bert.{n}": t * 3 for n, t in c.items()}), "are one tensor of the model"),
-    "both norms": (
-        tensors(lambda c: c | {"embeddings.LayerNorm.gamma": c["embeddings.LayerNorm.weight"] * 3}),
-        "LayerNorm.gamma and embeddings.LayerNorm.weight, which are one tensor",
-    ),
     "half a pooler": (
         tensors(lambda c: {n: t for n, t in c.items() if n != "pooler.dense.bias"}),
         r"1 \(bert.pooler.dense.bias\)",
@@ -200,24 +184,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
         tensors(lambda c: {n: t.T if n.endswith("intermediate.dense.weight") else t for n, t in c.items()}),
         r"is \(32, 64\), and \(64, 32\) by its config.json and 1 more",
     ),
-    "a scalar": (one(torch.tensor(1.0)), r"is \(\), and \(32, 32\)"),
     "nan": (one(torch.full((32, 32), torch.nan)), "query.weight in .* has nan or inf inside"),
-    "inf": (one(torch.full((32, 32), torch.inf)), "has nan or inf"),
-    "too large for fp32": (one(torch.full((32, 32), 1e300, dtype=torch.float64)), "has nan or inf"),
     "bytes": (one(torch.ones(32, 32, dtype=torch.int8)), "is no floating-point numbers"),
-    "float8": (one(torch.ones(32, 32).to(torch.float8_e4m3fn)), "is no floating-point numbers"),
-    "complex": (one(torch.ones(32, 32, dtype=torch.complex64)), "is no floating-point numbers"),
     "another family": (settings(model_type="distilbert"), r"32 \(distilbert.transformer"),
     "an empty file": (raw(b""), "cannot be read"),
     "a truncated file": (cut(0.5), "cannot be read"),
-    "a header cut": (cut(0.01), "cannot be read"),
     "a header of an exabyte": (raw(struct.pack("<Q", 2**60) + b"{}"), "cannot be read"),
     "a header that lies": (
         raw(header({WEIGHT: {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}, b"1234")),
-        "cannot be read",
-    ),
-    "a header without data": (
-        raw(header({WEIGHT: {"dtype": "F32", "shape": [32, 32], "data_offsets": [0, 4096]}})),
         "cannot be read",
     ),
     "a git-lfs pointer": (raw(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), "git lfs pull"),
@@ -227,11 +201,8 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "code is never run",
     ),
     "a zip with code in .bin": (as_bin(lambda c: c | {"x": Evil()}), "code is never run"),
-    "half a .bin": (lambda folder: (as_bin()(folder), os.truncate(folder / BIN, 40_000)), "cannot be read"),
     "a .bin of a list": (as_bin(lambda c: list(c.values())), "no dict of tensors"),
-    "a .bin with a wrapper": (as_bin(lambda c: {"state_dict": c}), "no dict of tensors"),
     "no weights": (lambda folder: (folder / SAFE).unlink(), "has no weights"),
-    "weights that are a folder": (lambda folder: ((folder / SAFE).unlink(), (folder / SAFE).mkdir()), "has no weights"),
     "a dangling link": (
         lambda folder: ((folder / SAFE).unlink(), (folder / SAFE).symlink_to("nowhere")),
         "has no weights",
@@ -249,10 +220,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "names b.safetensors, which is not there",
     ),
     "an index that is a list": (lambda folder: ((folder / SAFE).unlink(), text("[]", INDEX)(folder)), "no JSON object"),
-    "an index of numbers": (
-        lambda folder: ((folder / SAFE).unlink(), text('{"weight_map": {"a": 5}}', INDEX)(folder)),
-        "no weight_map",
-    ),
     "an index without metadata": (
         lambda folder: (
             sharded("w.safetensors")(folder),
@@ -269,7 +236,6 @@ CASES: dict[str, tuple[Spoil, str]] = {
         settings(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
         "quantization_config=.*dequantize",
     ),
-    "fp8": (settings(quantization_config={"quant_method": "fp8"}), "quantization_config="),
     "1e9 labels": (
         settings(num_labels=10**9),
         "num_labels=1000000000 in .* is not possible: allowed are numbers up to 100,000",
@@ -279,22 +245,15 @@ CASES: dict[str, tuple[Spoil, str]] = {
         settings(hidden_size=10**7, intermediate_size=10**7, num_attention_heads=10),
         r"and \(10000000,\) by its config.json",
     ),
-    "1e12 words": (settings(vocab_size=10**12), "vocab_size=1000000000000 in"),
     "1e9 positions": (settings(max_position_embeddings=10**9), "max_position_embeddings=1000000000 in"),
     "a negative size": (settings(hidden_size=-32), "hidden_size=-32 in .*whole numbers from 1 on"),
-    "no layers": (settings(num_hidden_layers=0), "num_hidden_layers=0 in"),
-    "negative layers": (settings(num_hidden_layers=-1), "num_hidden_layers=-1 in"),
     "a size in words": (settings(hidden_size="thirty-two"), "hidden_size=thirty-two in"),
-    "a size as a float": (settings(hidden_size=32.5), "hidden_size=32.5 in"),
     "a size as a list": (settings(hidden_size=[32]), "'hidden_size' expected int, got list"),
-    "a size of null": (settings(hidden_size=None), "hidden_size=None in"),
     "heads that do not divide": (
         settings(num_attention_heads=5),
         r"not a multiple of the number of attention heads \(5\)",
     ),
-    "no heads": (settings(num_attention_heads=0), "num_attention_heads=0 in"),
     "nan in the settings": (text('{"model_type": "bert", "hidden_size": NaN}'), "hidden_size=nan in .*finite"),
-    "nan as dropout": (settings(hidden_dropout_prob=float("nan")), "hidden_dropout_prob=nan in"),
     "a dropout of 7": (settings(hidden_dropout_prob=7), "hidden_dropout_prob=7 in .*from 0 to 1"),
     "an unknown activation": (settings(hidden_act="evil"), "hidden_act=evil in .*allowed: gelu"),
     "another attention": (
@@ -307,28 +266,16 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "nested more than 32 deep",
     ),
     "a list": (text("[]"), "no JSON object"),
-    "null": (text("null"), "no JSON object"),
-    "empty": (text(""), "cannot be read"),
-    "no JSON": (text("hello"), "cannot be read"),
-    "binary": (raw(b"\xff\xfe\x00\x80" * 9, "config.json"), "cannot be read"),
     "a number of 5000 digits": (text('{"model_type": "bert", "hidden_size": ' + "9" * 5000 + "}"), "Exceeds the limit"),
     "an unknown model_type": (settings(model_type="evil"), "model_type=evil in .*type model=minilm"),
-    "no model_type": (settings(without=("model_type",)), "has no model_type"),
     "a model_type that is a list": (settings(model_type=["bert"]), r"model_type=\['bert'\]"),
-    "labels of strings": (settings(id2label="many", num_labels="many"), "id2label=many in"),
     "an unhashable id2label": (settings(id2label={"x": ["y"]}), "cannot be read"),
-    "config.json is a folder": (
-        lambda folder: ((folder / "config.json").unlink(), (folder / "config.json").mkdir()),
-        "has no config.json",
-    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     "no tokenizer": (
         lambda folder: [(folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")],
         "has no tokenizer",
     ),
     "a damaged tokenizer": (text('{"version": "1.0"', "tokenizer.json"), "cannot be read"),
-    "a tokenizer that is a list": (text("[]", "tokenizer.json"), "cannot be read"),
-    "a tokenizer's settings a list": (text("[]", "tokenizer_config.json"), "cannot be read"),
     "few words": (settings(vocab_size=8), r"word_embeddings.weight is \(64, 32\), and \(8, 32\)"),
     "remote code": (
         settings(

@@ -110,17 +110,12 @@ def draw_values(table: pd.DataFrame) -> Figure:
     edges = table[table["noise_edge"] > 0]["noise_edge"]
     lowest = edges.min() / DEPTH if len(edges) else positive.min() / 2
     bottom = max(lowest, positive.max() / DEEPEST)
-    figure = style.canvas(max(style.COLUMN, 0.4 + 2.2 * len(modules)), 1.15 + 1.75 * len(layers))
-    grid = figure.subplots(len(layers), len(modules), sharex=True, sharey=True, squeeze=False)
+    figure, grid = style.spectra_grid(len(layers), len(modules), 1.75, table["i"].max())
     for across, layer in zip(grid, layers, strict=True):
         for axes, module in zip(across, modules, strict=True):
-            axes.set(xscale="log", yscale="log")
             _value_panel(axes, table[(table["module"] == module) & (place == layer)], bottom)
     first = grid[0][0]
-    style.index_axis(first, table["i"].max())
     first.set_ylim(bottom, 2 * table["sigma"].max())
-    grid[-1][len(modules) // 2].set_xlabel("index i")
-    grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     hidden = (table["rounding_edge"] <= bottom).any()
     below = "\nwhere no rounding edge is drawn, it lies below the axis" if hidden else ""
     style.title(figure, f"Singular values of ΔW, beside those of noise{below}")

@@ -148,25 +148,12 @@ def _heat_map(
     is_share = panel.colour.endswith(".share")
     norm: Normalize = Normalize(0, 1) if is_share else PowerNorm(0.5, vmin=0, vmax=largest)
     ticks = [0, 0.5, 1] if is_share else sorted({0.0, float(math.ceil(largest / 4)), largest})
-    colours = grid(panel.colour).astype(float)
-    edges: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.4} if has_room else {}
-    mesh = axes.pcolormesh(colours, cmap=style.PALETTE, norm=norm, **edges)
+    marked = zip(grid(panel.column).astype(float).flat, grid(panel.mark, _joined).flat, strict=True)
+    texts = [_cell(panel, value, str(mark)) for value, mark in marked] if has_room else []
+    mesh = style.heat_map(axes, grid(panel.colour).astype(float), texts, layers, modules, norm=norm)
     bar = axes.figure.colorbar(mesh, ax=axes, location="bottom", aspect=18, pad=0.02, label=panel.bar, ticks=ticks)
     bar.outline.set_visible(False)
-    values, marks = grid(panel.column).astype(float), grid(panel.mark, _joined)
-    for i, j in [(i, j) for i in range(len(layers)) for j in range(len(modules)) if has_room]:
-        red, green, blue, _ = mesh.cmap(mesh.norm(colours[i, j]))
-        dark = 0.21 * red + 0.72 * green + 0.07 * blue < 0.5 and not math.isnan(values[i, j])
-        if text := _cell(panel, values[i, j], str(marks[i, j])):
-            look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 6}
-            axes.text(j + 0.5, i + 0.5, text, color="white" if dark else "0.15", **look)
-    axes.set(title=panel.title, ylabel="layer", ylim=(len(layers), 0))
-    axes.spines[:].set_visible(False)
-    axes.label_outer()
-    shown = range(0, len(layers), math.ceil(len(layers) / (40 if has_room else 20)))
-    axes.set_yticks([i + 0.5 for i in shown], [str(layers[i]) for i in shown])
-    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
-    axes.tick_params(length=0)
+    axes.set_title(panel.title)
 
 
 def _joined(marks: Any) -> str:

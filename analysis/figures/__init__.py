@@ -3,26 +3,20 @@
 To add one, write its file and its line here.
 """
 
+from importlib import import_module
 from types import ModuleType
 
-from . import (
-    accuracy_vs_parameters,
-    accuracy_vs_rank,
-    effective_rank,
-    functional_rank,
-    learning_curves,
-    measures,
-    memory,
-    singular_values,
-)
-
 FIGURES: dict[str, ModuleType] = {
-    "functional_rank": functional_rank,
-    "accuracy_vs_rank": accuracy_vs_rank,
-    "accuracy_vs_parameters": accuracy_vs_parameters,
-    "memory": memory,
-    "singular_values": singular_values,
-    "effective_rank": effective_rank,
-    "measures": measures,
-    "learning_curves": learning_curves,
+    name: import_module(f".{name}", __name__)
+    for name in (
+        "functional_rank",
+        "accuracy_vs_rank",
+        "accuracy_vs_parameters",
+        "memory",
+        "singular_values",
+        "effective_rank",
+        "measures",
+        "learning_curves",
+    )
 }
+"""By name, in the order in which they are drawn."""

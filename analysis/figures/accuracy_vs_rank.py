@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING
 
 from .. import constant, style
 from ..groups import CannotDraw, Group
-from ..scores import (
-    BEFORE,
-    CROSSED,
-    interval,
-    intervals,
-    mark_collapsed,
-    score_label,
-    scores,
-    with_baselines,
-    without_interval,
-)
-from ..variants import REFERENCE, best_of, collapsed, of_collapsed, shared
+from ..scores import BEFORE, draw_variant, finish, frame, interval, scores, with_baselines
+from ..variants import REFERENCE, best_of, of_collapsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "test score against rank"
-FEW = 3
-"""Up to so many variants have room in a column."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -45,41 +33,26 @@ def table(group: Group) -> pd.DataFrame:
 
 @style.styled
 def draw(table: pd.DataFrame) -> Figure:
-    """A line through each variant's means, with the range of its seeds, which stand beside them, or the interval of one
-    seed's examples; the band of the reference. A method without a rank is a level line, and so is a score before
-    training, and that of one answer for every input."""
-    count = table["variant"].nunique()
-    width, height = (style.COLUMN, 2.7 + 0.3 * count) if count <= FEW else (style.PAGE, 3.6 + 0.15 * count)
-    figure = style.canvas(width, height)
-    axes = figure.add_subplot()
-    others, full = table[table["method"] != REFERENCE], table[table["method"] == REFERENCE]
-    if len(full):
+    """A line through each variant's means, as `scores.draw_variant` draws it; the band of the reference. A method
+    without a rank is a level line, and so is a score before training, and that of one answer for every input."""
+    figure, axes = frame(table)
+    if len(full := table[table["method"] == REFERENCE]):
         _band(axes, full)
-    variants = others.groupby("variant", sort=False)
+    variants = table[table["method"] != REFERENCE].groupby("variant", sort=False)
     for number, ((variant, rows), look) in enumerate(zip(variants, style.looks(len(variants)), strict=True)):
         if rows["rank"].isna().all():
             level = {"color": look["color"], "linestyle": look["linestyle"]}
             axes.axhline(rows["score"].mean(), label=f"{variant}{of_collapsed(rows)}", **level)
-            continue
-        several, shift = len(set(rows["seed"])) > 1, style.spread_out(number, len(variants), 2 * style.BESIDE)
-        means, ends, spread = intervals(rows, "rank")
-        label = f"{variant}: mean, {spread}; beside: each" if several else f"{variant}, {spread}"
-        style.bars(axes, means.index.astype(int), means, ends, shift, label=label, capsize=2, **look)
-        if several:
-            beside = style.shifted(axes, shift + style.BESIDE)
-            seeds = {"color": look["color"], "marker": look["marker"], "linestyle": "", "markersize": 2.5, "alpha": 0.6}
-            axes.plot(rows["rank"].astype(int), rows["score"], transform=beside, **seeds)
-        mark_collapsed(axes, rows, "rank", shift + several * style.BESIDE)
+        else:
+            shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
+            draw_variant(axes, rows, "rank", str(variant), shift, **look)
     constant.draw_line(axes, table, axes)
     before = [column for column in map(str, table) if column.startswith(BEFORE)]
     for column, line in zip(before, cycle((":", "-.")), strict=False):
         axes.axhline(table[column].mean(), color="0.5", linewidth=0.7, linestyle=line, label=column.replace("_", " "))
     style.rank_axis(axes, sorted({int(rank) for rank in table["rank"].dropna()}))
-    first = table.iloc[0]
-    axes.set(xlabel="rank r", ylabel=score_label(f"{first['split']} {first['metric']}", table))
-    heading = f"{first['model']} on {first['task']}: {first['split']} {first['metric']} by rank"
-    style.title(figure, heading + shared(table) + without_interval(table) + collapsed(table, CROSSED))
-    style.legend(figure, axes, columns=1 if count <= FEW else 2)
+    axes.set_xlabel("rank r")
+    finish(figure, table, "rank")
     return figure
 
 

@@ -7,16 +7,16 @@ full fine-tuning, a product of Gaussian factors of the same rank for LoRA. Only 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorax_lab.record.result import UNDEFINED
-from lorax_lab.record.spectrum import has_null
 
 from .. import style
 from ..groups import CannotDraw, Group, spread
 from ..variants import REFERENCE, choice, collapsed, of_collapsed, shared
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,8 +26,6 @@ NONE = "–"
 """What stands in a cell without a value."""
 PANELS, WIDEST, TALLEST = 4, 8, 12
 """Panels at most; module types that still fit two panels beside each other; layers that still fit two lines."""
-BRIGHT = 0.408
-"""A cell of more luminance than this has dark letters, as seaborn's own annotations."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -38,6 +36,8 @@ def table(group: Group) -> pd.DataFrame:
     Raises:
         CannotDraw: no matrix was measured.
     """
+    from lorax_lab.record.measures import has_null
+
     if group.matrices.empty:
         raise CannotDraw(f"no update was measured; type {group.command('rank=4,8,16')}")
     reasons = [UNDEFINED] if UNDEFINED in group.matrices else []
@@ -47,10 +47,9 @@ def table(group: Group) -> pd.DataFrame:
     rows = rows.rename(columns={"null.effective_rank": "null"}).astype(
         {"rank": "Int64", "layer": "Int64", "effective_rank": float, "null": float}
     )
-    told = [
-        null if has_null(method, null) else math.nan for method, null in zip(rows["method"], rows["null"], strict=True)
-    ]
-    rows = rows.assign(share=rows["effective_rank"] / told, **group.title)
+    nulls = zip(rows["method"], rows["null"], strict=True)
+    usable = [null if has_null(method, null) else math.nan for method, null in nulls]
+    rows = rows.assign(share=rows["effective_rank"] / usable, **group.title)
     columns = [*group.title, *group.columns, "best", "layer", "module", "matrix"]
     return rows[[*columns, "effective_rank", "null", "share", *reasons]]
 
@@ -73,16 +72,14 @@ def draw(table: pd.DataFrame) -> Figure:
     down = math.ceil(len(shown) / across)
     height = 0.34 if len(layers) <= TALLEST else 0.19
     labels = 0.07 * max(len(module) for module in modules)
-    width = _width(across, modules)
+    width = max(style.COLUMN, min(style.PAGE, 1.0 + across * 0.55 * len(modules)))
     names = [f"{arm}{of_collapsed(rows[rows['arm'] == arm])}" for arm in shown]
     titles = [style.wrapped(name, int(15 * (width - 0.6) / across)) for name in names]
     room = 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)
     figure = style.canvas(width, 0.9 + labels + down * (room + height * len(layers)))
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    panels = dict(zip(shown, grid.flat, strict=False))
-    cells = {arm: _panel(axes, rows[rows["arm"] == arm], layers, modules) for arm, axes in panels.items()}
-    for (arm, axes), title in zip(panels.items(), titles, strict=True):
-        _annotate(axes, cells[arm], len(modules))  # after every heat map, each of which draws all that the figure has
+    for arm, axes, title in zip(shown, grid.flat, titles, strict=False):
+        _panel(axes, rows[rows["arm"] == arm], layers, modules)
         axes.set_title(title)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
@@ -94,43 +91,14 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]) -> list[str]:
-    """Draw the heat map; returns what stands in its cells, row by row."""
-    import seaborn as sns
-
-    def grid(column: str) -> pd.DataFrame:
+def _panel(axes: Axes, rows: pd.DataFrame, layers: list[int], modules: list[str]) -> None:
+    def grid(column: str) -> np.ndarray:
         means = rows.pivot_table(column, "layer", "module", lambda values: values.mean(skipna=False))
-        return means.reindex(index=layers, columns=modules)
+        return means.reindex(index=layers, columns=modules).to_numpy(float)
 
-    value, share = grid("effective_rank"), grid("share").astype(float)
-    look: dict[str, Any] = {
-        "cmap": style.PALETTE,
-        "vmin": 0,
-        "vmax": 1,
-        "cbar": False,
-        "linewidths": 0.5,
-    }
-    sns.heatmap(share, ax=axes, **look)
-    axes.set(xlabel="", ylabel="layer")
-    axes.label_outer()
-    axes.set_xticks([i + 0.5 for i in range(len(modules))], modules, rotation=90)
-    axes.tick_params(length=0)
-    pairs = zip(value.to_numpy(float).flat, share.to_numpy().flat, strict=True)
-    return [_words(*pair, "\n" if len(layers) <= TALLEST else " ") for pair in pairs]
-
-
-def _annotate(axes: Axes, cells: list[str], across: int) -> None:
-    """Write into each cell of a heat map, in light letters where it is dark, and in usual ones where it is empty."""
-    from seaborn.utils import relative_luminance
-
-    mesh = axes.collections[0]
-    mesh.update_scalarmappable()
-    for number, (text, colour) in enumerate(zip(cells, mesh.get_facecolor(), strict=True)):
-        place = number % across + 0.5, number // across + 0.5
-        light: dict[str, Any] = (
-            {} if "(" not in text else {"color": ".15" if relative_luminance(colour) > BRIGHT else "w"}
-        )
-        axes.text(*place, text, ha="center", va="center", fontsize=6, **light)
+    shares, between = grid("share"), "\n" if len(layers) <= TALLEST else " "
+    texts = [_words(*pair, between) for pair in zip(grid("effective_rank").flat, shares.flat, strict=True)]
+    style.heat_map(axes, shares, texts, layers, modules, vmin=0, vmax=1)
 
 
 def _words(value: float, share: float, between: str) -> str:
@@ -147,14 +115,10 @@ def _without_value(rows: pd.DataFrame) -> str:
     """Says why cells have no value: a mean over matrices or seeds would overlook one that has none."""
     if not rows["effective_rank"].isna().any():
         return ""
-    of = rows[rows["effective_rank"].isna()]
-    reasons = dict.fromkeys(of[UNDEFINED].dropna()) if UNDEFINED in of else {}
-    count = of[["arm", "seed", "matrix"]].drop_duplicates().shape[0]
+    bare = rows[rows["effective_rank"].isna()]
+    reasons = dict.fromkeys(bare[UNDEFINED].dropna()) if UNDEFINED in bare else {}
+    count = bare[["arm", "seed", "matrix"]].drop_duplicates().shape[0]
     return f"\n{NONE}: no effective rank in {count:,} matrices{': ' * bool(reasons)}{', or '.join(reasons)}"
-
-
-def _width(across: int, modules: list[str]) -> float:
-    return max(style.COLUMN, min(style.PAGE, 1.0 + across * 0.55 * len(modules)))
 
 
 def _seeds(rows: pd.DataFrame) -> str:

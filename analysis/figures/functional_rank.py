@@ -44,16 +44,12 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("cut: W₀ + [ΔW]ₖ", {"marker": "o", "linestyle": "-"}),
     "remainder": ("remainder: W₀ + ΔW − [ΔW]ₖ", {"marker": "s", "linestyle": "--", "fillstyle": "none"}),
 }
-NEAR = 0.01
+CLOSE = 0.01
 """If the metric has no standard error, a score that is worse than the whole update's by at most this share of it
 matches it. Where lower is better, it is a share of what training gained: of a log loss, all may lie within 1 %."""
 GAINED = "gained"
 """The column of what full fine-tuning gained on test. A table has it only where lower is better and that is known."""
 UNTRAINED = f"{BEFORE}untrained"
-FAR = 1.1
-"""An update whose rank is more than this multiple of the rank trained is said to have it."""
-UPDATE_RANK = "update_rank"
-"""The column of the mean numerical rank of a trained run's ΔW. A table has it only if some rank is far from k."""
 
 
 def table(group: Group) -> pd.DataFrame:
@@ -75,15 +71,15 @@ def table(group: Group) -> pd.DataFrame:
         cuts = cuts[cuts["module"].isna()]
     cuts = cuts[["run_id", "part", "k"]].assign(score=cuts[group.metric])
     cuts = group.runs[["run_id", *group.columns]].merge(cuts, on="run_id")
-    trained = _with_update_rank(scores(group, "validation"), group).dropna(subset="rank")
+    trained = scores(group, "validation").dropna(subset="rank")
     trained = trained.assign(part="trained", k=trained["rank"].astype(int))
-    columns = [*group.columns, "part", "k", "score", *({UPDATE_RANK} & {*trained})]
+    columns = [*group.columns, "part", "k", "score"]
     rows = pd.concat([part.reindex(columns=columns) for part in (cuts, trained) if len(part)], ignore_index=True)
     rows = rows.astype({"rank": "Int64"})
     examples = int(full["inputs.examples.validation"].iloc[0])
     same = [*group.title, "metric", "examples"]
     rows = rows.assign(**group.title, metric=group.metric, examples=examples)[[*same, *columns]]
-    rows = rows.assign(**{SCORED: of}) if (of := group.scored_on("")) else rows
+    rows = rows.assign(**{SCORED: split}) if (split := group.scored_on("")) else rows
     rows = constant.with_constant(rows, group, "validation")
     return directed(_with_gain(rows, group), group.higher_is_better)
 
@@ -97,15 +93,6 @@ def _with_gain(rows: pd.DataFrame, group: Group) -> pd.DataFrame:
     return rows.assign(**{GAINED: float((full[UNTRAINED] - full["score"]).mean())})
 
 
-def _with_update_rank(runs: pd.DataFrame, group: Group) -> pd.DataFrame:
-    """The runs with the mean numerical rank of their ΔW, where that of some run is far above the rank trained."""
-    if "numerical_rank" not in group.matrices:
-        return runs
-    means = group.matrices.groupby("run_id")["numerical_rank"].mean().reindex(group.shown["run_id"])
-    far = means.to_numpy() > FAR * runs["rank"].astype(float).to_numpy()  # never for full: it has no rank
-    return runs.assign(**{UPDATE_RANK: means.to_numpy()}) if far.any() else runs
-
-
 def finding(table: pd.DataFrame) -> str:
     """What the figure shows, in a sentence or two, from the numbers of its table.
 
@@ -113,24 +100,24 @@ def finding(table: pd.DataFrame) -> str:
     standard error; where the metric has none, by at most 1 %, or 1 % of what training gained where lower is better. No
     rank is told where that is not known, and by a full fine-tune that collapsed.
     """
-    of_cuts = table[table["part"] == "cut"]
-    if COLLAPSED in table and of_cuts[COLLAPSED].all():
+    if COLLAPSED in table and table.loc[table["part"] == "cut", COLLAPSED].all():
         return "every full fine-tune collapsed, so its cuts say nothing of the rank"
     cut = _means(table, "cut")
     full = max(cut)
-    whole, error = _whole(table)
-    near = "within one standard error of"
+    score, error = _whole(table)
+    close = "within one standard error of"
     if math.isnan(error):
-        near = f"within {NEAR:.0%} of" if higher_is_better(table) else f"at most {NEAR:.0%} of training's gain short of"
+        higher = higher_is_better(table)
+        close = f"within {CLOSE:.0%} of" if higher else f"at most {CLOSE:.0%} of training's gain short of"
     reaches = _reaches(table)
     if reaches is None:
-        return f"the whole update reaches {whole:.3f}"
+        return f"the whole update reaches {score:.3f}"
     k = _from_where(cut, reaches)
     if k is None or k == full:
-        first = f"only the whole update reaches its {whole:.3f}; no cut of its {full:,} directions is {near} it"
+        first = f"only the whole update reaches its {score:.3f}; no cut of its {full:,} directions is {close} it"
     else:
         part = f"the top {k:,} of each matrix's {full:,} directions reach" if k else "without any update it reaches"
-        first = f"{part} {cut[k]:.3f}, {near} the whole update's {whole:.3f}"
+        first = f"{part} {cut[k]:.3f}, {close} the whole update's {score:.3f}"
     return f"{first}; {_of_trained(table, reaches)}" if (table["part"] == "trained").any() else first
 
 
@@ -159,19 +146,19 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def _whose_update(table: pd.DataFrame) -> str:
     """Names the full fine-tune that is cut, if there are several."""
-    cut = table[table["part"] == "cut"]
-    chosen = best_of(cut)
-    return f"\nthe update is that of {cut['arm'].iloc[0]}{chosen}" if chosen else ""
+    cuts = table[table["part"] == "cut"]
+    chosen = best_of(cuts)
+    return f"\nthe update is that of {cuts['arm'].iloc[0]}{chosen}" if chosen else ""
 
 
 def _draw_whole(axes: Axes, table: pd.DataFrame) -> None:
-    whole, error = _whole(table)
+    score, error = _whole(table)
     label = "whole update: W₀ + ΔW"
     if not math.isnan(error):
-        axes.axhspan(whole - error, whole + error, color="0.9", linewidth=0, zorder=0)
+        axes.axhspan(score - error, score + error, color="0.9", linewidth=0, zorder=0)
         label += f" ± 1 standard error, {table['examples'].iloc[0]:,} examples"
     label += of_collapsed(table[table["part"] == "cut"])
-    axes.axhline(whole, color="0.25", linewidth=0.8, label=label)
+    axes.axhline(score, color="0.25", linewidth=0.8, label=label)
 
 
 def _draw_part(axes: Axes, rows: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
@@ -191,23 +178,14 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame) -> None:
     variants = list(rows.groupby("variant", sort=False))
     for number, ((variant, part), marker) in enumerate(zip(variants, cycle("DPX^v<>hp*"), strict=False)):
         mean, ends, _ = intervals(part, "k")
-        settings = look | {"marker": marker, "zorder": 5, "label": _trained_label(str(variant), part)}
+        settings = look | {"marker": marker, "zorder": 5, "label": f"{variant}, trained at rank k"}
         shift = style.spread_out(number, len(variants), 2 * style.BESIDE)
         style.bars(axes, mean.index, mean, ends, shift, **settings)
         mark_collapsed(axes, part, "k", shift)
 
 
-def _trained_label(variant: str, rows: pd.DataFrame) -> str:
-    """What the legend calls a variant; the rank of its ΔW too, where k does not say it."""
-    label = f"{variant}, trained at rank k"
-    if UPDATE_RANK not in rows or not (rows[UPDATE_RANK] > FAR * rows["k"]).any():
-        return label
-    low, high = (f"{rank:,.0f}" for rank in (rows[UPDATE_RANK].min(), rows[UPDATE_RANK].max()))
-    return f"{label}, ΔW has rank {low if low == high else f'{low} to {high}'}"
-
-
 def _of_trained(table: pd.DataFrame, reaches: Callable[[float], bool]) -> str:
-    trained = _best_means(table)
+    trained = _means(table, "trained")
     names = list(dict.fromkeys(table[table["part"] == "trained"]["variant"]))
     who = names[0] if len(names) == 1 else "the best variant trained at each rank"
     rank = _from_where(trained, reaches)
@@ -217,37 +195,31 @@ def _of_trained(table: pd.DataFrame, reaches: Callable[[float], bool]) -> str:
     return f"{who} does from rank {rank:,}{lowest}"
 
 
-def _means(rows: pd.DataFrame, part: str) -> dict[int, float]:
-    return _by_k(rows[rows["part"] == part].groupby("k")["score"].mean())
-
-
-def _best_means(table: pd.DataFrame) -> dict[int, float]:
-    """The mean over seeds of each trained rank's best variant."""
-    trained = table[table["part"] == "trained"]
-    means, higher = trained.groupby(["k", "variant"])["score"].mean(), higher_is_better(table)
-    return _by_k(oriented(oriented(means, higher).groupby("k").max(), higher))
-
-
-def _by_k(scores: pd.Series[Any]) -> dict[int, float]:
-    return dict(zip(scores.index.astype(int).tolist(), scores.tolist(), strict=True))
+def _means(table: pd.DataFrame, part: str) -> dict[int, float]:
+    """The mean score over seeds by k; of what was trained that of the best variant."""
+    rows, higher = table[table["part"] == part], higher_is_better(table)
+    means = oriented(rows.groupby(["k", "variant"])["score"].mean(), higher)
+    best = oriented(means.groupby("k").max(), higher)
+    return dict(zip(best.index.astype(int).tolist(), best.tolist(), strict=True))
 
 
 def _whole(table: pd.DataFrame) -> tuple[float, float]:
-    cut = _means(table, "cut")
-    whole, first = cut[max(cut)], table.iloc[0]
-    return whole, standard_error(whole, first["metric"], first["examples"])
+    """The mean score of the whole update, and its standard error."""
+    cut, first = _means(table, "cut"), table.iloc[0]
+    score = cut[max(cut)]
+    return score, standard_error(score, first["metric"], first["examples"])
 
 
 def _reaches(table: pd.DataFrame) -> Callable[[float], bool] | None:
     """Whether a score matches the whole update's; None where lower is better and it is not known that training gained
     anything."""
-    (whole, error), higher = _whole(table), higher_is_better(table)
-    gained = abs(whole) if higher else float(table[GAINED].iloc[0]) if GAINED in table else math.nan
+    (score, error), higher = _whole(table), higher_is_better(table)
+    gained = abs(score) if higher else float(table[GAINED].iloc[0]) if GAINED in table else math.nan
     if math.isnan(error) and not gained > 0:
         return None
-    allowed = NEAR * gained if math.isnan(error) else error
-    floor = oriented(whole, higher) - allowed
-    return lambda score: oriented(score, higher) >= floor
+    allowed = CLOSE * gained if math.isnan(error) else error
+    floor = oriented(score, higher) - allowed
+    return lambda mean: oriented(mean, higher) >= floor
 
 
 def _from_where(means: dict[int, float], reaches: Callable[[float], bool]) -> int | None:

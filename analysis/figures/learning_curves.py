@@ -13,7 +13,7 @@ from lorax_lab.record.record import Record
 
 from .. import constant, style
 from ..groups import CannotDraw, Group, settings_of, spread
-from ..variants import METHOD_NAMES, collapsed, shared
+from ..variants import COLLAPSED, METHOD_NAMES, collapsed, shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +40,7 @@ def table(group: Group) -> pd.DataFrame:
         CannotDraw: no run has steps.
     """
     rows = {run["run_id"]: run for run in group.runs.to_dict("records")}
-    unfinished = [(run, _unfinished(run, group)) for run in group.unfinished]
-    shown = [(run, about) for run, about in unfinished if _progress(group.runs_dir / run.run_id)]
+    shown = [(run, _unfinished(run, group)) for run in group.unfinished if _progress(group.runs_dir / run.run_id)]
     done = [(group.records[run_id], {key: row[key] for key in group.columns}) for run_id, row in rows.items()]
     chosen = spread(shown, RUNS // 3)
     made = curves([*chosen, *spread(done, RUNS - len(chosen))], group.runs_dir)
@@ -59,29 +58,28 @@ def curves(runs: Iterable[tuple[Record, dict[str, Any]]], runs_dir: Path) -> pd.
     import pandas as pd
 
     rows = []
-    for record, about in runs:
+    for record, columns in runs:
         folder = runs_dir / record.run_id
         try:
             steps = read_history(folder) if record.result else _progress(folder)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a run without its curve is drawn in the other figures all the same
-        rows += [about | step for step in steps]
+        rows += [columns | step for step in steps]
     return pd.DataFrame(rows) if rows else None
 
 
 def of_unfinished(runs: Sequence[Record], runs_dir: Path) -> pd.DataFrame | None:
     """As `table`, of runs that no group has, since none of its runs is completed."""
     chosen = spread([run for run in runs if _progress(runs_dir / run.run_id)], RUNS)
-    about = {run.run_id: {"arm": f"{run.config['task']['name']}, {_arm(run)}", "seed": run.seed} for run in chosen}
-    return curves([(run, about[run.run_id]) for run in chosen], runs_dir)
+    names = (f"{run.config['task']['name']}, {_arm(run)}" for run in chosen)
+    return curves([(run, {"arm": name, "seed": run.seed}) for run, name in zip(chosen, names, strict=True)], runs_dir)
 
 
 def _unfinished(run: Record, group: Group) -> dict[str, Any]:
-    own = settings_of(run)
-    about = {"method": run.method, "variant": _arm(run), "arm": _arm(run), "variants": 1, "rank": run.rank}
-    return (
-        {key: False if key == "collapsed" else own.get(key, "") for key in group.columns} | about | {"seed": run.seed}
-    )
+    """The columns of a run without a result."""
+    settings = {COLLAPSED: False} | settings_of(run)
+    row = {key: settings.get(key, "") for key in group.columns} | {"rank": run.rank, "seed": run.seed}
+    return row | {"method": run.method, "variant": _arm(run), "arm": _arm(run), "variants": 1}
 
 
 def _arm(run: Record) -> str:
@@ -119,8 +117,8 @@ def draw(table: pd.DataFrame) -> Figure:
         drawn = table[table[key].notna()]
         for (arm, _), rows in drawn.groupby(["arm", "seed"], sort=False):
             look = looks[str(arm)] if len(rows) <= FEW_STEPS else looks[str(arm)] | {"marker": ""}
-            known = axes.get_legend_handles_labels()[1]
-            axes.plot(rows[STEP], rows[key], label="_" if arm in known else arm, linewidth=0.9, markersize=3, **look)
+            in_legend = arm in axes.get_legend_handles_labels()[1]
+            axes.plot(rows[STEP], rows[key], label="_" if in_legend else arm, linewidth=0.9, markersize=3, **look)
         axes.set_title(key)
         if key.startswith("validation/"):
             constant.draw_line(axes, table, panels[0])

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lorax_lab.record.spectrum import LIKE_NOISE
-
 from .. import style
 from ..groups import NULL, CannotDraw, Group
 from ..variants import REFERENCE, collapsed, shared
@@ -29,6 +27,8 @@ def table(group: Group) -> pd.DataFrame:
         CannotDraw: no matrix was measured.
     """
     import pandas as pd
+
+    from lorax_lab.record.measures import LIKE_NOISE
 
     means = group.measures
     if means.empty:

@@ -89,20 +89,16 @@ def _trust(matrix: pd.Series[Any]) -> dict[str, Any]:
 def draw(table: pd.DataFrame) -> Figure:
     """A panel per matrix, layers down, module types across; both axes logarithmic."""
     layers, modules = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["module"]))
-    figure = style.canvas(max(style.COLUMN, 0.4 + 2.2 * len(modules)), 1.1 + 1.6 * len(layers))
-    grid = figure.subplots(len(layers), len(modules), sharex=True, sharey=True, squeeze=False)
+    figure, grid = style.spectra_grid(len(layers), len(modules), 1.6, table["i"].max())
     looks = _looks(table)
     for row, layer in zip(grid, layers, strict=True):
         for axes, module in zip(row, modules, strict=True):
             rows = table[(table["module"] == module) & (table["layer"] == layer)]
             _panel(axes, rows, looks)
             axes.set_title(_heading(rows))
-    style.index_axis(grid[0][0], table["i"].max())
     lowest = table[table["edge"] > 0]["edge"].min()  # 0 where an update is the zero matrix
     if lowest > 0:
         grid[0][0].set_ylim(bottom=lowest / DEPTH)
-    grid[-1][len(modules) // 2].set_xlabel("index i")
-    grid[len(layers) // 2][0].set_ylabel("singular value σᵢ")
     first = table.iloc[0]
     heading = f"{first['model']} on {first['task']}, seed {first['seed']}: singular values of ΔW, and of noise"
     left_out = f"\n{first[LEFT_OUT]} of the {RANKS + first[LEFT_OUT]} other arms not shown" if LEFT_OUT in table else ""
@@ -113,8 +109,6 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     if rows.empty:
         axes.set_axis_off()
         return
@@ -143,10 +137,7 @@ def _heading(rows: pd.DataFrame) -> str:
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Full and noise as lines without marks, the others with a mark per value."""
     methods = dict(zip(table["arm"], table["method"], strict=True))
-    plain: dict[str, dict[str, Any]] = {
-        REFERENCE: {"color": "black"},
-        NOISE: {"color": "0.5", "linestyle": "--"},
-    }
+    plain: dict[str, dict[str, Any]] = {REFERENCE: {"color": "black"}, NOISE: {"color": "0.5", "linestyle": "--"}}
     others = [arm for arm, method in methods.items() if method not in plain]
     looks = {arm: plain[method] for arm, method in methods.items() if method in plain}
     for arm, colour, marker in zip(others, style.colours(RANKS), style.MARKERS, strict=False):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 from .. import style
 from .comparison import added, added_by_cuts, seeds_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 if TYPE_CHECKING:
     from lorax_lab.audit.card import Request

@@ -13,13 +13,12 @@ from torch import nn
 
 from lorax_lab.audit import extract, findings
 from lorax_lab.audit.checkpoint import open_checkpoint
-from lorax_lab.audit.cuts import Scores, score, task_config
+from lorax_lab.audit.cuts import Scores, Tuned, put_together, score, task_config
 from lorax_lab.audit.facts import LISTED, Facts, facts_of
 from lorax_lab.audit.findings import render, say
 from lorax_lab.audit.measure import device_of, measure_all
 from lorax_lab.audit.picture import png
 from lorax_lab.audit.store import Measured, open_store
-from lorax_lab.audit.tuned import Tuned, put_together
 from lorax_lab.audit.updates import Updates, is_adapter, open_updates
 from lorax_lab.console import WorkBar, bar
 from lorax_lab.errors import ConfigError

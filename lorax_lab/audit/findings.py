@@ -9,7 +9,7 @@ import io
 import itertools
 import math
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lorax_lab.audit.measure import DRAWN
-from lorax_lab.audit.store import Measured
+from lorax_lab.audit.store import Measured, by_module
 from lorax_lab.audit.updates import Updates
 from lorax_lab.console import WIDTH, Console, console
 from lorax_lab.record.files import write_csv, write_text, write_whole
@@ -70,10 +70,16 @@ def number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def median(values: Sequence[float]) -> float:
+    """The median of those that are no NaN; NaN where all are."""
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.median(measured)) if measured else math.nan
+
+
 def median_of(rows: Sequence[Row], key: str) -> float | None:
     """The median of a column where it is known, None where it nowhere is."""
-    known = [value for row in rows if not math.isnan(value := number(row.get(key)))]
-    return float(np.median(known)) if known else None
+    value = median([number(row.get(key)) for row in rows])
+    return None if math.isnan(value) else value
 
 
 def uniform_ranks(measured: Sequence[Measured]) -> dict[float, int | None]:
@@ -164,13 +170,10 @@ def _storage(pairs: Sequence[Row]) -> dict[str, Any] | None:
     if not pairs:
         return None
     rounded = sum(row["rounding_share"] * row["frobenius_norm"] ** 2 for row in pairs)
-    flagged: dict[str, int] = defaultdict(int)
-    for name in " ".join(str(row.get("untrusted") or "") for row in pairs).split():
-        flagged[name] += 1
     return {
         "dtypes": sorted({f"{row['base_dtype']} → {row['tuned_dtype']}" for row in pairs}),
         "share": rounded / sum(row["frobenius_norm"] ** 2 for row in pairs),
-        "flagged": flagged,
+        "flagged": Counter(name for row in pairs for name in str(row.get("untrusted") or "").split()),
         "pairs": len(pairs),
     }
 
@@ -180,17 +183,14 @@ def _storage(pairs: Sequence[Row]) -> dict[str, Any] | None:
 
 def table(measured: Sequence[Measured]) -> Table:
     """One line per module type: medians over its matrices, and how many measures rounding decides in any of them."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for m in measured:
-        groups[m.row["module"]].append(m.row)
     title = "by module type: medians over its matrices"
     shown = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     shown.add_column("module", overflow="fold", min_width=28)
     columns = ("n", "‖ΔW‖/‖W‖", "effective/noise", "null", "stable", "spikes", *(f"{share:.0%}" for share in SHARES))
     for heading in (*columns, "flagged"):
         shown.add_column(heading, justify="right")
-    for module, members in groups.items():
-        shown.add_row(module, *_cells(members))
+    for module, members in by_module(measured).items():
+        shown.add_row(module, *_cells([m.row for m in members]))
     shown.caption = " ".join(render("table.md.j2", {"measures": len(MEASURES)}).split())
     return shown
 

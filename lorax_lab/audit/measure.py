@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -156,6 +155,7 @@ def _nulls(matrix: Matrix) -> Row:
 
 
 def _place(matrix: Matrix) -> Row:
+    sides = (("base", matrix.base), ("tuned", matrix.tuned))
     return {
         "matrix": matrix.name,
         "module": short_name(matrix.name.removesuffix(".weight")),
@@ -163,8 +163,7 @@ def _place(matrix: Matrix) -> Row:
         "kind": matrix.kind,
         "out": matrix.shape[0],
         "in": matrix.shape[1],
-        "base_dtype": _dtype(matrix.base),
-        "tuned_dtype": _dtype(matrix.tuned),
+        **{f"{side}_dtype": None if stored is None else dtype_of(stored) for side, stored in sides},
     }
 
 
@@ -208,10 +207,6 @@ def _solved(result: Spectrum) -> Row:
 
 def _base_norm(stored: Tensor | None) -> float:
     return math.nan if stored is None else norm(stored)
-
-
-def _dtype(stored: Tensor | None) -> Any:
-    return None if stored is None else dtype_of(stored)
 
 
 def device_of(name: str | None) -> torch.device:

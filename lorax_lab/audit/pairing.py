@@ -81,7 +81,10 @@ def pair(base: Checkpoint, tuned: Checkpoint) -> Pairing:
     back = renames(base.tensors, tuned.tensors)
     left = _Side("BASE", dict(base.tensors), base.tied, base.config)
     right = _under_base_names(tuned, back)
-    notes = [_renamed(own, other) for other, own in back.items()]
+    notes = []
+    for tuned_name, name in back.items():
+        frozen = "; it lies frozen beside an adapter, whose update is not in it" * ("base_layer" in tuned_name)
+        notes.append(Note("renamed", name, f"TUNED calls it {tuned_name}; measured under this name{frozen}"))
     notes += _settle_ties(left, right) + _settle_declared_ties(left, right) + _settle_declared_ties(right, left)
     if not left.tensors.keys() & right.tensors.keys():
         raise _nothing_in_common(base, tuned)
@@ -94,11 +97,6 @@ def _under_base_names(tuned: Checkpoint, back: Mapping[str, str]) -> _Side:
     tensors = {back.get(name, name): stored for name, stored in tuned.tensors.items()}
     tied = {back.get(alias, alias): back.get(kept, kept) for alias, kept in tuned.tied.items()}
     return _Side("TUNED", tensors, tied, tuned.config)
-
-
-def _renamed(name: str, other: str) -> Note:
-    frozen = "; it lies frozen beside an adapter, whose update is not in it" if "base_layer" in other else ""
-    return Note("renamed", name, f"TUNED calls it {other}; measured under this name{frozen}")
 
 
 def _settle_ties(left: _Side, right: _Side) -> list[Note]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ class Measured:
 
     row: Row
     sigma: np.ndarray
+
+
+def by_module(measured: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """The measured matrices of each module type."""
+    groups: dict[str, list[Measured]] = {}
+    for matrix in measured:
+        groups.setdefault(str(matrix.row["module"]), []).append(matrix)
+    return groups
 
 
 def open_store(folder: Path, identity: dict[str, Any]) -> Path:

@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from lorax_lab.audit.checkpoint import Checkpoint, open_checkpoint
+from lorax_lab.audit.checkpoint import Checkpoint, fingerprint_of, open_checkpoint
 from lorax_lab.audit.pairing import Note, Pairing, pair
 from lorax_lab.errors import ConfigError
 from lorax_lab.methods.adapters import LORALIB_KEY, Adapter, AdapterUpdate, format_of, read_adapter
@@ -137,7 +138,12 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
             f"{tuned.files[0]}, with --alpha"
         )
     pairing = pair(base, tuned)
-    matrices = [_of_pair(p.name, p.base, p.tuned) for p in pairing.pairs]
+    matrices = [
+        Matrix(
+            p.name, "pair", (p.base.shape[0], p.base.shape[1]), p.base, p.tuned, partial(Difference, p.base, p.tuned)
+        )
+        for p in pairing.pairs
+    ]
     if not matrices:
         reasons = "; ".join(f"{note.kind} {note.name}: {note.detail}" for note in pairing.notes[:5])
         raise ConfigError(f"{base_name} and {tuned_name} share no 2-D weight that can be measured ({reasons})")
@@ -145,11 +151,6 @@ def _pair(base_name: str, tuned_name: str) -> Updates:
     fingerprint = base.fingerprint() + tuned.fingerprint()
     title = f"{tuned_name} against {base_name}"
     return Updates(title, _slug(base_name, tuned_name), matrices, pairing.notes, fingerprint, base, None)
-
-
-def _of_pair(name: str, base: Tensor, tuned: Tensor) -> Matrix:
-    shape = (base.shape[0], base.shape[1])
-    return Matrix(name, "pair", shape, base, tuned, lambda: Difference(base, tuned))
 
 
 def _check_related(base: Checkpoint, tuned: Checkpoint, pairing: Pairing) -> None:
@@ -192,7 +193,9 @@ def _adapter(base: Checkpoint | None, name: str, alpha: float | None, with_base:
             notes.append(Note("caution", update.name, update.note))
     if not matrices:
         raise ConfigError(f"{name}: the adapter holds no matrix that can be measured ({'; '.join(adapter.notes)})")
-    fingerprint = (base.fingerprint() if base else "") + _files_hash(path)
+    folder = path if path.is_dir() else path.parent
+    files = {path, *(file for file in folder.iterdir() if file.name.startswith("adapter_"))}
+    fingerprint = (base.fingerprint() if base else "") + fingerprint_of(sorted(f for f in files if f.is_file()))
     title = f"the adapter {name}" + (f" on {base.name}" if base else "")
     slug = _slug(*([base.name] if base else []), name)
     return Updates(title, slug, matrices, notes, fingerprint, base, adapter)
@@ -203,13 +206,6 @@ def _matrix(update: AdapterUpdate, stored: Tensor | None, name: str) -> Matrix:
         return update.update(update.oriented(stored) if update.needs_base and stored is not None else None)
 
     return Matrix(name, update.kind, update.shape, stored, None, make, update.name)
-
-
-def _files_hash(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    files = sorted({path, *(p for p in folder.iterdir() if p.name.startswith("adapter_"))})
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.is_file()]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
 def _slug(*names: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import lorax_lab
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def main(pipe: Connection) -> int:
     sys.stdout = Lines(parent)
     from lorax_lab import windows
     from lorax_lab.launch.attempt import attempt
-    from lorax_lab.record.output import guard
+    from lorax_lab.record.redact import guard
 
     guard()
     try:

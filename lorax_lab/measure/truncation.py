@@ -176,21 +176,21 @@ def under(
     tuned = {name: view.detach().clone() for name, view in views.items()}
     full = max(min(weight.shape) for weight in base.values())
     wanted = list(changes)
-    found: list[Seen] = []
+    seen: list[Seen] = []
     try:
         for change in wanted:
             if (change.part, change.k) in (("cut", full), ("remainder", 0)):
-                found.append(whole)
+                seen.append(whole)
             else:
                 for name, view in views.items():
                     _put(view, change, name, base[name], tuned[name])
-                found.append(see(model))
-            on_score(len(found), len(wanted))
+                seen.append(see(model))
+            on_score(len(seen), len(wanted))
     finally:
         with torch.no_grad():
             for name, view in views.items():
                 view.copy_(tuned[name])
-    return found
+    return seen
 
 
 @torch.no_grad()

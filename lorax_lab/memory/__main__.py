@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.errors import ConfigError, answer, suggest
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -238,15 +238,13 @@ def read_adapter(path: Path, alpha: float | None = None, base: Iterable[str] | N
             belong together; it names the file, the tensor and what is allowed.
     """
     form = format_of(path)
-    if form in ("kohya", "loralib"):
-        read = _kohya if form == "kohya" else _loralib
-        try:
-            return read(path.name, read_tensors(path), alpha, base)
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}") from error
-    settings, tensors = read_files(path)
-    file = _weights_file(path)
+    readers = {"kohya": _kohya, "loralib": _loralib}
+    file = path if form in readers else _weights_file(path)
+    settings = {} if form in readers else read_settings(file.parent)
+    tensors = read_tensors(file)
     try:
+        if form in readers:
+            return readers[form](path.name, tensors, alpha, base)
         stated = [settings.get("lora_alpha"), *_patterns(settings, "alpha_pattern").values()]
         if alpha is not None and any(value != alpha for value in stated):
             raise ConfigError(f"--alpha {alpha:g}: {SETTINGS} states {cut(stated, 80)}; leave --alpha out")

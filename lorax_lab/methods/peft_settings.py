@@ -79,7 +79,7 @@ class PeftSettings(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, allowed in _choices(self.entry.type).items():
+        for key, allowed in _choices(self.name).items():
             if hasattr(self, key):
                 value = getattr(self, key)
                 require(value in allowed, f"method.{key}", value, f"allowed: {', '.join(map(_typed, allowed))}")
@@ -131,7 +131,7 @@ class PeftSettings(MethodConfig):
         given |= self.entry.fixed
         given |= {key: math.ceil(factor * (rank or 0)) for key, factor in self.entry.rank.items()}
         kind = config_class(self.name)
-        if "total_step" in _fields(self.entry.type):
+        if "total_step" in kind.__dataclass_fields__:
             more = {"total_step": 2**31} | more  # the loop says how many there are
         try:
             return kind(target_modules=list(names), **given | more)
@@ -207,9 +207,8 @@ def _plain(hint: Any, default: Any) -> Any:
 
 
 @cache
-def _choices(kind: str) -> dict[str, tuple[Any, ...]]:
+def _choices(name: str) -> dict[str, tuple[Any, ...]]:
     """The settings of which PEFT's type lists the values, alone or beside true, false and null."""
-    name = next(name for name, entry in TABLE.items() if entry.type == kind)
     listed = {key: _listed(hint) for key, hint in get_type_hints(config_class(name)).items()}
     return {key: values for key, values in listed.items() if values and key != "init_lora_weights"}
 
@@ -226,11 +225,6 @@ def _listed(hint: Any) -> tuple[Any, ...]:
     if any(part not in plain and get_origin(part) is not Literal for part in parts):
         return ()
     return tuple(value for part in parts for value in plain.get(part, get_args(part)))
-
-
-def _fields(kind: str) -> set[str]:
-    name = next(name for name, entry in TABLE.items() if entry.type == kind)
-    return {field.name for field in dataclasses.fields(config_class(name))}
 
 
 def _draw(generator: torch.Generator | None) -> int:

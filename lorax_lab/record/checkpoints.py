@@ -137,11 +137,12 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """Trained parameters and saved buffers, by name; what several layers share, once, by its first name."""
     frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
-    kept = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+    changing = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
     first = {
-        (tensor.data_ptr(), tensor.shape) if tensor.numel() else name: name for name, tensor in reversed(kept.items())
+        (tensor.data_ptr(), tensor.shape) if tensor.numel() else name: name
+        for name, tensor in reversed(changing.items())
     }
-    return {name: kept[name] for name in reversed(first.values())}
+    return {name: changing[name] for name in reversed(first.values())}
 
 
 def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -19,7 +19,7 @@ NUMBERS = "biufcmM"
 """Kinds of numpy's and pandas's types that hold no text: truth values, numbers and times."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it to the disk, rename it to `path`, and sync the folder.
 
     Raises:
@@ -62,11 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a binary file whole, such as a picture."""
-
-    def write(scratch: Path) -> None:
-        scratch.write_bytes(content)
-
-    write_whole(path, write)
+    write_whole(path, lambda scratch: scratch.write_bytes(content))
 
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
@@ -76,34 +72,25 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 
 def write_csv(path: Path, table: Any) -> None:
-    """Write a table (pandas) as CSV, whole, without secrets."""
-    write_redacted(path, csv_text(table))
-
-
-def csv_text(table: Any, float_format: str | None = None) -> str:
-    """A table (pandas) as CSV. Keys and passwords in its texts are hidden; its numbers stay."""
+    """Write a table (pandas) as CSV, whole. Keys and passwords in its texts are hidden; its numbers stay."""
     cells = {name: column for name, column in table.items() if column.dtype.kind not in NUMBERS}
     hidden = {name: [redacted(value, keys=False) for value in column] for name, column in cells.items()}
     changed = {name: values for name, values in hidden.items() if values != list(cells[name])}
     shown = table.assign(**changed) if changed else table
-    return str(shown.to_csv(index=False, lineterminator="\n", float_format=float_format))
+    write_redacted(path, shown.to_csv(index=False, lineterminator="\n"))
 
 
 def write_redacted(path: Path, text: str) -> None:
     """Write a text file whole whose content is `redacted` already, so that no checksum in it changes."""
-
-    def write(scratch: Path) -> None:
-        scratch.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    write_bytes(path, text.encode())
 
 
 def save_tensors(path: Path, tensors: dict[str, Any]) -> None:
     """Write tensors as safetensors, whole; tensors that share memory are written once each."""
     from safetensors.torch import save_file
 
-    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_whole(path, lambda scratch: save_file(own, scratch, metadata={"format": "pt"}))
+    contiguous_copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_whole(path, lambda scratch: save_file(contiguous_copies, scratch, metadata={"format": "pt"}))
 
 
 def sha256_of(path: Path) -> str:

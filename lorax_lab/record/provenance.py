@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -15,12 +16,14 @@ from typing import Any
 
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import plain
-from lorax_lab.record.code import code_sha256
 from lorax_lab.record.record import Record, Status
 from lorax_lab.record.result import Git, Result
 
 HOME = Path(__file__).parents[1]
 """The package's folder."""
+ROOMS = ("data", "tasks", "models", "methods", "memory", "measure", "spectra")
+FILES = ("execute.py", "train.py", "findings.py", "comparison.py", "streams.py")
+"""The rooms and files whose code decides a record's numbers; the others plan, store and show."""
 PACKAGES = ("lorax_lab", "torch", "transformers", "accelerate", "safetensors", "numpy", "scipy")
 
 
@@ -69,6 +72,18 @@ def _version(package: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=8)
+def code_sha256(package: Path = HOME) -> str:
+    """The version of the code that decides a run's numbers: the SHA-256 of the names and contents of its files, 64 hex
+    digits. A comment that is changed changes it too."""
+    paths = [path for room in ROOMS for path in (package / room).rglob("*.py")]
+    paths += [package / name for name in FILES if (package / name).is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes() + b"\n")
+    return digest.hexdigest()
+
+
 def git() -> Git:
     """Commit and dirty flag of the checkout this package runs from; None where it is not in one."""
 
@@ -103,12 +118,12 @@ def hardware(kernel: str | None = None) -> dict[str, Any]:
     } | ({"kernel": kernel} if kernel else {})
 
 
-def same_hardware(some: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+def same_hardware(machines: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
     """Of each machine the values that all of them state, in one order: older records state less. Those that
     state no kernel were made with torch's, which was the only one."""
-    machines = [{"kernel": "torch", **machine} for machine in some]
-    common = sorted(set.intersection(*(set(machine) for machine in machines))) if machines else []
-    return [[machine[key] for key in common] for machine in machines]
+    stated = [{"kernel": "torch", **machine} for machine in machines]
+    common = sorted(set.intersection(*map(set, stated))) if stated else []
+    return [[machine[key] for key in common] for machine in stated]
 
 
 @lru_cache(maxsize=1)
@@ -130,4 +145,4 @@ def _blas(build: str) -> str | None:
     """
     name = re.search(r"BLAS_INFO=(\w+)", build)
     version = re.search(r"Math Kernel Library Version ([\d.]+)", build)
-    return " ".join(found[1] for found in (name, version) if found) or None
+    return " ".join(match[1] for match in (name, version) if match) or None

@@ -2,16 +2,22 @@
 
 Two things are hidden: the values of environment variables that are named like a key (and the password in the address
 of any variable), as they are or quoted for an address; and the tokens of well-known services, known by how they begin.
+Every entry calls `guard` first: then all that its process prints is hidden too, also warnings, log messages, Hydra's
+errors and the traceback of an exception that nobody caught.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
+
+from lorax_lab import errors
 
 HIDDEN = "[hidden]"
 SECRET_NAME = re.compile(
@@ -56,6 +62,56 @@ def redacted(content: Any, keys: bool = True) -> Any:
     if isinstance(content, list | tuple):
         return [redacted(item, keys) for item in content]
     return redact(content) if isinstance(content, str) else content
+
+
+class Redacting:
+    """A text stream that hides secrets. It passes on whole lines, and the rest when it is flushed, since a secret may
+    be written in pieces. All else it leaves to the stream that it stands before."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self._held, self._lock = stream, "", threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Pass on the lines that are whole by now."""
+        with self._lock:
+            text_so_far = self._held + text
+            end = 1 + max(text_so_far.rfind("\n"), text_so_far.rfind("\r"))
+            self._held = text_so_far[end:]
+            self._pass_on(text_so_far[:end])
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Pass on what is there."""
+        with self._lock:
+            rest, self._held = self._held, ""
+            self._pass_on(rest, flush=True)
+
+    def _pass_on(self, text: str, flush: bool = False) -> None:
+        """Nobody may read on, as after `| head`: what is printed from then on is dropped, and the work goes on."""
+        try:
+            if text:
+                self.stream.write(redact(text))
+            if flush:
+                self.stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def guard() -> None:
+    """Hide secrets in all that this process prints from now on."""
+    errors.hide = redact
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Redacting):
+            setattr(sys, name, Redacting(stream))
 
 
 @lru_cache(maxsize=4)

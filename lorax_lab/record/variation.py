@@ -46,8 +46,12 @@ def settings(config: Mapping[str, Any], inputs: Mapping[str, str] | None = None)
     """
     recorded = flat(config)
     task = task_preset(str(recorded.get("task.name")), str(recorded.get("task.source")))
-    own = _deciding({**defaults(task, str(recorded.get("method.name")), recorded.get("task.kind")), **recorded})
-    return own if inputs is None else {key: value for key, value in own.items() if key not in INPUTS} | dict(inputs)
+    deciding = _deciding({**defaults(task, str(recorded.get("method.name")), recorded.get("task.kind")), **recorded})
+    return (
+        deciding
+        if inputs is None
+        else {key: value for key, value in deciding.items() if key not in INPUTS} | dict(inputs)
+    )
 
 
 def dials(runs: Sequence[Settings]) -> tuple[str, ...]:
@@ -83,23 +87,23 @@ def digest(*content: Any) -> str:
 def changed(config: Mapping[str, Any]) -> Settings:
     """The settings that differ from the defaults of the run's task, its kind and its method, the main dials and the
     seed apart."""
-    own = settings(config)
-    usual = _deciding(defaults(_preset(own), str(own.get("method.name")), own.get("task.kind")))
-    usual["task.source"] = own.get("task.source")
-    keys = sorted(own.keys() | usual.keys(), key=_place)
-    return {key: own.get(key) for key in keys if own.get(key) != usual.get(key) and key not in (*MAIN, SEED)}
+    run = settings(config)
+    usual = _deciding(defaults(_preset(run), str(run.get("method.name")), run.get("task.kind")))
+    usual["task.source"] = run.get("task.source")
+    keys = sorted(run.keys() | usual.keys(), key=_place)
+    return {key: run.get(key) for key in keys if run.get(key) != usual.get(key) and key not in (*MAIN, SEED)}
 
 
 def overrides(config: Mapping[str, Any]) -> list[str]:
     """The overrides of the command line that make this configuration: the main dials, what differs from its defaults,
     and the seed."""
-    own = settings(config)
-    preset, name = _preset(own), own.get("task.name")
-    main = {"model": own.get("model"), "task": preset, "task.name": name if name != preset else None}
-    main |= {"method": own.get("method.name"), "rank": own.get("rank")}
-    known = {key: value for key, value in main.items() if value is not None}
-    rest = changed(config) | ({SEED: own[SEED]} if SEED in own else {})
-    return [f"{key}={text(value)}" for key, value in (known | rest).items()]
+    run = settings(config)
+    preset, name = _preset(run), run.get("task.name")
+    main = {"model": run.get("model"), "task": preset, "task.name": name if name != preset else None}
+    main |= {"method": run.get("method.name"), "rank": run.get("rank")}
+    dials_set = {key: value for key, value in main.items() if value is not None}
+    rest = changed(config) | ({SEED: run[SEED]} if SEED in run else {})
+    return [f"{key}={text(value)}" for key, value in (dials_set | rest).items()]
 
 
 def of_method(key: str) -> bool:
@@ -133,9 +137,9 @@ def text(value: Any) -> str:
     return short if short == str(value) or float(short) == value else repr(value)
 
 
-def _deciding(whole: Mapping[str, Any]) -> Settings:
+def _deciding(by_key: Mapping[str, Any]) -> Settings:
     """Of settings by dotted key those that are set and decide a result."""
-    plain = {key: _plain(value) for key, value in whole.items() if not _decides_nothing(key)}
+    plain = {key: _plain(value) for key, value in by_key.items() if not _decides_nothing(key)}
     return {key: value for key, value in plain.items() if value is not None}
 
 

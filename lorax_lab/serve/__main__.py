@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 
 RESULTS = "serving.json"
 HELP = """\

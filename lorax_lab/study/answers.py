@@ -25,19 +25,19 @@ def answers_of(test: Mapping[str, np.ndarray], cuts: Mapping[str, Mapping[str, n
     """The keys of a line that say how a run's saved outputs answer the test split.
 
     Args:
-        test: outputs (n, width), labels (n,), of all but older records `correct` (n,) where an answer is right or
-            wrong, and `pseudo_values` (n,) where the metric has them.
+        test: outputs (n, width), labels (n,), `correct` (n,) where an answer is right or wrong, and `pseudo_values`
+            (n,) where the metric has them.
         cuts: the same without labels under each cut, by `<part>/<k>`.
     """
-    losses, values, right = log_losses_of(test), test.get(PSEUDO_VALUES), _correct(test)
-    kept: dict[str, Any] = {CORRECT: right}
-    kept |= {LOSSES: None if losses is None else _half(losses)}
-    kept |= {PSEUDO_VALUES: None if values is None else _half(values)}
+    losses, values, right = log_losses_of(test), test.get(PSEUDO_VALUES), test.get(CORRECT)
+    answers: dict[str, Any] = {CORRECT: right}
+    answers |= {LOSSES: None if losses is None else _half(losses)}
+    answers |= {PSEUDO_VALUES: None if values is None else _half(values)}
     if right is not None and cuts:
-        kept[CUT_ANSWERS] = {_place(cut): _correct(outputs) for cut, outputs in cuts.items()}
+        answers[CUT_ANSWERS] = {_place(cut): outputs[CORRECT] for cut, outputs in cuts.items()}
     if values is not None and cuts:
-        kept[CUT_PSEUDO_VALUES] = {_place(cut): _half(outputs[PSEUDO_VALUES]) for cut, outputs in cuts.items()}
-    return {key: value for key, value in kept.items() if value is not None}
+        answers[CUT_PSEUDO_VALUES] = {_place(cut): _half(outputs[PSEUDO_VALUES]) for cut, outputs in cuts.items()}
+    return {key: value for key, value in answers.items() if value is not None}
 
 
 def correct_answers(line: Mapping[str, Any]) -> np.ndarray:
@@ -80,14 +80,6 @@ def _place(cut: str) -> tuple[str, int]:
     """
     part, _, k = cut.partition("/")
     return part, int(k)
-
-
-def _correct(test: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Which answers are right. An older record does not say so: there whole numbers as labels mean classes."""
-    right = test.get(CORRECT)
-    if right is None and test["labels"].dtype.kind == "i":
-        right = test["outputs"].argmax(axis=1) == test["labels"]
-    return right
 
 
 def _half(numbers: np.ndarray) -> np.ndarray:

@@ -163,8 +163,8 @@ def read_declaration(folder: Path) -> Declaration:
     try:
         return _from_content(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else in_short(error)
-        raise DamagedDeclaration(f"{folder.name}/{path.name}: it is no declaration of a study: {what}") from error
+        reason = f"no {error}" if isinstance(error, KeyError) else in_short(error)
+        raise DamagedDeclaration(f"{folder.name}/{path.name}: it is no declaration of a study: {reason}") from error
 
 
 def write_declaration(folder: Path, declared: Declaration) -> None:
@@ -220,23 +220,23 @@ def _folded(settings: Mapping[Pair, Settings]) -> dict[str, Any]:
     folded: dict[str, Any] = {"all": _common(settings.values()), "conditions": {}, "arms": {}, "cells": []}
     for place, name in enumerate(("conditions", "arms")):
         for level in dict.fromkeys(pair[place] for pair in settings):
-            members = [_left(folded, pair, own) for pair, own in settings.items() if pair[place] == level]
+            members = [_left(folded, pair, cell) for pair, cell in settings.items() if pair[place] == level]
             if shared := _common(members):
                 folded[name][level] = shared
-    for pair, own in settings.items():
-        if rest := _left(folded, pair, own):
+    for pair, cell in settings.items():
+        if rest := _left(folded, pair, cell):
             folded["cells"].append({"condition": pair[0], "arm": pair[1], "settings": rest})
     return folded
 
 
 def _common(settings: Any) -> Settings:
-    first, *others = list(settings) or [{}]
-    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
+    first, *rest = list(settings) or [{}]
+    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in rest)}
 
 
-def _left(folded: Mapping[str, Any], pair: Pair, own: Settings) -> Settings:
-    said = folded["all"] | folded["conditions"].get(pair[0], {}) | folded["arms"].get(pair[1], {})
-    return {key: value for key, value in own.items() if key not in said}
+def _left(folded: Mapping[str, Any], pair: Pair, cell: Settings) -> Settings:
+    written = folded["all"] | folded["conditions"].get(pair[0], {}) | folded["arms"].get(pair[1], {})
+    return {key: value for key, value in cell.items() if key not in written}
 
 
 def _unfolded(folded: Mapping[str, Any], names: list[str], arms: list[str]) -> dict[Pair, Settings]:

@@ -52,12 +52,12 @@ class Protocol:
     """
 
     arms: tuple[Arm, ...]
-    reference: str
-    rates: int
-    factor: float
-    selection_seeds: tuple[int, ...]
-    final_seeds: tuple[int, ...]
-    margin: float
+    reference: str = "full"
+    rates: int = 3
+    factor: float = 2.0
+    selection_seeds: tuple[int, ...] = (100,)
+    final_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    margin: float = 0.02
     extensions: int = 2
     loss_margin: float | None = None
 

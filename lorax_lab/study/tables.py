@@ -124,8 +124,8 @@ def _values(column: pa.ChunkedArray) -> Sequence[Any]:
     kind = column.type
     if not (pa.types.is_list(kind) and kind.value_type in ARRAYS):
         return list(column.to_pylist())
-    whole = column.combine_chunks()
-    lists = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    joined = column.combine_chunks()
+    lists = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
     values = lists.values.to_numpy(zero_copy_only=False)
     return _Arrays(values, lists.offsets.to_numpy(), lists.is_valid().to_numpy(zero_copy_only=False))
 
@@ -140,11 +140,11 @@ def altered(folder: Path, study: str) -> list[str]:
     """The files of a study that are not what was written, or gone, a sentence each."""
     path = folder / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    sums = {name: known for known, _, name in (line.partition("  ") for line in lines)}
-    told = []
+    sums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+    damages = []
     for name in (name for name in sums if name.startswith(f"{study}/")):
         if not (folder / name).is_file():
-            told.append(f"{name}: it is gone")
+            damages.append(f"{name}: it is gone")
         elif sha256_of(folder / name) != sums[name]:
-            told.append(f"{name}: it is not what was written: its checksum differs")
-    return told
+            damages.append(f"{name}: it is not what was written: its checksum differs")
+    return damages

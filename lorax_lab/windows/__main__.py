@@ -11,20 +11,18 @@ from typing import Any
 from lorax_lab.config import TrackingConfig
 from lorax_lab.config.checks import require_name
 from lorax_lab.errors import ConfigError, answer
-from lorax_lab.record.output import guard
 from lorax_lab.record.record import Record, scan
+from lorax_lab.record.redact import guard
 from lorax_lab.windows import close, later, show
 from lorax_lab.windows.child import shown_in
 from lorax_lab.windows.library import MODES, TRACKIO, resolve
 from lorax_lab.windows.progress import is_written
 
-RUNS, PROJECT, PAGES, OUT = Path("runs"), "lorax_lab", Path("docs/study"), Path("dashboard")
+RUNS, PROJECT, PAGES = Path("runs"), "lorax_lab", Path("docs/study")
 DONE = {"online": "uploaded", "offline": "written offline", TRACKIO: "added"}
 """What became of a run that is shown, by the mode of its window."""
-DASHBOARD = """\
-It saves a workspace and a report in Weights & Biases, with panels over what the runs show; without a login it writes
-them as JSON. --local serves Trackio's page of the runs with tracking=trackio, on this machine alone.
-"""
+DASHBOARD = """lay panels over recorded runs: a workspace and a report in W&B, as JSON alone without a login; --local
+serves Trackio's page on this machine alone"""
 
 
 def sync(runs_dir: Path, mode: str, asked: dict[str, Any]) -> int:
@@ -80,9 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lorax_lab.windows", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    raw = argparse.RawDescriptionHelpFormatter
     upload = commands.add_parser("sync", help="show every run that its window lacks, each once")
-    board = commands.add_parser("dashboard", help="lay out recorded runs", epilog=DASHBOARD, formatter_class=raw)
+    board = commands.add_parser("dashboard", help=DASHBOARD, description=DASHBOARD)
     upload.add_argument("runs", type=Path, nargs="?", default=RUNS, help="where the records are (runs)")
     upload.add_argument("--mode", default="online", choices=MODES)
     upload.add_argument("--artifacts", action=argparse.BooleanOptionalAction, help="keep the trained weights there too")
@@ -90,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--runs", type=Path, default=RUNS, help="where the records are (runs)")
     board.add_argument("--study", action="append", default=[], metavar="S", help="a study's page, figures and runs")
     board.add_argument("--pages", type=Path, default=PAGES, help="where the studies' pages are (docs/study)")
-    board.add_argument("--out", type=Path, default=OUT, help="where the JSON goes (dashboard)")
     board.add_argument("--local", action="store_true", help="serve Trackio's page of the runs on this machine")
     board.add_argument("--port", type=int, default=7860, help="of --local (7860)")
     for command in (upload, board):
@@ -114,7 +110,7 @@ def _main(asked: argparse.Namespace) -> int:
     require_name("--entity", asked.entity, optional=True)
     if asked.local:
         return dashboard.serve(asked.runs, project, asked.port)
-    return dashboard.make(asked.runs, asked.study, asked.pages, asked.out, project, asked.entity or "")
+    return dashboard.make(asked.runs, asked.study, asked.pages, project, asked.entity or "")
 
 
 if __name__ == "__main__":

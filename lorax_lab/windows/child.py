@@ -27,9 +27,8 @@ from filelock import FileLock
 
 from lorax_lab.record.files import sha256_of, write_json
 from lorax_lab.record.folder import read_history
-from lorax_lab.record.output import guard
 from lorax_lab.record.record import RECORD, Record, read_record
-from lorax_lab.record.redact import redacted
+from lorax_lab.record.redact import guard, redacted
 from lorax_lab.windows import contents
 from lorax_lab.windows.library import Window, library_of, resolve
 from lorax_lab.windows.progress import PROGRESS, Reader
@@ -171,7 +170,7 @@ def _show_result(window: Window, record: Record, folder: Path) -> None:
         update = json.loads((folder / contents.UPDATE).read_text(encoding="utf-8"))
         (folder / contents.UPDATE).unlink(missing_ok=True)
         picture = window.library.Image(contents.heat_map(update["cells"]))
-        for values in (update["values"] | {"update/effective_rank_map": picture}, *update["curves"]):
+        for values in ({"update/effective_rank_map": picture}, *update["rows"]):
             window.log(window.step + 1, at, values)
 
 

@@ -22,7 +22,6 @@ from lorax_lab.record.folder import SPECTRA, load_arrays
 from lorax_lab.record.palette import sequential_map
 from lorax_lab.record.record import DamagedRecord, Record, read_record
 from lorax_lab.record.redact import redact, redacted
-from lorax_lab.record.spectrum import mean_spectra, share_of_noise, shown_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,17 +122,22 @@ def summary(record: Record, runs_dir: Path | None = None) -> dict[str, Any]:
 
 
 def leave_update(folder: Path) -> None:
-    """Derive what a window shows of a completed run's update, and leave it in `UPDATE`: `values`, `curves`, and the
-    `cells` of the heat map (layer, module, share of noise, effective rank). There is no file where none is measured."""
-    from lorax_lab.record.measures import rows  # imports torch
-
+    """Leave what a window shows of a completed run's update in `UPDATE`; nothing where none is measured."""
     record = read_record(folder)
     if record.result and record.result.matrices:
-        table = rows(folder)
-        drawn = curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))
-        cells = [(row["layer"], row["module"], share_of_noise(row, record.method), row["effective_rank"])
-                 for row in table.values()]  # fmt: skip
-        write_json(folder / UPDATE, {"values": measured(table, record.method), "curves": drawn, "cells": cells})
+        write_json(folder / UPDATE, derived(record, folder))
+
+
+def derived(record: Record, folder: Path) -> dict[str, list[Any]]:
+    """What a window shows of an update: `rows` of numbers by key, first the means of the measures and then the curves;
+    and the `cells` of the heat map (layer, module, share of noise, effective rank)."""
+    from lorax_lab.record.measures import rows, share_of_noise  # imports torch
+
+    table = rows(folder)
+    cells = [(row["layer"], row["module"], share_of_noise(row, record.method), row["effective_rank"])
+             for row in table.values()]  # fmt: skip
+    lines = curves(record, load_arrays(folder, SPECTRA, parts=["sigma"]))
+    return {"rows": [measured(table, record.method), *lines], "cells": cells}
 
 
 def measured(rows: Mapping[str, Row], method: str) -> dict[str, float]:
@@ -143,7 +147,7 @@ def measured(rows: Mapping[str, Row], method: str) -> dict[str, float]:
     Args:
         rows: as `record.measures` gives them.
     """
-    from lorax_lab.record.measures import summarise  # imports torch
+    from lorax_lab.record.measures import share_of_noise, summarise  # imports torch
 
     means = summarise(rows).items() if rows else []
     values = {f"update/{key.replace('.', '/')}": mean for key, mean in means if isinstance(mean, int | float)}
@@ -169,6 +173,8 @@ def curves(record: Record, spectra: dict[str, dict[str, np.ndarray]]) -> list[di
     Args:
         spectra: as `load_spectra` gives them; empty for a trial.
     """
+    from lorax_lab.record.measures import mean_spectra, shown_indices  # imports torch
+
     rows: list[dict[str, float | None]] = []
     cut, remainder = _scores(record, "cut"), _scores(record, "remainder")
     for k in sorted(cut):

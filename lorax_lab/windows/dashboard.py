@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,12 +18,13 @@ from lorax_lab.config.defaults import flat
 from lorax_lab.errors import ConfigError, in_short, suggest
 from lorax_lab.record.files import write_json
 from lorax_lab.record.folder import read_history
-from lorax_lab.record.measures import rows
 from lorax_lab.record.record import scan
 from lorax_lab.record.redact import redact
 from lorax_lab.windows import contents, later
 from lorax_lab.windows.library import TRACKIO, resolve
 
+OUT = Path("dashboard")
+"""Where the JSON goes."""
 INSTALL = "{} is not installed; type pip install lorax_lab[dashboards]"
 ANSWER = "Answer"
 PANELS = (
@@ -50,11 +50,9 @@ GROUPS = ("task.name", "arm")
 """Runs that differ in the seed alone are one line, their mean."""
 COLUMNS = ("summary:status", "summary:score", "summary:reference/score", "config:rank.value", "summary:status/why")
 """Columns of the list of runs that stay in sight."""
-PATIENCE = 120
-"""Seconds that W&B has to save a dashboard."""
 
 
-def make(runs_dir: Path, studies: Sequence[str], pages: Path, out: Path, project: str, entity: str) -> int:
+def make(runs_dir: Path, studies: Sequence[str], pages: Path, project: str, entity: str) -> int:
     """Write the workspace and the report as JSON, and save them in W&B where there is a login; returns the exit code.
 
     Raises:
@@ -65,25 +63,17 @@ def make(runs_dir: Path, studies: Sequence[str], pages: Path, out: Path, project
     view, report = _workspace(project, entity, keys, studies), _report(project, entity, keys, tasks, texts)
     for name, made in (("workspace", view), ("report", report)):
         content = made._to_model().model_dump_json(by_alias=True, exclude_none=True)
-        write_json(out / f"{name}.json", json.loads(content), indent=1)
-        print(out / f"{name}.json", flush=True)
+        write_json(OUT / f"{name}.json", json.loads(content), indent=1)
+        print(OUT / f"{name}.json", flush=True)
     if resolve("auto") != "online":
         print("nothing was sent, for want of a login or by WANDB_MODE; log in with wandb login, then repeat this")
         return 0
-    signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(PATIENCE)
     try:
-        _save(out / "saved.json", view, report)
+        _save(OUT / "saved.json", view, report)
     except Exception as error:
         print(f"error: W&B did not save all ({in_short(error)}); the same command tries again", file=sys.stderr)
         return 1
-    finally:
-        signal.alarm(0)
     return 0
-
-
-def _too_long(*_: object) -> None:
-    raise TimeoutError(f"it took more than {PATIENCE} s")
 
 
 def shown_keys(runs_dir: Path) -> tuple[list[str], list[str]]:
@@ -91,17 +81,11 @@ def shown_keys(runs_dir: Path) -> tuple[list[str], list[str]]:
     keys: dict[str, None] = {}
     done = {folder: record for folder, record in scan(runs_dir)[0].items() if record.result}
     for folder, record in done.items():
-        result = record.completed
-        keys |= dict.fromkeys(key for row in read_history(folder) for key in row)
-        keys |= dict.fromkeys(contents.summary(record, runs_dir))
+        shown = [*read_history(folder), contents.summary(record, runs_dir)]
+        if record.completed.matrices:
+            shown += [*contents.derived(record, folder)["rows"], {"update/effective_rank_map": None}]
+        keys |= dict.fromkeys(key for row in shown for key in row)
         keys |= dict.fromkeys(f"config:{key}" for key in flat(contents.configuration(record)))
-        parts = {"cut": "cut", "remainder": "remainder", "whole": "cut"}
-        cuts = {row["part"] for row in result.truncation or []}
-        keys |= {f"truncation/{name}": None for name, part in parts.items() if part in cuts}
-        for matrix in result.matrices.values():
-            keys |= {f"spectrum/{part}/{matrix.module}": None for part in ("sigma", "null")}
-        keys |= {"answer/score": None, "update/effective_rank_map": None} if result.matrices else {}
-        keys |= dict.fromkeys(contents.measured(rows(folder), record.method))
     if not done:
         again = f"python -m lorax_lab.run rank=4,8,16 -m runs_dir={runs_dir}"
         raise ConfigError(f"--runs {runs_dir}: no completed run is recorded there; type {again}")

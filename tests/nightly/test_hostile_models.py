@@ -43,17 +43,7 @@ def test_a_hostile_folder_is_refused_in_one_line(model_folder: Path, tmp_path: P
     assert not list(tmp_path.glob("**/pwned")) + list(Path.cwd().glob("pwned"))
 
 
-THROUGH = (
-    "a wrapper's prefix",
-    "half of the tensors",
-    "an index to the outside",
-    "1e9 labels",
-    "1e5 layers",
-    "deep JSON",
-    "nan",
-    "inf",
-    "too large for fp32",
-)
+THROUGH = ("half of the tensors", "an index to the outside", "1e5 layers", "nan")
 
 
 @pytest.mark.parametrize("name", [*THROUGH, *LATER])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,19 +207,6 @@ def made(tmp_path: Path, asked: Any) -> tuple[Any, Any]:
     return records, SimpleNamespace(cells=cells, settled=lambda cell: {"status": "completed"})
 
 
-def test_measuring_shows_how_many_rows_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[str, int, int | None]] = []
-
-    @contextmanager
-    def bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
-        yield lambda done, total: shown.append((title, done, total))
-
-    monkeypatch.setattr("experiments.study_records.bar", bar)
-    records, progress = made(tmp_path, lambda runs: iter([{"value": 0.5}, {"value": 0.25}]))
-    records.measure(progress)
-    assert shown == [(f"{name}: rows of made", done, None) for name in ("one", "two") for done in (1, 2)]
-
-
 def test_each_condition_is_measured_once(tmp_path: Path) -> None:
     measured: list[str] = []
 
@@ -250,19 +235,13 @@ def test_a_condition_whose_runs_are_gone_is_named_and_keeps_its_rows(
     (tmp_path / "runs" / "two" / "record.json").unlink()
     records.measure(progress)
     assert "two: 1 of 1 runs are not in" in capsys.readouterr().out
+    progress.settled = lambda cell: {"status": "diverged"}
+    records.measure(progress)
+    assert "one: 1 of 1 final runs diverged" in capsys.readouterr().out
     assert read_rows(records.folder, "made") == {"one": Rows(["one"], [{"condition": "one", "value": 1}])}
 
 
-def test_rows_of_other_runs_are_measured_again(tmp_path: Path) -> None:
-    records, progress = made(tmp_path, lambda runs: [{"value": 2}])
-    earlier = {"one": Rows(["an earlier run"], [{"value": 1}]), "two": Rows(["two"], [{"value": 1}])}
-    write_rows(records.folder, "made", earlier)
-    records.measure(progress)
-    values = {name: [row["value"] for row in of.rows] for name, of in read_rows(records.folder, "made").items()}
-    assert values == {"one": [2], "two": [1]}
-
-
-def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path: Path) -> None:
+def test_rows_of_other_runs_or_parts_than_the_plan_asks_for_are_measured_again(tmp_path: Path) -> None:
     """A pair or a size that is added to a study is measured, and one that is gone is not published any longer."""
 
     def asks(*sizes: int) -> Afterwards:
@@ -275,6 +254,8 @@ def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path:
         return [[(row["k"], row["of"]) for row in of.rows] for of in found.values()]
 
     records, progress = made(tmp_path, asks())
+    earlier = Rows(["an earlier run"], [{"k": k, "of": 9} for k in (1, 2)])
+    write_rows(records.folder, "made", {"one": earlier, "two": Rows(["two"], [{"k": 1}])})
     for sizes, expected in [((1, 2), 2), ((1, 2), 2), ((1, 2, 16), 3), ((1,), 1)]:
         records.plan.afterwards = {"made": asks(*sizes)}
         records.measure(progress)
@@ -284,21 +265,12 @@ def test_rows_of_other_parts_than_the_plan_asks_for_are_measured_again(tmp_path:
 @pytest.mark.parametrize("name", ["paper_subspaces", "paper_amplification"])
 def test_the_published_rows_have_what_the_studies_ask_for(name: str) -> None:
     """Else the next call would measure them again, or would fail to, where their runs are gone."""
-    for of, asked in plan_of(name).afterwards.items():
-        found = read_rows(RECORDS / name, of)
-        assert found
-        for measured in found.values():
+    for table, asked in plan_of(name).afterwards.items():
+        rows = read_rows(RECORDS / name, table)
+        assert rows
+        for measured in rows.values():
             assert asked.has_all(measured.rows)
             assert not asked.has_all(measured.rows[:1])
-
-
-def test_what_is_measured_of_sets_is_what_is_asked_for() -> None:
-    from experiments.paper_which_rank import CUT, SETS
-
-    asked = plan_of("paper_which_rank").afterwards["sets"]
-    rows = [{"set": name, "k": str(k)} for name in SETS for k in (WHOLE, *CUT)]
-    assert asked.has_all(rows)
-    assert not asked.has_all([row for row in rows if row["k"] != "16"])
 
 
 def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,10 +284,3 @@ def test_of_query_and_value_alone_no_other_matrix_is_kept(monkeypatch: pytest.Mo
     assert [row["matrix"] for row in found["similarities"]] == [matrices[0], matrices[2]]
     assert {row["adapted"] for row in found["similarities"]} == {"query and value"}
     assert found["factors"] == [rows[0], rows[2]]
-
-
-def test_a_condition_with_a_run_that_diverged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records, progress = made(tmp_path, lambda runs: pytest.fail("measured without a run"))
-    progress.settled = lambda cell: {"status": "diverged"}
-    records.measure(progress)
-    assert "one: 1 of 1 final runs diverged and have no update, so made is not measured" in capsys.readouterr().out

@@ -25,7 +25,8 @@ FINAL = line(Cell("final", "reviews", "full", 2e-4, 0), 0.8, PROTOCOL)
 def outputs_of(classes: int) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(classes)
     outputs = 4 * draw.standard_normal((COUNT, classes), np.float32)
-    return {"outputs": outputs, "labels": draw.integers(0, classes, COUNT)}
+    labels = draw.integers(0, classes, COUNT)
+    return {"outputs": outputs, "labels": labels, CORRECT: outputs.argmax(1) == labels}
 
 
 @pytest.mark.parametrize("classes", [2, 20])
@@ -45,6 +46,7 @@ def test_a_loss_that_is_too_large_for_its_type_is_its_largest_value() -> None:
     test = {
         "outputs": np.array([[1e6, 0.0], [-1e6, 0.0]] * (COUNT // 2), np.float32),
         "labels": np.ones(COUNT, np.int64),
+        CORRECT: np.arange(COUNT) % 2 == 1,
     }
     losses = log_losses(FINAL | answers_of(test, {}))
     assert losses is not None
@@ -61,8 +63,8 @@ def test_answers_that_are_no_classes_have_no_losses() -> None:
 
 def test_answers_of_cuts_are_read_by_part_and_in_the_order_of_k() -> None:
     right = np.arange(COUNT) % 3 == 0
-    outputs = {"outputs": np.zeros((COUNT, 2)), "labels": np.zeros(COUNT, np.int64)}
-    cuts = {"cut/16": outputs | {CORRECT: right}, "cut/2": outputs | {CORRECT: right}}
+    outputs = {"outputs": np.zeros((COUNT, 2)), "labels": np.zeros(COUNT, np.int64), CORRECT: right}
+    cuts = {"cut/16": outputs, "cut/2": outputs}
     made = FINAL | answers_of(outputs, cuts | {"remainder/4": outputs | {CORRECT: ~right & right}})
     assert list(cut_answers(made, "cut")) == [2, 16]
     assert (cut_answers(made, "cut")[16] == right).all()

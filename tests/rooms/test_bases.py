@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import soundfile
 
-from experiments import base, vit_base, whisper_base
-from experiments.tones import EVERY, OTHER_RATE, RATE, Voice, record
+from experiments import bases
+from experiments.bases import EVERY, OTHER_RATE, RATE, Voice, record
 from lorax_lab.models import load_base
 from lorax_lab.tasks import KINDS
 
@@ -32,29 +31,30 @@ def test_recordings_are_the_same_each_time_and_a_quarter_has_another_rate(tmp_pa
 
 
 def test_the_base_has_every_letter_and_no_word_of_the_task() -> None:
-    assert set("".join(whisper_base.DIGITS)) <= set("".join(whisper_base.ALPHABET))
-    assert not set(whisper_base.DIGITS) & set(whisper_base.ALPHABET)
+    assert set("".join(bases.DIGITS)) <= set("".join(bases.ALPHABET))
+    assert not set(bases.DIGITS) & set(bases.ALPHABET)
 
 
-def short(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = [word for word in module.BUDGET if not word.startswith(("task.validation", "task.test", "train.epochs"))]
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = ["task.validation_examples=10", "task.test_examples=10", "task.train_examples=30", "train.device=cpu"]
-    monkeypatch.setattr(module, "BUDGET", [*small, *sizes])
-    for name in {"BASE", "TASK"} & set(vars(module)):
-        monkeypatch.setattr(module, name, 60)
+    for name in ("VIT_BUDGET", "WHISPER_BUDGET"):
+        monkeypatch.setattr(bases, name, [*getattr(bases, name), "train.epochs=1", *sizes])
+    for name in ("BASE", "TASK"):
+        monkeypatch.setattr(bases, name, 60)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "kind"), [(vit_base, "image_classification"), (whisper_base, "speech_recognition")])
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("name", "kind"), [("vit", "image_classification"), ("whisper", "speech_recognition")])
 def test_a_base_is_trained_by_a_run_and_kept_as_a_models_folder(
-    module: ModuleType,
+    name: str,
     kind: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    short(module, monkeypatch)
-    assert base.main(module.WHAT, module.__name__, module.make, [str(tmp_path / "base")]) == 0
+    assert bases.main([name, str(tmp_path / "base")]) == 0
     assert f"the base: model={tmp_path / 'base'}" in capfd.readouterr().out
     of: Callable[[str], dict] = lambda place: load_base(  # noqa: E731
         str(tmp_path / "base" / place),
@@ -64,13 +64,8 @@ def test_a_base_is_trained_by_a_run_and_kept_as_a_models_folder(
         KINDS[kind].processor_class,
     ).model.state_dict()
     trained, random = of("."), of("training/random")
-    moved = [name for name, tensor in trained.items() if not (tensor == random[name]).all()]
+    moved = [key for key, tensor in trained.items() if not (tensor == random[key]).all()]
     assert moved
-    assert not [name for name in moved if "classifier" in name]
-    assert base.main(module.WHAT, module.__name__, lambda _: pytest.fail("made again"), [str(tmp_path / "base")]) == 0
-
-
-def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    assert base.main("what", "experiments.vit_base", vit_base.make, [str(tmp_path / "file")]) == 2
-    assert "file is a file; name a folder" in capsys.readouterr().err
+    assert not [key for key in moved if "classifier" in key]
+    monkeypatch.setitem(bases.BASES, name, lambda _: pytest.fail("made again"))
+    assert bases.main([name, str(tmp_path / "base")]) == 0

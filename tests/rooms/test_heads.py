@@ -49,7 +49,7 @@ def test_two_trained_heads_are_refused(model_folder: Path, table_file: Path, tmp
 
 
 def test_a_kept_head_is_not_trained_and_the_pooler_is() -> None:
-    factors = plan("full").factors["task"]
+    factors = plan().factors["task"]
     kept = {name for name, overrides in factors.items() if "train.head=false" in overrides}
     assert kept == {name for name in factors if name.endswith("with a kept head")}
     assert not any("task.pooling" in override for overrides in factors.values() for override in overrides)

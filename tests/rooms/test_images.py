@@ -105,9 +105,6 @@ def test_the_model_sees_the_pixels_that_the_processor_makes_of_a_batch(vit: Path
     assert inputs["labels"].tolist() == [task.train[i].label for i in (0, 1)]
 
 
-# ---- digits
-
-
 # ---- folders and tables
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from conftest import Lab
 from synthetic import again, peaked, study
-from test_tasks import config, cut, pool, texts
+from test_tasks import cut, pool, texts
 
 from analysis.groups import load
 from analysis.scores import SCORED, scores
 from analysis.study import page
 from analysis.study.figures import FIGURES
 from lorax_lab.data import Pools
-from lorax_lab.data.leaks import MEMORISED, notes_of
+from lorax_lab.data.leaks import MEMORISED
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch.compose import compose, spell_out
 from lorax_lab.launch.plan import run_of
@@ -64,15 +64,6 @@ def test_copies_and_contradictions_are_left_out_as_ever() -> None:
     assert task.left_out == {"duplicate": 1, "conflicting": 2}
 
 
-def test_it_is_said_once_and_nothing_is_said_of_splits_that_are_not_there() -> None:
-    rows = pool(60, groups=30)
-    settings = config(train_examples=4, memorise=True, group="g")
-    pools = Pools("the table", ("a", "b"), rows)
-    splits = (rows[:4],) * 3
-    assert notes_of(pools, splits, settings) == (MEMORISED,)
-    assert MEMORISED not in notes_of(pools, splits, config(group="g", test_examples=4, validation_examples=4))
-
-
 # ---- the setting
 
 
@@ -104,10 +95,6 @@ def test_what_it_leaves_no_meaning_is_refused(words: list[str], said: str) -> No
     compose(spell_out(words))
     with pytest.raises(ConfigError, match=said):
         compose(spell_out([*words, "task.memorise=true"]))
-
-
-def test_the_words_of_the_refusal_make_a_run() -> None:
-    assert compose(spell_out(["task=sarcasm", "task.memorise=true", *SIZES])).task.memorise
 
 
 # ---- runs

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_page import check
 from made_studies import changed, in_nats, lost, present, with_head, with_losses
 from synthetic import EXAMPLES, PROTOCOL, again, shared, study
 
@@ -22,15 +21,6 @@ from analysis.study.verdict import SUPPORTED, UNDECIDED, Ruling, answer_of, by_m
 from lorax_lab.study.answers import CUT_ANSWERS, LOSSES
 
 TASK = "reviews"
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def check(name: str, text: str) -> None:
-    """Compare a page with its golden one."""
-    path = GOLDEN / f"{name}.md"
-    if os.environ.get("GOLDEN") == "write":
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"{path} is another; to write it anew: GOLDEN=write"
 
 
 def grown() -> Records:

@@ -426,7 +426,7 @@ def test_rates_of_a_control_that_were_chosen_among_ties_are_told_with_the_norm()
 
 
 def test_claims_name_arms_pairs_and_figures_that_the_studies_have() -> None:
-    plans = {name: importlib.import_module(f"experiments.{name}").plan("full") for name in page.studies_of_paper()}
+    plans = {name: importlib.import_module(f"experiments.{name}").plan() for name in page.studies_of_paper()}
     for section in page.sections():
         plan = plans[section["study"]]
         assert set(section["figures"]) <= set(plan.figures or STANDARD) & set(FIGURES), section["title"]

@@ -225,7 +225,7 @@ def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
 
 @pytest.mark.parametrize("name", ["paper_which_matrices", "paper_which_rank"])
 def test_the_papers_numbers_are_of_arms_that_the_study_has(name: str) -> None:
-    arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan("full").protocol.arms}
+    arms = {arm.name for arm in importlib.import_module(f"experiments.{name}").plan().protocol.arms}
     assert {arm for of_column in theirs(name).values() for arm in of_column} <= arms
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Lab, tiny_model
-from test_run import runs_dir
 
 from lorax_lab.config import TrainConfig
 from lorax_lab.errors import ConfigError
@@ -35,7 +34,7 @@ if not torch.cuda.is_available():
 
 @pytest.mark.parametrize("reason", CANNOT)
 def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(
-    small_run: list[str], lab_here: Lab, reason: str
+    small_run: list[str], lab_here: Lab, tmp_path: Path, reason: str
 ) -> None:
     overrides, message = CANNOT[reason]
     given = {word.partition("=")[0] for word in overrides}
@@ -44,8 +43,8 @@ def test_one_run_that_cannot_train_stops_the_sweep_before_it_begins(
     assert message in shown
     assert done.returncode == 2
     assert "Traceback" not in shown
-    assert not list(runs_dir(small_run).glob("*/record.json"))
-    assert not list(runs_dir(small_run).glob("tiny-bert-*"))
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+    assert not list((tmp_path / "runs").glob("tiny-bert-*"))
 
 
 def test_what_is_recorded_is_not_checked_again(small_run: list[str], table_file: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.teacher import features, plant
+from experiments.teacher import features, plant_signs
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base, select
 
@@ -20,7 +20,7 @@ def planted(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("planted")
     with table_file.open(newline="") as file:
         texts = [row["sentence"] for row in csv.DictReader(file)]
-    return folder, plant(folder, str(model_folder), texts, 2)
+    return folder, plant_signs(folder, str(model_folder), texts, 2)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -64,6 +64,7 @@ def test_the_update_has_the_rank_it_is_called_by_and_no_mean(planted: tuple[Path
         texts = [row["text"] for row in csv.DictReader(file)]
     inputs = features(base, texts, lambda _: None).inputs
     along = inputs @ t["V"]
+    assert len(select(base.model, [planted[1]])) == 1
     assert (along.mean(0).abs() < 0.6 * along.std(0)).all()  # of the clear texts alone; of all texts it is 0
 
 
@@ -76,18 +77,13 @@ def test_coordinates_that_the_norm_puts_out_are_not_read(model_folder: Path, tab
     base.processor.save_pretrained(tmp_path / "dead")
     with table_file.open(newline="") as file:
         texts = [row["sentence"] for row in csv.DictReader(file)]
-    plant(tmp_path, str(tmp_path / "dead"), texts, 2)
+    plant_signs(tmp_path, str(tmp_path / "dead"), texts, 2)
     pooler = load_file(tmp_path / "model" / "model.safetensors")["bert.pooler.dense.weight"]
     assert (pooler[:2, :3] == 0).all()
     assert pooler[:2].abs().max() < 1e6
 
 
-def test_the_matrix_is_named_as_target_modules_takes_it(planted: tuple[Path, str]) -> None:
-    base = load_base(str(planted[0] / "model"), {"num_labels": 4}, 0)
-    assert len(select(base.model, [planted[1]])) == 1
-
-
 @pytest.mark.parametrize("rank", [0, 9])
 def test_an_impossible_rank_is_refused(model_folder: Path, tmp_path: Path, rank: int) -> None:
     with pytest.raises(ConfigError, match=f"rank={rank} is not possible: 1 to 8"):
-        plant(tmp_path, str(model_folder), ["a film"], rank)
+        plant_signs(tmp_path, str(model_folder), ["a film"], rank)

@@ -90,16 +90,6 @@ def test_an_estimator_that_finds_nothing_at_some_level_has_no_mean(records_folde
     assert means[1] == means[0] - 1
 
 
-def test_lines_go_from_rank_to_rank_in_whatever_order_the_levels_were_added(
-    records_folder: Path, noise: pd.DataFrame
-) -> None:
-    both = planted.joined(planted.trained_table(planted.trained_records(records_folder)), noise)
-    trained = both["level"].notna()
-    turned = pd.concat([both[trained].iloc[::-1], both[~trained]], ignore_index=True)
-    for line in planted.draw_trained(turned).axes[0].get_lines():
-        assert list(line.get_xdata()) == sorted(line.get_xdata())
-
-
 @pytest.mark.parametrize(
     ("scores", "k"),
     [

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import pytest
 import torch
 from recorded import matrix, run_record
 
-from lorax_lab.errors import ConfigError, answer
+from lorax_lab.errors import ConfigError
 from lorax_lab.record import load_matrices, load_runs, load_spectra, load_truncation, measures, record
 from lorax_lab.record.files import SCRATCH, remove_scratch, save_tensors, sha256_of, write_text
 from lorax_lab.record.folder import SPECTRA, check_file, files_of, quarantine, save_arrays, save_history
@@ -128,7 +125,8 @@ def test_quarantine_keeps_every_byte_and_every_earlier_one(tmp_path: Path) -> No
         assert json.loads((moved / "record.json").read_text())["seed"] == number
     assert not (tmp_path / "run").exists()
     assert len(list((tmp_path / "quarantine").iterdir())) == 2
-    assert load_runs(tmp_path).empty
+    assert load_runs(tmp_path).columns.tolist() == ["run_id", "status", "method", "rank"]  # which are looked up
+    assert load_matrices(tmp_path).empty
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,23 +165,10 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
     write_text(tmp_path / "folder" / "file", "text")
     assert done == ["file", "replace", "folder"]
     assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    def full() -> int:
-        raise OSError(number, os.strerror(number))  # as `write` raises it: without the file's name
-
-    assert answer(full) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_only_scratch_of_ours_is_removed(tmp_path: Path) -> None:
-    for name in (".record.json.k3x_81qa", ".keep", "record.json"):
-        (tmp_path / name).write_text("")
-    assert SCRATCH.fullmatch(".record.json.k3x_81qa")
-    remove_scratch(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", "record.json"]
+    for name in (".file.k3x_81qa", ".keep"):
+        (tmp_path / "folder" / name).write_text("")
+    remove_scratch(tmp_path / "folder")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [".keep", "file"]
 
 
 def test_a_file_that_is_not_what_the_record_says_is_named(tmp_path: Path) -> None:
@@ -232,12 +217,6 @@ def test_tables(tmp_path: Path) -> None:
     assert load_truncation(tmp_path)[["run_id", "k", "part"]].to_numpy().tolist() == [["b", 0, "cut"]]
 
 
-def test_tables_of_an_empty_store_have_the_columns_that_are_looked_up(tmp_path: Path) -> None:
-    assert list(load_runs(tmp_path).columns) == ["run_id", "status", "method", "rank"]
-    assert load_matrices(tmp_path).empty
-    assert load_truncation(tmp_path).empty
-
-
 def test_a_measure_that_is_added_has_a_column_for_every_run_of_yesterday(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,39 +261,20 @@ def test_the_score_of_a_run_is_its_primary_metric_on_its_split() -> None:
     assert np.isnan(content(metrics={"test/accuracy": None}).completed.score("test"))
 
 
-def asked(known: Callable[..., Any], folder: Path, of_itself: bool, path: Any = ".", *rest: Any, **more: Any) -> Any:
-    """What the system's function says, and that nothing in the folder may be looked at."""
-    place = Path() if isinstance(path, int) else Path(os.fsdecode(path))
-    if folder in place.parents or (of_itself and place == folder):
-        raise PermissionError(13, "Permission denied", str(place))
-    return known(path, *rest, **more)
-
-
-@pytest.fixture
-def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Let nothing in a folder be looked at, as for a person without a right to it."""
-
-    def forbid(folder: Path) -> None:
-        for module, name in ((os, "scandir"), (os, "lstat"), (os, "stat"), (os, "open"), (os, "listdir"), (io, "open")):
-            wrapped = partial(asked, getattr(module, name), folder, name in ("scandir", "listdir"))
-            monkeypatch.setattr(module, name, wrapped)
-
-    return forbid
-
-
-def test_a_store_that_may_not_be_read_is_named(tmp_path: Path, forbid: Callable[[Path], None]) -> None:
-    record.write_record(tmp_path / "runs" / "one", content("one"))
-    forbid(tmp_path / "runs")
-    with pytest.raises(ConfigError, match="runs"):
-        record.scan(tmp_path / "runs")
-
-
-def test_a_run_that_may_not_be_read_is_named_and_the_others_are_read(
-    tmp_path: Path, forbid: Callable[[Path], None]
-) -> None:
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a person without a right to a run's folder, or to the store."""
     for name in ("one", "two"):
         record.write_record(tmp_path / name, content(name))
-    forbid(tmp_path / "two")
+    read, scandir = Path.read_bytes, os.scandir
+
+    def refuse(what: Any, place: Path) -> None:
+        if place in (Path(what), Path(what).parent):
+            raise PermissionError(13, "Permission denied", str(what))
+
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse(path, tmp_path / "two") or read(path))
     records, damages = record.scan(tmp_path)
     assert [folder.name for folder in records] == ["one"]
     assert [damage.folder.name for damage in damages] == ["two"]
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(path, tmp_path) or scandir(path))
+    with pytest.raises(ConfigError, match=tmp_path.name):
+        record.scan(tmp_path)

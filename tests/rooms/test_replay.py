@@ -37,7 +37,7 @@ def test_other_inputs_are_named() -> None:
 
 @pytest.mark.parametrize("code", ["c" * 64, "another"])
 def test_one_run_of_each_arm_is_checked_where_the_code_is_another(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorax_lab.record.code.code_sha256", lambda: code)
+    monkeypatch.setattr("lorax_lab.record.provenance.code_sha256", lambda: code)
     monkeypatch.setattr("lorax_lab.record.provenance.versions", lambda of_method: {"torch": "2"})
     monkeypatch.setattr("lorax_lab.record.provenance.hardware", lambda: {"device": "cpu", "threads": 8})
     records = study()

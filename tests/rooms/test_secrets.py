@@ -21,8 +21,7 @@ from lorax_lab.errors import cut, in_one_line, in_short
 from lorax_lab.record import record
 from lorax_lab.record.files import write_csv, write_json
 from lorax_lab.record.folder import save_config, save_history
-from lorax_lab.record.output import Redacting
-from lorax_lab.record.redact import HIDDEN, redact, redacted
+from lorax_lab.record.redact import HIDDEN, Redacting, redact, redacted
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -104,7 +103,7 @@ def test_streams_and_console_hide_before_they_break_a_text() -> None:
 
 SAID = """
 import logging, os, warnings
-from lorax_lab.record.output import guard
+from lorax_lab.record.redact import guard
 guard()
 guard()
 text = " ".join(os.environ.values())
@@ -164,15 +163,8 @@ def test_wandb_is_sent_no_host_no_path_and_no_secret(tmp_path: Path, monkeypatch
     files = [path for path in (folder.parent / "wandb").rglob("*") if path.is_file()]
     (sent,) = [path.read_bytes() for path in files if path.suffix == ".wandb"]
     assert b"table.csv" in sent
-    forbidden = [
-        str(tmp_path),
-        "name-of-this-host",
-        "name-of-a-person",
-        "home-of-a-person",
-        "private-place",
-        "patients",
-    ]
-    forbidden += ["my-models", sys.executable, str(ROOT), *SECRETS.values()]
+    names = ("name-of-this-host", "name-of-a-person", "home-of-a-person", "private-place", "patients", "my-models")
+    forbidden = [str(tmp_path), *names, sys.executable, str(ROOT), *SECRETS.values()]
     for path in files:
         content = path.read_bytes()
         assert not [word for word in forbidden if word.encode() in content], path

@@ -255,8 +255,3 @@ def test_the_proof_sees_a_merge_that_writes_the_base_and_other_answers(
         proof = prove.prove(opened)
     assert not proof["base_unchanged"]
     assert not proof["equal"]
-
-
-def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err

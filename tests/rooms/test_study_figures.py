@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.legend import Legend
 from scipy.stats import binomtest, t
 from synthetic import peaked, study
 
-from analysis import figures, scores
+from analysis import scores
 from analysis.scores import intervals_over
 from analysis.study import comparison, verdict
 from analysis.study.command import figures_of, latex
@@ -25,17 +24,10 @@ from analysis.study.latex import escaped
 from analysis.study.records import RECORDS, Records, every, load
 from lorax_lab.tasks import KINDS
 
-DOCS = Path(__file__).parents[2] / "docs"
-
 
 def flat(cell: Any) -> float:
     """The same score for every arm: no rank is told from another."""
     return 0.8 if cell.stage == "final" else peaked(cell)
-
-
-def test_the_page_of_figures_names_every_figure() -> None:
-    page = (DOCS / "figures.md").read_text(encoding="utf-8")
-    assert all(f"[{name}](study/" in page or f"`{name}`" in page for name in (*FIGURES, *figures.FIGURES))
 
 
 @pytest.mark.parametrize("named", [None, ("trials", "answer")])

@@ -422,16 +422,3 @@ def test_every_index_once_in_batches_of_one_size(n, batch_size):
     assert batches == length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(0), 50)
     if n > 100:
         assert batches != length_bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1), 50)
-
-
-def test_buckets_save_padding_and_do_not_sort_the_epoch():
-    import torch
-
-    from lorax_lab.tasks.split import length_bucketed_batches
-
-    lengths = np.random.default_rng(0).integers(3, 90, 4000).tolist()
-    batches = length_bucketed_batches(lengths, 16, torch.Generator().manual_seed(0), 50)
-    width = [max(lengths[i] for i in batch) for batch in batches]
-    padded = sum(w * len(batch) for w, batch in zip(width, batches, strict=True))
-    assert padded < 1.05 * sum(lengths)
-    assert abs(np.corrcoef(width, range(len(width)))[0, 1]) < 0.2

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from lorax_lab.config.defaults import flat
+from lorax_lab.config.defaults import defaults, flat
 from lorax_lab.config.identity import plain, science
+from lorax_lab.data import SOURCES
 from lorax_lab.launch.compose import compose, presets
 from lorax_lab.record import variation
+from lorax_lab.tasks import KINDS
 
 OTHER = {
     "model": "smollm2",
@@ -27,12 +29,13 @@ OTHER = {
 }
 
 
-OWN = {
-    "local": ("task.path=a.csv", "task.text=t", "task.label=l"),
-    "hub": ("task.path=a.csv", "task.text=t", "task.label=l"),
-    "image_folder": ("task.path=a",),
-}
-"""What a task needs beside its name."""
+def needed(task: str) -> list[str]:
+    """What a task needs beside its name: a path, and columns."""
+    preset = defaults(task, "lora")
+    source, kind = SOURCES[str(preset["task.source"])], KINDS[str(preset["task.kind"])]
+    columns = ("label", next(iter(kind.config.inputs))) if source.columns else ()
+    keys = {"path", *columns} & {*source.keys, *columns}
+    return [f"task.{key}=my_{key}" for key in keys if preset.get(f"task.{key}") is None]
 
 
 def config_of(*overrides: str) -> dict[str, Any]:
@@ -48,25 +51,17 @@ def typed(key: str) -> str:
     [(task, "lora") for task in presets("task")] + [("sarcasm", method) for method in presets("method")],
 )
 def test_the_defaults_are_those_that_hydra_composes(task: str, method: str) -> None:
-    own = OWN.get(task, ())
-    config = config_of(f"task={task}", f"method={method}", *own)
-    assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
-
-
-KINDS = {
-    "language_modeling": ("task.prompt=t",),
-    "image_classification": ("task.image=t",),
-    "speech_recognition": ("task.audio=t",),
-    "regression": ("task.text=t",),
-}
+    words = needed(task)
+    config = config_of(f"task={task}", f"method={method}", *words)
+    assert set(variation.changed(config)) == {word.partition("=")[0] for word in words}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_defaults_of_a_kind_are_no_changes(kind: str) -> None:
-    own = ("task.path=a.csv", f"task.kind={kind}", "task.label=l", *KINDS[kind])
-    config = config_of("task=local", *own)
-    assert set(variation.changed(config)) == {word.partition("=")[0] for word in own}
-    assert variation.settings(config).keys() <= flat(dataclasses.asdict(compose(["task=local", *own]))).keys()
+    words = ["task.path=a", f"task.kind={kind}", "task.label=l", f"task.{next(iter(KINDS[kind].config.inputs))}=t"]
+    config = config_of("task=local", *words)
+    assert {*variation.changed(config), "task.kind"} == {word.partition("=")[0] for word in words}
+    assert variation.settings(config).keys() <= flat(dataclasses.asdict(compose(["task=local", *words]))).keys()
 
 
 def test_settings_are_what_decides_a_result() -> None:

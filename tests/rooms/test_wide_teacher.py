@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.wide_teacher import MOST, Level, labelled, plant, redrawn, threshold
+from experiments.teacher import MOST, Level, labelled, plant_largest, redrawn, threshold
 from lorax_lab.errors import ConfigError
 from lorax_lab.models import load_base, select
 
@@ -22,7 +22,7 @@ def planted(model_folder: Path, table_file: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("wide")
     with table_file.open(newline="") as file:
         texts = [row["sentence"] for row in csv.DictReader(file)]
-    return folder, plant(folder, str(model_folder), texts, LEVELS)
+    return folder, plant_largest(folder, str(model_folder), texts, LEVELS)
 
 
 def accuracy(folder: Path, name: str, matrix: str, k: int | None) -> float:

@@ -19,7 +19,7 @@ from lorax_lab import windows
 from lorax_lab.config import TrackingConfig
 from lorax_lab.errors import ConfigError
 from lorax_lab.record.measures import rows
-from lorax_lab.record.record import STATUSES, read_record, write_record
+from lorax_lab.record.record import read_record, write_record
 from lorax_lab.record.result import Coverage, Part
 from lorax_lab.spectra import MEASURES
 from lorax_lab.windows import __main__ as command
@@ -76,14 +76,13 @@ def test_an_offline_run_is_whole_lies_in_the_store_and_is_marked(
 
 def test_every_end_is_shown(tmp_path: Path) -> None:
     """One child shows one run after the other; that of a run which was killed could not record it."""
-    ends = [status for status in STATUSES if status != "completed"]
-    reasons = {status: None if status == "running" else f"why it {status}" for status in ends}
+    reasons = {"failed": "why it failed", "running": None}
     said = show("offline", *(recorded(tmp_path, end, status=end, reason=why) for end, why in reasons.items()))
     assert [line for line in said if "lacks" in line] == []
     for end, why in reasons.items():
         shown = summary_of(tmp_path, end)
         assert shown["summary"]["status"] == ("killed" if end == "running" else end)
-        assert shown["exit_code"] == (137 if end in ("killed", "running") else 1)
+        assert shown["exit_code"] == (137 if end == "running" else 1)
         assert (why or "its process is gone") in shown["summary"]["status/why"]
 
 
@@ -182,14 +181,7 @@ def test_every_value_of_a_record_is_shown_and_no_matrix_by_itself() -> None:
 def test_the_mean_of_every_measure_is_shown(tmp_path: Path) -> None:
     shown = contents.measured(rows(recorded(tmp_path)), "lora")
     assert {f"update/{measure}" for measure in MEASURES} <= shown.keys()
-    assert (shown["update/stable_rank"], shown["update/captured/best"]) == (1.25, 0.5)
-    assert shown["noise_share"] == shown["noise_share/query"]
-    assert contents.measured({}, "lora") == {}
-
-
-def test_a_trial_has_no_curves_of_its_update() -> None:
-    record = run_record()
-    assert contents.curves(record, {}) == []
+    assert (shown["update/stable_rank"], shown["noise_share"]) == (1.25, shown["noise_share/query"])
 
 
 def test_the_difference_from_the_reference_is_shown(tmp_path: Path) -> None:
@@ -206,20 +198,19 @@ def test_curves_have_axes_of_their_own() -> None:
     assert {key.split("/")[0] for row in curves for key in row} <= set(contents.AXES)
 
 
-@pytest.mark.parametrize("module", ["query", "$x^{$"])
-def test_the_map_has_a_row_for_each_layer(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_map_has_a_row_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     drawn: list[Any] = []
-    colorbar = Figure.colorbar
-    monkeypatch.setattr(Figure, "colorbar", lambda self, *a, **k: drawn.append(self) or colorbar(self, *a, **k))
+    make = Figure.add_subplot
+    monkeypatch.setattr(Figure, "add_subplot", lambda self: [drawn.append(make(self)), drawn[-1]][1])
+    module = "$x^{$"  # no formula
     picture = contents.heat_map([(1, module, 0.5, 5.0), (None, module, None, None), (0, module, 0.3, 3.0)])
     assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 4)
-    axes = drawn[0].axes[0]
-    (image,) = axes.get_images()
+    (image,) = drawn[0].get_images()
     np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.3], [0.5], [np.nan]])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "outside"]
-    assert [text.get_text() for text in axes.texts] == ["3", "5", ""]
+    assert [label.get_text() for label in drawn[0].get_yticklabels()] == ["0", "1", "outside"]
+    assert [text.get_text() for text in drawn[0].texts] == ["3", "5", ""]
 
 
 def test_names_say_what_differs_from_the_defaults_and_leave_the_seed_to_tags() -> None:
@@ -350,7 +341,7 @@ def test_sync_shows_what_is_lacking_and_says_what_is_damaged(
     [
         ([], "mine", "planted", True),
         (["--project", "other", "--no-artifacts"], "other", "planted", False),
-        (["--mode", "trackio", "--study", "new"], "mine", "new", True),
+        (["--study", "new"], "mine", "new", True),
     ],
 )
 def test_sync_shows_a_run_as_its_sweep_would_have(
@@ -359,22 +350,7 @@ def test_sync_shows_a_run_as_its_sweep_would_have(
     tracking = {"mode": "disabled", "project": "mine", "entity": "team", "artifacts": True, "study": "planted"}
     recorded(tmp_path, "a", tracking)
     assert command.main(["sync", str(tmp_path), *words]) == 0
-    mode = "trackio" if "trackio" in words else "online"
-    assert told["a"] == TrackingConfig(mode, project, "team", artifacts, study)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["elsewhere"],
-        ["sync", "RUNS", "--mode", "disabled"],
-    ],
-)
-def test_what_sync_cannot_do_is_refused(words: list[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as end:
-        command.main([word.replace("RUNS", str(tmp_path)) for word in words])
-    assert end.value.code == 2
+    assert told["a"] == TrackingConfig("online", project, "team", artifacts, study)
 
 
 def test_a_mode_that_shows_nothing_here_is_refused(
@@ -383,10 +359,3 @@ def test_a_mode_that_shows_nothing_here_is_refused(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert command.main(["sync", str(tmp_path), "--mode", "auto"]) == 2
     assert "WANDB_MODE=disabled" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("project", ["a+b", "a&b", "lab.v2"])
-def test_trackio_takes_no_project_whose_file_another_has(project: str) -> None:
-    pytest.importorskip("trackio")
-    with pytest.raises(ConfigError, match="project"):
-        TrackingConfig("trackio", project, None)
