@@ -1,4 +1,4 @@
-"""One look for every figure, legible in grey, and the files that a figure becomes. The only door to seaborn."""
+"""One look for every figure, legible in grey, and the files that a figure becomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorax_lab.record.files import write_csv, write_whole
-from lorax_lab.record.palette import CATEGORICAL
+from lorax_lab.record.palette import CATEGORICAL, SEQUENTIAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a paper's column and of its page, inches."""
-PALETTE = "mako_r"
-"""`lorax_lab.record.palette.SEQUENTIAL` by its name: of ranks, k and heat maps. Light is little, dark is much."""
+PALETTE = "ranks"
+"""`lorax_lab.record.palette.SEQUENTIAL` between its two ends, by its name: of ranks, k and heat maps. Light is little,
+dark is much."""
+ENDS = ("#def5e5", "#0b0405")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 FONT = 7.5
 """Points of every letter, but for the few that stand in a cell or at a point."""
@@ -36,7 +38,20 @@ BESIDE = 4.0
 """Points by which what stands beside a mean is moved: the seeds behind it, or another line's mean."""
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx")
-OWN = {
+INK = "0.15"
+LOOK = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 1.0),
+    **dict.fromkeys(("patch.linewidth", "xtick.minor.width", "ytick.minor.width"), 0.8),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 4.8),
+    **dict.fromkeys(("xtick.minor.size", "ytick.minor.size"), 3.2),
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
+    "legend.title_fontsize": 9.6,
+    "grid.color": "0.8",
+    "axes.axisbelow": True,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
     "axes.titlelocation": "left",
     "axes.titlesize": FONT,
     "axes.labelsize": FONT,
@@ -141,9 +156,11 @@ def heat_map(
 
 def colours(count: int) -> list[Any]:
     """`count` colours of things in an order, such as ranks, from light to dark; none too light for a line on white."""
-    import seaborn as sns
+    import matplotlib as mpl
 
-    return list(sns.color_palette(PALETTE, count + 2))[2:]
+    _settings()
+    shades = mpl.colormaps[PALETTE]
+    return [shades(place / (count + 3))[:3] for place in range(3, count + 3)]
 
 
 def distinct(count: int) -> list[str]:
@@ -321,6 +338,10 @@ def save(table: pd.DataFrame, figure: Figure, stem: Path) -> list[Path]:
 
 @functools.cache
 def _settings() -> Any:
-    import seaborn as sns
+    """`LOOK`, once `PALETTE` is known to matplotlib by its name."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
 
-    return sns.axes_style("ticks") | sns.plotting_context("paper") | OWN
+    stops = (ENDS[0], *SEQUENTIAL, ENDS[1])
+    mpl.colormaps.register(LinearSegmentedColormap.from_list(PALETTE, stops), force=True)
+    return LOOK

@@ -56,6 +56,11 @@ if not console.is_terminal:
     console = Console(highlight=False, width=WIDTH)
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a line as it is: brackets are no markup, and a terminal breaks it, not we."""
+    console.print(text, style=style, soft_wrap=True, markup=False)
+
+
 def _progress(*columns: TextColumn) -> Progress:
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(
@@ -81,7 +86,7 @@ class WorkerBars:
     def show(self, run_id: str, run: str, title: str, done: int, total: int, more: str, line: str) -> None:
         """Move the bar of a run."""
         if line and not console.is_terminal:
-            console.print(line, soft_wrap=True, markup=False)
+            say(line)
         if run_id not in self.bars:
             self.bars[run_id] = self.progress.add_task("", total=None, more="")
         bar = self.bars[run_id]

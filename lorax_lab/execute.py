@@ -188,7 +188,7 @@ def _ledger(config: RunConfig, model: nn.Module, split: Split, accelerator: Any)
 def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     """Train what may change, from the newest checkpoint if there is one."""
     from lorax_lab import memory
-    from lorax_lab.console import console
+    from lorax_lab.console import say
     from lorax_lab.record.checkpoints import Checkpoints
     from lorax_lab.record.provenance import new_record
     from lorax_lab.streams import generator
@@ -204,8 +204,7 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
         "kernel": run.kernel,
         "threads": record.hardware["threads"],
     }
-    say = lambda text: console.print(f"  {text}", soft_wrap=True, markup=False)  # noqa: E731
-    checkpoints = Checkpoints(run.folder, identity, config.checkpoint_seconds, say)
+    checkpoints = Checkpoints(run.folder, identity, config.checkpoint_seconds, lambda text: say(f"  {text}"))
 
     def epoch(number: int) -> list[Batch]:
         shuffle = generator(config.seed, f"data-{number}")
@@ -215,12 +214,11 @@ def _train(run: Prepared, sinks: Sequence[Sink]) -> TrainResult:
     if run.is_trial:  # only its last score counts
         budget = dataclasses.replace(budget, validations=min(budget.validations, 1))
     with memory.explained("activations", run.ledger, budget.batch_size, run.task.kind.smaller):
-        trained = train(
+        return train(
             run.model, epoch, _loss(config, run.task), budget, config.seed, run.accelerator,
             lambda: run.splits["validation"].score(run.model), sinks, checkpoints,
             partial(run.method.stepped, run.model),
         )  # fmt: skip
-    return trained
 
 
 def _loss(config: RunConfig, task: Task) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:

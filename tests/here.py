@@ -1,7 +1,8 @@
-"""What workers do, in this process and so at once: no interpreter starts, and a test's patches reach the runs."""
+"""Where the records of a run go; and what workers do, in this process: no interpreter starts, and patches reach it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,11 @@ import pytest
 if TYPE_CHECKING:
     from lorax_lab.launch.plan import Run
     from lorax_lab.launch.workers import Workers
+
+
+def store_of(overrides: list[str]) -> Path:
+    """The folder of the records that overrides name."""
+    return Path(next(word for word in overrides if word.startswith("runs_dir=")).partition("=")[2])
 
 
 def _show(title: str, done: int, total: int, more: str = "", line: str = "") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lorax_lab import windows
 from lorax_lab.comparison import lacks_comparison, why_unusable
-from lorax_lab.console import Show, Steps
+from lorax_lab.console import Show, Steps, say
 from lorax_lab.errors import ConfigError, Diverged, is_out_of_memory
 from lorax_lab.launch.fastest import kernel_of
 from lorax_lab.launch.leases import lease
@@ -55,7 +55,7 @@ def attempt(run: Run, how: Attempt, show: Show) -> str:
         with lease(run.runs_dir, run.run_id) as mine:
             return _attempt(run, how, show) if mine else ELSEWHERE
     except OSError as error:
-        _say(f"  failed: {run.runs_dir} cannot be written: {error}")
+        say(f"  failed: {run.runs_dir} cannot be written: {error}")
         return "failed"
 
 
@@ -81,22 +81,22 @@ def _attempt(run: Run, how: Attempt, show: Show) -> str:
     if is_settled(run, how.repeats):
         status = _compare(run)
         if status == COMPARED:
-            windows.show(run.folder, run.config.tracking, _say)
+            windows.show(run.folder, run.config.tracking, say)
         return status
-    _say(how.title, style="bold")
+    say(how.title, style="bold")
     earlier = record.status_of(run.folder)
     if earlier == "damaged":
-        _say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
+        say(f"  the record is damaged; the folder is now {quarantine(run.folder)}")
     aside = run.runs_dir / ASIDE / run.run_id
     if earlier == "completed":
         _move(run.folder, aside)
-    with windows.watched(run.folder, how.group, run.config.tracking, _say) as sink:
+    with windows.watched(run.folder, how.group, run.config.tracking, say) as sink:
         status = _train(run, [sink, Steps(run.run_id, show)], show)
     if status == "completed":
         shutil.rmtree(aside, ignore_errors=True)
     elif aside.exists():
         _move(aside, run.folder)
-        _say(f"  the earlier run stays as it was in {run.folder}")
+        say(f"  the earlier run stays as it was in {run.folder}")
     return status
 
 
@@ -111,7 +111,7 @@ def _train(run: Run, sinks: list[windows.Sink], show: Show) -> str:
 
     reference = run.runs_dir / run.reference if run.reference else None
     if reference is not None and (reason := why_unusable(reference)):
-        _say(f"  {reason}: no comparison with it")
+        say(f"  {reason}: no comparison with it")
         reference = None
     try:
         remove_scratch(run.folder)
@@ -127,9 +127,9 @@ def _train(run: Run, sinks: list[windows.Sink], show: Show) -> str:
         try:
             record_status(run, status, reason, "".join(traceback.format_exception(error)))
         except OSError as unwritten:
-            _say(f"  this could not be recorded: {unwritten}")
+            say(f"  this could not be recorded: {unwritten}")
         expected = isinstance(error, ConfigError | Diverged)
-        _say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / record.RECORD}"))
+        say(f"  {status}: {reason}" + ("" if expected else f"; the traceback is in {run.folder / record.RECORD}"))
         return status
     return "completed"
 
@@ -141,13 +141,13 @@ def _compare(run: Run) -> str:
     assert run.reference is not None
     reference = run.runs_dir / run.reference
     if reason := why_unusable(reference):
-        _say(f"  {run.title} is not compared: {reason}")
+        say(f"  {run.title} is not compared: {reason}")
         return NO_REFERENCE
     try:
         remove_scratch(run.folder)
         compare(run.config, run.folder, reference)
     except (Exception, SystemExit) as error:
-        _say(f"  {run.title} is not compared with {run.reference}: {_reason(error)}")
+        say(f"  {run.title} is not compared with {run.reference}: {_reason(error)}")
         return NO_REFERENCE
     return COMPARED
 
@@ -172,9 +172,3 @@ def record_status(run: Run, status: Status, reason: str | None = None, error: st
     kernel = kernel_of(run.config.train)
     content = new_record(run.config, run.run_id, status, kernel, reason=reason, error=error)
     record.write_record(run.folder, content)
-
-
-def _say(text: str, style: str | None = None) -> None:
-    from lorax_lab.console import console
-
-    console.print(text, style=style, soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,8 @@ def for_hydra(words: list[str]) -> list[str]:
     overrides += ["hydra.sweeper.dry_run=true"] if ours.dry_run else []
     flags += ["--config-dir", str(ours.config_dir)] if ours.config_dir else []
     asks = any(flag.startswith(("--cfg", "-c", "--info", "-i", "--help", "-h")) for flag in flags)
+    if "--resolve" in flags and not asks:
+        raise ConfigError("--resolve is not possible alone; type --cfg job --resolve")
     return [*overrides, *flags, *(["--multirun"] if ours.multirun and not asks else [])]
 
 
@@ -106,6 +109,20 @@ def job(config: DictConfig) -> float:
     return read_record(run.folder).completed.score("validation")
 
 
+def make_store(runs_dir: Path) -> None:
+    """Make the folder of the records, and try whether a file can be written there.
+
+    Raises:
+        ConfigError: neither is possible.
+    """
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=runs_dir).close()
+    except OSError as error:
+        instead = "name another folder, as in runs_dir=runs"
+        raise ConfigError(f"runs_dir={runs_dir} cannot be written ({error.strerror}); {instead}") from None
+
+
 def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch | None, dry_run: bool) -> int:
     """Check every run, train those that are missing, and print the closing table; or say what would be done.
 
@@ -117,26 +134,20 @@ def carry_out(configs: list[RunConfig], jobs: list[list[str]], launcher: Launch 
     Returns:
         As `launch`.
     """
-    from lorax_lab.console import console
+    from lorax_lab.console import say
     from lorax_lab.launch.fastest import precision_of
     from lorax_lab.launch.outlook import dry_run_lines, not_measured_lines
-    from lorax_lab.launch.place import check_place, make_place
     from lorax_lab.launch.plan import check, each_once, run_of, with_reference
     from lorax_lab.launch.room import in_words, shares
     from lorax_lab.launch.sweep import Sweep
     from lorax_lab.train import check_one_process
 
-    def say(line: str) -> None:
-        console.print(line, soft_wrap=True, markup=False)
-
     check_one_process()
     grid = [with_reference(run_of(config)) for config in configs]
     sweep = Sweep(each_once(grid))
-    for folder in {run.runs_dir for run in sweep.runs}:
-        check_place(folder)
     workers = shares(sweep.waiting, len(sweep.runs), check(sweep.waiting))
     if sweep.waiting and not dry_run:
-        make_place(sweep.runs_dir)
+        make_store(sweep.runs_dir)
     say(sweep.opening)
     if configs[0].train.precision == AUTO:
         say(f"note: train.precision=auto is train.precision={precision_of(configs[0].train)} here")

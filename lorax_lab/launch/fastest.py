@@ -28,14 +28,14 @@ MARGIN = 0.97
 TOKENS, SHAPES = 256, ((1536, 384), (384, 1536))
 """A batch, and (out, in) of two layers of MiniLM."""
 TURNS, SECONDS = 12, 0.5
-"""Turns at most, and when no other begins."""
+"""Turns at most, and after how long no other begins."""
 EXACT = 1e-5
 """Both kernels are exact to this, relative to the largest value; products in bf16 are not."""
 SLOWER = 1.2
 """A ratio above which bf16 is said to be slower; a busy machine moves it by less."""
 FASTER = 0.8
 """A ratio up to which `auto` chooses bf16; above it, casts between the precisions take what the products save."""
-SIDE, TRIES = 512, 5
+SIDE, TRIES = 512, 6
 
 
 def on_a_processor(config: TrainConfig) -> bool:
@@ -69,7 +69,7 @@ def kernel_of(config: TrainConfig) -> str:
         return config.kernel
     if not on_a_processor(config) or not has_onednn():
         return "torch"
-    return chosen("kernel", KERNELS, _decide_kernel)
+    return chosen("kernel", KERNELS, onednn_ratio, MARGIN)
 
 
 def settled(config: RunConfig) -> RunConfig:
@@ -85,7 +85,7 @@ def precision_of(config: TrainConfig) -> str:
     import torch
 
     if on_a_processor(config):
-        return chosen("precision", ("fp32", "bf16"), _decide_precision)
+        return chosen("precision", ("fp32", "bf16"), bf16_ratio, FASTER)
     gpu = config.device in (AUTO, "cuda") and torch.cuda.is_available()
     return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
@@ -100,9 +100,9 @@ def notes(configs: Iterable[RunConfig]) -> list[str]:
 
 
 @lru_cache
-def chosen(subject: str, options: tuple[str, ...], decide: Callable[[], tuple[str, float | None]]) -> str:
-    """One of the options: the answer of an earlier trial on this machine where one is kept; otherwise what `decide`
-    answers, with the ratio of times that it follows from, which is kept."""
+def chosen(subject: str, options: tuple[str, ...], ratio_of: Callable[[], float | None], most: float) -> str:
+    """One of two options: the answer of an earlier trial on this machine where one is kept. Otherwise the second one if
+    the ratio of its time to that of the first is at most `most`; this answer is kept."""
     import torch
 
     from lorax_lab.data.assets import cache_folder
@@ -122,7 +122,8 @@ def chosen(subject: str, options: tuple[str, ...], decide: Callable[[], tuple[st
 
     if option := earlier():
         return option
-    option, ratio = decide()
+    ratio = ratio_of()
+    option = options[int(ratio is not None and ratio <= most)]
     if first := earlier():  # another process was faster
         return first
     with suppress(OSError):
@@ -130,31 +131,21 @@ def chosen(subject: str, options: tuple[str, ...], decide: Callable[[], tuple[st
     return option
 
 
-def _decide_kernel() -> tuple[str, float | None]:
-    ratio = onednn_ratio()
-    return "onednn" if ratio is not None and ratio <= MARGIN else "torch", ratio
-
-
-def _decide_precision() -> tuple[str, float]:
-    ratio = bf16_ratio()
-    return "bf16" if ratio <= FASTER else "fp32", ratio
-
-
 @lru_cache(maxsize=1)
 def bf16_ratio() -> float:
-    """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of five each."""
+    """Time of a bf16 product of square matrices on this processor over that of an fp32 one, the best of six each."""
     import torch
 
-    def seconds(dtype: torch.dtype) -> float:
-        matrix = torch.full((SIDE, SIDE), 0.5, dtype=dtype)
-        best = float("inf")
-        for _ in range(TRIES + 1):
-            start = time.perf_counter()
-            matrix @ matrix
-            best = min(best, time.perf_counter() - start)
-        return best
+    fp32, bf16 = (torch.full((SIDE, SIDE), 0.5, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    return min(_seconds(torch.mm, bf16, bf16) for _ in range(TRIES)) / min(
+        _seconds(torch.mm, fp32, fp32) for _ in range(TRIES)
+    )
 
-    return seconds(torch.bfloat16) / seconds(torch.float32)
+
+def _seconds(work: Callable[..., Any], *arguments: Any) -> float:
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
 
 
 def onednn_ratio() -> float | None:
@@ -176,9 +167,7 @@ def onednn_ratio() -> float | None:
             return None
         for turn in range(TURNS):
             for key, layer in layers.items():
-                start = time.perf_counter()
-                _products(layer, inputs[key[1]])
-                best[key] = min(time.perf_counter() - start, best.get(key, float("inf")))
+                best[key] = min(_seconds(_products, layer, inputs[key[1]]), best.get(key, float("inf")))
             if turn and time.perf_counter() - started > SECONDS:
                 break
     except RuntimeError:  # oneDNN has no such product for this processor

@@ -27,17 +27,13 @@ class Durations:
         """Count one completed run."""
         self._seconds.setdefault(like, []).append(seconds)
 
-    def of(self, run: Run) -> float | None:
-        """Mean seconds of the runs that are like this one; None where there is none."""
-        return mean(self._seconds[like_of(run)]) if like_of(run) in self._seconds else None
-
     def left(self, runs: list[Run]) -> float | None:
-        """Seconds for all of the runs. A run that is like no completed one counts as the mean over all. None where
-        nothing is known."""
+        """Seconds for all of the runs: each as long as the mean of those like it, or of all where none is like it. None
+        where no run is completed."""
         if not self._seconds:
             return None
-        overall = mean(seconds for of_like in self._seconds.values() for seconds in of_like)
-        return sum(overall if (seconds := self.of(run)) is None else seconds for run in runs)
+        every = [seconds for alike in self._seconds.values() for seconds in alike]
+        return sum(mean(self._seconds.get(like_of(run), every)) for run in runs)
 
 
 def like_of(run: Run) -> Like:
@@ -139,15 +135,8 @@ def _state(run: Run) -> tuple[str, str]:
 def _estimate(runs: list[Run], workers: int) -> str:
     if not runs:
         return "nothing to train"
-    durations = recorded_durations(Path(runs[0].config.runs_dir))
-    seconds = [durations.of(run) for run in runs]
-    known = [value for value in seconds if value is not None]
-    basis = "by recorded runs of the same method, model and task"
-    if not known:
-        return f"time unknown: there is no recorded run of the same method, model and task in {runs[0].runs_dir}"
-    if len(known) < len(runs):
-        unknown = len(runs) - len(known)
-        shares = f"{len(known)} of {len(runs)} runs"
-        return f"about {in_words(sum(known))} for {shares}, {basis}; unknown for the other {unknown}"
+    seconds = recorded_durations(runs[0].runs_dir).left(runs)
+    if seconds is None:
+        return f"time unknown: there is no recorded run in {runs[0].runs_dir}"
     together = "one run after the other" if workers < 2 else f"{workers} runs side by side"
-    return f"about {in_words(sum(known) / workers)}, {together}, {basis}"
+    return f"about {in_words(seconds / workers)}, {together}, by the recorded runs that are most alike"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lorax_lab.config import RunConfig
 from lorax_lab.config.identity import run_id
 from lorax_lab.config.overrides import expand
+from lorax_lab.console import say
 from lorax_lab.errors import ConfigError
 from lorax_lab.launch import fastest
 from lorax_lab.launch.compose import compose, reference_of, spell_out
@@ -110,7 +111,7 @@ def check(runs: Sequence[Run]) -> dict[tuple[str, str], int]:
     for run in runs:
         _check_settings(run.config)
     for note in fastest.notes(run.config for run in runs):
-        _note(note)
+        say(f"note: {note}")
     pairs = {(run.config.model, repr(run.config.task)): run for run in runs}
     return {pair: _check_data(run) for pair, run in pairs.items()}
 
@@ -163,9 +164,9 @@ def _check_data(run: Run) -> int:
     _check_tokens(run.config, rows, task.kind.model_class)
     task.kind.require_readable(resolve(model), processor, rows, settings)
     for note in [*task.notes, *_left_out(task), *task.kind.notes(rows, settings), *alike(splits["train"], limit)]:
-        _note(f"task={settings.name}: {note}")
+        say(f"note: task={settings.name}: {note}")
     if labels:
-        _note(f"model={model}: {_labels_of_head(labels, task)}")
+        say(f"note: model={model}: {_labels_of_head(labels, task)}")
     return longest
 
 
@@ -178,12 +179,6 @@ def _check_tokens(config: RunConfig, rows: Sequence[dict[str, Any]], model_class
     if size is not None and largest >= size:
         beyond = f"its tokenizer makes token {largest} of task={config.task.name}, and its embedding has {size} rows"
         raise ConfigError(f"model={config.model}: {beyond}; save the tokenizer that belongs to the model beside it")
-
-
-def _note(text: str) -> None:
-    from lorax_lab.console import console
-
-    console.print(f"note: {text}", soft_wrap=True, markup=False)
 
 
 def _labels_of_head(labels: list[str], task: Task) -> str:

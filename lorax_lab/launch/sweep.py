@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from lorax_lab.comparison import lacks_comparison, why_unusable
+from lorax_lab.console import console, say
 from lorax_lab.launch.attempt import (
     COMPARED,
     ELSEWHERE,
@@ -87,7 +88,7 @@ class Sweep:
                         return False
                     continue
                 for run_id in owners.keys() - waited_for:
-                    _say(f"  waiting for {run_id}, which {owners[run_id]} trains, until it is recorded or given back")
+                    say(f"  waiting for {run_id}, which {owners[run_id]} trains, until it is recorded or given back")
                 waited_for |= owners.keys()
                 time.sleep(POLL)
         except KeyboardInterrupt:
@@ -127,7 +128,7 @@ class Sweep:
         if status not in ("completed", RECORDED, COMPARED, ELSEWHERE):
             self.failed[run.run_id] = status
         if status not in (ELSEWHERE, RECORDED):
-            _say(f"{self._place(run)} {self._result(run, status)}")
+            say(f"{self._place(run)} {self._result(run, status)}")
 
     def _result(self, run: Run, status: str) -> str:
         """`accuracy .81 42 s · 2 already recorded · 1 failed · 6 min left`."""
@@ -168,15 +169,8 @@ class Sweep:
 
     def close(self) -> bool:
         """Print the closing table; returns whether every run is completed."""
-        from lorax_lab.console import console
         from lorax_lab.launch.table import Row, table
 
         rows = [Row(run.config, *self._outcome(run)) for run in self.runs]
         console.print(table(rows, self.runs_dir))
         return all(row.status == "completed" for row in rows)
-
-
-def _say(text: str) -> None:
-    from lorax_lab.console import console
-
-    console.print(text, soft_wrap=True, markup=False)

@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from lorax_lab.console import WorkerBars, console
+from lorax_lab.console import WorkerBars, say
 from lorax_lab.launch.attempt import ELSEWHERE, Attempt, is_settled, record_status
 from lorax_lab.launch.leases import lease
 from lorax_lab.launch.plan import Run
@@ -115,7 +115,7 @@ class Workers:
         try:
             return Worker(self.shares.pop(0))
         except OSError as error:
-            console.print(f"a worker could not be started: {error}", soft_wrap=True, markup=False)
+            say(f"a worker could not be started: {error}")
             self.shares.clear()
             return None
 
@@ -133,7 +133,7 @@ class Workers:
                 case "say":
                     text = message["text"]  # a line that belongs to the one above it names its run
                     text = f"{worker.run.title}: {text.strip()}" if text.startswith("  ") else text
-                    console.print(text, soft_wrap=True, markup=False)
+                    say(text)
                 case "bar":
                     bars.show(worker.run.run_id, worker.run.title, **message)
                 case "end":
@@ -159,7 +159,7 @@ class Workers:
             if is_settled(run, worker.how.repeats):
                 return "completed"
             record_status(run, status, reason)
-        console.print(f"{run.title}: {status}: {reason}", soft_wrap=True, markup=False)
+        say(f"{run.title}: {status}: {reason}")
         return status
 
     @contextmanager

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import Lab
+from safetensors.torch import load_file
 from torch import nn
 
+from lorax_lab import console
 from lorax_lab.config import KERNELS
 from lorax_lab.models import use_kernel
+from lorax_lab.record import provenance, read_record
 from lorax_lab.record.checkpoints import Checkpoints, Position
 from lorax_lab.streams import generator
 
@@ -102,8 +106,9 @@ def test_none_are_made_without_an_interval_and_one_when_it_is_time(tmp_path: Pat
     assert not later.due()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "state.json", "state.safetensors"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize(
+    ("name", "damage"), [("manifest.json", "gone"), ("state.json", "cut"), ("state.safetensors", "flip")]
+)
 def test_a_damaged_one_is_set_aside_and_the_one_before_it_used(tmp_path: Path, name: str, damage: str) -> None:
     store = saved(tmp_path, 1, 2)
     path = store.folder / "step-000002" / name
@@ -130,41 +135,61 @@ def test_a_pickle_under_the_name_of_tensors_is_not_loaded(tmp_path: Path) -> Non
     assert checkpoints(tmp_path).load(*made(), None) is None
 
 
-def test_one_of_another_code_version_is_not_used_and_stays(tmp_path: Path) -> None:
-    saved(tmp_path, 1)
-    said: list[str] = []
-    other = Checkpoints(tmp_path, IDENTITY | {"versions": {"torch": "3"}}, 0.0, said.append)
-    assert other.load(*made(), None) is None
-    assert "is of another versions; training starts from the beginning" in said[0]
-    assert (tmp_path / "checkpoints" / "step-000001").is_dir()
+@pytest.fixture
+def interrupted_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Interrupt the run after so many steps of this process; gives the steps that it makes."""
+    on_step = console.Steps.__call__
+
+    def watch(last: int) -> list[int]:
+        steps: list[int] = []
+
+        def watched(self: Any, at: int, *rest: Any) -> None:
+            on_step(self, at, *rest)
+            steps.append(at)
+            if len(steps) == last:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(console.Steps, "__call__", watched)
+        return steps
+
+    return watch
 
 
-@pytest.mark.parametrize("change", ["code", "versions"])
-def test_a_run_that_other_code_began_begins_anew_and_says_so(
-    change: str, small_run: list[str], lab_here: Lab, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["code", "versions", "kernel", "threads"])
+def test_a_run_of_other_code_or_arithmetic_begins_anew_and_says_so(
+    change: str, small_run: list[str], lab_here: Lab, interrupted_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorax_lab import console
-    from lorax_lab.record import provenance
-
     overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=4", "checkpoint_seconds=0"]
-    on_step, steps = console.Steps.__call__, list[int]()
-
-    def watched(self: Any, at: int, *rest: Any) -> None:
-        on_step(self, at, *rest)
-        steps.append(at)
-        if len(steps) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(console.Steps, "__call__", watched)
-    assert lab_here(*overrides).returncode == 130
-    name = "code_sha256" if change == "code" else "versions"
-    other = "f" * 64 if change == "code" else {"torch": "1.0"}
-    with monkeypatch.context() as patch:
-        patch.setattr(provenance, name, lambda *_: other)
-        done = lab_here(*overrides)
+    steps = interrupted_at(2)
+    assert lab_here(*overrides, "train.kernel=torch").returncode == 130
+    if change == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    elif change != "kernel":
+        name, value = ("code_sha256", "f" * 64) if change == "code" else ("versions", {"torch": "1.0"})
+        monkeypatch.setattr(provenance, name, lambda *_: value)
+    done = lab_here(*overrides, f"train.kernel={'onednn' if change == 'kernel' else 'torch'}")
     assert done.returncode == 0, done.stdout
-    assert f"is of another {change}; training starts from the beginning" in " ".join(done.stdout.split())
+    assert f"is of another {change};" in " ".join(done.stdout.split())
     assert steps == [1, 2, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("words", [["method=full", "train.kernel=torch"], ["rank=2", "train.kernel=onednn"]], ids=str)
+def test_an_interrupted_run_ends_in_the_same_bits(
+    words: list[str], small_run: list[str], lab_here: Lab, interrupted_at: Any, tmp_path: Path
+) -> None:
+    overrides = [word for word in small_run if not word.startswith("runs_dir=")]
+    overrides += [*words, "reference=false", "checkpoint_seconds=0", "train.max_steps=6"]
+    assert lab_here(*overrides, f"runs_dir={tmp_path / 'at once'}").returncode == 0
+    steps = interrupted_at(3)
+    assert [lab_here(*overrides, f"runs_dir={tmp_path / 'twice'}").returncode for _ in range(2)] == [130, 0]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    folders = [next((tmp_path / name).glob("tiny-bert-*")) for name in ("at once", "twice")]
+    before, after = map(read_record, folders)
+    assert after.hardware["kernel"] == words[-1].partition("=")[2]
+    assert before.completed.metrics == after.completed.metrics
+    weights = [load_file(next(folder.glob("*.safetensors"))) for folder in folders]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_one_of_other_parameters_is_damaged(tmp_path: Path) -> None:

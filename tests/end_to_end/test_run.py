@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONTROLLED, Lab, launched
+from conftest import CONTROLLED, Lab, launched, tiny_model
+from here import store_of
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from lorax_lab.record import load_matrices, load_runs, load_truncation, measures, read_record
 from lorax_lab.record.folder import OUTPUTS, load_arrays
@@ -32,10 +34,6 @@ def environment() -> dict[str, str]:
 def lab(*overrides: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(), timeout=300)
-
-
-def runs_dir(overrides: list[str]) -> Path:
-    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 @pytest.fixture(scope="module")
@@ -68,63 +66,35 @@ def test_the_record_holds_what_is_promised(sweep: tuple[list[str], str, Path]) -
     _, _, store = sweep
     for folder in store.glob("tiny-bert-*"):
         content = read_record(folder)
-        names = {
-            "config.yaml",
-            "record.json",
-            "metrics.jsonl",
-            "spectra.npz",
-            "outputs.npz",
-            "wandb.json",
-            "progress.jsonl",
-        }
-        trained = {"model.safetensors"} if content.method == "full" else {"adapter_model.safetensors"}
-        trained |= set() if content.method == "full" else {"adapter_config.json"}
-        assert {path.name for path in folder.iterdir()} == names | trained
-        assert (
-            content.completed.parameters.trainable
-            == content.completed.parameters.adapter + content.completed.parameters.head
-        )
-        assert sum(content.completed.memory.by_category.values()) == content.completed.memory.peak_bytes
-        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(content.completed.metrics)
-        assert len(content.completed.matrices) == 12
+        names = {"config.yaml", "record.json", "metrics.jsonl", "spectra.npz", "outputs.npz", "wandb.json"}
+        is_full = content.method == "full"
+        names |= {"model.safetensors"} if is_full else {"adapter_model.safetensors", "adapter_config.json"}
+        assert {path.name for path in folder.iterdir()} == names | {"progress.jsonl"}
+        result = content.completed
+        assert result.parameters.trainable == result.parameters.adapter + result.parameters.head
+        assert sum(result.memory.by_category.values()) == result.memory.peak_bytes
+        assert {"validation/accuracy", "test/accuracy", "train/loss"} <= set(result.metrics)
+        assert len(result.matrices) == 12
         history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in history] == list(range(1, 25))
         assert sum("validation/accuracy" in row for row in history) == 3
+        test = load_arrays(folder, OUTPUTS)["test"]
+        assert (test["outputs"].argmax(1) == test["labels"]).mean() == result.metrics["test/accuracy"]
 
 
-def test_lora_is_compared_with_the_full_fine_tune(sweep: tuple[list[str], str, Path]) -> None:
+def test_both_arms_start_from_one_head_and_are_compared(sweep: tuple[list[str], str, Path]) -> None:
     _, _, store = sweep
-    matrices = load_matrices(store)
+    frame, matrices = load_runs(store), load_matrices(store)
+    assert frame["inputs.head_sha256"].nunique() == frame["code"].nunique() == 1
     lora = matrices[matrices["method"] == "lora"]
     assert lora["captured.column_share"].between(0, 1).all()
     assert (lora["captured.best"] <= 1).all()
     assert (lora["numerical_rank"] <= lora["rank"]).all()
     assert matrices[matrices["method"] == "full"]["captured.best"].isna().all()
-
-
-def test_the_functional_curve_ends_at_the_tuned_model(sweep: tuple[list[str], str, Path]) -> None:
-    _, _, store = sweep
-    rows = load_truncation(store).set_index(["part", "k"])["accuracy"]
-    full = load_runs(store).set_index("method").loc["full"]
-    assert rows["cut", 32] == rows["remainder", 0] == full["metrics.validation/accuracy"]
-    assert rows["cut", 0] == rows["remainder", 32]
-
-
-def test_the_outputs_on_the_test_split_are_kept(sweep: tuple[list[str], str, Path]) -> None:
-    _, _, store = sweep
-    for folder in store.glob("tiny-bert-*"):
-        test = load_arrays(folder, OUTPUTS)["test"]
-        right = test["outputs"].argmax(1) == test["labels"]
-        assert right.mean() == read_record(folder).completed.metrics["test/accuracy"]
-
-
-def test_both_arms_start_from_one_head_and_carry_their_code(sweep: tuple[list[str], str, Path]) -> None:
-    _, _, store = sweep
-    frame = load_runs(store)
-    assert frame["inputs.head_sha256"].nunique() == 1
-    assert frame["code"].nunique() == 1
-    assert (frame.groupby("method")["code"].nunique() == 1).all()
-    assert len(frame["code"][0]) == 64
+    curve = load_truncation(store).set_index(["part", "k"])["accuracy"]
+    tuned = frame.set_index("method").loc["full", "metrics.validation/accuracy"]
+    assert curve["cut", 32] == curve["remainder", 0] == tuned
+    assert curve["cut", 0] == curve["remainder", 32]
 
 
 def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_here: Lab) -> None:
@@ -133,7 +103,7 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_
     assert "[1/1] lora r=2 seed=0 learning rate 0.001" in done.stdout
     assert "validation accuracy" in done.stdout
     assert "test accuracy" not in done.stdout
-    store = runs_dir(small_run)
+    store = store_of(small_run)
     frame = load_runs(store)  # no reference either: a trial is compared with nothing
     assert list(frame["method"]) == ["lora"]
     content = read_record(store / frame.loc[0, "run_id"])
@@ -153,7 +123,7 @@ def test_a_trial_reads_no_test_and_measures_no_update(small_run: list[str], lab_
 def test_a_head_that_is_kept_does_not_train(small_run: list[str], lab_here: Lab) -> None:
     for overrides in (["method=full"], ["rank=2", "reference=false"]):
         assert lab_here(*small_run, *overrides, "train.head=false").returncode == 0
-    store = runs_dir(small_run)
+    store = store_of(small_run)
     frame = load_runs(store).set_index("method")
     assert (frame["parameters.head"] == 0).all()
     full = load_file(store / frame.loc["full", "run_id"] / "model.safetensors")
@@ -162,45 +132,23 @@ def test_a_head_that_is_kept_does_not_train(small_run: list[str], lab_here: Lab)
     assert frame["inputs.head_sha256"].nunique() == 1
 
 
-def test_a_model_with_a_head_of_another_size_is_a_clear_error(
-    small_run: list[str], tmp_path: Path, lab_here: Lab
+@pytest.mark.parametrize("outputs", [2, 7])
+def test_a_head_of_the_base_is_named_where_it_fits_and_refused_where_not(
+    outputs: int, small_run: list[str], tmp_path: Path, lab_here: Lab
 ) -> None:
-    from conftest import tiny_model
-    from transformers import AutoTokenizer
-
-    folder = tmp_path / "with-head"
-    model = tiny_model("bert")
-    model.config.num_labels = 2
-    wide = type(model)(type(model.config)(**(model.config.to_dict() | {"num_labels": 7})))
-    wide.save_pretrained(folder)
-    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
+    model, folder = tiny_model("bert"), tmp_path / "with-head"
+    names = ["BAD", "GO\x1bOD", *map(str, range(2, outputs))]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    type(model)(type(model.config)(**(model.config.to_dict() | {"num_labels": outputs} | labels))).save_pretrained(
+        folder
+    )
+    source = next(word for word in small_run if word.startswith("model=")).partition("=")[2]
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    overrides = [override for override in small_run if not override.startswith("model=")]
-    done = lab_here(*overrides, f"model={folder}", "method=full")
-    assert done.returncode != 0
-    assert "has a head of its own that does not fit the 2 outputs" in done.stdout
-
-
-def test_a_base_with_a_head_of_the_same_size_is_said_to_start_from_it(
-    small_run: list[str], tmp_path: Path, lab_here: Lab
-) -> None:
-    from conftest import tiny_model
-    from transformers import AutoTokenizer
-
-    folder = tmp_path / "with-head"
-    model = tiny_model("bert")
-    model.config.id2label, model.config.label2id = {0: "BAD", 1: "GO\x1bOD"}, {"BAD": 0, "GO\x1bOD": 1}
-    model.save_pretrained(folder)
-    source = next(override for override in small_run if override.startswith("model=")).partition("=")[2]
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    others = [override for override in small_run if not override.startswith("model=")]
-    planned = lab_here(*others, f"model={folder}", "reference=false", "--dry-run")
-    assert planned.returncode == 0, planned.stdout
-    said = "starts from the base's own head (labels BAD, GO\\x1bOD; the task's, in their order: negative, positive)"
-    assert f"note: model={folder}: the classifier {said}, and none is drawn at random\n" in planned.stdout
-    drawn = lab_here(*small_run, "reference=false", "--dry-run")
-    assert drawn.returncode == 0
-    assert "own head" not in drawn.stdout
+    words = [word for word in small_run if not word.startswith("model=")]
+    done = lab_here(*words, f"model={folder}", "method=full", "--dry-run")
+    assert done.returncode == (0 if outputs == 2 else 2), done.stdout
+    assert f"model={folder}" in done.stdout
+    assert ("labels BAD, GO\\x1bOD;" in done.stdout) == (outputs == 2)
 
 
 def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], lab_here: Lab) -> None:
@@ -209,7 +157,7 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
     assert "measure=controls is not possible" in refused.stdout
     done = lab_here(*small_run, "method=full", "measure=controls")
     assert done.returncode == 0, done.stdout + done.stderr
-    store = runs_dir(small_run)
+    store = store_of(small_run)
     rows = load_truncation(store)
     assert set(rows["part"]) == {*CONTROLLED}
     assert rows["module"].nunique() == 6
@@ -225,12 +173,11 @@ def test_controls_are_recorded_with_a_full_fine_tune_only(small_run: list[str], 
     assert not np.array_equal(outputs["cut/0"]["outputs"], outputs["test"]["outputs"])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_head_alone_is_compared_with_full_fine_tuning(precision: str, small_run: list[str], lab_here: Lab) -> None:
-    done = lab_here(*small_run, "method=head", f"train.precision={precision}")
+def test_a_head_alone_is_compared_with_full_fine_tuning(small_run: list[str], lab_here: Lab) -> None:
+    done = lab_here(*small_run, "method=head", "train.precision=bf16")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "method head, seed 0, ΔW is zero in 12 of 12 matrices" in done.stdout
-    (folder,) = runs_dir(small_run).glob("*-head-*")
+    (folder,) = store_of(small_run).glob("*-head-*")
     record = read_record(folder)
     assert record.completed.reference
     assert record.completed.parameters.adapter == 0
@@ -242,7 +189,7 @@ def test_a_head_alone_is_compared_with_full_fine_tuning(precision: str, small_ru
 def test_training_learns(small_run: list[str], lab_here: Lab) -> None:
     done = lab_here(*small_run, "method=full", "train.learning_rate=3e-3", "train.epochs=8")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert load_runs(runs_dir(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
+    assert load_runs(store_of(small_run)).loc[0, "metrics.test/accuracy"] > 0.9
 
 
 def test_pairs_and_numbers_from_a_json_lines_file(
@@ -259,10 +206,10 @@ def test_pairs_and_numbers_from_a_json_lines_file(
     overrides += [f"task.path={path}", "task.text=first", "task.text_pair=second", "task.label=score"]
     done = lab_here(*overrides, "task.kind=regression", "rank=2", "train.max_steps=3")
     assert done.returncode == 0, done.stdout + done.stderr
-    frame = load_runs(runs_dir(small_run))
+    frame = load_runs(store_of(small_run))
     assert set(frame["metric"]) == {"pearson"}
     assert frame["metrics.test/spearman"].between(-1, 1).all()
-    assert {"pearson", "spearman"} <= set(load_truncation(runs_dir(small_run)).columns)
+    assert {"pearson", "spearman"} <= set(load_truncation(store_of(small_run)).columns)
 
 
 def test_the_same_sweep_again_trains_nothing(sweep: tuple[list[str], str, Path], lab_here: Lab) -> None:
@@ -292,25 +239,11 @@ def test_wandb_files_say_method_rank_group_and_curves(sweep: tuple[list[str], st
         assert run["config"]
 
 
-@pytest.mark.slow
-def test_two_processes_give_one_configuration_the_same_bits(
-    small_run: list[str], tmp_path: Path, lab_here: Lab
-) -> None:
-    overrides = [*small_run[:-1], "rank=2", "reference=false", "method.dropout=0.1", "train.gradient_accumulation=2"]
-    weights = []
-    for name, run in {"a": lab, "b": lab_here}.items():
-        done = run(*overrides, f"runs_dir={tmp_path / name}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        weights.append(load_file(next((tmp_path / name).glob("*/adapter_model.safetensors"))))
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
 def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: Lab) -> None:
     overrides = ["train.learning_rate=1e30,1e-3", "train.clip_norm=1e30", "rank=2", "reference=false", "-m"]
     done = lab_here(*small_run, *overrides)
     assert done.returncode == 1
-    frame = load_runs(runs_dir(small_run))
+    frame = load_runs(store_of(small_run))
     assert sorted(frame["status"]) == ["completed", "diverged"]
     assert "diverged: " in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -319,7 +252,7 @@ def test_a_diverged_run_does_not_stop_the_sweep(small_run: list[str], lab_here: 
 def test_what_a_kill_left_half_written_is_removed_and_never_listed(small_run: list[str], lab_here: Lab) -> None:
     overrides = [*small_run, "rank=2", "reference=false", "train.max_steps=1"]
     lab_here(*overrides)
-    (folder,) = runs_dir(small_run).glob("tiny-bert-*")
+    (folder,) = store_of(small_run).glob("tiny-bert-*")
     names = {path.name for path in folder.iterdir()}
     for path in folder.iterdir():
         path.unlink()
@@ -339,7 +272,7 @@ def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> Non
     command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.time() + 120
-    while len(list(runs_dir(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
+    while len(list(store_of(small_run).glob("*-r2-*/record.json"))) == 0 or not _second_has_begun(small_run):
         assert time.time() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -347,15 +280,15 @@ def test_ctrl_c_in_a_sweep_and_the_same_sweep_again(small_run: list[str]) -> Non
     assert process.returncode == 130
     assert "interrupted; the same command goes on with what is missing" in output
     assert "Traceback" not in output + errors
-    assert sorted(load_runs(runs_dir(small_run))["status"]) == ["completed", "killed"]
+    assert sorted(load_runs(store_of(small_run))["status"]) == ["completed", "killed"]
     again = launched(*overrides)
     assert "1 of 3 already recorded" in again.stdout
     assert again.returncode == 0
-    assert list(load_runs(runs_dir(small_run))["status"]) == ["completed"] * 3
+    assert list(load_runs(store_of(small_run))["status"]) == ["completed"] * 3
 
 
 def _second_has_begun(overrides: list[str]) -> bool:
-    return any(runs_dir(overrides).glob("*-r3-*/record.json"))
+    return any(store_of(overrides).glob("*-r3-*/record.json"))
 
 
 def test_help_shows_the_dials_from_any_working_directory(tmp_path: Path) -> None:

@@ -356,6 +356,12 @@ def test_peft_loads_what_was_extracted_and_says_the_same(tuned_here: tuple[str, 
         assert torch.allclose(ours.eval()(**inputs).logits, loaded.eval()(**inputs).logits, atol=1e-5)
 
 
+def as_loralib(folder: str) -> dict[str, Tensor]:
+    """The tensors of a PEFT folder under loralib's names."""
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(Path(folder, WEIGHTS)).items()}
+    return {name.removesuffix(".weight" * ("lora_" in name)): tensor for name, tensor in tensors.items()}
+
+
 def extracted(capsys: pytest.CaptureFixture[str], *words: object, out: str = "out") -> tuple[int, str]:
     code = main([*map(str, words[:1]), "--out", out, "--device", "cpu", *map(str, words[1:])])
     return code, " ".join(capsys.readouterr().out.split())
@@ -368,8 +374,7 @@ def test_an_extract_that_scores_otherwise_than_the_cut_is_a_failure(
     """A bias of the body that loralib trained, and of which the extract knows nothing; by energy no cut was scored."""
     folder, task = tuned_here
     words = ["--alpha", "4", "--base", model_folder, "--extract", asked, "--task", *task]
-    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
-             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    whole = as_loralib(folder)
     save_file(whole, "lora.safetensors")
     code, said = extracted(capsys, "lora.safetensors", *words)
     assert (code, "error: " in said) == (0, False), said  # its head is written
@@ -420,8 +425,7 @@ def test_what_stands_beside_loralib_s_factors_is_scored(
     more(folder, {f"{DENSE}.bias": torch.linspace(-1, 1, 32)})
     words = ["--base", model_folder, "--task", *task]
     expected = card(folder, *words)["scores"]
-    whole = {name.removeprefix(PREFIX).replace("lora_A.weight", "lora_A").replace("lora_B.weight", "lora_B"): tensor
-             for name, tensor in load_file(Path(folder, WEIGHTS)).items()}  # fmt: skip
+    whole = as_loralib(folder)
     save_file(whole | {"bert.embeddings.position_ids": torch.arange(4)}, "lora.safetensors")
     assert main(["lora.safetensors", "--alpha", "4", "--out", "other", "--device", "cpu", *map(str, words)]) == 0
     assert json.loads(Path("other/card.json").read_text())["scores"] == expected

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Lab
+from here import store_of
 from recorded import run_record
 
 import lorax_lab
@@ -22,10 +23,6 @@ from lorax_lab.record.folder import save_config
 from lorax_lab.record.record import write_record
 
 ROOT = Path(__file__).parents[2]
-
-
-def store_of(overrides: list[str]) -> Path:
-    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
@@ -139,6 +136,7 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         (["--config-dir", "/no/such", "rank=2"], 2, "/no/such"),
         (["rank"], 2, "rank"),
         (["--dry"], 2, "--dry"),
+        (["--resolve"], 2, "--resolve"),
         (["--cfg=job", "rnak=8"], 2, "rnak"),
     ],
 )
@@ -151,9 +149,8 @@ def test_a_slip_of_the_keyboard_ends_in_one_sentence(lab_here: Lab, typed: list[
 
 def test_a_store_that_is_a_file_is_refused(small_run: list[str], lab_here: Lab, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for more in ([], ["--dry-run"]):
-        done = lab_here(*small_run, "rank=2", f"runs_dir={tmp_path / 'file'}", *more)
-        assert (done.returncode, str(tmp_path / "file") in done.stdout) == (2, True)
+    done = lab_here(*small_run, "rank=2", f"runs_dir={tmp_path / 'file'}")
+    assert (done.returncode, str(tmp_path / "file") in done.stdout) == (2, True)
 
 
 def test_a_process_of_a_distributed_launcher_is_refused_before_anything_is_planned(

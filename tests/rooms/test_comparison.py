@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Lab
+from here import store_of
 from safetensors.torch import load_file, save_file
 
 from lorax_lab.record.files import sha256_of
@@ -25,10 +26,6 @@ QUICK = ["task.train_examples=16", "task.validation_examples=16", "task.test_exa
 def quick(small_run: list[str]) -> list[str]:
     kept = [override for override in small_run if not override.startswith("task.") or "_examples" not in override]
     return [*kept, *QUICK]
-
-
-def store_of(overrides: list[str]) -> Path:
-    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 def of_method(overrides: list[str], method: str) -> tuple[Path, Record]:

@@ -330,7 +330,7 @@ from contextlib import suppress
 from analysis.__main__ import main
 with suppress(SystemExit):
     main(["--help"])
-print("loaded", {{"torch", "pandas", "numpy", "matplotlib", "seaborn"}} & {{*sys.modules}})
+print("loaded", {{"torch", "pandas", "numpy", "matplotlib"}} & {{*sys.modules}})
 sys.modules |= dict.fromkeys({FOREIGN}, None)
 print("code", main(["memory", "--runs", {str(store.folder)!r}, "--out", {str(tmp_path)!r}]))
 """

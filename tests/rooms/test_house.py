@@ -59,7 +59,6 @@ DOORS = {
     "hydra": {"lorax_lab/launch", "lorax_lab/config/overrides"},
     "transformers": {"lorax_lab/models", "lorax_lab/tasks", "lorax_lab/memory/architectures"},
     "peft": {"lorax_lab/methods"},
-    "seaborn": {"analysis"},
     "jinja2": {"analysis", "lorax_lab/audit"},
     "datasets": {"lorax_lab/data"},
     "accelerate": {"lorax_lab/train"},

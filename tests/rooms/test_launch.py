@@ -31,7 +31,7 @@ from lorax_lab.launch.attempt import (
 from lorax_lab.launch.compose import compose
 from lorax_lab.launch.leases import holder, lease
 from lorax_lab.launch.outlook import Durations, in_words, like_of
-from lorax_lab.launch.plan import Run, plan
+from lorax_lab.launch.plan import Run
 from lorax_lab.launch.sweep import Sweep
 from lorax_lab.launch.workers import Workers
 from lorax_lab.record import record
@@ -363,10 +363,11 @@ def test_each_gpu_has_one_run(machine: Any, monkeypatch: pytest.MonkeyPatch) -> 
         machine("workers=4", "train.device=auto", cores=8, runs=9, gpus=3)
 
 
-def test_a_run_needs_more_when_its_update_is_measured_in_full() -> None:
-    full, lora = plan(["rank=2", "runs_dir=/tmp/none"], multirun=False)
+def test_a_run_needs_more_when_its_update_is_measured_in_full(model_folder: Path, tmp_path: Path) -> None:
+    words = [f"model={model_folder}", "method=full", f"runs_dir={tmp_path}"]
+    full, lora = Run(compose(words), "full"), planned(tmp_path, "lora", None, words[0])
     sizes = {(full.config.model, repr(full.config.task)): 64}
-    assert 1.5 * GIB > room.needed(full, sizes) > room.needed(lora, sizes) > room.LIBRARIES + 87 * 2**20
+    assert room.needed(full, sizes) > room.needed(lora, sizes) > room.LIBRARIES
 
 
 # ---- how long it may take
@@ -378,6 +379,6 @@ def test_a_run_takes_as_long_as_those_like_it_and_else_as_all_do(tmp_path: Path)
     assert durations.left([lora]) is None
     for seconds in (10.0, 20.0):
         durations.add(like_of(lora), seconds)
-    assert (durations.of(lora), durations.of(trial)) == (15.0, None)
-    assert durations.left([lora, lora, trial]) == 45.0
+    durations.add(("another", "model", "and", "task"), 30.0)
+    assert durations.left([lora, lora, trial]) == 15 + 15 + 20
     assert [in_words(seconds) for seconds in (42.4, 372, 9000)] == ["42 s", "6 min", "2.5 h"]

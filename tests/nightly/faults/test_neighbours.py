@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from here import store_of
 
 from lorax_lab.record import load_runs, read_record, record
 
@@ -33,10 +34,6 @@ def lab(*overrides: str, faults: dict[str, Any] | None = None, **variables: str)
     }
     command = [sys.executable, "-m", "lorax_lab.run", *overrides]
     return subprocess.run(command, capture_output=True, text=True, env=kept | variables, timeout=300)
-
-
-def store_of(overrides: list[str]) -> Path:
-    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 ENDS = {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from here import store_of
 from launcher import Launchers
 from safetensors.torch import load_file
 
@@ -36,10 +37,6 @@ def tiny(small_run: list[str]) -> list[str]:
     sizes = ["task.train_examples=48", "task.validation_examples=16", "task.test_examples=16"]
     kept = [override for override in small_run if not re.match(r"task\.\w+_examples", override)]
     return [*kept, *sizes, "train.batch_size=8", "train.validations=1", "checkpoint_seconds=0"]
-
-
-def store_of(overrides: list[str]) -> Path:
-    return Path(next(override for override in overrides if override.startswith("runs_dir=")).partition("=")[2])
 
 
 def hashes(folder: Path) -> dict[str, str]:
