@@ -106,7 +106,8 @@ def test_only_the_largest_groups_have_figures_and_the_others_are_named(
     assert "smollm2" in written(store)
 
 
-def test_a_hostile_text_stays_a_text(store: Store) -> None:
+def test_a_hostile_text_stays_a_text(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "FIGURES", {"memory": FIGURES["memory"]})
     for rank, alpha in ((None, 16.0), (4, 16.0), (4, 8.0)):
         with_curve(store.run(model=f"m {HOSTILE}", train={"note": HOSTILE}, rank=rank, alpha=alpha))
     assert report(store) == 0
@@ -121,6 +122,7 @@ def test_secrets_are_hidden_also_where_they_are_escaped(store: Store, monkeypatc
     secret = "q7RmZ2x<tPw4KdV&Ls9N"
     for note in (secret, "b"):
         store.run(rank=1, train={"note": note})
+    monkeypatch.setattr(page, "FIGURES", {})  # a picture has no text
     assert report(store) == 0
     assert "q7RmZ2x&lt;tPw4KdV&amp;Ls9N" in written(store)
     monkeypatch.setenv("MY_TOKEN", secret)
