@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -168,3 +169,14 @@ def test_the_summary_has_the_means_over_all_and_over_each_type() -> None:
     assert summary["effective_rank"] == pytest.approx(sum(row["effective_rank"] for row in rows.values()) / 2)
     assert summary["by_module"]["output.dense"]["stable_rank"] == rows["layer.1.output.dense"]["stable_rank"]
     assert "layer" not in summary
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1), (2, 3)])
+def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> None:
+    for sigma in (torch.ones(min(shape), dtype=torch.float64), torch.zeros(min(shape), dtype=torch.float64)):
+        row = row_of(sigma, shape, 0.0)
+        assert set(MEASURES) <= set(row)
+        for name in ("effective_rank", "energy_entropy_rank", "stable_rank", "participation_ratio"):
+            assert math.isnan(row[name]) == (not sigma.any())
+        assert "W0 is zero" in row["undefined"]
+        json.dumps(flatten(row))

@@ -105,6 +105,13 @@ class TestNoiseScale:
         sigma, q = torch.tensor([100.0, 6.3], dtype=torch.float64), gaussian_singular_values((1, 49))
         assert noise_scale(sigma, (2, 50)) == pytest.approx(6.3 / q.item(), rel=1e-12)
 
+    def test_a_tenth_at_either_end_is_left_out(self) -> None:
+        sigma = gaussian_singular_values((20, 50))
+        sigma[-2:] /= 2
+        assert noise_scale(sigma, (20, 50)) == pytest.approx(1, rel=1e-12)
+        sigma[-3] /= 2
+        assert noise_scale(sigma, (20, 50)) < 0.99
+
     def test_scale_order_and_transpose(self) -> None:
         sigma, shape = torch.linalg.svdvals(gaussian(30, 50)), (30, 50)
         expected = noise_scale(sigma, shape)

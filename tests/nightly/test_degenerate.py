@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from lorax_lab.launch.table import undefined
 from lorax_lab.record import measures
 from lorax_lab.record.record import Record, scan
 from lorax_lab.record.result import UNDEFINED
-from lorax_lab.spectra import MEASURES, row_of
 
 BASES = {
     "plain": {},
@@ -156,13 +153,3 @@ def test_a_rank_above_the_smaller_side_is_refused(store: tuple[str, Path, dict[s
     )  # fmt: skip
     assert result.returncode != 0
     assert f"type rank={1 if name == 'one row' else 32}" in result.stdout + result.stderr
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1), (2, 3)])
-def test_the_smallest_matrices_have_their_measures(shape: tuple[int, int]) -> None:
-    for sigma in (torch.ones(min(shape), dtype=torch.float64), torch.zeros(min(shape), dtype=torch.float64)):
-        row = row_of(sigma, shape, 0.0)
-        assert set(MEASURES) <= set(row)
-        assert all(math.isnan(row[measure]) == (not sigma.any()) for measure in REALS)
-        assert "W0 is zero" in row[UNDEFINED]
-        json.dumps(values(row))
