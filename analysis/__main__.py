@@ -19,7 +19,7 @@ COMMANDS = {
     "study": (".study.command", "figures, tables and verdicts of the studies, from their published records"),
     "verdict": (".study.command", "the verdicts of the studies alone"),
     "paper": (".paper.command", "the LoRA paper's claims, and what the studies say of them"),
-    "similarity": (".study.kept", "the directions that two published runs share"),
+    "similarity": (".study.similarity", "the directions that two published runs share"),
     "report": (".report", "one page of all runs, to open in a browser"),
     "pairs": (".pairs", "what one setting changes, by pairs of runs, as in pairs train.precision"),
     "audit": (".audit", "what an audit wrote, as in audit FOLDER"),

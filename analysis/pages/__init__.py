@@ -14,8 +14,8 @@ from typing import Any
 
 import jinja2
 
-from ..study.markdown import listed
 from ..study.statistics import Interval
+from ..study.words import listed
 
 NONE = "—"
 
@@ -23,11 +23,6 @@ NONE = "—"
 def render(template: str, **numbers: Any) -> str:
     """A page as Markdown, a line for each paragraph, item and row."""
     return flowed(_environment().get_template(f"{template}.j2").render(numbers))
-
-
-def printed(template: str, **numbers: Any) -> str:
-    """A text that keeps the lines of its template, such as LaTeX."""
-    return _environment().get_template(f"{template}.j2").render(numbers) + "\n"
 
 
 def rendered(text: str, **numbers: Any) -> str:
@@ -49,7 +44,7 @@ def flowed(text: str) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    """Markdown and LaTeX are not escaped: what others named has been checked before, and GitHub shows no scripts."""
+    """Markdown is not escaped: what others named has been checked before, and GitHub shows no scripts."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,

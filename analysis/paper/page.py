@@ -10,9 +10,9 @@ from typing import Any
 
 from ..pages import render, rendered
 from ..study.figures import FIGURES
-from ..study.markdown import listed
 from ..study.records import Records, has_collapsed, hours_of, training_of
 from ..study.validator import breaches, not_begun
+from ..study.words import listed
 from . import controls, notes, readings
 from .readings import CONTROLS, FAILS, HOLDS, TOO, UNSURE, Reading, is_task
 

@@ -12,12 +12,10 @@ import numpy as np
 
 from ..study import comparison
 from ..study.figures.arms import mean_losses
-from ..study.figures.directions import LORA, is_lora, update_of
-from ..study.markdown import listed
-from ..study.rates import RATE
+from ..study.figures.directions import EVERY, LORA, MODULES, is_lora, together, update_of
 from ..study.records import Records
-from ..study.similarities import EVERY, MODULES, together
 from ..study.statistics import Interval, crossed, t_interval
+from ..study.words import listed
 
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot be told here"
 TOO = ", as of noise"
@@ -168,7 +166,7 @@ def across(records: Records, arm: str, task: str, other: str) -> Interval:
 
 def rates(records: Records, task: str, *arms: str) -> str:
     """The learning rates of arms: with one seed to choose by, arms that are alike may have unlike ones."""
-    chosen = comparison.table(records, task).set_index("arm")[RATE]
+    chosen = comparison.table(records, task).set_index("arm")[comparison.RATE]
     return listed(f"{chosen[arm]:g} ({arm})" for arm in arms)
 
 

@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorax_lab.errors import ConfigError, answer, suggest
 from lorax_lab.record.files import write_text
@@ -14,12 +13,9 @@ from lorax_lab.record.files import write_text
 from .. import style
 from ..folders import check_out
 from . import page
-from .figures import FIGURES, STANDARD
+from .figures import FIGURES, STANDARD, latex
 from .records import RECORDS, NoStudy, Records, collapsed, load, names_in
 from .validator import breaches, not_begun
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 VERDICT = Path(__file__).parents[1] / "VERDICT.md"
 DOCS = Path(__file__).parents[2] / "docs" / "study"
@@ -169,9 +165,3 @@ def figures_of(records: Records) -> tuple[str, ...]:
         if name not in FIGURES:
             raise ConfigError(f"{records.name} names the figure {name}; {suggest(name, tuple(FIGURES))}")
     return names
-
-
-def latex(name: str, table: pd.DataFrame) -> str | None:
-    """A figure's table as a paper prints it; None where the figure has no such table."""
-    write = FIGURES[name].latex
-    return None if write is None else write(table)

@@ -24,6 +24,7 @@ from ..variants import COLLAPSED
 from .records import KEPT, Records, has_collapsed, rate_of, score_of
 from .statistics import Crossed, Interval, Smallest, crossed, holm, of_one_seed, smallest, t_interval
 from .validator import failed_seeds, selection_of
+from .words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ SPLIT = "test"
 COUNTED = ("accuracy",)
 """Metrics that are the share of right answers, so that each test example has a part in the score. An F1 is no mean over
 examples, nor is a perplexity or a rate of word errors over whole splits."""
+RATE = "learning_rate"
 Value = TypeVar("Value")
 LOST = Interval(-math.inf, -math.inf, -math.inf, 0)
 """The gain of an arm of which a final run has no score."""
@@ -54,7 +56,7 @@ def every_seed(records: Records) -> pd.DataFrame:
         reference = seeds_of(records, task, records.protocol.reference)
         for line in sorted(records.of(task, "final"), key=_place(records)):
             score, seed = score_of(line, SPLIT), line["seed"]
-            beside = score_of(reference[seed], SPLIT) if seed in reference else math.nan
+            of_reference = score_of(reference[seed], SPLIT) if seed in reference else math.nan
             rows.append(
                 {
                     "task": task,
@@ -65,7 +67,7 @@ def every_seed(records: Records) -> pd.DataFrame:
                     "status": line["status"],
                     "validation": score_of(line, "validation"),
                     "test": score,
-                    "difference": score - beside,
+                    "difference": score - of_reference,
                     COLLAPSED: has_collapsed(line),
                 }
             )
@@ -260,6 +262,38 @@ def with_ends_of_one_seed(records: Records, rows: pd.DataFrame) -> pd.DataFrame:
                 over = of_one_seed(found)
                 rows.loc[place, [f"{name}_low", f"{name}_high"]] = [over.low, over.high]
     return rows
+
+
+def usual_rate(rows: pd.DataFrame) -> float | None:
+    """The learning rate of most arms of LoRA on one task, the lowest of several; None where no arm has a rank.
+
+    Args:
+        rows: of one task, as `table` has them.
+
+    >>> import pandas as pd
+    >>> usual_rate(pd.DataFrame({"rank": [None, 1, 2, 4], "learning_rate": [7e-5, 2e-3, 1e-3, 2e-3]}))
+    0.002
+    """
+    counts = rows.loc[rows["rank"].notna(), RATE].value_counts()
+    return float(counts[counts == counts.max()].index.min()) if len(counts) else None
+
+
+def has_unlike_rate(rows: pd.DataFrame) -> np.ndarray:
+    """Which arms of LoRA have another rate than most of them, (arms,); none of another method has."""
+    most = usual_rate(rows)
+    same = rows[RATE].map(lambda rate: most is not None and bool(np.isclose(rate, most)))
+    return np.asarray(rows["rank"].notna() & ~same, dtype=bool)
+
+
+def unlike_rates(rows: pd.DataFrame) -> str:
+    """Those rates and that of most, in words; nothing where all arms of LoRA have one rate.
+
+    >>> import pandas as pd
+    >>> unlike_rates(pd.DataFrame({"rank": [1, 2, 4], "learning_rate": [2e-3, 1e-3, 2e-3]}))
+    'learning rate 0.001, not 0.002'
+    """
+    unlike = sorted({f"{rate:g}" for rate in rows.loc[has_unlike_rate(rows), RATE]}, key=float)
+    return f"learning rate {listed(unlike)}, not {usual_rate(rows):g}" if unlike else ""
 
 
 def _cost(lines: list[Line]) -> dict[str, Any]:

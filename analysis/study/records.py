@@ -17,7 +17,7 @@ from lorax_lab.study.rows import SHARED, Afterwards, names_of, read_rows
 from lorax_lab.study.tables import altered
 
 from ..scores import SCORED, UNITS, directed, with_units
-from .scale import Scale
+from .words import Scale
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,6 +30,8 @@ MEASURES = (
     "energy_rank_95",
     "energy_rank_99",
 )
+"""Those of `spectra.MEASURES` that a study's pages and tables show: the ranks that papers report, and three shares of
+the energy. A line has every other measure too, derived from σ."""
 COUNTS = ("spikes", "above_rounding", "bulk_misfit", "relative_norm")
 """Measures without a null of their own: directions above the fitted noise, NaN where a bulk is not that of iid noise,
 values above fp32 rounding, how far the bulk is from noise, and ‖ΔW‖ / ‖W0‖."""

@@ -20,8 +20,8 @@ from lorax_lab.study.protocol import Choice, Protocol, Selection, select
 from lorax_lab.study.published import Line
 
 from ..scores import CORRELATIONS, SHARES
-from .markdown import some
 from .records import KEPT, Records, rate_of
+from .words import first_names
 
 LEAST_SEEDS = 5
 """An arm needs at least this many fresh seeds."""
@@ -104,7 +104,7 @@ def _of_no_arm(records: Records) -> list[str]:
     for line in records.lines:
         if records.cell(line) is None:
             faults.setdefault(_difference(records, line), []).append(line["run_id"])
-    return [f"runs of no declared arm ({difference}): {some(runs)}" for difference, runs in faults.items()]
+    return [f"runs of no declared arm ({difference}): {first_names(runs)}" for difference, runs in faults.items()]
 
 
 def _difference(records: Records, line: Line) -> str:
@@ -136,7 +136,7 @@ def _without_scores(lines: list[Line]) -> list[str]:
         for split in (("validation",) if line["config"]["measure"] == "trial" else ("validation", "test"))
         if f"{split}/{line.get('metric')}" not in line.get("metrics", {})
     ]
-    return [f"completed runs without a score: {some(lacking)}"] if lacking else []
+    return [f"completed runs without a score: {first_names(lacking)}"] if lacking else []
 
 
 def _of_task(records: Records, task: str) -> Iterator[str]:
@@ -170,15 +170,15 @@ def _trials(records: Records, trials: list[Line]) -> Iterator[str]:
         listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         yield f"unequal numbers of learning-rate trials: {listed}"
     if read := [x["run_id"] for x in trials if any(key.startswith("test/") for key in x.get("metrics", {}))]:
-        yield f"learning rates were chosen by runs that read the test split: {some(read)}"
+        yield f"learning rates were chosen by runs that read the test split: {first_names(read)}"
     if others := [line["run_id"] for line in trials if line["seed"] not in protocol.selection_seeds]:
-        yield f"trials with seeds that are not declared for the selection: {some(others)}"
+        yield f"trials with seeds that are not declared for the selection: {first_names(others)}"
 
 
 def _finals(protocol: Protocol, arm: str, rate: float, lines: list[Line]) -> Iterator[str]:
     """An arm has one final run of each declared seed, at the chosen rate; one that diverged counts as one."""
     if others := [line["run_id"] for line in lines if not math.isclose(rate_of(line), rate, rel_tol=1e-6)]:
-        yield f"{arm}: final runs with another learning rate than the chosen {rate:g}: {some(others)}"
+        yield f"{arm}: final runs with another learning rate than the chosen {rate:g}: {first_names(others)}"
     seeds = Counter(line["seed"] for line in lines if line["status"] in ("completed", "diverged"))
     if missing := sorted(set(protocol.final_seeds) - set(seeds)):
         yield f"{arm}: final runs are missing: seeds {', '.join(map(str, missing))}"
@@ -192,7 +192,7 @@ def _metric(records: Records, condition: str, lines: list[Line]) -> Iterator[str
     declared = records.declared.scores.get(condition)
     wrong = [x["run_id"] for x in lines if "metric" in x and declared and declared != (x["metric"], of_line(x))]
     if wrong:
-        yield f"the metric is not the declared one: {some(wrong)}"
+        yield f"the metric is not the declared one: {first_names(wrong)}"
 
 
 def _reference(records: Records, finals: list[Line], chosen: Selection) -> Iterator[str]:
@@ -237,7 +237,7 @@ def _same(records: Records, lines: list[Line]) -> Iterator[str]:
                 kinds.setdefault(json.dumps(read(line), sort_keys=True), []).append(line["run_id"])
             if len(kinds) > 1:
                 few = min(kinds.values(), key=len)
-                yield f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {some(few)}"
+                yield f"{subject} differ: {len(kinds)} kinds in {len(group)} runs, unlike the others {first_names(few)}"
 
 
 def _completed(records: Records, lines: list[Line]) -> list[Line]:

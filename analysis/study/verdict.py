@@ -11,11 +11,10 @@ from typing import Any
 from ..pages import render
 from . import comparison, update
 from .margin import head_is_enough
-from .markdown import listed
 from .records import KEPT, Records
-from .scale import Scale
 from .statistics import Interval, Smallest
 from .validator import breaches
+from .words import Scale, listed
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 NO_VERDICT = "no verdict"

@@ -33,10 +33,6 @@ def test_what_two_seeds_share_is_counted_in_directions_beyond_chance() -> None:
             assert 0 < beyond < 32
 
 
-def test_a_study_without_pairs_of_runs_shares_nothing() -> None:
-    assert update.common(records("planted"), records("planted").conditions[0]) is None
-
-
 def test_spikes_are_counted_only_above_a_bulk_of_iid_noise() -> None:
     for study in ("planted", "random_labels"):
         for task in records(study).conditions:

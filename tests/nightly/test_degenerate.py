@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import launched, published, tiny_config
+from conftest import launched, tiny_config
 
 from analysis.__main__ import main as analysis
 from analysis.figures import FIGURES
@@ -75,12 +75,6 @@ def runs(folder: Path) -> list[Record]:
     return list(scan(folder)[0].values())
 
 
-def test_every_run_has_a_line_of_the_right_types(store: tuple[str, Path, dict[str, str]]) -> None:
-    _, folder, _ = store
-    for record in runs(folder):
-        assert published(folder / record.run_id)["matrices"]
-
-
 def values(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in row.items():
@@ -142,14 +136,3 @@ def test_an_audit_of_what_is_equal_or_zero_ends_well(
         assert analysis(["audit", str(out)]) in (0, 1)
         is_drawn, said = (out / "directions.png").exists(), capsys.readouterr().out
         assert is_drawn or "W0 of every matrix that changed is zero" in said or "no matrix changed" in said
-
-
-def test_a_rank_above_the_smaller_side_is_refused(store: tuple[str, Path, dict[str, str]]) -> None:
-    name, folder, _ = store
-    result = launched(
-        *(f"{key}={value}" for key, value in {"model": next(iter(runs(folder))).config["model"]}.items()),
-        "rank=33", "task=local", "task.text=sentence", "task.label=label", "tracking=disabled", f"runs_dir={folder}",
-        f"task.path={next(iter(runs(folder))).config['task']['path']}",
-    )  # fmt: skip
-    assert result.returncode != 0
-    assert f"type rank={1 if name == 'one row' else 32}" in result.stdout + result.stderr

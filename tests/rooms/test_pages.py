@@ -126,28 +126,6 @@ def test_a_spectral_rank_is_low_only_where_it_surely_is(low: float, high: float,
     assert reading(Interval((low + high) / 2, low, high, 5), 24) == says
 
 
-def test_a_ruling_has_the_gains_at_its_own_ranks() -> None:
-    whole = rulings(study())[0]
-    assert whole.at_r == comparison.gains(study(), TASK)["LoRA r=8"]
-    assert whole.at_k == update.gains(study(), TASK)[4]
-    assert whole.worse == ()
-    short = rulings(study(lambda cell: 0.8 - 0.4 * (cell.arm != "full")))[0]
-    assert (short.at_r, str(short.r_star)) == (None, "above the largest tried")
-    lowest = {1: -0.001, 8: -0.015}
-    assert rulings(study(lambda cell: 0.8 + lowest.get(PROTOCOL.arm(cell.arm).rank or 0, 0.0)))[0].worse == (8,)
-
-
-def test_an_arm_matches_only_where_it_surely_is_within_the_margin() -> None:
-    scores = {"full": 0.8, "LoRA r=1": 0.5, "LoRA r=8": 0.8}
-
-    def verdicts() -> list[list[str]]:
-        return list(by_match(study(lambda cell: scores[cell.arm]), TASK)[2].values())
-
-    assert verdicts() == [["LoRA r=8"], ["LoRA r=1"], []]
-    scores["LoRA r=1"] = 0.78
-    assert verdicts() == [["LoRA r=8"], [], ["LoRA r=1"]]
-
-
 # ---- where k* is decided
 
 
@@ -173,16 +151,6 @@ def test_a_control_without_the_ks_own_rank_is_read_at_the_next_one() -> None:
     moved = again(now := present(study()), [earlier(line) for line in now.lines])
     assert update.functional_rank(moved, TASK).size == 2
     assert {control["at"] for control in page._cuts(moved, TASK)["controls"]} == {4}
-
-
-@pytest.mark.parametrize(("of_all", "over"), [(0.05, 0.15), (0.3, -0.1)])
-def test_directions_of_all_matrices_stand_beside_those_of_each(of_all: float, over: float) -> None:
-    """At k* = 1 by a wide margin: the cut of each matrix loses .2 there, within ±.001 · √2.5 · t / √5 = .00196."""
-    found = page._largest(present(study(), of_all=of_all), TASK, 1)
-    assert found
-    assert [found[key].mean for key in ("each", "of_all", "over")] == pytest.approx([-0.2, -of_all, over])
-    assert found["each"].high - found["each"].mean == pytest.approx(0.00196, abs=1e-5)
-    assert page._largest(study(), TASK, 1) is None
 
 
 def test_the_best_share_of_the_update_gains_only_where_it_surely_does() -> None:
@@ -271,10 +239,3 @@ def test_a_lost_arm_has_no_number_and_counts_in_the_correction() -> None:
     assert table.loc["LoRA r=8", "p_holm"] == holm({"LoRA r=1": 1.0, "LoRA r=8": p})["LoRA r=8"] == min(1.0, 2 * p)
     assert set(margin.powers(lost(records), TASK)) == {"LoRA r=8"}
     assert by_match(lost(records), TASK)[2]["surely short of it"] == ["LoRA r=1"]
-
-
-def test_an_arm_of_the_head_alone_that_diverged_is_no_measure_of_the_margin() -> None:
-    records = with_head(0.7)
-    gone = [line | {"status": "diverged"} if records.arm_of(line) == "head" and line["seed"] == 2 else line
-            for line in records.lines]  # fmt: skip
-    assert margin.head_arm(replace(records, lines=gone), TASK) is None

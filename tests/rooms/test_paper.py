@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from synthetic import study
 from test_pages import check
 
 from analysis.__main__ import main
-from analysis.paper import controls, notes, page, readings
+from analysis.paper import controls, page, readings
 from analysis.paper.command import OUT
-from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, between, both, is_task, of_every_two, within
+from analysis.paper.readings import CONTROLS, FAILS, HOLDS, UNSURE, above, between, is_task, of_every_two
 from analysis.study import comparison
 from analysis.study.figures import FIGURES, STANDARD
 from analysis.study.paper import theirs
@@ -41,15 +40,6 @@ def interval(low: float, high: float) -> Interval:
 )
 def test_a_claim_is_decided_by_its_whole_interval(low: float, high: float, outcome: str) -> None:
     assert above(interval(low, high), 0.5) == outcome
-
-
-def test_between_two_lines() -> None:
-    assert within(interval(-0.04, 0.04), -0.05, 0.05) == HOLDS
-    assert within(interval(0.06, 0.1), -0.05, 0.05) == within(interval(-0.2, -0.06), -0.05, 0.05) == FAILS
-    assert within(interval(0.04, 0.06), -0.05, 0.05) == UNSURE
-    nothing = Interval(float("nan"), float("nan"), float("nan"), 1)
-    assert {above(nothing, 0), within(nothing, -1, 1)} == {UNSURE}
-    assert [both(HOLDS, HOLDS), both(HOLDS, UNSURE), both(UNSURE, FAILS, HOLDS)] == [HOLDS, UNSURE, FAILS]
 
 
 def test_what_every_two_seeds_share_has_an_interval_over_seeds() -> None:
@@ -117,24 +107,6 @@ def test_the_other_directions_are_told_apart_from_the_top_one() -> None:
     assert {reading.outcome for reading in read("other_directions", more)} == {FAILS}
 
 
-@pytest.mark.parametrize(("phi", "outcome"), [(0.11, HOLDS), (0.5, FAILS)])
-def test_directions_of_the_base(phi: float, outcome: str) -> None:
-    of = {(readings.BY_RANK[64], side, readings.QUERY): phi for side in (readings.ROW, readings.COLUMN)}
-    assert [reading.outcome for reading in read("directions_of_the_base", similar(of))] == [outcome, outcome]
-
-
-@pytest.mark.parametrize(("many", "outcome"), [(0.3, HOLDS), (0.17, FAILS), (0.2, UNSURE)])
-def test_a_larger_rank_has_more_of_the_base_or_less(many: float, outcome: str) -> None:
-    """Of rank 4 a third of a direction beyond chance; of rank 64 40 times φ beyond 64 / 384, .167."""
-    sides = (readings.ROW, readings.COLUMN)
-    of = {(readings.BY_RANK[4], side, readings.QUERY): 0.188 for side in sides}
-    of |= {(readings.BY_RANK[64], side, readings.QUERY): many for side in sides}
-    rows, columns = read("more_of_the_base_at_a_higher_rank", similar(of))
-    assert (rows.outcome, columns.outcome) == (outcome, outcome)
-    says = [rows.says[key] for key in ("of_many", "of_few", "between")]
-    assert says == pytest.approx([40 * (many - 64 / D), 4 * (0.188 - 40 / D), 8 * (0.2 - 40 / D)], abs=0.2)
-
-
 @pytest.mark.parametrize(("query", "value", "outcome"), [(0.35, 0.2, HOLDS), (0.2, 0.35, FAILS), (0.2, 0.2, FAILS)])
 def test_the_query_is_held_against_the_value_and_a_decides(query: float, value: float, outcome: str) -> None:
     of = {(readings.SEEDS, "A", readings.QUERY): query, (readings.SEEDS, "A", readings.VALUE): value}
@@ -142,32 +114,6 @@ def test_the_query_is_held_against_the_value_and_a_decides(query: float, value: 
     assert [r.outcome for r in found if not r.stands_beside] == [outcome, outcome]
     assert [r.outcome for r in found if r.stands_beside] == 8 * [FAILS]
     assert page.outcome_of(found).startswith(f"{outcome} (sarcasm); B A: {FAILS} (sarcasm); full")
-
-
-def test_what_two_seeds_share_is_more_than_a_little_above_chance() -> None:
-    of = {(readings.SEEDS, side, readings.VALUE): 0.04 for side in ("A", readings.START)}
-    found = read("more_than_chance", similar(of | {(readings.SEEDS, "A", readings.QUERY): 0.35}))
-    assert outcomes(found[:4], "name", "k") == {
-        ("query", 1): HOLDS,
-        ("query", 8): HOLDS,
-        ("value", 1): FAILS,
-        ("value", 8): FAILS,
-    }
-    assert found[0].of_noise == HOLDS  # .2 before training, as no real factors are
-    chance = 64 / D
-    few = similar({}, {"1,1": 1.0, "8,8": 3 / 8, "64,64": chance + 3 / 64 * (1 - chance)})  # 64 hide 3 that are shared
-    assert {reading.outcome for reading in read("more_than_chance", few)} == {HOLDS}
-
-
-def test_a_pair_that_was_not_kept_gives_no_reading() -> None:
-    records = similar({})
-    older = [
-        row | {"each": {key: value for key, value in row["each"].items() if key != "1,64"}}
-        for row in records.rows["similarities"]
-    ]
-    records = dataclasses.replace(records, rows={"similarities": older})
-    assert read("other_directions", records) == []
-    assert len(read("top_direction", records)) == 3
 
 
 # ---- amplification
@@ -192,19 +138,6 @@ def test_amplification_stands_beside_a_gaussian_of_its_norm(over_noise: float, o
     assert (few.outcome, many.outcome) == (outcome, outcome)
     assert few.says["larger"].mean == pytest.approx(1 / (over_noise * 1.002), rel=1e-5)
     assert (few.says["factor"], few.says["gaussian"]) == pytest.approx((over_noise * 8.016, 8.0), rel=1e-5)
-
-
-@pytest.mark.parametrize(("fall", "outcome"), [(10.0, HOLDS), (2.5, HOLDS), (1.5, FAILS)])
-def test_noise_falls_with_r_too(fall: float, outcome: str) -> None:
-    (falls,) = read("less_at_a_higher_rank", amplified(0.5, fall))
-    assert (falls.outcome, falls.of_noise) == (outcome, HOLDS)
-    assert [falls.says[key].mean for key in ("fall", "noise")] == pytest.approx([fall, 10.0])
-
-
-@pytest.mark.parametrize(("over_noise", "outcome"), [(0.5, HOLDS), (0.02, FAILS)])
-def test_the_top_directions_of_the_base(over_noise: float, outcome: str) -> None:
-    """At .02 of a Gaussian's factor the update repeats them nearly: W is 1.6 times as large in its own."""
-    assert read("not_the_top_ones", amplified(over_noise))[0].outcome == outcome
 
 
 def test_lora_decides_a_claim_and_full_fine_tuning_stands_beside() -> None:
@@ -331,30 +264,6 @@ def test_the_rules_of_scores_hold_of_the_papers_own_numbers(monkeypatch: pytest.
     assert {next(getattr(readings, name)(records, **given)).outcome for name, given in asked} == {HOLDS}
 
 
-@pytest.mark.parametrize(
-    ("gain", "better", "no_worse"), [(0.02, HOLDS, HOLDS), (-0.01, FAILS, HOLDS), (-0.04, FAILS, FAILS)]
-)
-def test_claims_of_few_and_many_examples(
-    gain: float, better: str, no_worse: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of_scores(monkeypatch, {"full": 0.8 - gain}, half=0.003)
-    records = study(tasks=(readings.FEW_EXAMPLES, "300 examples"))
-    assert [r.outcome for r in read("better_with_few", records)] == [better]
-    assert [(r.task, r.outcome) for r in read("no_worse_with_more", records)] == [("300 examples", no_worse)]
-
-
-@pytest.mark.parametrize(
-    ("of_8", "half", "outcome"), [(0.016, 0.005, HOLDS), (0.011, 0.005, UNSURE), (-0.2, 0.005, FAILS)]
-)
-def test_one_of_two_ranks_does_better_with_few_examples(
-    of_8: float, half: float, outcome: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As declared: rank 8 or rank 64, so that two chances are taken, by an interval that is wide enough for both."""
-    of_scores(monkeypatch, {"LoRA r=8": 0.8 + of_8, "LoRA r=64": 0.7}, half)
-    (reading,) = read("better_with_few", study(tasks=(readings.FEW_EXAMPLES,)))
-    assert (reading.outcome, reading.says["best"]) == (outcome, "LoRA r=64" if of_8 == -0.2 else "LoRA r=8")
-
-
 # ---- controls and notes
 
 
@@ -377,29 +286,6 @@ def test_a_control_refutes_what_it_has_more_than_half_of(control: float, said: s
     assert controls.rows_of({"paper_subspaces": study(tasks=("sarcasm",))}) == []
 
 
-@pytest.mark.parametrize(("over_noise", "said"), [(0.5, controls.REFUTED), (2.0, controls.STANDS)])
-def test_a_gaussian_update_refutes_what_it_has_more_of(over_noise: float, said: str) -> None:
-    found = controls.rows_of({"paper_amplification": amplified(over_noise)})
-    assert [(row["r"], row["outcome"]) for row in found] == [(4, said), (64, said)]
-
-
-@pytest.mark.parametrize(("drawn", "said"), [(2.4, controls.REFUTED), (1.2, controls.STANDS), (1.75, controls.OPEN)])
-def test_random_labels_refute_what_they_have_more_than_half_of(drawn: float, said: str) -> None:
-    """W is 2.5 times as large as in noise in the update of the task: half of what it has beyond 1 is 1.75."""
-    rows = [
-        {"condition": task, "arm": arm, "seed": seed, "matrix": matrix, "module": "value", "r": r}
-        | {"factor": 8.0 / (times + 0.01 * seed), "gaussian_factor": 8.0, "random_factor": 8.0, "base_factor": 0.1}
-        for task, times in (("sarcasm", 2.48), ("random labels", drawn - 0.02))
-        for arm, r in (("full", 4), ("full", 64), ("LoRA r=4", 4))
-        for seed in SEEDS
-        for matrix in ("one", "two")
-    ]
-    records = dataclasses.replace(study(tasks=("sarcasm", "random labels")), rows={"factors": rows})
-    found = controls.rows_of({"paper_amplification": records})
-    assert next((row["control"], row["words"], row["outcome"]) for row in found) == ("random labels", "full", said)
-    assert len(found) == 2, "of LoRA on the task, beside a Gaussian"
-
-
 def test_a_gain_across_heads_is_of_the_same_examples() -> None:
     records = load(RECORDS / "paper_baselines")
     usual = "sarcasm with the usual head"
@@ -410,16 +296,6 @@ def test_a_gain_across_heads_is_of_the_same_examples() -> None:
     lines = [line | {"inputs": line["inputs"] | digests[records.cell(line).condition]} for line in records.lines]
     unlike = readings.across(dataclasses.replace(records, lines=lines), "head alone", usual, "sarcasm")
     assert np.isnan(unlike.mean), "of other examples"
-
-
-def test_rates_of_a_control_that_were_chosen_among_ties_are_told_with_the_norm() -> None:
-    records = study(tasks=("sarcasm", "random labels"))
-    assert notes.ties(records) == []
-    trials = {id(line) for line in records.of("random labels", "trial")}
-    lines = [line | {"collapsed": True} if id(line) in trials else line for line in records.lines]
-    (note,) = notes.ties(dataclasses.replace(records, lines=lines))
-    assert (note["trials"], note["rates"][0]) == (len(trials), ("full", 0.0002, 0.0002))
-    assert note["norms"] == pytest.approx([0.01, 0.01])
 
 
 # ---- the claims and the page
@@ -456,12 +332,3 @@ def test_the_committed_page_is_what_the_records_say(tmp_path: Path, capsys: pyte
     finally:
         copy.unlink(missing_ok=True)
     assert str(copy) in capsys.readouterr().out
-
-
-def test_what_the_page_of_claims_lacks_is_named_where_it_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(RECORDS / "paper_baselines", tmp_path / "paper_baselines")
-    assert main(["paper", "--records", str(tmp_path), "--out", str(tmp_path / "p.md")]) == 0
-    printed = capsys.readouterr().out
-    assert [name for name in page.studies_of_paper() if f"`{name}`" not in printed] == ["paper_baselines"]

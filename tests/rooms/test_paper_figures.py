@@ -13,10 +13,9 @@ from synthetic import study
 
 from analysis.study import comparison
 from analysis.study.figures import FIGURES
-from analysis.study.figures.directions import IN_LAYERS, MAPS
+from analysis.study.figures.directions import CHANCE, DRAWN, GAUSSIAN, IN_LAYERS, MAPS
 from analysis.study.paper import theirs
 from analysis.study.records import RECORDS, Records, every, load
-from analysis.study.similarities import CHANCE, DRAWN, GAUSSIAN
 from lorax_lab.study.answers import log_losses
 
 D, SIZES = 384, [1, 2, 4, 8]
@@ -83,61 +82,6 @@ def test_heat_maps_show_the_middle_layer_of_query_and_value_beside_chance(name: 
     assert f"layer 1, mean over {counted} of" in " ".join(figure.get_suptitle().split())
 
 
-@pytest.mark.parametrize(("name", "of_noise"), [("ranks_by_layer", 0), ("seeds_by_layer", 1)])
-def test_heat_maps_of_each_layer_stand_under_chance(name: str, of_noise: int) -> None:
-    """As the paper lays out its Figures 6 and 7."""
-    layers = sorted({row["layer"] for row in similar()})
-    assert len(layers) > 1
-    table = FIGURES[name].table(with_rows(similarities=similar()))
-    assert sorted(set(table["layer"])) == layers
-    figure = FIGURES[name].draw(table)
-    maps = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"]
-    column = maps[:: len(TASKS) * 2]
-    assert [axes.get_ylabel() for axes in column[1 + of_noise :]] == [f"A, layer {layer}" for layer in layers]
-    shown = [np.unique(axes.collections[0].get_array()) for axes in column[1 + of_noise :]]
-    np.testing.assert_allclose(np.concatenate(shown), [0.5 + 0.001 * layer for layer in layers])
-    assert f"layers {layers[0]} to {layers[-1]}" in " ".join(figure.get_suptitle().split())
-
-
-def test_a_pair_that_was_not_measured_leaves_its_place_empty() -> None:
-    rows = [row for row in similar() if (row["condition"], row["side"]) != ("headlines", "A")]
-    figure = FIGURES["ranks_share"].draw(FIGURES["ranks_share"].table(with_rows(similarities=rows)))
-    assert sum(not axes.axison for axes in figure.axes) == 4  # of query and value, and enlarged
-
-
-def test_maps_of_fewer_directions_have_a_map_of_chance_of_their_own() -> None:
-    """Drawn over 4 directions, what 4 share with W would look paler than chance over 64."""
-    rows = [row for row in similar() if row["condition"] == "reviews" and row["pair"].startswith("W")]
-    few = [row | {"j": SIZES[:3], "phi": [of[:3] for of in row["phi"]]} if row["pair"] == "W and r=4" else row
-           for row in rows]  # fmt: skip
-    figure = FIGURES["base_shares"].draw(FIGURES["base_shares"].table(with_rows(similarities=few)))
-    shown = [axes for axes in figure.axes if axes.collections and axes.get_label() != "<colorbar>"][::2]
-    labels = [axes.get_ylabel().partition("\n")[0] for axes in shown]
-    assert labels[:5] == ["chance", "two Gaussian", "chance, j to 4", "W and r=4", "W and r=4"]
-    assert not [label for label in labels[5:] if label.startswith("chance")]
-    assert [axes.get_xlim()[1] for axes in shown[:5]] == [8, 8, 4, 4, 4]
-    np.testing.assert_allclose(np.unique(shown[2].collections[0].get_array()), np.array(SIZES) / D)
-
-
-@pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share"])
-def test_a_figure_of_lora_in_some_matrices_says_so(name: str) -> None:
-    rows = [row | {"each": {"1,1": [0.5], "8,8": [0.5], "40,4": [0.5]}} for row in similar()]
-    for adapted, says in ((None, False), ("query and value", True)):
-        of = [row | {"adapted": adapted} for row in rows]
-        table = FIGURES[name].table(with_rows(similarities=of))
-        title = " ".join(FIGURES[name].draw(table).get_suptitle().split())
-        assert ("LoRA in query and value alone" in title) == says
-        assert ("adapted" in table) == says
-
-
-def test_the_top_directions_of_all_that_was_trained_are_enlarged() -> None:
-    """Of 64 directions the first is one pixel high."""
-    figure = FIGURES["seeds_share"].draw(FIGURES["seeds_share"].table(with_rows(similarities=similar())))
-    labels = [axes.get_ylabel() for axes in figure.axes]
-    names = [label for label in labels if label.endswith("top 8")]
-    assert names == ["A, top 8", *["row, top 8", "column, top 8"] * 2]
-
-
 def test_amplification_is_the_mean_over_seeds_of_the_median_over_matrices() -> None:
     table = FIGURES["amplification"].table(with_rows(factors=amplified()))
     whole = table[table["module"] == "all matrices"].set_index(["task", "arm", "r"])
@@ -192,17 +136,6 @@ def marks(axes: Any, marker: str, hollow: bool) -> list[tuple[float, float]]:
     lines = [line for line in axes.get_lines() if line.get_marker() == marker and line.get_linestyle() == "None"]
     lines = [line for line in lines if (line.get_markerfacecolor() == "white") == hollow]
     return [point for line in lines for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
-def test_a_rank_at_another_learning_rate_than_most_is_hollow() -> None:
-    table = FIGURES["losses"].table(load(RECORDS / "paper_rank_by_loss"))
-    table = table.assign(learning_rate=[0.001 if rank in (16, 32) else 0.002 for rank in table["rank"]])
-    figure = FIGURES["losses"].draw(table)
-    assert [rank for rank, _ in marks(figure.axes[0], "o", hollow=True)] == [16, 32]
-    assert figure.axes[0].get_title("left") == "sarcasm; hollow: learning rate 0.001, not 0.002"
-    alike = FIGURES["losses"].draw(table.assign(learning_rate=0.002))
-    assert marks(alike.axes[0], "o", hollow=True) == []
-    assert alike.axes[0].get_title("left") == "sarcasm"
 
 
 def test_an_arm_at_another_learning_rate_than_most_is_a_diamond() -> None:
@@ -298,16 +231,6 @@ def test_every_layer_and_type_of_matrix_has_a_cell() -> None:
     assert last == ["20", "30", "40", "27", "37", "47"]
     assert [text.get_text() for text in maps[-len(TASKS)].get_yticklabels()] == ["query", "output.dense"]
     assert "pairs of runs of seeds 0, 1, 2, 3 and 4" in " ".join(figure.get_suptitle().split())
-    for moved, extend in ((0.0, "neither"), (0.4, "max"), (-0.3, "min")):
-        picture = FIGURES["layers_share"].draw(table.assign(phi=table["phi"] + moved))
-        assert colour_bar(picture).extend == extend
-    apart = table.assign(phi=[value + (0.4 if place else -0.5) for place, value in enumerate(table["phi"])])
-    assert colour_bar(FIGURES["layers_share"].draw(apart)).extend == "both"
-
-
-def colour_bar(figure: Any) -> Any:
-    """The colour bar of a figure that has one."""
-    return next(mesh.colorbar for axes in figure.axes for mesh in axes.collections if getattr(mesh, "colorbar", None))
 
 
 @pytest.mark.parametrize("name", [*SIMILARITIES, "layers_share", "amplification", "sets"])

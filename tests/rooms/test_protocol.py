@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import PROTOCOL, again, line, peaked, study
+from synthetic import PROTOCOL, again, line, study
 
 from analysis.study import comparison
 from analysis.study.records import Records
@@ -50,12 +50,6 @@ def test_the_highest_mean_over_the_seeds_is_chosen() -> None:
     assert chosen.choices["full"].score == pytest.approx(0.9)
 
 
-def test_missing_trials_are_asked_for_first_of_all_arms_alike() -> None:
-    missing = select(PROTOCOL, "t", lines_of({})).missing
-    assert len(missing) == 3 * 3 * 2
-    assert {cell.rate for cell in missing if cell.arm == "full"} == {1e-4, 2e-4, 4e-4}
-
-
 @pytest.mark.parametrize(("best", "steps"), [(2, range(4)), (0, range(-1, 3))])
 def test_a_best_rate_at_the_edge_extends_every_arms_grid_by_one(best: int, steps: range) -> None:
     scores = scores_of({"full": best, "LoRA r=1": 1, "LoRA r=8": 1}, range(3))
@@ -92,15 +86,7 @@ def test_an_edge_is_said() -> None:
     assert "the best learning rate of full, 0.0008, is at the edge of what was tried" in breach
 
 
-def test_an_edge_of_another_arm_than_the_reference_is_no_breach() -> None:
-    def rising(cell: Cell) -> float:
-        return peaked(cell) if cell.arm == "full" else 0.5 + 0.02 * PROTOCOL.step(cell.arm, cell.rate)
-
-    assert breaches(study(rising)) == []
-    assert len(marked(study(rising))) == 2
-
-
-Spoil = Callable[[list[dict[str, Any]]], None]
+Spoil = Callable[[list[dict[str, Any]]], object]
 
 
 def trials(lines: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
@@ -112,82 +98,37 @@ def final(lines: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
     return found[0]
 
 
-def extra_trials(lines: list[dict[str, Any]]) -> None:
-    lines += [line(Cell("trial", "reviews", "LoRA r=8", 1.5e-3, seed), 0.7) for seed in (100, 101)]
+BREACHES: dict[str, Spoil] = {
+    "LoRA r=8 8": lambda lines: lines.extend(
+        line(Cell("trial", "reviews", "LoRA r=8", 1.5e-3, seed), 0.7) for seed in (100, 101)
+    ),
+    "trials are missing: 1 of LoRA r=8": lambda lines: lines.remove(trials(lines, rank=8)[0]),
+    "LoRA r=8: final runs are missing: seeds 3": lambda lines: lines.remove(final(lines, rank=8, seed=3)),
+    "read the test split": lambda lines: trials(lines)[4]["metrics"].update({"test/accuracy": 0.8}),
+    "another learning rate": lambda lines: final(lines, rank=8)["config"]["train"].update(learning_rate=5e-3),
+    "not declared: 7": lambda lines: final(lines, rank=8, seed=3).update(seed=7),
+    "more than once": lambda lines: lines.append(copy.deepcopy(final(lines, rank=8)) | {"run_id": "again"}),
+    "data or splits": lambda lines: final(lines, rank=8)["inputs"].update(data_sha256="e"),
+    "splits differ": lambda lines: final(lines, rank=8)["inputs"].update(examples={"train": 1}),
+    "model differ": lambda lines: final(lines, rank=8)["inputs"].update(model_sha256="n"),
+    "training budget": lambda lines: trials(lines, rank=8)[0]["time"].update(steps=38),
+    "numeric settings": lambda lines: final(lines, rank=8)["hardware"].update(threads=8),
+    "seed 0": lambda lines: final(lines, rank=8)["inputs"].update(head_sha256="another"),
+    "task.split_seed": lambda lines: final(lines, rank=8)["config"]["task"].update(split_seed=1),
+    "train.epochs": lambda lines: final(lines, rank=8)["config"]["train"].update(epochs=2),
+    "train.precision": lambda lines: final(lines, rank=8)["config"]["train"].update(precision="bf16"),
+    "rank is 3": lambda lines: final(lines, rank=8)["config"].update(rank=3),
+}
+"""What the breach names, and how a study comes to it."""
 
 
-def lacks_a_trial(lines: list[dict[str, Any]]) -> None:
-    lines.remove(trials(lines, rank=8)[0])
-
-
-def lacks_a_final(lines: list[dict[str, Any]]) -> None:
-    lines.remove(final(lines, rank=8, seed=3))
-
-
-def reads_the_test(lines: list[dict[str, Any]]) -> None:
-    trials(lines)[4]["metrics"]["test/accuracy"] = 0.8
-
-
-def another_rate(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["config"]["train"]["learning_rate"] = 5e-3
-
-
-def another_seed(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8, seed=3)["seed"] = 7
-
-
-def a_seed_twice(lines: list[dict[str, Any]]) -> None:
-    lines.append(copy.deepcopy(final(lines, rank=8)) | {"run_id": "again"})
-
-
-def other_data(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["inputs"]["data_sha256"] = "e"
-
-
-def other_model(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["inputs"]["model_sha256"] = "n"
-
-
-def more_steps(lines: list[dict[str, Any]]) -> None:
-    trials(lines, rank=8)[0]["time"]["steps"] = 38
-
-
-def more_threads(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["hardware"]["threads"] = 8
-
-
-def another_head(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["inputs"]["head_sha256"] = "another"
-
-
-def a_stranger(lines: list[dict[str, Any]]) -> None:
-    final(lines, rank=8)["config"]["rank"] = 3
-
-
-BREACHES: list[tuple[Spoil, str]] = [
-    (extra_trials, "unequal numbers of learning-rate trials: full 6, LoRA r=1 6, LoRA r=8 8"),
-    (lacks_a_trial, "trials are missing: 1 of LoRA r=8"),
-    (lacks_a_final, "LoRA r=8: final runs are missing: seeds 3"),
-    (reads_the_test, "read the test split: m-reviews"),
-    (another_rate, "LoRA r=8: final runs with another learning rate than the chosen 0.002"),
-    (another_seed, "LoRA r=8: final seeds that were not declared: 7"),
-    (a_seed_twice, "the test split was read more than once: seeds 0"),
-    (other_data, "data or splits differ"),
-    (other_model, "model differ"),
-    (more_steps, "training budget differ"),
-    (more_threads, "numeric settings differ"),
-    (another_head, "seed 0: the arms start from 2 different heads"),
-    (a_stranger, "runs of no declared arm"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "said"), BREACHES, ids=lambda value: getattr(value, "__name__", ""))
-def test_every_breach_is_refused_by_name(spoil: Spoil, said: str) -> None:
+@pytest.mark.parametrize("named", BREACHES)
+def test_every_breach_is_refused_by_name(named: str) -> None:
     records = study()
     lines = copy.deepcopy(records.lines)
-    spoil(lines)
+    BREACHES[named](lines)
     found = breaches(replace(records, lines=lines))
-    assert any(said in breach for breach in found), found
+    assert any(named in breach for breach in found), found
 
 
 def test_what_was_declared_can_break_the_protocol_too() -> None:
@@ -276,10 +217,6 @@ def test_no_arm_is_scored_on_a_test_split_of_its_own(override: str, spoil: Any, 
 @pytest.mark.parametrize("key", ["train_examples", "max_length"])
 def test_an_arm_may_declare_less_training_data_or_shorter_texts(key: str) -> None:
     assert with_arm_override(f"task.{key}=30", lambda line: line["config"]["task"].update({key: 30})) == []
-
-
-OLD, NEW = "a" * 32, "b" * 32
-"""Shared halves of two versions of the code."""
 
 
 @pytest.mark.parametrize(("section", "key", "neutral"), [("task", "new", None), ("train", "new", 3)])

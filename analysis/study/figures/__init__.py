@@ -1,5 +1,5 @@
 """The figures of studies: `table(records)` makes a figure's CSV, or None where the study has nothing of it;
-`draw(table)` draws it; `latex(table)`, where it is there, writes the table as a paper prints it.
+`draw(table)` draws it; `printed` are the columns that a paper prints, where there are any.
 
 To add one, write its two functions and its entry in `FIGURES`, and name it in the study's plan:
 `figures=("answer", "mine")`.
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     title: str
     table: Callable[[Records], pd.DataFrame | None]
     draw: Callable[[pd.DataFrame], Picture]
-    latex: Callable[[pd.DataFrame], str] | None = None
+    printed: tuple[str, ...] = ()
 
 
 FIGURES: dict[str, Figure] = {
@@ -33,13 +33,13 @@ FIGURES: dict[str, Figure] = {
         "LoRA against full fine-tuning by rank, and the full update cut to k directions",
         answer.table,
         answer.draw,
-        answer.latex,
+        ("task", "verdict", "side", "enough", "margin"),
     ),
     "cost": Figure(
         "what each arm scores, and what a rank costs in parameters, memory and time, the head not counted",
         cost.table,
         cost.draw,
-        cost.latex,
+        ("task", "arm", "learning_rate", "test", "difference", "p_holm", "trained_body", "peak_mib", "train_seconds"),
     ),
     "spectral": Figure(
         "the full update's spectral ranks by type of matrix and layer, as shares of noise's",
@@ -92,5 +92,40 @@ FIGURES: dict[str, Figure] = {
         sizes.draw,
     ),
 }
+NO_NUMBER = "---"
 STANDARD = ("answer", "cost", "spectral", "functional", "modules", "shared", "trials")
 """The figures of a study that names none."""
+
+
+def latex(name: str, table: pd.DataFrame) -> str | None:
+    r"""A figure's table as a paper prints it, with `\\usepackage{booktabs,longtable}`: a mean with its interval in one
+    cell, bold where the arm is surely not worse than the reference by more than the margin. None where the figure has
+    no such table."""
+    if not (columns := FIGURES[name].printed):
+        return None
+    rows = table[[*columns]].copy()
+    for column in (column for column in columns if f"{column}_low" in table):
+        ends = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
+        rows[column] = [_interval(*of_row) for of_row in ends]
+    sure = table["matches"].eq(True).fillna(value=False) if "matches" in table else [False] * len(table)
+    bold = ["font-weight: bold" if is_sure else "" for is_sure in sure]
+    rows = rows.reset_index(drop=True).drop_duplicates()
+    printed = rows.style.hide(axis="index").format(formatter=_cell, escape="latex")
+    printed = printed.format_index(escape="latex", axis=1)
+    if "arm" in columns:
+        printed = printed.apply(lambda _: [bold[at] for at in rows.index], subset=["arm"])
+    body = printed.to_latex(hrules=True, convert_css=True, environment="longtable")
+    return "{\\footnotesize\\setlength{\\tabcolsep}{3pt}\n" + str(body) + "}\n"
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    if mean != mean:
+        return NO_NUMBER
+    return f"{mean:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low == low else "")
+
+
+def _cell(value: object) -> str:
+    """Large numbers have commas, small ones four digits that count."""
+    if not isinstance(value, float | int):
+        return str(value)
+    return NO_NUMBER if value != value else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

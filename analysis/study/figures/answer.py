@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from ... import style
 from ...axes import margin_axis, scale_of, worse_by_margin
-from ...scores import cross, higher_is_better, score_label
+from ...scores import cross, score_label
 from ...variants import COLLAPSED
 from .. import comparison, update, verdict
-from ..latex import bold, escaped, written
-from ..markdown import listed
 from ..records import Records, has_collapsed, models_of, with_direction, with_model
 from ..statistics import Interval, of_one_seed
+from ..words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +22,6 @@ SIDES = {"rank": ("rank of LoRA", "r*"), "k": ("directions kept of the full upda
 CROSSED = "collapsed run, or full fine-tune of its seed"
 SEEDS: dict[str, Any] = {"linestyle": "", "marker": "o", "color": "0.6", "markersize": 2.5, "zorder": 1.5}
 MEANS: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.5, "capsize": 2, "linewidth": 1}
-SPAN = re.compile(r" \(95 % interval (\d+) to (\d+)\)")
-"""How `Smallest` says its interval."""
 FEW, HIGH, LOW = 4, 1.5, 1.15
 """Up to so many tasks a row is high, inches; with more it is low."""
 
@@ -177,22 +172,3 @@ def _explain(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot([], [], label=f"beside: each of {seeds} seeds", **SEEDS)
     if margin > 0:
         axes.plot([], [], linestyle="", label=scale_of(margin))
-
-
-def latex(table: pd.DataFrame) -> str:
-    """One row per task: the verdict, r* with LoRA's difference there, k* with the cut's difference there."""
-    rows = []
-    for task, of_task in table.groupby("task", sort=False):
-        row: dict[str, Any] = {"task": task, "verdict": of_task["verdict"].iloc[0]}
-        for side in SIDES:
-            of_side = of_task[of_task["side"] == side]
-            enough = str(of_side["enough"].iloc[0])
-            size = escaped(SPAN.sub(r" [\1, \2]", enough))
-            at = of_side[of_side["within"].astype(bool) & (of_side["size"].astype(str) == enough.split(" ")[0])]
-            ends = {key: float(at[key].iloc[0]) if len(at) else math.nan for key in ("mean", "low", "high")}
-            row[side] = {"enough": bold(size) if len(at) else size, "at": ends}
-        rows.append(row)
-    splits = {side: " or ".join(dict.fromkeys(table.loc[table["side"] == side, "split"])) for side in SIDES}
-    lower = [str(task) for task, rows_of in table.groupby("task", sort=False) if not higher_is_better(rows_of)]
-    numbers = {"margin": float(table["margin"].iloc[0]), "seeds": table["seed"].nunique(), "models": models_of(table)}
-    return written("answer", table, rows=rows, splits=splits, lower=lower, **numbers)

@@ -11,7 +11,7 @@ from lorax_lab.study.answers import log_losses
 
 from ... import style
 from ...scores import higher_is_better, intervals_over, score_label, split_label
-from .. import comparison, rates
+from .. import comparison
 from ..paper import theirs
 from ..records import Records, every, models_of, with_direction, with_model
 
@@ -58,7 +58,7 @@ def arms_draw(table: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     text = f"{models_of(table)}: differences from full fine-tuning on {split_label('test', table)}, "
     text += f"{intervals_over(table, 'difference')}; filled: surely within the margin of {table['margin'].iloc[0]:g}"
-    if any(rates.others(of_task) for _, of_task in table.groupby("task")):
+    if any(comparison.unlike_rates(of_task) for _, of_task in table.groupby("task")):
         text += "; diamonds: LoRA at another learning rate than most of its arms"
     style.title(figure, text)
     return figure
@@ -71,7 +71,7 @@ def _arms(axes: Axes, rows: pd.DataFrame, arms: list[str]) -> None:
     look: dict[str, Any] = {"color": style.distinct(1)[0], "linestyle": "", "marker": "o", "markersize": 4}
     axes.errorbar(of_arm["difference"], places, xerr=ends, elinewidth=0.9, capsize=2, **(look | {"marker": ""}))
     short = ~of_arm["matches"].fillna(value=False).astype(bool).to_numpy()
-    unlike = rates.is_unlike(of_arm)
+    unlike = comparison.has_unlike_rate(of_arm)
     for marker, kind in (("o", ~unlike), ("D", unlike)):
         for mark, subset in ((look, kind & ~short), (look | {"mfc": "white"}, kind & short)):
             axes.plot(of_arm["difference"][subset], places[subset], **(mark | {"marker": marker, "zorder": 4}))
@@ -121,7 +121,7 @@ def losses_draw(table: pd.DataFrame) -> Figure:
         margin = subset["loss_margin"].iloc[0]
         _line(row[0], subset, LOSS, None if margin is None or margin != margin else float(margin))
         _line(row[1], subset, SCORE, float(oriented(-subset["margin"].iloc[0], higher_is_better(subset))))
-        note = rates.others(subset)
+        note = comparison.unlike_rates(subset)
         row[0].set_title(f"{task}; hollow: {note}" if note else task)
         row[0].set_ylabel("difference in log loss, nats")
         row[1].set_ylabel(score_label("difference in score", subset, "\n"))
@@ -137,7 +137,7 @@ def _line(axes: Axes, rows: pd.DataFrame, key: str, margin: float | None) -> Non
     ends = [rows[key] - rows[f"{key}_low"], rows[f"{key}_high"] - rows[key]]
     look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "markersize": 3.5}
     style.bars(axes, ranks, rows[key], ends, capsize=2, **look)
-    unlike = rows[rates.is_unlike(rows)]
+    unlike = rows[comparison.has_unlike_rate(rows)]
     axes.plot(unlike["rank"].astype(int), unlike[key], **(look | {"linestyle": "", "mfc": "white", "zorder": 4}))
     axes.axhline(0, color="0.4", linewidth=0.8)
     if margin is not None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ... import constant, style
 from ...scores import cross, score_label, short, split_label
 from ...variants import COLLAPSED
-from .. import beside, comparison
+from .. import comparison
 from ..constants import with_constants
-from ..latex import written
-from ..markdown import listed
 from ..records import Records, every, models_of, with_direction, with_model
+from ..words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,16 +34,17 @@ WIDTH = 36
 """Letters of a line of a heading."""
 SHORT = 18
 """Letters of a task's name up to which four stand side by side in the legend; of longer ones three do."""
+SECONDS = "Runs may have shared a machine, so that seconds tell orders of magnitude, not differences"
 LORA, FULL = "LoRA", "full fine-tuning"
 TEST = ("test", "test_low", "test_high")
 
 
 def table(records: Records) -> pd.DataFrame | None:
-    """`comparison.table` of every task, with the share of the runs that ran beside others, and what one answer for
-    every input scores on test; None where no arms differ in their rank alone."""
+    """`comparison.table` of every task, with what one answer for every input scores on test; None where no arms differ
+    in their rank alone."""
     if not records.protocol.ranked():
         return None
-    rows = beside.with_shares(records, every(records, comparison.table))
+    rows = every(records, comparison.table)
     return with_model(records, with_direction(records, with_constants(records, rows, comparison.SPLIT)))
 
 
@@ -70,7 +70,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in panels[: len(tasks) : ACROSS]:
         axes.set_ylabel(f"score on {split_label('test', table)}")
     text = f"{models_of(table)}: what a rank costs, the head not counted, as a share of full's; what it scores"
-    style.title(figure, "\n".join([f"{text}, each panel on its own scale", beside.of_seconds(table)]).strip())
+    style.title(figure, f"{text}, each panel on its own scale. {SECONDS}")
     below.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
@@ -106,19 +106,19 @@ def _scores(axes: Axes, rows: pd.DataFrame, legend: Axes) -> None:
     ranks, first, is_near = lora["rank"].astype(int), axes is legend, set(_near(rows))
     bars = [lora["test"] - lora["test_low"], lora["test_high"] - lora["test"]]
     others = rows[_is_other(rows)]
-    for (_, other), own in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
+    for (_, other), look in zip(others.iterrows(), style.looks(1 + len(others))[1:], strict=True):
         if other["arm"] in is_near:
-            line = {"color": own["color"], "linestyle": own["linestyle"], "linewidth": 1}
+            line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1}
             _level(axes, float(other["test"]), legend, str(other["arm"]), line)
     axes.axhspan(full["test_low"], full["test_high"], color="0.85", linewidth=0, zorder=0)
     axes.axhline(full["test"], color="0.25", linewidth=1, label=of_full(rows) if first else "_")
-    look: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "capsize": 2, "markersize": 3.5}
-    axes.errorbar(ranks, lora["test"], bars, label=f"{LORA}, {over(rows)}" if first else "_", **look)
+    points: dict[str, Any] = {"color": style.distinct(1)[0], "marker": "o", "capsize": 2, "markersize": 3.5}
+    axes.errorbar(ranks, lora["test"], bars, label=f"{LORA}, {over(rows)}" if first else "_", **points)
     if (one := constant.of_rows(rows)) and one[1] in is_near:
         constant.draw_line(axes, rows, legend)
     if COLLAPSED in lora:
-        some = lora[COLLAPSED] > 0
-        cross(axes, ranks[some], lora["test"][some], legend, "a run collapsed")
+        collapsed = lora[COLLAPSED] > 0
+        cross(axes, ranks[collapsed], lora["test"][collapsed], legend, "a run collapsed")
     style.rank_axis(axes, [int(rank) for rank in ranks])
 
 
@@ -190,21 +190,3 @@ def _heading(task: str, rows: pd.DataFrame) -> str:
     far = [f"{name}: {short(score)}" for name, score in _levels(rows).items() if name not in _near(rows)]
     lines = ["; ".join([score_label(task, rows, "\n"), *ended_badly(rows)]), *far]
     return "\n".join(style.wrapped(line, WIDTH) for line in "\n".join(lines).split("\n"))
-
-
-def latex(table: pd.DataFrame) -> str:
-    """A part per task with a row per arm: score, difference from the reference, and cost."""
-    tasks = {
-        score_label(str(task), subset): subset.to_dict("records") for task, subset in table.groupby("task", sort=False)
-    }
-    covered = "one seed with the 95\\,\\% interval over its test examples" if has_ends(table) else "one seed"
-    if (seeds := int(table["seeds"].max())) > 1:
-        covered = f"mean of {seeds} seeds with the 95\\,\\% interval over them"
-    numbers: dict[str, Any] = {"split": split_label("test", table), "covered": covered, "models": models_of(table)}
-    numbers |= {"has_intervals": table["difference_low"].notna().any(), "is_lost": table["test"].isna().any()}
-    seconds = beside.of_seconds(table)
-    numbers |= {
-        "seconds": f"{seconds[0].upper()}{seconds[1:]}. " if seconds else "",
-        "count": len(table) + 2 * len(tasks) - 1,
-    }
-    return written("cost", table, tasks=tasks, **numbers)

@@ -30,8 +30,6 @@ NEIGHBOURS = (
     "The other matrices have no update on the left, and keep all of theirs on the right, so that r* and k* answer two "
     "questions"
 )
-HEADS = {"rank": "LoRA", "k": "cut"}
-"""Of the columns of the LaTeX, by side."""
 
 
 def table(records: Records) -> pd.DataFrame | None:

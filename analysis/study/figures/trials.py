@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lorax_lab.record.direction import oriented
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 CROSSED, DIVERGED, CHOSEN = "a trial collapsed", "a trial diverged", "chosen, with its score"
 LINE, BAR = 0.17, 0.8
 """Inches of an arm's line, and of the bar of colours."""
-ROUND, APART = (1, 2, 5), 0.13
-"""What the numbers of that bar begin with, and how far they are apart at least, as a share of its length."""
 SQUARE: dict[str, Any] = {"marker": "s", "s": 46, "linewidths": 0.9}
 
 
@@ -57,8 +56,8 @@ def draw(table: pd.DataFrame) -> Figure:
     colour = ScalarMappable(norm, style.PALETTE)
     split = split_label("validation", table)
     bar = figure.colorbar(colour, ax=panels, location="bottom", shrink=0.5, aspect=40, pad=0.2 / figure.get_figheight())
-    ticks = _ticks(norm)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ticks = norm.inverse(np.linspace(0, 1, 6)).tolist()  # evenly spaced: round numbers would meet near 0
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     bar.minorticks_off()
     bar.set_label(f"score on {split} lost against the arm's best rate")
     count = table["seed"].nunique()
@@ -66,23 +65,6 @@ def draw(table: pd.DataFrame) -> Figure:
     style.title(figure, f"{models_of(table)}: {text}")
     style.legend(figure, panels[0], columns=4)
     return figure
-
-
-def _ticks(norm: Any) -> list[float]:
-    """0 and round numbers on the bar of colours, the larger ones first, none so near another that they would touch.
-
-    >>> from matplotlib.colors import PowerNorm
-    >>> _ticks(PowerNorm(0.5, vmin=0, vmax=0.33))
-    [0.0, 0.02, 0.05, 0.1, 0.2]
-    """
-    top = math.floor(math.log10(norm.vmax))
-    rounds = [begin * 10.0**power for power in range(top, top - 4, -1) for begin in reversed(ROUND)]
-    ticks = list[float]()
-    for tick in (round(number, 12) for number in rounds if number <= norm.vmax):
-        place = float(norm(tick))
-        if place > APART and all(float(norm(other)) - place > APART for other in ticks):
-            ticks.append(tick)
-    return [0.0, *reversed(ticks)]
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:

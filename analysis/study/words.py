@@ -1,10 +1,29 @@
-"""What a difference in scores is called: worse or better, by how much, and of what unit."""
+"""Words for lists of names, and for differences in scores: worse or better, by how much, and of what unit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .statistics import Interval
+
+
+def listed(items: Iterable[Any]) -> str:
+    """The items as a sentence has them: `1, 2 and 3`."""
+    texts = [str(item) for item in items]
+    return ", ".join(texts[:-1]) + " and " + texts[-1] if len(texts) > 1 else "".join(texts)
+
+
+def first_names(names: Iterable[str]) -> str:
+    """A few names of many.
+
+    >>> first_names("dcba")
+    'a, b, c and 1 more'
+    """
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return ", ".join(ordered[:3]) + more
 
 
 @dataclass(frozen=True)
