@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -205,7 +206,8 @@ def test_trackio_s_page_is_on_loopback_alone(runs: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "lorax_lab.windows", "dashboard", "--local", "--port", port]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background shell ignores it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as serving:
         try:
             assert serving.stdout is not None
             assert f"127.0.0.1:{port}" in serving.stdout.readline()
