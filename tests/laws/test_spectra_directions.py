@@ -171,6 +171,7 @@ def test_intruders_at_the_extremes() -> None:
         assert all(math.isnan(value) for value in (side.energy_share, side.random_energy_share))
     left, right = intruder_dimensions(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 0, 2.0, 0]]))
     assert (left.count, left.k, left.random_count, right.count, right.k) == (0, 1, 0.0, 1, 1)
+    assert intruders(torch.tensor([[0.5]]), torch.ones(1), 1.0, features=4, epsilon=0.5).count == 0  # it is not below
     deficient = with_values([2.0, 1.0], 5, 4)
     for side in intruder_dimensions(W, deficient):
         assert (side.k, side.base_directions) == (2, 4)

@@ -191,6 +191,13 @@ def test_top_directions(shape: tuple[int, int], size: float, blocks: str) -> Non
             top_directions(x, bad)
 
 
+@pytest.mark.parametrize("shape", [(30, 12), (12, 30)])
+def test_top_directions_of_equal_values_belong_together(shape: tuple[int, int]) -> None:
+    x = with_values([3.0] * 6 + [1.0] * 6, *shape)
+    U, sigma, Vh = top_directions(x, 12)
+    torch.testing.assert_close((U * sigma) @ Vh, x, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(9, 5), (5, 9), (6, 6), (1, 30), (60, 33), (0, 4), (4, 0)])
 def test_products_in_blocks(shape: tuple[int, int], blocks: str) -> None:
     x, right, left = gaussian(*shape).float(), gaussian(shape[1], 3, seed=1), gaussian(shape[0], 3, seed=2)

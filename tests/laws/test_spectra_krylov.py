@@ -223,3 +223,19 @@ def test_missed_ratio_against_simulation(m: int, block: int, depth: int) -> None
     assert max(shares) <= failure + 3 * math.sqrt(failure / draws)
     misses = max(float(ratio.quantile(1 - failure)) for ratio in ratios)
     assert 1.01 < misses < rho < 1 + 8 * (misses - 1)
+
+
+@pytest.mark.parametrize(("m", "block", "depth", "failure"), [(40, 1, 2, 0.3), (90, 3, 6, 0.1)])
+def test_missed_ratio_is_its_formula(m: int, block: int, depth: int, failure: float) -> None:
+    """F² by simulation, the Chebyshev polynomial by its recurrence, ε from a grid."""
+    start = gaussian(8000, m, block)
+    first = start[:, 0].norm(dim=1)
+    along = (start @ (start[:, 0] / first[:, None])[:, :, None])[:, :, 0]
+    F2 = float((along[:, 1:].square().sum(1) / first.square()).quantile(1 - failure))
+    epsilon = torch.linspace(0.001, 0.9, 2000).double()
+    x = (1 + epsilon) / (1 - epsilon)
+    before, chebyshev = torch.ones_like(x), x
+    for _ in range(depth - 1):
+        before, chebyshev = chebyshev, 2 * x * chebyshev - before
+    expected = float(((1 + F2 / chebyshev.square()) / (1 - epsilon)).min())
+    assert missed_ratio(m, block, depth, failure) - 1 == pytest.approx(expected - 1, rel=0.06)
