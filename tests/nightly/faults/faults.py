@@ -115,7 +115,7 @@ ENDS: dict[str, Callable[[Any], None]] = {
     "segfault": _segfault,
     "sigkill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "memory": lambda _: _ask_for(2**45),
-    "hang": lambda _: time.sleep(60),
+    "hang": lambda _: time.sleep(3600),
     "inf": _not_finite,
 }
 
