@@ -147,6 +147,10 @@ def test_captured_share_of_a_planted_update() -> None:
     outside = captured(LowRank(torch.randn(40, 2, generator=draw), torch.randn(2, 60, generator=draw), 1.0), planted)
     assert outside.column_share is not None
     assert outside.column_share < 0.5
+    one_sided = captured(LowRank(b, torch.randn(2, 60, generator=draw), 1.0), planted)
+    assert one_sided.column_share == pytest.approx(1)
+    assert one_sided.row_share is not None
+    assert one_sided.row_share < 0.5
     zero = captured(LowRank(torch.zeros(40, 2), a, 1.0), planted)
     assert (zero.column_share, zero.row_share) == (None, None)
     assert captured(LowRank(b, a, 1.0), torch.zeros(40, 60)).best is None
