@@ -8,7 +8,7 @@ WORKERS ?= 4
 # Threads of several test processes would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run pages test test-network nightly mutants lint format bench clean
+.PHONY: run pages test test-slow nightly mutants lint format bench clean
 
 run: $(VENV)/run.stamp
 	$(PYTHON) -m lorax_lab.run rank=4,8,16 -m
@@ -26,11 +26,11 @@ pages: $(VENV)/run.stamp
 	$(PYTHON) -m analysis.study.shares
 
 test: $(VENV)/test.stamp
-	$(PYTEST) --durations=15 --ignore=tests/nightly -m "not network and not gpu"
+	$(PYTEST) --durations=15 --ignore=tests/nightly -m "not network and not slow and not gpu"
 
-# What fetches the real model and the real data from a package index.
-test-network: $(VENV)/test.stamp
-	$(PYTEST) --ignore=tests/nightly -m "network and not gpu"
+# What fetches the real model and the real data from a package index, and what takes minutes.
+test-slow: $(VENV)/test.stamp
+	$(PYTEST) --durations=15 --ignore=tests/nightly -m "(network or slow) and not gpu"
 
 nightly: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 tests/nightly
