@@ -18,9 +18,11 @@ import pytest
 import torch
 from here import without_workers
 from hypothesis import settings
+from jaxtyping import install_import_hook
 from torch import nn
 
 collect_ignore = ["nightly/faults/sitecustomize.py"]
+install_import_hook("lorax_lab.spectra", "shapes.checked")  # annotated shapes are held to the real ones
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
 CONTROLLED = ("cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "global", "shrunk", "gaussian")
