@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import io
 import random
 import signal
@@ -23,6 +24,8 @@ from torch import nn
 
 collect_ignore = ["nightly/faults/sitecustomize.py"]
 install_import_hook("lorax_lab.spectra", "shapes.checked")  # annotated shapes are held to the real ones
+with contextlib.suppress(ImportError), warnings.catch_warnings(action="ignore"):
+    importlib.import_module("setuptools")  # BOFT's first import of it fails where its warnings are errors
 torch.set_num_threads(1)  # the models are tiny: threads only wait for each other
 
 CONTROLLED = ("cut", "remainder", "random_at_norm", "bottom_at_norm", "scaled", "global", "shrunk", "gaussian")
