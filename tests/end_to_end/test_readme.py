@@ -105,6 +105,7 @@ def test_every_name_that_a_snippet_imports_exists(page: str, snippet: str) -> No
             assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
 
 
+@pytest.mark.slow
 def test_the_first_screen_runs_from_a_fresh_shell(tmp_path: Path, small_run: list[str]) -> None:
     """The sweep of `make run` and what the README types after it, on the tiny model and table."""
     activate = Path(sys.prefix) / "bin" / "activate"

@@ -53,6 +53,7 @@ def test_every_page_is_what_the_records_give(study: str) -> None:
     assert page.write(records(study), controls) == (DOCS / study / PAGE).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_verdict_over_all_is_what_the_records_give() -> None:
     links = {study: f"../docs/study/{study}/{PAGE}" for study in STUDIES}
     assert page.write_all(load_all(RECORDS), links) == VERDICT.read_text(encoding="utf-8")
