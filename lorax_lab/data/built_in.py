@@ -9,18 +9,15 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.assets import fetch, sha256_of
 from lorax_lab.data.groups import connected, keys
 from lorax_lab.data.source import Example, Pools, Source
 from lorax_lab.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TEXT = {"text": "text"}
 Read = Callable[[TaskConfig], Pools]
@@ -32,12 +29,14 @@ def _pinned(asset: str, read: Read, inputs: Mapping[str, str], *labels: str) -> 
 
 
 def _content(asset: str) -> str:
-    """The text of a pinned file.
-
-    Raises:
-        AssetError: it is not in the cache and cannot be fetched.
-    """
+    """The text of a pinned file."""
     return fetch(asset).read_bytes().decode("utf-8")
+
+
+def _examples(rows: Iterable[tuple[dict[str, str], float | int | str, list[str]]]) -> list[Example]:
+    """Examples of inputs, label and keys; those that share a key are one group."""
+    inputs, labels, tied = zip(*rows, strict=True)
+    return [Example(*parts) for parts in zip(inputs, labels, connected(tied), strict=True)]
 
 
 # ---- sentiment (Hutto & Gilbert, ICWSM 2014): the mean of 20 raters or more, from -4 to 4, in four kinds of text
@@ -46,7 +45,6 @@ NEUTRAL = 0.5
 """Sentences with a mean nearer to 0 have no class: the raters do not agree on the sign."""
 ADDRESS = re.compile(r"@\w+|https?://\S+|\bRT\b")
 """What a retweet has and its original has not."""
-RatedRow = tuple[str, float, str]
 
 
 def read_rated(config: TaskConfig) -> Pools:
@@ -55,18 +53,16 @@ def read_rated(config: TaskConfig) -> Pools:
     Sentences of one document are one group, and so are those of one wording: a tweet with its retweets and with
     its louder variants (`Yay.`, `YAY!!!`), of which the tweets have 200.
     """
-    rows = parse_rated(_content(config.source))
     scores = config.labels == "numbers"
-    rows = [row for row in rows if scores or abs(row[1]) >= NEUTRAL]
-    groups = connected([_keys_of_rated(row) for row in rows])
-    labels = [score if scores else int(score > 0) for _, score, _ in rows]
-    examples = [
-        Example({"text": text}, label, group) for (_, _, text), label, group in zip(rows, labels, groups, strict=True)
-    ]
+    examples = _examples(
+        ({"text": text}, score if scores else int(score > 0), _keys_of_rated(name, text))
+        for name, score, text in parse_rated(_content(config.source))
+        if scores or abs(score) >= NEUTRAL
+    )
     return Pools(config.source, () if scores else ("negative", "positive"), examples)
 
 
-def parse_rated(content: str) -> list[RatedRow]:
+def parse_rated(content: str) -> list[tuple[str, float, str]]:
     r"""Id, score and text of each line `id <tab> score <tab> text`. Quotes are part of the text.
 
     >>> parse_rated("1\t2.25\tA \"gem\".\r\n7_2\t-0.6\tToo tepid\r\n")
@@ -76,16 +72,10 @@ def parse_rated(content: str) -> list[RatedRow]:
     return [(name, float(score), text) for name, score, text in lines]
 
 
-def _keys_of_rated(row: RatedRow) -> list[str]:
+def _keys_of_rated(name: str, text: str) -> list[str]:
     """An id is `document_sentence`, or the sentence's alone where there are no documents."""
-    document, separator, _ = row[0].rpartition("_")
-    return keys(document=document if separator else "", text=ADDRESS.sub(" ", row[2]))
-
-
-RATED = {
-    name: _pinned(name, read_rated, TEXT, "classes", "numbers")
-    for name in ("movie_reviews", "product_reviews", "editorials", "tweets")
-}
+    document, separator, _ = name.rpartition("_")
+    return keys(document=document if separator else "", text=ADDRESS.sub(" ", text))
 
 
 # ---- headlines of The Onion, which are sarcastic, and of HuffPost, which are not (Misra & Arora, AI Open 2023)
@@ -94,8 +84,7 @@ RATED = {
 def read_sarcasm(config: TaskConfig) -> Pools:
     """Every headline; those that differ by punctuation alone are one group."""
     rows = parse_sarcasm(_content("sarcasm"))
-    groups = connected([keys(text=text) for text, _ in rows])
-    examples = [Example({"text": text}, label, group) for (text, label), group in zip(rows, groups, strict=True)]
+    examples = _examples(({"text": text}, label, keys(text=text)) for text, label in rows)
     return Pools("sarcasm", ("not sarcastic", "sarcastic"), examples)
 
 
@@ -115,32 +104,22 @@ def parse_sarcasm(content: str) -> list[tuple[str, int]]:
 def read_boolq(config: TaskConfig) -> Pools:
     """Question and passage of every row with a label. Rows that share a question, a passage or the passage's
     article are one group: passages of one article are often cuts of the same paragraph."""
-    rows = parse_boolq(_content("boolq"))
-    groups = connected([_keys_of_boolq(question, passage) for question, passage, _ in rows])
-    examples = [
-        Example({"text": question, "text_pair": passage}, label, group)
-        for (question, passage, label), group in zip(rows, groups, strict=True)
-    ]
+    examples = _examples(
+        ({"text": question, "text_pair": passage}, label, _keys_of_boolq(question, passage))
+        for question, passage, label in parse_boolq(_content("boolq"))
+    )
     return Pools("boolq", ("no", "yes"), examples)
 
 
 def read_boolq_as_text(config: TaskConfig) -> Pools:
-    """The same rows and groups as prompts, with `yes` or `no` as the completion."""
-    pools = read_boolq(config)
-    examples = [
-        Example({"prompt": prompt(e.inputs["text"], e.inputs["text_pair"])}, pools.classes[int(e.label)], e.group)
-        for e in pools.train
-    ]
+    """The same rows and groups as prompts, with `yes` or `no` as the completion. The question stands last: where a
+    prompt is cut, the passage's beginning goes."""
+    pools, examples = read_boolq(config), []
+    for example in pools.train:
+        question, passage = example.inputs["text"].rstrip("?"), example.inputs["text_pair"]
+        prompt = f"{passage}\nQuestion: {question}?\nAnswer:"
+        examples.append(Example({"prompt": prompt}, pools.classes[int(example.label)], example.group))
     return Pools("boolq_lm", (), examples)
-
-
-def prompt(question: str, passage: str) -> str:
-    r"""The question stands last: where a prompt is cut, the passage's beginning goes.
-
-    >>> prompt("is it", "It -- It is.")
-    'It -- It is.\nQuestion: is it?\nAnswer:'
-    """
-    return f"{passage}\nQuestion: {question.rstrip('?')}?\nAnswer:"
 
 
 def parse_boolq(content: str) -> list[tuple[str, str, int]]:
@@ -213,8 +192,11 @@ def read_digits(config: TaskConfig) -> Pools:
         ConfigError: a subset that is none; a scikit-learn with other images than those whose hash is pinned.
     """
     import numpy as np
+    from sklearn.datasets import load_digits
 
-    images, labels = _digits()
+    digits: Any = load_digits()
+    images = np.rint(digits.images * (255 / DARKEST)).astype(np.uint8)  # (1797, 8, 8)
+    labels = digits.target.astype(np.uint8)
     if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != DIGITS_SHA256:
         raise ConfigError("task=digits: this scikit-learn has other digits than scikit-learn 1.5 to 1.9; install one")
     first, last = _range(config.subset)
@@ -223,15 +205,6 @@ def read_digits(config: TaskConfig) -> Pools:
     examples = [Example({"image": coloured[i]}, int(labels[i]) - first) for i in chosen]
     where = "digits" if config.subset is None else f"digits {config.subset}"
     return Pools(where, tuple(str(digit) for digit in range(first, last + 1)), examples)
-
-
-def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images (1797, 8, 8) and labels (1797,), uint8 both."""
-    import numpy as np
-    from sklearn.datasets import load_digits
-
-    digits: Any = load_digits()
-    return np.rint(digits.images * (255 / DARKEST)).astype(np.uint8), digits.target.astype(np.uint8)
 
 
 def _range(subset: str | None) -> tuple[int, int]:
@@ -246,7 +219,9 @@ def _range(subset: str | None) -> tuple[int, int]:
     return int(first), int(last)
 
 
-SOURCES: dict[str, Source] = RATED | {
+RATED = ("movie_reviews", "product_reviews", "editorials", "tweets")
+SOURCES: dict[str, Source] = {
+    **{name: _pinned(name, read_rated, TEXT, "classes", "numbers") for name in RATED},
     "sarcasm": _pinned("sarcasm", read_sarcasm, TEXT),
     "boolq": _pinned("boolq", read_boolq, TEXT | {"text_pair": "text"}),
     "boolq_lm": _pinned("boolq", read_boolq_as_text, {"prompt": "text"}, "texts"),

@@ -1,114 +1,213 @@
-"""From a table's columns to examples: which column is an input, the label or the group, and which row is at fault.
+"""From a table's columns to examples: how a cell is read as an input, a label or a group.
 
-A label is a class's index, a number, or a text; a function for each form reads a column of them.
+A function that reads a cell raises a ValueError over one that it cannot read; `Table.read` names the row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.media import Sound, is_file, read_image, read_sound
-from lorax_lab.data.source import Example, Pools
-from lorax_lab.data.table import Table, is_missing, is_unseen, printable, require_whole, shown
+from lorax_lab.data import leaks
+from lorax_lab.data.assets import sha256_of_file
+from lorax_lab.data.groups import alike
+from lorax_lab.data.media import read_image, read_sound
+from lorax_lab.data.source import Example, Pools, chosen_columns
+from lorax_lab.data.table import Table, is_missing, is_unseen, printable
 from lorax_lab.errors import ConfigError
 
 LONGEST = 200
 """Most characters of a class's name."""
 LARGEST = 1e18
 """Largest number that is learned: the squares of larger ones have no sum in fp32."""
+TRUTH = "truth value"
+MEND = "mend it or leave the row out"
 
 Tables = Mapping[str, Table]
 Labels = dict[str, list[Any]]
 
 
-def classes(tables: Tables, column: str, names: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    """The class names, and for each table the index of each row's class.
+def to_pools(where: str, tables: Tables, config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
+    """The examples of the tables `train` and, where there are any, `validation` and `test`.
 
     Args:
-        names: the classes in their order; without it they are the sorted labels of all tables.
+        where: the source's name in messages.
+        names: the classes in the order of their labels; without it, the sorted labels of all tables.
 
     Raises:
-        ConfigError: a row without a label, or whose label is no class.
+        ConfigError: a missing column; a row whose inputs, group or label cannot be used; a column that tells the label.
     """
-    known = tuple(names) if names else class_names(tables, column)
-    index = {name: i for i, name in enumerate(known)}
-    return known, _each(tables, column, lambda table, row, value: _index(table, row, value, index))
+    label = str(config.label)
+    unlabeled = sum(is_missing(cell) for table in tables.values() for cell in table.column("label", label))
+    tables = labeled(tables, config)
+    classes, labels = LABELS[config.labels](tables, label, names)
+    read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
+    leaks.refuse(where, tables, config)
+    filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
+    blank = sum(len(read[role]) - len(filled[role]) for role in read)
+    notes = tuple(table.note for table in tables.values() if table.note)
+    return Pools(where, classes, filled["train"], filled.get("validation"), filled.get("test"), blank, unlabeled, notes)
 
 
-def numbers(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    """No classes, and for each table the number of each row.
-
-    Raises:
-        ConfigError: a row without a label, or whose label is not a finite number; numbers that fp32 does not tell
-            apart.
-    """
-    import numpy as np
-
-    labels = _each(tables, column, _number)
-    values = {number for rows in labels.values() for number in rows}
-    if len(values) > 1 and len({np.float32(value) for value in values}) == 1:
-        alike = f"the numbers of task.label={column} make no difference in fp32, in which a model learns"
-        raise ConfigError(f"{tables['train'].where}: {alike}; scale the column")
-    return (), labels
-
-
-def texts(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
-    """No classes, and for each table the text of each row.
-
-    Raises:
-        ConfigError: a row without a label, or whose label is no text.
-    """
-    return (), _each(tables, column, as_text)
-
-
-LABELS: dict[str, Callable[[Tables, str, Sequence[str] | None], tuple[tuple[str, ...], Labels]]] = {
-    "classes": classes,
-    "numbers": numbers,
-    "texts": texts,
-}
-
-
-def used(tables: Tables, config: TaskConfig) -> dict[str, Table]:
+def labeled(tables: Tables, config: TaskConfig) -> Tables:
     """The tables, with `task.drop_unlabeled=true` without the rows that have no label.
 
     Raises:
         ConfigError: no row is left to train on.
     """
     if not config.drop_unlabeled:
-        return dict(tables)
-    kept = {}
+        return tables
+    used = {}
     for role, table in tables.items():
-        values = table.column("label", str(config.label))
-        kept[role] = table.only([row for row, value in enumerate(values) if not is_missing(value)])
-    if not kept["train"].kept:
-        raise ConfigError(
-            f"task.label={config.label}: no row has a label in {tables['train'].where}; name another column"
-        )
-    return kept
+        cells = table.column("label", str(config.label))
+        used[role] = table.only([row for row, cell in enumerate(cells) if not is_missing(cell)])
+    if not used["train"].rows:
+        empty = f"no row has a label in {tables['train'].where}"
+        raise ConfigError(f"task.label={config.label}: {empty}; name another column")
+    return used
 
 
-def class_names(tables: Tables, label: str) -> tuple[str, ...]:
-    """The distinct labels of all tables as words, whole numbers in their order and the rest by the alphabet.
+def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Example]:
+    columns = chosen_columns(config)
+    inputs = {key: _inputs(table, key, columns[key], form) for key, form in config.inputs.items() if key in columns}
+    groups = table.read("group", config.group, _group) if config.group else [None] * len(labels)
+    rows = [{key: values[row] for key, values in inputs.items()} for row in range(len(labels))]
+    return [Example(*parts) for parts in zip(rows, labels, groups, strict=True)]
+
+
+def _inputs(table: Table, key: str, column: str, form: str) -> list[Any]:
+    if form not in FILES:
+        return table.read(key, column, INPUTS[form])
+    values = table.read(key, column, lambda cell: INPUTS[form](content(table.folder, cell)))
+    if form == "audio":
+        values = [replace(sound, name=f"{table.where}, row {table.number(i)}") for i, sound in enumerate(values)]
+    return values
+
+
+def _is_blank(example: Example) -> bool:
+    values = example.inputs.values()
+    return bool(values) and all(isinstance(value, str) and is_unseen(value) for value in values)
+
+
+# ---- cells
+
+
+def _text(cell: Any) -> str:
+    if not isinstance(cell, str | int | float) or cell != cell:
+        raise ValueError(f"text is needed; {MEND}")
+    text = str(cell)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate, which no tokenizer and no file takes
+        raise ValueError(f"it has half a character at place {error.start + 1}; {MEND}") from error
+    return text
+
+
+def content(folder: Path, cell: Any) -> Path | bytes:
+    """The file that a cell names by its path, which starts at `folder`, or has as bytes."""
+    if is_missing(cell) or not isinstance(cell, str | bytes):
+        raise ValueError("the path of a file is needed; leave the row out")
+    return cell if isinstance(cell, bytes) else folder / os.path.expanduser(cell)
+
+
+def content_hashes(table: Table, key: str, column: str) -> list[str]:
+    """The hash of each file that a column names, or has as bytes. That no file is there is found out when it is read.
 
     Raises:
-        ConfigError: a label that is missing or no class, labels written in two ways, or so many of them that they are
-            no classes.
+        ConfigError: a row that has neither.
     """
-    values = [name for rows in _each(tables, label, _class).values() for name in rows]
+    return [content_sha256(cell) for cell in table.read(key, column, partial(content, table.folder))]
+
+
+def content_sha256(cell: Path | bytes) -> str:
+    """The hash of a file or of bytes; of a file that is not there, that of nothing."""
+    if isinstance(cell, Path) and os.path.isfile(cell):
+        return sha256_of_file(cell)
+    return hashlib.sha256(cell if isinstance(cell, bytes) else b"").hexdigest()
+
+
+def _group(cell: Any) -> str:
+    if is_missing(cell):
+        raise ValueError("a row without a group could straddle splits; name its group, or another column")
+    return str(cell)
+
+
+INPUTS: dict[str, Callable[[Any], Any]] = {"text": _text, "image": read_image, "audio": read_sound}
+"""How a cell, or the file that it names, is read, by the form of the input."""
+FILES = ("image", "audio")
+"""The forms whose columns name files, or hold what is in them."""
+
+
+# ---- labels: the index of a class, a number, or a text
+
+
+def _read(tables: Tables, column: str, read_cell: Callable[[Any], Any]) -> Labels:
+    def read_label(cell: Any) -> Any:
+        if is_missing(cell):
+            raise ValueError("give it a label, or type task.drop_unlabeled=true to leave it out")
+        return read_cell(cell)
+
+    return {role: table.read("label", column, read_label) for role, table in tables.items()}
+
+
+def _texts(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
+    return (), _read(tables, column, _text)
+
+
+def _numbers(tables: Tables, column: str, _: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
+    return (), _read(tables, column, _number)
+
+
+def _number(cell: Any) -> float:
+    is_number = isinstance(cell, int | float | str | Decimal) and not isinstance(cell, bool)
+    try:
+        number = float(cell) if is_number and "_" not in str(cell)[:LONGEST] else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= LARGEST:
+        needed = f"regression needs a number up to {LARGEST:g}, with a point as in 1.5"
+        raise ValueError(f"{needed}; mend it, or scale the column task.label")
+    return number
+
+
+def _classes(tables: Tables, column: str, names: Sequence[str] | None) -> tuple[tuple[str, ...], Labels]:
+    """The class names, and for each table the index of each row's class.
+
+    Args:
+        names: the classes in their order; without it they are the sorted labels of all tables.
+
+    Raises:
+        ConfigError: a row whose label is no class; labels written in two ways, or so many of them that they are no
+            classes.
+    """
+    known = tuple(names) if names else _class_names(tables, column)
+    index = {name: i for i, name in enumerate(known)}
+
+    def index_of(cell: Any) -> int:
+        name = _class(cell)
+        if name not in index:
+            raise ValueError(f"the classes are {', '.join(map(printable, known[:20]))}; {MEND}")
+        return index[name]
+
+    return known, _read(tables, column, index_of)
+
+
+def _class_names(tables: Tables, label: str) -> tuple[str, ...]:
+    """The distinct labels of all tables as words, whole numbers in their order and the rest by the alphabet."""
+    values = [name for rows in _read(tables, label, _in_one_way()).values() for name in rows]
     names = set(values)
     if len(names) > max(2, len(values) // 2):
         too_many = f"task.label={label} has {len(names)} different values in {len(values)} rows, too many for classes"
         raise ConfigError(f"{tables['train'].where}: {too_many}; name another column, or type task.kind=regression")
-    _require_one_type(tables, label)
     if pairs := alike(names, _plain):
         first, second = map(ascii, pairs[0])
         reason = f"the classes {first} and {second} look alike, and differ in spaces, hidden signs or forms of Unicode"
@@ -116,43 +215,42 @@ def class_names(tables: Tables, label: str) -> tuple[str, ...]:
     return in_order(names)
 
 
-def alike(names: Iterable[str], plain: Callable[[str], str]) -> list[list[str]]:
-    """Those of the names that are one after `plain`, by groups.
-
-    >>> alike(["Good", "bad", "good"], str.casefold)
-    [['Good', 'good']]
-    """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        groups[plain(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def _plain(name: str) -> str:
     seen = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
     return " ".join(seen.split())
 
 
-def _require_one_type(tables: Tables, label: str) -> None:
-    """A class is written in one way: not `1` and `"1"`, nor `true` among numbers, which would be one class or another
-    by chance."""
+def _class(cell: Any) -> str:
+    if isinstance(cell, float) and not cell.is_integer():
+        raise ValueError(f"a number is no class; type task.kind=regression, or {MEND}")
+    if not isinstance(cell, str | int | float):
+        raise ValueError("a class is a word or a whole number; name another column in task.label")
+    name = str(int(cell)) if isinstance(cell, float) else _text(cell).strip()
+    if len(name) > LONGEST:
+        raise ValueError(f"a class has at most {LONGEST} characters; name another column in task.label")
+    return name
+
+
+def _in_one_way() -> Callable[[Any], str]:
+    """`_class`, which refuses classes that are written in two ways: `1` and `"1"`, or `true` among numbers. They would
+    be one class or another by chance."""
     types: dict[str, str] = {}
-    first: dict[bool, str] = {}
-    for table in tables.values():
-        for row, value in enumerate(table.column("label", label)):
-            name, kind = _class(table, row, value), _type(value)
-            other = types.setdefault(name, kind)
-            first.setdefault(isinstance(value, bool), kind)
-            if other != kind or len(first) > 1:
-                others = first[not isinstance(value, bool)] if other == kind else other
-                reason = f"the label is {shown(value)}, and in other rows a {others}"
-                raise table.fault(row, f"{reason}; write task.label={label} in one way")
+
+    def read_class(cell: Any) -> str:
+        name, written = _class(cell), _type(cell)
+        first = next(iter(types.values()), written)
+        expected = types.setdefault(name, first if TRUTH in (first, written) else written)
+        if written != expected:
+            raise ValueError(f"in other rows it is a {expected}; write the column in one way")
+        return name
+
+    return read_class
 
 
-def _type(value: Any) -> str:
-    if isinstance(value, bool):
-        return "truth value"
-    return "word" if isinstance(value, str) else "number"
+def _type(cell: Any) -> str:
+    if isinstance(cell, bool):
+        return TRUTH
+    return "word" if isinstance(cell, str) else "number"
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
@@ -166,172 +264,8 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def as_text(table: Table, row: int, value: Any) -> str:
-    """A label as text.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(value, str | int | float):
-        raise table.fault(row, f"the label is {shown(value)} and not text; mend it or leave the row out")
-    return require_whole(table, row, "the label", str(value))
-
-
-def _each(tables: Tables, column: str, read: Callable[[Table, int, Any], Any]) -> Labels:
-    labels: Labels = {}
-    for role, table in tables.items():
-        values = table.column("label", column)
-        if missing := [row for row, value in enumerate(values) if is_missing(value)]:
-            empty = f"task.label={column} is empty ({len(missing)} of {len(values)} rows)"
-            raise table.fault(missing[0], f"{empty}; give it a label, or type task.drop_unlabeled=true to leave it out")
-        labels[role] = [read(table, row, value) for row, value in enumerate(values)]
-    return labels
-
-
-def _class(table: Table, row: int, value: Any) -> str:
-    if isinstance(value, float) and not value.is_integer():
-        usable = "type task.kind=regression" if math.isfinite(value) else "mend it or leave the row out"
-        raise table.fault(row, f"the label {value} is a number and no class; {usable}")
-    if not isinstance(value, str | int | float):
-        kinds = "a class is a word or a whole number; name another column in task.label"
-        raise table.fault(row, f"the label is {shown(value)}; {kinds}")
-    name = str(int(value)) if isinstance(value, float) else str(value).strip()
-    if len(name) > LONGEST:
-        long = f"the label has {len(name):,} characters, and a class at most {LONGEST}"
-        raise table.fault(row, f"{long}; name another column in task.label")
-    return require_whole(table, row, "the label", name)
-
-
-def _index(table: Table, row: int, value: Any, index: Mapping[str, int]) -> int:
-    name = _class(table, row, value)
-    if name not in index:
-        raise table.fault(
-            row, f"the label {name} is not one of the classes: {', '.join(map(printable, list(index)[:20]))}"
-        )
-    return index[name]
-
-
-def _number(table: Table, row: int, value: Any) -> float:
-    known = isinstance(value, int | float | str | Decimal) and not isinstance(value, bool)
-    try:
-        number = float(value) if known and "_" not in str(value)[:LONGEST] else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        comma = " with a point, as in 1.5" if isinstance(value, str) and "," in value else ""
-        needed = f"is not a finite number; regression needs one{comma} in task.label"
-        raise table.fault(row, f"the label {shown(value)} {needed}")
-    if abs(number) > LARGEST:
-        raise table.fault(row, f"the label {number:g} is too large: at most {LARGEST:g}; scale the column task.label")
-    return number
-
-
-def to_pools(where: str, tables: Mapping[str, Table], config: TaskConfig, names: Sequence[str] | None = None) -> Pools:
-    """The examples of the tables `train` and, where there are any, `validation` and `test`.
-
-    Args:
-        where: the source's name in messages.
-        names: the classes in the order of their labels; without it, the sorted labels of all tables.
-
-    Raises:
-        ConfigError: a missing column, or a row whose inputs, group or label cannot be used.
-    """
-    rows, tables = _count(tables, config), used(tables, config)
-    unlabeled = rows - _count(tables, config)
-    classes, labels = LABELS[config.labels](tables, str(config.label), names)
-    read = {role: _examples(table, config, labels[role]) for role, table in tables.items()}
-    filled = {role: [example for example in rows if not _is_blank(example)] for role, rows in read.items()}
-    blank = sum(len(read[role]) - len(filled[role]) for role in read)
-    notes = tuple(table.note for table in tables.values() if table.note)
-    own = filled.get("validation"), filled.get("test")
-    return Pools(where, classes, filled["train"], *own, blank, unlabeled, notes)
-
-
-def _count(tables: Mapping[str, Table], config: TaskConfig) -> int:
-    """Rows of all tables."""
-    return sum(len(table.column("label", str(config.label))) for table in tables.values())
-
-
-def chosen_columns(config: TaskConfig) -> dict[str, str]:
-    """The column that each key names, of those keys that are set: the inputs, `label` and `group`."""
-    columns = {key: getattr(config, key) for key in (*config.inputs, "label", "group")}
-    return {key: column for key, column in columns.items() if column}
-
-
-def _examples(table: Table, config: TaskConfig, labels: list[Any]) -> list[Example]:
-    columns = chosen_columns(config)
-    inputs = {key: INPUTS[form](table, key, columns[key]) for key, form in config.inputs.items() if key in columns}
-    groups = _groups(table, config.group) if config.group else [None] * len(labels)
-    rows = [{key: values[row] for key, values in inputs.items()} for row in range(len(labels))]
-    return [Example(*parts) for parts in zip(rows, labels, groups, strict=True)]
-
-
-def _texts(table: Table, key: str, name: str) -> list[str]:
-    values = table.column(key, name)
-    for row, value in enumerate(values):
-        if not isinstance(value, str | int | float) or value != value:
-            raise table.fault(row, f"task.{key}={name} is {shown(value)} and not text; mend it or leave the row out")
-    return [require_whole(table, row, f"task.{key}={name}", str(value)) for row, value in enumerate(values)]
-
-
-def _images(table: Table, key: str, name: str) -> list[Any]:
-    return [_read(table, row, cell, read_image) for row, cell in enumerate(contents(table, key, name))]
-
-
-def _sounds(table: Table, key: str, name: str) -> list[Sound]:
-    sounds = [_read(table, row, cell, read_sound) for row, cell in enumerate(contents(table, key, name))]
-    return [replace(sound, name=f"{table.where}, row {row + 1}") for row, sound in enumerate(sounds)]
-
-
-def contents(table: Table, key: str, name: str) -> list[Path | bytes]:
-    """The files that a column names by their paths, which start at the table's folder, or has as bytes.
-
-    Raises:
-        ConfigError: a row that has neither.
-    """
-    cells: list[Path | bytes] = []
-    for row, value in enumerate(table.column(key, name)):
-        if is_missing(value) or not isinstance(value, str | bytes):
-            raise table.fault(row, f"task.{key}={name} is {shown(value)} and no path of a file; leave the row out")
-        try:
-            cells.append(value if isinstance(value, bytes) else table.folder / Path(value).expanduser())
-        except RuntimeError as error:
-            raise table.fault(
-                row, f"task.{key}={name} is {shown(value)}, and there is no such user; mend it"
-            ) from error
-    return cells
-
-
-def content_sha256(content: Path | bytes) -> str:
-    """The hash of a file or of bytes; that no file is there is found out, and said, when it is read."""
-    if isinstance(content, bytes) or not is_file(content):
-        return hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(table: Table, row: int, cell: Path | bytes, read: Callable[[Path | bytes], Any]) -> Any:
-    try:
-        return read(cell)
-    except ValueError as error:
-        file = f"{cell} cannot be read: " if isinstance(cell, Path) else "cannot be read: "
-        raise table.fault(row, f"{file}{error}; mend it or leave the row out") from error
-
-
-INPUTS: dict[str, Callable[[Table, str, str], list[Any]]] = {"text": _texts, "image": _images, "audio": _sounds}
-"""How a column is read, by the form of the input."""
-FILES = ("image", "audio")
-"""The forms whose columns name files, or hold what is in them."""
-
-
-def _groups(table: Table, name: str) -> list[str]:
-    values = table.column("group", name)
-    for row, value in enumerate(values):
-        if is_missing(value):
-            raise table.fault(row, f"task.group={name} is empty; a row without a group could straddle splits")
-    return [str(value) for value in values]
-
-
-def _is_blank(example: Example) -> bool:
-    values = example.inputs.values()
-    return bool(values) and all(isinstance(value, str) and is_unseen(value) for value in values)
+LABELS: dict[str, Callable[[Tables, str, Sequence[str] | None], tuple[tuple[str, ...], Labels]]] = {
+    "classes": _classes,
+    "numbers": _numbers,
+    "texts": _texts,
+}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 
 
 def wording(text: str) -> str:
@@ -40,8 +41,20 @@ def connected(keys: Sequence[Sequence[str]]) -> list[str | None]:
             key = parent[key]
         return key
 
-    for own in keys:
-        for other in own[1:]:
-            first, second = sorted((root(own[0]), root(other)))
+    for shared in keys:
+        for key in shared[1:]:
+            first, second = sorted((root(shared[0]), root(key)))
             parent[second] = first
-    return [root(own[0]) if own else None for own in keys]
+    return [root(shared[0]) if shared else None for shared in keys]
+
+
+def alike(names: Iterable[str], plain: Callable[[str], str]) -> list[list[str]]:
+    """Those of the names that are one after `plain`, by groups.
+
+    >>> alike(["Good", "bad", "good"], str.casefold)
+    [['Good', 'good']]
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[plain(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]

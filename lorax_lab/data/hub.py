@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data import leaks
-from lorax_lab.data.columns import FILES, INPUTS, LABELS, chosen_columns, content_sha256, contents, to_pools
-from lorax_lab.data.source import Pools, Source
+from lorax_lab.data.columns import FILES, INPUTS, LABELS, content_hashes, to_pools
+from lorax_lab.data.source import Pools, Source, chosen_columns
 from lorax_lab.data.table import Table
 from lorax_lab.errors import ConfigError, in_short, suggest
 
@@ -35,10 +35,7 @@ def read(config: TaskConfig) -> Pools:
         ConfigError: no network and no copy in the cache, no such data set, subset or column, a row at fault.
     """
     tables, names = _tables(str(config.path), config.subset, str(config.label))
-    where = _where(config.path, config.subset)
-    pools = to_pools(where, tables, config, names)
-    leaks.refuse(where, tables, config)
-    return pools
+    return to_pools(_where(config.path, config.subset), tables, config, names)
 
 
 def data_sha256(config: TaskConfig) -> str:
@@ -47,10 +44,8 @@ def data_sha256(config: TaskConfig) -> str:
     digest = hashlib.sha256(json.dumps(names).encode())
     for role, table in sorted(tables.items()):
         for key, column in chosen_columns(config).items():
-            if config.inputs.get(key) in FILES:
-                values = [content_sha256(cell) for cell in contents(table, key, column)]
-            else:
-                values = table.column(key, column)
+            is_file = config.inputs.get(key) in FILES
+            values = content_hashes(table, key, column) if is_file else table.column(key, column)
             digest.update(json.dumps([role, key, values], default=str).encode())
     return digest.hexdigest()
 
@@ -59,16 +54,15 @@ def data_sha256(config: TaskConfig) -> str:
 def _tables(path: str, subset: str | None, label: str) -> tuple[dict[str, Table], list[str] | None]:
     """The tables by role, and the class names where the data set declares them."""
     splits = _load(path, subset)
-    roles = _roles(splits, label, path)
     names: list[str] | None = None
     tables = {}
-    for role, split in roles.items():
+    for role, split in _roles(splits, label, path).items():
         columns: dict[str, Any] = {name: _column(splits[split], name) for name in splits[split].column_names}
         declared = getattr(splits[split].features.get(label), "names", None)
         if declared:
             names = list(declared)
-            columns[label] = [_name(value, names) for value in columns[label][:]]
-        tables[role] = Table(f"{_where(path, subset)} ({split})", columns, Path(path).expanduser())
+            columns[label] = [_class_name(value, names) for value in columns[label][:]]
+        tables[role] = Table(f"{_where(path, subset)} ({split})", columns, Path(os.path.expanduser(path)))
     return tables, names
 
 
@@ -91,7 +85,7 @@ def _where(path: str | None, subset: str | None) -> str:
     return " ".join(filter(None, (path, subset)))
 
 
-def _name(value: Any, names: list[str]) -> Any:
+def _class_name(value: Any, names: list[str]) -> Any:
     """A class's name; -1 stands for no label where the classes are declared."""
     if value in HIDDEN:
         return None
@@ -122,7 +116,7 @@ def _load(path: str, subset: str | None) -> Mapping[str, Any]:
     Raises:
         ConfigError: `datasets` cannot load them; the message says why.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.is_file():
         raise ConfigError(f"task.path={path} is a file; type task=local task.path={path} task.text=… task.label=…")
     _refuse_misspelt(path, place)

@@ -6,13 +6,12 @@ gives the answer away in most rows, in other words, or in a picture, is not seen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorax_lab.config import TaskConfig
-from lorax_lab.data.columns import alike, chosen_columns, used
-from lorax_lab.data.groups import wording
-from lorax_lab.data.source import Example, Pools
+from lorax_lab.data.groups import alike, wording
+from lorax_lab.data.source import Example, Pools, chosen_columns
 from lorax_lab.data.table import Table, is_missing, printable
 from lorax_lab.errors import ConfigError
 
@@ -20,8 +19,12 @@ FEWEST = 20
 """Rows from which on what holds in every row is taken for no chance."""
 COPIES = 0.9
 """Share of the rows from which on an input that equals the label is its copy."""
-INPUT = "the answer would be read off, not learned"
-GROUP = "a class would be in one split alone"
+INPUT = "the answer would be read off, not learned; name another column for"
+GROUP = "a class would be in one split alone; leave out"
+FEW = 5
+"""How many classes a note names."""
+MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
+"""What is said where `task.memorise` is true."""
 
 
 def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
@@ -30,45 +33,43 @@ def refuse(where: str, tables: Mapping[str, Table], config: TaskConfig) -> None:
     Raises:
         ConfigError: it names the key and its column, and says how the column tells the label.
     """
-    columns, tables = chosen_columns(config), used(tables, config)
-    label = columns.pop("label", None)
-    if not label or config.labels == "texts":  # a completion may repeat its prompt
+    if config.labels == "texts":  # a completion may repeat its prompt
         return
+    columns = {
+        key: column for key, column in chosen_columns(config).items() if config.inputs.get(key, "text") == "text"
+    }
+    cells = {
+        key: [cell for table in tables.values() for cell in table.column(key, column)]
+        for key, column in columns.items()
+    }
+    labels = cells.pop("label")
     read = _word
-    labels = _cells(tables, "label", label, read)
-    if len(set(labels)) < len(set(_cells(tables, "label", label, _letters))):  # such as C and C++, or signs alone
+    if len(set(map(_word, labels))) < len(set(map(_letters, labels))):  # such as C and C++, or signs alone
         read = _letters
-        labels = _cells(tables, "label", label, read)
+    labels = list(map(read, labels))
     if len(set(labels)) < 2:
         return
-    for key, column in columns.items():
-        if config.inputs.get(key, "text") != "text":
-            continue
+    for key in cells:
         is_group = key == "group"
-        if how := _tells(_cells(tables, key, column, read), labels, config.labels == "classes", is_group):
+        if how := _tells(list(map(read, cells[key])), labels, config.labels == "classes", is_group):
             why = GROUP if is_group else INPUT
-            cure = "leave task.group out" if is_group else f"name another column for task.{key}"
-            raise ConfigError(f"{where}: task.{key}={column} {how}: {why}; {cure}, or mend the rows")
+            raise ConfigError(f"{where}: task.{key}={columns[key]} {how}: {why} task.{key}, or mend the rows")
 
 
-def _cells(tables: Mapping[str, Table], key: str, column: str, read: Callable[[Any], str]) -> list[str]:
-    return [read(value) for table in tables.values() for value in table.column(key, column)]
-
-
-def _word(value: Any) -> str:
+def _word(cell: Any) -> str:
     """A cell as words: case, punctuation and spacing do not count, and 1 is 1.0."""
-    if is_missing(value):
+    if is_missing(cell):
         return ""
     try:
-        number = float(value)
+        number = float(cell)
     except (TypeError, ValueError, OverflowError):
-        return wording(str(value)) or _letters(value)
+        return wording(str(cell)) or _letters(cell)
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def _letters(value: Any) -> str:
+def _letters(cell: Any) -> str:
     """A cell as it stands, where words do not tell the classes apart."""
-    return "" if is_missing(value) else str(value).strip()
+    return "" if is_missing(cell) else str(cell).strip()
 
 
 def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_group: bool) -> str | None:
@@ -89,29 +90,20 @@ def _tells(cells: Sequence[str], labels: Sequence[str], are_classes: bool, is_gr
 
 def _names_alone(text: str, label: str, classes: set[str]) -> bool:
     """Whether a text has the words of its own label and of no other one."""
-    said = f" {text} "
-    return bool(label) and [name for name in classes if name and f" {name} " in said] == [label]
-
-
-FEW = 5
-"""How many classes a note names."""
-MEMORISED = "validation and test are the training examples: all scores are those of the training examples"
-"""What is said where `task.memorise` is true."""
+    return bool(label) and [name for name in classes if name and f" {name} " in f" {text} "] == [label]
 
 
 def notes_of(pools: Pools, splits: Sequence[Sequence[Example]], config: TaskConfig) -> tuple[str, ...]:
     """What is to be said: that training examples are scored, how the table was read, classes that are nearly one or
     that a split lacks."""
-    apart = dict(zip(("train", "validation", "test"), splits, strict=True))
-    if config.memorise:
-        apart = {"train": apart["train"]}
     notes = [*([MEMORISED] if config.memorise else []), *pools.notes]
     if config.label is None and config.path is None:
         return tuple(notes)
     notes += [f"the classes {_list(group)} differ in case alone" for group in alike(pools.classes, str.casefold)]
-    for name, examples in apart.items():
+    names = ("train",) if config.memorise else ("train", "validation", "test")
+    for name, examples in zip(names, splits, strict=False):
         present = {example.label for example in examples}
-        lacking = [known for label, known in enumerate(pools.classes) if label not in present]
+        lacking = [label for index, label in enumerate(pools.classes) if index not in present]
         if lacking:
             notes.append(f"the {name} split has no row of {_list(lacking)}")
     return tuple(notes)

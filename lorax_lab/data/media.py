@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class Sound:
     Args:
         samples: (n,), float32, from -1 to 1.
         rate: samples in a second.
-        name: its file, for messages.
+        name: where it comes from, for messages.
     """
 
     samples: np.ndarray
@@ -103,22 +104,13 @@ def read_sound(content: Path | bytes) -> Sound:
         raise ValueError("it has no samples")
     if not np.isfinite(channels).all():
         raise ValueError("it has samples that are not finite")
-    name = content.name if isinstance(content, Path) else ""
-    return Sound(np.ascontiguousarray(channels.mean(axis=1)), int(rate), name)
+    return Sound(np.ascontiguousarray(channels.mean(axis=1)), int(rate))
 
 
 def _opened(content: Path | bytes) -> io.BytesIO | Path:
     """What a library reads: bytes as a file, or a path at which a file is."""
     if isinstance(content, bytes):
         return io.BytesIO(content)
-    if not is_file(content):
+    if not os.path.isfile(content):
         raise ValueError("there is no such file")
     return content
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file is there; no name is too long or too strange to ask."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -69,6 +69,12 @@ def _content(array: Any) -> str:
     return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
 
 
+def chosen_columns(config: TaskConfig) -> dict[str, str]:
+    """The column that each key names, of those keys that are set: the inputs, `label` and `group`."""
+    columns = {key: getattr(config, key) for key in (*config.inputs, "label", "group")}
+    return {key: column for key, column in columns.items() if column}
+
+
 @dataclass(frozen=True)
 class Source:
     """Where examples come from.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorax_lab.config import TaskConfig
 from lorax_lab.data.source import Example, Pools, content_key
@@ -35,45 +35,34 @@ def split(
     """
     import numpy as np
 
-    if config.split_seed < 0:
-        raise ConfigError(f"task.split_seed={config.split_seed} is not possible: 0 or more")
     pools, dropped = disjoint(pools)
-    _require_rows(pools, config, dropped)
     rng = np.random.default_rng([config.split_seed, int(sha256[:16], 16)])
     stratify = bool(pools.classes)
+    _require_rows(pools, config, dropped)
     if config.memorise:
-        train = [example for unit in order(pools.train, stratify, rng) for example in unit][: config.train_examples]
+        train = _flat(order(pools.train, stratify, rng))[: config.train_examples]
         return (train, train, train), dropped
-    own_test = order(pools.test or [], stratify, rng)
-    own_validation = order(pools.validation or [], stratify, rng)
-    rest = order(pools.train, stratify, rng)
-    sizes = asked(pools, config)
-    if pools.test is None:
-        test, rest = carve(rest, sizes["test"])
-    else:
-        test, _ = carve(own_test, sizes["test"])
-    if pools.validation is None:
-        validation, rest = carve(rest, sizes["validation"])
-    else:
-        validation, _ = carve(own_validation, sizes["validation"])
-    train = [example for unit in rest for example in unit][: config.train_examples]
-    if not (train and validation and test):
+    units = {role: order(getattr(pools, role) or [], stratify, rng) for role in ("test", "validation", "train")}
+    parts = {}
+    for role in ("test", "validation"):
+        pool, source = getattr(pools, role), _source(pools, role)
+        everything = max(1, round(SHARE * len(pools.train))) if pool is None else len(pool)
+        parts[role], units[source] = carve(units[source], getattr(config, f"{role}_examples") or everything)
+    train = _flat(units["train"])[: config.train_examples]
+    if not (train and parts["validation"] and parts["test"]):
         maker = f"task.group={config.group}" if config.group else f"task={config.name}"
         too_large = f"{maker} makes groups too large to fill three splits of {pools.where}"
         raise ConfigError(f"{too_large}; ask for more in task.test_examples and task.validation_examples")
-    return (train, validation, test), dropped
+    return (train, parts["validation"], parts["test"]), dropped
 
 
-def asked(pools: Pools, config: TaskConfig) -> dict[str, int]:
-    """How many examples validation and test should have; whole groups may fill less.
+def _source(pools: Pools, role: str) -> str:
+    """The pool that a split is taken from: its own, or `train` where it has none."""
+    return "train" if getattr(pools, role) is None else role
 
-    Args:
-        pools: `disjoint` ones.
-    """
-    share = max(1, round(SHARE * len(pools.train)))
-    own = {"validation": pools.validation, "test": pools.test}
-    everything = {role: share if pool is None else len(pool) for role, pool in own.items()}
-    return {role: getattr(config, f"{role}_examples") or count for role, count in everything.items()}
+
+def _flat(units: list[Unit]) -> list[Example]:
+    return [example for unit in units for example in unit]
 
 
 def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
@@ -85,7 +74,7 @@ def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
     dropped = Counter(unlabeled=pools.unlabeled, blank=pools.blank, duplicate=0, conflicting=0, overlap=0)
     contents: set[tuple[str, ...]] = set()
     groups: set[str | None] = set()
-    kept: dict[str, list[Example] | None] = {}
+    left: dict[str, Any] = {}
     for role in ("test", "validation", "train"):
         pool: list[Example] | None = getattr(pools, role)
         if pool is not None:
@@ -99,18 +88,17 @@ def disjoint(pools: Pools) -> tuple[Pools, dict[str, int]]:
             pool = _each_once(copies.values(), dropped)
             contents |= copies.keys()
             groups |= {example.group for example in pool if example.group is not None}
-        kept[role] = pool
-    train = kept["train"] or []
-    return replace(pools, train=train, validation=kept["validation"], test=kept["test"]), dict(dropped)
+        left[role] = pool
+    return replace(pools, **left), dict(dropped)
 
 
 def _each_once(copies: Iterable[list[Example]], dropped: Counter[str]) -> list[Example]:
-    kept = []
+    once = []
     for same in copies:
         agree = len({example.label for example in same}) == 1
-        kept += same[:1] if agree else []
+        once += same[:1] if agree else []
         dropped["duplicate" if agree else "conflicting"] += len(same) - agree
-    return kept
+    return once
 
 
 def order(examples: list[Example], stratify: bool, rng: np.random.Generator) -> list[Unit]:
@@ -148,20 +136,14 @@ def carve(units: list[Unit], count: int) -> tuple[list[Example], list[Unit]]:
 def _require_rows(pools: Pools, config: TaskConfig, dropped: dict[str, int]) -> None:
     lost = sum(dropped.values())
     after = f" after {lost} unlabeled, blank, duplicate, conflicting or overlapping rows are left out" if lost else ""
-    carved = ["train"]
-    for role in () if config.memorise else ("test", "validation"):
-        own: list[Example] | None = getattr(pools, role)
-        asked = getattr(config, f"{role}_examples")
-        if own is None:
-            carved.append(role)
-        elif len(own) < (asked or 1):
-            too_few = f"{pools.where} has {len(own)} rows of its own for {role}{after}, too few"
-            known = f"task.{role}_examples={asked}; type task.{role}_examples=null for all"
-            raise ConfigError(f"{too_few} for {known}, or a smaller number")
-    keys = [f"task.{role}_examples" for role in carved]
-    asked = {key: getattr(config, key.removeprefix("task.")) for key in keys}
-    if len(pools.train) < sum(number or 1 for number in asked.values()):
-        wanted = " ".join(f"{key}={'null' if number is None else number}" for key, number in asked.items())
-        everything = " ".join(f"{key}=null" for key in keys)
-        too_few = f"{pools.where} has {len(pools.train)} rows{after}, too few for {wanted}"
-        raise ConfigError(f"{too_few}; type smaller numbers, or {everything} for all rows")
+    roles = ("train",) if config.memorise else ("train", "test", "validation")
+    for pool in roles:
+        sizes = {role: getattr(config, f"{role}_examples") for role in roles if _source(pools, role) == pool}
+        rows = len(getattr(pools, pool) or [])
+        if rows < sum(size or 1 for size in sizes.values()):
+            wanted = " ".join(
+                f"task.{role}_examples={'null' if size is None else size}" for role, size in sizes.items()
+            )
+            everything = " ".join(f"task.{role}_examples=null" for role in sizes)
+            too_few = f"{pools.where} has {rows} rows for {pool}{after}, too few for {wanted}"
+            raise ConfigError(f"{too_few}; type smaller numbers, or {everything} for all rows")

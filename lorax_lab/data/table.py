@@ -7,9 +7,8 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from lorax_lab.errors import ConfigError, cut, in_short, suggest
 Columns = Mapping[str, Sequence[Any]]
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What can stand between two fields of a CSV file; the first is the usual one."""
-LISTED, COMPARED, LONGEST = 20, 1000, 60
-"""How many names of columns a message lists, and among how many it looks for the nearest; characters of a name."""
+COMPARED, LONGEST = 1000, 60
+"""Among how many names of columns the nearest is looked for; characters of a name in a message."""
 
 
 @dataclass(frozen=True)
@@ -28,54 +27,62 @@ class Table:
 
     Args:
         folder: where the files lie whose paths a column has.
-        path: what `task.path` is in the message for a row; without it, `where`.
-        kept: indices of the rows that are used; None for all.
+        rows: indices of the rows that are used; None for all.
         note: what a person should know of how the table was read.
     """
 
     where: str
-    columns: Mapping[str, Sequence[Any]]
+    columns: Columns
     folder: Path = Path()
-    path: str = ""
-    kept: tuple[int, ...] | None = None
+    rows: Sequence[int] | None = None
     note: str = ""
 
     def column(self, key: str, name: str) -> list[Any]:
-        """The values of the column that `task.<key>` names.
+        """The cells of the column that `task.<key>` names.
 
         Raises:
             ConfigError: no such column; the nearest names come first.
         """
-        if not self.columns:
-            raise ConfigError(f"task.path={self.path or self.where} is empty: it has no columns")
         if name not in self.columns:
-            raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {self._hint(name)}")
-        values = list(self.columns[name][:])
-        return values if self.kept is None else [values[row] for row in self.kept]
+            names = [printable(column) for column in self.columns]
+            hint = cut(suggest(name, names[:COMPARED]), 300) if names else "it is empty"
+            raise ConfigError(f"task.{key}={name} is not a column of {self.where}; {hint}")
+        cells = list(self.columns[name][:])
+        return cells if self.rows is None else [cells[row] for row in self.rows]
+
+    def read(self, key: str, name: str, read_cell: Callable[[Any], Any]) -> list[Any]:
+        """What `read_cell` makes of each cell of the column that `task.<key>` names.
+
+        Raises:
+            ConfigError: no such column, or a cell over which `read_cell` raises a ValueError.
+        """
+        values = []
+        for index, cell in enumerate(self.column(key, name)):
+            try:
+                values.append(read_cell(cell))
+            except ConfigError:
+                raise
+            except ValueError as error:
+                at_fault = f"task.path={self.where}, row {self.number(index)}: task.{key}={name} is {shown(cell)}"
+                raise ConfigError(f"{at_fault}: {error}") from error
+        return values
+
+    def number(self, index: int) -> int:
+        """The number of a used row, counted from 1 among all."""
+        return 1 + (index if self.rows is None else self.rows[index])
 
     def only(self, rows: Sequence[int]) -> Table:
-        """The table with these of its rows; a message still counts all."""
-        return replace(self, kept=tuple(rows if self.kept is None else (self.kept[row] for row in rows)))
-
-    def fault(self, row: int, reason: str) -> ConfigError:
-        """The error for the row of index `row`, counted from 1 in the message."""
-        number = row if self.kept is None else self.kept[row]
-        return ConfigError(f"task.path={self.path or self.where}, row {number + 1}: {reason}")
-
-    def _hint(self, name: str) -> str:
-        near = [printable(column) for column in islice(self.columns, COMPARED)]
-        close = suggest(name, near).partition("allowed: ")[0]
-        more = f" and {len(self.columns) - LISTED:,} more" if len(self.columns) > LISTED else ""
-        return f"{close}its columns: {', '.join(near[:LISTED])}{more}"
+        """The table with these of its rows."""
+        return replace(self, rows=rows)
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(cell: Any) -> bool:
     """Whether a cell holds nothing.
 
     >>> is_missing(None), is_missing(float("nan")), is_missing(" "), is_missing(0)
     (True, True, True, False)
     """
-    return value is None or value != value or (isinstance(value, str) and is_unseen(value))
+    return cell is None or cell != cell or (isinstance(cell, str) and is_unseen(cell))
 
 
 def is_unseen(text: str) -> bool:
@@ -87,13 +94,13 @@ def is_unseen(text: str) -> bool:
     return all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text)
 
 
-def shown(value: Any) -> str:
+def shown(cell: Any) -> str:
     """A cell in a message.
 
     >>> shown(None), shown([1])
     ('missing', "list '[1]'")
     """
-    return "missing" if value is None or value != value else f"{type(value).__name__} {cut(value, 40)!r}"
+    return "missing" if is_missing(cell) else f"{type(cell).__name__} {cut(cell, 40)!r}"
 
 
 def printable(text: str) -> str:
@@ -107,29 +114,27 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in short)
 
 
-def require_whole(table: Table, row: int, what: str, text: str) -> str:
-    """The text, if each of its characters is whole.
+def read_table(path: Path, wanted: Collection[str]) -> Table:
+    """The table in a file of a kind that `READERS` has.
+
+    Args:
+        wanted: the columns that will be read.
 
     Raises:
-        ConfigError: half a character (a lone surrogate), which no tokenizer and no file takes.
+        ConfigError: the file cannot be read as what its name says.
     """
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"{what} has half a character at place {error.start + 1} ({text[error.start]!a}, a lone surrogate)"
-        raise table.fault(row, f"{half}; mend it or leave the row out") from error
-    return text
+        columns, note = READERS[path.suffix.lower()](path, wanted)
+    except OSError as error:
+        raise _fault(path, f"cannot be read: {error.strerror or error}") from error
+    return Table(printable(path.name), columns, path.parent, note=note)
 
 
-def read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
+def _read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
     """The columns of a table of text, and with which delimiter it was read where it has no commas.
 
     The delimiter is the one by which the first line has every wanted column; names have no spaces around them. Every
     cell is the text that it has: `NA` is no missing value.
-
-    Raises:
-        ConfigError: no text, a first line that two delimiters fit, a row that has not the header's number of fields, a
-            quote that is never closed.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow
@@ -138,7 +143,7 @@ def read_csv(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
     if not text.strip("\r\n"):
         return {}, ""
     delimiter, names = _header(path, text, wanted)
-    if repeated := _repeated([name for name in names if name]):
+    if repeated := _repeated(filter(None, names)):
         raise _fault(path, f"has more than one column {repeated}; rename one")
     numbered = [str(number) for number in range(len(names))]
     content = text.encode()
@@ -171,38 +176,30 @@ def _header(path: Path, text: str, wanted: Collection[str]) -> tuple[str, list[s
     return delimiter, headers[delimiter]
 
 
-def read_jsonl(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
+def _read_jsonl(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
     """The columns of a file with one JSON object a line; what a row lacks is None. pyarrow's reader would make times of
-    texts that look like one.
-
-    Raises:
-        ConfigError: no text, or a line that is no object.
-    """
+    texts that look like one."""
     rows = []
     for number, line in enumerate(io.StringIO(_text(path), newline=None), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line, object_pairs_hook=_unlike))
+                if not isinstance(rows[-1], dict):
+                    raise ValueError('it is no object like {"text": …, "label": …}')
             except (ValueError, RecursionError) as error:
                 raise _fault(path, f"line {number} is not JSON, one object a line ({in_short(error)})") from error
-            if not isinstance(rows[-1], dict):
-                raise _fault(path, f'line {number} is not an object like {{"text": …, "label": …}}')
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}, ""
 
 
 def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if repeated := _repeated([name for name, _ in pairs]):
+    if repeated := _repeated(name for name, _ in pairs):
         raise ValueError(f"the key {repeated} stands twice; rename one")
     return dict(pairs)
 
 
-def read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
-    """The wanted columns of a Parquet file as Python's values; of the others only the names.
-
-    Raises:
-        ConfigError: no Parquet, a damaged file, two columns of one name, values that Python has not.
-    """
+def _read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
+    """The wanted columns of a Parquet file as Python's values; of the others only the names."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -210,32 +207,22 @@ def read_parquet(path: Path, wanted: Collection[str]) -> tuple[Columns, str]:
         file = parquet.ParquetFile(path)
         names = file.schema_arrow.names
         if repeated := _repeated(names):
-            raise _fault(path, f"has more than one column {repeated}; rename one")
+            raise ValueError(f"it has more than one column {repeated}; rename one")
         read = file.read(columns=[name for name in names if name in wanted])
         return {name: read[name].to_pylist() if name in wanted else () for name in names}, ""
-    except ConfigError:
-        raise
     except (OSError, ValueError, TypeError, OverflowError, NotImplementedError, pa.ArrowException) as error:
         raise _fault(path, f"cannot be read as Parquet: {in_short(error)}") from error
 
 
 def _text(path: Path) -> str:
-    """The file's text, UTF-8 without a mark of its byte order.
-
-    Raises:
-        ConfigError: it is none, such as a spreadsheet, a packed file or UTF-16.
-    """
+    """The file's text, UTF-8 without a mark of its byte order."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _fault(path, f"is not UTF-8 (byte {error.start}); save it as a table of text in UTF-8") from error
-    if (zero := text.find("\0")) >= 0:
-        line = text.count("\n", 0, zero) + 1
-        raise _fault(path, f"is no text: it has a NUL byte in line {line}; save it as a table of text in UTF-8")
-    return text
 
 
-def _repeated(names: Sequence[str]) -> str:
+def _repeated(names: Iterable[str]) -> str:
     return ", ".join(printable(name) for name, count in Counter(names).items() if count > 1)
 
 
@@ -244,9 +231,9 @@ def _fault(path: Path, reason: str) -> ConfigError:
 
 
 READERS: dict[str, Callable[[Path, Collection[str]], tuple[Columns, str]]] = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".jsonl": read_jsonl,
-    ".parquet": read_parquet,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
 }
-"""How a table is read, by the end of its file's name."""
+"""How a table is read, by the end of its file's name: its columns, and what is to be said of it."""

@@ -87,9 +87,12 @@ def _primary_metric(config: TaskConfig) -> str:
 
 
 def _require_variety(pools: Pools, needed: str) -> None:
+    """Something can be learned: labels that differ, also in fp32, in which a model learns numbers."""
+    import numpy as np
+
     if not pools.train:
         raise ConfigError(f"{pools.where} has no rows with {needed}; check task.path and task.{needed}")
-    labels = {example.label for example in pools.train}
+    labels = {np.float32(e.label) if isinstance(e.label, float) else e.label for e in pools.train}
     if len(labels) < 2:
         label = next(iter(labels))
         only = repr(pools.classes[int(label)]) if pools.classes else label

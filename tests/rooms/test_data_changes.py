@@ -20,7 +20,7 @@ def test_a_table_that_changes_is_refused(
     path = tmp_path / "mine.csv"
     shutil.copy(table_file, path)
     config = compose([*small_run, f"task.path={path}"]).task
-    planned, original = data_sha256(config), local._table
+    planned, original = data_sha256(config), local.read_table
 
     def append() -> None:
         with path.open("a") as file:
@@ -32,7 +32,7 @@ def test_a_table_that_changes_is_refused(
         return table
 
     if moment == "while it is read":
-        monkeypatch.setattr(local, "_table", slowly)
+        monkeypatch.setattr(local, "read_table", slowly)
     else:
         append()
     with pytest.raises(ConfigError, match=rf"mine\.csv.*{planned[:12]}"):

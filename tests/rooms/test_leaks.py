@@ -56,28 +56,17 @@ def test_other_columns_are_read(words: list[str], column: str) -> None:
     assert len(task.train) > 20
 
 
-@pytest.mark.parametrize(
-    ("labels", "text"),
-    [
-        ((1, 0), "{} : the film is no {n}00"),
-        (("C", "C++"), "{}"),
-        (("+", "-"), "{}"),
-        (("👍", "👎"), "{}"),
-    ],
-)
-def test_numbers_and_signs_are_labels_as_others(tmp_path: Path, labels: tuple[object, ...], text: str) -> None:
-    path = tmp_path / "t.jsonl"
-    rows = [(text.format(labels[n % 2], n=n), labels[n % 2]) for n in range(60)]
-    path.write_text("\n".join(json.dumps({"text": said, "label": label}) for said, label in rows))
-    words = ["task=local", f"task.path={path}", "task.text=text", "task.label=label", "task.train_examples=20"]
-    config = compose([*words, "task.validation_examples=10", "task.test_examples=10"])
-    table = Table(path.name, {"text": [row[0] for row in rows], "label": [row[1] for row in rows]}, tmp_path, str(path))
-    with pytest.raises(ConfigError, match=r"task\.text=text"):
-        leaks.refuse("t.jsonl", {"train": table}, config.task)
-
-
-def test_signs_that_are_no_label_pass(tmp_path: Path) -> None:
-    labels = ["+", "-", "neutral"] * 20
-    table = Table("t", {"text": ["..."] * 60, "label": labels}, tmp_path, "t")
+def refuse(texts: list[str], labels: list[object]) -> None:
+    table = Table("t", {"text": texts, "label": labels})
     config = compose(["task=local", "task.path=t.csv", "task.text=text", "task.label=label"])
     leaks.refuse("t", {"train": table}, config.task)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"), [((1, 0), "{} : the film is no {n}00"), (("C", "C++"), "{}"), (("👍", "👎"), "{}")]
+)
+def test_numbers_and_signs_are_labels_as_others(labels: tuple[object, ...], text: str) -> None:
+    rows = [labels[n % 2] for n in range(60)]
+    with pytest.raises(ConfigError, match=r"task\.text=text"):
+        refuse([text.format(label, n=n) for n, label in enumerate(rows)], rows)
+    refuse(["..."] * 60, ["+", "-", "neutral"] * 20)

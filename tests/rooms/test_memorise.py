@@ -46,7 +46,7 @@ def test_fewer_examples_are_a_part_of_more_and_all_rows_can_be_learned() -> None
     few, many, everything = (cut(pool(60), train_examples=n, memorise=True) for n in (10, 40, None))
     assert texts(many.train)[:10] == texts(few.train)
     assert sorted(texts(everything.train)) == sorted(texts(pool(60)))
-    with pytest.raises(ConfigError, match=r"has 60 rows, too few for task\.train_examples=61; type smaller numbers"):
+    with pytest.raises(ConfigError, match=r"60 rows.*task\.train_examples=61"):
         cut(pool(60), train_examples=61, memorise=True)
 
 
@@ -76,24 +76,17 @@ def test_the_default_names_no_run_anew(small_run: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "named"),
     [
-        (
-            ["task=sarcasm"],
-            r"so that task\.validation_examples=1000 and task\.test_examples=2000 would not be read; "
-            r"type task\.validation_examples=null task\.test_examples=null as well",
-        ),
-        (["task=sarcasm", SIZES[0]], r"so that task\.test_examples=2000 would not be read"),
-        (
-            ["task=tweets", "task.kind=regression", *SIZES],
-            r"not possible with task\.kind=regression, whose labels are numbers.*leave task\.memorise out",
-        ),
-        (["model=smollm2", "task=arithmetic", *SIZES], r"task\.kind=language_modeling, whose labels are texts"),
+        (["task=sarcasm"], r"task\.validation_examples=1000.*task\.test_examples=null"),
+        (["task=sarcasm", SIZES[0]], r"task\.test_examples=2000"),
+        (["task=tweets", "task.kind=regression", *SIZES], r"task\.kind=regression"),
+        (["model=smollm2", "task=arithmetic", *SIZES], r"task\.kind=language_modeling"),
     ],
 )
-def test_what_it_leaves_no_meaning_is_refused(words: list[str], said: str) -> None:
+def test_what_it_leaves_no_meaning_is_refused(words: list[str], named: str) -> None:
     compose(spell_out(words))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=named):
         compose(spell_out([*words, "task.memorise=true"]))
 
 

@@ -143,12 +143,13 @@ def test_every_split_and_every_beginning_of_train_has_the_shares_of_the_classes(
         assert abs(sum(e.label for e in rows) - len(rows) / 10) <= 1
 
 
-def test_copies_are_removed_before_the_cut_and_counted():
+def test_copies_are_removed_before_the_cut_and_those_that_disagree_are_left_out():
     same = [example("Same  Text", 1), example("same text", 1), example(" ｓａｍｅ text", 1)]
-    task = cut(pool(50) + same)
-    found = [e for e in everything(task) if content_key(e) == ("same text",)]
-    assert found == same[:1]
-    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 2, "conflicting": 0, "overlap": 0}
+    pair = [example("premise", 1, "one"), example("premise", 0, "two")]
+    task = cut([*pool(50), *same, *pair, example("doubtful", 1), example("Doubtful", 0), example("doubtful", 1)])
+    assert [e for e in everything(task) if content_key(e) == ("same text",)] == same[:1]
+    assert len(everything(task)) == 53
+    assert task.dropped == {"unlabeled": 0, "blank": 0, "duplicate": 2, "conflicting": 3, "overlap": 0}
 
 
 def test_own_splits_are_used_and_lose_what_a_later_one_holds():
@@ -165,15 +166,8 @@ def test_own_splits_are_used_and_lose_what_a_later_one_holds():
     assert len(task.train) == 30
     assert task.dropped["overlap"] == 3
     assert len(cut([], pools=own, test_examples=2).test) == 2
-    with pytest.raises(ConfigError, match=r"the set has 3 rows of its own for test.*task\.test_examples=null"):
+    with pytest.raises(ConfigError, match=r"the set has 3 rows for test.*task\.test_examples=null"):
         cut([], pools=own, test_examples=4)
-
-
-def test_copies_that_disagree_are_left_out_and_partners_count():
-    pair = [example("premise", 1, "one"), example("premise", 0, "two")]
-    task = cut([*pool(50), *pair, example("doubtful", 1), example("Doubtful", 0), example("doubtful", 1)])
-    assert len(everything(task)) == 52
-    assert task.dropped["conflicting"] == 3
 
 
 @pytest.mark.parametrize("sizes", [(300, 50, 51), (None, 300, 100), (400, None, 1)])
@@ -212,11 +206,10 @@ def test_csv_is_taken_literally(tmp_path):
     assert set(odd) <= set(texts(everything(load_task(config(path)))))
 
 
-@pytest.mark.parametrize("key", ["text", "text_pair", "label", "group"])
-def test_a_missing_column_lists_those_there_are_the_nearest_first(table, key):
+@pytest.mark.parametrize("key", ["text_pair", "label"])
+def test_a_missing_column_names_the_nearest(table, key):
     rows = [row | {"sentence": "x", "target": "y"} for row in ROWS]
-    message = rf"task\.{key}=sentense is not a column of table\.csv; did you mean 'sentence'\? its columns: text, label"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=rf"task\.{key}=sentense .*table\.csv; .*'sentence'.*text, label"):
         load_task(config(table(rows), **{key: "sentense"}))
 
 
@@ -224,11 +217,8 @@ def test_a_key_that_the_source_ignores():
     changes = {"name": "movie_reviews", "source": "movie_reviews", "label": None}
     for key in ("path", "subset", "text", "text_pair", "label", "group"):
         settings = KINDS["classification"].config(**(BASE | changes | {"text": None, "path": None} | {key: "foo"}))
-        for use in (load_task, data_sha256):
-            with pytest.raises(ConfigError, match=rf"task=movie_reviews does not read task\.{key}.*foo; leave it out"):
-                use(settings)
-    with pytest.raises(ConfigError, match=r"does not read task\.subset"):
-        load_task(config(subset="mrpc"))
+        with pytest.raises(ConfigError, match=rf"task=movie_reviews .*task\.{key}.*foo"):
+            data_sha256(settings)
 
 
 # ---- hub
@@ -277,28 +267,21 @@ def origins(task: Task) -> list[set[str]]:
 
 
 def test_own_splits_with_labels_are_used(no_network, tmp_path):
-    folder = save(
-        tmp_path / "set", {"train": columns("t", 40), "validation": columns("v", 10), "test": columns("x", 12)}
-    )
-    task = load_task(hub_config(folder))
+    splits = {"train": columns("t", 40), "validation": columns("v", 10), "test": columns("x", 12)}
+    task = load_task(hub_config(save(tmp_path / "set", splits)))
     assert origins(task) == [{"t"}, {"v"}, {"x"}]
-    assert (len(task.train), len(task.validation), len(task.test)) == (40, 10, 12)
-    assert task.classes == ("0", "1")
-
-
-def test_hidden_test_labels_make_the_validation_split_our_test(no_network, tmp_path):
-    splits = {"train": columns("t", 40), "validation": columns("v", 10), "test": columns("x", 12, [-1] * 12)}
-    task = load_task(hub_config(save(tmp_path / "set", splits, names=["no", "yes"]), validation_examples=8))
+    assert task.sizes == {"train": 40, "validation": 10, "test": 12}
+    hidden = splits | {"test": columns("x", 12, [-1] * 12)}
+    task = load_task(hub_config(save(tmp_path / "hidden", hidden, names=["no", "yes"]), validation_examples=8))
     assert origins(task) == [{"t"}, {"t"}, {"v"}]
-    assert (len(task.train), len(task.validation), len(task.test)) == (32, 8, 10)
+    assert task.sizes == {"train": 32, "validation": 8, "test": 10}
     assert task.classes == ("no", "yes")
 
 
 def test_a_hidden_label_in_train_is_numbered_and_can_be_dropped(no_network, tmp_path):
     labels = [0, 1, -1, *([0, 1] * 10)]
     folder = save(tmp_path / "set", {"train": columns("t", 23, labels)}, names=["no", "yes"])
-    message = r"task\.path=.*\(train\), row 3: task\.label=label is empty \(1 of 23 rows\)"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"task\.path=.*\(train\), row 3: task\.label=label"):
         load_task(hub_config(folder))
     task = load_task(hub_config(folder, drop_unlabeled=True))
     assert task.dropped["unlabeled"] == 1
@@ -325,10 +308,9 @@ def test_without_a_network(no_network, monkeypatch, offline):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s to try again"))
-    message = r"task\.path=org/name is not in the local cache, and no network reaches the hub \(.*task=movie_reviews"
-    for use in (load_task, data_sha256):
-        with pytest.raises(ConfigError, match=message):
-            use(hub_config("org/name"))
+    message = r"task\.path=org/name .*task=movie_reviews"
+    with pytest.raises(ConfigError, match=message):
+        data_sha256(hub_config("org/name"))
     assert settings.HF_HUB_OFFLINE is False
     assert huggingface_hub.constants.HF_HUB_OFFLINE is offline
 
@@ -360,14 +342,14 @@ def test_scores_worked_out_by_hand():
 
 @pytest.mark.parametrize("metric", ["f1", "matthews", "pearson", "spearman"])
 def test_a_constant_prediction_scores_zero_and_does_not_warn(metric):
-    regression = metric in ("pearson", "spearman")
-    outputs = [[0.25]] * 4 if regression else one_hot([0] * 4)
-    labels = [0.0, 1.0, 2.0, 3.0] if regression else [0, 1, 0, 1]
-    assert scored(outputs, labels, "regression" if regression else "classification", metric)[metric] == 0.0
+    if metric in ("f1", "matthews"):
+        assert scored(one_hot([0] * 4), [0, 1, 0, 1], metric=metric)[metric] == 0.0
+    else:
+        assert scored([[0.25]] * 4, [0.0, 1.0, 2.0, 3.0], "regression", metric)[metric] == 0.0
 
 
 def test_a_metric_of_the_other_kind(table):
-    with pytest.raises(ConfigError, match=r"task\.metric=pearson .*task\.kind=classification: allowed: accuracy, f1"):
+    with pytest.raises(ConfigError, match=r"task\.metric=pearson .*task\.kind=classification.*accuracy"):
         load_task(config(table(ROWS), metric="pearson"))
     assert load_task(config(table(ROWS), metric="matthews")).metric == "matthews"
 
@@ -406,8 +388,7 @@ def test_collate_is_the_tokenizers_own_padding():
     assert collate(bert, rows, [0.5, 1.5, 2.5])["labels"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 1000, 2345])
-@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 16), (16, 16), (17, 16), (2345, 16), (100, 1)])
 def test_every_index_once_in_batches_of_one_size(n, batch_size):
     import torch
 
