@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from analysis.study.records import Records
 from lorax_lab.config.defaults import flat
+from lorax_lab.config.overrides import value_of
 from lorax_lab.spectra import gaussian_null
 from lorax_lab.study.declaration import Declaration, Pair, Settings, decisive, write_declaration
 from lorax_lab.study.measured import RECORDED, Measured
@@ -111,7 +111,7 @@ def line(cell: Cell, score: float, protocol: Protocol = PROTOCOL) -> dict[str, A
 
 def value(text: str) -> Any:
     """Of an override; the names of a list in the order in which configurations have them."""
-    parsed = yaml.safe_load(text)
+    parsed = value_of(f"value={text}")
     return sorted(parsed) if isinstance(parsed, list) else parsed
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from lorax_lab.config.overrides import CONF
@@ -51,7 +50,8 @@ def method_defaults(method: str) -> Mapping[str, Any]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    import yaml
+    from omegaconf import OmegaConf
 
-    path = Path(CONF / name)
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    path = CONF / name
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    return content

@@ -291,15 +291,15 @@ def recorded(path: Path, typed_too: list[str] | None = None) -> list[str]:
     Raises:
         ConfigError: no such file, or one that is no configuration.
     """
-    import yaml
+    from omegaconf import OmegaConf
 
     path, typed_too = Path(os.path.expanduser(path)), typed_too or []
     path = path / "config.yaml" if path.is_dir() else path
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
         task, method = content["task"], content.pop("method")
         content.pop("force", None)
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what is no YAML, or no mapping, has no common error
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"--config {path} is no run's configuration ({reason}); name the config.yaml of one"

@@ -81,21 +81,18 @@ def steps(words: list[str]) -> list[Step]:
     Raises:
         ConfigError: an unknown key, a value of a wrong type or out of range.
     """
-    import yaml
+    from omegaconf import OmegaConf
 
-    from lorax_lab.config.overrides import CONF
+    from lorax_lab.config.overrides import CONF, values_of
     from lorax_lab.memory.predict import Step
 
-    settings = yaml.safe_load((CONF / "memory.yaml").read_text(encoding="utf-8"))
+    settings: Any = OmegaConf.to_container(OmegaConf.load(CONF / "memory.yaml"))
     grid: dict[str, list[Any]] = {key: [value] for key, value in settings.items()}
     for word in words:
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if key not in settings or not equals:
             raise ConfigError(f"{word} is not possible; settings are written key=value: {suggest(key, list(settings))}")
-        try:
-            grid[key] = [yaml.safe_load(part) for part in ([value] if value.startswith("[") else value.split(","))]
-        except yaml.YAMLError:
-            raise ConfigError(f"{word} is not understood; allowed are plain values, such as {settings[key]}") from None
+        grid[key] = values_of(word)
         if any(isinstance(part, dict) for part in grid[key]):
             raise ConfigError(f"{word} is not possible; allowed are plain values, such as {settings[key]}")
         if key == "rank" and None in grid[key]:

@@ -23,10 +23,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lorax_lab.errors import ConfigError, cut, suggest
@@ -34,6 +33,9 @@ from lorax_lab.methods.lora_layer import scaling_of
 from lorax_lab.methods.names import is_embedding, plain_name
 from lorax_lab.methods.tensor_files import MEASURED, SAFETENSORS, TORCH, as_matrix, dtype_of, read_tensors
 from lorax_lab.spectra import LowRank, Update, svd
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 PREFIX = "base_model.model."
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

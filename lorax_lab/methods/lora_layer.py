@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorax_lab.models import delta_view, kernel, out_in
 from lorax_lab.spectra import LowRank
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def add_low_rank(

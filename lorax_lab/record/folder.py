@@ -36,10 +36,9 @@ def save_trained(folder: Path, files: dict[str, dict[str, Any]]) -> None:
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the full resolved configuration as `config.yaml`."""
-    import yaml
+    from omegaconf import OmegaConf
 
-    text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
-    write_redacted(folder / "config.yaml", text)
+    write_redacted(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redacted(config))))
 
 
 def save_history(folder: Path, history: list[dict[str, float]]) -> None:

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(runs: list[Path], folder: Path) -> int:
-    import yaml
+    from omegaconf import OmegaConf
 
     from lorax_lab.console import console
     from lorax_lab.record.files import write_redacted
@@ -53,7 +53,7 @@ def _answer(runs: list[Path], folder: Path) -> int:
     results = facts | results | costs(served)
     folder.mkdir(parents=True, exist_ok=True)
     write_redacted(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
-    console.print(yaml.safe_dump(results, sort_keys=False), markup=False)
+    console.print(OmegaConf.to_yaml(results), markup=False)
     verdict = "Equal: every answer is the same" if results["equal"] else "NOT EQUAL: an answer differs, or the base"
     console.print(f"{verdict}, alone, exchanged and merged.", markup=False)
     console.print(f"in {folder}: {RESULTS}; for the figure type: python -m analysis serving {folder}", soft_wrap=True)

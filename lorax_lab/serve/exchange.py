@@ -11,10 +11,9 @@ import copy
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +23,9 @@ from lorax_lab.methods.lora_layer import add_low_rank, merged_weight, set_module
 from lorax_lab.models import Base, adaptable, delta_view, head_modules, is_head, shapes_of
 from lorax_lab.record.record import RECORD, read_record
 from lorax_lab.spectra import LowRank
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Batch = dict[str, Tensor]
 

@@ -1,13 +1,17 @@
 """Matrices read a block at a time: what a Gram matrix and a product need, whether in memory or on disk."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.matrix import checked_matrix
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 BLOCK_ENTRIES = 2**22
 """Entries of one block: 32 MiB in fp64, deep enough for matrix products at full speed."""

@@ -1,11 +1,16 @@
 """Brackets for measures of a spectrum of which the top and ‖A‖_F are known: every measure that the energies decide."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
 """What an update does with the directions of the base matrix: amplifies them, or adds new ones."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.matrix import Update, checked_matrix, scaled, svd
 from lorax_lab.spectra.measures import numerical_rank
 from lorax_lab.spectra.subspaces import random_cosines_below, random_max_cosine
 from lorax_lab.spectra.values import singular_values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 Shape = tuple[int, int]
 

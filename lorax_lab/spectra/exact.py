@@ -6,17 +6,22 @@ by some u·λ_1 (u = 1.1e-16), and by `gram_error` at most. So a σ below the ro
 triangle is as accurate as an SVD of the whole matrix.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.blocks import Blocks, shape_of, tall
 from lorax_lab.spectra.gram import UNIT, gram, gram_error, power_of_two
 from lorax_lab.spectra.matrix import scaled, times_power_of_two
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 ENERGY_TOLERANCE = 1e-10
 """Allowed relative gap between Σσ² and ‖A‖²_F: far above rounding, far below a failed solver."""
@@ -85,7 +90,7 @@ class _Refused(ArithmeticError):
     """A route that does not give what is wanted; the next one is tried."""
 
 
-Solved = tuple[Float64[Tensor, " m"], Float64[Tensor, " m"], float, int]
+Solved: TypeAlias = "tuple[Float64[Tensor, ' m'], Float64[Tensor, ' m'], float, int]"
 
 
 def _by_gram(x: Tensor | Blocks, wanted: float) -> Solved:

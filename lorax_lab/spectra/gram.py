@@ -4,15 +4,20 @@ A matrix of m × n, m ≤ n, has the singular values √λ_i(A Aᵀ). The m × m
 along the longer side, so neither the update nor a copy of it need fit in memory.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.blocks import Blocks, device_of, shape_of, tall, times
 from lorax_lab.spectra.matrix import times_power_of_two
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 UNIT = 2.0**-53
 PANEL = 512

@@ -12,19 +12,24 @@ sees. The second iteration takes most of the work, and ρ decides only what lies
 iteration stops early if the brackets of all measures are narrow by then.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.brackets import Bracket, TopSpectrum
 from lorax_lab.spectra.exact import spectrum, svd_error
 from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Float64
 
 BLOCK = 16
 """Columns of the second start. At equal work a narrow block goes deeper, and depth narrows ρ. The first start has twice

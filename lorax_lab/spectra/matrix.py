@@ -5,12 +5,17 @@ exact, and afterwards the squares of 1e-200 or 1e200 stay inside the fp64 range.
 out.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 ENERGY_TOLERANCE = 1e-8
 """Allowed relative gap between Σσ² and ‖A‖²_F: far above rounding, far below a failed SVD."""
@@ -54,7 +59,7 @@ class LowRank:
         return self.B.shape[0], self.A.shape[1]
 
     @property
-    def T(self) -> "LowRank":
+    def T(self) -> LowRank:
         """ΔWᵀ = scaling · Aᵀ Bᵀ, again as factors."""
         return LowRank(self.A.T, self.B.T, self.scaling)
 

@@ -12,13 +12,18 @@ The zero matrix (also one with no entries) uses no direction, so its p is 0/0: t
 mean over matrices would overlook a 0, but not a NaN. The counted ranks are 0.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 EPS64 = torch.finfo(torch.float64).eps
 

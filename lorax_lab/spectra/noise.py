@@ -6,12 +6,13 @@ none, the "noise" is only the shape of the spectrum's middle, and the number of 
 rows of unequal size, heavy tails or correlated entries make as many as a signal. `structured` has nulls for the former.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.measures import EPS64
@@ -22,6 +23,9 @@ from lorax_lab.spectra.null import (
     noise_ceiling,
     noise_edge,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 TOLD = 2.0
 """How many times the misfit of iid noise a bulk may have. None of 7,000 Gaussian matrices, 8² to 96 × 200, had it."""

@@ -4,17 +4,22 @@ Half of the singular values of a square Gaussian matrix carry 90 % of its energy
 80 % of its size. A measured rank says something about an update only where it differs from these numbers.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.matrix import LowRank
 from lorax_lab.spectra.measures import MEASURES, numerical_rank
 from lorax_lab.spectra.values import low_rank_singular_values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 DRAWS = 16
 """Products drawn for the low-rank null: a standard error of 1.3 % for the stable rank, .3 % for the rest."""

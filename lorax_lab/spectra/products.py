@@ -5,17 +5,21 @@ and its r values all stand above the edge that such noise of its size would have
 is near its random start and B is a sum of noise, as of gradients without a signal, ΔW has the spectrum of that null.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.matrix import LowRank
 from lorax_lab.spectra.measures import effective_rank, stable_rank
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 DRAWS, SMALL = 1024, 32
 """Products drawn for each shape and rank; a quarter of them above rank `SMALL`, where they take seconds."""

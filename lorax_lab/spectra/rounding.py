@@ -4,15 +4,20 @@ W_0 and W_0 + ΔW stored in a narrow format differ by ΔW plus rounding errors, 
 effective rank of a rank-8 update in bf16 weights reads 19 to 500.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.measures import EPS64, summary
 from lorax_lab.spectra.null import noise_ceiling, noise_edge
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 FORMATS: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,

@@ -12,15 +12,20 @@ What an update has beyond all three is neither scale nor tails. It may still be 
 null here keeps: gradients are sums of outer products, and have it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Generator, Tensor
 
 from lorax_lab.spectra.matrix import checked_matrix, scaled, times_power_of_two
 from lorax_lab.spectra.measures import MEASURES
 from lorax_lab.spectra.values import singular_values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 ABOVE = "above"
 """Beside the measures: how many singular values of the update exceed the largest of every draw."""

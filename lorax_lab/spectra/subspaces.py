@@ -1,14 +1,19 @@
 """How much of the same directions two updates use."""
 
+from __future__ import annotations
+
 import math
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.matrix import LowRank, Update, checked_matrix, scaled, svd
 from lorax_lab.spectra.measures import numerical_rank
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
 
 ORTHONORMAL_TOLERANCE = 1e-4
 """Largest allowed entry of |UᵀU − I|: vectors stored in fp32 pass, those stored in bf16 do not."""

@@ -8,17 +8,22 @@ is below half of `svd_error`, LAPACK's own pass mark for the SVD that follows, h
 zero or beyond the range whose squares fit into fp64, and factors that are wider than tall.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lorax_lab.spectra.exact import svd_error
 from lorax_lab.spectra.gram import gram, gram_error
 from lorax_lab.spectra.matrix import checked_matrix, scaled
 
-Triangle = tuple[Float64[Tensor, "k rank"], int]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64
+
+Triangle: TypeAlias = "tuple[Float64[Tensor, 'k rank'], int]"
 """(R, e) with the true triangle 2^e · R; k = min(long, rank)."""
 SMALLEST = 2.0**-400
 """Squared norms of columns count as this at least. A column far below it makes κ large, and goes to QR; the squares of

@@ -1,16 +1,21 @@
 """Singular values of any update: dense ones from the Gram matrix, low-rank ones from their factors."""
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from lorax_lab.spectra.exact import spectrum
 from lorax_lab.spectra.matrix import LowRank, Update, check_energy, scaled, times_power_of_two
 from lorax_lab.spectra.triangles import triangles
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 
 def singular_values(x: Update) -> Float64[Tensor, " m"]:

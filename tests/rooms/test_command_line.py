@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import Lab
 from here import store_of
+from omegaconf import OmegaConf
 from recorded import run_record
 
 import lorax_lab
@@ -120,7 +120,7 @@ def test_a_sweep_lies_in_a_file_of_the_users_own(small_run: list[str], lab_here:
         for arm in ("full-s7", "lora-r4-s7", "full-s8", "lora-r4-s8", "lora-r8-s7", "lora-r8-s8")
     ]
     shown = lab_here(*typed, "+experiment=mine", "--config-dir", str(folder), "--cfg=job")
-    assert yaml.safe_load(shown.stdout)["method"]["alpha"] == 32
+    assert OmegaConf.create(shown.stdout).method.alpha == 32
 
 
 @pytest.mark.parametrize(

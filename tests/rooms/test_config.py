@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from lorax_lab.config import RunConfig, TaskConfig
 from lorax_lab.config.overrides import CONF, expand
@@ -52,7 +52,7 @@ def needed(source: Source) -> tuple[str, ...]:
 def test_the_defaults_of_a_kind_are_those_of_its_file(name: str) -> None:
     shared = {field.name for field in dataclasses.fields(TaskConfig)}
     own = {f.name: f.default for f in dataclasses.fields(KINDS[name].config) if f.name not in shared}
-    file = yaml.safe_load((CONF / "kind" / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    file = OmegaConf.to_container(OmegaConf.load(CONF / "kind" / f"{name}.yaml"))
     assert file == {key: value for key, value in own.items() if value is not None}
 
 
